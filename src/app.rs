@@ -1,0 +1,336 @@
+//! The composition root: settings → bound sockets → addresses → running threads.
+//!
+//! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
+//! only place that sees the whole settings; each part gets its own small struct.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::pki_types::ServerName;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::admin::Admin;
+use crate::auth::Clients;
+use crate::config::{self, Jsonl as JsonlPath, Settings};
+use crate::drain::Stop;
+use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
+use crate::metrics::Metrics;
+use crate::provider::{Dialect, credentials};
+use crate::proxy::{Budget, Plan, Proxy, Service};
+use crate::record::{AccessLog, CAPACITY, Journal, Jsonl, Sink, Writer};
+use crate::rewrite::headers::OutboundHeaders;
+use crate::route::{Glob, Rule, Table};
+use crate::upstream::{Origin, PoolLimits, Scratch, Timeouts, Upstream, client_config};
+
+/// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
+const OTHER_FILES: u64 = 64;
+
+/// The admin server has one thread: few use it, and it must not stand in the way of requests.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// Where the proxy really listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For clients.
+    pub proxy: SocketAddr,
+    /// For operators.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Everything bound and opened; nothing runs yet.
+pub struct App {
+    addresses: Addresses,
+    listeners: Vec<Listener>,
+    balance: Balance,
+    admin: Option<Listener>,
+    parts: Parts,
+    sinks: Vec<Box<dyn Sink>>,
+}
+
+/// What each worker needs.
+#[derive(Clone)]
+struct Parts {
+    plan: Arc<Plan>,
+    origins: Arc<[(Arc<Origin>, PoolLimits)]>,
+    journal: Journal,
+    limits: Limits,
+    drain_timeout: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Binds the sockets and opens the files. `sinks` get every usage record, besides those that the settings name.
+    ///
+    /// # Errors
+    /// In words for the user: which address or file, and what the system said.
+    pub fn bind(settings: &Settings, mut sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
+        let max_connections = match settings.server.max_connections {
+            0 => connections_for(raise_open_files()),
+            limit => limit,
+        };
+        let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
+            .map_err(|error| format!("cannot listen on {}: {error}", settings.server.listen))?;
+        let balance = Balance::new(sockets.len());
+        let listeners = Listener::for_workers(sockets, max_connections, &balance);
+        let admin = settings
+            .admin
+            .listen
+            .map(|address| {
+                bind(address, 1).map_err(|error| format!("admin: cannot listen on {address}: {error}"))
+            })
+            .transpose()?;
+        let (admin_address, admin) = match admin {
+            Some((address, sockets)) => {
+                (Some(address), Listener::for_workers(sockets, ADMIN_CONNECTIONS, &Balance::new(1)).pop())
+            }
+            None => (None, None),
+        };
+
+        let journal = Journal::new(CAPACITY);
+        let metrics = Arc::new(Metrics::new(journal.clone()));
+        sinks.push(Box::new(AccessLog));
+        sinks.push(Box::new(Arc::clone(&metrics)));
+        match &settings.ledger.jsonl {
+            Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
+            Some(JsonlPath::File(path)) => {
+                let jsonl = Jsonl::open(path);
+                let jsonl = jsonl
+                    .map_err(|error| format!("ledger.jsonl: cannot open {}: {error}", path.display()))?;
+                sinks.push(Box::new(jsonl));
+            }
+            None => {}
+        }
+        let parts = Parts {
+            plan: Arc::new(plan(settings)?),
+            origins: origins(settings)?.into(),
+            journal,
+            limits: Limits {
+                header_timeout: settings.server.header_timeout,
+                keep_alive_timeout: settings.server.keep_alive_timeout,
+            },
+            drain_timeout: settings.server.drain_timeout,
+            metrics,
+        };
+        let addresses = Addresses { proxy, admin: admin_address };
+        Ok(Self { addresses, listeners, balance, admin, parts, sinks })
+    }
+
+    /// Where it will listen.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system gives no thread or runtime; what had started is stopped again.
+    pub fn spawn(self) -> io::Result<Running> {
+        let Self { addresses, listeners, balance, admin, parts, sinks } = self;
+        let mut running = Running {
+            addresses,
+            balance,
+            stop: Stop::default(),
+            workers: Vec::new(),
+            admin: None,
+            _writer: Writer::spawn(&parts.journal, sinks)?,
+        };
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let (parts, stop) = (parts.clone(), running.stop.clone());
+            let work = move || work(listener, &parts, &stop);
+            running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+        }
+        if let Some(listener) = admin {
+            let stop = Stop::default();
+            let handler = Admin::new(running.stop.clone(), Arc::clone(&parts.metrics));
+            let until = stop.clone();
+            let work = move || serve(listener, handler, &parts, &until);
+            running.admin = Some((stop, thread::Builder::new().name("admin".to_owned()).spawn(work)?));
+        }
+        Ok(running)
+    }
+}
+
+/// Threads at work. Dropping it cuts what runs; [`Running::finish`] waits for the drain.
+pub struct Running {
+    addresses: Addresses,
+    balance: Balance,
+    stop: Stop,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    /// It outlives the workers: the drain can be watched.
+    admin: Option<(Stop, JoinHandle<io::Result<()>>)>,
+    /// Dropped last, when no worker is left to write a record: everything is on disk then.
+    _writer: Writer,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// What each worker carries now: its connections, and once more those with a request running.
+    pub fn loads(&self) -> Vec<usize> {
+        self.balance.loads()
+    }
+
+    /// The switch that drains or cuts it.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Waits until the workers have ended and every record is written. They end only when [`Running::stop`] says so.
+    ///
+    /// # Errors
+    /// A worker could not run, or panicked.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for worker in self.workers.drain(..) {
+            result = result.and(worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))));
+        }
+        if let Some((stop, thread)) = self.admin.take() {
+            stop.cut();
+            result = result
+                .and(thread.join().unwrap_or_else(|_| Err(io::Error::other("the admin server panicked"))));
+        }
+        result
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cut();
+        if let Err(error) = self.join() {
+            tracing::error!(%error, "a thread ended badly");
+        }
+    }
+}
+
+/// A worker's thread.
+fn work(listener: Listener, parts: &Parts, stop: &Stop) -> io::Result<()> {
+    let scratch = Scratch::default();
+    let upstreams = parts.origins.iter();
+    let upstreams = upstreams
+        .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
+        .collect();
+    let proxy = Proxy::new(Arc::clone(&parts.plan), upstreams, parts.journal.clone());
+    serve(listener, proxy, parts, stop)
+}
+
+fn serve<H: Handler>(listener: Listener, handler: H, parts: &Parts, stop: &Stop) -> io::Result<()> {
+    let runtime: LocalRuntime =
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let acceptor = Acceptor::new(listener, Rc::new(handler), parts.limits);
+    if runtime.block_on(acceptor.run(stop.clone(), parts.drain_timeout))? == Ended::Cut {
+        // What the runtime drops now did not end by itself.
+        parts.journal.cut();
+    }
+    Ok(())
+}
+
+fn plan(settings: &Settings) -> Result<Plan, String> {
+    let rules = settings.routes.iter().map(|route| Rule {
+        path: route.path.clone(),
+        model: route.model.as_deref().map(Glob::new),
+        upstream: route.upstream,
+    });
+    let rules: Vec<_> = if settings.routes.is_empty() {
+        vec![Rule { path: None, model: None, upstream: 0 }]
+    } else {
+        rules.collect()
+    };
+    Ok(Plan {
+        clients: Clients::new(
+            settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
+        ),
+        anonymous: "anonymous".into(),
+        routes: Table::new(rules),
+        services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
+        max_request_bytes: settings.server.max_request_bytes,
+        budget: Budget::new(settings.server.max_buffered_bytes),
+    })
+}
+
+fn service(upstream: &config::Upstream) -> Result<Service, String> {
+    let name = &upstream.name;
+    let credentials = credentials(
+        upstream.provider,
+        upstream.api_key.as_ref(),
+        upstream.organization.as_deref(),
+        upstream.project.as_deref(),
+    )
+    .map_err(|error| format!("upstreams.{name}: {error}"))?;
+    let host = HeaderValue::from_str(upstream.url.authority())
+        .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
+    Ok(Service {
+        name: name.as_str().into(),
+        provider: upstream.provider,
+        dialect: Dialect::new(
+            upstream.provider,
+            upstream.url.clone(),
+            upstream.api_version.clone(),
+            upstream.deployments.clone(),
+        ),
+        headers: OutboundHeaders::new(host, upstream.headers.clone(), credentials),
+        default_model: upstream.default_model.clone(),
+        models: upstream.models.clone(),
+    })
+}
+
+fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
+    let mut tls = None;
+    let mut origins = Vec::with_capacity(settings.upstreams.len());
+    for upstream in &settings.upstreams {
+        let host = upstream.url.host();
+        let tls = if upstream.url.is_https() {
+            let config = match &tls {
+                Some(config) => Arc::clone(config),
+                None => Arc::clone(tls.insert(client_config().map_err(|error| format!("TLS: {error}"))?)),
+            };
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|error| format!("upstreams.{}.url: {error}", upstream.name))?;
+            Some((config, name))
+        } else {
+            None
+        };
+        let timeouts = Timeouts {
+            connect: upstream.timeouts.connect,
+            first_byte: upstream.timeouts.first_byte,
+            idle: upstream.timeouts.idle,
+            total: upstream.timeouts.total,
+        };
+        let limits =
+            PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
+        let name = upstream.name.as_str().into();
+        let origin = Origin { name, host: host.to_owned(), port: upstream.url.port(), tls, timeouts };
+        origins.push((Arc::new(origin), limits));
+    }
+    Ok(origins)
+}
+
+/// Raises the soft limit on open files to the hard one, as every server that holds thousands of streams must; returns what
+/// is allowed now.
+fn raise_open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+        1024
+    })
+}
+
+/// Each client connection may need one to an upstream.
+fn connections_for(open_files: u64) -> usize {
+    usize::try_from(open_files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(1)
+}

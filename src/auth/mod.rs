@@ -1,0 +1,176 @@
+//! Who sends a request: the clients and their keys.
+//!
+//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as `api-key`
+//! (Azure's SDKs) or as `x-api-key` (Anthropic's). Any of them that is known will do.
+//!
+//! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how much of a
+//! digest is alike, it tells nothing about a key: who tries keys cannot choose their digests.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use http::{HeaderMap, header};
+
+use crate::secret::Secret;
+
+/// The configured clients.
+#[derive(Clone, Default)]
+pub struct Clients {
+    names: HashMap<Digest, Arc<str>>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthorized {
+    /// It bears no key.
+    Missing,
+    /// It bears a key that is no client's.
+    Unknown,
+}
+
+impl Clients {
+    /// The clients by name and key. Of two with the same key the first one has it; an empty key is nobody's.
+    pub fn new(clients: impl IntoIterator<Item = (String, Secret)>) -> Self {
+        let mut names = HashMap::new();
+        for (name, key) in clients {
+            if !key.expose().is_empty() {
+                names.entry(digest(key.expose().as_bytes())).or_insert_with(|| Arc::from(name));
+            }
+        }
+        Self { names }
+    }
+
+    /// Whether no client is configured, so that everybody is welcome.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The name of the client whose key the request bears; `None` when no client is configured.
+    ///
+    /// # Errors
+    ///
+    /// Clients are configured, and the request bears no key of theirs.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Unauthorized> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let mut refusal = Unauthorized::Missing;
+        for key in keys(headers) {
+            if let Some(name) = self.names.get(&digest(key)) {
+                return Ok(Some(Arc::clone(name)));
+            }
+            refusal = Unauthorized::Unknown;
+        }
+        Err(refusal)
+    }
+}
+
+impl fmt::Debug for Clients {
+    /// Names only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names.values()).finish()
+    }
+}
+
+/// What SHA-256 makes of a key.
+type Digest = [u8; digest::SHA256_OUTPUT_LEN];
+
+fn digest(key: &[u8]) -> Digest {
+    digest::digest(&digest::SHA256, key)
+        .as_ref()
+        .try_into()
+        .expect("a SHA-256 digest has SHA256_OUTPUT_LEN bytes")
+}
+
+/// The keys that a request bears, of each header the first.
+fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    let plain = ["api-key", "x-api-key"].into_iter().filter_map(|name| headers.get(name));
+    let plain = plain.map(|value| value.as_bytes().trim_ascii());
+    bearer.into_iter().chain(plain).filter(|key| !key.is_empty())
+}
+
+/// The token of `Bearer <token>`.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients() -> Clients {
+        let keys = [("alice", "sg-alice"), ("bob", "sg-bob"), ("double", "sg-alice"), ("nobody", "")];
+        Clients::new(keys.map(|(name, key)| (name.to_owned(), Secret::new(key.to_owned()))))
+    }
+
+    fn who(lines: &[(&'static str, &str)]) -> Result<Option<String>, Unauthorized> {
+        let headers =
+            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        clients().authenticate(&headers).map(|name| name.map(|name| name.to_string()))
+    }
+
+    #[test]
+    fn without_clients_everybody_is_anonymous() {
+        let nobody = Clients::new([]);
+        assert!(nobody.is_empty());
+        assert_eq!(nobody.authenticate(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn a_key_is_read_from_where_the_sdks_put_it() {
+        for line in [
+            ("authorization", "Bearer sg-bob"),
+            ("authorization", "bearer sg-bob"),
+            ("authorization", "BEARER   sg-bob "),
+            ("api-key", "sg-bob"),
+            ("x-api-key", "sg-bob"),
+        ] {
+            assert_eq!(who(&[line]), Ok(Some("bob".to_owned())), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn any_known_key_will_do() {
+        for lines in [
+            [("authorization", "Bearer unknown"), ("api-key", "sg-alice")],
+            [("authorization", "Basic c2ctYm9i"), ("x-api-key", "sg-alice")],
+        ] {
+            assert_eq!(who(&lines), Ok(Some("alice".to_owned())), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn no_key_and_a_wrong_key_are_told_apart() {
+        for lines in [
+            &[][..],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Bearer")],
+            &[("authorization", "sg-bob")],
+            &[("authorization", "Basic sg-bob")],
+            &[("authorization", "Bearersg-bob")],
+            &[("api-key", "")],
+            &[("cookie", "sg-bob")],
+        ] {
+            assert_eq!(who(lines), Err(Unauthorized::Missing), "{lines:?}");
+        }
+        for key in ["sg-bo", "sg-bobb", "SG-BOB", "sg-bob, sg-bob"] {
+            assert_eq!(who(&[("api-key", key)]), Err(Unauthorized::Unknown), "{key}");
+        }
+    }
+
+    #[test]
+    fn of_two_clients_with_one_key_the_first_has_it() {
+        assert_eq!(who(&[("api-key", "sg-alice")]), Ok(Some("alice".to_owned())));
+    }
+
+    #[test]
+    fn no_key_is_shown() {
+        let shown = format!("{:?}", clients());
+        assert!(shown.contains("alice") && !shown.contains("sg-"), "{shown}");
+    }
+}

@@ -1,0 +1,205 @@
+//! `streamgauge check`: reads the configuration, names every mistake, or says what it means.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{FAILED, WRONG};
+use crate::config::{self, Jsonl, Loaded, Overrides, Route, Settings, Sources, Upstream};
+use crate::provider::{ApiVersion, Provider};
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A summary goes to stdout, mistakes and warnings go to stderr.
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
+    let sources =
+        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    let loaded = match config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    match write!(io::stdout(), "{}", Summary(&loaded)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stdout: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What a configuration means, for people; never a secret.
+struct Summary<'a>(&'a Loaded);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Loaded { settings, origin, .. } = self.0;
+        let origin = origin
+            .as_ref()
+            .map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
+        line(f, "file", &origin)?;
+        line(f, "listen", &settings.server.listen.to_string())?;
+        line(f, "workers", &settings.server.workers.to_string())?;
+        line(
+            f,
+            "admin",
+            &settings.admin.listen.map_or_else(|| "none".to_owned(), |address| address.to_string()),
+        )?;
+        line(f, "ledger", &ledger(settings))?;
+        line(f, "clients", &clients(settings))?;
+        for each in &settings.upstreams {
+            line(f, "upstream", &upstream(each))?;
+        }
+        if settings.routes.is_empty() {
+            let only = settings.upstreams.first().map_or("", |upstream| &upstream.name);
+            return line(f, "route", &format!("everything -> {only}"));
+        }
+        settings.routes.iter().try_for_each(|each| line(f, "route", &route(each, settings)))
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
+    writeln!(f, "{what:<10}{text}")
+}
+
+fn ledger(settings: &Settings) -> String {
+    let path = settings.ledger.path.as_ref().map(|path| path.display().to_string());
+    let jsonl = settings.ledger.jsonl.as_ref().map(|jsonl| match jsonl {
+        Jsonl::Stdout => "JSON lines to stdout".to_owned(),
+        Jsonl::File(path) => format!("JSON lines to {}", path.display()),
+    });
+    let kept: Vec<_> = path.into_iter().chain(jsonl).collect();
+    if kept.is_empty() { "none".to_owned() } else { kept.join(", ") }
+}
+
+fn clients(settings: &Settings) -> String {
+    let names: Vec<_> = settings.clients.iter().map(|client| client.name.as_str()).collect();
+    match names.len() {
+        0 => "none: anybody who can connect".to_owned(),
+        count => format!("{count}: {}", names.join(", ")),
+    }
+}
+
+fn upstream(upstream: &Upstream) -> String {
+    let mut text = format!("{}: {} at {}", upstream.name, upstream.provider.as_str(), upstream.url);
+    if upstream.provider == Provider::Azure {
+        match &upstream.api_version {
+            ApiVersion::V1 => push(&mut text, format_args!("v1 URLs")),
+            ApiVersion::Dated(version) => push(&mut text, format_args!("deployment URLs of {version}")),
+        }
+    }
+    let auth = match (&upstream.api_key, upstream.provider) {
+        (None, _) => "no key",
+        (Some(_), Provider::Azure) => "key as api-key",
+        (Some(_), Provider::OpenAi | Provider::Other) => "key as Authorization: Bearer",
+    };
+    push(&mut text, format_args!("{auth}"));
+    if let Some(model) = &upstream.default_model {
+        push(&mut text, format_args!("default model {model}"));
+    }
+    for (count, what) in
+        [(upstream.models.len(), "model aliases"), (upstream.deployments.len(), "deployments")]
+    {
+        if count > 0 {
+            push(&mut text, format_args!("{what}: {count}"));
+        }
+    }
+    text
+}
+
+fn push(text: &mut String, part: fmt::Arguments<'_>) {
+    write!(text, ", {part}").expect("a String takes everything");
+}
+
+fn route(route: &Route, settings: &Settings) -> String {
+    let path = route.path.as_ref().map(|path| format!("path {path}"));
+    let model = route.model.as_ref().map(|model| format!("model {model}"));
+    let wanted: Vec<_> = path.into_iter().chain(model).collect();
+    let wanted = if wanted.is_empty() { "everything".to_owned() } else { wanted.join(", ") };
+    format!("{wanted} -> {}", settings.upstreams[route.upstream].name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(text: &str) -> String {
+        Summary(&config::from_text(text).unwrap_or_else(|mistakes| panic!("{mistakes}"))).to_string()
+    }
+
+    #[test]
+    fn the_summary_says_what_the_configuration_means() {
+        let text = r#"
+            [server]
+            workers = 2
+            [ledger]
+            jsonl = "-"
+            [clients.search]
+            key = { value = "sg-marker" }
+            [upstreams.openai]
+            api_key = { value = "sk-marker" }
+            models = { fast = "gpt-4.1-mini" }
+            [upstreams.azure]
+            url = "https://r.openai.azure.com"
+            api_version = "2024-10-21"
+            api_key = { value = "az-marker" }
+            deployments = { "gpt-4o" = "mine" }
+            [upstreams.local]
+            provider = "other"
+            url = "http://127.0.0.1:8000/v1/"
+            api_key = "none"
+            default_model = "llama"
+            headers = { X-Key = { value = "xk-marker" } }
+            [[routes]]
+            path = "/azure"
+            model = "gpt*"
+            upstream = "azure"
+            [[routes]]
+            model = "llama*"
+            upstream = "local"
+            [[routes]]
+            upstream = "openai"
+        "#;
+        let expected = "\
+file      none, defaults only
+listen    127.0.0.1:8080
+workers   2
+admin     127.0.0.1:9090
+ledger    streamgauge.db, JSON lines to stdout
+clients   1: search
+upstream  openai: openai at https://api.openai.com/v1, key as Authorization: Bearer, model aliases: 1
+upstream  azure: azure at https://r.openai.azure.com, deployment URLs of 2024-10-21, key as api-key, deployments: 1
+upstream  local: other at http://127.0.0.1:8000/v1, no key, default model llama
+route     path /azure, model gpt* -> azure
+route     model llama* -> local
+route     everything -> openai
+";
+        assert_eq!(summary(text), expected);
+    }
+
+    #[test]
+    fn without_routes_everything_goes_to_the_one_upstream() {
+        let text = "[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
+        let summary = summary(text);
+        for line in
+            ["admin     none\n", "ledger    none\n", "clients   none: anybody", "everything -> openai\n"]
+        {
+            assert!(summary.contains(line), "{line:?} in {summary}");
+        }
+        assert!(!summary.contains("marker"));
+    }
+}

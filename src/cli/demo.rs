@@ -1,0 +1,172 @@
+//! `streamgauge demo`: the simulator, the proxy and a streamed chat completion, on free ports.
+
+use std::error::Error as StdError;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::FAILED;
+use super::signals::Signals;
+use crate::app::{App, Running};
+use crate::config;
+use crate::record::{Sink, UsageRecord};
+use crate::simulator::{self, SimulatorSettings};
+use crate::sse::{self, Decoder, Event};
+
+/// How long the record may take after the last byte. It is written within milliseconds.
+const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// What the demonstration asks.
+const QUESTION: &str = "What does a stream gauge do?";
+
+/// The simulator's directions: so many events, at a pace that can be watched.
+const DIRECTIONS: &str = "events=24,pace=40ms";
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// End after the one request instead of serving until Ctrl-C
+    #[arg(long)]
+    once: bool,
+}
+
+type Result<T> = std::result::Result<T, Box<dyn StdError>>;
+
+pub(super) fn run(args: &DemoArgs) -> ExitCode {
+    match demo(args.once) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn demo(once: bool) -> Result<()> {
+    let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
+    let upstream = simulator::bind(&settings)?;
+    let upstream_address = upstream.address();
+    let simulator = upstream.spawn();
+    let (sender, records) = mpsc::channel();
+    let running = start(upstream_address, sender)?;
+    let address = running.addresses().proxy;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut out = io::stdout();
+    writeln!(out, "> {QUESTION}\n")?;
+    runtime.block_on(chat(address, &mut out))?;
+    let record = records.recv_timeout(RECORD_WAIT)?;
+    writeln!(out, "\n\nthe usage record:\n{record}\n")?;
+    writeln!(out, "proxy      http://{address}/v1   (an SDK's base URL)")?;
+    writeln!(out, "simulator  http://{upstream_address}/v1   (its upstream)")?;
+    if let Some(admin) = running.addresses().admin {
+        writeln!(out, "admin      http://{admin}/metrics")?;
+    }
+    out.flush()?;
+    if !once {
+        eprintln!("\nserving until Ctrl-C");
+        runtime.block_on(async { io::Result::Ok(Signals::listen()?.next().await) })?;
+    }
+    running.stop().drain();
+    running.finish()?;
+    drop(simulator);
+    Ok(())
+}
+
+/// The proxy in front of the simulator. Its records go nowhere but to the channel.
+fn start(upstream: SocketAddr, records: mpsc::Sender<String>) -> Result<Running> {
+    let text = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        workers = 1
+        [admin]
+        listen = "127.0.0.1:0"
+        [ledger]
+        path = ""
+        [upstreams.simulator]
+        provider = "other"
+        url = "http://{upstream}/v1"
+        api_key = "none"
+        default_model = "demo"
+        "#
+    );
+    let settings = config::from_text(&text)?.settings;
+    Ok(App::bind(&settings, vec![Box::new(Records(records))])?.spawn()?)
+}
+
+/// Asks the question through the proxy, and prints the answer's text as it comes.
+async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
+    let stream = TokioIo::new(TcpStream::connect(proxy).await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let body = serde_json::json!({
+        "model": "demo",
+        "messages": [{ "role": "user", "content": QUESTION }],
+        "stream": true,
+        "stream_options": { "include_usage": true },
+    });
+    let request = Request::post("/v1/chat/completions")
+        .header(header::HOST, proxy.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-simulate", DIRECTIONS)
+        .body(Full::new(Bytes::from(body.to_string())))?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            return Result::Err(format!("{status}: {}", String::from_utf8_lossy(&body)).into());
+        }
+        let mut body = response.into_body();
+        let mut decoder = Decoder::new();
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame?.data_ref() {
+                let mut text = Text(String::new());
+                decoder.push(data, &mut text);
+                write!(out, "{}", text.0)?;
+                out.flush()?;
+            }
+        }
+        // Dropping the sender ends the connection.
+        drop(sender);
+        Result::Ok(())
+    };
+    tokio::try_join!(exchange, async { Ok(connection.await?) })?;
+    Ok(())
+}
+
+/// The text of chat chunks.
+struct Text(String);
+
+impl sse::Sink for Text {
+    fn event(&mut self, event: Event<'_>) {
+        let chunk: serde_json::Value = serde_json::from_slice(event.data).unwrap_or_default();
+        self.0.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+    }
+}
+
+/// A sink that hands records on as JSON.
+struct Records(mpsc::Sender<String>);
+
+impl Sink for Records {
+    fn name(&self) -> String {
+        "the demonstration".to_owned()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        for row in batch {
+            // Once the demonstration has its record, nobody listens.
+            drop(self.0.send(serde_json::to_string_pretty(row)?));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! `streamgauge serve`: runs the proxy until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::signals::Signals;
+use super::{FAILED, WRONG};
+use crate::app::App;
+use crate::config::{self, Loaded, Overrides, Sources};
+use crate::telemetry;
+
+/// Options of `serve`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The address to listen on, in place of the configuration's
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// What to log: a level or a filter such as info,streamgauge::access=off [default: $RUST_LOG, else the configuration's]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    let env: BTreeMap<String, String> = config::environment();
+    let rust_log = env.get("RUST_LOG").cloned();
+    let overrides = Overrides { listen: args.listen.clone() };
+    let loaded = config::load(&Sources { file: args.config.clone(), env, overrides });
+    let Loaded { settings, origin, warnings } = match loaded {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    let filter = args.log.clone().or(rust_log).unwrap_or_else(|| settings.log.level.clone());
+    if let Err(error) = telemetry::init(&filter, settings.log.format) {
+        eprintln!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
+        return ExitCode::from(WRONG);
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let app = match App::bind(&settings, Vec::new()) {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let origin = origin.map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
+    tracing::info!(config = origin, "streamgauge {}", env!("CARGO_PKG_VERSION"));
+    for upstream in &settings.upstreams {
+        tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, "upstream");
+    }
+    match serve(app) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs until a signal, then drains; a second signal ends at once.
+fn serve(app: App) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    let running = app.spawn()?;
+    tracing::info!(address = %running.addresses().proxy, workers = running.workers(), "listening");
+    if let Some(address) = running.addresses().admin {
+        tracing::info!(%address, "admin pages");
+    }
+    let name = runtime.block_on(signals.next());
+    tracing::info!("{name}: finishing what runs; a second signal ends at once");
+    running.stop().drain();
+    let stop = running.stop().clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let name = runtime.block_on(signals.next());
+        tracing::info!("{name}: ending at once");
+        stop.cut();
+    })?;
+    running.finish()
+}

@@ -1,0 +1,88 @@
+//! The rules between sections: what is right for itself and wrong together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::notes::Read;
+use super::reader::{Entry, Table};
+use super::settings::{Admin, Client, Server};
+
+/// Notes what contradicts what, as far as the parts could be read.
+pub(super) fn check(
+    root: &Table<'_>,
+    server: &Read<Server>,
+    admin: &Read<Admin>,
+    clients: &Read<Vec<Client>>,
+) {
+    if let Ok(server) = server {
+        // Wrong clients are clients that the user wants.
+        anonymous(root, server, clients.as_ref().map_or(true, |clients| !clients.is_empty()));
+        if server.max_buffered_bytes < server.max_request_bytes {
+            let reason = "is less than server.max_request_bytes: the largest requests never fit";
+            later(root, MAX_BUFFERED_BYTES, MAX_REQUEST_BYTES).warning(reason);
+        }
+    }
+    let Ok(Admin { listen: Some(admin) }) = admin else { return };
+    if !is_loopback(admin) {
+        at(root, ADMIN_LISTEN).mistake(format!(
+            "{admin} can be reached from other machines, and the admin pages ask for no key: listen on 127.0.0.1"
+        ));
+    }
+    if let Ok(server) = server
+        && is_same(server.listen, *admin)
+    {
+        let reason = "is the address of both server.listen and admin.listen: give each its own";
+        later(root, ADMIN_LISTEN, SERVER_LISTEN).mistake(reason);
+    }
+}
+
+type Key = [&'static str; 2];
+
+const SERVER_LISTEN: Key = ["server", "listen"];
+const ADMIN_LISTEN: Key = ["admin", "listen"];
+const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
+const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];
+const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];
+
+/// Who can connect, and whether everybody may.
+fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
+    let allowed = at(root, ALLOW_ANONYMOUS);
+    match (has_clients, allowed.boolean()) {
+        (true, Ok(true)) => {
+            allowed.warning("changes nothing: there are clients, so every request needs the key of one");
+        }
+        (false, Ok(false)) if !is_loopback(&server.listen) => {
+            at(root, SERVER_LISTEN).mistake(format!(
+                "{} can be reached from other machines, and anybody there could spend your keys: add [clients.NAME], or \
+                 set server.allow_anonymous = true, or listen on 127.0.0.1",
+                server.listen
+            ));
+        }
+        _ => {}
+    }
+}
+
+/// Whether one of the two would take the other's connections.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let ip = |address: SocketAddr| address.ip().to_canonical();
+    let (a, b) = (ip(one), ip(other));
+    one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))
+}
+
+/// Whether `all` means every address, and `one` among them. IPv6's takes IPv4's too.
+fn takes(all: IpAddr, one: IpAddr) -> bool {
+    all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Of two keys that contradict each other, the one to name: the first, unless only the defaults say so.
+fn later<'a>(root: &Table<'a>, first: Key, second: Key) -> Entry<'a> {
+    let entry = at(root, first);
+    if entry.is_default() { at(root, second) } else { entry }
+}
+
+fn at<'a>(root: &Table<'a>, key: Key) -> Entry<'a> {
+    root.at(&key).expect("its section was read, so the key is there, at least from the defaults")
+}

@@ -1,0 +1,99 @@
+//! Lengths of time as the configuration writes them: `30s`, `200ms`, `1m30s`.
+
+use std::time::Duration;
+
+/// The longest one. Beyond it nobody means what they wrote, and clocks overflow when such times are added to now.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Milliseconds in each unit.
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A length of time: whole numbers, each with a unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    loop {
+        let (number, behind) = split(rest, |letter| letter.is_ascii_digit());
+        let (unit, behind) = split(behind, |letter| letter.is_ascii_alphabetic());
+        if !number.is_empty() && unit.is_empty() && behind.is_empty() {
+            return Err(format!(
+                "{text:?} has no unit: write {:?}, or one of the units ms, s, m, h, d",
+                format!("{text}s")
+            ));
+        }
+        let unit = UNITS.iter().find(|(name, _)| *name == unit);
+        let (false, Some((_, millis))) = (number.is_empty(), unit) else {
+            return Err(format!(
+                "{text:?} is no length of time: write one such as \"30s\", \"200ms\" or \"1m30s\""
+            ));
+        };
+        // Beyond u64 it is beyond the longest too.
+        let millis = number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*millis);
+        total = total.saturating_add(Duration::from_millis(millis));
+        if behind.is_empty() {
+            break;
+        }
+        rest = behind;
+    }
+    if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
+}
+
+/// A length of time after which something is given up. Zero would give up everything at once.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn split(text: &str, takes: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|letter| !takes(letter)).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_units_are_added_up() {
+        for (text, millis) in [
+            ("200ms", 200),
+            ("0s", 0),
+            ("5s", 5_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+            ("1m30s", 90_000),
+            ("007s", 7_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_length_of_time_says_what_to_write() {
+        for (text, reason) in [
+            ("30", "write \"30s\""),
+            ("1m30", "no unit"),
+            ("", "no length of time"),
+            ("s", "no length of time"),
+            ("5 s", "no length of time"),
+            ("-5s", "no length of time"),
+            ("1.5s", "no length of time"),
+            ("5sec", "no length of time"),
+            ("5S", "no length of time"),
+            ("five", "no length of time"),
+            ("367d", "longer than a year"),
+            ("99999999999999999999d", "longer than a year"),
+        ] {
+            let error = duration(text).expect_err(text);
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_longer_than_zero() {
+        assert!(timeout("0ms").unwrap_err().contains("longer than zero"));
+        assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
+    }
+}

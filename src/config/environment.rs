@@ -1,0 +1,157 @@
+//! Environment variables as keys: `STREAMGAUGE_SERVER__LISTEN` is `server.listen`.
+//!
+//! Two underscores go one table deeper. Values stay text, whatever they look like, and are read as what the key
+//! wants: a secret of digits only is not a number. A part is the key of the file that it equals without regard to
+//! case and with `_` for `-`; where the file has none, it is taken in lower case. Arrays, which is to say routes,
+//! cannot be written so.
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Value};
+
+use super::key_path::{PREFIX, SEPARATOR};
+use super::mistakes::Mistake;
+
+/// The process's environment. What is not Unicode in it is replaced, and then refused where it is used.
+pub fn environment() -> BTreeMap<String, String> {
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
+}
+
+/// What the names of variables begin with that were probably meant as keys.
+const SECTIONS: [&str; 6] = ["SERVER_", "ADMIN_", "LEDGER_", "LOG_", "CLIENTS_", "UPSTREAMS_"];
+
+/// Whether the variable is none of the keys, and was probably meant as one. Any other without two underscores is somebody
+/// else's: a secret that `{ env = "STREAMGAUGE_KEY" }` names, or what Kubernetes sets for a service of that name.
+pub(super) fn is_stray(variable: &str) -> bool {
+    let name = variable.strip_prefix(PREFIX).filter(|name| !name.contains(SEPARATOR));
+    name.is_some_and(|name| SECTIONS.iter().any(|section| name.starts_with(section)))
+}
+
+/// The variables that are keys, as a tree beside `file`; and what is wrong with their names.
+pub(super) fn tree(env: &BTreeMap<String, String>, file: &Dict) -> (Dict, Vec<Mistake>) {
+    let mut tree = Dict::new();
+    let mut mistakes = Vec::new();
+    for (variable, value) in env {
+        let Some(name) = variable.strip_prefix(PREFIX) else { continue };
+        let parts: Vec<_> = name.split(SEPARATOR).collect();
+        if parts.len() < 2 {
+            continue;
+        }
+        let result = if parts.contains(&"") {
+            Err(
+                "is no key: two underscores stand between a section and its key, as in STREAMGAUGE_SERVER__LISTEN",
+            )
+        } else {
+            insert(&mut tree, Some(file), &parts, value)
+        };
+        if let Err(reason) = result {
+            mistakes.push(Mistake { place: format!("environment {variable}"), reason: reason.to_owned() });
+        }
+    }
+    (tree, mistakes)
+}
+
+fn insert(tree: &mut Dict, file: Option<&Dict>, parts: &[&str], value: &str) -> Result<(), &'static str> {
+    let Some((part, deeper)) = parts.split_first() else { return Ok(()) };
+    let key = file.and_then(|file| known(file, part)).map_or_else(|| part.to_lowercase(), str::to_owned);
+    if deeper.is_empty() {
+        tree.insert(key, Value::from(value));
+        return Ok(());
+    }
+    let inner = match file.and_then(|file| file.get(&key)) {
+        Some(Value::Dict(_, inner)) => Some(inner),
+        Some(_) | None => None,
+    };
+    match tree.entry(key).or_insert_with(|| Value::from(Dict::new())) {
+        Value::Dict(_, table) => insert(table, inner, deeper, value),
+        _ => Err("contradicts another variable, which sets the whole of what this one sets a part of"),
+    }
+}
+
+/// The file's key that the part of a variable's name means; an exact one comes first.
+fn known<'a>(file: &'a Dict, part: &str) -> Option<&'a str> {
+    let lower = part.to_lowercase();
+    let like = |key: &&String| key.to_lowercase().replace('-', "_") == lower.replace('-', "_");
+    file.get_key_value(&lower).map(|(key, _)| key).or_else(|| file.keys().find(like)).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::providers::{Format, Toml};
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)], file: &str) -> (Dict, Vec<String>) {
+        let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (tree, mistakes) = tree(&env, &Toml::from_str(file).unwrap());
+        (tree, mistakes.iter().map(Mistake::to_string).collect())
+    }
+
+    fn toml(text: &str) -> Dict {
+        Toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn two_underscores_go_one_table_deeper_and_values_stay_text() {
+        let (tree, mistakes) = read(
+            &[
+                ("STREAMGAUGE_SERVER__MAX_REQUEST_BYTES", "10"),
+                ("STREAMGAUGE_CLIENTS__A__KEY__VALUE", "0123"),
+                ("PATH", "/bin"),
+                ("STREAMGAUGE_CONFIG", "x.toml"),
+            ],
+            "",
+        );
+        assert_eq!(tree, toml("server.max_request_bytes = \"10\"\nclients.a.key.value = \"0123\""));
+        assert_eq!(mistakes, [""; 0]);
+    }
+
+    #[test]
+    fn the_files_spelling_of_a_name_is_found() {
+        let variables = [
+            ("STREAMGAUGE_UPSTREAMS__MY_AZURE__URL", "u"),
+            ("STREAMGAUGE_UPSTREAMS__MY_AZURE__HEADERS__X_TEAM", "t"),
+        ];
+        let (tree, _) = read(&variables, "[upstreams.My-Azure.headers]\nX-Team = \"s\"");
+        assert_eq!(tree, toml("upstreams.My-Azure = { url = \"u\", headers = { X-Team = \"t\" } }"));
+        let (tree, _) = read(&variables, "[upstreams.my-azure]\n[upstreams.my_azure]");
+        assert_eq!(tree, toml("upstreams.my_azure = { url = \"u\", headers = { x_team = \"t\" } }"));
+    }
+
+    #[test]
+    fn a_name_that_is_no_key_is_a_mistake() {
+        for name in ["SERVER__", "__LISTEN", "SERVER____LISTEN"] {
+            let variable = format!("STREAMGAUGE_{name}");
+            let (tree, mistakes) = read(&[(&variable, "x")], "");
+            assert!(tree.is_empty() && mistakes.len() == 1, "{name}");
+            assert!(mistakes[0].starts_with(&format!("environment {variable}: is no key")), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_two_underscores_is_no_key_and_worth_a_warning_only_if_it_was_meant_as_one() {
+        for (name, stray) in [
+            ("STREAMGAUGE_SERVER_LISTEN", true),
+            ("STREAMGAUGE_LEDGER_JSONL", true),
+            ("STREAMGAUGE_SERVER__LISTEN", false),
+            ("STREAMGAUGE_CONFIG", false),
+            ("STREAMGAUGE_OPENAI_KEY", false),
+            ("STREAMGAUGE_PORT_8080_TCP_ADDR", false),
+            ("STREAMGAUGE_SERVICE_HOST", false),
+        ] {
+            assert_eq!(is_stray(name), stray, "{name}");
+            if name != "STREAMGAUGE_SERVER__LISTEN" {
+                assert_eq!(read(&[(name, "x")], ""), (Dict::new(), vec![]), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_and_a_part_of_it_contradict_each_other() {
+        let (_, mistakes) =
+            read(&[("STREAMGAUGE_CLIENTS__A__KEY", "x"), ("STREAMGAUGE_CLIENTS__A__KEY__VALUE", "y")], "");
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].contains("KEY__VALUE: contradicts another variable"), "{mistakes:?}");
+    }
+}

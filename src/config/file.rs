@@ -1,0 +1,168 @@
+//! The file: which one is meant, and its text as TOML.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::value::Dict;
+
+use super::mistakes::Mistake;
+use super::outline::Outline;
+
+/// The variable that names a file. It is no key of the configuration.
+pub(super) const VARIABLE: &str = "STREAMGAUGE_CONFIG";
+
+/// Where the file is when nobody named one.
+pub(super) const CANDIDATES: [&str; 2] = ["streamgauge.toml", "/etc/streamgauge/streamgauge.toml"];
+
+/// What a configuration without a file is called.
+pub(super) const NAMELESS: &str = "configuration";
+
+/// A file that is TOML; nothing is known of its keys yet.
+pub(super) struct File {
+    /// As the user named it; `None`: text that came from elsewhere.
+    pub(super) origin: Option<PathBuf>,
+    pub(super) values: Dict,
+    pub(super) outline: Outline,
+}
+
+/// Reads the file that `--config` names, else the one that the environment names, else the first of `candidates` that
+/// is there. A named one must be there.
+pub(super) fn find(
+    option: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    candidates: &[&str],
+) -> Result<Option<File>, Mistake> {
+    let variable = env.get(VARIABLE).filter(|path| !path.is_empty());
+    let named = match (option, variable) {
+        (Some(path), _) => Some((path, "--config".to_owned())),
+        (None, Some(path)) => Some((Path::new(path), format!("environment {VARIABLE}"))),
+        (None, None) => None,
+    };
+    if let Some((path, place)) = named {
+        return read(path)
+            .map_err(|error| Mistake { place, reason: unreadable(path, &error) })
+            .and_then(parse);
+    }
+    for path in candidates.iter().map(Path::new) {
+        match read(path) {
+            Ok(read) => return parse(read),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Mistake { place: path.display().to_string(), reason: unreadable(path, &error) });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn read(path: &Path) -> io::Result<(PathBuf, String)> {
+    Ok((path.to_owned(), fs::read_to_string(path)?))
+}
+
+fn parse((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
+    File::parse(Some(path), &text).map(Some)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+        io::ErrorKind::InvalidData => format!("{} is not UTF-8 text", path.display()),
+        _ => format!("cannot read {}: {error}", path.display()),
+    }
+}
+
+impl File {
+    /// The line that is wrong is not shown: it may hold a secret.
+    pub(super) fn parse(origin: Option<PathBuf>, text: &str) -> Result<Self, Mistake> {
+        let values = Toml::from_str::<Dict>(text);
+        let parsed = values.and_then(|values| Ok((values, Toml::from_str(text)?)));
+        match parsed {
+            Ok((values, shape)) => Ok(Self { origin, values, outline: Outline::new(&shape) }),
+            Err(error) => {
+                let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
+                let message = error.message().trim().replace('\n', ", ");
+                let place = origin.map_or_else(|| NAMELESS.to_owned(), |path| path.display().to_string());
+                Err(Mistake {
+                    place,
+                    reason: format!("line {line}, column {column}: this is not TOML: {message}"),
+                })
+            }
+        }
+    }
+}
+
+/// Both count from 1; columns are characters.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(option: Option<&Path>, env: &BTreeMap<String, String>, candidates: &[&str]) -> String {
+        find(option, env, candidates).err().expect("a mistake").to_string()
+    }
+
+    #[test]
+    fn the_option_comes_before_the_variable_and_the_variable_before_the_usual_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["option", "variable", "first", "second"].map(|name| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("name = {name:?}")).unwrap();
+            path
+        });
+        let [option, variable, first, second] = paths.each_ref().map(|path| path.to_str().unwrap());
+        let gone = folder.path().join("gone");
+        let gone = gone.to_str().unwrap();
+        let found = |option: Option<&str>, variable: Option<&str>, candidates: &[&str]| {
+            let env = variable.map(|path| (VARIABLE.to_owned(), path.to_owned())).into_iter().collect();
+            find(option.map(Path::new), &env, candidates).unwrap().map(|file| file.origin.unwrap())
+        };
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(found(Some(option), Some(variable), &[first]), path(option));
+        assert_eq!(found(None, Some(variable), &[first]), path(variable));
+        assert_eq!(found(None, Some(""), &[first, second]), path(first), "an empty variable is none");
+        assert_eq!(found(None, None, &[gone, second]), path(second));
+        assert_eq!(found(None, None, &[gone]), None);
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let none = BTreeMap::new();
+        assert_eq!(error(Some(Path::new("gone.toml")), &none, &[]), "--config: there is no file gone.toml");
+        let env = [(VARIABLE.to_owned(), "gone.toml".to_owned())].into();
+        assert_eq!(error(None, &env, &[]), "environment STREAMGAUGE_CONFIG: there is no file gone.toml");
+    }
+
+    #[test]
+    fn a_file_that_is_there_and_cannot_be_read_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latin1.toml");
+        fs::write(&path, b"x = \"\xe9\"").unwrap();
+        for (path, reason) in [(folder.path(), "cannot read"), (path.as_path(), "is not UTF-8 text")] {
+            let error = error(None, &BTreeMap::new(), &[path.to_str().unwrap()]);
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_named_with_its_line_and_column_and_without_its_text() {
+        for (text, place) in [
+            ("[server\n", "line 1, column 8"),
+            ("[server]\nlisten = \"127.0.0.1:1\nworkers = 1", "line 2, column 22"),
+            ("\n\nk\u{e9}y = sk-marker", "line 3, column 2"),
+            ("key = { value = \"sk-marker\"\n", "line 1, column 28"),
+            ("[a]\nx = 1\nx = 2", "line 3, column 1"),
+        ] {
+            let error = File::parse(Some("f.toml".into()), text).err().expect(text).to_string();
+            assert!(error.starts_with(&format!("f.toml: {place}: ")), "{error}");
+            assert!(!error.contains("marker") && !error.contains('\n'), "{error}");
+        }
+    }
+}

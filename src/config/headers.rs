@@ -1,0 +1,57 @@
+//! The headers that the user puts on every request for an upstream.
+
+use http::{HeaderName, HeaderValue, header};
+
+use super::notes::Read;
+use super::reader::{Entry, Table, all};
+use super::secrets::{secret, unfit};
+use crate::rewrite::headers::is_configurable;
+
+/// The headers of one upstream, in the order of the file; each name once, in whatever case.
+pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
+    let mut names = Vec::new();
+    let headers = upstream.names("headers")?.into_iter().map(|(name, entry)| {
+        let value = value(&entry);
+        let name = header_name(&name, &entry)?;
+        if names.contains(&name) {
+            return Err(entry.mistake(format!("{name} is there already; the case of letters does not count")));
+        }
+        names.push(name.clone());
+        let mut value = value?;
+        // Keys are secrets also where the user wrote them as plain text.
+        value.set_sensitive(value.is_sensitive() || is_credential(&name));
+        Ok((name, value))
+    });
+    all(headers)
+}
+
+fn header_name(name: &str, entry: &Entry<'_>) -> Read<HeaderName> {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+        return Err(entry.mistake("is no name for a header: those are letters, digits and -"));
+    };
+    if is_configurable(&name) {
+        Ok(name)
+    } else {
+        Err(entry.mistake("is not yours to set: the proxy writes this header itself, or it ends at each hop"))
+    }
+}
+
+fn value(entry: &Entry<'_>) -> Read<HeaderValue> {
+    let (text, sensitive) = match entry.as_text() {
+        Some(text) => (text.to_owned(), false),
+        None => (secret(entry)?.expose().to_owned(), true),
+    };
+    // An empty value is legal and takes off what the client sent.
+    let unfit = unfit(&text).filter(|_| !text.is_empty());
+    let mut value = match (unfit, HeaderValue::try_from(text)) {
+        (None, Ok(value)) => value,
+        (Some(reason), _) => return Err(entry.mistake(format!("the value {reason}"))),
+        (None, Err(_)) => return Err(entry.mistake("the value has characters that a header cannot carry")),
+    };
+    value.set_sensitive(sensitive);
+    Ok(value)
+}
+
+fn is_credential(name: &HeaderName) -> bool {
+    [header::AUTHORIZATION, header::COOKIE].contains(name) || matches!(name.as_str(), "api-key" | "x-api-key")
+}

@@ -1,0 +1,46 @@
+//! What is wrong with a configuration, for the person who wrote it.
+
+use std::error::Error;
+use std::fmt;
+
+/// One thing to change. It shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where it was said: `streamgauge.toml: upstreams.azure.url`, `environment STREAMGAUGE_SERVER__LISTEN` or
+    /// `--listen`.
+    pub place: String,
+    /// What is wrong with it and what to write instead, on one line.
+    pub reason: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.reason)
+    }
+}
+
+/// Everything that is wrong, in the order of the file, then of the environment, then of the command line. Never empty
+/// where it is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Mistakes {
+    pub(super) fn one(mistake: Mistake) -> Self {
+        Self(vec![mistake])
+    }
+}
+
+impl fmt::Display for Mistakes {
+    /// One line each, without a line break at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, mistake) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Mistakes {}

@@ -1,0 +1,156 @@
+//! The configuration: a TOML file over compiled-in defaults, under the environment and the command line, made into
+//! [`Settings`] that are valid by construction. What is valid may be used without another check; nothing here opens a
+//! socket or changes a file.
+//!
+//! It promises that **every mistake is named in one go**, in the order in which it stands in the file, with where it
+//! was said, the key, and what to change; only a file that is not TOML at all ends with its first one. No message and
+//! no `Debug` shows a secret.
+//!
+//! From what the user wrote to what the program takes, in the order of reading:
+//!
+//! | module | what it makes |
+//! |---|---|
+//! | `file` | the text that was meant, as TOML |
+//! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as one more tree |
+//! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
+//! | `reader` | a typed view of the tree that notes mistakes and goes on |
+//! | `sections`, `upstreams`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `contradictions` | the rules between sections |
+
+mod contradictions;
+mod duration;
+mod environment;
+mod file;
+mod headers;
+mod key_path;
+mod layers;
+mod mistakes;
+mod nearest;
+mod notes;
+mod outline;
+mod reader;
+mod routes;
+mod secrets;
+mod sections;
+mod settings;
+mod size;
+mod upstreams;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use environment::environment;
+pub use mistakes::{Mistake, Mistakes};
+pub use settings::{
+    Admin, Client, Jsonl, Ledger, Log, LogFormat, PoolLimits, Route, Server, Settings, Timeouts, Upstream,
+};
+
+use file::File;
+use layers::Layers;
+use notes::Read;
+use reader::{Reader, Table};
+
+/// The compiled-in defaults, which are also the reference of all keys.
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Where a configuration may come from. Nothing else is looked at but the files that it names.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// The process's environment.
+    pub env: BTreeMap<String, String>,
+    /// What the command line says in place of the configuration.
+    pub overrides: Overrides,
+}
+
+impl fmt::Debug for Sources {
+    /// Names of variables only: their values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("env", &self.env.keys())
+            .field("overrides", &self.overrides)
+            .finish()
+    }
+}
+
+/// Options of the command line that stand above everything.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`, in place of `server.listen`.
+    pub listen: Option<String>,
+}
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What to run with.
+    pub settings: Settings,
+    /// The file that was read; `None`: there is none, only defaults and the environment.
+    pub origin: Option<PathBuf>,
+    /// What is allowed and probably not meant, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration: defaults, then the file, then the environment, then the command line; the last one wins.
+///
+/// # Errors
+/// Every mistake of it.
+pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
+    assemble(file, &sources.env, &sources.overrides)
+}
+
+/// Reads a configuration from text as from a file in the working directory, without any environment.
+///
+/// # Errors
+/// Every mistake of it.
+pub fn from_text(text: &str) -> Result<Loaded, Mistakes> {
+    let file = File::parse(None, text).map_err(Mistakes::one)?;
+    assemble(Some(file), &BTreeMap::new(), &Overrides::default())
+}
+
+fn assemble(
+    file: Option<File>,
+    env: &BTreeMap<String, String>,
+    overrides: &Overrides,
+) -> Result<Loaded, Mistakes> {
+    let origin = file.as_ref().and_then(|file| file.origin.clone());
+    let (layers, clashes) = Layers::merge(file, env, overrides);
+    let reader = Reader::new(&layers, env);
+    let settings = reader.read(read);
+    let (settings, mut warnings) = reader.finish(settings, clashes)?;
+    let strays = env.keys().filter(|variable| environment::is_stray(variable));
+    warnings.extend(strays.map(|variable| {
+        format!(
+            "environment {variable}: is no key and was passed over; two underscores stand between a section and its key"
+        )
+    }));
+    Ok(Loaded { settings, origin, warnings })
+}
+
+/// Reads every section before it gives up.
+fn read(root: &Table<'_>) -> Read<Settings> {
+    let server = root.section("server", sections::server);
+    let admin = root.section("admin", sections::admin);
+    let ledger = root.section("ledger", sections::ledger);
+    let log = root.section("log", sections::log);
+    let clients = sections::clients(root);
+    let (names, upstreams) = upstreams::upstreams(root);
+    let routes = routes::routes(root, &names);
+    contradictions::check(root, &server, &admin, &clients);
+    Ok(Settings {
+        server: server?,
+        admin: admin?,
+        ledger: ledger?,
+        log: log?,
+        clients: clients?,
+        upstreams: upstreams?,
+        routes: routes?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

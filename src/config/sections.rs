@@ -1,0 +1,174 @@
+//! The sections with fixed keys, and the clients.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::duration::{duration, timeout};
+use super::notes::Read;
+use super::reader::{Entry, Table, all};
+use super::secrets::secret;
+use super::settings::{Admin, Client, Jsonl, Ledger, Log, LogFormat, Server};
+use super::size::size;
+use crate::secret::Secret;
+
+/// The most threads that serve. Beyond this somebody mistook them for connections.
+const MAX_WORKERS: usize = 1024;
+
+/// The longest name of a client or an upstream, in bytes: it is a label of every metric and a column of every record.
+const MAX_NAME: usize = 64;
+
+/// Who sends requests without a key, in records; no client may have the same name.
+const ANONYMOUS: &str = "anonymous";
+
+/// `[server]`.
+pub(super) fn server(table: &Table<'_>) -> Read<Server> {
+    let listen = table.defaulted("listen", address);
+    let workers = table.defaulted("workers", workers);
+    let max_request_bytes = table.defaulted("max_request_bytes", bytes);
+    let drain_timeout = table.defaulted("drain_timeout", |entry| entry.parse(DURATION, duration));
+    // Means something beside the clients only; `contradictions` looks at it.
+    let allow_anonymous = table.defaulted("allow_anonymous", Entry::boolean);
+    let max_connections = table.defaulted("max_connections", Entry::integer);
+    let header_timeout = table.defaulted("header_timeout", time);
+    let keep_alive_timeout = table.defaulted("keep_alive_timeout", time);
+    let max_buffered_bytes = table.defaulted("max_buffered_bytes", bytes);
+    allow_anonymous?;
+    Ok(Server {
+        listen: listen?,
+        workers: workers?,
+        max_request_bytes: max_request_bytes?,
+        drain_timeout: drain_timeout?,
+        max_connections: max_connections?,
+        header_timeout: header_timeout?,
+        keep_alive_timeout: keep_alive_timeout?,
+        max_buffered_bytes: max_buffered_bytes?,
+    })
+}
+
+/// `[admin]`.
+pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
+    let listen = table.defaulted("listen", |entry| match entry.as_text() {
+        Some("") => Ok(None),
+        _ => address(entry).map(Some),
+    });
+    Ok(Admin { listen: listen? })
+}
+
+/// `[ledger]`.
+pub(super) fn ledger(table: &Table<'_>) -> Read<Ledger> {
+    let path = table.defaulted("path", Entry::text_or_none);
+    let jsonl = table.defaulted("jsonl", Entry::text_or_none);
+    let (path, jsonl) = (path?, jsonl?);
+    if jsonl.is_some() && jsonl == path {
+        return Err(table.mistake("jsonl", "is the file of ledger.path too: give each its own"));
+    }
+    let jsonl = jsonl.map(|path| if path == "-" { Jsonl::Stdout } else { Jsonl::File(path.into()) });
+    Ok(Ledger { path: path.map(PathBuf::from), jsonl })
+}
+
+/// `[log]`.
+pub(super) fn log(table: &Table<'_>) -> Read<Log> {
+    let format = table.defaulted("format", |entry| {
+        entry.parse("\"text\" or \"json\"", |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("{text:?} is no format: write \"text\" or \"json\"")),
+        })
+    });
+    let level = table.defaulted("level", |entry| {
+        entry.parse("a level in quotes, such as \"info\"", |text| match EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => {
+                Err(format!("{text:?} is no filter such as \"info\" or \"warn,streamgauge=debug\": {error}"))
+            }
+        })
+    });
+    Ok(Log { format: format?, level: level? })
+}
+
+/// `[clients.NAME]`, in the order of the file.
+pub(super) fn clients(root: &Table<'_>) -> Read<Vec<Client>> {
+    let mut known: Vec<(String, Secret)> = Vec::new();
+    let clients = root.names("clients")?.into_iter().map(|(name, entry)| {
+        let named = named(&name, &entry);
+        if name == ANONYMOUS {
+            entry.mistake("is what records call those without a key: choose another name");
+        }
+        let key = entry.table(|client| {
+            client.required("key", "write key = { env = \"NAME\" } or { file = \"PATH\" }", |entry| {
+                let key = secret(entry)?;
+                if let Some((other, _)) = known.iter().find(|(_, known)| *known == key) {
+                    let reason = format!("is the key of clients.{other} too: nobody could tell them apart");
+                    return Err(entry.mistake(reason));
+                }
+                Ok(key)
+            })
+        })?;
+        known.push((name.clone(), key.clone()));
+        named?;
+        Ok(Client { name, key })
+    });
+    all(clients)
+}
+
+/// A name that records, logs and metrics can carry.
+pub(super) fn named(name: &str, entry: &Entry<'_>) -> Read<()> {
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || name.chars().any(|letter| letter.is_whitespace() || letter.is_control())
+    {
+        return Err(
+            entry.mistake(format!("a name has 1 to {MAX_NAME} bytes, without spaces or control characters"))
+        );
+    }
+    Ok(())
+}
+
+const DURATION: &str = "a length of time in quotes, such as \"30s\"";
+
+/// A length of time longer than zero.
+pub(super) fn time(entry: &Entry<'_>) -> Read<Duration> {
+    entry.parse(DURATION, timeout)
+}
+
+/// A length of time, also none.
+pub(super) fn any_time(entry: &Entry<'_>) -> Read<Duration> {
+    entry.parse(DURATION, duration)
+}
+
+fn bytes(entry: &Entry<'_>) -> Read<usize> {
+    let bytes = if entry.is_number() {
+        entry.integer()?
+    } else {
+        entry.parse("a number of bytes, such as \"32MiB\" or 1000000", size)?
+    };
+    if bytes == 0 { Err(entry.mistake("must be at least 1 byte")) } else { Ok(bytes) }
+}
+
+/// As many as this process has CPUs where the user does not say.
+fn workers(entry: &Entry<'_>) -> Read<usize> {
+    match entry.integer()? {
+        0 => Ok(thread::available_parallelism().map_or(1, usize::from)),
+        workers if workers > MAX_WORKERS => Err(entry.mistake(format!(
+            "{workers} are too many: a worker is a thread that serves thousands of requests; 0 is one per CPU"
+        ))),
+        workers => Ok(workers),
+    }
+}
+
+fn address(entry: &Entry<'_>) -> Read<SocketAddr> {
+    entry.parse("an address and a port in quotes, such as \"127.0.0.1:8080\"", |text| {
+        text.parse().map_err(|_| match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+            Some(port) => {
+                format!("{text:?} has no address: write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for all")
+            }
+            None => format!(
+                "{text:?} is no address and port: write one such as \"127.0.0.1:8080\" or \"[::1]:8080\""
+            ),
+        })
+    })
+}

@@ -1,0 +1,168 @@
+//! What the program runs with. Every value has passed the rules of its key, and those between keys: whoever holds one
+//! of these structs need not look again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::provider::{ApiVersion, BaseUrl, Provider};
+use crate::secret::Secret;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The side of the clients.
+    pub server: Server,
+    /// The side of the operators.
+    pub admin: Admin,
+    /// Where usage records go.
+    pub ledger: Ledger,
+    /// What is logged and how.
+    pub log: Log,
+    /// Who may come, in the order of the file; none: anybody who can connect. No two have the same key.
+    pub clients: Vec<Client>,
+    /// Where requests may go, in the order of the file. At least one.
+    pub upstreams: Vec<Upstream>,
+    /// Which request goes where; the first match wins. Empty only when there is one upstream, which gets everything.
+    pub routes: Vec<Route>,
+}
+
+/// The side of the clients.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where to listen. Beyond loopback only with clients, or where the user allowed anonymous ones.
+    pub listen: SocketAddr,
+    /// Threads that serve; at least 1.
+    pub workers: usize,
+    /// The largest request body in bytes; at least 1.
+    pub max_request_bytes: usize,
+    /// How long what runs may go on after the signal to stop.
+    pub drain_timeout: Duration,
+    /// Client connections at once in the whole process; 0: as many as open files allow.
+    pub max_connections: usize,
+    /// From a request's first byte to the end of its head; longer than zero.
+    pub header_timeout: Duration,
+    /// How long a client's connection may wait for a request; longer than zero.
+    pub keep_alive_timeout: Duration,
+    /// Bytes of request bodies held at once by the whole process; at least 1.
+    pub max_buffered_bytes: usize,
+}
+
+/// The side of the operators.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where to listen: on loopback, and not where the server does. `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where usage records go.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// The database; `None`: none.
+    pub path: Option<PathBuf>,
+    /// Also one JSON line per record.
+    pub jsonl: Option<Jsonl>,
+}
+
+/// Where JSON lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jsonl {
+    /// To standard output.
+    Stdout,
+    /// To the end of a file.
+    File(PathBuf),
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A valid filter in the form of `RUST_LOG`.
+    pub level: String,
+}
+
+/// The form of a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Somebody who may send requests.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// As usage records name it.
+    pub name: String,
+    /// What it must present. ASCII without spaces at its ends.
+    pub key: Secret,
+}
+
+/// A service that requests may go to.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// As routes and usage records name it.
+    pub name: String,
+    /// Its dialect.
+    pub provider: Provider,
+    /// Where it is.
+    pub url: BaseUrl,
+    /// Which of Azure's URL forms it takes; `V1` for the other providers.
+    pub api_version: ApiVersion,
+    /// What it is paid with; always there for `openai` and `azure`. A valid header value.
+    pub api_key: Option<Secret>,
+    /// `OpenAI-Organization`; for `openai` only. A valid header value.
+    pub organization: Option<String>,
+    /// `OpenAI-Project`; for `openai` only. A valid header value.
+    pub project: Option<String>,
+    /// Put into requests that name no model; always there for `other`.
+    pub default_model: Option<String>,
+    /// Alias to real name; neither is empty.
+    pub models: BTreeMap<String, String>,
+    /// Model to deployment; for `azure` only. Neither is empty.
+    pub deployments: BTreeMap<String, String>,
+    /// Put on every request, each name once; secret ones are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// How many idle connections are kept.
+    pub pool: PoolLimits,
+}
+
+/// How long an upstream may take. All are longer than zero.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// To be connected, TLS included.
+    pub connect: Duration,
+    /// From the request sent to the head of the answer.
+    pub first_byte: Duration,
+    /// The longest silence inside the body of an answer.
+    pub idle: Duration,
+    /// For the whole exchange; `None`: any time.
+    pub total: Option<Duration>,
+}
+
+/// How many idle connections to an upstream are kept.
+#[derive(Clone, Debug)]
+pub struct PoolLimits {
+    /// How long each is kept.
+    pub idle_timeout: Duration,
+    /// How many each worker keeps; 0: none.
+    pub max_idle: usize,
+}
+
+/// What a request must match, and where it goes then. Each can be reached: no earlier one takes all that it would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What the path begins with: a slash, and none at the end. `None`: any path.
+    pub path: Option<String>,
+    /// A glob for the request's model, not empty. `None`: any model, or none.
+    pub model: Option<String>,
+    /// The index of an upstream.
+    pub upstream: usize,
+}

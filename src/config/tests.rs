@@ -1,0 +1,40 @@
+//! The contract with users, as a list.
+
+mod defaults;
+mod mistakes;
+mod precedence;
+mod secrets;
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// An upstream without mistakes.
+const OPENAI: &str = "[upstreams.openai]\napi_key = { value = \"sk-1\" }\n";
+
+fn settings(text: &str) -> Settings {
+    from_text(text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    lines(from_text(text).expect_err(text))
+}
+
+fn lines(mistakes: Mistakes) -> Vec<String> {
+    mistakes.0.iter().map(Mistake::to_string).collect()
+}
+
+fn env(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// As [`load`] does it, without a look at the machine's own files.
+fn load_text(
+    text: Option<&str>,
+    variables: &[(&str, &str)],
+    listen: Option<&str>,
+) -> Result<Loaded, Mistakes> {
+    let file =
+        text.map(|text| File::parse(Some("streamgauge.toml".into()), text).unwrap_or_else(|e| panic!("{e}")));
+    assemble(file, &env(variables), &Overrides { listen: listen.map(str::to_owned) })
+}

@@ -1,0 +1,157 @@
+//! What nobody says: `config/default.toml`, the defaults of an upstream, and the examples.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Value};
+
+use super::*;
+use crate::config::key_path::{KeyPath, Step};
+use crate::provider::{ApiVersion, Provider};
+
+/// `config/default.toml` with its keys that are not set.
+fn reference() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if !key.is_empty() && !key.starts_with(' ') => key.to_owned(),
+        _ => line.to_owned(),
+    };
+    DEFAULTS.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The variables that the reference and the examples name.
+const VARIABLES: [(&str, &str); 6] = [
+    ("OPENAI_API_KEY", "sk-openai"),
+    ("AZURE_OPENAI_API_KEY", "az-key"),
+    ("INTERNAL_LLM_KEY", "internal-key"),
+    ("SEARCH_TEAM_KEY", "sg-search"),
+    ("SUPPORT_TEAM_KEY", "sg-support"),
+    ("GATEWAY_KEY", "gw-key"),
+];
+
+#[test]
+fn the_compiled_in_defaults_are_those_of_the_design() {
+    let Settings { server, admin, ledger, log, clients, routes, .. } = settings(OPENAI);
+    assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+    assert!(server.workers >= 1, "0 is one per CPU");
+    assert_eq!(
+        (server.max_request_bytes, server.max_buffered_bytes, server.max_connections),
+        (32 << 20, 512 << 20, 0)
+    );
+    let seconds =
+        [server.drain_timeout, server.header_timeout, server.keep_alive_timeout].map(|time| time.as_secs());
+    assert_eq!(seconds, [30, 30, 75]);
+    assert_eq!(admin.listen.unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!((ledger.path.as_deref(), ledger.jsonl), (Some(Path::new("streamgauge.db")), None));
+    assert_eq!((log.format, log.level.as_str()), (LogFormat::Text, "info"));
+    assert!(clients.is_empty() && routes.is_empty());
+}
+
+#[test]
+fn an_upstream_has_the_defaults_of_the_design() {
+    let [upstream] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
+    assert_eq!(upstream.provider, Provider::OpenAi);
+    assert_eq!(upstream.url.to_string(), "https://api.openai.com/v1");
+    assert_eq!(upstream.api_version, ApiVersion::V1);
+    assert_eq!((&upstream.organization, &upstream.project, &upstream.default_model), (&None, &None, &None));
+    let Timeouts { connect, first_byte, idle, total } = upstream.timeouts;
+    assert_eq!([connect, first_byte, idle].map(|time| time.as_secs()), [5, 200, 120]);
+    assert_eq!(total, None);
+    assert_eq!((upstream.pool.idle_timeout, upstream.pool.max_idle), (Duration::from_secs(60), 64));
+}
+
+#[test]
+fn the_reference_shows_the_defaults_of_an_upstream() {
+    let loaded =
+        load_text(Some(&reference()), &VARIABLES, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, [""; 0]);
+    let [shown, ..] = &loaded.settings.upstreams[..] else { panic!("upstreams") };
+    let [default] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
+    assert_eq!(format!("{:?}", shown.timeouts), format!("{:?}", default.timeouts));
+    assert_eq!(format!("{:?}", shown.pool), format!("{:?}", default.pool));
+    assert_eq!((&shown.name, &shown.url), (&default.name, &default.url));
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let file = File::parse(None, &reference()).unwrap_or_else(|mistake| panic!("{mistake}"));
+    let values: Dict = Toml::from_str(&reference()).unwrap();
+    let variables = env(&VARIABLES);
+    let (layers, _) = Layers::merge(Some(file), &variables, &Overrides::default());
+    let reader = Reader::new(&layers, &variables);
+    drop(reader.read(|root| Ok(read(root))));
+    let forms = reader.notes().forms();
+    assert!(forms.len() > 40, "the keys were not asked for: {forms:?}");
+    for form in forms.iter().filter(|form| !is_form_of_a_secret(form)) {
+        assert!(has(&Value::from(values.clone()), form.steps()), "config/default.toml lacks {form}");
+    }
+}
+
+/// The header of the file tells the three forms for all secrets.
+fn is_form_of_a_secret(form: &KeyPath) -> bool {
+    matches!(form.last(), Some("env" | "file" | "value"))
+}
+
+/// Whether some value has this form, in which `NAME` is any key and an array is each of its items.
+fn has(value: &Value, form: &[Step]) -> bool {
+    match (value, form) {
+        (_, []) => true,
+        (Value::Array(_, items), form) => items.iter().any(|item| has(item, form)),
+        (Value::Dict(_, entries), [Step::Key(key), rest @ ..]) if key == "NAME" => {
+            entries.values().any(|value| has(value, rest))
+        }
+        (Value::Dict(_, entries), [Step::Key(key), rest @ ..]) => {
+            entries.get(key).is_some_and(|value| has(value, rest))
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn every_example_loads_without_a_warning() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut found = 0;
+    for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.unwrap().path();
+        let sources = Sources { file: Some(path.clone()), env: env(&VARIABLES), ..Sources::default() };
+        let loaded = load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(loaded.warnings, [""; 0], "{}", path.display());
+        found += 1;
+    }
+    assert!(found >= 5, "there are {found} examples in {}", folder.display());
+}
+
+#[test]
+fn upstreams_clients_and_headers_keep_the_order_of_the_file() {
+    let text = r#"
+        [clients.zoe]
+        key = { value = "1" }
+        [clients.adam]
+        key = { value = "2" }
+        [upstreams.openai]
+        api_key = { value = "k" }
+        headers = { X-Z = "1", X-A = "2" }
+        [upstreams.azure]
+        url = "https://r"
+        api_key = { value = "k" }
+        [[routes]]
+        model = "gpt*"
+        upstream = "azure"
+        [[routes]]
+        path = "/o"
+        upstream = "openai"
+    "#;
+    let Settings { clients, upstreams, routes, .. } = settings(text);
+    assert_eq!(clients.iter().map(|client| client.name.as_str()).collect::<Vec<_>>(), ["zoe", "adam"]);
+    assert_eq!(
+        upstreams.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>(),
+        ["openai", "azure"]
+    );
+    assert_eq!(
+        upstreams[0].headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["x-z", "x-a"]
+    );
+    let azure = Route { path: None, model: Some("gpt*".to_owned()), upstream: 1 };
+    assert_eq!(routes, [azure, Route { path: Some("/o".to_owned()), model: None, upstream: 0 }]);
+}

@@ -1,0 +1,498 @@
+//! Every mistake has its own words. Each line: what is written, the key that is named, a part of the reason.
+
+use super::*;
+
+/// Each configuration has exactly this one mistake.
+fn each(base: &str, cases: &[(&str, &str, &str)]) {
+    for (text, key, reason) in cases {
+        let text = format!("{base}{text}");
+        let found = mistakes(&text);
+        assert_eq!(found.len(), 1, "one mistake in\n{text}\nfound {found:#?}");
+        let expected = format!("configuration: {key}: ");
+        assert!(found[0].starts_with(&expected), "{expected:?} in\n{text}\nfound {found:#?}");
+        assert!(found[0].contains(reason), "{reason:?} in\n{text}\nfound {found:#?}");
+    }
+}
+
+#[test]
+fn of_unknown_keys() {
+    each(
+        OPENAI,
+        &[
+            ("[server]\nlistn = \"\"", "server.listn", "unknown key; did you mean `listen`?"),
+            ("[serverr]", "serverr", "did you mean `server`?"),
+            ("[ledger]\nretention = \"90d\"", "ledger.retention", "unknown key"),
+            (
+                "[upstreams.openai.timeouts]\nconect = \"1s\"",
+                "upstreams.openai.timeouts.conect",
+                "did you mean `connect`?",
+            ),
+            (
+                "[upstreams.openai.pool]\nidle = \"1s\"",
+                "upstreams.openai.pool.idle",
+                "did you mean `idle_timeout`?",
+            ),
+            (
+                "[clients.a]\nkey = { value = \"k\" }\napi_key = \"\"",
+                "clients.a.api_key",
+                "did you mean `key`?",
+            ),
+            ("[server]\njsonl = \"-\"", "server.jsonl", "did you mean `ledger.jsonl`?"),
+            (
+                "[log]\ndefault_model = \"m\"",
+                "log.default_model",
+                "did you mean `upstreams.NAME.default_model`?",
+            ),
+            (
+                "[[routes]]\nupstream = \"openai\"\nmodell = \"x\"",
+                "routes[0].modell",
+                "did you mean `model`?",
+            ),
+            ("[server]\n\"a.b c\" = 1", "server.\"a.b c\"", "unknown key"),
+        ],
+    );
+    let above = "listen = \"127.0.0.1:1\"\napi_key = \"sk-marker\"\n";
+    let expected = [
+        "configuration: listen: unknown key; did you mean `admin.listen` or `server.listen`?",
+        "configuration: api_key: unknown key; did you mean `upstreams.NAME.api_key`?",
+    ];
+    assert_eq!(mistakes(&format!("{above}{OPENAI}")), expected, "keys that lack their table");
+}
+
+#[test]
+fn of_types() {
+    each(
+        OPENAI,
+        &[
+            ("[server]\nlisten = 8080", "server.listen", "must be an address and a port in quotes"),
+            (
+                "[server]\nworkers = \"2\"",
+                "server.workers",
+                "must be a whole number without quotes, not text",
+            ),
+            ("[server]\nworkers = -1", "server.workers", "0 or more"),
+            ("[server]\nworkers = 1.5", "server.workers", "must be a whole number"),
+            (
+                "[server]\nallow_anonymous = \"yes\"",
+                "server.allow_anonymous",
+                "must be true or false without quotes, not text",
+            ),
+            (
+                "[server]\ndrain_timeout = 30",
+                "server.drain_timeout",
+                "must be a length of time in quotes, such as \"30s\", not a number",
+            ),
+            (
+                "[server]\nmax_request_bytes = true",
+                "server.max_request_bytes",
+                "must be a number of bytes, such as",
+            ),
+            ("[log]\nlevel = []", "log.level", "not an array"),
+            ("[ledger]\npath = {}", "ledger.path", "must be text in quotes, not a table"),
+            (
+                "[upstreams.azure]\napi_version = 2024-10-21\nurl = \"https://r\"\napi_key = { value = \"k\" }\n[[routes]]\nupstream = \"openai\"",
+                "upstreams.azure.api_version",
+                "must be text in quotes, \"v1\" or a day such as \"2024-10-21\", not a date without quotes",
+            ),
+            (
+                "[upstreams.openai.models]\na = 1",
+                "upstreams.openai.models.a",
+                "must be text in quotes, not a number",
+            ),
+        ],
+    );
+    each(
+        "",
+        &[
+            (
+                "server = 1\n[upstreams.openai]\napi_key = { value = \"k\" }",
+                "server",
+                "must be a table, as in [server], not a number",
+            ),
+            (
+                "clients = 1\n[upstreams.openai]\napi_key = { value = \"k\" }",
+                "clients",
+                "must be a table of names",
+            ),
+            ("upstreams = \"openai\"", "upstreams", "must be a table of names"),
+            (
+                "[upstreams]\nopenai = 2024-10-21",
+                "upstreams.openai",
+                "must be a table, as in [upstreams.openai], not a date",
+            ),
+            (
+                "routes = \"x\"\n[upstreams.openai]\napi_key = { value = \"k\" }",
+                "routes",
+                "must be [[routes]] tables, not text",
+            ),
+            (
+                "[routes]\n[upstreams.openai]\napi_key = { value = \"k\" }",
+                "routes",
+                "must be [[routes]] tables, not a table",
+            ),
+            ("routes = [1]\n[upstreams.openai]\napi_key = { value = \"k\" }", "routes[0]", "must be a table"),
+        ],
+    );
+}
+
+#[test]
+fn of_the_server() {
+    each(
+        OPENAI,
+        &[
+            ("[server]\nlisten = \"localhost\"", "server.listen", "no address and port: write one such as"),
+            (
+                "[server]\nlisten = \":8080\"",
+                "server.listen",
+                "write \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for all",
+            ),
+            ("[server]\nlisten = \"\"", "server.listen", "no address and port"),
+            ("[server]\nworkers = 4096", "server.workers", "too many"),
+            ("[server]\nmax_request_bytes = \"32M\"", "server.max_request_bytes", "no number of bytes"),
+            ("[server]\nmax_request_bytes = 0", "server.max_request_bytes", "at least 1 byte"),
+            ("[server]\nmax_buffered_bytes = \"0\"", "server.max_buffered_bytes", "at least 1 byte"),
+            ("[server]\nmax_request_bytes = -5", "server.max_request_bytes", "0 or more"),
+            ("[server]\ndrain_timeout = \"30\"", "server.drain_timeout", "write \"30s\""),
+            ("[server]\nheader_timeout = \"0s\"", "server.header_timeout", "longer than zero"),
+            ("[server]\nkeep_alive_timeout = \"soon\"", "server.keep_alive_timeout", "no length of time"),
+            ("[admin]\nlisten = \"9090\"", "admin.listen", "no address and port"),
+            ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is the file of ledger.path too"),
+            ("[log]\nformat = \"xml\"", "log.format", "write \"text\" or \"json\""),
+            ("[log]\nlevel = \"info,[\"", "log.level", "no filter such as"),
+        ],
+    );
+}
+
+#[test]
+fn of_who_can_connect() {
+    each(
+        OPENAI,
+        &[
+            (
+                "[server]\nlisten = \"0.0.0.0:8080\"",
+                "server.listen",
+                "add [clients.NAME], or set server.allow_anonymous = true",
+            ),
+            ("[server]\nlisten = \"[::]:8080\"", "server.listen", "can be reached from other machines"),
+            ("[server]\nlisten = \"192.0.2.1:8080\"", "server.listen", "can be reached from other machines"),
+            ("[admin]\nlisten = \"0.0.0.0:9090\"", "admin.listen", "the admin pages ask for no key"),
+            ("[admin]\nlisten = \"127.0.0.1:8080\"", "admin.listen", "both server.listen and admin.listen"),
+            ("[server]\nlisten = \"127.0.0.1:9090\"", "server.listen", "both server.listen and admin.listen"),
+            (
+                "[server]\nallow_anonymous = true\nlisten = \"0.0.0.0:9090\"",
+                "server.listen",
+                "both server.listen and admin.listen",
+            ),
+            (
+                "[server]\nallow_anonymous = true\nlisten = \"[::]:9090\"",
+                "server.listen",
+                "both server.listen and admin.listen",
+            ),
+            (
+                "[clients.a]\nkey = { value = \"k\" }\n[clients.b]\nkey = { value = \"k\" }",
+                "clients.b.key",
+                "is the key of clients.a too",
+            ),
+            ("[clients.a]", "clients.a.key", "is missing"),
+            ("[clients]\na = \"sk-marker\"", "clients.a", "must be a table, as in [clients.a], not text"),
+            ("[clients.anonymous]\nkey = { value = \"k\" }", "clients.anonymous", "choose another name"),
+            ("[clients.\"a b\"]\nkey = { value = \"k\" }", "clients.\"a b\"", "without spaces"),
+            ("[clients.\"\"]\nkey = { value = \"k\" }", "clients.\"\"", "1 to 64 bytes"),
+        ],
+    );
+}
+
+#[test]
+fn what_who_can_connect_allows() {
+    for text in [
+        "[server]\nlisten = \"0.0.0.0:8080\"\n[clients.a]\nkey = { value = \"k\" }",
+        "[server]\nlisten = \"0.0.0.0:8080\"\nallow_anonymous = true",
+        "[server]\nlisten = \"127.8.8.8:8080\"",
+        "[server]\nlisten = \"[::1]:8080\"",
+        "[server]\nlisten = \"[::ffff:127.0.0.1]:8080\"",
+        "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",
+        "[server]\nlisten = \"127.0.0.2:9090\"",
+        "[server]\nlisten = \"127.0.0.1:9090\"\n[admin]\nlisten = \"\"",
+    ] {
+        settings(&format!("{OPENAI}{text}"));
+    }
+}
+
+#[test]
+fn of_providers() {
+    let other = "[upstreams.x]\nprovider = \"other\"\nurl = \"http://127.0.0.1:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n";
+    each(
+        "",
+        &[
+            ("", "upstreams", "add [upstreams.openai] with api_key = { env = \"OPENAI_API_KEY\" }"),
+            ("[upstreams]", "upstreams", "there is none"),
+            (
+                "[upstreams.x]\nurl = \"http://127.0.0.1:1\"",
+                "upstreams.x.provider",
+                "is missing: write \"openai\", \"azure\" or \"other\"",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"vllm\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"",
+                "upstreams.x.provider",
+                "\"vllm\" is not \"openai\", \"azure\" or \"other\"",
+            ),
+            (
+                "[upstreams.openai]",
+                "upstreams.openai.api_key",
+                "is missing: write api_key = { env = \"NAME\" }",
+            ),
+            (
+                "[upstreams.openai]\napi_key = \"none\"",
+                "upstreams.openai.api_key",
+                "for provider \"other\" only",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }",
+                "upstreams.azure.url",
+                "https://my-resource.openai.azure.com",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r.openai.azure.com/openai/v1/\"",
+                "upstreams.azure.url",
+                "leave that out",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\napi_version = \"2024\"",
+                "upstreams.azure.api_version",
+                "2024-10-21",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\norganization = \"o\"",
+                "upstreams.azure.organization",
+                "is OpenAI's",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\nproject = \"p\"",
+                "upstreams.azure.project",
+                "is OpenAI's",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\ndeployments = { a = \"\" }",
+                "upstreams.azure.deployments.a",
+                "the name of a deployment is empty",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\napi_key = \"none\"\ndefault_model = \"m\"",
+                "upstreams.x.url",
+                "is missing",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\ndefault_model = \"m\"",
+                "upstreams.x.api_key",
+                "or \"none\" if the service wants none",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\napi_key = \"none\"",
+                "upstreams.x.default_model",
+                "is missing",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\napi_key = \"none\"\ndefault_model = \"\"",
+                "upstreams.x.default_model",
+                "is missing",
+            ),
+            (
+                "[upstreams.\"a\\nb\"]\nprovider = \"openai\"\napi_key = { value = \"k\" }",
+                "upstreams.\"a\\nb\"",
+                "without spaces",
+            ),
+        ],
+    );
+    each(
+        other,
+        &[
+            ("api_version = \"v1\"", "upstreams.x.api_version", "is Azure's"),
+            ("deployments = { a = \"b\" }", "upstreams.x.deployments", "are Azure's"),
+            ("models = { \"\" = \"b\" }", "upstreams.x.models.\"\"", "the name of a model is empty"),
+        ],
+    );
+    each(
+        OPENAI,
+        &[
+            ("url = \"api.openai.com\"", "upstreams.openai.url", "http:// or https://"),
+            ("url = \"https://u:marker@a\"", "upstreams.openai.url", "api_key"),
+            ("url = \"https://api.openai.com\"", "upstreams.openai.url", "https://api.openai.com/v1"),
+            ("organization = \"a\\nb\"", "upstreams.openai.organization", "line break"),
+            ("project = \"\u{e9}\"", "upstreams.openai.project", "ASCII"),
+            (
+                "include_usage = \"auto\"",
+                "upstreams.openai.include_usage",
+                "does not ask for usage on the client's behalf",
+            ),
+            (
+                "include_usage = \"always\"",
+                "upstreams.openai.include_usage",
+                "does not ask for usage on the client's behalf",
+            ),
+            ("include_usage = \"yes\"", "upstreams.openai.include_usage", "is not \"never\""),
+            ("timeouts = { connect = \"0s\" }", "upstreams.openai.timeouts.connect", "longer than zero"),
+            ("timeouts = { first_byte = \"\" }", "upstreams.openai.timeouts.first_byte", "no length of time"),
+            ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "no length of time"),
+            ("timeouts = { total = \"400d\" }", "upstreams.openai.timeouts.total", "longer than a year"),
+            ("pool = { idle_timeout = 60 }", "upstreams.openai.pool.idle_timeout", "in quotes"),
+            ("pool = { max_idle = \"many\" }", "upstreams.openai.pool.max_idle", "a whole number"),
+        ],
+    );
+}
+
+#[test]
+fn of_headers() {
+    each(
+        &format!("{OPENAI}[upstreams.openai.headers]\n"),
+        &[
+            ("\"X Team\" = \"a\"", "upstreams.openai.headers.\"X Team\"", "no name for a header"),
+            ("X-Team = \"a\"\nx-team = \"b\"", "upstreams.openai.headers.x-team", "x-team is there already"),
+            ("Host = \"a\"", "upstreams.openai.headers.Host", "not yours to set"),
+            ("Content-Length = \"1\"", "upstreams.openai.headers.Content-Length", "not yours to set"),
+            ("X-Team = \"a\\nb\"", "upstreams.openai.headers.X-Team", "the value has a line break"),
+            ("X-Team = \" a\"", "upstreams.openai.headers.X-Team", "the value begins or ends with a space"),
+            ("X-Team = 1", "upstreams.openai.headers.X-Team", "is a secret, which is a table"),
+            ("X-Team = { env = \"GONE\" }", "upstreams.openai.headers.X-Team.env", "GONE is not set"),
+        ],
+    );
+}
+
+#[test]
+fn of_routes() {
+    let two = format!("{OPENAI}[upstreams.azure]\nurl = \"https://r\"\napi_key = {{ value = \"k\" }}\n");
+    let route = |lines: &str| format!("[[routes]]\n{lines}\n");
+    let all = route("upstream = \"openai\"");
+    each(
+        &two,
+        &[
+            ("", "routes", "there are none, and 2 upstreams"),
+            (
+                &route("upstream = \"azrue\""),
+                "routes[0].upstream",
+                "there is no upstream \"azrue\"; did you mean \"azure\"?",
+            ),
+            (&route("upstream = \"vertex\""), "routes[0].upstream", "only openai, azure"),
+            (&route("path = \"/a\""), "routes[0].upstream", "is missing"),
+            (&route("upstream = 1"), "routes[0].upstream", "must be the name of an upstream in quotes"),
+            (&route("path = \"azure\"\nupstream = \"azure\""), "routes[0].path", "must begin with a slash"),
+            (
+                &route("path = \"/azure/\"\nupstream = \"azure\""),
+                "routes[0].path",
+                "must not end with a slash",
+            ),
+            (&route("path = \"/\"\nupstream = \"azure\""), "routes[0].path", "leave it out"),
+            (&route("path = \"/a?b\"\nupstream = \"azure\""), "routes[0].path", "no path has"),
+            (&route("model = \"\"\nupstream = \"azure\""), "routes[0].model", "leave it out"),
+            (
+                &format!("{all}{}", route("path = \"/azure\"\nupstream = \"azure\"")),
+                "routes[1]",
+                "routes[0] takes all of them first",
+            ),
+            (
+                &format!(
+                    "{}{}{all}",
+                    route("model = \"gpt*\"\nupstream = \"azure\""),
+                    route("model = \"gpt-4o\"\nupstream = \"openai\"")
+                ),
+                "routes[1]",
+                "no request ever gets here",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn all_are_named_in_one_go_in_the_order_of_the_file() {
+    let text = r#"
+        [upstreams.internal]
+        provider = "other"
+        url = "llm.internal"
+        timeouts = { idle = "2 minutes" }
+
+        [server]
+        workers = "4"
+        listen = "0.0.0.0:8080"
+
+        [[routes]]
+        upstream = "opnai"
+        path = "x"
+
+        [upstreams.azure]
+        api_key = "sk-marker"
+        deploymnets = { a = "b" }
+
+        [upstreams.openai]
+        api_key = { env = "NOT_SET" }
+
+        [clients]
+        alice = "sk-marker"
+
+        [logs]
+        level = "info"
+    "#;
+    let variables = [("STREAMGAUGE_LEDGER__PTH", "x"), ("STREAMGAUGE_SERVER__", "x")];
+    let found = lines(load_text(Some(text), &variables, Some("nowhere")).expect_err(text));
+    let expected = [
+        "streamgauge.toml: upstreams.internal.api_key: is missing",
+        "streamgauge.toml: upstreams.internal.default_model: is missing",
+        "streamgauge.toml: upstreams.internal.url: it does not begin with",
+        "streamgauge.toml: upstreams.internal.timeouts.idle: \"2 minutes\"",
+        "streamgauge.toml: upstreams.azure.url: is missing",
+        "streamgauge.toml: upstreams.azure.api_key: is a secret",
+        "streamgauge.toml: upstreams.azure.deploymnets: unknown key; did you mean `deployments`?",
+        "streamgauge.toml: upstreams.openai.api_key.env: the environment variable NOT_SET",
+        "streamgauge.toml: server.workers: must be a whole number",
+        "streamgauge.toml: routes[0].upstream: there is no upstream \"opnai\"; did you mean \"openai\"?",
+        "streamgauge.toml: routes[0].path: \"x\" must begin with a slash",
+        "streamgauge.toml: clients.alice: must be a table",
+        "streamgauge.toml: logs: unknown key; did you mean `log`?",
+        "environment STREAMGAUGE_SERVER__: is no key",
+        "environment STREAMGAUGE_LEDGER__PTH: unknown key; did you mean `path`?",
+        "--listen: \"nowhere\" is no address and port",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{expected:?}, found {found:?}");
+    }
+    assert!(!found.concat().contains("marker"), "{found:#?}");
+}
+
+#[test]
+fn each_is_one_line() {
+    let mistakes = from_text("x = 1\n[upstreams.\"a\\nb\"]\nprovider = \"a\\nb\"\nurl = \"\"\n").unwrap_err();
+    assert!(mistakes.0.len() >= 4, "{mistakes}");
+    assert_eq!(mistakes.to_string().lines().count(), mistakes.0.len(), "{mistakes}");
+}
+
+#[test]
+fn what_is_allowed_and_probably_not_meant_is_a_warning() {
+    let text = r#"
+        [server]
+        allow_anonymous = true
+        max_buffered_bytes = "1MiB"
+        [clients.a]
+        key = { value = "k" }
+        [upstreams.openai]
+        url = "http://proxy.internal/v1"
+        api_key = { value = "sk-1" }
+        [upstreams.local]
+        provider = "other"
+        url = "http://localhost:8000/v1"
+        api_key = { value = "sk-2" }
+        default_model = "m"
+        [[routes]]
+        upstream = "openai"
+    "#;
+    let warnings = from_text(text).unwrap().warnings;
+    let expected = [
+        "configuration: server.allow_anonymous: changes nothing",
+        "configuration: server.max_buffered_bytes: is less than server.max_request_bytes",
+        "configuration: upstreams.openai.url: is http:// to another machine",
+        "configuration: upstreams.local: no route leads here",
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{expected:?}, found {warning:?}");
+    }
+    assert_eq!(from_text(OPENAI).unwrap().warnings, [""; 0]);
+}

@@ -1,0 +1,132 @@
+//! Secrets come from where the user says, whole, and are shown nowhere.
+
+use std::fs;
+
+use super::*;
+
+fn key(upstream: &Upstream) -> &str {
+    upstream.api_key.as_ref().unwrap().expose()
+}
+
+#[test]
+fn a_secret_comes_from_a_variable_a_file_or_the_text_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    fs::write(folder.path().join("secrets/key"), "sk-file\r\n").unwrap();
+    let absolute = folder.path().join("absolute");
+    fs::write(&absolute, "sk-absolute").unwrap();
+    let path = folder.path().join("streamgauge.toml");
+    for (form, secret) in [
+        ("{ env = \"KEY\" }".to_owned(), "sk-env"),
+        ("{ file = \"secrets/key\" }".to_owned(), "sk-file"),
+        (format!("{{ file = {absolute:?} }}"), "sk-absolute"),
+        ("{ value = \"sk value\" }".to_owned(), "sk value"),
+    ] {
+        fs::write(&path, format!("[upstreams.openai]\napi_key = {form}")).unwrap();
+        let sources =
+            Sources { file: Some(path.clone()), env: env(&[("KEY", "sk-env")]), ..Sources::default() };
+        let loaded = load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(key(&loaded.settings.upstreams[0]), secret, "{form}");
+        assert_eq!(loaded.origin.as_ref(), Some(&path));
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        fs::write(folder.path().join(name), content).unwrap();
+        format!("{{ file = {:?} }}", folder.path().join(name))
+    };
+    let path = |key: &str| format!("streamgauge.toml: upstreams.openai.api_key{key}: ");
+    for (form, key, reason) in [
+        ("{ env = \"GONE\" }".to_owned(), ".env", "the environment variable GONE is not set, or empty"),
+        ("{ env = \"EMPTY\" }".to_owned(), ".env", "the environment variable EMPTY is not set, or empty"),
+        ("{ env = \"\" }".to_owned(), ".env", "names no environment variable"),
+        ("{ env = \"sk-marker\" }".to_owned(), ".env", "write the name of one, not the secret itself"),
+        ("{ env = 1 }".to_owned(), ".env", "must be text"),
+        ("{ file = \"gone\" }".to_owned(), ".file", "there is no file gone"),
+        ("{ file = \"\" }".to_owned(), ".file", "names no file"),
+        (format!("{{ file = {:?} }}", folder.path()), ".file", "cannot read"),
+        (file("empty", b"\n"), ".file", "is empty"),
+        (file("latin1", b"\xe9"), ".file", "is not text"),
+        (file("lines", b"sk-marker\nsk-marker\n"), "", "the secret has a line break inside"),
+        ("{ value = \"\" }".to_owned(), ".value", "is empty"),
+        ("{ value = \"sk-marker \" }".to_owned(), "", "begins or ends with a space"),
+        ("{ value = \"sk-marker\\u0000\" }".to_owned(), "", "a header cannot carry"),
+        ("{ value = \"sk-marker\u{e9}\" }".to_owned(), "", "a header cannot carry"),
+        ("{ env = \"MARKED\" }".to_owned(), "", "a header cannot carry"),
+        (
+            "{ env = \"MARKED\", value = \"sk-marker\" }".to_owned(),
+            "",
+            "says env and value at once: keep one of them",
+        ),
+        ("{}".to_owned(), "", "does not say where the secret is: write { env = \"NAME\" }"),
+        (
+            "\"sk-marker\"".to_owned(),
+            "",
+            "is a table that says where it is: write { env = \"NAME\" } or { file = \"PATH\" }",
+        ),
+        ("12345".to_owned(), "", "is a table that says where it is"),
+    ] {
+        let text = format!("[upstreams.openai]\napi_key = {form}");
+        let variables = [("EMPTY", ""), ("MARKED", "sk-marker\u{fffd}")];
+        let found = lines(load_text(Some(&text), &variables, None).expect_err(&form));
+        assert_eq!(found.len(), 1, "{form}: {found:?}");
+        assert!(found[0].starts_with(&path(key)) && found[0].contains(reason), "{form}: {found:?}");
+        assert!(!found[0].contains("marker") && !found[0].contains("12345"), "{form}: {found:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_beside_or_in_place_of_a_form_is_named() {
+    let text = "[upstreams.openai]\napi_key = { evn = \"KEY\" }";
+    let found = mistakes(text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("does not say where"), "{found:?}");
+    assert!(found[1].starts_with("configuration: upstreams.openai.api_key.evn: unknown key"), "{found:?}");
+}
+
+#[test]
+fn only_other_may_go_without_a_key() {
+    let text =
+        "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\ndefault_model = \"m\"\napi_key = \"none\"";
+    assert_eq!(settings(text).upstreams[0].api_key, None);
+    let found = mistakes(&text.replace("\"none\"", "\"None\""));
+    assert!(found.len() == 1 && found[0].contains("is a table that says where it is"), "{found:?}");
+}
+
+#[test]
+fn no_debug_print_shows_one() {
+    const MARKER: &str = "sk-marker";
+    let text = r#"
+        [clients.a]
+        key = { value = "sk-marker-1" }
+        [upstreams.openai]
+        api_key = { env = "KEY" }
+        [upstreams.openai.headers]
+        X-Key = { value = "sk-marker-2" }
+        Authorization = "Bearer sk-marker-3"
+        X-Team = "plain"
+    "#;
+    let loaded = load_text(Some(text), &[("KEY", "sk-marker-4")], None)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let sources = Sources { env: env(&[("KEY", "sk-marker-4")]), ..Sources::default() };
+    let shown = format!("{loaded:?} {loaded:#?} {sources:?} {sources:#?}");
+    assert!(!shown.contains(MARKER), "{shown}");
+    assert!(
+        shown.contains("***") && shown.contains("plain") && shown.contains("KEY"),
+        "the rest is shown: {shown}"
+    );
+    assert_eq!(key(&loaded.settings.upstreams[0]), "sk-marker-4", "and the secret is there");
+}
+
+#[test]
+fn a_secret_header_is_marked() {
+    let text = format!(
+        "{OPENAI}[upstreams.openai.headers]\nX-Key = {{ value = \"k\" }}\nX-Team = \"t\"\nCookie = \"c\""
+    );
+    let headers = &settings(&text).upstreams[0].headers;
+    let marked: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.is_sensitive())).collect();
+    assert_eq!(marked, [("x-key", true), ("x-team", false), ("cookie", true)]);
+}

@@ -1,0 +1,251 @@
+//! `[upstreams.NAME]`: the keys of a service, and which of them belong to which provider.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::headers::headers;
+use super::layers::OPENAI_API_KEY;
+use super::notes::Read;
+use super::reader::{Entry, Table, all};
+use super::secrets::{secret, unfit};
+use super::sections::{any_time, named, time};
+use super::settings::{PoolLimits, Timeouts, Upstream};
+use crate::provider::{ApiVersion, BaseUrl, Provider};
+use crate::secret::Secret;
+
+/// What stands in for a key where a service wants none.
+const NO_KEY: &str = "none";
+
+/// The defaults of an upstream's tables. They are here because `config/default.toml` cannot name the user's upstreams;
+/// a test holds its examples to them.
+const CONNECT: Duration = Duration::from_secs(5);
+const FIRST_BYTE: Duration = Duration::from_secs(200);
+const IDLE: Duration = Duration::from_secs(120);
+const POOL_IDLE: Duration = Duration::from_secs(60);
+const POOL_MAX_IDLE: usize = 64;
+
+/// The names of all upstreams in the order of the file, also of wrong ones, so that routes can be checked against
+/// them; and the upstreams in the same order.
+pub(super) fn upstreams(root: &Table<'_>) -> (Vec<String>, Read<Vec<Upstream>>) {
+    let tables = match root.names("upstreams") {
+        Ok(tables) if tables.is_empty() => return (Vec::new(), Err(root.mistake("upstreams", none(root)))),
+        Ok(tables) => tables,
+        Err(noted) => return (Vec::new(), Err(noted)),
+    };
+    let names = tables.iter().map(|(name, _)| name.clone()).collect();
+    let read = |(name, entry): (String, Entry<'_>)| {
+        let named = named(&name, &entry);
+        let upstream = entry.table(|table| upstream(name, table));
+        named.and(upstream)
+    };
+    (names, all(tables.into_iter().map(read)))
+}
+
+/// The ways out where there is no upstream.
+fn none(root: &Table<'_>) -> String {
+    if root.has_file() {
+        format!(
+            "there is none: add [upstreams.openai] with api_key = {{ env = \"{OPENAI_API_KEY}\" }}, or another one"
+        )
+    } else {
+        format!(
+            "there is neither a file nor {OPENAI_API_KEY}: set {OPENAI_API_KEY} to use OpenAI, or write streamgauge.toml \
+             (or name a file with --config) with an [upstreams.NAME] in it"
+        )
+    }
+}
+
+fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
+    let provider = provider(&name, table);
+    let url = url(provider, table);
+    let api_key = api_key(provider, table);
+    let api_version = api_version(provider, table);
+    let deployments = names(table, "deployments", "deployment");
+    if is_not(provider, Provider::Azure) && deployments.as_ref().is_ok_and(|names| !names.is_empty()) {
+        table.mistake("deployments", "are Azure's: take them out, or set provider = \"azure\"");
+    }
+    let organization = openai_header(provider, table, "organization");
+    let project = openai_header(provider, table, "project");
+    let default_model = default_model(provider, table);
+    let models = names(table, "models", "model");
+    let headers = headers(table);
+    let include_usage = table.optional("include_usage", include_usage);
+    let timeouts = table.section("timeouts", timeouts);
+    let pool = table.section("pool", pool);
+    if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
+        let has_secret = api_key.is_some() || headers.iter().any(|(_, value)| value.is_sensitive());
+        if has_secret && !url.is_https() && !is_loopback(url.host()) {
+            table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
+        }
+    }
+    include_usage?;
+    Ok(Upstream {
+        name,
+        provider: provider?,
+        url: url?,
+        api_version: api_version?,
+        api_key: api_key?,
+        organization: organization?,
+        project: project?,
+        default_model: default_model?,
+        models: models?,
+        deployments: deployments?,
+        headers: headers?,
+        timeouts: timeouts?,
+        pool: pool?,
+    })
+}
+
+/// A table that has a provider's name has that provider, unless it says otherwise.
+fn provider(name: &str, table: &Table<'_>) -> Read<Provider> {
+    let read = |entry: &Entry<'_>| {
+        entry.parse(PROVIDERS, |text| {
+            Provider::parse(text).ok_or_else(|| format!("{text:?} is not {PROVIDERS}"))
+        })
+    };
+    match Provider::parse(name) {
+        Some(provider @ (Provider::OpenAi | Provider::Azure)) => {
+            Ok(table.optional("provider", read)?.unwrap_or(provider))
+        }
+        Some(Provider::Other) | None => table.required("provider", &format!("write {PROVIDERS}"), read),
+    }
+}
+
+const PROVIDERS: &str = "\"openai\", \"azure\" or \"other\"";
+
+/// Whether the provider is known and another one. Where it is not known, its rules say nothing.
+fn is_not(provider: Read<Provider>, wanted: Provider) -> bool {
+    provider.is_ok_and(|provider| provider != wanted)
+}
+
+fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
+    let Some(entry) = table.get("url") else {
+        return match provider?.default_url() {
+            Some(url) => BaseUrl::parse(url).map_err(|reason| table.mistake("url", reason)),
+            None if is_not(provider, Provider::Azure) => Err(table.mistake(
+                "url",
+                "is missing: write where the service is, such as \"http://127.0.0.1:8000/v1\"",
+            )),
+            None => {
+                let reason = "is missing: write the resource's address, such as \"https://my-resource.openai.azure.com\"";
+                Err(table.mistake("url", reason))
+            }
+        };
+    };
+    let url = entry.parse("an address in quotes, such as \"https://api.openai.com/v1\"", BaseUrl::parse)?;
+    match provider {
+        Ok(Provider::Azure) if url.path().split('/').any(|segment| segment == "openai") => {
+            Err(entry.mistake("ends with /openai or more: leave that out, the proxy puts it on"))
+        }
+        Ok(Provider::OpenAi) if url.host() == "api.openai.com" && url.path().is_empty() => {
+            Err(entry.mistake("has no path: OpenAI is at https://api.openai.com/v1"))
+        }
+        _ => Ok(url),
+    }
+}
+
+fn api_key(provider: Read<Provider>, table: &Table<'_>) -> Read<Option<Secret>> {
+    let Some(entry) = table.get("api_key") else {
+        return match provider? {
+            Provider::OpenAi | Provider::Azure => {
+                Err(table.mistake("api_key", "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }"))
+            }
+            Provider::Other => Err(table.mistake(
+                "api_key",
+                "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }, or \"none\" if the service wants none",
+            )),
+        };
+    };
+    match (entry.as_text(), provider) {
+        (Some(NO_KEY), Ok(Provider::Other) | Err(_)) => Ok(None),
+        (Some(NO_KEY), Ok(provider)) => Err(entry
+            .mistake(format!("\"none\" is for provider \"other\" only: {} wants a key", provider.as_str()))),
+        _ => secret(&entry).map(Some),
+    }
+}
+
+fn api_version(provider: Read<Provider>, table: &Table<'_>) -> Read<ApiVersion> {
+    let version = table.optional("api_version", |entry| {
+        entry.parse("text in quotes, \"v1\" or a day such as \"2024-10-21\"", ApiVersion::parse)
+    });
+    if is_not(provider, Provider::Azure) && version.as_ref().is_ok_and(Option::is_some) {
+        return Err(table.mistake("api_version", "is Azure's: take it out, or set provider = \"azure\""));
+    }
+    Ok(version?.unwrap_or_default())
+}
+
+/// `organization` or `project`; an empty one is none.
+fn openai_header(provider: Read<Provider>, table: &Table<'_>, key: &'static str) -> Read<Option<String>> {
+    let Some(entry) = table.get(key) else { return Ok(None) };
+    let Some(text) = entry.text_or_none()? else { return Ok(None) };
+    if is_not(provider, Provider::OpenAi) {
+        return Err(entry.mistake("is OpenAI's: take it out, or set provider = \"openai\""));
+    }
+    match unfit(&text) {
+        Some(reason) => Err(entry.mistake(reason)),
+        None => Ok(Some(text)),
+    }
+}
+
+fn default_model(provider: Read<Provider>, table: &Table<'_>) -> Read<Option<String>> {
+    let model = table.optional("default_model", Entry::text_or_none)?.flatten();
+    match (provider, model) {
+        (Ok(Provider::Other), None) => {
+            Err(table.mistake("default_model", "is missing: write the model for requests that name none"))
+        }
+        (_, model) => Ok(model),
+    }
+}
+
+/// A table from names to names, such as aliases to models.
+fn names(table: &Table<'_>, key: &'static str, what: &str) -> Read<BTreeMap<String, String>> {
+    let names = table.names(key)?.into_iter().map(|(from, entry)| {
+        let to = entry.text()?;
+        if from.is_empty() || to.is_empty() {
+            return Err(entry.mistake(format!("the name of a {what} is empty")));
+        }
+        Ok((from, to.to_owned()))
+    });
+    Ok(all(names)?.into_iter().collect())
+}
+
+fn include_usage(entry: &Entry<'_>) -> Read<()> {
+    entry.parse("\"never\"", |text| match text {
+        "never" => Ok(()),
+        "auto" | "always" => {
+            Err(format!("{text:?} cannot be kept: this version does not ask for usage on the client's behalf; write \"never\""))
+        }
+        _ => Err(format!("{text:?} is not \"never\", the only value so far")),
+    })
+}
+
+fn timeouts(table: &Table<'_>) -> Read<Timeouts> {
+    let connect = table.optional("connect", time);
+    let first_byte = table.optional("first_byte", time);
+    let idle = table.optional("idle", time);
+    let total = table.optional("total", |entry| match entry.as_text() {
+        Some("") => Ok(None),
+        _ => time(entry).map(Some),
+    });
+    Ok(Timeouts {
+        connect: connect?.unwrap_or(CONNECT),
+        first_byte: first_byte?.unwrap_or(FIRST_BYTE),
+        idle: idle?.unwrap_or(IDLE),
+        total: total?.flatten(),
+    })
+}
+
+fn pool(table: &Table<'_>) -> Read<PoolLimits> {
+    let idle_timeout = table.optional("idle_timeout", any_time);
+    let max_idle = table.optional("max_idle", Entry::integer);
+    Ok(PoolLimits {
+        idle_timeout: idle_timeout?.unwrap_or(POOL_IDLE),
+        max_idle: max_idle?.unwrap_or(POOL_MAX_IDLE),
+    })
+}
+
+/// Whether what is sent to the host stays on this machine.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}

@@ -1,0 +1,186 @@
+//! Our client half of HTTP/1.1 against itself at another split, and against hyper's.
+//!
+//! Input: a byte for the request's method, a byte for the size of the pieces, and what the upstream sends before it
+//! closes the connection.
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::ext::ReasonPhrase;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use crate::h1::replay::{Replay, Verdict, replay};
+use crate::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
+
+/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB, where our limits are
+/// others.
+const MAX_INPUT: usize = 8 * 1024;
+
+/// What we drop from trailers and hyper does not.
+const NOT_FOR_TRAILERS: [&str; 7] =
+    ["transfer-encoding", "content-length", "connection", "host", "te", "trailer", "upgrade"];
+
+/// The same bytes give the same answer at any split, and hyper's answer, or they are refused for a reason that
+/// [`is_stricter`] states.
+pub fn h1(data: &[u8]) {
+    let [method, step, answer @ ..] = data else { return };
+    if answer.len() > MAX_INPUT {
+        return;
+    }
+    let method = match method % 4 {
+        0 => Method::HEAD,
+        1 => Method::POST,
+        2 => Method::CONNECT,
+        _ => Method::GET,
+    };
+
+    let ours = replay(&method, [answer]);
+    assert_eq!(replay(&method, answer.chunks(1)), ours, "byte by byte");
+    assert_eq!(replay(&method, answer.chunks(usize::from(*step).max(2))), ours, "in pieces");
+
+    let theirs = ask_hyper(method, answer);
+    compare(&ours, &theirs);
+}
+
+/// Why hyper may accept what we refuse.
+fn is_stricter(error: ProtocolError) -> bool {
+    match error {
+        // It takes LF for a line end wherever its line parser looks, and skips empty lines before a head.
+        ProtocolError::BareLineFeed | ProtocolError::EmptyLineFirst => true,
+        // It believes the coding and forgets the length, which is how two readers come to see two messages.
+        ProtocolError::LengthAndCoding => true,
+        // It reads other codings until the close, or takes `chunked` off and hands on the rest as if it were the payload.
+        ProtocolError::TransferEncoding => true,
+        // It takes any number of leading zeros, and any byte but LF in an extension of any length.
+        ProtocolError::ChunkSizeTooLong
+        | ProtocolError::ChunkExtension
+        | ProtocolError::ChunkExtensionsTooLarge => true,
+        // It waits through any number of them.
+        ProtocolError::TooManyInterim => true,
+        // All else it refuses as we do.
+        _ => false,
+    }
+}
+
+fn compare(ours: &Replay, theirs: &Theirs) {
+    if let Some(head) = &ours.head {
+        compare_heads(head, theirs.head.as_ref().expect("a head that we take is taken by hyper"));
+    }
+    match ours.verdict {
+        Verdict::Complete => {
+            assert!(theirs.complete, "hyper refuses an answer that we take");
+            assert_eq!(ours.body, theirs.body);
+            let mut trailers = theirs.trailers.clone();
+            for name in NOT_FOR_TRAILERS {
+                trailers.remove(name);
+            }
+            assert_eq!(ours.trailers.clone().unwrap_or_default(), trailers);
+        }
+        Verdict::NoHead => assert!(!theirs.complete, "hyper finds an answer where we find none"),
+        Verdict::Refused(error) => {
+            assert!(!theirs.complete || is_stricter(error), "hyper takes an answer that we refuse: {error}");
+            assert!(theirs.body.starts_with(&ours.body), "payload before a mistake is payload");
+        }
+    }
+}
+
+fn compare_heads(ours: &ResponseHead, theirs: &TheirHead) {
+    assert_eq!((ours.status, ours.version), (theirs.status, theirs.version));
+    // hyper gives no reason that has a byte beyond ASCII.
+    let reason = ours.reason.as_ref().map(|reason| if reason.is_ascii() { &reason[..] } else { b"" });
+    assert_eq!(reason, theirs.reason.as_deref());
+    let (mut headers, mut their_headers) = (ours.headers.clone(), theirs.headers.clone());
+    if let Framing::Length(length) = ours.framing {
+        // What was said more than once, we pass on once.
+        assert_eq!(headers.get_all(CONTENT_LENGTH).iter().count(), 1);
+        let said = headers.remove(CONTENT_LENGTH).expect("it is there once");
+        assert_eq!(said.to_str().ok().and_then(|said| said.parse().ok()), Some(length));
+        their_headers.remove(CONTENT_LENGTH);
+    }
+    assert_eq!(headers, their_headers);
+}
+
+/// What hyper's client gives of an answer.
+#[derive(Default)]
+struct Theirs {
+    head: Option<TheirHead>,
+    body: Vec<u8>,
+    trailers: HeaderMap,
+    /// It came to the body's end without an error.
+    complete: bool,
+}
+
+struct TheirHead {
+    status: StatusCode,
+    version: Version,
+    reason: Option<Vec<u8>>,
+    headers: HeaderMap,
+}
+
+fn ask_hyper(method: Method, answer: &[u8]) -> Theirs {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    runtime.block_on(async {
+        let (near, far) = tokio::io::duplex(2 * MAX_INPUT);
+        let mut builder = http1::Builder::new();
+        builder.max_headers(MAX_HEADERS);
+        let (sender, connection) = builder.handshake(TokioIo::new(near)).await.expect("nothing is sent yet");
+        let (_, (), theirs) =
+            tokio::join!(connection.with_upgrades(), serve(far, answer), exchange(sender, method));
+        theirs
+    })
+}
+
+/// The upstream: waits for the request, answers, and closes the connection.
+async fn serve(mut stream: DuplexStream, answer: &[u8]) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+            continue;
+        }
+        return;
+    }
+    // An error only says that hyper has closed the connection.
+    let _closed = stream.write_all(answer).await;
+}
+
+async fn exchange(mut sender: http1::SendRequest<Empty<Bytes>>, method: Method) -> Theirs {
+    let mut theirs = Theirs::default();
+    let request =
+        Request::builder().method(method).uri("upstream:80").body(Empty::new()).expect("it is valid");
+    let Ok(response) = sender.send_request(request).await else { return theirs };
+    let (parts, mut body) = response.into_parts();
+    theirs.head = Some(TheirHead {
+        status: parts.status,
+        version: parts.version,
+        reason: parts.extensions.get::<ReasonPhrase>().map(|reason| reason.as_bytes().to_vec()),
+        headers: parts.headers,
+    });
+    theirs.complete = loop {
+        match body.frame().await {
+            None => break true,
+            Some(Err(_)) => break false,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => theirs.body.extend_from_slice(&data),
+                Err(frame) => theirs.trailers.extend(frame.into_trailers().unwrap_or_default()),
+            },
+        }
+    };
+    theirs
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seeds_and_every_cut_of_them_pass() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/h1");
+        for entry in std::fs::read_dir(seeds).expect("the seeds are in the repository") {
+            let seed = std::fs::read(entry.unwrap().path()).unwrap();
+            for end in 0..=seed.len() {
+                super::h1(&seed[..end]);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Headers on their way through, against the plain list of what may not pass.
+//!
+//! Input: `name: value` lines in up to three blocks with an empty line between them: the client's headers,
+//! the custom ones, the credentials. Lines that no header can be are left out.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::rewrite::headers::{OutboundHeaders, inbound};
+
+/// Hop-by-hop, beside `proxy-*` and what `Connection` names.
+const HOP_BY_HOP: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// What a client says that is not for an upstream, beside `x-streamgauge-*`.
+const NOT_FOR_UPSTREAMS: [&str; 7] =
+    ["host", "content-length", "expect", "authorization", "api-key", "x-api-key", "cookie"];
+
+type Line = (String, Vec<u8>);
+
+/// Nothing that concerns a hop, and no credential of the client, goes out; all else is there, in its order.
+pub fn headers(data: &[u8]) {
+    let mut blocks = [Vec::new(), Vec::new(), Vec::new()];
+    let mut block = 0;
+    for line in data.split(|&byte| byte == b'\n') {
+        if line.is_empty() {
+            block = (block + 1).min(2);
+        }
+        blocks[block].extend(header(line));
+    }
+    let [client, custom, credentials] = blocks;
+    let mut map = HeaderMap::new();
+    for (name, value) in client {
+        if map.try_append(name, value).is_err() {
+            return;
+        }
+    }
+
+    outbound(&map, custom, credentials);
+    let answer: Vec<_> = map.iter().map(line).filter(|(name, _)| !is_hop_by_hop(&map, name)).collect();
+    let kept = inbound(map);
+    assert_eq!(
+        kept.iter().map(line).collect::<Vec<_>>(),
+        answer,
+        "an answer keeps all that is not the hop's"
+    );
+}
+
+fn outbound(
+    client: &HeaderMap,
+    custom: Vec<(HeaderName, HeaderValue)>,
+    credentials: Vec<(HeaderName, HeaderValue)>,
+) {
+    let lines = |headers: &[(HeaderName, HeaderValue)]| -> Vec<Line> {
+        headers.iter().map(|(name, value)| line((name, value))).collect()
+    };
+    let (custom_lines, credential_lines) = (lines(&custom), lines(&credentials));
+    let has = |lines: &[Line], name: &str| lines.iter().any(|(other, _)| other == name);
+
+    let mut expected = vec![("host".to_owned(), b"up.example".to_vec())];
+    let own: Vec<_> = custom_lines
+        .into_iter()
+        .filter(|(name, _)| {
+            !(is_hop(name)
+                || NOT_FOR_UPSTREAMS[..3].contains(&name.as_str())
+                || name.starts_with("x-streamgauge-")
+                || has(&credential_lines, name))
+        })
+        .chain(credential_lines.iter().cloned())
+        .collect();
+    expected.extend(client.iter().map(line).filter(|(name, _)| {
+        !(is_hop_by_hop(client, name)
+            || NOT_FOR_UPSTREAMS.contains(&name.as_str())
+            || name.starts_with("x-streamgauge-")
+            || has(&own, name))
+    }));
+    expected.extend(own);
+
+    let host = HeaderValue::from_static("up.example");
+    let outbound = OutboundHeaders::new(host, custom, credentials);
+    let sent: Vec<_> = outbound.iter(client).map(line).collect();
+    assert_eq!(sent, expected);
+}
+
+fn is_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
+}
+
+fn is_hop_by_hop(headers: &HeaderMap, name: &str) -> bool {
+    let connection: Vec<_> =
+        headers.get_all("connection").iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let is_named = connection
+        .iter()
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim_matches([' ', '\t']).eq_ignore_ascii_case(name) && name != "close");
+    is_hop(name) || is_named
+}
+
+fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let colon = line.windows(2).position(|pair| pair == b": ")?;
+    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+    Some((name, HeaderValue::from_bytes(&line[colon + 2..]).ok()?))
+}
+
+fn line((name, value): (&HeaderName, &HeaderValue)) -> Line {
+    (name.as_str().to_owned(), value.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seeds_and_every_cut_of_them_pass() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/headers");
+        for entry in std::fs::read_dir(seeds).expect("the seeds are in the repository") {
+            let seed = std::fs::read(entry.unwrap().path()).unwrap();
+            for end in 0..=seed.len() {
+                super::headers(&seed[..end]);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The properties that the fuzzers check: any bytes in, a panic if a promise is broken. `fuzz/` runs them for as long as
+//! it is let; the unit tests run them over the seeds.
+
+mod body_edit;
+mod h1;
+mod headers;
+mod route;
+mod sse;
+mod usage;
+
+pub use body_edit::body_edit;
+pub use h1::h1;
+pub use headers::headers;
+pub use route::route;
+pub use sse::sse;
+pub use usage::usage;

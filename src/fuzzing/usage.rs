@@ -1,0 +1,338 @@
+//! The meters against naive ones.
+//!
+//! The properties, for any bytes:
+//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, and the parts of [`StreamMeter`]'s
+//!   progress add up to the same;
+//! * [`StreamMeter`] tells what a decoder, a whole parse of every payload by `serde_json`, and the rule
+//!   written down plainly tell;
+//! * [`BodyMeter`] tells what the same rule makes of the whole body, and nothing for what is not JSON.
+//!   A body that is JSON so far may have yielded what was whole in it.
+//!
+//! The oracle abstains where the two are allowed to differ: lone surrogate escapes, numbers that no type
+//! holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of more than
+//! 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they are cut.
+
+mod json;
+
+use json::{Json, Parsed, parse};
+
+use super::sse::cuts;
+use crate::sse::{Decoder, Event, Position, Sink};
+use crate::usage::{BodyMeter, StreamMeter, Tally, Usage};
+
+/// Checks the properties for one input.
+pub fn usage(data: &[u8]) {
+    let mut pieces = cuts(data).into_iter();
+    let whole = pieces.next().expect("the first cut is none");
+    let (stream, body) = (meter_stream(&whole), meter_body(&whole));
+    for pieces in pieces {
+        assert_eq!(meter_stream(&pieces), stream, "pieces {pieces:?}");
+        assert_eq!(meter_body(&pieces), body, "pieces {pieces:?}");
+    }
+    if data.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > 15) {
+        return;
+    }
+    if let Ok(expected) = naive_stream(data) {
+        agree(&stream.tally, &expected, data);
+        assert_eq!(reports(data), expected.reports, "every report, not only the last");
+        assert_eq!(stream.tally.events, expected.events);
+        assert_eq!(stream.tally.terminal, expected.terminal);
+    }
+    match parse(data) {
+        Parsed::Json(json) => {
+            let mut expected = Oracle::default();
+            expected.take(&json, false);
+            agree(&body, &expected, data);
+            assert!(body.terminal || !matches!(json, Json::Object(_)), "a whole body is whole");
+        }
+        Parsed::NoJson => assert_eq!(body, Tally::default(), "what is no JSON tells nothing"),
+        Parsed::CutOff | Parsed::Unsure => {}
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Streamed {
+    tally: Tally,
+    position: Position,
+    events: u32,
+    first_tokens: u32,
+    terminal: bool,
+}
+
+fn meter_stream(pieces: &[&[u8]]) -> Streamed {
+    let mut meter = StreamMeter::new();
+    let (mut events, mut first_tokens, mut terminal) = (0, 0, false);
+    for piece in pieces {
+        let progress = meter.push(piece);
+        events += progress.events;
+        first_tokens += u32::from(progress.first_token);
+        terminal |= progress.terminal;
+    }
+    assert!(first_tokens <= 1, "there is one first token");
+    assert_eq!(terminal, meter.tally().terminal);
+    let position = meter.position();
+    Streamed { tally: meter.into_tally(), position, events, first_tokens, terminal }
+}
+
+/// The usage that held after each report.
+fn reports(data: &[u8]) -> Vec<Usage> {
+    let mut meter = StreamMeter::new();
+    let mut reports = Vec::new();
+    for byte in data.chunks(1) {
+        meter.push(byte);
+        if meter.tally().usage_reports > reports.len() as u64 {
+            reports.extend(meter.tally().usage);
+        }
+    }
+    reports
+}
+
+fn meter_body(pieces: &[&[u8]]) -> Tally {
+    let mut meter = BodyMeter::new();
+    pieces.iter().for_each(|piece| meter.push(piece));
+    meter.finish()
+}
+
+/// Texts up to these lengths cannot have been cut, however they were escaped.
+const MODEL_SURE: usize = 40;
+const ERROR_SURE: usize = 80;
+
+fn agree(tally: &Tally, expected: &Oracle, data: &[u8]) {
+    let data = String::from_utf8_lossy(data);
+    assert_eq!(tally.usage, expected.usage, "{data:?}");
+    if expected.model.as_ref().is_none_or(|model| model.len() <= MODEL_SURE) {
+        assert_eq!(tally.model.as_deref(), expected.model.as_deref(), "{data:?}");
+    }
+    match &expected.error {
+        Some(Said::Text(text)) if text.len() <= ERROR_SURE => {
+            assert_eq!(tally.error.as_deref(), Some(&text[..]), "{data:?}");
+        }
+        Some(_) => assert!(tally.error.is_some(), "{data:?}"),
+        None => assert_eq!(tally.error, None, "{data:?}"),
+    }
+}
+
+/// What an error said: its text, or something that is told in its own JSON.
+#[derive(Debug)]
+enum Said {
+    Text(String),
+    Something,
+}
+
+#[derive(Debug, Default)]
+struct Oracle {
+    model: Option<String>,
+    usage: Option<Usage>,
+    reports: Vec<Usage>,
+    events: u64,
+    terminal: bool,
+    error: Option<Said>,
+    unsure: bool,
+}
+
+/// A stream decoded, every payload parsed. An error when one of them is one to abstain from.
+fn naive_stream(data: &[u8]) -> Result<Oracle, ()> {
+    let mut oracle = Oracle::default();
+    Decoder::new().push(data, &mut oracle);
+    if oracle.unsure { Err(()) } else { Ok(oracle) }
+}
+
+const TERMINAL: [&str; 8] = [
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "message_stop",
+    "transcript.text.done",
+    "speech.audio.done",
+    "image_generation.completed",
+    "image_edit.completed",
+];
+
+impl Sink for Oracle {
+    fn event(&mut self, event: Event<'_>) {
+        self.events += 1;
+        let (name, data) = (String::from_utf8_lossy(event.name), event.data_str());
+        if event.data.trim_ascii() == b"[DONE]" {
+            self.terminal = true;
+            return;
+        }
+        self.terminal |= TERMINAL.contains(&&*name);
+        match parse(data.as_bytes()) {
+            Parsed::Json(json @ (Json::Object(_) | Json::List(_))) => self.take(&json, name == "error"),
+            Parsed::Unsure => self.unsure = true,
+            _ => {}
+        }
+        if name == "error" && self.error.is_none() {
+            self.error = Some(Said::Text(String::from_utf8_lossy(event.data.trim_ascii()).into_owned()));
+        }
+    }
+
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        if name == b"error" && self.error.is_none() {
+            self.error = match parse(value) {
+                Parsed::Json(json @ (Json::Object(_) | Json::List(_))) => error_of(&json, true),
+                Parsed::Unsure => return self.unsure = true,
+                _ => None,
+            };
+            if self.error.is_none() {
+                self.error = Some(Said::Text(String::from_utf8_lossy(value.trim_ascii()).into_owned()));
+            }
+        }
+    }
+}
+
+impl Oracle {
+    /// The rule, for one payload.
+    fn take(&mut self, json: &Json, named: bool) {
+        if self.error.is_none() {
+            self.error = error_of(json, named);
+        }
+        let Json::Object(_) = json else { return };
+        let [response, message, groq] = ["response", "message", "x_groq"].map(|key| json.get(key));
+        let choices = match json.get("choices") {
+            Json::List(choices) => &choices[..],
+            _ => &[],
+        };
+        let in_choice = choices.iter().flat_map(|choice| choice.all("usage")).filter_map(read).last();
+        let kind = json.get("type").plain().unwrap_or_default();
+        let anthropic = kind == "message_start" || kind == "message_delta";
+        let candidates = [
+            (read(json.get("usage")), anthropic),
+            (read(response.get("usage")), anthropic),
+            (read(message.get("usage")), true),
+            (in_choice, anthropic),
+            (read(groq.get("usage")), anthropic),
+        ];
+        if let Some((usage, merges)) = candidates.into_iter().find_map(|(u, merges)| Some((u?, merges))) {
+            let usage = match self.usage {
+                Some(earlier) if merges => merged(earlier, usage),
+                _ => usage,
+            };
+            self.usage = Some(usage);
+            self.reports.push(usage);
+        }
+        if self.model.is_none() {
+            self.model = [json, response, message]
+                .into_iter()
+                .filter_map(|place| place.get("model").text())
+                .find(|model| !model.is_empty())
+                .map(str::to_owned);
+        }
+        self.terminal |= TERMINAL.contains(&kind);
+    }
+}
+
+fn error_of(json: &Json, named: bool) -> Option<Said> {
+    let listed = match json {
+        Json::List(items) => items.iter().rev().find_map(|item| item.all("error").last()),
+        _ => None,
+    };
+    let error = listed.unwrap_or(json.get("error"));
+    let said = |error: &Json, keys: &[&str]| match error {
+        Json::Object(_) => keys.iter().find_map(|key| says(error.get(key))),
+        other => says(other),
+    };
+    let says_error =
+        named || json.get("type").plain() == Some("error") || json.get("object").plain() == Some("error");
+    said(error, &["message", "code", "type"])
+        .or_else(|| said(json.get("response").get("error"), &["message", "code"]))
+        .or_else(|| {
+            let message = json.get("message").text().filter(|text| says_error && !text.is_empty());
+            message.map(|text| Said::Text(text.to_owned()))
+        })
+}
+
+fn says(value: &Json) -> Option<Said> {
+    match value {
+        Json::Text { text, .. } if !text.is_empty() => Some(Said::Text(text.clone())),
+        Json::Number(_) | Json::List(_) => Some(Said::Something),
+        _ => None,
+    }
+}
+
+fn read(usage: &Json) -> Option<Usage> {
+    let Json::Object(_) = usage else { return None };
+    let detail = |sides: [&str; 2], key: &str| {
+        let names = ["tokens_details", "token_details"].map(|d| sides.map(|side| format!("{side}_{d}")));
+        names.iter().flatten().find_map(|name| usage.get(name).get(key).count())
+    };
+    let input = |key: &str| detail(["prompt", "input"], key);
+    let output = |key: &str| detail(["completion", "output"], key);
+    let count = |key: &str| usage.get(key).count();
+    let by_duration = usage.get("type").plain() == Some("duration");
+    let read = Usage {
+        input_tokens: count("prompt_tokens").or(count("input_tokens")),
+        output_tokens: count("completion_tokens").or(count("output_tokens")),
+        total_tokens: count("total_tokens"),
+        cached_input_tokens: input("cached_tokens")
+            .or(count("cache_read_input_tokens"))
+            .or(count("prompt_cache_hit_tokens"))
+            .or(count("cached_tokens"))
+            .or(count("num_cached_tokens")),
+        cache_write_input_tokens: count("cache_creation_input_tokens")
+            .or(input("cache_write_tokens"))
+            .or(input("cache_creation_tokens")),
+        reasoning_tokens: output("reasoning_tokens").or(count("reasoning_tokens")),
+        input_audio_tokens: input("audio_tokens"),
+        output_audio_tokens: output("audio_tokens"),
+        billed_seconds: by_duration
+            .then(|| usage.get("seconds").seconds())
+            .flatten()
+            .or(usage.get("prompt_audio_seconds").seconds()),
+    };
+    (read != Usage::default()).then_some(read)
+}
+
+fn merged(earlier: Usage, later: Usage) -> Usage {
+    Usage {
+        input_tokens: later.input_tokens.or(earlier.input_tokens),
+        output_tokens: later.output_tokens.or(earlier.output_tokens),
+        total_tokens: later.total_tokens.or(earlier.total_tokens),
+        cached_input_tokens: later.cached_input_tokens.or(earlier.cached_input_tokens),
+        cache_write_input_tokens: later.cache_write_input_tokens.or(earlier.cache_write_input_tokens),
+        reasoning_tokens: later.reasoning_tokens.or(earlier.reasoning_tokens),
+        input_audio_tokens: later.input_audio_tokens.or(earlier.input_audio_tokens),
+        output_audio_tokens: later.output_audio_tokens.or(earlier.output_audio_tokens),
+        billed_seconds: later.billed_seconds.or(earlier.billed_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_properties_hold_for_the_seeds_and_their_neighbours() {
+        let words: [&[u8]; 30] = [
+            b"\n\n",
+            b"data: ",
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b",",
+            b":",
+            b"\"",
+            b"\\",
+            b"\\u0061",
+            b"\\ud800",
+            b"null",
+            b"0",
+            b"12.0",
+            b"-1",
+            b"\"7\"",
+            b"\"usage\":",
+            b"\"usage\":null,",
+            b"\"model\":",
+            b"\"error\":",
+            b"\"type\":\"error\",",
+            b"\"message\":",
+            b"\"response\":{",
+            b"\"choices\":[{",
+            b"event: error\n",
+            b"\"prompt_tokens\":3,",
+            b"\"input_tokens_details\":{\"cached_tokens\":1},",
+            b"\xff",
+            b"",
+        ];
+        super::super::sse::run_seeds("usage", &words, super::usage);
+    }
+}

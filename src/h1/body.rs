@@ -1,0 +1,109 @@
+//! An answer's body, out of its frame.
+
+use std::ops::Range;
+
+use http::HeaderMap;
+
+use super::chunked::Chunked;
+use super::error::ProtocolError;
+use super::framing::Framing;
+
+/// Takes the framing off a body.
+///
+/// A body without chunks is left where it is. Of chunks, the first run of payload stays where it is and the others are
+/// moved up behind it, so that what one read brought is one piece; nothing is allocated.
+#[derive(Debug)]
+pub struct BodyDecoder(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// So many bytes are still to come; of a body that has ended, or that never was, none.
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+}
+
+/// What [`BodyDecoder::decode`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Where the payload is now in the buffer; the rest of it means nothing any more.
+    pub data: Range<usize>,
+    /// How many bytes of the buffer were used: all of them, unless the body ended before.
+    pub consumed: usize,
+}
+
+impl BodyDecoder {
+    /// A decoder of a body that is framed like this.
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::None => Kind::Length(0),
+            Framing::Length(length) => Kind::Length(length),
+            Framing::Chunked => Kind::Chunked(Chunked::default()),
+            Framing::UntilClose => Kind::UntilClose,
+        })
+    }
+
+    /// Takes in what has come next, and leaves its payload in one piece.
+    ///
+    /// # Errors
+    /// The chunks are malformed. Payload that came before the mistake in the same buffer is not lost for it: it is
+    /// given first, and the error by the next call, for which an empty buffer will do.
+    #[inline]
+    pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ProtocolError> {
+        let whole = match &mut self.0 {
+            Kind::Chunked(chunked) => return chunked.decode(buf),
+            Kind::UntilClose => buf.len(),
+            Kind::Length(left) => {
+                let taken = usize::try_from(*left).map_or(buf.len(), |left| left.min(buf.len()));
+                *left -= taken as u64;
+                taken
+            }
+        };
+        Ok(Decoded { data: 0..whole, consumed: whole })
+    }
+
+    /// Whether the body has ended. What comes after it belongs to no answer.
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            Kind::Length(left) => *left == 0,
+            Kind::Chunked(chunked) => chunked.is_done(),
+            Kind::UntilClose => false,
+        }
+    }
+
+    /// Takes in that the connection has ended.
+    ///
+    /// # Errors
+    /// The body has not.
+    pub fn end_of_connection(&mut self) -> Result<(), ProtocolError> {
+        match &self.0 {
+            Kind::Length(0) => Ok(()),
+            Kind::Length(missing) => Err(ProtocolError::BodyCutShort { missing: *missing }),
+            Kind::Chunked(chunked) => chunked.end_of_connection(),
+            Kind::UntilClose => {
+                self.0 = Kind::Length(0);
+                Ok(())
+            }
+        }
+    }
+
+    /// The trailers, once, after the end of a body that had any.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match &mut self.0 {
+            Kind::Chunked(chunked) => chunked.take_trailers(),
+            Kind::Length(_) | Kind::UntilClose => None,
+        }
+    }
+
+    /// How many bytes of payload are still to come, where it is known.
+    pub fn remaining(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Length(left) => Some(*left),
+            Kind::Chunked(chunked) => chunked.is_done().then_some(0),
+            Kind::UntilClose => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

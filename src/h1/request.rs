@@ -1,0 +1,174 @@
+//! A request's head, and the chunks of its body.
+
+use std::io::Write as _;
+
+use http::Method;
+
+/// How the request's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// There is none.
+    None,
+    /// It has this many bytes.
+    Length(u64),
+    /// It comes in chunks: [`chunk_size_line`], the data and [`CHUNK_END`] for each, then [`LAST_CHUNK`].
+    Chunked,
+}
+
+/// What follows a chunk's data.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// What ends a body in chunks, if it has no trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends the request line, the headers as they come, the header that says how the body is framed, and the blank line
+/// (RFC 9112 section 3).
+///
+/// The headers must have none that is about framing, and valid names and values; the target no space or control
+/// character. A request without a body whose method expects one says `content-length: 0`, as RFC 9110 section 8.6
+/// asks: some servers answer 411 otherwise.
+pub fn write_request_head<'a>(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    upload: Upload,
+) {
+    debug_assert!(target.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{target:?} is one target");
+    for piece in [method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(piece);
+    }
+    write_fields(out, headers);
+    match upload {
+        Upload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => write_length(out, 0),
+        Upload::None => {}
+        Upload::Length(length) => write_length(out, length),
+        Upload::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the last chunk with trailers, in place of [`LAST_CHUNK`]. None of them may be about framing.
+pub fn write_trailers<'a>(out: &mut Vec<u8>, trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    out.extend_from_slice(b"0\r\n");
+    write_fields(out, trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The line before a chunk's data. `len` is not 0, which would end the body.
+pub fn chunk_size_line(len: usize) -> ChunkSize {
+    debug_assert!(len > 0, "an empty chunk ends the body");
+    let mut line = [0; ChunkSize::ROOM];
+    let mut start = ChunkSize::ROOM - CHUNK_END.len();
+    line[start..].copy_from_slice(CHUNK_END);
+    let mut rest = len;
+    loop {
+        start -= 1;
+        line[start] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+        if rest == 0 {
+            return ChunkSize { line, start };
+        }
+    }
+}
+
+/// A chunk's size as it is sent, without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkSize {
+    line: [u8; Self::ROOM],
+    /// Where the line begins; it ends with the array.
+    start: usize,
+}
+
+impl ChunkSize {
+    /// Two digits a byte, and the line end.
+    const ROOM: usize = 2 * size_of::<usize>() + CHUNK_END.len();
+}
+
+impl AsRef<[u8]> for ChunkSize {
+    fn as_ref(&self) -> &[u8] {
+        &self.line[self.start..]
+    }
+}
+
+fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    for (name, value) in fields {
+        debug_assert!(!is_framing(name), "the framing is written by who knows the body");
+        for piece in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
+    }
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    write!(out, "content-length: {length}\r\n").expect("a vector takes everything");
+}
+
+fn is_framing(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: Method, headers: &[(&str, &str)], upload: Upload) -> String {
+        let mut out = Vec::new();
+        let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        write_request_head(&mut out, &method, "/v1/x?y=1", headers, upload);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_head_has_the_request_line_the_headers_in_their_order_and_the_framing() {
+        assert_eq!(
+            head(Method::POST, &[("host", "a"), ("X-Team", "search"), ("host", "b")], Upload::Length(12)),
+            "POST /v1/x?y=1 HTTP/1.1\r\nhost: a\r\nX-Team: search\r\nhost: b\r\ncontent-length: 12\r\n\r\n"
+        );
+        assert_eq!(
+            head(Method::POST, &[], Upload::Chunked),
+            "POST /v1/x?y=1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(head(Method::GET, &[], Upload::None), "GET /v1/x?y=1 HTTP/1.1\r\n\r\n");
+    }
+
+    #[test]
+    fn a_post_without_a_body_says_so() {
+        for method in [Method::POST, Method::PUT, Method::PATCH] {
+            assert!(head(method, &[], Upload::None).ends_with("\r\ncontent-length: 0\r\n\r\n"));
+        }
+        assert!(!head(Method::DELETE, &[], Upload::None).contains("content-length"));
+    }
+
+    #[test]
+    fn a_head_is_appended_to_what_is_there() {
+        let mut out = b"before".to_vec();
+        write_request_head(&mut out, &Method::GET, "/", std::iter::empty(), Upload::None);
+        assert_eq!(out, b"beforeGET / HTTP/1.1\r\n\r\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "the framing is written by who knows the body")]
+    #[cfg(debug_assertions)]
+    fn a_framing_header_among_the_others_is_a_mistake() {
+        head(Method::POST, &[("Transfer-Encoding", "chunked")], Upload::Length(1));
+    }
+
+    #[test]
+    fn a_chunk_size_is_hexadecimal() {
+        for len in (1..=0x1001).chain([0xffff, 0x10000, usize::MAX - 1, usize::MAX]) {
+            assert_eq!(chunk_size_line(len).as_ref(), format!("{len:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn trailers_follow_the_last_chunk() {
+        let mut out = Vec::new();
+        write_trailers(&mut out, [(&b"x-sum"[..], &b"1f"[..])].into_iter());
+        assert_eq!(out, b"0\r\nx-sum: 1f\r\n\r\n");
+
+        out.clear();
+        write_trailers(&mut out, std::iter::empty());
+        assert_eq!(out, LAST_CHUNK);
+    }
+}

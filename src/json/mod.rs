@@ -1,0 +1,186 @@
+//! A cursor over one complete JSON text, for finding a few values in a request body without building the
+//! rest.
+//!
+//! It answers "where does this value begin and end?" at the speed of the search for the next quote, however
+//! large the prompt in between. The text is RFC 8259's; what is skipped is not validated beyond finding its
+//! end: brackets are counted and not paired, numbers and literals are runs of bytes, escapes are not looked
+//! into. So every valid text is read correctly, and of an invalid one the cursor either says so or reports
+//! spans that lie inside it; it neither panics nor reads twice. There is no depth limit because nothing
+//! recurses.
+
+mod text;
+
+use std::ops::Range;
+
+use memchr::memchr2;
+
+pub use text::Text;
+
+/// Why a text cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The text ends inside a value.
+    Truncated,
+    /// The byte at this place cannot stand there.
+    Unexpected(usize),
+}
+
+/// A place in a JSON text. It moves forward only.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    text: &'a [u8],
+    /// Never beyond the text's end.
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning of `text`.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// How many bytes lie behind.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte that is not whitespace, without going past it; `None` at the end of the text.
+    pub fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.text.get(self.at) {
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Goes past `byte` if it is the next one after whitespace, and says whether it was.
+    pub fn take(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Goes past `byte`, and whitespace before it.
+    ///
+    /// # Errors
+    ///
+    /// Anything else is next.
+    pub fn expect(&mut self, byte: u8) -> Result<(), Error> {
+        if self.take(byte) { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    /// Goes past the next member of an object, whose opening brace or last member lies just behind: its key,
+    /// and where its value is. `None` when the object's closing brace was next, which is then behind too.
+    ///
+    /// # Errors
+    ///
+    /// Neither a member nor the closing brace is next.
+    pub fn member(&mut self, first: bool) -> Result<Option<(Text<'a>, Range<usize>)>, Error> {
+        if self.take(b'}') {
+            return Ok(None);
+        }
+        if !first {
+            self.expect(b',')?;
+        }
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(Some((key, self.value()?)))
+    }
+
+    /// Goes past a string.
+    ///
+    /// # Errors
+    ///
+    /// No string is next, or it does not end.
+    pub fn string(&mut self) -> Result<Text<'a>, Error> {
+        self.expect(b'"')?;
+        let begin = self.at;
+        let has_escapes = self.skip_string()?;
+        Ok(Text::new(&self.text[begin..self.at - 1], has_escapes))
+    }
+
+    /// Goes past any value, and says where it is, without the whitespace around it.
+    ///
+    /// # Errors
+    ///
+    /// No value is next, or it does not end.
+    pub fn value(&mut self) -> Result<Range<usize>, Error> {
+        let first = self.peek().ok_or(Error::Truncated)?;
+        let begin = self.at;
+        match first {
+            b'"' => {
+                self.at += 1;
+                self.skip_string()?;
+            }
+            b'{' | b'[' => self.skip_nested()?,
+            b't' | b'f' | b'n' | b'-' | b'0'..=b'9' => {
+                self.at += run(&self.text[begin..], |byte| !ends_scalar(byte));
+            }
+            _ => return Err(self.unexpected()),
+        }
+        Ok(begin..self.at)
+    }
+
+    /// From behind the opening quote to behind the closing one. Says whether a backslash was on the way.
+    fn skip_string(&mut self) -> Result<bool, Error> {
+        let mut has_escapes = false;
+        loop {
+            let found = memchr2(b'"', b'\\', &self.text[self.at..]).ok_or(Error::Truncated)?;
+            self.at += found + 1;
+            if self.text[self.at - 1] == b'"' {
+                return Ok(has_escapes);
+            }
+            has_escapes = true;
+            // What is escaped may be a quote. Of `\uXXXX`, the rest is plain bytes.
+            if self.at == self.text.len() {
+                return Err(Error::Truncated);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// From an opening bracket to behind the closing one.
+    fn skip_nested(&mut self) -> Result<(), Error> {
+        let mut depth = 0_usize;
+        loop {
+            self.at += run(&self.text[self.at..], |byte| !is_structural(byte));
+            let byte = *self.text.get(self.at).ok_or(Error::Truncated)?;
+            self.at += 1;
+            match byte {
+                b'"' => {
+                    self.skip_string()?;
+                }
+                b'{' | b'[' => depth += 1,
+                _ => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn unexpected(&self) -> Error {
+        if self.at == self.text.len() { Error::Truncated } else { Error::Unexpected(self.at) }
+    }
+}
+
+/// How many bytes from the start satisfy `inside`.
+fn run(bytes: &[u8], inside: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|&byte| !inside(byte)).unwrap_or(bytes.len())
+}
+
+fn ends_scalar(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b':' | b'"' | b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// A quote or a bracket.
+fn is_structural(byte: u8) -> bool {
+    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')
+}
+
+#[cfg(test)]
+mod tests;

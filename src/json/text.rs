@@ -1,0 +1,84 @@
+//! The text between two quotes, compared and decoded only when somebody asks.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+/// A JSON string as it is written, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    raw: &'a [u8],
+    has_escapes: bool,
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn new(raw: &'a [u8], has_escapes: bool) -> Self {
+        Self { raw, has_escapes }
+    }
+
+    /// The string's value. It is borrowed unless there are escapes.
+    ///
+    /// What is no text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON does not
+    /// have) becomes U+FFFD, as lenient parsers have it.
+    pub fn decode(&self) -> Cow<'a, str> {
+        if self.has_escapes { Cow::Owned(unescape(self.raw)) } else { String::from_utf8_lossy(self.raw) }
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    /// By value: `"mod\u0065l"` is `model`.
+    fn eq(&self, other: &str) -> bool {
+        if self.has_escapes { unescape(self.raw) == *other } else { self.raw == other.as_bytes() }
+    }
+}
+
+fn unescape(mut raw: &[u8]) -> String {
+    let mut out = String::with_capacity(raw.len());
+    while let Some(at) = memchr(b'\\', raw) {
+        out.push_str(&String::from_utf8_lossy(&raw[..at]));
+        let (character, length) = escape(&raw[at..]);
+        out.push(character);
+        raw = &raw[at + length..];
+    }
+    out.push_str(&String::from_utf8_lossy(raw));
+    out
+}
+
+/// The character that an escape stands for, and the escape's length.
+fn escape(raw: &[u8]) -> (char, usize) {
+    let character = match raw.get(1) {
+        Some(b'u') => return unicode_escape(raw),
+        Some(&byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'n') => '\n',
+        Some(b'r') => '\r',
+        Some(b't') => '\t',
+        // The byte behind it may be the first of several.
+        _ => return (char::REPLACEMENT_CHARACTER, 1),
+    };
+    (character, 2)
+}
+
+/// `\uXXXX`, or two of them that are a surrogate pair.
+fn unicode_escape(raw: &[u8]) -> (char, usize) {
+    let Some(first) = code_unit(raw) else {
+        return (char::REPLACEMENT_CHARACTER, 2);
+    };
+    let second = code_unit(&raw[UNIT..]);
+    match char::decode_utf16([first].into_iter().chain(second)).next() {
+        Some(Ok(character)) => (character, UNIT * character.len_utf16()),
+        _ => (char::REPLACEMENT_CHARACTER, UNIT),
+    }
+}
+
+/// The length of `\uXXXX`.
+const UNIT: usize = 6;
+
+fn code_unit(raw: &[u8]) -> Option<u16> {
+    let digits = raw.get(..UNIT)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, &digit| {
+        let value = u16::try_from(char::from(digit).to_digit(16)?).ok()?;
+        Some(unit << 4 | value)
+    })
+}

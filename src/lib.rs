@@ -1,0 +1,76 @@
+//! A reverse proxy for OpenAI-style APIs. It puts the right URL and credentials on each request, relays the answer's
+//! bytes the moment they arrive, and knows afterwards exactly how many tokens went by, whose they were, and how
+//! that is known.
+//!
+//! # The life of a request
+//!
+//! ```text
+//!  client ── listener ──> proxy ───────────────────────────────────> upstream ──> service
+//!            accept        authenticate · hold · route · rewrite      pool, connect, send
+//!            limits                                                      │
+//!  client <── hyper <──── meter <────────────────────────────────────────┘
+//!                          shows each frame to sse + usage, closes the record
+//!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, ledger, log, metrics)
+//! ```
+//!
+//! One thread per core, each with its own runtime, listening socket and pool; one task per client connection does
+//! everything for it, from the client's first byte to the upstream's last. Start reading at
+//! [`proxy`]: its `exchange` is the whole way in six lines.
+//!
+//! # The map
+//!
+//! Dependencies point downward only; `tests/layering.rs` holds the modules to it.
+//!
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | root | [`cli`] | the commands, one file each |
+//! | | [`app`] | settings → bound sockets → addresses → running threads |
+//! | I/O | [`proxy`] | the life of a request |
+//! | | [`admin`] | health and metrics for operators |
+//! | | [`simulator`] | an upstream that answers from nothing |
+//! | | [`listener`] | accepts, limits, speaks HTTP with clients |
+//! | | [`upstream`] | connects, pools, sends, reads answers |
+//! | adapters | [`meter`] | the body that is relayed, with the meter beside it |
+//! | | [`metrics`] | counters and histograms, from closed records |
+//! | | [`record`] | the usage record and its way to the sinks |
+//! | | [`config`] | file and environment → settings that are valid by construction |
+//! | | [`drain`], [`telemetry`] | stopping; logs |
+//! | | [`error`] | whose fault it is, and what the client is told |
+//! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
+//! | | [`h1`] | the client half of HTTP/1.1 |
+//! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
+//! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
+//! | | [`secret`] | a value that does not print itself |
+//!
+//! # The invariants
+//!
+//! 1. Bytes of an answer are passed on as they came; the meter looks and never holds.
+//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop.
+//! 3. Every buffer and queue has a bound, with a name.
+//! 4. What the network can influence is parsed into an error, never into a panic.
+
+pub mod admin;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+pub mod h1;
+pub mod json;
+pub mod listener;
+pub mod meter;
+pub mod metrics;
+pub mod provider;
+pub mod proxy;
+pub mod record;
+pub mod rewrite;
+pub mod route;
+pub mod secret;
+pub mod simulator;
+pub mod sse;
+pub mod telemetry;
+pub mod upstream;
+pub mod usage;

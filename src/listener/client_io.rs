@@ -1,0 +1,171 @@
+//! The bytes of one client connection, as hyper reads and writes them.
+//!
+//! It does what hyper leaves to its IO: it gives back the bytes that were read to tell the protocol, notes when a
+//! head begins, and puts the proxy's own JSON in the place of the empty answer with which hyper's server
+//! refuses a head that it cannot parse (400, 414, 431). That answer is told from all others by what it bears:
+//! a status of 4xx, no request running, and none of this proxy's `x-streamgauge-id`.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Sleep, sleep};
+
+use super::Handler;
+use super::peer_state::PeerState;
+use crate::error::Error;
+use crate::record::ID_HEADER;
+
+/// The most of a refused body that is taken in before the connection is dropped.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// How long the rest of a refused body is taken in.
+const LINGER: Duration = Duration::from_secs(2);
+
+pub(super) struct ClientIo<S, H> {
+    io: TokioIo<S>,
+    /// Read from the socket before hyper was there.
+    prefix: Bytes,
+    state: Rc<PeerState>,
+    handler: Rc<H>,
+    /// The refusal that goes out in place of hyper's.
+    refusal: Bytes,
+    header_timeout: Duration,
+    linger: Option<Pin<Box<Sleep>>>,
+    lingered: usize,
+}
+
+impl<S, H> ClientIo<S, H> {
+    pub(super) fn new(
+        io: S,
+        prefix: Bytes,
+        state: Rc<PeerState>,
+        handler: Rc<H>,
+        header_timeout: Duration,
+    ) -> Self {
+        Self {
+            io: TokioIo::new(io),
+            prefix,
+            state,
+            handler,
+            refusal: Bytes::new(),
+            header_timeout,
+            linger: None,
+            lingered: 0,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
+    /// The error behind hyper's own refusal, if `bytes` are one.
+    fn refused(&self, bytes: &[u8]) -> Option<Error> {
+        if self.state.is_running() || !bytes.starts_with(b"HTTP/1.1 4") {
+            return None;
+        }
+        let error = match &bytes[9..12] {
+            b"400" => Error::MalformedHead,
+            b"414" => Error::UriTooLong,
+            b"431" => Error::HeadTooLarge,
+            _ => return None,
+        };
+        memmem::find(bytes, ID_HEADER.as_str().as_bytes()).is_none().then_some(error)
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.refusal.has_remaining() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.refusal))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.refusal.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in what the client still sends, so that the answer is not lost to a reset.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sink = [0; 4096];
+        let patience = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if patience.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.lingered < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut sink);
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf.unfilled()))?;
+            if buf.filled().is_empty() {
+                break;
+            }
+            self.lingered += buf.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.state.expired.get() {
+            self.refusal = self.handler.refuse(Error::HeadTimeout(self.header_timeout)).into();
+            // Best effort: a client that does not even read a few hundred bytes is not waited for.
+            let _ = self.poll_refusal(cx);
+            return Poll::Ready(Ok(()));
+        }
+        if self.prefix.has_remaining() {
+            let taken = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix.split_to(taken));
+            self.state.received();
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.state.received();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.refused(bytes) {
+            self.refusal = self.handler.refuse(error).into();
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // hyper's refusal is a head without a body: it is all in the first piece.
+        if let Some(error) = pieces.first().and_then(|piece| self.refused(piece)) {
+            self.refusal = self.handler.refuse(error).into();
+            return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        if self.state.linger.get() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+    }
+}

@@ -1,0 +1,190 @@
+//! One client connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{sleep_until, timeout};
+
+use super::balance::{Balance, Load};
+use super::client_io::ClientIo;
+use super::peer_state::{Due, PeerState, Running};
+use super::{Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
+use crate::drain::Connections;
+
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What is read to tell the protocol: usually the whole first head.
+const FIRST_READ: usize = 2048;
+
+/// Answer bytes that may wait for a slow HTTP/2 client, per stream.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+
+/// How long a connection that reached a limit may take to end by itself.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// What a worker's connections have in common.
+#[derive(Debug)]
+pub(super) struct Surroundings<H> {
+    pub(super) handler: Rc<H>,
+    pub(super) limits: Limits,
+    pub(super) connections: Connections,
+    pub(super) balance: Balance,
+    pub(super) worker: usize,
+}
+
+/// Serves `io` until the client leaves, a limit is reached, or the drain is over with it.
+pub(super) async fn serve<S, H>(mut io: S, around: Rc<Surroundings<H>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Handler,
+{
+    let _registered = around.connections.register();
+    let told = tokio::select! {
+        told = timeout(around.limits.keep_alive_timeout, tell_protocol(&mut io)) => told,
+        () = around.connections.draining() => return,
+    };
+    let Ok(Ok((http2, prefix))) = told else { return };
+    if prefix.is_empty() {
+        return;
+    }
+    let state = PeerState::new(Instant::now(), http2);
+    let service = service_fn({
+        let (around, state) = (Rc::clone(&around), Rc::clone(&state));
+        move |request| answer(Rc::clone(&around), Rc::clone(&state), request)
+    });
+    let (handler, header_timeout) = (Rc::clone(&around.handler), around.limits.header_timeout);
+    let io = ClientIo::new(io, prefix, Rc::clone(&state), handler, header_timeout);
+    if http2 {
+        let connection = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_HTTP2_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .max_send_buf_size(HTTP2_SEND_BUFFER)
+            .serve_connection(io, service);
+        drive(connection, |connection| connection.graceful_shutdown(), &state, &around).await;
+    } else {
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(io, service);
+        drive(connection, |connection| connection.graceful_shutdown(), &state, &around).await;
+    }
+}
+
+/// Polls a connection to its end, tells it of the drain, and holds it to its limits.
+async fn drive<C, H>(connection: C, finish: impl Fn(Pin<&mut C>), state: &PeerState, around: &Surroundings<H>)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut draining = pin!(around.connections.draining());
+    let mut told = false;
+    let mut timer = pin!(sleep_until((Instant::now() + around.limits.header_timeout).into()));
+    let mut finishing = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut connection => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "client connection ended");
+                }
+                return;
+            }
+            () = &mut draining, if !told => {
+                told = true;
+                finish(connection.as_mut());
+            }
+            () = &mut timer => {
+                let now = Instant::now();
+                match state.due(now, &around.limits) {
+                    Due::At(next) => timer.as_mut().reset(next.into()),
+                    _ if finishing => return,
+                    due => {
+                        finishing = true;
+                        state.expired.set(due == Due::Head);
+                        finish(connection.as_mut());
+                        timer.as_mut().reset((now + FINISH).into());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads until it is clear which protocol the client speaks; what was read is returned.
+async fn tell_protocol(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, Bytes)> {
+    let mut read = Vec::with_capacity(FIRST_READ);
+    while io.read_buf(&mut read).await? > 0 {
+        let seen = read.len().min(HTTP2_PREFACE.len());
+        if read[..seen] != HTTP2_PREFACE[..seen] {
+            return Ok((false, read.into()));
+        }
+        if seen == HTTP2_PREFACE.len() {
+            return Ok((true, read.into()));
+        }
+    }
+    Ok((false, read.into()))
+}
+
+/// Answers one request, and counts it while it runs.
+async fn answer<H: Handler>(
+    around: Rc<Surroundings<H>>,
+    state: Rc<PeerState>,
+    request: Request<Incoming>,
+) -> Result<Response<Counted<H::Body>>, Infallible> {
+    let running = (state.begin(), around.balance.load(around.worker));
+    let has_body = !request.body().is_end_stream();
+    let response = around.handler.handle(request).await;
+    state.linger.set(has_body && response.status().is_client_error());
+    Ok(response.map(|body| Counted { body, _running: running }))
+}
+
+/// An answer's body; the request runs until it is dropped.
+struct Counted<B> {
+    body: B,
+    _running: (Running, Load),
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs what hyper spawns for an HTTP/2 connection on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

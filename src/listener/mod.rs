@@ -1,0 +1,52 @@
+//! The server side: accepts connections, bounds what they may cost, and lets hyper speak HTTP.
+//!
+//! Nothing here knows what a request is for: a [`Handler`] answers it. The proxy and the admin pages are two.
+
+mod accept;
+mod balance;
+mod bind;
+mod client_io;
+mod connection;
+mod peer_state;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+pub use accept::{Acceptor, Ended, Listener};
+pub use balance::Balance;
+pub use bind::bind;
+
+/// What answers requests.
+pub trait Handler: 'static {
+    /// The answer's body.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + 'static;
+
+    /// Answers one request. The future is dropped when the client goes away.
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
+
+    /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The connection is
+    /// closed afterwards.
+    fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
+}
+
+/// What a connection may cost. Times are the configuration's.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From a head's first byte to its last.
+    pub header_timeout: Duration,
+    /// How long a connection may be open with nothing going on.
+    pub keep_alive_timeout: Duration,
+}
+
+/// The largest header block that is read, in bytes.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The most headers that a request may have.
+pub const MAX_HEADERS: usize = 100;
+
+/// The most streams that one HTTP/2 connection may have open.
+pub const MAX_HTTP2_STREAMS: u32 = 256;

@@ -1,0 +1,73 @@
+//! Which meter an answer gets.
+
+use http::{HeaderMap, header};
+
+use crate::sse::Position;
+use crate::usage::{BodyMeter, StreamMeter, Tally};
+
+/// What an answer's body is, as far as the meter is concerned.
+#[derive(Debug)]
+pub enum Kind {
+    /// `text/event-stream`.
+    Events(Box<StreamMeter>),
+    /// Anything that may turn out to be JSON: the meter gives up at the first byte that cannot be.
+    Document(Box<BodyMeter>),
+    /// Sound, pictures, and what is compressed: bytes that say nothing to the meter.
+    Opaque,
+}
+
+impl Kind {
+    /// Chosen by the answer's headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).map_or(&b""[..], |value: &http::HeaderValue| value.as_bytes());
+        let starts = |value: &[u8], with: &str| {
+            value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
+        };
+        let encoding = text(header::CONTENT_ENCODING);
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+            return Self::Opaque;
+        }
+        let media_type = text(header::CONTENT_TYPE);
+        if starts(media_type, "text/event-stream") {
+            Self::Events(Box::default())
+        } else if ["audio/", "image/", "video/"].iter().any(|kind| starts(media_type, kind)) {
+            Self::Opaque
+        } else {
+            Self::Document(Box::default())
+        }
+    }
+
+    /// Whether it is an event stream.
+    pub fn is_events(&self) -> bool {
+        matches!(self, Self::Events(_))
+    }
+
+    /// Shows bytes to the meter; true if the first event with output in it was among them.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Events(meter) => meter.push(bytes).first_token,
+            Self::Document(meter) => {
+                meter.push(bytes);
+                false
+            }
+            Self::Opaque => false,
+        }
+    }
+
+    /// What has been found; nothing is metered afterwards.
+    pub(super) fn take_tally(&mut self) -> Option<Tally> {
+        match std::mem::replace(self, Self::Opaque) {
+            Self::Events(meter) => Some(meter.into_tally()),
+            Self::Document(meter) => Some(meter.finish()),
+            Self::Opaque => None,
+        }
+    }
+
+    /// Where in an event the stream stands.
+    pub(super) fn position(&self) -> Position {
+        match self {
+            Self::Events(meter) => meter.position(),
+            Self::Document(_) | Self::Opaque => Position::BetweenEvents,
+        }
+    }
+}

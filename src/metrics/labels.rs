@@ -1,0 +1,28 @@
+//! The label sets.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+/// Of what ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) upstream: String,
+    pub(super) endpoint: String,
+    /// 0 where the client got none.
+    pub(super) status: u16,
+    pub(super) outcome: &'static str,
+}
+
+/// Of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TokenLabels {
+    pub(super) upstream: String,
+    pub(super) model: String,
+    pub(super) client: String,
+    pub(super) r#type: &'static str,
+}
+
+/// Of times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UpstreamLabels {
+    pub(super) upstream: String,
+}

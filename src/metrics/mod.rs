@@ -1,0 +1,210 @@
+//! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
+//!
+//! Everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way of
+//! a request. Label values are bounded: by the configuration, by the API, or by [`MAX_MODELS`].
+
+mod labels;
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::record::{Journal, Sink, UsageRecord};
+use labels::{RequestLabels, TokenLabels, UpstreamLabels};
+
+/// The most model names that get a label of their own. Upstreams that answer with a new name each time would fill
+/// the memory of whoever scrapes; the rest are `other`.
+const MAX_MODELS: usize = 256;
+
+/// The label of a model that no upstream has confirmed, and of those beyond [`MAX_MODELS`].
+const OTHER: &str = "other";
+
+/// The proxy's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    first_byte: Durations,
+    first_token: Durations,
+    duration: Durations,
+    models: Mutex<HashSet<Box<str>>>,
+}
+
+type Durations = Family<UpstreamLabels, Histogram, fn() -> Histogram>;
+
+/// From 1 ms to about 9 minutes.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 20))
+}
+
+impl Metrics {
+    /// All at zero. `journal` tells what became of records.
+    pub fn new(journal: Journal) -> Self {
+        let mut registry = Registry::with_prefix("streamgauge");
+        let requests = Family::default();
+        registry.register("requests", "Requests that have ended", requests.clone());
+        let tokens = Family::default();
+        registry.register("tokens", "Tokens as upstreams reported them", tokens.clone());
+        let mut seconds = |name, help| {
+            let family: Durations = Family::new_with_constructor(durations);
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+            family
+        };
+        let first_byte = seconds("time_to_first_byte", "From a request's head to its answer's head");
+        let first_token =
+            seconds("time_to_first_token", "From a request's head to the first event with output");
+        let duration = seconds("request_duration", "From a request's head to its end");
+        registry.register_collector(Box::new(Fates(journal)));
+        Self { registry, requests, tokens, first_byte, first_token, duration, models: Mutex::default() }
+    }
+
+    /// All of them in OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string cannot fail");
+        text
+    }
+
+    fn count(&self, row: &UsageRecord) {
+        let upstream = UpstreamLabels { upstream: row.upstream.as_deref().unwrap_or_default().to_owned() };
+        self.requests
+            .get_or_create(&RequestLabels {
+                upstream: upstream.upstream.clone(),
+                endpoint: row.endpoint.as_deref().unwrap_or_default().to_owned(),
+                status: row.status.unwrap_or_default(),
+                outcome: row.outcome.as_str(),
+            })
+            .inc();
+        for (histogram, millis) in [
+            (&self.first_byte, row.time_to_first_byte_ms),
+            (&self.first_token, row.time_to_first_token_ms),
+            (&self.duration, Some(row.duration_ms)),
+        ] {
+            if let Some(millis) = millis {
+                histogram.get_or_create(&upstream).observe(millis / 1e3);
+            }
+        }
+        let usage = &row.usage;
+        for (kind, count) in [
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cached_input", usage.cached_input_tokens),
+            ("cache_write_input", usage.cache_write_input_tokens),
+            ("reasoning", usage.reasoning_tokens),
+            ("input_audio", usage.input_audio_tokens),
+            ("output_audio", usage.output_audio_tokens),
+        ] {
+            if let Some(count) = count.filter(|&count| count > 0) {
+                let labels = TokenLabels {
+                    upstream: upstream.upstream.clone(),
+                    model: self.model(row.model.as_deref()),
+                    client: row.client.to_string(),
+                    r#type: kind,
+                };
+                self.tokens.get_or_create(&labels).inc_by(count);
+            }
+        }
+    }
+
+    fn model(&self, confirmed: Option<&str>) -> String {
+        let Some(model) = confirmed else { return OTHER.to_owned() };
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if models.contains(model) || (models.len() < MAX_MODELS && models.insert(model.into())) {
+            model.to_owned()
+        } else {
+            OTHER.to_owned()
+        }
+    }
+}
+
+impl Sink for Arc<Metrics> {
+    fn name(&self) -> String {
+        "metrics".to_owned()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        batch.iter().for_each(|row| self.count(row));
+        Ok(())
+    }
+}
+
+/// What became of records.
+#[derive(Debug)]
+struct Fates(Journal);
+
+impl Collector for Fates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let health = self.0.health();
+        for (name, help, count) in [
+            ("usage_records_written", "Usage records handed to the sinks", &health.written),
+            ("usage_records_dropped", "Usage records lost because the queue was full", &health.dropped),
+            ("usage_records_failed", "Usage records that a sink could not write", &health.failed),
+            (
+                "meter_unread",
+                "Events and bodies that passed and that the meter could not read",
+                &health.unread,
+            ),
+        ] {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Entry, Outcome};
+
+    fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
+        let journal = Journal::new(10_000);
+        for row in 0..rows {
+            let mut entry = Entry::open(&journal, &"anonymous".into());
+            entry.answered(200);
+            entry.row().upstream = Some("openai".into());
+            entry.row().endpoint = Some("responses".into());
+            entry.row().model = model(row).map(Into::into);
+            entry.row().usage.output_tokens = Some(2);
+            entry.close(Outcome::Complete);
+        }
+        let mut metrics = Arc::new(Metrics::new(journal.clone()));
+        metrics.write(&journal.take()).unwrap();
+        metrics.encode()
+    }
+
+    #[test]
+    fn a_closed_record_is_counted_with_its_labels() {
+        let text = metrics(3, |_| Some("gpt-x".to_owned()));
+        for line in [
+            r#"streamgauge_requests_total{upstream="openai",endpoint="responses",status="200",outcome="complete"} 3"#,
+            r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
+            r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
+            "streamgauge_usage_records_dropped_total 0",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_no_upstream_confirmed_has_no_label_of_its_own() {
+        assert!(metrics(1, |_| None).contains(r#"model="other""#));
+    }
+
+    #[test]
+    fn model_labels_are_bounded() {
+        let text = metrics(MAX_MODELS + 10, |row| Some(format!("model-{row}")));
+        let labels = text.lines().filter(|line| line.starts_with("streamgauge_tokens_total")).count();
+        assert_eq!(labels, MAX_MODELS + 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! Where a request goes: the target that an upstream's dialect makes of an inbound path.
+//!
+//! | inbound | provider | outbound |
+//! |---|---|---|
+//! | `/v1/<rest>` | openai, other | `url/<rest>` |
+//! | `/v1/<rest>` | azure, v1 | `url/openai/v1/<rest>` |
+//! | `/v1/<rest>` | azure, dated | `url/openai/deployments/<deployment>/<rest>?api-version=...`, or `url/openai/<rest>?api-version=...` where there is no deployment form |
+//! | `/openai/...` | azure | `url/openai/...` |
+//!
+//! Whatever of the path and the query goes on, goes on byte for byte. A path that some server could resolve
+//! to something outside of the upstream's own path is refused, never repaired. The configured version wins:
+//! on `/v1/<rest>` for a dated upstream, the client's own `api-version` is left out.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::{ApiVersion, BaseUrl, Endpoint, Provider, path};
+
+/// A request's path and query as they came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    /// The path, the route's prefix already taken off.
+    pub path: &'a str,
+    /// What follows the `?`, if there is one.
+    pub query: Option<&'a str>,
+}
+
+/// Why a request has no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// The path is none that this upstream's dialect has.
+    UnknownPath,
+    /// The path needs a deployment, and the request names no model.
+    ModelRequired,
+    /// The path, the query or the model could name something outside of the upstream's own path.
+    UnsafePath,
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownPath => "the upstream has no such path",
+            Self::ModelRequired => "the path needs a deployment, and the request names no model",
+            Self::UnsafePath => "the path could leave the upstream's own",
+        })
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// An upstream's address and the way its paths are made.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    base: BaseUrl,
+    form: Form,
+    /// Model to deployment; a model that is not listed is its own.
+    deployments: HashMap<String, String>,
+}
+
+/// How `/v1/<rest>` is written.
+#[derive(Clone, Debug)]
+enum Form {
+    Plain,
+    AzureV1,
+    AzureDated { version: String },
+}
+
+impl Dialect {
+    /// The dialect of one upstream. `version` and `deployments` (model to deployment) matter to Azure only.
+    pub fn new(
+        provider: Provider,
+        base: BaseUrl,
+        version: ApiVersion,
+        deployments: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let form = match (provider, version) {
+            (Provider::OpenAi | Provider::Other, _) => Form::Plain,
+            (Provider::Azure, ApiVersion::V1) => Form::AzureV1,
+            (Provider::Azure, ApiVersion::Dated(version)) => Form::AzureDated { version },
+        };
+        let deployments = match form {
+            Form::Plain => HashMap::new(),
+            Form::AzureV1 | Form::AzureDated { .. } => deployments.into_iter().collect(),
+        };
+        Self { base, form, deployments }
+    }
+
+    /// Where the upstream is.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Whether the target depends on the request's model.
+    pub fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
+        matches!(self.form, Form::AzureDated { .. })
+            && inbound.path.starts_with(V1)
+            && Endpoint::of(inbound.path).has_deployment_form()
+    }
+
+    /// The name that the body's `model` must bear so that the upstream knows it: Azure knows deployments, and
+    /// looks for them in the body wherever the URL does not name one. The same name if nothing has to change.
+    pub fn body_model<'a>(&'a self, inbound: &Inbound<'_>, model: &'a str) -> &'a str {
+        if inbound.path.starts_with(V1) && !self.needs_model(inbound) {
+            self.deployment(model)
+        } else {
+            model
+        }
+    }
+
+    /// The request's target in origin form (RFC 9112 section 3.2.1): path, and query if there is one.
+    ///
+    /// An empty `model` is none. Apart from the query, the result begins with the base URL's path and a
+    /// slash, and resolves to something below it on every server.
+    ///
+    /// # Errors
+    ///
+    /// See [`TargetError`].
+    pub fn target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
+        let query = inbound.query;
+        if !path::is_safe(inbound.path) || !query.is_none_or(path::is_query) {
+            return Err(TargetError::UnsafePath);
+        }
+        let mut target = String::with_capacity(
+            self.base.path().len() + inbound.path.len() + query.map_or(0, str::len) + DEPLOYMENT_ROOM,
+        );
+        target.push_str(self.base.path());
+
+        match (&self.form, inbound.path.strip_prefix(V1)) {
+            (Form::Plain, Some(rest)) => {
+                target.push('/');
+                target.push_str(rest);
+            }
+            (Form::AzureV1, Some(rest)) => {
+                target.push_str("/openai/v1/");
+                target.push_str(rest);
+            }
+            (Form::AzureDated { version }, Some(rest)) => {
+                target.push_str("/openai/");
+                if self.needs_model(inbound) {
+                    self.push_deployment(&mut target, model)?;
+                }
+                target.push_str(rest);
+                push_versioned_query(&mut target, query, version);
+                return Ok(target);
+            }
+            (Form::AzureV1 | Form::AzureDated { .. }, None) if inbound.path.starts_with("/openai/") => {
+                target.push_str(inbound.path);
+            }
+            (_, None) => return Err(TargetError::UnknownPath),
+        }
+        if let Some(query) = query {
+            target.push('?');
+            target.push_str(query);
+        }
+        Ok(target)
+    }
+
+    fn deployment<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.get(model).map_or(model, String::as_str)
+    }
+
+    fn push_deployment(&self, target: &mut String, model: Option<&str>) -> Result<(), TargetError> {
+        let deployment = model.map(|model| self.deployment(model)).filter(|name| !name.is_empty());
+        let deployment = deployment.ok_or(TargetError::ModelRequired)?;
+        target.push_str("deployments");
+        let begin = target.len();
+        target.push('/');
+        path::push_segment(target, deployment);
+        target.push('/');
+        // Encoding leaves dots as they are, and what it encodes is judged as it would be in a path.
+        if path::is_safe(&target[begin..]) { Ok(()) } else { Err(TargetError::UnsafePath) }
+    }
+}
+
+/// What the paths of an OpenAI SDK begin with.
+const V1: &str = "/v1/";
+
+/// Room for what an Azure URL adds to a path, so that it is built in one piece.
+const DEPLOYMENT_ROOM: usize = 96;
+
+/// The query with the one `api-version` that counts.
+fn push_versioned_query(target: &mut String, query: Option<&str>, version: &str) {
+    target.push('?');
+    let parameters = query.filter(|query| !query.is_empty()).into_iter().flat_map(|query| query.split('&'));
+    for parameter in parameters.filter(|parameter| !path::is_parameter(parameter, "api-version")) {
+        target.push_str(parameter);
+        target.push('&');
+    }
+    target.push_str("api-version=");
+    target.push_str(version);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use super::*;
+
+fn dialect(provider: Provider, url: &str, version: &str) -> Dialect {
+    let deployments = [("gpt-4o", "my gpt4o/x"), ("empty", ""), ("up", "..")];
+    Dialect::new(
+        provider,
+        BaseUrl::parse(url).unwrap(),
+        ApiVersion::parse(version).unwrap(),
+        deployments.map(|(model, deployment)| (model.to_owned(), deployment.to_owned())),
+    )
+}
+
+fn openai() -> Dialect {
+    dialect(Provider::OpenAi, "https://api.openai.com/v1", "v1")
+}
+
+fn azure(version: &str) -> Dialect {
+    dialect(Provider::Azure, "https://r.openai.azure.com", version)
+}
+
+fn inbound(target: &str) -> Inbound<'_> {
+    match target.split_once('?') {
+        Some((path, query)) => Inbound { path, query: Some(query) },
+        None => Inbound { path: target, query: None },
+    }
+}
+
+/// The outbound target without a model, which nothing but a deployment URL needs.
+fn target(dialect: &Dialect, of: &str) -> Result<String, TargetError> {
+    dialect.target(&inbound(of), None)
+}
+
+#[test]
+fn a_plain_upstream_gets_the_rest_behind_its_url() {
+    for (from, to) in [
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/models/meta%2fllama?x=%20&&y", "/v1/models/meta%2fllama?x=%20&&y"),
+        ("/v1/unheard-of/", "/v1/unheard-of/"),
+        ("/v1/", "/v1/"),
+        ("/v1/models?", "/v1/models?"),
+        ("/v1/models?api-version=1", "/v1/models?api-version=1"),
+    ] {
+        assert_eq!(target(&openai(), from).unwrap(), to);
+    }
+    let other = dialect(Provider::Other, "http://llm.internal/", "v1");
+    assert_eq!(target(&other, "/v1/chat/completions").unwrap(), "/chat/completions");
+}
+
+#[test]
+fn azure_v1_gets_the_rest_below_openai_v1() {
+    assert_eq!(
+        target(&azure("v1"), "/v1/responses/r_1?api-version=preview").unwrap(),
+        "/openai/v1/responses/r_1?api-version=preview"
+    );
+    let behind_a_gateway = dialect(Provider::Azure, "https://apim.example/llm/", "v1");
+    assert_eq!(target(&behind_a_gateway, "/v1/models").unwrap(), "/llm/openai/v1/models");
+}
+
+#[test]
+fn a_dated_azure_gets_the_deployment_of_the_model() {
+    let azure = azure("2024-10-21");
+    for (from, model, to) in [
+        (
+            "/v1/chat/completions",
+            "gpt-4.1",
+            "/openai/deployments/gpt-4.1/chat/completions?api-version=2024-10-21",
+        ),
+        ("/v1/embeddings?x=1", "e", "/openai/deployments/e/embeddings?x=1&api-version=2024-10-21"),
+        (
+            "/v1/audio/speech",
+            "gpt-4o",
+            "/openai/deployments/my%20gpt4o%2Fx/audio/speech?api-version=2024-10-21",
+        ),
+    ] {
+        assert_eq!(azure.target(&inbound(from), Some(model)).unwrap(), to);
+    }
+}
+
+#[test]
+fn a_dated_azure_without_a_deployment_form_needs_no_model() {
+    let azure = azure("2024-10-21");
+    for (from, to) in [
+        ("/v1/responses", "/openai/responses?api-version=2024-10-21"),
+        ("/v1/files?purpose=batch", "/openai/files?purpose=batch&api-version=2024-10-21"),
+        ("/v1/models/x", "/openai/models/x?api-version=2024-10-21"),
+        ("/v1/unheard-of", "/openai/unheard-of?api-version=2024-10-21"),
+    ] {
+        assert!(!azure.needs_model(&inbound(from)), "{from}");
+        assert_eq!(target(&azure, from).unwrap(), to);
+    }
+}
+
+#[test]
+fn the_configured_version_wins_over_the_clients() {
+    let azure = azure("2024-10-21");
+    for query in ["api-version=2023-05-15", "API%2Dversion=x&api-version=y", "api-version", ""] {
+        let inbound = Inbound { path: "/v1/models", query: Some(query) };
+        assert_eq!(azure.target(&inbound, None).unwrap(), "/openai/models?api-version=2024-10-21", "{query}");
+    }
+    assert_eq!(
+        target(&azure, "/v1/models?a&api-version=x&&b=%2f").unwrap(),
+        "/openai/models?a&&b=%2f&api-version=2024-10-21"
+    );
+}
+
+#[test]
+fn an_azure_sdks_path_passes_as_it_is() {
+    for version in ["v1", "2024-10-21"] {
+        for same in [
+            "/openai/deployments/a%20b/chat/completions?api-version=2023-05-15",
+            "/openai/v1/responses",
+            "/openai/models",
+        ] {
+            assert!(!azure(version).needs_model(&inbound(same)));
+            assert_eq!(target(&azure(version), same).unwrap(), same);
+        }
+    }
+}
+
+#[test]
+fn only_azure_deployment_urls_need_the_model() {
+    let chat = inbound("/v1/chat/completions");
+    assert!(azure("2024-10-21").needs_model(&chat));
+    assert!(!azure("v1").needs_model(&chat));
+    assert!(!openai().needs_model(&chat));
+    for none in [None, Some(""), Some("empty")] {
+        assert_eq!(azure("2024-10-21").target(&chat, none), Err(TargetError::ModelRequired), "{none:?}");
+    }
+}
+
+#[test]
+fn the_body_bears_the_deployment_where_the_url_does_not() {
+    let (chat, responses) = (inbound("/v1/chat/completions"), inbound("/v1/responses"));
+    assert_eq!(azure("v1").body_model(&chat, "gpt-4o"), "my gpt4o/x");
+    assert_eq!(azure("2024-10-21").body_model(&responses, "gpt-4o"), "my gpt4o/x");
+    assert_eq!(azure("2024-10-21").body_model(&chat, "gpt-4o"), "gpt-4o");
+    assert_eq!(azure("v1").body_model(&inbound("/openai/v1/responses"), "gpt-4o"), "gpt-4o");
+    assert_eq!(openai().body_model(&chat, "gpt-4o"), "gpt-4o", "only Azure has deployments");
+}
+
+#[test]
+fn paths_of_another_dialect_are_unknown() {
+    for path in [
+        "/",
+        "/v1",
+        "/v2/models",
+        "/chat/completions",
+        "/openai/deployments/x/chat/completions",
+        "/v1x/models",
+    ] {
+        assert_eq!(target(&openai(), path), Err(TargetError::UnknownPath), "{path}");
+    }
+    for path in ["/openai", "/openaix/models", "/deployments/x"] {
+        assert_eq!(target(&azure("2024-10-21"), path), Err(TargetError::UnknownPath), "{path}");
+    }
+}
+
+#[test]
+fn nothing_leaves_the_upstreams_own_path() {
+    for dialect in [openai(), azure("v1"), azure("2024-10-21")] {
+        for path in [
+            "/v1/../admin",
+            "/v1/%2e%2E/admin",
+            "/v1//x",
+            "/openai/..%2fx",
+            "/v1/a\\b",
+            "/v1/a b",
+            "",
+            "v1/x",
+        ] {
+            assert_eq!(target(&dialect, path), Err(TargetError::UnsafePath), "{path:?}");
+        }
+        let split = Inbound { path: "/v1/models", query: Some("a b") };
+        assert_eq!(dialect.target(&split, None), Err(TargetError::UnsafePath), "a space ends the target");
+    }
+}
+
+#[test]
+fn a_model_cannot_leave_the_deployments() {
+    let azure = azure("2024-10-21");
+    for model in ["..", ".", "up", "../x", "a/../b", "a//b", "a/", "/a", "a\r\nb", "a\\b", "..;x"] {
+        assert_eq!(
+            azure.target(&inbound("/v1/embeddings"), Some(model)),
+            Err(TargetError::UnsafePath),
+            "{model:?}"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The dialects of upstreams: which URL and which credentials a request for one gets.
+//!
+//! Values in, values out: no socket, no clock, no configuration file. What may not live here is anything that
+//! reads a body; the model that an Azure deployment URL needs is handed in.
+
+mod base_url;
+mod credentials;
+mod dialect;
+mod endpoint;
+mod path;
+
+pub use base_url::BaseUrl;
+pub use credentials::{InvalidCredential, credentials};
+pub use dialect::{Dialect, Inbound, TargetError};
+pub use endpoint::Endpoint;
+
+/// The dialect of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// OpenAI itself.
+    OpenAi,
+    /// Azure OpenAI: `api-key`, and URLs below `/openai`.
+    Azure,
+    /// Anything else that speaks OpenAI's API.
+    Other,
+}
+
+impl Provider {
+    /// The provider of that name in the configuration, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "openai" => Some(Self::OpenAi),
+            "azure" => Some(Self::Azure),
+            "other" => Some(Self::Other),
+            _ => None,
+        }
+    }
+
+    /// The name in the configuration and in usage records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Azure => "azure",
+            Self::Other => "other",
+        }
+    }
+
+    /// Where the provider is when the configuration does not say: only OpenAI has one address for everybody.
+    pub fn default_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com/v1"),
+            Self::Azure | Self::Other => None,
+        }
+    }
+}
+
+/// Which of Azure's two URL forms an upstream speaks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// `/openai/v1/...`, without a version in the query.
+    #[default]
+    V1,
+    /// `/openai/deployments/{deployment}/...?api-version={this}`: a day, and perhaps `-preview`.
+    Dated(String),
+}
+
+impl ApiVersion {
+    /// Reads `v1`, `2024-10-21`, or `2024-05-01-preview`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, for the person who wrote it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "v1" {
+            return Ok(Self::V1);
+        }
+        let (day, suffix) = text.split_at_checked(DAY.len()).unwrap_or((text, ""));
+        let is_day = day.len() == DAY.len()
+            && day.bytes().zip(DAY.bytes()).all(|(byte, form)| match form {
+                b'-' => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+        let is_suffix = suffix.is_empty()
+            || suffix.strip_prefix('-').is_some_and(|word| {
+                !word.is_empty()
+                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            });
+        if is_day && is_suffix {
+            Ok(Self::Dated(text.to_owned()))
+        } else {
+            Err(format!(
+                "{text:?} is neither `v1` nor a dated version such as 2024-10-21 or 2024-05-01-preview"
+            ))
+        }
+    }
+
+    /// As the configuration spells it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::V1 => "v1",
+            Self::Dated(version) => version,
+        }
+    }
+}
+
+/// The form of a day.
+const DAY: &str = "YYYY-MM-DD";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_have_the_names_of_the_configuration() {
+        for provider in [Provider::OpenAi, Provider::Azure, Provider::Other] {
+            assert_eq!(Provider::parse(provider.as_str()), Some(provider));
+        }
+        for unknown in ["OpenAI", "openai ", "anthropic", ""] {
+            assert_eq!(Provider::parse(unknown), None, "{unknown:?} is no provider");
+        }
+    }
+
+    #[test]
+    fn an_api_version_is_v1_or_a_day() {
+        for good in ["v1", "2024-10-21", "2024-05-01-preview", "2025-04-01-preview2"] {
+            assert_eq!(ApiVersion::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(ApiVersion::parse("v1").unwrap(), ApiVersion::V1);
+        for bad in
+            ["", "V1", "v2", "latest", "2024-10", "2024-10-21-", "2024-10-21 ", "2024-10-21&x=y", "2024-1é"]
+        {
+            assert!(ApiVersion::parse(bad).is_err(), "{bad:?} is no api_version");
+        }
+    }
+
+    #[test]
+    fn every_default_url_is_one() {
+        for provider in [Provider::OpenAi, Provider::Azure, Provider::Other] {
+            if let Some(url) = provider.default_url() {
+                assert_eq!(BaseUrl::parse(url).unwrap().to_string(), url);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A request's body: held because something in it is needed, or passing through.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::Budget;
+use super::budget::Reserved;
+use crate::error::{Error, Result};
+
+/// The longest pause inside a body that is held: it takes memory while it comes.
+const BODY_IDLE: Duration = Duration::from_secs(60);
+
+/// The most memory that a declared length reserves before bytes of it are here.
+const FIRST_RESERVATION: usize = 1 << 20;
+
+/// Refuses a body whose declared length is too much, before a byte of it is read.
+pub(super) fn check_length(body: &Incoming, limit: usize) -> Result<()> {
+    if body.size_hint().lower() > limit as u64 { Err(Error::BodyTooLarge { limit }) } else { Ok(()) }
+}
+
+/// Reads a whole body. Its bytes count against the budget until the reservation is dropped.
+pub(super) async fn hold(mut body: Incoming, limit: usize, budget: &Budget) -> Result<(Bytes, Reserved)> {
+    let mut reserved = budget.reserve();
+    let declared = body.size_hint().exact().map_or(0, |length| length as usize);
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    loop {
+        let frame = match timeout(BODY_IDLE, body.frame()).await {
+            Err(_) => return Err(Error::BodyTimeout(BODY_IDLE)),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(incomplete(&error)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let length = first.len() + all.len() + data.len();
+        if length > limit {
+            return Err(Error::BodyTooLarge { limit });
+        }
+        reserved.grow_to(length)?;
+        // Most bodies come in one frame, which is kept as it is.
+        if all.is_empty() && first.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(declared.clamp(length, FIRST_RESERVATION.max(length)));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok((if all.is_empty() { first } else { all.freeze() }, reserved))
+}
+
+/// A body that passes through: counted, and held to the same limit.
+pub(super) struct Passing {
+    body: Incoming,
+    limit: usize,
+    seen: Rc<Cell<u64>>,
+}
+
+impl Passing {
+    pub(super) fn new(body: Incoming, limit: usize, seen: Rc<Cell<u64>>) -> Self {
+        Self { body, limit, seen }
+    }
+}
+
+impl Body for Passing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(incomplete(&error)))),
+            Some(Ok(frame)) => frame,
+        };
+        let seen = self.seen.get() + frame.data_ref().map_or(0, Bytes::len) as u64;
+        self.seen.set(seen);
+        if seen > self.limit as u64 {
+            return Poll::Ready(Some(Err(Error::BodyTooLarge { limit: self.limit })));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn incomplete(error: &hyper::Error) -> Error {
+    tracing::debug!(%error, "the client broke off inside its request");
+    Error::BodyIncomplete
+}

@@ -1,0 +1,54 @@
+//! What all workers know and none changes: who may come, where requests go, what is written on them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Budget;
+use crate::auth::Clients;
+use crate::provider::{Dialect, Provider};
+use crate::rewrite::headers::OutboundHeaders;
+use crate::route::Table;
+
+/// Made once at start.
+#[derive(Debug)]
+pub struct Plan {
+    /// Who may come.
+    pub clients: Clients,
+    /// The `client` of records where no clients are configured.
+    pub anonymous: Arc<str>,
+    /// Where requests go; its indices are those of `services`.
+    pub routes: Table,
+    /// The upstreams as requests are written for them.
+    pub services: Vec<Service>,
+    /// The largest request body in bytes.
+    pub max_request_bytes: usize,
+    /// What all held bodies share.
+    pub budget: Budget,
+}
+
+/// An upstream, as far as requests are written for it.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its dialect's name.
+    pub provider: Provider,
+    /// How its targets are written.
+    pub dialect: Dialect,
+    /// What goes into each request's head.
+    pub headers: OutboundHeaders,
+    /// Put into requests that name no model.
+    pub default_model: Option<String>,
+    /// Alias to real name.
+    pub models: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// The model to ask for when the client asked for `asked`.
+    pub(super) fn model<'a>(&'a self, asked: Option<&'a str>) -> Option<&'a str> {
+        match asked {
+            Some(asked) => Some(self.models.get(asked).map_or(asked, String::as_str)),
+            None => self.default_model.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the client gets: the upstream's answer with its record's id, or an error of ours.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::ext::ReasonPhrase;
+
+use crate::error::Error;
+use crate::meter::{Kind, Metered};
+use crate::record::{Entry, ID_HEADER};
+use crate::rewrite;
+use crate::upstream::{Answer, AnswerBody};
+
+/// The headers in which services say their own id of a request, the most usual first.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
+
+/// Relays an answer; from here on the body carries the record.
+pub(super) fn relay(answer: Answer, mut entry: Entry) -> Response<ProxyBody> {
+    let Answer { head, body } = answer;
+    let kind = Kind::of(&head.headers);
+    entry.answered(head.status.as_u16());
+    let row = entry.row();
+    row.stream = kind.is_events();
+    row.upstream_request_id = upstream_request_id(&head.headers);
+
+    let id = entry.id().clone();
+    let metered = Metered::new(body, kind, entry, head.status);
+    let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = rewrite::headers::inbound(head.headers);
+    response.headers_mut().insert(ID_HEADER, id);
+    if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}
+
+/// Answers with an error, and closes the record.
+pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
+    let response = error.to_response(entry.id()).map(|body| ProxyBody::Whole(Full::new(body)));
+    close(error, entry);
+    response
+}
+
+/// Closes the record of a request that ends with an error of ours.
+pub(super) fn close(error: &Error, mut entry: Entry) {
+    let (status, code) = error.status_and_code();
+    let row = entry.row();
+    row.status = Some(status.as_u16());
+    row.error = Some(format!("{code}: {error}").into());
+    entry.close(error.outcome());
+}
+
+fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
+    let value = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?;
+    value.to_str().ok().map(Into::into)
+}
+
+/// A response body of the proxy.
+pub enum ProxyBody {
+    /// The upstream's, as it comes. Boxed: hyper moves a body around before it settles.
+    Relayed(Box<Metered<AnswerBody>>),
+    /// Ours.
+    Whole(Full<Bytes>),
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut *self {
+            Self::Relayed(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Relayed(body) => body.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Relayed(body) => body.size_hint(),
+            Self::Whole(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The stations on a request's way, in their order.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::budget::Reserved;
+use super::client_body::{Passing, check_length, hold};
+use super::plan::{Plan, Service};
+use crate::auth::{Clients, Unauthorized};
+use crate::error::{Error, Result};
+use crate::h1::{self, Upload};
+use crate::provider::{Endpoint, Inbound, TargetError};
+use crate::record::Entry;
+use crate::rewrite::body::{Peek, peek, set_model};
+use crate::upstream::{Answer, Call, Payload, Upstream};
+
+/// A request whose head is here.
+pub(super) struct Arrived {
+    parts: Parts,
+    body: Incoming,
+}
+
+impl Arrived {
+    pub(super) fn new(request: Request<Incoming>, entry: &mut Entry) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        entry.row().method = Some(parts.method.clone());
+        if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+            return Err(Error::MethodNotAllowed(parts.method.to_string()));
+        }
+        Ok(Self { parts, body })
+    }
+
+    pub(super) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
+        match clients.authenticate(&self.parts.headers) {
+            Ok(Some(client)) => entry.row().client = client,
+            Ok(None) => {}
+            Err(Unauthorized::Missing) => return Err(Error::KeyMissing),
+            Err(Unauthorized::Unknown) => return Err(Error::KeyUnknown),
+        }
+        Ok(Known(self))
+    }
+}
+
+/// A request that may be served.
+pub(super) struct Known(Arrived);
+
+impl Known {
+    /// Reads the body if anything in it is needed: the model, for the route or the deployment or to edit it, and what the
+    /// record says of it. Any other body comes back as it is, to pass through.
+    pub(super) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
+        let Arrived { parts, body } = self.0;
+        let limit = plan.max_request_bytes;
+        check_length(&body, limit)?;
+        if body.is_end_stream() {
+            let nothing = if has_length(&parts) { Body::Held } else { Body::None };
+            return Ok((Held { parts, bytes: Bytes::new(), _reserved: None }, nothing));
+        }
+        if !needs_look(&parts, plan) {
+            let length = body.size_hint().exact();
+            let passing = Passing::new(body, limit, entry.count_upload());
+            return Ok((
+                Held { parts, bytes: Bytes::new(), _reserved: None },
+                Body::Passing(passing, length),
+            ));
+        }
+        let (bytes, reserved) = hold(body, limit, &plan.budget).await?;
+        entry.row().request_bytes = bytes.len() as u64;
+        Ok((Held { parts, bytes, _reserved: Some(reserved) }, Body::Held))
+    }
+}
+
+/// Where a request's body is.
+pub(super) enum Body {
+    /// The request has none.
+    None,
+    /// In the [`Held`] request; it may be empty.
+    Held,
+    /// Still with the client; its length, if it was declared.
+    Passing(Passing, Option<u64>),
+}
+
+/// Whether the client spoke of a body's length, be it 0.
+fn has_length(parts: &Parts) -> bool {
+    parts.headers.contains_key(header::CONTENT_LENGTH)
+}
+
+/// Whether the proxy has to look into the body: not into forms and files, nor where nothing is known of it.
+fn needs_look(parts: &Parts, plan: &Plan) -> bool {
+    is_readable(&parts.headers)
+        && (plan.routes.needs_model(parts.uri.path())
+            || plan
+                .routes
+                .find(parts.uri.path(), None)
+                .is_some_and(|found| Endpoint::of(found.rest).takes_json_model()))
+}
+
+/// Whether the body could be JSON as it stands. Curl says `application/x-www-form-urlencoded` of what it is not told of.
+fn is_readable(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    !headers.contains_key(header::CONTENT_ENCODING)
+        && !["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {
+            media_type.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other.as_bytes()))
+        })
+}
+
+/// A request whose body is here as far as it is needed.
+pub(super) struct Held {
+    parts: Parts,
+    bytes: Bytes,
+    /// Gives the body's place in the budget back when the request has been sent.
+    _reserved: Option<Reserved>,
+}
+
+impl Held {
+    pub(super) fn route<'a>(&'a self, plan: &'a Plan, entry: &mut Entry) -> Result<Routed<'a>> {
+        let path = self.parts.uri.path();
+        // What is no JSON object passes untouched where nothing in it is needed.
+        let peek = peek(&self.bytes).ok();
+        let model = peek.as_ref().and_then(|peek| peek.model.as_deref());
+        let row = entry.row();
+        row.model_requested = model.map(Into::into);
+        if let Some(peek) = &peek {
+            row.stream = peek.stream;
+            row.user = peek.user.as_deref().map(Into::into);
+        }
+
+        let by_model = plan.routes.needs_model(path);
+        let Some(found) = plan.routes.find(path, model) else {
+            let model = model.filter(|_| by_model).map(str::to_owned);
+            return Err(Error::NoRoute { path: path.to_owned(), model });
+        };
+        let service = &plan.services[found.upstream];
+        let inbound = Inbound { path: found.rest, query: self.parts.uri.query() };
+        row.upstream = Some(service.name.clone());
+        row.provider = Some(service.provider);
+        row.endpoint = Some(Endpoint::of(inbound.path).name.into());
+
+        if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {
+            let decides = by_model
+                || service.dialect.needs_model(&inbound)
+                || model != service.model(model)
+                || model.is_some_and(|model| service.dialect.body_model(&inbound, model) != model);
+            if decides {
+                return Err(Error::ModelAmbiguous);
+            }
+        }
+        Ok(Routed { held: self, peek, service, upstream: found.upstream, inbound })
+    }
+}
+
+/// A request of which it is known where it goes.
+pub(super) struct Routed<'a> {
+    held: &'a Held,
+    /// What the body says, if it is a JSON object.
+    peek: Option<Peek<'a>>,
+    service: &'a Service,
+    /// The service's place among the upstreams.
+    upstream: usize,
+    inbound: Inbound<'a>,
+}
+
+impl Routed<'_> {
+    /// Writes the request as the upstream is to get it.
+    pub(super) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
+        let Self { held, peek, service, upstream, inbound } = self;
+        let parts = &held.parts;
+        let asked = peek.as_ref().and_then(|peek| peek.model.as_deref());
+        let model = service.model(asked);
+        let target = service.dialect.target(&inbound, model).map_err(|error| match error {
+            TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
+            TargetError::UnsafePath => Error::UnsafePath,
+            TargetError::ModelRequired => Error::ModelRequired { upstream: service.name.to_string() },
+        })?;
+
+        let (payload, framing) = match body {
+            Body::None => (Payload::Held(Vec::new()), Upload::None),
+            Body::Held => {
+                let pieces = edit(&held.bytes, peek.as_ref(), model, service, &inbound);
+                let length = pieces.iter().map(Bytes::len).sum::<usize>();
+                (Payload::Held(pieces), Upload::Length(length as u64))
+            }
+            Body::Passing(passing, length) => {
+                let payload = Payload::Streamed { body: Box::pin(passing), chunked: length.is_none() };
+                (payload, length.map_or(Upload::Chunked, Upload::Length))
+            }
+        };
+        let mut head = Vec::with_capacity(HEAD_ROOM);
+        let headers = service.headers.iter(&parts.headers);
+        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        h1::write_request_head(&mut head, &parts.method, &target, headers, framing);
+        let call =
+            Call { method: parts.method.clone(), head: head.into(), payload, started: entry.started() };
+        Ok(Ready { call, upstream })
+    }
+}
+
+/// The body with another model in it, where the upstream must see another: a default, an alias, or a deployment that the
+/// URL does not name. Otherwise, and where it has no `model` to edit, the very bytes.
+fn edit(
+    bytes: &Bytes,
+    peek: Option<&Peek<'_>>,
+    model: Option<&str>,
+    service: &Service,
+    inbound: &Inbound<'_>,
+) -> Vec<Bytes> {
+    let whole = || if bytes.is_empty() { Vec::new() } else { vec![bytes.clone()] };
+    let (Some(peek), Some(model)) = (peek, model) else { return whole() };
+    // An Azure SDK's own paths name the deployment, and so does a URL that was made of the model.
+    let elsewhere = !inbound.path.starts_with("/v1/") || service.dialect.needs_model(inbound);
+    if elsewhere || !Endpoint::of(inbound.path).takes_json_model() {
+        return whole();
+    }
+    let model = service.dialect.body_model(inbound, model);
+    if peek.model.as_deref() == Some(model) {
+        return whole();
+    }
+    set_model(bytes, peek, model).into_pieces()
+}
+
+/// Room for a usual request's head.
+const HEAD_ROOM: usize = 1024;
+
+/// A request as its upstream is to get it.
+pub(super) struct Ready {
+    call: Call,
+    upstream: usize,
+}
+
+impl Ready {
+    pub(super) async fn send(self, upstreams: &[Upstream]) -> Result<Answer> {
+        upstreams[self.upstream].send(self.call).await
+    }
+}

@@ -1,0 +1,228 @@
+//! The open record of a running request.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Journal, Outcome, UsageRecord, UsageSource};
+use crate::usage::{Tally, Usage};
+
+/// A usage record that is being filled in.
+///
+/// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends when its
+/// client goes away (hyper drops the handler or the body) or when the process cuts what is left at shutdown.
+#[derive(Debug)]
+pub struct Entry {
+    /// `None` once it is closed.
+    row: Option<Box<UsageRecord>>,
+    started: Instant,
+    id: HeaderValue,
+    journal: Journal,
+    /// Counts a request body that is streamed through, while it passes.
+    upload: Option<Rc<Cell<u64>>>,
+}
+
+impl Entry {
+    /// Opens a record now.
+    pub fn open(journal: &Journal, anonymous: &Arc<str>) -> Self {
+        let id = new_id();
+        let row = UsageRecord {
+            id,
+            started_at: Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH),
+            client: Arc::clone(anonymous),
+            user: None,
+            upstream: None,
+            provider: None,
+            method: None,
+            endpoint: None,
+            model_requested: None,
+            model: None,
+            stream: false,
+            status: None,
+            outcome: Outcome::ClientDisconnected,
+            usage_source: UsageSource::None,
+            usage: Usage::default(),
+            events: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            time_to_first_byte_ms: None,
+            time_to_first_token_ms: None,
+            duration_ms: 0.0,
+            upstream_request_id: None,
+            error: None,
+        };
+        let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+            .expect("a UUID is hexadecimal digits and hyphens");
+        Self { row: Some(Box::new(row)), started: Instant::now(), id, journal: journal.clone(), upload: None }
+    }
+
+    /// The record's id as a header value.
+    pub fn id(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    /// When the request's head had arrived.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The fields, while the record is open.
+    pub fn row(&mut self) -> &mut UsageRecord {
+        self.row.as_deref_mut().expect("only `close` takes the row, and it is the last to be called")
+    }
+
+    /// A counter for the bytes of a request body that passes through; the record takes it over when it closes.
+    pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
+        Rc::clone(self.upload.get_or_insert_default())
+    }
+
+    /// Notes that the answer's head is here.
+    pub fn answered(&mut self, status: u16) {
+        let elapsed = millis(self.started.elapsed());
+        let row = self.row();
+        row.status = Some(status);
+        row.time_to_first_byte_ms = Some(elapsed);
+    }
+
+    /// Notes that the first event with output in it is here.
+    pub fn first_token(&mut self) {
+        let elapsed = millis(self.started.elapsed());
+        self.row().time_to_first_token_ms = Some(elapsed);
+    }
+
+    /// Takes over what the meter has found so far.
+    ///
+    /// Counts are final (`reported`) if the answer ended as it should, or if its terminal event has passed;
+    /// else they are `partial`.
+    pub fn metered(&mut self, tally: Tally, ended: bool) {
+        let row = self.row.as_deref_mut().expect("an entry is metered before it is closed");
+        if let Some(usage) = tally.usage {
+            row.usage = usage;
+            row.usage_source =
+                if ended || tally.terminal { UsageSource::Reported } else { UsageSource::Partial };
+        }
+        row.model = tally.model;
+        row.error = row.error.take().or(tally.error);
+        if tally.skipped > 0 {
+            self.journal.health().unread.fetch_add(tally.skipped, Ordering::Relaxed);
+            let what =
+                format!("the meter could not read {} event(s) or bodies of this answer", tally.skipped);
+            row.error.get_or_insert_with(|| what.into());
+        }
+    }
+
+    /// Closes the record and hands it on. A second call does nothing.
+    pub fn close(&mut self, outcome: Outcome) {
+        let Some(mut row) = self.row.take() else { return };
+        row.outcome = outcome;
+        row.duration_ms = millis(self.started.elapsed());
+        if let Some(upload) = &self.upload {
+            row.request_bytes = upload.get();
+        }
+        self.journal.push(*row);
+    }
+
+    /// Closes the record of an exchange that did not come to its end: its client left, or this process was stopped.
+    pub fn abandon(&mut self) {
+        let Some(row) = &mut self.row else { return };
+        if self.journal.is_cutting() {
+            row.error.get_or_insert_with(|| "the proxy was stopped before the answer ended".into());
+            self.close(Outcome::Truncated);
+        } else {
+            self.close(Outcome::ClientDisconnected);
+        }
+    }
+
+    /// Whether the record was closed.
+    pub fn is_closed(&self) -> bool {
+        self.row.is_none()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+/// Milliseconds with a resolution of one microsecond.
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// A UUIDv7 of the present millisecond. Its 74 random bits come from a generator per thread that the system
+/// seeded: an id must not repeat, but nothing depends on its being secret.
+fn new_id() -> Uuid {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
+    random[8..].copy_from_slice(&fastrand::u16(..).to_ne_bytes());
+    uuid::Builder::from_unix_timestamp_millis(now.as_millis() as u64, &random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anonymous() -> Arc<str> {
+        "anonymous".into()
+    }
+
+    #[test]
+    fn a_dropped_entry_is_recorded_as_a_client_that_left() {
+        let journal = Journal::new(8);
+        drop(Entry::open(&journal, &anonymous()));
+        let rows = journal.take();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].outcome, Outcome::ClientDisconnected);
+    }
+
+    #[test]
+    fn an_entry_is_recorded_once() {
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.close(Outcome::Complete);
+        entry.close(Outcome::Truncated);
+        drop(entry);
+        let rows = journal.take();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].outcome, Outcome::Complete);
+    }
+
+    #[test]
+    fn what_is_cut_at_shutdown_is_not_blamed_on_the_client() {
+        let journal = Journal::new(8);
+        let entry = Entry::open(&journal, &anonymous());
+        journal.cut();
+        drop(entry);
+        assert_eq!(journal.take()[0].outcome, Outcome::Truncated);
+    }
+
+    #[test]
+    fn usage_before_the_end_is_partial_and_after_the_terminal_event_reported() {
+        let usage = Some(Usage { input_tokens: Some(0), ..Usage::default() });
+        for (terminal, ended, source) in [
+            (false, false, UsageSource::Partial),
+            (true, false, UsageSource::Reported),
+            (false, true, UsageSource::Reported),
+        ] {
+            let journal = Journal::new(8);
+            let mut entry = Entry::open(&journal, &anonymous());
+            entry.metered(Tally { usage, terminal, ..Tally::default() }, ended);
+            assert_eq!(entry.row().usage_source, source, "terminal {terminal}, ended {ended}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_version_7_uuid_and_none_comes_twice() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.get_version_num() == 7));
+    }
+}

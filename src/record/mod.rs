@@ -1,0 +1,36 @@
+//! The usage record: one row for every request, whatever happened to it, and how it gets to where it is kept.
+//!
+//! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it is
+//! dropped. Closed records go through the [`Journal`], a bounded queue, to a thread of their own that
+//! writes them to the sinks in batches. Nothing here ever makes a stream wait.
+
+mod access;
+mod entry;
+mod journal;
+mod jsonl;
+mod row;
+
+use std::io;
+
+use http::HeaderName;
+
+pub use access::AccessLog;
+pub use entry::Entry;
+pub use journal::{CAPACITY, Health, Journal, Writer};
+pub use jsonl::Jsonl;
+pub use row::{Outcome, UsageRecord, UsageSource};
+
+/// The answer's header that bears the record's `id`.
+pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");
+
+/// Where closed records are kept.
+///
+/// A sink is called by the writer's thread alone, a batch at a time, in the order in which requests ended.
+/// What it cannot write is lost, said once and counted; it may be given the next batch nevertheless.
+pub trait Sink: Send {
+    /// A name for messages, such as the file's path.
+    fn name(&self) -> String;
+
+    /// Writes a batch and hands it to the system.
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()>;
+}

@@ -1,0 +1,158 @@
+//! The row itself.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::provider::Provider;
+use crate::usage::Usage;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The whole answer went out, or the client left after the event that ends it.
+    Complete,
+    /// The upstream broke off inside its answer.
+    Truncated,
+    /// The client left first.
+    ClientDisconnected,
+    /// The upstream could not be reached, broke HTTP, or reported an error.
+    UpstreamError,
+    /// One of the four timeouts ended it.
+    TimedOut,
+    /// This proxy refused the request.
+    Rejected,
+}
+
+impl Outcome {
+    /// The name as records, metrics and logs bear it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::ClientDisconnected => "client_disconnected",
+            Self::UpstreamError => "upstream_error",
+            Self::TimedOut => "timed_out",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// How the token counts are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The upstream reported them, and they are final.
+    Reported,
+    /// The upstream reported them so far; the exchange ended before they were final.
+    Partial,
+    /// Nobody reported any.
+    #[default]
+    None,
+}
+
+impl UsageSource {
+    /// The name as records, metrics and logs bear it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Partial => "partial",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One row per request. What is not known is null, never 0; a count that the upstream reported is never
+/// recomputed.
+#[derive(Clone, Debug, Serialize)]
+pub struct UsageRecord {
+    /// UUIDv7, also answered as `x-streamgauge-id`.
+    pub id: Uuid,
+    /// When the request's head had arrived, in UTC.
+    pub started_at: Timestamp,
+    /// Who sent it: a configured client's name, or `anonymous`.
+    pub client: Arc<str>,
+    /// The body's `safety_identifier`, else its `user`.
+    pub user: Option<Box<str>>,
+    /// The upstream's name in the configuration.
+    pub upstream: Option<Arc<str>>,
+    /// Its dialect.
+    #[serde(serialize_with = "provider")]
+    pub provider: Option<Provider>,
+    /// The request's method.
+    #[serde(serialize_with = "method")]
+    pub method: Option<http::Method>,
+    /// The path's place in the API, such as `chat/completions`.
+    pub endpoint: Option<Cow<'static, str>>,
+    /// The model in the client's body.
+    pub model_requested: Option<Box<str>>,
+    /// The model as the upstream answered it.
+    pub model: Option<Box<str>>,
+    /// Whether the answer was an event stream; before there is one, whether the body asked for it.
+    pub stream: bool,
+    /// The status that the client got; null if it got none.
+    pub status: Option<u16>,
+    /// How the exchange ended.
+    pub outcome: Outcome,
+    /// How the counts are known.
+    pub usage_source: UsageSource,
+    /// The counts, as reported.
+    #[serde(flatten, serialize_with = "usage")]
+    pub usage: Usage,
+    /// Server-sent events that passed; null where the answer was no event stream.
+    pub events: Option<u64>,
+    /// Bytes of the request's body as the client sent it.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body that passed.
+    pub response_bytes: u64,
+    /// From the request's head to the answer's head, in milliseconds.
+    pub time_to_first_byte_ms: Option<f64>,
+    /// From the request's head to the first event with output in it, in milliseconds.
+    pub time_to_first_token_ms: Option<f64>,
+    /// From the request's head to the end, in milliseconds.
+    pub duration_ms: f64,
+    /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
+    pub upstream_request_id: Option<Box<str>>,
+    /// What went wrong, in words.
+    pub error: Option<Box<str>>,
+}
+
+fn provider<S: Serializer>(value: &Option<Provider>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(Provider::as_str).serialize(serializer)
+}
+
+fn method<S: Serializer>(value: &Option<http::Method>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(http::Method::as_str).serialize(serializer)
+}
+
+/// The counts under the record's own names. [`Usage`] is pure and knows nothing of serialisation.
+fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Counts {
+        input_tokens: Option<u64>,
+        output_tokens: Option<u64>,
+        total_tokens: Option<u64>,
+        cached_input_tokens: Option<u64>,
+        cache_write_input_tokens: Option<u64>,
+        reasoning_tokens: Option<u64>,
+        input_audio_tokens: Option<u64>,
+        output_audio_tokens: Option<u64>,
+        billed_seconds: Option<f64>,
+    }
+    Counts {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        total_tokens: usage.total_tokens,
+        cached_input_tokens: usage.cached_input_tokens,
+        cache_write_input_tokens: usage.cache_write_input_tokens,
+        reasoning_tokens: usage.reasoning_tokens,
+        input_audio_tokens: usage.input_audio_tokens,
+        output_audio_tokens: usage.output_audio_tokens,
+        billed_seconds: usage.billed_seconds,
+    }
+    .serialize(serializer)
+}

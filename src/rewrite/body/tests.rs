@@ -1,0 +1,169 @@
+use super::*;
+
+fn seen(body: &str) -> Peek<'_> {
+    peek(body.as_bytes()).unwrap_or_else(|_| panic!("{body} is an object"))
+}
+
+/// The body after `set_model`, in one piece.
+fn with_model(body: &str, model: &str) -> String {
+    let bytes = Bytes::copy_from_slice(body.as_bytes());
+    let edited = set_model(&bytes, &seen(body), model);
+    let length = edited.len();
+    let whole = edited.into_pieces().concat();
+    assert_eq!(whole.len(), length, "the announced length of {body}");
+    String::from_utf8(whole).unwrap()
+}
+
+#[test]
+fn a_request_is_seen_as_it_is() {
+    let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"\"model\":\"x\"","model":"y"}],
+        "stream" : true, "stream_options":{"include_usage":true},"user":"u1"}"#;
+    let peek = seen(body);
+    assert_eq!(peek.model.as_deref(), Some("gpt-4o"));
+    assert_eq!(&body[peek.model_span.clone().unwrap()], "\"gpt-4o\"");
+    assert!(peek.stream && !peek.model_is_duplicate);
+    assert_eq!(peek.include_usage, Some(true));
+    assert_eq!(&body[peek.stream_options.clone().unwrap()], "{\"include_usage\":true}");
+    assert_eq!(peek.user.as_deref(), Some("u1"));
+    assert!(matches!(peek.model, Some(Cow::Borrowed(_))), "nothing to decode, nothing to allocate");
+}
+
+#[test]
+fn only_the_top_level_counts() {
+    let peek = seen(r#"{"a":{"model":"x","stream":true,"user":"u"},"b":["model","x"],"c":"model"}"#);
+    assert_eq!(peek, Peek { open: 1, ..Peek::default() });
+}
+
+#[test]
+fn keys_and_names_are_read_by_value() {
+    let peek = seen(r#"{"mod\u0065l":"gpt\u002d4o","\u0075ser":"\u00e9"}"#);
+    assert_eq!(peek.model.as_deref(), Some("gpt-4o"));
+    assert_eq!(peek.user.as_deref(), Some("\u{e9}"));
+}
+
+#[test]
+fn null_and_the_empty_string_name_no_model() {
+    for body in [r#"{}"#, r#"{"model":null}"#, r#"{"model":""}"#, r#"{"model":7}"#, r#"{"model":["x"]}"#] {
+        assert_eq!(seen(body).model, None, "{body}");
+    }
+}
+
+#[test]
+fn of_several_models_the_last_counts_and_the_doubt_is_told() {
+    let peek = seen(r#"{"model":"first","mod\u0065l":"last"}"#);
+    assert_eq!(peek.model.as_deref(), Some("last"));
+    assert!(peek.model_is_duplicate);
+    assert!(seen(r#"{"model":"a","model":null}"#).model_is_duplicate);
+    assert!(seen(r#"{"model":"a","model":"b","model":"c"}"#).model_is_duplicate);
+}
+
+#[test]
+fn stream_is_true_or_it_is_not() {
+    for (body, stream) in [
+        (r#"{"stream":true}"#, true),
+        (r#"{"stream":false}"#, false),
+        (r#"{"stream":"true"}"#, false),
+        (r#"{"stream":1}"#, false),
+        (r#"{"stream":null}"#, false),
+        (r#"{"stream":true,"stream":false}"#, false),
+        (r#"{"stream":false,"stream":true}"#, true),
+    ] {
+        assert_eq!(seen(body).stream, stream, "{body}");
+    }
+}
+
+#[test]
+fn include_usage_is_a_boolean_or_unknown() {
+    for (options, include_usage) in [
+        (r#"{"include_usage":true}"#, Some(true)),
+        (r#"{ "x" : [1] , "include_usage" : false }"#, Some(false)),
+        (r#"{"include_usage":false,"include_usage":true}"#, Some(true)),
+        (r#"{"include_usage":null}"#, None),
+        (r#"{"include_obfuscation":true}"#, None),
+        (r#"{}"#, None),
+        (r#"null"#, None),
+        (r#"["include_usage",true]"#, None),
+    ] {
+        let body = format!("{{\"stream_options\":{options}}}");
+        let peek = seen(&body);
+        assert_eq!(peek.include_usage, include_usage, "{options}");
+        assert_eq!(&body[peek.stream_options.unwrap()], options);
+    }
+}
+
+#[test]
+fn the_safety_identifier_goes_before_the_user() {
+    for (body, user) in [
+        (r#"{"user":"u","safety_identifier":"s"}"#, Some("s")),
+        (r#"{"safety_identifier":"s","user":"u"}"#, Some("s")),
+        (r#"{"safety_identifier":null,"user":"u"}"#, Some("u")),
+        (r#"{"safety_identifier":"","user":"u"}"#, Some("u")),
+        (r#"{"user":{"id":1}}"#, None),
+    ] {
+        assert_eq!(seen(body).user.as_deref(), user, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_not_looked_into() {
+    for body in [
+        "",
+        "null",
+        "[{\"model\":\"x\"}]",
+        "{\"model\":\"x\"",
+        "{\"model\":\"x\"} {}",
+        "model=x",
+        "\u{feff}{}",
+    ] {
+        assert_eq!(peek(body.as_bytes()), Err(NotAnObject), "{body:?}");
+    }
+}
+
+#[test]
+fn a_model_gives_way_and_nothing_else_does() {
+    for (body, edited) in [
+        (r#"{"model":"fast"}"#, r#"{"model":"gpt-4.1-mini"}"#),
+        (
+            r#" { "a":1 , "model" : "fast" , "b" : 1.0e0 } "#,
+            r#" { "a":1 , "model" : "gpt-4.1-mini" , "b" : 1.0e0 } "#,
+        ),
+        (r#"{"model":null}"#, r#"{"model":"gpt-4.1-mini"}"#),
+        (r#"{"model":""}"#, r#"{"model":"gpt-4.1-mini"}"#),
+        (r#"{"mod\u0065l":"f\"st"}"#, r#"{"mod\u0065l":"gpt-4.1-mini"}"#),
+        (r#"{"model":"a","model":"b"}"#, r#"{"model":"a","model":"gpt-4.1-mini"}"#),
+    ] {
+        assert_eq!(with_model(body, "gpt-4.1-mini"), edited);
+    }
+}
+
+#[test]
+fn a_missing_model_is_put_first() {
+    for (body, edited) in [
+        ("{}", r#"{"model":"m"}"#),
+        (" \n{ }", " \n{\"model\":\"m\" }"),
+        (r#"{"messages":[]}"#, r#"{"model":"m","messages":[]}"#),
+        ("{\n  \"a\": 1\n}", "{\"model\":\"m\",\n  \"a\": 1\n}"),
+    ] {
+        assert_eq!(with_model(body, "m"), edited);
+    }
+}
+
+#[test]
+fn a_model_that_is_no_name_is_left_to_the_upstream() {
+    for body in [r#"{"model":7}"#, r#"{"model":["x"]}"#, r#"{"model":{}}"#, r#"{"model":true}"#] {
+        assert_eq!(with_model(body, "m"), body);
+    }
+}
+
+#[test]
+fn a_name_is_written_as_json() {
+    assert_eq!(with_model("{}", "a\"\\\n\u{e9}"), "{\"model\":\"a\\\"\\\\\\n\u{e9}\"}");
+}
+
+#[test]
+fn the_prompt_is_not_copied() {
+    let body = Bytes::from(format!("{{\"model\":\"a\",\"prompt\":\"{}\"}}", "x".repeat(1000)));
+    let pieces = set_model(&body, &peek(&body).unwrap(), "b").into_pieces();
+    let tail = pieces.last().unwrap();
+    assert_eq!(tail.as_ptr(), body[body.len() - tail.len()..].as_ptr());
+}

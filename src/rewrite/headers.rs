@@ -1,0 +1,133 @@
+//! Which headers pass, both ways, and which are put on.
+//!
+//! RFC 9110 section 7.6.1: what concerns one connection only (`Connection`, what it names, and its relatives)
+//! ends at each hop. The client's credentials end here too, because they were meant for this proxy and not
+//! for an upstream. Everything else passes untouched and in its order, known or not; several values of one
+//! name stand together, and names are in lower case, because that is how `HeaderMap` keeps them.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// What is written in front of and behind the headers of requests for one upstream. Made once at start.
+#[derive(Clone)]
+pub struct OutboundHeaders {
+    host: (HeaderName, HeaderValue),
+    /// The custom headers that no credential overrides, then the credentials.
+    own: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl OutboundHeaders {
+    /// `custom` override the client's headers of the same name, `credentials` override both. Custom headers
+    /// that are not [configurable](is_configurable) are left out.
+    pub fn new(
+        host: HeaderValue,
+        mut custom: Vec<(HeaderName, HeaderValue)>,
+        credentials: Vec<(HeaderName, HeaderValue)>,
+    ) -> Self {
+        custom.retain(|(name, _)| is_configurable(name) && !has_name(&credentials, name));
+        custom.extend(credentials);
+        Self { host: (header::HOST, host), own: custom }
+    }
+
+    /// What goes upstream: `host`, then what passes of the client's headers in their order, then the custom
+    /// headers, then the credentials. The framing (`content-length`, `transfer-encoding`) is left to who
+    /// writes the body.
+    ///
+    /// Allocates only for a client whose `Connection` names headers.
+    pub fn iter<'a>(
+        &'a self,
+        client: &'a HeaderMap,
+    ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let named = named_by_connection(client);
+        let passing = client.iter().filter(move |(name, _)| {
+            !ends_here(name.as_str()) && !named.contains(*name) && !has_name(&self.own, name)
+        });
+        let pair = |(name, value): &'a (HeaderName, HeaderValue)| (name, value);
+        std::iter::once(pair(&self.host)).chain(passing).chain(self.own.iter().map(pair))
+    }
+}
+
+impl fmt::Debug for OutboundHeaders {
+    /// Names only: a custom header may be a key too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entry(&self.host).entries(self.own.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// What goes back to the client of an answer's headers: all but the hop-by-hop ones, in their order.
+///
+/// `content-length` stays: it tells the length of the body, also of one that is not sent (HEAD, 304).
+pub fn inbound(headers: HeaderMap) -> HeaderMap {
+    let named = named_by_connection(&headers);
+    let passes = |name: &HeaderName| !is_hop_by_hop(name.as_str()) && !named.contains(name);
+    if headers.keys().all(passes) {
+        return headers;
+    }
+    // Removing would move the last header into the gap.
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        // Further values of a name come without it.
+        if let Some(name) = name {
+            current = Some(name).filter(passes);
+        }
+        if let Some(name) = &current {
+            kept.append(name, value);
+        }
+    }
+    kept
+}
+
+/// Whether the user may configure the header: not what HTTP itself or the body decides, nor what only this
+/// proxy says.
+pub fn is_configurable(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !is_hop_by_hop(name) && !is_about_the_request(name) && !name.starts_with(OWN)
+}
+
+/// What the proxy's own headers begin with.
+const OWN: &str = "x-streamgauge-";
+
+/// Whether a client's header never goes upstream.
+fn ends_here(name: &str) -> bool {
+    is_hop_by_hop(name) || is_about_the_request(name) || is_credential(name) || name.starts_with(OWN)
+}
+
+/// RFC 9110 section 7.6.1, `Keep-Alive` as RFC 2068 had it, and whatever talks to a proxy.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
+        || name.starts_with("proxy-")
+}
+
+/// Written anew for the upstream, or answered here (`Expect: 100-continue`).
+fn is_about_the_request(name: &str) -> bool {
+    matches!(name, "host" | "content-length" | "expect")
+}
+
+/// By what a client says to this proxy who it is.
+fn is_credential(name: &str) -> bool {
+    matches!(name, "authorization" | "api-key" | "x-api-key" | "cookie")
+}
+
+/// The headers that `Connection` names, apart from those that end here anyway.
+fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
+    let options = headers
+        .get_all(header::CONNECTION)
+        .into_iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    options
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .collect()
+}
+
+fn has_name(headers: &[(HeaderName, HeaderValue)], name: &HeaderName) -> bool {
+    headers.iter().any(|(other, _)| other == name)
+}
+
+#[cfg(test)]
+mod tests;

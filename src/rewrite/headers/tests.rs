@@ -1,0 +1,176 @@
+use super::*;
+
+/// Headers from lines, in their order.
+fn headers(lines: &[&str]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs(lines) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+fn pairs(lines: &[&str]) -> Vec<(HeaderName, HeaderValue)> {
+    let pair = |line: &&str| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.parse().unwrap(), value.parse().unwrap())
+    };
+    lines.iter().map(pair).collect()
+}
+
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    headers.iter().map(line).collect()
+}
+
+fn line((name, value): (&HeaderName, &HeaderValue)) -> String {
+    format!("{name}: {}", value.to_str().unwrap())
+}
+
+/// What goes upstream, behind the host.
+fn sent(custom: &[&str], credentials: &[&str], client: &[&str]) -> Vec<String> {
+    let outbound =
+        OutboundHeaders::new(HeaderValue::from_static("up.example"), pairs(custom), pairs(credentials));
+    let mut lines: Vec<_> = outbound.iter(&headers(client)).map(line).collect();
+    assert_eq!(lines.remove(0), "host: up.example", "the host comes first");
+    lines
+}
+
+#[test]
+fn what_is_not_the_connections_passes_in_its_order() {
+    let client = [
+        "x-zebra: 1",
+        "content-type: application/json",
+        "x-stainless-lang: python",
+        "accept-encoding: gzip",
+        "accept: */*",
+        "openai-beta: assistants=v2",
+        "x-multi: a",
+        "x-multi: b",
+        "user-agent: OpenAI/Python",
+        "traceparent: 00-1-2-01",
+    ];
+    assert_eq!(sent(&[], &[], &client), client);
+}
+
+#[test]
+fn hop_by_hop_headers_end_here() {
+    let client = [
+        "connection: keep-alive",
+        "keep-alive: timeout=5",
+        "proxy-connection: keep-alive",
+        "proxy-anything: x",
+        "te: trailers",
+        "trailer: x-sum",
+        "transfer-encoding: chunked",
+        "upgrade: websocket",
+        "x-stays: 1",
+    ];
+    assert_eq!(sent(&[], &[], &client), ["x-stays: 1"]);
+}
+
+#[test]
+fn what_connection_names_ends_here() {
+    let client =
+        ["x-a: 1", "X-B: 2", "connection: close, X-a ,,x-c", "x-c: 3", "connection: x-b, @", "x-d: 4"];
+    assert_eq!(sent(&[], &[], &client), ["x-d: 4"]);
+}
+
+#[test]
+fn connection_cannot_name_away_what_the_proxy_puts_on() {
+    let client = ["connection: host, authorization, x-team", "x-team: evil"];
+    let own = ["x-team: search", "authorization: Bearer up"];
+    assert_eq!(sent(&own[..1], &own[1..], &client), own);
+}
+
+#[test]
+fn framing_and_host_are_written_anew() {
+    assert_eq!(
+        sent(&[], &[], &["host: proxy", "content-length: 5", "expect: 100-continue"]),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn the_clients_credentials_never_go_out() {
+    let client = [
+        "authorization: Bearer mine",
+        "api-key: mine",
+        "x-api-key: mine",
+        "cookie: session=mine",
+        "proxy-authorization: Basic mine",
+        "x-streamgauge-user: me",
+        "x-stays: 1",
+    ];
+    assert_eq!(sent(&[], &[], &client), ["x-stays: 1"], "also to an upstream without credentials");
+    assert_eq!(sent(&[], &["api-key: up"], &client), ["x-stays: 1", "api-key: up"]);
+}
+
+#[test]
+fn custom_headers_override_the_clients_and_credentials_override_both() {
+    let client = ["x-team: theirs", "openai-project: theirs", "x-other: 1"];
+    let custom = ["X-Team: ours", "authorization: custom", "openai-project: custom", "cookie: custom"];
+    let credentials = ["authorization: Bearer up", "openai-project: ours"];
+    assert_eq!(
+        sent(&custom, &credentials, &client),
+        ["x-other: 1", "x-team: ours", "cookie: custom", "authorization: Bearer up", "openai-project: ours"]
+    );
+}
+
+#[test]
+fn what_http_decides_cannot_be_configured() {
+    for name in
+        ["host", "content-length", "transfer-encoding", "connection", "te", "proxy-x", "x-streamgauge-id"]
+    {
+        assert!(!is_configurable(&name.parse().unwrap()), "{name}");
+        assert_eq!(sent(&[&format!("{name}: 1")], &[], &[]), Vec::<String>::new(), "{name}");
+    }
+    for name in ["x-team", "authorization", "user-agent", "cookie", "content-type"] {
+        assert!(is_configurable(&name.parse().unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
+    let answer = headers(&[
+        "date: now",
+        "transfer-encoding: chunked",
+        "x-request-id: r1",
+        "connection: keep-alive, x-hop",
+        "set-cookie: a",
+        "x-hop: 1",
+        "x-ratelimit-remaining-tokens: 7",
+        "set-cookie: b",
+        "keep-alive: 5",
+        "content-length: 5",
+        "proxy-authenticate: Basic",
+        "www-authenticate: Bearer",
+    ]);
+    assert_eq!(
+        lines(&inbound(answer)),
+        [
+            "date: now",
+            "x-request-id: r1",
+            "set-cookie: a",
+            "set-cookie: b",
+            "x-ratelimit-remaining-tokens: 7",
+            "content-length: 5",
+            "www-authenticate: Bearer"
+        ]
+    );
+}
+
+#[test]
+fn an_answer_without_them_is_the_same() {
+    let answer = headers(&["date: now", "content-type: text/event-stream", "set-cookie: a", "set-cookie: b"]);
+    assert_eq!(lines(&inbound(answer.clone())), lines(&answer));
+}
+
+#[test]
+fn a_debug_print_shows_names_only() {
+    let outbound = OutboundHeaders::new(
+        HeaderValue::from_static("up.example"),
+        pairs(&["x-key: hidden"]),
+        pairs(&["api-key: hidden"]),
+    );
+    let shown = format!("{outbound:?}");
+    assert!(shown.contains("x-key") && shown.contains("api-key") && !shown.contains("hidden"), "{shown}");
+}

@@ -1,0 +1,135 @@
+//! A pattern for model names.
+
+use std::fmt;
+
+/// Literal text in which each `*` stands for any run of characters, also none. Nothing else is special, and
+/// case counts.
+///
+/// Matching takes time linear in pattern and text: the pieces between stars are searched from left to right,
+/// the leftmost occurrence is always as good as any later one, and nothing is tried twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob {
+    /// What the text begins with, up to the first star.
+    head: String,
+    /// The other pieces; the last one ends the text. `None` if there is no star.
+    tail: Option<(Vec<String>, String)>,
+}
+
+impl Glob {
+    /// The pattern as written. Every text is one.
+    pub fn new(pattern: &str) -> Self {
+        let Some((head, rest)) = pattern.split_once('*') else {
+            return Self { head: pattern.to_owned(), tail: None };
+        };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let middle = middle.split('*').filter(|piece| !piece.is_empty()).map(str::to_owned).collect();
+        Self { head: head.to_owned(), tail: Some((middle, last.to_owned())) }
+    }
+
+    /// Whether the whole of `text` fits.
+    pub fn matches(&self, text: &str) -> bool {
+        let Some((middle, last)) = &self.tail else {
+            return text == self.head;
+        };
+        let Some(mut rest) = text.strip_prefix(self.head.as_str()) else {
+            return false;
+        };
+        for piece in middle {
+            let Some((_, behind)) = rest.split_once(piece.as_str()) else {
+                return false;
+            };
+            rest = behind;
+        }
+        rest.ends_with(last.as_str())
+    }
+}
+
+impl fmt::Display for Glob {
+    /// The pattern, with runs of stars as one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head)?;
+        if let Some((middle, last)) = &self.tail {
+            for piece in middle {
+                write!(f, "*{piece}")?;
+            }
+            write!(f, "*{last}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, for short texts: exponential.
+    fn naive(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|skipped| naive(rest, &text[skipped..])),
+            Some((literal, rest)) => {
+                text.split_first().is_some_and(|(byte, text)| byte == literal && naive(rest, text))
+            }
+        }
+    }
+
+    /// Every word over `letters` of up to `length` letters.
+    fn words(letters: &[char], length: usize) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut begin = 0;
+        for _ in 0..length {
+            let end = words.len();
+            for at in begin..end {
+                words.extend(
+                    letters.iter().map(|letter| format!("{}{letter}", words[at])).collect::<Vec<_>>(),
+                );
+            }
+            begin = end;
+        }
+        words
+    }
+
+    #[test]
+    fn every_short_pattern_agrees_with_the_definition() {
+        let texts = words(&['a', 'b'], 5);
+        for pattern in words(&['a', 'b', '*'], 5) {
+            let glob = Glob::new(&pattern);
+            for text in &texts {
+                assert_eq!(
+                    glob.matches(text),
+                    naive(pattern.as_bytes(), text.as_bytes()),
+                    "{pattern} {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_star_is_special() {
+        assert!(Glob::new("gpt-4.1?[a]").matches("gpt-4.1?[a]"));
+        assert!(!Glob::new("gpt-4.1").matches("gpt-4x1"));
+        assert!(!Glob::new("gpt?").matches("gpt4"));
+        assert!(!Glob::new("GPT*").matches("gpt-4o"));
+        assert!(Glob::new("*\u{e9}*").matches("caf\u{e9}s"));
+    }
+
+    #[test]
+    fn head_and_end_do_not_share_a_character() {
+        assert!(!Glob::new("aa*aa").matches("aaa"));
+        assert!(Glob::new("aa*aa").matches("aaaa"));
+    }
+
+    #[test]
+    fn a_hostile_name_takes_no_longer_than_its_length() {
+        let pattern = "*a".repeat(2_000) + "*b";
+        assert!(!Glob::new(&pattern).matches(&"a".repeat(1_000_000)));
+    }
+
+    #[test]
+    fn it_is_shown_as_written() {
+        for pattern in ["", "*", "llama*", "*-mini", "a*b*c", "plain"] {
+            assert_eq!(Glob::new(pattern).to_string(), pattern);
+        }
+        assert_eq!(Glob::new("a**b").to_string(), "a*b");
+    }
+}

@@ -1,0 +1,176 @@
+//! The table of routes: which upstream a request goes to. The first rule that matches wins.
+//!
+//! A rule may ask for a prefix of the path, for the request's model, for both or for nothing. Prefixes are
+//! compared byte by byte and end where a segment ends: `/azure` takes `/azure` and `/azure/v1`, and not
+//! `/azurex`.
+
+mod glob;
+
+pub use glob::Glob;
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What the path begins with; `None` takes every path.
+    pub path: Option<String>,
+    /// What the model looks like; `None` takes every request, also one without a model.
+    pub model: Option<Glob>,
+    /// Where to: an index into the caller's upstreams.
+    pub upstream: usize,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match<'p> {
+    /// The rule's upstream.
+    pub upstream: usize,
+    /// The path without the rule's prefix. Begins with a slash if the path did.
+    pub rest: &'p str,
+}
+
+/// The rules in their order.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Prefixes begin with a slash and do not end with one; the empty one takes every path.
+    rules: Vec<Rule>,
+}
+
+impl Table {
+    /// The table of these rules. In a rule's path, a slash at the end and a missing one at the start change
+    /// nothing.
+    pub fn new(mut rules: Vec<Rule>) -> Self {
+        for rule in &mut rules {
+            let path = rule.path.take().unwrap_or_default();
+            let path = path.trim_matches('/');
+            rule.path = (!path.is_empty()).then(|| format!("/{path}"));
+        }
+        Self { rules }
+    }
+
+    /// Whether the model may decide where this path goes: the first rule that takes the path asks for one.
+    pub fn needs_model(&self, path: &str) -> bool {
+        self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
+    }
+
+    /// The first rule that takes the path and the model. A rule that asks for a model takes no request
+    /// without one.
+    pub fn find<'p>(&self, path: &'p str, model: Option<&str>) -> Option<Match<'p>> {
+        self.rules.iter().find_map(|rule| {
+            let rest = rule.rest(path)?;
+            let takes = rule.model.as_ref().is_none_or(|glob| model.is_some_and(|model| glob.matches(model)));
+            takes.then_some(Match { upstream: rule.upstream, rest })
+        })
+    }
+}
+
+impl Rule {
+    /// The path without this rule's prefix, if it has it.
+    fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let Some(prefix) = &self.path else {
+            return Some(path);
+        };
+        match path.strip_prefix(prefix.as_str())? {
+            "" => Some("/"),
+            rest => rest.starts_with('/').then_some(rest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rules from `path model`, `-` for none; the upstream is the rule's place.
+    fn table(rules: &[(&str, &str)]) -> Table {
+        let some = |text: &str| (text != "-").then(|| text.to_owned());
+        let rule = |(upstream, (path, model)): (usize, &(&str, &str))| Rule {
+            path: some(path),
+            model: some(model).map(|model| Glob::new(&model)),
+            upstream,
+        };
+        Table::new(rules.iter().enumerate().map(rule).collect())
+    }
+
+    fn upstream(table: &Table, path: &str, model: Option<&str>) -> Option<usize> {
+        table.find(path, model).map(|found| found.upstream)
+    }
+
+    #[test]
+    fn one_catch_all_takes_everything_as_it_is() {
+        let table = table(&[("-", "-")]);
+        for path in ["/v1/chat/completions", "/", "", "*"] {
+            assert_eq!(table.find(path, None), Some(Match { upstream: 0, rest: path }));
+            assert!(!table.needs_model(path));
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_a_segment_ends_and_is_taken_off() {
+        let table = table(&[("/azure", "-")]);
+        for (path, rest) in [
+            ("/azure/v1/models", Some("/v1/models")),
+            ("/azure/", Some("/")),
+            ("/azure", Some("/")),
+            ("/azure//x", Some("//x")),
+            ("/azurex/v1", None),
+            ("/Azure/v1", None),
+            ("/x/azure/v1", None),
+            ("/%61zure/v1", None),
+            ("azure/v1", None),
+            ("/", None),
+        ] {
+            assert_eq!(table.find(path, None).map(|found| found.rest), rest, "{path}");
+        }
+    }
+
+    #[test]
+    fn slashes_around_a_rules_path_change_nothing() {
+        for path in ["/team/a", "/team/a/", "team/a"] {
+            assert_eq!(table(&[(path, "-")]).find("/team/a/v1", None).unwrap().rest, "/v1", "{path}");
+        }
+        for path in ["/", ""] {
+            assert_eq!(table(&[(path, "-")]).find("/v1", None).unwrap().rest, "/v1", "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_match_wins() {
+        let table = table(&[("/a", "gpt*"), ("/a", "-"), ("-", "gpt*"), ("-", "llama*")]);
+        for (path, model, expected) in [
+            ("/a/v1", Some("gpt-4o"), Some(0)),
+            ("/a/v1", Some("llama"), Some(1)),
+            ("/a/v1", None, Some(1)),
+            ("/v1", Some("gpt-4o"), Some(2)),
+            ("/v1", Some("llama"), Some(3)),
+            ("/v1", Some("other"), None),
+            ("/v1", None, None),
+        ] {
+            assert_eq!(upstream(&table, path, model), expected, "{path} {model:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_a_model_takes_no_request_without_one() {
+        assert_eq!(upstream(&table(&[("-", "*")]), "/v1", None), None);
+        assert_eq!(upstream(&table(&[("-", "*")]), "/v1", Some("")), Some(0));
+    }
+
+    #[test]
+    fn the_model_is_needed_only_where_it_may_decide() {
+        let table = table(&[("/plain", "-"), ("/both", "a"), ("/both", "-"), ("-", "llama*"), ("-", "-")]);
+        for (path, needs) in [("/plain/v1", false), ("/both/v1", true), ("/v1", true), ("/plainx", true)] {
+            assert_eq!(table.needs_model(path), needs, "{path}");
+        }
+        assert!(!super::Table::new(Vec::new()).needs_model("/v1"), "no rule asks");
+    }
+
+    #[test]
+    fn where_no_model_is_needed_none_changes_the_answer() {
+        let table = table(&[("/a", "-"), ("/b", "x*"), ("-", "-")]);
+        for path in ["/a", "/a/v1", "/b/v1", "/c"] {
+            if !table.needs_model(path) {
+                assert_eq!(table.find(path, None), table.find(path, Some("x")), "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! An answer's body: events when they are due, and the fault where it was ordered.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::directions::{FaultKind, Point};
+use super::script::Script;
+use super::tally::{Tally, Tokens};
+use super::wire::{Ending, Order};
+
+/// Room that is taken at once for events that come without a pause; each is a slice of it.
+const BLOCK_BYTES: usize = 32 * 1024;
+
+/// Room for an event beside its text. It grows where that is not enough.
+const EVENT_BYTES: usize = 1024;
+
+/// The body of any answer.
+pub(super) enum Answer {
+    /// All of it. `None` when it has been taken.
+    Whole(Option<Bytes>),
+    /// An unstreamed answer with something wrong in it.
+    Broken(Broken),
+    /// Event by event.
+    Stream(Box<Stream>),
+}
+
+/// A body that says it is longer than what will come.
+pub(super) struct Broken {
+    /// What will come. `None` when it has been taken.
+    pub(super) start: Option<Bytes>,
+    /// What `content-length` says.
+    pub(super) length: u64,
+    pub(super) fault: FaultKind,
+    pub(super) order: Order,
+}
+
+/// A stream of events.
+pub(super) struct Stream {
+    script: Script,
+    /// The next event.
+    next: u64,
+    /// Where the fault comes, if any does.
+    fault: Option<(FaultKind, Point)>,
+    clock: Option<Clock>,
+    /// Written and not handed over yet.
+    written: BytesMut,
+    reported: Option<Tokens>,
+    /// Whether all has been written.
+    ended: bool,
+    /// Whether we end the connection ourselves.
+    failed: bool,
+    tally: Arc<Tally>,
+    order: Order,
+}
+
+/// When events are due: each a whole number of steps after the first, so that a late one delays no other.
+struct Clock {
+    start: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// What [`Stream::advance`] came to.
+enum Step {
+    Wrote,
+    /// Nothing until the clock, or ever, says so.
+    Waiting,
+    /// The fault is due. All that was written must be handed over first.
+    Fault(FaultKind),
+    Ended,
+}
+
+impl Stream {
+    pub(super) fn new(script: Script, tally: Arc<Tally>, order: Order) -> Self {
+        let start = Point { events: 0, bytes: 0 };
+        // Only an error can be without a place here: the others came before the headers.
+        let fault = script.directions().fault.map(|fault| (fault.kind, fault.at.unwrap_or(start)));
+        tally.stream();
+        Self {
+            script,
+            next: 0,
+            fault,
+            clock: None,
+            written: BytesMut::new(),
+            reported: None,
+            ended: false,
+            failed: false,
+            tally,
+            order,
+        }
+    }
+
+    /// Writes the next event if it is due.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.ended {
+            return Step::Ended;
+        }
+        if self.fault.is_some_and(|(_, at)| at.events == self.next && at.bytes == 0) {
+            return Step::Fault(self.fault.expect("just seen").0);
+        }
+        if self.next == self.script.events() {
+            self.ended = true;
+            return Step::Ended;
+        }
+        if self.poll_due(cx).is_pending() {
+            return Step::Waiting;
+        }
+        self.write_event();
+        Step::Wrote
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pace = self.script.directions().pace;
+        if pace.is_zero() {
+            return Poll::Ready(());
+        }
+        let clock = self.clock.get_or_insert_with(|| {
+            let start = Instant::now();
+            Clock { start, sleep: Box::pin(tokio::time::sleep_until(start)) }
+        });
+        // As nanoseconds: a Duration can be multiplied by 32 bits only. Beyond 584 years it never comes.
+        let nanos = (pace.as_nanos() as u64).saturating_mul(self.next);
+        let due = clock.start + std::time::Duration::from_nanos(nanos);
+        if Instant::now() >= due {
+            return Poll::Ready(());
+        }
+        clock.sleep.as_mut().reset(due);
+        clock.sleep.as_mut().poll(cx)
+    }
+
+    fn write_event(&mut self) {
+        let directions = self.script.directions();
+        let room = directions.size + EVENT_BYTES;
+        if self.written.capacity() - self.written.len() < room {
+            // A stream that pauses keeps little while it does.
+            self.written.reserve(if directions.pace.is_zero() { room.max(BLOCK_BYTES) } else { room });
+        }
+        let stamp = directions.stamp.then(nanoseconds);
+        let start = self.written.len();
+        let tokens = self.script.write(self.next, stamp, &mut self.written);
+        if let Some((_, at)) = &mut self.fault
+            && at.events == self.next
+        {
+            // Never the whole event: the fault is inside.
+            let whole = self.written.len() - start;
+            self.written.truncate(start + at.bytes.min(whole - 1));
+            *at = Point { events: at.events + 1, bytes: 0 };
+        } else if let Some(tokens) = tokens {
+            self.tally.report(self.reported.replace(tokens), tokens);
+        }
+        self.next += 1;
+    }
+
+    /// Brings the fault about. `None`: there is nothing more to say, ever.
+    fn fail(&mut self, kind: FaultKind) -> Option<Bytes> {
+        match ending(kind) {
+            Some(ending) => {
+                self.failed = true;
+                self.order.give(ending);
+            }
+            None if kind == FaultKind::Silence => {}
+            None => {
+                self.ended = true;
+                self.script.write_error(self.next, &mut self.written);
+                return Some(self.written.split().freeze());
+            }
+        }
+        None
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let chunk = self.script.directions().chunk;
+        loop {
+            if chunk > 0 && self.written.len() >= chunk {
+                return Poll::Ready(Some(self.written.split_to(chunk).freeze()));
+            }
+            let step = self.advance(cx);
+            if matches!(step, Step::Wrote) && chunk > 0 {
+                continue;
+            }
+            if !self.written.is_empty() {
+                return Poll::Ready(Some(self.written.split().freeze()));
+            }
+            return match step {
+                // An event of which nothing was to be written.
+                Step::Wrote => continue,
+                Step::Waiting => Poll::Pending,
+                Step::Ended => Poll::Ready(None),
+                Step::Fault(kind) => self.fail(kind).map_or(Poll::Pending, |error| Poll::Ready(Some(error))),
+            };
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.ended && !self.failed {
+            self.tally.cancelled();
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = match &mut *self {
+            Self::Whole(bytes) => bytes.take(),
+            Self::Broken(broken) => Some(ready!(broken.poll())),
+            Self::Stream(stream) => ready!(stream.poll_piece(cx)),
+        };
+        Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Broken(broken) => SizeHint::with_exact(broken.length),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Broken {
+    fn poll(&mut self) -> Poll<Bytes> {
+        if let Some(start) = self.start.take().filter(|start| !start.is_empty()) {
+            return Poll::Ready(start);
+        }
+        if let Some(ending) = ending(self.fault) {
+            self.order.give(ending);
+        }
+        // The order is carried out by the flush that follows; nobody needs to be woken.
+        Poll::Pending
+    }
+}
+
+/// How that fault ends the connection, if it does.
+pub(super) fn ending(fault: FaultKind) -> Option<Ending> {
+    match fault {
+        FaultKind::Cut => Some(Ending::Close),
+        FaultKind::Reset => Some(Ending::Reset),
+        FaultKind::Garbage => Some(Ending::Garbage),
+        FaultKind::Silence | FaultKind::Error => None,
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn nanoseconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
+}

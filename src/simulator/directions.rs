@@ -1,0 +1,349 @@
+//! What one request asks of the simulator: how much, how fast, in which shape, and what shall go wrong.
+//!
+//! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`, and, since most
+//! applications can set little more than a model, behind a colon in the model's name: `sim:events=100,pace=10ms`.
+//! Where both say something, the header wins. [`HELP`] is the whole language.
+
+use std::time::Duration;
+
+use super::text::SENTENCE;
+
+/// The language of directions, for `simulate --help`.
+pub const HELP: &str = "\
+DIRECTIONS
+  Each request may say how it wants to be answered: in the header x-simulate, or, where only a model can be set, behind
+  a colon in the model's name (or the deployment's). The header wins where both speak.
+
+      x-simulate: events=100,pace=10ms,fault=cut@50
+      \"model\": \"sim:events=100,pace=10ms\"
+
+  events=N      events of text, which is also the number of output tokens [default: 24]
+  size=BYTES    text in each event, to the byte [default: one word]
+  pace=TIME     from one event to the next, whatever its kind, counted from the first, so that it never drifts
+                [default: 0, as fast as the socket takes them]; times are 500us, 10ms, 2s
+  delay=TIME    before the response headers
+  chunk=BYTES   pieces in which a stream is written, regardless of where events end [default: event, a piece for each]
+  stamp=1       each event has a member \"stamp\": when it was made, in nanoseconds since 1970
+  usage=WHERE   asked (as the service does: the last chunk, if stream_options.include_usage), always (the last chunk,
+                unasked), finish (in the chunk with the finish reason), every (all chunks, cumulative), none
+                [default: asked]
+  cached=N, reasoning=N   counts in the usage's details; reasoning tokens are output tokens beside the text's
+  finish=REASON stop, length (responses: response.incomplete), content_filter [default: stop]
+  status=CODE   answered instead, in the service's error shape; 429 comes with retry-after and x-ratelimit-*
+  reject=CODE   answered if the request has stream_options
+  fault=WHAT    silence (nothing more is ever sent), cut (the connection is closed), reset (it is reset; what is on its
+                way may be lost), garbage (bytes that are not HTTP, then closed), error (an error event; unstreamed: a
+                200 with an error in it). By itself it comes before the response headers, an error as the first event;
+                WHAT@N after N events on the wire, counting every kind of event; WHAT@N+B after B bytes of the next one.
+                In an unstreamed answer N counts bytes of the body
+
+  Input tokens are the words (between blanks) of all texts in messages, prompt, input and instructions; a number there
+  is a token. A request without directions gets 24 events of one word each, at once.
+
+PATHS
+  /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/models, /v1/models/{id}; the same as Azure
+  has them, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
+  .../simulator/echo answers what the request looked like: method, path, query, headers, body. /simulator/tally counts
+  requests and the tokens that were reported.
+";
+
+/// The most text that an unstreamed answer, or one that repeats itself at its end, may have.
+const MAX_WHOLE_TEXT: u64 = 64 * 1024 * 1024;
+
+/// The most text in one event.
+const MAX_EVENT_TEXT: u64 = 16 * 1024 * 1024;
+
+/// The most events in one answer.
+const MAX_EVENTS: u64 = 1_000_000_000;
+
+/// The longest time that can be asked for: an hour.
+const MAX_TIME: Duration = Duration::from_secs(3600);
+
+/// How one request shall be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Directions {
+    pub(super) events: u64,
+    /// Bytes of text in an event; 0 is one word.
+    pub(super) size: usize,
+    pub(super) pace: Duration,
+    pub(super) delay: Duration,
+    /// Bytes in a piece of a stream; 0 is an event in each.
+    pub(super) chunk: usize,
+    pub(super) stamp: bool,
+    pub(super) usage: UsagePlace,
+    pub(super) cached: u64,
+    pub(super) reasoning: u64,
+    pub(super) finish: Finish,
+    pub(super) status: u16,
+    /// The status for requests with `stream_options`.
+    pub(super) reject: Option<u16>,
+    pub(super) fault: Option<Fault>,
+}
+
+/// Where a stream has its usage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum UsagePlace {
+    Asked,
+    Always,
+    Finish,
+    Every,
+    None,
+}
+
+/// Why the answer ended, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Finish {
+    Stop,
+    Length,
+    ContentFilter,
+}
+
+/// What goes wrong, and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// `None`: before the response headers.
+    pub(super) at: Option<Point>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FaultKind {
+    Silence,
+    Cut,
+    Reset,
+    Garbage,
+    Error,
+}
+
+/// A place in an answer: after so many events, and so many bytes of the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    pub(super) events: u64,
+    pub(super) bytes: usize,
+}
+
+impl Default for Directions {
+    fn default() -> Self {
+        Self {
+            events: SENTENCE,
+            size: 0,
+            pace: Duration::ZERO,
+            delay: Duration::ZERO,
+            chunk: 0,
+            stamp: false,
+            usage: UsagePlace::Asked,
+            cached: 0,
+            reasoning: 0,
+            finish: Finish::Stop,
+            status: 200,
+            reject: None,
+            fault: None,
+        }
+    }
+}
+
+impl Directions {
+    /// Takes what `text` says over what was said before.
+    ///
+    /// # Errors
+    /// Which pair is wrong and what it should be, in words for the user.
+    pub(super) fn add(&mut self, text: &str) -> Result<(), String> {
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not key=value"))?;
+            self.set(key.trim(), value.trim()).map_err(|expected| format!("`{pair}`: {expected}"))?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "events" => self.events = number(value, MAX_EVENTS)?,
+            "size" => self.size = number(value, MAX_EVENT_TEXT)? as usize,
+            "pace" => self.pace = time(value)?,
+            "delay" => self.delay = time(value)?,
+            "chunk" if value == "event" => self.chunk = 0,
+            "chunk" => self.chunk = number(value, MAX_EVENT_TEXT)? as usize,
+            "stamp" => self.stamp = number(value, 1)? == 1,
+            "usage" => self.usage = usage_place(value)?,
+            "cached" => self.cached = number(value, MAX_EVENTS)?,
+            "reasoning" => self.reasoning = number(value, MAX_EVENTS)?,
+            "finish" => self.finish = finish(value)?,
+            "status" => self.status = status(value)?,
+            "reject" => self.reject = Some(status(value)?),
+            "fault" => self.fault = Some(fault(value)?),
+            _ => return Err("there is no such key; `streamgauge simulate --help` lists them".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether the text is small enough to be held whole.
+    ///
+    /// # Errors
+    /// What is too much, in words for the user.
+    pub(super) fn fits_in_memory(&self) -> Result<(), String> {
+        // No word of the text is longer than 16 bytes.
+        let text = self.events.saturating_mul(self.size.max(16) as u64);
+        if text <= MAX_WHOLE_TEXT {
+            return Ok(());
+        }
+        Err(format!("events times size is more than the {MAX_WHOLE_TEXT} bytes that are held at once"))
+    }
+}
+
+fn number(value: &str, most: u64) -> Result<u64, String> {
+    let number = value.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("expected a number up to {most}"))
+}
+
+fn status(value: &str) -> Result<u16, String> {
+    let status = value.parse().ok().filter(|status| (200..=599).contains(status));
+    status.ok_or_else(|| "expected a status from 200 to 599".to_owned())
+}
+
+fn time(value: &str) -> Result<Duration, String> {
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (count, unit) = value.split_at(digits);
+    let count = count.parse::<u64>().ok();
+    let time = match (count, unit) {
+        (Some(0), "") => Some(Duration::ZERO),
+        (Some(count), "us") => Some(Duration::from_micros(count)),
+        (Some(count), "ms") => Some(Duration::from_millis(count)),
+        (Some(count), "s") => Some(Duration::from_secs(count)),
+        _ => None,
+    };
+    time.filter(|time| *time <= MAX_TIME)
+        .ok_or_else(|| "expected a time such as 500us, 10ms or 2s".to_owned())
+}
+
+fn usage_place(value: &str) -> Result<UsagePlace, String> {
+    Ok(match value {
+        "asked" => UsagePlace::Asked,
+        "always" => UsagePlace::Always,
+        "finish" => UsagePlace::Finish,
+        "every" => UsagePlace::Every,
+        "none" => UsagePlace::None,
+        _ => return Err("expected asked, always, finish, every or none".to_owned()),
+    })
+}
+
+fn finish(value: &str) -> Result<Finish, String> {
+    Ok(match value {
+        "stop" => Finish::Stop,
+        "length" => Finish::Length,
+        "content_filter" => Finish::ContentFilter,
+        _ => return Err("expected stop, length or content_filter".to_owned()),
+    })
+}
+
+fn fault(value: &str) -> Result<Fault, String> {
+    let (kind, at) = value.split_once('@').map_or((value, None), |(kind, at)| (kind, Some(at)));
+    let kind = match kind {
+        "silence" => FaultKind::Silence,
+        "cut" => FaultKind::Cut,
+        "reset" => FaultKind::Reset,
+        "garbage" => FaultKind::Garbage,
+        "error" => FaultKind::Error,
+        _ => return Err("expected silence, cut, reset, garbage or error, then perhaps @N or @N+B".to_owned()),
+    };
+    Ok(Fault { kind, at: at.map(point).transpose()? })
+}
+
+fn point(value: &str) -> Result<Point, String> {
+    let (events, bytes) = value.split_once('+').unwrap_or((value, "0"));
+    Ok(Point { events: number(events, MAX_EVENTS)?, bytes: number(bytes, MAX_EVENT_TEXT)? as usize })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Directions, String> {
+        let mut directions = Directions::default();
+        directions.add(text).map(|()| directions)
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(parsed("").unwrap(), Directions::default());
+        assert_eq!(parsed(" , ").unwrap(), Directions::default());
+    }
+
+    #[test]
+    fn all_pairs_are_taken() {
+        let text = "events=100, pace=10ms,size=250,delay=2s,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
+                    finish=length,status=500,reject=422,fault=cut@50+9";
+        let fault = Fault { kind: FaultKind::Cut, at: Some(Point { events: 50, bytes: 9 }) };
+        let expected = Directions {
+            events: 100,
+            size: 250,
+            pace: Duration::from_millis(10),
+            delay: Duration::from_secs(2),
+            chunk: 7,
+            stamp: true,
+            usage: UsagePlace::Finish,
+            cached: 3,
+            reasoning: 4,
+            finish: Finish::Length,
+            status: 500,
+            reject: Some(422),
+            fault: Some(fault),
+        };
+        assert_eq!(parsed(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_comes_later_wins() {
+        let mut directions = parsed("events=1,pace=500us").unwrap();
+        directions.add("events=2").unwrap();
+        assert_eq!((directions.events, directions.pace), (2, Duration::from_micros(500)));
+    }
+
+    #[test]
+    fn a_fault_without_a_place_comes_before_the_headers() {
+        assert_eq!(
+            parsed("fault=silence").unwrap().fault,
+            Some(Fault { kind: FaultKind::Silence, at: None })
+        );
+        let at = Some(Point { events: 0, bytes: 0 });
+        assert_eq!(parsed("fault=garbage@0").unwrap().fault, Some(Fault { kind: FaultKind::Garbage, at }));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_was_expected() {
+        for (text, expected) in [
+            ("events", "`events` is not key=value"),
+            ("speed=9", "`speed=9`: there is no such key"),
+            ("events=-1", "expected a number up to 1000000000"),
+            ("pace=10", "expected a time such as"),
+            ("pace=2h", "expected a time such as"),
+            ("delay=3601s", "expected a time such as"),
+            ("status=99", "expected a status from 200 to 599"),
+            ("usage=some", "expected asked, always"),
+            ("finish=soon", "expected stop, length"),
+            ("fault=fire@3", "expected silence, cut"),
+            ("fault=cut@x", "expected a number"),
+            ("fault=cut@1+", "expected a number"),
+        ] {
+            let error = parsed(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_key() {
+        let mut directions = Directions::default();
+        for key in
+            "events size pace delay chunk stamp usage cached reasoning finish status reject fault".split(' ')
+        {
+            assert!(HELP.contains(&format!("{key}=")), "{key}");
+            assert!(!directions.set(key, "?").unwrap_err().contains("no such key"), "{key}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_held_whole_has_a_bound() {
+        assert!(parsed("events=1000000,size=0").unwrap().fits_in_memory().is_ok());
+        assert!(parsed("events=1000000,size=250").unwrap().fits_in_memory().is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Errors as the services word them.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::place::Dialect;
+
+/// An error to be answered.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    message: String,
+    kind: &'static str,
+    param: Option<&'static str>,
+    code: Option<&'static str>,
+}
+
+impl Failure {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: Option<&'static str>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, message: message.into(), kind, param: None, code }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message)
+    }
+
+    /// A member of the body that is wrong.
+    pub(super) fn parameter(
+        param: &'static str,
+        code: Option<&'static str>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { param: Some(param), code, ..Self::invalid(message) }
+    }
+
+    /// Directions that cannot be followed.
+    pub(super) fn directions(message: &str) -> Self {
+        Self::parameter("x-simulate", Some("invalid_directions"), format!("Simulator directions: {message}"))
+    }
+
+    pub(super) fn not_found(method: &http::Method, path: &str) -> Self {
+        let message = format!("Invalid URL ({method} {path})");
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", None, message)
+    }
+
+    pub(super) fn no_such_model(model: &str) -> Self {
+        let message = format!("The model `{model}` does not exist or you do not have access to it.");
+        let failure =
+            Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message);
+        Self { param: Some("model"), ..failure }
+    }
+
+    /// `given`: whether there was a key at all. It is not repeated.
+    pub(super) fn wrong_key(given: bool) -> Self {
+        let (code, message) = if given {
+            (
+                Some("invalid_api_key"),
+                "Incorrect API key provided. The simulator was started with another --api-key.",
+            )
+        } else {
+            (None, "You didn't provide an API key. Send it as `Authorization: Bearer KEY` or `api-key: KEY`.")
+        };
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", code, message)
+    }
+
+    /// What a service says that does not know `stream_options`.
+    pub(super) fn rejected_stream_options(status: u16) -> Self {
+        let message = "Unrecognized request argument supplied: stream_options";
+        Self {
+            status: checked(status),
+            ..Self::parameter("stream_options", Some("unrecognized_argument"), message)
+        }
+    }
+
+    /// The error that the directions ask for.
+    pub(super) fn with_status(status: u16, model: &str) -> Self {
+        let number = status;
+        let status = checked(status);
+        match number {
+            401 => Self::wrong_key(true),
+            404 => Self::no_such_model(model),
+            429 => {
+                let message = format!(
+                    "Rate limit reached for {model} in organization org-simulator on requests per min (RPM): \
+                     Limit 500, Used 500, Requested 1. Please try again in 1s."
+                );
+                Self::new(status, "requests", Some("rate_limit_exceeded"), message)
+            }
+            500.. => {
+                let message = "The server had an error while processing your request. Sorry about that!";
+                Self::new(status, "server_error", None, message)
+            }
+            _ => Self::new(
+                status,
+                "invalid_request_error",
+                None,
+                format!("The simulator was asked for {status}."),
+            ),
+        }
+    }
+
+    /// The body.
+    pub(super) fn as_json(&self, dialect: Dialect) -> Value {
+        match dialect {
+            Dialect::OpenAi => json!({"error": {
+                "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+            }}),
+            Dialect::Azure => {
+                let code = self.code.map_or_else(|| self.status.as_u16().to_string(), str::to_owned);
+                json!({"error": {"code": code, "message": self.message}})
+            }
+        }
+    }
+
+    /// The headers that belong to the status.
+    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
+        if self.status != StatusCode::TOO_MANY_REQUESTS {
+            return;
+        }
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        for (name, value) in [
+            ("retry-after-ms", "1000"),
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-remaining-tokens", "29000"),
+            ("x-ratelimit-reset-requests", "1s"),
+            ("x-ratelimit-reset-tokens", "6ms"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
+
+fn checked(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("directions have only statuses that exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_words_errors_its_own_way() {
+        let failure = Failure::with_status(429, "m");
+        let openai = failure.as_json(Dialect::OpenAi);
+        assert_eq!(openai["error"]["code"], "rate_limit_exceeded");
+        assert!(openai["error"].as_object().unwrap().contains_key("param"));
+        let azure = Failure::wrong_key(false).as_json(Dialect::Azure);
+        assert_eq!(azure["error"]["code"], "401");
+        assert_eq!(azure["error"].as_object().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn too_many_requests_say_when_to_come_back() {
+        let mut headers = HeaderMap::new();
+        Failure::with_status(500, "m").add_headers(&mut headers);
+        assert!(headers.is_empty());
+        Failure::with_status(429, "m").add_headers(&mut headers);
+        assert_eq!((headers["retry-after"].as_bytes(), headers.len()), (b"1".as_slice(), 8));
+    }
+}

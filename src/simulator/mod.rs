@@ -1,0 +1,188 @@
+//! An OpenAI-style upstream that answers from nothing, for tests, demonstrations and load.
+//!
+//! It answers as OpenAI and Azure OpenAI do, at their paths and in their shapes. Each request can say how much it wants,
+//! how fast, and what shall go wrong ([`HELP`]); its text and its token counts follow from that alone, so that what
+//! a proxy in between reports can be checked to the last token. It must never be what a load test is limited by: each
+//! thread has its own listening socket and runtime, and shares nothing with the others but counters.
+//!
+//! It is for tests: it believes everyone, echoes credentials when asked, and bounds what one request may cost, but not how
+//! many there are.
+
+mod answer;
+mod ask;
+mod body;
+mod directions;
+mod error;
+mod place;
+mod plain;
+mod script;
+mod shapes;
+mod tally;
+mod template;
+mod text;
+mod wire;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use answer::{Shared, answer};
+pub use directions::HELP;
+use wire::{Order, Wire};
+
+use crate::listener;
+
+/// What is gathered for one write while events come without a pause.
+const WRITE_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long to wait when no connection can be accepted, such as when there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What the simulator needs to know.
+#[derive(Clone, Debug)]
+pub struct SimulatorSettings {
+    /// Where it listens. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Threads; 0 is one for each CPU that this process may use.
+    pub workers: usize,
+    /// The key that requests must have, as `Authorization: Bearer` or `api-key`; `None` asks for none.
+    pub api_key: Option<String>,
+}
+
+/// Binds the simulator's address. Connections wait until it is spawned.
+///
+/// # Errors
+/// What the system says, such as that the address is in use.
+pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
+    let workers = match settings.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let (address, sockets) = listener::bind(settings.listen, workers)?;
+    let shared = Arc::new(Shared { api_key: settings.api_key.clone(), ..Shared::default() });
+    Ok(Bound { address, sockets, shared })
+}
+
+/// A simulator that does not run yet.
+#[derive(Debug)]
+pub struct Bound {
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+    shared: Arc<Shared>,
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts its threads.
+    ///
+    /// # Panics
+    /// When the system can start no thread.
+    pub fn spawn(self) -> Running {
+        let (stop, stopped) = watch::channel(());
+        let start = |socket| {
+            let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
+            let thread = thread::Builder::new().name("simulator".to_owned());
+            thread.spawn(move || work(socket, &shared, stopped)).expect("the system can start a thread")
+        };
+        Running { threads: self.sockets.into_iter().map(start).collect(), stop: Some(stop) }
+    }
+}
+
+/// A simulator that runs until this is stopped or dropped.
+#[derive(Debug)]
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped to stop.
+    stop: Option<watch::Sender<()>>,
+}
+
+impl Running {
+    /// Ends it: its connections are closed, whatever they were doing, and its threads joined.
+    pub fn stop(self) {}
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop = None;
+        for thread in self.threads.drain(..) {
+            // It can only have panicked, and said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One thread: accepts connections until `stopped`, then drops them all.
+fn work(socket: TcpListener, shared: &Arc<Shared>, mut stopped: watch::Receiver<()>) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.expect("the system has what a runtime needs");
+    runtime.block_on(async {
+        let listener =
+            tokio::net::TcpListener::from_std(socket).expect("a listening socket that does not block");
+        tokio::select! {
+            _ = stopped.changed() => {}
+            () = accept(&listener, shared) => {}
+        }
+    });
+}
+
+async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(serve(stream, Arc::clone(shared)));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// One connection, to its end. How it ended interests nobody here: the other side saw it.
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let prior_knowledge = speaks_http2(&stream).await;
+    let order = Order::default();
+    let io = TokioIo::new(Wire::new(stream, order.clone()));
+    let service = service_fn(move |request| answer(Arc::clone(&shared), order.clone(), request));
+    if prior_knowledge {
+        let _ = http2::Builder::new(Local).timer(TokioTimer::new()).serve_connection(io, service).await;
+    } else {
+        let mut http1 = http1::Builder::new();
+        // One buffer, so that as many events as fit leave in one write.
+        http1.writev(false).max_buf_size(WRITE_BUFFER_BYTES);
+        let _ = http1.serve_connection(io, service).await;
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method is `PRI`. Clients send
+/// the preface in one piece, so that a first segment shorter than the word is taken for HTTP/1.
+async fn speaks_http2(stream: &TcpStream) -> bool {
+    let mut start = [0; 4];
+    matches!(stream.peek(&mut start).await, Ok(4)) && &start == b"PRI "
+}
+
+/// Runs what HTTP/2 spawns on this thread.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Where a request goes, from its path: OpenAI's paths, and the two forms of Azure's.
+
+use std::borrow::Cow;
+
+/// Whose paths and shapes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Dialect {
+    OpenAi,
+    Azure,
+}
+
+/// A path, taken apart.
+#[derive(Debug, PartialEq)]
+pub(super) struct Place<'a> {
+    pub(super) dialect: Dialect,
+    /// The name in `/openai/deployments/{name}/`, decoded. It says which model answers; the body's is ignored.
+    pub(super) deployment: Option<Cow<'a, str>>,
+    /// What follows, such as `chat/completions`.
+    pub(super) endpoint: &'a str,
+}
+
+/// What exists under a deployment. Azure has the rest under `/openai/` alone.
+const DEPLOYED: [&str; 3] = ["chat/completions", "completions", "embeddings"];
+
+impl<'a> Place<'a> {
+    /// `None` where the service has nothing: another path, a dated Azure path without `api-version`, an endpoint
+    /// that must have a deployment without one, or the other way round.
+    pub(super) fn of(path: &'a str, query: Option<&str>) -> Option<Self> {
+        if let Some(endpoint) = path.strip_prefix("/v1/") {
+            return Some(Self { dialect: Dialect::OpenAi, deployment: None, endpoint });
+        }
+        let rest = path.strip_prefix("/openai/")?;
+        if let Some(endpoint) = rest.strip_prefix("v1/") {
+            return Some(Self { dialect: Dialect::Azure, deployment: None, endpoint });
+        }
+        let dated = query.unwrap_or("").split('&').any(|pair| pair.starts_with("api-version=20"));
+        let (deployment, endpoint) = match rest.strip_prefix("deployments/") {
+            Some(rest) => {
+                let (name, endpoint) = rest.split_once('/')?;
+                (Some(decode(name)?), endpoint)
+            }
+            None => (None, rest),
+        };
+        let found = dated && (deployment.is_some() == DEPLOYED.contains(&endpoint));
+        found.then_some(Self { dialect: Dialect::Azure, deployment, endpoint })
+    }
+}
+
+/// Takes the percent-encoding off (RFC 3986 section 2.1). `None` where it is none, or no UTF-8.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match first {
+            b'%' => {
+                let (code, after) = rest.split_at_checked(2)?;
+                rest = after;
+                (hex(code[0])? << 4) | hex(code[1])?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn azure<'a>(deployment: Option<&'a str>, endpoint: &'a str) -> Option<Place<'a>> {
+        Some(Place { dialect: Dialect::Azure, deployment: deployment.map(Cow::Borrowed), endpoint })
+    }
+
+    #[test]
+    fn each_service_has_its_paths() {
+        let dated = Some("api-version=2024-10-21");
+        let openai = Some(Place { dialect: Dialect::OpenAi, deployment: None, endpoint: "chat/completions" });
+        assert_eq!(Place::of("/v1/chat/completions", None), openai);
+        assert_eq!(Place::of("/openai/v1/responses", None), azure(None, "responses"));
+        let deployed = Place::of("/openai/deployments/gpt/chat/completions", dated);
+        assert_eq!(deployed, azure(Some("gpt"), "chat/completions"));
+        assert_eq!(Place::of("/openai/models", dated), azure(None, "models"));
+    }
+
+    #[test]
+    fn a_deployments_name_is_decoded() {
+        let place =
+            Place::of("/openai/deployments/sim%3Aevents%3d2/embeddings", Some("a=b&api-version=2024-10-21"));
+        assert_eq!(place, azure(Some("sim:events=2"), "embeddings"));
+    }
+
+    #[test]
+    fn what_the_service_does_not_have_is_not_found() {
+        let dated = Some("api-version=2024-10-21");
+        for (path, query) in [
+            ("/chat/completions", None),
+            ("/openai/deployments/gpt/chat/completions", None),
+            ("/openai/deployments/gpt/responses", dated),
+            ("/openai/chat/completions", dated),
+            ("/openai/deployments/gpt", dated),
+            ("/openai/deployments/%zz/embeddings", dated),
+            ("/openai/deployments/%4/embeddings", dated),
+            ("/openai/deployments/%ff/embeddings", dated),
+        ] {
+            assert_eq!(Place::of(path, query), None, "{path}");
+        }
+    }
+}

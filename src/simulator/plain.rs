@@ -1,0 +1,149 @@
+//! The answers that are never streamed: embeddings, models, and the echo of a request.
+
+use bytes::{BufMut, BytesMut};
+use http::request::Parts;
+use serde_json::{Value, json};
+
+use super::ask::Ask;
+use super::error::Failure;
+
+/// The models of `/v1/models`. Any other is answered for as well, but does not exist there.
+const MODELS: [&str; 4] = ["sim", "gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small"];
+
+/// The dimensions of an embedding that asks for none.
+const DIMENSIONS: u32 = 1536;
+
+/// The most numbers in one answer.
+const MAX_NUMBERS: u64 = 4 * 1024 * 1024;
+
+/// `/v1/models`.
+pub(super) fn models() -> Value {
+    json!({"object": "list", "data": MODELS.map(model)})
+}
+
+/// `/v1/models/{id}`.
+pub(super) fn one_model(id: &str) -> Result<Value, Failure> {
+    MODELS.contains(&id).then(|| model(id)).ok_or_else(|| Failure::no_such_model(id))
+}
+
+fn model(id: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 1_744_316_542, "owned_by": "simulator"})
+}
+
+/// `/v1/embeddings`: a vector of length one for each text, as numbers or as the base64 of little-endian floats.
+/// `model` is as it stands between quotes in JSON.
+pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<BytesMut, Failure> {
+    let dimensions = ask.dimensions.unwrap_or(DIMENSIONS);
+    let texts = ask.input.items as u64;
+    if dimensions == 0 || texts.saturating_mul(dimensions.into()) > MAX_NUMBERS {
+        let message = format!("dimensions times texts must be from 1 to {MAX_NUMBERS}");
+        return Err(Failure::parameter("dimensions", None, message));
+    }
+    let in_base64 = ask.encoding_format.as_deref() == Some("base64");
+    // All its numbers are the same, so that its length is one.
+    let component = 1.0 / (dimensions as f32).sqrt();
+    let vector = if in_base64 {
+        let bytes = component.to_le_bytes().repeat(dimensions as usize);
+        format!("\"{}\"", base64(&bytes))
+    } else {
+        format!("[{}]", vec![component.to_string(); dimensions as usize].join(","))
+    };
+    let mut out = BytesMut::with_capacity((vector.len() + 64) * ask.input.items + 256);
+    out.put_slice(b"{\"object\":\"list\",\"data\":[");
+    for index in 0..texts {
+        let comma = if index > 0 { "," } else { "" };
+        let start = format!("{comma}{{\"object\":\"embedding\",\"index\":{index},\"embedding\":");
+        for piece in [&start, &vector, "}"] {
+            out.put_slice(piece.as_bytes());
+        }
+    }
+    let tokens = ask.input_tokens();
+    let end = format!(
+        "],\"model\":\"{model}\",\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}}}\n"
+    );
+    out.put_slice(end.as_bytes());
+    Ok(out)
+}
+
+/// What a request looked like when it arrived. Header names are in lower case; where one comes twice, its values stand
+/// together at the place of the first. A body that is not UTF-8 has U+FFFD for what is wrong.
+pub(super) fn echo(parts: &Parts, body: &[u8]) -> Value {
+    let headers = parts.headers.iter();
+    let headers = headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+    json!({
+        "method": parts.method.as_str(),
+        "path": parts.uri.path(),
+        "query": parts.uri.query(),
+        "authority": parts.uri.authority().map(ToString::to_string),
+        "version": format!("{:?}", parts.version),
+        "headers": headers.collect::<Vec<_>>(),
+        "body_length": body.len(),
+        "body": String::from_utf8_lossy(body),
+    })
+}
+
+/// RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
+        for digit in 0..4 {
+            let known = digit <= group.len();
+            let value = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if known { char::from(DIGITS[value as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(body: &str) -> Ask {
+        serde_json::from_str(body).unwrap()
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ];
+        for (bytes, text) in vectors {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    #[test]
+    fn each_text_has_a_vector_of_length_one() {
+        let ask = ask(r#"{"input":["one two","three"],"dimensions":16}"#);
+        let answer: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
+        assert_eq!(answer["data"].as_array().unwrap().len(), 2);
+        let vector = answer["data"][1]["embedding"].as_array().unwrap();
+        assert_eq!(vector.len(), 16);
+        let length: f64 = vector.iter().map(|number| number.as_f64().unwrap().powi(2)).sum();
+        assert!((length - 1.0).abs() < 1e-6, "{length}");
+        assert_eq!(answer["usage"], json!({"prompt_tokens": 3, "total_tokens": 3}));
+    }
+
+    #[test]
+    fn base64_has_four_bytes_for_each_dimension() {
+        let ask = ask(r#"{"input":"one","dimensions":3,"encoding_format":"base64"}"#);
+        let answer: Value = serde_json::from_slice(&embeddings(&ask, "m").ok().unwrap()).unwrap();
+        assert_eq!(answer["data"][0]["embedding"].as_str().unwrap().len(), 16);
+    }
+
+    #[test]
+    fn an_answer_has_a_largest_size() {
+        assert!(embeddings(&ask(r#"{"input":"one","dimensions":4294967295}"#), "m").is_err());
+        assert!(embeddings(&ask(r#"{"input":"one","dimensions":0}"#), "m").is_err());
+    }
+}

@@ -1,0 +1,77 @@
+//! What the simulator has done since it started, for whoever wants to compare: `GET /simulator/tally`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+/// Token counts that an answer reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Tokens {
+    pub(super) input: u64,
+    pub(super) output: u64,
+}
+
+/// Counters of all threads.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    requests: AtomicU64,
+    streams: AtomicU64,
+    cancelled: AtomicU64,
+    reports: AtomicU64,
+    input_tokens: AtomicU64,
+    output_tokens: AtomicU64,
+}
+
+impl Tally {
+    /// Counts a request, and returns its number. Requests for the tally itself are not counted.
+    pub(super) fn request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A stream has begun.
+    pub(super) fn stream(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream was dropped before its end: the other side went away.
+    pub(super) fn cancelled(&self) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer reported `now`, where it had reported `before` already: counts within a stream are cumulative.
+    pub(super) fn report(&self, before: Option<Tokens>, now: Tokens) {
+        self.reports.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+        let before = before.unwrap_or_default();
+        self.input_tokens.fetch_add(now.input - before.input, Ordering::Relaxed);
+        self.output_tokens.fetch_add(now.output - before.output, Ordering::Relaxed);
+    }
+
+    pub(super) fn as_json(&self) -> Value {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (input, output) = (read(&self.input_tokens), read(&self.output_tokens));
+        json!({
+            "requests": read(&self.requests),
+            "streams": read(&self.streams),
+            "streams_cancelled": read(&self.cancelled),
+            "answers_with_usage": read(&self.reports),
+            "input_tokens": input,
+            "output_tokens": output,
+            "total_tokens": input + output,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cumulative_reports_are_counted_once() {
+        let tally = Tally::default();
+        let (first, second) = (Tokens { input: 5, output: 1 }, Tokens { input: 5, output: 4 });
+        tally.report(None, first);
+        tally.report(Some(first), second);
+        let json = tally.as_json();
+        assert_eq!([&json["answers_with_usage"], &json["input_tokens"], &json["output_tokens"]], [1, 5, 4]);
+    }
+}

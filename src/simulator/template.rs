@@ -1,0 +1,119 @@
+//! A piece of an answer as the service writes it, with names in angle brackets where values go.
+//!
+//! The templates in `shapes` are read once; writing one is a run of copies. No template has `<` for anything else.
+
+/// A template, taken apart.
+#[derive(Debug)]
+pub(super) struct Template(Vec<Part>);
+
+/// Literal text, or the place of a value.
+#[derive(Debug)]
+pub(super) enum Part {
+    Literal(&'static str),
+    Mark(Mark),
+}
+
+/// The values that templates can have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mark {
+    /// The number of the answer, 24 hexadecimal digits.
+    Id,
+    /// When the answer was begun, in seconds since 1970.
+    Created,
+    /// The model's name, as it stands between quotes in JSON.
+    Model,
+    /// The text of this event.
+    Text,
+    /// The text of the whole answer.
+    All,
+    /// The number of this event.
+    Sequence,
+    /// `,"usage":…`, or nothing.
+    Usage,
+    /// `,"stamp":…`, or nothing.
+    Stamp,
+    /// The reason in `finish_reason`.
+    Finish,
+    /// `completed` or `incomplete`.
+    Status,
+    /// `incomplete_details`: null or an object.
+    Incomplete,
+    Input,
+    Output,
+    Total,
+    Cached,
+    Reasoning,
+}
+
+impl Template {
+    /// Takes a template apart.
+    ///
+    /// # Panics
+    /// When a name is not known or a bracket not closed: templates are constants, and a test reads them all.
+    pub(super) fn new(text: &'static str) -> Self {
+        let mut parts = Vec::new();
+        let mut pieces = text.split('<');
+        parts.extend(pieces.next().map(Part::Literal));
+        for piece in pieces {
+            let (name, literal) = piece.split_once('>').expect("a bracket is closed");
+            parts.push(Part::Mark(Mark::named(name)));
+            parts.push(Part::Literal(literal));
+        }
+        parts.retain(|part| !matches!(part, Part::Literal("")));
+        Self(parts)
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// Whether it has a place for usage.
+    #[cfg(test)]
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Mark(found) if *found == mark))
+    }
+}
+
+impl Mark {
+    fn named(name: &str) -> Self {
+        match name {
+            "id" => Self::Id,
+            "created" => Self::Created,
+            "model" => Self::Model,
+            "text" => Self::Text,
+            "all" => Self::All,
+            "sequence" => Self::Sequence,
+            "usage" => Self::Usage,
+            "stamp" => Self::Stamp,
+            "finish" => Self::Finish,
+            "status" => Self::Status,
+            "incomplete" => Self::Incomplete,
+            "input" => Self::Input,
+            "output" => Self::Output,
+            "total" => Self::Total,
+            "cached" => Self::Cached,
+            "reasoning" => Self::Reasoning,
+            _ => panic!("a template has <{name}>, which is no value"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_brackets_are_places() {
+        let template = Template::new("<id>a<model><text>b");
+        let found: Vec<_> = template
+            .parts()
+            .iter()
+            .map(|part| match part {
+                Part::Literal(text) => (*text).to_owned(),
+                Part::Mark(mark) => format!("{mark:?}"),
+            })
+            .collect();
+        assert_eq!(found, ["Id", "a", "Model", "Text", "b"]);
+        assert!(template.has(Mark::Model) && !template.has(Mark::Usage));
+    }
+}

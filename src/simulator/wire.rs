@@ -1,0 +1,93 @@
+//! A connection that can be told to misbehave in ways that HTTP has no words for.
+//!
+//! An order is carried out when what was written before has left: hyper flushes the connection only when its own buffer is
+//! empty. So exactly the bytes before the fault arrive. Over HTTP/2 an order ends the connection too, with all its
+//! streams, and what is still queued for it may be lost.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Bytes that are neither HTTP nor a chunk.
+pub(super) const GARBAGE: &[u8] = b"\x00\x16\xffthis is not HTTP\r\n\r\n\x80\x81";
+
+/// How a connection shall end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ending {
+    /// Closed in the ordinary way of TCP.
+    Close,
+    /// Reset; what the system still holds is thrown away.
+    Reset,
+    /// [`GARBAGE`], then closed.
+    Garbage,
+}
+
+/// The other end of a [`Wire`], by which it is told. All on one thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order(Rc<Cell<Option<Ending>>>);
+
+impl Order {
+    /// The connection will end thus when it is next flushed.
+    pub(super) fn give(&self, ending: Ending) {
+        self.0.set(Some(ending));
+    }
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    order: Order,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, order: Order) -> Self {
+        Self { stream, order }
+    }
+
+    /// Ends the connection; the error makes hyper drop it.
+    fn end(&self, ending: Ending) -> io::Error {
+        match ending {
+            Ending::Close => {}
+            Ending::Reset => {
+                let _ = self.stream.set_zero_linger();
+            }
+            Ending::Garbage => {
+                let _ = self.stream.try_write(GARBAGE);
+            }
+        }
+        io::ErrorKind::ConnectionAborted.into()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.order.0.get() {
+            Some(ending) => Poll::Ready(Err(self.end(ending))),
+            None => Pin::new(&mut self.stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,343 @@
+//! Events from lines.
+
+use super::{Event, LIMIT, Line, Lines, Sink};
+
+/// Event types and IDs are words. A longer one costs its event, so that what is kept stays small.
+const NAME_LIMIT: usize = 4096;
+
+/// Below this, a line could be taken for too long before its field is known.
+const LEAST_LIMIT: usize = 16;
+
+/// The one byte order mark that may begin a stream.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Where in the stream the pushed bytes end: whether something may be said here, and whether an end
+/// here cuts an event off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Nothing is unfinished.
+    BetweenEvents,
+    /// At the start of a line, but the event is not ended.
+    InEvent,
+    /// Inside a line.
+    InLine,
+}
+
+/// A push parser for one event stream. See the [module](super) for what it promises.
+///
+/// At the end of the stream there is nothing to call: an unfinished event is discarded, and
+/// [`Decoder::position`] tells whether there was one.
+///
+/// ```
+/// use streamgauge::sse::{Decoder, Event, Sink};
+///
+/// struct Names(Vec<String>);
+/// impl Sink for Names {
+///     fn event(&mut self, event: Event<'_>) {
+///         self.0.push(format!("{}={}", String::from_utf8_lossy(event.name), event.data_str()));
+///     }
+/// }
+///
+/// let mut names = Names(Vec::new());
+/// let mut decoder = Decoder::new();
+/// decoder.push(b"event: ping\ndata: 1\r", &mut names);
+/// decoder.push(b"\n\r\ndata: 2\n\n", &mut names);
+/// assert_eq!(names.0, ["ping=1", "message=2"]);
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    lines: Lines,
+    limit: usize,
+    /// The first line has not ended, so a byte order mark may begin it.
+    at_start: bool,
+    /// The event's type, when the line was in an earlier push.
+    name: Vec<u8>,
+    /// The event's data, when it is not one line of this push.
+    data: Vec<u8>,
+    /// The event has had a `data` line, be it empty.
+    has_data: bool,
+    /// The event has had an `id` line.
+    has_id: bool,
+    /// The event is too large: its data goes to the sink in pieces.
+    oversize: bool,
+    /// The line that passes in pieces is a `data` line.
+    long_data: bool,
+    id: Vec<u8>,
+    retry: Option<u64>,
+    skipped: u64,
+}
+
+/// What the unfinished event has in the slice being pushed, lent until the end of the push.
+#[derive(Default)]
+struct Open<'a> {
+    name: Option<&'a [u8]>,
+    data: Option<(&'a [u8], usize)>,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub fn new() -> Decoder {
+        Decoder::with_limit(LIMIT)
+    }
+
+    /// A decoder that holds lines and data of up to `limit` bytes (no fewer than 16).
+    pub fn with_limit(limit: usize) -> Decoder {
+        let limit = limit.max(LEAST_LIMIT);
+        Decoder {
+            lines: Lines::new(limit),
+            limit,
+            at_start: true,
+            name: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            has_id: false,
+            oversize: false,
+            long_data: false,
+            id: Vec::new(),
+            retry: None,
+            skipped: 0,
+        }
+    }
+
+    /// Reads a piece of the stream and shows the sink what ended in it, in stream order.
+    #[inline]
+    pub fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
+        let mut open = Open::default();
+        let mut at = 0;
+        while let Some(line) = self.lines.next(bytes, &mut at) {
+            match line {
+                Line::Here { line, end } => self.line(line, end, &mut open, sink),
+                Line::Pieced(line) => self.pieced(line, &mut open, sink),
+                Line::Long(start) => self.long(&start, &mut open, sink),
+                Line::More(more) if self.long_data => sink.oversize(more),
+                Line::More(_) => {}
+                Line::LongEnd => self.long_data = false,
+            }
+        }
+        self.hold(open);
+    }
+
+    /// How many events were too large to be held.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The reconnection time in milliseconds that the stream asked for last.
+    pub fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// Where in the stream the pushed bytes end.
+    pub fn position(&self) -> Position {
+        if self.lines.in_line() {
+            Position::InLine
+        } else if self.has_data || self.has_id || self.oversize || !self.name.is_empty() {
+            Position::InEvent
+        } else {
+            Position::BetweenEvents
+        }
+    }
+
+    /// A line that lies in the pushed slice, where it ends at `end`.
+    #[inline]
+    fn line<'a, S: Sink>(&mut self, line: &'a [u8], end: usize, open: &mut Open<'a>, sink: &mut S) {
+        let line = self.without_bom(line);
+        if line.is_empty() {
+            return self.dispatch(open, sink);
+        }
+        let (name, value) = field(line);
+        match name {
+            b"data" if !self.has_data && !self.oversize => {
+                self.has_data = true;
+                open.data = Some((value, end - value.len()));
+            }
+            b"data" => self.more_data(value, open, sink),
+            b"event" if value.len() <= NAME_LIMIT => open.name = Some(value),
+            _ => self.other_field(line, name, value, open, sink),
+        }
+    }
+
+    /// A line that came in pieces.
+    fn pieced<S: Sink>(&mut self, mut line: Vec<u8>, open: &mut Open<'_>, sink: &mut S) {
+        if self.at_start && line.starts_with(BOM) {
+            line.drain(..BOM.len());
+        }
+        self.at_start = false;
+        if line.is_empty() {
+            return self.dispatch(open, sink);
+        }
+        let (name, value) = field(&line);
+        match name {
+            b"data" if !self.has_data && !self.oversize => {
+                self.has_data = true;
+                line.drain(..line.len() - value.len());
+                self.data = line;
+            }
+            b"data" => self.more_data(value, open, sink),
+            b"event" if value.len() <= NAME_LIMIT => {
+                open.name = None;
+                self.name.clear();
+                self.name.extend_from_slice(value);
+            }
+            _ => self.other_field(&line, name, value, open, sink),
+        }
+    }
+
+    /// The beginning of a line that is too long. Only data is worth an event; the rest is ignored, as
+    /// an unknown field would be.
+    #[cold]
+    fn long<S: Sink>(&mut self, line: &[u8], open: &mut Open<'_>, sink: &mut S) {
+        let line = self.without_bom(line);
+        let (name, value) = field(line);
+        match name {
+            b"data" => {
+                self.give_up(open, sink);
+                self.oversize_data(value, sink);
+                self.long_data = true;
+            }
+            b"event" | b"id" => self.give_up(open, sink),
+            _ => {}
+        }
+    }
+
+    /// A `data` line that is not the event's first, or is the first of one given up.
+    fn more_data<S: Sink>(&mut self, value: &[u8], open: &mut Open<'_>, sink: &mut S) {
+        if !self.oversize {
+            if let Some((first, _)) = open.data.take() {
+                self.data.clear();
+                self.data.extend_from_slice(first);
+            }
+            if self.data.len() + 1 + value.len() <= self.limit {
+                self.data.push(b'\n');
+                self.data.extend_from_slice(value);
+                return;
+            }
+            self.give_up(open, sink);
+        }
+        self.oversize_data(value, sink);
+    }
+
+    /// What is neither data nor a type: a comment, an ID, a time, or nothing we know.
+    fn other_field<S: Sink>(
+        &mut self,
+        line: &[u8],
+        name: &[u8],
+        value: &[u8],
+        open: &mut Open<'_>,
+        sink: &mut S,
+    ) {
+        match name {
+            b"" => sink.comment(&line[1..]),
+            b"event" => self.give_up(open, sink),
+            b"id" if value.len() > NAME_LIMIT => self.give_up(open, sink),
+            b"id" if value.contains(&0) => {}
+            b"id" => {
+                self.has_id = true;
+                self.id.clear();
+                self.id.extend_from_slice(value);
+            }
+            b"retry" => {
+                if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
+                    // Only digits, so what fails here is a time of many million years.
+                    self.retry = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).or(self.retry);
+                }
+            }
+            _ => sink.unknown_field(name, value),
+        }
+    }
+
+    /// A blank line.
+    #[inline]
+    fn dispatch<S: Sink>(&mut self, open: &mut Open<'_>, sink: &mut S) {
+        if self.oversize {
+            self.skipped += 1;
+            sink.oversize_end();
+        } else if self.has_data {
+            let (data, at) = match open.data {
+                Some((data, at)) => (data, Some(at)),
+                None => (&self.data[..], None),
+            };
+            let name = match open.name.unwrap_or(&self.name) {
+                b"" => b"message",
+                name => name,
+            };
+            sink.event(Event { name, data, id: &self.id, at });
+        }
+        *open = Open::default();
+        self.has_data = false;
+        self.has_id = false;
+        self.oversize = false;
+        // Freed, not kept: most streams never need them, and many wait at this point.
+        self.name = Vec::new();
+        self.data = Vec::new();
+    }
+
+    /// From here on the event is too large to be held: what there is of its data goes to the sink.
+    #[cold]
+    fn give_up<S: Sink>(&mut self, open: &mut Open<'_>, sink: &mut S) {
+        if self.oversize {
+            return;
+        }
+        self.oversize = true;
+        let held = std::mem::take(&mut self.data);
+        if self.has_data {
+            sink.oversize(open.data.take().map_or(&held[..], |(data, _)| data));
+        }
+    }
+
+    fn oversize_data<S: Sink>(&mut self, value: &[u8], sink: &mut S) {
+        if self.has_data {
+            sink.oversize(b"\n");
+        }
+        self.has_data = true;
+        sink.oversize(value);
+    }
+
+    /// At the end of a push: what was lent is lost, so it is copied.
+    #[inline]
+    fn hold(&mut self, open: Open<'_>) {
+        if let Some(name) = open.name {
+            self.name.clear();
+            self.name.extend_from_slice(name);
+        }
+        if let Some((data, _)) = open.data {
+            self.data.clear();
+            self.data.extend_from_slice(data);
+        }
+    }
+
+    #[inline]
+    fn without_bom<'a>(&mut self, line: &'a [u8]) -> &'a [u8] {
+        if std::mem::replace(&mut self.at_start, false) {
+            line.strip_prefix(BOM).unwrap_or(line)
+        } else {
+            line
+        }
+    }
+}
+
+/// A line's field: up to the first colon, and what follows without one leading space. A comment is a
+/// field without a name.
+#[inline]
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    // Nearly every line of these streams.
+    if let Some(value) = line.strip_prefix(b"data:") {
+        return (b"data", value.strip_prefix(b" ").unwrap_or(value));
+    }
+    match line.iter().position(|&b| b == b':') {
+        Some(colon) => {
+            let value = &line[colon + 1..];
+            (&line[..colon], value.strip_prefix(b" ").unwrap_or(value))
+        }
+        None => (line, b""),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The answer, as a body that reads its connection when it is polled.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::origin::{Origin, in_words};
+use super::pool::Pool;
+use super::stream::Stream;
+use super::upload::{Upload, UploadError};
+use super::watchdog::{Expired, Watchdog};
+use super::{Scratch, Upstream};
+use crate::error::Error;
+use crate::h1::{BodyDecoder, Framing, ResponseHead};
+
+/// An upstream's answer.
+pub struct Answer {
+    /// Its head.
+    pub head: ResponseHead,
+    /// Its body, which may have to be polled to its end for the connection to be used again.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer: what one read of the socket brings becomes one frame, with the chunk framing taken off.
+///
+/// It also sends what is left of the request. When it has ended, the connection goes back to its pool, if the
+/// upstream said nothing more than it should have; when it is dropped before, the connection is closed, and the upstream
+/// knows at once.
+pub struct AnswerBody {
+    origin: Arc<Origin>,
+    scratch: Scratch,
+    pool: Rc<Pool>,
+    /// `None` once the answer has ended or failed.
+    stream: Option<Stream>,
+    /// What is left of the request; `None` when it is sent, or when the upstream takes no more.
+    upload: Option<Upload>,
+    decoder: BodyDecoder,
+    /// Whether the upstream said how long the body is.
+    is_sized: bool,
+    watchdog: Watchdog,
+    /// Whether the connection may be used again after this answer.
+    keep: bool,
+    /// What came together with the head.
+    first: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(
+        upstream: &Upstream,
+        stream: Stream,
+        upload: Option<Upload>,
+        framing: Framing,
+        watchdog: Watchdog,
+        keep: bool,
+    ) -> Self {
+        Self {
+            origin: Arc::clone(&upstream.origin),
+            scratch: upstream.scratch.clone(),
+            pool: Rc::clone(&upstream.pool),
+            stream: Some(stream),
+            upload,
+            decoder: BodyDecoder::new(framing),
+            is_sized: matches!(framing, Framing::None | Framing::Length(_)),
+            watchdog,
+            keep,
+            first: Bytes::new(),
+            trailers: None,
+        }
+    }
+
+    /// Takes in what the read that brought the head brought besides.
+    pub(super) fn beginning_with(mut self, rest: &mut [u8]) -> Result<Self, Error> {
+        self.first = self.decode(rest)?;
+        Ok(self)
+    }
+
+    /// Takes the framing off; ends the exchange when the body is complete.
+    fn decode(&mut self, buf: &mut [u8]) -> Result<Bytes, Error> {
+        let read = buf.len();
+        let decoded = self.decoder.decode(buf).map_err(|error| self.origin.protocol(error))?;
+        let data = Bytes::copy_from_slice(&buf[decoded.data]);
+        if self.decoder.is_done() {
+            // Bytes after the end belong to no request: such a connection is not to be trusted.
+            self.keep &= decoded.consumed == read;
+            self.end();
+        }
+        Ok(data)
+    }
+
+    /// The answer is complete.
+    fn end(&mut self) {
+        self.trailers = self.decoder.take_trailers();
+        let Some(stream) = self.stream.take() else { return };
+        if self.keep && self.upload.is_none() {
+            self.pool.put(stream);
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let (Some(stream), Some(upload)) = (&mut self.stream, &mut self.upload) else { return Ok(()) };
+        match upload.poll(cx, stream) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
+            // It answered without wanting the rest.
+            Poll::Ready(Err(UploadError::Upstream)) => self.keep = false,
+        }
+        self.upload = None;
+        Ok(())
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        loop {
+            self.poll_upload(cx)?;
+            if self.stream.is_some() {
+                // What was wrong behind the bytes that have been passed on comes to light now.
+                self.decode(&mut [])?;
+            }
+            let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+            let scratch = self.scratch.clone();
+            let mut scratch = scratch.borrow();
+            match stream.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) => {
+                    self.keep = false;
+                    self.decoder.end_of_connection().map_err(|error| self.origin.truncated(error))?;
+                    self.end();
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.watchdog.heard();
+                    let data = self.decode(&mut scratch[..read])?;
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Some(Err(self.origin.truncated(in_words(&error)))));
+                }
+                Poll::Pending => {
+                    let expired = ready!(self.watchdog.poll_expired(cx));
+                    return Poll::Ready(Some(Err(match expired {
+                        Expired::Silence => self.origin.idle_timeout(),
+                        Expired::Total => self.origin.total_timeout(),
+                    })));
+                }
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = ready!(self.poll_data(cx));
+        if matches!(polled, Some(Err(_))) {
+            // After an error nothing on this connection means anything.
+            self.stream = None;
+        }
+        let frame = polled.map(|data| data.map(Frame::data));
+        Poll::Ready(frame.or_else(|| self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_none() && self.first.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Known only where the upstream said it: hyper would declare a length that the upstream did not.
+        match self.decoder.remaining() {
+            Some(remaining) if self.is_sized => SizeHint::with_exact(remaining + self.first.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where an upstream is and how long it may take.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::error::Error;
+
+/// The part of an upstream that all workers share.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its name in the configuration, for messages and records.
+    pub name: Arc<str>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The TLS client and the name that the certificate must bear; none for `http`.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// How long each part of an exchange may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long each part of an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For name resolution, TCP and TLS together.
+    pub connect: Duration,
+    /// From the request being sent to the answer's head.
+    pub first_byte: Duration,
+    /// The longest silence inside the answer's body.
+    pub idle: Duration,
+    /// From the request's arrival to the answer's end.
+    pub total: Option<Duration>,
+}
+
+impl Origin {
+    pub(super) fn unreachable(&self, reason: impl ToString) -> Error {
+        Error::Unreachable { upstream: self.name.to_string(), reason: reason.to_string() }
+    }
+
+    pub(super) fn protocol(&self, reason: impl ToString) -> Error {
+        Error::Protocol { upstream: self.name.to_string(), reason: reason.to_string() }
+    }
+
+    pub(super) fn truncated(&self, reason: impl ToString) -> Error {
+        Error::Truncated { upstream: self.name.to_string(), reason: reason.to_string() }
+    }
+
+    pub(super) fn first_byte_timeout(&self) -> Error {
+        Error::FirstByteTimeout { upstream: self.name.to_string(), limit: self.timeouts.first_byte }
+    }
+
+    pub(super) fn idle_timeout(&self) -> Error {
+        Error::IdleTimeout { upstream: self.name.to_string(), limit: self.timeouts.idle }
+    }
+
+    pub(super) fn total_timeout(&self) -> Error {
+        let limit = self.timeouts.total.unwrap_or_default();
+        Error::TotalTimeout { upstream: self.name.to_string(), limit }
+    }
+}
+
+/// A connection error in words without the system's error number.
+pub(super) fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::BrokenPipe => "connection closed".to_owned(),
+        io::ErrorKind::UnexpectedEof => "connection closed".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The limits on waiting for an upstream: a silence, and the whole exchange.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::{Sleep, sleep_until};
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// Nothing came for too long.
+    Silence,
+    /// It all took too long.
+    Total,
+}
+
+/// Watches one exchange. It has a timer only once something was waited for, and that timer is set again only when it
+/// fires: an event that comes in time costs one look at the clock.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    /// The longest silence.
+    silence: Duration,
+    /// When everything must be over.
+    total: Option<Instant>,
+    /// Since when we have been waiting; `None` while there was always something to read. A client that reads slowly
+    /// does not make its upstream late.
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watchdog {
+    pub(super) fn new(silence: Duration, total: Option<Instant>) -> Self {
+        Self { silence, total, waiting_since: None, timer: None }
+    }
+
+    /// From now on the longest silence is another.
+    pub(super) fn set_silence(&mut self, silence: Duration) {
+        self.silence = silence;
+        self.waiting_since = None;
+    }
+
+    /// The upstream was heard.
+    pub(super) fn heard(&mut self) {
+        self.waiting_since = None;
+    }
+
+    /// To be called when there is nothing to read: `Ready` when a limit is reached, else the task is woken in time.
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        loop {
+            let silent = since + self.silence;
+            let deadline = self.total.map_or(silent, |total| total.min(silent));
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+            // A timer for a later moment than is needed must be set again; one for an earlier moment just fires early.
+            if timer.deadline() > deadline.into() {
+                timer.as_mut().reset(deadline.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= deadline {
+                let total = self.total.is_some_and(|total| total <= silent);
+                return Poll::Ready(if total { Expired::Total } else { Expired::Silence });
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(5);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    async fn begin_to_wait(watchdog: &mut Watchdog) {
+        let pending = poll_fn(|cx| Poll::Ready(watchdog.poll_expired(cx).is_pending())).await;
+        assert!(pending);
+    }
+
+    #[tokio::test]
+    async fn the_nearer_limit_is_named() {
+        let mut silence = Watchdog::new(SHORT, Some(Instant::now() + LONG));
+        assert_eq!(poll_fn(|cx| silence.poll_expired(cx)).await, Expired::Silence);
+        let mut total = Watchdog::new(LONG, Some(Instant::now() + SHORT));
+        assert_eq!(poll_fn(|cx| total.poll_expired(cx)).await, Expired::Total);
+    }
+
+    #[tokio::test]
+    async fn a_shorter_limit_set_later_holds() {
+        let mut watchdog = Watchdog::new(LONG, None);
+        begin_to_wait(&mut watchdog).await;
+        watchdog.set_silence(SHORT);
+        assert_eq!(poll_fn(|cx| watchdog.poll_expired(cx)).await, Expired::Silence);
+    }
+
+    #[tokio::test]
+    async fn what_is_heard_begins_the_silence_anew() {
+        let mut watchdog = Watchdog::new(LONG, None);
+        begin_to_wait(&mut watchdog).await;
+        let before = watchdog.waiting_since.unwrap();
+        watchdog.heard();
+        begin_to_wait(&mut watchdog).await;
+        assert!(watchdog.waiting_since.unwrap() > before);
+    }
+}

@@ -1,0 +1,57 @@
+//! The meter of whole bodies.
+
+use super::Tally;
+use super::scan::Scan;
+
+/// Reads one JSON body in pieces of any size, and keeps no more of it than the counts: the ten
+/// megabytes of an image or of embeddings pass by. What is no JSON, a transcript's text say, has no
+/// usage.
+///
+/// A body that was cut off keeps the usage that was whole before the cut.
+///
+/// ```
+/// use streamgauge::usage::BodyMeter;
+///
+/// let mut meter = BodyMeter::new();
+/// meter.push(br#"{"model":"gpt-4.1-mini","usage":{"prompt_tok"#);
+/// meter.push(br#"ens":8,"completion_tokens":2,"total_tokens":10}}"#);
+/// let tally = meter.finish();
+/// assert_eq!(tally.usage.and_then(|usage| usage.total_tokens), Some(10));
+/// assert!(tally.terminal);
+/// ```
+#[derive(Debug)]
+pub struct BodyMeter {
+    scan: Scan,
+}
+
+impl Default for BodyMeter {
+    fn default() -> BodyMeter {
+        BodyMeter::new()
+    }
+}
+
+impl BodyMeter {
+    /// A meter at the start of a body.
+    pub fn new() -> BodyMeter {
+        BodyMeter { scan: Scan::new() }
+    }
+
+    /// Reads on.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.scan.push(bytes);
+    }
+
+    /// The body has ended, or will not be read further.
+    pub fn finish(self) -> Tally {
+        let complete = self.scan.complete();
+        let mut tally = Tally::default();
+        if let Some(found) = self.scan.into_found() {
+            tally.take(found, false);
+        }
+        tally.terminal |= complete;
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests;

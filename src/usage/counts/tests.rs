@@ -1,0 +1,129 @@
+use super::*;
+
+fn read(object: &str) -> Usage {
+    Usage::read(object.as_bytes()).unwrap_or_else(|| panic!("{object} has a count"))
+}
+
+#[test]
+fn null_empty_and_countless_objects_are_no_usage() {
+    for none in ["null", "{}", "[]", "12", r#"{"cost":0.1,"is_byok":false}"#, r#"{"prompt_tokens":null}"#] {
+        assert_eq!(Usage::read(none.as_bytes()), None, "{none}");
+    }
+}
+
+#[test]
+fn zero_is_a_count() {
+    assert_eq!(read(r#"{"prompt_tokens":0}"#).input_tokens, Some(0));
+}
+
+#[test]
+fn chat_and_responses_have_their_own_names() {
+    let chat = read(r#"{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9}"#);
+    let responses = read(r#"{"input_tokens":1,"output_tokens":2,"total_tokens":9}"#);
+    assert_eq!(chat, responses);
+    assert_eq!((chat.input_tokens, chat.output_tokens, chat.total_tokens), (Some(1), Some(2), Some(9)));
+}
+
+#[test]
+fn a_total_is_never_computed() {
+    assert_eq!(read(r#"{"input_tokens":1,"output_tokens":2}"#).total_tokens, None);
+}
+
+#[test]
+fn details_are_singular_or_plural_and_of_either_name() {
+    for side in ["prompt", "input"] {
+        for details in ["tokens_details", "token_details"] {
+            let usage = read(&format!(
+                r#"{{"{side}_{details}":{{"cached_tokens":1,"audio_tokens":2,"cache_write_tokens":3}}}}"#
+            ));
+            assert_eq!(usage.cached_input_tokens, Some(1));
+            assert_eq!(usage.input_audio_tokens, Some(2));
+            assert_eq!(usage.cache_write_input_tokens, Some(3));
+        }
+    }
+    for side in ["completion", "output"] {
+        let usage =
+            read(&format!(r#"{{"{side}_tokens_details":{{"reasoning_tokens":1,"audio_tokens":2}}}}"#));
+        assert_eq!((usage.reasoning_tokens, usage.output_audio_tokens), (Some(1), Some(2)));
+    }
+}
+
+#[test]
+fn cached_tokens_have_five_names_in_this_order() {
+    let names = ["cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"];
+    let mut object = String::from("\"prompt_tokens_details\":{\"cached_tokens\":0}");
+    for (i, name) in names.iter().enumerate() {
+        object.push_str(&format!(",\"{name}\":{}", i + 1));
+    }
+    for expected in 0..=names.len() {
+        assert_eq!(read(&format!("{{{object}}}")).cached_input_tokens, Some(expected as u64));
+        object = object.split_once(',').map_or(String::new(), |(_, rest)| rest.to_owned());
+    }
+}
+
+#[test]
+fn cache_writes_have_three_names() {
+    for object in [
+        r#"{"cache_creation_input_tokens":4}"#,
+        r#"{"prompt_tokens_details":{"cache_write_tokens":4,"cache_creation_tokens":5}}"#,
+        r#"{"prompt_tokens_details":{"cache_creation_tokens":4}}"#,
+    ] {
+        assert_eq!(read(object).cache_write_input_tokens, Some(4), "{object}");
+    }
+}
+
+#[test]
+fn reasoning_may_stand_beside_the_details() {
+    assert_eq!(read(r#"{"reasoning_tokens":4,"completion_tokens_details":null}"#).reasoning_tokens, Some(4));
+}
+
+#[test]
+fn parts_may_be_larger_than_the_whole() {
+    let usage = read(r#"{"prompt_tokens":235,"prompt_tokens_details":{"cached_tokens":373}}"#);
+    assert_eq!((usage.input_tokens, usage.cached_input_tokens), (Some(235), Some(373)));
+}
+
+#[test]
+fn seconds_count_where_usage_is_by_duration() {
+    assert_eq!(read(r#"{"type":"duration","seconds":4.5}"#).billed_seconds, Some(4.5));
+    assert_eq!(Usage::read(br#"{"type":"tokens","seconds":4.5}"#), None);
+    assert_eq!(read(r#"{"prompt_audio_seconds":3}"#).billed_seconds, Some(3.0));
+    assert_eq!(Usage::read(br#"{"prompt_audio_seconds":{}}"#), None);
+}
+
+#[test]
+fn a_count_is_an_integer_a_whole_float_or_a_string_of_digits() {
+    for (text, expected) in [
+        ("7", Some(7)),
+        ("7.0", Some(7)),
+        ("70e-1", Some(7)),
+        ("\"7\"", Some(7)),
+        ("-0", Some(0)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("18446744073709551616", None),
+        ("1e999", None),
+        ("7.5", None),
+        ("-7", None),
+        ("\"7.0\"", None),
+        ("\" 7\"", None),
+        ("\"\"", None),
+        ("true", None),
+        ("[7]", None),
+    ] {
+        assert_eq!(count(text.as_bytes()), expected, "{text}");
+    }
+}
+
+#[test]
+fn of_equal_keys_the_last_counts_also_when_it_is_null() {
+    assert_eq!(read(r#"{"prompt_tokens":1,"prompt_tokens":2}"#).input_tokens, Some(2));
+    assert_eq!(read(r#"{"prompt_tokens":1,"prompt_tokens":null,"input_tokens":3}"#).input_tokens, Some(3));
+}
+
+#[test]
+fn an_update_keeps_what_it_is_silent_about() {
+    let first = read(r#"{"input_tokens":34824,"output_tokens":5,"cache_read_input_tokens":0}"#);
+    let last = read(r#"{"input_tokens":3883,"output_tokens":2}"#);
+    let expected = read(r#"{"input_tokens":3883,"output_tokens":2,"cache_read_input_tokens":0}"#);
+    assert_eq!(first.updated(last), expected);
+}

@@ -1,0 +1,148 @@
+//! What one JSON text had to say.
+
+use super::counts::Usage;
+use super::json;
+use super::places::{ErrorAt, Key, ModelAt, Place, Slot, UsageAt};
+
+/// What was found in one text.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// By [`UsageAt`], best first.
+    usage: [Option<Usage>; 5],
+    /// By [`ModelAt`], best first.
+    model: [Option<Box<str>>; 3],
+    /// By [`ErrorAt`], best first.
+    error: [Option<Box<str>>; 7],
+    /// The top-level `message`, which is an error's in texts that say that they are one.
+    message: Option<Box<str>>,
+    says_error: bool,
+    /// The top-level `type`.
+    pub(super) announces: Announces,
+    /// Text, reasoning or a tool call's output is in it.
+    pub(super) content: bool,
+    /// A usage object was beyond its limit.
+    pub(super) too_large: bool,
+}
+
+/// What an event's type means to the meter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Announces {
+    /// Nothing.
+    #[default]
+    Other,
+    /// It is the last one.
+    Terminal,
+    /// It is an error.
+    Error,
+    /// Its usage completes the one before it (Anthropic).
+    Merge,
+}
+
+impl Announces {
+    /// The meaning of a type, from the event's name or its `type` key.
+    pub(super) fn from_type(word: &[u8]) -> Announces {
+        match word {
+            b"response.completed" | b"response.incomplete" | b"response.failed" => Announces::Terminal,
+            b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => Announces::Terminal,
+            b"image_generation.completed" | b"image_edit.completed" => Announces::Terminal,
+            b"error" => Announces::Error,
+            b"message_start" | b"message_delta" => Announces::Merge,
+            _ => Announces::Other,
+        }
+    }
+}
+
+impl Found {
+    /// The text's usage, and whether it completes the one before it instead of replacing it.
+    pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+        let at = self.usage.iter().position(Option::is_some)?;
+        let merges = self.announces == Announces::Merge || at == UsageAt::Message as usize;
+        self.usage[at].map(|usage| (usage, merges))
+    }
+
+    /// The first name that is not empty.
+    pub(super) fn take_model(&mut self) -> Option<Box<str>> {
+        self.model.iter_mut().find_map(Option::take)
+    }
+
+    /// The error's message, or the best that it has instead. `named`: the event itself is an error.
+    pub(super) fn take_error(&mut self, named: bool) -> Option<Box<str>> {
+        let says_error = named || self.says_error || self.announces == Announces::Error;
+        let message = self.message.take().filter(|_| says_error);
+        self.error.iter_mut().find_map(Option::take).or(message)
+    }
+
+    /// Of two equal keys the last one counts, so what was found under the first is forgotten.
+    pub(super) fn forget(&mut self, place: Place, key: Key) {
+        match (place, key) {
+            (Place::Top, Key::Choices) => self.usage[UsageAt::Choice as usize] = None,
+            (Place::Top, Key::XGroq) => self.usage[UsageAt::XGroq as usize] = None,
+            (Place::Top, Key::Response) => {
+                self.usage[UsageAt::Response as usize] = None;
+                self.model[ModelAt::Response as usize] = None;
+                self.error[ErrorAt::ResponseText as usize..].fill(None);
+            }
+            (Place::Top, Key::Message) => {
+                self.usage[UsageAt::Message as usize] = None;
+                self.model[ModelAt::Message as usize] = None;
+                self.message = None;
+            }
+            (Place::Top | Place::Listed, Key::Error) => {
+                self.error[..ErrorAt::ResponseText as usize].fill(None);
+            }
+            (Place::Response, Key::Error) => self.error[ErrorAt::ResponseText as usize..].fill(None),
+            // The others are values of their own, and the last one replaces what there was.
+            _ => {}
+        }
+    }
+
+    /// A wanted value has ended. Of one that is too long, a byte beyond the limit is there to show it.
+    pub(super) fn take(&mut self, slot: Slot, value: &[u8]) {
+        let too_long = value.len() > slot.limit();
+        let value = &value[..value.len().min(slot.limit())];
+        match slot {
+            Slot::Usage(at) => {
+                let usage = if too_long { None } else { Usage::read(value) };
+                self.too_large |= too_long && value.starts_with(b"{");
+                let place = &mut self.usage[at as usize];
+                // One choice's usage is not undone by another's that has none.
+                *place = if at == UsageAt::Choice { usage.or(*place) } else { usage };
+            }
+            Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
+            Slot::Error(at) => self.error[at as usize] = saying(value),
+            Slot::Message => self.message = text(value),
+            Slot::Type => self.announces = Announces::from_type(word(value)),
+            Slot::Object => self.says_error = word(value) == b"error",
+            Slot::Content => self.content |= has_content(value),
+        }
+    }
+}
+
+/// A string that is not empty.
+fn text(value: &[u8]) -> Option<Box<str>> {
+    json::string(value).filter(|text| !text.is_empty()).map(String::into_boxed_str)
+}
+
+/// What an error has to say: a string, a number, a list of strings as it stands; never a bare word.
+fn saying(value: &[u8]) -> Option<Box<str>> {
+    match value.first()? {
+        b'"' => text(value),
+        b'[' | b'-' | b'0'..=b'9' => Some(String::from_utf8_lossy(value).into()),
+        _ => None,
+    }
+}
+
+/// A string without its quotes; the words looked for have no escapes.
+fn word(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(b"")
+}
+
+/// A string, list or object with something in it.
+fn has_content(value: &[u8]) -> bool {
+    let inside = value.get(1..).unwrap_or_default();
+    match value.first() {
+        Some(b'"') => inside.first() != Some(&b'"'),
+        Some(b'[' | b'{') => !matches!(inside.trim_ascii_start().first(), None | Some(b']' | b'}')),
+        _ => false,
+    }
+}

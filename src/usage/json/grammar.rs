@@ -1,0 +1,325 @@
+//! The grammar of JSON, for texts that come in any pieces.
+//!
+//! It is RFC 8259's, with two leniencies that lose no number: a surrogate escape may stand alone (some
+//! upstreams cut a character in two), and a number may be larger than any type. Bytes that are no UTF-8
+//! are taken for text, as the event stream's rule has it.
+
+use memchr::memchr2;
+
+/// Containers within containers. Deeper text is refused, as serde_json refuses it.
+const MAX_DEPTH: u32 = 127;
+
+/// What a document is made of, in the order in which it comes.
+pub(in crate::usage) trait Outline {
+    /// A key's text begins here, after its quote.
+    fn key(&mut self, at: usize);
+    /// The key's text ends before here. It is as spelled, escapes and all.
+    fn key_end(&mut self, at: usize);
+    /// A value begins here.
+    fn value(&mut self, at: usize, kind: Kind);
+    /// That value ends before here; for a container, its last bracket is included.
+    fn value_end(&mut self, at: usize);
+}
+
+/// What a value's first byte tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::usage) enum Kind {
+    Object,
+    Array,
+    Scalar,
+}
+
+/// Reads one JSON text in any pieces, byte by byte if need be, and reports its outline.
+#[derive(Debug)]
+pub(in crate::usage) struct Grammar {
+    state: State,
+    depth: u32,
+    /// The innermost open container is an object.
+    in_object: bool,
+    /// Bit `d` is set when the container at depth `d` is an object.
+    objects: u128,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Value,
+    ValueOrEnd,
+    Key,
+    KeyOrEnd,
+    Colon,
+    CommaOrEnd,
+    Text {
+        key: bool,
+    },
+    Escape {
+        key: bool,
+    },
+    Hex {
+        key: bool,
+        left: u8,
+    },
+    Number(Digits),
+    /// A word, and how many of its letters have come.
+    Word {
+        word: Word,
+        come: u8,
+    },
+    Refused,
+}
+
+/// How far a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digits {
+    Minus,
+    Zero,
+    Whole,
+    Point,
+    Fraction,
+    Exponent,
+    Sign,
+    Power,
+}
+
+/// What is neither text nor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    True,
+    False,
+    Null,
+}
+
+impl Grammar {
+    pub(in crate::usage) fn new() -> Grammar {
+        Grammar { state: State::Value, depth: 0, in_object: false, objects: 0 }
+    }
+
+    /// The text is not JSON, whatever follows.
+    pub(in crate::usage) fn refused(&self) -> bool {
+        self.state == State::Refused
+    }
+
+    /// The text is a whole container.
+    pub(in crate::usage) fn complete(&self) -> bool {
+        self.depth == 0 && self.state == State::CommaOrEnd
+    }
+
+    /// Reads on. Offsets in the outline are those in `bytes`.
+    pub(in crate::usage) fn push(&mut self, bytes: &[u8], outline: &mut impl Outline) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at = match self.state {
+                State::Text { key } => self.text(bytes, at, key, outline),
+                State::Number(digits) => self.number(bytes, at, digits, outline),
+                State::Escape { key } => {
+                    self.state = match bytes[at] {
+                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text { key },
+                        b'u' => State::Hex { key, left: 4 },
+                        _ => State::Refused,
+                    };
+                    at + 1
+                }
+                State::Hex { key, left } => {
+                    self.state = match (bytes[at].is_ascii_hexdigit(), left) {
+                        (true, 1) => State::Text { key },
+                        (true, _) => State::Hex { key, left: left - 1 },
+                        (false, _) => State::Refused,
+                    };
+                    at + 1
+                }
+                State::Word { word, come } => self.word(bytes, at, word, come, outline),
+                State::Refused => return,
+                _ if matches!(bytes[at], b' ' | b'\n' | b'\r' | b'\t') => at + 1,
+                _ => self.structure(bytes[at], at, outline),
+            };
+        }
+    }
+
+    /// A byte between values.
+    fn structure(&mut self, byte: u8, at: usize, outline: &mut impl Outline) -> usize {
+        self.state = match self.state {
+            State::CommaOrEnd => match byte {
+                b',' if self.in_object => State::Key,
+                b',' if self.depth > 0 => State::Value,
+                b'}' if self.in_object => return self.close(at, outline),
+                b']' if self.depth > 0 && !self.in_object => return self.close(at, outline),
+                _ => State::Refused,
+            },
+            State::Key | State::KeyOrEnd => match byte {
+                b'"' => {
+                    outline.key(at + 1);
+                    State::Text { key: true }
+                }
+                b'}' if self.state == State::KeyOrEnd => return self.close(at, outline),
+                _ => State::Refused,
+            },
+            State::Colon if byte == b':' => State::Value,
+            State::Value | State::ValueOrEnd => match byte {
+                b'{' => return self.open(Kind::Object, at, outline),
+                b'[' => return self.open(Kind::Array, at, outline),
+                b']' if self.state == State::ValueOrEnd => return self.close(at, outline),
+                _ => {
+                    outline.value(at, Kind::Scalar);
+                    scalar(byte)
+                }
+            },
+            _ => State::Refused,
+        };
+        at + 1
+    }
+
+    fn open(&mut self, kind: Kind, at: usize, outline: &mut impl Outline) -> usize {
+        if self.depth == MAX_DEPTH {
+            self.state = State::Refused;
+            return at;
+        }
+        self.depth += 1;
+        outline.value(at, kind);
+        self.in_object = kind == Kind::Object;
+        if self.in_object {
+            self.objects |= 1 << self.depth;
+            self.state = State::KeyOrEnd;
+        } else {
+            self.objects &= !(1 << self.depth);
+            self.state = State::ValueOrEnd;
+        }
+        at + 1
+    }
+
+    fn close(&mut self, at: usize, outline: &mut impl Outline) -> usize {
+        self.depth -= 1;
+        self.in_object = self.objects >> self.depth & 1 == 1;
+        self.state = State::CommaOrEnd;
+        outline.value_end(at + 1);
+        at + 1
+    }
+
+    /// The inside of a string: most of every body, so it goes in strides.
+    #[inline]
+    fn text(&mut self, bytes: &[u8], at: usize, key: bool, outline: &mut impl Outline) -> usize {
+        let end = interruption(&bytes[at..]);
+        let Some(end) = end else { return bytes.len() };
+        let at = at + end;
+        if bytes[at] == b'\\' {
+            self.state = State::Escape { key };
+        } else if bytes[at] != b'"' {
+            self.state = State::Refused;
+        } else if key {
+            self.state = State::Colon;
+            outline.key_end(at);
+        } else {
+            self.state = State::CommaOrEnd;
+            outline.value_end(at + 1);
+        }
+        at + 1
+    }
+
+    fn number(&mut self, bytes: &[u8], at: usize, digits: Digits, outline: &mut impl Outline) -> usize {
+        let (mut at, mut digits) = (at, digits);
+        loop {
+            if matches!(digits, Digits::Whole | Digits::Fraction | Digits::Power) {
+                at += bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+            }
+            let Some(&byte) = bytes.get(at) else {
+                self.state = State::Number(digits);
+                return at;
+            };
+            digits = match (digits, byte) {
+                (Digits::Minus, b'0') => Digits::Zero,
+                (Digits::Minus, b'1'..=b'9') => Digits::Whole,
+                (Digits::Zero | Digits::Whole, b'.') => Digits::Point,
+                (Digits::Point, b'0'..=b'9') => Digits::Fraction,
+                (Digits::Zero | Digits::Whole | Digits::Fraction, b'e' | b'E') => Digits::Exponent,
+                (Digits::Exponent, b'+' | b'-') => Digits::Sign,
+                (Digits::Exponent | Digits::Sign, b'0'..=b'9') => Digits::Power,
+                (Digits::Zero | Digits::Whole | Digits::Fraction | Digits::Power, _) => {
+                    // Whatever this byte is, it is no part of the number.
+                    self.state = State::CommaOrEnd;
+                    outline.value_end(at);
+                    return at;
+                }
+                _ => {
+                    self.state = State::Refused;
+                    return at;
+                }
+            };
+            at += 1;
+        }
+    }
+
+    fn word(&mut self, bytes: &[u8], at: usize, word: Word, come: u8, outline: &mut impl Outline) -> usize {
+        let letters: &[u8] = match word {
+            Word::True => b"true",
+            Word::False => b"false",
+            Word::Null => b"null",
+        };
+        let rest = &letters[usize::from(come)..];
+        let here = rest.len().min(bytes.len() - at);
+        if bytes[at..at + here] != rest[..here] {
+            self.state = State::Refused;
+        } else if here == rest.len() {
+            self.state = State::CommaOrEnd;
+            outline.value_end(at + here);
+        } else {
+            self.state = State::Word { word, come: come + here as u8 };
+        }
+        at + here
+    }
+}
+
+/// What the first byte of a scalar begins.
+fn scalar(byte: u8) -> State {
+    match byte {
+        b'"' => State::Text { key: false },
+        b'-' => State::Number(Digits::Minus),
+        b'0' => State::Number(Digits::Zero),
+        b'1'..=b'9' => State::Number(Digits::Whole),
+        b't' => State::Word { word: Word::True, come: 1 },
+        b'f' => State::Word { word: Word::False, come: 1 },
+        b'n' => State::Word { word: Word::Null, come: 1 },
+        _ => State::Refused,
+    }
+}
+
+/// Where a string's text is interrupted: at a quote, a backslash, or a control character, which JSON
+/// does not allow. `None` when all of the bytes are text.
+#[inline]
+fn interruption(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // Keys and most values are short: eight bytes at a time, without the cost of setting up a search.
+    while at < SHORT
+        && let Some(eight) = bytes.get(at..at + 8)
+    {
+        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        let found =
+            below(eight, 0x20) | below(eight ^ (SPREAD * 0x22), 1) | below(eight ^ (SPREAD * 0x5c), 1);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    let end = memchr2(b'"', b'\\', rest);
+    let stride = &rest[..end.unwrap_or(rest.len())];
+    // A fold rather than a search: it has no early way out, so it becomes vector code.
+    if stride.iter().fold(false, |found, &b| found | (b < 0x20)) {
+        return stride.iter().position(|&b| b < 0x20).map(|i| at + i);
+    }
+    end.map(|end| at + end)
+}
+
+/// From this length on a search for text's end pays for its set-up.
+const SHORT: usize = 64;
+
+/// One in every byte.
+const SPREAD: u64 = 0x0101_0101_0101_0101;
+
+/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above the
+/// lowest one may be wrong.
+#[inline]
+fn below(eight: u64, n: u64) -> u64 {
+    eight.wrapping_sub(SPREAD * n) & !eight & (SPREAD << 7)
+}
+
+#[cfg(test)]
+mod tests;

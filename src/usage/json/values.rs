@@ -1,0 +1,103 @@
+//! Values that are small and whole.
+
+use memchr::memchr2;
+
+use super::{Grammar, Kind, Outline};
+
+/// The members of an object whose text the grammar has passed: keys as spelled, values as text.
+pub(in crate::usage) fn members(object: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut members = Members { object, depth: 0, key: b"", from: 0, found: Vec::new() };
+    Grammar::new().push(object, &mut members);
+    members.found
+}
+
+struct Members<'a> {
+    object: &'a [u8],
+    depth: u32,
+    key: &'a [u8],
+    from: usize,
+    found: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl Outline for Members<'_> {
+    fn key(&mut self, at: usize) {
+        if self.depth == 1 {
+            self.from = at;
+        }
+    }
+
+    fn key_end(&mut self, at: usize) {
+        if self.depth == 1 {
+            self.key = &self.object[self.from..at];
+        }
+    }
+
+    fn value(&mut self, at: usize, _: Kind) {
+        if self.depth == 1 {
+            self.from = at;
+        }
+        self.depth += 1;
+    }
+
+    fn value_end(&mut self, at: usize) {
+        self.depth -= 1;
+        if self.depth == 1 {
+            self.found.push((self.key, &self.object[self.from..at]));
+        }
+    }
+}
+
+/// The text of a string value, which may have been cut off at its end. `None` when it is no string.
+pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
+    let mut rest = value.strip_prefix(b"\"")?;
+    let mut text = Vec::with_capacity(rest.len());
+    while let Some(end) = memchr2(b'"', b'\\', rest) {
+        text.extend_from_slice(&rest[..end]);
+        if rest[end] == b'"' {
+            return Some(lossy(text));
+        }
+        rest = unescape(&rest[end + 1..], &mut text);
+    }
+    text.extend_from_slice(rest);
+    Some(lossy(text))
+}
+
+/// Replaces what is no UTF-8; the rest is not copied again.
+fn lossy(text: Vec<u8>) -> String {
+    String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// Adds what the escape stands for, and gives what follows it. An escape that was cut off adds nothing.
+fn unescape<'a>(escape: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
+    let Some((&letter, rest)) = escape.split_first() else { return b"" };
+    match letter {
+        b'b' => text.push(8),
+        b'f' => text.push(12),
+        b'n' => text.push(b'\n'),
+        b'r' => text.push(b'\r'),
+        b't' => text.push(b'\t'),
+        b'u' => {
+            let Some(unit) = hex(rest) else { return b"" };
+            let rest = &rest[4..];
+            let low = rest.strip_prefix(b"\\u").and_then(hex);
+            let (unit, rest) = match (unit, low) {
+                (0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) => {
+                    (0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00), &rest[6..])
+                }
+                _ => (unit, rest),
+            };
+            let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+            text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            return rest;
+        }
+        itself => text.push(itself),
+    }
+    rest
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    u32::from_str_radix(std::str::from_utf8(digits.get(..4)?).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! Where usage lives in what an upstream answers, and how counts accumulate.
+//!
+//! The rule, in the order in which the files apply it:
+//! 1. only JSON objects count: the data of an event, or the whole body (`json::Grammar` decides);
+//! 2. usage is looked for at five exact places and nowhere else, best first: `.usage`,
+//!    `.response.usage`, `.message.usage`, `.choices[i].usage`, `.x_groq.usage` (`places::Place`);
+//! 3. null, `{}` and objects without a count are no usage, zero is a count, and no count is ever
+//!    computed from others ([`Usage`]);
+//! 4. the last usage of a stream replaces the one before it whole; Anthropic's are merged field by field
+//!    ([`Tally`]);
+//! 5. nothing stops early: usage may come after the finish reason, and in any event.
+//!
+//! A key counts only as it is spelled. One written with escapes (`"us\u0061ge"`) is another key to us:
+//! no JSON writer escapes ASCII letters, and nothing but a test ever did.
+//!
+//! Everything here is bounded and fails open: what is too large or no JSON yields no number, and no
+//! error. It is measured in `benches/decoder.rs` and compared with `serde_json` in `fuzzing`.
+
+mod body;
+mod counts;
+mod found;
+mod json;
+mod places;
+mod scan;
+mod stream;
+mod tally;
+mod watch;
+
+pub use body::BodyMeter;
+pub use counts::Usage;
+pub use stream::{Progress, StreamMeter};
+pub use tally::Tally;

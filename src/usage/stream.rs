@@ -1,0 +1,173 @@
+//! The meter of event streams.
+
+use super::Tally;
+use super::found::{Announces, Found};
+use super::scan::Scan;
+use super::watch::Watch;
+use crate::sse::{Decoder, Event, Position, Sink};
+
+/// What one push brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many events ended in it.
+    pub events: u32,
+    /// The stream's first event with text, reasoning or a tool call's output was among them.
+    pub first_token: bool,
+    /// An event that ends the stream was among them.
+    pub terminal: bool,
+}
+
+/// Reads one event stream in pieces of any size, beside the bytes' way to the client.
+///
+/// Nearly every payload is only searched for a few words; those that may have something are read. An
+/// event that is too large to be held is read as it passes.
+///
+/// ```
+/// use streamgauge::usage::StreamMeter;
+///
+/// let mut meter = StreamMeter::new();
+/// let progress = meter.push(b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n");
+/// assert!(progress.first_token);
+/// meter.push(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n");
+/// meter.push(b"data: [DONE]\n\n");
+/// assert_eq!(meter.tally().usage.and_then(|usage| usage.output_tokens), Some(1));
+/// assert!(meter.tally().terminal);
+/// ```
+#[derive(Debug, Default)]
+pub struct StreamMeter {
+    decoder: Decoder,
+    reading: Reading,
+}
+
+/// What the meter keeps beside the decoder.
+#[derive(Debug, Default)]
+struct Reading {
+    tally: Tally,
+    /// Content has been seen.
+    first_token: bool,
+    /// The scan of an event that passes in pieces.
+    oversize: Option<Box<Scan>>,
+}
+
+impl StreamMeter {
+    /// A meter at the start of a stream.
+    pub fn new() -> StreamMeter {
+        StreamMeter::default()
+    }
+
+    /// Reads on.
+    pub fn push(&mut self, bytes: &[u8]) -> Progress {
+        let watch = Watch::new(bytes);
+        let mut pushed = Pushed { watch, progress: Progress::default(), reading: &mut self.reading };
+        self.decoder.push(bytes, &mut pushed);
+        pushed.progress
+    }
+
+    /// What is known so far.
+    pub fn tally(&self) -> &Tally {
+        &self.reading.tally
+    }
+
+    /// What is known at the end.
+    pub fn into_tally(self) -> Tally {
+        self.reading.tally
+    }
+
+    /// Where in the stream the pushed bytes end.
+    pub fn position(&self) -> Position {
+        self.decoder.position()
+    }
+}
+
+/// One push, as the decoder sees it.
+struct Pushed<'a> {
+    watch: Watch<'a>,
+    progress: Progress,
+    reading: &'a mut Reading,
+}
+
+impl Pushed<'_> {
+    /// Whether there may be anything in the event that is still wanted.
+    #[inline]
+    fn worth_reading(&mut self, event: &Event<'_>) -> bool {
+        let model_wanted = self.reading.tally.model.is_none();
+        match event.at {
+            _ if !self.reading.first_token => true,
+            Some(at) => self.watch.worth_reading(at, at + event.data.len(), model_wanted),
+            None => Watch::new(event.data).worth_reading(0, event.data.len(), model_wanted),
+        }
+    }
+
+    /// Takes over what a payload had. `named`: its event is called an error.
+    fn take(&mut self, found: Found, named: bool) {
+        let first_token = found.content && !self.reading.first_token;
+        self.reading.first_token |= first_token;
+        self.progress.first_token |= first_token;
+        self.progress.terminal |= found.announces == Announces::Terminal;
+        self.reading.tally.take(found, named);
+    }
+
+    fn count(&mut self) {
+        self.progress.events += 1;
+        self.reading.tally.events += 1;
+    }
+
+    /// The event says that the stream is whole.
+    fn terminal(&mut self) {
+        self.progress.terminal = true;
+        self.reading.tally.terminal = true;
+    }
+}
+
+impl Sink for Pushed<'_> {
+    #[inline]
+    fn event(&mut self, event: Event<'_>) {
+        self.count();
+        if event.data.trim_ascii() == b"[DONE]" {
+            return self.terminal();
+        }
+        let called = match event.name {
+            b"message" => Announces::Other,
+            name => Announces::from_type(name),
+        };
+        if called == Announces::Terminal {
+            self.terminal();
+        }
+        let error = called == Announces::Error;
+        if (error || self.worth_reading(&event))
+            && let Some(found) = Scan::whole(event.data)
+        {
+            self.take(found, error);
+        }
+        if error {
+            self.reading.tally.take_error_text(event.data);
+        }
+    }
+
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        // What llama.cpp's server sends when it fails in the middle of a stream. It is no event, so
+        // nothing but the error counts.
+        if name == b"error" {
+            let tally = &mut self.reading.tally;
+            match Scan::whole(value).and_then(|mut found| found.take_error(true)) {
+                Some(message) => tally.error = tally.error.take().or(Some(message)),
+                None => tally.take_error_text(value),
+            }
+        }
+    }
+
+    fn oversize(&mut self, piece: &[u8]) {
+        self.reading.oversize.get_or_insert_with(|| Box::new(Scan::new())).push(piece);
+    }
+
+    fn oversize_end(&mut self) {
+        self.count();
+        match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
+            Some(found) => self.take(found, false),
+            None => self.reading.tally.skipped += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

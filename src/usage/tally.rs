@@ -1,0 +1,53 @@
+//! What a meter knows so far.
+
+use super::Usage;
+use super::found::{Announces, Found};
+use super::places::ERROR_LIMIT;
+
+/// What was read from one answer, stream or body.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// The first model that was named and not empty.
+    pub model: Option<Box<str>>,
+    /// The usage that holds: the last one reported.
+    pub usage: Option<Usage>,
+    /// How many payloads reported usage.
+    pub usage_reports: u64,
+    /// How many events there were, whatever was in them.
+    pub events: u64,
+    /// How many events, bodies or usage objects were too large to be read.
+    pub skipped: u64,
+    /// The answer said that it is whole: `[DONE]`, a type that ends a stream, or a body's last bracket.
+    pub terminal: bool,
+    /// What the first error in the answer said, cut to 512 bytes.
+    pub error: Option<Box<str>>,
+}
+
+impl Tally {
+    /// Takes over what one payload had. `named`: its event is called an error.
+    pub(super) fn take(&mut self, mut found: Found, named: bool) {
+        if let Some((usage, merges)) = found.usage() {
+            self.usage_reports += 1;
+            self.usage = Some(match self.usage {
+                Some(earlier) if merges => earlier.updated(usage),
+                _ => usage,
+            });
+        }
+        if self.model.is_none() {
+            self.model = found.take_model();
+        }
+        if self.error.is_none() {
+            self.error = found.take_error(named);
+        }
+        self.terminal |= found.announces == Announces::Terminal;
+        self.skipped += u64::from(found.too_large);
+    }
+
+    /// An error that is not told in JSON, or not in any way we know: its own text stands for it.
+    pub(super) fn take_error_text(&mut self, text: &[u8]) {
+        if self.error.is_none() {
+            let text = text.trim_ascii();
+            self.error = Some(String::from_utf8_lossy(&text[..text.len().min(ERROR_LIMIT)]).into());
+        }
+    }
+}

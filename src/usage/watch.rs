@@ -1,0 +1,93 @@
+//! Which payloads are worth reading: a search for words over many payloads at once.
+//!
+//! Once the model is known and the first token seen, a stream's payloads are deltas, and nothing in
+//! them is wanted. Only one that has a wanted key *and* a value worth reading under it goes through the
+//! scan; `"usage":null` in every chunk is not worth it. The search may say yes for nothing (the word is
+//! elsewhere in the payload), never no for something.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::found::Announces;
+
+/// A word that is searched for, and what must follow it.
+struct Word {
+    finder: Finder<'static>,
+    worth: fn(&[u8]) -> bool,
+}
+
+impl Word {
+    fn new(word: &'static str, worth: fn(&[u8]) -> bool) -> Word {
+        Word { finder: Finder::new(word), worth }
+    }
+}
+
+/// The searchers are built once for the process. The model comes last, so that it can be left out.
+static WORDS: LazyLock<[Word; 4]> = LazyLock::new(|| {
+    [
+        Word::new("\"usage\"", |rest| matches!(value(rest), Some([b'{', ..]))),
+        // As a key with any value but null, or as a value: `"type":"error"`.
+        Word::new("\"error\"", |rest| !matches!(value(rest), Some([b'n', ..]))),
+        Word::new("\"type\"", |rest| announces(rest) != Announces::Other),
+        Word::new("\"model\"", |rest| matches!(value(rest), Some([b'"', next, ..]) if *next != b'"')),
+    ]
+});
+
+/// The value after a key's closing quote.
+fn value(rest: &[u8]) -> Option<&[u8]> {
+    Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
+}
+
+/// What the type after `"type"` announces.
+fn announces(rest: &[u8]) -> Announces {
+    let word = value(rest).and_then(|value| value.strip_prefix(b"\"")).unwrap_or_default();
+    let end = word.iter().position(|&b| b == b'"').unwrap_or(0);
+    Announces::from_type(&word[..end])
+}
+
+/// The words in one pushed slice. Each is searched for once over the slice, however many events it has.
+pub(super) struct Watch<'a> {
+    bytes: &'a [u8],
+    words: &'static [Word; 4],
+    /// By word: where the next one is at or after the last payload asked about. Not asked yet: 0.
+    next: [usize; 4],
+}
+
+impl<'a> Watch<'a> {
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8]) -> Watch<'a> {
+        Watch { bytes, words: &WORDS, next: [0; 4] }
+    }
+
+    /// Whether the payload that lies in the slice from `start` to `end` is worth reading. Payloads are
+    /// asked about in their order.
+    #[inline]
+    pub(super) fn worth_reading(&mut self, start: usize, end: usize, model_wanted: bool) -> bool {
+        let wanted = if model_wanted { 4 } else { 3 };
+        (0..wanted).any(|i| self.has(i, start, end))
+    }
+
+    #[inline]
+    fn has(&mut self, word: usize, start: usize, end: usize) -> bool {
+        let Word { finder, worth } = &self.words[word];
+        // A payload's line has an end, which no word has: a word is inside one payload or outside.
+        let mut next = self.next[word];
+        let mut from = start;
+        while next < end {
+            if next >= start && self.bytes[next..].starts_with(finder.needle()) {
+                from = next + finder.needle().len();
+                if worth(&self.bytes[from..end]) {
+                    self.next[word] = next;
+                    return true;
+                }
+            }
+            next = finder.find(&self.bytes[from..]).map_or(usize::MAX, |at| from + at);
+        }
+        self.next[word] = next;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

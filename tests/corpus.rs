@@ -1,0 +1,214 @@
+//! The recorded answers of some forty services, and the event-stream vectors of other projects: what
+//! the library makes of them must be what is known to be in them, in whatever pieces they come.
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use streamgauge::sse::{Decoder, Event, Line, Lines, Position, Sink};
+use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage};
+
+/// How often each recording is cut at random places.
+const CUTS: usize = 4;
+
+/// Where the recordings are. Without them there is nothing to test, which only CI takes for a failure.
+fn corpus() -> Option<PathBuf> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
+    if root.is_dir() {
+        return Some(root);
+    }
+    assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());
+    eprintln!("not tested, the corpus is missing: {}", root.display());
+    None
+}
+
+fn json(root: &std::path::Path, name: &str) -> Value {
+    let file = fs::read(root.join(name)).expect("the corpus is whole");
+    serde_json::from_slice(&file).expect("the corpus is JSON")
+}
+
+/// Every way in which a small input is cut: whole, byte by byte, and at each place in two.
+fn cuts(input: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    let two = (0..input.len()).map(|at| vec![&input[..at], &input[at..]]);
+    [vec![input], input.chunks(1).collect()].into_iter().chain(two)
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Heard {
+    events: Vec<(String, String, String)>,
+    comments: Vec<String>,
+}
+
+impl Sink for Heard {
+    fn event(&mut self, event: Event<'_>) {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        self.events.push((text(event.name), event.data_str().into_owned(), text(event.id)));
+    }
+
+    fn comment(&mut self, text: &[u8]) {
+        self.comments.push(String::from_utf8_lossy(text).into_owned());
+    }
+}
+
+#[test]
+fn the_decoder_agrees_with_every_conformance_case_at_every_split() {
+    let Some(root) = corpus() else { return };
+    let file = json(&root, "sse_conformance.json");
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(Some(cases.len() as u64), file["count"].as_u64());
+    for case in cases {
+        let decode = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+        let chunks: Vec<Vec<u8>> =
+            case["chunks"].as_array().map(|chunks| chunks.iter().map(decode).collect()).unwrap_or_default();
+        let input = decode(&case["input"]);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let events: Vec<_> = case["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| (text(&event["event"]), text(&event["data"]), text(&event["id"])))
+            .collect();
+
+        let check = |pieces: &[&[u8]]| {
+            let mut heard = Heard::default();
+            let mut decoder = Decoder::new();
+            pieces.iter().for_each(|piece| decoder.push(piece, &mut heard));
+            let name = &case["name"];
+            assert_eq!(heard.events, events, "{name} in {} pieces", pieces.len());
+            assert_eq!(decoder.retry(), case["retry"].as_u64(), "{name}");
+            assert_eq!(decoder.skipped(), 0, "{name}");
+            if let Some(comments) = case["comments"].as_array() {
+                assert_eq!(heard.comments, comments.iter().map(text).collect::<Vec<_>>(), "{name}");
+            }
+            if case["unterminated_at_eof"] == true {
+                assert_ne!(decoder.position(), Position::BetweenEvents, "{name}");
+            }
+        };
+        if !chunks.is_empty() {
+            check(&chunks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+        // Two cases are of many kilobytes; the others are cut everywhere.
+        if input.len() > 4096 {
+            check(&[&input]);
+            check(&input.chunks(1).collect::<Vec<_>>());
+            (0..input.len()).step_by(97).for_each(|at| check(&[&input[..at], &input[at..]]));
+        } else {
+            cuts(&input).for_each(|pieces| check(&pieces));
+        }
+    }
+}
+
+#[test]
+fn lines_end_where_the_vectors_say() {
+    let Some(root) = corpus() else { return };
+    for case in json(&root, "line_split_vectors.json")["cases"].as_array().unwrap() {
+        let strings = |value: &Value| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|s| s.as_str().unwrap().to_owned()).collect()
+        };
+        let chunks = strings(&case["chunks"]);
+        let check = |pieces: &[&[u8]]| {
+            let mut lines = Lines::new(1 << 20);
+            let mut found = Vec::new();
+            for piece in pieces {
+                let mut at = 0;
+                while let Some(line) = lines.next(piece, &mut at) {
+                    found.push(match line {
+                        Line::Here { line, .. } => String::from_utf8(line.to_vec()).unwrap(),
+                        Line::Pieced(line) => String::from_utf8(line).unwrap(),
+                        long => panic!("no line here is long: {long:?}"),
+                    });
+                }
+            }
+            if case["flush"] == true && lines.in_line() {
+                found.push(String::from_utf8(lines.tail().to_vec()).unwrap());
+            }
+            assert_eq!(found, strings(&case["lines"]), "{case}");
+        };
+        check(&chunks.iter().map(String::as_bytes).collect::<Vec<_>>());
+        cuts(chunks.concat().as_bytes()).for_each(|pieces| check(&pieces));
+    }
+}
+
+fn stream(pieces: &[&[u8]]) -> Tally {
+    let mut meter = StreamMeter::new();
+    pieces.iter().for_each(|piece| {
+        meter.push(piece);
+    });
+    meter.into_tally()
+}
+
+fn body(pieces: &[&[u8]]) -> Tally {
+    let mut meter = BodyMeter::new();
+    pieces.iter().for_each(|piece| meter.push(piece));
+    meter.finish()
+}
+
+/// What the index says was used.
+fn expected(expected: &Value) -> Option<Usage> {
+    let count = |key: &str| expected[key].as_u64();
+    expected.is_object().then(|| Usage {
+        input_tokens: count("input_tokens"),
+        output_tokens: count("output_tokens"),
+        total_tokens: count("total_tokens"),
+        cached_input_tokens: count("cached_tokens"),
+        cache_write_input_tokens: count("cache_write_tokens"),
+        reasoning_tokens: count("reasoning_tokens"),
+        input_audio_tokens: count("input_audio_tokens"),
+        output_audio_tokens: count("output_audio_tokens"),
+        billed_seconds: expected["duration_seconds"].as_f64(),
+    })
+}
+
+/// A body in pieces of random sizes, small ones more often than large ones.
+fn shred<'a>(body: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    let mut rest = body;
+    while !rest.is_empty() {
+        let scale = random.u32(0..14);
+        let size = random.usize(1..=1 << scale);
+        let (piece, after) = rest.split_at(size.min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+#[test]
+fn every_recording_yields_its_model_and_every_count() {
+    let Some(root) = corpus() else { return };
+    let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
+    let mut random = fastrand::Rng::with_seed(1);
+    let (mut seen, mut with_usage, mut wrong) = (0, 0, Vec::new());
+    for line in index.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let family = case["family"].as_str().unwrap();
+        let judged = family.starts_with("openai-") || family == "anthropic-messages";
+        if !judged || case.get("note").is_some() {
+            continue;
+        }
+        let file = case["file"].as_str().unwrap();
+        let bytes = fs::read(root.join(file)).unwrap();
+        let meter = if case["stream"] == true { stream } else { body };
+        let tally = meter(&[&bytes]);
+
+        let usage = expected(&case["expected"]);
+        if tally.usage != usage {
+            wrong.push(format!("{file}: {:?} instead of {usage:?}", tally.usage));
+        }
+        let model = case["expected"]["model"].as_str().filter(|model| !model.is_empty());
+        if model.is_some() && tally.model.as_deref() != model {
+            wrong.push(format!("{file}: model {:?} instead of {model:?}", tally.model));
+        }
+        for _ in 0..CUTS {
+            let cut = meter(&shred(&bytes, &mut random));
+            assert_eq!(cut, tally, "{file} in pieces");
+        }
+        assert_eq!(tally.skipped, 0, "{file}");
+        seen += 1;
+        with_usage += usize::from(usage.is_some());
+    }
+    assert!(wrong.is_empty(), "{} of {seen} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(with_usage > 400, "only {with_usage} of {seen} recordings have usage");
+}

@@ -1,0 +1,133 @@
+//! What happens to a request's body: edited only where it must be, held only where something in it is needed.
+
+use std::sync::mpsc;
+
+use crate::support::{CHAT_BODY, Proxy, Request, Upstream, proxy, sized, upstream};
+
+/// An upstream that answers, and hands on the requests it gets.
+fn watched() -> (Upstream, mpsc::Receiver<Request>) {
+    let (sender, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            sender.send(request).unwrap();
+            connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+        }
+    });
+    (up, requests)
+}
+
+fn with_alias(up: &Upstream) -> Proxy {
+    proxy().upstream(up).tables("[upstreams.up.models]\nfast = \"real-fast\"").run()
+}
+
+#[test]
+fn a_body_that_needs_no_edit_arrives_as_it_was_sent() {
+    let (up, requests) = watched();
+    let proxy = with_alias(&up);
+    for body in [
+        "{ \"messages\" : [],\n\"model\":\"gpt\\u002dx\", \"model_\": 1e400, \"x\":\"\\ud83d\\ude00\", \"dup\":1,\"dup\":2 }\n",
+        "not json at all",
+        "[1,2]",
+        "{\"model\": 7}",
+        "{\"model\":\"a\",\"model\":\"b\"}",
+    ] {
+        let answer = proxy.client().post("/v1/chat/completions", body).answer();
+        assert_eq!(answer.status(), 200, "{body}: {}", answer.text());
+        assert_eq!(requests.recv().unwrap().body, body.as_bytes());
+    }
+}
+
+#[test]
+fn an_alias_is_replaced_and_a_missing_model_put_in_with_every_other_byte_as_it_was() {
+    let (up, requests) = watched();
+    let proxy = with_alias(&up);
+    for (sent, arrives) in [
+        (
+            "{\"n\" :1.0, \"model\" : \"fast\" , \"z\":[ ]}",
+            "{\"n\" :1.0, \"model\" : \"real-fast\" , \"z\":[ ]}",
+        ),
+        ("{ \"n\":1}", "{\"model\":\"default-model\", \"n\":1}"),
+        ("{}", "{\"model\":\"default-model\"}"),
+        ("{\"model\":null,\"n\":1}", "{\"model\":\"default-model\",\"n\":1}"),
+    ] {
+        proxy.client().post("/v1/chat/completions", sent).answer();
+        let request = requests.recv().unwrap();
+        assert_eq!(String::from_utf8(request.body.clone()).unwrap(), arrives);
+        assert_eq!(request.header("content-length"), Some(arrives.len().to_string().as_str()));
+    }
+}
+
+#[test]
+fn a_form_passes_while_it_comes() {
+    let (seen, parts) = mpsc::channel();
+    let up = upstream(move |connection| {
+        let head = connection.head().unwrap();
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        seen.send(connection.read(b"5\r\nfirst\r\n".len())).unwrap();
+        seen.send(connection.read(b"6\r\nsecond\r\n0\r\n\r\n".len())).unwrap();
+        connection.send(sized("200 OK", "application/json", b"{}"));
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/audio/transcriptions HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    assert_eq!(parts.recv().unwrap(), b"5\r\nfirst\r\n", "before the client has sent the rest");
+    client.send("6\r\nsecond\r\n0\r\n\r\n");
+    assert_eq!(parts.recv().unwrap(), b"6\r\nsecond\r\n0\r\n\r\n");
+    assert_eq!(client.answer().status(), 200);
+    assert_eq!(proxy.record()["request_bytes"], 11);
+}
+
+#[test]
+fn a_form_with_a_length_keeps_it() {
+    let (up, requests) = watched();
+    let proxy = proxy().upstream(&up).run();
+    proxy.client().send("POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 4\r\n\r\nform").answer();
+    let request = requests.recv().unwrap();
+    assert_eq!(request.header("content-length"), Some("4"));
+    assert_eq!(request.body, b"form");
+}
+
+#[test]
+fn an_answer_may_come_while_the_request_is_still_being_sent() {
+    let up = upstream(|connection| {
+        connection.head().unwrap();
+        connection.read(b"5\r\nfirst\r\n".len());
+        connection
+            .send("HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig");
+        connection.wait_for_close();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.text()), (413, "big"));
+}
+
+#[test]
+fn a_client_that_expects_to_be_asked_is_asked() {
+    let (up, requests) = watched();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 100"));
+    client.send("{\"model\":\"m\"}");
+    assert_eq!(client.answer().status(), 200);
+    let request = requests.recv().unwrap();
+    assert_eq!(request.header("expect"), None);
+    assert_eq!(request.body, b"{\"model\":\"m\"}");
+}
+
+#[test]
+fn a_request_without_a_body_has_none_upstream() {
+    let (up, requests) = watched();
+    let proxy = proxy().upstream(&up).run();
+    proxy.client().get("/v1/models").answer();
+    let request = requests.recv().unwrap();
+    assert_eq!(request.header("content-length"), None);
+    assert_eq!(request.header("transfer-encoding"), None);
+    proxy
+        .client()
+        .send("POST /v1/responses/r_1/cancel HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n")
+        .answer();
+    assert_eq!(requests.recv().unwrap().header("content-length"), Some("0"));
+}

@@ -1,0 +1,160 @@
+//! Promise 5: when the client goes away, the upstream is told at once. Promise 3: and there is one record.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::support::{CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, upstream};
+
+/// How soon the upstream must be told.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_client_that_leaves_cancels_its_upstream_at_once() {
+    let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
+    // Before the head, after the head, in mid-stream.
+    for stage in 0..3 {
+        let (closed, told) = mpsc::channel();
+        let (arrived, arrival) = mpsc::channel();
+        let up = upstream(move |connection| {
+            connection.request();
+            if stage > 0 {
+                connection.send(EVENTS_HEAD);
+            }
+            if stage > 1 {
+                connection.send(chunk(first.as_bytes()));
+            }
+            arrived.send(()).unwrap();
+            connection.wait_for_close();
+            closed.send(Instant::now()).unwrap();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        client.post("/v1/chat/completions", CHAT_REQUEST);
+        arrival.recv().unwrap();
+        if stage > 0 {
+            client.head();
+        }
+        if stage > 1 {
+            client.chunk();
+        }
+        let left = Instant::now();
+        drop(client);
+        let took = told.recv().unwrap() - left;
+        assert!(took < AT_ONCE, "stage {stage}: it took {took:?}");
+        let record = proxy.record();
+        assert_eq!(record["outcome"], "client_disconnected", "stage {stage}");
+        assert_eq!(record["status"].is_null(), stage == 0);
+        assert_eq!(proxy.stop().len(), 0, "one record");
+    }
+}
+
+#[test]
+fn a_client_that_closes_after_the_last_event_is_complete() {
+    // The upstream's own end never comes: many SDKs do not wait for it.
+    let up = upstream(|connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        connection.send(chunk(CHAT_STREAM.as_bytes()));
+        connection.wait_for_close();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    client.chunks(CHAT_STREAM.len());
+    drop(client);
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "complete");
+    assert_eq!(record["usage_source"], "reported");
+    assert_eq!(record["total_tokens"], 11);
+}
+
+#[test]
+fn what_was_reported_before_the_client_left_is_kept_as_partial() {
+    let event = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        connection.send(chunk(event.as_bytes()));
+        connection.wait_for_close();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    client.chunks(event.len());
+    drop(client);
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "client_disconnected");
+    assert_eq!(record["usage_source"], "partial");
+    assert_eq!(record["output_tokens"], 1);
+    assert!(record["time_to_first_token_ms"].is_number());
+}
+
+#[test]
+fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_hears() {
+    let up = upstream(|connection| {
+        connection.request();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: 100\r\n\r\n{\"model\"");
+    client.finish();
+    client.rest();
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+    assert_eq!(up.accepted(), 0);
+}
+
+#[test]
+fn a_pipelined_request_waits_and_is_answered() {
+    let up = upstream(|connection| {
+        while connection.request().is_some() {
+            connection.send(
+                [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
+            );
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).post("/v1/chat/completions", CHAT_REQUEST);
+    assert_eq!(client.answer().text(), CHAT_STREAM);
+    assert_eq!(client.answer().text(), CHAT_STREAM);
+}
+
+#[test]
+fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
+    const REQUESTS: usize = 2000;
+    const THREADS: usize = 8;
+    let up = upstream(|connection| {
+        while connection.request().is_some() {
+            connection.send(EVENTS_HEAD);
+            for event in CHAT_STREAM.split_inclusive("\n\n") {
+                connection.send(chunk(event.as_bytes()));
+            }
+            connection.send(LAST_CHUNK);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let wire = EVENTS_HEAD.len() + CHAT_STREAM.len() + 64;
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let address = proxy.address;
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(thread as u64);
+                for _ in 0..REQUESTS / THREADS {
+                    let mut client = Client::connect(address);
+                    client.post("/v1/chat/completions", CHAT_REQUEST);
+                    client.read_up_to(random.usize(..wire));
+                }
+            });
+        }
+    });
+    let mut complete = 0;
+    for _ in 0..REQUESTS {
+        let record = proxy.record();
+        let outcome = record["outcome"].as_str().unwrap().to_owned();
+        assert!(["complete", "client_disconnected"].contains(&outcome.as_str()), "{record}");
+        complete += usize::from(outcome == "complete");
+    }
+    assert!(complete < REQUESTS, "some clients must have left early for this test to mean anything");
+    // The drain ends only when no connection is left.
+    assert_eq!(proxy.stop().len(), 0, "a record each, and no more");
+}

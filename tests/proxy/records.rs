@@ -1,0 +1,135 @@
+//! Promise 3: every request has exactly one usage record. Promise 2: metering loses a number at most, never a byte.
+
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
+};
+
+#[test]
+fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
+    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let proxy = proxy().upstream(&up).run();
+    let body = "{\"model\":\"m\",\"user\":\"u-1\",\"safety_identifier\":\"s-1\"}";
+    proxy.client().post("/v1/chat/completions", body).answer();
+    let record = proxy.record();
+    let fields: Vec<_> = record.as_object().unwrap().keys().cloned().collect();
+    let mut expected = [
+        "id",
+        "started_at",
+        "client",
+        "user",
+        "upstream",
+        "provider",
+        "method",
+        "endpoint",
+        "model_requested",
+        "model",
+        "stream",
+        "status",
+        "outcome",
+        "usage_source",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cached_input_tokens",
+        "cache_write_input_tokens",
+        "reasoning_tokens",
+        "input_audio_tokens",
+        "output_audio_tokens",
+        "billed_seconds",
+        "events",
+        "request_bytes",
+        "response_bytes",
+        "time_to_first_byte_ms",
+        "time_to_first_token_ms",
+        "duration_ms",
+        "upstream_request_id",
+        "error",
+    ];
+    expected.sort_unstable();
+    assert_eq!(fields, expected, "DESIGN.md section 3.4");
+    assert_eq!(record["user"], "s-1");
+    assert_eq!(record["stream"], false);
+    assert_eq!(record["request_bytes"], body.len());
+    assert_eq!(record["input_tokens"], 9);
+    for unknown in ["cached_input_tokens", "billed_seconds", "events", "time_to_first_token_ms", "error"] {
+        assert!(record[unknown].is_null(), "{unknown}: {}", record[unknown]);
+    }
+}
+
+#[test]
+fn an_error_inside_a_stream_is_an_upstream_error_and_keeps_the_usage() {
+    let stream = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"error\"}],\"error\":{\"message\":\"the provider went away\"},\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\ndata: [DONE]\n\n";
+    let up = Upstream::answering(
+        [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
+    );
+    let proxy = proxy().upstream(&up).run();
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), stream);
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "upstream_error");
+    assert_eq!(record["error"], "the provider went away");
+    assert_eq!(record["usage_source"], "reported");
+    assert_eq!(record["total_tokens"], 4);
+}
+
+#[test]
+fn an_event_beyond_the_meters_limit_passes_whole_and_what_follows_is_metered() {
+    let huge = format!("data: {{\"text\":\"{}\"}}\n\n", "x".repeat(3 << 20));
+    let stream = format!("{huge}{}", crate::support::CHAT_STREAM);
+    let sent = stream.clone();
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        for piece in sent.as_bytes().chunks(50_000) {
+            connection.send(chunk(piece));
+        }
+        connection.send(LAST_CHUNK);
+    });
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert!(answer.text() == stream, "every byte passes");
+    assert_eq!(proxy.record()["total_tokens"], 11);
+}
+
+#[test]
+fn a_body_of_many_megabytes_passes_and_its_usage_is_found_at_the_end() {
+    let body = format!(
+        "{{\"object\":\"list\",\"data\":[{{\"embedding\":[{}0.5]}}],\"model\":\"emb\",\"usage\":{{\"prompt_tokens\":8,\"total_tokens\":8}}}}",
+        "0.123456789,".repeat(900_000)
+    );
+    let up = Upstream::answering(sized("200 OK", "application/json", body.as_bytes()));
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post("/v1/embeddings", "{\"model\":\"emb\"}").answer();
+    assert!(answer.text() == body);
+    let record = proxy.record();
+    assert_eq!(record["input_tokens"], 8);
+    assert!(record["output_tokens"].is_null());
+    assert_eq!(record["endpoint"], "embeddings");
+}
+
+#[test]
+fn text_that_looks_like_usage_is_no_usage() {
+    let stream = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":{\\\"prompt_tokens\\\":1}\",\"tool\":{\"usage\":{\"prompt_tokens\":1}}}}]}\n\ndata: [DONE]\n\n";
+    let up = Upstream::answering(
+        [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
+    );
+    let proxy = proxy().upstream(&up).run();
+    proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    let record = proxy.record();
+    assert_eq!(record["usage_source"], "none");
+    assert!(record["input_tokens"].is_null());
+}
+
+#[test]
+fn a_compressed_answer_passes_untouched() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        bytes.len()
+    );
+    let up = Upstream::answering([head.as_bytes(), &bytes].concat());
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!(answer.body(), bytes);
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(proxy.record()["outcome"], "complete");
+}

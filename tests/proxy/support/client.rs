@@ -1,0 +1,132 @@
+//! A client that writes and reads raw HTTP/1.1.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::PATIENCE;
+use super::upstream::{header, read_body, read_head};
+
+/// One connection of a client.
+pub struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub head: String,
+    /// Without its framing; `None` if it broke off.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// The whole body, which must not have broken off.
+    pub fn body(&self) -> &[u8] {
+        self.body.as_deref().expect("the body broke off")
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(self.body()).unwrap()
+    }
+
+    /// The `error` object of the proxy's own answers.
+    pub fn error(&self) -> serde_json::Value {
+        let body: serde_json::Value = serde_json::from_slice(self.body()).unwrap();
+        assert_eq!(body["error"]["type"], "streamgauge_error", "{body}");
+        body["error"].clone()
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { reader: BufReader::new(stream) }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        // The proxy may answer and close before it has read everything.
+        let _ = self.reader.get_mut().write_all(bytes.as_ref());
+        self
+    }
+
+    /// Sends a JSON request.
+    pub fn post(&mut self, path: &str, body: &str) -> &mut Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: proxy\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.send(head + body)
+    }
+
+    /// Sends a request without a body.
+    pub fn get(&mut self, path: &str) -> &mut Self {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: proxy\r\n\r\n"))
+    }
+
+    /// The next answer, whole.
+    pub fn answer(&mut self) -> Answer {
+        let head = self.head();
+        let status = head.split(' ').nth(1).unwrap_or_default();
+        let body = if matches!(status, "204" | "304") || status.starts_with('1') {
+            Some(Vec::new())
+        } else {
+            read_body(&mut self.reader, &head, true)
+        };
+        Answer { head, body }
+    }
+
+    /// The next answer's head alone.
+    pub fn head(&mut self) -> String {
+        read_head(&mut self.reader).expect("an answer")
+    }
+
+    /// The next chunk's data.
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+        let mut data = vec![0; size + 2];
+        self.reader.read_exact(&mut data).unwrap();
+        data.truncate(size);
+        data
+    }
+
+    /// Reads chunks until so many bytes are here.
+    pub fn chunks(&mut self, bytes: usize) -> Vec<u8> {
+        let mut data = Vec::new();
+        while data.len() < bytes {
+            data.extend(self.chunk());
+        }
+        data
+    }
+
+    /// Everything until the proxy closes the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A reset ends a connection too.
+        let _ = self.reader.read_to_end(&mut rest);
+        rest
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) {
+        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl Client {
+    /// Reads at most so many bytes, less if the connection ends.
+    pub fn read_up_to(&mut self, count: usize) {
+        let _ = (&mut self.reader).take(count as u64).read_to_end(&mut Vec::new());
+    }
+}

@@ -1,0 +1,107 @@
+//! The proxy under test, in this process, on a free port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use serde_json::Value;
+use streamgauge::app::{App, Running};
+use streamgauge::config;
+use streamgauge::record::{Sink, UsageRecord};
+
+use super::{Client, PATIENCE, Upstream};
+
+/// A running proxy. Dropping it cuts what runs.
+pub struct Proxy {
+    pub running: Option<Running>,
+    pub address: SocketAddr,
+    records: Receiver<Value>,
+}
+
+/// What a proxy is made of: `proxy().upstream(&upstream).run()`.
+pub fn proxy() -> Builder {
+    Builder { server: String::new(), tables: String::new() }
+}
+
+pub struct Builder {
+    server: String,
+    tables: String,
+}
+
+impl Builder {
+    /// Lines of the `[server]` table.
+    pub fn server(mut self, lines: &str) -> Self {
+        self.server += lines;
+        self.server.push('\n');
+        self
+    }
+
+    /// An upstream of provider `other`, named `up`.
+    pub fn upstream(self, upstream: &Upstream) -> Self {
+        self.other("up", upstream.address)
+    }
+
+    /// An upstream of provider `other` with a secret key.
+    pub fn other(self, name: &str, address: SocketAddr) -> Self {
+        self.tables(&format!(
+            "[upstreams.{name}]\nprovider = \"other\"\nurl = \"http://{address}/v1\"\n\
+             api_key = {{ value = \"sk-upstream\" }}\ndefault_model = \"default-model\""
+        ))
+    }
+
+    /// Any further lines.
+    pub fn tables(mut self, lines: &str) -> Self {
+        self.tables += lines;
+        self.tables.push('\n');
+        self
+    }
+
+    pub fn run(self) -> Proxy {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n{}",
+            self.server, self.tables
+        );
+        // A later line wins over the harness's own.
+        let text = if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text };
+        let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
+        let (sender, records) = mpsc::channel();
+        let running = App::bind(&settings, vec![Box::new(Records(sender))]).unwrap().spawn().unwrap();
+        let address = running.addresses().proxy;
+        Proxy { running: Some(running), address, records }
+    }
+}
+
+impl Proxy {
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// The next record.
+    pub fn record(&self) -> Value {
+        self.records.recv_timeout(PATIENCE).expect("a usage record")
+    }
+
+    /// Stops, and returns the records that nobody has taken yet.
+    pub fn stop(mut self) -> Vec<Value> {
+        let running = self.running.take().expect("still running");
+        running.stop().drain();
+        running.finish().unwrap();
+        self.records.try_iter().collect()
+    }
+}
+
+struct Records(Sender<Value>);
+
+impl Sink for Records {
+    fn name(&self) -> String {
+        "the test".to_owned()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        for row in batch {
+            // The test may be over.
+            let _ = self.0.send(serde_json::to_value(row)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! An upstream that does exactly what a test says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::PATIENCE;
+
+/// A listening upstream; its threads end with their connections.
+pub struct Upstream {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+}
+
+/// Serves each connection with `script`, on a thread of its own, until the script returns.
+pub fn upstream(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let (script, count) = (Arc::new(script), Arc::clone(&accepted));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let script = Arc::clone(&script);
+            thread::spawn(move || {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                script(&mut Connection { reader: BufReader::new(stream), number });
+            });
+        }
+    });
+    Upstream { address, accepted }
+}
+
+impl Upstream {
+    /// One that answers every request with the same bytes.
+    pub fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        upstream(move |connection| {
+            while connection.request().is_some() {
+                connection.send(&answer);
+            }
+        })
+    }
+
+    /// How many connections have come.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+/// One connection of an upstream.
+pub struct Connection {
+    reader: BufReader<TcpStream>,
+    /// 0 for the first connection.
+    pub number: usize,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// From the request line to the blank line.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of the first header of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    pub fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+}
+
+impl Connection {
+    /// The next request, with its body; `None` when the proxy closes the connection.
+    pub fn request(&mut self) -> Option<Request> {
+        let head = self.head()?;
+        let body = read_body(&mut self.reader, &head, false)?;
+        Some(Request { head, body })
+    }
+
+    /// The next request's head alone.
+    pub fn head(&mut self) -> Option<String> {
+        read_head(&mut self.reader)
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The proxy may have closed the connection; what the test looks at will tell.
+        let _ = self.reader.get_mut().write_all(bytes.as_ref());
+    }
+
+    /// Reads so many bytes.
+    pub fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Waits until the proxy has closed the connection.
+    pub fn wait_for_close(&mut self) {
+        let mut sink = [0; 1024];
+        while matches!(self.reader.read(&mut sink), Ok(count) if count > 0) {}
+    }
+}
+
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// A head up to its blank line; `None` at the end of the connection.
+pub fn read_head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    loop {
+        let start = head.len();
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+        if &head[start..] == "\r\n" {
+            return Some(head);
+        }
+    }
+}
+
+/// A body as its head frames it. `None`: it broke off.
+pub fn read_body(reader: &mut impl BufRead, head: &str, until_close: bool) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    if header(head, "transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim().split(';').next()?, 16).ok()?;
+            let from = body.len();
+            body.resize(from + size, 0);
+            reader.read_exact(&mut body[from..]).ok()?;
+            let mut end = String::new();
+            while size == 0 && end != "\r\n" {
+                end.clear();
+                reader.read_line(&mut end).ok().filter(|&count| count > 0)?;
+            }
+            if size == 0 {
+                return Some(body);
+            }
+            reader.read_line(&mut end).ok().filter(|_| end == "\r\n")?;
+        }
+    } else if let Some(length) = header(head, "content-length") {
+        body.resize(length.parse().ok()?, 0);
+        reader.read_exact(&mut body).ok()?;
+    } else if until_close {
+        reader.read_to_end(&mut body).ok()?;
+    }
+    Some(body)
+}
+
+impl Connection {
+    /// How long a write may wait for the proxy before [`Connection::try_send`] says so.
+    pub fn block_after(&self, patience: std::time::Duration) {
+        self.reader.get_ref().set_write_timeout(Some(patience)).unwrap();
+    }
+
+    /// Sends; false if the proxy does not take it.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.reader.get_mut().write_all(bytes).is_ok()
+    }
+}

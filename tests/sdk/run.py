@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Runs the SDK checks through the proxy, then holds its usage records against what the simulators say they reported.
+
+One simulator stands for each kind of upstream; one proxy has a route to each. STREAMGAUGE_BIN names the binary
+(target/debug/streamgauge if unset); SDK_PYTHON a Python that has openai, SDK_NODE a folder whose node_modules has it
+(tests/run makes both under target/sdk). With --direct the proxy is left out: the SDKs talk to the simulators.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+KEY = "sim-key-that-only-upstreams-see"
+CLIENT_KEY = "sk-what-the-application-sends"
+API_VERSION = "2024-10-21"
+
+# The longest wait for a port to open, for a record to be written, and for a process to stop.
+PATIENCE = 20
+# The longest that all checks of one SDK may take.
+CHECKS_TIMEOUT = 180
+
+# upstream: provider, path of its URL, further configuration
+UPSTREAMS = {
+    "openai-up": ("openai", "/v1", ""),
+    "azure-dated": ("azure", "", f'api_version = "{API_VERSION}"'),
+    "azure-v1": ("azure", "", 'api_version = "v1"'),
+    "other": ("other", "/v1", 'default_model = "sim"'),
+}
+
+# SDK, upstream, and the path that the SDK is given below the upstream's own
+PROXIED = [
+    ("openai", "openai-up", "/v1"),
+    ("openai", "azure-dated", "/v1"),
+    ("azure", "azure-dated", ""),
+    ("openai", "azure-v1", "/v1"),
+    ("openai", "azure-v1", "/openai/v1"),
+    ("openai", "other", "/v1"),
+]
+DIRECT = [
+    ("openai", "openai-up", "/v1"),
+    ("azure", "azure-dated", ""),
+    ("openai", "azure-v1", "/openai/v1"),
+]
+
+# How the record of a check must say that it ended; `complete` for all others that are answered with 200.
+OUTCOMES = {"sim-cut": "truncated", "sim-cancel": "client_disconnected", "sim-error": "upstream_error"}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def until(what, probe):
+    """Asks until there is an answer other than None."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        answer = probe()
+        if answer is not None:
+            return answer
+        time.sleep(0.02)
+    raise SystemExit(f"FAILED: {what} within {PATIENCE} s")
+
+
+@contextlib.contextmanager
+def process(name, command, port, log):
+    """A process of ours that listens on `port`, stopped whatever happens."""
+    with open(log, "wb") as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+
+    def listening():
+        if child.poll() is not None:
+            raise SystemExit(f"FAILED: {name} ended with status {child.returncode}:\n{log.read_text()}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        return None
+
+    try:
+        until(f"{name} listens", listening)
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise SystemExit(f"FAILED: {name} did not stop within {PATIENCE} s of SIGTERM") from None
+
+
+def tally(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/simulator/tally", timeout=PATIENCE) as answer:
+        return json.load(answer)
+
+
+def configuration(port, simulators, records):
+    parts = [
+        f'[server]\nlisten = "127.0.0.1:{port}"\nworkers = 2\n',
+        '[admin]\nlisten = ""\n',
+        f'[ledger]\npath = ""\njsonl = {json.dumps(str(records))}\n',
+    ]
+    for name, (provider, path, more) in UPSTREAMS.items():
+        parts.append(
+            f'[upstreams.{name}]\nprovider = "{provider}"\nurl = "http://127.0.0.1:{simulators[name]}{path}"\n'
+            f'api_key = {{ value = "{KEY}" }}\ninclude_usage = "never"\n{more}\n'
+        )
+        parts.append(f'[[routes]]\npath = "/{name}"\nupstream = "{name}"\n')
+    return "\n".join(parts)
+
+
+def run_checks(targets, key):
+    """Both SDKs' checks; whether all were well."""
+    environment = {**os.environ, "SDK_TARGETS": json.dumps(targets), "SDK_KEY": key}
+    node = os.environ.get("SDK_NODE", str(ROOT / "target/sdk/node"))
+    python = os.environ.get("SDK_PYTHON", str(ROOT / "target/sdk/venv/bin/python"))
+    well = True
+    for command in ([python, str(HERE / "sdk.py")], ["node", str(HERE / "sdk.mjs")]):
+        environment["SDK_NODE"] = node
+        try:
+            checks = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, timeout=CHECKS_TIMEOUT)
+            well = checks.returncode == 0 and well
+        except subprocess.TimeoutExpired:
+            print(f"FAILED {command[-1]} took longer than {CHECKS_TIMEOUT} s", flush=True)
+            well = False
+    return well
+
+
+def total(records, member):
+    return sum(record[member] or 0 for record in records)
+
+
+def mistakes_of_records(records, tallies):
+    """Compares the records with the tallies; yields what is wrong, in words."""
+    by_upstream = collections.defaultdict(list)
+    for record in records:
+        by_upstream[record["upstream"]].append(record)
+    ids = collections.Counter(record["id"] for record in records)
+    yield from (f"record {id} was written {count} times" for id, count in ids.items() if count > 1)
+    yield from (f"a record names the upstream {name}" for name in by_upstream if name not in UPSTREAMS)
+    for name, (provider, _, _) in UPSTREAMS.items():
+        found, said = by_upstream[name], tallies[name]
+        pairs = [
+            ("records", len(found), said["requests"]),
+            ("input tokens", total(found, "input_tokens"), said["input_tokens"]),
+            ("output tokens", total(found, "output_tokens"), said["output_tokens"]),
+            ("total tokens", total(found, "total_tokens"), said["total_tokens"]),
+            ("records with usage", sum(record["usage_source"] == "reported" for record in found), said["answers_with_usage"]),
+            ("cancelled", sum(record["outcome"] == "client_disconnected" for record in found), said["streams_cancelled"]),
+            ("providers", {record["provider"] for record in found}, {provider}),
+        ]
+        for what, ours, theirs in pairs:
+            if ours != theirs:
+                yield f"{name}: {what}: the proxy has {ours}, the simulator {theirs}"
+    for record in records:
+        check = (record["model_requested"] or "").split(":")[0]
+        expected = OUTCOMES.get(check, "complete")
+        if record["status"] == 200 and record["outcome"] != expected:
+            yield f"{record['upstream']} {record['endpoint']} {check}: {record['outcome']}, expected {expected}"
+        if check == "sim-limit" and record["status"] != 429:
+            yield f"{record['upstream']} {check}: status {record['status']}, expected 429"
+
+
+def read_records(path):
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def through_the_proxy(binary, simulators, folder):
+    port, records = free_port(), folder / "records.jsonl"
+    config = folder / "streamgauge.toml"
+    config.write_text(configuration(port, simulators, records))
+    targets = [
+        {"name": f"{client} client, {upstream}{path}", "client": client, "base_url": f"http://127.0.0.1:{port}/{upstream}{path}"}
+        for client, upstream, path in PROXIED
+    ]
+    with process("the proxy", [binary, "serve", "--config", str(config)], port, folder / "proxy.log"):
+        well = run_checks(targets, CLIENT_KEY)
+
+        def all_written():
+            expected = sum(tally(simulators[name])["requests"] for name in simulators)
+            return len(read_records(records)) >= expected or None
+
+        with contextlib.suppress(SystemExit):
+            until("all records are written", all_written)
+    # The proxy has drained and stopped: what is not written now never will be.
+    written = read_records(records)
+    mistakes = list(mistakes_of_records(written, {name: tally(simulators[name]) for name in simulators}))
+    shown = "".join(file.read_text() for file in (records, folder / "proxy.log") if file.exists())
+    for secret in (KEY, CLIENT_KEY):
+        if secret in shown:
+            mistakes.append("a key stands in the records or in the log")
+    for mistake in mistakes:
+        print(f"FAILED records: {mistake}")
+    if not mistakes:
+        print(f"ok {len(written)} usage records, one for each request, with the tokens that the simulators reported")
+    else:
+        print("the end of the proxy's log:", *(folder / "proxy.log").read_text().splitlines()[-20:], sep="\n")
+    return well and not mistakes
+
+
+def without_the_proxy(simulators):
+    targets = [
+        {"name": f"simulator, {upstream}", "client": client, "base_url": f"http://127.0.0.1:{simulators[upstream]}{path}"}
+        for client, upstream, path in DIRECT
+    ]
+    well = run_checks(targets, KEY)
+    # One cancelled stream for each SDK; the simulator notices at once or when it next writes.
+    for _, upstream, _ in DIRECT if well else []:
+        until(f"{upstream} sees two cancelled streams", lambda: tally(simulators[upstream])["streams_cancelled"] == 2 or None)
+    return well
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--direct", action="store_true", help="leave the proxy out")
+    arguments = parser.parse_args()
+    binary = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
+    (ROOT / "target").mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "target", prefix="sdk-run-")))
+        simulators = {}
+        for name in UPSTREAMS:
+            port = simulators[name] = free_port()
+            command = [binary, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1", "--api-key", KEY]
+            stack.enter_context(process(f"the simulator for {name}", command, port, folder / f"{name}.log"))
+        well = without_the_proxy(simulators) if arguments.direct else through_the_proxy(binary, simulators, folder)
+    print("SDK checks: all well" if well else "SDK checks: FAILED", flush=True)
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

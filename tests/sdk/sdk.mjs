@@ -1,0 +1,183 @@
+// The openai-node checks: what an application does with the SDK, against each target.
+//
+// SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url"}; SDK_KEY is the key to send; SDK_NODE is the
+// folder with node_modules. Behind every target is the simulator, so that every text and count is known. Prints a line
+// per check; exit status 1 if one failed.
+
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+
+const require = createRequire(`${process.env.SDK_NODE}/`);
+const { default: OpenAI, AzureOpenAI } = require('openai');
+const { VERSION } = require('openai/version');
+
+const SENTENCE =
+  'A stream gauge measures a river without ever holding any of it back, ' +
+  'and knows afterwards exactly how much of the water went by.';
+const WORDS = 24;
+const QUESTION = [{ role: 'user', content: 'How much goes by?' }];
+const INPUT_TOKENS = 4;
+const USAGE = { prompt_tokens: INPUT_TOKENS, completion_tokens: WORDS, total_tokens: INPUT_TOKENS + WORDS };
+const API_VERSION = '2024-10-21';
+const PARALLEL = 16;
+
+const all = async (stream) => {
+  const chunks = [];
+  for await (const chunk of await stream) chunks.push(chunk);
+  return chunks;
+};
+const textOf = (chunks) => chunks.flatMap((chunk) => chunk.choices).map((choice) => choice.delta.content ?? '').join('');
+const usageOf = ({ prompt_tokens, completion_tokens, total_tokens }) => ({ prompt_tokens, completion_tokens, total_tokens });
+const isBeginning = (text) => assert.ok(text !== '' && SENTENCE.startsWith(text), `text before the end: ${text}`);
+
+const checks = {
+  async chat(client) {
+    const answer = await client.chat.completions.create({ model: 'sim-chat', messages: QUESTION });
+    assert.equal(answer.choices[0].message.content, SENTENCE);
+    assert.deepEqual(usageOf(answer.usage), USAGE);
+    assert.equal(answer.model, 'sim-chat');
+    assert.match(answer._request_id, /^req_/);
+  },
+
+  async chat_stream(client) {
+    const chunks = await all(client.chat.completions.create({ model: 'sim-stream', messages: QUESTION, stream: true }));
+    assert.equal(textOf(chunks), SENTENCE);
+    assert.ok(chunks.every((chunk) => !chunk.usage), 'usage that was not asked for');
+    assert.equal(chunks.filter((chunk) => chunk.choices.length > 0).length, WORDS + 2);
+  },
+
+  async chat_stream_with_usage(client) {
+    const stream_options = { include_usage: true };
+    const ask = { model: 'sim-usage', messages: QUESTION, stream: true, stream_options };
+    const chunks = await all(client.chat.completions.create(ask));
+    assert.equal(textOf(chunks), SENTENCE);
+    assert.deepEqual(chunks.at(-1).choices, []);
+    assert.deepEqual(usageOf(chunks.at(-1).usage), USAGE);
+  },
+
+  async responses(client) {
+    const ask = { model: 'sim-responses', instructions: 'Be brief.', input: 'How much goes by?' };
+    const answer = await client.responses.create(ask);
+    assert.equal(answer.output_text, SENTENCE);
+    assert.deepEqual([answer.usage.input_tokens, answer.usage.output_tokens], [6, WORDS]);
+  },
+
+  async responses_stream(client) {
+    const ask = { model: 'sim-responses-stream', input: 'How much goes by?', stream: true };
+    const events = await all(client.responses.create(ask));
+    const deltas = events.filter((event) => event.type === 'response.output_text.delta');
+    assert.equal(deltas.map((event) => event.delta).join(''), SENTENCE);
+    assert.equal(events.at(-1).type, 'response.completed');
+    assert.equal(events.at(-1).response.usage.total_tokens, 4 + WORDS);
+  },
+
+  async completions_stream(client) {
+    const stream_options = { include_usage: true };
+    const ask = { model: 'sim-legacy', prompt: 'How much?', stream: true, stream_options };
+    const chunks = await all(client.completions.create(ask));
+    assert.equal(chunks.flatMap((chunk) => chunk.choices).map((choice) => choice.text).join(''), SENTENCE);
+    assert.equal(chunks.at(-1).usage.total_tokens, 2 + WORDS);
+  },
+
+  async embeddings(client) {
+    const answer = await client.embeddings.create({ model: 'sim-embeddings', input: ['one', 'two words'] });
+    assert.deepEqual(answer.data.map((item) => item.embedding.length), [1536, 1536]);
+    assert.equal((answer.data[0].embedding[0] ** 2 * 1536).toFixed(4), '1.0000');
+    assert.equal(answer.usage.total_tokens, 3);
+  },
+
+  async models(client) {
+    const models = await all(client.models.list());
+    assert.ok(models.some((model) => model.id === 'sim'));
+    assert.equal((await client.models.retrieve('sim')).owned_by, 'simulator');
+  },
+
+  async missing_model(client) {
+    const asked = client.models.retrieve('nothing');
+    await assert.rejects(asked, (error) => {
+      assert.ok(error instanceof OpenAI.NotFoundError, error);
+      assert.equal(error.code, 'model_not_found');
+      assert.match(error.message, /`nothing` does not exist/);
+      return true;
+    });
+  },
+
+  async rate_limit(client) {
+    const asked = client.chat.completions.create({ model: 'sim-limit:status=429', messages: QUESTION });
+    await assert.rejects(asked, (error) => {
+      assert.ok(error instanceof OpenAI.RateLimitError, error);
+      assert.equal(error.headers.get('retry-after'), '1');
+      return true;
+    });
+  },
+
+  async error_in_stream(client) {
+    const seen = [];
+    const ask = { model: 'sim-error:fault=error@6', messages: QUESTION, stream: true };
+    const stream = await client.chat.completions.create(ask);
+    const read = async () => {
+      for await (const chunk of stream) seen.push(chunk);
+    };
+    await assert.rejects(read(), (error) => {
+      assert.ok(error instanceof OpenAI.APIError, error);
+      assert.match(error.message, /The server had an error/);
+      return true;
+    });
+    isBeginning(textOf(seen));
+  },
+
+  async cut_stream(client) {
+    const seen = [];
+    const stream = await client.chat.completions.create({ model: 'sim-cut:fault=cut@6', messages: QUESTION, stream: true });
+    const read = async () => {
+      for await (const chunk of stream) seen.push(chunk);
+    };
+    // The SDK passes on what the platform's fetch throws; an error event before the end would be its own APIError.
+    await assert.rejects(read(), (error) => error instanceof OpenAI.APIError || error instanceof TypeError);
+    isBeginning(textOf(seen));
+  },
+
+  async cancelled_stream(client) {
+    const ask = { model: 'sim-cancel:events=100000,pace=20ms', messages: QUESTION, stream: true };
+    const stream = await client.chat.completions.create(ask);
+    const first = [];
+    for await (const chunk of stream) {
+      first.push(chunk);
+      if (first.length === 4) break;
+    }
+    isBeginning(textOf(first));
+  },
+
+  async parallel_streams(client) {
+    const model = 'sim-parallel:events=50,pace=2ms,size=40';
+    const stream_options = { include_usage: true };
+    const ask = { model, messages: QUESTION, stream: true, stream_options };
+    const streams = Array.from({ length: PARALLEL }, () => all(client.chat.completions.create(ask)));
+    for (const chunks of await Promise.all(streams)) {
+      assert.equal(textOf(chunks).length, 50 * 40);
+      assert.equal(chunks.at(-1).usage.total_tokens, INPUT_TOKENS + 50);
+    }
+  },
+};
+
+function clientOf({ client, base_url }) {
+  // A retry would hide a failure.
+  const common = { apiKey: process.env.SDK_KEY, maxRetries: 0, timeout: 30_000 };
+  return client === 'azure'
+    ? new AzureOpenAI({ endpoint: base_url, apiVersion: API_VERSION, ...common })
+    : new OpenAI({ baseURL: base_url, ...common });
+}
+
+for (const target of JSON.parse(process.env.SDK_TARGETS)) {
+  const client = clientOf(target);
+  for (const [check, run] of Object.entries(checks)) {
+    const name = `openai-node ${VERSION}: ${target.name}: ${check}`;
+    try {
+      await run(client);
+      console.log(`ok ${name}`);
+    } catch (error) {
+      process.exitCode = 1;
+      console.log(`FAILED ${name}\n${error.stack}`);
+    }
+  }
+}
