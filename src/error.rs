@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 
 use crate::record::Outcome;
 
@@ -207,11 +208,20 @@ impl Error {
 
     /// `{"error":{"message","type","param","code"}}`, as the SDKs read it.
     pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body {
+            error: Inner,
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            message: String,
+            r#type: &'static str,
+            param: Option<&'static str>,
+            code: &'static str,
+        }
         let (_, code) = self.status_and_code();
-        let body = serde_json::json!({
-            "error": { "message": self.to_string(), "type": ERROR_TYPE, "param": self.param(), "code": code }
-        });
-        body.to_string().into_bytes()
+        let error = Inner { message: self.to_string(), r#type: ERROR_TYPE, param: self.param(), code };
+        serde_json::to_vec(&Body { error }).expect("strings have a JSON form")
     }
 
     /// The error as an event, for a stream whose head has already gone out.
