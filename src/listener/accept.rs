@@ -2,17 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
 
 use super::balance::Load;
 use super::connection::{Surroundings, serve};
+use super::connections::Connections;
+use super::peer_state::PeerState;
 use super::{Balance, Handler, Limits};
-use crate::drain::{Connections, Phase, Stop};
+use crate::drain::{Phase, Stop};
 
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -98,7 +102,9 @@ impl<H: Handler> Acceptor<H> {
         let Self { listener, around } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
         let socket = TcpListener::from_std(socket)?;
-        let mut draining = std::pin::pin!(stop.reached(Phase::Draining));
+        let mut beat = tokio::time::interval(Connections::beat(&around.limits));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut draining = pin!(stop.reached(Phase::Draining));
         loop {
             tokio::select! {
                 accepted = accept(&socket, &places) => match accepted {
@@ -120,17 +126,24 @@ impl<H: Handler> Acceptor<H> {
                     Ok(stream) => spawn(stream, claim, &around),
                     Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
                 },
+                _ = beat.tick(), if !around.connections.is_empty() => around.connections.keep(&around.limits),
                 () = &mut draining => break,
             }
         }
         drop(socket);
         around.connections.drain();
-        tokio::select! {
-            () = around.connections.gone() => Ok(Ended::Drained),
-            () = stop.reached(Phase::Cut) => Ok(Ended::Cut),
-            () = tokio::time::sleep(drain_timeout) => {
-                tracing::warn!("connections were still open when the drain timeout was over; they are cut");
-                Ok(Ended::Cut)
+        let end = tokio::time::sleep(drain_timeout);
+        let (mut gone, mut cut, mut end) =
+            (pin!(around.connections.gone()), pin!(stop.reached(Phase::Cut)), pin!(end));
+        loop {
+            tokio::select! {
+                () = &mut gone => return Ok(Ended::Drained),
+                () = &mut cut => return Ok(Ended::Cut),
+                () = &mut end => {
+                    tracing::warn!("connections were still open when the drain timeout was over; they are cut");
+                    return Ok(Ended::Cut);
+                }
+                _ = beat.tick() => around.connections.keep(&around.limits),
             }
         }
     }
@@ -168,8 +181,11 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     let around = Rc::clone(around);
+    let state = PeerState::new(Instant::now());
+    // Before its task runs, so that nothing is missed in between.
+    let registered = around.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {
-        serve(stream, around).await;
-        drop(claim);
+        serve(stream, state, around).await;
+        drop((claim, registered));
     });
 }

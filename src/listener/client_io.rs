@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
 use super::Handler;
-use super::peer_state::PeerState;
+use super::peer_state::{Order, PeerState};
 use crate::error::Error;
 use crate::record::ID_HEADER;
 
@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.state.expired.get() {
+        if self.state.order() == Some(Order::RefuseHead) {
             self.refusal = self.handler.refuse(Error::HeadTimeout(self.header_timeout)).into();
             // Best effort: a client that does not even read a few hundred bytes is not waited for.
             let _ = self.poll_refusal(cx);

@@ -1,11 +1,12 @@
 //! One client connection, from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,13 +16,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time::{sleep_until, timeout};
 
 use super::balance::{Balance, Load};
 use super::client_io::ClientIo;
-use super::peer_state::{Due, PeerState, Running};
+use super::connections::Connections;
+use super::peer_state::{Order, PeerState, Running};
 use super::{Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
-use crate::drain::Connections;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,9 +31,6 @@ const FIRST_READ: usize = 2048;
 
 /// Answer bytes that may wait for a slow HTTP/2 client, per stream.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-
-/// How long a connection that reached a limit may take to end by itself.
-const FINISH: Duration = Duration::from_secs(2);
 
 /// What a worker's connections have in common.
 #[derive(Debug)]
@@ -46,21 +43,19 @@ pub(super) struct Surroundings<H> {
 }
 
 /// Serves `io` until the client leaves, a limit is reached, or the drain is over with it.
-pub(super) async fn serve<S, H>(mut io: S, around: Rc<Surroundings<H>>)
+pub(super) async fn serve<S, H>(mut io: S, state: Rc<PeerState>, around: Rc<Surroundings<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
-    let _registered = around.connections.register();
     let told = tokio::select! {
-        told = timeout(around.limits.keep_alive_timeout, tell_protocol(&mut io)) => told,
-        () = around.connections.draining() => return,
+        told = tell_protocol(&mut io) => told,
+        () = ordered(&state) => return,
     };
-    let Ok(Ok((http2, prefix))) = told else { return };
-    if prefix.is_empty() {
-        return;
-    }
-    let state = PeerState::new(Instant::now(), http2);
+    let (http2, prefix) = match told {
+        Ok((http2, prefix)) if !prefix.is_empty() => (http2, prefix),
+        _ => return,
+    };
     let service = service_fn({
         let (around, state) = (Rc::clone(&around), Rc::clone(&state));
         move |request| answer(Rc::clone(&around), Rc::clone(&state), request)
@@ -68,61 +63,61 @@ where
     let (handler, header_timeout) = (Rc::clone(&around.handler), around.limits.header_timeout);
     let io = ClientIo::new(io, prefix, Rc::clone(&state), handler, header_timeout);
     if http2 {
+        state.set_http2();
         let connection = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_header_list_size(MAX_HEAD_BYTES as u32)
             .max_send_buf_size(HTTP2_SEND_BUFFER)
             .serve_connection(io, service);
-        drive(connection, |connection| connection.graceful_shutdown(), &state, &around).await;
+        drive(connection, |connection| connection.graceful_shutdown(), &state).await;
     } else {
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(io, service);
-        drive(connection, |connection| connection.graceful_shutdown(), &state, &around).await;
+        drive(connection, |connection| connection.graceful_shutdown(), &state).await;
     }
 }
 
-/// Polls a connection to its end, tells it of the drain, and holds it to its limits.
-async fn drive<C, H>(connection: C, finish: impl Fn(Pin<&mut C>), state: &PeerState, around: &Surroundings<H>)
+/// Polls a connection to its end, and does what it is told.
+async fn drive<C>(connection: C, finish: impl Fn(Pin<&mut C>), state: &PeerState)
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    let mut draining = pin!(around.connections.draining());
     let mut told = false;
-    let mut timer = pin!(sleep_until((Instant::now() + around.limits.header_timeout).into()));
-    let mut finishing = false;
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "client connection ended");
-                }
-                return;
-            }
-            () = &mut draining, if !told => {
+    let mut known = false;
+    let result = poll_fn(|cx| {
+        // One task polls a connection all its life.
+        if !mem::replace(&mut known, true) {
+            state.wake_me(cx);
+        }
+        match state.order() {
+            None => {}
+            Some(Order::Drop) => return Poll::Ready(Ok(())),
+            Some(Order::Finish | Order::RefuseHead) if told => {}
+            Some(Order::Finish | Order::RefuseHead) => {
                 told = true;
                 finish(connection.as_mut());
             }
-            () = &mut timer => {
-                let now = Instant::now();
-                match state.due(now, &around.limits) {
-                    Due::At(next) => timer.as_mut().reset(next.into()),
-                    _ if finishing => return,
-                    due => {
-                        finishing = true;
-                        state.expired.set(due == Due::Head);
-                        finish(connection.as_mut());
-                        timer.as_mut().reset((now + FINISH).into());
-                    }
-                }
-            }
         }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = result {
+        tracing::debug!(%error, "client connection ended");
     }
+}
+
+/// Waits until the connection is told to end. Cancel-safe.
+async fn ordered(state: &PeerState) {
+    poll_fn(|cx| {
+        state.wake_me(cx);
+        if state.order().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Reads until it is clear which protocol the client speaks; what was read is returned.

@@ -7,6 +7,7 @@ mod balance;
 mod bind;
 mod client_io;
 mod connection;
+mod connections;
 mod peer_state;
 
 use std::time::Duration;

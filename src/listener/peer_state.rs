@@ -1,49 +1,62 @@
-//! What the parts of one connection know of each other: hyper's IO, the service, and the task that drives both.
+//! What the parts of one connection know of each other: hyper's IO, the service, the task that drives both, and the
+//! worker's keeper of limits.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use super::Limits;
 
-/// Shared by the parts of one connection, which all run in one task.
+/// How long a connection that was told to end may take to do so.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// Shared by the parts of one connection, which all run on one thread.
 #[derive(Debug)]
 pub(super) struct PeerState {
     running: Cell<u32>,
     /// HTTP/2 frames come outside requests too: there is no telling when a head begins.
-    http2: bool,
+    http2: Cell<bool>,
     /// When the first byte of the next head came, while no request is running.
     head_since: Cell<Option<Instant>>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
-    /// The head did not come in time: the IO says so to the client and ends.
-    pub(super) expired: Cell<bool>,
+    /// What the connection is told to do, and since when.
+    order: Cell<Option<(Order, Instant)>>,
+    /// The task that drives the connection.
+    waker: RefCell<Option<Waker>>,
     /// A request was refused with its body unread: its bytes must be taken in, or the client's system
     /// throws the answer away.
     pub(super) linger: Cell<bool>,
 }
 
-/// What is to be done with a connection now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// Look again then.
-    At(Instant),
-    /// The head took too long.
-    Head,
-    /// Nothing has been going on for too long.
-    Idle,
+/// What a connection is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Finish what runs, and close.
+    Finish,
+    /// The head took too long: say so, and close.
+    RefuseHead,
+    /// It was told to end and has not: drop it.
+    Drop,
 }
 
 impl PeerState {
-    pub(super) fn new(now: Instant, http2: bool) -> Rc<Self> {
+    pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
             running: Cell::new(0),
-            http2,
+            http2: Cell::new(false),
             head_since: Cell::new(None),
             idle_since: Cell::new(now),
-            expired: Cell::new(false),
+            order: Cell::new(None),
+            waker: RefCell::new(None),
             linger: Cell::new(false),
         })
+    }
+
+    pub(super) fn set_http2(&self) {
+        self.http2.set(true);
+        self.head_since.set(None);
     }
 
     /// A request's head is complete; it runs for as long as the guard lives.
@@ -60,20 +73,48 @@ impl PeerState {
 
     /// Bytes came from the client.
     pub(super) fn received(&self) {
-        if !self.http2 && !self.is_running() && self.head_since.get().is_none() {
+        if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
     }
 
-    /// Which limit has been reached, or when to look again.
-    pub(super) fn due(&self, now: Instant, limits: &Limits) -> Due {
-        let (deadline, due) = match self.head_since.get() {
-            // While a request runs its own timeouts apply.
-            _ if self.is_running() => return Due::At(now + limits.header_timeout),
-            Some(since) => (since + limits.header_timeout, Due::Head),
-            None => (self.idle_since.get() + limits.keep_alive_timeout, Due::Idle),
-        };
-        if now >= deadline { due } else { Due::At(deadline.min(now + limits.header_timeout)) }
+    /// The task that is woken when there is an order.
+    pub(super) fn wake_me(&self, cx: &Context<'_>) {
+        self.waker.replace(Some(cx.waker().clone()));
+    }
+
+    /// What the connection is told to do.
+    pub(super) fn order(&self) -> Option<Order> {
+        self.order.get().map(|(order, _)| order)
+    }
+
+    /// Tells the connection to finish what runs.
+    pub(super) fn finish(&self, now: Instant) {
+        if self.order().is_none() {
+            self.tell(Order::Finish, now);
+        }
+    }
+
+    fn tell(&self, order: Order, now: Instant) {
+        self.order.set(Some((order, now)));
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Holds the connection to its limits. While a request runs its own timeouts apply.
+    pub(super) fn keep(&self, now: Instant, limits: &Limits) {
+        let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        if self.is_running() {
+            return;
+        }
+        match (self.order.get(), self.head_since.get()) {
+            (Some((Order::Drop, _)), _) => {}
+            (Some((_, since)), _) if over(since, FINISH) => self.tell(Order::Drop, now),
+            (None, Some(since)) if over(since, limits.header_timeout) => self.tell(Order::RefuseHead, now),
+            (None, None) if over(self.idle_since.get(), limits.keep_alive_timeout) => self.finish(now),
+            _ => {}
+        }
     }
 }
 
@@ -90,8 +131,6 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const LIMITS: Limits =
@@ -99,22 +138,38 @@ mod tests {
 
     #[test]
     fn a_head_has_its_own_limit_from_its_first_byte() {
-        let now = Instant::now();
-        let state = PeerState::new(now, false);
-        assert_eq!(state.due(now, &LIMITS), Due::At(now + LIMITS.header_timeout));
+        let state = PeerState::new(Instant::now());
         state.received();
-        let later = Instant::now() + LIMITS.header_timeout;
-        assert_eq!(state.due(later, &LIMITS), Due::Head);
+        state.keep(Instant::now(), &LIMITS);
+        assert_eq!(state.order(), None);
+        state.keep(Instant::now() + LIMITS.header_timeout, &LIMITS);
+        assert_eq!(state.order(), Some(Order::RefuseHead));
     }
 
     #[test]
     fn a_connection_is_idle_from_the_end_of_its_last_request() {
         let start = Instant::now();
-        let state = PeerState::new(start, false);
+        let state = PeerState::new(start);
         let running = state.begin();
-        let late = start + LIMITS.keep_alive_timeout * 10;
-        assert!(matches!(state.due(late, &LIMITS), Due::At(_)), "a running request is not idle");
+        state.keep(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
+        assert_eq!(state.order(), None, "a running request is not idle");
         drop(running);
-        assert_eq!(state.due(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS), Due::Idle);
+        state.keep(start + LIMITS.keep_alive_timeout / 2, &LIMITS);
+        assert_eq!(state.order(), None);
+        state.keep(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
+        assert_eq!(state.order(), Some(Order::Finish));
+    }
+
+    #[test]
+    fn what_does_not_end_when_it_is_told_to_is_dropped_unless_a_request_runs() {
+        let now = Instant::now();
+        let state = PeerState::new(now);
+        state.finish(now);
+        let running = state.begin();
+        state.keep(now + FINISH, &LIMITS);
+        assert_eq!(state.order(), Some(Order::Finish));
+        drop(running);
+        state.keep(now + FINISH, &LIMITS);
+        assert_eq!(state.order(), Some(Order::Drop));
     }
 }
