@@ -1,7 +1,7 @@
 //! The limits on waiting for an upstream: a silence, and the whole exchange.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
@@ -26,7 +26,7 @@ pub(super) struct Watchdog {
     /// Since when we have been waiting; `None` while there was always something to read. A client that reads slowly
     /// does not make its upstream late.
     waiting_since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
 }
 
 impl Watchdog {
@@ -51,20 +51,44 @@ impl Watchdog {
         loop {
             let silent = since + self.silence;
             let deadline = self.total.map_or(silent, |total| total.min(silent));
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+            let Timer { sleep, waker } = self.timer.get_or_insert_with(|| Timer::new(deadline));
             // A timer for a later moment than is needed must be set again; one for an earlier moment just fires early.
-            if timer.deadline() > deadline.into() {
-                timer.as_mut().reset(deadline.into());
+            let late = sleep.deadline() > deadline.into();
+            if late {
+                sleep.as_mut().reset(deadline.into());
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            // Once it is set for this task, it wakes it without being polled again.
+            let known = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if known && !late && !sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            if !known {
+                *waker = Some(cx.waker().clone());
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if Instant::now() >= deadline {
                 let total = self.total.is_some_and(|total| total <= silent);
                 return Poll::Ready(if total { Expired::Total } else { Expired::Silence });
             }
-            timer.as_mut().reset(deadline.into());
+            sleep.as_mut().reset(deadline.into());
+            // After a reset it must be polled to be set.
+            *waker = None;
         }
+    }
+}
+
+/// A timer, and the task that it wakes.
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    waker: Option<Waker>,
+}
+
+impl Timer {
+    fn new(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(deadline.into())), waker: None }
     }
 }
 
