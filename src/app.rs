@@ -287,6 +287,7 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
         headers: OutboundHeaders::new(host, upstream.headers.clone(), credentials),
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),
+        keep_alive_comments: upstream.keep_alive_comments,
     })
 }
 

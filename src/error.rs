@@ -130,6 +130,15 @@ pub enum Error {
         /// What the connection said last.
         reason: String,
     },
+    /// The upstream answered with an error when its client had already been told that a stream begins.
+    Refused {
+        /// The upstream's name.
+        upstream: String,
+        /// Its status.
+        status: u16,
+        /// The beginning of its body.
+        body: String,
+    },
     /// The bodies held at this moment use up the process's budget.
     Overloaded,
 }
@@ -148,7 +157,8 @@ impl Error {
             | Self::FirstByteTimeout { .. }
             | Self::IdleTimeout { .. }
             | Self::TotalTimeout { .. }
-            | Self::Truncated { .. } => Fault::Upstream,
+            | Self::Truncated { .. }
+            | Self::Refused { .. } => Fault::Upstream,
             Self::Overloaded => Fault::Proxy,
             _ => Fault::Client,
         }
@@ -176,6 +186,7 @@ impl Error {
             Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),
             Self::Protocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
             Self::Truncated { .. } => (StatusCode::BAD_GATEWAY, "upstream_truncated"),
+            Self::Refused { .. } => (StatusCode::BAD_GATEWAY, "upstream_refused"),
             Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
             Self::FirstByteTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
             Self::IdleTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "idle_timeout"),
@@ -352,6 +363,9 @@ impl fmt::Display for Error {
             }
             Self::Truncated { upstream, reason } => {
                 write!(f, "The upstream `{upstream}` closed the connection inside its answer: {reason}.")
+            }
+            Self::Refused { upstream, status, body } => {
+                write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
             }
             Self::Overloaded => f.write_str(
                 "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",

@@ -15,7 +15,7 @@
 //!
 //! One thread per core, each with its own runtime, listening socket and pool; one task per client connection does
 //! everything for it, from the client's first byte to the upstream's last. Start reading at
-//! [`proxy`]: its `exchange` is the whole way in six lines.
+//! [`proxy`]: its `prepare` and `handle` are the whole way in a few lines.
 //!
 //! # The map
 //!

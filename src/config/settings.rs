@@ -128,6 +128,8 @@ pub struct Upstream {
     pub deployments: BTreeMap<String, String>,
     /// Put on every request, each name once; secret ones are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
+    pub keep_alive_comments: Option<Duration>,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// How many idle connections are kept.

@@ -70,6 +70,7 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
     let models = names(table, "models", "model");
     let headers = headers(table);
     let include_usage = table.optional("include_usage", include_usage);
+    let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
     let timeouts = table.section("timeouts", timeouts);
     let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
@@ -91,6 +92,7 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
         models: models?,
         deployments: deployments?,
         headers: headers?,
+        keep_alive_comments: keep_alive_comments?.flatten(),
         timeouts: timeouts?,
         pool: pool?,
     })
@@ -219,14 +221,19 @@ fn include_usage(entry: &Entry<'_>) -> Read<()> {
     })
 }
 
+/// A time, or "" for none.
+fn time_or_none(entry: &Entry<'_>) -> Read<Option<Duration>> {
+    match entry.as_text() {
+        Some("") => Ok(None),
+        _ => time(entry).map(Some),
+    }
+}
+
 fn timeouts(table: &Table<'_>) -> Read<Timeouts> {
     let connect = table.optional("connect", time);
     let first_byte = table.optional("first_byte", time);
     let idle = table.optional("idle", time);
-    let total = table.optional("total", |entry| match entry.as_text() {
-        Some("") => Ok(None),
-        _ => time(entry).map(Some),
-    });
+    let total = table.optional("total", time_or_none);
     Ok(Timeouts {
         connect: connect?.unwrap_or(CONNECT),
         first_byte: first_byte?.unwrap_or(FIRST_BYTE),

@@ -46,6 +46,16 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Metered<B> {
         metered
     }
 
+    /// Whether the answer is an event stream.
+    pub fn is_events(&self) -> bool {
+        self.kind.is_events()
+    }
+
+    /// Whether the bytes that have passed end where an event does, so that a comment may follow.
+    pub fn is_between_events(&self) -> bool {
+        self.kind.position() == Position::BetweenEvents
+    }
+
     fn saw(&mut self, data: &Bytes) {
         // The record is open: it is closed only when the body has ended.
         self.entry.row().response_bytes += data.len() as u64;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Budget;
 use crate::auth::Clients;
@@ -41,6 +42,8 @@ pub struct Service {
     pub default_model: Option<String>,
     /// Alias to real name.
     pub models: BTreeMap<String, String>,
+    /// How long a streamed answer may be silent before its client gets a comment.
+    pub keep_alive_comments: Option<Duration>,
 }
 
 impl Service {

@@ -2,14 +2,17 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
+use super::keep_alive::{KeptAlive, Sending};
 use crate::error::Error;
+use crate::h1::ResponseHead;
 use crate::meter::{Kind, Metered};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
@@ -19,16 +22,9 @@ use crate::upstream::{Answer, AnswerBody};
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
 
 /// Relays an answer; from here on the body carries the record.
-pub(super) fn relay(answer: Answer, mut entry: Entry) -> Response<ProxyBody> {
-    let Answer { head, body } = answer;
-    let kind = Kind::of(&head.headers);
-    entry.answered(head.status.as_u16());
-    let row = entry.row();
-    row.stream = kind.is_events();
-    row.upstream_request_id = upstream_request_id(&head.headers);
-
+pub(super) fn relay(answer: Answer, entry: Entry) -> Response<ProxyBody> {
     let id = entry.id().clone();
-    let metered = Metered::new(body, kind, entry, head.status);
+    let (head, metered) = meter(answer, entry);
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
     *response.headers_mut() = rewrite::headers::inbound(head.headers);
@@ -36,6 +32,30 @@ pub(super) fn relay(answer: Answer, mut entry: Entry) -> Response<ProxyBody> {
     if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
         response.extensions_mut().insert(reason);
     }
+    response
+}
+
+/// Puts the meter beside an answer's body, and notes what its head says.
+pub(super) fn meter(answer: Answer, mut entry: Entry) -> (ResponseHead, Metered<AnswerBody>) {
+    let Answer { head, body } = answer;
+    let kind = Kind::of(&head.headers);
+    entry.answered(head.status.as_u16());
+    let row = entry.row();
+    row.stream = kind.is_events();
+    row.upstream_request_id = upstream_request_id(&head.headers);
+    let metered = Metered::new(body, kind, entry, head.status);
+    (head, metered)
+}
+
+/// Begins a stream whose upstream has not answered: its client must not be left without a word any longer.
+pub(super) fn begin_stream(send: Sending, entry: Entry, interval: Duration) -> Response<ProxyBody> {
+    let id = entry.id().clone();
+    let mut response =
+        Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(send, entry, interval))));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ID_HEADER, id);
     response
 }
 
@@ -64,8 +84,22 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 pub enum ProxyBody {
     /// The upstream's, as it comes. Boxed: hyper moves a body around before it settles.
     Relayed(Box<Metered<AnswerBody>>),
+    /// The upstream's, with comments in its silences.
+    KeptAlive(Box<KeptAlive>),
     /// Ours.
     Whole(Full<Bytes>),
+}
+
+impl ProxyBody {
+    /// The same, with comments in its silences if it is an event stream.
+    pub(super) fn kept_alive(self, interval: Duration) -> Self {
+        match self {
+            Self::Relayed(body) if body.is_events() => {
+                Self::KeptAlive(Box::new(KeptAlive::relaying(*body, interval)))
+            }
+            other => other,
+        }
+    }
 }
 
 impl Body for ProxyBody {
@@ -78,6 +112,7 @@ impl Body for ProxyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut *self {
             Self::Relayed(body) => Pin::new(body).poll_frame(cx),
+            Self::KeptAlive(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -85,6 +120,7 @@ impl Body for ProxyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Relayed(body) => body.is_end_stream(),
+            Self::KeptAlive(body) => body.is_end_stream(),
             Self::Whole(body) => body.is_end_stream(),
         }
     }
@@ -92,6 +128,7 @@ impl Body for ProxyBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Relayed(body) => body.size_hint(),
+            Self::KeptAlive(body) => body.size_hint(),
             Self::Whole(body) => body.size_hint(),
         }
     }

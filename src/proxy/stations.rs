@@ -1,5 +1,8 @@
 //! The stations on a request's way, in their order.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
@@ -193,7 +196,8 @@ impl Routed<'_> {
         h1::write_request_head(&mut head, &parts.method, &target, headers, framing);
         let call =
             Call { method: parts.method.clone(), head: head.into(), payload, started: entry.started() };
-        Ok(Ready { call, upstream })
+        let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
+        Ok(Ready { call, upstream, keep_alive: service.keep_alive_comments.filter(|_| is_stream) })
     }
 }
 
@@ -227,10 +231,15 @@ const HEAD_ROOM: usize = 1024;
 pub(super) struct Ready {
     call: Call,
     upstream: usize,
+    /// How long the client of a stream may be left without a word.
+    pub(super) keep_alive: Option<Duration>,
 }
 
 impl Ready {
-    pub(super) async fn send(self, upstreams: &[Upstream]) -> Result<Answer> {
-        upstreams[self.upstream].send(self.call).await
+    /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
+    pub(super) async fn send(self, upstreams: Rc<[Upstream]>, held: Held) -> Result<Answer> {
+        let answer = upstreams[self.upstream].send(self.call).await;
+        drop(held);
+        answer
     }
 }

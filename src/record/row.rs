@@ -94,7 +94,7 @@ pub struct UsageRecord {
     pub model: Option<Box<str>>,
     /// Whether the answer was an event stream; before there is one, whether the body asked for it.
     pub stream: bool,
-    /// The status that the client got; null if it got none.
+    /// The status of the answer, the upstream's or ours; null if there was none.
     pub status: Option<u16>,
     /// How the exchange ended.
     pub outcome: Outcome,

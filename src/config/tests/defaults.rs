@@ -58,6 +58,7 @@ fn an_upstream_has_the_defaults_of_the_design() {
     let Timeouts { connect, first_byte, idle, total } = upstream.timeouts;
     assert_eq!([connect, first_byte, idle].map(|time| time.as_secs()), [5, 200, 120]);
     assert_eq!(total, None);
+    assert_eq!(upstream.keep_alive_comments, None);
     assert_eq!((upstream.pool.idle_timeout, upstream.pool.max_idle), (Duration::from_secs(60), 64));
 }
 

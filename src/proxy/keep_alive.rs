@@ -1,0 +1,182 @@
+//! Comments in the silences of an event stream, for whoever cuts silent connections: a load balancer, a mobile network.
+//!
+//! They are sent only where the user asked for them, and only between events. A comment is no event (WHATWG, section 9.2.6):
+//! clients pass over it. Before the upstream has answered, the first of them commits the answer to status 200: what goes
+//! wrong after that is told as an error event, which the SDKs raise.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::respond;
+use crate::error::{Error, Result};
+use crate::meter::Metered;
+use crate::record::Entry;
+use crate::upstream::{Answer, AnswerBody};
+
+/// What is sent.
+const COMMENT: &[u8] = b": keep-alive\n\n";
+
+/// The most of a refusal's body that is put into the event that tells of it.
+const REFUSAL: usize = 64 * 1024;
+
+/// A request under way, with all that it needs.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answer>>>>;
+
+/// An event stream that is never silent for longer than its interval.
+pub struct KeptAlive {
+    stage: Stage,
+    interval: Duration,
+    /// When the client got something last.
+    last: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+enum Stage {
+    /// The upstream has not answered.
+    Waiting(Sending, Option<Entry>),
+    /// It answers as it should.
+    Relaying(Metered<AnswerBody>),
+    /// It answers with something else than a stream, of which so much is here.
+    Refused(Metered<AnswerBody>, StatusCode, String, Vec<u8>),
+    /// Everything has been said.
+    Ended,
+}
+
+impl KeptAlive {
+    /// Begins before there is an answer, with a comment at once: the interval is over.
+    pub(super) fn waiting(send: Sending, entry: Entry, interval: Duration) -> Self {
+        Self {
+            stage: Stage::Waiting(send, Some(entry)),
+            interval,
+            last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
+            timer: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+
+    /// Goes on with an answer that came in time.
+    pub(super) fn relaying(body: Metered<AnswerBody>, interval: Duration) -> Self {
+        Self {
+            stage: Stage::Relaying(body),
+            interval,
+            last: Instant::now(),
+            timer: Box::pin(sleep(interval)),
+        }
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        loop {
+            match &mut self.stage {
+                Stage::Waiting(send, entry) => {
+                    let result = ready!(send.as_mut().poll(cx));
+                    let entry = entry.take().expect("there is one answer");
+                    match self.answered(result, entry) {
+                        Some(event) => return Poll::Ready(Some(Ok(event))),
+                        None => continue,
+                    }
+                }
+                Stage::Relaying(body) => return Pin::new(body).poll_frame(cx),
+                Stage::Refused(body, status, upstream, told) => {
+                    let frame = ready!(Pin::new(body).poll_frame(cx));
+                    if let Some(Ok(frame)) = &frame {
+                        let data = frame.data_ref().map_or(&[][..], |data| data);
+                        told.extend_from_slice(&data[..data.len().min(REFUSAL - told.len())]);
+                        continue;
+                    }
+                    let event = refusal(std::mem::take(upstream), *status, told);
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(Some(Ok(Frame::data(event.into()))));
+                }
+                Stage::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// The upstream has answered, or will not. An event is returned if that is all there is to say.
+    fn answered(&mut self, result: Result<Answer>, mut entry: Entry) -> Option<Frame<Bytes>> {
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => {
+                respond::close(&error, entry);
+                self.stage = Stage::Ended;
+                return Some(Frame::data(error.to_event().into()));
+            }
+        };
+        let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
+        let (head, body) = respond::meter(answer, entry);
+        self.stage = if head.status == StatusCode::OK && body.is_events() {
+            Stage::Relaying(body)
+        } else {
+            Stage::Refused(body, head.status, upstream, Vec::new())
+        };
+        None
+    }
+
+    fn is_between_events(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting(..) | Stage::Refused(..) => true,
+            Stage::Relaying(body) => body.is_between_events(),
+            Stage::Ended => false,
+        }
+    }
+}
+
+/// The event that tells of a refusal: the upstream's own error where it is one, so that it is raised as such.
+fn refusal(upstream: String, status: StatusCode, body: &[u8]) -> Vec<u8> {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match json {
+        Some(json) if json.get("error").is_some() => {
+            [b"data: ", json.to_string().as_bytes(), b"\n\n"].concat()
+        }
+        _ => {
+            let body = String::from_utf8_lossy(body).into_owned();
+            Error::Refused { upstream, status: status.as_u16(), body }.to_event()
+        }
+    }
+}
+
+impl Body for KeptAlive {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = this.poll_stage(cx) {
+            this.last = Instant::now();
+            return Poll::Ready(frame);
+        }
+        while this.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = this.last + this.interval;
+            let comment = now >= due && this.is_between_events();
+            if comment {
+                this.last = now;
+            }
+            // Inside an event the next look is an interval later.
+            let next = if now >= due { now + this.interval } else { due };
+            this.timer.as_mut().reset(next.into());
+            if comment {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(COMMENT)))));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.stage {
+            Stage::Relaying(body) => body.is_end_stream(),
+            Stage::Waiting(..) | Stage::Refused(..) => false,
+            Stage::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Comments make any declared length wrong.
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,114 @@
+//! Comments in silences: a load balancer that cuts silent connections must not cut a model that thinks.
+
+use std::sync::mpsc;
+
+use crate::support::{
+    CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
+};
+
+const COMMENT: &[u8] = b": keep-alive\n\n";
+const KEEP_ALIVE: &str = "keep_alive_comments = \"20ms\"";
+
+/// An upstream that goes on when it is told to.
+fn slow(parts: Vec<Vec<u8>>) -> (Upstream, mpsc::Sender<()>) {
+    let (go_on, wait) = mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let up = upstream(move |connection| {
+        connection.request();
+        for part in &parts {
+            if wait.lock().unwrap().recv().is_err() {
+                return;
+            }
+            connection.send(part);
+        }
+        connection.wait_for_close();
+    });
+    (up, go_on)
+}
+
+#[test]
+fn comments_come_before_the_answer_and_in_its_silences_and_never_inside_an_event() {
+    let (first, rest) = CHAT_STREAM.split_at(CHAT_STREAM.find("\n\n").unwrap() + 2);
+    let (half, other_half) = rest.split_at(20);
+    let parts = vec![
+        [EVENTS_HEAD.as_bytes(), &chunk(first.as_bytes())].concat(),
+        chunk(half.as_bytes()),
+        [&chunk(other_half.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
+    ];
+    let (up, go_on) = slow(parts);
+    let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+    let mut client = proxy.client();
+    let head = client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
+    assert_eq!(client.chunk(), COMMENT, "before the answer");
+    assert_eq!(client.chunk(), COMMENT);
+    go_on.send(()).unwrap();
+    let mut next = || loop {
+        let chunk = client.chunk();
+        if chunk != COMMENT {
+            return chunk;
+        }
+    };
+    assert_eq!(next(), first.as_bytes());
+    go_on.send(()).unwrap();
+    assert_eq!(next(), half.as_bytes());
+    go_on.send(()).unwrap();
+    assert_eq!(client.chunk(), other_half.as_bytes(), "nothing comes inside an event");
+    let record = proxy.record();
+    assert_eq!(record["total_tokens"], 11);
+    assert_eq!(record["outcome"], "complete");
+    assert_eq!(record["response_bytes"], CHAT_STREAM.len(), "comments are ours, not the upstream's");
+}
+
+#[test]
+fn an_error_after_the_first_comment_is_told_as_an_event() {
+    let error = "{\"error\": {\"message\": \"Rate limit\",\n \"type\": \"requests\", \"code\": \"rate_limit_exceeded\"}}";
+    let plain = "overloaded";
+    for (status, kind, body, code) in [
+        ("429 Too Many Requests", "application/json", error, "rate_limit_exceeded"),
+        ("503 Service Unavailable", "text/plain", plain, "upstream_refused"),
+    ] {
+        let (up, go_on) = slow(vec![sized(status, kind, body.as_bytes())]);
+        let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+        let mut client = proxy.client();
+        client.post("/v1/chat/completions", CHAT_REQUEST).head();
+        assert_eq!(client.chunk(), COMMENT);
+        go_on.send(()).unwrap();
+        let event = loop {
+            let chunk = client.chunk();
+            if chunk != COMMENT {
+                break chunk;
+            }
+        };
+        let event = String::from_utf8(event).unwrap();
+        let event = event.strip_prefix("data: ").and_then(|event| event.strip_suffix("\n\n")).unwrap();
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["error"]["code"], code);
+        assert_eq!(client.chunk(), b"");
+        let record = proxy.record();
+        assert_eq!(record["outcome"], "upstream_error");
+        assert_eq!(record["status"], status[..3].parse::<u16>().unwrap());
+    }
+}
+
+#[test]
+fn an_upstream_that_dies_after_the_first_comment_is_told_as_an_event() {
+    let (up, go_on) = slow(vec![Vec::new()]);
+    let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    assert_eq!(client.chunk(), COMMENT);
+    drop(go_on);
+    let answer: Vec<u8> =
+        std::iter::from_fn(|| Some(client.chunk()).filter(|chunk| !chunk.is_empty())).flatten().collect();
+    assert!(String::from_utf8(answer).unwrap().contains("upstream_protocol"));
+    assert_eq!(proxy.record()["outcome"], "upstream_error");
+}
+
+#[test]
+fn an_answer_that_comes_in_time_is_as_without() {
+    let up = Upstream::answering(sized("401 Unauthorized", "application/json", b"{}"));
+    let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"1h\"").run();
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!((answer.status(), answer.text()), (401, "{}"));
+}
