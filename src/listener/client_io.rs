@@ -69,10 +69,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
         if self.state.is_running() || !bytes.starts_with(b"HTTP/1.1 4") {
             return None;
         }
-        let error = match &bytes[9..12] {
-            b"400" => Error::MalformedHead,
-            b"414" => Error::UriTooLong,
-            b"431" => Error::HeadTooLarge,
+        let error = match bytes.get(9..12) {
+            Some(b"400") => Error::MalformedHead,
+            Some(b"414") => Error::UriTooLong,
+            Some(b"431") => Error::HeadTooLarge,
             _ => return None,
         };
         memmem::find(bytes, ID_HEADER.as_str().as_bytes()).is_none().then_some(error)

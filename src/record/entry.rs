@@ -31,10 +31,11 @@ pub struct Entry {
 impl Entry {
     /// Opens a record now.
     pub fn open(journal: &Journal, anonymous: &Arc<str>) -> Self {
-        let id = new_id();
+        let now = SystemTime::now();
+        let id = new_id(now);
         let row = UsageRecord {
             id,
-            started_at: Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH),
+            started_at: Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH),
             client: Arc::clone(anonymous),
             user: None,
             upstream: None,
@@ -156,10 +157,10 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// A UUIDv7 of the present millisecond. Its 74 random bits come from a generator per thread that the system
+/// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the system
 /// seeded: an id must not repeat, but nothing depends on its being secret.
-fn new_id() -> Uuid {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+fn new_id(now: SystemTime) -> Uuid {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 10];
     random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
     random[8..].copy_from_slice(&fastrand::u16(..).to_ne_bytes());
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_version_7_uuid_and_none_comes_twice() {
-        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| new_id()).collect();
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| new_id(SystemTime::now())).collect();
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().all(|id| id.get_version_num() == 7));
     }

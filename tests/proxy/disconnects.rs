@@ -49,6 +49,40 @@ fn a_client_that_leaves_cancels_its_upstream_at_once() {
 }
 
 #[test]
+fn an_http2_client_that_resets_its_stream_cancels_the_upstream_at_once() {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let (closed, told) = mpsc::channel();
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        connection.send(chunk(b": begun\n\n"));
+        connection.wait_for_close();
+        closed.send(Instant::now()).unwrap();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post("http://proxy/v1/chat/completions")
+            .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))
+            .unwrap();
+        let mut body = sender.send_request(request).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        let left = Instant::now();
+        drop(body);
+        // The connection stays, and its task must run for the reset to go out.
+        let took = tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap() - left;
+        assert!(took < AT_ONCE, "it took {took:?}");
+    });
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+}
+
+#[test]
 fn a_client_that_closes_after_the_last_event_is_complete() {
     // The upstream's own end never comes: many SDKs do not wait for it.
     let up = upstream(|connection| {
