@@ -1,0 +1,216 @@
+//! `proxy`: of an upstream, of `[network]`, or of the environment; and which of them counts.
+//!
+//! The nearest word counts alone: the upstream's, else the network's, else `HTTPS_PROXY` and its relatives. Where it is
+//! "none", or its `bypass` takes the host, or its `only` does not, the upstream is reached straight.
+
+use std::fs;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::headers::proxy_headers;
+use super::notes::Read;
+use super::reader::{Entry, Table, all};
+use super::secrets::secret;
+use super::settings::Proxy;
+use super::upstreams::is_loopback;
+use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen};
+use crate::provider::BaseUrl;
+use crate::secret::Secret;
+
+/// What stands in for a proxy where there shall be none, whatever others say.
+const NONE: &str = "none";
+
+/// What one place says.
+pub(super) enum Said {
+    /// No proxy.
+    Straight,
+    Through {
+        proxy: Proxy,
+        /// Hosts that are reached straight.
+        bypass: Hosts,
+        /// The only hosts that are not; `None`: all.
+        only: Option<Hosts>,
+    },
+}
+
+/// The key `proxy`, if it is there: "none", a URL, or a table.
+pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
+    table.optional("proxy", |entry| match entry.as_text() {
+        Some(NONE) => Ok(Said::Straight),
+        Some(_) => {
+            let address = address(entry)?;
+            let proxy = Proxy { address, headers: Vec::new(), credentials: None, ca: None };
+            Ok(Said::Through { proxy, bypass: Hosts::default(), only: None })
+        }
+        None => entry.table(through),
+    })
+}
+
+/// The proxy for an upstream, where `said` is the nearest word of the configuration.
+pub(super) fn way(table: &Table<'_>, url: &BaseUrl, said: Option<&Said>) -> Read<Option<Proxy>> {
+    match said {
+        Some(Said::Straight) => Ok(None),
+        Some(Said::Through { proxy, bypass, only }) => {
+            let through = !bypass.take(url.host()) && only.as_ref().is_none_or(|only| only.take(url.host()));
+            Ok(through.then(|| proxy.clone()))
+        }
+        None => from_environment(table, url),
+    }
+}
+
+fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<Option<Proxy>> {
+    let Some(chosen) = chosen(table.environment(), url.is_https(), url.host()) else { return Ok(None) };
+    let mistake = |reason| table.variable_mistake(chosen.variable, reason);
+    let (address, user) = ProxyAddress::parse(chosen.value).map_err(|reason| {
+        mistake(format!("{reason}; a proxy is http://host:port, and proxy = \"none\" ignores the variable"))
+    })?;
+    let credentials = user.map(|UserInfo { username, password }| (username, password));
+    if let Some((username, password)) = &credentials
+        && let Some(reason) = unfit(address.scheme, username, password)
+    {
+        return Err(mistake(format!("its credentials: {reason}")));
+    }
+    if is_loopback(url.host()) {
+        let reason = format!(
+            "is on this machine, and {} sends it through a proxy: name it in NO_PROXY, or write proxy = \"none\"",
+            chosen.variable
+        );
+        table.warning("url", &reason);
+    }
+    Ok(Some(Proxy { address, headers: Vec::new(), credentials, ca: None }))
+}
+
+fn through(table: &Table<'_>) -> Read<Said> {
+    let address = table.required("url", "write where the proxy is, such as \"http://proxy:3128\"", address);
+    let headers = proxy_headers(table);
+    let username = table.optional("username", Entry::text);
+    let password = table.optional("password", secret);
+    let ca = table.optional("ca", ca);
+    let mode = table.optional("verification_mode", verification_mode);
+    let bypass = table.optional("bypass", hosts);
+    let only = table.optional("only", hosts);
+    let scheme = address.as_ref().ok().map(|address| address.scheme);
+    if let (Some(scheme), Ok(headers)) = (scheme.filter(|scheme| scheme.is_socks()), &headers)
+        && !headers.is_empty()
+    {
+        let reason = format!("cannot be sent: {} knows no headers", scheme.as_str());
+        return Err(table.mistake("headers", reason));
+    }
+    if let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) {
+        let unused =
+            [("ca", matches!(ca, Ok(Some(Some(_))))), ("verification_mode", matches!(mode, Ok(Some(()))))];
+        for (key, _) in unused.into_iter().filter(|(_, is_set)| *is_set) {
+            let reason = format!(
+                "is for TLS with the proxy itself, and its url is {}://; what concerns the target is the upstream's",
+                scheme.as_str()
+            );
+            table.mistake(key, reason);
+        }
+    }
+    let credentials = match (username?, password?) {
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(table.mistake(
+                "password",
+                "is missing: a username is there, write password = { env = \"NAME\" }",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(table.mistake("username", "is missing: a password is there"));
+        }
+        (Some(username), Some(password)) => {
+            if let Some(reason) = scheme.and_then(|scheme| unfit(scheme, username, &password)) {
+                return Err(table.mistake("username", reason));
+            }
+            Some((username.to_owned(), password))
+        }
+    };
+    let (headers, ca, only) = (headers?, ca?.flatten(), only?.filter(|only| !only.is_empty()));
+    if credentials.is_some() && headers.iter().any(|(name, _)| *name == http::header::PROXY_AUTHORIZATION) {
+        let reason = "and the header Proxy-Authorization say who you are: keep one of them";
+        return Err(table.mistake("username", reason));
+    }
+    mode?;
+    let proxy = Proxy { address: address?, headers, credentials, ca };
+    Ok(Said::Through { proxy, bypass: bypass?.unwrap_or_default(), only })
+}
+
+/// Where a proxy is. The file does not hold credentials as text, and so not in a URL.
+fn address(entry: &Entry<'_>) -> Read<ProxyAddress> {
+    entry.parse("\"none\", or an address in quotes, such as \"http://proxy:3128\"", |text| {
+        if !text.contains("://") {
+            return Err(
+                "is no proxy: write \"none\", or http://, https://, socks5:// or socks5h:// and its host"
+                    .to_owned(),
+            );
+        }
+        match ProxyAddress::parse(text)? {
+            (address, None) => Ok(address),
+            (_, Some(_)) => {
+                Err("it has user information: write username and password = { env = \"NAME\" } beside it"
+                    .to_owned())
+            }
+        }
+    })
+}
+
+/// Why the scheme cannot carry such credentials.
+fn unfit(scheme: Scheme, username: &str, password: &Secret) -> Option<&'static str> {
+    const MOST: usize = 255;
+    if username.is_empty() {
+        Some("is empty")
+    } else if username.chars().any(char::is_control) {
+        Some("has control characters")
+    } else if scheme.is_socks() && password.expose().is_empty() {
+        Some("has no password, which SOCKS5 wants")
+    } else if scheme.is_socks() && (username.len() > MOST || password.expose().len() > MOST) {
+        Some("or the password is longer than the 255 bytes of SOCKS5")
+    } else if !scheme.is_socks() && username.contains(':') {
+        Some("has a colon, which would end it early")
+    } else {
+        None
+    }
+}
+
+fn hosts(entry: &Entry<'_>) -> Read<Hosts> {
+    Ok(Hosts::new(all(entry.texts()?.iter().map(|text| text.parse(Pattern::parse)))?))
+}
+
+fn verification_mode(entry: &Entry<'_>) -> Read<()> {
+    entry.parse("\"full\"", |text| match text {
+        "full" => Ok(()),
+        _ => Err(format!("{text:?} is not \"full\", the only value so far")),
+    })
+}
+
+/// The roots that a proxy's certificate must come from; "" is the system's.
+fn ca(entry: &Entry<'_>) -> Read<Option<Vec<CertificateDer<'static>>>> {
+    if entry.as_text() == Some("") {
+        return Ok(None);
+    }
+    entry.table(|table| table.required("file", "write ca = { file = \"PATH\" }", roots)).map(Some)
+}
+
+fn roots(entry: &Entry<'_>) -> Read<Vec<CertificateDer<'static>>> {
+    let path = entry.text()?;
+    if path.is_empty() {
+        return Err(entry.mistake("names no file"));
+    }
+    let path = entry.folder().join(path);
+    let shown = path.display();
+    let text = fs::read(&path).map_err(|error| entry.mistake(format!("cannot read {shown}: {error}")))?;
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| entry.mistake(format!("{shown} is no PEM: {error}")))?;
+    if certificates.is_empty() {
+        return Err(entry.mistake(format!("{shown} has no certificate")));
+    }
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in certificates.iter().enumerate() {
+        store.add(certificate.clone()).map_err(|error| {
+            entry.mistake(format!("certificate {} of {shown} cannot be a root: {error}", number + 1))
+        })?;
+    }
+    Ok(certificates)
+}
