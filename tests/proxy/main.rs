@@ -16,4 +16,5 @@ mod records;
 mod relay;
 mod stopping;
 mod support;
+mod ways_out;
 mod workers;
