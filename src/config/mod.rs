@@ -147,6 +147,9 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
     contradictions::check(root, &server, &admin, &clients);
+    if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
+        network::warn_of_unused(root, network, upstreams);
+    }
     network?;
     Ok(Settings {
         server: server?,

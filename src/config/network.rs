@@ -4,6 +4,7 @@ use super::connection::{Connection, connection};
 use super::notes::Read;
 use super::proxies;
 use super::reader::{Entry, Table, all};
+use super::settings::Upstream;
 use crate::egress::{Hosts, Pattern};
 use crate::provider::BaseUrl;
 
@@ -20,6 +21,16 @@ impl Network {
     /// What is said of the host that the upstream's URL is on.
     pub(super) fn host(&self, url: &BaseUrl) -> Option<&Connection> {
         self.hosts.iter().find(|(host, _)| is_same(host, url)).map(|(_, connection)| connection)
+    }
+}
+
+/// Warns of hosts that no upstream is on: they say nothing, and were meant to.
+pub(super) fn warn_of_unused(root: &Table<'_>, network: &Network, upstreams: &[Upstream]) {
+    let Some(entry) = root.at(&["network", "hosts"]) else { return };
+    for (host, _) in &network.hosts {
+        if !upstreams.iter().any(|upstream| is_same(host, &upstream.url)) {
+            entry.warning(&format!("no upstream is on {host}; scheme, host and port must be the same"));
+        }
     }
 }
 

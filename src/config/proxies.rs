@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use http::{HeaderName, HeaderValue, header};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -84,57 +85,69 @@ fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<Option<Proxy>> {
 
 fn through(table: &Table<'_>) -> Read<Said> {
     let address = table.required("url", "write where the proxy is, such as \"http://proxy:3128\"", address);
-    let headers = proxy_headers(table);
-    let username = table.optional("username", Entry::text);
-    let password = table.optional("password", secret);
-    let ca = table.optional("ca", ca);
-    let mode = table.optional("verification_mode", verification_mode);
+    let scheme = address.as_ref().ok().map(|address| address.scheme);
+    let headers = headers(table, scheme);
+    let credentials = credentials(table, scheme, headers.as_deref().unwrap_or_default());
+    let ca = tls(table, scheme);
     let bypass = table.optional("bypass", hosts);
     let only = table.optional("only", hosts);
-    let scheme = address.as_ref().ok().map(|address| address.scheme);
-    if let (Some(scheme), Ok(headers)) = (scheme.filter(|scheme| scheme.is_socks()), &headers)
-        && !headers.is_empty()
-    {
-        let reason = format!("cannot be sent: {} knows no headers", scheme.as_str());
-        return Err(table.mistake("headers", reason));
-    }
-    if let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) {
-        let unused =
-            [("ca", matches!(ca, Ok(Some(Some(_))))), ("verification_mode", matches!(mode, Ok(Some(()))))];
-        for (key, _) in unused.into_iter().filter(|(_, is_set)| *is_set) {
-            let reason = format!(
-                "is for TLS with the proxy itself, and its url is {}://; what concerns the target is the upstream's",
-                scheme.as_str()
-            );
-            table.mistake(key, reason);
+    let proxy = Proxy { address: address?, headers: headers?, credentials: credentials?, ca: ca? };
+    let only = only?.filter(|only| !only.is_empty());
+    Ok(Said::Through { proxy, bypass: bypass?.unwrap_or_default(), only })
+}
+
+fn headers(table: &Table<'_>, scheme: Option<Scheme>) -> Read<Vec<(HeaderName, HeaderValue)>> {
+    let headers = proxy_headers(table)?;
+    match scheme.filter(|scheme| scheme.is_socks() && !headers.is_empty()) {
+        Some(scheme) => {
+            Err(table.mistake("headers", format!("cannot be sent: {} knows no headers", scheme.as_str())))
         }
+        None => Ok(headers),
     }
-    let credentials = match (username?, password?) {
-        (None, None) => None,
+}
+
+/// `username` and `password`, which belong together.
+fn credentials(
+    table: &Table<'_>,
+    scheme: Option<Scheme>,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Read<Option<(String, Secret)>> {
+    let username = table.optional("username", Entry::text);
+    let password = table.optional("password", secret);
+    let (username, password) = match (username?, password?) {
+        (Some(username), Some(password)) => (username, password),
+        (None, None) => return Ok(None),
         (Some(_), None) => {
-            return Err(table.mistake(
-                "password",
-                "is missing: a username is there, write password = { env = \"NAME\" }",
-            ));
+            let reason = "is missing: a username is there, write password = { env = \"NAME\" }";
+            return Err(table.mistake("password", reason));
         }
-        (None, Some(_)) => {
-            return Err(table.mistake("username", "is missing: a password is there"));
-        }
-        (Some(username), Some(password)) => {
-            if let Some(reason) = scheme.and_then(|scheme| unfit(scheme, username, &password)) {
-                return Err(table.mistake("username", reason));
-            }
-            Some((username.to_owned(), password))
-        }
+        (None, Some(_)) => return Err(table.mistake("username", "is missing: a password is there")),
     };
-    let (headers, ca, only) = (headers?, ca?.flatten(), only?.filter(|only| !only.is_empty()));
-    if credentials.is_some() && headers.iter().any(|(name, _)| *name == http::header::PROXY_AUTHORIZATION) {
-        let reason = "and the header Proxy-Authorization say who you are: keep one of them";
+    if let Some(reason) = scheme.and_then(|scheme| unfit(scheme, username, &password)) {
         return Err(table.mistake("username", reason));
     }
-    mode?;
-    let proxy = Proxy { address: address?, headers, credentials, ca };
-    Ok(Said::Through { proxy, bypass: bypass?.unwrap_or_default(), only })
+    if headers.iter().any(|(name, _)| *name == header::PROXY_AUTHORIZATION) {
+        let reason = "and the header Proxy-Authorization both say who you are: keep one of them";
+        return Err(table.mistake("username", reason));
+    }
+    Ok(Some((username.to_owned(), password)))
+}
+
+/// How the proxy itself is verified: what its certificate must come from, if not from the system's roots.
+fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<Option<Vec<CertificateDer<'static>>>> {
+    let ca = table.optional("ca", ca);
+    let mode = table.optional("verification_mode", verification_mode);
+    let (ca, mode) = (ca?.flatten(), mode?);
+    let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return Ok(ca) };
+    let unused = [("ca", ca.is_some()), ("verification_mode", mode.is_some())];
+    let unused = unused.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| {
+        let reason = format!(
+            "is for TLS with the proxy itself, and its url is {}://; what concerns the target is the upstream's",
+            scheme.as_str()
+        );
+        Err(table.mistake(key, reason))
+    });
+    all(unused).map(|_: Vec<()>| None)
 }
 
 /// Where a proxy is. The file does not hold credentials as text, and so not in a URL.

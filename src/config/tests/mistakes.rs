@@ -491,6 +491,10 @@ fn of_the_way_out() {
     ];
     let cases: Vec<_> = cases.iter().map(|(text, key, reason)| (text.as_str(), *key, *reason)).collect();
     each(OPENAI, &cases);
+    let several =
+        "headers = { X-A = \"b\" }\nverification_mode = \"full\"\nusername = \"me\"\nbypass = [\"/\"]";
+    let found = mistakes(&format!("{OPENAI}[network.proxy]\nurl = \"socks5://p\"\n{several}"));
+    assert_eq!(found.len(), 4, "all are named in one go: {found:#?}");
     for (text, ..) in cases {
         assert!(!mistakes(&format!("{OPENAI}{text}")).concat().contains("marker"), "{text}");
     }

@@ -126,7 +126,9 @@ fn a_hosts_settings_are_those_of_every_upstream_on_it_unless_it_says_otherwise()
                  timeouts = { connect = \"1s\", idle = \"2s\", total = \"9s\" }\n\
                  [[network.hosts]]\nurl = \"https://10.1.2.3:8000\"\ntimeouts = { idle = \"3s\" }";
     let own = "timeouts = { idle = \"4s\", total = \"\" }";
-    let settings = settings(&text(hosts, own));
+    let Loaded { settings, warnings, .. } = from_text(&text(hosts, own)).unwrap();
+    let unused = "configuration: network.hosts: no upstream is on https://10.1.2.3:8000";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(unused), "{warnings:?}");
     let seconds = |upstream: &Upstream| {
         let Timeouts { connect, first_byte, idle, total } = upstream.timeouts;
         ([connect, first_byte, idle].map(|time| time.as_secs()), total.map(|time| time.as_secs()))
