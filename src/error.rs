@@ -360,7 +360,8 @@ impl fmt::Display for Error {
                 f,
                 "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
                 match status {
-                    407 => "Check the username and the password of the proxy in the configuration.",
+                    // Some proxies mean 407 and say 401.
+                    401 | 407 => "Check the username and the password of the proxy in the configuration.",
                     _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
                 }
             ),

@@ -100,6 +100,7 @@ fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
     for (answer, code, reason) in [
         ("HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nno way", "proxy_refused", "answered 403"),
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "proxy_refused", "answered 503"),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", "proxy_refused", "the password of the proxy"),
         (redirect, "proxy_refused", "answered 302"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "proxy_failed", "it broke HTTP"),
         (
