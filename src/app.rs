@@ -18,14 +18,18 @@ use crate::admin::Admin;
 use crate::auth::Clients;
 use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
+use crate::egress::{Scheme, basic};
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
 use crate::provider::{Dialect, credentials};
-use crate::proxy::{Budget, Plan, Proxy, Service};
+use crate::proxy::{self, Budget, Plan, Service};
 use crate::record::{AccessLog, CAPACITY, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
-use crate::upstream::{Origin, PoolLimits, Scratch, Timeouts, Upstream, client_config};
+use crate::upstream::{
+    Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream, client_config,
+    proxy_tls,
+};
 
 /// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
 const OTHER_FILES: u64 = 64;
@@ -226,7 +230,7 @@ fn work(listener: Listener, parts: &Parts, stop: &Stop) -> io::Result<()> {
     let upstreams = upstreams
         .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
         .collect();
-    let proxy = Proxy::new(Arc::clone(&parts.plan), upstreams, parts.journal.clone());
+    let proxy = proxy::Proxy::new(Arc::clone(&parts.plan), upstreams, parts.journal.clone());
     serve(listener, proxy, parts, stop)
 }
 
@@ -315,11 +319,45 @@ fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String
         };
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
+        let proxy = upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy)).transpose()?;
         let name = upstream.name.as_str().into();
-        let origin = Origin { name, host: host.to_owned(), port: upstream.url.port(), tls, timeouts };
+        let port = upstream.url.port();
+        let origin = Origin { name, host: host.to_owned(), port, tls, proxy, timeouts };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)
+}
+
+/// The proxy on the way to an upstream.
+fn proxy_for(upstream: &config::Upstream, proxy: &config::Proxy) -> Result<Proxy, String> {
+    let config::Proxy { address, headers, credentials, ca } = proxy;
+    let tls = if address.scheme == Scheme::Https {
+        let config = proxy_tls(ca.as_deref());
+        let config = config.map_err(|error| format!("upstreams.{}: proxy: TLS: {error}", upstream.name))?;
+        let name = ServerName::try_from(address.host.clone())
+            .map_err(|error| format!("upstreams.{}: proxy: {error}", upstream.name))?;
+        Some((config, name))
+    } else {
+        None
+    };
+    let opening = match address.scheme {
+        Scheme::Http | Scheme::Https => {
+            let credentials = credentials.as_ref().map(|(name, password)| basic(name, password));
+            let (host, port) = (upstream.url.host(), upstream.url.port());
+            Opening::Connect(Connect::new(host, port, headers, credentials.as_ref()))
+        }
+        Scheme::Socks5 | Scheme::Socks5h => Opening::Socks5(Socks5 {
+            resolve_here: address.scheme == Scheme::Socks5,
+            credentials: credentials.clone(),
+        }),
+    };
+    Ok(Proxy {
+        url: address.to_string().into(),
+        host: address.host.clone(),
+        port: address.port,
+        tls,
+        opening,
+    })
 }
 
 /// Raises the soft limit on open files to the hard one, as every server that holds thousands of streams must; returns what

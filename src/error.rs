@@ -88,6 +88,33 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// The outbound proxy answered, and did not open a tunnel.
+    ProxyRefused {
+        /// The upstream's name.
+        upstream: String,
+        /// The proxy's URL, without credentials.
+        proxy: String,
+        /// The status of its answer.
+        status: u16,
+    },
+    /// The outbound proxy cannot be reached or understood.
+    ProxyFailed {
+        /// The upstream's name.
+        upstream: String,
+        /// The proxy's URL, without credentials.
+        proxy: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The outbound proxy opened no tunnel within `timeouts.connect`.
+    ProxySilent {
+        /// The upstream's name.
+        upstream: String,
+        /// The proxy's URL, without credentials.
+        proxy: String,
+        /// The configured limit.
+        limit: Duration,
+    },
     /// The upstream's answer is not HTTP as it should be.
     Protocol {
         /// The upstream's name.
@@ -152,6 +179,9 @@ impl Error {
         match self {
             Self::Unreachable { .. }
             | Self::Tls { .. }
+            | Self::ProxyRefused { .. }
+            | Self::ProxyFailed { .. }
+            | Self::ProxySilent { .. }
             | Self::Protocol { .. }
             | Self::ConnectTimeout { .. }
             | Self::FirstByteTimeout { .. }
@@ -184,6 +214,9 @@ impl Error {
             Self::ModelAmbiguous => (StatusCode::BAD_REQUEST, "model_ambiguous"),
             Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),
+            Self::ProxyRefused { .. } => (StatusCode::BAD_GATEWAY, "proxy_refused"),
+            Self::ProxyFailed { .. } => (StatusCode::BAD_GATEWAY, "proxy_failed"),
+            Self::ProxySilent { .. } => (StatusCode::BAD_GATEWAY, "proxy_timeout"),
             Self::Protocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
             Self::Truncated { .. } => (StatusCode::BAD_GATEWAY, "upstream_truncated"),
             Self::Refused { .. } => (StatusCode::BAD_GATEWAY, "upstream_refused"),
@@ -199,6 +232,7 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::ConnectTimeout { .. }
+            | Self::ProxySilent { .. }
             | Self::FirstByteTimeout { .. }
             | Self::IdleTimeout { .. }
             | Self::TotalTimeout { .. } => Outcome::TimedOut,
@@ -342,6 +376,25 @@ impl fmt::Display for Error {
             Self::Tls { upstream, reason } => write!(
                 f,
                 "No TLS session with the upstream `{upstream}`: {reason}. Check its url and its certificate."
+            ),
+            Self::ProxyRefused { upstream, proxy, status } => write!(
+                f,
+                "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
+                match status {
+                    // Some proxies mean 407 and say 401.
+                    401 | 407 => "Check the username and the password of the proxy in the configuration.",
+                    _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
+                }
+            ),
+            Self::ProxyFailed { upstream, proxy, reason } => write!(
+                f,
+                "No way to the upstream `{upstream}` through the proxy {proxy}: {reason}. Check the proxy's url in the \
+                 configuration and that it runs."
+            ),
+            Self::ProxySilent { upstream, proxy, limit } => write!(
+                f,
+                "The proxy {proxy} opened no way to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
+                 that the proxy runs and that it can reach the upstream."
             ),
             Self::Protocol { upstream, reason } => {
                 write!(f, "The upstream `{upstream}` broke HTTP: {reason}. Check what listens at its url.")

@@ -39,6 +39,7 @@
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
+//! | | [`egress`] | straight to a service, or through which proxy |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
 //! | | [`secret`] | a value that does not print itself |
 //!
@@ -55,6 +56,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod drain;
+pub mod egress;
 pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["record"],
     &["config", "drain", "telemetry"],
-    &["usage", "rewrite", "auth"],
+    &["usage", "rewrite", "auth", "egress"],
     &["provider", "route", "sse", "h1", "json"],
     &["secret"],
 ];
@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
 const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
-const PURE: &[&str] = &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "secret", "json"];
+const PURE: &[&str] =
+    &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "secret", "json"];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",

@@ -108,6 +108,9 @@ fn upstream(upstream: &Upstream) -> String {
         (Some(_), Provider::OpenAi | Provider::Other) => "key as Authorization: Bearer",
     };
     push(&mut text, format_args!("{auth}"));
+    if let Some(proxy) = &upstream.proxy {
+        push(&mut text, format_args!("through {}", proxy.address));
+    }
     if let Some(model) = &upstream.default_model {
         push(&mut text, format_args!("default model {model}"));
     }
@@ -164,6 +167,7 @@ mod tests {
             api_key = "none"
             default_model = "llama"
             headers = { X-Key = { value = "xk-marker" } }
+            proxy = { url = "https://proxy.corp", username = "me", password = { value = "pw-marker" } }
             [[routes]]
             path = "/azure"
             model = "gpt*"
@@ -183,7 +187,7 @@ ledger    streamgauge.db, JSON lines to stdout
 clients   1: search
 upstream  openai: openai at https://api.openai.com/v1, key as Authorization: Bearer, model aliases: 1
 upstream  azure: azure at https://r.openai.azure.com, deployment URLs of 2024-10-21, key as api-key, deployments: 1
-upstream  local: other at http://127.0.0.1:8000/v1, no key, default model llama
+upstream  local: other at http://127.0.0.1:8000/v1, no key, through https://proxy.corp:443, default model llama
 route     path /azure, model gpt* -> azure
 route     model llama* -> local
 route     everything -> openai

@@ -56,7 +56,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let origin = origin.map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
     tracing::info!(config = origin, "streamgauge {}", env!("CARGO_PKG_VERSION"));
     for upstream in &settings.upstreams {
-        tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, "upstream");
+        let proxy = upstream.proxy.as_ref().map(|proxy| tracing::field::display(&proxy.address));
+        tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
     match serve(app) {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,7 +19,7 @@ pub fn environment() -> BTreeMap<String, String> {
 }
 
 /// What the names of variables begin with that were probably meant as keys.
-const SECTIONS: [&str; 6] = ["SERVER_", "ADMIN_", "LEDGER_", "LOG_", "CLIENTS_", "UPSTREAMS_"];
+const SECTIONS: [&str; 7] = ["SERVER_", "ADMIN_", "LEDGER_", "LOG_", "CLIENTS_", "NETWORK_", "UPSTREAMS_"];
 
 /// Whether the variable is none of the keys, and was probably meant as one. Any other without two underscores is somebody
 /// else's: a secret that `{ env = "STREAMGAUGE_KEY" }` names, or what Kubernetes sets for a service of that name.

@@ -9,10 +9,22 @@ use crate::rewrite::headers::is_configurable;
 
 /// The headers of one upstream, in the order of the file; each name once, in whatever case.
 pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
+    read(upstream, is_configurable)
+}
+
+/// The headers that a proxy is asked with. `Proxy-Authorization` is among what may be set: not all schemes are Basic.
+pub(super) fn proxy_headers(proxy: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
+    read(proxy, |name| is_configurable(name) || *name == header::PROXY_AUTHORIZATION)
+}
+
+fn read(
+    table: &Table<'_>,
+    is_configurable: impl Fn(&HeaderName) -> bool,
+) -> Read<Vec<(HeaderName, HeaderValue)>> {
     let mut names = Vec::new();
-    let headers = upstream.names("headers")?.into_iter().map(|(name, entry)| {
+    let headers = table.names("headers")?.into_iter().map(|(name, entry)| {
         let value = value(&entry);
-        let name = header_name(&name, &entry)?;
+        let name = header_name(&name, &entry, &is_configurable)?;
         if names.contains(&name) {
             return Err(entry.mistake(format!("{name} is there already; the case of letters does not count")));
         }
@@ -25,7 +37,11 @@ pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue
     all(headers)
 }
 
-fn header_name(name: &str, entry: &Entry<'_>) -> Read<HeaderName> {
+fn header_name(
+    name: &str,
+    entry: &Entry<'_>,
+    is_configurable: impl Fn(&HeaderName) -> bool,
+) -> Read<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
         return Err(entry.mistake("is no name for a header: those are letters, digits and -"));
     };
@@ -53,5 +69,6 @@ fn value(entry: &Entry<'_>) -> Read<HeaderValue> {
 }
 
 fn is_credential(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::COOKIE].contains(name) || matches!(name.as_str(), "api-key" | "x-api-key")
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
+        || matches!(name.as_str(), "api-key" | "x-api-key")
 }

@@ -14,9 +14,11 @@
 //! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as one more tree |
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
+//! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
 //! | `sections`, `upstreams`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 
+mod connection;
 mod contradictions;
 mod duration;
 mod environment;
@@ -26,8 +28,10 @@ mod key_path;
 mod layers;
 mod mistakes;
 mod nearest;
+mod network;
 mod notes;
 mod outline;
+mod proxies;
 mod reader;
 mod routes;
 mod secrets;
@@ -43,7 +47,8 @@ use std::path::PathBuf;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, Jsonl, Ledger, Log, LogFormat, PoolLimits, Route, Server, Settings, Timeouts, Upstream,
+    Admin, Client, Jsonl, Ledger, Log, LogFormat, PoolLimits, Proxy, Route, Server, Settings, Timeouts,
+    Upstream,
 };
 
 use file::File;
@@ -138,9 +143,14 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let ledger = root.section("ledger", sections::ledger);
     let log = root.section("log", sections::log);
     let clients = sections::clients(root);
-    let (names, upstreams) = upstreams::upstreams(root);
+    let network = root.section("network", network::network);
+    let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
     contradictions::check(root, &server, &admin, &clients);
+    if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
+        network::warn_of_unused(root, network, upstreams);
+    }
+    network?;
     Ok(Settings {
         server: server?,
         admin: admin?,

@@ -33,6 +33,16 @@ impl Notes {
         Noted(())
     }
 
+    /// Notes a mistake of a variable that is no key, once also where several upstreams meet it.
+    pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
+        let mistake = Mistake { place: format!("environment {variable}"), reason };
+        let mut mistakes = self.mistakes.borrow_mut();
+        if !mistakes.iter().any(|(_, known)| *known == mistake) {
+            mistakes.push((VARIABLE_RANK, mistake));
+        }
+        Noted(())
+    }
+
     pub(super) fn warning(&self, layers: &Layers, path: &KeyPath, reason: &str) {
         self.warnings.borrow_mut().push((layers.rank(path), format!("{}: {reason}", layers.place(path))));
     }

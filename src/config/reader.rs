@@ -138,6 +138,16 @@ impl<'a> Table<'a> {
         self.reader.notes.warning(self.reader.layers, &self.path.key(key), reason);
     }
 
+    /// The process's environment, where some things that are no keys are said.
+    pub(super) fn environment(&self) -> &'a BTreeMap<String, String> {
+        self.reader.env
+    }
+
+    /// Notes a mistake of a variable that is no key.
+    pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
+        self.reader.notes.variable_mistake(variable, reason)
+    }
+
     /// Whether there is a file, in which keys can be missing.
     pub(super) fn has_file(&self) -> bool {
         self.reader.layers.has_file()
@@ -271,6 +281,26 @@ impl<'a> Entry<'a> {
         Ok(items.iter().enumerate().map(item).collect())
     }
 
+    /// An array of texts; a variable has them between commas.
+    pub(super) fn texts(&self) -> Read<Vec<Text<'a>>> {
+        let text = |text: &'a str| Text { entry: self.clone(), text };
+        match self.value {
+            Value::String(_, list) if self.is_from_environment() => {
+                Ok(list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(text).collect())
+            }
+            Value::Array(_, items) => all(items.iter().enumerate().map(|(index, value)| {
+                let entry = Entry { path: self.path.index(index), value, ..self.clone() };
+                let text = entry.text()?;
+                Ok(Text { entry, text })
+            })),
+            other => {
+                let reason =
+                    format!("must be an array of texts, such as [\"a\", \"b\"], not {}", kind(other));
+                Err(self.mistake(reason))
+            }
+        }
+    }
+
     /// The keys of a table that the last layer wrote which wrote any: where values of two layers would exclude each
     /// other, the later layer's stand.
     pub(super) fn last_layer(&self) -> Option<Vec<(&'a str, Entry<'a>)>> {
@@ -325,6 +355,19 @@ impl<'a> Entry<'a> {
             Value::Dict(_, entries) if !entries.contains_key(DATE) => Ok(entries),
             other => Err(self.mistake(format!("must be {what}, as in [{}], not {}", self.path, kind(other)))),
         }
+    }
+}
+
+/// One text of an array.
+pub(super) struct Text<'a> {
+    entry: Entry<'a>,
+    text: &'a str,
+}
+
+impl Text<'_> {
+    /// What `parse` makes of it; it says what is wrong with others.
+    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Read<T> {
+        parse(self.text).map_err(|reason| self.entry.mistake(reason))
     }
 }
 

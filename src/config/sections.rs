@@ -135,6 +135,14 @@ pub(super) fn time(entry: &Entry<'_>) -> Read<Duration> {
     entry.parse(DURATION, timeout)
 }
 
+/// A time, or "" for none.
+pub(super) fn time_or_none(entry: &Entry<'_>) -> Read<Option<Duration>> {
+    match entry.as_text() {
+        Some("") => Ok(None),
+        _ => time(entry).map(Some),
+    }
+}
+
 /// A length of time, also none.
 pub(super) fn any_time(entry: &Entry<'_>) -> Read<Duration> {
     entry.parse(DURATION, duration)

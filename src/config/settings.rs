@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
 
+use crate::egress::ProxyAddress;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
 
@@ -130,10 +132,26 @@ pub struct Upstream {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
     pub keep_alive_comments: Option<Duration>,
+    /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
+    pub proxy: Option<Proxy>,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
+}
+
+/// An outbound proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where it is.
+    pub address: ProxyAddress,
+    /// Sent with CONNECT, each name once; none for SOCKS5. Secret ones are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A name, which is not empty, and a password. For SOCKS5 neither is empty or longer than 255 bytes; else the name has
+    /// no colon. There is no `Proxy-Authorization` among the headers beside it.
+    pub credentials: Option<(String, Secret)>,
+    /// What its certificate must come from, each fit to be a root; `None`: what the system trusts. For `https` only.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
 }
 
 /// How long an upstream may take. All are longer than zero.

@@ -2,6 +2,7 @@
 
 mod defaults;
 mod mistakes;
+mod network;
 mod precedence;
 mod secrets;
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::connection::connection;
 use super::headers::headers;
 use super::layers::OPENAI_API_KEY;
+use super::network::Network;
 use super::notes::Read;
+use super::proxies;
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
-use super::sections::{any_time, named, time};
-use super::settings::{PoolLimits, Timeouts, Upstream};
+use super::sections::{any_time, named, time_or_none};
+use super::settings::{PoolLimits, Upstream};
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
 
@@ -18,15 +21,12 @@ const NO_KEY: &str = "none";
 
 /// The defaults of an upstream's tables. They are here because `config/default.toml` cannot name the user's upstreams;
 /// a test holds its examples to them.
-const CONNECT: Duration = Duration::from_secs(5);
-const FIRST_BYTE: Duration = Duration::from_secs(200);
-const IDLE: Duration = Duration::from_secs(120);
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 64;
 
 /// The names of all upstreams in the order of the file, also of wrong ones, so that routes can be checked against
-/// them; and the upstreams in the same order.
-pub(super) fn upstreams(root: &Table<'_>) -> (Vec<String>, Read<Vec<Upstream>>) {
+/// them; and the upstreams in the same order. `network` is what is said for all of them, if it could be read.
+pub(super) fn upstreams(root: &Table<'_>, network: Option<&Network>) -> (Vec<String>, Read<Vec<Upstream>>) {
     let tables = match root.names("upstreams") {
         Ok(tables) if tables.is_empty() => return (Vec::new(), Err(root.mistake("upstreams", none(root)))),
         Ok(tables) => tables,
@@ -35,7 +35,7 @@ pub(super) fn upstreams(root: &Table<'_>) -> (Vec<String>, Read<Vec<Upstream>>) 
     let names = tables.iter().map(|(name, _)| name.clone()).collect();
     let read = |(name, entry): (String, Entry<'_>)| {
         let named = named(&name, &entry);
-        let upstream = entry.table(|table| upstream(name, table));
+        let upstream = entry.table(|table| upstream(name, table, network));
         named.and(upstream)
     };
     (names, all(tables.into_iter().map(read)))
@@ -55,7 +55,7 @@ fn none(root: &Table<'_>) -> String {
     }
 }
 
-fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
+fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<Upstream> {
     let provider = provider(&name, table);
     let url = url(provider, table);
     let api_key = api_key(provider, table);
@@ -71,7 +71,23 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
     let headers = headers(table);
     let include_usage = table.optional("include_usage", include_usage);
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
-    let timeouts = table.section("timeouts", timeouts);
+    let connection = connection(table);
+    let proxy = proxies::said(table);
+    if let (Ok(url), Some(network)) = (&url, network)
+        && !network.allowed.take(url.host())
+    {
+        let reason = format!(
+            "{} is not among network.allowed_hosts: add it there, or choose another service",
+            url.host()
+        );
+        table.mistake("url", reason);
+    }
+    let proxy = match (&url, &proxy, network) {
+        (Ok(url), Ok(own), Some(network)) => {
+            proxies::way(table, url, own.as_ref().or(network.proxy.as_ref()))
+        }
+        _ => proxy.map(|_| None),
+    };
     let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
         let has_secret = api_key.is_some() || headers.iter().any(|(_, value)| value.is_sensitive());
@@ -80,10 +96,12 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
         }
     }
     include_usage?;
+    let url = url?;
+    let timeouts = connection?.or(network.and_then(|network| network.host(&url))).timeouts();
     Ok(Upstream {
         name,
         provider: provider?,
-        url: url?,
+        url,
         api_version: api_version?,
         api_key: api_key?,
         organization: organization?,
@@ -93,7 +111,8 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
         deployments: deployments?,
         headers: headers?,
         keep_alive_comments: keep_alive_comments?.flatten(),
-        timeouts: timeouts?,
+        proxy: proxy?,
+        timeouts,
         pool: pool?,
     })
 }
@@ -221,27 +240,6 @@ fn include_usage(entry: &Entry<'_>) -> Read<()> {
     })
 }
 
-/// A time, or "" for none.
-fn time_or_none(entry: &Entry<'_>) -> Read<Option<Duration>> {
-    match entry.as_text() {
-        Some("") => Ok(None),
-        _ => time(entry).map(Some),
-    }
-}
-
-fn timeouts(table: &Table<'_>) -> Read<Timeouts> {
-    let connect = table.optional("connect", time);
-    let first_byte = table.optional("first_byte", time);
-    let idle = table.optional("idle", time);
-    let total = table.optional("total", time_or_none);
-    Ok(Timeouts {
-        connect: connect?.unwrap_or(CONNECT),
-        first_byte: first_byte?.unwrap_or(FIRST_BYTE),
-        idle: idle?.unwrap_or(IDLE),
-        total: total?.flatten(),
-    })
-}
-
 fn pool(table: &Table<'_>) -> Read<PoolLimits> {
     let idle_timeout = table.optional("idle_timeout", any_time);
     let max_idle = table.optional("max_idle", Entry::integer);
@@ -252,7 +250,7 @@ fn pool(table: &Table<'_>) -> Read<PoolLimits> {
 }
 
 /// Whether what is sent to the host stays on this machine.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }

@@ -100,8 +100,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// The host, checked, and the port if there is one.
-fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
+/// The host, checked, in lower case and without brackets, and the port if there is one; also for proxies.
+pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or("its IPv6 address lacks the closing bracket")?;
         let address: Ipv6Addr = address.parse().map_err(|_| "its host in brackets is no IPv6 address")?;

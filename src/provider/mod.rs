@@ -10,6 +10,7 @@ mod endpoint;
 mod path;
 
 pub use base_url::BaseUrl;
+pub(crate) use base_url::split_port;
 pub use credentials::{InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::Endpoint;

@@ -1,40 +1,84 @@
-//! A new connection: name resolution, TCP, TLS.
+//! A new connection: straight or through a proxy, then TLS.
 
+use std::cell::Cell;
+use std::io;
 use std::time::Instant;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::origin::{Origin, in_words};
 use super::stream::Stream;
+use super::tunnel::{Proxy, Tunnel};
 use crate::error::{Error, Result};
 
 /// Connects within `timeouts.connect`, and before `total`.
 pub(super) async fn connect(origin: &Origin, total: Option<Instant>) -> Result<Stream> {
     let limit = Instant::now() + origin.timeouts.connect;
     let deadline = total.map_or(limit, |total| total.min(limit));
-    match timeout_at(TokioInstant::from_std(deadline), dial(origin)).await {
+    let waiting_for = Cell::new(None);
+    match timeout_at(TokioInstant::from_std(deadline), dial(origin, &waiting_for)).await {
         Ok(result) => result,
         Err(_) if deadline < limit => Err(origin.total_timeout()),
         Err(_) => {
-            Err(Error::ConnectTimeout { upstream: origin.name.to_string(), limit: origin.timeouts.connect })
+            let (upstream, limit) = (origin.name.to_string(), origin.timeouts.connect);
+            Err(match waiting_for.get() {
+                Some(proxy) => Error::ProxySilent { upstream, proxy: proxy.url.to_string(), limit },
+                None => Error::ConnectTimeout { upstream, limit },
+            })
         }
     }
 }
 
-async fn dial(origin: &Origin) -> Result<Stream> {
-    let tcp = TcpStream::connect((origin.host.as_str(), origin.port))
-        .await
-        .map_err(|error| origin.unreachable(in_words(&error)))?;
+/// `waiting_for` is the proxy as long as it is its turn.
+async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> Result<Stream> {
+    let Some(proxy) = &origin.proxy else {
+        let tcp =
+            tcp(&origin.host, origin.port).await.map_err(|error| origin.unreachable(in_words(&error)))?;
+        return Ok(match secure(origin, tcp).await? {
+            Secured::Plain(tcp) => Stream::Tcp(tcp),
+            Secured::Tls(tls) => Stream::Tls(tls),
+        });
+    };
+    waiting_for.set(Some(proxy));
+    let tunnel = proxy.open(origin).await?;
+    waiting_for.set(None);
+    Ok(match tunnel {
+        Tunnel::Tcp(tcp) => match secure(origin, tcp).await? {
+            Secured::Plain(tcp) => Stream::Tcp(tcp),
+            Secured::Tls(tls) => Stream::Tls(tls),
+        },
+        Tunnel::Tls(outer) => match secure(origin, outer).await? {
+            Secured::Plain(outer) => Stream::Tls(outer),
+            Secured::Tls(tls) => Stream::TlsInTls(tls),
+        },
+    })
+}
+
+/// A TCP connection to the first address of the host that takes it.
+pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect((host, port)).await?;
     // Without it a request in two writes waits for the upstream's acknowledgement of the first.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let Some((config, name)) = &origin.tls else { return Ok(Stream::Tcp(tcp)) };
+    Ok(tcp)
+}
+
+/// A way to the target, with the target's TLS where it has one.
+enum Secured<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
+}
+
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -> Result<Secured<S>> {
+    let Some((config, name)) = &origin.tls else { return Ok(Secured::Plain(stream)) };
     let tls = TlsConnector::from(config.clone())
-        .connect(name.clone(), tcp)
+        .connect(name.clone(), stream)
         .await
         .map_err(|error| Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) })?;
-    Ok(Stream::Tls(Box::new(tls)))
+    Ok(Secured::Tls(Box::new(tls)))
 }

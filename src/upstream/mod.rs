@@ -11,6 +11,7 @@ mod pool;
 mod scratch;
 mod stream;
 mod tls;
+mod tunnel;
 mod upload;
 mod watchdog;
 
@@ -25,7 +26,8 @@ pub use answer::{Answer, AnswerBody};
 pub use origin::{Origin, Timeouts};
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
-pub use tls::client_config;
+pub use tls::{client_config, proxy_tls};
+pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
 
 use crate::error::{Error, Result};

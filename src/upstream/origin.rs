@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::tunnel::Proxy;
 use crate::error::Error;
 
 /// The part of an upstream that all workers share.
@@ -20,6 +21,8 @@ pub struct Origin {
     pub port: u16,
     /// The TLS client and the name that the certificate must bear; none for `http`.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Through whom every connection goes; `None`: straight.
+    pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.
     pub timeouts: Timeouts,
 }
@@ -27,7 +30,7 @@ pub struct Origin {
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For name resolution, TCP and TLS together.
+    /// For name resolution, TCP, the proxy and TLS together.
     pub connect: Duration,
     /// From the request being sent to the answer's head.
     pub first_byte: Duration,

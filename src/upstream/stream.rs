@@ -14,6 +14,8 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     /// Boxed: a TLS session is large, and most connections of a sidecar are plain or few.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS with the upstream inside TLS with a proxy.
+    TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
 }
 
 impl Stream {
@@ -23,6 +25,7 @@ impl Stream {
         let polled = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         };
         polled.map_ok(|()| buf.filled().len())
     }
@@ -35,6 +38,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
         }
     }
 
@@ -42,6 +46,7 @@ impl Stream {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 

@@ -17,4 +17,5 @@ mod records;
 mod relay;
 mod stopping;
 mod support;
+mod ways_out;
 mod workers;

@@ -21,13 +21,14 @@ fn reference() -> String {
 }
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search"),
     ("SUPPORT_TEAM_KEY", "sg-support"),
     ("GATEWAY_KEY", "gw-key"),
+    ("PROXY_PASSWORD", "proxy-password"),
 ];
 
 #[test]

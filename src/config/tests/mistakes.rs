@@ -402,6 +402,105 @@ fn of_routes() {
 }
 
 #[test]
+fn of_the_way_out() {
+    let proxy = |lines: &str| format!("[network.proxy]\nurl = \"http://p\"\n{lines}");
+    let cases = [
+        ("[network]\nproxy = 3128".to_owned(), "network.proxy", "must be a table"),
+        ("[network]\nproxy = \"p:3128\"".to_owned(), "network.proxy", "write \"none\", or http://"),
+        ("[network]\nproxy = \"\"".to_owned(), "network.proxy", "write \"none\", or http://"),
+        (
+            "[network]\nproxy = \"http://me:marker@p\"".to_owned(),
+            "network.proxy",
+            "write username and password = { env",
+        ),
+        ("[network.proxy]".to_owned(), "network.proxy.url", "is missing: write where the proxy is"),
+        ("[network.proxy]\nurl = \"ftp://p\"".to_owned(), "network.proxy.url", "its scheme is none of"),
+        (proxy("user = \"me\""), "network.proxy.user", "did you mean `username`?"),
+        (proxy("username = \"me\""), "network.proxy.password", "is missing: a username is there"),
+        (
+            proxy("password = { value = \"marker\" }"),
+            "network.proxy.username",
+            "is missing: a password is there",
+        ),
+        (proxy("password = \"marker\"\nusername = \"me\""), "network.proxy.password", "is a secret"),
+        (
+            proxy("password = { value = \"marker\" }\nusername = \"m:e\""),
+            "network.proxy.username",
+            "has a colon",
+        ),
+        (proxy("password = { value = \"marker\" }\nusername = \"\""), "network.proxy.username", "is empty"),
+        (
+            proxy(
+                "password = { value = \"marker\" }\nusername = \"me\"\nheaders = { Proxy-Authorization = \"marker\" }",
+            ),
+            "network.proxy.username",
+            "keep one of them",
+        ),
+        (proxy("headers = { Host = \"a\" }"), "network.proxy.headers.Host", "not yours to set"),
+        (proxy("verification_mode = \"full\""), "network.proxy.verification_mode", "its url is http://"),
+        (
+            "[network.proxy]\nurl = \"https://p\"\nverification_mode = \"none\"".to_owned(),
+            "network.proxy.verification_mode",
+            "is not \"full\", the only value so far",
+        ),
+        (
+            "[network.proxy]\nurl = \"socks5://p\"\nheaders = { X-A = \"b\" }".to_owned(),
+            "network.proxy.headers",
+            "socks5 knows no headers",
+        ),
+        (proxy("bypass = \"a\""), "network.proxy.bypass", "must be an array of texts"),
+        (proxy("bypass = [1]"), "network.proxy.bypass[0]", "must be text in quotes"),
+        (proxy("bypass = [\"a\", \"b:80\"]"), "network.proxy.bypass[1]", "without a scheme and a port"),
+        (proxy("only = [\"10.0.0.0/40\"]"), "network.proxy.only[0]", "is no network"),
+        (
+            "[upstreams.openai.proxy]\nurl = \"\"".to_owned(),
+            "upstreams.openai.proxy.url",
+            "write \"none\", or http://",
+        ),
+        ("[network]\nallowed_hosts = []".to_owned(), "network.allowed_hosts", "is empty"),
+        ("[network]\nallowed_hosts = [\"*\", \".a\"]".to_owned(), "network.allowed_hosts[1]", "\"*.suffix\""),
+        (
+            "[network]\nallowed_hosts = [\"https://a\"]".to_owned(),
+            "network.allowed_hosts[0]",
+            "without a scheme",
+        ),
+        (
+            "[network]\nallowed_hosts = [\"10.0.0.0/8\"]".to_owned(),
+            "network.allowed_hosts[0]",
+            "none of a host",
+        ),
+        ("[[network.hosts]]".to_owned(), "network.hosts[0].url", "is missing: write the host"),
+        ("[[network.hosts]]\nurl = \"https://a/v1\"".to_owned(), "network.hosts[0].url", "has a path"),
+        ("[[network.hosts]]\nurl = \"a\"".to_owned(), "network.hosts[0].url", "does not begin with http"),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\n[[network.hosts]]\nurl = \"https://A:443/\"".to_owned(),
+            "network.hosts[1].url",
+            "is there already",
+        ),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\ntimeouts = { idel = \"1s\" }".to_owned(),
+            "network.hosts[0].timeouts.idel",
+            "did you mean `idle`?",
+        ),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\ntimeouts = { idle = \"0s\" }".to_owned(),
+            "network.hosts[0].timeouts.idle",
+            "",
+        ),
+        ("[network]\nhosts = \"a\"".to_owned(), "network.hosts", "must be [[network.hosts]] tables"),
+    ];
+    let cases: Vec<_> = cases.iter().map(|(text, key, reason)| (text.as_str(), *key, *reason)).collect();
+    each(OPENAI, &cases);
+    let several =
+        "headers = { X-A = \"b\" }\nverification_mode = \"full\"\nusername = \"me\"\nbypass = [\"/\"]";
+    let found = mistakes(&format!("{OPENAI}[network.proxy]\nurl = \"socks5://p\"\n{several}"));
+    assert_eq!(found.len(), 4, "all are named in one go: {found:#?}");
+    for (text, ..) in cases {
+        assert!(!mistakes(&format!("{OPENAI}{text}")).concat().contains("marker"), "{text}");
+    }
+}
+
+#[test]
 fn all_are_named_in_one_go_in_the_order_of_the_file() {
     let text = r#"
         [upstreams.internal]

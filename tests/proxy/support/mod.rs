@@ -2,10 +2,12 @@
 
 mod client;
 mod proxy;
+mod tunnel;
 mod upstream;
 
 pub use client::Client;
 pub use proxy::{Proxy, proxy};
+pub use tunnel::{Tunnels, tls_in_front_of};
 pub use upstream::{Request, Upstream, upstream};
 
 use std::time::Duration;

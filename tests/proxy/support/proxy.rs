@@ -1,12 +1,13 @@
 //! The proxy under test, in this process, on a free port.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use serde_json::Value;
 use streamgauge::app::{App, Running};
-use streamgauge::config;
+use streamgauge::config::{self, Overrides, Sources};
 use streamgauge::record::{Sink, UsageRecord};
 
 use super::{Client, PATIENCE, Upstream};
@@ -20,12 +21,13 @@ pub struct Proxy {
 
 /// What a proxy is made of: `proxy().upstream(&upstream).run()`.
 pub fn proxy() -> Builder {
-    Builder { server: String::new(), tables: String::new() }
+    Builder { server: String::new(), tables: String::new(), env: BTreeMap::new() }
 }
 
 pub struct Builder {
     server: String,
     tables: String,
+    env: BTreeMap<String, String>,
 }
 
 impl Builder {
@@ -49,6 +51,12 @@ impl Builder {
         ))
     }
 
+    /// A variable of the environment, which is this map and never the test's own.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Any further lines.
     pub fn tables(mut self, lines: &str) -> Self {
         self.tables += lines;
@@ -63,7 +71,11 @@ impl Builder {
         );
         // A later line wins over the harness's own.
         let text = if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text };
-        let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let sources =
+            Sources { file: Some(file.path().to_owned()), env: self.env, overrides: Overrides::default() };
+        let settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
         let (sender, records) = mpsc::channel();
         let running = App::bind(&settings, vec![Box::new(Records(sender))]).unwrap().spawn().unwrap();
         let address = running.addresses().proxy;

@@ -1,0 +1,210 @@
+//! Lists of hosts: who goes around a proxy, who goes through it, whom an upstream may be.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// One entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Every host.
+    All,
+    /// This one: a name in lower case without its last dot.
+    Name(String),
+    /// Names below this one, not itself.
+    Below(String),
+    /// This name, and names below it.
+    Domain(String),
+    /// Addresses of this network; a single address is a network of one.
+    Net(IpNet),
+}
+
+impl Pattern {
+    /// Reads an entry of the configuration: `llm.internal` is that host, `.internal` and `*.internal` are the names
+    /// below it, `10.0.0.0/8` and `fd00::/8` are networks, `*` is everything.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        if let Some(net) = net(text) {
+            return Ok(Self::Net(net));
+        }
+        if text.contains('/') {
+            return Err(format!("{text:?} is no network: write one such as \"10.0.0.0/8\" or \"fd00::/8\""));
+        }
+        let below = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
+        let name = plain(below.unwrap_or(text));
+        if !is_name(&name) {
+            return Err(format!(
+                "{text:?} is no host: write a name, \".suffix\" for the names below it, an address, a network such as \
+                 \"10.0.0.0/8\", or \"*\"; without a scheme and a port"
+            ));
+        }
+        Ok(if below.is_some() { Self::Below(name) } else { Self::Name(name) })
+    }
+
+    /// Whether it takes the host: a name in any case, or an address without brackets.
+    fn takes(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::All, _) => true,
+            (Self::Net(net), Host::Address(address)) => net.contains(address),
+            (Self::Name(name), Host::Name(host)) => host == name,
+            (Self::Below(name), Host::Name(host)) => is_below(host, name),
+            (Self::Domain(name), Host::Name(host)) => host == name || is_below(host, name),
+            _ => false,
+        }
+    }
+}
+
+/// A list of hosts. The empty one takes none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(Vec<Pattern>);
+
+impl Hosts {
+    /// A list of these entries.
+    pub fn new(patterns: Vec<Pattern>) -> Self {
+        Self(patterns)
+    }
+
+    /// Reads `NO_PROXY` by curl's rules: entries stand between commas or spaces; a name takes itself and every name
+    /// below it, with or without a dot before it; an address takes itself, a network its addresses; `*` alone takes
+    /// everything. An entry of any other form takes nothing. Ports have no meaning, and this machine's own addresses
+    /// are no exception unless they are named.
+    pub fn no_proxy(text: &str) -> Self {
+        if text.trim() == "*" {
+            return Self(vec![Pattern::All]);
+        }
+        let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+        Self(
+            entries
+                .filter_map(|entry| {
+                    let address = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                    if let Some(net) = net(address.unwrap_or(entry)) {
+                        return Some(Pattern::Net(net));
+                    }
+                    let name = plain(entry.strip_prefix('.').unwrap_or(entry));
+                    is_name(&name).then_some(Pattern::Domain(name))
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether no entry is there.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one entry takes the host: a name in any case, or an address without brackets.
+    pub fn take(&self, host: &str) -> bool {
+        let host = Host::of(host);
+        self.0.iter().any(|pattern| pattern.takes(&host))
+    }
+}
+
+/// A host as it is compared. An IPv4 address in IPv6's clothes is the IPv4 address.
+enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Host {
+    fn of(host: &str) -> Self {
+        host.parse::<IpAddr>()
+            .map_or_else(|_| Self::Name(plain(host)), |address| Self::Address(address.to_canonical()))
+    }
+}
+
+fn net(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into()))
+}
+
+/// One dot at the end says that a name is whole, which changes nothing here.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    name.split('.').all(is_label)
+}
+
+fn is_below(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each line: an entry, hosts that it takes, hosts that it does not.
+    fn table(parse: impl Fn(&str) -> Hosts, lines: &[(&str, &[&str], &[&str])]) {
+        for (entry, taken, left) in lines {
+            let hosts = parse(entry);
+            for host in *taken {
+                assert!(hosts.take(host), "{entry:?} takes {host}");
+            }
+            for host in *left {
+                assert!(!hosts.take(host), "{entry:?} leaves {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_is_a_host_a_suffix_a_network_or_everything() {
+        table(
+            |entry| Hosts::new(vec![Pattern::parse(entry).unwrap()]),
+            &[
+                (
+                    "LLM.internal",
+                    &["llm.internal", "LLM.INTERNAL", "llm.internal."],
+                    &["a.llm.internal", "xllm.internal"],
+                ),
+                (".internal", &["a.internal", "a.b.internal"], &["internal", ".internal", "ainternal"]),
+                ("*.internal", &["a.internal", "a.b.internal"], &["internal", "a.internal.example"]),
+                ("10.0.0.0/8", &["10.1.2.3", "::ffff:10.1.2.3"], &["11.0.0.1", "10.example", "fd00::1"]),
+                ("10.1.2.3", &["10.1.2.3"], &["10.1.2.4"]),
+                ("fd00::/8", &["fd00::1", "fdff:1::"], &["fe80::1", "10.0.0.1"]),
+                ("::1", &["::1", "0:0:0:0:0:0:0:1"], &["::2", "127.0.0.1"]),
+                ("0.0.0.0/0", &["192.0.2.1"], &["::1", "localhost"]),
+                ("*", &["a", "10.0.0.1", "::1"], &[]),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        for text in ["", ".", "*.", "a..b", "http://a", "a:80", "[::1]", "10.0.0.0/33", "a b", "*a", "a.*"] {
+            assert!(Pattern::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_is_read_as_curl_reads_it() {
+        table(
+            Hosts::no_proxy,
+            &[
+                (
+                    "example.com",
+                    &["example.com", "EXAMPLE.com.", "www.example.com"],
+                    &["nonexample.com", "com"],
+                ),
+                (".example.com", &["example.com", "www.example.com"], &["nonexample.com"]),
+                ("a, b\tc,,d", &["a", "b", "c", "d"], &["e"]),
+                ("localhost,127.0.0.1", &["localhost", "127.0.0.1"], &["127.0.0.2", "::1"]),
+                (
+                    "192.168.0.0/16,[::1],fd00::/8",
+                    &["192.168.3.4", "::1", "fd12::1"],
+                    &["192.169.0.1", "::2"],
+                ),
+                ("*", &["a", "10.0.0.1"], &[]),
+                ("*.example.com,a:80,http://b", &[], &["www.example.com", "a", "b", "example.com"]),
+                ("", &[], &["localhost", "127.0.0.1"]),
+            ],
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! The way through a proxy: a connection to it, made into one to the target.
+//!
+//! The proxy learns the target's host and port and its own credentials and headers, and nothing of the requests; they
+//! go through it as bytes, also to `http` targets. The target learns nothing of the proxy.
+
+mod connect;
+mod socks5;
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connect::tcp;
+use super::origin::{Origin, in_words};
+use crate::error::{Error, Result};
+
+pub use connect::Connect;
+pub use socks5::Socks5;
+
+/// A proxy on the way to one target.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Its URL without credentials, for messages.
+    pub url: Arc<str>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The TLS client for the proxy itself and the name that its certificate must bear; none for `http` and SOCKS5.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What is said to it.
+    pub opening: Opening,
+}
+
+/// How a proxy is asked for a tunnel.
+#[derive(Debug)]
+pub enum Opening {
+    /// HTTP/1.1's CONNECT.
+    Connect(Connect),
+    /// SOCKS5.
+    Socks5(Socks5),
+}
+
+/// A tunnel that stands: what is written into it reaches the target.
+pub(super) enum Tunnel {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Proxy {
+    /// Connects to the proxy and has it connect to the target. Cancel safe: dropped, it closes the connection.
+    pub(super) async fn open(&self, origin: &Origin) -> Result<Tunnel> {
+        let tcp = tcp(&self.host, self.port).await.map_err(|error| self.failed(origin, in_words(&error)))?;
+        let Some((config, name)) = &self.tls else {
+            return Ok(Tunnel::Tcp(self.ask(tcp, origin).await?));
+        };
+        let tls =
+            TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await.map_err(|error| {
+                self.failed(
+                    origin,
+                    format_args!("no TLS session with the proxy itself: {}", in_words(&error)),
+                )
+            })?;
+        Ok(Tunnel::Tls(Box::new(self.ask(tls, origin).await?)))
+    }
+
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, origin: &Origin) -> Result<S> {
+        let refusal = match &self.opening {
+            Opening::Connect(connect) => match connect.open(stream).await {
+                Ok(stream) => return Ok(stream),
+                Err(refusal) => refusal,
+            },
+            Opening::Socks5(socks5) => match socks5.open(stream, &origin.host, origin.port).await {
+                Ok(stream) => return Ok(stream),
+                Err(refusal) => refusal,
+            },
+        };
+        Err(match refusal {
+            Refusal::Status(status) => Error::ProxyRefused {
+                upstream: origin.name.to_string(),
+                proxy: self.url.to_string(),
+                status: status.as_u16(),
+            },
+            Refusal::Failed(reason) => self.failed(origin, reason),
+        })
+    }
+
+    fn failed(&self, origin: &Origin, reason: impl ToString) -> Error {
+        Error::ProxyFailed {
+            upstream: origin.name.to_string(),
+            proxy: self.url.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Why there is no tunnel.
+#[derive(Debug)]
+enum Refusal {
+    /// The proxy said no.
+    Status(http::StatusCode),
+    /// It said nothing that can be understood.
+    Failed(String),
+}

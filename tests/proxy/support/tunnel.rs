@@ -1,0 +1,202 @@
+//! Proxies between the proxy under test and its upstream, and TLS in front of either.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use super::PATIENCE;
+use super::upstream::{header, read_head};
+
+/// An outbound proxy that leads every tunnel to one place, whatever name is asked for.
+pub struct Tunnels {
+    pub address: SocketAddr,
+    openings: Receiver<String>,
+    passed: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tunnels {
+    /// A CONNECT proxy.
+    pub fn to(target: SocketAddr) -> Self {
+        Self::with(target, |stream| connect(stream, None))
+    }
+
+    /// A CONNECT proxy that wants this `Proxy-Authorization`.
+    pub fn to_with_authorization(target: SocketAddr, wanted: &'static str) -> Self {
+        Self::with(target, move |stream| connect(stream, Some(wanted)))
+    }
+
+    /// A SOCKS5 proxy; `wanted` is a name and a password.
+    pub fn socks5_to(target: SocketAddr, wanted: Option<(&'static str, &'static str)>) -> Self {
+        Self::with(target, move |stream| socks5(stream, wanted))
+    }
+
+    /// `open` says yes to the client and returns what was asked for, or says no and returns what was wrong with `Err`.
+    fn with(
+        target: SocketAddr,
+        open: impl Fn(&mut TcpStream) -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, openings) = mpsc::channel();
+        let passed = Arc::new(Mutex::new(Vec::new()));
+        let (open, seen) = (Arc::new(open), Arc::clone(&passed));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (open, sender, seen) = (Arc::clone(&open), sender.clone(), Arc::clone(&seen));
+                thread::spawn(move || tunnel(stream, target, &*open, &sender, &seen));
+            }
+        });
+        Self { address, openings, passed }
+    }
+
+    /// What the next tunnel was asked for with: a head of HTTP, or SOCKS5's target.
+    pub fn opening(&self) -> String {
+        self.openings.recv_timeout(PATIENCE).expect("a tunnel")
+    }
+
+    /// How many tunnels were asked for since.
+    pub fn more_openings(&self) -> usize {
+        self.openings.try_iter().count()
+    }
+
+    /// Whether these bytes went through on their way to the target.
+    pub fn passed(&self, bytes: &str) -> bool {
+        String::from_utf8_lossy(&self.passed.lock().unwrap()).contains(bytes)
+    }
+}
+
+fn tunnel(
+    mut client: TcpStream,
+    target: SocketAddr,
+    open: &dyn Fn(&mut TcpStream) -> Result<String, String>,
+    openings: &Sender<String>,
+    passed: &Mutex<Vec<u8>>,
+) {
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let opened = open(&mut client);
+    let is_open = opened.is_ok();
+    // The test may be over.
+    let _ = openings.send(opened.unwrap_or_else(|refused| refused));
+    if !is_open {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target) else { return };
+    let (from_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let back = thread::spawn(move || copy(from_server, to_client, |_| {}));
+    copy(client, server, |bytes| passed.lock().unwrap().extend_from_slice(bytes));
+    back.join().unwrap();
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, see: impl Fn(&[u8])) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        see(&bytes[..count]);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}
+
+fn connect(stream: &mut TcpStream, wanted: Option<&str>) -> Result<String, String> {
+    // Nothing may come behind the head before it is answered, so nothing stays in this reader.
+    let head = read_head(&mut BufReader::new(&*stream)).unwrap_or_default();
+    if wanted.is_some_and(|wanted| header(&head, "proxy-authorization") != Some(wanted)) {
+        let _ = stream.write_all(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=\"a\"\r\ncontent-length: 0\r\n\r\n",
+        );
+        return Err(head);
+    }
+    let _ = stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+    Ok(head)
+}
+
+/// The server half of RFC 1928 and RFC 1929, as far as a test needs it.
+fn socks5(stream: &mut TcpStream, wanted: Option<(&str, &str)>) -> Result<String, String> {
+    let read = |count: usize| {
+        let mut bytes = vec![0; count];
+        (&*stream).read_exact(&mut bytes).map_err(|error| error.to_string())?;
+        Ok::<_, String>(bytes)
+    };
+    let write = |bytes: &[u8]| (&*stream).write_all(bytes).map_err(|error| error.to_string());
+    let methods = read(2)?;
+    let methods = read(methods[1].into())?;
+    let method = if wanted.is_some() { 2 } else { 0 };
+    if !methods.contains(&method) {
+        write(&[5, 0xff])?;
+        return Err("no method".to_owned());
+    }
+    write(&[5, method])?;
+    if let Some((name, password)) = wanted {
+        let version_and_length = read(2)?;
+        let found_name = read(version_and_length[1].into())?;
+        let length = read(1)?[0];
+        let found_password = read(length.into())?;
+        let right = (found_name, found_password) == (name.into(), password.into());
+        write(&[1, u8::from(!right)])?;
+        if !right {
+            return Err("wrong password".to_owned());
+        }
+    }
+    let head = read(4)?;
+    let host = match head[3] {
+        1 => read(4)?.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
+        3 => {
+            let length = read(1)?[0];
+            String::from_utf8(read(length.into())?).unwrap()
+        }
+        kind => return Err(format!("address of kind {kind}")),
+    };
+    let port = read(2)?;
+    write(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    Ok(format!("{host}:{}", u16::from_be_bytes([port[0], port[1]])))
+}
+
+/// TLS that ends here; what is inside goes on in the clear.
+pub struct TlsFront {
+    pub address: SocketAddr,
+    /// The self-signed certificate, which is its own root.
+    pub certificate: CertificateDer<'static>,
+    pub pem: String,
+}
+
+/// TLS for `localhost` in front of a plain server.
+pub fn tls_in_front_of(server: SocketAddr) -> TlsFront {
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, pem) = (identity.cert.der().clone(), identity.cert.pem());
+    let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // A client that does not trust this server breaks off, and its test looks at what it says.
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut plain = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+                });
+            }
+        });
+    });
+    TlsFront { address, certificate, pem }
+}

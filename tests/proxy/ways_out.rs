@@ -1,0 +1,374 @@
+//! The way out: through which proxy, what each side gets to see, what is said when it is closed.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use streamgauge::upstream::{
+    Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Timeouts,
+    Upstream as Way,
+};
+
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Proxy, Tunnels, Upstream, chunk, proxy,
+    sized, tls_in_front_of, upstream,
+};
+
+/// An upstream on a name that nobody but an outbound proxy can look up.
+const HIDDEN: &str = "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.invalid:8000/v1\"\n\
+                      api_key = { value = \"sk-upstream\" }\ndefault_model = \"m\"";
+
+/// The proxy under test, whose one upstream is hidden behind this outbound proxy.
+fn behind(outbound: &str) -> Proxy {
+    proxy().tables(HIDDEN).tables(&format!("[upstreams.up.proxy]\n{outbound}")).run()
+}
+
+fn answering() -> Upstream {
+    Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
+}
+
+/// The code and the message of a refusal with 502.
+fn refusal(proxy: &Proxy) -> (String, String) {
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!(answer.status(), 502, "{}", answer.text());
+    let error = answer.error();
+    let [code, message] = ["code", "message"].map(|key| error[key].as_str().unwrap().to_owned());
+    assert!(message.contains("`up`"), "it names the upstream: {message}");
+    (code, message)
+}
+
+#[test]
+fn each_side_gets_what_is_its_own() {
+    let (asked, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            asked.send(request.head).unwrap();
+            connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+        }
+    });
+    let tunnels = Tunnels::to_with_authorization(up.address, "Basic bWU6cHctbWFya2Vy");
+    let proxy = behind(&format!(
+        "url = \"http://{}\"\nusername = \"me\"\npassword = {{ value = \"pw-marker\" }}\n\
+         headers = {{ X-Team = \"search\", X-Key = {{ value = \"hd-marker\" }} }}",
+        tunnels.address
+    ));
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+    }
+    assert_eq!(
+        tunnels.opening(),
+        "CONNECT llm.invalid:8000 HTTP/1.1\r\nhost: llm.invalid:8000\r\nproxy-authorization: Basic bWU6cHctbWFya2Vy\r\n\
+         x-team: search\r\nx-key: hd-marker\r\n\r\n"
+    );
+    assert_eq!(tunnels.more_openings(), 0, "the tunnel is kept and used again");
+    for head in requests.try_iter() {
+        assert!(
+            head.starts_with("POST /v1/chat/completions HTTP/1.1\r\nhost: llm.invalid:8000\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("authorization: Bearer sk-upstream"), "{head}");
+        for foreign in ["proxy-", "x-team", "x-key", "bWU6", "marker"] {
+            assert!(!head.contains(foreign), "{foreign} is the proxy's: {head}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_wants_other_credentials_is_told_apart_from_the_upstream() {
+    let tunnels = Tunnels::to_with_authorization(answering().address, "Basic b3RoZXI6b3RoZXI=");
+    for credentials in ["", "username = \"me\"\npassword = { value = \"pw-marker\" }"] {
+        let proxy = behind(&format!("url = \"http://{}\"\n{credentials}", tunnels.address));
+        let (code, message) = refusal(&proxy);
+        assert_eq!(code, "proxy_refused");
+        assert!(message.contains("answered 407") && message.contains("password of the proxy"), "{message}");
+        assert!(message.contains(&tunnels.address.to_string()) && !message.contains("marker"), "{message}");
+        let record = proxy.record();
+        assert_eq!((&record["outcome"], &record["status"]), (&"upstream_error".into(), &502.into()));
+    }
+}
+
+#[test]
+fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
+    let redirect = "HTTP/1.1 302 Found\r\nlocation: http://login.corp/\r\n\r\n";
+    for (answer, code, reason) in [
+        ("HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nno way", "proxy_refused", "answered 403"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "proxy_refused", "answered 503"),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", "proxy_refused", "the password of the proxy"),
+        (redirect, "proxy_refused", "answered 302"),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "proxy_failed", "it broke HTTP"),
+        (
+            "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "proxy_failed",
+            "into the tunnel",
+        ),
+        ("HTTP/1.1 200 OK\r\n", "proxy_failed", "closed the connection without an answer"),
+        ("", "proxy_failed", "closed the connection without an answer"),
+    ] {
+        let outbound = upstream(move |connection| {
+            connection.head();
+            connection.send(answer);
+        });
+        let proxy = behind(&format!("url = \"http://{}\"", outbound.address));
+        let (found, message) = refusal(&proxy);
+        assert_eq!(found, code, "{answer:?}: {message}");
+        assert!(message.contains(reason), "{answer:?}: {message}");
+        assert_eq!(outbound.accepted(), 1, "nothing is tried twice, and no redirect followed");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, message) = refusal(&behind(&format!("url = \"http://{nobody}\"")));
+    assert_eq!(code, "proxy_failed");
+    assert!(message.contains("connection refused"), "{message}");
+}
+
+#[test]
+fn a_silent_proxy_is_given_the_connect_timeout_at_each_of_its_steps() {
+    let silent = || upstream(|connection| connection.wait_for_close());
+    for scheme in ["http", "https", "socks5h"] {
+        let outbound = silent();
+        let proxy = proxy()
+            .tables(HIDDEN)
+            .tables(&format!(
+                "proxy = \"{scheme}://{}\"\ntimeouts = {{ connect = \"50ms\" }}",
+                outbound.address
+            ))
+            .run();
+        let (code, message) = refusal(&proxy);
+        assert_eq!(code, "proxy_timeout", "{scheme}");
+        assert!(message.contains("within 50ms (timeouts.connect)"), "{message}");
+        assert_eq!(proxy.record()["outcome"], "timed_out");
+    }
+}
+
+#[test]
+fn a_silent_target_behind_a_good_proxy_is_the_targets_fault() {
+    let up = upstream(|connection| connection.wait_for_close());
+    let tunnels = Tunnels::to(up.address);
+    let proxy = proxy()
+        .tables(&HIDDEN.replace("http:", "https:"))
+        .tables(&format!("proxy = \"http://{}\"\ntimeouts = {{ connect = \"50ms\" }}", tunnels.address))
+        .run();
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!((answer.status(), answer.error()["code"].as_str()), (504, Some("connect_timeout")));
+}
+
+#[test]
+fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
+    let tunnels = Tunnels::to(answering().address);
+    let front = tls_in_front_of(tunnels.address);
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), &front.pem).unwrap();
+    let ca = format!("ca = {{ file = {:?} }}", ca.path());
+    let port = front.address.port();
+
+    let proxy = behind(&format!("url = \"https://localhost:{port}\"\n{ca}"));
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!(answer.text(), CHAT_BODY);
+    assert!(tunnels.opening().starts_with("CONNECT llm.invalid:8000 "));
+
+    for (outbound, reason) in [
+        (format!("url = \"https://localhost:{port}\""), "UnknownIssuer"),
+        (format!("url = \"https://127.0.0.1:{port}\"\n{ca}"), "not valid for name"),
+    ] {
+        let (code, message) = refusal(&behind(&outbound));
+        assert_eq!(code, "proxy_failed", "{outbound}");
+        assert!(message.contains("no TLS session with the proxy itself"), "{message}");
+        assert!(message.contains(reason), "{reason}: {message}");
+    }
+    assert_eq!(tunnels.more_openings(), 0, "who is not trusted is asked for nothing");
+}
+
+#[test]
+fn a_socks5_proxy_gets_the_name_or_looks_at_an_address() {
+    let up = answering();
+    let tunnels = Tunnels::socks5_to(up.address, Some(("me", "pw-marker")));
+    let credentials = "username = \"me\"\npassword = { value = \"pw-marker\" }";
+    let named = behind(&format!("url = \"socks5h://{}\"\n{credentials}", tunnels.address));
+    let answer = named.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!(answer.text(), CHAT_BODY);
+    assert_eq!(tunnels.opening(), "llm.invalid:8000");
+
+    let wrong = credentials.replace("pw-marker", "no");
+    let (code, message) = refusal(&behind(&format!("url = \"socks5h://{}\"\n{wrong}", tunnels.address)));
+    assert_eq!(code, "proxy_failed");
+    assert!(message.contains("SOCKS5: Password auth failure"), "{message}");
+
+    let open = Tunnels::socks5_to(up.address, None);
+    let (_, message) = refusal(&behind(&format!("url = \"socks5://{}\"", open.address)));
+    assert!(message.contains("cannot be looked up here"), "{message}");
+    let proxy = proxy().upstream(&up).tables(&format!("proxy = \"socks5://{}\"", open.address)).run();
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+    let opening = std::iter::from_fn(|| Some(open.opening())).find(|opening| opening.contains(':'));
+    assert_eq!(opening, Some(up.address.to_string()));
+}
+
+#[test]
+fn the_environment_is_asked_where_the_configuration_is_silent() {
+    let up = answering();
+    let tunnels = Tunnels::to(up.address);
+    let url = format!("http://me:pw%2dmarker@{}", tunnels.address);
+    for (no_proxy, own, through) in
+        [("", "", true), ("llm.test", "", false), ("localhost", "", true), ("", "proxy = \"none\"", false)]
+    {
+        let proxy = proxy()
+            .tables(&format!(
+                "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.test:{}/v1\"\napi_key = \"none\"\n\
+                 default_model = \"m\"\n{own}",
+                up.address.port()
+            ))
+            .env("http_proxy", &url)
+            .env("NO_PROXY", no_proxy)
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .run();
+        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        if through {
+            assert_eq!(answer.text(), CHAT_BODY);
+            let expected = format!(
+                "CONNECT llm.test:{0} HTTP/1.1\r\nhost: llm.test:{0}\r\nproxy-authorization: Basic bWU6cHctbWFya2Vy\r\n\r\n",
+                up.address.port()
+            );
+            assert_eq!(tunnels.opening(), expected);
+        } else {
+            // Nobody has that name, so going straight shows as not getting there.
+            assert_eq!(answer.error()["code"], "upstream_unreachable");
+        }
+        assert_eq!(tunnels.more_openings(), 0, "NO_PROXY={no_proxy:?} {own}");
+    }
+}
+
+#[test]
+fn the_environments_proxy_is_not_for_services_on_this_machine() {
+    let up = answering();
+    let proxy = proxy().upstream(&up).env("http_proxy", "http://127.0.0.1:1").run();
+    assert_eq!(proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer().text(), CHAT_BODY);
+}
+
+#[test]
+fn a_client_that_leaves_closes_the_tunnel() {
+    let (closed, seen) = mpsc::channel();
+    let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send([EVENTS_HEAD.as_bytes(), &chunk(first.as_bytes())].concat());
+        connection.wait_for_close();
+        closed.send(()).unwrap();
+    });
+    let tunnels = Tunnels::to(up.address);
+    let proxy = behind(&format!("url = \"http://{}\"", tunnels.address));
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    assert_eq!(client.chunks(first.len()), first.as_bytes());
+    drop(client);
+    seen.recv_timeout(crate::support::PATIENCE).expect("the upstream is told through the tunnel");
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+}
+
+#[test]
+fn a_redirect_is_the_clients_and_is_never_followed() {
+    let elsewhere = answering();
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
+        let location = format!("http://{}/v1/chat/completions", elsewhere.address);
+        let answer = format!("HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 5\r\n\r\nmoved");
+        let up = Upstream::answering(answer);
+        let proxy = proxy().upstream(&up).run();
+        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        assert!(answer.head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{}", answer.head);
+        assert_eq!((answer.header("location"), answer.text()), (Some(location.as_str()), "moved"));
+        assert_eq!((up.accepted(), elsewhere.accepted()), (1, 0), "{status}");
+        assert_eq!(proxy.record()["status"].to_string(), status[..3]);
+    }
+}
+
+#[test]
+fn a_target_that_is_not_trusted_is_named_also_through_a_tunnel() {
+    let front = tls_in_front_of(answering().address);
+    let tunnels = Tunnels::to(front.address);
+    let proxy = proxy()
+        .tables(&HIDDEN.replace("http:", "https:"))
+        .tables(&format!("proxy = \"http://{}\"", tunnels.address))
+        .run();
+    let (code, _) = refusal(&proxy);
+    assert_eq!(code, "upstream_tls");
+    assert!(tunnels.opening().starts_with("CONNECT llm.invalid:8000 "));
+}
+
+fn trusting(root: &CertificateDer<'static>) -> (Arc<ClientConfig>, ServerName<'static>) {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(config), ServerName::try_from("localhost").unwrap())
+}
+
+/// TLS with the target, end to end, inside whatever leads there: no proxy can read it.
+#[test]
+fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
+    let stream = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
+    let target = tls_in_front_of(Upstream::answering(stream).address);
+    let timeout = Duration::from_secs(20);
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-marker\r\ncontent-length: 0\r\n\r\n";
+    for kind in ["http", "https", "socks5h"] {
+        let (host, port) = ("localhost", 443);
+        let tunnels = match kind {
+            "socks5h" => Tunnels::socks5_to(target.address, None),
+            _ => Tunnels::to(target.address),
+        };
+        let front = (kind == "https").then(|| tls_in_front_of(tunnels.address));
+        let opening = match kind {
+            "socks5h" => Opening::Socks5(Socks5 { resolve_here: false, credentials: None }),
+            _ => Opening::Connect(Connect::new(host, port, &[], None)),
+        };
+        let at = front.as_ref().map_or(tunnels.address, |front| front.address);
+        let outbound = Outbound {
+            url: format!("{kind}://{at}").into(),
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port: SocketAddr::port(&at),
+            tls: front.as_ref().map(|front| trusting(&front.certificate)),
+            opening,
+        };
+        let timeouts = Timeouts { connect: timeout, first_byte: timeout, idle: timeout, total: None };
+        let origin = Origin {
+            name: "up".into(),
+            host: host.to_owned(),
+            port,
+            tls: Some(trusting(&target.certificate)),
+            proxy: Some(outbound),
+            timeouts,
+        };
+        let limits = PoolLimits { idle_timeout: timeout, max_idle: 1 };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        runtime.unwrap().block_on(async {
+            let way = Way::new(Arc::new(origin), limits, Scratch::default());
+            for _ in 0..2 {
+                let call = Call {
+                    method: Method::POST,
+                    head: head.into(),
+                    payload: Payload::Held(Vec::new()),
+                    started: Instant::now(),
+                };
+                let answer = way.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+                let body = answer.body.collect().await.unwrap().to_bytes();
+                assert_eq!(body, CHAT_STREAM, "{kind}");
+            }
+        });
+        assert!(tunnels.opening().contains("localhost:443"), "{kind}");
+        assert_eq!(tunnels.more_openings(), 0, "{kind}: the session inside the tunnel is kept");
+        assert!(!tunnels.passed("sk-marker") && !tunnels.passed("POST"), "{kind}: it was sent in the clear");
+    }
+}
