@@ -14,7 +14,7 @@
 //! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as one more tree |
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
-//! | `sections`, `upstreams`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `upstreams`, `tls`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 
 mod contradictions;
@@ -34,6 +34,7 @@ mod secrets;
 mod sections;
 mod settings;
 mod size;
+mod tls;
 mod upstreams;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
+use crate::tls::{ClientSettings, ServerSettings};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Server {
     pub keep_alive_timeout: Duration,
     /// Bytes of request bodies held at once by the whole process; at least 1.
     pub max_buffered_bytes: usize,
+    /// The certificate for clients; `None`: plain HTTP. It could be read a moment ago.
+    pub tls: Option<ServerSettings>,
 }
 
 /// The side of the operators.
@@ -114,7 +117,8 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// Which of Azure's URL forms it takes; `V1` for the other providers.
     pub api_version: ApiVersion,
-    /// What it is paid with; always there for `openai` and `azure`. A valid header value.
+    /// What it is paid with; always there for `openai` and `azure`, and for `other` unless the user said `none` or gave a
+    /// client certificate. A valid header value.
     pub api_key: Option<Secret>,
     /// `OpenAI-Organization`; for `openai` only. A valid header value.
     pub organization: Option<String>,
@@ -132,6 +136,8 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
+    /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a moment ago.
+    pub tls: ClientSettings,
 }
 
 /// How long an upstream may take. All are longer than zero.

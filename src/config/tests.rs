@@ -4,10 +4,12 @@ mod defaults;
 mod mistakes;
 mod precedence;
 mod secrets;
+mod tls;
 
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::tls::tests::certificates;
 
 /// An upstream without mistakes.
 const OPENAI: &str = "[upstreams.openai]\napi_key = { value = \"sk-1\" }\n";

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::balance::Load;
-use super::connection::{Surroundings, serve};
+use super::connection::{Arrival, Surroundings, serve};
+use super::handshake::handshake;
 use super::{Balance, Handler, Limits};
 use crate::drain::{Connections, Phase, Stop};
+use crate::tls::Live;
 
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -78,10 +81,16 @@ pub struct Acceptor<H> {
 }
 
 impl<H: Handler> Acceptor<H> {
-    /// Serves what comes to `listener` with `handler`.
-    pub fn new(listener: Listener, handler: Rc<H>, limits: Limits) -> Self {
+    /// Serves what comes to `listener` with `handler`, through TLS where there is a configuration of it.
+    pub fn new(
+        listener: Listener,
+        handler: Rc<H>,
+        tls: Option<Arc<Live<ServerConfig>>>,
+        limits: Limits,
+    ) -> Self {
         let around = Surroundings {
             handler,
+            tls,
             limits,
             connections: Connections::default(),
             balance: listener.balance.clone(),
@@ -169,7 +178,16 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
     }
     let around = Rc::clone(around);
     tokio::task::spawn_local(async move {
-        serve(stream, around).await;
+        match around.tls.as_deref().map(Live::load) {
+            None => serve(stream, Arrival::default(), around).await,
+            Some(config) => {
+                // The drain waits for the handshake to hear of it.
+                let _registered = around.connections.register();
+                if let Some((stream, arrival)) = handshake(stream, config, &around).await {
+                    serve(stream, arrival, around).await;
+                }
+            }
+        }
         drop(claim);
     });
 }

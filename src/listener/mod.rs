@@ -7,8 +7,10 @@ mod balance;
 mod bind;
 mod client_io;
 mod connection;
+mod handshake;
 mod peer_state;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +34,10 @@ pub trait Handler: 'static {
     /// closed afterwards.
     fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
 }
+
+/// Whom a verified client certificate names; an extension of each request on such a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(pub Arc<str>);
 
 /// What a connection may cost. Times are the configuration's.
 #[derive(Clone, Copy, Debug)]

@@ -31,9 +31,9 @@ async fn dial(origin: &Origin) -> Result<Stream> {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let Some((config, name)) = &origin.tls else { return Ok(Stream::Tcp(tcp)) };
-    let tls = TlsConnector::from(config.clone())
-        .connect(name.clone(), tcp)
+    let Some(tls) = &origin.tls else { return Ok(Stream::Tcp(tcp)) };
+    let tls = TlsConnector::from(tls.config())
+        .connect(tls.name().clone(), tcp)
         .await
         .map_err(|error| Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) })?;
     Ok(Stream::Tls(Box::new(tls)))

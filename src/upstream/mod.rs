@@ -10,7 +10,6 @@ mod origin;
 mod pool;
 mod scratch;
 mod stream;
-mod tls;
 mod upload;
 mod watchdog;
 
@@ -25,7 +24,6 @@ pub use answer::{Answer, AnswerBody};
 pub use origin::{Origin, Timeouts};
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
-pub use tls::client_config;
 pub use upload::{ClientBody, Payload};
 
 use crate::error::{Error, Result};

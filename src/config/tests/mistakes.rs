@@ -171,7 +171,7 @@ fn of_who_can_connect() {
             (
                 "[server]\nlisten = \"0.0.0.0:8080\"",
                 "server.listen",
-                "add [clients.NAME], or set server.allow_anonymous = true",
+                "add [clients.NAME], or require certificates of clients in [server.tls], or set server.allow_anonymous = true",
             ),
             ("[server]\nlisten = \"[::]:8080\"", "server.listen", "can be reached from other machines"),
             ("[server]\nlisten = \"192.0.2.1:8080\"", "server.listen", "can be reached from other machines"),
