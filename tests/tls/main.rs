@@ -7,6 +7,7 @@
 mod certificates;
 mod listener;
 mod rotation;
+mod secrets;
 mod support;
 mod tools;
 mod upstream;

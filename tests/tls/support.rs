@@ -239,7 +239,16 @@ pub async fn connect(
 
 /// A GET on a connection that then closes: the whole answer, or nothing where there is none.
 pub async fn get(stream: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin), headers: &str) -> String {
-    let request = format!("GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n{headers}\r\n");
+    get_path(stream, "/v1/models", headers).await
+}
+
+/// The same for another path.
+pub async fn get_path(
+    stream: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin),
+    path: &str,
+    headers: &str,
+) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n{headers}\r\n");
     // The proxy may have refused the connection already.
     let _ = stream.write_all(request.as_bytes()).await;
     let _ = stream.flush().await;

@@ -1,7 +1,10 @@
-//! Other people's programs against our listener: curl and OpenSSL.
+//! Other people's programs against our listener, and as our upstream: curl and OpenSSL.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -54,5 +57,50 @@ async fn openssl_s_client_verifies_our_chain() {
         for part in ["Verify return code: 0 (ok)", "ALPN protocol: h2", "CN = mid", name] {
             assert!(said.contains(part), "{part:?} in {said} {}", String::from_utf8_lossy(&output.stderr));
         }
+    }
+}
+
+/// Ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openssl_s_server_as_upstream_sees_our_certificate() {
+    let folder = Folder::new();
+    folder.write("up", &folder.ca.issue("up", &["127.0.0.1"]));
+    let [ca, certificate, key] = ["ca.crt", "up.crt", "up.key"].map(|name| text(&folder.path(name)));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut server = Command::new("openssl")
+            .args([
+                "s_server",
+                "-accept",
+                "127.0.0.1:0",
+                "-www",
+                "-Verify",
+                "1",
+                "-verify_return_error",
+                version,
+            ])
+            .args(["-CAfile", &ca, "-cert", &certificate, "-key", &key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("openssl: {error}; tests/run installs it"));
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let _server = Running(server);
+        let address = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
+        let address = address.expect("s_server says where it listens").parse().unwrap();
+        let proxy = Proxy::run("", address, &(folder.ca_line("ca") + &folder.lines("client")), "");
+        let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
+        assert!(answer.contains("CN = the-proxy") || answer.contains("CN=the-proxy"), "{version}: {answer}");
+        assert_eq!(proxy.record()["status"], 200);
     }
 }
