@@ -213,6 +213,8 @@ mod tests {
             r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
             r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
             "streamgauge_usage_records_dropped_total 0",
+            "streamgauge_tls_reloads_total 0",
+            "streamgauge_tls_reloads_failed_total 0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

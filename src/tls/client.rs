@@ -119,7 +119,7 @@ impl Connector {
     }
 }
 
-/// What the system trusts, or Mozilla's roots where the system has none; read once.
+/// What the system trusts, or Mozilla's roots where the system has none; read once, and not again when it changes.
 fn system_roots() -> &'static Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS.get_or_init(|| {

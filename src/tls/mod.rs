@@ -48,18 +48,21 @@ pub enum Part {
     PrivateKey,
     /// What the private key is encrypted with.
     Passphrase,
-    /// The certificates of authorities.
+    /// The certificates of authorities that sign upstreams' certificates.
     Ca,
+    /// The certificates of authorities that sign clients' certificates.
+    ClientCa,
 }
 
 impl Part {
-    /// Its key in the configuration, but for the listener's `client_ca`.
+    /// Its key in the configuration.
     pub fn key(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
             Self::PrivateKey => "private_key",
             Self::Passphrase => "passphrase",
             Self::Ca => "ca",
+            Self::ClientCa => "client_ca",
         }
     }
 }

@@ -47,7 +47,8 @@ impl Recipe for ServerSettings {
     /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Sessions are resumed by tickets under a key that lives as long as this
     /// configuration: what was agreed on under an earlier one is verified anew.
     fn make(&self) -> Result<ServerConfig, Fault> {
-        let authorities = Authorities::read(&self.client_ca)?;
+        let client_ca = |fault: Fault| Fault { part: Part::ClientCa, ..fault };
+        let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;
         let identity = Identity::read(&self.identity)?;
         let provider = provider();
         let failed = |error: String| Fault { part: Part::Certificate, reason: error };
@@ -62,7 +63,7 @@ impl Recipe for ServerSettings {
                 ClientCertificates::Optional => builder.allow_unauthenticated(),
                 ClientCertificates::Required => builder,
             };
-            builder.build().map_err(|error| Fault { part: Part::Ca, reason: error.to_string() })?
+            builder.build().map_err(|error| Fault { part: Part::ClientCa, reason: error.to_string() })?
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

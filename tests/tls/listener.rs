@@ -7,6 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::certificates::Authority;
@@ -103,5 +104,19 @@ async fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         let record = proxy.record();
         assert_eq!((&record["client"], &record["status"]), (&client.into(), &status.into()), "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_to_its_end_is_cut_at_the_time_of_a_head() {
+    let folder = Folder::new();
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let lines = "header_timeout = \"100ms\"\nkeep_alive_timeout = \"1h\"";
+    let proxy = Proxy::run_with(lines, &folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    // The first bytes of a ClientHello, and nothing more; then nothing at all.
+    for begun in [&[0x16, 3, 1, 2, 0, 1][..], &[]] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        assert_eq!(read_until(&mut stream, "never").await, "", "the proxy closes it");
     }
 }

@@ -103,9 +103,14 @@ impl Proxy {
     /// `server` are lines of `[server.tls]`, none for plain HTTP; `upstream` are lines of `[upstreams.up.tls]`; `more` are
     /// further tables.
     pub fn run(server: &str, upstream: SocketAddr, tls: &str, more: &str) -> Self {
+        Self::run_with("", server, upstream, tls, more)
+    }
+
+    /// The same with further lines of `[server]`.
+    pub fn run_with(lines: &str, server: &str, upstream: SocketAddr, tls: &str, more: &str) -> Self {
         let server = if server.is_empty() { String::new() } else { format!("[server.tls]\n{server}") };
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{server}\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{lines}\n{server}\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n\
              [upstreams.up]\nprovider = \"other\"\nurl = \"https://{upstream}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
              [upstreams.up.tls]\n{tls}\n{more}"
         );
