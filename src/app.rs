@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http::HeaderValue;
+use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
@@ -26,10 +27,8 @@ use crate::proxy::{self, Budget, Plan, Service};
 use crate::record::{AccessLog, CAPACITY, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
-use crate::upstream::{
-    Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream, client_config,
-    proxy_tls,
-};
+use crate::tls::{Connector, HTTP_1_1, Live, Rotation, Watch};
+use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream};
 
 /// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
 const OTHER_FILES: u64 = 64;
@@ -53,6 +52,9 @@ pub struct App {
     balance: Balance,
     admin: Option<Listener>,
     parts: Parts,
+    /// What serves clients under a certificate; `None`: plain HTTP. The admin pages are always plain.
+    tls: Option<Arc<Live<ServerConfig>>>,
+    watch: Watch,
     sinks: Vec<Box<dyn Sink>>,
 }
 
@@ -96,7 +98,11 @@ impl App {
         };
 
         let journal = Journal::new(CAPACITY);
-        let metrics = Arc::new(Metrics::new(journal.clone()));
+        let mut watch = Watch::default();
+        let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
+        let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
+        let origins = origins(settings, &mut watch)?.into();
+        let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads()));
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
         match &settings.ledger.jsonl {
@@ -111,7 +117,7 @@ impl App {
         }
         let parts = Parts {
             plan: Arc::new(plan(settings)?),
-            origins: origins(settings)?.into(),
+            origins,
             journal,
             limits: Limits {
                 header_timeout: settings.server.header_timeout,
@@ -121,7 +127,7 @@ impl App {
             metrics,
         };
         let addresses = Addresses { proxy, admin: admin_address };
-        Ok(Self { addresses, listeners, balance, admin, parts, sinks })
+        Ok(Self { addresses, listeners, balance, admin, parts, tls, watch, sinks })
     }
 
     /// Where it will listen.
@@ -134,25 +140,26 @@ impl App {
     /// # Errors
     /// The system gives no thread or runtime; what had started is stopped again.
     pub fn spawn(self) -> io::Result<Running> {
-        let Self { addresses, listeners, balance, admin, parts, sinks } = self;
+        let Self { addresses, listeners, balance, admin, parts, tls, watch, sinks } = self;
         let mut running = Running {
             addresses,
             balance,
             stop: Stop::default(),
             workers: Vec::new(),
             admin: None,
+            _rotation: watch.spawn()?,
             _writer: Writer::spawn(&parts.journal, sinks)?,
         };
         for (number, listener) in listeners.into_iter().enumerate() {
-            let (parts, stop) = (parts.clone(), running.stop.clone());
-            let work = move || work(listener, &parts, &stop);
+            let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
+            let work = move || work(listener, tls, &parts, &stop);
             running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
         }
         if let Some(listener) = admin {
             let stop = Stop::default();
             let handler = Admin::new(running.stop.clone(), Arc::clone(&parts.metrics));
             let until = stop.clone();
-            let work = move || serve(listener, handler, &parts, &until);
+            let work = move || serve(listener, handler, None, &parts, &until);
             running.admin = Some((stop, thread::Builder::new().name("admin".to_owned()).spawn(work)?));
         }
         Ok(running)
@@ -167,6 +174,8 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// It outlives the workers: the drain can be watched.
     admin: Option<(Stop, JoinHandle<io::Result<()>>)>,
+    /// Puts changed certificates in the place of earlier ones.
+    _rotation: Rotation,
     /// Dropped last, when no worker is left to write a record: everything is on disk then.
     _writer: Writer,
 }
@@ -224,20 +233,31 @@ impl Drop for Running {
 }
 
 /// A worker's thread.
-fn work(listener: Listener, parts: &Parts, stop: &Stop) -> io::Result<()> {
+fn work(
+    listener: Listener,
+    tls: Option<Arc<Live<ServerConfig>>>,
+    parts: &Parts,
+    stop: &Stop,
+) -> io::Result<()> {
     let scratch = Scratch::default();
     let upstreams = parts.origins.iter();
     let upstreams = upstreams
         .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
         .collect();
     let proxy = proxy::Proxy::new(Arc::clone(&parts.plan), upstreams, parts.journal.clone());
-    serve(listener, proxy, parts, stop)
+    serve(listener, proxy, tls, parts, stop)
 }
 
-fn serve<H: Handler>(listener: Listener, handler: H, parts: &Parts, stop: &Stop) -> io::Result<()> {
+fn serve<H: Handler>(
+    listener: Listener,
+    handler: H,
+    tls: Option<Arc<Live<ServerConfig>>>,
+    parts: &Parts,
+    stop: &Stop,
+) -> io::Result<()> {
     let runtime: LocalRuntime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let acceptor = Acceptor::new(listener, Rc::new(handler), parts.limits);
+    let acceptor = Acceptor::new(listener, Rc::new(handler), tls, parts.limits);
     if runtime.block_on(acceptor.run(stop.clone(), parts.drain_timeout))? == Ended::Cut {
         // What the runtime drops now did not end by itself.
         parts.journal.cut();
@@ -295,19 +315,17 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
     })
 }
 
-fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
-    let mut tls = None;
+fn origins(settings: &Settings, watch: &mut Watch) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
     let mut origins = Vec::with_capacity(settings.upstreams.len());
     for upstream in &settings.upstreams {
         let host = upstream.url.host();
         let tls = if upstream.url.is_https() {
-            let config = match &tls {
-                Some(config) => Arc::clone(config),
-                None => Arc::clone(tls.insert(client_config().map_err(|error| format!("TLS: {error}"))?)),
-            };
-            let name = ServerName::try_from(host.to_owned())
-                .map_err(|error| format!("upstreams.{}.url: {error}", upstream.name))?;
-            Some((config, name))
+            let table = format!("upstreams.{}", upstream.name);
+            let live = watch.client(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1]);
+            let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
+            let name =
+                ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
+            Some(Connector::new(live, name))
         } else {
             None
         };
@@ -319,7 +337,7 @@ fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String
         };
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
-        let proxy = upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy)).transpose()?;
+        let proxy = upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch)).transpose()?;
         let name = upstream.name.as_str().into();
         let port = upstream.url.port();
         let origin = Origin { name, host: host.to_owned(), port, tls, proxy, timeouts };
@@ -329,14 +347,13 @@ fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String
 }
 
 /// The proxy on the way to an upstream.
-fn proxy_for(upstream: &config::Upstream, proxy: &config::Proxy) -> Result<Proxy, String> {
-    let config::Proxy { address, headers, credentials, ca } = proxy;
+fn proxy_for(upstream: &config::Upstream, proxy: &config::Proxy, watch: &mut Watch) -> Result<Proxy, String> {
+    let config::Proxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
-        let config = proxy_tls(ca.as_deref());
-        let config = config.map_err(|error| format!("upstreams.{}: proxy: TLS: {error}", upstream.name))?;
-        let name = ServerName::try_from(address.host.clone())
-            .map_err(|error| format!("upstreams.{}: proxy: {error}", upstream.name))?;
-        Some((config, name))
+        let place = format!("upstreams.{}: proxy", upstream.name);
+        let live = watch.client(&place, tls, &[HTTP_1_1]).map_err(|fault| format!("{place}: {fault}"))?;
+        let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{place}: {error}"))?;
+        Some(Connector::new(live, name))
     } else {
         None
     };

@@ -34,6 +34,7 @@
 //! | | [`metrics`] | counters and histograms, from closed records |
 //! | | [`record`] | the usage record and its way to the sinks |
 //! | | [`config`] | file and environment → settings that are valid by construction |
+//! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
 //! | | [`error`] | whose fault it is, and what the client is told |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
@@ -74,5 +75,6 @@ pub mod secret;
 pub mod simulator;
 pub mod sse;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod usage;

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["record"],
     &["config", "drain", "telemetry"],
+    &["tls"],
     &["usage", "rewrite", "auth", "egress"],
     &["provider", "route", "sse", "h1", "json"],
     &["secret"],

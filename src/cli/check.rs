@@ -10,6 +10,7 @@ use clap::Args;
 use super::{FAILED, WRONG};
 use crate::config::{self, Jsonl, Loaded, Overrides, Route, Settings, Sources, Upstream};
 use crate::provider::{ApiVersion, Provider};
+use crate::tls::{ClientCertificates, Verification};
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ impl fmt::Display for Summary<'_> {
             .as_ref()
             .map_or_else(|| "none, defaults only".to_owned(), |path| path.display().to_string());
         line(f, "file", &origin)?;
-        line(f, "listen", &settings.server.listen.to_string())?;
+        line(f, "listen", &listen(settings))?;
         line(f, "workers", &settings.server.workers.to_string())?;
         line(
             f,
@@ -74,6 +75,21 @@ impl fmt::Display for Summary<'_> {
 
 fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
     writeln!(f, "{what:<10}{text}")
+}
+
+fn listen(settings: &Settings) -> String {
+    let mut text = settings.server.listen.to_string();
+    if let Some(tls) = &settings.server.tls {
+        push(&mut text, format_args!("TLS with the certificate in {}", tls.identity.certificate));
+        if !tls.client_ca.is_empty() {
+            let certificates = match tls.client_certificates {
+                ClientCertificates::Optional => "optional",
+                ClientCertificates::Required => "required",
+            };
+            push(&mut text, format_args!("client certificates {certificates}"));
+        }
+    }
+    text
 }
 
 fn ledger(settings: &Settings) -> String {
@@ -110,6 +126,19 @@ fn upstream(upstream: &Upstream) -> String {
     push(&mut text, format_args!("{auth}"));
     if let Some(proxy) = &upstream.proxy {
         push(&mut text, format_args!("through {}", proxy.address));
+    }
+    if let Some(identity) = &upstream.tls.identity {
+        push(&mut text, format_args!("client certificate in {}", identity.certificate));
+    }
+    if !upstream.tls.ca.is_empty() {
+        let instead = if upstream.tls.ca_adds_to_system { "and the system's" } else { "only" };
+        let sources: Vec<_> = upstream.tls.ca.iter().map(ToString::to_string).collect();
+        push(&mut text, format_args!("authorities in {} {instead}", sources.join(" and ")));
+    }
+    match upstream.tls.verification {
+        Verification::Full => {}
+        Verification::Certificate => push(&mut text, format_args!("host name not verified")),
+        Verification::None => push(&mut text, format_args!("NOTHING VERIFIED")),
     }
     if let Some(model) = &upstream.default_model {
         push(&mut text, format_args!("default model {model}"));

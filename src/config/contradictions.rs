@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::notes::Read;
 use super::reader::{Entry, Table};
 use super::settings::{Admin, Client, Server};
+use crate::tls::ServerSettings;
 
 /// Notes what contradicts what, as far as the parts could be read.
 pub(super) fn check(
@@ -46,14 +47,19 @@ const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];
 /// Who can connect, and whether everybody may.
 fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
     let allowed = at(root, ALLOW_ANONYMOUS);
+    let has_certificates = server.tls.as_ref().is_some_and(ServerSettings::requires_certificates);
     match (has_clients, allowed.boolean()) {
+        (false, Ok(true)) if has_certificates => {
+            allowed.warning("changes nothing: server.tls requires a certificate of every client");
+        }
+        (false, Ok(false)) if has_certificates => {}
         (true, Ok(true)) => {
             allowed.warning("changes nothing: there are clients, so every request needs the key of one");
         }
         (false, Ok(false)) if !is_loopback(&server.listen) => {
             at(root, SERVER_LISTEN).mistake(format!(
                 "{} can be reached from other machines, and anybody there could spend your keys: add [clients.NAME], or \
-                 set server.allow_anonymous = true, or listen on 127.0.0.1",
+                 require certificates of clients in [server.tls], or set server.allow_anonymous = true, or listen on 127.0.0.1",
                 server.listen
             ));
         }

@@ -15,7 +15,7 @@
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
 //! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
-//! | `sections`, `upstreams`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `upstreams`, `tls`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 
 mod connection;
@@ -38,6 +38,7 @@ mod secrets;
 mod sections;
 mod settings;
 mod size;
+mod tls;
 mod upstreams;
 
 use std::collections::BTreeMap;

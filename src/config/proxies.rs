@@ -3,22 +3,19 @@
 //! The nearest word counts alone: the upstream's, else the network's, else `HTTPS_PROXY` and its relatives. Where it is
 //! "none", or its `bypass` takes the host, or its `only` does not, the upstream is reached straight.
 
-use std::fs;
-
 use http::{HeaderName, HeaderValue, header};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::headers::proxy_headers;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::Proxy;
+use super::tls::trust;
 use super::upstreams::is_loopback;
 use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen};
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
+use crate::tls::ClientSettings;
 
 /// What stands in for a proxy where there shall be none, whatever others say.
 const NONE: &str = "none";
@@ -28,7 +25,8 @@ pub(super) enum Said {
     /// No proxy.
     Straight,
     Through {
-        proxy: Proxy,
+        /// Boxed: it is much larger than no proxy.
+        proxy: Box<Proxy>,
         /// Hosts that are reached straight.
         bypass: Hosts,
         /// The only hosts that are not; `None`: all.
@@ -42,8 +40,9 @@ pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
         Some(NONE) => Ok(Said::Straight),
         Some(_) => {
             let address = address(entry)?;
-            let proxy = Proxy { address, headers: Vec::new(), credentials: None, ca: None };
-            Ok(Said::Through { proxy, bypass: Hosts::default(), only: None })
+            let proxy =
+                Proxy { address, headers: Vec::new(), credentials: None, tls: ClientSettings::default() };
+            Ok(Said::Through { proxy: Box::new(proxy), bypass: Hosts::default(), only: None })
         }
         None => entry.table(through),
     })
@@ -55,7 +54,7 @@ pub(super) fn way(table: &Table<'_>, url: &BaseUrl, said: Option<&Said>) -> Read
         Some(Said::Straight) => Ok(None),
         Some(Said::Through { proxy, bypass, only }) => {
             let through = !bypass.take(url.host()) && only.as_ref().is_none_or(|only| only.take(url.host()));
-            Ok(through.then(|| proxy.clone()))
+            Ok(through.then(|| Proxy::clone(proxy)))
         }
         None => from_environment(table, url),
     }
@@ -77,7 +76,7 @@ fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<Option<Proxy>> {
     {
         return Err(mistake(format!("its credentials: {reason}")));
     }
-    Ok(Some(Proxy { address, headers: Vec::new(), credentials, ca: None }))
+    Ok(Some(Proxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() }))
 }
 
 fn through(table: &Table<'_>) -> Read<Said> {
@@ -85,12 +84,12 @@ fn through(table: &Table<'_>) -> Read<Said> {
     let scheme = address.as_ref().ok().map(|address| address.scheme);
     let headers = headers(table, scheme);
     let credentials = credentials(table, scheme, headers.as_deref().unwrap_or_default());
-    let ca = tls(table, scheme);
+    let tls = tls(table, scheme);
     let bypass = table.optional("bypass", hosts);
     let only = table.optional("only", hosts);
-    let proxy = Proxy { address: address?, headers: headers?, credentials: credentials?, ca: ca? };
+    let proxy = Proxy { address: address?, headers: headers?, credentials: credentials?, tls: tls? };
     let only = only?.filter(|only| !only.is_empty());
-    Ok(Said::Through { proxy, bypass: bypass?.unwrap_or_default(), only })
+    Ok(Said::Through { proxy: Box::new(proxy), bypass: bypass?.unwrap_or_default(), only })
 }
 
 fn headers(table: &Table<'_>, scheme: Option<Scheme>) -> Read<Vec<(HeaderName, HeaderValue)>> {
@@ -130,21 +129,19 @@ fn credentials(
     Ok(Some((username.to_owned(), password)))
 }
 
-/// How the proxy itself is verified: what its certificate must come from, if not from the system's roots.
-fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<Option<Vec<CertificateDer<'static>>>> {
-    let ca = table.optional("ca", ca);
-    let mode = table.optional("verification_mode", verification_mode);
-    let (ca, mode) = (ca?.flatten(), mode?);
-    let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return Ok(ca) };
-    let unused = [("ca", ca.is_some()), ("verification_mode", mode.is_some())];
-    let unused = unused.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| {
+/// What the proxy's own certificate is held to.
+fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
+    let trust = trust(table);
+    let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return trust };
+    let unused = ["ca", "verification_mode", "ca_adds_to_system"];
+    let unused = unused.into_iter().filter(|key| table.at(&[key]).is_some()).map(|key| {
         let reason = format!(
             "is for TLS with the proxy itself, and its url is {}://; what concerns the target is the upstream's",
             scheme.as_str()
         );
         Err(table.mistake(key, reason))
     });
-    all(unused).map(|_: Vec<()>| None)
+    all(unused).map(|_: Vec<()>| ClientSettings::default())
 }
 
 /// Where a proxy is. The file does not hold credentials as text, and so not in a URL.
@@ -186,41 +183,4 @@ fn unfit(scheme: Scheme, username: &str, password: &Secret) -> Option<&'static s
 
 fn hosts(entry: &Entry<'_>) -> Read<Hosts> {
     Ok(Hosts::new(all(entry.texts()?.iter().map(|text| text.parse(Pattern::parse)))?))
-}
-
-fn verification_mode(entry: &Entry<'_>) -> Read<()> {
-    entry.parse("\"full\"", |text| match text {
-        "full" => Ok(()),
-        _ => Err(format!("{text:?} is not \"full\", the only value so far")),
-    })
-}
-
-/// The roots that a proxy's certificate must come from; "" is the system's.
-fn ca(entry: &Entry<'_>) -> Read<Option<Vec<CertificateDer<'static>>>> {
-    if entry.as_text() == Some("") {
-        return Ok(None);
-    }
-    entry.table(|table| table.required("file", "write ca = { file = \"PATH\" }", roots)).map(Some)
-}
-
-fn roots(entry: &Entry<'_>) -> Read<Vec<CertificateDer<'static>>> {
-    let path = entry.text()?;
-    if path.is_empty() {
-        return Err(entry.mistake("names no file"));
-    }
-    let path = entry.folder().join(path);
-    let shown = path.display();
-    let text = fs::read(&path).map_err(|error| entry.mistake(format!("cannot read {shown}: {error}")))?;
-    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| entry.mistake(format!("{shown} is no PEM: {error}")))?;
-    if certificates.is_empty() {
-        return Err(entry.mistake(format!("{shown} has no certificate")));
-    }
-    let mut store = RootCertStore::empty();
-    for (number, certificate) in certificates.iter().enumerate() {
-        store.add(certificate.clone()).map_err(|error| {
-            entry.mistake(format!("certificate {} of {shown} cannot be a root: {error}", number + 1))
-        })?;
-    }
-    Ok(certificates)
 }

@@ -243,6 +243,11 @@ impl<'a> Entry<'a> {
         matches!(self.value, Value::Num(..))
     }
 
+    /// Whether it is an array, where some keys take one value or several.
+    pub(super) fn is_array(&self) -> bool {
+        matches!(self.value, Value::Array(..))
+    }
+
     /// A table whose keys are fixed.
     pub(super) fn table<T>(&self, read: impl FnOnce(&Table<'a>) -> Read<T>) -> Read<T> {
         let table = Table::new(self.reader, self.path.clone(), self.form.clone(), self.entries("a table")?);

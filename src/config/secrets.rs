@@ -68,7 +68,7 @@ fn not_a_table(entry: &Entry<'_>) -> String {
 
 /// Who took `env` for the place of the secret itself finds no secret in the message: only what looks like a variable's
 /// name is repeated.
-fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
+pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     match form.variable(name) {
         Some(value) => Ok(value.to_owned()),

@@ -13,6 +13,7 @@ use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::{Admin, Client, Jsonl, Ledger, Log, LogFormat, Server};
 use super::size::size;
+use super::tls;
 use crate::secret::Secret;
 
 /// The most threads that serve. Beyond this somebody mistook them for connections.
@@ -36,6 +37,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let header_timeout = table.defaulted("header_timeout", time);
     let keep_alive_timeout = table.defaulted("keep_alive_timeout", time);
     let max_buffered_bytes = table.defaulted("max_buffered_bytes", bytes);
+    let tls = table.optional("tls", |entry| entry.table(tls::server));
     allow_anonymous?;
     Ok(Server {
         listen: listen?,
@@ -46,6 +48,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         header_timeout: header_timeout?,
         keep_alive_timeout: keep_alive_timeout?,
         max_buffered_bytes: max_buffered_bytes?,
+        tls: tls?,
     })
 }
 

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use rustls::pki_types::CertificateDer;
 
 use crate::egress::ProxyAddress;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
+use crate::tls::{ClientSettings, ServerSettings};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Server {
     pub keep_alive_timeout: Duration,
     /// Bytes of request bodies held at once by the whole process; at least 1.
     pub max_buffered_bytes: usize,
+    /// The certificate for clients; `None`: plain HTTP. It could be read a moment ago.
+    pub tls: Option<ServerSettings>,
 }
 
 /// The side of the operators.
@@ -116,7 +118,8 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// Which of Azure's URL forms it takes; `V1` for the other providers.
     pub api_version: ApiVersion,
-    /// What it is paid with; always there for `openai` and `azure`. A valid header value.
+    /// What it is paid with; always there for `openai` and `azure`, and for `other` unless the user said `none` or gave a
+    /// client certificate. A valid header value.
     pub api_key: Option<Secret>,
     /// `OpenAI-Organization`; for `openai` only. A valid header value.
     pub organization: Option<String>,
@@ -138,6 +141,8 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
+    /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a moment ago.
+    pub tls: ClientSettings,
 }
 
 /// An outbound proxy.
@@ -150,8 +155,8 @@ pub struct Proxy {
     /// A name, which is not empty, and a password. For SOCKS5 neither is empty or longer than 255 bytes; else the name has
     /// no colon. There is no `Proxy-Authorization` among the headers beside it.
     pub credentials: Option<(String, Secret)>,
-    /// What its certificate must come from, each fit to be a root; `None`: what the system trusts. For `https` only.
-    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// What its own certificate is held to; for `https` only.
+    pub tls: ClientSettings,
 }
 
 /// How long an upstream may take. All are longer than zero.

@@ -5,10 +5,12 @@ mod mistakes;
 mod network;
 mod precedence;
 mod secrets;
+mod tls;
 
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::tls::tests::certificates;
 
 /// An upstream without mistakes.
 const OPENAI: &str = "[upstreams.openai]\napi_key = { value = \"sk-1\" }\n";

@@ -13,6 +13,7 @@ use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
 use super::settings::{PoolLimits, Upstream};
+use super::tls;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
 
@@ -58,7 +59,13 @@ fn none(root: &Table<'_>) -> String {
 fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<Upstream> {
     let provider = provider(&name, table);
     let url = url(provider, table);
-    let api_key = api_key(provider, table);
+    let tls = table.section("tls", tls::client);
+    if let (Some(entry), Ok(false)) = (table.at(&["tls"]), url.as_ref().map(BaseUrl::is_https)) {
+        entry.mistake(
+            "says nothing of an http:// url, which has no TLS: write https:// there, or take this table out",
+        );
+    }
+    let api_key = api_key(provider, tls::has_identity(table), table);
     let api_version = api_version(provider, table);
     let deployments = names(table, "deployments", "deployment");
     if is_not(provider, Provider::Azure) && deployments.as_ref().is_ok_and(|names| !names.is_empty()) {
@@ -114,6 +121,7 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         proxy: proxy?,
         timeouts,
         pool: pool?,
+        tls: tls?,
     })
 }
 
@@ -165,15 +173,17 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
     }
 }
 
-fn api_key(provider: Read<Provider>, table: &Table<'_>) -> Read<Option<Secret>> {
+/// A client certificate stands in for the key of a service that is neither OpenAI's nor Azure's.
+fn api_key(provider: Read<Provider>, has_certificate: bool, table: &Table<'_>) -> Read<Option<Secret>> {
     let Some(entry) = table.get("api_key") else {
         return match provider? {
             Provider::OpenAi | Provider::Azure => {
                 Err(table.mistake("api_key", "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }"))
             }
+            Provider::Other if has_certificate => Ok(None),
             Provider::Other => Err(table.mistake(
                 "api_key",
-                "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }, or \"none\" if the service wants none",
+                "is missing: write api_key = { env = \"NAME\" } or { file = \"PATH\" }, or \"none\" if the service wants none; with a client certificate in its [tls] it is not needed",
             )),
         };
     };

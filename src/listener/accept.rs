@@ -7,16 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use super::balance::Load;
-use super::connection::{Surroundings, serve};
+use super::connection::{Arrival, Surroundings, serve};
 use super::connections::Connections;
+use super::handshake::handshake;
 use super::peer_state::PeerState;
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
+use crate::tls::Live;
 
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -82,10 +85,16 @@ pub struct Acceptor<H> {
 }
 
 impl<H: Handler> Acceptor<H> {
-    /// Serves what comes to `listener` with `handler`.
-    pub fn new(listener: Listener, handler: Rc<H>, limits: Limits) -> Self {
+    /// Serves what comes to `listener` with `handler`, through TLS where there is a configuration of it.
+    pub fn new(
+        listener: Listener,
+        handler: Rc<H>,
+        tls: Option<Arc<Live<ServerConfig>>>,
+        limits: Limits,
+    ) -> Self {
         let around = Surroundings {
             handler,
+            tls,
             limits,
             connections: Connections::default(),
             balance: listener.balance.clone(),
@@ -185,7 +194,14 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
     // Before its task runs, so that nothing is missed in between.
     let registered = around.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {
-        serve(stream, state, around).await;
+        match around.tls.as_deref().map(Live::load) {
+            None => serve(stream, Arrival::default(), state, around).await,
+            Some(config) => {
+                if let Some((stream, arrival)) = handshake(stream, config, &state, &around).await {
+                    serve(stream, arrival, state, around).await;
+                }
+            }
+        }
         drop((claim, registered));
     });
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,13 +16,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::balance::{Balance, Load};
 use super::client_io::ClientIo;
 use super::connections::Connections;
 use super::peer_state::{Order, PeerState, Running};
-use super::{Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
+use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
+use crate::tls::Live;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,20 +39,34 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Surroundings<H> {
     pub(super) handler: Rc<H>,
+    pub(super) tls: Option<Arc<Live<ServerConfig>>>,
     pub(super) limits: Limits,
     pub(super) connections: Connections,
     pub(super) balance: Balance,
     pub(super) worker: usize,
 }
 
+/// What is known of a connection before its first byte of HTTP.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Arrival {
+    /// Whether HTTP/2 was agreed on; `None`: the first bytes must tell.
+    pub(super) http2: Option<bool>,
+    /// Who the client's certificate says it is.
+    pub(super) certificate: Option<ClientCertificate>,
+}
+
 /// Serves `io` until the client leaves, a limit is reached, or the drain is over with it.
-pub(super) async fn serve<S, H>(mut io: S, state: Rc<PeerState>, around: Rc<Surroundings<H>>)
-where
+pub(super) async fn serve<S, H>(
+    mut io: S,
+    arrival: Arrival,
+    state: Rc<PeerState>,
+    around: Rc<Surroundings<H>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
 {
     let told = tokio::select! {
-        told = tell_protocol(&mut io) => told,
+        told = tell_protocol(&mut io, arrival.http2) => told,
         () = ordered(&state) => return,
     };
     let (http2, prefix) = match told {
@@ -58,7 +75,12 @@ where
     };
     let service = service_fn({
         let (around, state) = (Rc::clone(&around), Rc::clone(&state));
-        move |request| answer(Rc::clone(&around), Rc::clone(&state), request)
+        move |mut request: Request<Incoming>| {
+            if let Some(certificate) = &arrival.certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
+            answer(Rc::clone(&around), Rc::clone(&state), request)
+        }
     });
     let (handler, header_timeout) = (Rc::clone(&around.handler), around.limits.header_timeout);
     let io = ClientIo::new(io, prefix, Rc::clone(&state), handler, header_timeout);
@@ -112,7 +134,7 @@ where
 }
 
 /// Waits until the connection is told to end. Cancel-safe.
-async fn ordered(state: &PeerState) {
+pub(super) async fn ordered(state: &PeerState) {
     poll_fn(|cx| {
         state.wake_me(cx);
         if state.order().is_some() { Poll::Ready(()) } else { Poll::Pending }
@@ -120,10 +142,14 @@ async fn ordered(state: &PeerState) {
     .await;
 }
 
-/// Reads until it is clear which protocol the client speaks; what was read is returned.
-async fn tell_protocol(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(bool, Bytes)> {
+/// Waits for the first bytes, and reads until it is clear which protocol the client speaks, unless that was agreed on; what was
+/// read is returned.
+async fn tell_protocol(io: &mut (impl AsyncRead + Unpin), agreed: Option<bool>) -> io::Result<(bool, Bytes)> {
     let mut read = Vec::with_capacity(FIRST_READ);
     while io.read_buf(&mut read).await? > 0 {
+        if let Some(http2) = agreed {
+            return Ok((http2, read.into()));
+        }
         let seen = read.len().min(HTTP2_PREFACE.len());
         if read[..seen] != HTTP2_PREFACE[..seen] {
             return Ok((false, read.into()));

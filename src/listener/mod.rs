@@ -8,8 +8,10 @@ mod bind;
 mod client_io;
 mod connection;
 mod connections;
+mod handshake;
 mod peer_state;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +35,10 @@ pub trait Handler: 'static {
     /// closed afterwards.
     fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
 }
+
+/// Whom a verified client certificate names; an extension of each request on such a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(pub Arc<str>);
 
 /// What a connection may cost. Times are the configuration's.
 #[derive(Clone, Copy, Debug)]

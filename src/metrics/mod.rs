@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::record::{Journal, Sink, UsageRecord};
+use crate::tls::Reloads;
 use labels::{RequestLabels, TokenLabels, UpstreamLabels};
 
 /// The most model names that get a label of their own. Upstreams that answer with a new name each time would fill
@@ -46,8 +47,8 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// All at zero. `journal` tells what became of records.
-    pub fn new(journal: Journal) -> Self {
+    /// All at zero. `journal` tells what became of records, `reloads` what became of changed certificates.
+    pub fn new(journal: Journal, reloads: Arc<Reloads>) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
         let requests = Family::default();
         registry.register("requests", "Requests that have ended", requests.clone());
@@ -63,6 +64,7 @@ impl Metrics {
             seconds("time_to_first_token", "From a request's head to the first event with output");
         let duration = seconds("request_duration", "From a request's head to its end");
         registry.register_collector(Box::new(Fates(journal)));
+        registry.register_collector(Box::new(Certificates(reloads)));
         Self { registry, requests, tokens, first_byte, first_token, duration, models: Mutex::default() }
     }
 
@@ -161,6 +163,27 @@ impl Collector for Fates {
     }
 }
 
+/// What became of changed certificates.
+#[derive(Debug)]
+struct Certificates(Arc<Reloads>);
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, count) in [
+            ("tls_reloads", "Changed certificates, keys and authorities that were taken over", &self.0.done),
+            (
+                "tls_reloads_failed",
+                "Changed certificates, keys and authorities that were broken, so that the earlier ones stayed",
+                &self.0.failed,
+            ),
+        ] {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +200,7 @@ mod tests {
             entry.row().usage.output_tokens = Some(2);
             entry.close(Outcome::Complete);
         }
-        let mut metrics = Arc::new(Metrics::new(journal.clone()));
+        let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default()));
         metrics.write(&journal.take()).unwrap();
         metrics.encode()
     }
@@ -190,6 +213,8 @@ mod tests {
             r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
             r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
             "streamgauge_usage_records_dropped_total 0",
+            "streamgauge_tls_reloads_total 0",
+            "streamgauge_tls_reloads_failed_total 0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

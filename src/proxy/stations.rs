@@ -1,6 +1,7 @@
 //! The stations on a request's way, in their order.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::error::{Error, Result};
 use crate::h1::{self, Upload};
+use crate::listener::ClientCertificate;
 use crate::provider::{Endpoint, Inbound, TargetError};
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, peek, set_model};
@@ -37,11 +39,15 @@ impl Arrived {
     }
 
     pub(super) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
-        match clients.authenticate(&self.parts.headers) {
-            Ok(Some(client)) => entry.row().client = client,
-            Ok(None) => {}
-            Err(Unauthorized::Missing) => return Err(Error::KeyMissing),
-            Err(Unauthorized::Unknown) => return Err(Error::KeyUnknown),
+        let certificate = self.parts.extensions.get::<ClientCertificate>();
+        match (clients.authenticate(&self.parts.headers), certificate) {
+            (Ok(Some(client)), _) => entry.row().client = client,
+            // A verified certificate is as good as a key. SDKs send some key in any case, so an unknown one beside it is
+            // not held against the client.
+            (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
+            (Ok(None), None) => {}
+            (Err(Unauthorized::Missing), None) => return Err(Error::KeyMissing),
+            (Err(Unauthorized::Unknown), None) => return Err(Error::KeyUnknown),
         }
         Ok(Known(self))
     }

@@ -75,9 +75,9 @@ enum Secured<S> {
 }
 
 async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -> Result<Secured<S>> {
-    let Some((config, name)) = &origin.tls else { return Ok(Secured::Plain(stream)) };
-    let tls = TlsConnector::from(config.clone())
-        .connect(name.clone(), stream)
+    let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
+    let tls = TlsConnector::from(tls.config())
+        .connect(tls.name().clone(), stream)
         .await
         .map_err(|error| Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) })?;
     Ok(Secured::Tls(Box::new(tls)))

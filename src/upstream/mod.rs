@@ -10,7 +10,6 @@ mod origin;
 mod pool;
 mod scratch;
 mod stream;
-mod tls;
 mod tunnel;
 mod upload;
 mod watchdog;
@@ -26,7 +25,6 @@ pub use answer::{Answer, AnswerBody};
 pub use origin::{Origin, Timeouts};
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
-pub use tls::{client_config, proxy_tls};
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
 

@@ -4,11 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-
 use super::tunnel::Proxy;
 use crate::error::Error;
+use crate::tls::Connector;
 
 /// The part of an upstream that all workers share.
 #[derive(Debug)]
@@ -19,8 +17,8 @@ pub struct Origin {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The TLS client and the name that the certificate must bear; none for `http`.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// The TLS client, and the name that is asked for; none for `http`.
+    pub tls: Option<Connector>,
     /// Through whom every connection goes; `None`: straight.
     pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.

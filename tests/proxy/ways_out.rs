@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use http::Method;
 use http_body_util::BodyExt as _;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use streamgauge::secret::Secret;
+use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
     Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Timeouts,
     Upstream as Way,
@@ -304,15 +305,15 @@ fn a_target_that_is_not_trusted_is_named_also_through_a_tunnel() {
     assert!(tunnels.opening().starts_with("CONNECT llm.invalid:8000 "));
 }
 
-fn trusting(root: &CertificateDer<'static>) -> (Arc<ClientConfig>, ServerName<'static>) {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(config), ServerName::try_from("localhost").unwrap())
+fn trusting(root: &CertificateDer<'static>) -> Connector {
+    let text = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        base64::engine::general_purpose::STANDARD.encode(root)
+    );
+    let ca = vec![Source::Text { name: "the test's root".into(), text: Arc::new(Secret::new(text)) }];
+    let settings = ClientSettings { ca, ..ClientSettings::default() };
+    let live = Watch::default().client("test", &settings, &[HTTP_1_1]).unwrap();
+    Connector::new(live, ServerName::try_from("localhost").unwrap())
 }
 
 /// TLS with the target, end to end, inside whatever leads there: no proxy can read it.

@@ -21,7 +21,7 @@ fn reference() -> String {
 }
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 9] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
@@ -29,7 +29,26 @@ const VARIABLES: [(&str, &str); 7] = [
     ("SUPPORT_TEAM_KEY", "sg-support"),
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
+    ("SERVER_KEY_PASSPHRASE", "pass"),
+    ("CLIENT_KEY_PASSPHRASE", "pass"),
 ];
+
+/// The same, with certificates. Their keys are encrypted, as the reference has it.
+fn variables() -> BTreeMap<String, String> {
+    let mut variables = env(&VARIABLES);
+    let pair = certificates::Authority::new("a").issue_encrypted("b", "pass");
+    for (name, text) in [
+        ("SERVER_CERTIFICATE", &pair.certificate),
+        ("SERVER_KEY", &pair.key),
+        ("CLIENT_CERTIFICATE", &pair.certificate),
+        ("CLIENT_KEY", &pair.key),
+        ("CLIENT_CA", &pair.certificate),
+        ("INTERNAL_CA", &pair.certificate),
+    ] {
+        variables.insert(name.to_owned(), text.clone());
+    }
+    variables
+}
 
 #[test]
 fn the_compiled_in_defaults_are_those_of_the_design() {
@@ -65,8 +84,10 @@ fn an_upstream_has_the_defaults_of_the_design() {
 
 #[test]
 fn the_reference_shows_the_defaults_of_an_upstream() {
+    let variables = variables();
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let loaded =
-        load_text(Some(&reference()), &VARIABLES, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        load_text(Some(&reference()), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(loaded.warnings, [""; 0]);
     let [shown, ..] = &loaded.settings.upstreams[..] else { panic!("upstreams") };
     let [default] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
@@ -79,7 +100,7 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
 fn the_reference_has_every_key() {
     let file = File::parse(None, &reference()).unwrap_or_else(|mistake| panic!("{mistake}"));
     let values: Dict = Toml::from_str(&reference()).unwrap();
-    let variables = env(&VARIABLES);
+    let variables = variables();
     let (layers, _) = Layers::merge(Some(file), &variables, &Overrides::default());
     let reader = Reader::new(&layers, &variables);
     drop(reader.read(|root| Ok(read(root))));
@@ -90,9 +111,9 @@ fn the_reference_has_every_key() {
     }
 }
 
-/// The header of the file tells the three forms for all secrets.
+/// The header of the file tells the forms for all secrets.
 fn is_form_of_a_secret(form: &KeyPath) -> bool {
-    matches!(form.last(), Some("env" | "file" | "value"))
+    matches!(form.last(), Some("env" | "file" | "value" | "data"))
 }
 
 /// Whether some value has this form, in which `NAME` is any key and an array is each of its items.

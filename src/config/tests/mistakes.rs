@@ -171,7 +171,7 @@ fn of_who_can_connect() {
             (
                 "[server]\nlisten = \"0.0.0.0:8080\"",
                 "server.listen",
-                "add [clients.NAME], or set server.allow_anonymous = true",
+                "add [clients.NAME], or require certificates of clients in [server.tls], or set server.allow_anonymous = true",
             ),
             ("[server]\nlisten = \"[::]:8080\"", "server.listen", "can be reached from other machines"),
             ("[server]\nlisten = \"192.0.2.1:8080\"", "server.listen", "can be reached from other machines"),
@@ -439,9 +439,9 @@ fn of_the_way_out() {
         (proxy("headers = { Host = \"a\" }"), "network.proxy.headers.Host", "not yours to set"),
         (proxy("verification_mode = \"full\""), "network.proxy.verification_mode", "its url is http://"),
         (
-            "[network.proxy]\nurl = \"https://p\"\nverification_mode = \"none\"".to_owned(),
+            "[network.proxy]\nurl = \"https://p\"\nverification_mode = \"off\"".to_owned(),
             "network.proxy.verification_mode",
-            "is not \"full\", the only value so far",
+            "is not \"full\", \"certificate\" or \"none\"",
         ),
         (
             "[network.proxy]\nurl = \"socks5://p\"\nheaders = { X-A = \"b\" }".to_owned(),

@@ -8,8 +8,6 @@ mod socks5;
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::connect::tcp;
 use super::origin::{Origin, in_words};
 use crate::error::{Error, Result};
+use crate::tls::Connector;
 
 pub use connect::Connect;
 pub use socks5::Socks5;
@@ -32,7 +31,7 @@ pub struct Proxy {
     /// TCP port.
     pub port: u16,
     /// The TLS client for the proxy itself and the name that its certificate must bear; none for `http` and SOCKS5.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub tls: Option<Connector>,
     /// What is said to it.
     pub opening: Opening,
 }
@@ -56,11 +55,11 @@ impl Proxy {
     /// Connects to the proxy and has it connect to the target. Cancel safe: dropped, it closes the connection.
     pub(super) async fn open(&self, origin: &Origin) -> Result<Tunnel> {
         let tcp = tcp(&self.host, self.port).await.map_err(|error| self.failed(origin, in_words(&error)))?;
-        let Some((config, name)) = &self.tls else {
+        let Some(tls) = &self.tls else {
             return Ok(Tunnel::Tcp(self.ask(tcp, origin).await?));
         };
         let tls =
-            TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await.map_err(|error| {
+            TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp).await.map_err(|error| {
                 self.failed(
                     origin,
                     format_args!("no TLS session with the proxy itself: {}", in_words(&error)),

@@ -1,0 +1,61 @@
+//! The TLS of a client's connection, before its first byte of HTTP.
+
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::ClientCertificate;
+use super::connection::{Arrival, Surroundings, ordered};
+use super::peer_state::PeerState;
+use crate::tls::{HTTP_1_1, HTTP_2, client_name};
+
+/// What a client without a readable name in its certificate is called.
+const NAMELESS: &str = "certificate";
+
+/// Does the handshake, which may take as long as a request's head. `None`: it failed, or the drain came first; both sides
+/// have been told as far as TLS tells.
+pub(super) async fn handshake<S, H>(
+    io: S,
+    config: Arc<ServerConfig>,
+    state: &PeerState,
+    around: &Surroundings<H>,
+) -> Option<(TlsStream<S>, Arrival)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let accepted = tokio::select! {
+        accepted = timeout(around.limits.header_timeout, TlsAcceptor::from(config).accept(io)) => accepted,
+        () = ordered(state) => return None,
+    };
+    match accepted {
+        Ok(Ok(stream)) => {
+            let arrival = arrival(stream.get_ref().1);
+            Some((stream, arrival))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake with a client failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake with a client took too long");
+            None
+        }
+    }
+}
+
+fn arrival(session: &ServerConnection) -> Arrival {
+    let http2 = session.alpn_protocol().and_then(|protocol| match protocol {
+        HTTP_2 => Some(true),
+        HTTP_1_1 => Some(false),
+        _ => None,
+    });
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.map(|certificate| {
+        ClientCertificate(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from))
+    });
+    Arrival { http2, certificate }
+}

@@ -1,0 +1,140 @@
+//! The TLS client of one upstream.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::rotate::Recipe;
+use super::verify::Verifier;
+use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
+
+/// What the user says of the TLS to an upstream. The default is the system's roots, all verified, no client certificate.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// How the upstream's certificate is verified.
+    pub verification: Verification,
+    /// The certificate to present.
+    pub identity: Option<IdentitySource>,
+    /// Authorities in place of the system's; empty: the system's.
+    pub ca: Vec<Source>,
+    /// Whether the system's are trusted too.
+    pub ca_adds_to_system: bool,
+}
+
+impl ClientSettings {
+    /// A configuration of what is there now; `alpn` names the protocols to offer, the best first.
+    ///
+    /// Each has its own memory of TLS sessions: a session that was agreed on with one identity is never resumed with
+    /// another.
+    ///
+    /// # Errors
+    /// A part cannot be read or used.
+    pub fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, Fault> {
+        let authorities = Authorities::read(&self.ca)?;
+        let identity = self.identity.as_ref().map(Identity::read).transpose()?;
+        let roots = if self.ca.is_empty() {
+            Arc::clone(system_roots())
+        } else {
+            let mut roots = authorities.roots;
+            if self.ca_adds_to_system {
+                roots.extend(system_roots().roots.iter().cloned());
+            }
+            Arc::new(roots)
+        };
+        let provider = provider();
+        let verifier = Verifier {
+            mode: self.verification,
+            roots,
+            pinned: authorities.certificates,
+            provider: Arc::clone(&provider),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Fault { part: Part::Ca, reason: error.to_string() })?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match identity {
+            // Presented to whoever asks, also where the server's list of authorities does not name its issuer: such lists
+            // are often wrong, and a refusal says more than a certificate that was silently held back.
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(config)
+    }
+}
+
+/// A client's settings with the protocols that it offers.
+#[derive(Clone, Debug)]
+pub(super) struct ClientRecipe {
+    pub(super) settings: ClientSettings,
+    pub(super) alpn: Vec<&'static [u8]>,
+}
+
+impl Recipe for ClientRecipe {
+    type Made = ClientConfig;
+
+    fn sources(&self) -> Vec<&Source> {
+        let identity = self.settings.identity.iter();
+        identity
+            .flat_map(|identity| [&identity.certificate, &identity.private_key])
+            .chain(&self.settings.ca)
+            .collect()
+    }
+
+    fn make(&self) -> Result<ClientConfig, Fault> {
+        self.settings.config(&self.alpn)
+    }
+
+    fn identity(&self) -> Option<&IdentitySource> {
+        self.settings.identity.as_ref()
+    }
+}
+
+/// How to make a connection to an upstream a TLS session. Clones share the configuration.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    live: Arc<Live<ClientConfig>>,
+    name: ServerName<'static>,
+}
+
+impl Connector {
+    /// `name` is what the upstream is asked for as, and what its certificate must bear.
+    pub fn new(live: Arc<Live<ClientConfig>>, name: ServerName<'static>) -> Self {
+        Self { live, name }
+    }
+
+    /// The present configuration. Sessions that were begun with an earlier one go on.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.live.load()
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &ServerName<'static> {
+        &self.name
+    }
+}
+
+/// What the system trusts, or Mozilla's roots where the system has none; read once, and not again when it changes.
+fn system_roots() -> &'static Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        for error in &native.errors {
+            tracing::warn!(%error, "some of the system's root certificates cannot be read");
+        }
+        let (_, refused) = roots.add_parsable_certificates(native.certs);
+        if refused > 0 {
+            tracing::debug!(refused, "some of the system's root certificates are not usable");
+        }
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Arc::new(roots)
+    })
+}

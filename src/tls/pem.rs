@@ -1,0 +1,138 @@
+//! PEM (RFC 7468) as people have it: whole bundles, CRLF, text around the blocks, and a whole file on one line, with spaces
+//! or with `\n` in place of its line breaks, as it comes out of an environment variable.
+//!
+//! It is laxer than the RFC in all white space, and in nothing else: a block without its end, or with a character that
+//! is not base64, is a mistake and not a shorter bundle.
+
+use base64::Engine as _;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::GeneralPurposeConfig;
+
+/// One block.
+pub(super) struct Block {
+    /// What stands after `BEGIN`.
+    pub(super) label: String,
+    /// The bytes inside.
+    pub(super) der: Vec<u8>,
+    /// Whether OpenSSL's old form of encryption was used, whose parameters stand before the base64 (RFC 1421 section 4.6).
+    pub(super) old_encryption: bool,
+}
+
+/// Every block of a text, in its order; none where there is none.
+pub(super) fn blocks(text: &str) -> Result<Vec<Block>, String> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(BEGIN) {
+        let number = found.len() + 1;
+        let Some((label, inside)) = after.split_once(DASHES) else {
+            return Err(format!("block {number} begins, but its first line does not end with {DASHES}"));
+        };
+        // Only a label is repeated in messages, never what could be the inside of a key.
+        if label.len() > MAX_LABEL
+            || !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .-_".contains(&byte))
+        {
+            return Err(format!("block {number} begins with what is no label"));
+        }
+        let end = format!("{END}{label}{DASHES}");
+        let Some((inside, after)) = inside.split_once(&end) else {
+            return Err(format!("block {number} ({label}) has no end: {end} is missing, so it is not whole"));
+        };
+        rest = after;
+        found.push(
+            block(label, inside).ok_or_else(|| format!("block {number} ({label}) is not base64 inside"))?,
+        );
+    }
+    Ok(found)
+}
+
+/// Base64 in which white space does not count.
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+    let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    LAX.decode(text).ok()
+}
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// The longest label; real ones have less than half of it.
+const MAX_LABEL: usize = 64;
+
+/// Padding may be missing: those who paste lose it.
+const LAX: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(false),
+);
+
+fn block(label: &str, inside: &str) -> Option<Block> {
+    let inside = inside.replace("\\r", "\n").replace("\\n", "\n");
+    let old_encryption = inside.contains("Proc-Type:");
+    // The base64 behind those headers is of no use without what they say.
+    let der = if old_encryption { Vec::new() } else { base64(&inside)? };
+    Some(Block { label: label.to_owned(), der, old_encryption })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "subject=CN = a\n-----BEGIN CERTIFICATE-----\nAAEC\nAwQF\n-----END CERTIFICATE-----\nissuer=b\n\
+                       -----BEGIN PRIVATE KEY-----\nBgc=\n-----END PRIVATE KEY-----\n";
+
+    fn read(text: &str) -> Vec<(String, Vec<u8>)> {
+        let blocks = blocks(text).unwrap_or_else(|reason| panic!("{text:?}: {reason}"));
+        blocks.into_iter().map(|block| (block.label, block.der)).collect()
+    }
+
+    #[test]
+    fn white_space_and_text_around_the_blocks_do_not_count() {
+        let expected =
+            [("CERTIFICATE".to_owned(), vec![0, 1, 2, 3, 4, 5]), ("PRIVATE KEY".to_owned(), vec![6, 7])];
+        for text in [
+            TWO.to_owned(),
+            TWO.replace('\n', "\r\n"),
+            TWO.replace('\n', " "),
+            TWO.replace('\n', "\\n"),
+            TWO.replace('\n', "\\r\\n"),
+            TWO.replace("Bgc=", "Bgc"),
+            TWO.replace('\n', "\n   "),
+            format!("\u{feff}{TWO}"),
+            TWO.trim_end().to_owned(),
+        ] {
+            assert_eq!(read(&text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_a_block_has_none() {
+        for text in ["", "no PEM", "-----END CERTIFICATE-----", "MIIB"] {
+            assert_eq!(read(text), [], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_a_mistake_that_does_not_show_the_inside() {
+        for (text, reason) in [
+            (&TWO[..TWO.len() - 10], "block 2 (PRIVATE KEY) has no end"),
+            ("-----BEGIN CERTIFICATE", "block 1 begins, but its first line does not end"),
+            ("-----BEGIN CERT!secret-----", "no label"),
+            ("-----BEGIN X-----\nse;cret\n-----END X-----", "block 1 (X) is not base64 inside"),
+            ("-----BEGIN X-----\nAAEC\n-----END Y-----", "has no end: -----END X----- is missing"),
+        ] {
+            let found = blocks(text).err().unwrap_or_else(|| panic!("{text:?} was taken"));
+            assert!(found.contains(reason), "{reason:?} in {found:?}");
+            assert!(!found.contains("secret") && !found.contains("Bgc"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn any_cut_of_a_bundle_is_shorter_or_a_mistake_and_never_a_panic() {
+        for end in 0..TWO.len() {
+            if let Ok(found) = blocks(&TWO[..end]) {
+                assert!(found.len() < 2 || end >= TWO.trim_end().len());
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The TLS server of the listener.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+
+use super::rotate::Recipe;
+use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Part, Source, provider};
+
+/// What the user says of the TLS of the listener.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// What is shown to clients.
+    pub identity: IdentitySource,
+    /// Who signs clients' certificates; empty: clients are not asked for one.
+    pub client_ca: Vec<Source>,
+    /// Whether clients need one.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients need a certificate, where they are asked for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// A client without one is served as well; a wrong one is refused.
+    Optional,
+    /// Only clients with one are served.
+    Required,
+}
+
+impl ServerSettings {
+    /// Whether every client that gets as far as HTTP has a verified certificate.
+    pub fn requires_certificates(&self) -> bool {
+        !self.client_ca.is_empty() && self.client_certificates == ClientCertificates::Required
+    }
+}
+
+impl Recipe for ServerSettings {
+    type Made = ServerConfig;
+
+    fn sources(&self) -> Vec<&Source> {
+        [&self.identity.certificate, &self.identity.private_key].into_iter().chain(&self.client_ca).collect()
+    }
+
+    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Sessions are resumed by tickets under a key that lives as long as this
+    /// configuration: what was agreed on under an earlier one is verified anew.
+    fn make(&self) -> Result<ServerConfig, Fault> {
+        let client_ca = |fault: Fault| Fault { part: Part::ClientCa, ..fault };
+        let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;
+        let identity = Identity::read(&self.identity)?;
+        let provider = provider();
+        let failed = |error: String| Fault { part: Part::Certificate, reason: error };
+        let verifier = if self.client_ca.is_empty() {
+            Arc::new(NoClientAuth)
+        } else {
+            let builder = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(authorities.roots),
+                Arc::clone(&provider),
+            );
+            let builder = match self.client_certificates {
+                ClientCertificates::Optional => builder.allow_unauthenticated(),
+                ClientCertificates::Required => builder,
+            };
+            builder.build().map_err(|error| Fault { part: Part::ClientCa, reason: error.to_string() })?
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())));
+        config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
+        config.ticketer = Ticketer::new().map_err(|error| failed(error.to_string()))?;
+        Ok(config)
+    }
+
+    fn identity(&self) -> Option<&IdentitySource> {
+        Some(&self.identity)
+    }
+}

@@ -1,0 +1,113 @@
+//! Where a PEM text is.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::pem;
+use crate::secret::Secret;
+
+/// The most of a file that is read. The roots of a whole system are about 0.25 MB.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// Where a PEM text is: in a file that may change, or here.
+#[derive(Clone)]
+pub enum Source {
+    /// A file, read each time it is asked for.
+    File(PathBuf),
+    /// A text that does not change, and its name for messages.
+    Text {
+        /// Such as `the variable NAME`.
+        name: Arc<str>,
+        /// PEM; it may be a key.
+        text: Arc<Secret>,
+    },
+}
+
+impl Source {
+    /// A text that was found in `name`: PEM, or the base64 of PEM.
+    ///
+    /// # Errors
+    /// It is neither; the words do not show it.
+    pub fn text(name: &str, text: &str) -> Result<Self, String> {
+        Ok(Self::Text { name: name.into(), text: Arc::new(Secret::new(decode(text)?)) })
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text { .. } => None,
+        }
+    }
+
+    /// The text as it is now. Whatever is no UTF-8 in it is replaced: PEM may have any text around it.
+    ///
+    /// # Errors
+    /// The file cannot be read, in words.
+    pub fn read(&self) -> Result<Secret, String> {
+        let path = match self {
+            Self::Text { text, .. } => return Ok(Secret::clone(text)),
+            Self::File(path) => path,
+        };
+        let bytes = self.bytes().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+            _ => format!("cannot read {}: {error}", path.display()),
+        })?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(format!(
+                "{} has more than {} MiB: that is no certificate or key",
+                path.display(),
+                MAX_BYTES >> 20
+            ));
+        }
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(format!("{} is empty", path.display()));
+        }
+        Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The bytes as they are now, at most one more than a text may have; nothing for what cannot change.
+    pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if let Self::File(path) = self {
+            fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Text { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// PEM, or PEM in base64, as PEM.
+///
+/// # Errors
+/// It is neither; the words do not show it.
+pub fn decode(text: &str) -> Result<String, String> {
+    const MARK: &str = "-----BEGIN ";
+    if text.contains(MARK) {
+        return Ok(text.to_owned());
+    }
+    let decoded = pem::base64(text).ok_or("is neither PEM nor the base64 of PEM")?;
+    let decoded = String::from_utf8_lossy(&decoded).into_owned();
+    if decoded.contains(MARK) {
+        Ok(decoded)
+    } else {
+        Err("is base64, but of something that is not PEM: take the base64 of the whole file, its BEGIN line included".to_owned())
+    }
+}

@@ -1,0 +1,77 @@
+//! What holds between a client and a server, in memory, and what is said of wrong material.
+
+mod material;
+mod rotation;
+mod sessions;
+mod verification;
+
+#[path = "../../tests/certificates/mod.rs"]
+pub(crate) mod certificates;
+
+use std::io;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+use super::rotate::Recipe;
+use super::*;
+use certificates::{Authority, Pair, self_signed};
+
+fn text(pem: &str) -> Source {
+    Source::text("the test", pem).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+fn identity(pair: &Pair) -> IdentitySource {
+    IdentitySource { certificate: text(&pair.certificate), private_key: text(&pair.key), passphrase: None }
+}
+
+fn server(pair: &Pair) -> ServerSettings {
+    let client_certificates = ClientCertificates::Required;
+    ServerSettings { identity: identity(pair), client_ca: Vec::new(), client_certificates }
+}
+
+fn client(mode: Verification, ca: &str) -> ClientSettings {
+    ClientSettings { verification: mode, ca: vec![text(ca)], ..ClientSettings::default() }
+}
+
+fn client_config(settings: &ClientSettings) -> Arc<ClientConfig> {
+    Arc::new(settings.config(&[HTTP_1_1]).unwrap_or_else(|fault| panic!("{fault}")))
+}
+
+fn server_config(settings: &ServerSettings) -> Arc<ServerConfig> {
+    Arc::new(settings.make().unwrap_or_else(|fault| panic!("{fault}")))
+}
+
+/// A whole handshake, with what follows it until both have nothing more to say.
+fn handshake(
+    client: &Arc<ClientConfig>,
+    name: &str,
+    server: &Arc<ServerConfig>,
+) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(Arc::clone(client), name)?;
+    let mut server = ServerConnection::new(Arc::clone(server))?;
+    loop {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        let mut sent = &bytes[..];
+        while !sent.is_empty() {
+            server.read_tls(&mut sent).unwrap();
+            server.process_new_packets()?;
+        }
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer).unwrap();
+        }
+        let mut received: &[u8] = &answer;
+        while !received.is_empty() {
+            client.read_tls(&mut received as &mut dyn io::Read).unwrap();
+            client.process_new_packets()?;
+        }
+        if bytes.is_empty() && answer.is_empty() {
+            return Ok((client, server));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! How an upstream's certificate is verified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::Facts;
+
+/// How much of a certificate is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// That a known authority signed it, that it is valid now, and that it bears the name that was asked for.
+    #[default]
+    Full,
+    /// The same, but for any name.
+    Certificate,
+    /// Nothing: anybody in between can be the upstream.
+    None,
+}
+
+impl Verification {
+    /// Its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Certificate => "certificate",
+            Self::None => "none",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Full, Self::Certificate, Self::None].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+/// One upstream's rules.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) mode: Verification,
+    pub(super) roots: Arc<RootCertStore>,
+    /// Certificates that the user trusts as such. A server may present one of them as its own, also where it calls itself an
+    /// authority, as `openssl req -x509` makes them and as no path of RFC 5280 can end.
+    pub(super) pinned: Vec<CertificateDer<'static>>,
+    pub(super) provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn verify_chain(
+        &self,
+        certificate: &CertificateDer<'_>,
+        parsed: &ParsedCertificate<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.pinned.iter().any(|pinned| pinned == certificate) {
+            return check_time(certificate, now);
+        }
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(parsed, &self.roots, intermediates, now, algorithms)
+    }
+}
+
+fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let facts = Facts::of(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    let unix = |time: Timestamp| {
+        UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time.as_second()).unwrap_or(0)))
+    };
+    let (not_before, not_after) = (unix(facts.not_before), unix(facts.not_after));
+    if now > not_after {
+        Err(CertificateError::ExpiredContext { time: now, not_after }.into())
+    } else if now < not_before {
+        Err(CertificateError::NotValidYetContext { time: now, not_before }.into())
+    } else {
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.mode != Verification::None {
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            self.verify_chain(certificate, &parsed, intermediates, now)?;
+            if self.mode == Verification::Full {
+                verify_server_name(&parsed, name)?;
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if self.mode == Verification::None {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if self.mode == Verification::None {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

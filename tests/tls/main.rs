@@ -1,0 +1,13 @@
+//! The proxy with TLS on both sides, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
+
+#[path = "../certificates/mod.rs"]
+mod certificates;
+mod listener;
+mod rotation;
+mod secrets;
+mod support;
+mod tools;
+mod upstream;

@@ -1,0 +1,106 @@
+//! Other people's programs against our listener, and as our upstream: curl and OpenSSL.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tokio::net::TcpStream;
+
+use crate::support::*;
+
+/// What a program said. It must be there: `tests/run` installs it.
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    output.unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs it"))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_with_a_client_certificate_is_served_over_both_protocols() {
+    let folder = Folder::new();
+    folder.write("curl", &folder.ca.issue("curl", &[]));
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let server = folder.lines("server") + &folder.ca_line("client_ca");
+    let proxy = Proxy::run(&server, upstream.address, &folder.ca_line("ca"), "");
+    let [ca, certificate, key] = ["ca.crt", "curl.crt", "curl.key"].map(|name| text(&folder.path(name)));
+    let url = format!("https://{}/v1/models", proxy.address);
+    for (version, number) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        for tls in [&["--tlsv1.2", "--tls-max", "1.2"][..], &["--tlsv1.3"]] {
+            let arguments = ["-sS", version, "--cacert", &ca, "--cert", &certificate, "--key", &key];
+            let more = ["-w", " %{http_code} %{http_version}", &url];
+            let output = run("curl", &[&arguments[..], tls, &more].concat());
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(said, format!("nobody 200 {number}"), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(proxy.record()["client"], "curl");
+        }
+    }
+    let refused = run("curl", &["-sS", "--cacert", &ca, &url]);
+    assert!(!refused.status.success(), "{}", String::from_utf8_lossy(&refused.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openssl_s_client_verifies_our_chain() {
+    let folder = Folder::new();
+    let chained = folder.ca.intermediate("mid").issue_numbered(9, "proxy", &["127.0.0.1"]);
+    folder.write("server", &chained);
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let proxy = Proxy::run(&folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    let (ca, address) = (text(&folder.path("ca.crt")), proxy.address.to_string());
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let arguments = ["s_client", "-connect", &address, "-CAfile", &ca, "-verify_return_error"];
+        let output =
+            run("openssl", &[&arguments[..], &["-verify_ip", "127.0.0.1", "-alpn", "h2", version]].concat());
+        let said = String::from_utf8_lossy(&output.stdout);
+        for part in ["Verify return code: 0 (ok)", "ALPN protocol: h2", "CN = mid", name] {
+            assert!(said.contains(part), "{part:?} in {said} {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// Ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openssl_s_server_as_upstream_sees_our_certificate() {
+    let folder = Folder::new();
+    folder.write("up", &folder.ca.issue("up", &["127.0.0.1"]));
+    let [ca, certificate, key] = ["ca.crt", "up.crt", "up.key"].map(|name| text(&folder.path(name)));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut server = Command::new("openssl")
+            .args([
+                "s_server",
+                "-accept",
+                "127.0.0.1:0",
+                "-www",
+                "-Verify",
+                "1",
+                "-verify_return_error",
+                version,
+            ])
+            .args(["-CAfile", &ca, "-cert", &certificate, "-key", &key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("openssl: {error}; tests/run installs it"));
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let _server = Running(server);
+        let address = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
+        let address = address.expect("s_server says where it listens").parse().unwrap();
+        let proxy = Proxy::run("", address, &(folder.ca_line("ca") + &folder.lines("client")), "");
+        let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
+        assert!(answer.contains("CN = the-proxy") || answer.contains("CN=the-proxy"), "{version}: {answer}");
+        assert_eq!(proxy.record()["status"], 200);
+    }
+}

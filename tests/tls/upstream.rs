@@ -1,0 +1,62 @@
+//! The way out: what the user is told, and what the upstream sees.
+
+use streamgauge::tls::ClientCertificates::{Optional, Required};
+use tokio::net::TcpStream;
+
+use crate::certificates::Authority;
+use crate::support::*;
+
+async fn ask(proxy: &Proxy) -> String {
+    get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await
+}
+
+#[tokio::test]
+async fn an_upstream_that_requires_a_certificate_sees_the_whole_of_it() {
+    let folder = Folder::new();
+    folder.write("client", &folder.ca.intermediate("mid").issue_numbered(5, "the-proxy", &[]));
+    let server = folder.ca.issue("up", &["127.0.0.1"]);
+    let upstream = Upstream::run(&folder, &server, Some(Required)).await;
+    let tls = folder.ca_line("ca") + &folder.lines("client");
+    let proxy = Proxy::run("", upstream.address, &tls, "");
+    let answer = ask(&proxy).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the-proxy 05"), "{answer}");
+}
+
+#[tokio::test]
+async fn without_the_certificate_that_it_requires_the_client_is_told_whose_fault_it_is() {
+    let folder = Folder::new();
+    let server = folder.ca.issue("up", &["127.0.0.1"]);
+    let upstream = Upstream::run(&folder, &server, Some(Required)).await;
+    let proxy = Proxy::run("", upstream.address, &folder.ca_line("ca"), "");
+    let answer = ask(&proxy).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("CertificateRequired"), "{answer}");
+    let optional = Upstream::run(&folder, &server, Some(Optional)).await;
+    let proxy = Proxy::run("", optional.address, &folder.ca_line("ca"), "");
+    assert!(ask(&proxy).await.ends_with("nobody"));
+}
+
+#[tokio::test]
+async fn each_mode_holds_over_sockets_and_a_refusal_says_why() {
+    let folder = Folder::new();
+    let stranger = Authority::new("stranger");
+    for (pair, full, certificate) in [
+        (folder.ca.issue("good", &["127.0.0.1"]), None, None),
+        (folder.ca.issue("name", &["other"]), Some("not valid for name"), None),
+        (stranger.issue("issuer", &["127.0.0.1"]), Some("UnknownIssuer"), Some("UnknownIssuer")),
+    ] {
+        let upstream = Upstream::run(&folder, &pair, None).await;
+        for (mode, refusal) in [("full", full), ("certificate", certificate), ("none", None)] {
+            let tls = format!("verification_mode = {mode:?}\n{}", folder.ca_line("ca"));
+            let answer = ask(&Proxy::run("", upstream.address, &tls, "")).await;
+            match refusal {
+                None => assert!(answer.starts_with("HTTP/1.1 200"), "{mode}: {answer}"),
+                Some(reason) => {
+                    assert!(
+                        answer.starts_with("HTTP/1.1 502") && answer.contains(reason),
+                        "{mode}: {answer}"
+                    );
+                }
+            }
+        }
+    }
+}
