@@ -315,7 +315,8 @@ fn origins(settings: &Settings) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
         let name = upstream.name.as_str().into();
-        let origin = Origin { name, host: host.to_owned(), port: upstream.url.port(), tls, timeouts };
+        let (host, port, http) = (host.to_owned(), upstream.url.port(), upstream.http);
+        let origin = Origin { name, host, port, tls, http, timeouts };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)

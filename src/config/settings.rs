@@ -128,10 +128,23 @@ pub struct Upstream {
     pub deployments: BTreeMap<String, String>,
     /// Put on every request, each name once; secret ones are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Which HTTP is spoken with it.
+    pub http: HttpVersion,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
+}
+
+/// Which HTTP is spoken with an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2 where the upstream chooses it in the TLS handshake (ALPN), else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone; on a plain connection without asking first (RFC 9113 section 3.3, prior knowledge).
+    Http2,
 }
 
 /// How long an upstream may take. All are longer than zero.

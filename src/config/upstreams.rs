@@ -9,7 +9,7 @@ use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time};
-use super::settings::{PoolLimits, Timeouts, Upstream};
+use super::settings::{HttpVersion, PoolLimits, Timeouts, Upstream};
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
 
@@ -70,6 +70,7 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
     let models = names(table, "models", "model");
     let headers = headers(table);
     let include_usage = table.optional("include_usage", include_usage);
+    let http = table.optional("http", http);
     let timeouts = table.section("timeouts", timeouts);
     let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
@@ -91,6 +92,7 @@ fn upstream(name: String, table: &Table<'_>) -> Read<Upstream> {
         models: models?,
         deployments: deployments?,
         headers: headers?,
+        http: http?.unwrap_or(HttpVersion::Auto),
         timeouts: timeouts?,
         pool: pool?,
     })
@@ -218,6 +220,17 @@ fn include_usage(entry: &Entry<'_>) -> Read<()> {
         _ => Err(format!("{text:?} is not \"never\", the only value so far")),
     })
 }
+
+fn http(entry: &Entry<'_>) -> Read<HttpVersion> {
+    entry.parse(HTTP_VERSIONS, |text| match text {
+        "auto" => Ok(HttpVersion::Auto),
+        "1" => Ok(HttpVersion::Http1),
+        "2" => Ok(HttpVersion::Http2),
+        _ => Err(format!("{text:?} is not {HTTP_VERSIONS}")),
+    })
+}
+
+const HTTP_VERSIONS: &str = "\"auto\", \"1\" or \"2\" in quotes";
 
 fn timeouts(table: &Table<'_>) -> Read<Timeouts> {
     let connect = table.optional("connect", time);

@@ -11,7 +11,7 @@ use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::error::{Error, Result};
-use crate::h1::{self, Upload};
+use crate::h1::Upload;
 use crate::provider::{Endpoint, Inbound, TargetError};
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, peek, set_model};
@@ -162,9 +162,9 @@ pub(super) struct Routed<'a> {
     inbound: Inbound<'a>,
 }
 
-impl Routed<'_> {
+impl<'a> Routed<'a> {
     /// Writes the request as the upstream is to get it.
-    pub(super) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
+    pub(super) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready<'a>> {
         let Self { held, peek, service, upstream, inbound } = self;
         let parts = &held.parts;
         let asked = peek.as_ref().and_then(|peek| peek.model.as_deref());
@@ -187,12 +187,15 @@ impl Routed<'_> {
                 (payload, length.map_or(Upload::Chunked, Upload::Length))
             }
         };
-        let mut head = Vec::with_capacity(HEAD_ROOM);
-        let headers = service.headers.iter(&parts.headers);
-        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        h1::write_request_head(&mut head, &parts.method, &target, headers, framing);
-        let call =
-            Call { method: parts.method.clone(), head: head.into(), payload, started: entry.started() };
+        let call = Call {
+            method: &parts.method,
+            target,
+            headers: &service.headers,
+            client: &parts.headers,
+            framing,
+            payload,
+            started: entry.started(),
+        };
         Ok(Ready { call, upstream })
     }
 }
@@ -220,16 +223,13 @@ fn edit(
     set_model(bytes, peek, model).into_pieces()
 }
 
-/// Room for a usual request's head.
-const HEAD_ROOM: usize = 1024;
-
 /// A request as its upstream is to get it.
-pub(super) struct Ready {
-    call: Call,
+pub(super) struct Ready<'a> {
+    call: Call<'a>,
     upstream: usize,
 }
 
-impl Ready {
+impl Ready<'_> {
     pub(super) async fn send(self, upstreams: &[Upstream]) -> Result<Answer> {
         upstreams[self.upstream].send(self.call).await
     }

@@ -1,5 +1,6 @@
 //! Where an upstream is and how long it may take.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use crate::config::HttpVersion;
 use crate::error::Error;
 
 /// The part of an upstream that all workers share.
@@ -20,6 +22,8 @@ pub struct Origin {
     pub port: u16,
     /// The TLS client and the name that the certificate must bear; none for `http`.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Which HTTP is spoken with it.
+    pub http: HttpVersion,
     /// How long each part of an exchange may take.
     pub timeouts: Timeouts,
 }
@@ -44,6 +48,11 @@ impl Origin {
 
     pub(super) fn protocol(&self, reason: impl ToString) -> Error {
         Error::Protocol { upstream: self.name.to_string(), reason: reason.to_string() }
+    }
+
+    /// HTTP/2 was wanted or chosen, and is not spoken.
+    pub(super) fn not_http2(&self, reason: impl fmt::Display) -> Error {
+        self.protocol(format!("it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {reason}"))
     }
 
     pub(super) fn truncated(&self, reason: impl ToString) -> Error {
