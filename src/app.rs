@@ -339,8 +339,8 @@ fn origins(settings: &Settings, watch: &mut Watch) -> Result<Vec<(Arc<Origin>, P
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
         let proxy = upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch)).transpose()?;
         let name = upstream.name.as_str().into();
-        let port = upstream.url.port();
-        let origin = Origin { name, host: host.to_owned(), port, tls, proxy, timeouts };
+        let (port, http) = (upstream.url.port(), upstream.http);
+        let origin = Origin { name, host: host.to_owned(), port, tls, http, proxy, timeouts };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)

@@ -48,8 +48,8 @@ use std::path::PathBuf;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, Jsonl, Ledger, Log, LogFormat, PoolLimits, Proxy, Route, Server, Settings, Timeouts,
-    Upstream,
+    Admin, Client, HttpVersion, Jsonl, Ledger, Log, LogFormat, PoolLimits, Proxy, Route, Server, Settings,
+    Timeouts, Upstream,
 };
 
 use file::File;

@@ -137,6 +137,8 @@ pub struct Upstream {
     pub keep_alive_comments: Option<Duration>,
     /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
     pub proxy: Option<Proxy>,
+    /// Which HTTP is spoken with it.
+    pub http: HttpVersion,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// How many idle connections are kept.
@@ -157,6 +159,17 @@ pub struct Proxy {
     pub credentials: Option<(String, Secret)>,
     /// What its own certificate is held to; for `https` only.
     pub tls: ClientSettings,
+}
+
+/// Which HTTP is spoken with an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2 where the upstream chooses it in the TLS handshake (ALPN), else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone; on a plain connection without asking first (RFC 9113 section 3.3, prior knowledge).
+    Http2,
 }
 
 /// How long an upstream may take. All are longer than zero.

@@ -12,7 +12,7 @@ use super::proxies;
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
-use super::settings::{PoolLimits, Upstream};
+use super::settings::{HttpVersion, PoolLimits, Upstream};
 use super::tls;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
@@ -95,6 +95,7 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         }
         _ => proxy.map(|_| None),
     };
+    let http = table.optional("http", http);
     let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
         let has_secret = api_key.is_some() || headers.iter().any(|(_, value)| value.is_sensitive());
@@ -120,6 +121,7 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         keep_alive_comments: keep_alive_comments?.flatten(),
         proxy: proxy?,
         timeouts,
+        http: http?.unwrap_or(HttpVersion::Auto),
         pool: pool?,
         tls: tls?,
     })
@@ -249,6 +251,17 @@ fn include_usage(entry: &Entry<'_>) -> Read<()> {
         _ => Err(format!("{text:?} is not \"never\", the only value so far")),
     })
 }
+
+fn http(entry: &Entry<'_>) -> Read<HttpVersion> {
+    entry.parse(HTTP_VERSIONS, |text| match text {
+        "auto" => Ok(HttpVersion::Auto),
+        "1" => Ok(HttpVersion::Http1),
+        "2" => Ok(HttpVersion::Http2),
+        _ => Err(format!("{text:?} is not {HTTP_VERSIONS}")),
+    })
+}
+
+const HTTP_VERSIONS: &str = "\"auto\", \"1\" or \"2\" in quotes";
 
 fn pool(table: &Table<'_>) -> Read<PoolLimits> {
     let idle_timeout = table.optional("idle_timeout", any_time);

@@ -65,7 +65,7 @@ impl Handler for Proxy {
             Err(error) => return respond::refuse(&error, entry),
         };
         let keep_alive = ready.keep_alive;
-        let send = ready.send(Rc::clone(&self.upstreams), held);
+        let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
         let Some(interval) = keep_alive else {
             return match send.await {
                 Ok(answer) => respond::relay(answer, entry),

@@ -12,11 +12,10 @@ use hyper::ext::ReasonPhrase;
 
 use super::keep_alive::{KeptAlive, Sending};
 use crate::error::Error;
-use crate::h1::ResponseHead;
 use crate::meter::{Kind, Metered};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
-use crate::upstream::{Answer, AnswerBody};
+use crate::upstream::{Answer, AnswerBody, AnswerHead};
 
 /// The headers in which services say their own id of a request, the most usual first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
@@ -36,7 +35,7 @@ pub(super) fn relay(answer: Answer, entry: Entry) -> Response<ProxyBody> {
 }
 
 /// Puts the meter beside an answer's body, and notes what its head says.
-pub(super) fn meter(answer: Answer, mut entry: Entry) -> (ResponseHead, Metered<AnswerBody>) {
+pub(super) fn meter(answer: Answer, mut entry: Entry) -> (AnswerHead, Metered<AnswerBody>) {
     let Answer { head, body } = answer;
     let kind = Kind::of(&head.headers);
     entry.answered(head.status.as_u16());

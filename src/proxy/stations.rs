@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -15,7 +15,7 @@ use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::error::{Error, Result};
-use crate::h1::{self, Upload};
+use crate::h1::Upload;
 use crate::listener::ClientCertificate;
 use crate::provider::{Endpoint, Inbound, TargetError};
 use crate::record::Entry;
@@ -196,14 +196,9 @@ impl Routed<'_> {
                 (payload, length.map_or(Upload::Chunked, Upload::Length))
             }
         };
-        let mut head = Vec::with_capacity(HEAD_ROOM);
-        let headers = service.headers.iter(&parts.headers);
-        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        h1::write_request_head(&mut head, &parts.method, &target, headers, framing);
-        let call =
-            Call { method: parts.method.clone(), head: head.into(), payload, started: entry.started() };
         let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
-        Ok(Ready { call, upstream, keep_alive: service.keep_alive_comments.filter(|_| is_stream) })
+        let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
+        Ok(Ready { target, framing, payload, started: entry.started(), upstream, keep_alive })
     }
 }
 
@@ -230,12 +225,13 @@ fn edit(
     set_model(bytes, peek, model).into_pieces()
 }
 
-/// Room for a usual request's head.
-const HEAD_ROOM: usize = 1024;
-
 /// A request as its upstream is to get it.
 pub(super) struct Ready {
-    call: Call,
+    target: String,
+    framing: Upload,
+    payload: Payload,
+    started: Instant,
+    /// The service's place among the upstreams.
     upstream: usize,
     /// How long the client of a stream may be left without a word.
     pub(super) keep_alive: Option<Duration>,
@@ -243,9 +239,16 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
-    pub(super) async fn send(self, upstreams: Rc<[Upstream]>, held: Held) -> Result<Answer> {
-        let answer = upstreams[self.upstream].send(self.call).await;
-        drop(held);
-        answer
+    pub(super) async fn send(self, plan: Arc<Plan>, upstreams: Rc<[Upstream]>, held: Held) -> Result<Answer> {
+        let call = Call {
+            method: &held.parts.method,
+            target: self.target,
+            headers: &plan.services[self.upstream].headers,
+            client: &held.parts.headers,
+            framing: self.framing,
+            payload: self.payload,
+            started: self.started,
+        };
+        upstreams[self.upstream].send(call).await
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use super::http2::Http2Body;
 use super::origin::{Origin, in_words};
 use super::pool::Pool;
 use super::stream::Stream;
@@ -21,17 +22,81 @@ use crate::h1::{BodyDecoder, Framing, ResponseHead};
 /// An upstream's answer.
 pub struct Answer {
     /// Its head.
-    pub head: ResponseHead,
+    pub head: AnswerHead,
     /// Its body, which may have to be polled to its end for the connection to be used again.
     pub body: AnswerBody,
 }
 
-/// The body of an answer: what one read of the socket brings becomes one frame, with the chunk framing taken off.
+/// What an answer begins with, whichever HTTP it came over.
+#[derive(Debug)]
+pub struct AnswerHead {
+    /// The status code, 200 or above.
+    pub status: StatusCode,
+    /// HTTP/1.1's words after the code, only where they are not the usual ones.
+    pub reason: Option<Bytes>,
+    /// The headers as they came.
+    pub headers: HeaderMap,
+}
+
+impl From<ResponseHead> for AnswerHead {
+    fn from(head: ResponseHead) -> Self {
+        Self { status: head.status, reason: head.reason, headers: head.headers }
+    }
+}
+
+/// The body of an answer. Dropping it before its end tells the upstream at once; it is read only as it is polled.
+pub struct AnswerBody(Wire);
+
+enum Wire {
+    Http1(Http1Body),
+    Http2(Http2Body),
+}
+
+impl AnswerBody {
+    pub(super) fn http1(body: Http1Body) -> Self {
+        Self(Wire::Http1(body))
+    }
+
+    pub(super) fn http2(body: Http2Body) -> Self {
+        Self(Wire::Http2(body))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
+            Wire::Http1(body) => Pin::new(body).poll_frame(cx),
+            Wire::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Wire::Http1(body) => body.is_end_stream(),
+            Wire::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Wire::Http1(body) => body.size_hint(),
+            Wire::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer over HTTP/1.1: what one read of the socket brings becomes one frame, with the chunk framing taken off.
 ///
 /// It also sends what is left of the request. When it has ended, the connection goes back to its pool, if the
 /// upstream said nothing more than it should have; when it is dropped before, the connection is closed, and the upstream
 /// knows at once.
-pub struct AnswerBody {
+pub(super) struct Http1Body {
     origin: Arc<Origin>,
     scratch: Scratch,
     pool: Rc<Pool>,
@@ -50,7 +115,7 @@ pub struct AnswerBody {
     trailers: Option<HeaderMap>,
 }
 
-impl AnswerBody {
+impl Http1Body {
     pub(super) fn new(
         upstream: &Upstream,
         stream: Stream,
@@ -156,7 +221,7 @@ impl AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for Http1Body {
     type Data = Bytes;
     type Error = Error;
 

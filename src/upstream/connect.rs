@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 use super::origin::{Origin, in_words};
 use super::stream::Stream;
 use super::tunnel::{Proxy, Tunnel};
+use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 
 /// Connects within `timeouts.connect`, and before `total`.
@@ -77,8 +78,30 @@ enum Secured<S> {
 async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -> Result<Secured<S>> {
     let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
     let tls = TlsConnector::from(tls.config())
+        .with_alpn(protocols(origin.http))
         .connect(tls.name().clone(), stream)
         .await
-        .map_err(|error| Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) })?;
+        .map_err(|error| match has_no_common_protocol(&error) {
+            true if origin.http == HttpVersion::Http2 => {
+                origin.not_http2("it refused it in the TLS handshake (ALPN)")
+            }
+            _ => Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) },
+        })?;
     Ok(Secured::Tls(Box::new(tls)))
+}
+
+/// What is offered by ALPN (RFC 7301), the preferred first.
+fn protocols(http: HttpVersion) -> Vec<Vec<u8>> {
+    let offered: &[&[u8]] = match http {
+        HttpVersion::Auto => &[b"h2", b"http/1.1"],
+        HttpVersion::Http1 => &[b"http/1.1"],
+        HttpVersion::Http2 => &[b"h2"],
+    };
+    offered.iter().map(|protocol| protocol.to_vec()).collect()
+}
+
+/// Whether the peer ended the handshake for want of a protocol that both speak.
+fn has_no_common_protocol(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::Upstream;
-use super::answer::{Answer, AnswerBody};
+use super::answer::{Answer, AnswerBody, Http1Body};
 use super::origin::in_words;
 use super::stream::Stream;
 use super::upload::{Payload, Upload, UploadError};
@@ -111,8 +111,9 @@ impl<'a> Flight<'a> {
             self.parts.take().expect("the flight ends with its answer");
         watchdog.set_silence(origin.timeouts.idle);
         let keep = head.keep_alive && !broken;
-        let body = AnswerBody::new(self.upstream, stream, upload, head.framing, watchdog, keep);
-        Ok(Answer { body: body.beginning_with(rest).map_err(Failure::Final)?, head })
+        let body = Http1Body::new(self.upstream, stream, upload, head.framing, watchdog, keep);
+        let body = body.beginning_with(rest).map_err(Failure::Final)?;
+        Ok(Answer { body: AnswerBody::http1(body), head: head.into() })
     }
 
     /// The connection ended: is there still hope?

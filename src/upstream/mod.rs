@@ -1,11 +1,13 @@
 //! The way to the services: connects, keeps connections, sends a request, and hands its answer on as a body.
 //!
-//! Everything here runs in the task that serves the client: dropping an answer closes its connection, and an
-//! answer that is not polled is not read, which is how cancelling and slowing down reach the upstream.
+//! Everything here but the frames of an HTTP/2 connection runs in the task that serves the client: dropping an answer
+//! closes its connection or resets its stream, and an answer that is not polled is not read, which is how cancelling and
+//! slowing down reach the upstream.
 
 mod answer;
 mod connect;
 mod flight;
+mod http2;
 mod origin;
 mod pool;
 mod scratch;
@@ -19,9 +21,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method, Request};
+use tokio::time::timeout_at;
 
-pub use answer::{Answer, AnswerBody};
+pub use answer::{Answer, AnswerBody, AnswerHead};
 pub use origin::{Origin, Timeouts};
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
@@ -29,7 +32,10 @@ pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
 
 use crate::error::{Error, Result};
+use crate::h1;
+use crate::rewrite::headers::OutboundHeaders;
 use flight::{Failure, Flight};
+use http2::{Connections, Lost, Way};
 use pool::Pool;
 
 /// One worker's way to one upstream.
@@ -37,25 +43,56 @@ use pool::Pool;
 pub struct Upstream {
     origin: Arc<Origin>,
     pool: Rc<Pool>,
+    http2: Rc<Connections>,
     scratch: Scratch,
 }
 
-/// A request that is ready to go.
-pub struct Call {
+/// A request that is ready to go: what its head is made of, once it is known which HTTP carries it, and its body.
+pub struct Call<'a> {
     /// The method, which also says whether the answer has a body.
-    pub method: Method,
-    /// The whole head, from the request line to the blank line.
-    pub head: Bytes,
-    /// What follows it.
+    pub method: &'a Method,
+    /// Path and query as the upstream is to see them.
+    pub target: String,
+    /// The upstream's own headers, and what passes of the client's.
+    pub headers: &'a OutboundHeaders,
+    /// The client's headers.
+    pub client: &'a HeaderMap,
+    /// How long the body is.
+    pub framing: h1::Upload,
+    /// What follows the head.
     pub payload: Payload,
     /// When the request arrived: `timeouts.total` counts from here.
     pub started: Instant,
 }
 
+/// Room for a usual request's head.
+const HEAD_ROOM: usize = 1024;
+
+impl Call<'_> {
+    /// From the request line to the blank line.
+    fn http1_head(&self) -> Bytes {
+        let mut head = Vec::with_capacity(HEAD_ROOM);
+        let headers = self.headers.iter(self.client);
+        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        h1::write_request_head(&mut head, self.method, &self.target, headers, self.framing);
+        head.into()
+    }
+
+    fn http2_head(&self, is_https: bool) -> Result<Request<()>> {
+        let headers = self.headers.iter(self.client);
+        http2::request(self.method, &self.target, headers, self.framing, is_https).map_err(|error| {
+            tracing::debug!(%error, "a request's target cannot be written in HTTP/2");
+            Error::UnsafePath
+        })
+    }
+}
+
 impl Upstream {
     /// A way with no connection yet.
     pub fn new(origin: Arc<Origin>, limits: PoolLimits, scratch: Scratch) -> Self {
-        Self { origin, pool: Pool::new(limits), scratch }
+        let pool = Pool::new(limits);
+        let http2 = Connections::new(Arc::clone(&origin), limits, Rc::clone(&pool));
+        Self { origin, pool, http2, scratch }
     }
 
     /// Where it leads.
@@ -65,19 +102,62 @@ impl Upstream {
 
     /// Sends a request and waits for the head of its answer.
     ///
-    /// A request on a kept connection that died before any byte of the answer is sent once more, on a new connection:
-    /// the upstream closed it while it was idle. Nothing else is repeated. Dropping the future closes
-    /// the connection.
+    /// A request is sent once more, on another connection, when it was on a kept connection that died before any byte of
+    /// the answer (the upstream closed it while it was idle), or when the upstream said over HTTP/2 that it had not looked
+    /// at it. Nothing else is repeated. Dropping the future closes the connection or resets the stream.
     ///
     /// # Errors
     /// No connection, no TLS session, no answer in time, or an answer that is not HTTP.
-    pub async fn send(&self, call: Call) -> Result<Answer> {
-        let mut payload = call.payload;
+    pub async fn send(&self, mut call: Call<'_>) -> Result<Answer> {
         let total = self.origin.timeouts.total.map(|total| call.started + total);
+        let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
+        let mut tried = None;
+        loop {
+            let way = self.http2.way(tried.as_ref());
+            let slot = match self.before(total, way).await? {
+                Way::Http2(slot) => slot,
+                Way::Http1 => match self.send_http1(&call, payload, total).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err(unsent) => {
+                        payload = unsent;
+                        continue;
+                    }
+                },
+            };
+            let head = call.http2_head(self.origin.tls.is_some())?;
+            match http2::send(&self.origin, slot, head, payload, total).await {
+                Ok(answer) => return Ok(answer),
+                Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
+                    if tried.is_none() =>
+                {
+                    tracing::debug!(upstream = %self.origin.name, %reason, "the upstream has not looked at a request; sending once more");
+                    payload = again;
+                    tried = Some(connection);
+                }
+                Err(Lost::Unprocessed { reason, .. }) => return Err(self.origin.unreachable(reason)),
+                Err(Lost::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for a connection within `timeouts.total`; the connection holds itself to `timeouts.connect`.
+    async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(total) = total else { return way.await };
+        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout()))
+    }
+
+    /// The answer; or the body back, where the new connection turned out to speak HTTP/2.
+    async fn send_http1(
+        &self,
+        call: &Call<'_>,
+        mut payload: Payload,
+        total: Option<Instant>,
+    ) -> Result<std::result::Result<Answer, Payload>> {
+        let head = call.http1_head();
         if let Some(stream) = self.pool.take(&self.scratch) {
             let again = payload.replay();
-            match Flight::new(self, &call.method, call.head.clone(), payload, stream, total).await {
-                Ok(answer) => return Ok(answer),
+            match Flight::new(self, call.method, head.clone(), payload, stream, total).await {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(Failure::ClosedBeforeAnswer(reason)) => {
                     let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
                     tracing::debug!(upstream = %self.origin.name, %reason, "a kept connection had died; sending once more");
@@ -87,14 +167,16 @@ impl Upstream {
             }
         }
         let stream = connect::connect(&self.origin, total).await?;
-        Flight::new(self, &call.method, call.head, payload, stream, total).await.map_err(|failure| {
-            match failure {
-                Failure::ClosedBeforeAnswer(reason) => Error::Protocol {
-                    upstream: self.origin.name.to_string(),
-                    reason: format!("it closed the connection without an answer ({reason})"),
-                },
-                Failure::Final(error) => error,
+        if stream.is_http2(self.origin.http) {
+            self.before(total, self.http2.adopt(stream)).await?;
+            return Ok(Err(payload));
+        }
+        let answer = Flight::new(self, call.method, head, payload, stream, total).await;
+        answer.map(Ok).map_err(|failure| match failure {
+            Failure::ClosedBeforeAnswer(reason) => {
+                self.origin.protocol(format!("it closed the connection without an answer ({reason})"))
             }
+            Failure::Final(error) => error,
         })
     }
 }

@@ -1,10 +1,12 @@
 //! Where an upstream is and how long it may take.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::tunnel::Proxy;
+use crate::config::HttpVersion;
 use crate::error::Error;
 use crate::tls::Connector;
 
@@ -19,6 +21,8 @@ pub struct Origin {
     pub port: u16,
     /// The TLS client, and the name that is asked for; none for `http`.
     pub tls: Option<Connector>,
+    /// Which HTTP is spoken with it.
+    pub http: HttpVersion,
     /// Through whom every connection goes; `None`: straight.
     pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.
@@ -45,6 +49,11 @@ impl Origin {
 
     pub(super) fn protocol(&self, reason: impl ToString) -> Error {
         Error::Protocol { upstream: self.name.to_string(), reason: reason.to_string() }
+    }
+
+    /// HTTP/2 was wanted or chosen, and is not spoken.
+    pub(super) fn not_http2(&self, reason: impl fmt::Display) -> Error {
+        self.protocol(format!("it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {reason}"))
     }
 
     pub(super) fn truncated(&self, reason: impl ToString) -> Error {

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::config::HttpVersion;
+
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -19,6 +21,15 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake, or known before (RFC 9113 sections 3.2 and 3.3).
+    pub(super) fn is_http2(&self, http: HttpVersion) -> bool {
+        match self {
+            Self::Tcp(_) => http == HttpVersion::Http2,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::TlsInTls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Reads what is there into `buf`; `Ready(0)` is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
@@ -47,6 +58,15 @@ impl Stream {
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::TlsInTls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsInTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 

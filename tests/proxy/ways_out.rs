@@ -6,9 +6,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use streamgauge::config::HttpVersion;
+use streamgauge::h1::Upload;
+use streamgauge::rewrite::headers::OutboundHeaders;
 use streamgauge::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
@@ -322,7 +325,8 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
     let stream = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
     let target = tls_in_front_of(Upstream::answering(stream).address);
     let timeout = Duration::from_secs(20);
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-marker\r\ncontent-length: 0\r\n\r\n";
+    let bearer = (header::AUTHORIZATION, HeaderValue::from_static("Bearer sk-marker"));
+    let headers = OutboundHeaders::new(HeaderValue::from_static("localhost"), Vec::new(), vec![bearer]);
     for kind in ["http", "https", "socks5h"] {
         let (host, port) = ("localhost", 443);
         let tunnels = match kind {
@@ -348,6 +352,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             host: host.to_owned(),
             port,
             tls: Some(trusting(&target.certificate)),
+            http: HttpVersion::Auto,
             proxy: Some(outbound),
             timeouts,
         };
@@ -358,8 +363,11 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             let way = Way::new(Arc::new(origin), limits, Scratch::default());
             for _ in 0..2 {
                 let call = Call {
-                    method: Method::POST,
-                    head: head.into(),
+                    method: &Method::POST,
+                    target: "/v1/chat/completions".to_owned(),
+                    headers: &headers,
+                    client: &HeaderMap::new(),
+                    framing: Upload::None,
                     payload: Payload::Held(Vec::new()),
                     started: Instant::now(),
                 };

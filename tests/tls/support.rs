@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use streamgauge::app::{App, Running};
 use streamgauge::config;
 use streamgauge::record::{Sink, UsageRecord};
 use streamgauge::tls::{
-    ClientCertificates, ClientSettings, Facts, IdentitySource, ServerSettings, Source, Verification, Watch,
-    client_name,
+    ClientCertificates, ClientSettings, Facts, HTTP_1_1, IdentitySource, ServerSettings, Source,
+    Verification, Watch, client_name,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -160,8 +161,10 @@ impl Upstream {
             client_ca: asks.map(|_| Source::File(folder.path("ca.crt"))).into_iter().collect(),
             client_certificates: asks.unwrap_or(ClientCertificates::Optional),
         };
-        let config = Watch::default().server(&settings).unwrap().load();
-        let acceptor = TlsAcceptor::from(config);
+        let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
+        // It speaks no HTTP/2.
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (release, released) = watch::channel(false);

@@ -93,6 +93,7 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
     let [default] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
     assert_eq!(format!("{:?}", shown.timeouts), format!("{:?}", default.timeouts));
     assert_eq!(format!("{:?}", shown.pool), format!("{:?}", default.pool));
+    assert_eq!((shown.http, default.http), (HttpVersion::Auto, HttpVersion::Auto));
     assert_eq!((&shown.name, &shown.url), (&default.name, &default.url));
 }
 

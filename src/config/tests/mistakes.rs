@@ -319,6 +319,7 @@ fn of_providers() {
             ("url = \"https://api.openai.com\"", "upstreams.openai.url", "https://api.openai.com/v1"),
             ("organization = \"a\\nb\"", "upstreams.openai.organization", "line break"),
             ("project = \"\u{e9}\"", "upstreams.openai.project", "ASCII"),
+            ("http = \"3\"", "upstreams.openai.http", "\"3\" is not \"auto\", \"1\" or \"2\" in quotes"),
             (
                 "include_usage = \"auto\"",
                 "upstreams.openai.include_usage",

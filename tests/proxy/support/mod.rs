@@ -1,14 +1,18 @@
 //! What the tests are built with.
 
 mod client;
+mod frames;
+mod http2;
 mod proxy;
 mod tunnel;
 mod upstream;
 
-pub use client::Client;
+pub use client::{Answer, Client};
+pub use frames::{FINAL, Frames, GOAWAY, HEADERS, RST_STREAM};
+pub use http2::{Http2, write};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_in_front_of};
-pub use upstream::{Request, Upstream, upstream};
+pub use upstream::{Connection, Request, Upstream, upstream};
 
 use std::time::Duration;
 

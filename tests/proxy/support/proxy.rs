@@ -43,6 +43,11 @@ impl Builder {
         self.other("up", upstream.address)
     }
 
+    /// The same, which speaks HTTP/2 without being asked first.
+    pub fn http2(self, address: SocketAddr) -> Self {
+        self.other("up", address).tables("http = \"2\"")
+    }
+
     /// An upstream of provider `other` with a secret key.
     pub fn other(self, name: &str, address: SocketAddr) -> Self {
         self.tables(&format!(

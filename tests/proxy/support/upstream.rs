@@ -103,6 +103,13 @@ impl Connection {
         bytes
     }
 
+    /// Reads so many bytes; `None` if the proxy closes the connection before.
+    pub fn try_read(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
     /// Waits until the proxy has closed the connection.
     pub fn wait_for_close(&mut self) {
         let mut sink = [0; 1024];

@@ -1,0 +1,144 @@
+//! An answer's body: the DATA frames of its stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+
+use super::faults::inside_answer;
+use super::set::Slot;
+use super::upload::Upload;
+use crate::error::Error;
+use crate::upstream::origin::Origin;
+use crate::upstream::upload::UploadError;
+use crate::upstream::watchdog::{Expired, Watchdog};
+
+/// The body of an answer over HTTP/2: each DATA frame becomes one frame. A frame's bytes go back into the windows when it is
+/// taken, so that a client that does not read stops its upstream at the size of one window.
+///
+/// It also sends what is left of the request. Dropping it before its end resets the stream at once.
+pub(in crate::upstream) struct Http2Body {
+    origin: Arc<Origin>,
+    /// `None` once the answer has ended or failed.
+    open: Option<Open>,
+    /// What is left of the body, where the upstream said how long it is.
+    remaining: Option<u64>,
+    watchdog: Watchdog,
+}
+
+/// What goes when the answer is over, in this order.
+struct Open {
+    stream: RecvStream,
+    /// What is left of the request; `None` when it is sent, or when the upstream takes no more.
+    upload: Option<Upload>,
+    /// Gives the stream's place back.
+    _slot: Slot,
+}
+
+impl Http2Body {
+    pub(super) fn new(
+        origin: &Arc<Origin>,
+        slot: Slot,
+        stream: RecvStream,
+        upload: Option<Upload>,
+        headers: &HeaderMap,
+        watchdog: Watchdog,
+    ) -> Self {
+        let ended = stream.is_end_stream();
+        // h2 resets a stream whose DATA does not add up to it (RFC 9113 section 8.1.1).
+        let declared = || headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        Self {
+            origin: Arc::clone(origin),
+            open: (!ended).then(|| Open { stream, upload, _slot: slot }),
+            remaining: if ended { Some(0) } else { declared() },
+            watchdog,
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let Some(open) = &mut self.open else { return Poll::Ready(None) };
+            if let Some(upload) = &mut open.upload {
+                match upload.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Some(Err(error))),
+                    // Without wanting the rest, perhaps.
+                    Poll::Ready(Ok(()) | Err(UploadError::Upstream)) => open.upload = None,
+                }
+            }
+            let polled = match open.stream.poll_data(cx) {
+                Poll::Ready(None) => open.stream.poll_trailers(cx).map(|trailers| match trailers {
+                    Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                    Err(error) => Some(Err(error)),
+                }),
+                polled => polled.map(|data| data.map(|data| data.map(Frame::data))),
+            };
+            match polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.watchdog.heard();
+                    if self.take(&frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(inside_answer(&self.origin, &error))));
+                }
+                Poll::Ready(None) => {
+                    self.open = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    let expired = ready!(self.watchdog.poll_expired(cx));
+                    return Poll::Ready(Some(Err(match expired {
+                        Expired::Silence => self.origin.idle_timeout(),
+                        Expired::Total => self.origin.total_timeout(),
+                    })));
+                }
+            }
+        }
+    }
+
+    /// Accounts for a frame; false if there is nothing in it.
+    fn take(&mut self, frame: &Frame<Bytes>) -> bool {
+        let Some(open) = &mut self.open else { return true };
+        let Some(data) = frame.data_ref() else {
+            self.open = None;
+            return true;
+        };
+        // It can only refuse what was not received.
+        let _ = open.stream.flow_control().release_capacity(data.len());
+        self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
+        if open.stream.is_end_stream() {
+            self.open = None;
+        }
+        !data.is_empty()
+    }
+}
+
+impl Body for Http2Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = ready!(self.poll_open(cx));
+        if matches!(polled, Some(Err(_))) {
+            self.open = None;
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

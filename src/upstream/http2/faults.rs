@@ -1,0 +1,36 @@
+//! What h2's errors mean for a request.
+
+use h2::{Error as H2Error, Reason};
+
+use crate::error::Error;
+use crate::upstream::origin::{Origin, in_words};
+
+/// Whether the peer said that it has not looked at the request (RFC 9113 section 8.7): it may be sent again, whatever
+/// it does.
+pub(super) fn is_unprocessed(error: &H2Error) -> bool {
+    // h2 gives a peer's GOAWAY only to streams above the last one that it says it looked at.
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// There is no answer.
+pub(super) fn before_answer(origin: &Origin, error: &H2Error) -> Error {
+    origin.protocol(format!("it gave no answer over HTTP/2: {}", words(error)))
+}
+
+/// The answer broke off.
+pub(super) fn inside_answer(origin: &Origin, error: &H2Error) -> Error {
+    if error.is_library() { origin.protocol(words(error)) } else { origin.truncated(words(error)) }
+}
+
+/// Names the frame that ended it and its reason.
+pub(super) fn words(error: &H2Error) -> String {
+    if let Some(io) = error.get_io() {
+        return in_words(io);
+    }
+    let by = if error.is_remote() { "it" } else { "this proxy" };
+    match (error.reason(), error.is_reset(), error.is_go_away()) {
+        (Some(reason), true, _) => format!("{by} reset the stream with {reason:?}"),
+        (Some(reason), _, true) => format!("{by} gave the connection up with {reason:?}"),
+        _ => error.to_string(),
+    }
+}

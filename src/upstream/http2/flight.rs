@@ -1,0 +1,110 @@
+//! A request that has been sent, until the head of its answer is here.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Instant;
+
+use http::Request;
+
+use super::Http2Body;
+use super::faults::{before_answer, is_unprocessed, words};
+use super::set::{Slot, Tried};
+use super::upload::Upload;
+use crate::error::Error;
+use crate::upstream::answer::{Answer, AnswerBody, AnswerHead};
+use crate::upstream::origin::Origin;
+use crate::upstream::upload::{Payload, UploadError};
+use crate::upstream::watchdog::{Expired, Watchdog};
+
+/// Why there is no answer.
+pub(in crate::upstream) enum Lost {
+    /// The upstream has not looked at the request: it may be sent once more, on another connection.
+    Unprocessed {
+        /// What the connection said.
+        reason: String,
+        /// The body, if all of it is still there.
+        payload: Option<Payload>,
+        /// The connection that is of no use.
+        tried: Tried,
+    },
+    /// Nothing to be done.
+    Final(Error),
+}
+
+/// Sends a request as a stream and waits for its answer's head; both at once, since an upstream may answer before it
+/// has read everything. Dropping the future resets the stream.
+pub(in crate::upstream) async fn send(
+    origin: &std::sync::Arc<Origin>,
+    slot: Slot,
+    request: Request<()>,
+    payload: Payload,
+    total: Option<Instant>,
+) -> Result<Answer, Lost> {
+    let mut watchdog = Watchdog::new(origin.timeouts.first_byte, total);
+    let heard = slot.connection.heard();
+    let again = payload.replay();
+    let is_whole = matches!(&payload, Payload::Held(pieces) if pieces.iter().all(|piece| piece.is_empty()));
+    let (mut response, stream) = match slot.connection.send(request, is_whole) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let tried = slot.tried();
+            return Err(Lost::Unprocessed { reason: words(&error), payload: Some(payload), tried });
+        }
+    };
+    let mut upload = (!is_whole).then(|| Upload::new(stream, payload));
+    // A streamed body that the upstream refused before anything was taken from it.
+    let mut untouched = None;
+    let head = poll_fn(|cx| {
+        if let Some(up) = &mut upload {
+            match up.poll(cx) {
+                Poll::Pending if up.moved() => watchdog.heard(),
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    upload = None;
+                    watchdog.heard();
+                }
+                Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Err(Failed::Ours(error))),
+                // It may have answered nevertheless.
+                Poll::Ready(Err(UploadError::Upstream)) => {
+                    untouched = upload.take().and_then(Upload::into_untouched);
+                }
+            }
+        }
+        if let Poll::Ready(head) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(head.map_err(Failed::Theirs));
+        }
+        let starved = upload.as_ref().is_some_and(Upload::is_starved);
+        Poll::Ready(Err(Failed::Ours(match ready!(watchdog.poll_expired(cx)) {
+            Expired::Silence if starved => Error::BodyTimeout(origin.timeouts.first_byte),
+            Expired::Silence => origin.first_byte_timeout(),
+            Expired::Total => origin.total_timeout(),
+        })))
+    })
+    .await;
+    match head {
+        Ok(response) => {
+            let (parts, stream) = response.into_parts();
+            watchdog.set_silence(origin.timeouts.idle);
+            let body = Http2Body::new(origin, slot, stream, upload, &parts.headers, watchdog);
+            let head = AnswerHead { status: parts.status, reason: None, headers: parts.headers };
+            Ok(Answer { head, body: AnswerBody::http2(body) })
+        }
+        Err(Failed::Ours(error)) => Err(Lost::Final(error)),
+        Err(Failed::Theirs(error)) => {
+            // As with a kept HTTP/1.1 connection: closed by the upstream while it was idle.
+            let died = error.is_io() && slot.connection.is_used() && slot.connection.heard() == heard;
+            if is_unprocessed(&error) || died {
+                let payload = again.or(untouched).or_else(|| upload.and_then(Upload::into_untouched));
+                return Err(Lost::Unprocessed { reason: words(&error), payload, tried: slot.tried() });
+            }
+            Err(Lost::Final(before_answer(origin, &error)))
+        }
+    }
+}
+
+/// Whose word it is that there is no answer.
+enum Failed {
+    Ours(Error),
+    Theirs(h2::Error),
+}

@@ -1,0 +1,117 @@
+//! A request's body on its way into a stream.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use crate::error::Error;
+use crate::upstream::upload::{ClientBody, Payload, UploadError};
+
+/// A body on its way out, as fast as the peer's windows let it. At most one frame of a streamed body waits here.
+pub(super) struct Upload {
+    stream: SendStream<Bytes>,
+    queue: VecDeque<Bytes>,
+    body: Option<ClientBody>,
+    /// Something was taken from the streamed body: it cannot be sent again.
+    begun: bool,
+    /// Bytes went out since [`Upload::moved`] was asked.
+    moved: bool,
+    /// The last poll stopped for want of the client's bytes.
+    starved: bool,
+}
+
+impl Upload {
+    pub(super) fn new(stream: SendStream<Bytes>, payload: Payload) -> Self {
+        let (queue, body) = match payload {
+            Payload::Held(pieces) => (pieces.into(), None),
+            Payload::Streamed { body, .. } => (VecDeque::new(), Some(body)),
+        };
+        Self { stream, queue, body, begun: false, moved: false, starved: false }
+    }
+
+    /// Whether bytes went out since this was asked last.
+    pub(super) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Whether it is the client that everything waits for.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// The streamed body, if nothing of it is gone.
+    pub(super) fn into_untouched(self) -> Option<Payload> {
+        let body = self.body.filter(|_| !self.begun)?;
+        Some(Payload::Streamed { body, chunked: true })
+    }
+
+    /// Hands on as much as the windows take and the client has sent. `Ready(Ok)`: all of it; not to be polled again.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        self.starved = false;
+        loop {
+            if ready!(self.poll_queue(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_body(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => {
+                    return Poll::Ready(self.stream.send_data(Bytes::new(), true).map_err(refused));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
+                Poll::Pending => {
+                    self.starved = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Empties the queue. `true`: the body's end went out with it.
+    fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, UploadError>> {
+        while let Some(front) = self.queue.front_mut() {
+            if front.is_empty() {
+                self.queue.pop_front();
+                continue;
+            }
+            self.stream.reserve_capacity(front.len());
+            while self.stream.capacity() == 0 {
+                match ready!(self.stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Poll::Ready(Err(refused(error))),
+                    None => return Poll::Ready(Err(UploadError::Upstream)),
+                }
+            }
+            let piece = front.split_to(self.stream.capacity().min(front.len()));
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+            let last = self.queue.is_empty() && self.body.is_none();
+            self.stream.send_data(piece, last).map_err(refused)?;
+            self.moved = true;
+            if last {
+                return Poll::Ready(Ok(true));
+            }
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// Takes the next frame of the client's body into the queue. `false`: there is none.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(false)) };
+        let frame = ready!(body.as_mut().poll_frame(cx)).transpose()?;
+        self.begun = true;
+        if frame.is_none() || body.is_end_stream() {
+            self.body = None;
+        }
+        // As with HTTP/1.1, trailers of a request go no further.
+        self.queue.extend(frame.and_then(|frame| frame.into_data().ok()));
+        Poll::Ready(Ok(self.body.is_some() || !self.queue.is_empty()))
+    }
+}
+
+fn refused(error: h2::Error) -> UploadError {
+    tracing::debug!(%error, "the upstream takes no more of the request");
+    UploadError::Upstream
+}

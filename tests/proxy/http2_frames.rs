@@ -1,0 +1,262 @@
+//! HTTP/2 frame by frame: resets, GOAWAY, and what the upstream hears when a client leaves.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    CHAT_REQUEST, CHAT_STREAM, Client, FINAL, Frames, GOAWAY, HEADERS, Proxy, RST_STREAM, proxy, upstream,
+};
+
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// How soon the upstream must be told.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+fn serve(frames: &mut Frames<'_>) {
+    while let Some(stream) = frames.request() {
+        frames.head(stream, "text/event-stream");
+        frames.data(stream, CHAT_STREAM.as_bytes(), FINAL);
+    }
+}
+
+fn ask(proxy: &Proxy) -> crate::support::Answer {
+    proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer()
+}
+
+#[test]
+fn a_request_that_the_upstream_has_not_looked_at_is_sent_once_more() {
+    // Refused; above a GOAWAY's last stream; the same with a reason that is an error.
+    for refusal in 0..3 {
+        let up = upstream(move |connection| {
+            let first = connection.number == 0;
+            let mut frames = Frames::begin(connection, &[]);
+            if first {
+                let stream = frames.request().unwrap();
+                match refusal {
+                    0 => frames.reset(stream, REFUSED_STREAM),
+                    1 => frames.go_away(0, NO_ERROR),
+                    _ => frames.go_away(0, INTERNAL_ERROR),
+                }
+            }
+            serve(&mut frames);
+        });
+        let proxy = proxy().http2(up.address).run();
+        assert_eq!(ask(&proxy).text(), CHAT_STREAM, "refusal {refusal}");
+        assert_eq!(up.accepted(), 2, "another connection");
+        assert_eq!(proxy.record()["outcome"], "complete");
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_twice_is_not_sent_again() {
+    let up = upstream(move |connection| {
+        let mut frames = Frames::begin(connection, &[]);
+        while let Some(stream) = frames.request() {
+            frames.reset(stream, REFUSED_STREAM);
+        }
+    });
+    let proxy = proxy().http2(up.address).run();
+    let answer = ask(&proxy);
+    assert_eq!(answer.error()["code"], "upstream_unreachable");
+    assert!(answer.text().contains("REFUSED_STREAM"), "{}", answer.text());
+    assert_eq!(up.accepted(), 2);
+}
+
+#[test]
+fn a_request_on_a_kept_connection_that_died_is_sent_once_more_and_on_a_new_one_is_not() {
+    // Which request of a connection finds it closed.
+    for fatal in [2, 1] {
+        let up = upstream(move |connection| {
+            let first = connection.number == 0;
+            let mut frames = Frames::begin(connection, &[]);
+            let mut requests = 0;
+            while let Some(stream) = frames.request() {
+                requests += 1;
+                if first && requests == fatal {
+                    return;
+                }
+                frames.head(stream, "text/event-stream");
+                frames.data(stream, CHAT_STREAM.as_bytes(), FINAL);
+            }
+        });
+        let proxy = proxy().http2(up.address).run();
+        if fatal == 1 {
+            assert_eq!(ask(&proxy).error()["code"], "upstream_protocol");
+            assert_eq!(up.accepted(), 1);
+        } else {
+            assert_eq!(ask(&proxy).text(), CHAT_STREAM);
+            assert_eq!(ask(&proxy).text(), CHAT_STREAM);
+            assert_eq!(up.accepted(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_reset_ends_one_stream_and_no_other() {
+    let events: Vec<_> = CHAT_STREAM.split_inclusive("\n\n").collect();
+    // CANCEL and NO_ERROR must not pass for an end.
+    for reason in [INTERNAL_ERROR, CANCEL, NO_ERROR] {
+        let (first, rest) = (events[0], events[1..].concat());
+        let up = upstream(move |connection| {
+            let mut frames = Frames::begin(connection, &[]);
+            let (one, two) = (frames.request().unwrap(), frames.request().unwrap());
+            for stream in [one, two] {
+                frames.head(stream, "text/event-stream");
+                frames.data(stream, first.as_bytes(), !FINAL);
+            }
+            frames.reset(one, reason);
+            frames.data(two, rest.as_bytes(), FINAL);
+            serve(&mut frames);
+        });
+        let proxy = proxy().http2(up.address).run();
+        let mut one = proxy.client();
+        one.post("/v1/chat/completions", CHAT_REQUEST);
+        // The two are told apart by which of them breaks off.
+        let mut two = proxy.client();
+        two.post("/v1/chat/completions", CHAT_REQUEST);
+        let answers = [one.answer().text().to_owned(), two.answer().text().to_owned()];
+        assert!(answers.iter().any(|text| text == CHAT_STREAM), "{answers:?}");
+        let broken = answers.iter().find(|text| *text != CHAT_STREAM).expect("one was reset");
+        let event = broken.strip_prefix(first).expect("what came before it").trim();
+        let event: serde_json::Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(event["error"]["code"], "upstream_truncated");
+        let mut outcomes = [proxy.record(), proxy.record()].map(|record| record["outcome"].to_string());
+        outcomes.sort();
+        assert_eq!(outcomes, ["\"complete\"", "\"truncated\""]);
+        assert_eq!(up.accepted(), 1);
+    }
+}
+
+#[test]
+fn a_goaway_in_mid_life_lets_the_running_streams_end() {
+    let (go_on, wait) = mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let events: Vec<_> = CHAT_STREAM.split_inclusive("\n\n").collect();
+    let (first, rest) = (events[0], events[1..].concat());
+    let up = upstream(move |connection| {
+        let number = connection.number;
+        let mut frames = Frames::begin(connection, &[]);
+        if number > 0 {
+            return serve(&mut frames);
+        }
+        let stream = frames.request().unwrap();
+        frames.head(stream, "text/event-stream");
+        frames.data(stream, first.as_bytes(), !FINAL);
+        frames.go_away(stream, NO_ERROR);
+        wait.lock().unwrap().recv().unwrap();
+        frames.data(stream, rest.as_bytes(), FINAL);
+        while frames.next().is_some() {}
+    });
+    let proxy = proxy().http2(up.address).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    assert_eq!(client.chunk(), first.as_bytes());
+    assert_eq!(ask(&proxy).text(), CHAT_STREAM, "a new request has a new connection");
+    assert_eq!(up.accepted(), 2);
+    go_on.send(()).unwrap();
+    let mut text = first.to_owned();
+    text += std::str::from_utf8(&client.chunks(CHAT_STREAM.len() - first.len())).unwrap();
+    assert_eq!(text, CHAT_STREAM);
+    assert_eq!(client.chunk(), b"");
+}
+
+#[test]
+fn a_client_that_leaves_resets_its_stream_at_once() {
+    // Before the head; in mid-stream; while the upstream takes nothing of the upload.
+    for stage in 0..3 {
+        let (tell, told) = mpsc::channel();
+        let (arrived, arrival) = mpsc::channel();
+        let up = upstream(move |connection| {
+            let window = if stage == 2 { 0 } else { 65_535 };
+            let mut frames = Frames::begin(connection, &[(INITIAL_WINDOW_SIZE, window)]);
+            let stream = match stage {
+                2 => frames.wait_for(HEADERS).unwrap().stream,
+                _ => frames.request().unwrap(),
+            };
+            if stage == 1 {
+                frames.head(stream, "text/event-stream");
+                frames.data(stream, b"data: 1\n\n", !FINAL);
+            }
+            arrived.send(()).unwrap();
+            let reset = frames.wait_for(RST_STREAM);
+            tell.send((Instant::now(), reset, stream)).unwrap();
+            frames.wait_for(GOAWAY);
+        });
+        let proxy = proxy().http2(up.address).run();
+        let mut client: Client = proxy.client();
+        client.post("/v1/chat/completions", CHAT_REQUEST);
+        arrival.recv().unwrap();
+        if stage == 1 {
+            client.head();
+            client.chunk();
+        }
+        let left = Instant::now();
+        drop(client);
+        let (at, reset, stream) = told.recv().unwrap();
+        assert!(at - left < AT_ONCE, "stage {stage}: it took {:?}", at - left);
+        let reset = reset.expect("the stream is reset and the connection goes on");
+        assert_eq!((reset.stream, reset.payload), (stream, CANCEL.to_be_bytes().to_vec()));
+        assert_eq!(proxy.record()["outcome"], "client_disconnected", "stage {stage}");
+    }
+}
+
+#[test]
+fn a_silent_upstream_is_timed_out() {
+    let up = upstream(|connection| {
+        let mut frames = Frames::begin(connection, &[]);
+        let silent = frames.request().unwrap();
+        let begun = frames.request().unwrap();
+        frames.head(begun, "text/event-stream");
+        frames.data(begun, b"data: 1\n\n", !FINAL);
+        assert_eq!(frames.wait_for(RST_STREAM).unwrap().stream, silent);
+        assert_eq!(frames.wait_for(RST_STREAM).unwrap().stream, begun);
+    });
+    let proxy = proxy()
+        .http2(up.address)
+        .tables("[upstreams.up.timeouts]\nfirst_byte = \"300ms\"\nidle = \"600ms\"")
+        .run();
+    let mut silent = proxy.client();
+    silent.post("/v1/chat/completions", CHAT_REQUEST);
+    let mut begun = proxy.client();
+    begun.post("/v1/chat/completions", CHAT_REQUEST);
+    let mut texts = [silent.answer(), begun.answer()].map(|answer| answer.text().to_owned());
+    texts.sort();
+    assert!(texts[0].starts_with("data: 1\n\n") && texts[0].contains("idle_timeout"), "{texts:?}");
+    assert!(texts[1].contains("first_byte_timeout"), "{texts:?}");
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_its_time_is_over() {
+    let (tell, told) = mpsc::channel();
+    let up = upstream(move |connection| {
+        let mut frames = Frames::begin(connection, &[]);
+        let stream = frames.request().unwrap();
+        frames.head(stream, "text/event-stream");
+        frames.data(stream, CHAT_STREAM.as_bytes(), FINAL);
+        tell.send(frames.wait_for(GOAWAY).is_some()).unwrap();
+    });
+    for pool in ["idle_timeout = \"50ms\"", "max_idle = 0"] {
+        let proxy = proxy().http2(up.address).tables(&format!("[upstreams.up.pool]\n{pool}")).run();
+        assert_eq!(ask(&proxy).text(), CHAT_STREAM);
+        assert!(told.recv().unwrap(), "{pool}: it says GOAWAY");
+    }
+}
+
+#[test]
+fn a_peer_that_breaks_the_protocol_ends_its_streams_with_an_error() {
+    let up = upstream(|connection| {
+        let mut frames = Frames::begin(connection, &[]);
+        let stream = frames.request().unwrap();
+        // DATA before any HEADERS.
+        frames.data(stream, b"x", !FINAL);
+        while frames.next().is_some() {}
+    });
+    let proxy = proxy().http2(up.address).run();
+    assert_eq!(ask(&proxy).error()["code"], "upstream_protocol");
+}

@@ -1,0 +1,149 @@
+//! An HTTP/2 upstream that is h2's own server, plain or over TLS.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{RecvStream, SendStream};
+use http::{Request, Response};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+/// What the server allows; `Http2::default().run(script)`.
+#[derive(Clone, Default)]
+pub struct Http2 {
+    pub max_streams: Option<u32>,
+    /// Says GOAWAY after so many requests of a connection.
+    pub go_away_after: Option<usize>,
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// A running server; its thread ends with the test.
+pub struct Served {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Served {
+    /// How many connections have come.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+/// One request, and the way to answer it.
+pub struct Exchange {
+    pub request: Request<RecvStream>,
+    pub respond: SendResponse<Bytes>,
+}
+
+impl Exchange {
+    /// The whole body.
+    pub async fn body(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(Ok(data)) = self.request.body_mut().data().await {
+            let _ = self.request.body_mut().flow_control().release_capacity(data.len());
+            all.extend_from_slice(&data);
+        }
+        all
+    }
+
+    /// Begins to answer.
+    pub fn head(&mut self, status: u16, headers: &[(&str, &str)], last: bool) -> SendStream<Bytes> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        self.respond.send_response(response.body(()).unwrap(), last).unwrap()
+    }
+
+    /// Answers with a body.
+    pub async fn answer(&mut self, content_type: &str, body: &[u8]) {
+        let mut stream = self.head(200, &[("content-type", content_type)], false);
+        write(&mut stream, body.to_vec()).await;
+        let _ = stream.send_data(Bytes::new(), true);
+    }
+}
+
+/// Sends as the windows allow; returns how much, less if the stream ends.
+pub async fn write(stream: &mut SendStream<Bytes>, data: impl Into<Bytes>) -> usize {
+    let mut data = data.into();
+    let mut sent = 0;
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        while stream.capacity() == 0 {
+            match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return sent,
+            }
+        }
+        let piece = data.split_to(stream.capacity().min(data.len()));
+        sent += piece.len();
+        if stream.send_data(piece, false).is_err() {
+            return sent;
+        }
+    }
+    sent
+}
+
+impl Http2 {
+    /// Answers each request with `script`, in a task of its own.
+    pub fn run<F>(self, script: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Served
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (script, count) = (Arc::new(script), Arc::clone(&accepted));
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    stream.set_nodelay(true).unwrap();
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let (settings, script) = (self.clone(), Arc::clone(&script));
+                    tokio::spawn(async move {
+                        match settings.tls.clone() {
+                            None => settings.serve(stream, script).await,
+                            Some(tls) => {
+                                if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                                    settings.serve(stream, script).await;
+                                }
+                            }
+                        }
+                    });
+                }
+            });
+        });
+        Served { address, accepted }
+    }
+
+    async fn serve<F>(
+        self,
+        io: impl AsyncRead + AsyncWrite + Unpin,
+        script: Arc<impl Fn(Exchange) -> F + Send + Sync + 'static>,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut builder = server::Builder::new();
+        if let Some(max) = self.max_streams {
+            builder.max_concurrent_streams(max);
+        }
+        let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
+        let mut requests = 0;
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            tokio::spawn(script(Exchange { request, respond }));
+            requests += 1;
+            if Some(requests) == self.go_away_after {
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
