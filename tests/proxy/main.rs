@@ -10,6 +10,7 @@ mod bodies;
 mod disconnects;
 mod errors;
 mod headers;
+mod ledger;
 mod limits;
 mod providers;
 mod records;
