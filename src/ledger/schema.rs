@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::Reason;
 
 /// `SGgl` in ASCII. Files of other programs are left alone, also where they happen to have the same version.
-const APPLICATION_ID: i64 = 0x5347_676C;
+pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
 
 /// What makes each version of the one before it.
 pub(super) const MIGRATIONS: &[&str] = &[

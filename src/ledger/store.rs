@@ -133,6 +133,9 @@ fn open(path: &Path) -> Result<Connection, Reason> {
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
+    // The first write begins the log, for which SQLite waits until the disk has its header: better now than while the first
+    // records wait. And a file that can be opened and not written is found out before the proxy runs.
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
     Ok(connection)
 }

@@ -150,16 +150,14 @@ fn a_crash_costs_no_record_older_than_200_ms_ten_times_over() {
         let kept = ids(&program.path("usage.db"));
         let old: Vec<_> = ended.iter().filter(|(_, at)| *at + LOSS < killed).collect();
         assert!(!old.is_empty(), "no load in round {round}");
-        let lost: Vec<_> = old
-            .iter()
-            .filter(|(id, _)| !kept.contains(id))
-            .map(|(_, at)| killed.duration_since(*at))
-            .collect();
+        let lost = old.iter().filter(|(id, _)| !kept.contains(id)).map(|(_, at)| killed.duration_since(*at));
+        let lost: Vec<_> = lost.collect();
+        let oldest = lost.iter().max();
         assert!(
             lost.is_empty(),
-            "round {round}: of {} records {} are lost, this old: {lost:?}",
-            old.len(),
-            lost.len()
+            "round {round}: {} of {} are lost, the oldest after {oldest:?}",
+            lost.len(),
+            old.len()
         );
         assert!(kept.len() >= all, "what was there stays");
         all = kept.len();
