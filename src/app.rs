@@ -20,6 +20,7 @@ use crate::auth::Clients;
 use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::egress::{Scheme, basic};
+use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
 use crate::provider::{Dialect, credentials};
@@ -105,6 +106,10 @@ impl App {
         let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads()));
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
+        if let Some(path) = &settings.ledger.path {
+            let ledger = Ledger::open(path, settings.ledger.retention, &journal);
+            sinks.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
+        }
         match &settings.ledger.jsonl {
             Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
             Some(JsonlPath::File(path)) => {

@@ -10,7 +10,7 @@
 //!            limits                                                      │
 //!  client <── hyper <──── meter <────────────────────────────────────────┘
 //!                          shows each frame to sse + usage, closes the record
-//!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, ledger, log, metrics)
+//!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, log, metrics; ledger, which has its own)
 //! ```
 //!
 //! One thread per core, each with its own runtime, listening socket and pool; one task per client connection does
@@ -31,6 +31,7 @@
 //! | | [`listener`] | accepts, limits, speaks HTTP with clients |
 //! | | [`upstream`] | connects, pools, sends, reads answers |
 //! | adapters | [`meter`] | the body that is relayed, with the meter beside it |
+//! | | [`ledger`] | usage records in SQLite, and their sums |
 //! | | [`metrics`] | counters and histograms, from closed records |
 //! | | [`record`] | the usage record and its way to the sinks |
 //! | | [`config`] | file and environment → settings that are valid by construction |
@@ -63,6 +64,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod h1;
 pub mod json;
+pub mod ledger;
 pub mod listener;
 pub mod meter;
 pub mod metrics;

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["proxy", "admin", "simulator"],
-    &["meter", "metrics"],
+    &["meter", "metrics", "ledger"],
     &["listener", "upstream"],
     &["error"],
     &["record"],

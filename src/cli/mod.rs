@@ -7,6 +7,7 @@ mod demo;
 mod serve;
 mod signals;
 mod simulate;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run an OpenAI-style upstream that answers from nothing
     Simulate(simulate::SimulateArgs),
+    /// Read the ledger: who used how many tokens
+    Usage(usage::UsageArgs),
 }
 
 /// Parses the process's command line and runs the command.
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Usage(args) => usage::run(&args),
     }
 }
 

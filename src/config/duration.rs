@@ -8,8 +8,28 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Milliseconds in each unit.
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+/// The longest past that anybody keeps or asks for: a hundred years.
+const LONGEST_PAST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 /// A length of time: whole numbers, each with a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let total = sum(text)?;
+    if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
+}
+
+/// How far to look back, or for how long to keep something: longer than zero, and also years.
+///
+/// # Errors
+/// What is wrong with the text, and what to write.
+pub fn past(text: &str) -> Result<Duration, String> {
+    match sum(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        total if total > LONGEST_PAST => Err(format!("{text:?} is longer than a hundred years")),
+        total => Ok(total),
+    }
+}
+
+fn sum(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     loop {
@@ -31,11 +51,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         let millis = number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*millis);
         total = total.saturating_add(Duration::from_millis(millis));
         if behind.is_empty() {
-            break;
+            return Ok(total);
         }
         rest = behind;
     }
-    if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
 }
 
 /// A length of time after which something is given up. Zero would give up everything at once.
@@ -89,6 +108,14 @@ mod tests {
             let error = duration(text).expect_err(text);
             assert!(error.contains(reason), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn the_past_may_be_years_long_and_not_empty() {
+        assert_eq!(past("730d"), Ok(Duration::from_secs(730 * 86_400)));
+        assert!(past("0d").unwrap_err().contains("longer than zero"));
+        assert!(past("99999999d").unwrap_err().contains("a hundred years"));
+        assert!(past("90").unwrap_err().contains("no unit"));
     }
 
     #[test]

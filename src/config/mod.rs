@@ -45,6 +45,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
@@ -107,6 +108,28 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     assemble(file, &sources.env, &sources.overrides)
+}
+
+/// Reads where usage records are kept, from the same places as [`load`]. Mistakes elsewhere do not matter for it: who looks at
+/// the ledger may lack the secrets that the proxy has.
+///
+/// # Errors
+/// The file cannot be read; or every mistake, where one of them is in `[ledger]`.
+pub fn load_ledger(sources: &Sources) -> Result<Ledger, Mistakes> {
+    let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
+    let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
+    let reader = Reader::new(&layers, &sources.env);
+    let mut ledger = None;
+    let settings = reader.read(|root| {
+        let settings = read(root);
+        // A second look, which says nothing twice: it is kept only where there was nothing to say.
+        ledger = Some(root.section("ledger", sections::ledger));
+        settings
+    });
+    match (ledger, settings) {
+        (Some(Ok(ledger)), _) => Ok(ledger),
+        (_, settings) => reader.finish(settings, clashes).map(|(settings, _)| settings.ledger),
+    }
 }
 
 /// Reads a configuration from text as from a file in the working directory, without any environment.

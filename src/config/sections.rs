@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::duration::{duration, timeout};
+use super::duration::{duration, past, timeout};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
@@ -65,12 +65,16 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
 pub(super) fn ledger(table: &Table<'_>) -> Read<Ledger> {
     let path = table.defaulted("path", Entry::text_or_none);
     let jsonl = table.defaulted("jsonl", Entry::text_or_none);
-    let (path, jsonl) = (path?, jsonl?);
+    let retention = table.defaulted("retention", |entry| match entry.as_text() {
+        Some("") => Ok(None),
+        _ => entry.parse("a length of time in quotes, such as \"90d\"", past).map(Some),
+    });
+    let (path, retention, jsonl) = (path?, retention?, jsonl?);
     if jsonl.is_some() && jsonl == path {
         return Err(table.mistake("jsonl", "is the file of ledger.path too: give each its own"));
     }
     let jsonl = jsonl.map(|path| if path == "-" { Jsonl::Stdout } else { Jsonl::File(path.into()) });
-    Ok(Ledger { path: path.map(PathBuf::from), jsonl })
+    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl })
 }
 
 /// `[log]`.

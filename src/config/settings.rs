@@ -67,6 +67,8 @@ pub struct Admin {
 pub struct Ledger {
     /// The database; `None`: none.
     pub path: Option<PathBuf>,
+    /// How long the database keeps a record, at most a hundred years; `None`: for ever.
+    pub retention: Option<Duration>,
     /// Also one JSON line per record.
     pub jsonl: Option<Jsonl>,
 }

@@ -146,15 +146,16 @@ fn write_all(journal: &Journal, sinks: Vec<Box<dyn Sink>>) {
     let mut sinks: Vec<_> = sinks.into_iter().map(|sink| (sink, false)).collect();
     let mut batch = Vec::new();
     while journal.next_batch(&mut batch).is_some() {
+        let shared = Arc::new(batch);
         for (sink, failing) in &mut sinks {
-            match sink.write(&batch) {
+            match sink.share(&shared) {
                 Ok(()) if *failing => {
                     tracing::info!(sink = sink.name(), "usage records are written again");
                     *failing = false;
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    journal.0.health.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                    journal.0.health.failed.fetch_add(shared.len() as u64, Ordering::Relaxed);
                     if !*failing {
                         tracing::error!(sink = sink.name(), %error, "usage records cannot be written; they are lost until this ends");
                         *failing = true;
@@ -162,7 +163,10 @@ fn write_all(journal: &Journal, sinks: Vec<Box<dyn Sink>>) {
                 }
             }
         }
-        journal.0.health.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let written = shared.len();
+        journal.0.health.written.fetch_add(written as u64, Ordering::Relaxed);
+        // The next one is likely to be as large; where a sink keeps this one, its memory is not to be had again.
+        batch = Arc::try_unwrap(shared).unwrap_or_else(|_| Vec::with_capacity(written));
         batch.clear();
     }
 }

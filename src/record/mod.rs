@@ -11,6 +11,7 @@ mod jsonl;
 mod row;
 
 use std::io;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -33,4 +34,9 @@ pub trait Sink: Send {
 
     /// Writes a batch and hands it to the system.
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()>;
+
+    /// The same for a sink that keeps the batch for later instead of copying it. The writer's thread calls this one.
+    fn share(&mut self, batch: &Arc<Vec<UsageRecord>>) -> io::Result<()> {
+        self.write(batch)
+    }
 }

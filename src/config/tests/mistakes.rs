@@ -21,7 +21,7 @@ fn of_unknown_keys() {
         &[
             ("[server]\nlistn = \"\"", "server.listn", "unknown key; did you mean `listen`?"),
             ("[serverr]", "serverr", "did you mean `server`?"),
-            ("[ledger]\nretention = \"90d\"", "ledger.retention", "unknown key"),
+            ("[ledger]\nretain = \"90d\"", "ledger.retain", "unknown key"),
             (
                 "[upstreams.openai.timeouts]\nconect = \"1s\"",
                 "upstreams.openai.timeouts.conect",
@@ -89,6 +89,9 @@ fn of_types() {
             ),
             ("[log]\nlevel = []", "log.level", "not an array"),
             ("[ledger]\npath = {}", "ledger.path", "must be text in quotes, not a table"),
+            ("[ledger]\nretention = 90", "ledger.retention", "such as \"90d\", not a number"),
+            ("[ledger]\nretention = \"90\"", "ledger.retention", "has no unit"),
+            ("[ledger]\nretention = \"0d\"", "ledger.retention", "must be longer than zero"),
             (
                 "[upstreams.azure]\napi_version = 2024-10-21\nurl = \"https://r\"\napi_key = { value = \"k\" }\n[[routes]]\nupstream = \"openai\"",
                 "upstreams.azure.api_version",

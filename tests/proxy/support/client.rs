@@ -85,6 +85,13 @@ impl Client {
         Answer { head, body }
     }
 
+    /// The next answer, whole; `None` if the connection ends first.
+    pub fn next_answer(&mut self) -> Option<Answer> {
+        let head = read_head(&mut self.reader)?;
+        let body = Some(read_body(&mut self.reader, &head, true)?);
+        Some(Answer { head, body })
+    }
+
     /// The next answer's head alone.
     pub fn head(&mut self) -> String {
         read_head(&mut self.reader).expect("an answer")

@@ -1,0 +1,126 @@
+//! What the ledger costs: CPU of its thread per record, and the time of a report on a million rows.
+//!
+//! The figures are the system's own accounts of the thread (`/proc/self/task/*/schedstat`), not the clock's, so that the
+//! pauses in which batches gather do not count.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use streamgauge::ledger::{By, Ledger, report};
+use streamgauge::provider::Provider;
+use streamgauge::record::{Journal, Outcome, Sink, UsageRecord, UsageSource};
+use streamgauge::usage::Usage;
+use uuid::Uuid;
+
+const ROWS: usize = 1_000_000;
+
+fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    println!("CPU of the ledger's thread, µs per record:");
+    for size in [10, 100, 1000, 5000] {
+        let path = folder.path().join(format!("{size}.db"));
+        let cost = cost(&path, size, (100_000 / size).clamp(20, 50));
+        println!("  {size:5} records a commit: {cost:.2}");
+    }
+    let path = folder.path().join("million.db");
+    fill(&path);
+    println!("{ROWS} rows, {} MB:", fs::metadata(&path).unwrap().len() >> 20);
+    for by in [&[][..], &[By::Model], &[By::Day, By::Model], &By::ALL] {
+        let best = (0..3).map(|_| {
+            let start = Instant::now();
+            let report = report(&path, Timestamp::UNIX_EPOCH, by).unwrap();
+            assert_eq!(report.total.requests, ROWS as u64);
+            (start.elapsed(), report.groups.len())
+        });
+        let (time, groups) = best.min().unwrap();
+        println!("  by {by:?}: {groups} groups in {} ms", time.as_millis());
+    }
+}
+
+/// One batch per commit: a commit every 100 ms, at the rate that fills it.
+fn cost(path: &Path, size: usize, commits: usize) -> f64 {
+    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    let batch = Arc::new(records(size));
+    let before = cpu();
+    for _ in 0..commits {
+        let start = Instant::now();
+        ledger.share(&batch).unwrap();
+        std::thread::sleep(Duration::from_millis(100).saturating_sub(start.elapsed()));
+    }
+    (cpu() - before) as f64 / 1e3 / (size * commits) as f64
+}
+
+fn fill(path: &Path) {
+    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    for start in (0..ROWS).step_by(10_000) {
+        let batch = Arc::new((start..start + 10_000).map(record).collect());
+        while ledger.share(&batch).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Nanoseconds that the ledger's thread has run.
+fn cpu() -> u64 {
+    // A thread bears its name from a moment after its start.
+    let task = loop {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+        let is_ledger = |task: &std::path::PathBuf| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "ledger")
+        };
+        if let Some(task) = tasks.into_iter().find(is_ledger) {
+            break task;
+        }
+        std::thread::yield_now();
+    };
+    fs::read_to_string(task.join("schedstat")).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+fn records(count: usize) -> Vec<UsageRecord> {
+    (0..count).map(record).collect()
+}
+
+/// A month of a streamed chat completion each, of some models and clients.
+fn record(number: usize) -> UsageRecord {
+    let started =
+        Timestamp::from_second(1_780_000_000).unwrap() + Duration::from_millis(number as u64 * 2592);
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&fastrand::u64(..).to_ne_bytes());
+    UsageRecord {
+        id: uuid::Builder::from_unix_timestamp_millis(started.as_millisecond() as u64, &random).into_uuid(),
+        started_at: started,
+        client: format!("client-{}", number % 20).into(),
+        user: Some(format!("user-{}", number % 500).into()),
+        upstream: Some(["openai", "azure"][number % 2].into()),
+        provider: Some(Provider::OpenAi),
+        method: Some(http::Method::POST),
+        endpoint: Some("chat/completions".into()),
+        model_requested: Some("gpt-4.1-mini".into()),
+        model: Some(format!("gpt-4.1-mini-2025-04-{:02}", number % 7).into()),
+        stream: true,
+        status: Some(200),
+        outcome: Outcome::Complete,
+        usage_source: UsageSource::Reported,
+        usage: Usage {
+            input_tokens: Some(1200 + number as u64 % 100),
+            output_tokens: Some(300),
+            total_tokens: Some(1500 + number as u64 % 100),
+            cached_input_tokens: Some(1024),
+            reasoning_tokens: Some(0),
+            ..Usage::default()
+        },
+        events: Some(302),
+        request_bytes: 5000,
+        response_bytes: 60_000,
+        time_to_first_byte_ms: Some(312.25),
+        time_to_first_token_ms: Some(401.5),
+        duration_ms: 3021.125,
+        upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),
+        error: None,
+    }
+}

@@ -1,0 +1,35 @@
+//! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a line per group.
+
+use super::json::{COUNTS, counts};
+use crate::ledger::{Report, SOURCES};
+
+/// What is not known is an empty field.
+pub(super) fn write(report: &Report) -> String {
+    let header = report.by.iter().map(|by| by.as_str().to_owned());
+    let header =
+        header.chain(COUNTS.map(str::to_owned)).chain(SOURCES.map(|source| format!("requests_{source}")));
+    let mut text = line(header);
+    for group in &report.groups {
+        let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
+        let counts =
+            counts(&group.sums).into_iter().map(|count| count.map_or_else(String::new, |n| n.to_string()));
+        let sources = group.sums.sources.iter().map(u64::to_string);
+        text += &line(key.chain(counts).chain(sources));
+    }
+    text
+}
+
+fn line(fields: impl Iterator<Item = String>) -> String {
+    let mut line = fields.collect::<Vec<_>>().join(",");
+    line.push('\n');
+    line
+}
+
+/// In quotes where it would be read as something else: an empty one would look like an unknown one.
+fn field(text: &str) -> String {
+    if text.is_empty() || text.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}

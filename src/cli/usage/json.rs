@@ -1,0 +1,59 @@
+//! The result for programs.
+
+use jiff::Timestamp;
+use serde_json::{Map, Number, Value};
+
+use crate::ledger::{Key, Report, SOURCES, Sums};
+
+/// The names of [`counts`].
+pub(super) const COUNTS: [&str; 7] = [
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "billed_seconds",
+];
+
+/// Every sum but those of the usage sources.
+pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
+    let whole = |count: Option<u64>| count.map(Number::from);
+    [
+        Some(sums.requests.into()),
+        whole(sums.input_tokens),
+        whole(sums.cached_input_tokens),
+        whole(sums.output_tokens),
+        whole(sums.reasoning_tokens),
+        whole(sums.total_tokens),
+        sums.billed_seconds.and_then(Number::from_f64),
+    ]
+}
+
+/// `{"since", "until", "by", "groups": [{...}], "total": {...}}`; what is not known is null.
+pub(super) fn write(report: &Report, since: Timestamp, now: Timestamp) -> serde_json::Result<String> {
+    let groups = report.groups.iter().map(|group| {
+        let key: &Key = &group.key;
+        let key = report.by.iter().zip(key);
+        let mut object: Map<_, _> =
+            key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
+        object.extend(sums(&group.sums));
+        Value::Object(object)
+    });
+    let result = serde_json::json!({
+        "since": since.to_string(),
+        "until": now.to_string(),
+        "by": report.by.iter().map(|by| by.as_str()).collect::<Vec<_>>(),
+        "groups": groups.collect::<Vec<_>>(),
+        "total": Value::Object(sums(&report.total).collect()),
+    });
+    serde_json::to_string_pretty(&result).map(|text| text + "\n")
+}
+
+fn sums(sums: &Sums) -> impl Iterator<Item = (String, Value)> {
+    let counts = COUNTS.into_iter().zip(counts(sums));
+    let counts = counts.map(|(name, count)| (name.to_owned(), count.map_or(Value::Null, Value::Number)));
+    let sources =
+        SOURCES.into_iter().zip(sums.sources).map(|(source, rows)| (source.to_owned(), rows.into()));
+    counts.chain([("usage_sources".to_owned(), Value::Object(sources.collect()))])
+}

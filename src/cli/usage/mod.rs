@@ -1,0 +1,149 @@
+//! `streamgauge usage`: reads the ledger, and says who used how many tokens.
+
+mod csv;
+mod json;
+mod numbers;
+mod table;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::{FAILED, WRONG};
+use crate::config::{self, Overrides, Sources};
+use crate::ledger::{By, Report, report};
+
+/// Options of `usage`.
+#[derive(Debug, Args)]
+pub(super) struct UsageArgs {
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The ledger's file, in place of the configuration's
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    ledger: Option<PathBuf>,
+    /// How far to look back (30m, 24h, 90d), or from when on: a UTC day (2026-07-30) or time (2026-07-30T08:00:00Z)
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = Since::parse)]
+    since: Since,
+    /// What to group by, in this order: model, client, upstream, day (UTC); "" for the totals alone
+    #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = Grouping::parse)]
+    by: Grouping,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// The form of the result.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people: 80 columns wide
+    Table,
+    /// One object with every sum
+    Json,
+    /// A line per group, without the totals
+    Csv,
+}
+
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Ago(std::time::Duration),
+    At(Timestamp),
+}
+
+impl Since {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Ok(Self::At(at));
+        }
+        if let Some(day) = text.parse::<Date>().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok()) {
+            return Ok(Self::At(day.timestamp()));
+        }
+        config::past(text).map(Self::Ago)
+    }
+
+    fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+            Self::At(at) => at,
+        }
+    }
+}
+
+/// What to group by; each field once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grouping(Vec<By>);
+
+impl Grouping {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut fields = Vec::new();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let Some(by) = By::ALL.into_iter().find(|by| by.as_str() == name) else {
+                return Err(format!("{name:?} is none of {}", By::ALL.map(By::as_str).join(", ")));
+            };
+            if fields.contains(&by) {
+                return Err(format!("{name} is there twice"));
+            }
+            fields.push(by);
+        }
+        Ok(Self(fields))
+    }
+}
+
+/// The result goes to stdout, everything else to stderr.
+pub(super) fn run(args: &UsageArgs) -> ExitCode {
+    let path = match &args.ledger {
+        Some(path) => path.clone(),
+        None => match configured(args) {
+            Ok(path) => path,
+            Err(message) => {
+                eprintln!("{message}");
+                return ExitCode::from(WRONG);
+            }
+        },
+    };
+    let now = Timestamp::now();
+    let since = args.since.before(now);
+    let result = match report(&path, since, &args.by.0) {
+        Ok(report) => print(&report, since, now, args.format),
+        Err(error) => {
+            eprintln!("usage: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stdout: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn configured(args: &UsageArgs) -> Result<PathBuf, String> {
+    let sources =
+        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    let ledger = config::load_ledger(&sources).map_err(|mistakes| mistakes.to_string())?;
+    ledger.path.ok_or_else(|| "usage: the configuration keeps no ledger: ledger.path is \"\"".to_owned())
+}
+
+fn print(report: &Report, since: Timestamp, now: Timestamp, format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Table => table::write(report, since),
+        Format::Json => json::write(report, since, now)?,
+        Format::Csv => csv::write(report),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Numbers and names for people.
+
+/// Digits in groups of three: `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A part in percent, with one decimal. Only nothing is 0, and only all is 100.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let tenths = (u128::from(part) * 1000 + u128::from(whole) / 2) / u128::from(whole);
+    let tenths = match part {
+        0 => 0,
+        part if part == whole => 1000,
+        _ => tenths.clamp(1, 999),
+    };
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+/// A name that came from somewhere, in at most `width` characters and without what a terminal would obey.
+pub(super) fn name(name: &str, width: usize) -> String {
+    let mut text: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().count() > width {
+        text = text.chars().take(width.saturating_sub(1)).collect();
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_threes() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn only_nothing_is_0_and_only_all_is_100_percent() {
+        for (part, whole, text) in [
+            (0, 7, "0.0%"),
+            (1, 1_000_000, "0.1%"),
+            (1, 3, "33.3%"),
+            (2, 3, "66.7%"),
+            (999_999, 1_000_000, "99.9%"),
+            (7, 7, "100.0%"),
+            (0, 0, "-"),
+        ] {
+            assert_eq!(percent(part, whole), text, "{part} of {whole}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal() {
+        assert_eq!(name("a\u{1b}[2Jb\n", 20), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(name("gpt-4.1-mini", 12), "gpt-4.1-mini");
+        assert_eq!(name("gpt-4.1-mini", 8), "gpt-4.1…");
+    }
+}

@@ -1,0 +1,117 @@
+use super::*;
+use crate::ledger::{Group, Sums};
+
+fn sums(requests: u64, tokens: Option<u64>) -> Sums {
+    let mut sums = Sums { requests, input_tokens: tokens, total_tokens: tokens, ..Sums::default() };
+    sums.sources = [requests - 1, 0, 1, 0, 0];
+    sums
+}
+
+fn example() -> Report {
+    let group = |model: Option<&str>, client: &str, sums| Group {
+        key: vec![model.map(str::to_owned), Some(client.to_owned())],
+        sums,
+    };
+    Report {
+        by: vec![By::Model, By::Client],
+        groups: vec![
+            group(Some("gpt-4.1"), "search", sums(3, Some(1_234_567))),
+            group(Some("a,\"b\"\u{1b}[2J"), "search", sums(2, Some(0))),
+            group(None, "anonymous", sums(1, None)),
+        ],
+        total: sums(6, Some(1_234_567)),
+    }
+}
+
+const SINCE: Timestamp = Timestamp::UNIX_EPOCH;
+
+#[test]
+fn the_table_has_a_line_per_group_the_totals_and_the_sources() {
+    let text = table::write(&example(), SINCE);
+    let expected = "\
+MODEL      CLIENT     REQUESTS      INPUT  CACHED  OUTPUT      TOTAL  REPORTED
+gpt-4.1    search            3  1,234,567       -       -  1,234,567     66.7%
+a,\"b\"\u{fffd}[2J  search            2          0       -       -          0     50.0%
+-          anonymous         1          -       -       -          -      0.0%
+all                          6  1,234,567       -       -  1,234,567     83.3%
+
+since 1970-01-01T00:00:00Z
+usage: reported 83.3%, partial 16.7%
+";
+    assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn the_table_fits_80_columns_with_long_names() {
+    let mut report = example();
+    report.groups[0].key =
+        vec![Some("a-model-with-a-very-long-name-2026-07-30-preview".to_owned()), Some("client".repeat(9))];
+    let text = table::write(&report, SINCE);
+    assert!(text.contains('…'), "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{}: {line}", line.chars().count());
+    }
+}
+
+#[test]
+fn without_requests_the_table_says_so() {
+    let report = Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default() };
+    assert_eq!(table::write(&report, SINCE), "no requests since 1970-01-01T00:00:00Z\n");
+}
+
+#[test]
+fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
+    assert_eq!(
+        csv::write(&example()),
+        "model,client,requests,input_tokens,cached_input_tokens,output_tokens,reasoning_tokens,total_tokens,\
+         billed_seconds,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none\n\
+         gpt-4.1,search,3,1234567,,,,1234567,,2,0,1,0,0\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,0,,1,0,1,0,0\n\
+         ,anonymous,1,,,,,,,0,0,1,0,0\n"
+    );
+}
+
+#[test]
+fn json_has_every_sum_and_null_for_what_is_not_known() {
+    let text = json::write(&example(), SINCE, SINCE).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["by"], serde_json::json!(["model", "client"]));
+    assert_eq!(
+        value["groups"][2],
+        serde_json::json!({
+            "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
+            "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "billed_seconds": null,
+            "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
+        })
+    );
+    assert_eq!(value["total"]["requests"], 6);
+    assert_eq!(value["since"], "1970-01-01T00:00:00Z");
+}
+
+#[test]
+fn since_is_a_length_of_time_a_day_or_a_time() {
+    let now: Timestamp = "2026-07-30T12:00:00Z".parse().unwrap();
+    for (text, expected) in [
+        ("24h", "2026-07-29T12:00:00Z"),
+        ("730d", "2024-07-30T12:00:00Z"),
+        ("2026-07-01", "2026-07-01T00:00:00Z"),
+        ("2026-07-30T08:00:00+02:00", "2026-07-30T06:00:00Z"),
+    ] {
+        assert_eq!(Since::parse(text).unwrap().before(now).to_string(), expected, "{text}");
+    }
+    for (text, reason) in [("24", "no unit"), ("yesterday", "no length of time"), ("0s", "longer than zero")]
+    {
+        let error = Since::parse(text).unwrap_err();
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
+fn fields_to_group_by_are_known_and_named_once() {
+    assert_eq!(Grouping::parse("day, model").unwrap(), Grouping(vec![By::Day, By::Model]));
+    assert_eq!(Grouping::parse("").unwrap(), Grouping(Vec::new()));
+    assert!(
+        Grouping::parse("day,user").unwrap_err().contains("\"user\" is none of model, client, upstream, day")
+    );
+    assert!(Grouping::parse("day,day").unwrap_err().contains("twice"));
+}

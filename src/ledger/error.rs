@@ -1,0 +1,94 @@
+//! What can be wrong with a ledger, in words for its owner.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the ledger at a path cannot be used.
+#[derive(Debug)]
+pub struct LedgerError {
+    path: PathBuf,
+    reason: Reason,
+}
+
+/// What is the matter.
+#[derive(Debug)]
+pub(super) enum Reason {
+    /// There is no file.
+    Missing,
+    /// It is a database, and not a ledger.
+    Foreign,
+    /// A later version of this program wrote it: its version, and the latest that is known here.
+    Newer(i64, i64),
+    /// The file system or the system's threads refused something.
+    Io(io::Error),
+    /// SQLite did.
+    Sqlite(rusqlite::Error),
+    /// A row that no version of this program wrote, such as one with an unknown usage source.
+    Row(String),
+}
+
+impl LedgerError {
+    pub(super) fn new(path: &Path, reason: impl Into<Reason>) -> Self {
+        Self { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+impl Reason {
+    /// Whether the file is no database, or a broken one: what is lost by moving it aside is nothing that could be read.
+    pub(super) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ))
+    }
+}
+
+impl From<rusqlite::Error> for Reason {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "there is no such file"),
+            Self::Foreign => write!(f, "is a database of another program: choose another path"),
+            Self::Newer(found, known) => write!(
+                f,
+                "was written by a newer streamgauge (its schema is {found}, this program knows {known})"
+            ),
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    write!(f, "is locked by another program")
+                }
+                Some(ErrorCode::DiskFull) => write!(f, "the disk is full"),
+                Some(ErrorCode::CannotOpen) => write!(
+                    f,
+                    "cannot be opened: is its folder there, and may this user write in it? ({error})"
+                ),
+                Some(ErrorCode::ReadOnly) => write!(f, "may not be written by this user ({error})"),
+                _ => write!(f, "{error}"),
+            },
+            Self::Row(what) => write!(f, "{what}"),
+        }
+    }
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for LedgerError {}

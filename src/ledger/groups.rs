@@ -1,0 +1,210 @@
+//! What rows add up to, by what they have in common.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them, so that their form does
+/// not depend on what happened.
+pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
+
+/// What rows can be grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The model as the upstream answered it.
+    Model,
+    /// Who sent the request.
+    Client,
+    /// Where it went.
+    Upstream,
+    /// The UTC day on which it started.
+    Day,
+}
+
+impl By {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Model, Self::Client, Self::Upstream, Self::Day];
+
+    /// The name on the command line and in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Day => "day",
+        }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the rows of a group have in common, in the order that was asked for; `None` where it is not known.
+pub type Key = Vec<Option<String>>;
+
+/// Rows with something in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// What they have in common.
+    pub key: Key,
+    /// What they add up to.
+    pub sums: Sums,
+}
+
+/// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are added as they are, also
+/// where a total is not the sum of its parts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Rows.
+    pub requests: u64,
+    /// `input_tokens`, added up.
+    pub input_tokens: Option<u64>,
+    /// `cached_input_tokens`, added up.
+    pub cached_input_tokens: Option<u64>,
+    /// `output_tokens`, added up.
+    pub output_tokens: Option<u64>,
+    /// `reasoning_tokens`, added up.
+    pub reasoning_tokens: Option<u64>,
+    /// `total_tokens`, added up.
+    pub total_tokens: Option<u64>,
+    /// `billed_seconds`, added up.
+    pub billed_seconds: Option<f64>,
+    /// Rows of each of [`SOURCES`].
+    pub sources: [u64; SOURCES.len()],
+}
+
+impl Sums {
+    /// Adds what others add up to.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        for (sum, more) in [
+            (&mut self.input_tokens, other.input_tokens),
+            (&mut self.cached_input_tokens, other.cached_input_tokens),
+            (&mut self.output_tokens, other.output_tokens),
+            (&mut self.reasoning_tokens, other.reasoning_tokens),
+            (&mut self.total_tokens, other.total_tokens),
+        ] {
+            // Real counts never come near the end of it.
+            *sum = sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0))));
+        }
+        self.billed_seconds = self
+            .billed_seconds
+            .map_or(other.billed_seconds, |sum| Some(sum + other.billed_seconds.unwrap_or(0.0)));
+        for (sum, more) in self.sources.iter_mut().zip(other.sources) {
+            *sum += more;
+        }
+    }
+}
+
+/// Groups being added up. A row of a known group costs one look-up, and no allocation.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    sums: HashMap<Box<[u8]>, Sums>,
+    /// The key of the row at hand; its memory is kept.
+    key: Vec<u8>,
+}
+
+impl Groups {
+    /// Begins the next row.
+    pub(super) fn begin(&mut self) {
+        self.key.clear();
+    }
+
+    /// The next part of the row's key. Its length goes before it, so that no two keys look the same; a value that is not
+    /// known has none.
+    pub(super) fn part(&mut self, value: Option<&[u8]>) {
+        let length = value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
+        self.key.extend_from_slice(&length.to_ne_bytes());
+        self.key.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// The sums that the row belongs to.
+    pub(super) fn sums(&mut self) -> &mut Sums {
+        if !self.sums.contains_key(self.key.as_slice()) {
+            self.sums.insert(self.key.as_slice().into(), Sums::default());
+        }
+        self.sums.get_mut(self.key.as_slice()).expect("it was inserted just now")
+    }
+
+    /// All groups; `read` makes a key of its parts.
+    pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
+        let groups = self.sums.into_iter().map(|(key, sums)| Group { key: read(parts(&key)), sums });
+        let mut groups: Vec<_> = groups.collect();
+        // What is not known comes last.
+        groups.sort_by(|a, b| a.key.iter().map(order).cmp(b.key.iter().map(order)));
+        groups
+    }
+}
+
+fn order(part: &Option<String>) -> (bool, Option<&str>) {
+    (part.is_none(), part.as_deref())
+}
+
+fn parts(mut key: &[u8]) -> Vec<Option<&[u8]>> {
+    let mut parts = Vec::new();
+    while let Some((length, rest)) = key.split_first_chunk() {
+        let length = u32::from_ne_bytes(*length);
+        let (part, rest) = if length == u32::MAX {
+            (None, rest)
+        } else {
+            let (part, rest) = rest.split_at(length as usize);
+            (Some(part), rest)
+        };
+        parts.push(part);
+        key = rest;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_look_alike_in_one_piece_are_told_apart() {
+        let rows: [[Option<&str>; 2]; 6] = [
+            [Some("ab"), Some("c")],
+            [Some("a"), Some("bc")],
+            [None, Some("abc")],
+            [Some("abc"), None],
+            [Some("abc"), Some("")],
+            [Some("ab"), Some("c")],
+        ];
+        let mut groups = Groups::default();
+        for row in rows {
+            groups.begin();
+            row.iter().for_each(|part| groups.part(part.map(str::as_bytes)));
+            groups.sums().requests += 1;
+        }
+        let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8(part.to_vec()).unwrap());
+        let found = groups.finish(|parts| parts.into_iter().map(text).collect());
+        let found: Vec<_> = found
+            .iter()
+            .map(|group| {
+                (group.key.iter().map(|part| part.as_deref()).collect::<Vec<_>>(), group.sums.requests)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (vec![Some("a"), Some("bc")], 1),
+                (vec![Some("ab"), Some("c")], 2),
+                (vec![Some("abc"), Some("")], 1),
+                (vec![Some("abc"), None], 1),
+                (vec![None, Some("abc")], 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_and_zero_stay_apart() {
+        let mut sums = Sums::default();
+        sums.add(&Sums { requests: 1, ..Sums::default() });
+        assert_eq!((sums.input_tokens, sums.billed_seconds), (None, None));
+        sums.add(&Sums { input_tokens: Some(0), billed_seconds: Some(0.5), ..Sums::default() });
+        sums.add(&Sums { requests: 1, ..Sums::default() });
+        assert_eq!((sums.requests, sums.input_tokens, sums.billed_seconds), (2, Some(0), Some(0.5)));
+    }
+}

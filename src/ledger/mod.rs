@@ -1,0 +1,31 @@
+//! Usage records in SQLite: one file, a row per record, its columns named as the record's fields.
+//!
+//! [`Ledger`] is the sink; it writes on a thread of its own, so that a slow disk stalls neither the other sinks nor any
+//! stream. [`report`] is what `streamgauge usage` asks, from another process, also while the ledger is being written.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `sink` | the queue and the thread: group commit, retries, when to delete |
+//! | `store` | the file and the connection to it: a transaction per batch, healing |
+//! | `schema` | tables and their versions |
+//! | `row` | a record as a row |
+//! | `repair` | moves a broken file aside |
+//! | `retention` | deletes what is old, in small steps |
+//! | `query`, `groups` | reads, and adds up |
+
+mod error;
+mod groups;
+mod query;
+mod repair;
+mod retention;
+mod row;
+mod schema;
+mod sink;
+mod store;
+#[cfg(test)]
+mod support;
+
+pub use error::LedgerError;
+pub use groups::{By, Group, Key, SOURCES, Sums};
+pub use query::{Report, report};
+pub use sink::Ledger;

@@ -1,0 +1,168 @@
+//! Reads a ledger, also one that is being written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+
+use super::error::{LedgerError, Reason};
+use super::groups::{By, Group, Groups, SOURCES, Sums};
+use super::{repair, schema};
+
+/// How long to wait for a file that is just being opened or recovered; those who write do not keep readers waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much of the file is read through the page cache's own pages instead of copies of them. Address space, not memory.
+const MAPPED: i64 = 8 << 30;
+
+/// Nanoseconds of a day without leap seconds, as POSIX counts.
+const DAY: i64 = 86_400 * 1_000_000_000;
+
+/// What a ledger's rows add up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// By what the rows are grouped, in this order.
+    pub by: Vec<By>,
+    /// The groups, in the order of their keys; what is not known comes last.
+    pub groups: Vec<Group>,
+    /// All of them together.
+    pub total: Sums,
+}
+
+/// Adds up the rows of the ledger at `path` that started at `since` or later. It is read as it is at one moment, and nothing
+/// is written.
+///
+/// # Errors
+/// There is no ledger, or it cannot be read, or it is of another version.
+pub fn report(path: &Path, since: Timestamp, by: &[By]) -> Result<Report, LedgerError> {
+    open(path)
+        .and_then(|connection| read(&connection, since, by))
+        .map_err(|reason| LedgerError::new(path, reason))
+}
+
+fn open(path: &Path) -> Result<Connection, Reason> {
+    if !fs::exists(path)? {
+        return Err(Reason::Missing);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    match schema::expect_current(&connection) {
+        // A reader needs the log's index, and may not be allowed to make one. Without a log nobody is writing.
+        Err(Reason::Sqlite(error))
+            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
+                && !fs::exists(repair::with(path, "-wal"))? =>
+        {
+            let connection =
+                Connection::open_with_flags(immutable(path)?, flags | OpenFlags::SQLITE_OPEN_URI)?;
+            schema::expect_current(&connection)?;
+            Ok(connection)
+        }
+        result => result.map(|()| connection),
+    }
+}
+
+/// The file as a URI that says that nobody changes it (sqlite.org/uri.html).
+fn immutable(path: &Path) -> Result<PathBuf, Reason> {
+    let path = fs::canonicalize(path)?;
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Ok(uri.into())
+}
+
+/// The columns, in the order in which [`count`] takes them; those of the key follow.
+const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, total_tokens, billed_seconds";
+const COUNTED_COLUMNS: usize = 7;
+
+fn read(connection: &Connection, since: Timestamp, by: &[By]) -> Result<Report, Reason> {
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
+    let since = i64::try_from(since.as_nanosecond()).unwrap_or(i64::MIN);
+    // One moment for both questions.
+    let transaction = connection.unchecked_transaction()?;
+    // Rows are written in the order in which they end, so the first that counts is where to begin: reading on from there
+    // is much faster than looking up each row that the index names.
+    let first =
+        "SELECT min(seq) FROM usage_records INDEXED BY usage_records_started_at WHERE started_at >= ?1";
+    let first: Option<i64> = transaction.query_row(first, [since], |row| row.get(0))?;
+    let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
+    let mut statement = transaction.prepare(&format!(
+        "SELECT {COUNTED}{columns} FROM usage_records NOT INDEXED WHERE seq >= ?1 AND started_at >= ?2"
+    ))?;
+    let mut groups = Groups::default();
+    let mut rows = statement.query((first.unwrap_or(i64::MAX), since))?;
+    while let Some(row) = rows.next()? {
+        groups.begin();
+        for (index, by) in by.iter().enumerate() {
+            match row.get_ref(COUNTED_COLUMNS + index)? {
+                ValueRef::Text(text) => groups.part(Some(text)),
+                ValueRef::Integer(started) if *by == By::Day => {
+                    groups.part(Some(&started.div_euclid(DAY).to_ne_bytes()))
+                }
+                _ => groups.part(None),
+            }
+        }
+        count(row, groups.sums())?;
+    }
+    let groups = groups.finish(|parts| {
+        parts.into_iter().zip(by).map(|(part, by)| part.map(|part| text(part, *by))).collect()
+    });
+    let mut total = Sums::default();
+    groups.iter().for_each(|group| total.add(&group.sums));
+    Ok(Report { by: by.to_owned(), groups, total })
+}
+
+fn column(by: By) -> &'static str {
+    match by {
+        By::Day => "started_at",
+        by => by.as_str(),
+    }
+}
+
+fn count(row: &Row<'_>, sums: &mut Sums) -> Result<(), Reason> {
+    let source = row.get_ref(0)?;
+    let source = source.as_str().map_err(rusqlite::Error::from)?;
+    let Some(source) = SOURCES.iter().position(|known| *known == source) else {
+        return Err(Reason::Row(format!("a row has the unknown usage_source {source:?}")));
+    };
+    sums.requests += 1;
+    sums.sources[source] += 1;
+    for (index, sum) in [
+        (1, &mut sums.input_tokens),
+        (2, &mut sums.cached_input_tokens),
+        (3, &mut sums.output_tokens),
+        (4, &mut sums.reasoning_tokens),
+        (5, &mut sums.total_tokens),
+    ] {
+        if let ValueRef::Integer(count) = row.get_ref(index)? {
+            *sum = Some(sum.unwrap_or(0).saturating_add(count.unsigned_abs()));
+        }
+    }
+    if let ValueRef::Real(seconds) = row.get_ref(6)? {
+        sums.billed_seconds = Some(sums.billed_seconds.unwrap_or(0.0) + seconds);
+    }
+    Ok(())
+}
+
+/// A part of a key, in words.
+fn text(part: &[u8], by: By) -> String {
+    if by == By::Day
+        && let Ok(day) = part.try_into().map(i64::from_ne_bytes)
+        && let Ok(day) = Timestamp::from_second(day * (DAY / 1_000_000_000))
+    {
+        return day.strftime("%Y-%m-%d").to_string();
+    }
+    String::from_utf8_lossy(part).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::super::groups::Key;
+use super::super::store::Store;
+use super::super::support::{batch, records};
+use super::*;
+use crate::record::UsageRecord;
+
+fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    Store::open(&path).unwrap().write(&[records.to_vec().into()]).unwrap();
+    (folder, path)
+}
+
+/// Adds up the records themselves.
+fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
+    let mut groups: BTreeMap<Vec<(bool, Option<String>)>, Sums> = BTreeMap::new();
+    for row in records.iter().filter(|row| row.started_at >= since) {
+        let part = |by: &By| match by {
+            By::Model => row.model.as_deref().map(str::to_owned),
+            By::Client => Some(row.client.to_string()),
+            By::Upstream => row.upstream.as_deref().map(str::to_owned),
+            By::Day => Some(row.started_at.to_string()[..10].to_owned()),
+        };
+        let key = by.iter().map(part).map(|part| (part.is_none(), part)).collect();
+        let usage = &row.usage;
+        let mut sources = [0; SOURCES.len()];
+        sources[SOURCES.iter().position(|source| *source == row.usage_source.as_str()).unwrap()] = 1;
+        groups.entry(key).or_default().add(&Sums {
+            requests: 1,
+            input_tokens: usage.input_tokens,
+            cached_input_tokens: usage.cached_input_tokens,
+            output_tokens: usage.output_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            total_tokens: usage.total_tokens,
+            billed_seconds: usage.billed_seconds,
+            sources,
+        });
+    }
+    let group = |(key, sums): (Vec<(bool, Option<String>)>, _)| {
+        let key: Key = key.into_iter().map(|(_, part)| part).collect();
+        Group { key, sums }
+    };
+    groups.into_iter().map(group).collect()
+}
+
+#[test]
+fn sums_are_those_of_the_records_themselves() {
+    let records = records(2000);
+    let (_folder, path) = ledger(&records);
+    let all = [By::Upstream, By::Day, By::Client, By::Model];
+    for since in
+        [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
+    {
+        for by in [&all[..], &all[1..3], &all[3..], &[]] {
+            let found = report(&path, since, by).unwrap();
+            assert_eq!(found.groups, naive(&records, since, by), "by {by:?} since {since}");
+            let total = naive(&records, since, &[]).pop().map(|group| group.sums).unwrap_or_default();
+            assert_eq!(found.total, total, "by {by:?} since {since}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_ended_out_of_order_count_by_their_start() {
+    let mut records = records(50);
+    records.reverse();
+    let (_folder, path) = ledger(&records);
+    let since = records[20].started_at;
+    assert_eq!(report(&path, since, &[By::Day]).unwrap().groups, naive(&records, since, &[By::Day]));
+}
+
+#[test]
+fn a_ledger_is_read_while_it_is_written_and_not_changed() {
+    let (_folder, path) = ledger(&records(10));
+    let mut writer = Connection::open(&path).unwrap();
+    let transaction = writer.transaction().unwrap();
+    transaction.execute("DELETE FROM usage_records", []).unwrap();
+    assert_eq!(
+        report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests,
+        10,
+        "it is not committed yet"
+    );
+    transaction.commit().unwrap();
+    assert_eq!(report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests, 0);
+    let connection = open(&path).unwrap();
+    assert!(connection.execute("DELETE FROM usage_records", []).is_err());
+}
+
+#[test]
+fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("50% of #1?.db");
+    Store::open(&path).unwrap().write(&[batch(4)]).unwrap();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(immutable(&path).unwrap(), flags).unwrap();
+    assert_eq!(read(&connection, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests, 4);
+}
+
+#[test]
+fn what_is_no_ledger_is_said_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let error = |path: &Path| report(path, Timestamp::UNIX_EPOCH, &[]).unwrap_err().to_string();
+    assert!(error(&path).ends_with("a.db: there is no such file"), "{}", error(&path));
+    assert!(!path.exists());
+    fs::write(&path, "notes ".repeat(100)).unwrap();
+    assert!(error(&path).contains("not a database"), "{}", error(&path));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "notes ".repeat(100));
+    fs::write(&path, "").unwrap();
+    assert!(error(&path).contains("its schema is 0 and not 1"), "{}", error(&path));
+}
+
+#[test]
+fn an_unknown_usage_source_is_no_source_at_all() {
+    let (_folder, path) = ledger(&records(3));
+    Connection::open(&path)
+        .unwrap()
+        .execute("UPDATE usage_records SET usage_source = 'guessed'", [])
+        .unwrap();
+    let error = report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap_err().to_string();
+    assert!(error.ends_with("a row has the unknown usage_source \"guessed\""), "{error}");
+}
+
+#[test]
+fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million() {
+    let (_folder, path) = ledger(&records(100_000));
+    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is not optimised, and its
+    // machine may be busy with other tests: the best of some runs counts.
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        let report = report(&path, Timestamp::UNIX_EPOCH, &[By::Day, By::Model]).unwrap();
+        assert_eq!(report.total.requests, 100_000);
+        start.elapsed()
+    });
+    let best = best.min().unwrap();
+    assert!(best < limit, "{best:?}");
+}

@@ -1,0 +1,65 @@
+//! A file that cannot be read is moved aside, with all that belongs to it, and kept: somebody may still save something.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+/// What SQLite keeps beside a database. The log belongs to the file: a new file must not get the old one's.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// Renames `path` to `<path>.corrupt-<time>`, its companions likewise, and returns the new name.
+///
+/// # Errors
+/// The folder does not let it be renamed; what was renamed before stays so.
+pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let name = format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let mut aside = with(path, &name);
+    for number in 2.. {
+        if !fs::exists(&aside)? {
+            break;
+        }
+        aside = with(path, &format!("{name}-{number}"));
+    }
+    // The log goes first: were the process to end in between, the broken file would just be found again.
+    for companion in COMPANIONS {
+        match fs::rename(with(path, companion), with(&aside, companion)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// The path with something behind its name.
+pub(super) fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_aside_with_its_companions_and_replaces_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let now: Timestamp = "2026-07-30T22:12:32.5Z".parse().unwrap();
+        for (round, name) in
+            ["a.db.corrupt-20260730T221232Z", "a.db.corrupt-20260730T221232Z-2"].iter().enumerate()
+        {
+            fs::write(&path, format!("file {round}")).unwrap();
+            fs::write(with(&path, "-wal"), format!("log {round}")).unwrap();
+            let aside = move_aside(&path, now).unwrap();
+            assert_eq!(aside, folder.path().join(name));
+            assert_eq!(fs::read_to_string(&aside).unwrap(), format!("file {round}"));
+            assert_eq!(fs::read_to_string(with(&aside, "-wal")).unwrap(), format!("log {round}"));
+            assert!(!path.exists() && !with(&path, "-wal").exists());
+        }
+    }
+}

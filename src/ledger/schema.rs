@@ -1,0 +1,166 @@
+//! The tables, and how older files come to have them.
+//!
+//! A file says its version in `user_version`, and that it is ours in `application_id`. Version N is what the first N
+//! steps of [`MIGRATIONS`] make of an empty file; a step that was released is never changed, the next one is added.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::Reason;
+
+/// `SGgl` in ASCII. Files of other programs are left alone, also where they happen to have the same version.
+pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
+
+/// What makes each version of the one before it.
+pub(super) const MIGRATIONS: &[&str] = &[
+    // 1. `seq` is the order of writing, for those who read on from where they were; it never changes and is never used
+    // again. `started_at` is in nanoseconds since 1970, UTC: exact, and a day is a division. What sums need comes first:
+    // SQLite reads a row from its beginning, as far as it must.
+    "CREATE TABLE usage_records (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        started_at INTEGER NOT NULL,
+        client TEXT NOT NULL,
+        upstream TEXT,
+        model TEXT,
+        usage_source TEXT NOT NULL,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        total_tokens INTEGER,
+        cached_input_tokens INTEGER,
+        cache_write_input_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        input_audio_tokens INTEGER,
+        output_audio_tokens INTEGER,
+        billed_seconds REAL,
+        id TEXT NOT NULL,
+        user TEXT,
+        provider TEXT,
+        method TEXT,
+        endpoint TEXT,
+        model_requested TEXT,
+        stream INTEGER NOT NULL,
+        status INTEGER,
+        outcome TEXT NOT NULL,
+        events INTEGER,
+        request_bytes INTEGER NOT NULL,
+        response_bytes INTEGER NOT NULL,
+        time_to_first_byte_ms REAL,
+        time_to_first_token_ms REAL,
+        duration_ms REAL NOT NULL,
+        upstream_request_id TEXT,
+        error TEXT
+    ) STRICT;
+    CREATE INDEX usage_records_started_at ON usage_records (started_at);",
+];
+
+/// Brings the file to the last version of `migrations`, in one transaction: another process sees all of it or nothing, and
+/// two that start at once do it once.
+pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Reason> {
+    if version(connection, migrations)? == migrations.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been faster.
+    let from = version(&transaction, migrations)?;
+    for step in &migrations[from..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", migrations.len() as i64)?;
+    Ok(transaction.commit()?)
+}
+
+/// Looks whether the file is an empty one or a ledger of a known version, without changing anything.
+pub(super) fn check(connection: &Connection) -> Result<(), Reason> {
+    version(connection, MIGRATIONS).map(drop)
+}
+
+/// Looks whether the file is a ledger of the last version, for those who only read.
+pub(super) fn expect_current(connection: &Connection) -> Result<(), Reason> {
+    match version(connection, MIGRATIONS)? {
+        found if found == MIGRATIONS.len() => Ok(()),
+        found => Err(Reason::Row(format!(
+            "its schema is {found} and not {} yet: `streamgauge serve` brings it up to date when it starts",
+            MIGRATIONS.len()
+        ))),
+    }
+}
+
+/// How many of the steps the file has had; 0 for an empty one.
+fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason> {
+    let known = migrations.len();
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match usize::try_from(version) {
+        Ok(0) if application == 0 && objects == 0 => Ok(0),
+        Ok(version @ 1..) if application == APPLICATION_ID && version <= known => Ok(version),
+        _ if application == APPLICATION_ID => Err(Reason::Newer(version, known as i64)),
+        _ => Err(Reason::Foreign),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Connection {
+        Connection::open_in_memory().unwrap()
+    }
+
+    #[test]
+    fn an_empty_file_becomes_a_ledger_and_stays_one() {
+        let mut connection = empty();
+        assert_eq!(version(&connection, MIGRATIONS).unwrap(), 0);
+        for _ in 0..2 {
+            migrate(&mut connection, MIGRATIONS).unwrap();
+            expect_current(&connection).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_of_version_1_keeps_its_rows_through_later_steps() {
+        let mut connection = empty();
+        migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO usage_records (started_at, client, usage_source, id, stream, outcome, request_bytes,
+                 response_bytes, duration_ms) VALUES (7, 'a', 'none', 'x', 0, 'complete', 1, 2, 0.5)",
+            )
+            .unwrap();
+        let later = [
+            MIGRATIONS[0],
+            "ALTER TABLE usage_records ADD COLUMN region TEXT;",
+            "UPDATE usage_records SET region = 'eu';",
+        ];
+        migrate(&mut connection, &later).unwrap();
+        assert_eq!(version(&connection, &later).unwrap(), 3);
+        let row = connection.query_row("SELECT started_at, id, region FROM usage_records", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        });
+        assert_eq!(row.unwrap(), (7, "x".to_owned(), "eu".to_owned()));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_at_its_version() {
+        let mut connection = empty();
+        let broken = [MIGRATIONS[0], "CREATE TABLE extra (a); CREATE TABLE usage_records (a);"];
+        migrate(&mut connection, &broken[..1]).unwrap();
+        assert!(migrate(&mut connection, &broken).is_err());
+        assert_eq!(version(&connection, &broken).unwrap(), 1);
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'extra'";
+        assert_eq!(connection.query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    #[test]
+    fn files_of_others_and_of_later_versions_are_left_alone() {
+        let mut connection = empty();
+        connection.execute_batch("CREATE TABLE notes (text)").unwrap();
+        assert!(matches!(migrate(&mut connection, MIGRATIONS), Err(Reason::Foreign)));
+        let mut connection = empty();
+        connection.execute_batch("PRAGMA user_version = 1").unwrap();
+        assert!(matches!(migrate(&mut connection, MIGRATIONS), Err(Reason::Foreign)));
+        let mut connection = empty();
+        migrate(&mut connection, &[MIGRATIONS[0], "CREATE TABLE more (a)"]).unwrap();
+        assert!(matches!(migrate(&mut connection, &MIGRATIONS[..1]), Err(Reason::Newer(2, 1))));
+    }
+}

@@ -1,0 +1,262 @@
+//! The queue, and the thread that writes the ledger.
+//!
+//! The records' thread hands each batch to all sinks in turn; a disk that syncs for a second, or a file that is
+//! locked, would make the JSON lines and the metrics wait, and in the end overflow the one queue that all of them share. So
+//! the ledger takes batches over without copying them, and has its own bound.
+
+use std::io;
+use std::mem;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::error::LedgerError;
+use super::store::Store;
+use crate::record::{Journal, Sink, UsageRecord};
+
+/// Records that may wait for the file, besides those in the journal. A second's worth or more at any rate that was
+/// measured; at some 600 bytes each about 40 MB.
+const CAPACITY: usize = 65_536;
+
+/// How long batches are gathered after the first one. With the journal's own 20 ms a record is committed 100 ms after its
+/// end, and there are at most ten commits a second.
+const GATHER: Duration = Duration::from_millis(80);
+
+/// So many are written without waiting for more.
+const ENOUGH: usize = CAPACITY / 4;
+
+/// The pauses between attempts while the file cannot be written: the first, doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the last records are tried for when the process ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often old rows are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Records that were closed within the same moments.
+pub(super) type Batch = Arc<Vec<UsageRecord>>;
+
+/// The sink. Dropping it writes what waits, and ends the thread.
+#[derive(Debug)]
+pub struct Ledger {
+    name: String,
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ledger {
+    /// Opens the file at `path` and starts the thread, which waits for records and deletes those that started longer than
+    /// `retention` ago. What it must give up is counted in the journal's health.
+    ///
+    /// # Errors
+    /// The file cannot be opened or created, is another program's or a newer version's; or the system gives no thread. A
+    /// file that is broken is no error: it is moved aside, and a new one is begun.
+    pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
+        let store = Store::open(path)?;
+        let queue = Arc::new(Queue::default());
+        let writer = Writer {
+            name: path.display().to_string(),
+            store,
+            queue: Arc::clone(&queue),
+            journal: journal.clone(),
+            failing: false,
+            give_up: None,
+        };
+        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(retention));
+        let thread = thread.map_err(|error| LedgerError::new(path, error))?;
+        Ok(Self { name: path.display().to_string(), queue, thread: Some(thread) })
+    }
+}
+
+impl Sink for Ledger {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.share(&Arc::new(batch.to_vec()))
+    }
+
+    /// Queues the batch; never waits for the file.
+    fn share(&mut self, batch: &Batch) -> io::Result<()> {
+        if self.queue.push(batch) {
+            Ok(())
+        } else {
+            Err(io::Error::other(
+                "the file is too slow or cannot be written, and no more records can wait for it",
+            ))
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(ledger = self.name, "the thread that writes the ledger panicked");
+        }
+    }
+}
+
+/// Batches on their way to the thread.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    /// Signalled when the first batch comes, when there are enough, and at the end.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: Vec<Batch>,
+    /// Records in `batches` and in those that the thread is writing.
+    records: usize,
+    closed: bool,
+}
+
+/// What the thread is to do.
+enum Work {
+    Write(Vec<Batch>),
+    Sweep,
+    End,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under the lock can panic with the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room.
+    fn push(&self, batch: &Batch) -> bool {
+        let mut state = self.lock();
+        if state.records + batch.len() > CAPACITY {
+            return false;
+        }
+        state.records += batch.len();
+        state.batches.push(Arc::clone(batch));
+        let wake = state.batches.len() == 1 || state.records >= ENOUGH;
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    /// Waits for batches and lets them gather, or for the time to look for old rows.
+    fn next(&self, sweep: Option<Instant>) -> Work {
+        let until = sweep.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()));
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), until, |state| state.batches.is_empty() && !state.closed);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if state.batches.is_empty() {
+            return if state.closed { Work::End } else { Work::Sweep };
+        }
+        let few = |state: &mut State| state.records < ENOUGH && !state.closed;
+        let gathered = self.changed.wait_timeout_while(state, GATHER, few);
+        let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        Work::Write(mem::take(&mut state.batches))
+    }
+
+    /// Waits while there is nothing new to know. Whether the process is ending.
+    fn pause(&self, pause: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    /// Makes room again.
+    fn done(&self, records: usize) {
+        self.lock().records -= records;
+    }
+}
+
+/// The thread's own.
+struct Writer {
+    name: String,
+    store: Store,
+    queue: Arc<Queue>,
+    journal: Journal,
+    /// The last attempt failed, and that was said.
+    failing: bool,
+    /// When the last records are given up; `None` while the process is not ending.
+    give_up: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, retention: Option<Duration>) {
+        let mut sweep = retention.map(|_| Instant::now());
+        loop {
+            match self.queue.next(sweep) {
+                Work::Write(batches) => self.write(&batches),
+                Work::Sweep => {}
+                Work::End => return,
+            }
+            if let Some(retention) = retention
+                && sweep.is_some_and(|at| at <= Instant::now())
+            {
+                let more = !self.failing && self.sweep(retention);
+                sweep = Some(if more { Instant::now() } else { Instant::now() + SWEEP });
+            }
+        }
+    }
+
+    /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds, or until the process ends
+    /// and [`GRACE`] is over.
+    fn write(&mut self, mut batches: &[Batch]) {
+        let mut pause = FIRST_PAUSE;
+        while !batches.is_empty() {
+            // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
+            let attempt = if self.failing { &batches[..1] } else { batches };
+            let Err(reason) = self.store.write(attempt) else {
+                self.queue.done(count(attempt));
+                if mem::take(&mut self.failing) {
+                    tracing::info!(ledger = self.name, "usage records are written again");
+                }
+                pause = FIRST_PAUSE;
+                batches = &batches[attempt.len()..];
+                continue;
+            };
+            if !mem::replace(&mut self.failing, true) {
+                tracing::error!(ledger = self.name, %reason, "usage records cannot be written; {CAPACITY} of them can wait until this ends");
+            }
+            if self.queue.pause(pause) {
+                let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
+                if give_up <= Instant::now() {
+                    return self.lose(batches);
+                }
+                thread::sleep(FIRST_PAUSE);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn lose(&self, batches: &[Batch]) {
+        let lost = count(batches);
+        self.queue.done(lost);
+        self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
+        tracing::error!(ledger = self.name, lost, "usage records were not written before the end");
+    }
+
+    /// Whether there is more to delete.
+    fn sweep(&mut self, retention: Duration) -> bool {
+        self.store.sweep(retention, Timestamp::now()).unwrap_or_else(|reason| {
+            tracing::warn!(ledger = self.name, %reason, "old usage records cannot be deleted now");
+            false
+        })
+    }
+}
+
+fn count(batches: &[Batch]) -> usize {
+    batches.iter().map(|batch| batch.len()).sum()
+}
+
+#[cfg(test)]
+mod tests;

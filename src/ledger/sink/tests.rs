@@ -1,0 +1,106 @@
+use rusqlite::Connection;
+
+use super::super::support::{batch, count_at};
+use super::*;
+
+/// Long enough for any machine; nothing is meant to take it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_was_handed_over_is_in_the_file_when_the_ledger_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    for _ in 0..50 {
+        ledger.share(&batch(100)).unwrap();
+    }
+    ledger.write(&batch(7)).unwrap();
+    drop(ledger);
+    assert_eq!(count_at(&path), 5007);
+}
+
+#[test]
+fn a_record_is_committed_by_itself_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    ledger.share(&batch(1)).unwrap();
+    wait_for("the commit", || count_at(&path) == 1);
+    assert_eq!(ledger.queue.lock().records, 0, "its room is free again");
+}
+
+#[test]
+fn a_locked_file_delays_records_without_blocking_and_heals_without_losing_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let journal = Journal::new(1);
+    let mut ledger = Ledger::open(&path, None, &journal).unwrap();
+    ledger.share(&batch(10)).unwrap();
+    wait_for("the first commit", || count_at(&path) == 10);
+
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let start = Instant::now();
+    ledger.share(&batch(20)).unwrap();
+    // The first attempt has failed when room was not made within the time for one.
+    thread::sleep(Duration::from_millis(800));
+    assert_eq!(ledger.queue.lock().records, 20, "they wait");
+    ledger.share(&batch(30)).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "handing over waits for nothing");
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("all records", || count_at(&path) == 60);
+    drop(ledger);
+    assert_eq!((count_at(&path), journal.health().failed.load(Ordering::Relaxed)), (60, 0));
+}
+
+#[test]
+fn records_beyond_the_bound_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let batch = batch(CAPACITY / 4);
+    let taken = (0..6).filter(|_| ledger.share(&batch).is_ok()).count();
+    assert_eq!(taken, 4);
+    assert!(ledger.queue.lock().records <= CAPACITY);
+    other.execute_batch("COMMIT").unwrap();
+    drop(ledger);
+    assert_eq!(count_at(&path), CAPACITY);
+}
+
+#[test]
+fn a_file_that_stays_locked_ends_with_its_records_counted_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let journal = Journal::new(1);
+    let mut ledger = Ledger::open(&path, None, &journal).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    ledger.share(&batch(5)).unwrap();
+    let start = Instant::now();
+    drop(ledger);
+    assert!(start.elapsed() < GRACE + PATIENCE, "the end is not held up for ever");
+    assert_eq!(journal.health().failed.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn old_rows_are_gone_soon_after_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    ledger.share(&batch(1200)).unwrap();
+    drop(ledger);
+    // All of them started in 2026 or before; the clock is later than that, or nearly so.
+    let old = Timestamp::now().duration_since(batch(1)[0].started_at).unsigned_abs();
+    let _ledger = Ledger::open(&path, Some(old - Duration::from_secs(700 * 977)), &Journal::new(1)).unwrap();
+    wait_for("the deletion", || (490..510).contains(&count_at(&path)));
+}

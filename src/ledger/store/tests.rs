@@ -1,0 +1,180 @@
+use std::fs;
+
+use super::super::support::{batch, count_at, records, rows};
+use super::*;
+use crate::record::Sink as _;
+
+fn aside(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names
+        .filter(|name| name.contains(".corrupt-") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_row_is_the_json_line_field_by_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let batch = batch(100);
+    let mut store = Store::open(&path).unwrap();
+    store.write(std::slice::from_ref(&batch)).unwrap();
+
+    let mut lines = crate::record::Jsonl::open(&folder.path().join("a.jsonl")).unwrap();
+    lines.write(&batch).unwrap();
+    let lines = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = rows(&Connection::open(&path).unwrap());
+    assert_eq!(rows.len(), 100);
+    for (row, line) in rows.iter().zip(&lines) {
+        assert_eq!(row, line);
+    }
+}
+
+#[test]
+fn a_count_beyond_sqlites_integers_stays_at_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut records = records(2);
+    records[1].usage.input_tokens = Some(u64::MAX);
+    let mut store = Store::open(&folder.path().join("a.db")).unwrap();
+    store.write(&[records.into()]).unwrap();
+    assert_eq!(rows(store.connect().unwrap())[1]["input_tokens"], i64::MAX);
+}
+
+#[test]
+fn a_second_start_goes_on_where_the_first_ended_and_no_seq_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    for round in 1..=2 {
+        let mut store = Store::open(&path).unwrap();
+        store.write(&[batch(3), batch(4)]).unwrap();
+        assert_eq!(count_at(&path), 7 * round);
+    }
+    let mut store = Store::open(&path).unwrap();
+    store.connect().unwrap().execute("DELETE FROM usage_records", []).unwrap();
+    store.write(&[batch(1)]).unwrap();
+    let seq =
+        store.connect().unwrap().query_row("SELECT seq FROM usage_records", [], |row| row.get::<_, i64>(0));
+    assert_eq!(seq.unwrap(), 15);
+}
+
+#[test]
+fn two_processes_write_to_one_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut stores = [Store::open(&path).unwrap(), Store::open(&path).unwrap()];
+    for _ in 0..20 {
+        stores.iter_mut().for_each(|store| store.write(&[batch(5)]).unwrap());
+    }
+    assert_eq!(count_at(&path), 200);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_moved_aside_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let text =
+        "these are somebody's notes, and no database; they are longer than a header of one hundred bytes is";
+    fs::write(&path, text.repeat(3)).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[batch(3)]).unwrap();
+    let aside = aside(folder.path());
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(fs::read_to_string(folder.path().join(&aside[0])).unwrap(), text.repeat(3));
+    assert_eq!(count_at(&path), 3);
+}
+
+#[test]
+fn damage_that_comes_to_light_while_writing_costs_no_record_of_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[batch(2000)]).unwrap();
+    drop(store);
+    // The header and the schema are on the first page; everything else is broken.
+    let mut bytes = fs::read(&path).unwrap();
+    assert!(bytes.len() > 100_000);
+    bytes[4096..].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
+
+    let mut store = Store::open(&path).unwrap();
+    assert!(aside(folder.path()).is_empty(), "the first page is good");
+    store.write(&[batch(3)]).unwrap();
+    assert_eq!(count_at(&path), 3);
+    let aside = aside(folder.path());
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(fs::metadata(folder.path().join(&aside[0])).unwrap().len(), bytes.len() as u64);
+}
+
+#[test]
+fn a_full_disk_takes_nothing_of_a_batch_and_everything_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[batch(3)]).unwrap();
+    let pages = |store: &mut Store, pages: u32| {
+        store.connect().unwrap().pragma_update(None, "max_page_count", pages).unwrap();
+    };
+    pages(&mut store, 8);
+    let error = store.write(&[batch(2000)]).unwrap_err();
+    assert_eq!(error.to_string(), "the disk is full");
+    assert_eq!(count_at(&path), 3);
+    pages(&mut store, 100_000);
+    store.write(&[batch(2000)]).unwrap();
+    assert_eq!(count_at(&path), 2003);
+}
+
+#[test]
+fn a_file_that_is_moved_away_while_it_is_written_keeps_its_rows_and_a_new_one_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("a.db"), folder.path().join("old.db"));
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[batch(3)]).unwrap();
+    fs::rename(&path, &old).unwrap();
+    store.write(&[batch(4)]).unwrap();
+    assert_eq!((count_at(&old), count_at(&path)), (3, 4));
+}
+
+#[test]
+fn a_path_where_no_file_can_be_made_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // No user may make files in the second, not even root.
+    for path in [folder.path().join("gone/a.db"), "/proc/a.db".into(), folder.path().to_owned()] {
+        let error = Store::open(&path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: cannot be opened", path.display())), "{error}");
+    }
+}
+
+#[test]
+fn the_database_of_another_program_is_refused_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("is a database of another program: choose another path"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn old_rows_are_deleted_in_steps_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("a.db")).unwrap();
+    let batch = batch(1300);
+    store.write(std::slice::from_ref(&batch)).unwrap();
+    let retention = Duration::from_secs(86_400);
+    let now = batch[1100].started_at + retention;
+    let mut left = Vec::new();
+    loop {
+        let more = store.sweep(retention, now).unwrap();
+        left.push(rows(store.connect().unwrap()).len());
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(left, [800, 300, 200]);
+    let first = &rows(store.connect().unwrap())[0];
+    assert_eq!(first["id"], batch[1100].id.to_string(), "what is exactly as old as allowed stays");
+}
