@@ -33,8 +33,6 @@ pub use body::{BodyDecoder, Decoded};
 pub use chunked::{EXTENSIONS_FREE, MAX_CHUNK_LINE};
 pub use error::ProtocolError;
 pub use framing::{Framing, MAX_LENGTH};
-pub use request::{
-    CHUNK_END, ChunkSize, LAST_CHUNK, Upload, chunk_size_line, write_request_head, write_trailers,
-};
+pub use request::{CHUNK_END, ChunkSize, LAST_CHUNK, Upload, chunk_size_line, write_request_head};
 pub use response::{HeadReader, MAX_HEAD, MAX_HEADERS, MAX_INTERIM, ResponseHead};
 pub use trailers::MAX_TRAILERS;

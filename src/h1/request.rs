@@ -48,13 +48,6 @@ pub fn write_request_head<'a>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the last chunk with trailers, in place of [`LAST_CHUNK`]. None of them may be about framing.
-pub fn write_trailers<'a>(out: &mut Vec<u8>, trailers: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
-    out.extend_from_slice(b"0\r\n");
-    write_fields(out, trailers);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// The line before a chunk's data. `len` is not 0, which would end the body.
 pub fn chunk_size_line(len: usize) -> ChunkSize {
     debug_assert!(len > 0, "an empty chunk ends the body");
@@ -159,16 +152,5 @@ mod tests {
         for len in (1..=0x1001).chain([0xffff, 0x10000, usize::MAX - 1, usize::MAX]) {
             assert_eq!(chunk_size_line(len).as_ref(), format!("{len:x}\r\n").as_bytes());
         }
-    }
-
-    #[test]
-    fn trailers_follow_the_last_chunk() {
-        let mut out = Vec::new();
-        write_trailers(&mut out, [(&b"x-sum"[..], &b"1f"[..])].into_iter());
-        assert_eq!(out, b"0\r\nx-sum: 1f\r\n\r\n");
-
-        out.clear();
-        write_trailers(&mut out, std::iter::empty());
-        assert_eq!(out, LAST_CHUNK);
     }
 }
