@@ -1,13 +1,17 @@
 //! `streamgauge simulate`: an OpenAI-style upstream that answers from nothing.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
+use rustls::ServerConfig;
 
 use super::FAILED;
 use super::signals::Signals;
 use crate::simulator::{self, HELP, SimulatorSettings};
+use crate::tls::{ClientCertificates, IdentitySource, ServerSettings, Source, Watch};
 
 /// Options of `simulate`.
 #[derive(Debug, Args)]
@@ -22,6 +26,12 @@ pub(super) struct SimulateArgs {
     /// The key that requests must have, as `Authorization: Bearer KEY` or `api-key: KEY`
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
+    /// Serve through TLS, with this certificate (PEM) and its issuers'
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
 }
 
 /// Runs it until Ctrl-C or SIGTERM.
@@ -29,27 +39,48 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
     match simulate(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("simulate: {}: {error}", args.listen);
+            eprintln!("simulate: {error}");
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn simulate(args: &SimulateArgs) -> std::io::Result<()> {
+fn simulate(args: &SimulateArgs) -> Result<(), String> {
+    let tls = tls(args)?;
     // Thousands of idle streams are what it is for. Where the limit stays, the system says so at the connection.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(|error| error.to_string())?;
     let settings =
         SimulatorSettings { listen: args.listen, workers: args.workers, api_key: args.api_key.clone() };
-    let bound = simulator::bind(&settings)?;
+    let mut bound = simulator::bind(&settings).map_err(|error| format!("{}: {error}", args.listen))?;
     let address = bound.address();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    if let Some(tls) = tls {
+        bound = bound.with_tls(tls);
+    }
     let running = bound.spawn();
     eprintln!(
-        "simulate: listening on http://{address}/v1; `streamgauge simulate --help` says what requests can ask for"
+        "simulate: listening on {scheme}://{address}/v1; `streamgauge simulate --help` says what requests can ask for"
     );
     let name = runtime.block_on(signals.next());
     eprintln!("simulate: {name}");
     running.stop();
     Ok(())
+}
+
+fn tls(args: &SimulateArgs) -> Result<Option<Arc<ServerConfig>>, String> {
+    let (Some(certificate), Some(private_key)) = (&args.certificate, &args.private_key) else {
+        return Ok(None);
+    };
+    let identity = IdentitySource {
+        certificate: Source::File(certificate.clone()),
+        private_key: Source::File(private_key.clone()),
+        passphrase: None,
+    };
+    let settings =
+        ServerSettings { identity, client_ca: Vec::new(), client_certificates: ClientCertificates::Optional };
+    let live = Watch::default().server(&settings).map_err(|fault| fault.to_string())?;
+    Ok(Some(live.load()))
 }

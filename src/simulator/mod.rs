@@ -32,15 +32,18 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use answer::{Shared, answer};
 pub use directions::HELP;
-use wire::{Order, Wire};
+use wire::{Order, Socket, Wire};
 
 use crate::listener;
+use crate::tls::HTTP_2;
 
 /// What is gathered for one write while events come without a pause.
 const WRITE_BUFFER_BYTES: usize = 128 * 1024;
@@ -70,7 +73,7 @@ pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
     };
     let (address, sockets) = listener::bind(settings.listen, workers)?;
     let shared = Arc::new(Shared { api_key: settings.api_key.clone(), ..Shared::default() });
-    Ok(Bound { address, sockets, shared })
+    Ok(Bound { address, sockets, shared, tls: None })
 }
 
 /// A simulator that does not run yet.
@@ -79,12 +82,20 @@ pub struct Bound {
     address: SocketAddr,
     sockets: Vec<TcpListener>,
     shared: Arc<Shared>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Bound {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Serves through TLS.
+    #[must_use]
+    pub fn with_tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
     }
 
     /// Starts its threads.
@@ -94,9 +105,9 @@ impl Bound {
     pub fn spawn(self) -> Running {
         let (stop, stopped) = watch::channel(());
         let start = |socket| {
-            let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
+            let (shared, tls, stopped) = (Arc::clone(&self.shared), self.tls.clone(), stopped.clone());
             let thread = thread::Builder::new().name("simulator".to_owned());
-            thread.spawn(move || work(socket, &shared, stopped)).expect("the system can start a thread")
+            thread.spawn(move || work(socket, &shared, tls, stopped)).expect("the system can start a thread")
         };
         Running { threads: self.sockets.into_iter().map(start).collect(), stop: Some(stop) }
     }
@@ -126,7 +137,13 @@ impl Drop for Running {
 }
 
 /// One thread: accepts connections until `stopped`, then drops them all.
-fn work(socket: TcpListener, shared: &Arc<Shared>, mut stopped: watch::Receiver<()>) {
+fn work(
+    socket: TcpListener,
+    shared: &Arc<Shared>,
+    tls: Option<Arc<ServerConfig>>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let tls = tls.map(TlsAcceptor::from);
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.expect("the system has what a runtime needs");
     runtime.block_on(async {
@@ -134,16 +151,16 @@ fn work(socket: TcpListener, shared: &Arc<Shared>, mut stopped: watch::Receiver<
             tokio::net::TcpListener::from_std(socket).expect("a listening socket that does not block");
         tokio::select! {
             _ = stopped.changed() => {}
-            () = accept(&listener, shared) => {}
+            () = accept(&listener, shared, tls.as_ref()) => {}
         }
     });
 }
 
-async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
+async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>, tls: Option<&TlsAcceptor>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::task::spawn_local(serve(stream, Arc::clone(shared)));
+                tokio::task::spawn_local(serve(stream, Arc::clone(shared), tls.cloned()));
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
@@ -151,13 +168,23 @@ async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>) {
 }
 
 /// One connection, to its end. How it ended interests nobody here: the other side saw it.
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let _ = stream.set_nodelay(true);
-    let prior_knowledge = speaks_http2(&stream).await;
+    let (stream, is_http2) = match tls {
+        Some(tls) => {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+            (Socket::Tls(Box::new(stream)), is_http2)
+        }
+        None => {
+            let is_http2 = speaks_http2(&stream).await;
+            (Socket::Plain(stream), is_http2)
+        }
+    };
     let order = Order::default();
     let io = TokioIo::new(Wire::new(stream, order.clone()));
     let service = service_fn(move |request| answer(Arc::clone(&shared), order.clone(), request));
-    if prior_knowledge {
+    if is_http2 {
         let _ = http2::Builder::new(Local).timer(TokioTimer::new()).serve_connection(io, service).await;
     } else {
         let mut http1 = http1::Builder::new();

@@ -369,3 +369,26 @@ fn stopping_closes_what_is_open() {
         "{end:?}"
     );
 }
+
+#[test]
+fn with_a_certificate_it_serves_through_tls() {
+    use crate::tls::Verification;
+    use crate::tls::tests::certificates::Authority;
+    use crate::tls::tests::{client, client_config, server, server_config};
+
+    let authority = Authority::new("Simulator CA");
+    let tls = server_config(&server(&authority.issue("localhost", &["localhost"])));
+    let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
+    let bound = bind(&settings).unwrap().with_tls(tls);
+    let address = bound.address();
+    let _running = bound.spawn();
+
+    let config = client_config(&client(Verification::Full, &authority.pem()));
+    let session = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, std::net::TcpStream::connect(address).unwrap());
+    stream.write_all(post("/v1/chat/completions", "events=3", CHAT).as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("data: [DONE]"), "{answer}");
+}

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// Bytes that are neither HTTP nor a chunk.
 pub(super) const GARBAGE: &[u8] = b"\x00\x16\xffthis is not HTTP\r\n\r\n\x80\x81";
@@ -38,16 +39,44 @@ impl Order {
     }
 }
 
+/// What a client is connected to.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// What is under the TLS, if there is any.
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    fn stream(&mut self) -> Pin<&mut dyn Stream> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp as &mut dyn Stream),
+            Self::Tls(tls) => Pin::new(&mut **tls as &mut dyn Stream),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     order: Order,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, order: Order) -> Self {
-        Self { stream, order }
+    pub(super) fn new(socket: Socket, order: Order) -> Self {
+        Self { socket, order }
     }
 
     /// Ends the connection; the error makes hyper drop it.
@@ -55,10 +84,10 @@ impl Wire {
         match ending {
             Ending::Close => {}
             Ending::Reset => {
-                let _ = self.stream.set_zero_linger();
+                let _ = self.socket.tcp().set_zero_linger();
             }
             Ending::Garbage => {
-                let _ = self.stream.try_write(GARBAGE);
+                let _ = self.socket.tcp().try_write(GARBAGE);
             }
         }
         io::ErrorKind::ConnectionAborted.into()
@@ -71,23 +100,23 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.socket.stream().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.socket.stream().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.order.0.get() {
             Some(ending) => Poll::Ready(Err(self.end(ending))),
-            None => Pin::new(&mut self.stream).poll_flush(cx),
+            None => self.socket.stream().poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.socket.stream().poll_shutdown(cx)
     }
 }

@@ -25,20 +25,20 @@ fn identity(pair: &Pair) -> IdentitySource {
     IdentitySource { certificate: text(&pair.certificate), private_key: text(&pair.key), passphrase: None }
 }
 
-fn server(pair: &Pair) -> ServerSettings {
+pub(crate) fn server(pair: &Pair) -> ServerSettings {
     let client_certificates = ClientCertificates::Required;
     ServerSettings { identity: identity(pair), client_ca: Vec::new(), client_certificates }
 }
 
-fn client(mode: Verification, ca: &str) -> ClientSettings {
+pub(crate) fn client(mode: Verification, ca: &str) -> ClientSettings {
     ClientSettings { verification: mode, ca: vec![text(ca)], ..ClientSettings::default() }
 }
 
-fn client_config(settings: &ClientSettings) -> Arc<ClientConfig> {
+pub(crate) fn client_config(settings: &ClientSettings) -> Arc<ClientConfig> {
     Arc::new(settings.config(&[HTTP_1_1]).unwrap_or_else(|fault| panic!("{fault}")))
 }
 
-fn server_config(settings: &ServerSettings) -> Arc<ServerConfig> {
+pub(crate) fn server_config(settings: &ServerSettings) -> Arc<ServerConfig> {
     Arc::new(settings.make().unwrap_or_else(|fault| panic!("{fault}")))
 }
 
