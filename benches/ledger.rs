@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use streamgauge::ledger::{By, Ledger, report};
+use streamgauge::ledger::{Bounds, By, Ledger, Selection, report};
 use streamgauge::provider::Provider;
 use streamgauge::record::{Journal, Outcome, Sink, UsageRecord, UsageSource};
 use streamgauge::usage::Usage;
@@ -33,7 +33,8 @@ fn main() {
     for by in [&[][..], &[By::Model], &[By::Day, By::Model], &By::ALL] {
         let best = (0..3).map(|_| {
             let start = Instant::now();
-            let report = report(&path, Timestamp::UNIX_EPOCH, by).unwrap();
+            let report =
+                report(&path, &Selection::since(Timestamp::UNIX_EPOCH), by, &Bounds::default()).unwrap();
             assert_eq!(report.total.requests, ROWS as u64);
             (start.elapsed(), report.groups.len())
         });

@@ -28,11 +28,25 @@ pub(super) enum Reason {
     Sqlite(rusqlite::Error),
     /// A row that no version of this program wrote, such as one with an unknown usage source.
     Row(String),
+    /// Reading took longer than it may.
+    TooLong,
+    /// More groups than are allowed: how many those are.
+    TooMany(usize),
 }
 
 impl LedgerError {
     pub(super) fn new(path: &Path, reason: impl Into<Reason>) -> Self {
         Self { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// The reason alone, for those who know which ledger it is.
+    pub fn reason(&self) -> impl fmt::Display + '_ {
+        &self.reason
+    }
+
+    /// Whether asking for less would help: a bound was reached, and nothing is wrong with the ledger.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.reason, Reason::TooLong | Reason::TooMany(_))
     }
 }
 
@@ -81,6 +95,13 @@ impl fmt::Display for Reason {
                 _ => write!(f, "{error}"),
             },
             Self::Row(what) => write!(f, "{what}"),
+            Self::TooLong => write!(f, "reading took too long: choose a shorter time"),
+            Self::TooMany(most) => {
+                write!(
+                    f,
+                    "there are more than {most} groups: choose a shorter time, or fewer fields to group by"
+                )
+            }
         }
     }
 }

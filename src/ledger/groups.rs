@@ -16,13 +16,17 @@ pub enum By {
     Client,
     /// Where it went.
     Upstream,
+    /// Whom the request named as its user.
+    User,
     /// The UTC day on which it started.
     Day,
+    /// The UTC hour.
+    Hour,
 }
 
 impl By {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Model, Self::Client, Self::Upstream, Self::Day];
+    pub const ALL: [Self; 6] = [Self::Model, Self::Client, Self::Upstream, Self::User, Self::Day, Self::Hour];
 
     /// The name on the command line and in results.
     pub fn as_str(self) -> &'static str {
@@ -30,7 +34,23 @@ impl By {
             Self::Model => "model",
             Self::Client => "client",
             Self::Upstream => "upstream",
+            Self::User => "user",
             Self::Day => "day",
+            Self::Hour => "hour",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.as_str() == name)
+    }
+
+    /// How long each group is, where it is one of time. There are no leap seconds, as POSIX counts.
+    pub(super) fn seconds(self) -> Option<i64> {
+        match self {
+            Self::Day => Some(86_400),
+            Self::Hour => Some(3_600),
+            Self::Model | Self::Client | Self::Upstream | Self::User => None,
         }
     }
 }
@@ -126,6 +146,11 @@ impl Groups {
             self.sums.insert(self.key.as_slice().into(), Sums::default());
         }
         self.sums.get_mut(self.key.as_slice()).expect("it was inserted just now")
+    }
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.sums.len()
     }
 
     /// All groups; `read` makes a key of its parts.

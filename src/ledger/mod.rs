@@ -12,9 +12,12 @@
 //! | `repair` | moves a broken file aside |
 //! | `retention` | deletes what is old, in small steps |
 //! | `query`, `groups` | reads, and adds up |
+//! | `when` | a moment as people write it |
+//! | `output` | what was read, as JSON and CSV |
 
 mod error;
 mod groups;
+pub mod output;
 mod query;
 mod repair;
 mod retention;
@@ -24,8 +27,10 @@ mod sink;
 mod store;
 #[cfg(test)]
 mod support;
+mod when;
 
 pub use error::LedgerError;
 pub use groups::{By, Group, Key, SOURCES, Sums};
-pub use query::{Report, report};
+pub use query::{Bounds, Report, Selection, report};
 pub use sink::Ledger;
+pub use when::When;

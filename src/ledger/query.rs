@@ -1,5 +1,7 @@
 //! Reads a ledger, also one that is being written.
 
+mod selection;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,14 +14,16 @@ use super::error::{LedgerError, Reason};
 use super::groups::{By, Group, Groups, SOURCES, Sums};
 use super::{repair, schema};
 
+pub use selection::{Bounds, Selection};
+
 /// How long to wait for a file that is just being opened or recovered; those who write do not keep readers waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of the file is read through the page cache's own pages instead of copies of them. Address space, not memory.
 const MAPPED: i64 = 8 << 30;
 
-/// Nanoseconds of a day without leap seconds, as POSIX counts.
-const DAY: i64 = 86_400 * 1_000_000_000;
+/// Nanoseconds.
+const SECOND: i64 = 1_000_000_000;
 
 /// What a ledger's rows add up to.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,14 +36,13 @@ pub struct Report {
     pub total: Sums,
 }
 
-/// Adds up the rows of the ledger at `path` that started at `since` or later. It is read as it is at one moment, and nothing
-/// is written.
+/// Adds up the selected rows of the ledger at `path`. It is read as it is at one moment, and nothing is written.
 ///
 /// # Errors
-/// There is no ledger, or it cannot be read, or it is of another version.
-pub fn report(path: &Path, since: Timestamp, by: &[By]) -> Result<Report, LedgerError> {
+/// There is no ledger, or it cannot be read, or it is of another version; or one of the bounds was reached.
+pub fn report(path: &Path, selection: &Selection, by: &[By], bounds: &Bounds) -> Result<Report, LedgerError> {
     open(path)
-        .and_then(|connection| read(&connection, since, by))
+        .and_then(|connection| read(&connection, selection, by, bounds))
         .map_err(|reason| LedgerError::new(path, reason))
 }
 
@@ -84,34 +87,40 @@ fn immutable(path: &Path) -> Result<PathBuf, Reason> {
 const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, total_tokens, billed_seconds";
 const COUNTED_COLUMNS: usize = 7;
 
-fn read(connection: &Connection, since: Timestamp, by: &[By]) -> Result<Report, Reason> {
+fn read(
+    connection: &Connection,
+    selection: &Selection,
+    by: &[By],
+    bounds: &Bounds,
+) -> Result<Report, Reason> {
     connection.pragma_update(None, "mmap_size", MAPPED)?;
-    let since = i64::try_from(since.as_nanosecond()).unwrap_or(i64::MIN);
     // One moment for both questions.
     let transaction = connection.unchecked_transaction()?;
-    // Rows are written in the order in which they end, so the first that counts is where to begin: reading on from there
-    // is much faster than looking up each row that the index names.
-    let first =
-        "SELECT min(seq) FROM usage_records INDEXED BY usage_records_started_at WHERE started_at >= ?1";
-    let first: Option<i64> = transaction.query_row(first, [since], |row| row.get(0))?;
+    let condition = selection.condition(&transaction)?;
     let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
     let mut statement = transaction.prepare(&format!(
-        "SELECT {COUNTED}{columns} FROM usage_records NOT INDEXED WHERE seq >= ?1 AND started_at >= ?2"
+        "SELECT {COUNTED}{columns} FROM usage_records NOT INDEXED WHERE {}",
+        condition.text
     ))?;
     let mut groups = Groups::default();
-    let mut rows = statement.query((first.unwrap_or(i64::MAX), since))?;
+    let mut read = 0;
+    let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
+        read += 1;
+        bounds.check(read)?;
         groups.begin();
         for (index, by) in by.iter().enumerate() {
             match row.get_ref(COUNTED_COLUMNS + index)? {
                 ValueRef::Text(text) => groups.part(Some(text)),
-                ValueRef::Integer(started) if *by == By::Day => {
-                    groups.part(Some(&started.div_euclid(DAY).to_ne_bytes()))
+                ValueRef::Integer(started) => {
+                    let step = by.seconds().unwrap_or(1) * SECOND;
+                    groups.part(Some(&started.div_euclid(step).to_ne_bytes()));
                 }
                 _ => groups.part(None),
             }
         }
         count(row, groups.sums())?;
+        bounds.allow(groups.len())?;
     }
     let groups = groups.finish(|parts| {
         parts.into_iter().zip(by).map(|(part, by)| part.map(|part| text(part, *by))).collect()
@@ -122,10 +131,7 @@ fn read(connection: &Connection, since: Timestamp, by: &[By]) -> Result<Report, 
 }
 
 fn column(by: By) -> &'static str {
-    match by {
-        By::Day => "started_at",
-        by => by.as_str(),
-    }
+    if by.seconds().is_some() { "started_at" } else { by.as_str() }
 }
 
 fn count(row: &Row<'_>, sums: &mut Sums) -> Result<(), Reason> {
@@ -155,11 +161,11 @@ fn count(row: &Row<'_>, sums: &mut Sums) -> Result<(), Reason> {
 
 /// A part of a key, in words.
 fn text(part: &[u8], by: By) -> String {
-    if by == By::Day
-        && let Ok(day) = part.try_into().map(i64::from_ne_bytes)
-        && let Ok(day) = Timestamp::from_second(day * (DAY / 1_000_000_000))
+    if let Some(seconds) = by.seconds()
+        && let Ok(number) = part.try_into().map(i64::from_ne_bytes)
+        && let Ok(start) = Timestamp::from_second(number * seconds)
     {
-        return day.strftime("%Y-%m-%d").to_string();
+        return start.strftime(if by == By::Day { "%Y-%m-%d" } else { "%Y-%m-%dT%H:%MZ" }).to_string();
     }
     String::from_utf8_lossy(part).into_owned()
 }

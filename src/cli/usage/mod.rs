@@ -1,7 +1,5 @@
 //! `streamgauge usage`: reads the ledger, and says who used how many tokens.
 
-mod csv;
-mod json;
 mod numbers;
 mod table;
 
@@ -11,12 +9,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
-use crate::ledger::{By, Report, report};
+use crate::ledger::output::{csv, json};
+use crate::ledger::{Bounds, By, Report, Selection, When, report};
 
 /// Options of `usage`.
 #[derive(Debug, Args)]
@@ -28,9 +25,24 @@ pub(super) struct UsageArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     ledger: Option<PathBuf>,
     /// How far to look back (30m, 24h, 90d), or from when on: a UTC day (2026-07-30) or time (2026-07-30T08:00:00Z)
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = Since::parse)]
-    since: Since,
-    /// What to group by, in this order: model, client, upstream, day (UTC); "" for the totals alone
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
+    since: When,
+    /// Until when, in the same forms [default: now]
+    #[arg(long, value_name = "TIME", value_parser = When::parse)]
+    until: Option<When>,
+    /// Only this client's requests
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+    /// Only those that named this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Only those that went to this upstream
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
+    /// Only those that this model answered
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// What to group by, in this order: model, client, upstream, user, day, hour (UTC); "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = Grouping::parse)]
     by: Grouping,
     /// The form of the result
@@ -49,32 +61,6 @@ enum Format {
     Csv,
 }
 
-/// From when on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    Ago(std::time::Duration),
-    At(Timestamp),
-}
-
-impl Since {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(at) = text.parse::<Timestamp>() {
-            return Ok(Self::At(at));
-        }
-        if let Some(day) = text.parse::<Date>().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok()) {
-            return Ok(Self::At(day.timestamp()));
-        }
-        config::past(text).map(Self::Ago)
-    }
-
-    fn before(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
-            Self::At(at) => at,
-        }
-    }
-}
-
 /// What to group by; each field once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Grouping(Vec<By>);
@@ -83,7 +69,7 @@ impl Grouping {
     fn parse(text: &str) -> Result<Self, String> {
         let mut fields = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let Some(by) = By::ALL.into_iter().find(|by| by.as_str() == name) else {
+            let Some(by) = By::named(name) else {
                 return Err(format!("{name:?} is none of {}", By::ALL.map(By::as_str).join(", ")));
             };
             if fields.contains(&by) {
@@ -109,8 +95,17 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     };
     let now = Timestamp::now();
     let since = args.since.before(now);
-    let result = match report(&path, since, &args.by.0) {
-        Ok(report) => print(&report, since, now, args.format),
+    let until = args.until.map(|until| until.before(now));
+    let selection = Selection {
+        since,
+        until,
+        client: args.client.clone(),
+        user: args.user.clone(),
+        upstream: args.upstream.clone(),
+        model: args.model.clone(),
+    };
+    let result = match report(&path, &selection, &args.by.0, &Bounds::default()) {
+        Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
         Err(error) => {
             eprintln!("usage: {error}");
             return ExitCode::from(FAILED);
@@ -134,10 +129,10 @@ fn configured(args: &UsageArgs) -> Result<PathBuf, String> {
     ledger.path.ok_or_else(|| "usage: the configuration keeps no ledger: ledger.path is \"\"".to_owned())
 }
 
-fn print(report: &Report, since: Timestamp, now: Timestamp, format: Format) -> io::Result<()> {
+fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {
     let text = match format {
         Format::Table => table::write(report, since),
-        Format::Json => json::write(report, since, now)?,
+        Format::Json => json::write(report, since, until)?,
         Format::Csv => csv::write(report),
     };
     let mut out = io::stdout().lock();

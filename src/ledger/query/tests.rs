@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::super::groups::Key;
@@ -14,15 +15,25 @@ fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+fn all(path: &Path, by: &[By]) -> Result<Report, LedgerError> {
+    report(path, &Selection::since(Timestamp::UNIX_EPOCH), by, &Bounds::default())
+}
+
 /// Adds up the records themselves.
 fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
+    naive_of(records.iter().filter(|row| row.started_at >= since), by)
+}
+
+fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By]) -> Vec<Group> {
     let mut groups: BTreeMap<Vec<(bool, Option<String>)>, Sums> = BTreeMap::new();
-    for row in records.iter().filter(|row| row.started_at >= since) {
+    for row in records {
         let part = |by: &By| match by {
             By::Model => row.model.as_deref().map(str::to_owned),
             By::Client => Some(row.client.to_string()),
             By::Upstream => row.upstream.as_deref().map(str::to_owned),
+            By::User => row.user.as_deref().map(str::to_owned),
             By::Day => Some(row.started_at.to_string()[..10].to_owned()),
+            By::Hour => Some(format!("{}:00Z", &row.started_at.to_string()[..13])),
         };
         let key = by.iter().map(part).map(|part| (part.is_none(), part)).collect();
         let usage = &row.usage;
@@ -50,12 +61,12 @@ fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
 fn sums_are_those_of_the_records_themselves() {
     let records = records(2000);
     let (_folder, path) = ledger(&records);
-    let all = [By::Upstream, By::Day, By::Client, By::Model];
+    let all = [By::Upstream, By::Day, By::Client, By::Model, By::User, By::Hour];
     for since in
         [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
     {
-        for by in [&all[..], &all[1..3], &all[3..], &[]] {
-            let found = report(&path, since, by).unwrap();
+        for by in [&all[..], &all[1..3], &all[3..4], &all[4..], &[]] {
+            let found = report(&path, &Selection::since(since), by, &Bounds::default()).unwrap();
             assert_eq!(found.groups, naive(&records, since, by), "by {by:?} since {since}");
             let total = naive(&records, since, &[]).pop().map(|group| group.sums).unwrap_or_default();
             assert_eq!(found.total, total, "by {by:?} since {since}");
@@ -64,12 +75,64 @@ fn sums_are_those_of_the_records_themselves() {
 }
 
 #[test]
+fn a_selection_takes_what_has_all_that_it_names() {
+    let records = records(2000);
+    let (_folder, path) = ledger(&records);
+    let (since, until) = (records[300].started_at, records[1500].started_at);
+    let some = |text: &str| Some(text.to_owned());
+    for (client, user, upstream, model) in [
+        (None, None, None, None),
+        (some("client-1"), None, None, None),
+        (some("client-1"), some("Zoë \"quoted\"\n\u{0}"), some("azure"), some("gpt-3")),
+        (None, None, None, some("gpt-3' OR 1 --")),
+    ] {
+        let selection = Selection { since, until: Some(until), client, user, upstream, model };
+        let Selection { client, user, upstream, model, .. } = &selection;
+        let chosen = records.iter().filter(|row| {
+            let takes = |wanted: &Option<String>, value: Option<&str>| {
+                wanted.as_deref().is_none_or(|wanted| value == Some(wanted))
+            };
+            row.started_at >= since
+                && row.started_at < until
+                && takes(client, Some(&row.client))
+                && takes(user, row.user.as_deref())
+                && takes(upstream, row.upstream.as_deref())
+                && takes(model, row.model.as_deref())
+        });
+        let found = report(&path, &selection, &[By::Day], &Bounds::default()).unwrap();
+        assert_eq!(found.groups, naive_of(chosen, &[By::Day]), "{selection:?}");
+    }
+}
+
+#[test]
+fn a_bound_ends_the_reading_and_is_said() {
+    let (_folder, path) = ledger(&records(10_000));
+    let ask = |bounds| report(&path, &Selection::since(Timestamp::UNIX_EPOCH), &[By::Hour], &bounds);
+    let few = Bounds { groups: Some(3), ..Bounds::default() };
+    let late = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
+    let unwanted = Bounds::default();
+    unwanted.given_up.store(true, Ordering::Relaxed);
+    for (bounds, reason) in
+        [(few, "more than 3 groups"), (late, "took too long"), (unwanted, "took too long")]
+    {
+        let error = ask(bounds).unwrap_err();
+        assert!(error.is_bound() && error.to_string().contains(reason), "{error}");
+    }
+    let enough =
+        Bounds { groups: Some(10_000), deadline: Some(Instant::now() + PATIENCE), ..Bounds::default() };
+    assert_eq!(ask(enough).unwrap().total.requests, 10_000);
+}
+
+#[test]
 fn rows_that_ended_out_of_order_count_by_their_start() {
     let mut records = records(50);
     records.reverse();
     let (_folder, path) = ledger(&records);
     let since = records[20].started_at;
-    assert_eq!(report(&path, since, &[By::Day]).unwrap().groups, naive(&records, since, &[By::Day]));
+    assert_eq!(
+        report(&path, &Selection::since(since), &[By::Day], &Bounds::default()).unwrap().groups,
+        naive(&records, since, &[By::Day])
+    );
 }
 
 #[test]
@@ -78,13 +141,9 @@ fn a_ledger_is_read_while_it_is_written_and_not_changed() {
     let mut writer = Connection::open(&path).unwrap();
     let transaction = writer.transaction().unwrap();
     transaction.execute("DELETE FROM usage_records", []).unwrap();
-    assert_eq!(
-        report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests,
-        10,
-        "it is not committed yet"
-    );
+    assert_eq!(all(&path, &[]).unwrap().total.requests, 10, "it is not committed yet");
     transaction.commit().unwrap();
-    assert_eq!(report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests, 0);
+    assert_eq!(all(&path, &[]).unwrap().total.requests, 0);
     let connection = open(&path).unwrap();
     assert!(connection.execute("DELETE FROM usage_records", []).is_err());
 }
@@ -96,14 +155,20 @@ fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
     Store::open(&path).unwrap().write(&[batch(4)]).unwrap();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(immutable(&path).unwrap(), flags).unwrap();
-    assert_eq!(read(&connection, Timestamp::UNIX_EPOCH, &[]).unwrap().total.requests, 4);
+    assert_eq!(
+        read(&connection, &Selection::since(Timestamp::UNIX_EPOCH), &[], &Bounds::default())
+            .unwrap()
+            .total
+            .requests,
+        4
+    );
 }
 
 #[test]
 fn what_is_no_ledger_is_said_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let error = |path: &Path| report(path, Timestamp::UNIX_EPOCH, &[]).unwrap_err().to_string();
+    let error = |path: &Path| all(path, &[]).unwrap_err().to_string();
     assert!(error(&path).ends_with("a.db: there is no such file"), "{}", error(&path));
     assert!(!path.exists());
     fs::write(&path, "notes ".repeat(100)).unwrap();
@@ -120,7 +185,7 @@ fn an_unknown_usage_source_is_no_source_at_all() {
         .unwrap()
         .execute("UPDATE usage_records SET usage_source = 'guessed'", [])
         .unwrap();
-    let error = report(&path, Timestamp::UNIX_EPOCH, &[]).unwrap_err().to_string();
+    let error = all(&path, &[]).unwrap_err().to_string();
     assert!(error.ends_with("a row has the unknown usage_source \"guessed\""), "{error}");
 }
 
@@ -132,7 +197,7 @@ fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million()
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let best = (0..5).map(|_| {
         let start = Instant::now();
-        let report = report(&path, Timestamp::UNIX_EPOCH, &[By::Day, By::Model]).unwrap();
+        let report = all(&path, &[By::Day, By::Model]).unwrap();
         assert_eq!(report.total.requests, 100_000);
         start.elapsed()
     });

@@ -1,10 +1,10 @@
 //! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a line per group.
 
+use super::super::{Report, SOURCES};
 use super::json::{COUNTS, counts};
-use crate::ledger::{Report, SOURCES};
 
 /// What is not known is an empty field.
-pub(super) fn write(report: &Report) -> String {
+pub fn write(report: &Report) -> String {
     let header = report.by.iter().map(|by| by.as_str().to_owned());
     let header =
         header.chain(COUNTS.map(str::to_owned)).chain(SOURCES.map(|source| format!("requests_{source}")));

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use crate::ledger::{Key, Report, SOURCES, Sums};
+use super::super::{Key, Report, SOURCES, Sums};
 
 /// The names of [`counts`].
 pub(super) const COUNTS: [&str; 7] = [
@@ -31,7 +31,10 @@ pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
 }
 
 /// `{"since", "until", "by", "groups": [{...}], "total": {...}}`; what is not known is null.
-pub(super) fn write(report: &Report, since: Timestamp, now: Timestamp) -> serde_json::Result<String> {
+///
+/// # Errors
+/// None that is known: every value is one that JSON has.
+pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> serde_json::Result<String> {
     let groups = report.groups.iter().map(|group| {
         let key: &Key = &group.key;
         let key = report.by.iter().zip(key);
@@ -42,7 +45,7 @@ pub(super) fn write(report: &Report, since: Timestamp, now: Timestamp) -> serde_
     });
     let result = serde_json::json!({
         "since": since.to_string(),
-        "until": now.to_string(),
+        "until": until.to_string(),
         "by": report.by.iter().map(|by| by.as_str()).collect::<Vec<_>>(),
         "groups": groups.collect::<Vec<_>>(),
         "total": Value::Object(sums(&report.total).collect()),

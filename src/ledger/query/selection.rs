@@ -1,0 +1,114 @@
+//! Which rows a question is about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ToSql};
+
+use super::super::error::Reason;
+
+/// Rows of a time, and what they must have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Selection {
+    /// They started at this moment or later.
+    pub since: Timestamp,
+    /// They started before this moment; `None`: no end.
+    pub until: Option<Timestamp>,
+    /// Their client; `None`: any, as for the others.
+    pub client: Option<String>,
+    /// Their user.
+    pub user: Option<String>,
+    /// Their upstream.
+    pub upstream: Option<String>,
+    /// Their model, as the upstream answered it.
+    pub model: Option<String>,
+}
+
+impl Selection {
+    /// All that started at `since` or later.
+    pub fn since(since: Timestamp) -> Self {
+        Self { since, until: None, client: None, user: None, upstream: None, model: None }
+    }
+
+    /// The condition, whose parameters are [`Condition::values`].
+    ///
+    /// Rows are written in the order in which they end, so the first that counts is where to begin: reading on from there is
+    /// much faster than looking up each row that the index names.
+    pub(super) fn condition(&self, connection: &Connection) -> Result<Condition, Reason> {
+        let since = nanoseconds(self.since);
+        let until = self.until.map_or(i64::MAX, nanoseconds);
+        let first = "SELECT min(seq) FROM usage_records INDEXED BY usage_records_started_at
+            WHERE started_at >= ?1 AND started_at < ?2";
+        let first: Option<i64> = connection.query_row(first, [since, until], |row| row.get(0))?;
+        let mut condition = Condition {
+            text: "seq >= ? AND started_at >= ? AND started_at < ?".to_owned(),
+            values: vec![Box::new(first.unwrap_or(i64::MAX)), Box::new(since), Box::new(until)],
+        };
+        for (column, value) in [
+            ("client", &self.client),
+            ("user", &self.user),
+            ("upstream", &self.upstream),
+            ("model", &self.model),
+        ] {
+            if let Some(value) = value {
+                condition.text += &format!(" AND {column} = ?");
+                condition.values.push(Box::new(value.clone()));
+            }
+        }
+        Ok(condition)
+    }
+}
+
+/// What stands after WHERE.
+pub(super) struct Condition {
+    pub(super) text: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Condition {
+    pub(super) fn values(&self) -> Vec<&dyn ToSql> {
+        self.values.iter().map(Box::as_ref).collect()
+    }
+}
+
+/// As the column `started_at` has it. A clock beyond the year 2262 stays at its end.
+pub(super) fn nanoseconds(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(if at.as_nanosecond() < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// What a question may cost. The default is anything.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds {
+    /// The most groups; `None`: any number.
+    pub groups: Option<usize>,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+    /// Set by somebody who no longer wants to know.
+    pub given_up: Arc<AtomicBool>,
+}
+
+impl Bounds {
+    /// Looks now and then whether to go on; `rows` have been read.
+    pub(super) fn check(&self, rows: u64) -> Result<(), Reason> {
+        if !rows.is_multiple_of(LOOK_EVERY) {
+            return Ok(());
+        }
+        if self.given_up.load(Ordering::Relaxed) || self.deadline.is_some_and(|end| Instant::now() > end) {
+            return Err(Reason::TooLong);
+        }
+        Ok(())
+    }
+
+    /// Whether so many groups are allowed.
+    pub(super) fn allow(&self, groups: usize) -> Result<(), Reason> {
+        match self.groups {
+            Some(most) if groups > most => Err(Reason::TooMany(most)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Rows between two looks: some milliseconds.
+const LOOK_EVERY: u64 = 8192;
