@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 
 use crate::sse::Position;
-use crate::usage::{BodyMeter, StreamMeter, Tally};
+use crate::usage::{BodyMeter, Progress, StreamMeter, Tally};
 
 /// What an answer's body is, as far as the meter is concerned.
 #[derive(Debug)]
@@ -42,16 +42,14 @@ impl Kind {
         matches!(self, Self::Events(_))
     }
 
-    /// Shows bytes to the meter; true if the first event with output in it was among them.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> bool {
+    /// Shows bytes to the meter, and says what was among them.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
-            Self::Events(meter) => meter.push(bytes).first_token,
-            Self::Document(meter) => {
-                meter.push(bytes);
-                false
-            }
-            Self::Opaque => false,
+            Self::Events(meter) => return meter.push(bytes),
+            Self::Document(meter) => meter.push(bytes),
+            Self::Opaque => {}
         }
+        Progress::default()
     }
 
     /// What has been found; nothing is metered afterwards.

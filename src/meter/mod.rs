@@ -1,9 +1,12 @@
 //! The body that a client is served: the upstream's frames, unchanged, each shown to the meter as it passes.
 //!
-//! It is also where an exchange ends, in one of the ways that [`Metered`] lists, and where its record is closed.
+//! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
+//! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends. It lists the ways.
 
+mod exchange;
 mod kind;
 mod metered;
 
+pub use exchange::AnswerFrames;
 pub use kind::Kind;
 pub use metered::Metered;

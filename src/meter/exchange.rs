@@ -1,0 +1,142 @@
+//! One answer under way: its body, the meter beside it, and its record.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+
+use super::Kind;
+use crate::error::Error;
+use crate::record::{Entry, Outcome};
+use crate::sse::Position;
+
+/// An answer's body, as everything here takes it.
+pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes, Error = Error> + Unpin + 'static> AnswerFrames for B {}
+
+/// Reads an answer, shows each frame to the meter, and closes the record when the answer ends. Who reads it decides what
+/// becomes of the frames: `Metered` hands them to the client.
+///
+/// Dropping it closes the record of an exchange that did not come to its end, and tells the upstream.
+pub(super) struct Exchange<B: AnswerFrames> {
+    body: B,
+    kind: Kind,
+    entry: Entry,
+    status: StatusCode,
+}
+
+/// How an exchange ends.
+enum End {
+    /// The upstream's answer is complete.
+    Whole,
+    /// The upstream broke off, fell silent, or broke the protocol.
+    Failed(Outcome),
+    /// Nobody reads it any longer.
+    Left,
+}
+
+impl<B: AnswerFrames> Exchange<B> {
+    /// Meters `body` as `kind`, into `entry`.
+    pub(super) fn new(body: B, kind: Kind, entry: Entry, status: StatusCode) -> Self {
+        let mut exchange = Self { body, kind, entry, status };
+        if exchange.body.is_end_stream() {
+            exchange.close(&End::Whole);
+        }
+        exchange
+    }
+
+    /// The next frame, which the meter has seen. The record is closed with the last one, since hyper need not ask for what
+    /// comes after it. After an error the caller says what becomes of it, and calls [`Exchange::fail`].
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.saw(data);
+                }
+                if self.body.is_end_stream() {
+                    self.close(&End::Whole);
+                }
+            }
+            Some(Err(_)) => {}
+            None => self.close(&End::Whole),
+        }
+        Poll::Ready(polled)
+    }
+
+    /// The upstream failed inside its answer.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if !self.entry.is_closed() {
+            self.entry.row().error = Some(error.to_string().into());
+        }
+        self.close(&End::Failed(error.outcome()));
+    }
+
+    /// Whether the answer is an event stream; only while the record is open.
+    pub(super) fn is_events(&self) -> bool {
+        self.kind.is_events()
+    }
+
+    /// The answer's status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Where in an event the frames that were read end.
+    pub(super) fn position(&self) -> Position {
+        self.kind.position()
+    }
+
+    /// Whether everything of the body has been read.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// What is left of the body.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    fn saw(&mut self, data: &Bytes) {
+        // The record is open: it is closed only when the body has ended.
+        self.entry.row().response_bytes += data.len() as u64;
+        if self.kind.push(data).first_token {
+            self.entry.first_token();
+        }
+    }
+
+    /// Closes the record, once. After the event that ends a stream its answer is whole, however it ended: many SDKs close
+    /// without reading further.
+    fn close(&mut self, end: &End) {
+        if self.entry.is_closed() {
+            return;
+        }
+        let is_events = self.kind.is_events();
+        let ended = matches!(end, End::Whole);
+        let mut whole = ended;
+        // In the status, or inside the answer.
+        let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
+        if let Some(tally) = self.kind.take_tally() {
+            self.entry.row().events = is_events.then_some(tally.events);
+            whole |= is_events && tally.terminal;
+            reports_error |= tally.error.is_some();
+            self.entry.metered(tally, ended);
+        }
+        match end {
+            End::Failed(outcome) => self.entry.close(*outcome),
+            _ if whole && reports_error => self.entry.close(Outcome::UpstreamError),
+            _ if whole => self.entry.close(Outcome::Complete),
+            // The entry knows whether its client left or the process was stopped.
+            _ => self.entry.abandon(),
+        }
+    }
+}
+
+impl<B: AnswerFrames> Drop for Exchange<B> {
+    fn drop(&mut self) {
+        self.close(&End::Left);
+    }
+}
