@@ -113,6 +113,11 @@ impl Connector {
         self.live.load()
     }
 
+    /// How often the configuration has been replaced, see [`Live::generation`].
+    pub fn generation(&self) -> u64 {
+        self.live.generation()
+    }
+
     /// The upstream's name.
     pub fn name(&self) -> &ServerName<'static> {
         &self.name

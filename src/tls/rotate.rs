@@ -4,7 +4,8 @@
 //! Kubernetes swaps, and a file written over in place, where times and inodes can deceive. A few pages read from the
 //! system's cache cost less than a request. A set that is whole and valid is put in the place of the earlier one at
 //! once; one that is not is looked at once more before it is called broken, because certificate and key are
-//! often written one after the other. Connections keep what they were begun with.
+//! often written one after the other. Connections keep what they were begun with; those to upstreams are given no new
+//! request then ([`Live::generation`]).
 
 use std::fmt;
 use std::io;
@@ -36,17 +37,31 @@ pub(super) trait Recipe: Send + 'static {
 }
 
 /// A configuration of which there is always a whole, valid one. Reading it takes no lock.
-pub struct Live<T>(ArcSwap<T>);
+pub struct Live<T> {
+    present: ArcSwap<T>,
+    generation: AtomicU64,
+}
 
 impl<T> Live<T> {
     /// One that will not change.
     pub fn fixed(value: T) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(value)))
+        Arc::new(Self { present: ArcSwap::from_pointee(value), generation: AtomicU64::new(0) })
     }
 
     /// The present one.
     pub fn load(&self) -> Arc<T> {
-        self.0.load_full()
+        self.present.load_full()
+    }
+
+    /// How often it has been replaced. Whoever asks for this first and then for the configuration has one that is at
+    /// least as new as the number says.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn replace(&self, value: T) {
+        self.present.store(Arc::new(value));
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -198,7 +213,7 @@ impl<R: Recipe> Look for Watched<R> {
         }
         match self.recipe.make() {
             Ok(made) => {
-                self.live.0.store(Arc::new(made));
+                self.live.replace(made);
                 (self.present, self.suspect, self.broken) = (found, None, None);
                 reloads.done.fetch_add(1, Ordering::Relaxed);
                 self.tell();

@@ -163,7 +163,7 @@ impl Http1Body {
         self.trailers = self.decoder.take_trailers();
         let Some(stream) = self.stream.take() else { return };
         if self.keep && self.upload.is_none() {
-            self.pool.put(stream);
+            self.pool.put(stream, self.origin.generation());
         }
     }
 

@@ -11,10 +11,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::origin::{Origin, in_words};
-use super::stream::Stream;
+use super::stream::{Stream, Wire};
 use super::tunnel::{Proxy, Tunnel};
 use crate::config::HttpVersion;
 use crate::error::{Error, Result};
+use crate::tls::{HTTP_1_1, HTTP_2};
 
 /// Connects within `timeouts.connect`, and before `total`.
 pub(super) async fn connect(origin: &Origin, total: Option<Instant>) -> Result<Stream> {
@@ -36,27 +37,33 @@ pub(super) async fn connect(origin: &Origin, total: Option<Instant>) -> Result<S
 
 /// `waiting_for` is the proxy as long as it is its turn.
 async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> Result<Stream> {
-    let Some(proxy) = &origin.proxy else {
-        let tcp =
-            tcp(&origin.host, origin.port).await.map_err(|error| origin.unreachable(in_words(&error)))?;
-        return Ok(match secure(origin, tcp).await? {
-            Secured::Plain(tcp) => Stream::Tcp(tcp),
-            Secured::Tls(tls) => Stream::Tls(tls),
-        });
+    // Before the certificates themselves are looked at: what changes in between makes the connection old too early,
+    // never too late.
+    let generation = origin.generation();
+    let tunnel = match &origin.proxy {
+        None => Tunnel::Tcp(
+            tcp(&origin.host, origin.port).await.map_err(|error| origin.unreachable(in_words(&error)))?,
+        ),
+        Some(proxy) => {
+            waiting_for.set(Some(proxy));
+            let tunnel = proxy.open(origin).await?;
+            waiting_for.set(None);
+            tunnel
+        }
     };
-    waiting_for.set(Some(proxy));
-    let tunnel = proxy.open(origin).await?;
-    waiting_for.set(None);
-    Ok(match tunnel {
-        Tunnel::Tcp(tcp) => match secure(origin, tcp).await? {
-            Secured::Plain(tcp) => Stream::Tcp(tcp),
-            Secured::Tls(tls) => Stream::Tls(tls),
-        },
-        Tunnel::Tls(outer) => match secure(origin, outer).await? {
-            Secured::Plain(outer) => Stream::Tls(outer),
-            Secured::Tls(tls) => Stream::TlsInTls(tls),
-        },
-    })
+    let (wire, is_http2) = match tunnel {
+        Tunnel::Tcp(tcp) => {
+            let secured = secure(origin, tcp).await?;
+            let is_http2 = secured.is_http2(origin.http);
+            (secured.either(Wire::Tcp, Wire::Tls), is_http2)
+        }
+        Tunnel::Tls(outer) => {
+            let secured = secure(origin, outer).await?;
+            let is_http2 = secured.is_http2(origin.http);
+            (secured.either(Wire::Tls, Wire::TlsInTls), is_http2)
+        }
+    };
+    Ok(Stream::new(wire, is_http2, generation))
 }
 
 /// A TCP connection to the first address of the host that takes it.
@@ -73,6 +80,24 @@ pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 enum Secured<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
+}
+
+impl<S> Secured<S> {
+    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake with the target itself, or known before (RFC 9113
+    /// sections 3.2 and 3.3).
+    fn is_http2(&self, http: HttpVersion) -> bool {
+        match self {
+            Self::Plain(_) => http == HttpVersion::Http2,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(HTTP_2),
+        }
+    }
+
+    fn either<T>(self, plain: impl FnOnce(S) -> T, tls: impl FnOnce(Box<TlsStream<S>>) -> T) -> T {
+        match self {
+            Self::Plain(stream) => plain(stream),
+            Self::Tls(stream) => tls(stream),
+        }
+    }
 }
 
 async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -> Result<Secured<S>> {
@@ -93,9 +118,9 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -
 /// What is offered by ALPN (RFC 7301), the preferred first.
 fn protocols(http: HttpVersion) -> Vec<Vec<u8>> {
     let offered: &[&[u8]] = match http {
-        HttpVersion::Auto => &[b"h2", b"http/1.1"],
-        HttpVersion::Http1 => &[b"http/1.1"],
-        HttpVersion::Http2 => &[b"h2"],
+        HttpVersion::Auto => &[HTTP_2, HTTP_1_1],
+        HttpVersion::Http1 => &[HTTP_1_1],
+        HttpVersion::Http2 => &[HTTP_2],
     };
     offered.iter().map(|protocol| protocol.to_vec()).collect()
 }

@@ -154,7 +154,7 @@ impl Upstream {
         total: Option<Instant>,
     ) -> Result<std::result::Result<Answer, Payload>> {
         let head = call.http1_head();
-        if let Some(stream) = self.pool.take(&self.scratch) {
+        if let Some(stream) = self.pool.take(self.origin.generation(), &self.scratch) {
             let again = payload.replay();
             match Flight::new(self, call.method, head.clone(), payload, stream, total).await {
                 Ok(answer) => return Ok(Ok(answer)),
@@ -167,7 +167,7 @@ impl Upstream {
             }
         }
         let stream = connect::connect(&self.origin, total).await?;
-        if stream.is_http2(self.origin.http) {
+        if stream.is_http2() {
             self.before(total, self.http2.adopt(stream)).await?;
             return Ok(Err(payload));
         }

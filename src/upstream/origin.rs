@@ -43,6 +43,20 @@ pub struct Timeouts {
 }
 
 impl Origin {
+    /// Which certificates a new connection is made with, the target's and the proxy's: another number after each change. A
+    /// connection of an earlier generation finishes what runs on it, and is given no new request.
+    pub fn generation(&self) -> u64 {
+        let proxys = self.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
+        // Each only grows, so that their sum is the same only while both are.
+        [self.tls.as_ref(), proxys].into_iter().flatten().map(Connector::generation).sum()
+    }
+
+    /// Whether the upstream may send something before it is asked: HTTP/2's SETTINGS (RFC 9113 section 3.4). Servers of
+    /// HTTP/1.1 and of TLS wait.
+    pub(super) fn may_begin(&self) -> bool {
+        self.tls.is_none() && self.http == HttpVersion::Http2
+    }
+
     pub(super) fn unreachable(&self, reason: impl ToString) -> Error {
         Error::Unreachable { upstream: self.name.to_string(), reason: reason.to_string() }
     }

@@ -31,19 +31,21 @@ impl Pool {
         Rc::new(Self { limits, idle: RefCell::default(), sweeping: Cell::new(false) })
     }
 
-    /// The connection that was used last and is still open.
-    pub(super) fn take(&self, scratch: &Scratch) -> Option<Stream> {
+    /// The connection that was used last, is still open, and was made with the present certificates.
+    pub(super) fn take(&self, generation: u64, scratch: &Scratch) -> Option<Stream> {
         loop {
             let (mut stream, since) = self.idle.borrow_mut().pop_back()?;
-            if since.elapsed() < self.limits.idle_timeout && stream.is_quiet(&mut scratch.borrow()) {
+            let is_present = stream.generation() == generation && since.elapsed() < self.limits.idle_timeout;
+            if is_present && stream.is_quiet(&mut scratch.borrow()) {
                 return Some(stream);
             }
         }
     }
 
-    /// Keeps a connection on which nothing is under way and nothing is left to read.
-    pub(super) fn put(self: &Rc<Self>, stream: Stream) {
-        if self.limits.max_idle == 0 {
+    /// Keeps a connection on which nothing is under way and nothing is left to read, unless the certificates that
+    /// it was made with are no longer the present ones.
+    pub(super) fn put(self: &Rc<Self>, stream: Stream, generation: u64) {
+        if self.limits.max_idle == 0 || stream.generation() != generation {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -82,35 +84,44 @@ async fn sweep(pool: Weak<Pool>) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
 
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::upstream::stream::Wire;
 
     fn pair() -> (Stream, TcpStream) {
+        pair_of(0)
+    }
+
+    fn pair_of(generation: u64) -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         ours.set_nonblocking(true).unwrap();
         let theirs = listener.accept().unwrap().0;
-        (Stream::Tcp(tokio::net::TcpStream::from_std(ours).unwrap()), theirs)
-    }
-
-    fn port(stream: &Stream) -> u16 {
-        match stream {
-            Stream::Tcp(stream) => stream.local_addr().unwrap().port(),
-            Stream::Tls(_) | Stream::TlsInTls(_) => unreachable!("the tests use plain connections"),
-        }
+        let wire = Wire::Tcp(tokio::net::TcpStream::from_std(ours).unwrap());
+        (Stream::new(wire, false, generation), theirs)
     }
 
     /// Waits until there is something to be read on the connection used last, be it its end.
     async fn readable(pool: &Pool) {
         let (mut stream, since) = pool.idle.borrow_mut().pop_back().unwrap();
-        if let Stream::Tcp(stream) = &mut stream {
-            stream.readable().await.unwrap();
-        }
+        // Of what the tests send, one byte leaves the rest to be read.
+        std::future::poll_fn(|cx| stream.poll_read(cx, &mut [0])).await.unwrap();
         pool.idle.borrow_mut().push_back((stream, since));
+    }
+
+    /// Asserts that the connection is the one with this peer, by closing it.
+    fn assert_is_with(stream: Option<Stream>, peer: &mut TcpStream) {
+        drop(stream.expect("a connection"));
+        assert_is_closed(peer);
+    }
+
+    fn assert_is_closed(peer: &mut TcpStream) {
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(peer.read(&mut [0]).expect("this one is closed"), 0);
     }
 
     const LIMITS: PoolLimits = PoolLimits { idle_timeout: Duration::from_secs(60), max_idle: 2 };
@@ -121,12 +132,11 @@ mod tests {
             .run_until(async {
                 let pool = Pool::new(LIMITS);
                 let scratch = Scratch::default();
-                let (pairs, _peers): (Vec<_>, Vec<_>) = (0..3).map(|_| pair()).unzip();
-                let ports: Vec<_> = pairs.iter().map(port).collect();
-                pairs.into_iter().for_each(|stream| pool.put(stream));
-                assert_eq!(port(&pool.take(&scratch).unwrap()), ports[2]);
-                assert_eq!(port(&pool.take(&scratch).unwrap()), ports[1]);
-                assert!(pool.take(&scratch).is_none(), "max_idle is 2");
+                let (pairs, mut peers): (Vec<_>, Vec<_>) = (0..3).map(|_| pair()).unzip();
+                pairs.into_iter().for_each(|stream| pool.put(stream, 0));
+                assert_is_with(pool.take(0, &scratch), &mut peers[2]);
+                assert_is_with(pool.take(0, &scratch), &mut peers[1]);
+                assert!(pool.take(0, &scratch).is_none(), "max_idle is 2");
             })
             .await;
     }
@@ -139,7 +149,7 @@ mod tests {
                 for close in [true, false] {
                     let pool = Pool::new(LIMITS);
                     let (ours, mut theirs) = pair();
-                    pool.put(ours);
+                    pool.put(ours, 0);
                     if close {
                         drop(theirs);
                         readable(&pool).await;
@@ -147,8 +157,27 @@ mod tests {
                         theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
                         readable(&pool).await;
                     }
-                    assert!(pool.take(&scratch).is_none(), "closed: {close}");
+                    assert!(pool.take(0, &scratch).is_none(), "closed: {close}");
                 }
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_made_with_earlier_certificates_is_neither_kept_nor_taken() {
+        LocalSet::new()
+            .run_until(async {
+                let pool = Pool::new(LIMITS);
+                let scratch = Scratch::default();
+                let [(old, mut old_peer), (late, mut late_peer)] = [pair(), pair()];
+                pool.put(old, 0);
+                pool.put(late, 1);
+                assert_is_closed(&mut late_peer);
+                assert!(pool.take(1, &scratch).is_none());
+                assert_is_closed(&mut old_peer);
+                let (present, mut peer) = pair_of(1);
+                pool.put(present, 1);
+                assert_is_with(pool.take(1, &scratch), &mut peer);
             })
             .await;
     }
@@ -160,7 +189,7 @@ mod tests {
                 let limits = PoolLimits { idle_timeout: Duration::ZERO, max_idle: 2 };
                 let pool = Pool::new(limits);
                 let (ours, _theirs) = pair();
-                pool.put(ours);
+                pool.put(ours, 0);
                 while pool.sweeping.get() {
                     tokio::task::yield_now().await;
                 }

@@ -8,11 +8,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::HttpVersion;
-
 /// A connection to an upstream.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    wire: Wire,
+    is_http2: bool,
+    generation: u64,
+}
+
+/// What carries it.
+#[derive(Debug)]
+pub(super) enum Wire {
     Tcp(TcpStream),
     /// Boxed: a TLS session is large, and most connections of a sidecar are plain or few.
     Tls(Box<TlsStream<TcpStream>>),
@@ -21,22 +27,28 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake, or known before (RFC 9113 sections 3.2 and 3.3).
-    pub(super) fn is_http2(&self, http: HttpVersion) -> bool {
-        match self {
-            Self::Tcp(_) => http == HttpVersion::Http2,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::TlsInTls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-        }
+    /// `generation` is that of the certificates it was made with, see [`Origin::generation`](super::Origin::generation).
+    pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
+        Self { wire, is_http2, generation }
+    }
+
+    /// Whether HTTP/2 is spoken on it.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// Which certificates it was made with.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Reads what is there into `buf`; `Ready(0)` is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
-        let polled = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Self::TlsInTls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+        let polled = match &mut self.wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Wire::TlsInTls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
         };
         polled.map_ok(|()| buf.filled().len())
     }
@@ -46,27 +58,27 @@ impl Stream {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
-            Self::TlsInTls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        match &mut self.wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Wire::TlsInTls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
         }
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Self::TlsInTls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.wire {
+            Wire::Tcp(_) => Poll::Ready(Ok(())),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::TlsInTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     /// Says that nothing more will be sent.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::TlsInTls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.wire {
+            Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::TlsInTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 

@@ -20,8 +20,8 @@ use streamgauge::upstream::{
 };
 
 use crate::support::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Proxy, Tunnels, Upstream, chunk, proxy,
-    sized, tls_in_front_of, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, Proxy, Tunnels, Upstream, chunk,
+    proxy, sized, tls_in_front_of, upstream,
 };
 
 /// An upstream on a name that nobody but an outbound proxy can look up.
@@ -186,6 +186,37 @@ fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
         assert!(message.contains(reason), "{reason}: {message}");
     }
     assert_eq!(tunnels.more_openings(), 0, "who is not trusted is asked for nothing");
+}
+
+#[test]
+fn http_2_without_being_asked_is_spoken_with_a_plain_target_through_every_kind_of_proxy() {
+    let up = Http2::default().run(|mut exchange| async move {
+        exchange.body().await;
+        exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;
+    });
+    let tunnels = Tunnels::to(up.address);
+    let front = tls_in_front_of(tunnels.address);
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), &front.pem).unwrap();
+    let socks = Tunnels::socks5_to(up.address, None);
+    for (number, outbound) in [
+        format!("url = \"http://{}\"", tunnels.address),
+        format!("url = \"https://localhost:{}\"\nca = {{ file = {:?} }}", front.address.port(), ca.path()),
+        format!("url = \"socks5h://{}\"", socks.address),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let proxy =
+            proxy().tables(HIDDEN).tables("http = \"2\"\n[upstreams.up.proxy]").tables(&outbound).run();
+        for _ in 0..2 {
+            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+            assert_eq!(answer.text(), CHAT_STREAM, "{outbound}");
+            let record = proxy.record();
+            assert_eq!((&record["outcome"], &record["total_tokens"]), (&"complete".into(), &11.into()));
+        }
+        assert_eq!(up.accepted(), number + 1, "one connection carries both: {outbound}");
+    }
 }
 
 #[test]

@@ -1,11 +1,20 @@
 //! Certificates that are swapped while streams run.
 
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
 use streamgauge::tls::ClientCertificates::Required;
-use streamgauge::tls::HTTP_1_1;
-use tokio::io::AsyncWriteExt as _;
+use streamgauge::tls::{ClientSettings, HTTP_1_1, HTTP_2, Source};
+use tokio::task::JoinHandle;
 
+use crate::certificates::Authority;
 use crate::support::*;
 
 const STREAMS: usize = 200;
@@ -13,50 +22,170 @@ const STREAMS: usize = 200;
 /// How soon a new connection must have the new certificates.
 const LIMIT: Duration = Duration::from_secs(5);
 
-#[tokio::test]
-async fn two_swaps_under_200_streams_lose_none_and_new_connections_show_the_new_serial_on_both_sides() {
+/// The authority is replaced too, each time.
+const GENERATIONS: u8 = 3;
+
+/// What a folder of certificates holds in one generation, by file name. The authority before is still trusted, as in any
+/// rotation that its peers do not make in the same instant.
+fn files(authorities: &[Authority], number: u8) -> Vec<(&'static str, String)> {
+    let (index, ours) = (usize::from(number) - 1, &authorities[usize::from(number) - 1]);
+    let server = ours.issue_numbered(number, "proxy", &["127.0.0.1"]);
+    let client = ours.issue_numbered(number, "the-proxy", &[]);
+    let trusted = authorities[index.saturating_sub(1)..=index].iter().map(Authority::pem).collect();
+    vec![
+        ("ca.crt", trusted),
+        ("server.crt", server.certificate),
+        ("server.key", server.key),
+        ("client.crt", client.certificate),
+        ("client.key", client.key),
+    ]
+}
+
+/// As Kubernetes writes a mounted secret: the names lead through `..data` into a folder of their generation, and it is
+/// `..data` that is replaced.
+fn mount(folder: &Folder, generation: u8, files: &[(&str, String)]) {
+    let here = format!("..{generation}");
+    fs::create_dir(folder.path(&here)).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path(&here).join(name), text).unwrap();
+    }
+    let link = |to: &str, name: &str| {
+        symlink(to, folder.path("new")).unwrap();
+        fs::rename(folder.path("new"), folder.path(name)).unwrap();
+    };
+    link(&here, "..data");
+    for (name, _) in files {
+        if !folder.path(name).is_symlink() {
+            link(&format!("..data/{name}"), name);
+        }
+    }
+}
+
+/// As certbot and its like do it: one file after the other, each whole.
+fn rename(folder: &Folder, files: &[(&str, String)]) {
+    for (name, text) in files {
+        fs::write(folder.path("new"), text).unwrap();
+        fs::rename(folder.path("new"), folder.path(name)).unwrap();
+    }
+}
+
+/// A connection to the proxy that is kept, and the serial number that the proxy showed.
+async fn client(settings: &ClientSettings, proxy: &Proxy) -> (SendRequest<Empty<Bytes>>, String) {
+    let stream = connect(settings, proxy.address, &[HTTP_1_1]).await.unwrap();
+    let shown = serial(&stream.get_ref().1.peer_certificates().unwrap()[0]);
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    (sender, shown)
+}
+
+async fn get(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> http::Response<hyper::body::Incoming> {
+    let request = Request::get(path).header("host", "proxy").body(Empty::new()).unwrap();
+    let answer =
+        tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    answer
+}
+
+/// Who came to the upstream with this request.
+async fn who(sender: &mut SendRequest<Empty<Bytes>>) -> String {
+    let body = get(sender, "/v1/models").await.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// A stream that runs, and in the end all that came of it.
+async fn stream(settings: &ClientSettings, proxy: &Proxy) -> JoinHandle<Result<Bytes, hyper::Error>> {
+    let (mut sender, _) = client(settings, proxy).await;
+    let mut body = get(&mut sender, "/v1/slow").await.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "the-proxy 01\n");
+    tokio::spawn(async move {
+        let rest = body.collect().await?.to_bytes();
+        drop(sender);
+        Ok(rest)
+    })
+}
+
+/// Every number in its turn, and the end.
+fn assert_whole(body: &[u8]) {
+    let body = std::str::from_utf8(body).unwrap();
+    let ticks = body.lines().count() - 1;
+    let mut expected = String::new();
+    (1..=ticks).for_each(|tick| writeln!(expected, "{tick}").unwrap());
+    assert_eq!(body, expected + REST);
+    assert!(ticks >= 5, "only {ticks} events in a stream: it did not run");
+}
+
+/// Client certificate, authority and the listener's certificate are swapped twice under running streams: none is lost, no
+/// request fails, and what is new has the new certificates, also on connections of clients that were there before.
+async fn two_swaps(upstreams_protocols: &[&[u8]]) {
+    let authorities: Vec<_> =
+        (1..=GENERATIONS).map(|number| Authority::new(&format!("ours {number}"))).collect();
+    let all: String = authorities.iter().map(Authority::pem).collect();
     let folder = Folder::new();
-    let server = folder.ca.issue("up", &["127.0.0.1"]);
-    let upstream = Upstream::run(&folder, &server, Some(Required)).await;
+    mount(&folder, 1, &files(&authorities, 1));
+    let up = |number: u8| {
+        let pair = authorities[usize::from(number) - 1].issue("up", &["127.0.0.1"]);
+        server(&pair, Some((all.clone(), Required)), upstreams_protocols)
+    };
+    let upstream = Upstream::start(up(1)).await;
     let tls = folder.ca_line("ca") + &folder.lines("client");
     let proxy = Proxy::run(&folder.lines("server"), upstream.address, &tls, "");
-    let settings = folder.client(None);
+    let settings =
+        ClientSettings { ca: vec![Source::text("the test", &all).unwrap()], ..folder.client(None) };
 
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
-        let mut stream = connect(&settings, proxy.address, &[HTTP_1_1]).await.unwrap();
-        stream.write_all(b"GET /v1/slow HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n").await.unwrap();
-        stream.flush().await.unwrap();
-        let begun = read_until(&mut stream, "the-proxy 01").await;
-        assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
-        streams.push(stream);
+        streams.push(stream(&settings, &proxy).await);
+    }
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let (mut sender, shown) = client(&settings, &proxy).await;
+        assert_eq!((shown.as_str(), who(&mut sender).await.as_str()), ("01", "the-proxy 01"));
+        kept.push(sender);
     }
 
-    for number in [2, 3] {
-        let names = ["127.0.0.1", "localhost"];
-        folder.write("server", &folder.ca.issue_numbered(number, "proxy", &names));
-        folder.write("client", &folder.ca.issue_numbered(number, "the-proxy", &[]));
+    for number in 2..=GENERATIONS {
+        let files = files(&authorities, number);
+        if number == 2 {
+            mount(&folder, number, &files)
+        } else {
+            rename(&folder, &files)
+        }
         let swapped = Instant::now();
-        let wanted = (format!("{number:02}"), format!("the-proxy {number:02}"));
         loop {
-            let mut stream = connect(&settings, proxy.address, &[HTTP_1_1]).await.unwrap();
-            let shown = serial(&stream.get_ref().1.peer_certificates().unwrap()[0]);
-            // A slow answer keeps its connection, so that each of these needs a new one to the upstream.
-            stream.write_all(b"GET /v1/slow HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n").await.unwrap();
-            stream.flush().await.unwrap();
-            read_until(&mut stream, "the-proxy ").await;
-            let presented = format!("the-proxy {}", read_until(&mut stream, "\r\n").await.trim_end());
-            if (shown, presented) == wanted {
+            let mut seen = vec![client(&settings, &proxy).await.1];
+            for sender in &mut kept {
+                seen.push(who(sender).await);
+            }
+            let presented = format!("the-proxy {number:02}");
+            if seen[0] == format!("{number:02}") && seen[1..].iter().all(|who| *who == presented) {
                 break;
             }
-            assert!(swapped.elapsed() < LIMIT, "swap {number} is not seen");
+            assert!(swapped.elapsed() < LIMIT, "swap {number} is not seen: {seen:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        // From now on the upstream is one that only the new authority has signed.
+        upstream.change(up(number));
     }
 
     upstream.release();
-    for (number, stream) in streams.iter_mut().enumerate() {
-        let rest = read_until(stream, "0\r\n\r\n").await;
-        assert!(rest.contains(REST) && rest.ends_with("0\r\n\r\n"), "stream {number} was lost: {rest:?}");
+    for (number, stream) in streams.into_iter().enumerate() {
+        let body = stream.await.unwrap();
+        assert_whole(&body.unwrap_or_else(|error| panic!("stream {number} was lost: {error}")));
     }
+    drop(kept);
+    let mut records: Vec<_> = (0..STREAMS).map(|_| proxy.record()).collect();
+    records.retain(|record| record["outcome"] != "complete");
+    assert!(records.is_empty(), "{records:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_swaps_under_200_streams_lose_none_and_new_requests_show_the_new_serial_over_http_1() {
+    two_swaps(&[HTTP_1_1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_swaps_under_200_streams_lose_none_and_new_requests_show_the_new_serial_over_http_2() {
+    two_swaps(&[HTTP_2]).await;
 }

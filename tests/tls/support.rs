@@ -1,5 +1,6 @@
 //! A folder of certificates, the proxy, a TLS upstream that says who came, and TLS clients.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +9,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
@@ -15,7 +24,7 @@ use streamgauge::app::{App, Running};
 use streamgauge::config;
 use streamgauge::record::{Sink, UsageRecord};
 use streamgauge::tls::{
-    ClientCertificates, ClientSettings, Facts, HTTP_1_1, IdentitySource, ServerSettings, Source,
+    ClientCertificates, ClientSettings, Facts, HTTP_1_1, HTTP_2, IdentitySource, ServerSettings, Source,
     Verification, Watch, client_name,
 };
 use tempfile::TempDir;
@@ -143,43 +152,51 @@ impl Sink for Records {
     }
 }
 
-/// A TLS upstream, HTTP/1.1. Each answer says who came: `<name> <serial>` of the client's certificate, or `nobody`. An answer to
-/// a path that has `slow` in it comes in two chunks, the second when [`Upstream::release`] says so.
+/// A TLS upstream. Each answer says who came: `<name> <serial>` of the client's certificate, or `nobody`. An answer to
+/// a path that has `slow` in it goes on with a number each [`TICK`], from 1, until [`Upstream::release`] ends it with [`REST`].
 pub struct Upstream {
     pub address: SocketAddr,
+    config: watch::Sender<Arc<ServerConfig>>,
     release: watch::Sender<bool>,
 }
 
-/// The second chunk of slow answers.
-pub const REST: &str = " and the rest";
+/// The end of slow answers.
+pub const REST: &str = "and the rest";
+
+/// How fast slow answers are.
+pub const TICK: Duration = Duration::from_millis(200);
 
 impl Upstream {
-    /// Under the certificate; whether it asks for those of clients, who are signed by the folder's authority.
+    /// Under the certificate, over HTTP/1.1; whether it asks for those of clients, who are signed by the folder's authority.
     pub async fn run(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>) -> Self {
-        let settings = ServerSettings {
-            identity: identity(pair),
-            client_ca: asks.map(|_| Source::File(folder.path("ca.crt"))).into_iter().collect(),
-            client_certificates: asks.unwrap_or(ClientCertificates::Optional),
-        };
-        let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
-        // It speaks no HTTP/2.
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let ca = asks.map(|asks| (fs::read_to_string(folder.path("ca.crt")).unwrap(), asks));
+        Self::start(server(pair, ca, &[HTTP_1_1])).await
+    }
+
+    /// As the configuration says, which [`server`] makes.
+    pub async fn start(config: Arc<ServerConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (release, released) = watch::channel(false);
+        let (config, present) = watch::channel(config);
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, released) = (acceptor.clone(), released.clone());
+                let (acceptor, released) =
+                    (TlsAcceptor::from(Arc::clone(&present.borrow())), released.clone());
                 tokio::spawn(async move {
                     // The client may refuse the certificate; what the test looks at will tell.
                     if let Ok(stream) = acceptor.accept(tcp).await {
-                        let _ = answer_all(stream, released).await;
+                        answer_all(stream, released).await;
                     }
                 });
             }
         });
-        Self { address, release }
+        Self { address, config, release }
+    }
+
+    /// New connections get another configuration.
+    pub fn change(&self, config: Arc<ServerConfig>) {
+        self.config.send_replace(config);
     }
 
     /// Lets slow answers end.
@@ -188,34 +205,71 @@ impl Upstream {
     }
 }
 
-async fn answer_all(
-    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
-    mut released: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let who = stream.get_ref().1.peer_certificates().map_or_else(
+/// What an upstream speaks TLS with: its certificate, the authorities of its clients, and its protocols.
+pub fn server(
+    pair: &Pair,
+    clients: Option<(String, ClientCertificates)>,
+    alpn: &[&[u8]],
+) -> Arc<ServerConfig> {
+    let settings = ServerSettings {
+        identity: identity(pair),
+        client_certificates: clients.as_ref().map_or(ClientCertificates::Optional, |(_, asks)| *asks),
+        client_ca: clients.map(|(ca, _)| Source::text("the test", &ca).unwrap()).into_iter().collect(),
+    };
+    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+async fn answer_all(stream: tokio_rustls::server::TlsStream<TcpStream>, released: watch::Receiver<bool>) {
+    let session = stream.get_ref().1;
+    let is_http2 = session.alpn_protocol() == Some(HTTP_2);
+    let who = session.peer_certificates().map_or_else(
         || "nobody".to_owned(),
         |chain| format!("{} {}", client_name(&chain[0]).unwrap(), serial(&chain[0])),
     );
-    loop {
-        let head = read_until(&mut stream, "\r\n\r\n").await;
-        if head.is_empty() {
-            return Ok(());
-        }
-        if head.contains("slow") {
-            let first =
-                format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{who}\r\n", who.len());
-            stream.write_all(first.as_bytes()).await?;
-            stream.flush().await?;
-            released.wait_for(|released| *released).await.map_err(io::Error::other)?;
-            let rest = format!("{:x}\r\n{REST}\r\n0\r\n\r\n", REST.len());
-            stream.write_all(rest.as_bytes()).await?;
-        } else {
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{who}", who.len());
-            stream.write_all(answer.as_bytes()).await?;
-        }
-        stream.flush().await?;
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request.uri().path().contains("slow"), who.clone(), released.clone());
+        async { Ok::<_, Infallible>(answer) }
+    });
+    // The client may go at any time.
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(io, service)
+            .await;
+    } else {
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
     }
 }
+
+type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+
+fn answer(is_slow: bool, who: String, released: watch::Receiver<bool>) -> Response<AnswerBody> {
+    if !is_slow {
+        return Response::new(Full::new(who.into()).boxed_unsync());
+    }
+    let frames = unfold((0, released), move |(number, mut released)| {
+        let who = who.clone();
+        async move {
+            if number == ENDED {
+                return None;
+            }
+            if number == 0 {
+                return Some((Ok(Frame::data(format!("{who}\n").into())), (1, released)));
+            }
+            // A sender that is gone means that the test is over.
+            let ended = tokio::time::timeout(TICK, released.wait_for(|released| *released)).await.is_ok();
+            let (text, next) =
+                if ended { (REST.to_owned(), ENDED) } else { (format!("{number}\n"), number + 1) };
+            Some((Ok(Frame::data(text.into())), (next, released)))
+        }
+    });
+    Response::new(StreamBody::new(frames).boxed_unsync())
+}
+
+/// After the last number.
+const ENDED: u32 = u32::MAX;
 
 pub fn serial(certificate: &CertificateDer<'_>) -> String {
     Facts::of(certificate).unwrap().serial

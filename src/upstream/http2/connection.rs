@@ -26,6 +26,7 @@ use crate::upstream::stream::Stream;
 pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
+    generation: u64,
     /// How many requests it was given.
     requests: Cell<u64>,
     /// Since when it has no stream, if it has none.
@@ -52,6 +53,7 @@ impl Connection {
     /// Why there will be no SETTINGS, in words.
     pub(super) async fn open(stream: Stream) -> Result<Self, String> {
         let state = Rc::new(State::default());
+        let generation = stream.generation();
         let io = Io::new(stream, Rc::clone(&state.heard));
         let handshake = client::Builder::new()
             .enable_push(false)
@@ -81,7 +83,7 @@ impl Connection {
             Ok(Err(reason)) => return Err(reason),
             Err(_) => return Err("the process is stopping".to_owned()),
         }
-        Ok(Self { sender, state, requests: Cell::new(0), idle_since: Cell::new(Instant::now()) })
+        Ok(Self { sender, state, generation, requests: Cell::new(0), idle_since: Cell::new(Instant::now()) })
     }
 
     /// How many streams may be open at once.
@@ -99,6 +101,11 @@ impl Connection {
         let mut sender = self.sender.clone();
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
         !self.state.ended.get() && matches!(ready, Poll::Ready(Ok(())))
+    }
+
+    /// Which certificates it was made with, see [`Origin::generation`](crate::upstream::Origin::generation).
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Since when no request is under way on it; `None`: there is one.

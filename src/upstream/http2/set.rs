@@ -103,12 +103,12 @@ impl Connections {
     /// # Errors
     /// The upstream does not speak HTTP/2 where it must, or breaks it.
     pub(in crate::upstream) async fn adopt(self: &Rc<Self>, stream: Stream) -> Result<()> {
-        if !stream.is_http2(self.origin.http) {
+        if !stream.is_http2() {
             if self.origin.http == HttpVersion::Http2 {
                 return Err(self.origin.not_http2("it chose no HTTP/2 in the TLS handshake (ALPN)"));
             }
             self.speaks.set(Some(HttpVersion::Http1));
-            self.http1.put(stream);
+            self.http1.put(stream, self.origin.generation());
             return Ok(());
         }
         let limit = self.origin.timeouts.connect;
@@ -127,8 +127,9 @@ impl Connections {
 
     fn pick(self: &Rc<Self>, except: Option<&Tried>) -> Option<Slot> {
         let mut open = self.open.borrow_mut();
+        let generation = self.origin.generation();
         // Streams keep their own hold of a connection that takes no more of them.
-        open.retain(|connection| connection.is_open());
+        open.retain(|connection| connection.is_open() && connection.generation() == generation);
         let usable = |connection: &&Rc<Connection>| {
             connection.has_room()
                 && except.is_none_or(|tried| !Weak::ptr_eq(&tried.0, &Rc::downgrade(connection)))

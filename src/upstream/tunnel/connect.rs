@@ -38,9 +38,9 @@ impl Connect {
         Self { head: head.into() }
     }
 
-    /// Asks for the tunnel. Only a status of 2xx opens it, and nothing may come behind its head: neither HTTP nor TLS
-    /// begins with the server, so such bytes would be the proxy's own, taken for the target's.
-    pub(super) async fn open<S>(&self, mut stream: S) -> Result<S, Refusal>
+    /// Asks for the tunnel. Only a status of 2xx opens it, and nothing may come behind its head unless it is the target
+    /// that may begin: else such bytes would be the proxy's own, taken for the target's.
+    pub(super) async fn open<S>(&self, mut stream: S, target_may_begin: bool) -> Result<S, Refusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -73,7 +73,10 @@ impl Connect {
                 }
             }
             bytes.reserve(READ);
-            match (stream.read_buf(&mut bytes).await, &unwritten) {
+            // What is behind the head must stay in the stream where it may be the target's. It is a head's worth of small
+            // reads, once for each connection.
+            let most = if target_may_begin { 1 } else { READ as u64 };
+            match ((&mut stream).take(most).read_buf(&mut bytes).await, &unwritten) {
                 (Ok(1..), _) => {}
                 (_, Some(error)) => return Err(failed(in_words(error))),
                 (Err(error), None) => return Err(failed(in_words(&error))),
@@ -115,8 +118,8 @@ mod tests {
         assert_eq!(connect.head, "CONNECT [::1]:80 HTTP/1.1\r\nhost: [::1]:80\r\n\r\n");
     }
 
-    /// What becomes of this answer, which comes in two pieces.
-    async fn answered(answer: &[u8], cut: usize) -> Result<(), String> {
+    /// What becomes of this answer, which comes in two pieces; what is behind it.
+    async fn answered(answer: &[u8], cut: usize, target_may_begin: bool) -> Result<String, String> {
         let (ours, mut theirs) = duplex(1024 * 1024);
         let connect = Connect::new("a", 1, &[], None);
         let (first, second) = answer.split_at(cut);
@@ -126,9 +129,13 @@ mod tests {
             theirs.write_all(second).await.unwrap();
             drop(theirs);
         };
-        let (opened, ()) = tokio::join!(connect.open(ours), proxy);
+        let (opened, ()) = tokio::join!(connect.open(ours, target_may_begin), proxy);
         match opened {
-            Ok(_) => Ok(()),
+            Ok(mut stream) => {
+                let mut rest = String::new();
+                stream.read_to_string(&mut rest).await.unwrap();
+                Ok(rest)
+            }
             Err(Refusal::Status(status)) => Err(status.as_str().to_owned()),
             Err(Refusal::Failed(reason)) => Err(reason),
         }
@@ -149,10 +156,10 @@ mod tests {
             ("HTTP/1.1 200 O", Err("without an answer")),
             ("", Err("without an answer")),
         ] {
-            for cut in 0..=answer.len() {
-                let found = answered(answer.as_bytes(), cut).await;
+            for (cut, may_begin) in (0..=answer.len()).flat_map(|cut| [(cut, false), (cut, true)]) {
+                let found = answered(answer.as_bytes(), cut, may_begin).await;
                 match (&found, expected) {
-                    (Ok(()), Ok(())) => {}
+                    (Ok(rest), Ok(())) if rest.is_empty() => {}
                     (Err(found), Err(expected)) if found.contains(expected) => {}
                     _ => panic!("{answer:?} cut at {cut}: {found:?}, expected {expected:?}"),
                 }
@@ -161,16 +168,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_behind_the_head_are_not_taken_for_the_targets() {
+    async fn bytes_behind_the_head_are_the_targets_only_where_it_may_begin() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        let found = answered(answer, answer.len()).await;
+        for cut in 0..=answer.len() {
+            assert_eq!(answered(answer, cut, true).await.as_deref(), Ok("hello"), "cut at {cut}");
+        }
+        let found = answered(answer, answer.len(), false).await;
         assert!(found.as_ref().is_err_and(|reason| reason.contains("into the tunnel")), "{found:?}");
     }
 
     #[tokio::test]
     async fn a_head_without_an_end_is_refused_at_its_limit() {
         let endless = [b"HTTP/1.1 200 OK\r\nx: ", &vec![b'a'; 128 * 1024][..]].concat();
-        let found = answered(&endless, 0).await;
-        assert!(found.as_ref().is_err_and(|reason| reason.contains("larger than")), "{found:?}");
+        for may_begin in [false, true] {
+            let found = answered(&endless, 0, may_begin).await;
+            assert!(found.as_ref().is_err_and(|reason| reason.contains("larger than")), "{found:?}");
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Proxy {
 
     async fn ask<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, origin: &Origin) -> Result<S> {
         let refusal = match &self.opening {
-            Opening::Connect(connect) => match connect.open(stream).await {
+            Opening::Connect(connect) => match connect.open(stream, origin.may_begin()).await {
                 Ok(stream) => return Ok(stream),
                 Err(refusal) => refusal,
             },
