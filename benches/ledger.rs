@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use streamgauge::ledger::{Bounds, By, Ledger, Selection, report};
+use streamgauge::price::Prices;
 use streamgauge::provider::Provider;
 use streamgauge::record::{Journal, Outcome, Sink, UsageRecord, UsageSource};
 use streamgauge::usage::Usage;
@@ -33,8 +34,14 @@ fn main() {
     for by in [&[][..], &[By::Model], &[By::Day, By::Model], &By::ALL] {
         let best = (0..3).map(|_| {
             let start = Instant::now();
-            let report =
-                report(&path, &Selection::since(Timestamp::UNIX_EPOCH), by, &Bounds::default()).unwrap();
+            let report = report(
+                &path,
+                &Selection::since(Timestamp::UNIX_EPOCH),
+                by,
+                &Prices::default(),
+                &Bounds::default(),
+            )
+            .unwrap();
             assert_eq!(report.total.requests, ROWS as u64);
             (start.elapsed(), report.groups.len())
         });

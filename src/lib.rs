@@ -41,6 +41,7 @@
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
+//! | | [`price`] | what tokens cost |
 //! | | [`egress`] | straight to a service, or through which proxy |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
 //! | | [`secret`] | a value that does not print itself |
@@ -68,6 +69,7 @@ pub mod ledger;
 pub mod listener;
 pub mod meter;
 pub mod metrics;
+pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod record;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["record"],
     &["config", "drain", "telemetry"],
     &["tls"],
-    &["usage", "rewrite", "auth", "egress"],
+    &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json"],
     &["secret"],
 ];
@@ -28,7 +28,7 @@ const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
 const PURE: &[&str] =
-    &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "secret", "json"];
+    &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json"];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",

@@ -15,7 +15,7 @@
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
 //! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
-//! | `sections`, `upstreams`, `tls`, `routes` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 
 mod connection;
@@ -31,6 +31,7 @@ mod nearest;
 mod network;
 mod notes;
 mod outline;
+mod prices;
 mod proxies;
 mod reader;
 mod routes;
@@ -57,6 +58,8 @@ use file::File;
 use layers::Layers;
 use notes::Read;
 use reader::{Reader, Table};
+
+use crate::price::Prices;
 
 /// The compiled-in defaults, which are also the reference of all keys.
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -110,26 +113,26 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     assemble(file, &sources.env, &sources.overrides)
 }
 
-/// Reads where usage records are kept, from the same places as [`load`]. Mistakes elsewhere do not matter for it: who looks at
-/// the ledger may lack the secrets that the proxy has.
+/// Reads where usage records are kept and what tokens cost, from the same places as [`load`]. Mistakes elsewhere do not matter for
+/// it: who looks at the ledger may lack the secrets that the proxy has.
 ///
 /// # Errors
-/// The file cannot be read; or every mistake, where one of them is in `[ledger]`.
-pub fn load_ledger(sources: &Sources) -> Result<Ledger, Mistakes> {
+/// The file cannot be read; or every mistake, where one of them is in `[ledger]` or `[[prices]]`.
+pub fn load_ledger(sources: &Sources) -> Result<(Ledger, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
-    let mut ledger = None;
-    let settings = reader.read(|root| {
-        let settings = read(root);
-        // A second look, which says nothing twice: it is kept only where there was nothing to say.
-        ledger = Some(root.section("ledger", sections::ledger));
-        settings
+    let both = reader.glance(|root| {
+        let names = root.names("upstreams").unwrap_or_default().into_iter().map(|(name, _)| name);
+        let prices = prices::prices(root, &names.collect::<Vec<_>>());
+        Ok((root.section("ledger", sections::ledger)?, prices?))
     });
-    match (ledger, settings) {
-        (Some(Ok(ledger)), _) => Ok(ledger),
-        (_, settings) => reader.finish(settings, clashes).map(|(settings, _)| settings.ledger),
+    if let Ok((both, _)) = reader.finish(both, Vec::new()) {
+        return Ok(both);
     }
+    let reader = Reader::new(&layers, &sources.env);
+    let settings = reader.read(read);
+    reader.finish(settings, clashes).map(|(settings, _)| (settings.ledger, settings.prices))
 }
 
 /// Reads a configuration from text as from a file in the working directory, without any environment.
@@ -170,6 +173,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let network = root.section("network", network::network);
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
+    let prices = prices::prices(root, &names);
     contradictions::check(root, &server, &admin, &clients);
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
@@ -183,6 +187,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         clients: clients?,
         upstreams: upstreams?,
         routes: routes?,
+        prices: prices?,
     })
 }
 

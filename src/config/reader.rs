@@ -40,6 +40,15 @@ impl<'a> Reader<'a> {
         Entry { reader: self, path: root.clone(), form: root, value: self.layers.root() }.table(read)
     }
 
+    /// Reads a part of the root table; what else is in it is none of this reader's business.
+    pub(super) fn glance<T>(&self, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
+        let root = KeyPath::root();
+        match self.layers.root() {
+            Value::Dict(_, entries) => read(&Table::new(self, root.clone(), root, entries)),
+            _ => self.read(read),
+        }
+    }
+
     /// The value and the warnings, or every mistake, those of variables' names among them.
     pub(super) fn finish<T>(
         self,
@@ -235,6 +244,27 @@ impl<'a> Entry<'a> {
                 text.parse().map_err(|_| self.mistake("must be true or false"))
             }
             other => Err(self.mistake(format!("must be true or false without quotes, not {}", kind(other)))),
+        }
+    }
+
+    /// A number as it would be written by hand: whole, or with its decimals, and never with an exponent. `what` it is stands in for
+    /// a value of another type.
+    pub(super) fn decimal(&self, what: &str) -> Read<String> {
+        match self.value {
+            Value::Num(_, number) => Ok(match (number.to_f64(), number.to_i128()) {
+                (_, Some(whole)) => whole.to_string(),
+                (Some(number), None) => number.to_string(),
+                (None, None) => number.to_u128().unwrap_or(u128::MAX).to_string(),
+            }),
+            other => Err(self.mistake(format!("must be {what}, not {}", kind(other)))),
+        }
+    }
+
+    /// A date, in quotes or without. `what` it is stands in for a value of another type.
+    pub(super) fn date(&self, what: &str) -> Read<&'a str> {
+        match self.value {
+            Value::Dict(_, entries) if let Some(Value::String(_, date)) = entries.get(DATE) => Ok(date),
+            _ => self.text_that_is(what),
         }
     }
 

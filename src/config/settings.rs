@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::egress::ProxyAddress;
+use crate::price::Prices;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     /// Which request goes where; the first match wins. Empty only when there is one upstream, which gets everything.
     pub routes: Vec<Route>,
+    /// What tokens cost, for those who read the ledger.
+    pub prices: Prices,
 }
 
 /// The side of the clients.

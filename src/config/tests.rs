@@ -4,6 +4,7 @@ mod defaults;
 mod mistakes;
 mod network;
 mod precedence;
+mod prices;
 mod secrets;
 mod tls;
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::price::Cost;
+
 /// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them, so that their form does
 /// not depend on what happened.
 pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
@@ -83,6 +85,8 @@ pub struct Sums {
     pub input_tokens: Option<u64>,
     /// `cached_input_tokens`, added up.
     pub cached_input_tokens: Option<u64>,
+    /// `cache_write_input_tokens`, added up.
+    pub cache_write_input_tokens: Option<u64>,
     /// `output_tokens`, added up.
     pub output_tokens: Option<u64>,
     /// `reasoning_tokens`, added up.
@@ -93,6 +97,8 @@ pub struct Sums {
     pub billed_seconds: Option<f64>,
     /// Rows of each of [`SOURCES`].
     pub sources: [u64; SOURCES.len()],
+    /// What they cost at the prices of their days.
+    pub cost: Cost,
 }
 
 impl Sums {
@@ -102,6 +108,7 @@ impl Sums {
         for (sum, more) in [
             (&mut self.input_tokens, other.input_tokens),
             (&mut self.cached_input_tokens, other.cached_input_tokens),
+            (&mut self.cache_write_input_tokens, other.cache_write_input_tokens),
             (&mut self.output_tokens, other.output_tokens),
             (&mut self.reasoning_tokens, other.reasoning_tokens),
             (&mut self.total_tokens, other.total_tokens),
@@ -115,6 +122,7 @@ impl Sums {
         for (sum, more) in self.sources.iter_mut().zip(other.sources) {
             *sum += more;
         }
+        self.cost.add(&other.cost);
     }
 }
 

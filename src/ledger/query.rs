@@ -1,5 +1,6 @@
 //! Reads a ledger, also one that is being written.
 
+mod counting;
 mod selection;
 
 use std::fs;
@@ -8,11 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::{LedgerError, Reason};
-use super::groups::{By, Group, Groups, SOURCES, Sums};
+use super::groups::{By, Group, Groups, Sums};
 use super::{repair, schema};
+use crate::price::{Currency, Prices};
+
+use counting::{COUNTED, COUNTED_COLUMNS, Counting};
 
 pub use selection::{Bounds, Selection};
 
@@ -34,15 +38,24 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// All of them together.
     pub total: Sums,
+    /// The currencies that there are prices in, in alphabetical order, whether or not anything was paid in them.
+    pub currencies: Vec<Currency>,
 }
 
-/// Adds up the selected rows of the ledger at `path`. It is read as it is at one moment, and nothing is written.
+/// Adds up the selected rows of the ledger at `path`, and what they cost by `prices`. It is read as it is at one moment, and
+/// nothing is written.
 ///
 /// # Errors
 /// There is no ledger, or it cannot be read, or it is of another version; or one of the bounds was reached.
-pub fn report(path: &Path, selection: &Selection, by: &[By], bounds: &Bounds) -> Result<Report, LedgerError> {
+pub fn report(
+    path: &Path,
+    selection: &Selection,
+    by: &[By],
+    prices: &Prices,
+    bounds: &Bounds,
+) -> Result<Report, LedgerError> {
     open(path)
-        .and_then(|connection| read(&connection, selection, by, bounds))
+        .and_then(|connection| read(&connection, selection, by, prices, bounds))
         .map_err(|reason| LedgerError::new(path, reason))
 }
 
@@ -83,14 +96,11 @@ fn immutable(path: &Path) -> Result<PathBuf, Reason> {
     Ok(uri.into())
 }
 
-/// The columns, in the order in which [`count`] takes them; those of the key follow.
-const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, total_tokens, billed_seconds";
-const COUNTED_COLUMNS: usize = 7;
-
 fn read(
     connection: &Connection,
     selection: &Selection,
     by: &[By],
+    prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Report, Reason> {
     connection.pragma_update(None, "mmap_size", MAPPED)?;
@@ -103,6 +113,7 @@ fn read(
         condition.text
     ))?;
     let mut groups = Groups::default();
+    let mut counting = Counting::new(prices);
     let mut read = 0;
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
@@ -119,7 +130,7 @@ fn read(
                 _ => groups.part(None),
             }
         }
-        count(row, groups.sums())?;
+        counting.add(row, groups.sums())?;
         bounds.allow(groups.len())?;
     }
     let groups = groups.finish(|parts| {
@@ -127,36 +138,11 @@ fn read(
     });
     let mut total = Sums::default();
     groups.iter().for_each(|group| total.add(&group.sums));
-    Ok(Report { by: by.to_owned(), groups, total })
+    Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
 }
 
 fn column(by: By) -> &'static str {
     if by.seconds().is_some() { "started_at" } else { by.as_str() }
-}
-
-fn count(row: &Row<'_>, sums: &mut Sums) -> Result<(), Reason> {
-    let source = row.get_ref(0)?;
-    let source = source.as_str().map_err(rusqlite::Error::from)?;
-    let Some(source) = SOURCES.iter().position(|known| *known == source) else {
-        return Err(Reason::Row(format!("a row has the unknown usage_source {source:?}")));
-    };
-    sums.requests += 1;
-    sums.sources[source] += 1;
-    for (index, sum) in [
-        (1, &mut sums.input_tokens),
-        (2, &mut sums.cached_input_tokens),
-        (3, &mut sums.output_tokens),
-        (4, &mut sums.reasoning_tokens),
-        (5, &mut sums.total_tokens),
-    ] {
-        if let ValueRef::Integer(count) = row.get_ref(index)? {
-            *sum = Some(sum.unwrap_or(0).saturating_add(count.unsigned_abs()));
-        }
-    }
-    if let ValueRef::Real(seconds) = row.get_ref(6)? {
-        sums.billed_seconds = Some(sums.billed_seconds.unwrap_or(0.0) + seconds);
-    }
-    Ok(())
 }
 
 /// A part of a key, in words.

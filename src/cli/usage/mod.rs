@@ -14,6 +14,7 @@ use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
 use crate::ledger::output::{csv, json};
 use crate::ledger::{Bounds, By, Report, Selection, When, report};
+use crate::price::Prices;
 
 /// Options of `usage`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(super) struct UsageArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The ledger's file, in place of the configuration's
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// How far to look back (30m, 24h, 90d), or from when on: a UTC day (2026-07-30) or time (2026-07-30T08:00:00Z)
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
@@ -83,15 +84,12 @@ impl Grouping {
 
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
-    let path = match &args.ledger {
-        Some(path) => path.clone(),
-        None => match configured(args) {
-            Ok(path) => path,
-            Err(message) => {
-                eprintln!("{message}");
-                return ExitCode::from(WRONG);
-            }
-        },
+    let (path, prices) = match configured(args) {
+        Ok(configured) => configured,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(WRONG);
+        }
     };
     let now = Timestamp::now();
     let since = args.since.before(now);
@@ -104,7 +102,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         upstream: args.upstream.clone(),
         model: args.model.clone(),
     };
-    let result = match report(&path, &selection, &args.by.0, &Bounds::default()) {
+    let result = match report(&path, &selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
         Err(error) => {
             eprintln!("usage: {error}");
@@ -122,11 +120,15 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     }
 }
 
-fn configured(args: &UsageArgs) -> Result<PathBuf, String> {
+/// The ledger and the prices.
+fn configured(args: &UsageArgs) -> Result<(PathBuf, Prices), String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let ledger = config::load_ledger(&sources).map_err(|mistakes| mistakes.to_string())?;
-    ledger.path.ok_or_else(|| "usage: the configuration keeps no ledger: ledger.path is \"\"".to_owned())
+    let (ledger, prices) = config::load_ledger(&sources).map_err(|mistakes| mistakes.to_string())?;
+    let path = args.ledger.clone().or(ledger.path);
+    let path =
+        path.ok_or("usage: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger")?;
+    Ok((path, prices))
 }
 
 fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {

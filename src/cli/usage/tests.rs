@@ -1,5 +1,6 @@
 use super::*;
 use crate::ledger::{Group, Sums};
+use crate::price::{Billable, Currency, Rate, Rates};
 
 fn sums(requests: u64, tokens: Option<u64>) -> Sums {
     let mut sums = Sums { requests, input_tokens: tokens, total_tokens: tokens, ..Sums::default() };
@@ -20,6 +21,7 @@ fn example() -> Report {
             group(None, "anonymous", sums(1, None)),
         ],
         total: sums(6, Some(1_234_567)),
+        currencies: Vec::new(),
     }
 }
 
@@ -53,9 +55,65 @@ fn the_table_fits_80_columns_with_long_names() {
     }
 }
 
+/// The same, with prices.
+fn priced() -> Report {
+    let mut report = example();
+    let rates = |currency: &str, input: &str| {
+        let (currency, rate) = (Currency::parse(currency).unwrap(), Rate::parse(input).unwrap());
+        Rates { currency, input: rate, cached_input: rate, cache_write: rate, output: rate }
+    };
+    let pay = |sums: &mut Sums, rates: Rates| {
+        let tokens = Billable { input: sums.input_tokens.unwrap_or(1), ..Billable::default() };
+        sums.cost.pay(rates.currency, rates.amount(&tokens));
+    };
+    pay(&mut report.groups[0].sums, rates("USD", "2345.67"));
+    pay(&mut report.groups[1].sums, rates("USD", "2"));
+    pay(&mut report.groups[2].sums, rates("USD", "2"));
+    pay(&mut report.groups[2].sums, rates("EUR", "0.1"));
+    report.groups[1].sums.cost.unpriced = 1;
+    for group in &report.groups {
+        report.total.cost.add(&group.sums.cost);
+    }
+    report.currencies = ["EUR", "USD"].map(|code| Currency::parse(code).unwrap()).into();
+    report
+}
+
+#[test]
+fn with_prices_each_currency_has_a_column() {
+    let text = table::write(&priced(), SINCE);
+    let expected = "\
+MODEL     CLIENT    REQUESTS      INPUT  CACHED  OUTPUT      TOTAL        EUR       USD  REPORTED
+gpt-4.1   search           3  1,234,567       -       -  1,234,567          -  2,895.89     66.7%
+a,\"b\"\u{fffd}[…  search           2          0       -       -          0          -      0.00     50.0%
+-         anonymo…         1          -       -       -          -  <0.000001     <0.01      0.0%
+all                        6  1,234,567       -       -  1,234,567  <0.000001  2,895.89     83.3%
+
+since 1970-01-01T00:00:00Z
+usage: reported 83.3%, partial 16.7%
+no price: 1 request has tokens that no [[prices]] is for
+";
+    assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn programs_get_amounts_exactly_and_null_where_nothing_was_paid() {
+    let text = csv::write(&priced());
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].contains(",billed_seconds,cost_eur,cost_usd,requests_without_price,"), "{text}");
+    assert!(lines[1].starts_with("gpt-4.1,search,3,1234567,,,,,1234567,,,2895.88677489,0,"), "{text}");
+    assert!(lines[2].contains(",,0,1,"), "{text}");
+    assert!(lines[3].contains(",,0.0000001,0.000002,0,"), "{text}");
+    let value: serde_json::Value =
+        serde_json::from_str(&json::write(&priced(), SINCE, SINCE).unwrap()).unwrap();
+    assert_eq!(value["groups"][0]["cost"], serde_json::json!({ "EUR": null, "USD": 2895.88677489 }));
+    assert_eq!(value["total"]["cost"], serde_json::json!({ "EUR": 1e-7, "USD": 2895.88677689 }));
+    assert_eq!(value["total"]["requests_without_price"], 1);
+}
+
 #[test]
 fn without_requests_the_table_says_so() {
-    let report = Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default() };
+    let report =
+        Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), currencies: Vec::new() };
     assert_eq!(table::write(&report, SINCE), "no requests since 1970-01-01T00:00:00Z\n");
 }
 
@@ -63,11 +121,11 @@ fn without_requests_the_table_says_so() {
 fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
     assert_eq!(
         csv::write(&example()),
-        "model,client,requests,input_tokens,cached_input_tokens,output_tokens,reasoning_tokens,total_tokens,\
-         billed_seconds,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none\n\
-         gpt-4.1,search,3,1234567,,,,1234567,,2,0,1,0,0\n\
-         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,0,,1,0,1,0,0\n\
-         ,anonymous,1,,,,,,,0,0,1,0,0\n"
+        "model,client,requests,input_tokens,cached_input_tokens,cache_write_input_tokens,output_tokens,\
+         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none\n\
+         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0\n\
+         ,anonymous,1,,,,,,,,0,0,0,1,0,0\n"
     );
 }
 
@@ -80,7 +138,8 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
         value["groups"][2],
         serde_json::json!({
             "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
-            "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "billed_seconds": null,
+            "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "billed_seconds": null,
+            "cost": {}, "requests_without_price": 0,
             "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
         })
     );

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Each configuration has exactly this one mistake.
-fn each(base: &str, cases: &[(&str, &str, &str)]) {
+pub(super) fn each(base: &str, cases: &[(&str, &str, &str)]) {
     for (text, key, reason) in cases {
         let text = format!("{base}{text}");
         let found = mistakes(&text);

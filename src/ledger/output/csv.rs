@@ -6,15 +6,22 @@ use super::json::{COUNTS, counts};
 /// What is not known is an empty field.
 pub fn write(report: &Report) -> String {
     let header = report.by.iter().map(|by| by.as_str().to_owned());
-    let header =
-        header.chain(COUNTS.map(str::to_owned)).chain(SOURCES.map(|source| format!("requests_{source}")));
+    let header = header
+        .chain(COUNTS.map(str::to_owned))
+        .chain(report.currencies.iter().map(|currency| format!("cost_{}", currency.as_str().to_lowercase())))
+        .chain(["requests_without_price".to_owned()])
+        .chain(SOURCES.map(|source| format!("requests_{source}")));
     let mut text = line(header);
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
         let counts =
             counts(&group.sums).into_iter().map(|count| count.map_or_else(String::new, |n| n.to_string()));
         let sources = group.sums.sources.iter().map(u64::to_string);
-        text += &line(key.chain(counts).chain(sources));
+        let cost = report.currencies.iter().map(|currency| {
+            group.sums.cost.amount(*currency).map_or_else(String::new, |sum| sum.to_string())
+        });
+        let cost = cost.chain([group.sums.cost.unpriced.to_string()]);
+        text += &line(key.chain(counts).chain(cost).chain(sources));
     }
     text
 }

@@ -4,29 +4,33 @@ use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
 use super::super::{Key, Report, SOURCES, Sums};
+use crate::price::Currency;
 
 /// The names of [`counts`].
-pub(super) const COUNTS: [&str; 7] = [
+pub(super) const COUNTS: [&str; 8] = [
     "requests",
     "input_tokens",
     "cached_input_tokens",
+    "cache_write_input_tokens",
     "output_tokens",
     "reasoning_tokens",
     "total_tokens",
     "billed_seconds",
 ];
 
-/// Every sum but those of the usage sources.
+/// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so that they do not depend on the
+/// order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
     let whole = |count: Option<u64>| count.map(Number::from);
     [
         Some(sums.requests.into()),
         whole(sums.input_tokens),
         whole(sums.cached_input_tokens),
+        whole(sums.cache_write_input_tokens),
         whole(sums.output_tokens),
         whole(sums.reasoning_tokens),
         whole(sums.total_tokens),
-        sums.billed_seconds.and_then(Number::from_f64),
+        sums.billed_seconds.map(|seconds| (seconds * 1e6).round() / 1e6).and_then(Number::from_f64),
     ]
 }
 
@@ -40,7 +44,7 @@ pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> serde_json:
         let key = report.by.iter().zip(key);
         let mut object: Map<_, _> =
             key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
-        object.extend(sums(&group.sums));
+        object.extend(sums(&group.sums, &report.currencies));
         Value::Object(object)
     });
     let result = serde_json::json!({
@@ -48,15 +52,22 @@ pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> serde_json:
         "until": until.to_string(),
         "by": report.by.iter().map(|by| by.as_str()).collect::<Vec<_>>(),
         "groups": groups.collect::<Vec<_>>(),
-        "total": Value::Object(sums(&report.total).collect()),
+        "total": Value::Object(sums(&report.total, &report.currencies).collect()),
     });
     serde_json::to_string_pretty(&result).map(|text| text + "\n")
 }
 
-fn sums(sums: &Sums) -> impl Iterator<Item = (String, Value)> {
+fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, Value)> {
     let counts = COUNTS.into_iter().zip(counts(sums));
     let counts = counts.map(|(name, count)| (name.to_owned(), count.map_or(Value::Null, Value::Number)));
     let sources =
         SOURCES.into_iter().zip(sums.sources).map(|(source, rows)| (source.to_owned(), rows.into()));
-    counts.chain([("usage_sources".to_owned(), Value::Object(sources.collect()))])
+    let cost = currencies.iter().map(|currency| {
+        (currency.to_string(), sums.cost.amount(*currency).map_or(Value::Null, |sum| sum.to_f64().into()))
+    });
+    counts.chain([
+        ("cost".to_owned(), Value::Object(cost.collect())),
+        ("requests_without_price".to_owned(), sums.cost.unpriced.into()),
+        ("usage_sources".to_owned(), Value::Object(sources.collect())),
+    ])
 }

@@ -2,10 +2,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::super::SOURCES;
 use super::super::groups::Key;
 use super::super::store::Store;
 use super::super::support::{batch, records};
 use super::*;
+use crate::price::{Billable, Cost, Currency, Price, Rate, Rates};
 use crate::record::UsageRecord;
 
 fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
@@ -16,15 +18,37 @@ fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn all(path: &Path, by: &[By]) -> Result<Report, LedgerError> {
-    report(path, &Selection::since(Timestamp::UNIX_EPOCH), by, &Bounds::default())
+    report(path, &Selection::since(Timestamp::UNIX_EPOCH), by, &Prices::default(), &Bounds::default())
 }
 
 /// Adds up the records themselves.
 fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
-    naive_of(records.iter().filter(|row| row.started_at >= since), by)
+    naive_of(records.iter().filter(|row| row.started_at >= since), by, &Prices::default())
 }
 
-fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By]) -> Vec<Group> {
+/// What the record costs.
+fn cost(row: &UsageRecord, prices: &Prices) -> Cost {
+    let mut cost = Cost::default();
+    let usage = &row.usage;
+    if usage.input_tokens.is_none() && usage.output_tokens.is_none() {
+        return cost;
+    }
+    let model = row.model.as_deref().or(row.model_requested.as_deref());
+    let rates = model.and_then(|model| prices.find(model, row.upstream.as_deref(), row.started_at));
+    let Some(rates) = rates else {
+        cost.unpriced = 1;
+        return cost;
+    };
+    let [input, cached_input, cache_write, output] =
+        [usage.input_tokens, usage.cached_input_tokens, usage.cache_write_input_tokens, usage.output_tokens]
+            .map(Option::unwrap_or_default);
+    let apart = if row.endpoint.as_deref() == Some("messages") { 0 } else { cached_input + cache_write };
+    let tokens = Billable { input: input.saturating_sub(apart), cached_input, cache_write, output };
+    cost.pay(rates.currency, rates.amount(&tokens));
+    cost
+}
+
+fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], prices: &Prices) -> Vec<Group> {
     let mut groups: BTreeMap<Vec<(bool, Option<String>)>, Sums> = BTreeMap::new();
     for row in records {
         let part = |by: &By| match by {
@@ -43,11 +67,13 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By]) -> Ve
             requests: 1,
             input_tokens: usage.input_tokens,
             cached_input_tokens: usage.cached_input_tokens,
+            cache_write_input_tokens: usage.cache_write_input_tokens,
             output_tokens: usage.output_tokens,
             reasoning_tokens: usage.reasoning_tokens,
             total_tokens: usage.total_tokens,
             billed_seconds: usage.billed_seconds,
             sources,
+            cost: cost(row, prices),
         });
     }
     let group = |(key, sums): (Vec<(bool, Option<String>)>, _)| {
@@ -66,7 +92,8 @@ fn sums_are_those_of_the_records_themselves() {
         [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
     {
         for by in [&all[..], &all[1..3], &all[3..4], &all[4..], &[]] {
-            let found = report(&path, &Selection::since(since), by, &Bounds::default()).unwrap();
+            let found =
+                report(&path, &Selection::since(since), by, &Prices::default(), &Bounds::default()).unwrap();
             assert_eq!(found.groups, naive(&records, since, by), "by {by:?} since {since}");
             let total = naive(&records, since, &[]).pop().map(|group| group.sums).unwrap_or_default();
             assert_eq!(found.total, total, "by {by:?} since {since}");
@@ -99,15 +126,17 @@ fn a_selection_takes_what_has_all_that_it_names() {
                 && takes(upstream, row.upstream.as_deref())
                 && takes(model, row.model.as_deref())
         });
-        let found = report(&path, &selection, &[By::Day], &Bounds::default()).unwrap();
-        assert_eq!(found.groups, naive_of(chosen, &[By::Day]), "{selection:?}");
+        let found = report(&path, &selection, &[By::Day], &Prices::default(), &Bounds::default()).unwrap();
+        assert_eq!(found.groups, naive_of(chosen, &[By::Day], &Prices::default()), "{selection:?}");
     }
 }
 
 #[test]
 fn a_bound_ends_the_reading_and_is_said() {
     let (_folder, path) = ledger(&records(10_000));
-    let ask = |bounds| report(&path, &Selection::since(Timestamp::UNIX_EPOCH), &[By::Hour], &bounds);
+    let ask = |bounds| {
+        report(&path, &Selection::since(Timestamp::UNIX_EPOCH), &[By::Hour], &Prices::default(), &bounds)
+    };
     let few = Bounds { groups: Some(3), ..Bounds::default() };
     let late = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
     let unwanted = Bounds::default();
@@ -130,7 +159,9 @@ fn rows_that_ended_out_of_order_count_by_their_start() {
     let (_folder, path) = ledger(&records);
     let since = records[20].started_at;
     assert_eq!(
-        report(&path, &Selection::since(since), &[By::Day], &Bounds::default()).unwrap().groups,
+        report(&path, &Selection::since(since), &[By::Day], &Prices::default(), &Bounds::default())
+            .unwrap()
+            .groups,
         naive(&records, since, &[By::Day])
     );
 }
@@ -156,10 +187,16 @@ fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(immutable(&path).unwrap(), flags).unwrap();
     assert_eq!(
-        read(&connection, &Selection::since(Timestamp::UNIX_EPOCH), &[], &Bounds::default())
-            .unwrap()
-            .total
-            .requests,
+        read(
+            &connection,
+            &Selection::since(Timestamp::UNIX_EPOCH),
+            &[],
+            &Prices::default(),
+            &Bounds::default()
+        )
+        .unwrap()
+        .total
+        .requests,
         4
     );
 }
@@ -203,4 +240,88 @@ fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million()
     });
     let best = best.min().unwrap();
     assert!(best < limit, "{best:?}");
+}
+
+/// What a million tokens cost: input, cached input, tokens written into a cache, output.
+fn price(model: &str, from: Option<&str>, currency: &str, rates: [&str; 4]) -> Price {
+    let [input, cached_input, cache_write, output] = rates.map(|rate| Rate::parse(rate).unwrap());
+    let currency = Currency::parse(currency).unwrap();
+    Price {
+        model: model.to_owned(),
+        upstream: None,
+        from: from.map(|day| format!("{day}T00:00:00Z").parse().unwrap()),
+        rates: Rates { currency, input, cached_input, cache_write, output },
+    }
+}
+
+fn prices() -> Prices {
+    Prices::new([
+        price("gpt-1", None, "USD", ["2", "0.5", "2", "8"]),
+        price("gpt-1", Some("2026-06-03"), "USD", ["1", "0.25", "1", "4"]),
+        price("gpt-2", Some("2026-06-05"), "EUR", ["1.5", "1", "3", "7"]),
+        Price { upstream: Some("azure".to_owned()), ..price("gpt", None, "USD", ["1", "1", "1", "1"]) },
+        price("gpt-3", None, "EUR", ["0", "0", "0", "0"]),
+    ])
+}
+
+#[test]
+fn costs_are_those_of_the_records_at_the_prices_of_their_days() {
+    let mut records = records(2000);
+    for (number, row) in records.iter_mut().enumerate() {
+        row.usage.cache_write_input_tokens = (number % 10 == 1).then_some(3);
+        if number % 4 == 0 {
+            row.endpoint = Some("messages".into());
+        }
+    }
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(records[100].started_at);
+    let rows = || records[100..].iter();
+    for by in [&[By::Day, By::Model, By::Upstream][..], &[By::Client], &[By::User, By::Hour], &[]] {
+        let found = report(&path, &selection, by, &prices(), &Bounds::default()).unwrap();
+        assert_eq!(found.groups, naive_of(rows(), by, &prices()), "by {by:?}");
+        assert_eq!(found.total, naive_of(rows(), &[], &prices()).remove(0).sums, "by {by:?}");
+        let [eur, usd] = found.currencies[..] else { panic!("{:?}", found.currencies) };
+        let (eur, usd) = (found.total.cost.amount(eur).unwrap(), found.total.cost.amount(usd).unwrap());
+        assert!(eur.to_f64() > 0.0 && usd.to_f64() > 0.0, "{eur} EUR {usd} USD");
+        assert!(found.total.cost.unpriced > 0);
+    }
+}
+
+#[test]
+fn a_model_without_a_price_has_no_cost_and_not_0() {
+    let mut records = records(8);
+    for (number, row) in records.iter_mut().enumerate() {
+        row.model = Some(["free", "unknown"][number % 2].into());
+        row.usage.input_tokens = (number > 1).then_some(1_000_000);
+        row.usage.output_tokens = None;
+    }
+    let (_folder, path) = ledger(&records);
+    let prices = Prices::new([price("free", None, "USD", ["0"; 4])]);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let found = report(&path, &selection, &[By::Model], &prices, &Bounds::default()).unwrap();
+    let usd = Currency::parse("USD").unwrap();
+    let cost = |group: usize| {
+        let cost = &found.groups[group].sums.cost;
+        (cost.amount(usd).map(|amount| amount.to_string()), cost.unpriced)
+    };
+    assert_eq!(cost(0), (Some("0".to_owned()), 0), "a price of 0 is one");
+    assert_eq!(cost(1), (None, 3), "and a request without counts is not one without a price");
+}
+
+#[test]
+fn the_price_is_for_the_model_that_was_asked_for_where_none_was_answered() {
+    let mut records = records(2);
+    for row in &mut records {
+        row.model = None;
+        row.model_requested = Some("gpt".into());
+        row.upstream = Some("azure".into());
+        row.usage.input_tokens = Some(500_000);
+        row.usage.output_tokens = Some(500_000);
+        row.usage.cached_input_tokens = None;
+    }
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let found = report(&path, &selection, &[], &prices(), &Bounds::default()).unwrap();
+    let usd = Currency::parse("USD").unwrap();
+    assert_eq!(found.total.cost.amount(usd).map(|amount| amount.to_string()).as_deref(), Some("2"));
 }

@@ -1,0 +1,107 @@
+//! `[[prices]]`: what is read, and what is refused with which words.
+
+use super::mistakes::each;
+use super::*;
+use crate::price::Rate;
+
+const WHOLE: &str = "[[prices]]\nmodel = \"gpt*\"\ninput = 2\noutput = 8.25\n";
+
+fn at(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_price_is_read_as_it_is_written() {
+    let text = format!(
+        "{OPENAI}[[prices]]\nmodel = \"gpt-4.1*\"\nupstream = \"openai\"\nfrom = \"2025-04-14\"\ncurrency = \"EUR\"\n\
+         input = 2.00\ncached_input = 0.075\ncache_write = 2.5\noutput = 8\n\
+         [[prices]]\nmodel = \"gpt-4.1*\"\nupstream = \"openai\"\nfrom = 2026-01-01\ninput = 1\noutput = 0\n"
+    );
+    let prices = settings(&text).prices;
+    let rate = |text| Rate::parse(text).unwrap();
+    let first = prices.find("gpt-4.1-mini", Some("openai"), at("2025-12-31T23:59:59Z")).unwrap();
+    assert_eq!(first.currency.as_str(), "EUR");
+    assert_eq!(
+        [first.input, first.cached_input, first.cache_write, first.output],
+        [rate("2"), rate("0.075"), rate("2.5"), rate("8")]
+    );
+    let second = prices.find("gpt-4.1-mini", Some("openai"), at("2026-01-01T00:00:00Z")).unwrap();
+    assert_eq!(second.currency.as_str(), "USD", "where nobody says");
+    assert_eq!(
+        [second.input, second.cached_input, second.cache_write, second.output],
+        [rate("1"), rate("1"), rate("1"), rate("0")],
+        "input of other kinds costs what input costs"
+    );
+    assert!(prices.find("gpt-4.1", Some("openai"), at("2025-04-13T00:00:00Z")).is_none());
+    assert!(settings(OPENAI).prices.is_empty(), "none is built in");
+}
+
+#[test]
+fn mistakes_name_the_key_and_what_to_write() {
+    each(
+        OPENAI,
+        &[
+            ("[[prices]]\ninput = 1\noutput = 1", "prices[0].model", "is missing: write a model"),
+            ("[[prices]]\nmodel = \"\"\ninput = 1\noutput = 1", "prices[0].model", "write \"*\""),
+            ("[[prices]]\nmodel = \"a\"\noutput = 1", "prices[0].input", "a million tokens of input cost"),
+            ("[[prices]]\nmodel = \"a\"\ninput = 1", "prices[0].output", "0 where there is none"),
+            (
+                "[[prices]]\nmodel = \"a\"\ninput = \"1\"\noutput = 1",
+                "prices[0].input",
+                "must be a price without quotes, such as 2.50, not text",
+            ),
+            ("[[prices]]\nmodel = \"a\"\ninput = -1.5\noutput = 1", "prices[0].input", "-1.5 is no price"),
+            ("[[prices]]\nmodel = \"a\"\ninput = nan\noutput = 1", "prices[0].input", "NaN is no price"),
+            ("[[prices]]\nmodel = \"a\"\ninput = inf\noutput = 1", "prices[0].input", "inf is no price"),
+            (
+                "[[prices]]\nmodel = \"a\"\ninput = 0.0000001\noutput = 1",
+                "prices[0].input",
+                "0.0000001 has more than 6 decimals",
+            ),
+            (
+                "[[prices]]\nmodel = \"a\"\ninput = 1\noutput = 2e9",
+                "prices[0].output",
+                "2000000000 is more than",
+            ),
+            (&format!("{WHOLE}currency = \"usd\""), "prices[0].currency", "three capital letters"),
+            (&format!("{WHOLE}currency = \"€\""), "prices[0].currency", "no currency code"),
+            (&format!("{WHOLE}from = \"01.01.2026\""), "prices[0].from", "is no day"),
+            (&format!("{WHOLE}from = \"2026-02-30\""), "prices[0].from", "is no day"),
+            (&format!("{WHOLE}from = 2026-01-01T00:00:00Z"), "prices[0].from", "is no day"),
+            (&format!("{WHOLE}from = 2026"), "prices[0].from", "must be a day, such as"),
+            (&format!("{WHOLE}cached = 1.0"), "prices[0].cached", "did you mean `cached_input`?"),
+            (&format!("{WHOLE}{WHOLE}"), "prices[1]", "of prices[0]: keep one of them"),
+            ("[prices]\nmodel = \"a\"", "prices", "must be [[prices]] tables"),
+        ],
+    );
+}
+
+#[test]
+fn a_price_of_an_upstream_that_is_not_there_is_a_warning() {
+    let loaded = from_text(&format!("{OPENAI}{WHOLE}upstream = \"azure\"")).unwrap();
+    let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.contains("prices[0].upstream: there is no upstream \"azure\" now"), "{warning}");
+}
+
+#[test]
+fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("streamgauge.toml");
+    let load = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        load_ledger(&Sources { file: Some(file.clone()), ..Sources::default() })
+    };
+    let locked = "[upstreams.openai]\napi_key = { env = \"NOT_THERE\" }\n[ledger]\npath = \"a.db\"\n";
+    let (ledger, prices) = load(&format!("{locked}{WHOLE}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(ledger.path.as_deref(), Some(std::path::Path::new("a.db")));
+    assert!(prices.find("gpt", None, at("2026-01-01T00:00:00Z")).is_some());
+    for (text, reason) in [
+        (format!("{locked}{WHOLE}cached = 1"), "prices[0].cached"),
+        (format!("{locked}{WHOLE}cached_input = \"\""), "prices[0].cached_input"),
+        (format!("{locked}retain = \"1d\"\n"), "ledger.retain"),
+    ] {
+        let found = lines(load(&text).unwrap_err());
+        assert_eq!(found.len(), 2, "the missing secret too, each once: {found:?}");
+        assert!(found.iter().any(|line| line.contains(reason)), "{reason}: {found:?}");
+    }
+}

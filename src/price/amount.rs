@@ -1,0 +1,174 @@
+//! Amounts of money: exact, and added up per currency.
+
+use std::fmt;
+
+/// An amount, in millionths of a millionth of its currency's unit: what one token costs at the finest [`Rate`](super::Rate).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(u128);
+
+/// How many of them the unit of a currency has.
+const UNIT: u128 = 1_000_000_000_000;
+
+impl Amount {
+    pub(super) fn new(units: u128) -> Self {
+        Self(units)
+    }
+
+    /// The sum. It stays at the end of what can be counted, which is more money than there is.
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The nearest floating-point number, for JSON and charts.
+    pub fn to_f64(self) -> f64 {
+        self.to_string().parse().unwrap_or(f64::MAX)
+    }
+
+    /// Rounded to so many decimals, at most 12; half goes up.
+    pub fn rounded(self, decimals: usize) -> String {
+        let step = 10_u128.pow(12 - decimals.min(12) as u32);
+        let rounded = Self((self.0.saturating_add(step / 2)) / step * step);
+        let text = format!("{}.{:012}", rounded.0 / UNIT, rounded.0 % UNIT);
+        let end = text.len() - (12 - decimals.min(12));
+        text[..end].trim_end_matches('.').to_owned()
+    }
+}
+
+impl fmt::Display for Amount {
+    /// All decimals that are not 0 at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:012}", self.0 / UNIT, self.0 % UNIT);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+/// A currency by its code of three letters (ISO 4217), such as `USD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The code as written, in capitals.
+    pub fn parse(text: &str) -> Option<Self> {
+        let code: [u8; 3] = text.as_bytes().try_into().ok()?;
+        code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
+    }
+
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What requests cost together: an amount in each currency, and how many of them have no price.
+///
+/// The first currency needs no memory of its own: most users have one.
+#[derive(Clone, Debug, Default)]
+pub struct Cost {
+    first: Option<(Currency, Amount)>,
+    others: Vec<(Currency, Amount)>,
+    /// Requests with token counts for which there is no price. What they cost is in no amount.
+    pub unpriced: u64,
+}
+
+impl Cost {
+    /// The amount in a currency; `None` where nothing was paid in it, which is not the same as 0.
+    pub fn amount(&self, currency: Currency) -> Option<Amount> {
+        self.amounts().find(|(known, _)| *known == currency).map(|(_, amount)| amount)
+    }
+
+    /// All amounts, in no particular order.
+    pub fn amounts(&self) -> impl Iterator<Item = (Currency, Amount)> {
+        self.first.iter().chain(&self.others).copied()
+    }
+
+    /// Adds an amount.
+    pub fn pay(&mut self, currency: Currency, amount: Amount) {
+        if let Some((_, sum)) =
+            self.first.iter_mut().chain(&mut self.others).find(|(known, _)| *known == currency)
+        {
+            *sum = sum.plus(amount);
+        } else if self.first.is_none() {
+            self.first = Some((currency, amount));
+        } else {
+            self.others.push((currency, amount));
+        }
+    }
+
+    /// Adds what others cost.
+    pub fn add(&mut self, other: &Self) {
+        other.amounts().for_each(|(currency, amount)| self.pay(currency, amount));
+        self.unpriced += other.unpriced;
+    }
+}
+
+impl PartialEq for Cost {
+    fn eq(&self, other: &Self) -> bool {
+        self.unpriced == other.unpriced
+            && self.amounts().count() == other.amounts().count()
+            && self.amounts().all(|(currency, amount)| other.amount(currency) == Some(amount))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_written_exactly_and_rounded_half_up() {
+        for (units, text, two, none) in [
+            (0, "0", "0.00", "0"),
+            (1, "0.000000000001", "0.00", "0"),
+            (UNIT, "1", "1.00", "1"),
+            (UNIT / 2, "0.5", "0.50", "1"),
+            (UNIT * 5 / 1000, "0.005", "0.01", "0"),
+            (UNIT * 1999 / 1000, "1.999", "2.00", "2"),
+            (123_456_789 * UNIT + 7, "123456789.000000000007", "123456789.00", "123456789"),
+        ] {
+            let amount = Amount(units);
+            assert_eq!(
+                (amount.to_string().as_str(), amount.rounded(2).as_str(), amount.rounded(0).as_str()),
+                (text, two, none)
+            );
+        }
+        assert_eq!(Amount(UNIT / 10 + UNIT / 5).to_f64(), 0.3, "no 0.30000000000000004");
+        assert_eq!(Amount(u128::MAX).plus(Amount(1)), Amount(u128::MAX));
+        assert_eq!(Amount(7).rounded(12), "0.000000000007");
+    }
+
+    #[test]
+    fn a_currency_has_three_capital_letters() {
+        assert_eq!(Currency::parse("EUR").unwrap().to_string(), "EUR");
+        for text in ["", "usd", "US", "USDT", "U$D", "€"] {
+            assert_eq!(Currency::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_currency_is_added_up_by_itself() {
+        let [usd, eur, jpy] = ["USD", "EUR", "JPY"].map(|code| Currency::parse(code).unwrap());
+        let mut cost = Cost::default();
+        assert_eq!(cost.amount(usd), None);
+        cost.pay(usd, Amount(1));
+        cost.pay(eur, Amount(0));
+        let mut other = Cost { unpriced: 2, ..Cost::default() };
+        other.pay(eur, Amount(5));
+        other.pay(usd, Amount(2));
+        let mut turned = other.clone();
+        cost.add(&other);
+        assert_eq!(
+            (cost.amount(usd), cost.amount(eur), cost.amount(jpy)),
+            (Some(Amount(3)), Some(Amount(5)), None)
+        );
+        assert_eq!(cost.unpriced, 2);
+        turned.pay(usd, Amount(1));
+        assert_eq!(cost, turned, "whatever came first");
+        turned.pay(jpy, Amount(0));
+        assert_ne!(cost, turned, "0 is not nothing");
+    }
+}
