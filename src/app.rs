@@ -317,6 +317,9 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),
         keep_alive_comments: upstream.keep_alive_comments,
+        on_disconnect: upstream.on_disconnect,
+        drain_limits: upstream.drain_limits,
+        draining: Arc::default(),
     })
 }
 

@@ -74,6 +74,13 @@ pub enum Error {
     },
     /// Two `model` keys, of which the first would decide.
     ModelAmbiguous,
+    /// A header of this proxy's own has a value that it does not know.
+    HeaderValue {
+        /// The header.
+        name: &'static str,
+        /// What it may be.
+        values: &'static str,
+    },
     /// No connection to the upstream.
     Unreachable {
         /// The upstream's name.
@@ -212,6 +219,7 @@ impl Error {
             Self::KeyUnknown => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::ModelRequired { .. } => (StatusCode::BAD_REQUEST, "model_required"),
             Self::ModelAmbiguous => (StatusCode::BAD_REQUEST, "model_ambiguous"),
+            Self::HeaderValue { .. } => (StatusCode::BAD_REQUEST, "invalid_header"),
             Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),
             Self::ProxyRefused { .. } => (StatusCode::BAD_GATEWAY, "proxy_refused"),
@@ -368,6 +376,9 @@ impl fmt::Display for Error {
             ),
             Self::ModelAmbiguous => {
                 f.write_str("The body has the key `model` twice, and it decides where the request goes. Send it once.")
+            }
+            Self::HeaderValue { name, values } => {
+                write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
             }
             Self::Unreachable { upstream, reason } => write!(
                 f,

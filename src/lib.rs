@@ -49,7 +49,8 @@
 //! # The invariants
 //!
 //! 1. Bytes of an answer are passed on as they came; the meter looks and never holds.
-//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop.
+//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop. Where the client has left, it is
+//!    dropped at once, or goes on in a [drain](meter::Drains), which the worker waits for when it stops.
 //! 3. Every buffer and queue has a bound, with a name.
 //! 4. What the network can influence is parsed into an error, never into a panic.
 

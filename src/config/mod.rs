@@ -26,6 +26,7 @@ mod file;
 mod headers;
 mod key_path;
 mod layers;
+mod leaving;
 mod mistakes;
 mod nearest;
 mod network;
@@ -50,8 +51,8 @@ pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, HttpVersion, Jsonl, Ledger, Log, LogFormat, PoolLimits, Proxy, Route, Server, Settings,
-    Timeouts, Upstream,
+    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, PoolLimits, Proxy,
+    Route, Server, Settings, Timeouts, Upstream,
 };
 
 use file::File;

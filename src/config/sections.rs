@@ -155,7 +155,8 @@ pub(super) fn any_time(entry: &Entry<'_>) -> Read<Duration> {
     entry.parse(DURATION, duration)
 }
 
-fn bytes(entry: &Entry<'_>) -> Read<usize> {
+/// A number of bytes, at least 1.
+pub(super) fn bytes(entry: &Entry<'_>) -> Read<usize> {
     let bytes = if entry.is_number() {
         entry.integer()?
     } else {

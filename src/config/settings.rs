@@ -140,6 +140,10 @@ pub struct Upstream {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
     pub keep_alive_comments: Option<Duration>,
+    /// What becomes of an answer whose client leaves, where the request does not say.
+    pub on_disconnect: OnDisconnect,
+    /// What draining may cost.
+    pub drain_limits: DrainLimits,
     /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
     pub proxy: Option<Proxy>,
     /// Which HTTP is spoken with it.
@@ -164,6 +168,40 @@ pub struct Proxy {
     pub credentials: Option<(String, Secret)>,
     /// What its own certificate is held to; for `https` only.
     pub tls: ClientSettings,
+}
+
+/// What becomes of an answer whose client leaves before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// The upstream is stopped at once.
+    Cancel,
+    /// The rest is read, so that its tokens are known.
+    Drain,
+}
+
+impl OnDisconnect {
+    /// What it may be, in words.
+    pub const VALUES: &str = "\"cancel\" or \"drain\"";
+
+    /// Reads it as the configuration and requests have it.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "cancel" => Some(Self::Cancel),
+            "drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+
+/// What reading the rest of answers may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainLimits {
+    /// For how long the rest of one answer is read, from when its client left: longer than zero, at most a day.
+    pub time: Duration,
+    /// How many bytes of it; at least 1.
+    pub bytes: u64,
+    /// How many at once, on all workers; 0: none.
+    pub concurrent: usize,
 }
 
 /// Which HTTP is spoken with an upstream.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::connection::connection;
 use super::headers::headers;
 use super::layers::OPENAI_API_KEY;
+use super::leaving;
 use super::network::Network;
 use super::notes::Read;
 use super::proxies;
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
-use super::settings::{HttpVersion, PoolLimits, Upstream};
+use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
@@ -78,6 +79,8 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
     let headers = headers(table);
     let include_usage = table.optional("include_usage", include_usage);
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
+    let on_disconnect = table.optional("on_disconnect", leaving::on_disconnect);
+    let drain_limits = table.section("drain_limits", leaving::drain_limits);
     let connection = connection(table);
     let proxy = proxies::said(table);
     if let (Ok(url), Some(network)) = (&url, network)
@@ -119,6 +122,8 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         deployments: deployments?,
         headers: headers?,
         keep_alive_comments: keep_alive_comments?.flatten(),
+        on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),
+        drain_limits: drain_limits?,
         proxy: proxy?,
         timeouts,
         http: http?.unwrap_or(HttpVersion::Auto),

@@ -11,14 +11,14 @@ pub(super) const INSERT: &str = "INSERT INTO usage_records (started_at, client, 
     input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_input_tokens, reasoning_tokens,
     input_audio_tokens, output_audio_tokens, billed_seconds, id, user, provider, method, endpoint, model_requested,
     stream, status, outcome, events, request_bytes, response_bytes, time_to_first_byte_ms, time_to_first_token_ms,
-    duration_ms, upstream_request_id, error)
-    VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31)";
+    duration_ms, upstream_request_id, error, time_to_first_event_ms, time_to_last_event_ms, time_to_disconnect_ms)
+    VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34)";
 
 /// Executes the statement [`INSERT`] with a record.
 pub(super) fn insert(statement: &mut Statement<'_>, record: &UsageRecord) -> rusqlite::Result<()> {
     let mut buffer = Uuid::encode_buffer();
     let usage = &record.usage;
-    let values: [&dyn ToSql; 31] = [
+    let values: [&dyn ToSql; 34] = [
         // A clock beyond the year 2262 stays at its end.
         &i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX),
         &&*record.client,
@@ -51,6 +51,9 @@ pub(super) fn insert(statement: &mut Statement<'_>, record: &UsageRecord) -> rus
         &record.duration_ms,
         &record.upstream_request_id.as_deref(),
         &record.error.as_deref(),
+        &record.time_to_first_event_ms,
+        &record.time_to_last_event_ms,
+        &record.time_to_disconnect_ms,
     ];
     for (index, value) in values.iter().enumerate() {
         statement.raw_bind_parameter(index + 1, value)?;

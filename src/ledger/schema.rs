@@ -50,6 +50,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         error TEXT
     ) STRICT;
     CREATE INDEX usage_records_started_at ON usage_records (started_at);",
+    // 2. When the events came, and when the client left.
+    "ALTER TABLE usage_records ADD COLUMN time_to_first_event_ms REAL;
+    ALTER TABLE usage_records ADD COLUMN time_to_last_event_ms REAL;
+    ALTER TABLE usage_records ADD COLUMN time_to_disconnect_ms REAL;",
 ];
 
 /// Brings the file to the last version of `migrations`, in one transaction: another process sees all of it or nothing, and

@@ -72,7 +72,7 @@ impl Listener {
 /// How a worker's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All by themselves.
+    /// All by themselves, and so has what had outlived them.
     Drained,
     /// Some are still there, and must be dropped.
     Cut,
@@ -103,7 +103,7 @@ impl<H: Handler> Acceptor<H> {
         Self { listener, around: Rc::new(around) }
     }
 
-    /// Accepts until the drain begins, then waits until the last connection is gone, the drain's time is over, or the cut.
+    /// Accepts until the drain begins, then waits until the last connection is gone and what outlived it, the drain's time is over, or the cut.
     ///
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
@@ -142,14 +142,17 @@ impl<H: Handler> Acceptor<H> {
         drop(socket);
         around.connections.drain();
         let end = tokio::time::sleep(drain_timeout);
-        let (mut gone, mut cut, mut end) =
-            (pin!(around.connections.gone()), pin!(stop.reached(Phase::Cut)), pin!(end));
+        let gone = async {
+            around.connections.gone().await;
+            around.handler.idle().await;
+        };
+        let (mut gone, mut cut, mut end) = (pin!(gone), pin!(stop.reached(Phase::Cut)), pin!(end));
         loop {
             tokio::select! {
                 () = &mut gone => return Ok(Ended::Drained),
                 () = &mut cut => return Ok(Ended::Cut),
                 () = &mut end => {
-                    tracing::warn!("connections were still open when the drain timeout was over; they are cut");
+                    tracing::warn!("requests were still running when the drain timeout was over; they are cut");
                     return Ok(Ended::Cut);
                 }
                 _ = beat.tick() => around.connections.keep(&around.limits),
@@ -195,13 +198,14 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
     let registered = around.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {
         match around.tls.as_deref().map(Live::load) {
-            None => serve(stream, Arrival::default(), state, around).await,
+            None => serve(stream, Arrival::default(), Rc::clone(&state), around).await,
             Some(config) => {
                 if let Some((stream, arrival)) = handshake(stream, config, &state, &around).await {
-                    serve(stream, arrival, state, around).await;
+                    serve(stream, arrival, Rc::clone(&state), around).await;
                 }
             }
         }
+        state.settled().await;
         drop((claim, registered));
     });
 }

@@ -31,6 +31,11 @@ pub trait Handler: 'static {
     /// Answers one request. The future is dropped when the client goes away.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
 
+    /// Waits until nothing goes on that has outlived its connection. Cancel-safe.
+    fn idle(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+
     /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The connection is
     /// closed afterwards.
     fn refuse(&self, error: crate::error::Error) -> Vec<u8>;

@@ -2,8 +2,9 @@
 //! worker's keeper of limits.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Limits;
@@ -25,6 +26,8 @@ pub(super) struct PeerState {
     order: Cell<Option<(Order, Instant)>>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
+    /// The connection is over; requests of it may still run for a moment, in tasks of their own (HTTP/2).
+    over: Cell<bool>,
     /// A request was refused with its body unread: its bytes must be taken in, or the client's system
     /// throws the answer away.
     pub(super) linger: Cell<bool>,
@@ -50,6 +53,7 @@ impl PeerState {
             idle_since: Cell::new(now),
             order: Cell::new(None),
             waker: RefCell::new(None),
+            over: Cell::new(false),
             linger: Cell::new(false),
         })
     }
@@ -83,6 +87,16 @@ impl PeerState {
         self.waker.replace(Some(cx.waker().clone()));
     }
 
+    /// Waits until no request runs. To be called when the connection is over.
+    pub(super) async fn settled(&self) {
+        self.over.set(true);
+        poll_fn(|cx| {
+            self.wake_me(cx);
+            if self.is_running() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
     /// What the connection is told to do.
     pub(super) fn order(&self) -> Option<Order> {
         self.order.get().map(|(order, _)| order)
@@ -97,6 +111,10 @@ impl PeerState {
 
     fn tell(&self, order: Order, now: Instant) {
         self.order.set(Some((order, now)));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -126,6 +144,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
         self.0.idle_since.set(Instant::now());
+        if self.0.over.get() {
+            self.0.wake();
+        }
     }
 }
 

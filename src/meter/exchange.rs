@@ -1,7 +1,9 @@
 //! One answer under way: its body, the meter beside it, and its record.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -26,6 +28,8 @@ pub(super) struct Exchange<B: AnswerFrames> {
     kind: Kind,
     entry: Entry,
     status: StatusCode,
+    /// When the first event was here, and the last.
+    events: Option<(Instant, Instant)>,
 }
 
 /// How an exchange ends.
@@ -41,7 +45,7 @@ enum End {
 impl<B: AnswerFrames> Exchange<B> {
     /// Meters `body` as `kind`, into `entry`.
     pub(super) fn new(body: B, kind: Kind, entry: Entry, status: StatusCode) -> Self {
-        let mut exchange = Self { body, kind, entry, status };
+        let mut exchange = Self { body, kind, entry, status, events: None };
         if exchange.body.is_end_stream() {
             exchange.close(&End::Whole);
         }
@@ -69,10 +73,42 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// The upstream failed inside its answer.
     pub(super) fn fail(&mut self, error: &Error) {
-        if !self.entry.is_closed() {
+        if self.is_open() {
             self.entry.row().error = Some(error.to_string().into());
         }
         self.close(&End::Failed(error.outcome()));
+    }
+
+    /// The next frame, as [`Exchange::poll_frame`] gives it. Cancel-safe.
+    pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// Not read to its end, for the reason that is told.
+    pub(super) fn give_up(&mut self, reason: String) {
+        if self.is_open() {
+            self.entry.row().error = Some(reason.into());
+        }
+        self.close(&End::Left);
+    }
+
+    /// The record.
+    pub(super) fn entry(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+
+    fn is_open(&self) -> bool {
+        !self.entry.is_closed()
+    }
+
+    /// Whether reading on could tell more of the usage.
+    pub(super) fn has_more_to_tell(&self) -> bool {
+        self.is_open() && self.kind.is_metered() && !self.is_final()
+    }
+
+    /// Whether what has been read says that the answer is whole.
+    pub(super) fn is_final(&self) -> bool {
+        self.kind.is_final()
     }
 
     /// Whether the answer is an event stream; only while the record is open.
@@ -103,8 +139,18 @@ impl<B: AnswerFrames> Exchange<B> {
     fn saw(&mut self, data: &Bytes) {
         // The record is open: it is closed only when the body has ended.
         self.entry.row().response_bytes += data.len() as u64;
-        if self.kind.push(data).first_token {
-            self.entry.first_token();
+        if !self.kind.is_events() {
+            self.kind.push(data);
+            return;
+        }
+        // Looked at first: what the meter takes is time of ours.
+        let now = Instant::now();
+        let progress = self.kind.push(data);
+        if progress.first_token {
+            self.entry.first_token(now);
+        }
+        if progress.events > 0 {
+            self.events = Some((self.events.map_or(now, |(first, _)| first), now));
         }
     }
 
@@ -113,6 +159,9 @@ impl<B: AnswerFrames> Exchange<B> {
     fn close(&mut self, end: &End) {
         if self.entry.is_closed() {
             return;
+        }
+        if let Some((first, last)) = self.events {
+            self.entry.events(first, last);
         }
         let is_events = self.kind.is_events();
         let ended = matches!(end, End::Whole);
@@ -126,6 +175,11 @@ impl<B: AnswerFrames> Exchange<B> {
             self.entry.metered(tally, ended);
         }
         match end {
+            // However a drain ends, unless it is cut: the entry says so.
+            End::Whole | End::Failed(_) if self.entry.has_client_left() => {
+                self.entry.close(Outcome::ClientDisconnected);
+            }
+            End::Left if self.entry.has_client_left() => self.entry.abandon(),
             End::Failed(outcome) => self.entry.close(*outcome),
             _ if whole && reports_error => self.entry.close(Outcome::UpstreamError),
             _ if whole => self.entry.close(Outcome::Complete),

@@ -42,6 +42,24 @@ impl Kind {
         matches!(self, Self::Events(_))
     }
 
+    /// Whether anything can be learned from what follows.
+    pub(super) fn is_metered(&self) -> bool {
+        match self {
+            Self::Events(_) => true,
+            Self::Document(meter) => !meter.has_given_up(),
+            Self::Opaque => false,
+        }
+    }
+
+    /// Whether it has said that it is whole: nothing that may follow changes the counts.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Events(meter) => meter.tally().terminal,
+            Self::Document(meter) => meter.is_complete(),
+            Self::Opaque => false,
+        }
+    }
+
     /// Shows bytes to the meter, and says what was among them.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::Kind;
 use super::exchange::{AnswerFrames, Exchange};
+use super::{Drains, Kind};
 use crate::error::Error;
 use crate::record::Entry;
 use crate::sse::Position;
@@ -19,9 +19,12 @@ use crate::sse::Position;
 /// * the upstream breaks off or falls silent: an event stream gets one more event that bears the error, so that the
 ///   SDKs raise it, and then its end; any other body is cut, so that it cannot be taken for whole;
 /// * the client leaves: hyper drops the body. After the event that ends a stream this is `complete`,
-///   since many SDKs close without reading further.
+///   since many SDKs close without reading further. Before it, the upstream is stopped, or the rest is drained.
 pub struct Metered<B: AnswerFrames> {
-    exchange: Exchange<B>,
+    /// `None` once it has gone elsewhere, which is the end of this.
+    exchange: Option<Exchange<B>>,
+    /// Where the rest is read when the client leaves; `None`: nowhere.
+    drains: Option<Drains>,
     /// The upstream has failed; what the client is told of it comes after the bytes that came before.
     failed: Option<Failed>,
 }
@@ -35,19 +38,24 @@ enum Failed {
 }
 
 impl<B: AnswerFrames> Metered<B> {
-    /// Meters `body` as `kind`, into `entry`.
-    pub fn new(body: B, kind: Kind, entry: Entry, status: StatusCode) -> Self {
-        Self { exchange: Exchange::new(body, kind, entry, status), failed: None }
+    /// Meters `body` as `kind`, into `entry`. When the client leaves, the rest goes to `drains`, if there are any.
+    pub fn new(body: B, kind: Kind, entry: Entry, status: StatusCode, drains: Option<Drains>) -> Self {
+        Self { exchange: Some(Exchange::new(body, kind, entry, status)), drains, failed: None }
     }
 
     /// Whether the answer is an event stream.
     pub fn is_events(&self) -> bool {
-        self.exchange.is_events()
+        self.exchange.as_ref().is_some_and(Exchange::is_events)
     }
 
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
-        self.exchange.position() == Position::BetweenEvents
+        self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
+    }
+
+    /// What is metered, for who reads it without a client.
+    pub(super) fn into_exchange(mut self) -> Option<Exchange<B>> {
+        self.exchange.take()
     }
 
     /// The upstream failed inside its answer: records it, and says how the client learns of it.
@@ -56,14 +64,15 @@ impl<B: AnswerFrames> Metered<B> {
         error: Error,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         // An event that was begun is ended first; its bytes are with the client already.
-        let separator: &[u8] = match self.exchange.position() {
+        let separator: &[u8] = match exchange.position() {
             Position::BetweenEvents => b"",
             Position::InEvent => b"\n",
             Position::InLine => b"\n\n",
         };
-        let is_stream = self.exchange.is_events() && self.exchange.status().is_success();
-        self.exchange.fail(&error);
+        let is_stream = exchange.is_events() && exchange.status().is_success();
+        exchange.fail(&error);
         if is_stream {
             self.failed = Some(Failed::Told);
             return Poll::Ready(Some(Ok(Frame::data([separator, &error.to_event()].concat().into()))));
@@ -88,7 +97,8 @@ impl<B: AnswerFrames> Body for Metered<B> {
             Some(Failed::Cut(error)) => return Poll::Ready(Some(Err(error))),
             Some(Failed::Told) => return Poll::Ready(None),
         }
-        match ready!(self.exchange.poll_frame(cx)) {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        match ready!(exchange.poll_frame(cx)) {
             Some(Err(error)) => self.poll_failure(error, cx),
             passing => Poll::Ready(passing),
         }
@@ -96,13 +106,21 @@ impl<B: AnswerFrames> Body for Metered<B> {
 
     fn is_end_stream(&self) -> bool {
         match self.failed {
-            None => self.exchange.is_end_stream(),
+            None => self.exchange.as_ref().is_none_or(Exchange::is_end_stream),
             Some(Failed::Cut(_)) => false,
             Some(Failed::Told) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.exchange.size_hint()
+        self.exchange.as_ref().map_or_else(SizeHint::default, Exchange::size_hint)
+    }
+}
+
+impl<B: AnswerFrames> Drop for Metered<B> {
+    fn drop(&mut self) {
+        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.drains) {
+            drains.take_over(exchange);
+        }
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
 //! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends. It lists the ways.
+//! [`Drains`] read the rest of an answer whose client has left.
 
+mod drain;
 mod exchange;
 mod kind;
 mod metered;
 
+pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;
 pub use metered::Metered;

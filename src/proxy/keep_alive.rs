@@ -14,8 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::respond;
+use super::waiting::Waiting;
 use crate::error::{Error, Result};
-use crate::meter::Metered;
+use crate::meter::{Drains, Metered};
 use crate::record::Entry;
 use crate::upstream::{Answer, AnswerBody};
 
@@ -24,9 +25,6 @@ const COMMENT: &[u8] = b": keep-alive\n\n";
 
 /// The most of a refusal's body that is put into the event that tells of it.
 const REFUSAL: usize = 64 * 1024;
-
-/// A request under way, with all that it needs.
-pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answer>>>>;
 
 /// An event stream that is never silent for longer than its interval.
 pub struct KeptAlive {
@@ -39,7 +37,7 @@ pub struct KeptAlive {
 
 enum Stage {
     /// The upstream has not answered.
-    Waiting(Sending, Option<Entry>),
+    Waiting(Waiting),
     /// It answers as it should.
     Relaying(Metered<AnswerBody>),
     /// It answers with something else than a stream, of which so much is here.
@@ -50,9 +48,9 @@ enum Stage {
 
 impl KeptAlive {
     /// Begins before there is an answer, with a comment at once: the interval is over.
-    pub(super) fn waiting(send: Sending, entry: Entry, interval: Duration) -> Self {
+    pub(super) fn waiting(waiting: Waiting, interval: Duration) -> Self {
         Self {
-            stage: Stage::Waiting(send, Some(entry)),
+            stage: Stage::Waiting(waiting),
             interval,
             last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -72,10 +70,10 @@ impl KeptAlive {
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         loop {
             match &mut self.stage {
-                Stage::Waiting(send, entry) => {
-                    let result = ready!(send.as_mut().poll(cx));
-                    let entry = entry.take().expect("there is one answer");
-                    match self.answered(result, entry) {
+                Stage::Waiting(waiting) => {
+                    let (result, entry) = ready!(Pin::new(&mut *waiting).poll(cx));
+                    let drains = waiting.drains();
+                    match self.answered(result, entry, drains) {
                         Some(event) => return Poll::Ready(Some(Ok(event))),
                         None => continue,
                     }
@@ -98,7 +96,12 @@ impl KeptAlive {
     }
 
     /// The upstream has answered, or will not. An event is returned if that is all there is to say.
-    fn answered(&mut self, result: Result<Answer>, mut entry: Entry) -> Option<Frame<Bytes>> {
+    fn answered(
+        &mut self,
+        result: Result<Answer>,
+        mut entry: Entry,
+        drains: Option<Drains>,
+    ) -> Option<Frame<Bytes>> {
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {
@@ -108,7 +111,7 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, body) = respond::meter(answer, entry);
+        let (head, body) = respond::meter(answer, entry, drains);
         self.stage = if head.status == StatusCode::OK && body.is_events() {
             Stage::Relaying(body)
         } else {
@@ -119,7 +122,7 @@ impl KeptAlive {
 
     fn is_between_events(&self) -> bool {
         match &self.stage {
-            Stage::Waiting(..) | Stage::Refused(..) => true,
+            Stage::Waiting(_) | Stage::Refused(..) => true,
             Stage::Relaying(body) => body.is_between_events(),
             Stage::Ended => false,
         }
@@ -170,7 +173,7 @@ impl Body for KeptAlive {
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             Stage::Relaying(body) => body.is_end_stream(),
-            Stage::Waiting(..) | Stage::Refused(..) => false,
+            Stage::Waiting(_) | Stage::Refused(..) => false,
             Stage::Ended => true,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each station takes what the station before it made, and makes the next type, so that none can be left out:
 //! [`Arrived`] → [`Known`](stations::Known) → [`Held`](stations::Held) → [`Routed`](stations::Routed) →
-//! [`Ready`](stations::Ready) → [`Answer`]. The usage record goes along and notes what each station learns. The client is
+//! [`Ready`](stations::Ready) → [`Answer`](crate::upstream::Answer). The usage record goes along and notes what each station learns. The client is
 //! authenticated before its body is read: what a stranger sends is never held.
 
 mod budget;
@@ -11,8 +11,8 @@ mod keep_alive;
 mod plan;
 mod respond;
 mod stations;
+mod waiting;
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,11 +24,14 @@ pub use budget::Budget;
 pub use plan::{Plan, Service};
 pub use respond::ProxyBody;
 
+use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::listener::Handler;
+use crate::meter::{Drains, Underway};
 use crate::record::{Entry, Journal};
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::Upstream;
 use stations::{Arrived, Held, Ready};
+use waiting::Waiting;
 
 /// One worker's proxy.
 #[derive(Debug)]
@@ -36,13 +39,21 @@ pub struct Proxy {
     plan: Arc<Plan>,
     /// This worker's way to each of the plan's services, in their order.
     upstreams: Rc<[Upstream]>,
+    /// Where answers of each of them are read on when their clients leave.
+    drains: Vec<Drains>,
+    /// All of those on this worker.
+    draining: Underway,
     journal: Journal,
 }
 
 impl Proxy {
     /// A worker that follows `plan`; `upstreams` are in the order of its services.
     pub fn new(plan: Arc<Plan>, upstreams: Vec<Upstream>, journal: Journal) -> Self {
-        Self { plan, upstreams: upstreams.into(), journal }
+        let draining = Underway::default();
+        let drains = plan.services.iter().map(|service| {
+            Drains::new(service.drain_limits, Arc::clone(&service.draining), draining.clone())
+        });
+        Self { drains: drains.collect(), draining, plan, upstreams: upstreams.into(), journal }
     }
 
     /// The way of a request up to the point where it is sent.
@@ -65,19 +76,34 @@ impl Handler for Proxy {
             Err(error) => return respond::refuse(&error, entry),
         };
         let keep_alive = ready.keep_alive;
+        let drains = match ready.on_disconnect {
+            OnDisconnect::Cancel => None,
+            OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
+        };
         let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
-        let Some(interval) = keep_alive else {
+        if keep_alive.is_none() && drains.is_none() {
             return match send.await {
-                Ok(answer) => respond::relay(answer, entry),
+                Ok(answer) => respond::relay(answer, entry, None),
                 Err(error) => respond::refuse(&error, entry),
             };
-        };
-        let mut send: Pin<Box<dyn Future<Output = Result<Answer>>>> = Box::pin(send);
-        match timeout(interval, &mut send).await {
-            Ok(Ok(answer)) => respond::relay(answer, entry).map(|body| body.kept_alive(interval)),
-            Ok(Err(error)) => respond::refuse(&error, entry),
-            Err(_) => respond::begin_stream(send, entry, interval),
         }
+        let mut waiting = Waiting::new(Box::pin(send), entry, drains.clone());
+        let answered = match keep_alive {
+            None => Ok((&mut waiting).await),
+            Some(interval) => timeout(interval, &mut waiting).await.map_err(|_| interval),
+        };
+        match answered {
+            Ok((Ok(answer), entry)) => {
+                let response = respond::relay(answer, entry, drains);
+                response.map(|body| keep_alive.into_iter().fold(body, ProxyBody::kept_alive))
+            }
+            Ok((Err(error), entry)) => respond::refuse(&error, entry),
+            Err(interval) => respond::begin_stream(waiting, interval),
+        }
+    }
+
+    async fn idle(&self) {
+        self.draining.none().await;
     }
 
     fn refuse(&self, error: Error) -> Vec<u8> {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::Budget;
 use crate::auth::Clients;
+use crate::config::{DrainLimits, OnDisconnect};
 use crate::provider::{Dialect, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
@@ -44,6 +46,12 @@ pub struct Service {
     pub models: BTreeMap<String, String>,
     /// How long a streamed answer may be silent before its client gets a comment.
     pub keep_alive_comments: Option<Duration>,
+    /// What becomes of an answer whose client leaves, where the request does not say.
+    pub on_disconnect: OnDisconnect,
+    /// What draining may cost.
+    pub drain_limits: DrainLimits,
+    /// How many of its answers are being drained on all workers.
+    pub draining: Arc<AtomicUsize>,
 }
 
 impl Service {

@@ -10,9 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
-use super::keep_alive::{KeptAlive, Sending};
+use super::keep_alive::KeptAlive;
+use super::waiting::Waiting;
 use crate::error::Error;
-use crate::meter::{Kind, Metered};
+use crate::meter::{Drains, Kind, Metered};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
@@ -20,10 +21,11 @@ use crate::upstream::{Answer, AnswerBody, AnswerHead};
 /// The headers in which services say their own id of a request, the most usual first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
 
-/// Relays an answer; from here on the body carries the record.
-pub(super) fn relay(answer: Answer, entry: Entry) -> Response<ProxyBody> {
+/// Relays an answer; from here on the body carries the record. When the client leaves, the rest goes to `drains`, if there
+/// are any.
+pub(super) fn relay(answer: Answer, entry: Entry, drains: Option<Drains>) -> Response<ProxyBody> {
     let id = entry.id().clone();
-    let (head, metered) = meter(answer, entry);
+    let (head, metered) = meter(answer, entry, drains);
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
     *response.headers_mut() = rewrite::headers::inbound(head.headers);
@@ -35,26 +37,29 @@ pub(super) fn relay(answer: Answer, entry: Entry) -> Response<ProxyBody> {
 }
 
 /// Puts the meter beside an answer's body, and notes what its head says.
-pub(super) fn meter(answer: Answer, mut entry: Entry) -> (AnswerHead, Metered<AnswerBody>) {
+pub(super) fn meter(
+    answer: Answer,
+    mut entry: Entry,
+    drains: Option<Drains>,
+) -> (AnswerHead, Metered<AnswerBody>) {
     let Answer { head, body } = answer;
     let kind = Kind::of(&head.headers);
     entry.answered(head.status.as_u16());
     let row = entry.row();
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
-    let metered = Metered::new(body, kind, entry, head.status);
+    let metered = Metered::new(body, kind, entry, head.status, drains);
     (head, metered)
 }
 
 /// Begins a stream whose upstream has not answered: its client must not be left without a word any longer.
-pub(super) fn begin_stream(send: Sending, entry: Entry, interval: Duration) -> Response<ProxyBody> {
-    let id = entry.id().clone();
-    let mut response =
-        Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(send, entry, interval))));
+pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<ProxyBody> {
+    let id = waiting.entry().map(|entry| entry.id().clone());
+    let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(waiting, interval))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(ID_HEADER, id);
+    headers.extend(id.map(|id| (ID_HEADER, id)));
     response
 }
 

@@ -14,6 +14,7 @@ use super::budget::Reserved;
 use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
+use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::h1::Upload;
 use crate::listener::ClientCertificate;
@@ -21,6 +22,9 @@ use crate::provider::{Endpoint, Inbound, TargetError};
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, peek, set_model};
 use crate::upstream::{Answer, Call, Payload, Upstream};
+
+/// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
+const ON_DISCONNECT_HEADER: &str = "x-streamgauge-on-disconnect";
 
 /// A request whose head is here.
 pub(super) struct Arrived {
@@ -198,7 +202,17 @@ impl Routed<'_> {
         };
         let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
         let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
-        Ok(Ready { target, framing, payload, started: entry.started(), upstream, keep_alive })
+        let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
+        Ok(Ready { target, framing, payload, started: entry.started(), upstream, keep_alive, on_disconnect })
+    }
+}
+
+/// What the client wants to become of its answer when it leaves, if it says so.
+fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
+    let Some(value) = headers.get(ON_DISCONNECT_HEADER) else { return Ok(None) };
+    match value.to_str().ok().and_then(OnDisconnect::parse) {
+        Some(on_disconnect) => Ok(Some(on_disconnect)),
+        None => Err(Error::HeaderValue { name: ON_DISCONNECT_HEADER, values: OnDisconnect::VALUES }),
     }
 }
 
@@ -232,9 +246,11 @@ pub(super) struct Ready {
     payload: Payload,
     started: Instant,
     /// The service's place among the upstreams.
-    upstream: usize,
+    pub(super) upstream: usize,
     /// How long the client of a stream may be left without a word.
     pub(super) keep_alive: Option<Duration>,
+    /// What becomes of its answer when the client leaves.
+    pub(super) on_disconnect: OnDisconnect,
 }
 
 impl Ready {

@@ -54,6 +54,9 @@ impl Entry {
             response_bytes: 0,
             time_to_first_byte_ms: None,
             time_to_first_token_ms: None,
+            time_to_first_event_ms: None,
+            time_to_last_event_ms: None,
+            time_to_disconnect_ms: None,
             duration_ms: 0.0,
             upstream_request_id: None,
             error: None,
@@ -91,22 +94,54 @@ impl Entry {
         row.time_to_first_byte_ms = Some(elapsed);
     }
 
-    /// Notes that the first event with output in it is here.
-    pub fn first_token(&mut self) {
-        let elapsed = millis(self.started.elapsed());
-        self.row().time_to_first_token_ms = Some(elapsed);
+    /// Notes when the first event with output in it was here.
+    pub fn first_token(&mut self, at: Instant) {
+        self.row().time_to_first_token_ms = Some(self.since_start(at));
+    }
+
+    /// Notes when the first event and the last one were here.
+    pub fn events(&mut self, first: Instant, last: Instant) {
+        let (first, last) = (self.since_start(first), self.since_start(last));
+        let row = self.row();
+        row.time_to_first_event_ms = Some(first);
+        row.time_to_last_event_ms = Some(last);
+    }
+
+    /// Notes that the client has left while its answer was under way. What is read from here on is drained, and however it
+    /// ends, the outcome is that the client left.
+    pub fn client_left(&mut self) {
+        let elapsed = self.since_start(Instant::now());
+        self.row().time_to_disconnect_ms.get_or_insert(elapsed);
+    }
+
+    /// Whether the client has left.
+    pub fn has_client_left(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
+    }
+
+    /// Whether what is dropped now is cut because the process ends.
+    pub fn is_cutting(&self) -> bool {
+        self.journal.is_cutting()
+    }
+
+    fn since_start(&self, at: Instant) -> f64 {
+        millis(at.saturating_duration_since(self.started))
     }
 
     /// Takes over what the meter has found so far.
     ///
-    /// Counts are final (`reported`) if the answer ended as it should, or if its terminal event has passed;
-    /// else they are `partial`.
+    /// Counts are final if the answer ended as it should, or if its terminal event has passed: `reported`, or `drained` if
+    /// the client had left by then. Else they are `partial`.
     pub fn metered(&mut self, tally: Tally, ended: bool) {
+        let has_client_left = self.has_client_left();
         let row = self.row.as_deref_mut().expect("an entry is metered before it is closed");
         if let Some(usage) = tally.usage {
             row.usage = usage;
-            row.usage_source =
-                if ended || tally.terminal { UsageSource::Reported } else { UsageSource::Partial };
+            row.usage_source = match ended || tally.terminal {
+                true if has_client_left => UsageSource::Drained,
+                true => UsageSource::Reported,
+                false => UsageSource::Partial,
+            };
         }
         row.model = tally.model;
         row.error = row.error.take().or(tally.error);
@@ -134,8 +169,11 @@ impl Entry {
         let Some(row) = &mut self.row else { return };
         if self.journal.is_cutting() {
             row.error.get_or_insert_with(|| "the proxy was stopped before the answer ended".into());
+        }
+        if self.journal.is_cutting() && !self.has_client_left() {
             self.close(Outcome::Truncated);
         } else {
+            self.client_left();
             self.close(Outcome::ClientDisconnected);
         }
     }
@@ -206,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_had_left_before_the_cut_has_left() {
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.client_left();
+        journal.cut();
+        drop(entry);
+        let row = journal.take().remove(0);
+        assert_eq!(row.outcome, Outcome::ClientDisconnected);
+        assert!(row.error.unwrap().contains("stopped"), "it says why nothing more was read");
+    }
+
+    #[test]
     fn usage_before_the_end_is_partial_and_after_the_terminal_event_reported() {
         let usage = Some(Usage { input_tokens: Some(0), ..Usage::default() });
         for (terminal, ended, source) in [
@@ -217,6 +267,10 @@ mod tests {
             let mut entry = Entry::open(&journal, &anonymous());
             entry.metered(Tally { usage, terminal, ..Tally::default() }, ended);
             assert_eq!(entry.row().usage_source, source, "terminal {terminal}, ended {ended}");
+            entry.client_left();
+            entry.metered(Tally { usage, terminal, ..Tally::default() }, ended);
+            let source = if source == UsageSource::Reported { UsageSource::Drained } else { source };
+            assert_eq!(entry.row().usage_source, source, "drained: terminal {terminal}, ended {ended}");
         }
     }
 

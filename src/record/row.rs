@@ -48,6 +48,8 @@ impl Outcome {
 pub enum UsageSource {
     /// The upstream reported them, and they are final.
     Reported,
+    /// The same, in the rest of the answer that was read after the client had left.
+    Drained,
     /// The upstream reported them so far; the exchange ended before they were final.
     Partial,
     /// Nobody reported any.
@@ -60,6 +62,7 @@ impl UsageSource {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reported => "reported",
+            Self::Drained => "drained",
             Self::Partial => "partial",
             Self::None => "none",
         }
@@ -103,16 +106,22 @@ pub struct UsageRecord {
     /// The counts, as reported.
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
-    /// Server-sent events that passed; null where the answer was no event stream.
+    /// Server-sent events that were read, also after the client had left; null where the answer was no event stream.
     pub events: Option<u64>,
     /// Bytes of the request's body as the client sent it.
     pub request_bytes: u64,
-    /// Bytes of the answer's body that passed.
+    /// Bytes of the answer's body that were read, also after the client had left.
     pub response_bytes: u64,
     /// From the request's head to the answer's head, in milliseconds.
     pub time_to_first_byte_ms: Option<f64>,
     /// From the request's head to the first event with output in it, in milliseconds.
     pub time_to_first_token_ms: Option<f64>,
+    /// From the request's head to the first event, in milliseconds.
+    pub time_to_first_event_ms: Option<f64>,
+    /// From the request's head to the last event, in milliseconds.
+    pub time_to_last_event_ms: Option<f64>,
+    /// From the request's head to when its client left, if it did, in milliseconds.
+    pub time_to_disconnect_ms: Option<f64>,
     /// From the request's head to the end, in milliseconds.
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).

@@ -41,9 +41,19 @@ impl BodyMeter {
         self.scan.push(bytes);
     }
 
+    /// Whether its last bracket has passed.
+    pub fn is_complete(&self) -> bool {
+        self.scan.complete()
+    }
+
+    /// It is not JSON, whatever follows.
+    pub fn has_given_up(&self) -> bool {
+        self.scan.refused()
+    }
+
     /// The body has ended, or will not be read further.
     pub fn finish(self) -> Tally {
-        let complete = self.scan.complete();
+        let complete = self.is_complete();
         let mut tally = Tally::default();
         if let Some(found) = self.scan.into_found() {
             tally.take(found, false);

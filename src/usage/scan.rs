@@ -49,6 +49,11 @@ impl Scan {
         self.grammar.complete()
     }
 
+    /// The text is not JSON, whatever follows.
+    pub(super) fn refused(&self) -> bool {
+        self.grammar.refused()
+    }
+
     /// What was found, when the text has ended as a whole.
     pub(super) fn into_whole(self) -> Option<Found> {
         self.complete().then_some(self.reader.found)

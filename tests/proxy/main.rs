@@ -14,6 +14,7 @@ mod http2;
 mod http2_frames;
 mod http2_tls;
 mod keep_alive;
+mod leaving;
 mod ledger;
 mod limits;
 mod providers;

@@ -41,6 +41,9 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "response_bytes",
         "time_to_first_byte_ms",
         "time_to_first_token_ms",
+        "time_to_first_event_ms",
+        "time_to_last_event_ms",
+        "time_to_disconnect_ms",
         "duration_ms",
         "upstream_request_id",
         "error",
@@ -51,7 +54,14 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
     assert_eq!(record["stream"], false);
     assert_eq!(record["request_bytes"], body.len());
     assert_eq!(record["input_tokens"], 9);
-    for unknown in ["cached_input_tokens", "billed_seconds", "events", "time_to_first_token_ms", "error"] {
+    for unknown in [
+        "cached_input_tokens",
+        "billed_seconds",
+        "events",
+        "time_to_first_token_ms",
+        "time_to_disconnect_ms",
+        "error",
+    ] {
         assert!(record[unknown].is_null(), "{unknown}: {}", record[unknown]);
     }
 }

@@ -80,6 +80,9 @@ fn an_upstream_has_the_defaults_of_the_design() {
     assert_eq!([connect, first_byte, idle].map(|time| time.as_secs()), [5, 200, 120]);
     assert_eq!(total, None);
     assert_eq!(upstream.keep_alive_comments, None);
+    assert_eq!(upstream.on_disconnect, OnDisconnect::Cancel);
+    let limits = DrainLimits { time: Duration::from_secs(300), bytes: 64 << 20, concurrent: 256 };
+    assert_eq!(upstream.drain_limits, limits);
     assert_eq!((upstream.pool.idle_timeout, upstream.pool.max_idle), (Duration::from_secs(60), 64));
 }
 
@@ -94,6 +97,7 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
     let [default] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
     assert_eq!(format!("{:?}", shown.timeouts), format!("{:?}", default.timeouts));
     assert_eq!(format!("{:?}", shown.pool), format!("{:?}", default.pool));
+    assert_eq!((shown.on_disconnect, shown.drain_limits), (default.on_disconnect, default.drain_limits));
     assert_eq!((shown.http, default.http), (HttpVersion::Auto, HttpVersion::Auto));
     assert_eq!((&shown.name, &shown.url), (&default.name, &default.url));
 }

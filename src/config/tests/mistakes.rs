@@ -339,6 +339,16 @@ fn of_providers() {
             ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "no length of time"),
             ("timeouts = { total = \"400d\" }", "upstreams.openai.timeouts.total", "longer than a year"),
             ("pool = { idle_timeout = 60 }", "upstreams.openai.pool.idle_timeout", "in quotes"),
+            ("on_disconnect = \"keep\"", "upstreams.openai.on_disconnect", "is not \"cancel\" or \"drain\""),
+            ("drain_limits = { seconds = 0 }", "upstreams.openai.drain_limits.seconds", "at least 1"),
+            ("drain_limits = { seconds = 86401 }", "upstreams.openai.drain_limits.seconds", "too long"),
+            (
+                "drain_limits = { seconds = \"5m\" }",
+                "upstreams.openai.drain_limits.seconds",
+                "a whole number",
+            ),
+            ("drain_limits = { bytes = 0 }", "upstreams.openai.drain_limits.bytes", "at least 1"),
+            ("drain_limits = { concurrent = -1 }", "upstreams.openai.drain_limits.concurrent", ""),
             ("pool = { max_idle = \"many\" }", "upstreams.openai.pool.max_idle", "a whole number"),
         ],
     );

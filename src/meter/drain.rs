@@ -1,0 +1,182 @@
+//! Reading the rest of an answer whose client has left, so that its tokens are known.
+//!
+//! It goes on in a task of its own on the worker's runtime, within [`DrainLimits`], and holds what the exchange held: a
+//! connection to the upstream, the meter, the record. What is read is shown to the meter and dropped. After a full drain the
+//! connection goes back to its pool. Whatever ends a drain, its record is closed, also where the runtime drops its task.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::pin;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{sleep_until, timeout_at};
+
+use super::Metered;
+use super::exchange::{AnswerFrames, Exchange};
+use crate::config::DrainLimits;
+use crate::error::Error;
+use crate::record::{Entry, Outcome};
+
+/// How long the end of a stream is waited for after the event that ends it: its counts are final, and all that can still be
+/// had is the connection.
+const AFTER_TERMINAL: Duration = Duration::from_secs(1);
+
+/// One worker's drains of one upstream's answers. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Drains(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: DrainLimits,
+    everywhere: Arc<AtomicUsize>,
+    here: Underway,
+}
+
+/// How many drains are under way on one worker, of all upstreams. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Underway(Rc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    count: Cell<usize>,
+    empty: Notify,
+}
+
+impl Underway {
+    /// Waits until none is. Cancel-safe.
+    pub async fn none(&self) {
+        while self.0.count.get() > 0 {
+            self.0.empty.notified().await;
+        }
+    }
+}
+
+impl Drains {
+    /// `everywhere` counts the drains of this upstream on all workers, `here` those of all upstreams on this one.
+    pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: Underway) -> Self {
+        Self(Rc::new(Inner { limits, everywhere, here }))
+    }
+
+    /// The client has left before there was an answer: goes on waiting for it, and reads it. `meter` puts the meter beside it.
+    pub fn take_over_request<A, B: AnswerFrames>(
+        &self,
+        send: impl Future<Output = Result<A, Error>> + 'static,
+        mut entry: Entry,
+        meter: impl FnOnce(A, Entry) -> Metered<B> + 'static,
+    ) {
+        let Some(drain) = self.begin(&mut entry) else { return };
+        spawn_local(async move {
+            match timeout_at(drain.deadline.into(), send).await {
+                Err(_) => {
+                    entry.row().error = Some(drain.out_of_time().into());
+                    entry.close(Outcome::ClientDisconnected);
+                }
+                Ok(Err(error)) => {
+                    entry.row().error = Some(error.to_string().into());
+                    entry.close(Outcome::ClientDisconnected);
+                }
+                Ok(Ok(answer)) => {
+                    if let Some(exchange) = meter(answer, entry).into_exchange() {
+                        drain.read(exchange).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// The client has left inside an answer: reads the rest.
+    pub(super) fn take_over<B: AnswerFrames>(&self, mut exchange: Exchange<B>) {
+        if exchange.has_more_to_tell()
+            && let Some(drain) = self.begin(exchange.entry())
+        {
+            spawn_local(drain.read(exchange));
+        }
+    }
+
+    /// Begins a drain, unless there are too many already, or the process is being cut.
+    fn begin(&self, entry: &mut Entry) -> Option<Drain> {
+        if entry.is_cutting() {
+            return None;
+        }
+        entry.client_left();
+        let Inner { limits, everywhere, here } = &*self.0;
+        let before = everywhere.fetch_add(1, Ordering::Relaxed);
+        here.0.count.set(here.0.count.get() + 1);
+        let place = Place { everywhere: Arc::clone(everywhere), here: here.clone() };
+        if before >= limits.concurrent {
+            let concurrent = limits.concurrent;
+            let error =
+                format!("not drained: drain_limits.concurrent is {concurrent}, and as many are under way");
+            entry.row().error.get_or_insert_with(|| error.into());
+            return None;
+        }
+        Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _place: place })
+    }
+}
+
+/// A drain under way.
+struct Drain {
+    limits: DrainLimits,
+    deadline: Instant,
+    _place: Place,
+}
+
+impl Drain {
+    async fn read<B: AnswerFrames>(self, mut exchange: Exchange<B>) {
+        let mut left = self.limits.bytes;
+        let mut is_final = false;
+        let timer = sleep_until(self.deadline.into());
+        pin!(timer);
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = exchange.frame() => frame,
+                () = &mut timer => {
+                    // After its last event there is nothing to complain of.
+                    return if is_final { drop(exchange) } else { exchange.give_up(self.out_of_time()) };
+                }
+            };
+            let bytes = match &frame {
+                None => return,
+                Some(Err(error)) => return exchange.fail(error),
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            };
+            if bytes > left {
+                return exchange
+                    .give_up(format!("drained no further than drain_limits.bytes, {}", self.limits.bytes));
+            }
+            left -= bytes;
+            if !is_final && exchange.is_final() {
+                is_final = true;
+                timer.as_mut().reset(self.deadline.min(Instant::now() + AFTER_TERMINAL).into());
+            }
+        }
+    }
+
+    fn out_of_time(&self) -> String {
+        format!("drained no longer than drain_limits.seconds, {}", self.limits.time.as_secs())
+    }
+}
+
+/// A drain that is counted.
+#[derive(Debug)]
+struct Place {
+    everywhere: Arc<AtomicUsize>,
+    here: Underway,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.everywhere.fetch_sub(1, Ordering::Relaxed);
+        let Counted { count, empty } = &*self.here.0;
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            empty.notify_one();
+        }
+    }
+}

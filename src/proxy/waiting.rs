@@ -1,0 +1,58 @@
+//! A request whose upstream has not answered, with all that it needs and its record.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::respond;
+use crate::error::Result;
+use crate::meter::Drains;
+use crate::record::Entry;
+use crate::upstream::Answer;
+
+/// A request under way.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answer>>>>;
+
+/// Waits for the answer. Dropped before it is here, since the client has left, it stops the upstream, or goes on in a task of
+/// its own, as the user chose.
+pub(super) struct Waiting {
+    send: Sending,
+    /// `None` once there is an answer, or somebody else waits for it.
+    entry: Option<Entry>,
+    /// Where it goes on when the client leaves; `None`: nowhere.
+    drains: Option<Drains>,
+}
+
+impl Waiting {
+    pub(super) fn new(send: Sending, entry: Entry, drains: Option<Drains>) -> Self {
+        Self { send, entry: Some(entry), drains }
+    }
+
+    /// The record, while there is no answer.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
+    }
+
+    /// Where the answer goes on when the client leaves.
+    pub(super) fn drains(&self) -> Option<Drains> {
+        self.drains.clone()
+    }
+}
+
+impl Future for Waiting {
+    type Output = (Result<Answer>, Entry);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.send.as_mut().poll(cx));
+        let entry = self.entry.take().expect("polled after it was ready");
+        Poll::Ready((result, entry))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.drains) {
+            let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
+            drains.take_over_request(send, entry, |answer, entry| respond::meter(answer, entry, None).1);
+        }
+    }
+}
