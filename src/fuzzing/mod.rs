@@ -2,6 +2,7 @@
 //! it is let; the unit tests run them over the seeds.
 
 mod body_edit;
+mod coding;
 mod h1;
 mod headers;
 mod route;
@@ -9,6 +10,7 @@ mod sse;
 mod usage;
 
 pub use body_edit::body_edit;
+pub use coding::coding;
 pub use h1::h1;
 pub use headers::headers;
 pub use route::route;
