@@ -107,7 +107,10 @@ impl App {
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
         if let Some(path) = &settings.ledger.path {
-            let ledger = Ledger::open(path, settings.ledger.retention, &journal);
+            let ledger = match settings.ledger.postgres.clone() {
+                Some(postgres) => Ledger::open_for_fleet(path, settings.ledger.retention, postgres, &journal),
+                None => Ledger::open(path, settings.ledger.retention, &journal),
+            };
             sinks.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
         }
         match &settings.ledger.jsonl {

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "drain", "telemetry"],
     &["tls"],
     &["usage", "rewrite", "auth", "egress", "price"],
-    &["provider", "route", "sse", "h1", "json", "coding"],
+    &["provider", "route", "sse", "h1", "json"],
     &["secret"],
 ];
 
@@ -27,10 +27,8 @@ const LAYERS: &[&[&str]] = &[
 const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
-const PURE: &[&str] = &[
-    "sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json",
-    "coding",
-];
+const PURE: &[&str] =
+    &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json"];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod ledger;
 mod serve;
 mod signals;
 mod simulate;
@@ -41,6 +42,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Read the ledger: who used how many tokens
     Usage(usage::UsageArgs),
+    /// Look after a fleet's ledger in PostgreSQL
+    Ledger(ledger::LedgerArgs),
 }
 
 /// Parses the process's command line and runs the command.
@@ -52,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Usage(args) => usage::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
     }
 }
 

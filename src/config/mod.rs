@@ -15,7 +15,7 @@
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
 //! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
-//! | `sections`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `postgres`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 
 mod connection;
@@ -32,6 +32,7 @@ mod nearest;
 mod network;
 mod notes;
 mod outline;
+mod postgres;
 mod prices;
 mod proxies;
 mod reader;
@@ -51,8 +52,8 @@ pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, PoolLimits, Proxy,
-    Route, Server, Settings, Timeouts, Upstream,
+    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, PoolLimits,
+    Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
 };
 
 use file::File;
@@ -114,19 +115,38 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     assemble(file, &sources.env, &sources.overrides)
 }
 
+/// Which ledger somebody wants to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The database of this instance; what is said of the fleet's does not matter.
+    Local,
+    /// The fleet's, if there is one.
+    Fleet,
+    /// The one that `ledger.postgres.read` names.
+    Configured,
+}
+
 /// Reads where usage records are kept and what tokens cost, from the same places as [`load`]. Mistakes elsewhere do not matter for
 /// it: who looks at the ledger may lack the secrets that the proxy has.
 ///
 /// # Errors
-/// The file cannot be read; or every mistake, where one of them is in `[ledger]` or `[[prices]]`.
-pub fn load_ledger(sources: &Sources) -> Result<(Ledger, Prices), Mistakes> {
+/// The file cannot be read; or every mistake, where one of them is in `[ledger]`, as far as that is wanted, or in `[[prices]]`.
+pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
     let both = reader.glance(|root| {
         let names = root.names("upstreams").unwrap_or_default().into_iter().map(|(name, _)| name);
         let prices = prices::prices(root, &names.collect::<Vec<_>>());
-        Ok((root.section("ledger", sections::ledger)?, prices?))
+        let is_fleet = match which {
+            Which::Local => false,
+            Which::Fleet => true,
+            Which::Configured => {
+                root.at(&["ledger", "postgres", "read"]).is_some_and(|read| read.boolean().unwrap_or(false))
+            }
+        };
+        let section = if is_fleet { sections::ledger } else { sections::local_ledger };
+        Ok((root.section("ledger", section)?, prices?))
     });
     if let Ok((both, _)) = reader.finish(both, Vec::new()) {
         return Ok(both);

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::duration::{duration, past, timeout};
 use super::notes::Read;
+use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::{Admin, Client, Jsonl, Ledger, Log, LogFormat, Server};
@@ -63,6 +64,19 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
 
 /// `[ledger]`.
 pub(super) fn ledger(table: &Table<'_>) -> Read<Ledger> {
+    let postgres = table.optional("postgres", |entry| entry.table(postgres));
+    let ledger = local_ledger(table)?;
+    if ledger.path.is_none() && table.at(&["postgres"]).is_some() {
+        let reason = "is \"\", and what [ledger.postgres] gets is shipped from there: name a file";
+        return Err(table.mistake("path", reason));
+    }
+    Ok(Ledger { postgres: postgres?, ..ledger })
+}
+
+/// `[ledger]` without what is elsewhere.
+pub(super) fn local_ledger(table: &Table<'_>) -> Read<Ledger> {
+    // It is a key, whoever reads it.
+    table.get("postgres");
     let path = table.defaulted("path", Entry::text_or_none);
     let jsonl = table.defaulted("jsonl", Entry::text_or_none);
     let retention = table.defaulted("retention", |entry| match entry.as_text() {
@@ -74,7 +88,7 @@ pub(super) fn ledger(table: &Table<'_>) -> Read<Ledger> {
         return Err(table.mistake("jsonl", "is the file of ledger.path too: give each its own"));
     }
     let jsonl = jsonl.map(|path| if path == "-" { Jsonl::Stdout } else { Jsonl::File(path.into()) });
-    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl })
+    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl, postgres: None })
 }
 
 /// `[log]`.

@@ -74,6 +74,27 @@ pub struct Ledger {
     pub retention: Option<Duration>,
     /// Also one JSON line per record.
     pub jsonl: Option<Jsonl>,
+    /// Where the records of a fleet come together; there is a database at `path` then.
+    pub postgres: Option<Postgres>,
+}
+
+/// A PostgreSQL database to which the records of the ledger are shipped.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// The server, with a user and at least one host; its `Debug` hides the password.
+    pub server: tokio_postgres::Config,
+    /// How TLS is spoken with it, where the server's `ssl_mode` says that it is.
+    pub tls: ClientSettings,
+    /// The name of this instance in the database; not empty.
+    pub instance: String,
+    /// Records of one round trip; at least 1.
+    pub batch: usize,
+    /// Records older than the ledger's `retention` that are kept while they are not shipped.
+    pub max_waiting: u64,
+    /// How long the database keeps a record; `None`: nothing is deleted there.
+    pub retention: Option<Duration>,
+    /// Whether reports are read from it where the user does not say otherwise.
+    pub read: bool,
 }
 
 /// Where JSON lines go.

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::ErrorCode;
+
+use super::postgres::{Failure, address};
+use crate::config::Postgres;
 
 /// Why the ledger at a path cannot be used.
 #[derive(Debug)]
 pub struct LedgerError {
-    path: PathBuf,
+    /// Which one: its path, or its server.
+    ledger: String,
     reason: Reason,
 }
 
@@ -26,6 +30,8 @@ pub(super) enum Reason {
     Io(io::Error),
     /// SQLite did.
     Sqlite(rusqlite::Error),
+    /// PostgreSQL did, or could not be asked.
+    Postgres(Failure),
     /// A row that no version of this program wrote, such as one with an unknown usage source.
     Row(String),
     /// Reading took longer than it may.
@@ -36,7 +42,12 @@ pub(super) enum Reason {
 
 impl LedgerError {
     pub(super) fn new(path: &Path, reason: impl Into<Reason>) -> Self {
-        Self { path: path.to_owned(), reason: reason.into() }
+        Self { ledger: path.display().to_string(), reason: reason.into() }
+    }
+
+    /// Of a fleet's ledger.
+    pub(super) fn fleet(settings: &Postgres, reason: impl Into<Reason>) -> Self {
+        Self { ledger: address(settings), reason: reason.into() }
     }
 
     /// The reason alone, for those who know which ledger it is.
@@ -66,6 +77,12 @@ impl From<rusqlite::Error> for Reason {
     }
 }
 
+impl From<Failure> for Reason {
+    fn from(failure: Failure) -> Self {
+        Self::Postgres(failure)
+    }
+}
+
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -82,6 +99,7 @@ impl fmt::Display for Reason {
                 "was written by a newer streamgauge (its schema is {found}, this program knows {known})"
             ),
             Self::Io(error) => write!(f, "{error}"),
+            Self::Postgres(failure) => write!(f, "{failure}"),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     write!(f, "is locked by another program")
@@ -108,7 +126,7 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
+        write!(f, "{}: {}", self.ledger, self.reason)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What rows add up to, by what they have in common.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -73,6 +74,13 @@ pub struct Group {
     pub key: Key,
     /// What they add up to.
     pub sums: Sums,
+}
+
+impl Group {
+    /// The order of reports: by key, and what is not known comes last.
+    pub(super) fn order(&self, other: &Self) -> Ordering {
+        self.key.iter().map(order).cmp(other.key.iter().map(order))
+    }
 }
 
 /// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are added as they are, also
@@ -165,8 +173,7 @@ impl Groups {
     pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
         let groups = self.sums.into_iter().map(|(key, sums)| Group { key: read(parts(&key)), sums });
         let mut groups: Vec<_> = groups.collect();
-        // What is not known comes last.
-        groups.sort_by(|a, b| a.key.iter().map(order).cmp(b.key.iter().map(order)));
+        groups.sort_by(Group::order);
         groups
     }
 }

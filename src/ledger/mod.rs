@@ -7,22 +7,30 @@
 //! |---|---|
 //! | `sink` | the queue and the thread: group commit, retries, when to delete |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
+//! | `columns` | what a row has, in both databases |
+//! | `shipped` | what of the file is in PostgreSQL already |
+//! | [`postgres`] | the fleet's ledger |
 //! | `schema` | tables and their versions |
 //! | `row` | a record as a row |
 //! | `repair` | moves a broken file aside |
 //! | `retention` | deletes what is old, in small steps |
 //! | `query`, `groups` | reads, and adds up |
+//! | `place` | which of the two to read |
 //! | `when` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
+mod columns;
 mod error;
 mod groups;
 pub mod output;
+mod place;
+pub mod postgres;
 mod query;
 mod repair;
 mod retention;
 mod row;
 mod schema;
+mod shipped;
 mod sink;
 mod store;
 #[cfg(test)]
@@ -31,6 +39,7 @@ mod when;
 
 pub use error::LedgerError;
 pub use groups::{By, Group, Key, SOURCES, Sums};
+pub use place::Place;
 pub use query::{Bounds, Report, Selection, report};
 pub use sink::Ledger;
 pub use when::When;

@@ -54,6 +54,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "ALTER TABLE usage_records ADD COLUMN time_to_first_event_ms REAL;
     ALTER TABLE usage_records ADD COLUMN time_to_last_event_ms REAL;
     ALTER TABLE usage_records ADD COLUMN time_to_disconnect_ms REAL;",
+    // 3. Up to which `seq` the rows are in PostgreSQL, for each fleet ledger.
+    "CREATE TABLE shipped (ledger TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
 /// Brings the file to the last version of `migrations`, in one transaction: another process sees all of it or nothing, and
@@ -119,6 +121,16 @@ mod tests {
             migrate(&mut connection, MIGRATIONS).unwrap();
             expect_current(&connection).unwrap();
         }
+    }
+
+    #[test]
+    fn the_table_has_the_columns_of_records_after_its_own() {
+        let mut connection = empty();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let statement = connection.prepare("SELECT * FROM usage_records").unwrap();
+        let mut columns: Vec<_> = super::super::columns::COLUMNS.iter().map(|(name, _)| *name).collect();
+        columns.insert(0, "seq");
+        assert_eq!(statement.column_names().collect::<Vec<_>>(), columns);
     }
 
     #[test]

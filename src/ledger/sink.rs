@@ -13,9 +13,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use super::error::LedgerError;
+use super::postgres::Shipper;
+use super::retention::{Retention, Step};
 use super::store::Store;
+use crate::config::Postgres;
 use crate::record::{Journal, Sink, UsageRecord};
 
 /// Records that may wait for the file, besides those in the journal. A second's worth or more at any rate that was
@@ -48,6 +52,8 @@ pub struct Ledger {
     name: String,
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
+    /// Dropped after the thread has ended, when everything is in the file.
+    _shipper: Option<Shipper>,
 }
 
 impl Ledger {
@@ -58,19 +64,49 @@ impl Ledger {
     /// The file cannot be opened or created, is another program's or a newer version's; or the system gives no thread. A
     /// file that is broken is no error: it is moved aside, and a new one is begun.
     pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
+        let retention = retention.map(|age| Retention { age, unshipped: None });
+        Self::start(Store::open(path)?, path, retention, None, journal)
+    }
+
+    /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their own, which the end waits for
+    /// a few seconds, and those that are not shipped yet are not deleted, as far as `postgres.max_waiting` goes.
+    ///
+    /// # Errors
+    /// As [`Self::open`]. A server that is away is no error.
+    pub fn open_for_fleet(
+        path: &Path,
+        retention: Option<Duration>,
+        postgres: Postgres,
+        journal: &Journal,
+    ) -> Result<Self, LedgerError> {
         let store = Store::open(path)?;
+        let retention = retention.map(|age| Retention { age, unshipped: Some(postgres.max_waiting) });
+        let shipper = Shipper::spawn(path, postgres, journal);
+        let shipper = shipper.map_err(|failure| LedgerError::new(path, failure))?;
+        Self::start(store, path, retention, Some(shipper), journal)
+    }
+
+    fn start(
+        store: Store,
+        path: &Path,
+        retention: Option<Retention>,
+        shipper: Option<Shipper>,
+        journal: &Journal,
+    ) -> Result<Self, LedgerError> {
         let queue = Arc::new(Queue::default());
         let writer = Writer {
             name: path.display().to_string(),
             store,
             queue: Arc::clone(&queue),
             journal: journal.clone(),
+            committed: shipper.as_ref().map(Shipper::waker),
             failing: false,
+            losing: false,
             give_up: None,
         };
         let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(retention));
         let thread = thread.map_err(|error| LedgerError::new(path, error))?;
-        Ok(Self { name: path.display().to_string(), queue, thread: Some(thread) })
+        Ok(Self { name: path.display().to_string(), queue, thread: Some(thread), _shipper: shipper })
     }
 }
 
@@ -184,14 +220,18 @@ struct Writer {
     store: Store,
     queue: Arc<Queue>,
     journal: Journal,
+    /// Who wants to know of each commit.
+    committed: Option<Arc<Notify>>,
     /// The last attempt failed, and that was said.
     failing: bool,
+    /// Rows had to be deleted before they were shipped, and that was said.
+    losing: bool,
     /// When the last records are given up; `None` while the process is not ending.
     give_up: Option<Instant>,
 }
 
 impl Writer {
-    fn run(mut self, retention: Option<Duration>) {
+    fn run(mut self, retention: Option<Retention>) {
         let mut sweep = retention.map(|_| Instant::now());
         loop {
             match self.queue.next(sweep) {
@@ -199,7 +239,7 @@ impl Writer {
                 Work::Sweep => {}
                 Work::End => return,
             }
-            if let Some(retention) = retention
+            if let Some(retention) = &retention
                 && sweep.is_some_and(|at| at <= Instant::now())
             {
                 let more = !self.failing && self.sweep(retention);
@@ -217,6 +257,9 @@ impl Writer {
             let attempt = if self.failing { &batches[..1] } else { batches };
             let Err(reason) = self.store.write(attempt) else {
                 self.queue.done(count(attempt));
+                if let Some(committed) = &self.committed {
+                    committed.notify_one();
+                }
                 if mem::take(&mut self.failing) {
                     tracing::info!(ledger = self.name, "usage records are written again");
                 }
@@ -246,11 +289,26 @@ impl Writer {
     }
 
     /// Whether there is more to delete.
-    fn sweep(&mut self, retention: Duration) -> bool {
-        self.store.sweep(retention, Timestamp::now()).unwrap_or_else(|reason| {
+    fn sweep(&mut self, retention: &Retention) -> bool {
+        let step = self.store.sweep(retention, Timestamp::now()).unwrap_or_else(|reason| {
             tracing::warn!(ledger = self.name, %reason, "old usage records cannot be deleted now");
-            false
-        })
+            Step::default()
+        });
+        if step.lost > 0 {
+            if let Some(shipping) = self.journal.health().shipping.get() {
+                shipping.deleted.fetch_add(step.lost, Ordering::Relaxed);
+            }
+            if !mem::replace(&mut self.losing, true) {
+                tracing::error!(
+                    ledger = self.name,
+                    "usage records that were never shipped to PostgreSQL are being deleted: they are older than ledger.retention, and more \
+                     than ledger.postgres.max_waiting wait"
+                );
+            }
+        } else if !step.more {
+            self.losing = false;
+        }
+        step.more
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{LedgerError, Reason};
+use super::retention::{Retention, Step};
 use super::row::{INSERT, insert};
 use super::sink::Batch;
 use super::{repair, retention, schema};
@@ -63,8 +64,8 @@ impl Store {
         self.insert(batches)
     }
 
-    /// Deletes one step of what is older than `retention`. Whether there is more.
-    pub(super) fn sweep(&mut self, retention: Duration, now: Timestamp) -> Result<bool, Reason> {
+    /// Deletes one step of what `retention` lets go.
+    pub(super) fn sweep(&mut self, retention: &Retention, now: Timestamp) -> Result<Step, Reason> {
         Ok(retention::step(self.connect()?, retention, now)?)
     }
 
@@ -140,7 +141,8 @@ fn open(path: &Path) -> Result<Connection, Reason> {
     Ok(connection)
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Which file is at the path: device and inode.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 

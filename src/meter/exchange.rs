@@ -111,9 +111,9 @@ impl<B: AnswerFrames> Exchange<B> {
         self.kind.is_final()
     }
 
-    /// Whether an event of the proxy's own may stand in the answer; only while the record is open.
-    pub(super) fn takes_events(&self) -> bool {
-        self.kind.takes_events()
+    /// Whether the answer is an event stream; only while the record is open.
+    pub(super) fn is_events(&self) -> bool {
+        self.kind.is_events()
     }
 
     /// The answer's status.
@@ -168,7 +168,7 @@ impl<B: AnswerFrames> Exchange<B> {
         let mut whole = ended;
         // In the status, or inside the answer.
         let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
-        if let Some(tally) = self.kind.take_tally(ended) {
+        if let Some(tally) = self.kind.take_tally() {
             self.entry.row().events = is_events.then_some(tally.events);
             whole |= is_events && tally.terminal;
             reports_error |= tally.error.is_some();

@@ -2,8 +2,6 @@
 
 use http::{HeaderMap, header};
 
-use super::coded::Coded;
-use crate::coding::Codings;
 use crate::sse::Position;
 use crate::usage::{BodyMeter, Progress, StreamMeter, Tally};
 
@@ -14,30 +12,22 @@ pub enum Kind {
     Events(Box<StreamMeter>),
     /// Anything that may turn out to be JSON: the meter gives up at the first byte that cannot be.
     Document(Box<BodyMeter>),
-    /// Any of these with a content coding.
-    Coded(Box<Coded>),
-    /// Sound and pictures: bytes that say nothing to the meter.
+    /// Sound, pictures, and what is compressed: bytes that say nothing to the meter.
     Opaque,
 }
 
 impl Kind {
     /// Chosen by the answer's headers.
     pub fn of(headers: &HeaderMap) -> Self {
-        let content = Self::of_content(headers);
-        match Codings::of(headers) {
-            _ if matches!(content, Self::Opaque) => content,
-            Codings::Identity => content,
-            Codings::Known(codings) => Self::Coded(Box::new(Coded::new(&codings, content))),
-            Codings::Unknown => Self::Coded(Box::new(Coded::unknown(content))),
-        }
-    }
-
-    /// What it is once it is decoded.
-    fn of_content(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).map_or(&b""[..], |value: &http::HeaderValue| value.as_bytes());
         let starts = |value: &[u8], with: &str| {
             value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
         };
-        let media_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let encoding = text(header::CONTENT_ENCODING);
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+            return Self::Opaque;
+        }
+        let media_type = text(header::CONTENT_TYPE);
         if starts(media_type, "text/event-stream") {
             Self::Events(Box::default())
         } else if ["audio/", "image/", "video/"].iter().any(|kind| starts(media_type, kind)) {
@@ -47,17 +37,8 @@ impl Kind {
         }
     }
 
-    /// Whether it is an event stream, encoded or not.
+    /// Whether it is an event stream.
     pub fn is_events(&self) -> bool {
-        match self {
-            Self::Events(_) => true,
-            Self::Coded(coded) => coded.content().is_events(),
-            Self::Document(_) | Self::Opaque => false,
-        }
-    }
-
-    /// Whether an event of the proxy's own may stand in it: not in an event stream that is encoded.
-    pub fn takes_events(&self) -> bool {
         matches!(self, Self::Events(_))
     }
 
@@ -66,7 +47,6 @@ impl Kind {
         match self {
             Self::Events(_) => true,
             Self::Document(meter) => !meter.has_given_up(),
-            Self::Coded(coded) => coded.is_read() && coded.content().is_metered(),
             Self::Opaque => false,
         }
     }
@@ -76,7 +56,6 @@ impl Kind {
         match self {
             Self::Events(meter) => meter.tally().terminal,
             Self::Document(meter) => meter.is_complete(),
-            Self::Coded(coded) => coded.content().is_final(),
             Self::Opaque => false,
         }
     }
@@ -85,19 +64,17 @@ impl Kind {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Events(meter) => return meter.push(bytes),
-            Self::Coded(coded) => return coded.push(bytes),
             Self::Document(meter) => meter.push(bytes),
             Self::Opaque => {}
         }
         Progress::default()
     }
 
-    /// What has been found; nothing is metered afterwards. `ended`: the body came to its end.
-    pub(super) fn take_tally(&mut self, ended: bool) -> Option<Tally> {
+    /// What has been found; nothing is metered afterwards.
+    pub(super) fn take_tally(&mut self) -> Option<Tally> {
         match std::mem::replace(self, Self::Opaque) {
             Self::Events(meter) => Some(meter.into_tally()),
             Self::Document(meter) => Some(meter.finish()),
-            Self::Coded(coded) => coded.into_tally(ended),
             Self::Opaque => None,
         }
     }
@@ -106,7 +83,7 @@ impl Kind {
     pub(super) fn position(&self) -> Position {
         match self {
             Self::Events(meter) => meter.position(),
-            Self::Document(_) | Self::Coded(_) | Self::Opaque => Position::BetweenEvents,
+            Self::Document(_) | Self::Opaque => Position::BetweenEvents,
         }
     }
 }

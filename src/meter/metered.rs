@@ -43,9 +43,9 @@ impl<B: AnswerFrames> Metered<B> {
         Self { exchange: Some(Exchange::new(body, kind, entry, status)), drains, failed: None }
     }
 
-    /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream that is not encoded.
-    pub fn takes_events(&self) -> bool {
-        self.exchange.as_ref().is_some_and(Exchange::takes_events)
+    /// Whether the answer is an event stream.
+    pub fn is_events(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::is_events)
     }
 
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
@@ -71,7 +71,7 @@ impl<B: AnswerFrames> Metered<B> {
             Position::InEvent => b"\n",
             Position::InLine => b"\n\n",
         };
-        let is_stream = exchange.takes_events() && exchange.status().is_success();
+        let is_stream = exchange.is_events() && exchange.status().is_success();
         exchange.fail(&error);
         if is_stream {
             self.failed = Some(Failed::Told);

@@ -14,10 +14,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::record::{Journal, Sink, UsageRecord};
+use crate::record::{Journal, Shipping, Sink, UsageRecord};
 use crate::tls::Reloads;
 use labels::{RequestLabels, TokenLabels, UpstreamLabels};
 
@@ -159,8 +160,41 @@ impl Collector for Fates {
             let counter = ConstCounter::new(count.load(Ordering::Relaxed));
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        Ok(())
+        health.shipping.get().map_or(Ok(()), |shipping| encode_shipping(shipping, &mut encoder))
     }
+}
+
+/// What became of records on their way to PostgreSQL, where there is one.
+fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    for (name, help, count) in [
+        ("ledger_shipped", "Usage records that PostgreSQL has", &shipping.shipped),
+        (
+            "ledger_shipping_failures",
+            "Connections to PostgreSQL and batches for it that failed",
+            &shipping.failures,
+        ),
+        ("ledger_refused", "Usage records that PostgreSQL will never take", &shipping.refused),
+        (
+            "ledger_deleted_unshipped",
+            "Usage records deleted from the local ledger before they were shipped",
+            &shipping.deleted,
+        ),
+    ] {
+        let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    for (name, help, value) in [
+        ("ledger_waiting", "Usage records not shipped yet", shipping.waiting.load(Ordering::Relaxed)),
+        (
+            "ledger_connected",
+            "Whether PostgreSQL takes usage records now",
+            u64::from(shipping.up.load(Ordering::Relaxed)),
+        ),
+    ] {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+    }
+    Ok(())
 }
 
 /// What became of changed certificates.

@@ -35,7 +35,7 @@ impl Entry {
         let id = new_id(now);
         let row = UsageRecord {
             id,
-            started_at: Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH),
+            started_at: microseconds(now),
             client: Arc::clone(anonymous),
             user: None,
             upstream: None,
@@ -193,6 +193,12 @@ impl Drop for Entry {
 /// Milliseconds with a resolution of one microsecond.
 pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
+}
+
+/// In whole microseconds: PostgreSQL has no finer times, and a record is the same wherever it is kept.
+fn microseconds(now: SystemTime) -> Timestamp {
+    let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the system

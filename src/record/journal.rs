@@ -2,11 +2,11 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Sink, UsageRecord};
+use super::{Shipping, Sink, UsageRecord};
 
 /// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded, and no
 /// stream waits for a disk. At some 600 bytes each this is about 40 MB.
@@ -47,6 +47,8 @@ pub struct Health {
     pub failed: AtomicU64,
     /// Events and bodies that passed and that the meter could not read.
     pub unread: AtomicU64,
+    /// On their way to a fleet's database, where there is one.
+    pub shipping: OnceLock<Shipping>,
 }
 
 impl Journal {

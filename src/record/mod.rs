@@ -9,6 +9,7 @@ mod entry;
 mod journal;
 mod jsonl;
 mod row;
+mod shipping;
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use entry::Entry;
 pub use journal::{CAPACITY, Health, Journal, Writer};
 pub use jsonl::Jsonl;
 pub use row::{Outcome, UsageRecord, UsageSource};
+pub use shipping::Shipping;
 
 /// The answer's header that bears the record's `id`.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");

@@ -7,10 +7,7 @@
 #![allow(unreachable_pub, reason = "the support modules are this test's own library")]
 
 mod bodies;
-mod codings;
 mod disconnects;
-#[path = "../encoders/mod.rs"]
-mod encoders;
 mod errors;
 mod headers;
 mod http2;

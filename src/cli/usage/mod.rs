@@ -11,9 +11,9 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::{FAILED, WRONG};
-use crate::config::{self, Overrides, Sources};
+use crate::config::{self, Overrides, Sources, Which};
 use crate::ledger::output::{csv, json};
-use crate::ledger::{Bounds, By, Report, Selection, When, report};
+use crate::ledger::{Bounds, By, Place, Report, Selection, When};
 use crate::price::Prices;
 
 /// Options of `usage`.
@@ -25,6 +25,9 @@ pub(super) struct UsageArgs {
     /// The ledger's file, in place of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Where to read: this instance's file, or the fleet's database [default: as ledger.postgres.read says]
+    #[arg(long, value_enum, conflicts_with = "ledger")]
+    from: Option<From>,
     /// How far to look back (30m, 24h, 90d), or from when on: a UTC day (2026-07-30) or time (2026-07-30T08:00:00Z)
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
     since: When,
@@ -49,6 +52,15 @@ pub(super) struct UsageArgs {
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+}
+
+/// Which ledger to read.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    /// This instance's own
+    Sqlite,
+    /// That of the whole fleet
+    Postgres,
 }
 
 /// The form of the result.
@@ -84,7 +96,7 @@ impl Grouping {
 
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
-    let (path, prices) = match configured(args) {
+    let (place, prices) = match configured(args) {
         Ok(configured) => configured,
         Err(message) => {
             eprintln!("{message}");
@@ -102,7 +114,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         upstream: args.upstream.clone(),
         model: args.model.clone(),
     };
-    let result = match report(&path, &selection, &args.by.0, &prices, &Bounds::default()) {
+    let result = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
         Err(error) => {
             eprintln!("usage: {error}");
@@ -121,14 +133,31 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
 }
 
 /// The ledger and the prices.
-fn configured(args: &UsageArgs) -> Result<(PathBuf, Prices), String> {
+fn configured(args: &UsageArgs) -> Result<(Place, Prices), String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let (ledger, prices) = config::load_ledger(&sources).map_err(|mistakes| mistakes.to_string())?;
-    let path = args.ledger.clone().or(ledger.path);
-    let path =
-        path.ok_or("usage: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger")?;
-    Ok((path, prices))
+    let which = match args.from {
+        _ if args.ledger.is_some() => Which::Local,
+        None => Which::Configured,
+        Some(From::Sqlite) => Which::Local,
+        Some(From::Postgres) => Which::Fleet,
+    };
+    let (ledger, prices) = config::load_ledger(&sources, which).map_err(|mistakes| mistakes.to_string())?;
+    let place = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
+        // What was not wanted was not read.
+        (_, Some(postgres)) => Place::Fleet(Box::new(postgres)),
+        (_, None) if which == Which::Fleet => {
+            return Err("usage: the configuration has no [ledger.postgres] to read from".to_owned());
+        }
+        (Some(path), None) => Place::File(path),
+        (None, None) => {
+            return Err(
+                "usage: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger"
+                    .to_owned(),
+            );
+        }
+    };
+    Ok((place, prices))
 }
 
 fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {

@@ -21,7 +21,7 @@ fn reference() -> String {
 }
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 9] = [
+const VARIABLES: [(&str, &str); 10] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
@@ -29,6 +29,7 @@ const VARIABLES: [(&str, &str); 9] = [
     ("SUPPORT_TEAM_KEY", "sg-support"),
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
+    ("LEDGER_URL", "postgres://streamgauge:db-password@db.internal/usage"),
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
 ];

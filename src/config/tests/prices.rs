@@ -89,7 +89,7 @@ fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
     let file = folder.path().join("streamgauge.toml");
     let load = |text: &str| {
         std::fs::write(&file, text).unwrap();
-        load_ledger(&Sources { file: Some(file.clone()), ..Sources::default() })
+        load_ledger(&Sources { file: Some(file.clone()), ..Sources::default() }, Which::Configured)
     };
     let locked = "[upstreams.openai]\napi_key = { env = \"NOT_THERE\" }\n[ledger]\npath = \"a.db\"\n";
     let (ledger, prices) = load(&format!("{locked}{WHOLE}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));

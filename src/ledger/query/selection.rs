@@ -73,9 +73,11 @@ impl Condition {
     }
 }
 
-/// As the column `started_at` has it. A clock beyond the year 2262 stays at its end.
+/// As the column `started_at` has it, in whole microseconds, as PostgreSQL has times: a question gets the same answer from
+/// both. A clock beyond the year 2262 stays at its end.
 pub(super) fn nanoseconds(at: Timestamp) -> i64 {
-    i64::try_from(at.as_nanosecond()).unwrap_or(if at.as_nanosecond() < 0 { i64::MIN } else { i64::MAX })
+    let at = at.as_nanosecond();
+    i64::try_from(at.div_euclid(1000) * 1000).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// What a question may cost. The default is anything.
@@ -102,7 +104,7 @@ impl Bounds {
     }
 
     /// Whether so many groups are allowed.
-    pub(super) fn allow(&self, groups: usize) -> Result<(), Reason> {
+    pub(in super::super) fn allow(&self, groups: usize) -> Result<(), Reason> {
         match self.groups {
             Some(most) if groups > most => Err(Reason::TooMany(most)),
             _ => Ok(()),

@@ -164,13 +164,13 @@ fn old_rows_are_deleted_in_steps_and_the_others_stay() {
     let mut store = Store::open(&folder.path().join("a.db")).unwrap();
     let batch = batch(1300);
     store.write(std::slice::from_ref(&batch)).unwrap();
-    let retention = Duration::from_secs(86_400);
-    let now = batch[1100].started_at + retention;
+    let retention = Retention { age: Duration::from_secs(86_400), unshipped: None };
+    let now = batch[1100].started_at + retention.age;
     let mut left = Vec::new();
     loop {
-        let more = store.sweep(retention, now).unwrap();
+        let step = store.sweep(&retention, now).unwrap();
         left.push(rows(store.connect().unwrap()).len());
-        if !more {
+        if !step.more {
             break;
         }
     }

@@ -1,0 +1,94 @@
+//! `streamgauge ledger`: what the owner of a fleet's database does with it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{FAILED, WRONG};
+use crate::config::{self, Overrides, Postgres, Sources, Which};
+use crate::ledger::postgres::{Migrated, migrate};
+
+/// Options of `ledger`.
+#[derive(Debug, Args)]
+pub(super) struct LedgerArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create the tables in the database of [ledger.postgres], or bring them up to date
+    ///
+    /// Safe to run as often as one likes, and by several at once. The user of the url must own the tables, and may be
+    /// another than the one that ships records, which needs SELECT and INSERT on them.
+    Migrate(MigrateArgs),
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Messages go to stderr; there is no result.
+pub(super) fn run(args: &LedgerArgs) -> ExitCode {
+    let Command::Migrate(args) = &args.command;
+    let settings = match configured(args) {
+        Ok(settings) => settings,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    match migrate(&settings) {
+        Ok(migrated) => {
+            eprintln!("{}", said(&migrated));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ledger migrate: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn configured(args: &MigrateArgs) -> Result<Postgres, String> {
+    let sources =
+        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    let (ledger, _) = config::load_ledger(&sources, Which::Fleet).map_err(|mistakes| mistakes.to_string())?;
+    ledger.postgres.ok_or_else(|| {
+        "ledger migrate: the configuration has no [ledger.postgres] with the url of a database".to_owned()
+    })
+}
+
+fn said(migrated: &Migrated) -> String {
+    let Migrated { from, to, months } = migrated;
+    let version = match from {
+        None => format!("the ledger was created, with schema {to}"),
+        Some(from) if from == to => format!("the ledger has schema {to} already"),
+        Some(from) => format!("the ledger was brought from schema {from} to {to}"),
+    };
+    match months.as_slice() {
+        [] => version,
+        months => format!("{version}; new partitions: {}", months.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_is_said_in_one_line() {
+        let months = || vec!["2026-11".to_owned(), "2026-12".to_owned()];
+        let said = |from, to, months| said(&Migrated { from, to, months });
+        assert_eq!(
+            said(None, 1, months()),
+            "the ledger was created, with schema 1; new partitions: 2026-11, 2026-12"
+        );
+        assert_eq!(said(Some(1), 1, Vec::new()), "the ledger has schema 1 already");
+        assert_eq!(said(Some(1), 3, Vec::new()), "the ledger was brought from schema 1 to 3");
+    }
+}

@@ -1,0 +1,65 @@
+//! The columns of usage records, as both databases have them: `usage_records` in SQLite and in PostgreSQL.
+//!
+//! A new field of the record is a column here, a parameter in `row`, and a step in the migrations of both schemas; the
+//! tests of `schema` and of PostgreSQL compare them.
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A time: nanoseconds since 1970 in SQLite, `timestamptz` in PostgreSQL.
+    Time,
+    /// A UUID: its text in SQLite, `uuid` in PostgreSQL.
+    Id,
+    /// `TEXT`, `text`.
+    Text,
+    /// `INTEGER`, `bigint`.
+    Integer,
+    /// `REAL`, `double precision`.
+    Real,
+    /// 0 or 1 in SQLite, `boolean` in PostgreSQL.
+    Boolean,
+}
+
+/// All of them but `seq`, which is SQLite's own, and `instance`, which is PostgreSQL's.
+pub(super) const COLUMNS: &[(&str, Kind)] = &[
+    ("started_at", Kind::Time),
+    ("client", Kind::Text),
+    ("upstream", Kind::Text),
+    ("model", Kind::Text),
+    ("usage_source", Kind::Text),
+    ("input_tokens", Kind::Integer),
+    ("output_tokens", Kind::Integer),
+    ("total_tokens", Kind::Integer),
+    ("cached_input_tokens", Kind::Integer),
+    ("cache_write_input_tokens", Kind::Integer),
+    ("reasoning_tokens", Kind::Integer),
+    ("input_audio_tokens", Kind::Integer),
+    ("output_audio_tokens", Kind::Integer),
+    ("billed_seconds", Kind::Real),
+    ("id", Kind::Id),
+    ("user", Kind::Text),
+    ("provider", Kind::Text),
+    ("method", Kind::Text),
+    ("endpoint", Kind::Text),
+    ("model_requested", Kind::Text),
+    ("stream", Kind::Boolean),
+    ("status", Kind::Integer),
+    ("outcome", Kind::Text),
+    ("events", Kind::Integer),
+    ("request_bytes", Kind::Integer),
+    ("response_bytes", Kind::Integer),
+    ("time_to_first_byte_ms", Kind::Real),
+    ("time_to_first_token_ms", Kind::Real),
+    ("duration_ms", Kind::Real),
+    ("upstream_request_id", Kind::Text),
+    ("error", Kind::Text),
+    ("time_to_first_event_ms", Kind::Real),
+    ("time_to_last_event_ms", Kind::Real),
+    ("time_to_disconnect_ms", Kind::Real),
+];
+
+/// Their names in a list, quoted: `user` is a word of PostgreSQL's own.
+pub(super) fn list() -> String {
+    let names: Vec<_> = COLUMNS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    names.join(", ")
+}

@@ -1,0 +1,67 @@
+//! A connection, and how long anything on it may take.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use super::Failure;
+use super::tls::Tls;
+use crate::config::Postgres;
+
+/// For a connection: names, TCP, TLS, the password, and the first look at the tables.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+/// For a statement. A batch takes milliseconds; a server that takes longer than this is stuck, or so is the way to it.
+pub(super) const STATEMENT: Duration = Duration::from_secs(30);
+
+/// A connection. Dropping it closes it at once.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    /// What speaks with the server.
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects with what the certificates' files hold now.
+    pub(super) async fn open(settings: &Postgres) -> Result<Self, Failure> {
+        let tls = Tls(Arc::new(settings.tls.config(&[]).map_err(Failure::Tls)?));
+        within(CONNECT, async {
+            let (client, connection) = settings.server.connect(tls).await?;
+            let task = tokio::spawn(async move {
+                // Those who ask get to know of its end.
+                let _ = connection.await;
+            });
+            Ok(Self { client, task })
+        })
+        .await
+    }
+
+    /// Waits until the connection is gone.
+    pub(super) async fn gone(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Gives something its time.
+pub(super) async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(time, work).await.unwrap_or(Err(Failure::Silence(time)))
+}
+
+/// A runtime for the thread at hand alone.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().map_err(Failure::System)
+}

@@ -1,0 +1,129 @@
+//! What went wrong with PostgreSQL, in words for its owner.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::tls::Fault;
+
+/// Why something was not done. No message has a password in it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server refused it, or cannot be reached.
+    Server(tokio_postgres::Error),
+    /// The connection ended.
+    Gone,
+    /// Nothing came back within this time.
+    Silence(Duration),
+    /// The certificates that are configured cannot be used.
+    Tls(Fault),
+    /// The database has no ledger.
+    NoSchema,
+    /// It has one of an earlier version: the one found, and the one that is needed.
+    OldSchema(i32, i32),
+    /// It has one that this program must not write: the version found, and the latest that is known here.
+    NewSchema(i32, i32),
+    /// The database has tables of these names that are no ledger's.
+    Foreign(String),
+    /// The system gives no thread or runtime.
+    System(io::Error),
+}
+
+impl Failure {
+    /// A word for the kind of trouble: as long as it stays the same there is nothing new to say.
+    pub(super) fn kind(&self) -> &str {
+        match self {
+            Self::Server(error) => error.code().map_or("unreachable", SqlState::code),
+            Self::Gone => "unreachable",
+            Self::Silence(_) => "silence",
+            Self::Tls(_) => "tls",
+            Self::NoSchema | Self::OldSchema(..) | Self::NewSchema(..) => "schema",
+            Self::Foreign(_) => "foreign",
+            Self::System(_) => "system",
+        }
+    }
+
+    /// Whether it is the data that the server does not take, and no other time would be better.
+    pub(super) fn is_of_the_data(&self) -> bool {
+        match self {
+            // Class 22: data exception. 54000: a value is too long for an index.
+            Self::Server(error) => error.code().is_some_and(|code| {
+                code.code().starts_with("22") || *code == SqlState::PROGRAM_LIMIT_EXCEEDED
+            }),
+            _ => false,
+        }
+    }
+
+    /// Whether the server said this.
+    pub(super) fn is(&self, state: &SqlState) -> bool {
+        matches!(self, Self::Server(error) if error.code() == Some(state))
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+const MIGRATE: &str = "run `streamgauge ledger migrate`";
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(error) => server(f, error),
+            Self::Gone => write!(f, "the server closed the connection"),
+            Self::Silence(time) => write!(f, "the server did not answer within {} s", time.as_secs()),
+            Self::Tls(fault) => write!(f, "tls.{fault}"),
+            Self::NoSchema => write!(f, "the database has no ledger yet: {MIGRATE}"),
+            Self::OldSchema(found, needed) => write!(
+                f,
+                "the ledger in the database has schema {found}, and this program needs {needed}: {MIGRATE}"
+            ),
+            Self::NewSchema(found, known) => write!(
+                f,
+                "the ledger in the database has schema {found}, which this program, knowing {known}, must not write: \
+                 update this program"
+            ),
+            Self::Foreign(table) => write!(
+                f,
+                "the database has a table {table} that is no ledger's: choose another database, or another schema by \
+                 `options=-c search_path=NAME` in the url"
+            ),
+            Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+fn server(f: &mut fmt::Formatter<'_>, error: &tokio_postgres::Error) -> fmt::Result {
+    if let Some(said) = error.as_db_error() {
+        write!(f, "the server says: {}", said.message())?;
+        if let Some(detail) = said.detail() {
+            write!(f, " ({detail})")?;
+        }
+        if let Some(hint) = said.hint() {
+            write!(f, "; {hint}")?;
+        }
+        return match *said.code() {
+            SqlState::INSUFFICIENT_PRIVILEGE => {
+                write!(f, ". The user of the url needs SELECT and INSERT on its tables")
+            }
+            _ => Ok(()),
+        };
+    }
+    write!(f, "{error}")?;
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Some errors say their cause themselves.
+        if !said.contains(&cause.to_string()) {
+            write!(f, ": {cause}")?;
+        }
+        said = cause.to_string();
+        source = cause.source();
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Usage records in PostgreSQL: where those of a fleet come together.
+//!
+//! Each instance ships the rows of its own SQLite ledger, so nothing here is on the way of a request, and a server that is
+//! away costs nothing but room in that file. Rows arrive in order and each once: see `shipped` for what the file keeps,
+//! and `ship` for what happens when.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `ship` | the thread: connects, ships, backs off |
+//! | `server` | a connection that has found its ledger; writes batches |
+//! | `rows` | rows of SQLite as parameters of PostgreSQL |
+//! | `schema`, `partitions` | the tables and their versions; a partition per month |
+//! | `connect`, `tls` | a connection within its time; through TLS |
+//! | `error` | what went wrong, in words |
+//! | `report` | reads, and adds up, as `query` does of SQLite |
+
+mod connect;
+mod error;
+mod partitions;
+mod report;
+mod rows;
+mod schema;
+mod server;
+mod ship;
+mod tls;
+
+pub(super) use error::Failure;
+pub use report::report;
+pub use schema::{Migrated, migrate};
+pub(super) use ship::{Shipper, address};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! A partition per month, so that old months go in one step and questions about a time look at little else.
+//!
+//! Whoever ships makes those of the rows that it has, and of the coming months. What has no partition is in the default one,
+//! where every question finds it too: nothing is lost where partitions cannot be made, be it for want of the right to or
+//! because somebody holds the table.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tokio_postgres::Client;
+
+use super::Failure;
+use super::schema::{exists, lock};
+
+/// How many months beyond this one get a partition in advance.
+const AHEAD: usize = 3;
+
+/// How long to wait for those who use the table. Others wait behind.
+const PATIENCE: &str = "2s";
+
+/// A month of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Month(Date);
+
+impl Month {
+    /// The month of a time.
+    pub(super) fn of(at: Timestamp) -> Self {
+        Self(at.to_zoned(TimeZone::UTC).date().first_of_month())
+    }
+
+    /// The months of a `started_at` in microseconds since 1970.
+    pub(super) fn of_micros(micros: i64) -> Self {
+        Self::of(Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX))
+    }
+
+    /// The one after it.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.last_of_month().tomorrow().unwrap_or(Date::MAX))
+    }
+
+    /// It and those after it.
+    fn with_coming(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self), |month| Some(month.next())).take(1 + AHEAD)
+    }
+
+    fn table(self) -> String {
+        format!("usage_records_{}", self.0.strftime("%Y_%m"))
+    }
+
+    fn of_table(name: &str) -> Option<Self> {
+        let (year, month) = name.strip_prefix("usage_records_")?.split_once('_')?;
+        Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok().map(Self)
+    }
+
+    /// As a literal: its first moment.
+    fn start(self) -> String {
+        format!("'{} 00:00:00+00'", self.0)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m"))
+    }
+}
+
+/// What to do about rows of a month that are in the default partition already, and keep it from having one of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strays {
+    /// Leave them there, and the month without.
+    Leave,
+    /// Move them, while everybody waits.
+    Move,
+}
+
+/// Makes the partition of a month where there is none. Whether it did.
+pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> Result<bool, Failure> {
+    let (table, from, to) = (month.table(), month.start(), month.next().start());
+    let condition = format!("started_at >= {from} AND started_at < {to}");
+    let transaction = client.transaction().await?;
+    lock(&transaction, PATIENCE).await?;
+    if exists(&transaction, &table).await? {
+        return Ok(false);
+    }
+    let some = format!("SELECT EXISTS (SELECT FROM usage_records_default WHERE {condition})");
+    let has_strays: bool = transaction.query_one(&some, &[]).await?.get(0);
+    if has_strays && strays == Strays::Leave {
+        return Ok(false);
+    }
+    // Made first and attached then, the table that all use is locked for the last moment only, and never for reading.
+    let create =
+        format!("CREATE TABLE {table} (LIKE usage_records INCLUDING DEFAULTS INCLUDING CONSTRAINTS)");
+    transaction.batch_execute(&create).await?;
+    if has_strays {
+        let move_them = format!(
+            "LOCK TABLE usage_records_default IN ACCESS EXCLUSIVE MODE;
+             WITH moved AS (DELETE FROM usage_records_default WHERE {condition} RETURNING *)
+             INSERT INTO {table} SELECT * FROM moved"
+        );
+        transaction.batch_execute(&move_them).await?;
+    }
+    let attach =
+        format!("ALTER TABLE usage_records ATTACH PARTITION {table} FOR VALUES FROM ({from}) TO ({to})");
+    transaction.batch_execute(&attach).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Makes the partitions of this month and the coming ones, and of those whose rows are in the default partition. Those that it
+/// made.
+pub(super) async fn prepare(client: &mut Client) -> Result<Vec<Month>, Failure> {
+    let mut made = Vec::new();
+    let strays = "SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        FROM usage_records_default";
+    let strays = client.query(strays, &[]).await?;
+    let strays = strays.iter().filter_map(|row| {
+        let at: std::time::SystemTime = row.get(0);
+        Timestamp::try_from(at).ok().map(Month::of)
+    });
+    let mut months: Vec<_> = strays.chain(Month::of(Timestamp::now()).with_coming()).collect();
+    months.sort_unstable();
+    months.dedup();
+    for month in months {
+        if make(client, month, Strays::Move).await? {
+            made.push(month);
+        }
+    }
+    Ok(made)
+}
+
+/// Makes the partitions of this month and the coming ones.
+pub(super) async fn look_ahead(client: &mut Client, now: Timestamp) -> Result<(), Failure> {
+    for month in Month::of(now).with_coming() {
+        make(client, month, Strays::Leave).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the months that ended longer than `retention` before `now`. Those that it deleted.
+pub(super) async fn drop_old(
+    client: &mut Client,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<Vec<Month>, Failure> {
+    let Ok(limit) = now.checked_sub(retention) else { return Ok(Vec::new()) };
+    let limit = Month::of(limit);
+    let transaction = client.transaction().await?;
+    lock(&transaction, PATIENCE).await?;
+    let tables = transaction
+        .query(
+            "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE i.inhparent = 'usage_records'::regclass",
+            &[],
+        )
+        .await?;
+    let months = tables.iter().filter_map(|row| Month::of_table(row.get(0)));
+    let old: Vec<_> = months.filter(|month| *month < limit).collect();
+    for month in &old {
+        transaction.batch_execute(&format!("DROP TABLE {}", month.table())).await?;
+    }
+    let strays = format!("DELETE FROM usage_records_default WHERE started_at < {}", limit.start());
+    transaction.batch_execute(&strays).await?;
+    transaction.commit().await?;
+    Ok(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_follow_each_other_and_know_their_tables() {
+        let month = Month::of("2026-11-30T23:59:59.999999Z".parse().unwrap());
+        assert_eq!((month.to_string(), month.table()), ("2026-11".into(), "usage_records_2026_11".into()));
+        assert_eq!(month.start(), "'2026-11-01 00:00:00+00'");
+        let coming: Vec<_> = month.with_coming().map(|month| month.to_string()).collect();
+        assert_eq!(coming, ["2026-11", "2026-12", "2027-01", "2027-02"]);
+        assert_eq!(Month::of_table("usage_records_2026_11"), Some(month));
+        for other in ["usage_records_default", "usage_records_2026_13", "usage_records", "other_2026_11"] {
+            assert_eq!(Month::of_table(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_has_a_month_too() {
+        assert_eq!(Month::of_micros(-1).to_string(), "1969-12");
+        assert_eq!(Month::of_micros(0).to_string(), "1970-01");
+    }
+}

@@ -1,0 +1,191 @@
+//! The tables, and how older databases come to have them.
+//!
+//! `streamgauge_ledger` has one row: which ledger this is, its version, and from which version on a program may still write
+//! to it. Version N is what the first N steps of [`MIGRATIONS`] make of an empty database; a step that was released is never
+//! changed, the next one is added. As long as steps add columns that may be null, a fleet can be updated one instance after
+//! the other: the database first, then the programs.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+use super::super::error::LedgerError;
+use super::connect::{Connection, STATEMENT, runtime, within};
+use super::{Failure, partitions};
+use crate::config::Postgres;
+
+/// Whoever changes tables holds this lock until the end of the transaction (`pg_advisory_xact_lock`): programs that start at
+/// once do it once, one after the other. The number is `SGgl` in ASCII, as in the files of SQLite.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
+
+/// What makes each version of the one before it, and the version from which on a program may write to it.
+///
+/// The primary key must have the column that rows are divided by, and it serves the questions about a time. That an `id` is
+/// there once follows from it: `started_at` never changes, and nobody writes an id with two times.
+pub(super) const MIGRATIONS: &[(&str, i32)] = &[(
+    r#"CREATE TABLE usage_records (
+        instance text NOT NULL,
+        started_at timestamptz NOT NULL,
+        client text NOT NULL,
+        upstream text,
+        model text,
+        usage_source text NOT NULL,
+        input_tokens bigint,
+        output_tokens bigint,
+        total_tokens bigint,
+        cached_input_tokens bigint,
+        cache_write_input_tokens bigint,
+        reasoning_tokens bigint,
+        input_audio_tokens bigint,
+        output_audio_tokens bigint,
+        billed_seconds double precision,
+        id uuid NOT NULL,
+        "user" text,
+        provider text,
+        method text,
+        endpoint text,
+        model_requested text,
+        stream boolean NOT NULL,
+        status bigint,
+        outcome text NOT NULL,
+        events bigint,
+        request_bytes bigint NOT NULL,
+        response_bytes bigint NOT NULL,
+        time_to_first_byte_ms double precision,
+        time_to_first_token_ms double precision,
+        duration_ms double precision NOT NULL,
+        upstream_request_id text,
+        error text,
+        time_to_first_event_ms double precision,
+        time_to_last_event_ms double precision,
+        time_to_disconnect_ms double precision,
+        PRIMARY KEY (started_at, id)
+    ) PARTITION BY RANGE (started_at);
+    CREATE TABLE usage_records_default PARTITION OF usage_records DEFAULT;
+    CREATE INDEX usage_records_id ON usage_records (id);
+    CREATE INDEX usage_records_client ON usage_records (client, started_at);
+    CREATE INDEX usage_records_user ON usage_records ("user", started_at) WHERE "user" IS NOT NULL;
+    CREATE INDEX usage_records_upstream ON usage_records (upstream, started_at);
+    CREATE INDEX usage_records_model ON usage_records (model, started_at);"#,
+    1,
+)];
+
+/// Makes [`LEDGER`]'s row, which says what the rest is.
+const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
+        id uuid NOT NULL,
+        version integer NOT NULL,
+        writable_from integer NOT NULL,
+        one boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (one)
+    );";
+
+/// What [`migrate`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version that was found; `None`: the database had no ledger.
+    pub from: Option<i32>,
+    /// The version that it has now.
+    pub to: i32,
+    /// The months, such as `2026-11`, that got a partition.
+    pub months: Vec<String>,
+}
+
+/// Creates the ledger in the database or brings it up to date, and makes the partitions of the coming months. All of it or
+/// nothing, except that each partition is a step of its own; and as often as one likes.
+///
+/// # Errors
+/// The server cannot be reached or refuses it, or the database has such tables that are another's, or a newer version's.
+pub fn migrate(settings: &Postgres) -> Result<Migrated, LedgerError> {
+    let work = async {
+        let mut connection = Connection::open(settings).await?;
+        within(STATEMENT * 10, bring_up_to_date(&mut connection.client, MIGRATIONS)).await
+    };
+    runtime()
+        .and_then(|runtime| runtime.block_on(work))
+        .map_err(|failure| LedgerError::fleet(settings, failure))
+}
+
+pub(super) async fn bring_up_to_date(
+    client: &mut Client,
+    migrations: &[(&str, i32)],
+) -> Result<Migrated, Failure> {
+    let transaction = client.transaction().await?;
+    lock(&transaction, "30s").await?;
+    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
+    let from = match read(&transaction).await? {
+        Some(Version { version, writable_from, .. }) if version > known => {
+            return Err(Failure::NewSchema(version, known.max(writable_from - 1)));
+        }
+        Some(Version { version, .. }) => Some(version),
+        None => None,
+    };
+    if from.is_none() {
+        if exists(&transaction, "usage_records").await? {
+            return Err(Failure::Foreign("usage_records".to_owned()));
+        }
+        transaction.batch_execute(LEDGER).await?;
+        let id = Uuid::now_v7();
+        transaction
+            .execute("INSERT INTO streamgauge_ledger (id, version, writable_from) VALUES ($1, 0, 0)", &[&id])
+            .await?;
+    }
+    let first = usize::try_from(from.unwrap_or(0)).unwrap_or(0);
+    for (step, writable_from) in &migrations[first..] {
+        transaction.batch_execute(step).await?;
+        transaction
+            .execute(
+                "UPDATE streamgauge_ledger SET version = version + 1, writable_from = $1",
+                &[writable_from],
+            )
+            .await?;
+    }
+    transaction.commit().await?;
+    let months = partitions::prepare(client).await?;
+    Ok(Migrated { from, to: known, months: months.iter().map(ToString::to_string).collect() })
+}
+
+/// Which ledger the database has, for those who write to it.
+pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let row = client.query_typed_opt("SELECT id, version, writable_from FROM streamgauge_ledger", &[]).await;
+    let row = match row.map_err(Failure::from) {
+        Err(failure) if failure.is(&SqlState::UNDEFINED_TABLE) => return Err(Failure::NoSchema),
+        row => row?.ok_or(Failure::NoSchema)?,
+    };
+    match (row.get::<_, i32>(1), row.get::<_, i32>(2)) {
+        (version, _) if version < known => Err(Failure::OldSchema(version, known)),
+        (version, writable_from) if writable_from > known => Err(Failure::NewSchema(version, known)),
+        _ => Ok(row.get(0)),
+    }
+}
+
+/// Takes the lock of those who change tables, for the rest of the transaction. No lock of it is waited for longer than
+/// `patience`: who waits for a table keeps all others from it too.
+pub(super) async fn lock(transaction: &Transaction<'_>, patience: &str) -> Result<(), Failure> {
+    transaction.batch_execute(&format!("SET LOCAL lock_timeout = '{patience}'; {LOCK}")).await?;
+    Ok(())
+}
+
+/// Whether there is a table of this name.
+pub(super) async fn exists(transaction: &Transaction<'_>, table: &str) -> Result<bool, Failure> {
+    let row = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
+    Ok(row.get(0))
+}
+
+struct Version {
+    version: i32,
+    writable_from: i32,
+}
+
+async fn read(transaction: &Transaction<'_>) -> Result<Option<Version>, Failure> {
+    if !exists(transaction, "streamgauge_ledger").await? {
+        return Ok(None);
+    }
+    let row = transaction.query_opt("SELECT version, writable_from FROM streamgauge_ledger", &[]).await;
+    let row = match row.map_err(Failure::from) {
+        Err(failure) if failure.is(&SqlState::UNDEFINED_COLUMN) => {
+            return Err(Failure::Foreign("streamgauge_ledger".to_owned()));
+        }
+        row => row?.ok_or_else(|| Failure::Foreign("streamgauge_ledger".to_owned()))?,
+    };
+    Ok(Some(Version { version: row.get(0), writable_from: row.get(1) }))
+}

@@ -1,0 +1,493 @@
+//! Against a real server.
+
+#[path = "../../../tests/postgres/mod.rs"]
+mod postgres;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::super::groups::By;
+use super::super::query::{self, Bounds, Report, Selection};
+use super::super::sink::Batch;
+use super::super::support::{batch, records, rows};
+use super::super::{Ledger, LedgerError};
+use super::connect::{Connection, runtime};
+use super::partitions::{self, Month, Strays};
+use super::schema::{MIGRATIONS, bring_up_to_date};
+use super::*;
+use crate::config::{self, Postgres};
+use crate::price::{Currency, Prices};
+use crate::record::{Journal, Shipping, Sink, UsageRecord};
+use postgres::{PASSWORD, Server};
+
+/// Long enough for any machine; nothing is meant to take it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settings(url: &str, keys: &str) -> Postgres {
+    let text = format!(
+        "[upstreams.openai]\napi_key = {{ value = \"k\" }}\n[ledger.postgres]\nurl = {{ value = \"{url}\" }}\n\
+         instance = \"gateway-1\"\n{keys}"
+    );
+    config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.ledger.postgres.unwrap()
+}
+
+/// A server with a ledger.
+fn migrated() -> (Server, Postgres) {
+    let server = Server::start();
+    let settings = settings(&server.url(), "");
+    migrate(&settings).unwrap();
+    (server, settings)
+}
+
+/// Does something with a connection.
+fn with<T>(settings: &Postgres, work: impl AsyncFnOnce(&mut Client) -> T) -> T {
+    runtime().unwrap().block_on(async {
+        let mut connection = Connection::open(settings).await.unwrap();
+        work(&mut connection.client).await
+    })
+}
+
+/// A local ledger that ships.
+struct Ships {
+    folder: tempfile::TempDir,
+    journal: Journal,
+    ledger: Option<Ledger>,
+}
+
+impl Ships {
+    fn begin(settings: &Postgres) -> Self {
+        let mut shipping =
+            Self { folder: tempfile::tempdir().unwrap(), journal: Journal::new(1), ledger: None };
+        shipping.open(settings);
+        shipping
+    }
+
+    fn open(&mut self, settings: &Postgres) {
+        let ledger = Ledger::open_for_fleet(&self.path(), None, settings.clone(), &self.journal);
+        self.ledger = Some(ledger.unwrap());
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("a.db")
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        self.ledger.as_mut().unwrap().share(batch).unwrap();
+    }
+
+    fn close(&mut self) {
+        self.ledger = None;
+    }
+
+    fn counts(&self) -> &Shipping {
+        self.journal.health().shipping.get().unwrap()
+    }
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn count(server: &Server) -> u64 {
+    server.number("SELECT count(*) FROM usage_records")
+}
+
+#[test]
+fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
+    let server = Server::start();
+    let settings = settings(&server.url(), "");
+    let migrated: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| migrate(&settings).unwrap())).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(migrated.iter().filter(|migrated| migrated.from.is_none()).count(), 1);
+    assert!(migrated.iter().all(|migrated| migrated.to == MIGRATIONS.len() as i32));
+    let months: usize = migrated.iter().map(|migrated| migrated.months.len()).sum();
+    assert_eq!(months, 4, "this month's and three more, each once");
+    assert_eq!(server.number("SELECT count(*) FROM streamgauge_ledger"), 1);
+    let again = migrate(&settings).unwrap();
+    assert_eq!((again.from, again.months), (Some(again.to), Vec::new()));
+}
+
+#[test]
+fn the_tables_have_the_columns_of_records() {
+    let (server, _) = migrated();
+    let columns = server.sql(
+        "SELECT string_agg(column_name, ',' ORDER BY ordinal_position) FROM information_schema.columns
+         WHERE table_name = 'usage_records'",
+    );
+    let mut columns: Vec<_> = columns.split(',').collect();
+    let mut expected: Vec<_> = super::super::columns::COLUMNS.iter().map(|(name, _)| *name).collect();
+    expected.push("instance");
+    columns.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(columns, expected);
+}
+
+#[test]
+fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_allows_that() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(10));
+    shipping.close();
+    assert_eq!(count(&server), 10);
+    let later = |writable_from| {
+        let mut later = MIGRATIONS.to_vec();
+        later.push(("ALTER TABLE usage_records ADD COLUMN region text DEFAULT 'eu'", writable_from));
+        later
+    };
+    let known = MIGRATIONS.len() as i32;
+    with(&settings, async |client| {
+        let done = bring_up_to_date(client, &later(1)).await.unwrap();
+        assert_eq!((done.from, done.to), (Some(known), known + 1));
+        schema::find(client).await.unwrap();
+        assert!(matches!(bring_up_to_date(client, MIGRATIONS).await, Err(Failure::NewSchema(..))));
+    });
+    assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE region = 'eu'"), 10);
+    // The program of before goes on.
+    shipping.open(&settings);
+    shipping.write(&batch(3));
+    shipping.close();
+    assert_eq!(count(&server), 13);
+    let breaking = ("SELECT 1", known + 2);
+    with(&settings, async |client| {
+        let mut later = later(1);
+        later.push(breaking);
+        bring_up_to_date(client, &later).await.unwrap();
+        assert!(
+            matches!(schema::find(client).await, Err(Failure::NewSchema(found, _)) if found == known + 2)
+        );
+    });
+}
+
+#[test]
+fn a_step_that_fails_leaves_nothing_behind() {
+    let server = Server::start();
+    let settings = settings(&server.url(), "");
+    let broken = [MIGRATIONS[0], ("CREATE TABLE extra (a int); CREATE TABLE usage_records (a int)", 1)];
+    with(&settings, async |client| {
+        assert!(bring_up_to_date(client, &broken).await.is_err());
+        assert!(matches!(schema::find(client).await, Err(Failure::NoSchema)));
+    });
+    assert_eq!(server.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+}
+
+#[test]
+fn the_tables_of_another_program_are_left_alone() {
+    let server = Server::start();
+    server.sql("CREATE TABLE usage_records (a int)");
+    let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
+    assert!(error.contains("a table usage_records that is no ledger's"), "{error}");
+    server.sql("DROP TABLE usage_records; CREATE TABLE streamgauge_ledger (a int)");
+    let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
+    assert!(error.contains("a table streamgauge_ledger that is no ledger's"), "{error}");
+    // There is room beside it.
+    server.sql("CREATE SCHEMA gauge");
+    let beside = settings(&format!("{}?options=-c%20search_path%3Dgauge", server.url()), "");
+    migrate(&beside).unwrap();
+    let mut shipping = Ships::begin(&beside);
+    shipping.write(&batch(3));
+    shipping.close();
+    assert_eq!(server.number("SELECT count(*) FROM gauge.usage_records"), 3);
+}
+
+#[test]
+fn a_row_is_that_of_the_local_ledger_field_by_field() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(300));
+    shipping.close();
+    let local = rows(&rusqlite::Connection::open(shipping.path()).unwrap());
+    let lines = server.sql(
+        "SELECT row_to_json(r) FROM (SELECT *, (extract(epoch FROM started_at) * 1000000)::bigint AS micros
+         FROM usage_records) r ORDER BY started_at",
+    );
+    let mut seen = 0;
+    for (line, local) in lines.lines().zip(&local) {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        let row = row.as_object_mut().unwrap();
+        assert_eq!(row.remove("instance").unwrap(), "gateway-1");
+        let started: Timestamp = local["started_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(row.remove("micros").unwrap(), started.as_microsecond());
+        row.remove("started_at");
+        for (name, value) in row {
+            let local = &local[name.as_str()];
+            match local.as_str() {
+                Some(text) if text.contains('\0') => {
+                    assert_eq!(*value, text.replace('\0', "\u{FFFD}"), "PostgreSQL has no NUL");
+                }
+                _ => assert_eq!(
+                    value.as_f64().map_or(value.clone(), Value::from),
+                    local.as_f64().map_or(local.clone(), Value::from),
+                    "{name}"
+                ),
+            }
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 300);
+}
+
+#[test]
+fn reports_are_those_of_the_local_ledger() {
+    let (_server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(2000));
+    shipping.close();
+    let all = records(2000);
+    let at = |row: usize| all[row].started_at;
+    let since = Selection::since;
+    let mut selections = vec![
+        since(Timestamp::UNIX_EPOCH),
+        since(at(700)),
+        // Between two microseconds.
+        since(at(700) + Duration::from_nanos(500)),
+        Selection { until: Some(at(900)), ..since(at(100)) },
+        since(at(1999) + Duration::from_secs(1)),
+    ];
+    let named = Selection { client: Some("client-1".into()), ..since(at(3)) };
+    selections.push(Selection {
+        model: Some("gpt-2".into()),
+        upstream: Some("azure".into()),
+        ..named.clone()
+    });
+    selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
+    selections.push(named);
+    let bys: &[&[By]] = &[&[], &[By::Model], &[By::Day, By::Model], &[By::Hour], &By::ALL];
+    let prices = prices(at(1000));
+    for selection in &selections {
+        for by in bys {
+            for prices in [&Prices::default(), &prices] {
+                let bounds = Bounds::default();
+                let local = query::report(&shipping.path(), selection, by, prices, &bounds).unwrap();
+                let fleet = report(&settings, selection, by, prices, &bounds).unwrap();
+                assert_eq!(without_nul(local), fleet, "{selection:?} by {by:?}");
+            }
+        }
+    }
+    let total = report(&settings, &selections[0], &[], &prices, &Bounds::default()).unwrap().total;
+    let paid = |currency: &str| total.cost.amount(Currency::parse(currency).unwrap()).is_some();
+    assert!(paid("USD") && paid("EUR") && total.cost.unpriced > 0, "{total:?}");
+    let few = Bounds { groups: Some(3), ..Bounds::default() };
+    let error =
+        report(&settings, &selections[0], &[By::Model, By::Client], &Prices::default(), &few).unwrap_err();
+    assert!(error.is_bound(), "{error}");
+    let past = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
+    assert!(report(&settings, &selections[0], &[], &Prices::default(), &past).unwrap_err().is_bound());
+}
+
+/// Some models have none, some one in another currency, one changes at `change`, and one holds at an upstream only.
+fn prices(change: Timestamp) -> Prices {
+    let day = change.strftime("%Y-%m-%d");
+    let text = format!(
+        "[upstreams.openai]\napi_key = {{ value = \"k\" }}\n[upstreams.azure]\nurl = \"https://r\"\napi_key = {{ value = \"k\" }}\n\
+         [[routes]]\nupstream = \"openai\"\n\
+         [[prices]]\nmodel = \"gpt-1\"\ninput = 2\ncached_input = 0.5\noutput = 8.125\n\
+         [[prices]]\nmodel = \"gpt-1\"\nfrom = \"{day}\"\ninput = 1\noutput = 3\n\
+         [[prices]]\nmodel = \"gpt-2\"\nupstream = \"azure\"\ninput = 0.000001\noutput = 0\n\
+         [[prices]]\nmodel = \"gpt\"\ninput = 7\noutput = 7\ncurrency = \"EUR\"\n"
+    );
+    config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.prices
+}
+
+fn without_nul(mut report: Report) -> Report {
+    for part in report.groups.iter_mut().flat_map(|group| &mut group.key).flatten() {
+        *part = part.replace('\0', "\u{FFFD}");
+    }
+    report
+}
+
+#[test]
+fn what_was_written_and_not_noted_is_shipped_again_and_there_once() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(2500));
+    shipping.close();
+    assert_eq!(count(&server), 2500);
+    // As after a crash between the server's commit and the note of it.
+    let connection = rusqlite::Connection::open(shipping.path()).unwrap();
+    connection.execute("UPDATE shipped SET seq = 700", []).unwrap();
+    drop(connection);
+    shipping.open(&settings);
+    shipping.write(&batch(1));
+    shipping.close();
+    assert_eq!(count(&server), 2501);
+    assert_eq!(shipping.counts().waiting.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for_and_said_once() {
+    let (mut server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(10));
+    wait_for("the first rows", || count(&server) == 10);
+    assert!(shipping.counts().up.load(Ordering::Relaxed));
+    for kill in [false, true] {
+        if kill {
+            server.kill()
+        } else {
+            server.stop()
+        }
+        wait_for("the loss of the connection", || !shipping.counts().up.load(Ordering::Relaxed));
+        shipping.write(&batch(100));
+        wait_for("the count", || shipping.counts().waiting.load(Ordering::Relaxed) == 100);
+        server.resume();
+        wait_for("the rest", || shipping.counts().waiting.load(Ordering::Relaxed) == 0);
+        assert!(shipping.counts().up.load(Ordering::Relaxed));
+    }
+    shipping.close();
+    assert_eq!(count(&server), 210);
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_server_that_is_away() {
+    let (mut server, settings) = migrated();
+    server.stop();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(10));
+    let start = Instant::now();
+    shipping.close();
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    server.resume();
+    shipping.open(&settings);
+    wait_for("the rows of before", || count(&server) == 10);
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://u:p@{}/d", listener.local_addr().unwrap());
+    let start = Instant::now();
+    let error = migrate(&settings(&url, "")).unwrap_err().to_string();
+    assert!(error.ends_with("the server did not answer within 10 s"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    // The end waits for it no longer than for one that works.
+    let mut shipping = Ships::begin(&settings(&url, ""));
+    shipping.write(&batch(10));
+    let start = Instant::now();
+    shipping.close();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(super::super::support::count_at(&shipping.path()), 10);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do_and_without_the_password() {
+    let (server, settings_) = migrated();
+    let error = |url: &str| {
+        let error = migrate(&settings(url, "")).unwrap_err().to_string();
+        assert!(!error.contains(PASSWORD) && !error.contains("marker"), "{error}");
+        error
+    };
+    let wrong = error(&server.url_of("streamgauge", "marker"));
+    assert!(wrong.contains("password authentication failed for user \"streamgauge\""), "{wrong}");
+    let gone = error(&server.url().replace("/usage", "/gone"));
+    assert!(gone.contains("database \"gone\" does not exist"), "{gone}");
+    let away = error("postgres://u:marker@127.0.0.1:1/d");
+    assert!(away.contains("refused"), "{away}");
+    let plain = error(&format!("{}?sslmode=require", server.url()));
+    assert!(plain.contains("server does not support TLS"), "{plain}");
+    server.sql("CREATE DATABASE empty");
+    let empty = settings(&server.url().replace("/usage", "/empty"), "");
+    let missing =
+        report(&empty, &Selection::since(Timestamp::UNIX_EPOCH), &[], &Prices::default(), &Bounds::default());
+    let missing: LedgerError = missing.unwrap_err();
+    assert!(missing.to_string().contains("run `streamgauge ledger migrate`"), "{missing}");
+    assert!(missing.to_string().starts_with("postgres://127.0.0.1:"), "{missing}");
+    drop(settings_);
+}
+
+#[test]
+fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    let mut all: Vec<UsageRecord> = records(1000);
+    // Too long for an index, and of a kind that does not compress.
+    let long = || -> Box<str> { (0..9000).map(|_| fastrand::alphanumeric()).collect::<String>().into() };
+    for row in [0, 501, 999] {
+        all[row].user = Some(long());
+    }
+    shipping.write(&Batch::new(all));
+    wait_for("the rest", || shipping.counts().shipped.load(Ordering::Relaxed) == 997);
+    assert_eq!(shipping.counts().refused.load(Ordering::Relaxed), 3);
+    shipping.write(&batch(5));
+    shipping.close();
+    assert_eq!(count(&server), 1002);
+}
+
+#[test]
+fn months_have_their_partitions_and_old_ones_go() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(6000));
+    shipping.close();
+    // 6,000 times 977 seconds from the end of May 2026 on.
+    let of = |table: &str| server.number(&format!("SELECT count(*) FROM {table}"));
+    assert_eq!(of("usage_records_default"), 0);
+    let months = of("usage_records_2026_05") + of("usage_records_2026_06") + of("usage_records_2026_07");
+    assert_eq!(months + of("usage_records_2026_08"), 6000);
+    let june = of("usage_records_2026_06");
+    assert!(june > 2000);
+    with(&settings, async |client| {
+        let now = "2026-07-15T00:00:00Z".parse().unwrap();
+        let dropped = partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap();
+        assert_eq!(dropped.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026-05"]);
+        assert!(
+            partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap().is_empty()
+        );
+    });
+    assert_eq!(of("usage_records_2026_06"), june);
+    assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE started_at < '2026-06-01Z'"), 0);
+}
+
+#[test]
+fn rows_of_a_month_without_a_partition_are_kept_and_move_into_theirs() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(100));
+    shipping.close();
+    server.sql(
+        "BEGIN; CREATE TEMP TABLE kept AS SELECT * FROM usage_records; DROP TABLE usage_records_2026_05;
+         INSERT INTO usage_records SELECT * FROM kept WHERE started_at < '2026-06-01Z'; COMMIT",
+    );
+    let strays = server.number("SELECT count(*) FROM usage_records_default");
+    assert!(strays > 0);
+    let all = count(&server);
+    let month = Month::of("2026-05-31T00:00:00Z".parse().unwrap());
+    with(&settings, async |client| {
+        assert!(!partitions::make(client, month, Strays::Leave).await.unwrap());
+    });
+    assert_eq!(server.number("SELECT count(*) FROM usage_records_default"), strays);
+    assert_eq!(migrate(&settings).unwrap().months, ["2026-05"]);
+    assert_eq!(server.number("SELECT count(*) FROM usage_records_2026_05"), strays);
+    assert_eq!((server.number("SELECT count(*) FROM usage_records_default"), count(&server)), (0, all));
+}
+
+#[test]
+fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
+    let (server, _) = migrated();
+    server.sql(
+        "CREATE ROLE gateway LOGIN PASSWORD 'g'; GRANT SELECT, INSERT ON usage_records TO gateway;
+         GRANT SELECT ON streamgauge_ledger TO gateway",
+    );
+    let settings = settings(&server.url_of("gateway", "g"), "");
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(50));
+    shipping.close();
+    assert_eq!(count(&server), 50);
+    assert_eq!(server.number("SELECT count(*) FROM usage_records_default"), 50);
+    assert_eq!(shipping.counts().failures.load(Ordering::Relaxed), 0);
+    let all = Selection::since(Timestamp::UNIX_EPOCH);
+    let report = report(&settings, &all, &[], &Prices::default(), &Bounds::default());
+    assert_eq!(report.unwrap().total.requests, 50);
+}

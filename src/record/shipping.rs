@@ -1,0 +1,20 @@
+//! What became of usage records on their way to a fleet's database.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Counted since the start.
+#[derive(Debug, Default)]
+pub struct Shipping {
+    /// Whether the database is connected and takes records.
+    pub up: AtomicBool,
+    /// Records that the database has, also those that it had already.
+    pub shipped: AtomicU64,
+    /// Attempts that ended with an error: connections and batches.
+    pub failures: AtomicU64,
+    /// Records that the database will never take, which stay in the local ledger only.
+    pub refused: AtomicU64,
+    /// Records that are not shipped yet.
+    pub waiting: AtomicU64,
+    /// Records that the local ledger had to delete before they were shipped.
+    pub deleted: AtomicU64,
+}
