@@ -1,0 +1,341 @@
+//! What is asked of the proxies.
+
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep;
+
+use super::load::{self, Reading, Seen};
+use super::process::{PROXY_CORE, Running, free_port};
+use super::proxies::{Peer, Services};
+
+/// What the proxy speaks with the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Plain,
+    Tls,
+    Http2,
+}
+
+/// One kind of load.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) service: Service,
+    /// What its cost is counted by.
+    pub(crate) unit: Unit,
+    load: Load,
+}
+
+/// What a cost is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Request,
+    Event,
+    Megabyte,
+    IdleStream,
+}
+
+impl Unit {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Event => "event",
+            Self::Megabyte => "MB",
+            Self::IdleStream => "idle stream",
+        }
+    }
+}
+
+enum Load {
+    /// Whole answers: so many connections, bytes of prompt, kept connections, requests per second in all.
+    Requests { connections: u32, prompt: usize, keep_alive: bool, rate: Option<u32> },
+    /// Streams, and the directions of each.
+    Streams { count: usize, directions: &'static str, reading: Reading },
+    /// Streams that have begun and then say nothing.
+    Idle { count: usize },
+}
+
+const STAMPED: Reading = Reading { stamps: true, slow: None };
+const BLIND: Reading = Reading { stamps: false, slow: None };
+const SLOW: Reading = Reading { stamps: false, slow: Some((16 * 1024, Duration::from_millis(10))) };
+
+/// 200 streams, an event each 10 ms.
+const PACED: Load =
+    Load::Streams { count: 200, directions: "events=1000000,pace=10ms,stamp=1", reading: STAMPED };
+/// 32 streams of events of about 250 bytes, each a chunk, as fast as they go.
+const BURST: Load = Load::Streams { count: 32, directions: "events=2000", reading: BLIND };
+/// Answers of 1 KB on 32 connections, as fast as they go.
+const SATURATED: Load = Load::Requests { connections: 32, prompt: 20, keep_alive: true, rate: None };
+
+/// All of them.
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "requests",
+        what: "1 KB answers, 32 connections, saturation",
+        service: Service::Plain,
+        unit: Unit::Request,
+        load: SATURATED,
+    },
+    Workload {
+        name: "requests-paced",
+        what: "the same, 2,000 requests a second",
+        service: Service::Plain,
+        unit: Unit::Request,
+        load: Load::Requests { connections: 32, prompt: 20, keep_alive: true, rate: Some(2000) },
+    },
+    Workload {
+        name: "prompt-16k",
+        what: "the same, 16 KB prompts",
+        service: Service::Plain,
+        unit: Unit::Request,
+        load: Load::Requests { connections: 32, prompt: 16_000, keep_alive: true, rate: None },
+    },
+    Workload {
+        name: "prompt-400k",
+        what: "the same, 400 KB prompts",
+        service: Service::Plain,
+        unit: Unit::Request,
+        load: Load::Requests { connections: 32, prompt: 400_000, keep_alive: true, rate: None },
+    },
+    Workload {
+        name: "streams",
+        what: "200 streams, an event each 10 ms",
+        service: Service::Plain,
+        unit: Unit::Event,
+        load: PACED,
+    },
+    Workload {
+        name: "burst",
+        what: "32 streams, events as fast as possible",
+        service: Service::Plain,
+        unit: Unit::Event,
+        load: BURST,
+    },
+    Workload {
+        name: "idle",
+        what: "3,000 streams idle between events",
+        service: Service::Plain,
+        unit: Unit::IdleStream,
+        load: Load::Idle { count: 3000 },
+    },
+    Workload {
+        name: "requests-tls",
+        what: "1 KB answers, TLS to the service",
+        service: Service::Tls,
+        unit: Unit::Request,
+        load: SATURATED,
+    },
+    Workload {
+        name: "streams-tls",
+        what: "200 streams, TLS to the service",
+        service: Service::Tls,
+        unit: Unit::Event,
+        load: PACED,
+    },
+    Workload {
+        name: "burst-tls",
+        what: "burst, TLS to the service",
+        service: Service::Tls,
+        unit: Unit::Event,
+        load: BURST,
+    },
+    Workload {
+        name: "requests-h2",
+        what: "1 KB answers, HTTP/2 to the service",
+        service: Service::Http2,
+        unit: Unit::Request,
+        load: SATURATED,
+    },
+    Workload {
+        name: "streams-h2",
+        what: "200 streams, HTTP/2 to the service",
+        service: Service::Http2,
+        unit: Unit::Event,
+        load: PACED,
+    },
+    Workload {
+        name: "burst-h2",
+        what: "burst, HTTP/2 to the service",
+        service: Service::Http2,
+        unit: Unit::Event,
+        load: BURST,
+    },
+    Workload {
+        name: "connections",
+        what: "a new connection for each request",
+        service: Service::Plain,
+        unit: Unit::Request,
+        load: Load::Requests { connections: 32, prompt: 20, keep_alive: false, rate: None },
+    },
+    Workload {
+        name: "slow-readers",
+        what: "64 streams to clients that read 1.6 MB/s",
+        service: Service::Plain,
+        unit: Unit::Megabyte,
+        load: Load::Streams { count: 64, directions: "events=1000000", reading: SLOW },
+    },
+];
+
+/// What one proxy did in one round.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// Microseconds of CPU per unit; bytes of memory for idle streams.
+    pub(crate) cost: f64,
+    /// Units per second.
+    pub(crate) rate: f64,
+    /// Share of the core that was used.
+    pub(crate) busy: f64,
+    /// p50, p99 and p99.9 in microseconds, where they were taken.
+    pub(crate) latency: Option<[f64; 3]>,
+    pub(crate) errors: u64,
+    /// Memory of the process at the end, in bytes.
+    pub(crate) memory: u64,
+}
+
+impl Measured {
+    pub(crate) fn brief(&self, workload: &Workload) -> String {
+        let latency = self.latency.map_or(String::new(), |[p50, p99, p999]| {
+            format!(", p50 {p50:.0} p99 {p99:.0} p99.9 {p999:.0} µs")
+        });
+        let unit = if workload.unit == Unit::IdleStream { "bytes" } else { "µs" };
+        format!(
+            "{:.3} {unit}/{}, {:.0}/s, core {:.0} % busy, {:.1} MB{latency}, {} errors",
+            self.cost,
+            workload.unit.name(),
+            self.rate,
+            self.busy * 100.0,
+            self.memory as f64 / 1e6,
+            self.errors,
+        )
+    }
+}
+
+impl Workload {
+    /// One proxy's turn: it is started, warmed up, measured, and stopped.
+    pub(crate) fn measure(
+        &self,
+        peer: &Peer,
+        services: &Services,
+        folder: &Path,
+        seconds: Duration,
+    ) -> Measured {
+        let (proxy, port) = peer.start(services, self.service, folder);
+        let seen = Rc::new(Seen::default());
+        load::run(async {
+            let before = proxy.memory();
+            let clients = self.begin(port, &seen);
+            if let Load::Idle { count } = self.load {
+                return idle(&proxy, before, count, &seen, &clients).await;
+            }
+            sleep(Duration::from_secs(1)).await;
+            seen.reset();
+            let (start, cpu) = (Instant::now(), proxy.cpu());
+            sleep(seconds).await;
+            let (took, used) = (start.elapsed().as_secs_f64(), (proxy.cpu() - cpu).as_secs_f64());
+            let memory = proxy.memory();
+            let units = match self.unit {
+                Unit::Request => seen.answers.get() as f64,
+                Unit::Event => seen.events.get() as f64,
+                Unit::Megabyte => seen.bytes.get() as f64 / 1e6,
+                Unit::IdleStream => unreachable!("measured above"),
+            };
+            clients.iter().for_each(JoinHandle::abort);
+            Measured {
+                cost: used / units * 1e6,
+                rate: units / took,
+                busy: used / took,
+                latency: percentiles(&mut seen.latencies.borrow_mut()),
+                errors: seen.errors.get(),
+                memory,
+            }
+        })
+    }
+
+    fn begin(&self, port: u16, seen: &Rc<Seen>) -> Vec<JoinHandle<()>> {
+        let streams = |count: usize, directions: &str, reading| {
+            let request = Rc::new(load::request(directions, true, 20, true));
+            (0..count)
+                .map(|_| spawn_local(load::stream(port, Rc::clone(&request), reading, Rc::clone(seen))))
+                .collect()
+        };
+        match self.load {
+            Load::Requests { connections, prompt, keep_alive, rate } => {
+                let request = Rc::new(load::request("size=600,events=1", false, prompt, keep_alive));
+                let pace = rate.map(|rate| Duration::from_secs(1) * connections / rate);
+                let ask =
+                    |_| spawn_local(load::ask(port, Rc::clone(&request), keep_alive, pace, Rc::clone(seen)));
+                (0..connections).map(ask).collect()
+            }
+            Load::Streams { count, directions, reading } => streams(count, directions, reading),
+            Load::Idle { count } => streams(count, "events=1000000,pace=600s", BLIND),
+        }
+    }
+}
+
+/// Memory per stream, once each has had its first event.
+async fn idle(
+    proxy: &Running,
+    before: u64,
+    count: usize,
+    seen: &Seen,
+    clients: &[JoinHandle<()>],
+) -> Measured {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while seen.begun.get() < count as u64 && Instant::now() < deadline {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let memory = proxy.memory();
+    clients.iter().for_each(JoinHandle::abort);
+    let begun = seen.begun.get();
+    Measured {
+        cost: memory.saturating_sub(before) as f64 / begun as f64,
+        rate: 0.0,
+        busy: 0.0,
+        latency: None,
+        errors: seen.errors.get() + (count as u64 - begun),
+        memory,
+    }
+}
+
+fn percentiles(latencies: &mut [f32]) -> Option<[f64; 3]> {
+    if latencies.is_empty() {
+        return None;
+    }
+    latencies.sort_unstable_by(f32::total_cmp);
+    let at = |share: f64| f64::from(latencies[((latencies.len() - 1) as f64 * share) as usize]);
+    Some([at(0.5), at(0.99), at(0.999)])
+}
+
+/// How streamgauge starts.
+pub(crate) struct Start {
+    /// Milliseconds from the start to the first answered request, by round.
+    pub(crate) first_answer: Vec<f64>,
+    /// Resident bytes with nothing to do.
+    pub(crate) idle: u64,
+    /// Bytes of the program.
+    pub(crate) binary: u64,
+}
+
+/// Starts streamgauge several times.
+pub(crate) fn start(services: &Services, folder: &Path, rounds: usize) -> Start {
+    let peer = Peer::streamgauge();
+    let mut first_answer = Vec::new();
+    let mut idle = 0;
+    for round in 0..rounds.max(5) {
+        let place = folder.join(format!("start-{round}"));
+        fs::create_dir_all(&place).unwrap();
+        let port = free_port();
+        let command = peer.command(services, Service::Plain, &place, port);
+        let start = Instant::now();
+        let running = Running::spawn(PROXY_CORE, &command);
+        let request = load::request("events=1", false, 20, true);
+        load::run(async { while load::once(port, &request).await.is_err() {} });
+        first_answer.push(start.elapsed().as_secs_f64() * 1e3);
+        idle = running.memory();
+    }
+    Start { first_answer, idle, binary: fs::metadata(env!("CARGO_BIN_EXE_streamgauge")).unwrap().len() }
+}
