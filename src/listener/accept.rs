@@ -199,13 +199,22 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
     tokio::task::spawn_local(async move {
         match around.tls.as_deref().map(Live::load) {
             None => serve(stream, Arrival::default(), Rc::clone(&state), around).await,
-            Some(config) => {
-                if let Some((stream, arrival)) = handshake(stream, config, &state, &around).await {
-                    serve(stream, arrival, Rc::clone(&state), around).await;
-                }
-            }
+            // Boxed, so that the tasks of plain connections have no room for it.
+            Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), around)).await,
         }
         state.settled().await;
         drop((claim, registered));
     });
+}
+
+/// Serves a connection through TLS.
+async fn serve_tls<H: Handler>(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    state: Rc<PeerState>,
+    around: Rc<Surroundings<H>>,
+) {
+    if let Some((stream, arrival)) = handshake(stream, config, &state, &around).await {
+        serve(stream, arrival, state, around).await;
+    }
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
+use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,12 +87,15 @@ pub(super) async fn serve<S, H>(
     let io = ClientIo::new(io, prefix, Rc::clone(&state), handler, header_timeout);
     if http2 {
         state.set_http2();
-        let connection = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_HTTP2_STREAMS)
-            .max_header_list_size(MAX_HEAD_BYTES as u32)
-            .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .serve_connection(io, service);
+        // Boxed, so that the tasks of HTTP/1.1 connections have no room for it.
+        let connection = Box::pin(
+            http2::Builder::new(LocalExecutor)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_HTTP2_STREAMS)
+                .max_header_list_size(MAX_HEAD_BYTES as u32)
+                .max_send_buf_size(HTTP2_SEND_BUFFER)
+                .serve_connection(io, service),
+        );
         drive(connection, |connection| connection.graceful_shutdown(), &state).await;
     } else {
         let connection = http1::Builder::new()
@@ -102,16 +106,16 @@ pub(super) async fn serve<S, H>(
             // of events, which is copied once more, costs 7 % more than without.
             .writev(false)
             .serve_connection(io, service);
-        drive(connection, |connection| connection.graceful_shutdown(), &state).await;
+        drive(pin!(connection), |connection| connection.graceful_shutdown(), &state).await;
     }
 }
 
 /// Polls a connection to its end, and does what it is told.
-async fn drive<C>(connection: C, finish: impl Fn(Pin<&mut C>), state: &PeerState)
+async fn drive<P, C>(mut connection: Pin<P>, finish: impl Fn(Pin<&mut C>), state: &PeerState)
 where
+    P: DerefMut<Target = C>,
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
     let mut told = false;
     let mut known = false;
     let result = poll_fn(|cx| {

@@ -166,9 +166,10 @@ impl Upstream {
                 Err(Failure::Final(error)) => return Err(error),
             }
         }
-        let stream = connect::connect(&self.origin, total).await?;
+        // Boxed, as what happens once in a connection's life: the future of every request would have 8 KB of room for it.
+        let stream = Box::pin(connect::connect(&self.origin, total)).await?;
         if stream.is_http2() {
-            self.before(total, self.http2.adopt(stream)).await?;
+            Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Ok(Err(payload));
         }
         let answer = Flight::new(self, call.method, head, payload, stream, total).await;
