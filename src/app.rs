@@ -20,6 +20,7 @@ use crate::auth::Clients;
 use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::egress::{Scheme, basic};
+use crate::flow::Flows;
 use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
@@ -68,6 +69,7 @@ struct Parts {
     limits: Limits,
     drain_timeout: Duration,
     metrics: Arc<Metrics>,
+    flows: Arc<Flows>,
 }
 
 impl App {
@@ -103,7 +105,9 @@ impl App {
         let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let origins = origins(settings, &mut watch)?.into();
-        let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads()));
+        let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
+        let flows = Arc::new(Flows::new(listeners.len(), names));
+        let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows)));
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
         if let Some(path) = &settings.ledger.path {
@@ -133,6 +137,7 @@ impl App {
             },
             drain_timeout: settings.server.drain_timeout,
             metrics,
+            flows,
         };
         let addresses = Addresses { proxy, admin: admin_address };
         Ok(Self { addresses, listeners, balance, admin, parts, tls, watch, sinks })
@@ -160,7 +165,7 @@ impl App {
         };
         for (number, listener) in listeners.into_iter().enumerate() {
             let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
-            let work = move || work(listener, tls, &parts, &stop);
+            let work = move || work(number, listener, tls, &parts, &stop);
             running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
         }
         if let Some(listener) = admin {
@@ -242,6 +247,7 @@ impl Drop for Running {
 
 /// A worker's thread.
 fn work(
+    number: usize,
     listener: Listener,
     tls: Option<Arc<Live<ServerConfig>>>,
     parts: &Parts,
@@ -252,7 +258,8 @@ fn work(
     let upstreams = upstreams
         .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
         .collect();
-    let proxy = proxy::Proxy::new(Arc::clone(&parts.plan), upstreams, parts.journal.clone());
+    let proxy =
+        proxy::Proxy::new(number, Arc::clone(&parts.plan), upstreams, &parts.flows, parts.journal.clone());
     serve(listener, proxy, tls, parts, stop)
 }
 
@@ -322,7 +329,6 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
         keep_alive_comments: upstream.keep_alive_comments,
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
-        draining: Arc::default(),
     })
 }
 

@@ -36,6 +36,7 @@
 //! | | [`record`] | the usage record and its way to the sinks |
 //! | | [`config`] | file and environment → settings that are valid by construction |
 //! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
+//! | | [`flow`] | what is measured while answers flow |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
 //! | | [`error`] | whose fault it is, and what the client is told |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
@@ -62,6 +63,7 @@ pub mod config;
 pub mod drain;
 pub mod egress;
 pub mod error;
+pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod h1;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["listener", "upstream"],
     &["error"],
     &["record"],
-    &["config", "drain", "telemetry"],
+    &["config", "drain", "flow", "telemetry"],
     &["tls"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json"],

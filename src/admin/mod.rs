@@ -72,7 +72,7 @@ mod tests {
     use crate::record::Journal;
 
     fn admin() -> Admin {
-        Admin::new(Stop::default(), Arc::new(Metrics::new(Journal::new(1), Arc::default())))
+        Admin::new(Stop::default(), Arc::new(Metrics::new(Journal::new(1), Arc::default(), Arc::default())))
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::client_io::ClientIo;
 use super::connections::Connections;
 use super::peer_state::{Order, PeerState, Running};
 use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
+use crate::flow::Delivery;
 use crate::tls::Live;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
@@ -178,12 +179,17 @@ async fn answer<H: Handler>(
     let has_body = !request.body().is_end_stream();
     let response = around.handler.handle(request).await;
     state.linger.set(has_body && response.status().is_client_error());
-    Ok(response.map(|body| Counted { body, _running: running }))
+    Ok(response.map(|body| {
+        let delivery = H::delivery(&body).map(|delivery| (Rc::clone(delivery), state));
+        Counted { body, delivery, _running: running }
+    }))
 }
 
 /// An answer's body; the request runs until it is dropped.
 struct Counted<B> {
     body: B,
+    /// Where its events' times are counted, and the connection whose writes end them.
+    delivery: Option<(Rc<Delivery>, Rc<PeerState>)>,
     _running: (Running, Load),
 }
 
@@ -195,7 +201,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some((delivery, state)) = &self.delivery
+            && delivery.announces()
+        {
+            state.delivers(delivery);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

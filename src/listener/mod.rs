@@ -11,6 +11,7 @@ mod connections;
 mod handshake;
 mod peer_state;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+
+use crate::flow::Delivery;
 
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
@@ -30,6 +33,11 @@ pub trait Handler: 'static {
 
     /// Answers one request. The future is dropped when the client goes away.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
+
+    /// Where the times of an answer's events are counted, if it is a stream of events.
+    fn delivery(_body: &Self::Body) -> Option<&Rc<Delivery>> {
+        None
+    }
 
     /// Waits until nothing goes on that has outlived its connection. Cancel-safe.
     fn idle(&self) -> impl Future<Output = ()> {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Limits;
+use crate::flow::Delivery;
 
 /// How long a connection that was told to end may take to do so.
 const FINISH: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ pub(super) struct PeerState {
     waker: RefCell<Option<Waker>>,
     /// The connection is over; requests of it may still run for a moment, in tasks of their own (HTTP/2).
     over: Cell<bool>,
+    /// What has events that were given to hyper and are not written.
+    deliveries: RefCell<Vec<Rc<Delivery>>>,
     /// A request was refused with its body unread: its bytes must be taken in, or the client's system
     /// throws the answer away.
     pub(super) linger: Cell<bool>,
@@ -54,6 +57,7 @@ impl PeerState {
             order: Cell::new(None),
             waker: RefCell::new(None),
             over: Cell::new(false),
+            deliveries: RefCell::default(),
             linger: Cell::new(false),
         })
     }
@@ -80,6 +84,21 @@ impl PeerState {
         if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
+    }
+
+    /// The next writes are of this delivery too. It is told when they are done.
+    pub(super) fn delivers(&self, delivery: &Rc<Delivery>) {
+        self.deliveries.borrow_mut().push(Rc::clone(delivery));
+    }
+
+    /// Everything that hyper had was written.
+    pub(super) fn flushed(&self) {
+        let mut deliveries = self.deliveries.borrow_mut();
+        if deliveries.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        deliveries.drain(..).for_each(|delivery| delivery.written(now));
     }
 
     /// The task that is woken when there is an order.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -11,13 +12,22 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Kind;
 use crate::error::Error;
+use crate::flow::Delivery;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
+use crate::upstream::AnswerBody;
 
 /// An answer's body, as everything here takes it.
-pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {}
+pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
+    /// When the bytes of the frame that was polled last were read from the upstream's socket.
+    fn read_at(&self) -> Instant;
+}
 
-impl<B: Body<Data = Bytes, Error = Error> + Unpin + 'static> AnswerFrames for B {}
+impl AnswerFrames for AnswerBody {
+    fn read_at(&self) -> Instant {
+        self.read_at()
+    }
+}
 
 /// Reads an answer, shows each frame to the meter, and closes the record when the answer ends. Who reads it decides what
 /// becomes of the frames: `Metered` hands them to the client.
@@ -30,6 +40,10 @@ pub(super) struct Exchange<B: AnswerFrames> {
     status: StatusCode,
     /// When the first event was here, and the last.
     events: Option<(Instant, Instant)>,
+    /// Where the times of a stream's events are counted; `None` for other bodies.
+    delivery: Option<Rc<Delivery>>,
+    /// How many events ended in the frame that was read last.
+    fresh: u32,
 }
 
 /// How an exchange ends.
@@ -43,9 +57,15 @@ enum End {
 }
 
 impl<B: AnswerFrames> Exchange<B> {
-    /// Meters `body` as `kind`, into `entry`.
-    pub(super) fn new(body: B, kind: Kind, entry: Entry, status: StatusCode) -> Self {
-        let mut exchange = Self { body, kind, entry, status, events: None };
+    /// Meters `body` as `kind`, into `entry`, and the times of its events into `delivery`.
+    pub(super) fn new(
+        body: B,
+        kind: Kind,
+        entry: Entry,
+        status: StatusCode,
+        delivery: Option<Rc<Delivery>>,
+    ) -> Self {
+        let mut exchange = Self { body, kind, entry, status, events: None, delivery, fresh: 0 };
         if exchange.body.is_end_stream() {
             exchange.close(&End::Whole);
         }
@@ -69,6 +89,13 @@ impl<B: AnswerFrames> Exchange<B> {
             None => self.close(&End::Whole),
         }
         Poll::Ready(polled)
+    }
+
+    /// The frame that was read last goes to the client now.
+    pub(super) fn passes(&mut self) {
+        if let (Some(delivery), Some((_, read))) = (&self.delivery, self.events) {
+            delivery.passed(read, std::mem::take(&mut self.fresh));
+        }
     }
 
     /// The upstream failed inside its answer.
@@ -143,14 +170,18 @@ impl<B: AnswerFrames> Exchange<B> {
             self.kind.push(data);
             return;
         }
-        // Looked at first: what the meter takes is time of ours.
-        let now = Instant::now();
         let progress = self.kind.push(data);
-        if progress.first_token {
-            self.entry.first_token(now);
+        if progress.events == 0 {
+            return;
         }
-        if progress.events > 0 {
-            self.events = Some((self.events.map_or(now, |(first, _)| first), now));
+        let read = self.body.read_at();
+        if progress.first_token {
+            self.entry.first_token(read);
+        }
+        self.events = Some((self.events.map_or(read, |(first, _)| first), read));
+        self.fresh = progress.events;
+        if let Some(delivery) = &self.delivery {
+            delivery.read(read, progress.events);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The body that a client is served.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::exchange::{AnswerFrames, Exchange};
 use super::{Drains, Kind};
 use crate::error::Error;
+use crate::flow::{Active, Delivery};
 use crate::record::Entry;
 use crate::sse::Position;
 
@@ -23,10 +25,20 @@ use crate::sse::Position;
 pub struct Metered<B: AnswerFrames> {
     /// `None` once it has gone elsewhere, which is the end of this.
     exchange: Option<Exchange<B>>,
-    /// Where the rest is read when the client leaves; `None`: nowhere.
-    drains: Option<Drains>,
+    terms: Terms,
+    /// It counts as a stream.
+    _active: Option<Active>,
     /// The upstream has failed; what the client is told of it comes after the bytes that came before.
     failed: Option<Failed>,
+}
+
+/// What one request's answer goes by.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Where the times of its events are counted, if it is a stream.
+    pub delivery: Rc<Delivery>,
+    /// Where the rest is read when the client leaves; `None`: nowhere.
+    pub drains: Option<Drains>,
 }
 
 /// How an answer that failed is ended.
@@ -38,9 +50,17 @@ enum Failed {
 }
 
 impl<B: AnswerFrames> Metered<B> {
-    /// Meters `body` as `kind`, into `entry`. When the client leaves, the rest goes to `drains`, if there are any.
-    pub fn new(body: B, kind: Kind, entry: Entry, status: StatusCode, drains: Option<Drains>) -> Self {
-        Self { exchange: Some(Exchange::new(body, kind, entry, status)), drains, failed: None }
+    /// Meters `body` as `kind`, into `entry`.
+    pub fn new(body: B, kind: Kind, entry: Entry, status: StatusCode, terms: Terms) -> Self {
+        let delivery = kind.is_events().then(|| Rc::clone(&terms.delivery));
+        let active = delivery.as_ref().map(|delivery| Active::new(delivery.flow()));
+        let exchange = Exchange::new(body, kind, entry, status, delivery);
+        Self { exchange: Some(exchange), terms, _active: active, failed: None }
+    }
+
+    /// Where the times of its events are counted.
+    pub fn delivery(&self) -> &Rc<Delivery> {
+        &self.terms.delivery
     }
 
     /// Whether the answer is an event stream.
@@ -100,7 +120,10 @@ impl<B: AnswerFrames> Body for Metered<B> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         match ready!(exchange.poll_frame(cx)) {
             Some(Err(error)) => self.poll_failure(error, cx),
-            passing => Poll::Ready(passing),
+            passing => {
+                exchange.passes();
+                Poll::Ready(passing)
+            }
         }
     }
 
@@ -119,7 +142,7 @@ impl<B: AnswerFrames> Body for Metered<B> {
 
 impl<B: AnswerFrames> Drop for Metered<B> {
     fn drop(&mut self) {
-        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.drains) {
+        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.terms.drains) {
             drains.take_over(exchange);
         }
     }

@@ -12,4 +12,4 @@ mod metered;
 pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;
-pub use metered::Metered;
+pub use metered::{Metered, Terms};

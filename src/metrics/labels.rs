@@ -21,6 +21,14 @@ pub(super) struct TokenLabels {
     pub(super) r#type: &'static str,
 }
 
+/// Of what is measured at either side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SideLabels {
+    pub(super) upstream: String,
+    /// `upstream` or `client`.
+    pub(super) side: &'static str,
+}
+
 /// Of times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabels {

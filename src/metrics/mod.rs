@@ -1,8 +1,9 @@
 //! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
 //!
-//! Everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way of
-//! a request. Label values are bounded: by the configuration, by the API, or by [`MAX_MODELS`].
+//! Nearly everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way
+//! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by the API, or by [`MAX_MODELS`].
 
+mod flows;
 mod labels;
 
 use std::collections::HashSet;
@@ -18,8 +19,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::flow::Flows;
 use crate::record::{Journal, Shipping, Sink, UsageRecord};
 use crate::tls::Reloads;
+use flows::FlowMetrics;
 use labels::{RequestLabels, TokenLabels, UpstreamLabels};
 
 /// The most model names that get a label of their own. Upstreams that answer with a new name each time would fill
@@ -48,8 +51,9 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// All at zero. `journal` tells what became of records, `reloads` what became of changed certificates.
-    pub fn new(journal: Journal, reloads: Arc<Reloads>) -> Self {
+    /// All at zero. `journal` tells what became of records, `reloads` what became of changed certificates, `flows` what goes on
+    /// inside streams.
+    pub fn new(journal: Journal, reloads: Arc<Reloads>, flows: Arc<Flows>) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
         let requests = Family::default();
         registry.register("requests", "Requests that have ended", requests.clone());
@@ -66,6 +70,7 @@ impl Metrics {
         let duration = seconds("request_duration", "From a request's head to its end");
         registry.register_collector(Box::new(Fates(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
+        registry.register_collector(Box::new(FlowMetrics(flows)));
         Self { registry, requests, tokens, first_byte, first_token, duration, models: Mutex::default() }
     }
 
@@ -234,7 +239,8 @@ mod tests {
             entry.row().usage.output_tokens = Some(2);
             entry.close(Outcome::Complete);
         }
-        let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default()));
+        let flows = Arc::new(Flows::new(1, ["openai".into()]));
+        let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), flows));
         metrics.write(&journal.take()).unwrap();
         metrics.encode()
     }
@@ -247,6 +253,10 @@ mod tests {
             r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
             r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
             "streamgauge_usage_records_dropped_total 0",
+            r#"streamgauge_streams_active{upstream="openai"} 0"#,
+            r#"streamgauge_drains_active{upstream="openai"} 0"#,
+            r#"streamgauge_inter_event_seconds_count{upstream="openai",side="client"} 0"#,
+            r#"streamgauge_added_latency_seconds_bucket{le="+Inf",upstream="openai"} 0"#,
             "streamgauge_tls_reloads_total 0",
             "streamgauge_tls_reloads_failed_total 0",
             "# EOF",

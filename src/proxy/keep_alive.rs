@@ -5,6 +5,7 @@
 //! wrong after that is told as an error event, which the SDKs raise.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use tokio::time::{Sleep, sleep};
 use super::respond;
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
-use crate::meter::{Drains, Metered};
+use crate::flow::Delivery;
+use crate::meter::{Metered, Terms};
 use crate::record::Entry;
 use crate::upstream::{Answer, AnswerBody};
 
@@ -29,6 +31,7 @@ const REFUSAL: usize = 64 * 1024;
 /// An event stream that is never silent for longer than its interval.
 pub struct KeptAlive {
     stage: Stage,
+    delivery: Rc<Delivery>,
     interval: Duration,
     /// When the client got something last.
     last: Instant,
@@ -50,6 +53,7 @@ impl KeptAlive {
     /// Begins before there is an answer, with a comment at once: the interval is over.
     pub(super) fn waiting(waiting: Waiting, interval: Duration) -> Self {
         Self {
+            delivery: Rc::clone(&waiting.terms().delivery),
             stage: Stage::Waiting(waiting),
             interval,
             last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
@@ -60,6 +64,7 @@ impl KeptAlive {
     /// Goes on with an answer that came in time.
     pub(super) fn relaying(body: Metered<AnswerBody>, interval: Duration) -> Self {
         Self {
+            delivery: Rc::clone(body.delivery()),
             stage: Stage::Relaying(body),
             interval,
             last: Instant::now(),
@@ -67,13 +72,18 @@ impl KeptAlive {
         }
     }
 
+    /// Where the times of its events are counted.
+    pub(super) fn delivery(&self) -> &Rc<Delivery> {
+        &self.delivery
+    }
+
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         loop {
             match &mut self.stage {
                 Stage::Waiting(waiting) => {
                     let (result, entry) = ready!(Pin::new(&mut *waiting).poll(cx));
-                    let drains = waiting.drains();
-                    match self.answered(result, entry, drains) {
+                    let terms = waiting.terms().clone();
+                    match self.answered(result, entry, terms) {
                         Some(event) => return Poll::Ready(Some(Ok(event))),
                         None => continue,
                     }
@@ -96,12 +106,7 @@ impl KeptAlive {
     }
 
     /// The upstream has answered, or will not. An event is returned if that is all there is to say.
-    fn answered(
-        &mut self,
-        result: Result<Answer>,
-        mut entry: Entry,
-        drains: Option<Drains>,
-    ) -> Option<Frame<Bytes>> {
+    fn answered(&mut self, result: Result<Answer>, mut entry: Entry, terms: Terms) -> Option<Frame<Bytes>> {
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {
@@ -111,7 +116,7 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, body) = respond::meter(answer, entry, drains);
+        let (head, body) = respond::meter(answer, entry, terms);
         self.stage = if head.status == StatusCode::OK && body.is_events() {
             Stage::Relaying(body)
         } else {

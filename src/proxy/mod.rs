@@ -26,8 +26,9 @@ pub use respond::ProxyBody;
 
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
+use crate::flow::{Delivery, Flow, Flows};
 use crate::listener::Handler;
-use crate::meter::{Drains, Underway};
+use crate::meter::{Drains, Terms, Underway};
 use crate::record::{Entry, Journal};
 use crate::upstream::Upstream;
 use stations::{Arrived, Held, Ready};
@@ -43,17 +44,37 @@ pub struct Proxy {
     drains: Vec<Drains>,
     /// All of those on this worker.
     draining: Underway,
+    /// What this worker measures of each of them.
+    flows: Vec<Arc<Flow>>,
     journal: Journal,
 }
 
 impl Proxy {
-    /// A worker that follows `plan`; `upstreams` are in the order of its services.
-    pub fn new(plan: Arc<Plan>, upstreams: Vec<Upstream>, journal: Journal) -> Self {
+    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of its services.
+    pub fn new(
+        worker: usize,
+        plan: Arc<Plan>,
+        upstreams: Vec<Upstream>,
+        flows: &Flows,
+        journal: Journal,
+    ) -> Self {
         let draining = Underway::default();
-        let drains = plan.services.iter().map(|service| {
-            Drains::new(service.drain_limits, Arc::clone(&service.draining), draining.clone())
+        let services = plan.services.iter().enumerate();
+        let drains = services.map(|(upstream, service)| {
+            Drains::new(service.drain_limits, Arc::clone(flows.draining(upstream)), draining.clone())
         });
-        Self { drains: drains.collect(), draining, plan, upstreams: upstreams.into(), journal }
+        let drains = drains.collect();
+        let flows = (0..plan.services.len()).map(|upstream| flows.of(worker, upstream)).collect();
+        Self { drains, draining, flows, plan, upstreams: upstreams.into(), journal }
+    }
+
+    /// What the answer to a request goes by.
+    fn terms(&self, ready: &Ready) -> Terms {
+        let drains = match ready.on_disconnect {
+            OnDisconnect::Cancel => None,
+            OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
+        };
+        Terms { delivery: Delivery::new(Arc::clone(&self.flows[ready.upstream])), drains }
     }
 
     /// The way of a request up to the point where it is sent.
@@ -76,30 +97,31 @@ impl Handler for Proxy {
             Err(error) => return respond::refuse(&error, entry),
         };
         let keep_alive = ready.keep_alive;
-        let drains = match ready.on_disconnect {
-            OnDisconnect::Cancel => None,
-            OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
-        };
+        let terms = self.terms(&ready);
         let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
-        if keep_alive.is_none() && drains.is_none() {
+        if keep_alive.is_none() && terms.drains.is_none() {
             return match send.await {
-                Ok(answer) => respond::relay(answer, entry, None),
+                Ok(answer) => respond::relay(answer, entry, terms),
                 Err(error) => respond::refuse(&error, entry),
             };
         }
-        let mut waiting = Waiting::new(Box::pin(send), entry, drains.clone());
+        let mut waiting = Waiting::new(Box::pin(send), entry, terms.clone());
         let answered = match keep_alive {
             None => Ok((&mut waiting).await),
             Some(interval) => timeout(interval, &mut waiting).await.map_err(|_| interval),
         };
         match answered {
             Ok((Ok(answer), entry)) => {
-                let response = respond::relay(answer, entry, drains);
+                let response = respond::relay(answer, entry, terms);
                 response.map(|body| keep_alive.into_iter().fold(body, ProxyBody::kept_alive))
             }
             Ok((Err(error), entry)) => respond::refuse(&error, entry),
             Err(interval) => respond::begin_stream(waiting, interval),
         }
+    }
+
+    fn delivery(body: &ProxyBody) -> Option<&Rc<Delivery>> {
+        body.delivery()
     }
 
     async fn idle(&self) {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::Budget;
@@ -50,8 +49,6 @@ pub struct Service {
     pub on_disconnect: OnDisconnect,
     /// What draining may cost.
     pub drain_limits: DrainLimits,
-    /// How many of its answers are being drained on all workers.
-    pub draining: Arc<AtomicUsize>,
 }
 
 impl Service {

@@ -1,6 +1,7 @@
 //! What the client gets: the upstream's answer with its record's id, or an error of ours.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use hyper::ext::ReasonPhrase;
 use super::keep_alive::KeptAlive;
 use super::waiting::Waiting;
 use crate::error::Error;
-use crate::meter::{Drains, Kind, Metered};
+use crate::flow::Delivery;
+use crate::meter::{Kind, Metered, Terms};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
@@ -21,11 +23,10 @@ use crate::upstream::{Answer, AnswerBody, AnswerHead};
 /// The headers in which services say their own id of a request, the most usual first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
 
-/// Relays an answer; from here on the body carries the record. When the client leaves, the rest goes to `drains`, if there
-/// are any.
-pub(super) fn relay(answer: Answer, entry: Entry, drains: Option<Drains>) -> Response<ProxyBody> {
+/// Relays an answer; from here on the body carries the record.
+pub(super) fn relay(answer: Answer, entry: Entry, terms: Terms) -> Response<ProxyBody> {
     let id = entry.id().clone();
-    let (head, metered) = meter(answer, entry, drains);
+    let (head, metered) = meter(answer, entry, terms);
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
     *response.headers_mut() = rewrite::headers::inbound(head.headers);
@@ -37,18 +38,14 @@ pub(super) fn relay(answer: Answer, entry: Entry, drains: Option<Drains>) -> Res
 }
 
 /// Puts the meter beside an answer's body, and notes what its head says.
-pub(super) fn meter(
-    answer: Answer,
-    mut entry: Entry,
-    drains: Option<Drains>,
-) -> (AnswerHead, Metered<AnswerBody>) {
+pub(super) fn meter(answer: Answer, mut entry: Entry, terms: Terms) -> (AnswerHead, Metered<AnswerBody>) {
     let Answer { head, body } = answer;
     let kind = Kind::of(&head.headers);
     entry.answered(head.status.as_u16());
     let row = entry.row();
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
-    let metered = Metered::new(body, kind, entry, head.status, drains);
+    let metered = Metered::new(body, kind, entry, head.status, terms);
     (head, metered)
 }
 
@@ -95,6 +92,15 @@ pub enum ProxyBody {
 }
 
 impl ProxyBody {
+    /// Where the times of its events are counted, if it is a stream.
+    pub(super) fn delivery(&self) -> Option<&Rc<Delivery>> {
+        match self {
+            Self::Relayed(body) if body.is_events() => Some(body.delivery()),
+            Self::KeptAlive(body) => Some(body.delivery()),
+            Self::Relayed(_) | Self::Whole(_) => None,
+        }
+    }
+
     /// The same, with comments in its silences if it is an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::respond;
 use crate::error::Result;
-use crate::meter::Drains;
+use crate::meter::Terms;
 use crate::record::Entry;
 use crate::upstream::Answer;
 
@@ -18,13 +18,12 @@ pub(super) struct Waiting {
     send: Sending,
     /// `None` once there is an answer, or somebody else waits for it.
     entry: Option<Entry>,
-    /// Where it goes on when the client leaves; `None`: nowhere.
-    drains: Option<Drains>,
+    terms: Terms,
 }
 
 impl Waiting {
-    pub(super) fn new(send: Sending, entry: Entry, drains: Option<Drains>) -> Self {
-        Self { send, entry: Some(entry), drains }
+    pub(super) fn new(send: Sending, entry: Entry, terms: Terms) -> Self {
+        Self { send, entry: Some(entry), terms }
     }
 
     /// The record, while there is no answer.
@@ -32,9 +31,9 @@ impl Waiting {
         self.entry.as_ref()
     }
 
-    /// Where the answer goes on when the client leaves.
-    pub(super) fn drains(&self) -> Option<Drains> {
-        self.drains.clone()
+    /// What its answer goes by.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
     }
 }
 
@@ -50,9 +49,10 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.drains) {
+        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.terms.drains) {
             let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
-            drains.take_over_request(send, entry, |answer, entry| respond::meter(answer, entry, None).1);
+            let terms = self.terms.clone();
+            drains.take_over_request(send, entry, |answer, entry| respond::meter(answer, entry, terms).1);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -62,6 +63,17 @@ impl AnswerBody {
     }
 }
 
+impl AnswerBody {
+    /// When the bytes of the frame that was polled last were read from the socket. Over HTTP/2, where a connection reads for
+    /// many, when it was read last.
+    pub fn read_at(&self) -> Instant {
+        match &self.0 {
+            Wire::Http1(body) => body.read_at,
+            Wire::Http2(body) => body.read_at(),
+        }
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Error;
@@ -110,6 +122,8 @@ pub(super) struct Http1Body {
     watchdog: Watchdog,
     /// Whether the connection may be used again after this answer.
     keep: bool,
+    /// When the socket was read last.
+    read_at: Instant,
     /// What came together with the head.
     first: Bytes,
     trailers: Option<HeaderMap>,
@@ -134,6 +148,7 @@ impl Http1Body {
             is_sized: matches!(framing, Framing::None | Framing::Length(_)),
             watchdog,
             keep,
+            read_at: Instant::now(),
             first: Bytes::new(),
             trailers: None,
         }
@@ -200,6 +215,7 @@ impl Http1Body {
                     self.end();
                 }
                 Poll::Ready(Ok(read)) => {
+                    self.read_at = Instant::now();
                     self.watchdog.heard();
                     let data = self.decode(&mut scratch[..read])?;
                     if !data.is_empty() {

@@ -22,5 +22,6 @@ mod records;
 mod relay;
 mod stopping;
 mod support;
+mod times;
 mod ways_out;
 mod workers;

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -28,6 +29,8 @@ pub(in crate::upstream) struct Http2Body {
     /// What is left of the body, where the upstream said how long it is.
     remaining: Option<u64>,
     watchdog: Watchdog,
+    /// When the frame that was taken last was read, or the connection after it.
+    read_at: Instant,
 }
 
 /// What goes when the answer is over, in this order.
@@ -36,7 +39,7 @@ struct Open {
     /// What is left of the request; `None` when it is sent, or when the upstream takes no more.
     upload: Option<Upload>,
     /// Gives the stream's place back.
-    _slot: Slot,
+    slot: Slot,
 }
 
 impl Http2Body {
@@ -53,10 +56,16 @@ impl Http2Body {
         let declared = || headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         Self {
             origin: Arc::clone(origin),
-            open: (!ended).then(|| Open { stream, upload, _slot: slot }),
+            open: (!ended).then(|| Open { stream, upload, slot }),
             remaining: if ended { Some(0) } else { declared() },
             watchdog,
+            read_at: Instant::now(),
         }
+    }
+
+    /// When the connection was read last before a frame of this was taken.
+    pub(in crate::upstream) fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -105,6 +114,7 @@ impl Http2Body {
     /// Accounts for a frame; false if there is nothing in it.
     fn take(&mut self, frame: &Frame<Bytes>) -> bool {
         let Some(open) = &mut self.open else { return true };
+        self.read_at = open.slot.connection.heard_at();
         let Some(data) = frame.data_ref() else {
             self.open = None;
             return true;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::faults::words;
-use super::io::Io;
+use super::io::{Heard, Io};
 use super::{
     CONNECTION_WINDOW, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, REMEMBERED_RESETS, SEND_BUFFER,
     SMALL_FRAMES, STREAM_WINDOW,
@@ -38,8 +38,8 @@ pub(super) struct Connection {
 struct State {
     /// The streams that the peer allows; 0 until it has said so.
     limit: Cell<usize>,
-    /// How often bytes came.
-    heard: Rc<Cell<u64>>,
+    /// Whether bytes came.
+    heard: Rc<Heard>,
     /// Requests under way.
     active: Cell<usize>,
     ended: Cell<bool>,
@@ -115,7 +115,12 @@ impl Connection {
 
     /// How often the peer was heard.
     pub(super) fn heard(&self) -> u64 {
-        self.state.heard.get()
+        self.state.heard.times.get()
+    }
+
+    /// When the peer was heard last.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.state.heard.last.get().unwrap_or_else(Instant::now)
     }
 
     /// Whether it has carried requests before.
@@ -183,7 +188,7 @@ impl Driver {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let heard = self.state.heard.get();
+            let heard = self.state.heard.times.get();
             let wait = match self.asked {
                 Some(before) if before == heard => return Poll::Ready(()),
                 // Its answer is behind what else it sends.

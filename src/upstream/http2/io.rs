@@ -5,19 +5,29 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::upstream::stream::Stream;
 
-/// A stream that counts how often something was read: whether a peer was heard after a certain moment.
+/// A stream that notes how often something was read, and when: whether a peer was heard after a certain moment.
 pub(super) struct Io {
     stream: Stream,
-    heard: Rc<Cell<u64>>,
+    heard: Rc<Heard>,
+}
+
+/// What was heard of a peer.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// How often.
+    pub(super) times: Cell<u64>,
+    /// When it was last.
+    pub(super) last: Cell<Option<Instant>>,
 }
 
 impl Io {
-    pub(super) fn new(stream: Stream, heard: Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(stream: Stream, heard: Rc<Heard>) -> Self {
         Self { stream, heard }
     }
 }
@@ -31,7 +41,8 @@ impl AsyncRead for Io {
         let read = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
         buf.advance(read);
         if read > 0 {
-            self.heard.set(self.heard.get() + 1);
+            self.heard.times.set(self.heard.times.get() + 1);
+            self.heard.last.set(Some(Instant::now()));
         }
         Poll::Ready(Ok(()))
     }

@@ -125,6 +125,11 @@ impl Client {
         rest
     }
 
+    /// The end of a chunked answer whose data has been read.
+    pub fn rest_of_answer(&mut self) {
+        assert_eq!(self.chunk(), b"");
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         self.reader.get_ref().shutdown(Shutdown::Write).unwrap();

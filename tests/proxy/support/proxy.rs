@@ -21,11 +21,13 @@ pub struct Proxy {
 
 /// What a proxy is made of: `proxy().upstream(&upstream).run()`.
 pub fn proxy() -> Builder {
-    Builder { server: String::new(), tables: String::new(), env: BTreeMap::new() }
+    Builder { server: String::new(), admin: "", tables: String::new(), env: BTreeMap::new() }
 }
 
 pub struct Builder {
     server: String,
+    /// Where the admin pages are.
+    admin: &'static str,
     tables: String,
     env: BTreeMap<String, String>,
 }
@@ -35,6 +37,12 @@ impl Builder {
     pub fn server(mut self, lines: &str) -> Self {
         self.server += lines;
         self.server.push('\n');
+        self
+    }
+
+    /// With admin pages, on a free port.
+    pub fn admin(mut self) -> Self {
+        self.admin = "127.0.0.1:0";
         self
     }
 
@@ -71,8 +79,8 @@ impl Builder {
 
     pub fn run(self) -> Proxy {
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n{}",
-            self.server, self.tables
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n[admin]\nlisten = {:?}\n[ledger]\npath = \"\"\n{}",
+            self.server, self.admin, self.tables
         );
         // A later line wins over the harness's own.
         let text = if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text };
@@ -96,6 +104,14 @@ impl Proxy {
     /// The next record.
     pub fn record(&self) -> Value {
         self.records.recv_timeout(PATIENCE).expect("a usage record")
+    }
+
+    /// The value of a metric by its name and labels, as it is now.
+    pub fn metric(&self, name: &str) -> f64 {
+        let admin = self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages");
+        let metrics = Client::connect(admin).get("/metrics").answer();
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in\n{}", metrics.text())).parse().unwrap()
     }
 
     /// Stops, and returns the records that nobody has taken yet.

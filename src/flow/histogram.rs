@@ -1,0 +1,116 @@
+//! Durations, counted by size.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The first bound is two to this power, in microseconds.
+const FIRST: u32 = 3;
+
+/// How many bounds there are: from 8 µs to 134 s, each twice the one before.
+pub const BOUNDS: usize = 25;
+
+/// A histogram that one thread writes and any thread reads. A reader may see a duration in the counts and not yet in the sum.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// By bound; the last is for what is beyond all of them.
+    counts: [AtomicU64; BOUNDS + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts a duration so many times. Only ever called by one thread.
+    pub fn observe(&self, duration: Duration, times: u64) {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        add(&self.counts[place(nanoseconds)], times);
+        add(&self.nanoseconds, nanoseconds.saturating_mul(times));
+    }
+}
+
+/// With a single writer nothing can come between the two.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+/// The first bound that is not smaller.
+fn place(nanoseconds: u64) -> usize {
+    let microseconds = nanoseconds.saturating_sub(1) / 1000;
+    let power = u64::BITS - microseconds.leading_zeros();
+    (power.saturating_sub(FIRST) as usize).min(BOUNDS)
+}
+
+/// What histograms have counted, added up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    counts: [u64; BOUNDS + 1],
+    nanoseconds: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, histogram: &Histogram) {
+        for (sum, count) in self.counts.iter_mut().zip(&histogram.counts) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+        self.nanoseconds = self.nanoseconds.wrapping_add(histogram.nanoseconds.load(Ordering::Relaxed));
+    }
+
+    /// How many durations there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.nanoseconds)
+    }
+
+    /// Each bound in seconds, with how many durations were not longer than it and longer than the bound before. The last
+    /// bound is [`f64::INFINITY`].
+    pub fn by_bound(&self) -> Vec<(f64, u64)> {
+        let bound = |place: usize| match place {
+            BOUNDS => f64::INFINITY,
+            place => (1_u64 << (FIRST as usize + place)) as f64 / 1e6,
+        };
+        self.counts.iter().enumerate().map(|(place, &count)| (bound(place), count)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_counted_at_the_first_bound_that_is_not_smaller() {
+        for (duration, bound) in [
+            (Duration::ZERO, 8e-6),
+            (Duration::from_nanos(1), 8e-6),
+            (Duration::from_micros(8), 8e-6),
+            (Duration::from_nanos(8_001), 16e-6),
+            (Duration::from_micros(16), 16e-6),
+            (Duration::from_millis(1), 1.024e-3),
+            (Duration::from_secs(134), 134.217_728),
+            (Duration::from_secs(135), f64::INFINITY),
+            (Duration::MAX, f64::INFINITY),
+        ] {
+            let histogram = Histogram::default();
+            histogram.observe(duration, 3);
+            let mut counts = Counts::default();
+            counts.add(&histogram);
+            let found: Vec<_> = counts.by_bound().into_iter().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(found, [(bound, 3)], "{duration:?}");
+            // The naive way.
+            let naive = counts.by_bound().into_iter().find(|(bound, _)| duration.as_secs_f64() <= *bound);
+            assert_eq!(naive.map(|(bound, _)| bound), Some(bound), "{duration:?}");
+        }
+    }
+
+    #[test]
+    fn histograms_add_up() {
+        let (first, second) = (Histogram::default(), Histogram::default());
+        first.observe(Duration::from_millis(3), 2);
+        second.observe(Duration::from_millis(5), 1);
+        let mut counts = Counts::default();
+        counts.add(&first);
+        counts.add(&second);
+        assert_eq!((counts.count(), counts.sum()), (3, Duration::from_millis(11)));
+    }
+}

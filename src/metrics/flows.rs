@@ -1,0 +1,66 @@
+//! What is measured while answers flow, as metrics.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::labels::{SideLabels, UpstreamLabels};
+use crate::flow::{Counts, Flows, Total};
+
+/// All of them, read when somebody asks.
+#[derive(Debug)]
+pub(super) struct FlowMetrics(pub(super) Arc<Flows>);
+
+/// A gauge's name, what it is, and where its value is.
+type Gauge = (&'static str, &'static str, fn(&Total) -> usize);
+
+const GAUGES: [Gauge; 2] = [
+    ("streams_active", "Event streams that clients are being sent", |total| total.streams),
+    ("drains_active", "Answers that are read on after their clients have left", |total| total.draining),
+];
+
+impl Collector for FlowMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let totals: Vec<_> = self.0.totals().collect();
+        let labels = |total: &Total| UpstreamLabels { upstream: total.upstream.to_string() };
+        for (name, help, value) in GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for total in &totals {
+                let gauge = ConstGauge::new(i64::try_from(value(total)).unwrap_or(i64::MAX));
+                gauge.encode(family.encode_family(&labels(total))?)?;
+            }
+        }
+        let help = "From one event of a stream to the next, as the upstream sent them and as the client was sent them";
+        let mut family =
+            encoder.encode_descriptor("inter_event", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for total in &totals {
+            for (side, counts) in [("upstream", &total.upstream_gaps), ("client", &total.client_gaps)] {
+                let labels = SideLabels { upstream: total.upstream.to_string(), side };
+                encode_counts(counts, family.encode_family(&labels)?)?;
+            }
+        }
+        let help =
+            "From the read that brought an event to the write that took it on: how long it was in our hands";
+        let mut family =
+            encoder.encode_descriptor("added_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for total in &totals {
+            encode_counts(&total.added, family.encode_family(&labels(total))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_counts(counts: &Counts, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+    let none: Option<&HashMap<usize, Exemplar<NoLabels, f64>>> = None;
+    encoder.encode_histogram(counts.sum().as_secs_f64(), counts.count(), &counts.by_bound(), none)
+}
+
+/// Of exemplars, of which there are none.
+type NoLabels = Vec<(String, String)>;
