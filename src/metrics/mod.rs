@@ -266,6 +266,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shipped_is_counted_where_there_is_a_fleet() {
+        let journal = Journal::new(1);
+        let metrics = Metrics::new(journal.clone(), Arc::default(), Arc::default());
+        assert!(!metrics.encode().contains("streamgauge_ledger_"));
+        let shipping = journal.health().shipping.get_or_init(Shipping::default);
+        shipping.up.store(true, Ordering::Relaxed);
+        shipping.shipped.store(7, Ordering::Relaxed);
+        shipping.waiting.store(5, Ordering::Relaxed);
+        let text = metrics.encode();
+        for line in [
+            "streamgauge_ledger_shipped_total 7",
+            "streamgauge_ledger_shipping_failures_total 0",
+            "streamgauge_ledger_refused_total 0",
+            "streamgauge_ledger_deleted_unshipped_total 0",
+            "streamgauge_ledger_waiting 5",
+            "streamgauge_ledger_connected 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
     fn a_model_that_no_upstream_confirmed_has_no_label_of_its_own() {
         assert!(metrics(1, |_| None).contains(r#"model="other""#));
     }

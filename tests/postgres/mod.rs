@@ -33,11 +33,11 @@ pub struct Server {
 impl Server {
     /// Makes a database cluster and starts the server.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&[], &[])
     }
 
-    /// The same with more of its settings (`name=value`).
-    pub fn start_with(settings: &[&str]) -> Self {
+    /// The same with more of its settings (`name=value`), and with these files in its folder.
+    pub fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let home = folder.path().join("home");
@@ -66,8 +66,15 @@ impl Server {
             let (name, value) = setting.split_once('=').unwrap();
             conf += &format!("{name} = '{value}'\n");
         }
-        let path = home.join("data/postgresql.auto.conf");
-        fs::write(&path, conf).unwrap();
+        fs::write(home.join("data/postgresql.auto.conf"), conf).unwrap();
+        for (name, content) in files {
+            let path = home.join("data").join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some(user) = other_user() {
+                chown(&path, Some(id(user)), None).unwrap();
+            }
+        }
         let mut server = Self { folder, port, child: None };
         server.resume();
         server.sql_in("postgres", "CREATE DATABASE usage");

@@ -2,136 +2,15 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use streamgauge::simulator::{self, SimulatorSettings};
 
-use crate::support::{Client, PATIENCE};
+use crate::support::{PATIENCE, Program, ids};
 
 /// What DESIGN.md lets a crash cost: records that ended within this time before it.
 const LOSS: Duration = Duration::from_millis(200);
-
-/// The program with a configuration of its own in a folder of its own.
-struct Program {
-    folder: tempfile::TempDir,
-    _simulator: simulator::Running,
-}
-
-impl Program {
-    fn new(ledger: &str) -> Self {
-        let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
-        let simulator = simulator::bind(&settings).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"\"\n[log]\nformat = \"json\"\n\
-             level = \"info,streamgauge::access=off\"\n[ledger]\n{ledger}\n[upstreams.up]\nprovider = \"other\"\n\
-             url = \"http://{}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n",
-            simulator.address()
-        );
-        fs::write(folder.path().join("streamgauge.toml"), text).unwrap();
-        Self { folder, _simulator: simulator.spawn() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
-        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
-        command
-    }
-
-    /// Starts it, and waits until it listens.
-    fn serve(&self) -> Serving {
-        let mut child = self.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = Vec::new();
-        let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended: {seen:#?}")).unwrap();
-            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-            seen.push(line);
-            if value["message"] == "listening" {
-                break value["address"].as_str().unwrap().parse().unwrap();
-            }
-        };
-        // A pipe that nobody reads would stop it.
-        let log = thread::spawn(move || {
-            seen.extend(lines.map_while(Result::ok));
-            seen
-        });
-        Serving { child, address, log: Some(log) }
-    }
-
-    fn usage(&self, arguments: &[&str]) -> Output {
-        self.command(&[&["usage"], arguments].concat()).output().unwrap()
-    }
-}
-
-struct Serving {
-    child: Child,
-    address: SocketAddr,
-    log: Option<thread::JoinHandle<Vec<String>>>,
-}
-
-impl Serving {
-    /// Sends requests one after the other until told to stop or until the proxy is gone; each answer's id, and when it had
-    /// ended.
-    fn load(&self, clients: usize, until: impl FnOnce()) -> Vec<(String, Instant)> {
-        let stop = AtomicBool::new(false);
-        let address = self.address;
-        thread::scope(|scope| {
-            let client = || {
-                scope.spawn(|| {
-                    let mut ids = Vec::new();
-                    let mut client = Client::connect(address);
-                    while !stop.load(Ordering::Relaxed) {
-                        client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}");
-                        let Some(answer) = client.next_answer() else { break };
-                        ids.push((answer.header("x-streamgauge-id").unwrap().to_owned(), Instant::now()));
-                    }
-                    ids
-                })
-            };
-            let clients: Vec<_> = (0..clients).map(|_| client()).collect();
-            until();
-            stop.store(true, Ordering::Relaxed);
-            clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-        })
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits for its end, and returns what it logged.
-    fn end(mut self) -> Vec<String> {
-        self.child.wait().unwrap();
-        self.log.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ids(path: &Path) -> HashSet<String> {
-    let connection = Connection::open(path).unwrap();
-    let mut statement = connection.prepare("SELECT id FROM usage_records").unwrap();
-    let ids = statement.query_map([], |row| row.get(0)).unwrap();
-    ids.map(Result::unwrap).collect()
-}
 
 #[test]
 fn a_crash_costs_no_record_older_than_200_ms_ten_times_over() {
@@ -232,7 +111,7 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
         (&[][..], 1, "usage: usage.db: there is no such file"),
         (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file"),
         (&["--config", "gone.toml"], 2, "gone.toml"),
-        (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, day"),
+        (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, user, day"),
         (&["--since", "24"], 2, "has no unit"),
     ] {
         let output = program.usage(arguments);

@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the support modules are this test's own library")]
 
+#[path = "../postgres/mod.rs"]
+mod postgres;
+
 mod bodies;
 mod disconnects;
 mod errors;
+mod fleet;
 mod headers;
 mod http2;
 mod http2_frames;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -25,6 +26,7 @@ use super::*;
 use crate::config::{self, Postgres};
 use crate::price::{Currency, Prices};
 use crate::record::{Journal, Shipping, Sink, UsageRecord};
+use crate::tls::tests::certificates::Authority;
 use postgres::{PASSWORD, Server};
 
 /// Long enough for any machine; nothing is meant to take it.
@@ -490,4 +492,77 @@ fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
     let all = Selection::since(Timestamp::UNIX_EPOCH);
     let report = report(&settings, &all, &[], &Prices::default(), &Bounds::default());
     assert_eq!(report.unwrap().total.requests, 50);
+}
+
+#[test]
+fn a_locked_file_delays_what_is_shipped_and_a_replaced_one_is_shipped_from_its_beginning() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(10));
+    wait_for("the first rows", || count(&server) == 10);
+    let other = rusqlite::Connection::open(shipping.path()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    shipping.write(&batch(20));
+    // Longer than the writer's own patience with one attempt.
+    thread::sleep(Duration::from_millis(800));
+    assert_eq!(count(&server), 10);
+    other.execute_batch("COMMIT").unwrap();
+    wait_for("the rest", || count(&server) == 30);
+
+    std::fs::rename(shipping.path(), shipping.folder.path().join("old.db")).unwrap();
+    shipping.write(&batch(5));
+    wait_for("the rows of the new file", || count(&server) == 35);
+    shipping.close();
+    assert_eq!(super::super::support::count_at(&shipping.path()), 5);
+    assert_eq!(shipping.counts().failures.load(Ordering::Relaxed), 0);
+}
+
+/// A PEM text as the configuration takes it.
+fn data(pem: &str) -> String {
+    format!("{{ data = \"{}\" }}", base64::engine::general_purpose::STANDARD.encode(pem))
+}
+
+#[test]
+fn tls_is_held_to_the_certificate_and_the_password_to_tls() {
+    let authority = Authority::new("The database's");
+    let pair = authority.issue("db", &["localhost"]);
+    let clients = Authority::new("The clients'");
+    let hba = "hostssl usage gateway 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let server = Server::start_with(
+        &["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key", "ssl_ca_file=clients.crt"],
+        &[
+            ("server.crt", &pair.certificate),
+            ("server.key", &pair.key),
+            ("clients.crt", &clients.pem()),
+            ("pg_hba.conf", hba),
+        ],
+    );
+    let to = |host: &str, rest: &str| {
+        format!("host={host} hostaddr=127.0.0.1 port={} dbname=usage {rest}", server.port())
+    };
+    let owner = format!("user=streamgauge password='{PASSWORD}' channel_binding=require");
+    let trusted = format!("tls.ca = {}", data(&authority.pem()));
+    let migrate = |url: &str, keys: &str| migrate(&settings(url, keys)).map_err(|error| error.to_string());
+
+    migrate(&to("localhost", &format!("{owner} sslmode=verify-full")), &trusted).unwrap();
+    migrate(&to("127.0.0.1", &format!("{owner} sslmode=verify-ca")), &trusted).unwrap();
+    let error = migrate(&to("127.0.0.1", &format!("{owner} sslmode=require")), &trusted).unwrap_err();
+    assert!(error.contains("certificate not valid for name"), "{error}");
+    let error = migrate(&to("localhost", &format!("{owner} sslmode=require")), "").unwrap_err();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+
+    let client = clients.issue("gateway", &[]);
+    server.sql("CREATE ROLE gateway LOGIN");
+    let identity = format!(
+        "{trusted}\ntls.certificate = {}\ntls.private_key = {}",
+        data(&client.certificate),
+        data(&client.key)
+    );
+    let with_certificate = settings(&to("localhost", "user=gateway sslmode=require"), &identity);
+    let who = "SELECT current_user || ' ' || ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let who =
+        with(&with_certificate, async |client| client.query_one(who, &[]).await.unwrap().get::<_, String>(0));
+    assert_eq!(who, "gateway true");
+    let error = migrate(&to("localhost", "user=gateway sslmode=require"), &trusted).unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
 }

@@ -3,6 +3,7 @@
 mod client;
 mod frames;
 mod http2;
+mod program;
 mod proxy;
 mod tunnel;
 mod upstream;
@@ -10,6 +11,7 @@ mod upstream;
 pub use client::{Answer, Client};
 pub use frames::{FINAL, Frames, GOAWAY, HEADERS, RST_STREAM};
 pub use http2::{Http2, write};
+pub use program::{Program, ids};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_in_front_of};
 pub use upstream::{Connection, Request, Upstream, upstream};
