@@ -110,7 +110,7 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -
             true if origin.http == HttpVersion::Http2 => {
                 origin.not_http2("it refused it in the TLS handshake (ALPN)")
             }
-            _ => Error::Tls { upstream: origin.name.to_string(), reason: in_words(&error) },
+            _ => origin.tls(&error),
         })?;
     Ok(Secured::Tls(Box::new(tls)))
 }

@@ -1,5 +1,6 @@
 //! A request that has been sent, until the head of its answer is here.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::h1::{HeadReader, ResponseHead};
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The connection ended before a byte of the answer. On a kept connection the request may be sent once more.
-    ClosedBeforeAnswer(String),
+    ClosedBeforeAnswer(io::Error),
     /// Nothing to be done.
     Final(Error),
 }
@@ -117,11 +118,12 @@ impl<'a> Flight<'a> {
     }
 
     /// The connection ended: is there still hope?
-    fn ended(&self, reason: String) -> Failure {
+    fn ended(&self, error: io::Error) -> Failure {
         if self.heard {
-            Failure::Final(self.upstream.origin.protocol(format!("its answer's head broke off ({reason})")))
+            let reason = format!("its answer's head broke off ({})", in_words(&error));
+            Failure::Final(self.upstream.origin.protocol(reason))
         } else {
-            Failure::ClosedBeforeAnswer(reason)
+            Failure::ClosedBeforeAnswer(error)
         }
     }
 }
@@ -154,14 +156,16 @@ impl Future for Flight<'_> {
             let scratch = this.upstream.scratch.clone();
             let mut scratch = scratch.borrow();
             match parts.stream.poll_read(cx, &mut scratch) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(this.ended("connection closed".to_owned()))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(this.ended(io::ErrorKind::UnexpectedEof.into())));
+                }
                 Poll::Ready(Ok(read)) => {
                     parts.watchdog.heard();
                     if let Some(answer) = this.head_in(&mut scratch[..read])? {
                         return Poll::Ready(Ok(answer));
                     }
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(in_words(&error)))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(error))),
                 Poll::Pending => {
                     let expired = ready!(parts.watchdog.poll_expired(cx));
                     let origin = &this.upstream.origin;

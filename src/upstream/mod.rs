@@ -36,6 +36,7 @@ use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
 use flight::{Failure, Flight};
 use http2::{Connections, Lost, Way};
+use origin::in_words;
 use pool::Pool;
 
 /// One worker's way to one upstream.
@@ -158,7 +159,8 @@ impl Upstream {
             let again = payload.replay();
             match Flight::new(self, call.method, head.clone(), payload, stream, total).await {
                 Ok(answer) => return Ok(Ok(answer)),
-                Err(Failure::ClosedBeforeAnswer(reason)) => {
+                Err(Failure::ClosedBeforeAnswer(error)) => {
+                    let reason = in_words(&error);
                     let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
                     tracing::debug!(upstream = %self.origin.name, %reason, "a kept connection had died; sending once more");
                     payload = again;
@@ -174,9 +176,7 @@ impl Upstream {
         }
         let answer = Flight::new(self, call.method, head, payload, stream, total).await;
         answer.map(Ok).map_err(|failure| match failure {
-            Failure::ClosedBeforeAnswer(reason) => {
-                self.origin.protocol(format!("it closed the connection without an answer ({reason})"))
-            }
+            Failure::ClosedBeforeAnswer(error) => self.origin.no_answer(&error),
             Failure::Final(error) => error,
         })
     }

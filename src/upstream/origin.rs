@@ -61,6 +61,19 @@ impl Origin {
         Error::Unreachable { upstream: self.name.to_string(), reason: reason.to_string() }
     }
 
+    /// A new connection ended before a byte of an answer.
+    pub(super) fn no_answer(&self, error: &io::Error) -> Error {
+        if is_alert(error) {
+            return self.tls(error);
+        }
+        self.protocol(format!("it closed the connection without an answer ({})", in_words(error)))
+    }
+
+    /// There is no TLS session, or no longer.
+    pub(super) fn tls(&self, error: &io::Error) -> Error {
+        Error::Tls { upstream: self.name.to_string(), reason: in_words(error) }
+    }
+
     pub(super) fn protocol(&self, reason: impl ToString) -> Error {
         Error::Protocol { upstream: self.name.to_string(), reason: reason.to_string() }
     }
@@ -86,6 +99,13 @@ impl Origin {
         let limit = self.timeouts.total.unwrap_or_default();
         Error::TotalTimeout { upstream: self.name.to_string(), limit }
     }
+}
+
+/// Whether the peer ended TLS and said why. Of a client's certificate, TLS 1.3 speaks after the client's part of the
+/// handshake is over, so that the first read or write brings it.
+pub(super) fn is_alert(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// A connection error in words without the system's error number.

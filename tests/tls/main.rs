@@ -6,6 +6,8 @@
 #[path = "../certificates/mod.rs"]
 mod certificates;
 mod listener;
+mod matrix;
+mod peers;
 mod rotation;
 mod secrets;
 mod support;

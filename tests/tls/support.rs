@@ -28,7 +28,7 @@ use streamgauge::tls::{
     Verification, Watch, client_name,
 };
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
@@ -119,10 +119,16 @@ impl Proxy {
     /// The same with further lines of `[server]`.
     pub fn run_with(lines: &str, server: &str, upstream: SocketAddr, tls: &str, more: &str) -> Self {
         let server = if server.is_empty() { String::new() } else { format!("[server.tls]\n{server}") };
+        Self::of(&format!(
+            "{lines}\n{server}\n[upstreams.up]\nprovider = \"other\"\nurl = \"https://{upstream}/v1\"\n\
+             api_key = \"none\"\ndefault_model = \"m\"\n[upstreams.up.tls]\n{tls}\n{more}"
+        ))
+    }
+
+    /// With further lines of `[server]` and tables behind them; it listens on a free port, and keeps no ledger.
+    pub fn of(text: &str) -> Self {
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{lines}\n{server}\n[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n\
-             [upstreams.up]\nprovider = \"other\"\nurl = \"https://{upstream}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
-             [upstreams.up.tls]\n{tls}\n{more}"
+            "[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{text}"
         );
         let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
         let (sender, records) = mpsc::channel();
@@ -152,12 +158,23 @@ impl Sink for Records {
     }
 }
 
-/// A TLS upstream. Each answer says who came: `<name> <serial>` of the client's certificate, or `nobody`. An answer to
-/// a path that has `slow` in it goes on with a number each [`TICK`], from 1, until [`Upstream::release`] ends it with [`REST`].
+/// An upstream, mostly with TLS. Each answer says who came, mostly as [`name_and_serial`]. An answer to a path that has `slow`
+/// in it goes on with a number each [`TICK`], from 1, until [`Upstream::release`] ends it with [`REST`].
 pub struct Upstream {
     pub address: SocketAddr,
-    config: watch::Sender<Arc<ServerConfig>>,
+    config: watch::Sender<Option<Arc<ServerConfig>>>,
     release: watch::Sender<bool>,
+}
+
+/// What an upstream says of who came: from where, and with which certificate.
+pub type Says = fn(SocketAddr, Option<&CertificateDer<'_>>) -> String;
+
+/// The certificate's name and serial number, or `nobody`.
+pub fn name_and_serial(_from: SocketAddr, certificate: Option<&CertificateDer<'_>>) -> String {
+    certificate.map_or_else(
+        || "nobody".to_owned(),
+        |certificate| format!("{} {}", client_name(certificate).unwrap(), serial(certificate)),
+    )
 }
 
 /// The end of slow answers.
@@ -175,18 +192,28 @@ impl Upstream {
 
     /// As the configuration says, which [`server`] makes.
     pub async fn start(config: Arc<ServerConfig>) -> Self {
+        Self::saying(name_and_serial, Some(config)).await
+    }
+
+    /// One with other words; without a configuration, one without TLS.
+    pub async fn saying(says: Says, config: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (release, released) = watch::channel(false);
         let (config, present) = watch::channel(config);
         tokio::spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, released) =
-                    (TlsAcceptor::from(Arc::clone(&present.borrow())), released.clone());
+            while let Ok((tcp, from)) = listener.accept().await {
+                let (config, released) = (present.borrow().clone(), released.clone());
                 tokio::spawn(async move {
+                    let Some(config) = config else {
+                        return answer_all(tcp, false, says(from, None), released).await;
+                    };
                     // The client may refuse the certificate; what the test looks at will tell.
-                    if let Ok(stream) = acceptor.accept(tcp).await {
-                        answer_all(stream, released).await;
+                    if let Ok(stream) = TlsAcceptor::from(config).accept(tcp).await {
+                        let session = stream.get_ref().1;
+                        let is_http2 = session.alpn_protocol() == Some(HTTP_2);
+                        let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
+                        answer_all(stream, is_http2, who, released).await;
                     }
                 });
             }
@@ -196,7 +223,7 @@ impl Upstream {
 
     /// New connections get another configuration.
     pub fn change(&self, config: Arc<ServerConfig>) {
-        self.config.send_replace(config);
+        self.config.send_replace(Some(config));
     }
 
     /// Lets slow answers end.
@@ -221,13 +248,12 @@ pub fn server(
     Arc::new(config)
 }
 
-async fn answer_all(stream: tokio_rustls::server::TlsStream<TcpStream>, released: watch::Receiver<bool>) {
-    let session = stream.get_ref().1;
-    let is_http2 = session.alpn_protocol() == Some(HTTP_2);
-    let who = session.peer_certificates().map_or_else(
-        || "nobody".to_owned(),
-        |chain| format!("{} {}", client_name(&chain[0]).unwrap(), serial(&chain[0])),
-    );
+async fn answer_all(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_http2: bool,
+    who: String,
+    released: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(request.uri().path().contains("slow"), who.clone(), released.clone());
         async { Ok::<_, Infallible>(answer) }
@@ -300,13 +326,13 @@ pub async fn connect(
 }
 
 /// A GET on a connection that then closes: the whole answer, or nothing where there is none.
-pub async fn get(stream: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin), headers: &str) -> String {
+pub async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), headers: &str) -> String {
     get_path(stream, "/v1/models", headers).await
 }
 
 /// The same for another path.
 pub async fn get_path(
-    stream: &mut (impl AsyncRead + tokio::io::AsyncWrite + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     path: &str,
     headers: &str,
 ) -> String {

@@ -30,6 +30,7 @@ async fn without_the_certificate_that_it_requires_the_client_is_told_whose_fault
     let proxy = Proxy::run("", upstream.address, &folder.ca_line("ca"), "");
     let answer = ask(&proxy).await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("CertificateRequired"), "{answer}");
+    assert!(answer.contains("\"code\":\"upstream_tls\""), "{answer}");
     let optional = Upstream::run(&folder, &server, Some(Optional)).await;
     let proxy = Proxy::run("", optional.address, &folder.ca_line("ca"), "");
     assert!(ask(&proxy).await.ends_with("nobody"));

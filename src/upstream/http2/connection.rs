@@ -1,6 +1,7 @@
 //! One HTTP/2 connection: the task that drives it, and what others see of it.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -20,6 +21,7 @@ use super::{
     SMALL_FRAMES, STREAM_WINDOW,
 };
 use crate::h1::MAX_HEAD;
+use crate::upstream::origin::in_words;
 use crate::upstream::stream::Stream;
 
 /// A connection on which streams can be opened.
@@ -33,16 +35,43 @@ pub(super) struct Connection {
     idle_since: Cell<Instant>,
 }
 
+/// Why a connection has ended, or was never one.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// It broke.
+    Error(h2::Error),
+    /// The peer ended TLS and said why.
+    Alert(io::Error),
+    /// It came to an end.
+    Closed(&'static str),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(error) => f.write_str(&words(error)),
+            Self::Alert(error) => f.write_str(&in_words(error)),
+            Self::Closed(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// What the connection's task and its users tell each other.
 #[derive(Default)]
 struct State {
     /// The streams that the peer allows; 0 until it has said so.
     limit: Cell<usize>,
-    /// Whether bytes came.
+    /// What came, and when.
     heard: Rc<Heard>,
     /// Requests under way.
     active: Cell<usize>,
     ended: Cell<bool>,
+}
+
+impl State {
+    fn ending(&self, error: h2::Error) -> Ending {
+        self.heard.alert.take().map_or(Ending::Error(error), Ending::Alert)
+    }
 }
 
 impl Connection {
@@ -50,8 +79,8 @@ impl Connection {
     /// it allows, nor whether it speaks HTTP/2 at all. Dropping the future closes the connection.
     ///
     /// # Errors
-    /// Why there will be no SETTINGS, in words.
-    pub(super) async fn open(stream: Stream) -> Result<Self, String> {
+    /// Why there will be no SETTINGS.
+    pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
         let generation = stream.generation();
         let io = Io::new(stream, Rc::clone(&state.heard));
@@ -66,7 +95,7 @@ impl Connection {
             // None before the peer's SETTINGS, by which they are noticed too.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io);
-        let (sender, mut connection) = handshake.await.map_err(|error| words(&error))?;
+        let (sender, mut connection) = handshake.await.map_err(|error| state.ending(error))?;
         let (tell, settled) = oneshot::channel();
         let pings = connection.ping_pong();
         let driver = Driver {
@@ -81,7 +110,7 @@ impl Connection {
         match settled.await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => return Err(reason),
-            Err(_) => return Err("the process is stopping".to_owned()),
+            Err(_) => return Err(Ending::Closed("the process is stopping")),
         }
         Ok(Self { sender, state, generation, requests: Cell::new(0), idle_since: Cell::new(Instant::now()) })
     }
@@ -168,7 +197,7 @@ struct Driver {
     connection: client::Connection<Io, Bytes>,
     state: Rc<State>,
     /// Told once, when the peer's SETTINGS are here.
-    settled: Option<oneshot::Sender<Result<(), String>>>,
+    settled: Option<oneshot::Sender<Result<(), Ending>>>,
     pings: Option<PingPong>,
     /// A ping is out; what had been heard then.
     asked: Option<u64>,
@@ -206,12 +235,12 @@ impl Driver {
         }
     }
 
-    fn end(&mut self, reason: &str) {
-        tracing::debug!(reason, "an HTTP/2 connection to an upstream has ended");
+    fn end(&mut self, reason: Ending) {
+        tracing::debug!(%reason, "an HTTP/2 connection to an upstream has ended");
         self.state.ended.set(true);
         if let Some(settled) = self.settled.take() {
             // Whoever waited may be gone.
-            let _ = settled.send(Err(reason.to_owned()));
+            let _ = settled.send(Err(reason));
         }
     }
 }
@@ -222,7 +251,11 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if let Poll::Ready(result) = Pin::new(&mut this.connection).poll(cx) {
-            this.end(&result.map_or_else(|error| words(&error), |()| "connection closed".to_owned()));
+            let ending = match result {
+                Ok(()) => Ending::Closed("connection closed"),
+                Err(error) => this.state.ending(error),
+            };
+            this.end(ending);
             return Poll::Ready(());
         }
         let limit = this.connection.max_concurrent_send_streams();
@@ -234,7 +267,7 @@ impl Future for Driver {
         }
         if this.poll_alive(cx).is_ready() {
             // What drops with this task are its streams, which then end with an error.
-            this.end("it does not answer a ping");
+            this.end(Ending::Closed("it does not answer a ping"));
             return Poll::Ready(());
         }
         Poll::Pending

@@ -2,6 +2,7 @@
 
 use h2::{Error as H2Error, Reason};
 
+use super::connection::Ending;
 use crate::error::Error;
 use crate::upstream::origin::{Origin, in_words};
 
@@ -10,6 +11,14 @@ use crate::upstream::origin::{Origin, in_words};
 pub(super) fn is_unprocessed(error: &H2Error) -> bool {
     // h2 gives a peer's GOAWAY only to streams above the last one that it says it looked at.
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// A new connection ended before HTTP/2 had begun on it.
+pub(super) fn unopened(origin: &Origin, ending: &Ending) -> Error {
+    match ending {
+        Ending::Alert(error) => origin.tls(error),
+        _ => origin.not_http2(ending),
+    }
 }
 
 /// There is no answer.

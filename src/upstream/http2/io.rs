@@ -9,26 +9,58 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::upstream::origin::is_alert;
 use crate::upstream::stream::Stream;
 
-/// A stream that notes how often something was read, and when: whether a peer was heard after a certain moment.
+/// A stream that remembers what h2 does not tell of it.
 pub(super) struct Io {
     stream: Stream,
     heard: Rc<Heard>,
+    /// Nothing more can be written, for this reason.
+    broken: Option<io::Error>,
 }
 
 /// What was heard of a peer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Heard {
-    /// How often.
+    /// How often: whether it was heard after a certain moment.
     pub(super) times: Cell<u64>,
     /// When it was last.
     pub(super) last: Cell<Option<Instant>>,
+    /// It ended TLS and said why.
+    pub(super) alert: Cell<Option<io::Error>>,
 }
 
 impl Io {
     pub(super) fn new(stream: Stream, heard: Rc<Heard>) -> Self {
-        Self { stream, heard }
+        Self { stream, heard, broken: None }
+    }
+
+    /// Nothing can be written. A peer that ended TLS said why before it closed, which only a read brings: a write does not
+    /// fail before that is known.
+    fn poll_broken<T>(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Result<T>> {
+        loop {
+            match self.poll_bytes(cx, &mut [0; 256]) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.broken = Some(error);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = ready!(self.stream.poll_read(cx, buf));
+        Poll::Ready(read.map_err(|error| {
+            if !is_alert(&error) {
+                return error;
+            }
+            let words = io::Error::new(error.kind(), error.to_string());
+            self.heard.alert.set(Some(error));
+            words
+        }))
     }
 }
 
@@ -38,7 +70,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
+        let read = ready!(self.poll_bytes(cx, buf.initialize_unfilled()))?;
         buf.advance(read);
         if read > 0 {
             self.heard.times.set(self.heard.times.get() + 1);
@@ -58,7 +90,13 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write_vectored(cx, pieces)
+        if let Some(error) = self.broken.take() {
+            return self.poll_broken(cx, error);
+        }
+        match ready!(self.stream.poll_write_vectored(cx, pieces)) {
+            Err(error) => self.poll_broken(cx, error),
+            written => Poll::Ready(written),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -66,7 +104,13 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_flush(cx)
+        if let Some(error) = self.broken.take() {
+            return self.poll_broken(cx, error);
+        }
+        match ready!(self.stream.poll_flush(cx)) {
+            Err(error) => self.poll_broken(cx, error),
+            flushed => Poll::Ready(flushed),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::MAX_STREAMS;
 use super::connection::Connection;
+use super::faults::unopened;
 use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 use crate::upstream::connect::connect;
@@ -113,7 +114,7 @@ impl Connections {
         }
         let limit = self.origin.timeouts.connect;
         let connection = match timeout(limit, Connection::open(stream)).await {
-            Ok(opened) => opened.map_err(|reason| self.origin.not_http2(reason))?,
+            Ok(opened) => opened.map_err(|ending| unopened(&self.origin, &ending))?,
             Err(_) => return Err(Error::ConnectTimeout { upstream: self.origin.name.to_string(), limit }),
         };
         self.speaks.set(Some(HttpVersion::Http2));
