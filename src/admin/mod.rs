@@ -1,5 +1,6 @@
 //! Pages for operators, on an address of their own: health and metrics.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,7 +58,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 impl Handler for Admin {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>) -> Response<Self::Body> {
+    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Response<Self::Body> {
         self.answer(request.method(), request.uri().path())
     }
 

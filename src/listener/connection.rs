@@ -81,7 +81,7 @@ pub(super) async fn serve<S, H>(
             if let Some(certificate) = &arrival.certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            answer(Rc::clone(&around), Rc::clone(&state), request)
+            answer(&around, Rc::clone(&state), request)
         }
     });
     let (handler, header_timeout) = (Rc::clone(&around.handler), around.limits.header_timeout);
@@ -170,19 +170,24 @@ async fn tell_protocol(io: &mut (impl AsyncRead + Unpin), agreed: Option<bool>) 
 }
 
 /// Answers one request, and counts it while it runs.
-async fn answer<H: Handler>(
-    around: Rc<Surroundings<H>>,
+///
+/// It begins when this is called: of a client that has left by then, hyper drops what is returned without polling it.
+fn answer<H: Handler>(
+    around: &Surroundings<H>,
     state: Rc<PeerState>,
     request: Request<Incoming>,
-) -> Result<Response<Counted<H::Body>>, Infallible> {
+) -> impl Future<Output = Result<Response<Counted<H::Body>>, Infallible>> + use<H> {
     let running = (state.begin(), around.balance.load(around.worker));
     let has_body = !request.body().is_end_stream();
-    let response = around.handler.handle(request).await;
-    state.linger.set(has_body && response.status().is_client_error());
-    Ok(response.map(|body| {
-        let delivery = H::delivery(&body).map(|delivery| (Rc::clone(delivery), state));
-        Counted { body, delivery, _running: running }
-    }))
+    let handled = Rc::clone(&around.handler).handle(request);
+    async move {
+        let response = handled.await;
+        state.linger.set(has_body && response.status().is_client_error());
+        Ok(response.map(|body| {
+            let delivery = H::delivery(&body).map(|delivery| (Rc::clone(delivery), state));
+            Counted { body, delivery, _running: running }
+        }))
+    }
 }
 
 /// An answer's body; the request runs until it is dropped.

@@ -31,8 +31,9 @@ pub trait Handler: 'static {
     /// The answer's body.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + 'static;
 
-    /// Answers one request. The future is dropped when the client goes away.
-    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
+    /// Answers one request. The future is dropped when the client goes away, also before it was
+    /// polled.
+    fn handle(self: Rc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
 
     /// Where the times of an answer's events are counted, if it is a stream of events.
     fn delivery(_body: &Self::Body) -> Option<&Rc<Delivery>> {

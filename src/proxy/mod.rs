@@ -1,4 +1,4 @@
-//! The life of a request: read [`Proxy::prepare`] first, then `handle`.
+//! The life of a request: read [`Proxy::prepare`] first, then `answer`.
 //!
 //! Each station takes what the station before it made, and makes the next type, so that none can be left out:
 //! [`Arrived`] → [`Known`](stations::Known) → [`Held`](stations::Held) → [`Routed`](stations::Routed) →
@@ -79,19 +79,15 @@ impl Proxy {
 
     /// The way of a request up to the point where it is sent.
     async fn prepare(&self, request: Request<Incoming>, entry: &mut Entry) -> Result<(Ready, Held)> {
-        let arrived = Arrived::new(request, entry)?;
+        let arrived = Arrived::new(request)?;
         let known = arrived.authenticate(&self.plan.clients, entry)?;
         let (held, body) = known.hold(&self.plan, entry).await?;
         let ready = held.route(&self.plan, entry)?.rewrite(body, entry)?;
         Ok((ready, held))
     }
-}
 
-impl Handler for Proxy {
-    type Body = ProxyBody;
-
-    async fn handle(&self, request: Request<Incoming>) -> Response<ProxyBody> {
-        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+    /// The whole way, up to the answer's body.
+    async fn answer(&self, request: Request<Incoming>, mut entry: Entry) -> Response<ProxyBody> {
         let (ready, held) = match self.prepare(request, &mut entry).await {
             Ok(prepared) => prepared,
             Err(error) => return respond::refuse(&error, entry),
@@ -118,6 +114,17 @@ impl Handler for Proxy {
             Ok((Err(error), entry)) => respond::refuse(&error, entry),
             Err(interval) => respond::begin_stream(waiting, interval),
         }
+    }
+}
+
+impl Handler for Proxy {
+    type Body = ProxyBody;
+
+    /// The record is opened at once, so that also a request whose client has left by now has one.
+    fn handle(self: Rc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<ProxyBody>> {
+        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        entry.row().method = Some(request.method().clone());
+        async move { self.answer(request, entry).await }
     }
 
     fn delivery(body: &ProxyBody) -> Option<&Rc<Delivery>> {

@@ -33,9 +33,8 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
-    pub(super) fn new(request: Request<Incoming>, entry: &mut Entry) -> Result<Self> {
+    pub(super) fn new(request: Request<Incoming>) -> Result<Self> {
         let (parts, body) = request.into_parts();
-        entry.row().method = Some(parts.method.clone());
         if parts.method == Method::CONNECT || parts.method == Method::TRACE {
             return Err(Error::MethodNotAllowed(parts.method.to_string()));
         }

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::support::{CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, upstream};
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, sized, upstream,
+};
 
 /// How soon the upstream must be told.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -138,6 +140,30 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
     client.rest();
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
     assert_eq!(up.accepted(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_as_soon_as_it_has_asked_has_a_record() {
+    const REQUESTS: usize = 200;
+    let up = upstream(|connection| {
+        while connection.request().is_some() {
+            connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    for _ in 0..REQUESTS {
+        // Most often the request and the end of the connection are here together.
+        proxy.client().post("/v1/chat/completions", CHAT_REQUEST);
+    }
+    for _ in 0..REQUESTS {
+        let record = proxy.record();
+        assert!(
+            ["client_disconnected", "complete"].contains(&record["outcome"].as_str().unwrap()),
+            "{record}"
+        );
+        assert_eq!(record["method"], "POST");
+    }
+    assert_eq!(proxy.stop().len(), 0);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod keep_alive;
 mod leaving;
 mod ledger;
 mod limits;
+mod mixed;
 mod providers;
 mod records;
 mod relay;
