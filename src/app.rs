@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,7 +16,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::admin::Admin;
+use crate::admin::{Access, Admin, Shown, Workers};
 use crate::auth::Clients;
 use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
@@ -24,9 +25,10 @@ use crate::flow::Flows;
 use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
+use crate::price::Prices;
 use crate::provider::{Dialect, credentials};
 use crate::proxy::{self, Budget, Plan, Service};
-use crate::record::{AccessLog, CAPACITY, Journal, Jsonl, Sink, Writer};
+use crate::record::{AccessLog, Boards, CAPACITY, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
 use crate::tls::{Connector, HTTP_1_1, Live, Rotation, Watch};
@@ -54,8 +56,13 @@ pub struct App {
     balance: Balance,
     admin: Option<Listener>,
     parts: Parts,
-    /// What serves clients under a certificate; `None`: plain HTTP. The admin pages are always plain.
+    /// What serves clients under a certificate; `None`: plain HTTP.
     tls: Option<Arc<Live<ServerConfig>>>,
+    /// The same for the admin pages.
+    admin_tls: Option<Arc<Live<ServerConfig>>>,
+    access: Access,
+    prices: Arc<Prices>,
+    effective: serde_json::Value,
     watch: Watch,
     sinks: Vec<Box<dyn Sink>>,
 }
@@ -70,6 +77,9 @@ struct Parts {
     drain_timeout: Duration,
     metrics: Arc<Metrics>,
     flows: Arc<Flows>,
+    boards: Boards,
+    /// The ledger's file.
+    ledger: Option<PathBuf>,
 }
 
 impl App {
@@ -104,6 +114,8 @@ impl App {
         let mut watch = Watch::default();
         let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
+        let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
+        let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let origins = origins(settings, &mut watch)?.into();
         let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
         let flows = Arc::new(Flows::new(listeners.len(), names));
@@ -138,9 +150,31 @@ impl App {
             drain_timeout: settings.server.drain_timeout,
             metrics,
             flows,
+            boards: Boards::new(settings.server.workers),
+            ledger: settings.ledger.path.clone(),
         };
         let addresses = Addresses { proxy, admin: admin_address };
-        Ok(Self { addresses, listeners, balance, admin, parts, tls, watch, sinks })
+        let asks_certificates = settings.admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+        let access = Access::new(
+            settings.admin.hosts.clone(),
+            settings.admin.token.as_ref(),
+            asks_certificates,
+            admin_tls.is_some(),
+        );
+        Ok(Self {
+            addresses,
+            listeners,
+            balance,
+            admin,
+            parts,
+            tls,
+            admin_tls,
+            access,
+            prices: Arc::new(settings.prices.clone()),
+            effective: settings.effective.clone(),
+            watch,
+            sinks,
+        })
     }
 
     /// Where it will listen.
@@ -153,7 +187,21 @@ impl App {
     /// # Errors
     /// The system gives no thread or runtime; what had started is stopped again.
     pub fn spawn(self) -> io::Result<Running> {
-        let Self { addresses, listeners, balance, admin, parts, tls, watch, sinks } = self;
+        let Self {
+            addresses,
+            listeners,
+            balance,
+            admin,
+            parts,
+            tls,
+            admin_tls,
+            access,
+            prices,
+            effective,
+            watch,
+            sinks,
+        } = self;
+        let (workers, workers_wanted) = (Workers::default(), listeners.len());
         let mut running = Running {
             addresses,
             balance,
@@ -165,14 +213,29 @@ impl App {
         };
         for (number, listener) in listeners.into_iter().enumerate() {
             let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
-            let work = move || work(number, listener, tls, &parts, &stop);
+            let at_work = workers.begin();
+            let work = move || {
+                let _at_work = at_work;
+                work(number, listener, tls, &parts, &stop)
+            };
             running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
         }
         if let Some(listener) = admin {
             let stop = Stop::default();
-            let handler = Admin::new(running.stop.clone(), Arc::clone(&parts.metrics));
+            let shown = Shown {
+                stop: running.stop.clone(),
+                workers,
+                workers_wanted,
+                metrics: Arc::clone(&parts.metrics),
+                boards: parts.boards.clone(),
+                journal: parts.journal.clone(),
+                ledger: parts.ledger.clone(),
+                prices,
+                effective,
+            };
+            let handler = Admin::new(shown, access);
             let until = stop.clone();
-            let work = move || serve(listener, handler, None, &parts, &until);
+            let work = move || serve(listener, handler, admin_tls, &parts, &until);
             running.admin = Some((stop, thread::Builder::new().name("admin".to_owned()).spawn(work)?));
         }
         Ok(running)
@@ -258,8 +321,9 @@ fn work(
     let upstreams = upstreams
         .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
         .collect();
-    let proxy =
-        proxy::Proxy::new(number, Arc::clone(&parts.plan), upstreams, &parts.flows, parts.journal.clone());
+    let board = parts.boards.of_worker(number);
+    let (plan, journal) = (Arc::clone(&parts.plan), parts.journal.clone());
+    let proxy = proxy::Proxy::new(number, plan, upstreams, &parts.flows, journal, board);
     serve(listener, proxy, tls, parts, stop)
 }
 

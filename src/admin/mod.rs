@@ -1,65 +1,302 @@
-//! Pages for operators, on an address of their own: health and metrics.
+//! Pages for whoever runs the proxy, on an address of their own: the dashboard, health, metrics, usage records, the configuration.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `access` | who may see them |
+//! | `ask` | what a request asks for |
+//! | `api` | the answers for programs |
+//! | `pages` | the answers for people |
+//! | `live` | what changes, as events |
+//! | `reads` | the way to the ledger |
+//! | `respond`, `body` | answers and their headers |
+//!
+//! One thread serves them all; whatever takes long is done on others. Nothing here can make a request wait: running streams are
+//! looked at without a lock, and the ledger is read beside its writer.
 
+mod access;
+mod api;
+mod ask;
+mod body;
+mod live;
+mod pages;
+mod reads;
+mod respond;
+
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::header::{ACCEPT, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+pub use access::Access;
+pub use body::AdminBody;
 
 use crate::drain::{Phase, Stop};
 use crate::error::Error;
 use crate::listener::Handler;
 use crate::metrics::Metrics;
+use crate::price::Prices;
+use crate::record::{Boards, Journal};
+use access::{Refusal, is_same_origin};
+use ask::Fields;
+use live::Live;
+use reads::Reads;
+use respond::{Answer, fault, not_allowed, page, see_other, text};
 
 /// What OpenMetrics text is called (OpenMetrics 1.0, section on negotiation).
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers `/healthz`, `/readyz` and `/metrics`.
+/// Who may watch at once. Each has a page open, and costs a look at the boards a second.
+const WATCHERS: usize = 64;
+
+/// The largest login form.
+const MAX_FORM_BYTES: usize = 8 * 1024;
+
+/// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of those who try short.
+const WRONG_TOKEN: Duration = Duration::from_secs(1);
+
+/// The workers that are at work. Clones count the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Workers(Arc<AtomicUsize>);
+
+impl Workers {
+    /// One more, until what is returned is dropped.
+    pub fn begin(&self) -> AtWork {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        AtWork(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A worker at work; also one that panics ends to be.
+#[derive(Debug)]
+pub struct AtWork(Workers);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the pages show.
+pub struct Shown {
+    /// The proxy's: a proxy that drains is not ready.
+    pub stop: Stop,
+    /// The proxy's workers.
+    pub workers: Workers,
+    /// How many workers there should be.
+    pub workers_wanted: usize,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// The running streams.
+    pub boards: Boards,
+    /// What became of records.
+    pub journal: Journal,
+    /// The ledger's file, if one is kept.
+    pub ledger: Option<PathBuf>,
+    /// What tokens cost.
+    pub prices: Arc<Prices>,
+    /// The configuration without its secrets.
+    pub effective: serde_json::Value,
+}
+
+/// Answers for the admin pages.
 pub struct Admin {
-    stop: Stop,
-    metrics: Arc<Metrics>,
+    shown: Shown,
+    access: Access,
+    reads: Reads,
+    watchers: Arc<Semaphore>,
+    overviews: pages::Overviews,
 }
 
 impl Admin {
-    /// `stop` is the proxy's: a proxy that drains is not ready.
-    pub fn new(stop: Stop, metrics: Arc<Metrics>) -> Self {
-        Self { stop, metrics }
+    /// Shows `shown` to whom `access` lets in.
+    pub fn new(shown: Shown, access: Access) -> Self {
+        let reads = Reads::new(shown.ledger.clone());
+        let watchers = Arc::new(Semaphore::new(WATCHERS));
+        Self { shown, access, reads, watchers, overviews: pages::Overviews::default() }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        if method != Method::GET && method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        // Probes have no token and know no name of this machine.
+        match path {
+            "/healthz" | "/readyz" if !is_read => return not_allowed("GET, HEAD"),
+            "/healthz" => return text(StatusCode::OK, "ok\n"),
+            "/readyz" => return self.ready(),
+            _ => {}
+        }
+        // The form and what it looks like are for strangers, under our own name only.
+        let is_open = path == "/login" || path.starts_with(pages::ASSETS);
+        let checked = if is_open {
+            self.access.check_host(&parts.uri, &parts.headers)
+        } else {
+            self.access.check(&parts.uri, &parts.headers, &parts.extensions)
+        };
+        if let Err(refusal) = checked {
+            return self.refuse_access(&refusal, &parts);
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        if parts.method == Method::POST && matches!(path, "/login" | "/logout") {
+            if !is_same_origin(&parts.uri, &parts.headers) {
+                let reason = "this form can only be sent from its own page";
+                return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
+            }
+            return if path == "/login" { self.login(body).await } else { self.logout() };
+        }
+        if !is_read {
+            return not_allowed(if path == "/login" { "GET, HEAD, POST" } else { "GET, HEAD" });
         }
         match path {
-            "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" if self.stop.phase() == Phase::Running => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/" => self.dashboard(query).await,
+            "/login" => self.login_page(StatusCode::OK, Fields::parse(query.as_bytes()).get("next"), None),
+            "/logout" => not_allowed("POST"),
+            "/live" => self.live(),
             "/metrics" => {
-                let mut response = text(StatusCode::OK, self.metrics.encode());
-                let kind = HeaderValue::from_static(OPENMETRICS);
-                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                let mut response = respond::data("text/plain", self.shown.metrics.encode());
+                response
+                    .headers_mut()
+                    .insert(http::header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
                 response
             }
-            _ => text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+            "/usage" => api::usage(&self.reads, &self.shown.prices, query).await,
+            "/records" => api::latest(&self.reads, query).await,
+            "/config" => api::config(&self.shown.effective, query),
+            _ => match (path.strip_prefix("/usage/"), pages::asset(path)) {
+                (Some(id), _) => api::one(&self.reads, id).await,
+                (None, Some(asset)) => asset,
+                (None, None) => fault(
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    "here are /, /usage, /usage/<id>, /records, /config, /metrics, /healthz and /readyz",
+                ),
+            },
+        }
+    }
+
+    /// Ready is who accepts, with all of its workers. What becomes of the ledger is told and decides nothing: requests are
+    /// served without it.
+    fn ready(&self) -> Answer {
+        let Shown { stop, workers, workers_wanted, journal, .. } = &self.shown;
+        let (workers, failed) = (workers.count(), journal.health().failed.load(Ordering::Relaxed));
+        let (status, word) = match stop.phase() {
+            Phase::Running if workers == *workers_wanted => (StatusCode::OK, "ready"),
+            Phase::Running => (StatusCode::SERVICE_UNAVAILABLE, "workers are missing"),
+            Phase::Draining | Phase::Cut => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        let ledger = match &self.shown.ledger {
+            None => "none".to_owned(),
+            Some(_) if failed == 0 => "ok".to_owned(),
+            Some(_) => format!("{failed} records lost"),
+        };
+        text(status, format!("{word}\nworkers {workers} of {workers_wanted}\nledger {ledger}\n"))
+    }
+
+    fn refuse_access(&self, refusal: &Refusal, parts: &http::request::Parts) -> Answer {
+        match refusal {
+            Refusal::Host(host) => fault(
+                StatusCode::MISDIRECTED_REQUEST,
+                "unknown_host",
+                &format!(
+                    "{host:?} is not known to be a name of this machine: add it to admin.hosts, or use its address"
+                ),
+            ),
+            Refusal::Stranger if self.access.has_login() && wants_page(&parts.headers) => {
+                let next = parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
+                self.login_page(StatusCode::UNAUTHORIZED, next.filter(|next| is_page(next)), None)
+            }
+            Refusal::Stranger if self.access.has_login() => fault(
+                StatusCode::UNAUTHORIZED,
+                "token_missing",
+                "send the admin token as `Authorization: Bearer`",
+            ),
+            Refusal::Stranger => fault(
+                StatusCode::FORBIDDEN,
+                "certificate_missing",
+                "connect with a client certificate that client_ca in [admin.tls] has signed",
+            ),
+        }
+    }
+
+    async fn login(&self, body: Incoming) -> Answer {
+        let Ok(form) = Limited::new(body, MAX_FORM_BYTES).collect().await else {
+            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
+        };
+        let fields = Fields::parse(&form.to_bytes());
+        let next = fields.get("next").filter(|next| is_page(next));
+        if !fields.get("token").is_some_and(|token| self.access.is_token(token.trim().as_bytes())) {
+            tracing::warn!("a login to the admin pages was refused: wrong token");
+            tokio::time::sleep(WRONG_TOKEN).await;
+            return self.login_page(StatusCode::FORBIDDEN, next, Some("That is not the token."));
+        }
+        with_cookie(see_other(next.unwrap_or("/")), self.access.session(Timestamp::now()))
+    }
+
+    fn logout(&self) -> Answer {
+        with_cookie(see_other("/login"), self.access.no_session())
+    }
+
+    fn login_page(&self, status: StatusCode, next: Option<&str>, wrong: Option<&str>) -> Answer {
+        page(status, pages::login(next.filter(|next| is_page(next)), wrong, self.access.has_login()))
+    }
+
+    async fn dashboard(&self, query: &str) -> Answer {
+        self.overviews.answer(&self.reads, &self.shown, self.access.has_login(), query).await
+    }
+
+    fn live(&self) -> Answer {
+        match Arc::clone(&self.watchers).try_acquire_owned() {
+            Ok(place) => {
+                respond::live(Live::new(self.shown.boards.clone(), self.shown.journal.clone(), place))
+            }
+            Err(_) => fault(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_watchers",
+                &format!("{WATCHERS} pages are open already"),
+            ),
         }
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+fn with_cookie(mut answer: Answer, cookie: Option<HeaderValue>) -> Answer {
+    if let Some(cookie) = cookie {
+        answer.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Whether a person asks: browsers name HTML when they go to a page.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Whether it is a page of ours, and no way to somebody else's: browsers take `//host` and `/\host` for one.
+fn is_page(next: &str) -> bool {
+    next.starts_with('/')
+        && !next[1..].starts_with(['/', '\\'])
+        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
 
 impl Handler for Admin {
-    type Body = Full<Bytes>;
+    type Body = AdminBody;
 
-    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Response<Self::Body> {
-        self.answer(request.method(), request.uri().path())
+    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Answer {
+        self.answer(request).await
     }
 
     fn refuse(&self, error: Error) -> Vec<u8> {
@@ -70,30 +307,36 @@ impl Handler for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Journal;
 
-    fn admin() -> Admin {
-        Admin::new(Stop::default(), Arc::new(Metrics::new(Journal::new(1), Arc::default(), Arc::default())))
+    #[test]
+    fn a_login_leads_to_a_page_of_ours_only() {
+        for page in ["/", "/?range=7d&user=a%2Fb", "/usage?by=day"] {
+            assert!(is_page(page), "{page}");
+        }
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a\r\nb",
+            "/\t/evil.example",
+            "/a\\b",
+        ] {
+            assert!(!is_page(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]
-    fn a_proxy_that_drains_is_alive_and_not_ready() {
-        let admin = admin();
-        assert_eq!(admin.answer(&Method::GET, "/readyz").status(), StatusCode::OK);
-        admin.stop.drain();
-        assert_eq!(admin.answer(&Method::GET, "/readyz").status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(admin.answer(&Method::GET, "/healthz").status(), StatusCode::OK);
-    }
-
-    #[test]
-    fn metrics_say_what_they_are() {
-        let response = admin().answer(&Method::GET, "/metrics");
-        assert_eq!(response.headers()[header::CONTENT_TYPE], OPENMETRICS);
-    }
-
-    #[test]
-    fn what_is_not_there_is_told_apart_from_what_may_not_be_done() {
-        assert_eq!(admin().answer(&Method::GET, "/").status(), StatusCode::NOT_FOUND);
-        assert_eq!(admin().answer(&Method::POST, "/metrics").status(), StatusCode::METHOD_NOT_ALLOWED);
+    fn a_worker_that_panics_is_missing() {
+        let workers = Workers::default();
+        let _one = workers.begin();
+        let other = workers.clone();
+        std::thread::spawn(move || {
+            let _at_work = other.begin();
+            panic!("as it must not");
+        })
+        .join()
+        .unwrap_err();
+        assert_eq!(workers.count(), 1);
     }
 }

@@ -1,8 +1,10 @@
 //! `streamgauge demo`: the simulator, the proxy and a streamed chat completion, on free ports.
 
 use std::error::Error as StdError;
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -57,7 +59,8 @@ fn demo(once: bool) -> Result<()> {
     let upstream_address = upstream.address();
     let simulator = upstream.spawn();
     let (sender, records) = mpsc::channel();
-    let running = start(upstream_address, sender)?;
+    let folder = Folder::create()?;
+    let running = start(upstream_address, &folder.0.join("usage.db"), sender)?;
     let address = running.addresses().proxy;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -69,7 +72,7 @@ fn demo(once: bool) -> Result<()> {
     writeln!(out, "proxy      http://{address}/v1   (an SDK's base URL)")?;
     writeln!(out, "simulator  http://{upstream_address}/v1   (its upstream)")?;
     if let Some(admin) = running.addresses().admin {
-        writeln!(out, "admin      http://{admin}/metrics")?;
+        writeln!(out, "dashboard  http://{admin}/")?;
     }
     out.flush()?;
     if !once {
@@ -82,8 +85,28 @@ fn demo(once: bool) -> Result<()> {
     Ok(())
 }
 
-/// The proxy in front of the simulator. Its records go nowhere but to the channel.
-fn start(upstream: SocketAddr, records: mpsc::Sender<String>) -> Result<Running> {
+/// A folder that goes away at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("streamgauge-demo-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("demo: {} is left behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// The proxy in front of the simulator, with a ledger for the dashboard.
+fn start(upstream: SocketAddr, ledger: &Path, records: mpsc::Sender<String>) -> Result<Running> {
+    let ledger = ledger.display().to_string();
     let text = format!(
         r#"
         [server]
@@ -92,7 +115,7 @@ fn start(upstream: SocketAddr, records: mpsc::Sender<String>) -> Result<Running>
         [admin]
         listen = "127.0.0.1:0"
         [ledger]
-        path = ""
+        path = {ledger:?}
         [upstreams.simulator]
         provider = "other"
         url = "http://{upstream}/v1"

@@ -22,11 +22,19 @@ pub(super) fn check(
             later(root, MAX_BUFFERED_BYTES, MAX_REQUEST_BYTES).warning(reason);
         }
     }
-    let Ok(Admin { listen: Some(admin) }) = admin else { return };
+    let Ok(Admin { listen: Some(listen), token, tls, .. }) = admin else { return };
+    let admin = listen;
     if !is_loopback(admin) {
-        at(root, ADMIN_LISTEN).mistake(format!(
-            "{admin} can be reached from other machines, and the admin pages ask for no key: listen on 127.0.0.1"
-        ));
+        let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+        if token.is_none() && !has_authorities {
+            at(root, ADMIN_LISTEN).mistake(format!(
+                "{admin} can be reached from other machines, and anybody there could read who used what: set admin.token, or \
+                 ask for certificates with client_ca in [admin.tls], or listen on 127.0.0.1"
+            ));
+        } else if tls.is_none() {
+            let reason = "crosses the network as it is, for anybody in between to read: add [admin.tls]";
+            at(root, ADMIN_TOKEN).warning(reason);
+        }
     }
     if let Ok(server) = server
         && is_same(server.listen, *admin)
@@ -40,6 +48,7 @@ type Key = [&'static str; 2];
 
 const SERVER_LISTEN: Key = ["server", "listen"];
 const ADMIN_LISTEN: Key = ["admin", "listen"];
+const ADMIN_TOKEN: Key = ["admin", "token"];
 const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
 const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];
 const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];

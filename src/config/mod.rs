@@ -17,10 +17,12 @@
 //! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
 //! | `sections`, `postgres`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
+//! | `effective` | the merged tree again, for people, without its secrets |
 
 mod connection;
 mod contradictions;
 mod duration;
+mod effective;
 mod environment;
 mod file;
 mod headers;
@@ -174,7 +176,8 @@ fn assemble(
     let (layers, clashes) = Layers::merge(file, env, overrides);
     let reader = Reader::new(&layers, env);
     let settings = reader.read(read);
-    let (settings, mut warnings) = reader.finish(settings, clashes)?;
+    let (mut settings, mut warnings) = reader.finish(settings, clashes)?;
+    settings.effective = effective::masked(layers.root());
     let strays = env.keys().filter(|variable| environment::is_stray(variable));
     warnings.extend(strays.map(|variable| {
         format!(
@@ -209,6 +212,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         upstreams: upstreams?,
         routes: routes?,
         prices: prices?,
+        effective: serde_json::Value::Null,
     })
 }
 

@@ -15,6 +15,7 @@ use super::secrets::secret;
 use super::settings::{Admin, Client, Jsonl, Ledger, Log, LogFormat, Server};
 use super::size::size;
 use super::tls;
+use crate::egress::{Hosts, Pattern};
 use crate::secret::Secret;
 
 /// The most threads that serve. Beyond this somebody mistook them for connections.
@@ -22,6 +23,9 @@ const MAX_WORKERS: usize = 1024;
 
 /// The longest name of a client or an upstream, in bytes: it is a label of every metric and a column of every record.
 const MAX_NAME: usize = 64;
+
+/// The shortest token of the admin pages, in bytes: whoever can connect can try.
+const MIN_TOKEN: usize = 16;
 
 /// Who sends requests without a key, in records; no client may have the same name.
 const ANONYMOUS: &str = "anonymous";
@@ -59,7 +63,32 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
         Some("") => Ok(None),
         _ => address(entry).map(Some),
     });
-    Ok(Admin { listen: listen? })
+    let hosts = table.defaulted("hosts", hosts);
+    let token = table.optional("token", |entry| {
+        let token = secret(entry)?;
+        if token.expose().len() < MIN_TOKEN {
+            return Err(entry.mistake(format!(
+                "is short enough to be guessed: take {MIN_TOKEN} characters or more, such as `openssl rand -hex 16` makes"
+            )));
+        }
+        Ok(token)
+    });
+    let tls = table.optional("tls", |entry| entry.table(tls::server));
+    Ok(Admin { listen: listen?, hosts: hosts?, token: token?, tls: tls? })
+}
+
+/// Names of this machine: a browser says where it was sent, so an address is no name that somebody else could give it.
+fn hosts(entry: &Entry<'_>) -> Read<Hosts> {
+    let patterns = entry.texts()?.into_iter().map(|text| {
+        text.parse(|text| match Pattern::parse(text) {
+            Ok(pattern @ (Pattern::All | Pattern::Name(_))) => Ok(pattern),
+            Ok(pattern @ Pattern::Below(_)) if text.starts_with('*') => Ok(pattern),
+            _ => Err(format!(
+                "{text:?} is none of a name, \"*.suffix\" for the names below it, and \"*\" for all; without a scheme and a port"
+            )),
+        })
+    });
+    all(patterns).map(Hosts::new)
 }
 
 /// `[ledger]`.

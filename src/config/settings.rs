@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::egress::ProxyAddress;
+use crate::egress::{Hosts, ProxyAddress};
 use crate::price::Prices;
 use crate::provider::{ApiVersion, BaseUrl, Provider};
 use crate::secret::Secret;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// What tokens cost, for those who read the ledger.
     pub prices: Prices,
+    /// All that was said, for people to look at: the layers merged, without any secret.
+    pub effective: serde_json::Value,
 }
 
 /// The side of the clients.
@@ -61,8 +63,15 @@ pub struct Server {
 /// The side of the operators.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where to listen: on loopback, and not where the server does. `None`: nowhere.
+    /// Where to listen, and not where the server does. Beyond loopback only with a token, or with authorities of client
+    /// certificates. `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// Further names under which browsers reach the pages.
+    pub hosts: Hosts,
+    /// What opens the pages.
+    pub token: Option<Secret>,
+    /// The certificate of the pages; `None`: plain HTTP. A verified client certificate opens them too.
+    pub tls: Option<ServerSettings>,
 }
 
 /// Where usage records go.

@@ -73,7 +73,10 @@ impl Reason {
 
 impl From<rusqlite::Error> for Reason {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong,
+            _ => Self::Sqlite(error),
+        }
     }
 }
 

@@ -111,7 +111,7 @@ pub struct Sums {
 
 impl Sums {
     /// Adds what others add up to.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         for (sum, more) in [
             (&mut self.input_tokens, other.input_tokens),
@@ -162,6 +162,12 @@ impl Groups {
             self.sums.insert(self.key.as_slice().into(), Sums::default());
         }
         self.sums.get_mut(self.key.as_slice()).expect("it was inserted just now")
+    }
+
+    /// The sums that the row belongs to, unless it would be the first of one group more than `most`.
+    pub(super) fn sums_within(&mut self, most: usize) -> Option<&mut Sums> {
+        let has_room = self.sums.len() < most || self.sums.contains_key(self.key.as_slice());
+        has_room.then(|| self.sums())
     }
 
     /// How many groups there are.

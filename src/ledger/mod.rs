@@ -40,6 +40,8 @@ mod when;
 pub use error::LedgerError;
 pub use groups::{By, Group, Key, SOURCES, Sums};
 pub use place::Place;
-pub use query::{Bounds, Report, Selection, report};
+pub use query::{
+    Bounds, Overview, Percentiles, Record, Report, Selection, overview, record, records, report,
+};
 pub use sink::Ledger;
 pub use when::When;

@@ -1,6 +1,8 @@
 //! Reads a ledger, also one that is being written.
 
 mod counting;
+mod overview;
+mod records;
 mod selection;
 
 use std::fs;
@@ -18,6 +20,8 @@ use crate::price::{Currency, Prices};
 
 use counting::{COUNTED, COUNTED_COLUMNS, Counting};
 
+pub use overview::{Overview, Percentiles, overview};
+pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
 
 /// How long to wait for a file that is just being opened or recovered; those who write do not keep readers waiting.
@@ -54,9 +58,17 @@ pub fn report(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Report, LedgerError> {
-    open(path)
+    open_bounded(path, bounds)
         .and_then(|connection| read(&connection, selection, by, prices, bounds))
         .map_err(|reason| LedgerError::new(path, reason))
+}
+
+/// Opens it for questions that cost no more than that.
+fn open_bounded(path: &Path, bounds: &Bounds) -> Result<Connection, Reason> {
+    let mut connection = open(path)?;
+    bounds.hold(&mut connection)?;
+    connection.pragma_update(None, "mmap_size", MAPPED)?;
+    Ok(connection)
 }
 
 fn open(path: &Path) -> Result<Connection, Reason> {
@@ -103,7 +115,6 @@ fn read(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Report, Reason> {
-    connection.pragma_update(None, "mmap_size", MAPPED)?;
     // One moment for both questions.
     let transaction = connection.unchecked_transaction()?;
     let condition = selection.condition(&transaction)?;
@@ -114,11 +125,8 @@ fn read(
     ))?;
     let mut groups = Groups::default();
     let mut counting = Counting::new(prices);
-    let mut read = 0;
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
-        read += 1;
-        bounds.check(read)?;
         groups.begin();
         for (index, by) in by.iter().enumerate() {
             match row.get_ref(COUNTED_COLUMNS + index)? {

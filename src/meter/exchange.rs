@@ -183,6 +183,9 @@ impl<B: AnswerFrames> Exchange<B> {
         if let Some(delivery) = &self.delivery {
             delivery.read(read, progress.events);
         }
+        if let Some((events, output_tokens)) = self.kind.progress() {
+            self.entry.progressed(events, output_tokens);
+        }
     }
 
     /// Closes the record, once. After the event that ends a stream its answer is whole, however it ended: many SDKs close

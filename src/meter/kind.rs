@@ -70,6 +70,17 @@ impl Kind {
         Progress::default()
     }
 
+    /// Of an event stream: how many events have passed, and the output tokens that were reported so far.
+    pub(super) fn progress(&self) -> Option<(u64, Option<u64>)> {
+        match self {
+            Self::Events(meter) => {
+                let tally = meter.tally();
+                Some((tally.events, tally.usage.and_then(|usage| usage.output_tokens)))
+            }
+            Self::Document(_) | Self::Opaque => None,
+        }
+    }
+
     /// What has been found; nothing is metered afterwards.
     pub(super) fn take_tally(&mut self) -> Option<Tally> {
         match std::mem::replace(self, Self::Opaque) {

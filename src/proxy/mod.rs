@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Delivery, Flow, Flows};
 use crate::listener::Handler;
 use crate::meter::{Drains, Terms, Underway};
-use crate::record::{Entry, Journal};
+use crate::record::{Board, Entry, Journal};
 use crate::upstream::Upstream;
 use stations::{Arrived, Held, Ready};
 use waiting::Waiting;
@@ -47,16 +47,19 @@ pub struct Proxy {
     /// What this worker measures of each of them.
     flows: Vec<Arc<Flow>>,
     journal: Journal,
+    board: Board,
 }
 
 impl Proxy {
-    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of its services.
+    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of its services. Running streams
+    /// are shown on `board`.
     pub fn new(
         worker: usize,
         plan: Arc<Plan>,
         upstreams: Vec<Upstream>,
         flows: &Flows,
         journal: Journal,
+        board: Board,
     ) -> Self {
         let draining = Underway::default();
         let services = plan.services.iter().enumerate();
@@ -65,7 +68,7 @@ impl Proxy {
         });
         let drains = drains.collect();
         let flows = (0..plan.services.len()).map(|upstream| flows.of(worker, upstream)).collect();
-        Self { drains, draining, flows, plan, upstreams: upstreams.into(), journal }
+        Self { drains, draining, flows, plan, upstreams: upstreams.into(), journal, board }
     }
 
     /// What the answer to a request goes by.
@@ -92,6 +95,7 @@ impl Proxy {
             Ok(prepared) => prepared,
             Err(error) => return respond::refuse(&error, entry),
         };
+        entry.show();
         let keep_alive = ready.keep_alive;
         let terms = self.terms(&ready);
         let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
@@ -124,6 +128,7 @@ impl Handler for Proxy {
     fn handle(self: Rc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<ProxyBody>> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
+        entry.shown_on(&self.board);
         async move { self.answer(request, entry).await }
     }
 

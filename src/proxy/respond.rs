@@ -45,6 +45,7 @@ pub(super) fn meter(answer: Answer, mut entry: Entry, terms: Terms) -> (AnswerHe
     let row = entry.row();
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
+    entry.show();
     let metered = Metered::new(body, kind, entry, head.status, terms);
     (head, metered)
 }

@@ -10,7 +10,8 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Journal, Outcome, UsageRecord, UsageSource};
+use super::running::{Progress, Shown};
+use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
 use crate::usage::{Tally, Usage};
 
 /// A usage record that is being filled in.
@@ -26,6 +27,9 @@ pub struct Entry {
     journal: Journal,
     /// Counts a request body that is streamed through, while it passes.
     upload: Option<Rc<Cell<u64>>>,
+    /// Where it is shown while it runs.
+    board: Option<Board>,
+    shown: Option<Shown>,
 }
 
 impl Entry {
@@ -63,7 +67,15 @@ impl Entry {
         };
         let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
             .expect("a UUID is hexadecimal digits and hyphens");
-        Self { row: Some(Box::new(row)), started: Instant::now(), id, journal: journal.clone(), upload: None }
+        Self {
+            row: Some(Box::new(row)),
+            started: Instant::now(),
+            id,
+            journal: journal.clone(),
+            upload: None,
+            board: None,
+            shown: None,
+        }
     }
 
     /// The record's id as a header value.
@@ -79,6 +91,34 @@ impl Entry {
     /// The fields, while the record is open.
     pub fn row(&mut self) -> &mut UsageRecord {
         self.row.as_deref_mut().expect("only `close` takes the row, and it is the last to be called")
+    }
+
+    /// Names the board on which [`Entry::show`] puts it up.
+    pub fn shown_on(&mut self, board: &Board) {
+        self.board = Some(board.clone());
+    }
+
+    /// Puts the exchange up among the running streams, if it is to be one and is not there yet, until the record is closed.
+    pub fn show(&mut self) {
+        let Some(board) = self.board.as_ref().filter(|_| self.shown.is_none()) else { return };
+        let Some(row) = self.row.as_deref().filter(|row| row.stream) else { return };
+        self.shown = Some(board.put_up(Stream {
+            id: row.id,
+            started_at: row.started_at,
+            started: self.started,
+            client: Arc::clone(&row.client),
+            user: row.user.clone(),
+            upstream: row.upstream.clone(),
+            model: row.model_requested.clone(),
+            progress: Progress::default(),
+        }));
+    }
+
+    /// Tells those who watch how far the stream has come: events that passed, and output tokens if any were reported.
+    pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
+        if let Some(shown) = &self.shown {
+            shown.stream().progress.set(events, output_tokens);
+        }
     }
 
     /// A counter for the bytes of a request body that passes through; the record takes it over when it closes.
@@ -97,6 +137,9 @@ impl Entry {
     /// Notes when the first event with output in it was here.
     pub fn first_token(&mut self, at: Instant) {
         self.row().time_to_first_token_ms = Some(self.since_start(at));
+        if let Some(shown) = &self.shown {
+            shown.stream().progress.first_token(at.saturating_duration_since(self.started));
+        }
     }
 
     /// Notes when the first event and the last one were here.
@@ -156,6 +199,7 @@ impl Entry {
     /// Closes the record and hands it on. A second call does nothing.
     pub fn close(&mut self, outcome: Outcome) {
         let Some(mut row) = self.row.take() else { return };
+        self.shown = None;
         row.outcome = outcome;
         row.duration_ms = millis(self.started.elapsed());
         if let Some(upload) = &self.upload {

@@ -9,6 +9,7 @@ mod entry;
 mod journal;
 mod jsonl;
 mod row;
+mod running;
 mod shipping;
 
 use std::io;
@@ -21,6 +22,7 @@ pub use entry::Entry;
 pub use journal::{CAPACITY, Health, Journal, Writer};
 pub use jsonl::Jsonl;
 pub use row::{Outcome, UsageRecord, UsageSource};
+pub use running::{Board, Boards, Stream};
 pub use shipping::Shipping;
 
 /// The answer's header that bears the record's `id`.

@@ -109,6 +109,14 @@ impl Watch {
         self.add("server.tls", settings.clone())
     }
 
+    /// The configuration of the admin pages.
+    ///
+    /// # Errors
+    /// It is broken now.
+    pub fn admin(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerConfig>>, Fault> {
+        self.add("admin.tls", settings.clone())
+    }
+
     /// What will be counted.
     pub fn reloads(&self) -> Arc<Reloads> {
         Arc::clone(&self.reloads)

@@ -9,6 +9,7 @@
 #[path = "../postgres/mod.rs"]
 mod postgres;
 
+mod admin;
 mod bodies;
 mod disconnects;
 mod errors;

@@ -1,6 +1,5 @@
 //! `streamgauge usage`: reads the ledger, and says who used how many tokens.
 
-mod numbers;
 mod table;
 
 use std::io::{self, Write};

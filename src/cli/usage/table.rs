@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, Unit};
 
-use super::numbers::{grouped, name, percent};
+use crate::ledger::output::numbers::{grouped, name, percent};
 use crate::ledger::{Report, SOURCES, Sums};
 use crate::price::{Amount, Currency};
 

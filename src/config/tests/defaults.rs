@@ -21,7 +21,7 @@ fn reference() -> String {
 }
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 10] = [
+const VARIABLES: [(&str, &str); 11] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
@@ -32,6 +32,7 @@ const VARIABLES: [(&str, &str); 10] = [
     ("LEDGER_URL", "postgres://streamgauge:db-password@db.internal/usage"),
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
+    ("ADMIN_TOKEN", "0123456789abcdef"),
 ];
 
 /// The same, with certificates. Their keys are encrypted, as the reference has it.

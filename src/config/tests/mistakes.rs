@@ -178,7 +178,17 @@ fn of_who_can_connect() {
             ),
             ("[server]\nlisten = \"[::]:8080\"", "server.listen", "can be reached from other machines"),
             ("[server]\nlisten = \"192.0.2.1:8080\"", "server.listen", "can be reached from other machines"),
-            ("[admin]\nlisten = \"0.0.0.0:9090\"", "admin.listen", "the admin pages ask for no key"),
+            ("[admin]\nlisten = \"0.0.0.0:9090\"", "admin.listen", "set admin.token, or"),
+            (
+                "[admin]\nlisten = \"[::]:9090\"\nhosts = [\"a\"]",
+                "admin.listen",
+                "anybody there could read who used what",
+            ),
+            ("[admin]\ntoken = { value = \"sk-marker\" }", "admin.token", "short enough to be guessed"),
+            ("[admin]\ntoken = \"sk-marker\"", "admin.token", "is a secret"),
+            ("[admin]\nhosts = [\"http://a\"]", "admin.hosts[0]", "without a scheme and a port"),
+            ("[admin]\nhosts = [\"a:9090\"]", "admin.hosts[0]", "without a scheme and a port"),
+            ("[admin]\nhosts = \"a\"", "admin.hosts", "must be an array of texts"),
             ("[admin]\nlisten = \"127.0.0.1:8080\"", "admin.listen", "both server.listen and admin.listen"),
             ("[server]\nlisten = \"127.0.0.1:9090\"", "server.listen", "both server.listen and admin.listen"),
             (
@@ -215,6 +225,8 @@ fn what_who_can_connect_allows() {
         "[server]\nlisten = \"[::ffff:127.0.0.1]:8080\"",
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",
         "[server]\nlisten = \"127.0.0.2:9090\"",
+        "[admin]\nlisten = \"0.0.0.0:9090\"\ntoken = { value = \"0123456789abcdef\" }",
+        "[admin]\nhosts = [\"gauge.internal\", \"*.example\", \"*\"]",
         "[server]\nlisten = \"127.0.0.1:9090\"\n[admin]\nlisten = \"\"",
     ] {
         settings(&format!("{OPENAI}{text}"));

@@ -130,3 +130,35 @@ fn a_secret_header_is_marked() {
     let marked: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.is_sensitive())).collect();
     assert_eq!(marked, [("x-key", true), ("x-team", false), ("cookie", true)]);
 }
+
+#[test]
+fn the_effective_configuration_shows_where_secrets_are_and_none_of_them() {
+    let text = "[server]\nworkers = 3\n[admin]\ntoken = { value = \"sk-marker-0123456789\" }\n\
+         [network.proxy]\nurl = \"http://proxy:3128\"\nusername = \"ada\"\npassword = { value = \"sk-marker\" }\n\
+         headers = { \"X-A\" = \"sk-marker\", \"X-B\" = { value = \"sk-marker\" } }\n\
+         [clients.a]\nkey = { value = \"sk-marker\" }\n[clients.b]\nkey = { env = \"KEY\" }\n\
+         [upstreams.openai]\napi_key = { value = \"sk-marker\" }\nmodels = { fast = \"gpt\" }\n\
+         headers = { \"X-C\" = \"sk-marker\", \"X-D\" = { env = \"KEY\" }, \"X-E\" = { value = \"sk-marker\" } }\n";
+    let variables = [
+        ("KEY", "sk-marker-of-the-environment"),
+        ("STREAMGAUGE_CLIENTS__C__KEY__VALUE", "sk-marker-three"),
+        ("STREAMGAUGE_SERVER__LISTEN", "127.0.0.1:7"),
+    ];
+    let loaded = load_text(Some(text), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let shown = loaded.settings.effective;
+    assert!(!shown.to_string().contains("marker"), "{shown:#}");
+    for (pointer, value) in [
+        ("/server/workers", serde_json::json!(3)),
+        ("/server/listen", "127.0.0.1:7".into()),
+        ("/server/drain_timeout", "30s".into()),
+        ("/admin/token/value", "***".into()),
+        ("/clients/b/key/env", "KEY".into()),
+        ("/clients/c/key/value", "***".into()),
+        ("/upstreams/openai/headers/X-C", "***".into()),
+        ("/upstreams/openai/headers/X-D/env", "KEY".into()),
+        ("/upstreams/openai/models/fast", "gpt".into()),
+        ("/network/proxy/url", "http://proxy:3128".into()),
+    ] {
+        assert_eq!(shown.pointer(pointer), Some(&value), "{pointer}: {shown:#}");
+    }
+}

@@ -1,7 +1,8 @@
 //! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a line per group.
 
-use super::super::{Report, SOURCES};
+use super::super::{Record, Report, SOURCES};
 use super::json::{COUNTS, counts};
+use serde_json::Value;
 
 /// What is not known is an empty field.
 pub fn write(report: &Report) -> String {
@@ -22,6 +23,20 @@ pub fn write(report: &Report) -> String {
         });
         let cost = cost.chain([group.sums.cost.unpriced.to_string()]);
         text += &line(key.chain(counts).chain(cost).chain(sources));
+    }
+    text
+}
+
+/// A line per record. All records have the same fields.
+pub fn write_records(records: &[Record]) -> String {
+    let Some(first) = records.first() else { return String::new() };
+    let mut text = line(first.fields().map(|(name, _)| name.to_owned()));
+    for record in records {
+        text += &line(record.fields().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::String(text) => field(text),
+            other => other.to_string(),
+        }));
     }
     text
 }

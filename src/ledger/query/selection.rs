@@ -32,19 +32,21 @@ impl Selection {
         Self { since, until: None, client: None, user: None, upstream: None, model: None }
     }
 
-    /// The condition, whose parameters are [`Condition::values`].
+    /// The condition with its parameters.
     ///
-    /// Rows are written in the order in which they end, so the first that counts is where to begin: reading on from there is
-    /// much faster than looking up each row that the index names.
+    /// Rows are written in the order in which they end, so the first and the last that count are where to begin and to end:
+    /// reading all between them is much faster than looking up each row that the index names.
     pub(super) fn condition(&self, connection: &Connection) -> Result<Condition, Reason> {
         let since = nanoseconds(self.since);
         let until = self.until.map_or(i64::MAX, nanoseconds);
-        let first = "SELECT min(seq) FROM usage_records INDEXED BY usage_records_started_at
+        let range = "SELECT min(seq), max(seq) FROM usage_records INDEXED BY usage_records_started_at
             WHERE started_at >= ?1 AND started_at < ?2";
-        let first: Option<i64> = connection.query_row(first, [since, until], |row| row.get(0))?;
+        let (first, last): (Option<i64>, Option<i64>) =
+            connection.query_row(range, [since, until], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (first, last) = (first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN));
         let mut condition = Condition {
-            text: "seq >= ? AND started_at >= ? AND started_at < ?".to_owned(),
-            values: vec![Box::new(first.unwrap_or(i64::MAX)), Box::new(since), Box::new(until)],
+            text: "seq BETWEEN ? AND ? AND started_at >= ? AND started_at < ?".to_owned(),
+            values: vec![Box::new(first), Box::new(last), Box::new(since), Box::new(until)],
         };
         for (column, value) in [
             ("client", &self.client),
@@ -92,15 +94,13 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Looks now and then whether to go on; `rows` have been read.
-    pub(super) fn check(&self, rows: u64) -> Result<(), Reason> {
-        if !rows.is_multiple_of(LOOK_EVERY) {
-            return Ok(());
-        }
-        if self.given_up.load(Ordering::Relaxed) || self.deadline.is_some_and(|end| Instant::now() > end) {
-            return Err(Reason::TooLong);
-        }
-        Ok(())
+    /// From now on the connection looks now and then whether to go on.
+    pub(super) fn hold(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let Self { deadline, given_up, .. } = self.clone();
+        let handler = move || {
+            given_up.load(Ordering::Relaxed) || deadline.is_some_and(|deadline| Instant::now() > deadline)
+        };
+        connection.progress_handler(LOOK_EVERY, Some(handler))
     }
 
     /// Whether so many groups are allowed.
@@ -112,5 +112,5 @@ impl Bounds {
     }
 }
 
-/// Rows between two looks: some milliseconds.
-const LOOK_EVERY: u64 = 8192;
+/// Steps of SQLite's machine between two looks: about a millisecond.
+const LOOK_EVERY: i32 = 20_000;

@@ -11,7 +11,7 @@ use super::*;
 use crate::price::{Billable, Cost, Currency, Price, Rate, Rates};
 use crate::record::UsageRecord;
 
-fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     Store::open(&path).unwrap().write(&[records.to_vec().into()]).unwrap();

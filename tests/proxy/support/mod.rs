@@ -14,7 +14,7 @@ pub use http2::{Http2, write};
 pub use program::{Program, ids};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_in_front_of};
-pub use upstream::{Connection, Request, Upstream, upstream};
+pub use upstream::{Connection, Request, Upstream, header, upstream};
 
 use std::time::Duration;
 

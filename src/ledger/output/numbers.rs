@@ -1,7 +1,7 @@
 //! Numbers and names for people.
 
 /// Digits in groups of three: `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn grouped(number: u64) -> String {
 }
 
 /// A part in percent, with one decimal. Only nothing is 0, and only all is 100.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();
     }
@@ -28,7 +28,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// A name that came from somewhere, in at most `width` characters and without what a terminal would obey.
-pub(super) fn name(name: &str, width: usize) -> String {
+pub fn name(name: &str, width: usize) -> String {
     let mut text: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().count() > width {
         text = text.chars().take(width.saturating_sub(1)).collect();

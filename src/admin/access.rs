@@ -1,0 +1,331 @@
+//! Who may see the pages.
+//!
+//! Two questions come before any page but the open ones:
+//!
+//! * **Is this where the browser thinks it is?** A web page elsewhere can give its own name the address of this machine (DNS
+//!   rebinding), and would be same-origin with these pages. So the host that the browser was sent to must be an address,
+//!   `localhost`, or a configured name. A program that sends the token itself is no such browser.
+//! * **Who asks?** Where there is a token or an authority of client certificates: a request with the token
+//!   (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or with the cookie that the login form
+//!   gave. Without either, whoever can connect, which is this machine alone.
+//!
+//! The cookie holds no secret to steal for good: its end, and a MAC of that under a key made of the token. It goes out of use with
+//! the token, and outlives a restart.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::{constant_time, digest, hmac};
+use http::header::{AUTHORIZATION, COOKIE, HOST};
+use http::uri::Authority;
+use http::{Extensions, HeaderMap, HeaderValue, Uri};
+use jiff::Timestamp;
+
+use crate::egress::Hosts;
+use crate::listener::ClientCertificate;
+use crate::secret::Secret;
+
+/// The cookie's name.
+const COOKIE_NAME: &str = "streamgauge_session";
+
+/// How long a login lasts.
+const SESSION: Duration = Duration::from_hours(12);
+
+/// What the session key is made for, so that no other MAC under the token is a session.
+const PURPOSE: &[u8] = b"streamgauge admin session, 1";
+
+/// The rules.
+#[derive(Debug)]
+pub struct Access {
+    hosts: Hosts,
+    token: Option<Token>,
+    certificates: bool,
+    tls: bool,
+}
+
+struct Token {
+    digest: digest::Digest,
+    sessions: hmac::Key,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The browser was sent to a name that is not known to be this machine's.
+    Host(String),
+    /// Nobody that may see the pages.
+    Stranger,
+}
+
+impl Access {
+    /// `certificates`: whether clients are asked for certificates, and a verified one opens the pages; `tls`: whether browsers
+    /// come through TLS.
+    pub fn new(hosts: Hosts, token: Option<&Secret>, certificates: bool, tls: bool) -> Self {
+        let token = token.map(|token| {
+            let token = token.expose().as_bytes();
+            let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token), PURPOSE);
+            Token {
+                digest: digest::digest(&digest::SHA256, token),
+                sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            }
+        });
+        Self { hosts, token, certificates, tls }
+    }
+
+    /// Whether a login form is of use.
+    pub(super) fn has_login(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Whether the request may have what it asks for.
+    pub(super) fn check(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<(), Refusal> {
+        if bearer(headers).is_some_and(|token| self.is_token(token)) {
+            return Ok(());
+        }
+        self.check_host(uri, headers)?;
+        let is_open = self.token.is_none() && !self.certificates;
+        let has_certificate = self.certificates && extensions.get::<ClientCertificate>().is_some();
+        if is_open
+            || has_certificate
+            || cookies(headers).any(|value| self.is_session(value, Timestamp::now()))
+        {
+            Ok(())
+        } else {
+            Err(Refusal::Stranger)
+        }
+    }
+
+    /// Whether the host is one of ours.
+    pub(super) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let said = uri.authority().map_or_else(
+            || headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
+            |authority| authority.as_str().as_bytes(),
+        );
+        let refusal = || Refusal::Host(String::from_utf8_lossy(said).into_owned());
+        let authority = Authority::try_from(said).map_err(|_| refusal())?;
+        let host = authority.host();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let is_ours = host.parse::<IpAddr>().is_ok()
+            || host == "localhost"
+            || host.ends_with(".localhost")
+            || self.hosts.take(&host);
+        if is_ours { Ok(()) } else { Err(refusal()) }
+    }
+
+    /// Whether it is the token, in a time that says nothing of where they differ.
+    pub(super) fn is_token(&self, text: &[u8]) -> bool {
+        self.token.as_ref().is_some_and(|token| {
+            let digest = digest::digest(&digest::SHA256, text);
+            constant_time::verify_slices_are_equal(digest.as_ref(), token.digest.as_ref()).is_ok()
+        })
+    }
+
+    /// The cookie for somebody who had the token at `now`.
+    pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
+        let token = self.token.as_ref()?;
+        let end = now.as_second().saturating_add(SESSION.as_secs() as i64).to_string();
+        let mac = hex(hmac::sign(&token.sessions, end.as_bytes()).as_ref());
+        self.cookie(&format!("{end}.{mac}"), SESSION.as_secs())
+    }
+
+    /// The cookie that takes the place of one, and is none.
+    pub(super) fn no_session(&self) -> Option<HeaderValue> {
+        self.cookie("", 0)
+    }
+
+    fn cookie(&self, value: &str, seconds: u64) -> Option<HeaderValue> {
+        let secure = if self.tls { "; Secure" } else { "" };
+        let cookie =
+            format!("{COOKIE_NAME}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+        HeaderValue::try_from(cookie).ok()
+    }
+
+    fn is_session(&self, value: &str, now: Timestamp) -> bool {
+        let Some(token) = &self.token else { return false };
+        let Some((end, mac)) = value.split_once('.') else { return false };
+        let Some(mac) = unhex(mac) else { return false };
+        // The end is looked at only after it is known to be ours.
+        hmac::verify(&token.sessions, end.as_bytes(), &mac).is_ok()
+            && end.parse::<i64>().is_ok_and(|end| end > now.as_second())
+    }
+}
+
+/// Whether a form was sent from a page of this host: what browsers say, where they say it. (`SameSite` guards the rest.)
+pub(super) fn is_same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            let host = uri.authority().map(Authority::as_str).or_else(|| text("host"));
+            origin.split_once("://").map(|(_, origin)| origin) == host
+        }
+        (None, None) => true,
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
+}
+
+/// The values of our cookie. There may be several, of which one may be somebody else's.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::Pattern;
+
+    const TOKEN: &str = "0123456789abcdef-token";
+
+    fn access(token: bool, certificates: bool) -> Access {
+        let hosts = Hosts::new(vec![Pattern::parse("gauge.internal").unwrap()]);
+        let token = token.then(|| Secret::new(TOKEN.to_owned()));
+        Access::new(hosts, token.as_ref(), certificates, false)
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn ask(access: &Access, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
+        access.check(&Uri::from_static("/"), &headers(pairs), &Extensions::new())
+    }
+
+    #[test]
+    fn a_name_that_anybody_can_give_this_machine_is_refused() {
+        let access = access(false, false);
+        for host in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "10.0.0.7",
+            "localhost:9090",
+            "LOCALHOST",
+            "a.localhost",
+            "gauge.internal:9090",
+            "Gauge.Internal.",
+        ] {
+            assert_eq!(ask(&access, &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example:9090",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "gauge.internal.evil.example",
+            "x.gauge.internal",
+            "",
+            "a b",
+            "127.0.0.1:9090, evil.example",
+        ] {
+            assert_eq!(ask(&access, &[("host", host)]), Err(Refusal::Host(host.to_owned())), "{host}");
+        }
+        let to = |uri| {
+            access.check(&Uri::from_static(uri), &headers(&[("host", "localhost")]), &Extensions::new())
+        };
+        assert_eq!(
+            to("https://evil.example/"),
+            Err(Refusal::Host("evil.example".to_owned())),
+            ":authority of HTTP/2"
+        );
+    }
+
+    #[test]
+    fn a_token_is_taken_whole_and_from_any_host() {
+        let access = access(true, false);
+        let with = |value: &str| ask(&access, &[("host", "evil.example"), ("authorization", value)]);
+        assert_eq!(with(&format!("Bearer {TOKEN}")), Ok(()));
+        assert_eq!(with(&format!("bearer  {TOKEN} ")), Ok(()));
+        for wrong in [
+            TOKEN.to_owned(),
+            format!("Bearer {TOKEN}x"),
+            format!("Bearer {}", &TOKEN[1..]),
+            "Bearer ".to_owned(),
+        ] {
+            assert!(with(&wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(ask(&access, &[("host", "localhost")]), Err(Refusal::Stranger), "also on this machine");
+    }
+
+    #[test]
+    fn a_session_holds_until_its_end_and_under_its_token_only() {
+        let access = access(true, false);
+        let now = Timestamp::now();
+        let cookie = access.session(now).unwrap();
+        let cookie = cookie.to_str().unwrap();
+        assert!(!cookie.contains(TOKEN) && cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+        let pair = cookie.split(';').next().unwrap();
+        let other = format!("a=b; {COOKIE_NAME}=1.ff; {pair}");
+        assert_eq!(ask(&access, &[("host", "localhost"), ("cookie", &other)]), Ok(()));
+        assert_eq!(
+            ask(&access, &[("host", "evil.example"), ("cookie", pair)]),
+            Err(Refusal::Host("evil.example".to_owned()))
+        );
+        let value = pair.split_once('=').unwrap().1;
+        assert!(access.is_session(value, now));
+        assert!(!access.is_session(value, now + SESSION), "it is over");
+        let later = value.replacen(char::from(value.as_bytes()[0]), "9", 1);
+        let cut = &value[..value.len() - 2];
+        for wrong in [later.as_str(), cut, "", ".", "1.", "99999999999.00", "99999999999.zz"] {
+            assert!(!access.is_session(wrong, now), "{wrong}");
+        }
+        let other =
+            Access::new(Hosts::default(), Some(&Secret::new("another-token-0123".to_owned())), false, true);
+        assert!(!other.is_session(value, now));
+        assert!(other.session(now).unwrap().to_str().unwrap().ends_with("; Secure"));
+    }
+
+    #[test]
+    fn a_certificate_opens_the_pages_where_they_are_asked_for() {
+        let mut extensions = Extensions::new();
+        extensions.insert(ClientCertificate("ada".into()));
+        let headers = headers(&[("host", "localhost")]);
+        let uri = Uri::from_static("/");
+        assert_eq!(access(false, true).check(&uri, &headers, &extensions), Ok(()));
+        assert_eq!(access(true, true).check(&uri, &headers, &extensions), Ok(()));
+        assert_eq!(access(true, false).check(&uri, &headers, &extensions), Err(Refusal::Stranger));
+        assert_eq!(access(false, true).check(&uri, &headers, &Extensions::new()), Err(Refusal::Stranger));
+    }
+
+    #[test]
+    fn a_form_of_another_site_is_told_by_what_browsers_say() {
+        let uri = Uri::from_static("/login");
+        for (pairs, same) in [
+            (&[("host", "a:1")][..], true),
+            (&[("host", "a:1"), ("origin", "http://a:1")], true),
+            (&[("host", "a:1"), ("origin", "http://a:2")], false),
+            (&[("host", "a:1"), ("origin", "null")], false),
+            (&[("host", "a:1"), ("sec-fetch-site", "cross-site")], false),
+            (&[("host", "a:1"), ("sec-fetch-site", "same-origin")], true),
+        ] {
+            assert_eq!(is_same_origin(&uri, &headers(pairs)), same, "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! What a request asks for, read off its query.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::ledger::{By, Selection, When};
+
+/// The most records that are given at once.
+const MOST_RECORDS: usize = 10_000;
+
+/// Records that are given where nobody says how many.
+const RECORDS: usize = 100;
+
+/// The pairs of a query or a form, in their order. An empty value is as good as none: forms send their empty fields.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let pairs = form_urlencoded::parse(text).into_owned();
+        Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// The first value of the name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What is none of the names that are known here.
+    fn check(&self, known: &[&str]) -> Result<(), String> {
+        match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            Some((key, _)) => Err(format!("{key:?} is none of {}", known.join(", "))),
+            None => Ok(()),
+        }
+    }
+
+    fn selection(&self, now: Timestamp) -> Result<Selection, String> {
+        let when = |name: &str| -> Result<_, String> {
+            let Some(text) = self.get(name) else { return Ok(None) };
+            let when = When::parse(text).map_err(|reason| format!("{name}: {reason}"))?;
+            Ok(Some(when.before(now)))
+        };
+        let since = when("since")?.unwrap_or_else(|| When::Ago(DEFAULT_SINCE).before(now));
+        let until = when("until")?;
+        if until.is_some_and(|until| until <= since) {
+            return Err("until: is not after since".to_owned());
+        }
+        Ok(self.filters(since, until))
+    }
+
+    fn filters(&self, since: Timestamp, until: Option<Timestamp>) -> Selection {
+        let text = |name| self.get(name).map(str::to_owned);
+        let [client, user, upstream, model] = FILTERS.map(text);
+        Selection { since, until, client, user, upstream, model }
+    }
+}
+
+/// What rows can be selected by beside their time.
+pub(super) const FILTERS: [&str; 4] = ["client", "user", "upstream", "model"];
+
+/// As far as `usage` looks back by default.
+const DEFAULT_SINCE: Duration = Duration::from_hours(24);
+
+/// The form of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Csv,
+}
+
+impl Format {
+    fn of(fields: &Fields) -> Result<Self, String> {
+        match fields.get("format") {
+            None | Some("json") => Ok(Self::Json),
+            Some("csv") => Ok(Self::Csv),
+            Some(other) => Err(format!("format: {other:?} is neither json nor csv")),
+        }
+    }
+}
+
+/// `/usage?...`: sums.
+#[derive(Clone, Debug)]
+pub(super) struct UsageAsk {
+    pub(super) selection: Selection,
+    pub(super) by: Vec<By>,
+    pub(super) format: Format,
+}
+
+impl UsageAsk {
+    /// # Errors
+    /// What is wrong with the query, in words.
+    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+        let fields = Fields::parse(query.as_bytes());
+        fields.check(&["since", "until", "by", "client", "user", "upstream", "model", "format"])?;
+        let mut by = Vec::new();
+        for name in fields.get("by").unwrap_or_default().split(',').map(str::trim).filter(|by| !by.is_empty())
+        {
+            let field = By::named(name)
+                .ok_or_else(|| format!("by: {name:?} is none of {}", By::ALL.map(By::as_str).join(", ")))?;
+            if by.contains(&field) {
+                return Err(format!("by: {name} is there twice"));
+            }
+            by.push(field);
+        }
+        Ok(Self { selection: fields.selection(now)?, by, format: Format::of(&fields)? })
+    }
+}
+
+/// `/records?...`: the latest records themselves.
+#[derive(Clone, Debug)]
+pub(super) struct RecordsAsk {
+    pub(super) selection: Selection,
+    pub(super) limit: usize,
+    pub(super) format: Format,
+}
+
+impl RecordsAsk {
+    /// # Errors
+    /// What is wrong with the query, in words.
+    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+        let fields = Fields::parse(query.as_bytes());
+        fields.check(&["since", "until", "client", "user", "upstream", "model", "format", "limit"])?;
+        let limit = fields.get("limit").map_or(Ok(RECORDS), |text| match text.parse() {
+            Ok(limit @ 1..=MOST_RECORDS) => Ok(limit),
+            _ => Err(format!("limit: {text:?} is no number from 1 to {MOST_RECORDS}")),
+        })?;
+        Ok(Self { selection: fields.selection(now)?, limit, format: Format::of(&fields)? })
+    }
+}
+
+/// The time that the dashboard looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Range {
+    Hour,
+    Day,
+    Week,
+    Month,
+    /// From then until then.
+    Custom(Timestamp, Timestamp),
+}
+
+impl Range {
+    /// Those that need no further word.
+    pub(super) const LAST: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
+
+    /// As it is called in the query.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "1h",
+            Self::Day => "24h",
+            Self::Week => "7d",
+            Self::Month => "30d",
+            Self::Custom(..) => "custom",
+        }
+    }
+
+    /// As people call it.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Hour => "Last hour",
+            Self::Day => "Last 24 hours",
+            Self::Week => "Last 7 days",
+            Self::Month => "Last 30 days",
+            Self::Custom(..) => "Custom",
+        }
+    }
+
+    /// From when until when, if it is `now`; `None`: until now.
+    pub(super) fn bounds(self, now: Timestamp) -> (Timestamp, Option<Timestamp>) {
+        let hours = match self {
+            Self::Hour => 1,
+            Self::Day => 24,
+            Self::Week => 7 * 24,
+            Self::Month => 30 * 24,
+            Self::Custom(since, until) => return (since, Some(until)),
+        };
+        (When::Ago(Duration::from_hours(hours)).before(now), None)
+    }
+
+    /// How long a step of time is in its charts: at most some sixty of them.
+    pub(super) fn step(self) -> Duration {
+        const MINUTE: u64 = 60;
+        const STEPS: [u64; 11] = [
+            MINUTE,
+            5 * MINUTE,
+            10 * MINUTE,
+            30 * MINUTE,
+            60 * MINUTE,
+            180 * MINUTE,
+            360 * MINUTE,
+            1440 * MINUTE,
+            7 * 1440 * MINUTE,
+            28 * 1440 * MINUTE,
+            364 * 1440 * MINUTE,
+        ];
+        let (since, until) = self.bounds(Timestamp::UNIX_EPOCH);
+        let seconds = until.unwrap_or(Timestamp::UNIX_EPOCH).as_second() - since.as_second();
+        let seconds = u64::try_from(seconds).unwrap_or_default();
+        let step = STEPS.into_iter().find(|step| seconds / step <= MOST_STEPS);
+        Duration::from_secs(step.unwrap_or(STEPS[STEPS.len() - 1]))
+    }
+}
+
+/// Columns that can be told apart on a phone.
+const MOST_STEPS: u64 = 60;
+
+/// `/?...`: the dashboard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PageAsk {
+    pub(super) range: Range,
+    /// In the order of [`FILTERS`].
+    pub(super) filters: [Option<String>; FILTERS.len()],
+}
+
+impl PageAsk {
+    /// # Errors
+    /// What is wrong with the query, in words.
+    pub(super) fn parse(query: &str) -> Result<Self, String> {
+        let fields = Fields::parse(query.as_bytes());
+        let filters = FILTERS.map(|name| fields.get(name).map(str::to_owned));
+        let range = match fields.get("range") {
+            None => Range::Day,
+            Some("custom") => {
+                let (since, until) = (moment(&fields, "since")?, moment(&fields, "until")?);
+                if until <= since {
+                    return Err("The end of the time must come after its beginning.".to_owned());
+                }
+                Range::Custom(since, until)
+            }
+            Some(name) => Range::LAST
+                .into_iter()
+                .find(|range| range.name() == name)
+                .ok_or_else(|| format!("There is no range {name:?}."))?,
+        };
+        Ok(Self { range, filters })
+    }
+
+    /// The default page.
+    pub(super) fn plain() -> Self {
+        Self { range: Range::Day, filters: Default::default() }
+    }
+
+    /// The rows, if it is `now`.
+    pub(super) fn selection(&self, now: Timestamp) -> Selection {
+        let (since, until) = self.range.bounds(now);
+        let [client, user, upstream, model] = self.filters.clone();
+        Selection { since, until, client, user, upstream, model }
+    }
+
+    /// The query of this page, with another range.
+    pub(super) fn with_range(&self, range: Range) -> String {
+        Self { range, ..self.clone() }.query()
+    }
+
+    /// The query of this page, with another value of a filter.
+    pub(super) fn with_filter(&self, filter: usize, value: Option<&str>) -> String {
+        let mut ask = self.clone();
+        ask.filters[filter] = value.map(str::to_owned);
+        ask.query()
+    }
+
+    /// Its own query.
+    pub(super) fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("range", self.range.name());
+        if let Range::Custom(since, until) = self.range {
+            query.append_pair("since", &minute(since)).append_pair("until", &minute(until));
+        }
+        self.append_filters(&mut query);
+        query.finish()
+    }
+
+    /// The query for the same rows of `/usage` and `/records`, with `more` before it.
+    pub(super) fn data_query(&self, more: &[(&str, &str)]) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(more);
+        match self.range {
+            Range::Custom(since, until) => {
+                query.append_pair("since", &since.to_string()).append_pair("until", &until.to_string());
+            }
+            range => {
+                query.append_pair("since", range.name());
+            }
+        }
+        self.append_filters(&mut query);
+        query.finish()
+    }
+
+    fn append_filters(&self, query: &mut form_urlencoded::Serializer<'_, String>) {
+        for (name, value) in FILTERS.iter().zip(&self.filters) {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+    }
+}
+
+/// As `<input type="datetime-local">` has it; the page says that it means UTC.
+pub(super) fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M").to_string()
+}
+
+fn moment(fields: &Fields, name: &str) -> Result<Timestamp, String> {
+    let Some(text) = fields.get(name) else {
+        return Err("Choose when the time begins and when it ends.".to_owned());
+    };
+    let civil = text.trim_end_matches('Z').parse::<DateTime>();
+    let at = civil.ok().and_then(|civil| civil.to_zoned(TimeZone::UTC).ok()).map(|at| at.timestamp());
+    at.or_else(|| text.parse().ok()).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-07-30T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn sums_are_asked_for_as_on_the_command_line() {
+        let ask = UsageAsk::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now()).unwrap();
+        assert_eq!(ask.selection.since.to_string(), "2026-07-23T12:00:00Z");
+        assert_eq!((ask.selection.user.as_deref(), ask.selection.client), (Some("a&b c"), None));
+        assert_eq!((ask.by, ask.format), (vec![By::Day, By::Model], Format::Csv));
+        let ask = UsageAsk::parse("", now()).unwrap();
+        assert_eq!((ask.selection.since.to_string().as_str(), ask.by.len()), ("2026-07-29T12:00:00Z", 0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (query, reason) in [
+            ("since=soon", "since: "),
+            ("since=1h&until=2h", "until: is not after since"),
+            ("by=day,day", "twice"),
+            ("by=moon", "none of model, client, upstream, user, day, hour"),
+            ("format=xml", "neither json nor csv"),
+            ("sinc=1h", "\"sinc\" is none of since, until"),
+        ] {
+            let error = UsageAsk::parse(query, now()).unwrap_err();
+            assert!(error.contains(reason), "{query}: {error}");
+        }
+        for (query, reason) in
+            [("limit=0", "from 1 to 10000"), ("limit=10001", "from 1"), ("by=day", "none of")]
+        {
+            let error = RecordsAsk::parse(query, now()).unwrap_err();
+            assert!(error.contains(reason), "{query}: {error}");
+        }
+        for query in
+            ["range=2y", "range=custom", "range=custom&since=2026-07-02T00:00&until=2026-07-01T00:00"]
+        {
+            assert!(PageAsk::parse(query).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_its_query() {
+        for query in [
+            "range=24h",
+            "range=7d&client=a&user=b%26c&upstream=d&model=e%2Ff",
+            "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30",
+        ] {
+            assert_eq!(PageAsk::parse(query).unwrap().query(), query);
+        }
+        assert_eq!(PageAsk::parse("").unwrap(), PageAsk::plain());
+        assert_eq!(PageAsk::plain().with_filter(1, Some("x y")), "range=24h&user=x+y");
+    }
+
+    #[test]
+    fn the_data_behind_a_page_is_the_same_selection() {
+        for query in ["range=7d&user=b%26c", "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30"]
+        {
+            let page = PageAsk::parse(query).unwrap();
+            let data = UsageAsk::parse(&page.data_query(&[("by", "day")]), now()).unwrap();
+            assert_eq!(data.selection, page.selection(now()));
+        }
+    }
+
+    #[test]
+    fn no_range_has_more_columns_than_can_be_told_apart() {
+        let at = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let custom = [1, 2, 40, 300, 4000, 20_000].map(|days| Range::Custom(at(0), at(days)));
+        for range in Range::LAST.into_iter().chain(custom) {
+            let (since, until) = range.bounds(now());
+            let seconds = until.unwrap_or(now()).as_second() - since.as_second();
+            let columns = seconds as u64 / range.step().as_secs();
+            assert!((1..=MOST_STEPS).contains(&columns), "{range:?}: {columns}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard open:
+//!
+//! * `running`: the table of running streams, as the page has it, whenever it has changed; once a second at most;
+//! * `records`: how many usage records were written since the start, whenever that has changed: the page reads itself again.
+//!
+//! The number of those who watch is bounded. A watcher that does not read is not written to: nothing is gathered for it.
+
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::pages::running;
+use crate::record::{Boards, Journal};
+
+/// How often is looked whether something changed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// After how long a silence a comment says that the connection is alive.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// How soon a browser comes back when the connection breaks, in milliseconds.
+const RETRY: &str = "retry: 2000\n\n";
+
+/// Somebody who watches, as a body of events that never ends by itself.
+pub struct Live {
+    boards: Boards,
+    journal: Journal,
+    ticks: Interval,
+    /// What was told last.
+    running: Option<String>,
+    written: Option<u64>,
+    told: Instant,
+    begun: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Live {
+    /// From now on. `place` is given back at the end.
+    pub(super) fn new(boards: Boards, journal: Journal, place: OwnedSemaphorePermit) -> Self {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            boards,
+            journal,
+            ticks,
+            running: None,
+            written: None,
+            told: Instant::now(),
+            begun: false,
+            _place: place,
+        }
+    }
+
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !self.begun {
+            self.begun = true;
+            return Poll::Ready(Some(RETRY.into()));
+        }
+        while self.ticks.poll_tick(cx).is_ready() {
+            if let Some(events) = self.news() {
+                self.told = Instant::now();
+                return Poll::Ready(Some(events.into()));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What there is to tell.
+    fn news(&mut self) -> Option<String> {
+        let mut text = String::new();
+        let running = running::table(&self.boards).into_string();
+        if self.running.as_ref() != Some(&running) {
+            event(&mut text, "running", &running);
+            self.running = Some(running);
+        }
+        let written = self.journal.health().written.load(Ordering::Relaxed);
+        // What there was before somebody looked is on the page already.
+        if self.written.replace(written).is_some_and(|before| before != written) {
+            event(&mut text, "records", &written.to_string());
+        }
+        if text.is_empty() && self.told.elapsed() >= SILENCE {
+            text.push_str(":\n\n");
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// A line break inside the data begins another line of data.
+fn event(text: &mut String, name: &str, data: &str) {
+    text.push_str("event: ");
+    text.push_str(name);
+    for line in data.split(['\n', '\r']) {
+        text.push_str("\ndata: ");
+        text.push_str(line);
+    }
+    text.push_str("\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::record::{Entry, Outcome, Writer};
+
+    async fn next(live: &mut Live) -> String {
+        let bytes = poll_fn(|cx| live.poll_event(cx)).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_is_told_and_what_stays_is_not() {
+        let (boards, journal) = (Boards::new(1), Journal::new(8));
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let mut live = Live::new(boards.clone(), journal.clone(), place);
+        assert_eq!(next(&mut live).await, RETRY);
+        let first = next(&mut live).await;
+        assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
+        let silent = Instant::now();
+        assert_eq!(next(&mut live).await, ":\n\n", "nothing has changed");
+        assert!(silent.elapsed() >= SILENCE - TICK);
+
+        let mut entry = Entry::open(&journal, &"ada".into());
+        entry.row().stream = true;
+        entry.shown_on(&boards.of_worker(0));
+        entry.show();
+        let running = next(&mut live).await;
+        assert!(running.starts_with("event: running\n") && running.contains("ada"), "{running}");
+        entry.close(Outcome::Complete);
+        drop(Writer::spawn(&journal, Vec::new()).unwrap());
+        let ended = next(&mut live).await;
+        assert!(ended.contains("event: records\ndata: 1\n\n") && !ended.contains("ada"), "{ended}");
+        drop(live);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[test]
+    fn a_line_break_cannot_end_an_event() {
+        let mut text = String::new();
+        event(&mut text, "a", "1\n\n2\r3");
+        assert_eq!(text, "event: a\ndata: 1\ndata: \ndata: 2\ndata: 3\n\n");
+    }
+}

@@ -1,0 +1,255 @@
+//! Columns over time, as SVG that is as wide as its place: lengths across are in percent, lengths down in pixels, and so text
+//! keeps its size.
+
+use maud::{Markup, html};
+
+use super::numbers::{compact, grouped};
+
+/// How high the columns can be, in pixels, and the room above for the topmost number.
+const HEIGHT: f64 = 150.0;
+const ABOVE: f64 = 16.0;
+
+/// The room below for the times.
+const BELOW: f64 = 22.0;
+
+/// How much of its step a column fills.
+const FILL: f64 = 0.72;
+
+/// One step of time.
+pub(super) struct Step {
+    /// When it begins, as the axis says it.
+    pub(super) short: String,
+    /// The same for the table.
+    pub(super) long: String,
+    /// The values of its parts, from the bottom up.
+    pub(super) values: Vec<u64>,
+}
+
+/// A chart.
+pub(super) struct Columns<'a> {
+    /// Its name among the ids of the page.
+    pub(super) id: &'a str,
+    /// What it shows.
+    pub(super) title: &'a str,
+    /// The names of the parts and their classes in the style sheet.
+    pub(super) parts: &'a [(&'a str, &'a str)],
+    /// What one column is of.
+    pub(super) per: &'a str,
+    pub(super) steps: &'a [Step],
+}
+
+/// Draws it, with its numbers in a table to unfold.
+pub(super) fn columns(chart: &Columns<'_>) -> Markup {
+    let Columns { id, title, parts, per, steps } = chart;
+    let totals: Vec<u64> = steps.iter().map(|step| step.values.iter().sum()).collect();
+    let (sum, most) = (totals.iter().sum::<u64>(), totals.iter().copied().max().unwrap_or_default());
+    let top = nice(most);
+    let width = 100.0 / steps.len().max(1) as f64;
+    let height = |value: u64| value as f64 / top as f64 * HEIGHT;
+    let floor = ABOVE + HEIGHT;
+    html! {
+        figure.card.chart #(id) aria-labelledby={ (id) "-title" } {
+            div.card-head {
+                h2 #{ (id) "-title" } { (title) " " span.per { "per " (per) } }
+                @if parts.len() > 1 { (legend(parts)) }
+            }
+            div.plot {
+            svg.columns role="img" width="100%" height=(floor + BELOW)
+                aria-label={ (title) ", per " (per) ": " (grouped(sum)) " in all, at most " (grouped(most)) ". The table below has the numbers." } {
+                @for (share, label) in [(0.0, true), (0.5, top > 1), (1.0, true)] {
+                    @let y = floor - share * HEIGHT;
+                    line.rule x1="0" x2="100%" y1=(px(y)) y2=(px(y)) {}
+                    @if label && share > 0.0 {
+                        text.axis x="-8" y=(px(y + 4.0)) text-anchor="end" { (compact((top as f64 * share) as u64)) }
+                    }
+                }
+                @for (index, step) in steps.iter().enumerate() {
+                    @let left = index as f64 * width;
+                    g.column {
+                        title { (step.long) ": " (told(parts, &step.values)) }
+                        rect.hit x=(pc(left)) width=(pc(width)) y="0" height=(px(floor)) {}
+                        @for ((_, class), (from, to)) in parts.iter().zip(spans(&step.values)) {
+                            @if to > from {
+                                // A value that is there is seen, however small.
+                                @let tall = (height(to) - height(from)).max(1.0);
+                                rect class=(class) x=(pc(left + width * (1.0 - FILL) / 2.0)) width=(pc(width * FILL))
+                                    y=(px(floor - height(from) - tall)) height=(px(tall)) {}
+                            }
+                        }
+                    }
+                }
+                @for (place, index) in ticks(steps.len()).into_iter().enumerate() {
+                    @let middle = (index as f64 + 0.5) * width;
+                    text.axis.minor[place % 2 == 1] x=(pc(middle)) y=(px(floor + 16.0))
+                        text-anchor=(anchor(middle)) { (steps[index].short) }
+                }
+            }
+            }
+            (table(chart, &totals))
+        }
+    }
+}
+
+/// The colours and what they mean.
+pub(super) fn legend(parts: &[(&str, &str)]) -> Markup {
+    html! {
+        ul.legend {
+            @for (name, class) in parts {
+                li { svg.swatch width="10" height="10" aria-hidden="true" focusable="false" {
+                    rect class=(class) width="10" height="10" rx="2" {}
+                } (name) }
+            }
+        }
+    }
+}
+
+fn table(chart: &Columns<'_>, totals: &[u64]) -> Markup {
+    let Columns { id, title, parts, steps, .. } = chart;
+    html! {
+        details.numbers #{ (id) "-numbers" } {
+            summary { "Numbers" }
+            div.scroll role="group" aria-label={ (title) ": table" } {
+                table {
+                    thead { tr {
+                        th scope="col" { "From (UTC)" }
+                        @for (name, _) in *parts { th.number scope="col" { (name) } }
+                        @if parts.len() > 1 { th.number scope="col" { "Sum" } }
+                    } }
+                    tbody {
+                        // The latest first, and nothing of steps in which nothing was.
+                        @for (step, total) in steps.iter().zip(totals).rev().filter(|(_, total)| **total > 0) {
+                            tr {
+                                th scope="row" { (step.long) }
+                                @for value in &step.values { td.number { (grouped(*value)) } }
+                                @if parts.len() > 1 { td.number { (grouped(*total)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A bar of parts, in a table that has its numbers: screen readers pass it over.
+pub(super) fn bar(parts: &[(&str, u64)], whole: u64) -> Markup {
+    let share = |value: u64| if whole == 0 { 0.0 } else { value as f64 / whole as f64 * 100.0 };
+    let values: Vec<u64> = parts.iter().map(|(_, value)| *value).collect();
+    html! {
+        svg.bar width="100%" height="10" aria-hidden="true" focusable="false" {
+            rect.track width="100%" height="10" rx="3" {}
+            @for ((class, _), (from, to)) in parts.iter().zip(spans(&values)) {
+                @if to > from {
+                    rect class=(class) x=(pc(share(from))) width=(pc((share(to) - share(from)).max(0.4))) height="10" rx="2" {}
+                }
+            }
+        }
+    }
+}
+
+/// Where each of some stacked values begins and ends.
+fn spans(values: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
+    values.iter().scan(0_u64, |top, value| {
+        let from = *top;
+        *top = from.saturating_add(*value);
+        Some((from, *top))
+    })
+}
+
+fn told(parts: &[(&str, &str)], values: &[u64]) -> String {
+    let told: Vec<_> = parts
+        .iter()
+        .zip(values)
+        .map(|((name, _), value)| format!("{} {}", grouped(*value), name.to_lowercase()))
+        .collect();
+    told.join(", ")
+}
+
+/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is no less: the half of it is as round.
+fn nice(most: u64) -> u64 {
+    let mut power = 1_u64;
+    loop {
+        for step in [1, 2, 4, 6, 8] {
+            match power.checked_mul(step) {
+                Some(top) if top >= most => return top,
+                Some(_) => {}
+                None => return u64::MAX,
+            }
+        }
+        power = power.saturating_mul(10);
+    }
+}
+
+/// Which steps the axis names: five at most.
+fn ticks(steps: usize) -> Vec<usize> {
+    match steps {
+        0 => Vec::new(),
+        1..=5 => (0..steps).collect(),
+        _ => (0..5).map(|tick| tick * (steps - 1) / 4).collect(),
+    }
+}
+
+/// A name near an end of the axis stays inside.
+fn anchor(middle: f64) -> &'static str {
+    match middle {
+        ..8.0 => "start",
+        ..92.0 => "middle",
+        _ => "end",
+    }
+}
+
+fn pc(value: f64) -> String {
+    format!("{value:.3}%")
+}
+
+fn px(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_ends_at_a_round_number_that_is_no_less() {
+        for (most, top) in [(0, 1), (1, 1), (3, 4), (41, 60), (60, 60), (81, 100), (1_999_999, 2_000_000)] {
+            assert_eq!(nice(most), top, "{most}");
+        }
+        assert!(nice(u64::MAX) >= u64::MAX / 2);
+    }
+
+    #[test]
+    fn the_axis_names_its_ends_and_no_more_than_five_steps() {
+        for steps in 0..100 {
+            let ticks = ticks(steps);
+            assert!(ticks.len() <= 5 && ticks.is_sorted_by(|a, b| a < b));
+            assert_eq!(ticks.first().copied(), (steps > 0).then_some(0));
+            assert_eq!(ticks.last().copied(), steps.checked_sub(1));
+        }
+    }
+
+    #[test]
+    fn columns_stand_on_each_other_and_end_at_the_top() {
+        let steps: Vec<_> = [[0, 0], [30, 10], [0, 1]]
+            .into_iter()
+            .map(|values| Step { short: "s".into(), long: "<l>".into(), values: values.to_vec() })
+            .collect();
+        let chart = Columns {
+            id: "x",
+            title: "Tokens",
+            parts: &[("In", "in"), ("Out", "out")],
+            per: "hour",
+            steps: &steps,
+        };
+        let text = columns(&chart).into_string();
+        assert!(text.contains(r#"class="in" x="38.000%" width="24.000%" y="53.5" height="112.5""#), "{text}");
+        assert!(text.contains(r#"class="out" x="38.000%" width="24.000%" y="16.0" height="37.5""#), "{text}");
+        assert_eq!(text.matches("class=\"in\" x").count(), 1, "nothing is drawn of nothing");
+        assert!(text.contains("&lt;l&gt;: 30 in, 10 out"), "{text}");
+    }
+
+    #[test]
+    fn a_bar_of_nothing_has_no_parts() {
+        assert!(!bar(&[("in", 0)], 0).into_string().contains("class=\"in\""));
+    }
+}

@@ -1,0 +1,365 @@
+//! The page as a whole.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use super::charts::{Columns, Step, columns};
+use super::numbers::{compact, maybe, millis, percent, time};
+use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
+use super::{brand, document, records, running};
+use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
+use crate::ledger::{Group, Overview, Sums};
+use crate::record::Boards;
+
+/// Names that a filter suggests.
+const MOST_SUGGESTED: usize = 200;
+
+/// What there is to show.
+pub(super) enum State<'a> {
+    /// Rows, or none.
+    Read(&'a Overview),
+    /// Why they could not be read.
+    Unread(String),
+    /// What is wrong with the question.
+    Wrong(&'a str),
+}
+
+/// The dashboard. What stands in an element with `data-part` is taken over by the script from a later reading of the page.
+pub(super) fn page(
+    ask: &PageAsk,
+    at: Timestamp,
+    state: &State<'_>,
+    boards: &Boards,
+    has_login: bool,
+) -> Markup {
+    let overview = match state {
+        State::Read(overview) => Some(*overview),
+        State::Unread(_) | State::Wrong(_) => None,
+    };
+    let body = html! {
+        a.skip href="#content" { "Skip to the numbers" }
+        header.top {
+            (brand())
+            div.state {
+                p #state role="status" {}
+                p.updated #updated data-part { "As of " (time(at)) " UTC" }
+                button.quiet #pause type="button" hidden { "Pause updates" }
+                @if has_login {
+                    form method="post" action="/logout" { button.quiet type="submit" { "Sign out" } }
+                }
+            }
+        }
+        (controls(ask, at, overview))
+        main #content tabindex="-1" {
+            h1.sr { "Usage" }
+            section.card #running data-live="running" aria-label="Running now" { (running::table(boards)) }
+            div #numbers data-part aria-label="Usage in the chosen time" role="group" {
+                @match state {
+                    State::Wrong(reason) => (failed("That time cannot be shown.", reason)),
+                    State::Unread(reason) => (failed("There are no numbers to show.", reason)),
+                    State::Read(overview) if overview.total.requests == 0 => (nothing(ask)),
+                    State::Read(overview) => (numbers(ask, overview)),
+                }
+            }
+        }
+        (footer(ask))
+    };
+    document("Usage · streamgauge", true, &body)
+}
+
+/// The time and the filters: links and forms, which need no script.
+fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup {
+    let (since, until) = ask.range.bounds(at);
+    let is_custom = matches!(ask.range, Range::Custom(..));
+    html! {
+        div.controls {
+            nav.ranges aria-label="Time" {
+                @for range in Range::LAST {
+                    a href={ "/?" (ask.with_range(range)) } aria-current=[(range == ask.range).then_some("page")] {
+                        (range.title())
+                    }
+                }
+                details.custom #custom open[is_custom] {
+                    summary.chosen[is_custom] { "Custom" }
+                    form method="get" action="/" {
+                        input type="hidden" name="range" value="custom";
+                        (hidden_filters(ask))
+                        label { "From (UTC)" input type="datetime-local" name="since" required value=(minute(since)); }
+                        label { "Until (UTC)" input type="datetime-local" name="until" required value=(minute(until.unwrap_or(at))); }
+                        button type="submit" { "Show" }
+                    }
+                }
+            }
+            form.filters method="get" action="/" role="search" aria-label="Filters" {
+                input type="hidden" name="range" value=(ask.range.name());
+                @if let Range::Custom(since, until) = ask.range {
+                    input type="hidden" name="since" value=(minute(since));
+                    input type="hidden" name="until" value=(minute(until));
+                }
+                @for (place, name) in FILTERS.into_iter().enumerate() {
+                    label.active[ask.filters[place].is_some()] {
+                        span { (capital(name)) }
+                        input type="search" name=(name) list={ (name) "-names" } autocomplete="off" placeholder="any"
+                            value=[ask.filters[place].as_deref()];
+                    }
+                }
+                button type="submit" { "Filter" }
+                @if ask.filters.iter().any(Option::is_some) {
+                    a.clear href={ "/?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear" }
+                }
+            }
+            div #suggestions data-part {
+                @if let Some(overview) = overview {
+                    @for (name, groups) in FILTERS.into_iter().zip([&overview.clients, &overview.users, &overview.upstreams, &overview.models]) {
+                        (suggestions(name, groups))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hidden_filters(ask: &PageAsk) -> Markup {
+    html! {
+        @for (name, value) in FILTERS.iter().zip(&ask.filters) {
+            @if let Some(value) = value { input type="hidden" name=(name) value=(value); }
+        }
+    }
+}
+
+fn suggestions(name: &str, groups: &[Group]) -> Markup {
+    let names = groups.iter().filter_map(|group| group.key.first()?.as_deref());
+    html! {
+        datalist #{ (name) "-names" } { @for name in names.take(MOST_SUGGESTED) { option value=(name) {} } }
+    }
+}
+
+fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
+    let step = ask.range.step();
+    html! {
+        (tiles(overview))
+        div.grid {
+            (tokens_over_time(overview, step))
+            (requests_over_time(overview, step))
+            (panels::tokens_per_user(ask, overview))
+            (panels::total_per_user(ask, overview))
+            (panels::breakdown("models", "By model", "Model", MODEL, &overview.models, ask, &overview.currencies))
+            (panels::breakdown("upstreams", "By upstream", "Upstream", UPSTREAM, &overview.upstreams, ask, &overview.currencies))
+            (panels::breakdown("clients", "By client", "Client", CLIENT, &overview.clients, ask, &overview.currencies))
+            (panels::first_token(overview))
+            (panels::outcomes(overview))
+            (panels::sources(overview))
+        }
+        section.card #records aria-labelledby="records-title" {
+            div.card-head {
+                h2 #records-title { "Latest records" }
+                p.links {
+                    a href={ "/records?" (ask.data_query(&[("format", "csv"), ("limit", "10000")])) } download="records.csv" { "CSV" }
+                    a href={ "/records?" (ask.data_query(&[("limit", "1000")])) } { "JSON" }
+                }
+            }
+            (records::table(&overview.latest))
+        }
+    }
+}
+
+/// The sums at a glance.
+fn tiles(overview: &Overview) -> Markup {
+    let Sums {
+        requests,
+        input_tokens,
+        output_tokens,
+        total_tokens,
+        cached_input_tokens,
+        reasoning_tokens,
+        sources,
+        ..
+    } = &overview.total;
+    let complete =
+        overview.outcomes.iter().find(|(outcome, _)| outcome == "complete").map_or(0, |(_, rows)| *rows);
+    let times = overview.first_token;
+    html! {
+        dl.tiles #tiles {
+            (tile("Requests", &maybe(Some(*requests)), &html! { (percent(complete, *requests)) " complete" }))
+            (tile("Total tokens", &maybe(*total_tokens), &html! { (percent(sources[0], *requests)) " of requests reported" }))
+            (tile("Input tokens", &maybe(*input_tokens), &html! { (maybe(*cached_input_tokens)) " cached" }))
+            (tile("Output tokens", &maybe(*output_tokens), &html! { (maybe(*reasoning_tokens)) " reasoning" }))
+            @for currency in &overview.currencies {
+                (tile(&format!("Cost, {currency}"), &panels::money(&overview.total, *currency), &html! {
+                    @match overview.total.cost.unpriced {
+                        0 => "every request has a price",
+                        some => { (compact(some)) " requests without a price" }
+                    }
+                }))
+            }
+            @if times.rows > 0 {
+                (tile("First token, median", &html! { (millis(times.p50)) }, &html! { "p95 " (millis(times.p95)) " · p99 " (millis(times.p99)) }))
+            } @else {
+                (tile("First token, median", &maybe(None), &html! { "no streams" }))
+            }
+        }
+    }
+}
+
+fn tile(name: &str, value: &Markup, beside: &Markup) -> Markup {
+    html! {
+        div.tile {
+            dt { (name) }
+            dd.value { (value) }
+            dd.beside { (beside) }
+        }
+    }
+}
+
+fn tokens_over_time(overview: &Overview, step: Duration) -> Markup {
+    let tokens =
+        |sums: &Sums| [sums.input_tokens, sums.output_tokens].map(Option::unwrap_or_default).to_vec();
+    columns(&Columns {
+        id: "tokens-over-time",
+        title: "Tokens",
+        parts: &TOKENS,
+        per: &per(step),
+        steps: &steps(overview, step, tokens),
+    })
+}
+
+fn requests_over_time(overview: &Overview, step: Duration) -> Markup {
+    columns(&Columns {
+        id: "requests-over-time",
+        title: "Requests",
+        parts: &[("Requests", "plain")],
+        per: &per(step),
+        steps: &steps(overview, step, |sums| vec![sums.requests]),
+    })
+}
+
+fn steps(overview: &Overview, step: Duration, values: impl Fn(&Sums) -> Vec<u64>) -> Vec<Step> {
+    let day = Duration::from_hours(24);
+    let whole = step * u32::try_from(overview.times.len()).unwrap_or(u32::MAX);
+    let (short, long) = match (step, whole) {
+        (step, _) if step >= day => ("%b %-d", "%Y-%m-%d"),
+        (_, whole) if whole > 2 * day => ("%b %-d %H:%M", "%Y-%m-%d %H:%M"),
+        _ => ("%H:%M", "%Y-%m-%d %H:%M"),
+    };
+    let mut at = overview.start;
+    overview
+        .times
+        .iter()
+        .map(|sums| {
+            let (short, long) = (at.strftime(short).to_string(), at.strftime(long).to_string());
+            at = at.checked_add(step).unwrap_or(Timestamp::MAX);
+            Step { short, long, values: values(sums) }
+        })
+        .collect()
+}
+
+/// How long a step is, in words.
+fn per(step: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let seconds = step.as_secs();
+    let (unit, name) =
+        UNITS.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit)).unwrap_or((1, "second"));
+    match seconds / unit {
+        1 => name.to_owned(),
+        many => format!("{many} {name}s"),
+    }
+}
+
+/// No rows.
+fn nothing(ask: &PageAsk) -> Markup {
+    let is_filtered = ask.filters.iter().any(Option::is_some);
+    html! {
+        section.card.nothing #nothing {
+            h2 { "No requests in this time" }
+            @if is_filtered {
+                p { "Nothing has all that the filters name. " a href={ "/?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear the filters" } }
+            } @else {
+                p { "A request is here as soon as it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
+            }
+        }
+    }
+}
+
+/// What went wrong, and what is left to do.
+fn failed(what: &str, reason: &str) -> Markup {
+    html! {
+        section.card.failed #failed role="alert" {
+            h2 { (what) }
+            p { (capital(reason)) }
+            p { a href="/" { "To the last 24 hours" } }
+        }
+    }
+}
+
+fn footer(ask: &PageAsk) -> Markup {
+    let by = ("by", "day,client,user,upstream,model");
+    html! {
+        footer {
+            p {
+                "This selection: "
+                a href={ "/usage?" (ask.data_query(&[by, ("format", "csv")])) } download="usage.csv" { "sums as CSV" } " · "
+                a href={ "/usage?" (ask.data_query(&[by])) } { "sums as JSON" }
+            }
+            p {
+                a href="/config" { "Configuration" } " · " a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" }
+                " · streamgauge " (env!("CARGO_PKG_VERSION"))
+            }
+            p { "All times are UTC. Numbers are as upstreams reported them; hover for all digits." }
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(ask: &PageAsk, state: &State<'_>) -> String {
+        page(ask, Timestamp::UNIX_EPOCH, state, &Boards::new(1), true).into_string()
+    }
+
+    #[test]
+    fn each_state_says_what_to_do() {
+        let plain = PageAsk::plain();
+        let empty = Overview::default();
+        let filtered = PageAsk { filters: [None, Some("ada".to_owned()), None, None], ..plain.clone() };
+        for (ask, state, expected) in [
+            (&plain, State::Read(&empty), "Point an SDK's base URL at the proxy"),
+            (&filtered, State::Read(&empty), "Clear the filters"),
+            (&plain, State::Unread("no ledger is kept: <b>".to_owned()), "No ledger is kept: &lt;b&gt;"),
+            (&plain, State::Wrong("There is no range \"2y\"."), "That time cannot be shown."),
+        ] {
+            let text = text(ask, &state);
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_page_needs_what_the_policy_forbids() {
+        let overview =
+            Overview { times: vec![Sums { requests: 1, ..Sums::default() }], ..Overview::default() };
+        let overview = Overview { total: Sums { requests: 1, ..Sums::default() }, ..overview };
+        let text = text(&PageAsk::plain(), &State::Read(&overview));
+        for forbidden in
+            [" style=", " onclick", " onload", "<style", "javascript:", "//cdn", "http://", "https://"]
+        {
+            assert!(!text.contains(forbidden), "{forbidden}");
+        }
+        assert_eq!(text.matches("<script").count(), text.matches("<script src=\"/assets/").count());
+    }
+
+    #[test]
+    fn a_step_is_called_by_its_length() {
+        for (seconds, name) in
+            [(60, "minute"), (300, "5 minutes"), (3600, "hour"), (10_800, "3 hours"), (86_400, "day")]
+        {
+            assert_eq!(per(Duration::from_secs(seconds)), name);
+        }
+    }
+}

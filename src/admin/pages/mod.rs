@@ -1,0 +1,143 @@
+//! What people see. Everything is rendered here, as HTML and SVG that need no script; the page's own script only keeps it up to
+//! date.
+//!
+//! Markup is made by maud, which escapes all that it is given. The charts are hand-written SVG through the same templates: chart
+//! crates (plotters, charming) write sizes, colours and fonts into the picture, so that it can follow neither a dark scheme nor a
+//! narrow screen, and give its parts no names for screen readers. Ours are rectangles in percent of their width, coloured by the
+//! style sheet, with their numbers in a table beside them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `overviews` | reads what a page shows, and keeps it for a moment |
+//! | `dashboard` | the page as a whole |
+//! | `charts`, `panels` | columns over time; names with bars and sums |
+//! | `running`, `records` | streams that run; records that were written |
+//! | `numbers` | numbers and times as people read them |
+
+mod charts;
+mod dashboard;
+mod numbers;
+mod overviews;
+mod panels;
+mod records;
+pub(super) mod running;
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use maud::{DOCTYPE, Markup, html};
+
+pub(super) use overviews::Overviews;
+
+use super::respond::{self, Answer};
+
+/// The folder of what pages load.
+pub(super) const ASSETS: &str = "/assets/";
+
+struct Asset {
+    path: String,
+    kind: &'static str,
+    body: &'static str,
+}
+
+/// Called by a part of their digest, so that a browser never keeps an old one.
+static STYLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("style.css")));
+static SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("script", "js", "text/javascript; charset=utf-8", include_str!("script.js")));
+static ICON: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("icon.svg")));
+
+impl Asset {
+    fn new(name: &str, suffix: &str, kind: &'static str, body: &'static str) -> Self {
+        let digest = digest::digest(&digest::SHA256, body.as_bytes());
+        let tag: String = digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Self { path: format!("{ASSETS}{name}-{tag}.{suffix}"), kind, body }
+    }
+}
+
+/// What is at a path, if a page loads it.
+pub(super) fn asset(path: &str) -> Option<Answer> {
+    let assets = [&*STYLE, &*SCRIPT, &*ICON];
+    let asset = assets.into_iter().find(|asset| asset.path == path)?;
+    Some(respond::asset(asset.kind, asset.body))
+}
+
+/// A whole page.
+fn document(title: &str, with_script: bool, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="icon" type="image/svg+xml" href=(ICON.path);
+                link rel="stylesheet" href=(STYLE.path);
+                @if with_script { script src=(SCRIPT.path) defer {} }
+            }
+            body { (body) }
+        }
+    }
+}
+
+/// The sign of the house: a gauge in a stream.
+fn brand() -> Markup {
+    html! {
+        span.brand {
+            svg.mark viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" focusable="false" {
+                rect.mark-ground x="1" y="1" width="30" height="30" rx="8" {}
+                path.mark-wave d="M5 21c3.7 0 3.7-3 7.3-3s3.7 3 7.4 3 3.6-3 7.3-3" {}
+                path.mark-wave d="M5 26c3.7 0 3.7-3 7.3-3s3.7 3 7.4 3 3.6-3 7.3-3" {}
+                path.mark-gauge d="M11 6v8M11 6h5M11 10h3.5M11 14h5" {}
+            }
+            span { "streamgauge" }
+        }
+    }
+}
+
+/// The login form, or why there is none. `next` is where it leads.
+pub(super) fn login(next: Option<&str>, wrong: Option<&str>, has_login: bool) -> Markup {
+    let body = html! {
+        main.login {
+            (brand())
+            h1 { "Sign in" }
+            @if has_login {
+                @if let Some(wrong) = wrong { p.alert role="alert" { (wrong) } }
+                form method="post" action="/login" {
+                    @if let Some(next) = next { input type="hidden" name="next" value=(next); }
+                    label for="token" { "Admin token" }
+                    input #token type="password" name="token" required autocomplete="current-password" autofocus
+                        aria-describedby="hint";
+                    p.hint #hint { "The secret that " code { "admin.token" } " of the configuration names." }
+                    button type="submit" { "Sign in" }
+                }
+            } @else {
+                p { "These pages ask for no token. " a href="/" { "To the dashboard" } }
+            }
+        }
+    };
+    document("Sign in · streamgauge", false, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_loads_is_there_under_the_name_that_the_page_says() {
+        let page = document("x", true, &html! {}).into_string();
+        for asset in [&*STYLE, &*SCRIPT, &*ICON] {
+            assert!(page.contains(&asset.path), "{}", asset.path);
+            assert!(super::asset(&asset.path).is_some());
+        }
+        assert!(super::asset("/assets/style.css").is_none());
+    }
+
+    #[test]
+    fn what_somebody_typed_is_escaped() {
+        let page = login(Some("/?user=\"><script>"), Some("<b>"), true).into_string();
+        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+    }
+}

@@ -1,0 +1,102 @@
+//! What the dashboard shows, read from the ledger, and kept for a moment: several people look at the same page, and each open one
+//! reads itself again when something was written.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::dashboard::{self, State};
+use crate::admin::Shown;
+use crate::admin::ask::PageAsk;
+use crate::admin::reads::{Reads, Unread};
+use crate::admin::respond::{Answer, page};
+use crate::ledger::{Overview, overview};
+
+/// The latest records that the page shows.
+const LATEST: usize = 20;
+
+/// Pages that are kept.
+const KEPT: usize = 16;
+
+/// How long one is kept: so many times as long as it took to read, so that reading never takes more than a part of a CPU however
+/// many pages are open; and at least that long.
+const TIMES_AS_LONG: u32 = 8;
+const AT_LEAST: Duration = Duration::from_millis(500);
+
+/// The overviews of the pages that were asked for last.
+#[derive(Default)]
+pub(in crate::admin) struct Overviews(RefCell<VecDeque<Kept>>);
+
+struct Kept {
+    ask: PageAsk,
+    until: Instant,
+    read: Arc<Read>,
+}
+
+/// What was read, and when.
+struct Read {
+    at: Timestamp,
+    overview: Overview,
+}
+
+impl Overviews {
+    /// The page for a query.
+    pub(in crate::admin) async fn answer(
+        &self,
+        reads: &Reads,
+        shown: &Shown,
+        has_login: bool,
+        query: &str,
+    ) -> Answer {
+        let (ask, wrong) = match PageAsk::parse(query) {
+            Ok(ask) => (ask, None),
+            Err(reason) => (PageAsk::plain(), Some(reason)),
+        };
+        let read = match &wrong {
+            Some(_) => None,
+            None => Some(self.read(reads, shown, &ask).await),
+        };
+        let (status, at, state) = match (&read, &wrong) {
+            (_, Some(reason)) => (StatusCode::BAD_REQUEST, Timestamp::now(), State::Wrong(reason)),
+            (Some(Ok(read)), None) => (StatusCode::OK, read.at, State::Read(&read.overview)),
+            (Some(Err(unread)), None) => {
+                let (status, _, message) = unread.told();
+                // The page is there, and says what is not.
+                let status = if matches!(unread, Unread::NoLedger) { StatusCode::OK } else { status };
+                (status, Timestamp::now(), State::Unread(message))
+            }
+            (None, None) => unreachable!("a query that is right is read"),
+        };
+        page(status, dashboard::page(&ask, at, &state, &shown.boards, has_login))
+    }
+
+    async fn read(&self, reads: &Reads, shown: &Shown, ask: &PageAsk) -> Result<Arc<Read>, Unread> {
+        let begun = Instant::now();
+        let known = self
+            .0
+            .borrow()
+            .iter()
+            .find(|kept| kept.ask == *ask && kept.until > begun)
+            .map(|kept| Arc::clone(&kept.read));
+        if let Some(read) = known {
+            return Ok(read);
+        }
+        let at = Timestamp::now();
+        let (selection, step, prices) = (ask.selection(at), ask.range.step(), Arc::clone(&shown.prices));
+        let overview =
+            reads.read(move |path, bounds| overview(path, &selection, step, LATEST, &prices, bounds)).await?;
+        let read = Arc::new(Read { at, overview });
+        let took = begun.elapsed();
+        tracing::debug!(?took, requests = read.overview.total.requests, "the dashboard's overview was read");
+        let mut kept = self.0.borrow_mut();
+        kept.retain(|kept| kept.ask != *ask);
+        kept.truncate(KEPT - 1);
+        let until = Instant::now() + (took * TIMES_AS_LONG).max(AT_LEAST);
+        kept.push_front(Kept { ask: ask.clone(), until, read: Arc::clone(&read) });
+        Ok(read)
+    }
+}

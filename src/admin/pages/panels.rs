@@ -1,0 +1,324 @@
+//! Names with their sums and bars: users, models, upstreams, clients; outcomes, usage sources, times to the first token.
+
+use maud::{Markup, html};
+
+use super::charts::{bar, legend};
+use super::numbers::{compact, grouped, maybe, millis, percent};
+use crate::admin::ask::PageAsk;
+use crate::ledger::{Group, Overview, Percentiles, SOURCES, Sums};
+use crate::price::Currency;
+
+/// Names that are shown one by one; the others are one line.
+const MOST_NAMES: usize = 12;
+
+/// The two kinds of tokens that everybody bills.
+pub(super) const TOKENS: [(&str, &str); 2] = [("Input", "input"), ("Output", "output")];
+
+/// A line of a panel.
+struct Line<'a> {
+    /// `None`: the others together.
+    name: Option<Option<&'a str>>,
+    others: usize,
+    sums: Sums,
+}
+
+/// The largest groups by total tokens, then by requests; then all others as one.
+fn lines(groups: &[Group]) -> Vec<Line<'_>> {
+    let mut sorted: Vec<_> = groups.iter().collect();
+    sorted.sort_by(|a, b| size(&b.sums).cmp(&size(&a.sums)).then_with(|| a.key.cmp(&b.key)));
+    let shown = if sorted.len() <= MOST_NAMES + 1 { sorted.len() } else { MOST_NAMES };
+    let (shown, others) = sorted.split_at(shown);
+    let mut lines: Vec<_> = shown
+        .iter()
+        .map(|group| Line {
+            name: Some(group.key.first().and_then(Option::as_deref)),
+            others: 0,
+            sums: group.sums.clone(),
+        })
+        .collect();
+    if !others.is_empty() {
+        let mut sums = Sums::default();
+        others.iter().for_each(|group| sums.add(&group.sums));
+        lines.push(Line { name: None, others: others.len(), sums });
+    }
+    lines
+}
+
+fn size(sums: &Sums) -> (u64, u64) {
+    (total(sums), sums.requests)
+}
+
+/// What services call the total; where none did, the sum of the parts.
+fn total(sums: &Sums) -> u64 {
+    sums.total_tokens.unwrap_or_else(|| {
+        sums.input_tokens.unwrap_or_default().saturating_add(sums.output_tokens.unwrap_or_default())
+    })
+}
+
+fn parts(sums: &Sums) -> [u64; 2] {
+    [sums.input_tokens.unwrap_or_default(), sums.output_tokens.unwrap_or_default()]
+}
+
+/// A name that leads to the page of it alone.
+fn name(ask: &PageAsk, filter: usize, line: &Line<'_>) -> Markup {
+    html! {
+        @match line.name {
+            None => span.others { (grouped(line.others as u64)) " others" },
+            Some(None) => span.unknown { "not named" },
+            Some(Some(name)) if ask.filters[filter].as_deref() == Some(name) => span { (name) },
+            Some(Some(name)) => a href={ "/?" (ask.with_filter(filter, Some(name))) } { (name) },
+        }
+    }
+}
+
+/// Prompt and completion tokens of each user, as stacked bars.
+pub(super) fn tokens_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
+    let lines = lines(&overview.users);
+    let most = lines.iter().map(|line| parts(&line.sums).iter().sum()).max().unwrap_or_default();
+    panel(
+        "user-tokens",
+        "Prompt and completion tokens per user",
+        Some(&legend(&TOKENS)),
+        &html! {
+            table.bars {
+                thead { tr {
+                    th scope="col" { "User" }
+                    th.wide { span.sr { "Bar" } }
+                    th.number scope="col" { "Input" }
+                    th.number scope="col" { "Output" }
+                } }
+                tbody { @for line in &lines {
+                    @let [input, output] = parts(&line.sums);
+                    tr {
+                        th.name scope="row" { (name(ask, USER, line)) }
+                        td.wide { (bar(&[("input", input), ("output", output)], most)) }
+                        td.number { (maybe(line.sums.input_tokens)) }
+                        td.number { (maybe(line.sums.output_tokens)) }
+                    }
+                } }
+            }
+        },
+    )
+}
+
+/// All tokens of each user, and their share.
+pub(super) fn total_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
+    let lines = lines(&overview.users);
+    let most = lines.iter().map(|line| total(&line.sums)).max().unwrap_or_default();
+    let all = total(&overview.total);
+    panel(
+        "user-totals",
+        "Total tokens per user",
+        None,
+        &html! {
+            table.bars {
+                thead { tr {
+                    th scope="col" { "User" }
+                    th.wide { span.sr { "Bar" } }
+                    th.number scope="col" { "Total" }
+                    th.number scope="col" { "Share" }
+                } }
+                tbody { @for line in &lines {
+                    tr {
+                        th.name scope="row" { (name(ask, USER, line)) }
+                        td.wide { (bar(&[("total", total(&line.sums))], most)) }
+                        td.number { (maybe(line.sums.total_tokens)) }
+                        td.number { (percent(total(&line.sums), all)) }
+                    }
+                } }
+            }
+        },
+    )
+}
+
+/// The filters' places in [`FILTERS`](crate::admin::ask::FILTERS).
+pub(super) const CLIENT: usize = 0;
+pub(super) const USER: usize = 1;
+pub(super) const UPSTREAM: usize = 2;
+pub(super) const MODEL: usize = 3;
+
+/// Requests, tokens and cost by something.
+pub(super) fn breakdown(
+    id: &str,
+    title: &str,
+    column: &str,
+    filter: usize,
+    groups: &[Group],
+    ask: &PageAsk,
+    currencies: &[Currency],
+) -> Markup {
+    let lines = lines(groups);
+    let most = lines.iter().map(|line| parts(&line.sums).iter().sum()).max().unwrap_or_default();
+    panel(
+        id,
+        title,
+        None,
+        &html! {
+            table.bars.many {
+                thead { tr {
+                    th scope="col" { (column) }
+                    th.wide { span.sr { "Bar" } }
+                    th.number scope="col" { "Requests" }
+                    th.number scope="col" { "Input" }
+                    th.number scope="col" { "Output" }
+                    @for currency in currencies { th.number scope="col" { (currency) } }
+                } }
+                tbody { @for line in &lines {
+                    @let [input, output] = parts(&line.sums);
+                    tr {
+                        th.name scope="row" { (name(ask, filter, line)) }
+                        td.wide { (bar(&[("input", input), ("output", output)], most)) }
+                        td.number { (maybe(Some(line.sums.requests))) }
+                        td.number { (maybe(line.sums.input_tokens)) }
+                        td.number { (maybe(line.sums.output_tokens)) }
+                        @for currency in currencies { td.number { (money(&line.sums, *currency)) } }
+                    }
+                } }
+            }
+        },
+    )
+}
+
+/// What it cost in a currency; nothing is no price, and not 0.
+pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
+    match sums.cost.amount(currency) {
+        Some(amount) => {
+            let value = amount.to_f64();
+            let decimals = if value >= 10_000.0 {
+                0
+            } else if value >= 0.095 {
+                2
+            } else {
+                4
+            };
+            let text = amount.rounded(decimals);
+            let (whole, rest) =
+                text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
+            let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
+            html! { data value=(amount) title={ (amount) " " (currency) } { (whole) @if let Some(rest) = rest { "." (rest) } } }
+        }
+        None => maybe(None),
+    }
+}
+
+/// How requests ended.
+pub(super) fn outcomes(overview: &Overview) -> Markup {
+    let rows = overview.outcomes.iter().map(|(outcome, rows)| (outcome.as_str(), *rows));
+    shares("outcomes", "Outcomes", "Outcome", &rows.collect::<Vec<_>>(), overview.total.requests)
+}
+
+/// How counts are known.
+pub(super) fn sources(overview: &Overview) -> Markup {
+    let rows = SOURCES.into_iter().zip(overview.total.sources).filter(|(_, rows)| *rows > 0);
+    shares("sources", "Usage sources", "Source", &rows.collect::<Vec<_>>(), overview.total.requests)
+}
+
+fn shares(id: &str, title: &str, column: &str, rows: &[(&str, u64)], all: u64) -> Markup {
+    panel(
+        id,
+        title,
+        None,
+        &html! {
+            table.bars {
+                thead { tr {
+                    th scope="col" { (column) }
+                    th.wide { span.sr { "Bar" } }
+                    th.number scope="col" { "Requests" }
+                    th.number scope="col" { "Share" }
+                } }
+                tbody { @for (name, rows) in rows {
+                    tr {
+                        th scope="row" { span.badge.(name) { (name.replace('_', " ")) } }
+                        td.wide { (bar(&[("plain", *rows)], all)) }
+                        td.number { (maybe(Some(*rows))) }
+                        td.number { (percent(*rows, all)) }
+                    }
+                } }
+            }
+        },
+    )
+}
+
+/// How long the first token took.
+pub(super) fn first_token(overview: &Overview) -> Markup {
+    let Percentiles { rows, p50, p95, p99, sampled } = overview.first_token;
+    panel(
+        "first-token",
+        "Time to first token",
+        None,
+        &html! {
+            @if rows == 0 {
+                p.empty { "No stream in this time." }
+            } @else {
+                table.bars {
+                    thead { tr {
+                        th scope="col" { "Percentile" }
+                        th.wide { span.sr { "Bar" } }
+                        th.number scope="col" { "Time" }
+                    } }
+                    tbody { @for (name, value) in [("p50", p50), ("p95", p95), ("p99", p99)] {
+                        tr {
+                            th scope="row" { (name) }
+                            td.wide { (bar(&[("plain", (value * 1e3) as u64)], (p99 * 1e3) as u64)) }
+                            td.number { (millis(value)) }
+                        }
+                    } }
+                }
+                p.hint {
+                    "Over " (compact(rows)) @if rows == 1 { " stream" } @else { " streams" }
+                    @if sampled { ", from a random sample of 1,048,576" } "."
+                }
+            }
+        },
+    )
+}
+
+/// A card with a name.
+fn panel(id: &str, title: &str, beside: Option<&Markup>, body: &Markup) -> Markup {
+    html! {
+        section.card #(id) aria-labelledby={ (id) "-title" } {
+            div.card-head {
+                h2 #{ (id) "-title" } { (title) }
+                @if let Some(beside) = beside { (beside) }
+            }
+            div.scroll #{ (id) "-scroll" } role="group" aria-label=(title) { (body) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str, tokens: u64) -> Group {
+        let sums = Sums { requests: 1, total_tokens: Some(tokens), ..Sums::default() };
+        Group { key: vec![Some(name.to_owned())], sums }
+    }
+
+    #[test]
+    fn the_largest_are_named_and_the_others_are_one_line_that_has_their_sums() {
+        let groups: Vec<_> = (0..40).map(|number| group(&format!("u{number:02}"), number)).collect();
+        let lines = lines(&groups);
+        assert_eq!(lines.len(), MOST_NAMES + 1);
+        assert_eq!((lines[0].name, lines[0].sums.total_tokens), (Some(Some("u39")), Some(39)));
+        let others = &lines[MOST_NAMES];
+        assert_eq!((others.name, others.others, others.sums.requests), (None, 28, 28));
+        assert_eq!(others.sums.total_tokens, Some((0..28).sum()));
+        assert_eq!(
+            super::lines(&groups[..MOST_NAMES + 1]).len(),
+            MOST_NAMES + 1,
+            "one other is named as well"
+        );
+    }
+
+    #[test]
+    fn a_name_is_escaped_in_the_page_and_in_its_link() {
+        let user = group("<b>&\"", 1);
+        let overview = Overview { users: vec![user], ..Overview::default() };
+        let text = total_per_user(&PageAsk::plain(), &overview).into_string();
+        assert!(
+            text.contains(r#"href="/?range=24h&amp;user=%3Cb%3E%26%22">&lt;b&gt;&amp;&quot;</a>"#),
+            "{text}"
+        );
+    }
+}

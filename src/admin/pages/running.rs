@@ -1,0 +1,78 @@
+//! The streams that run now.
+
+use std::time::Instant;
+
+use maud::{Markup, html};
+
+use super::numbers::{UNKNOWN, count, grouped, millis, seconds, time};
+use crate::record::{Boards, Stream};
+
+/// Streams that are shown; of the others there is the number.
+const MOST_SHOWN: usize = 25;
+
+/// How many there are, and the table of them, which the page updates as a whole.
+pub(in crate::admin) fn table(boards: &Boards) -> Markup {
+    let (streams, unlisted) = boards.list();
+    let now = Instant::now();
+    let all = streams.len() + unlisted;
+    html! {
+        div.card-head {
+            h2 { "Running now" }
+            p.figure { strong { (grouped(all as u64)) } @if all == 1 { " stream" } @else { " streams" } }
+        }
+        @if streams.is_empty() {
+            p.empty { "No stream is running. They appear here while they run, with their counts." }
+        } @else {
+            div.scroll #running-scroll role="group" aria-label="Running streams" {
+                table {
+                    thead { tr {
+                        th scope="col" { "Started" }
+                        th scope="col" { "Client" }
+                        th scope="col" { "User" }
+                        th scope="col" { "Model" }
+                        th scope="col" { "Upstream" }
+                        th.number scope="col" { "Events" }
+                        th.number scope="col" { "Output tokens" }
+                        th.number scope="col" { "First token" }
+                        th.number scope="col" { "Runs for" }
+                    } }
+                    tbody { @for stream in streams.iter().take(MOST_SHOWN) { (row(stream, now)) } }
+                }
+            }
+            @if all > MOST_SHOWN { p.hint { "and " (grouped((all - MOST_SHOWN) as u64)) " more" } }
+        }
+    }
+}
+
+fn row(stream: &Stream, now: Instant) -> Markup {
+    let or_unknown = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
+    html! {
+        tr data-stream=(stream.id) {
+            td { (time(stream.started_at)) }
+            td.name { (stream.client) }
+            td.name { (or_unknown(stream.user.as_deref())) }
+            td.name { (or_unknown(stream.model.as_deref())) }
+            td.name { (or_unknown(stream.upstream.as_deref())) }
+            td.number { (count(stream.events())) }
+            td.number { (tokens(stream)) }
+            td.number {
+                @match stream.time_to_first_token() {
+                    Some(after) => (millis(after.as_secs_f64() * 1e3)),
+                    None => span.unknown { "waiting" },
+                }
+            }
+            td.number { (seconds(now.saturating_duration_since(stream.started))) }
+        }
+    }
+}
+
+/// What was reported, or about as many as there were events with output: most services send a token in each.
+fn tokens(stream: &Stream) -> Markup {
+    match (stream.output_tokens(), stream.time_to_first_token()) {
+        (Some(tokens), _) => count(tokens),
+        (None, None) => html! { span.unknown { (UNKNOWN) } },
+        (None, Some(_)) => html! {
+            span.estimate title="Not reported yet: about one for each event" { "≈ " (count(stream.events())) }
+        },
+    }
+}

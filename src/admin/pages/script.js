@@ -1,0 +1,140 @@
+// Keeps the dashboard up to date. The page works without it.
+//
+// The server tells of what changes (/live, server-sent events): running streams as they are to be shown, and that records were
+// written, whereupon the page is read again and its parts are taken over. Reading takes at most a small part of the time.
+"use strict";
+
+(() => {
+  const state = document.getElementById("state");
+  const pause = document.getElementById("pause");
+  const running = document.getElementById("running");
+  const LEAST_PAUSE = 2000; // between two readings, in ms
+  const TIMES_AS_LONG = 10; // as the last reading took
+  const UNTOLD = 30000; // read again after that long, also if nothing is told: the time goes on
+  let source = null;
+  let paused = false;
+  let reading = false;
+  let wanted = false;
+  let next = 0;
+  let timer = 0;
+
+  function say(text, kind) {
+    if (state.textContent !== text) state.textContent = text;
+    document.body.dataset.state = kind;
+  }
+
+  // Puts new children in the place of old ones, where they differ; what was unfolded, scrolled and focused stays so.
+  function replace(old, fresh) {
+    if (old.innerHTML === fresh.innerHTML) return;
+    const open = new Set([...old.querySelectorAll("details[open][id]")].map((each) => each.id));
+    const scrolled = [...old.querySelectorAll(".scroll[id]")].map((each) => [each.id, each.scrollLeft]);
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const key = focused && (focused.id ? `#${CSS.escape(focused.id)}` : focused.getAttribute("href") && `a[href="${CSS.escape(focused.getAttribute("href"))}"]`);
+    const box = focused && focused.closest("[id]");
+    old.replaceChildren(...fresh.childNodes);
+    for (const id of open) old.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
+    for (const [id, left] of scrolled) {
+      const again = old.querySelector(`#${CSS.escape(id)}`);
+      if (again) again.scrollLeft = left;
+    }
+    if (focused) {
+      const around = (box && old.querySelector(`#${CSS.escape(box.id)}`)) || old;
+      const again = (key && (around.querySelector(key) || old.querySelector(key))) || around.querySelector("summary, a, .scroll");
+      again?.focus({ preventScroll: true });
+    }
+  }
+
+  function parse(html) {
+    return new DOMParser().parseFromString(html, "text/html");
+  }
+
+  // What is too wide for its place can be reached and moved with the keyboard.
+  function reachable() {
+    for (const box of document.querySelectorAll(".scroll")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  }
+
+  async function read() {
+    if (paused || reading) {
+      wanted ||= reading;
+      return;
+    }
+    reading = true;
+    wanted = false;
+    const begun = performance.now();
+    document.body.setAttribute("aria-busy", "true");
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+      if (answer.status === 401) return location.reload();
+      const fresh = parse(await answer.text());
+      for (const old of document.querySelectorAll("[data-part]")) {
+        const part = fresh.getElementById(old.id);
+        if (part && !paused) replace(old, part);
+      }
+      reachable();
+      say(answer.ok ? "Live" : "The numbers cannot be read; trying again", answer.ok ? "live" : "failed");
+    } catch {
+      say("The proxy does not answer; trying again", "failed");
+    } finally {
+      reading = false;
+      document.body.removeAttribute("aria-busy");
+      const took = performance.now() - begun;
+      next = performance.now() + Math.max(LEAST_PAUSE, TIMES_AS_LONG * took);
+      schedule(wanted ? 0 : UNTOLD);
+    }
+  }
+
+  function schedule(soon) {
+    clearTimeout(timer);
+    timer = setTimeout(read, Math.max(soon, next - performance.now()));
+  }
+
+  function watch() {
+    source = new EventSource("/live");
+    source.onopen = () => say("Live", "live");
+    source.addEventListener("running", (event) => {
+      const fresh = parse(event.data).body;
+      if (!paused) replace(running, fresh);
+      reachable();
+    });
+    source.addEventListener("records", () => (reading ? (wanted = true) : schedule(0)));
+    source.onerror = () => {
+      say("The connection is lost; trying again", "failed");
+      // A refusal ends it for good; a break does not.
+      if (source.readyState === EventSource.CLOSED) {
+        setTimeout(() => paused || (source.close(), watch()), 10000);
+        schedule(0);
+      }
+    };
+  }
+
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.textContent = paused ? "Resume updates" : "Pause updates";
+    clearTimeout(timer);
+    source.close();
+    if (paused) {
+      say("Paused", "paused");
+    } else {
+      watch();
+      schedule(0);
+    }
+  });
+  addEventListener("resize", reachable);
+  // A page that nobody sees asks for nothing.
+  document.addEventListener("visibilitychange", () => {
+    if (paused) return;
+    clearTimeout(timer);
+    source.close();
+    if (!document.hidden) {
+      watch();
+      schedule(0);
+    }
+  });
+  reachable();
+  watch();
+  schedule(UNTOLD);
+})();

@@ -1,0 +1,189 @@
+//! Reads of the ledger, on threads of their own: few at once, each within a time, and none for somebody who has left. They are
+//! read-only connections, for which the ledger's writer never waits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::ledger::{Bounds, LedgerError};
+
+/// Reads at once. One of a million rows keeps a CPU busy for some half a second, and the workers want theirs.
+const AT_ONCE: usize = 2;
+
+/// How long to wait for a turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How long a read may take.
+const MOST_TIME: Duration = Duration::from_secs(15);
+
+/// The most groups of an answer: some 30 MB of JSON.
+const MOST_GROUPS: usize = 100_000;
+
+/// The way to the ledger.
+#[derive(Debug)]
+pub(super) struct Reads {
+    path: Option<PathBuf>,
+    turns: Arc<Semaphore>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The configuration keeps no ledger.
+    NoLedger,
+    /// Others read now.
+    Busy,
+    /// It cannot be read, or not within the bounds.
+    Ledger(LedgerError),
+    /// The thread that read panicked, or the system gives none.
+    Broken,
+}
+
+impl Unread {
+    /// How it is told: a status, a code, and words.
+    pub(super) fn told(&self) -> (StatusCode, &'static str, String) {
+        match self {
+            Self::NoLedger => (
+                StatusCode::NOT_FOUND,
+                "no_ledger",
+                "no ledger is kept: set ledger.path in the configuration".to_owned(),
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "others are reading the ledger: try again".to_owned(),
+            ),
+            Self::Ledger(error) if error.is_bound() => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "too_much", error.reason().to_string())
+            }
+            Self::Ledger(error) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "ledger_unreadable",
+                format!("the ledger cannot be read: {}", error.reason()),
+            ),
+            Self::Broken => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "reading the ledger failed; the log says more".to_owned(),
+            ),
+        }
+    }
+}
+
+impl Reads {
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Reads with `read`. Dropping the future gives the read up, which ends soon after.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Path, &Bounds) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, Unread> {
+        let path = self.path.clone().ok_or(Unread::NoLedger)?;
+        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Broken)?;
+        let given_up = GivenUp::default();
+        let bounds = Bounds {
+            groups: Some(MOST_GROUPS),
+            deadline: Some(Instant::now() + MOST_TIME),
+            given_up: Arc::clone(&given_up.0),
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = read(&path, &bounds);
+            drop(turn);
+            result
+        });
+        match done.await {
+            Ok(result) => result.map_err(|error| {
+                if !error.is_bound() {
+                    tracing::warn!(%error, "the admin pages cannot read the ledger");
+                }
+                Unread::Ledger(error)
+            }),
+            Err(error) => {
+                tracing::error!(%error, "reading the ledger failed");
+                Err(Unread::Broken)
+            }
+        }
+    }
+}
+
+/// Tells the thread when nobody waits any longer.
+#[derive(Default)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_nobody_waits_for_is_given_up() {
+        let reads = Reads::new(Some("a.db".into()));
+        let (sender, receiver) = mpsc::channel();
+        let endless = reads.read(move |_, bounds| {
+            sender.send("begun").unwrap();
+            while !bounds.given_up.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            sender.send("given up").unwrap();
+            Ok(())
+        });
+        let begun = tokio::task::spawn_blocking(move || (receiver.recv(), receiver));
+        tokio::select! {
+            _ = endless => panic!("nothing ends it but being dropped"),
+            begun = begun => {
+                let (begun, receiver) = begun.unwrap();
+                assert_eq!(begun, Ok("begun"));
+                // `endless` is dropped at the end of the select.
+                tokio::task::spawn_blocking(move || assert_eq!(receiver.recv(), Ok("given up")))
+            }
+        }
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_turn_is_told_so() {
+        let reads = Reads::new(Some("a.db".into()));
+        let _turns = Arc::clone(&reads.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
+        assert!(matches!(reads.read(|_, _| Ok(())).await, Err(Unread::Busy)));
+    }
+
+    #[tokio::test]
+    async fn without_a_ledger_nothing_is_read() {
+        let told = Reads::new(None).read(|_, _| Ok(())).await.unwrap_err().told();
+        assert_eq!((told.0, told.1), (StatusCode::NOT_FOUND, "no_ledger"));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_is_not_there_is_a_fault_and_no_panic() {
+        let reads = Reads::new(Some("/nowhere/a.db".into()));
+        let told = reads
+            .read(|path, bounds| {
+                crate::ledger::records(
+                    path,
+                    &crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH),
+                    1,
+                    bounds,
+                )
+            })
+            .await;
+        let (status, _, message) = told.unwrap_err().told();
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(message, "the ledger cannot be read: there is no such file");
+    }
+}

@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+
+use super::super::tests::ledger;
+use super::super::{By, report};
+use super::*;
+use crate::ledger::support::records;
+
+fn whole_minutes() -> Selection {
+    let since = Timestamp::from_second(1_780_000_000 / 60 * 60).unwrap();
+    let until = since + Duration::from_secs(400 * 977);
+    Selection { until: Some(until), ..Selection::since(since) }
+}
+
+#[test]
+fn an_overview_has_the_sums_of_the_reports() {
+    let records = records(1000);
+    let (_folder, path) = ledger(&records);
+    let all = whole_minutes();
+    for selection in [
+        Selection { client: Some("client-1".to_owned()), ..all.clone() },
+        Selection { model: Some("gpt-3".to_owned()), upstream: Some("azure".to_owned()), ..all.clone() },
+        all,
+    ] {
+        let found =
+            overview(&path, &selection, Duration::from_hours(1), 3, &Prices::default(), &Bounds::default())
+                .unwrap();
+        let groups =
+            |by| report(&path, &selection, &[by], &Prices::default(), &Bounds::default()).unwrap().groups;
+        let total = report(&path, &selection, &[], &Prices::default(), &Bounds::default()).unwrap().total;
+        assert!(total.requests > 10, "there is something to compare");
+        assert_eq!(found.total, total);
+        assert_eq!(found.users, groups(By::User));
+        assert_eq!(found.clients, groups(By::Client));
+        assert_eq!(found.upstreams, groups(By::Upstream));
+        assert_eq!(found.models, groups(By::Model));
+        let hours: BTreeMap<String, Sums> =
+            groups(By::Hour).into_iter().map(|group| (group.key[0].clone().unwrap(), group.sums)).collect();
+        let mut at = found.start;
+        for sums in &found.times {
+            let hour = at.strftime("%Y-%m-%dT%H:%MZ").to_string();
+            assert_eq!(*sums, hours.get(&hour).cloned().unwrap_or_default(), "{hour}");
+            at += Duration::from_hours(1);
+        }
+        assert_eq!(found.outcomes.iter().map(|(_, rows)| rows).sum::<u64>(), total.requests);
+        assert_eq!(found.latest.len(), 3);
+    }
+}
+
+#[test]
+fn the_latest_come_first_and_are_whole_records() {
+    let records = records(50);
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let found =
+        overview(&path, &selection, Duration::from_hours(9000), 20, &Prices::default(), &Bounds::default())
+            .unwrap();
+    let expected: Vec<_> =
+        records.iter().rev().take(20).map(|row| serde_json::to_value(row).unwrap()).collect();
+    let found: Vec<_> = found.latest.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn percentiles_are_values_that_occurred() {
+    let mut samples = Samples::default();
+    assert_eq!(Samples::default().finish(), Percentiles::default());
+    for millis in (1..=1000).rev() {
+        samples.add(f64::from(millis));
+    }
+    let expected = Percentiles { rows: 1000, p50: 500.0, p95: 950.0, p99: 990.0, sampled: false };
+    assert_eq!(samples.finish(), expected);
+    let mut one = Samples::default();
+    one.add(7.5);
+    assert_eq!(one.finish(), Percentiles { rows: 1, p50: 7.5, p95: 7.5, p99: 7.5, sampled: false });
+}
+
+#[test]
+fn more_than_are_kept_are_sampled_evenly() {
+    let mut samples = Samples::default();
+    let rows = 2 * MOST_SAMPLES as u64;
+    for row in 0..rows {
+        samples.add(row as f64);
+    }
+    let found = samples.finish();
+    assert!(found.sampled && found.rows == rows);
+    for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
+        let off = (percentile / rows as f64 - part).abs();
+        assert!(off < 0.005, "{part} is off by {off}");
+    }
+}
+
+#[test]
+fn groups_beyond_the_limit_are_others() {
+    let mut dimension = Dimension::default();
+    let sums = Sums { requests: 1, ..Sums::default() };
+    for user in 0..MOST_GROUPS + 7 {
+        for _ in 0..2 {
+            dimension.add(ValueRef::Text(format!("u{user}").as_bytes()), &sums);
+        }
+    }
+    let groups = dimension.finish();
+    assert_eq!(groups.len(), MOST_GROUPS + 1);
+    assert_eq!(groups.last().unwrap().sums.requests, 14);
+}
+
+#[test]
+fn without_rows_there_are_empty_steps_and_nothing_else() {
+    let (_folder, path) = ledger(&[]);
+    let found = overview(
+        &path,
+        &whole_minutes(),
+        Duration::from_hours(24),
+        5,
+        &Prices::default(),
+        &Bounds::default(),
+    )
+    .unwrap();
+    assert_eq!((found.total.requests, found.first_token.rows, found.latest.len()), (0, 0, 0));
+    assert_eq!(found.times.len(), 6);
+}

@@ -1,0 +1,43 @@
+use super::super::tests::ledger;
+use super::*;
+use crate::ledger::support;
+
+#[test]
+fn a_record_is_found_by_its_id_and_is_the_one_that_was_written() {
+    // Ids that bear the times of their records, as those of the proxy do.
+    let journal = crate::record::Journal::new(300);
+    for _ in 0..300 {
+        drop(crate::record::Entry::open(&journal, &"anonymous".into()));
+    }
+    let written = journal.take();
+    let (_folder, path) = ledger(&written);
+    for row in &written {
+        let found =
+            record(&path, row.id, &Bounds::default()).unwrap().map(|row| serde_json::to_value(row).unwrap());
+        assert_eq!(found, Some(serde_json::to_value(row).unwrap()));
+    }
+    for id in ["01890000-0000-7000-8000-000000000000", "11111111-1111-4111-8111-111111111111"] {
+        assert_eq!(record(&path, id.parse().unwrap(), &Bounds::default()).unwrap(), None);
+    }
+}
+
+#[test]
+fn the_latest_that_are_selected_come_first() {
+    let written = support::records(200);
+    let (_folder, path) = ledger(&written);
+    let selection =
+        Selection { client: Some("client-2".to_owned()), ..Selection::since(Timestamp::UNIX_EPOCH) };
+    let found = records(&path, &selection, 5, &Bounds::default()).unwrap();
+    let expected = written.iter().rev().filter(|row| &*row.client == "client-2").take(5);
+    let expected: Vec<_> = expected.map(|row| serde_json::to_value(row).unwrap()).collect();
+    assert_eq!(found.iter().map(|row| serde_json::to_value(row).unwrap()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_record_begins_with_its_id_and_has_null_for_what_is_no_field() {
+    let (_folder, path) = ledger(&support::records(1));
+    let found = records(&path, &Selection::since(Timestamp::UNIX_EPOCH), 5, &Bounds::default()).unwrap();
+    let text = serde_json::to_string(&found[0]).unwrap();
+    assert!(text.starts_with("{\"id\":\"0"), "{text}");
+    assert_eq!((found[0].get("seq"), found[0].get("client")), (&Value::Null, &"client-0".into()));
+}

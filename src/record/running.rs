@@ -1,0 +1,276 @@
+//! Which streams run now, for people who watch.
+//!
+//! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and taking it down is one atomic
+//! store, an event is two relaxed ones, and whoever lists the boards takes no lock that a worker could wait for.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// Streams of one worker that are listed. Those beyond it run as well and are only counted. 8 bytes each.
+const PLACES: usize = 4096;
+
+/// The boards of all workers. Clones are the same boards.
+#[derive(Clone, Debug)]
+pub struct Boards(Arc<[Arc<Places>]>);
+
+#[derive(Debug)]
+struct Places {
+    streams: Box<[ArcSwapOption<Stream>]>,
+    /// Places from here on were never taken.
+    used: AtomicUsize,
+    /// Streams that found no place.
+    unlisted: AtomicUsize,
+}
+
+impl Boards {
+    /// One for each worker.
+    pub fn new(workers: usize) -> Self {
+        let places = |_| {
+            Arc::new(Places {
+                streams: (0..PLACES).map(|_| ArcSwapOption::empty()).collect(),
+                used: AtomicUsize::new(0),
+                unlisted: AtomicUsize::new(0),
+            })
+        };
+        Self((0..workers).map(places).collect())
+    }
+
+    /// The board of a worker; only that one may put streams up, so it is asked for once. A worker that is not there gets a board
+    /// that nobody looks at.
+    pub fn of_worker(&self, worker: usize) -> Board {
+        let places = self.0.get(worker).cloned().unwrap_or_else(|| Arc::clone(&Self::new(1).0[0]));
+        Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
+    }
+
+    /// What runs now, the one that began first comes first; and how many more there are.
+    pub fn list(&self) -> (Vec<Arc<Stream>>, usize) {
+        let mut streams = Vec::new();
+        for places in &*self.0 {
+            let used = places.used.load(Ordering::Acquire);
+            streams.extend(places.streams[..used].iter().filter_map(ArcSwapOption::load_full));
+        }
+        streams.sort_by_key(|stream| (stream.started, stream.id));
+        (streams, self.0.iter().map(|places| places.unlisted.load(Ordering::Relaxed)).sum())
+    }
+}
+
+/// Where one worker puts its streams up. Clones are the same board.
+#[derive(Clone, Debug)]
+pub struct Board(Rc<Own>);
+
+#[derive(Debug)]
+struct Own {
+    places: Arc<Places>,
+    /// Places that were given back; the last one is taken first.
+    free: RefCell<Vec<usize>>,
+    /// The first place that was never taken.
+    next: Cell<usize>,
+}
+
+impl Board {
+    /// Puts a stream up until what is returned is dropped.
+    pub(super) fn put_up(&self, stream: Stream) -> Shown {
+        let Own { places, free, next } = &*self.0;
+        let place = free.borrow_mut().pop().or_else(|| {
+            let fresh = next.get();
+            (fresh < PLACES).then(|| next.replace(fresh + 1))
+        });
+        let stream = Arc::new(stream);
+        match place {
+            Some(place) => {
+                places.streams[place].store(Some(Arc::clone(&stream)));
+                places.used.store(next.get(), Ordering::Release);
+            }
+            None => {
+                places.unlisted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Shown { stream, place, board: self.clone() }
+    }
+}
+
+/// A stream on the board; it is taken down when this is dropped.
+#[derive(Debug)]
+pub(super) struct Shown {
+    stream: Arc<Stream>,
+    place: Option<usize>,
+    board: Board,
+}
+
+impl Shown {
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let Own { places, free, .. } = &*self.board.0;
+        match self.place {
+            Some(place) => {
+                places.streams[place].store(None);
+                free.borrow_mut().push(place);
+            }
+            None => {
+                places.unlisted.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A running stream: what is known when it is put up, and how far it has come.
+#[derive(Debug)]
+pub struct Stream {
+    /// The id that its record will have.
+    pub id: Uuid,
+    /// When its request's head had arrived.
+    pub started_at: Timestamp,
+    /// The same on the clock that durations are measured with.
+    pub started: Instant,
+    /// Who sent the request.
+    pub client: Arc<str>,
+    /// Whom it named as its user.
+    pub user: Option<Box<str>>,
+    /// Where it goes.
+    pub upstream: Option<Arc<str>>,
+    /// The model that it asked for.
+    pub model: Option<Box<str>>,
+    pub(super) progress: Progress,
+}
+
+/// What changes while a stream runs.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    events: AtomicU64,
+    /// One more than the reported count; 0: none was reported.
+    output_tokens: AtomicU64,
+    /// Microseconds; 0: not yet.
+    first_token: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn set(&self, events: u64, output_tokens: Option<u64>) {
+        self.events.store(events, Ordering::Relaxed);
+        if let Some(tokens) = output_tokens {
+            self.output_tokens.store(tokens.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn first_token(&self, after: Duration) {
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.first_token.store(micros, Ordering::Relaxed);
+    }
+}
+
+impl Stream {
+    /// Server-sent events that have passed.
+    pub fn events(&self) -> u64 {
+        self.progress.events.load(Ordering::Relaxed)
+    }
+
+    /// What the upstream has reported of the output so far, if anything.
+    pub fn output_tokens(&self) -> Option<u64> {
+        self.progress.output_tokens.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// How long the first token took; `None`: it is not here.
+    pub fn time_to_first_token(&self) -> Option<Duration> {
+        let micros = self.progress.first_token.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(number: u128) -> Stream {
+        Stream {
+            id: Uuid::from_u128(number),
+            started_at: Timestamp::UNIX_EPOCH,
+            started: Instant::now(),
+            client: "a".into(),
+            user: None,
+            upstream: None,
+            model: None,
+            progress: Progress::default(),
+        }
+    }
+
+    fn ids(boards: &Boards) -> Vec<u128> {
+        boards.list().0.iter().map(|stream| stream.id.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_stream_is_listed_from_when_it_is_put_up_until_it_is_dropped() {
+        let boards = Boards::new(2);
+        let (one, other) = (boards.of_worker(0), boards.of_worker(1));
+        let first = one.put_up(stream(1));
+        let second = other.put_up(stream(2));
+        let third = one.put_up(stream(3));
+        assert_eq!(ids(&boards), [1, 2, 3], "in the order in which they began");
+        drop(first);
+        assert_eq!(ids(&boards), [2, 3]);
+        let fourth = one.put_up(stream(4));
+        drop((second, third));
+        assert_eq!(ids(&boards), [4]);
+        drop(fourth);
+        assert!(boards.list().0.is_empty());
+    }
+
+    #[test]
+    fn what_finds_no_place_is_counted_while_it_runs() {
+        let boards = Boards::new(1);
+        let board = boards.of_worker(0);
+        let shown: Vec<_> = (0..PLACES as u128 + 3).map(|number| board.put_up(stream(number))).collect();
+        let (listed, more) = boards.list();
+        assert_eq!((listed.len(), more), (PLACES, 3));
+        drop(shown);
+        let (listed, more) = boards.list();
+        assert_eq!((listed.len(), more), (0, 0));
+    }
+
+    #[test]
+    fn progress_is_seen_while_it_runs() {
+        let boards = Boards::new(1);
+        let shown = boards.of_worker(0).put_up(stream(1));
+        let seen = |boards: &Boards| {
+            let stream = Arc::clone(&boards.list().0[0]);
+            (stream.events(), stream.output_tokens(), stream.time_to_first_token())
+        };
+        assert_eq!(seen(&boards), (0, None, None));
+        shown.stream().progress.set(3, None);
+        shown.stream().progress.first_token(Duration::from_millis(2));
+        assert_eq!(seen(&boards), (3, None, Some(Duration::from_millis(2))));
+        shown.stream().progress.set(4, Some(0));
+        assert_eq!(seen(&boards).1, Some(0));
+    }
+
+    #[test]
+    fn listing_beside_a_busy_worker_never_sees_half_a_stream() {
+        let boards = Boards::new(1);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn({
+                let boards = boards.clone();
+                move || {
+                    let board = boards.of_worker(0);
+                    for round in 0..2_000 {
+                        let shown: Vec<_> = (0..5).map(|n| board.put_up(stream(round * 5 + n))).collect();
+                        drop(shown);
+                    }
+                }
+            });
+            while !worker.is_finished() {
+                let (listed, _) = boards.list();
+                assert!(listed.len() <= 5 && listed.iter().all(|stream| &*stream.client == "a"));
+            }
+        });
+    }
+}
