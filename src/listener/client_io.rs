@@ -1,7 +1,8 @@
 //! The bytes of one client connection, as hyper reads and writes them.
 //!
 //! It does what hyper leaves to its IO: it gives back the bytes that were read to tell the protocol, notes when a
-//! head begins, and puts the proxy's own JSON in the place of the empty answer with which hyper's server
+//! head begins, looks whether an HTTP/1.1 client has left while it is answered (hyper would, but holds 8 KB of buffer for it,
+//! which is most of what an idle stream takes), and puts the proxy's own JSON in the place of the empty answer with which hyper's server
 //! refuses a head that it cannot parse (400, 414, 431). That answer is told from all others by what it bears:
 //! a status of 4xx, no request running, and none of this proxy's `x-streamgauge-id`.
 
@@ -26,13 +27,21 @@ use crate::record::ID_HEADER;
 /// The most of a refused body that is taken in before the connection is dropped.
 const LINGER_BYTES: usize = 1 << 20;
 
+/// How an answer begins after which the connection is no longer HTTP.
+const SWITCHING: &[u8] = b"HTTP/1.1 101";
+
 /// How long the rest of a refused body is taken in.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The most that is read of a client's next request while its last one is answered.
+const EARLY_BYTES: usize = 256;
+
 pub(super) struct ClientIo<S, H> {
     io: TokioIo<S>,
-    /// Read from the socket before hyper was there.
+    /// Read from the socket before hyper asked for it.
     prefix: Bytes,
+    /// Nobody but this looks whether the client has left.
+    watch: Watch,
     state: Rc<PeerState>,
     handler: Rc<H>,
     /// The refusal that goes out in place of hyper's.
@@ -42,10 +51,22 @@ pub(super) struct ClientIo<S, H> {
     lingered: usize,
 }
 
+/// Who notices that the client has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// hyper, which always reads: HTTP/2, or a connection that became a tunnel.
+    Hyper,
+    /// hyper has asked for bytes in vain since it flushed last, and is woken when there are any.
+    Reading,
+    /// Nobody yet: hyper's HTTP/1.1 server with half-closed connections allowed.
+    Nobody,
+}
+
 impl<S, H> ClientIo<S, H> {
     pub(super) fn new(
         io: S,
         prefix: Bytes,
+        watch: Watch,
         state: Rc<PeerState>,
         handler: Rc<H>,
         header_timeout: Duration,
@@ -53,6 +74,7 @@ impl<S, H> ClientIo<S, H> {
         Self {
             io: TokioIo::new(io),
             prefix,
+            watch,
             state,
             handler,
             refusal: Bytes::new(),
@@ -76,6 +98,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
             _ => return None,
         };
         memmem::find(bytes, ID_HEADER.as_str().as_bytes()).is_none().then_some(error)
+    }
+
+    /// Looks whether the client has left, if nobody else does, and has this task woken when it does. What it sends
+    /// meanwhile is kept for when hyper asks.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.watch != Watch::Nobody || self.prefix.has_remaining() {
+            return Ok(());
+        }
+        let mut bytes = [0; EARLY_BYTES];
+        let mut buf = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.io).poll_read(cx, buf.unfilled()) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Ok(())) => {
+                self.prefix = Bytes::copy_from_slice(buf.filled());
+                Ok(())
+            }
+        }
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -126,7 +167,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
             self.state.received();
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        match (&read, self.watch) {
+            (Poll::Pending, Watch::Nobody) => self.watch = Watch::Reading,
+            (Poll::Ready(_), Watch::Reading) => self.watch = Watch::Nobody,
+            _ => {}
+        }
+        ready!(read)?;
         self.state.received();
         Poll::Ready(Ok(()))
     }
@@ -138,7 +185,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
             self.refusal = self.handler.refuse(error).into();
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        if bytes.starts_with(SWITCHING) {
+            self.watch = Watch::Hyper;
+        }
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if written.is_pending() {
+            // hyper flushes only what it could write.
+            self.look(cx)?;
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -163,6 +218,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         // hyper flushes when it has written all that it had.
         self.state.flushed();
+        self.look(cx)?;
+        if self.watch == Watch::Reading {
+            self.watch = Watch::Nobody;
+        }
         Poll::Ready(Ok(()))
     }
 
