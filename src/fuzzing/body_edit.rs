@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::rewrite::body::{Peek, peek, set_model};
+use crate::rewrite::body::{Edited, Peek, ask_for_usage, peek, set_model};
 
 /// Where serde_json sees an object, the look agrees with it and the edited body is the same value but for
 /// `model`. Whatever the body is, an edit touches nothing but the place of the model.
@@ -32,13 +32,44 @@ pub fn body_edit(data: &[u8]) {
             expected.insert("model".to_owned(), model.into());
         }
         let value = serde_json::from_slice::<Value>(&edited).expect("the edited body must be JSON");
-        assert_eq!(value, Value::Object(expected), "nothing but the model may change");
+        assert_eq!(value, Value::Object(expected.clone()), "nothing but the model may change");
+        asked(body, &seen, &model, expected);
     }
+}
+
+/// The body that asks for usage besides is the same value but for `stream_options.include_usage`, and one that is left
+/// alone was not streamed, asked already, or was not clear.
+fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Map<String, Value>) {
+    let Some(splice) = ask_for_usage(body, seen) else {
+        let options = expected.get("stream_options");
+        let clear = match options {
+            None | Some(Value::Null) => true,
+            Some(Value::Object(options)) => {
+                matches!(options.get("include_usage"), None | Some(Value::Null | Value::Bool(false)))
+            }
+            Some(_) => false,
+        };
+        let said = body[seen.stream_options.clone().unwrap_or(0..0)].windows(13);
+        let twice = seen.streaming_is_ambiguous || said.filter(|word| word == b"include_usage").count() > 1;
+        let escaped = body.contains(&b'\\');
+        assert!(!seen.stream || !clear || twice || escaped, "a request that does not ask must be made to");
+        return;
+    };
+    assert!(seen.stream && !seen.streaming_is_ambiguous && seen.include_usage != Some(true));
+    let body = Bytes::copy_from_slice(body);
+    let edited = Edited::new(&body, [set_model(&body, seen, model), Some(splice)]).into_pieces().concat();
+    let options = expected.entry("stream_options").or_insert(Value::Null);
+    if options.is_null() {
+        *options = Value::Object(serde_json::Map::new());
+    }
+    options["include_usage"] = true.into();
+    let value = serde_json::from_slice::<Value>(&edited).expect("the edited body must be JSON");
+    assert_eq!(value, Value::Object(expected), "nothing but the asking may change");
 }
 
 /// The edited body, after a look at what was left of the old one.
 fn edit(body: &[u8], seen: &Peek<'_>, model: &str) -> Vec<u8> {
-    let edited = set_model(&Bytes::copy_from_slice(body), seen, model);
+    let edited = Edited::new(&Bytes::copy_from_slice(body), [set_model(body, seen, model)]);
     let length = edited.len();
     let edited = edited.into_pieces().concat();
     assert_eq!(edited.len(), length, "the announced length must be true");
@@ -69,6 +100,9 @@ fn agree(body: &[u8], seen: &Peek<'_>, object: &serde_json::Map<String, Value>) 
     let Keys(keys) = serde_json::from_slice(body).expect("it was read before");
     let models = keys.iter().filter(|key| *key == "model").count();
     assert_eq!(seen.model_is_duplicate, models > 1);
+    let twice = |name: &str| keys.iter().filter(|key| *key == name).count() > 1;
+    assert_eq!(seen.streaming_is_ambiguous, twice("stream") || twice("stream_options"));
+    assert_eq!(seen.has_data_sources, object.contains_key("data_sources"));
 }
 
 /// Every key of an object, also those that a map would lose.

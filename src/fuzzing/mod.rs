@@ -7,6 +7,7 @@ mod headers;
 mod route;
 mod sse;
 mod usage;
+pub(crate) mod withhold;
 
 pub use body_edit::body_edit;
 pub use h1::h1;
@@ -14,3 +15,4 @@ pub use headers::headers;
 pub use route::route;
 pub use sse::sse;
 pub use usage::usage;
+pub use withhold::withhold;

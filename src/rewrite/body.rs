@@ -40,6 +40,10 @@ pub struct Peek<'a> {
     pub stream_options: Option<Range<usize>>,
     /// `stream_options.include_usage`, if it is a boolean.
     pub include_usage: Option<bool>,
+    /// `stream` or `stream_options` is there more than once: readers may disagree on which one counts.
+    pub streaming_is_ambiguous: bool,
+    /// `data_sources` is there: Azure's "on your data".
+    pub has_data_sources: bool,
     /// The end user that the application names: `safety_identifier`, else `user`. The empty string names
     /// none.
     pub user: Option<Cow<'a, str>>,
@@ -62,6 +66,7 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     cursor.expect(b'{')?;
     let mut found = Peek { open: cursor.position(), is_empty: true, ..Peek::default() };
     let (mut user, mut safety_identifier) = (None, None);
+    let mut has_stream = false;
 
     while let Some((key, value)) = cursor.member(found.is_empty)? {
         found.is_empty = false;
@@ -70,8 +75,11 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
             found.model_span = Some(value);
         } else if key == *"stream" {
             found.stream = body[value] == *b"true";
+            found.streaming_is_ambiguous |= std::mem::replace(&mut has_stream, true);
         } else if key == *"stream_options" {
-            found.stream_options = Some(value);
+            found.streaming_is_ambiguous |= found.stream_options.replace(value).is_some();
+        } else if key == *"data_sources" {
+            found.has_data_sources = true;
         } else if key == *"user" {
             user = Some(value);
         } else if key == *"safety_identifier" {
@@ -112,8 +120,9 @@ fn include_usage(options: &[u8]) -> Option<bool> {
     found
 }
 
-/// These bytes of the body give way to those.
-struct Splice {
+/// These bytes of a body give way to those. Only a body that it was made for takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splice {
     range: Range<usize>,
     with: Bytes,
 }
@@ -125,11 +134,13 @@ pub struct Edited {
 }
 
 impl Edited {
-    /// The body with the splices made. They are in the order of their ranges, which do not overlap.
-    fn new(body: &Bytes, splices: impl IntoIterator<Item = Splice>) -> Self {
-        let mut pieces = Vec::with_capacity(3);
+    /// The body with the splices made, which do not overlap. Those at one place stand in the order given.
+    pub fn new<const N: usize>(body: &Bytes, splices: [Option<Splice>; N]) -> Self {
+        let mut splices = splices;
+        splices.sort_by_key(|splice| splice.as_ref().map(|splice| splice.range.start));
+        let mut pieces = Vec::with_capacity(2 * N + 1);
         let mut from = 0;
-        for Splice { range, with } in splices {
+        for Splice { range, with } in splices.into_iter().flatten() {
             pieces.push(body.slice(from..range.start));
             pieces.push(with);
             from = range.end;
@@ -155,24 +166,65 @@ impl Edited {
     }
 }
 
-/// The body asking for `model`. `peek` is what [`peek`] says of the same body.
+/// What makes the body ask for `model`. `peek` is what [`peek`] says of the same body.
 ///
 /// A string or `null` gives way to the new name (the last one, if there are several); where there is no
 /// `model`, one is put in front of the first member. A `model` that is neither is left for the upstream to
 /// refuse.
-pub fn set_model(body: &Bytes, peek: &Peek<'_>, model: &str) -> Edited {
+pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
     let mut with = serde_json::to_vec(model).expect("a string has a JSON form");
-    let splice = match peek.model_span.clone() {
-        Some(range) => Some(range).filter(|range| matches!(&body[range.clone()], b"null" | [b'"', ..])),
+    let range = match peek.model_span.clone() {
+        Some(range) => Some(range).filter(|range| matches!(&body[range.clone()], b"null" | [b'"', ..]))?,
         None => {
             with.splice(..0, *b"\"model\":");
             if !peek.is_empty {
                 with.push(b',');
             }
-            Some(peek.open..peek.open)
+            peek.open..peek.open
         }
     };
-    Edited::new(body, splice.map(|range| Splice { range, with: with.into() }))
+    Some(Splice { range, with: with.into() })
+}
+
+/// What makes a streamed request ask for usage that does not: `stream_options.include_usage` set to true. `peek` is what
+/// [`peek`] says of the same body.
+///
+/// The other options stay. `None` where it asks already, and where it is not clear what it says: the body is not streamed,
+/// a key stands there twice, `stream_options` is neither an object nor `null`, or `include_usage` is neither a boolean nor
+/// `null`.
+pub fn ask_for_usage(body: &[u8], peek: &Peek<'_>) -> Option<Splice> {
+    if !peek.stream || peek.streaming_is_ambiguous {
+        return None;
+    }
+    let (range, with): (Range<usize>, &[u8]) = match peek.stream_options.clone() {
+        None => (peek.open..peek.open, br#""stream_options":{"include_usage":true},"#),
+        Some(range) if &body[range.clone()] == b"null" => (range, br#"{"include_usage":true}"#),
+        Some(range) => {
+            let (within, with) = ask_in_options(&body[range.clone()])?;
+            (range.start + within.start..range.start + within.end, with)
+        }
+    };
+    Some(Splice { range, with: Bytes::copy_from_slice(with) })
+}
+
+/// The same inside of `stream_options`.
+fn ask_in_options(options: &[u8]) -> Option<(Range<usize>, &'static [u8])> {
+    let mut cursor = Cursor::new(options);
+    cursor.expect(b'{').ok()?;
+    let open = cursor.position();
+    let (mut is_empty, mut said) = (true, None);
+    while let Some((key, value)) = cursor.member(is_empty).ok()? {
+        is_empty = false;
+        if key == *"include_usage" && said.replace(value).is_some() {
+            return None;
+        }
+    }
+    match said {
+        None if is_empty => Some((open..open, br#""include_usage":true"#)),
+        None => Some((open..open, br#""include_usage":true,"#)),
+        Some(value) if matches!(&options[value.clone()], b"false" | b"null") => Some((value, b"true")),
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]

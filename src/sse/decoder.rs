@@ -72,6 +72,8 @@ pub struct Decoder {
 struct Open<'a> {
     name: Option<&'a [u8]>,
     data: Option<(&'a [u8], usize)>,
+    /// Where in the slice the line being read is over, its end included.
+    behind: usize,
 }
 
 impl Default for Decoder {
@@ -111,6 +113,7 @@ impl Decoder {
         let mut open = Open::default();
         let mut at = 0;
         while let Some(line) = self.lines.next(bytes, &mut at) {
+            open.behind = at;
             match line {
                 Line::Here { line, end } => self.line(line, end, &mut open, sink),
                 Line::Pieced(line) => self.pieced(line, &mut open, sink),
@@ -269,6 +272,7 @@ impl Decoder {
             };
             sink.event(Event { name, data, id: &self.id, at });
         }
+        sink.block_end(open.behind);
         *open = Open::default();
         self.has_data = false;
         self.has_id = false;

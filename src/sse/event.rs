@@ -48,4 +48,10 @@ pub trait Sink {
     /// The event of the pieces has ended, or one that is too large for another reason; it was counted
     /// as skipped, and [`Sink::event`] never saw it.
     fn oversize_end(&mut self) {}
+
+    /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is where in the slice just
+    /// pushed the blank line is over; of a CRLF that is cut behind its CR, the LF at the next slice's start belongs to it.
+    fn block_end(&mut self, end: usize) {
+        let _ = end;
+    }
 }

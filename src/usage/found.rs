@@ -22,6 +22,10 @@ pub(super) struct Found {
     pub(super) content: bool,
     /// A usage object was beyond its limit.
     pub(super) too_large: bool,
+    /// The top-level `usage` is an object, whatever is in it.
+    usage_object: bool,
+    /// There is a choice.
+    pub(super) choice: bool,
 }
 
 /// What an event's type means to the meter.
@@ -58,6 +62,11 @@ impl Found {
         let at = self.usage.iter().position(Option::is_some)?;
         let merges = self.announces == Announces::Merge || at == UsageAt::Message as usize;
         self.usage[at].map(|usage| (usage, merges))
+    }
+
+    /// Whether there is usage beside no choice, as in the event that asking for usage brings.
+    pub(super) fn has_lone_usage(&self) -> bool {
+        self.usage_object && !self.choice
     }
 
     /// The first name that is not empty.
@@ -102,6 +111,7 @@ impl Found {
         let value = &value[..value.len().min(slot.limit())];
         match slot {
             Slot::Usage(at) => {
+                self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
                 let usage = if too_long { None } else { Usage::read(value) };
                 self.too_large |= too_long && value.starts_with(b"{");
                 let place = &mut self.usage[at as usize];

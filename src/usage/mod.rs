@@ -25,8 +25,10 @@ mod scan;
 mod stream;
 mod tally;
 mod watch;
+mod withhold;
 
 pub use body::BodyMeter;
 pub use counts::Usage;
 pub use stream::{Progress, StreamMeter};
 pub use tally::Tally;
+pub use withhold::{HOLD_LIMIT, Withhold};

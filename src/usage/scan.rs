@@ -154,7 +154,10 @@ impl Outline for Piece<'_> {
             let key = std::mem::take(&mut reader.key);
             reader.found.forget(place, key);
             match place.step(key, kind) {
-                Step::Enter(place) => child = place,
+                Step::Enter(place) => {
+                    child = place;
+                    reader.found.choice |= place == Place::Choice;
+                }
                 Step::Want(slot) => {
                     reader.reading = Reading::Value { slot, depth };
                     self.from = at;

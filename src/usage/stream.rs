@@ -15,6 +15,12 @@ pub struct Progress {
     pub first_token: bool,
     /// An event that ends the stream was among them.
     pub terminal: bool,
+    /// An event with usage and without a choice was among them.
+    pub lone_usage: bool,
+    /// Where in the pushed slice the first of its blank lines is over; 0 if it has none.
+    pub first_end: usize,
+    /// The same of the last of them: behind it an event is unfinished, or nothing is.
+    pub last_end: usize,
 }
 
 /// Reads one event stream in pieces of any size, beside the bytes' way to the client.
@@ -104,6 +110,7 @@ impl Pushed<'_> {
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
         self.progress.terminal |= found.announces == Announces::Terminal;
+        self.progress.lone_usage |= found.has_lone_usage();
         self.reading.tally.take(found, named);
     }
 
@@ -154,6 +161,14 @@ impl Sink for Pushed<'_> {
                 None => tally.take_error_text(value),
             }
         }
+    }
+
+    #[inline]
+    fn block_end(&mut self, end: usize) {
+        if self.progress.first_end == 0 {
+            self.progress.first_end = end;
+        }
+        self.progress.last_end = end;
     }
 
     fn oversize(&mut self, piece: &[u8]) {

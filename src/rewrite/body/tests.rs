@@ -7,7 +7,7 @@ fn seen(body: &str) -> Peek<'_> {
 /// The body after `set_model`, in one piece.
 fn with_model(body: &str, model: &str) -> String {
     let bytes = Bytes::copy_from_slice(body.as_bytes());
-    let edited = set_model(&bytes, &seen(body), model);
+    let edited = Edited::new(&bytes, [set_model(&bytes, &seen(body), model)]);
     let length = edited.len();
     let whole = edited.into_pieces().concat();
     assert_eq!(whole.len(), length, "the announced length of {body}");
@@ -166,4 +166,101 @@ fn the_prompt_is_not_copied() {
     let pieces = set_model(&body, &peek(&body).unwrap(), "b").into_pieces();
     let tail = pieces.last().unwrap();
     assert_eq!(tail.as_ptr(), body[body.len() - tail.len()..].as_ptr());
+}
+
+/// The body after `ask_for_usage`; `None` where it is left alone.
+fn asking(body: &str) -> Option<String> {
+    let bytes = Bytes::copy_from_slice(body.as_bytes());
+    let splice = ask_for_usage(&bytes, &seen(body))?;
+    Some(String::from_utf8(Edited::new(&bytes, [Some(splice)]).into_pieces().concat()).unwrap())
+}
+
+#[test]
+fn usage_is_asked_for_by_the_smallest_edit() {
+    for (body, expected) in [
+        (
+            r#"{"model":"m","stream":true}"#,
+            r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+        ),
+        (
+            "\r\n { \"stream\" : true }\n",
+            "\r\n {\"stream_options\":{\"include_usage\":true}, \"stream\" : true }\n",
+        ),
+        (
+            r#"{"stream":true,"stream_options": null }"#,
+            r#"{"stream":true,"stream_options": {"include_usage":true} }"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{ }}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true }}"#,
+        ),
+        (
+            r#"{"stream_options":{"include_obfuscation":false},"stream":true}"#,
+            r#"{"stream_options":{"include_usage":true,"include_obfuscation":false},"stream":true}"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{"a":[{"include_usage":1}],"include_usage" : false , "b":2}}"#,
+            r#"{"stream":true,"stream_options":{"a":[{"include_usage":1}],"include_usage" : true , "b":2}}"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{"include_usage":null}}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+        (
+            r#"{"str\u0065am":true,"stream\u005foptions":{"include\u005fusage":false}}"#,
+            r#"{"str\u0065am":true,"stream\u005foptions":{"include\u005fusage":true}}"#,
+        ),
+    ] {
+        assert_eq!(asking(body).as_deref(), Some(expected), "{body}");
+    }
+}
+
+#[test]
+fn a_request_that_asks_or_is_not_clear_is_left_alone() {
+    for body in [
+        r#"{}"#,
+        r#"{"stream":false}"#,
+        r#"{"stream":"true"}"#,
+        r#"{"stream_options":{}}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":"false"}}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":0}}"#,
+        r#"{"stream":true,"stream_options":{"include_usage":false,"include_usage":false}}"#,
+        r#"{"stream":true,"stream_options":[]}"#,
+        r#"{"stream":true,"stream_options":true}"#,
+        r#"{"stream":true,"stream_options":""}"#,
+        r#"{"stream":true,"stream_options":{x}}"#,
+        r#"{"stream":true,"stream_options":{},"stream_options":null}"#,
+        r#"{"stream":true,"stream":true}"#,
+        r#"{"stream":false,"str\u0065am":true}"#,
+    ] {
+        assert_eq!(asking(body), None, "{body}");
+    }
+}
+
+#[test]
+fn two_edits_go_into_one_body() {
+    for (body, expected) in [
+        (
+            r#"{"stream":true}"#,
+            r#"{"model":"n","stream_options":{"include_usage":true},"stream":true}"#,
+        ),
+        (
+            r#"{"stream":true,"stream_options":{},"model":"m"}"#,
+            r#"{"stream":true,"stream_options":{"include_usage":true},"model":"n"}"#,
+        ),
+        (
+            r#"{"model":"m","stream":true,"stream_options":{}}"#,
+            r#"{"model":"n","stream":true,"stream_options":{"include_usage":true}}"#,
+        ),
+    ] {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let peek = seen(body);
+        let edits = [set_model(&bytes, &peek, "n"), ask_for_usage(&bytes, &peek)];
+        assert_eq!(Edited::new(&bytes, edits).into_pieces().concat(), expected.as_bytes(), "{body}");
+    }
 }

@@ -1,0 +1,168 @@
+//! The rules, at every split; whole streams against `fuzzing::withhold`'s naive filter.
+
+use bytes::Bytes;
+
+use super::{HOLD_LIMIT, Withhold};
+use crate::fuzzing::withhold::{every_split, filtered, naive};
+use crate::usage::StreamMeter;
+
+const CHUNK: &str =
+    r#"data: {"id":"c","object":"chat.completion.chunk","choices":[{"delta":{"content":"Hi"}}]}"#;
+const USAGE: &str =
+    r#"data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":3}}"#;
+
+/// The stream comes out as `expected`, however it is cut, and as the naive filter has it.
+fn becomes(stream: &str, expected: &str) {
+    assert_eq!(
+        String::from_utf8_lossy(&naive(stream.as_bytes())),
+        expected,
+        "the naive filter, of {stream:?}"
+    );
+    every_split(stream.as_bytes(), expected.as_bytes());
+}
+
+fn stays(stream: &str) {
+    becomes(stream, stream);
+}
+
+#[test]
+fn the_event_goes_and_nothing_else() {
+    for end in ["\n", "\r\n", "\r"] {
+        let event = |data: &str| format!("{data}{end}{end}");
+        let (before, after) = (event(CHUNK) + ": ping" + end + end + end, event("data: [DONE]") + end);
+        becomes(&(before.clone() + &event(USAGE) + &after), &(before.clone() + &after));
+        becomes(&(event(USAGE) + &event(USAGE)), "");
+        becomes(&(before.clone() + &event(USAGE)), &before);
+    }
+}
+
+#[test]
+fn comments_before_the_event_stay() {
+    becomes(&format!(": a\r\n:b\n{USAGE}\n\ndata: [DONE]\n\n"), ": a\r\n:b\ndata: [DONE]\n\n");
+    becomes(&format!(":\n\n:\n{USAGE}\r\r"), ":\n\n:\n");
+}
+
+#[test]
+fn the_data_may_stand_without_a_space_and_be_spaced() {
+    becomes("data:{\"usage\" : { } , \"choices\" : [ ]}  \n\n", "");
+    becomes("data: \t {\"choices\":[\n\n", "data: \t {\"choices\":[\n\n");
+}
+
+#[test]
+fn what_every_chunk_has_may_be_in_it() {
+    becomes(
+        "data: {\"choices\":[],\"created\":1,\"id\":\"c\",\"latency_checkpoint\":{\"engine_tbt_ms\":10},\"model\":\"m\",\
+         \"obfuscation\":\"R\",\"object\":\"chat.completion.chunk\",\"service_tier\":\"default\",\
+         \"system_fingerprint\":null,\"usage\":{\"prompt_tokens\":1},\"timings\":null}\n\n",
+        "",
+    );
+}
+
+#[test]
+fn what_the_client_would_miss_stays() {
+    for member in [
+        r#""choices":[{"delta":{}}]"#,
+        r#""choices":[0]"#,
+        r#""choices":null"#,
+        r#""object":{}"#,
+        r#""choices":[],"moderation":{"input":1}"#,
+        r#""choices":[],"prompt_filter_results":[]"#,
+        r#""choices":[],"x_groq":{"usage":{"prompt_tokens":1}}"#,
+        r#""choices":[],"timings":{"prompt_ms":8.9}"#,
+        r#""choices":[],"error":{"message":"no"}"#,
+        r#""choices":[],"cost":0.1"#,
+        r#""choices":[{}],"choices":[]"#,
+        r#""ch\u006fices":[]"#,
+        r#""choices":[],"a_name_of_a_member_that_is_longer_than_any_we_know":1"#,
+    ] {
+        stays(&format!("data: {{\"usage\":{{\"prompt_tokens\":1}},{member}}}\n\n"));
+        stays(&format!("data: {{{member},\"usage\":{{\"prompt_tokens\":1}}}}\n\n"));
+    }
+}
+
+#[test]
+fn what_is_no_usage_stays() {
+    for usage in ["null", "[]", "1", "\"{}\"", "{", "{}}"] {
+        stays(&format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n"));
+    }
+    stays("data: {\"choices\":[],\"usage\":{},\"usage\":null}\n\n");
+    stays("data: {\"choices\":[],\"us\\u0061ge\":{\"prompt_tokens\":1}}\n\n");
+    stays("data: {\"choices\":[],\"response\":{\"usage\":{\"prompt_tokens\":1}}}\n\n");
+    stays("data: [{\"choices\":[],\"usage\":{\"prompt_tokens\":1}}]\n\n");
+    stays("data: {\"choices\":[]}\n\ndata: [DONE]\n\n");
+}
+
+#[test]
+fn an_event_with_another_line_stays() {
+    for line in ["event: x", "id: 1", "retry: 3", "data: ", "data", "datax: 1", ": late", "x"] {
+        stays(&format!("{USAGE}\n{line}\n\n"));
+        if line != ": late" {
+            stays(&format!("{line}\n{USAGE}\n\n"));
+        }
+    }
+    stays(&format!("\u{feff}{USAGE}\n\n"));
+    becomes(&format!("\u{feff}\n{USAGE}\n\n"), "\u{feff}\n");
+}
+
+#[test]
+fn an_event_that_does_not_end_stays() {
+    let stream = format!("{CHUNK}\n\n{USAGE}\r");
+    for end in 0..stream.len() {
+        stays(&stream[..end]);
+    }
+    stays(&stream);
+}
+
+#[test]
+fn an_event_beyond_the_limit_stays() {
+    let padded = |length: usize| {
+        let rest = "data: {\"choices\":[],\"usage\":{}}\n".len();
+        format!("data: {{\"choices\":[],\"usage\":{{{}}}}}\n\n", " ".repeat(length - rest))
+    };
+    for (length, out) in [(HOLD_LIMIT, 0), (HOLD_LIMIT + 1, HOLD_LIMIT + 2)] {
+        let stream = padded(length);
+        assert_eq!(naive(stream.as_bytes()).len(), out, "the naive filter, of {length} bytes");
+        for at in [0, 1, 40, HOLD_LIMIT - 1, HOLD_LIMIT] {
+            let cut = filtered([&stream.as_bytes()[..at], &stream.as_bytes()[at..]]);
+            assert_eq!(cut.len(), out, "{length} bytes, cut at {at}");
+        }
+        assert_eq!(filtered(stream.as_bytes().chunks(1)).len(), out, "{length} bytes, one by one");
+    }
+}
+
+#[test]
+fn a_whole_event_never_waits_and_a_usual_chunk_waits_to_its_choices_at_most() {
+    let stream = format!("{CHUNK}\n\n");
+    let choice = CHUNK.find("[{").unwrap() + 2;
+    for end in 1..=stream.len() {
+        let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
+        let begin = Bytes::copy_from_slice(&stream.as_bytes()[..end]);
+        let progress = meter.push(&begin);
+        let passed = withhold.pass(begin, progress);
+        let expected = if end < choice { 0 } else { end };
+        assert_eq!(passed.len(), expected, "of {:?}", &stream[..end]);
+        assert_eq!(withhold.is_holding(), end < choice);
+    }
+}
+
+#[test]
+fn only_the_unfinished_event_waits() {
+    let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
+    let begin = Bytes::from(format!("{CHUNK}\n\n: x\n{}", &USAGE[..20]));
+    let progress = meter.push(&begin);
+    assert_eq!(withhold.pass(begin, progress), format!("{CHUNK}\n\n: x\n"));
+    assert_eq!(withhold.rest(), &USAGE[..20]);
+    assert_eq!(withhold.withheld(), 0);
+}
+
+#[test]
+fn a_slice_that_ends_with_an_event_passes_without_a_copy() {
+    let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
+    for stream in [format!("{CHUNK}\n\n{CHUNK}\n\n"), format!("{CHUNK}\n\n{USAGE}\n\n")] {
+        let slice = Bytes::from(stream);
+        let progress = meter.push(&slice);
+        let passed = withhold.pass(slice.clone(), progress);
+        assert_eq!(passed.as_ptr(), slice.as_ptr());
+    }
+    assert_eq!(withhold.withheld(), 1);
+}
