@@ -9,7 +9,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
-use streamgauge::rewrite::body::{peek, set_model};
+use streamgauge::rewrite::body::{Edited, peek, set_model};
 
 const KB: usize = 1024;
 
@@ -33,7 +33,7 @@ fn tokens(size: usize) -> Bytes {
 /// What the proxy does: look, edit, have the pieces ready to be written.
 fn splice(body: &Bytes) -> Vec<Bytes> {
     let seen = peek(body).expect("the body is an object");
-    set_model(body, &seen, "gpt-4.1-mini").into_pieces()
+    Edited::new(body, [set_model(body, &seen, "gpt-4.1-mini")]).into_pieces()
 }
 
 /// What most gateways do.

@@ -26,8 +26,8 @@ use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
 use crate::price::Prices;
-use crate::provider::{Dialect, credentials};
-use crate::proxy::{self, Budget, Plan, Service};
+use crate::provider::{Dialect, credentials, sends_usage_unasked};
+use crate::proxy::{self, Budget, Plan, Refusals, Service};
 use crate::record::{AccessLog, Boards, CAPACITY, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
@@ -391,6 +391,9 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),
         keep_alive_comments: upstream.keep_alive_comments,
+        include_usage: upstream.include_usage,
+        sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
+        refusals: Refusals::default(),
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
     })

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::egress::{Hosts, ProxyAddress};
 use crate::price::Prices;
-use crate::provider::{ApiVersion, BaseUrl, Provider};
+use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
 use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
 
@@ -168,6 +168,8 @@ pub struct Upstream {
     pub deployments: BTreeMap<String, String>,
     /// Put on every request, each name once; secret ones are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether it is asked for usage where the client did not ask.
+    pub include_usage: IncludeUsage,
     /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
     pub keep_alive_comments: Option<Duration>,
     /// What becomes of an answer whose client leaves, where the request does not say.

@@ -15,7 +15,7 @@ use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
 use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
-use crate::provider::{ApiVersion, BaseUrl, Provider};
+use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
 use crate::secret::Secret;
 
 /// What stands in for a key where a service wants none.
@@ -106,7 +106,6 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
             table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
         }
     }
-    include_usage?;
     let url = url?;
     let timeouts = connection?.or(network.and_then(|network| network.host(&url))).timeouts();
     Ok(Upstream {
@@ -121,6 +120,7 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         models: models?,
         deployments: deployments?,
         headers: headers?,
+        include_usage: include_usage?.unwrap_or_default(),
         keep_alive_comments: keep_alive_comments?.flatten(),
         on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),
         drain_limits: drain_limits?,
@@ -247,15 +247,13 @@ fn names(table: &Table<'_>, key: &'static str, what: &str) -> Read<BTreeMap<Stri
     Ok(all(names)?.into_iter().collect())
 }
 
-fn include_usage(entry: &Entry<'_>) -> Read<()> {
-    entry.parse("\"never\"", |text| match text {
-        "never" => Ok(()),
-        "auto" | "always" => {
-            Err(format!("{text:?} cannot be kept: this version does not ask for usage on the client's behalf; write \"never\""))
-        }
-        _ => Err(format!("{text:?} is not \"never\", the only value so far")),
+fn include_usage(entry: &Entry<'_>) -> Read<IncludeUsage> {
+    entry.parse(INCLUDE_USAGE, |text| {
+        IncludeUsage::parse(text).ok_or_else(|| format!("{text:?} is not {INCLUDE_USAGE}"))
     })
 }
+
+const INCLUDE_USAGE: &str = "\"auto\", \"always\" or \"never\"";
 
 fn http(entry: &Entry<'_>) -> Read<HttpVersion> {
     entry.parse(HTTP_VERSIONS, |text| match text {

@@ -16,6 +16,7 @@ use crate::flow::Delivery;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
 use crate::upstream::AnswerBody;
+use crate::usage::Progress;
 
 /// An answer's body, as everything here takes it.
 pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
@@ -38,6 +39,8 @@ pub(super) struct Exchange<B: AnswerFrames> {
     kind: Kind,
     entry: Entry,
     status: StatusCode,
+    /// What the last frame brought.
+    progress: Progress,
     /// When the first event was here, and the last.
     events: Option<(Instant, Instant)>,
     /// Where the times of a stream's events are counted; `None` for other bodies.
@@ -65,7 +68,16 @@ impl<B: AnswerFrames> Exchange<B> {
         status: StatusCode,
         delivery: Option<Rc<Delivery>>,
     ) -> Self {
-        let mut exchange = Self { body, kind, entry, status, events: None, delivery, fresh: 0 };
+        let mut exchange = Self {
+            body,
+            kind,
+            entry,
+            status,
+            progress: Progress::default(),
+            events: None,
+            delivery,
+            fresh: 0,
+        };
         if exchange.body.is_end_stream() {
             exchange.close(&End::Whole);
         }
@@ -91,10 +103,10 @@ impl<B: AnswerFrames> Exchange<B> {
         Poll::Ready(polled)
     }
 
-    /// The frame that was read last goes to the client now.
-    pub(super) fn passes(&mut self) {
+    /// The frame that was read last goes to the client now, but for so many of its events.
+    pub(super) fn passes(&mut self, withheld: u32) {
         if let (Some(delivery), Some((_, read))) = (&self.delivery, self.events) {
-            delivery.passed(read, std::mem::take(&mut self.fresh));
+            delivery.passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
         }
     }
 
@@ -143,6 +155,11 @@ impl<B: AnswerFrames> Exchange<B> {
         self.kind.is_events()
     }
 
+    /// What the frame that was read last brought, if this is an event stream and it was data.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     /// The answer's status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
@@ -171,6 +188,7 @@ impl<B: AnswerFrames> Exchange<B> {
             return;
         }
         let progress = self.kind.push(data);
+        self.progress = progress;
         if progress.events == 0 {
             return;
         }

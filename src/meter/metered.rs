@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::flow::{Active, Delivery};
 use crate::record::Entry;
 use crate::sse::Position;
+use crate::usage::Withhold;
 
 /// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these ways:
 ///
@@ -28,8 +29,10 @@ pub struct Metered<B: AnswerFrames> {
     terms: Terms,
     /// It counts as a stream.
     _active: Option<Active>,
-    /// The upstream has failed; what the client is told of it comes after the bytes that came before.
-    failed: Option<Failed>,
+    /// Takes out the usage event that the client did not ask for; `None`: everything passes.
+    withhold: Option<Box<Withhold>>,
+    /// Nothing more is read, and this is how it ends.
+    last: Option<Last>,
 }
 
 /// What one request's answer goes by.
@@ -41,12 +44,13 @@ pub struct Terms {
     pub drains: Option<Drains>,
 }
 
-/// How an answer that failed is ended.
-enum Failed {
-    /// By cutting it, once hyper has written what it holds: it drops that when a body fails.
+/// What is left when the last data has passed.
+enum Last {
+    /// The upstream failed: the answer is cut, once hyper has written what it holds, which it drops when a body fails.
     Cut(Error),
-    /// It has been told, and nothing may follow.
-    Told,
+    /// The upstream's trailers.
+    Trailers(Frame<Bytes>),
+    Nothing,
 }
 
 impl<B: AnswerFrames> Metered<B> {
@@ -55,12 +59,26 @@ impl<B: AnswerFrames> Metered<B> {
         let delivery = kind.is_events().then(|| Rc::clone(&terms.delivery));
         let active = delivery.as_ref().map(|delivery| Active::new(delivery.flow()));
         let exchange = Exchange::new(body, kind, entry, status, delivery);
-        Self { exchange: Some(exchange), terms, _active: active, failed: None }
+        Self { exchange: Some(exchange), terms, _active: active, withhold: None, last: None }
     }
 
     /// Where the times of its events are counted.
     pub fn delivery(&self) -> &Rc<Delivery> {
         &self.terms.delivery
+    }
+
+    /// Withholds the usage event that comes of asking in the client's place, if this is a stream that can have one. Its
+    /// length, if the upstream told one, is then not that of what passes.
+    pub fn withhold_usage(&mut self) {
+        let is_stream = |exchange: &Exchange<B>| exchange.is_events() && exchange.status().is_success();
+        if self.exchange.as_ref().is_some_and(is_stream) {
+            self.withhold = Some(Box::default());
+        }
+    }
+
+    /// Whether an event may be withheld.
+    pub fn withholds(&self) -> bool {
+        self.withhold.is_some()
     }
 
     /// Whether the answer is an event stream.
@@ -70,12 +88,40 @@ impl<B: AnswerFrames> Metered<B> {
 
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
-        self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
+        // What waits is all that there is of its event.
+        self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding())
+            || self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
     /// What is metered, for who reads it without a client.
     pub(super) fn into_exchange(mut self) -> Option<Exchange<B>> {
         self.exchange.take()
+    }
+
+    /// What of a frame may pass now, if anything. Where the answer has ended, so has what waits.
+    fn passing(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let (Some(exchange), Some(withhold)) = (&mut self.exchange, &mut self.withhold) else {
+            return Some(frame);
+        };
+        let data = match frame.into_data() {
+            Ok(data) => {
+                let before = withhold.withheld();
+                let data = withhold.pass(data, exchange.progress());
+                exchange.passes(withhold.withheld() - before);
+                data
+            }
+            Err(trailers) if withhold.is_holding() => {
+                self.last = Some(Last::Trailers(trailers));
+                return Some(Frame::data(withhold.rest()));
+            }
+            Err(trailers) => return Some(trailers),
+        };
+        let data = if exchange.is_end_stream() && withhold.is_holding() {
+            [data, withhold.rest()].concat().into()
+        } else {
+            data
+        };
+        (!data.is_empty()).then(|| Frame::data(data))
     }
 
     /// The upstream failed inside its answer: records it, and says how the client learns of it.
@@ -85,6 +131,7 @@ impl<B: AnswerFrames> Metered<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        let held = self.withhold.as_mut().map(|withhold| withhold.rest()).unwrap_or_default();
         // An event that was begun is ended first; its bytes are with the client already.
         let separator: &[u8] = match exchange.position() {
             Position::BetweenEvents => b"",
@@ -94,10 +141,10 @@ impl<B: AnswerFrames> Metered<B> {
         let is_stream = exchange.is_events() && exchange.status().is_success();
         exchange.fail(&error);
         if is_stream {
-            self.failed = Some(Failed::Told);
-            return Poll::Ready(Some(Ok(Frame::data([separator, &error.to_event()].concat().into()))));
+            self.last = Some(Last::Nothing);
+            return Poll::Ready(Some(Ok(Frame::data([&held, separator, &error.to_event()].concat().into()))));
         }
-        self.failed = Some(Failed::Cut(error));
+        self.last = Some(Last::Cut(error));
         // hyper flushes when a body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -112,30 +159,47 @@ impl<B: AnswerFrames> Body for Metered<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match self.failed.replace(Failed::Told) {
-            None => self.failed = None,
-            Some(Failed::Cut(error)) => return Poll::Ready(Some(Err(error))),
-            Some(Failed::Told) => return Poll::Ready(None),
+        match self.last.replace(Last::Nothing) {
+            None => self.last = None,
+            Some(Last::Cut(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+            Some(Last::Nothing) => return Poll::Ready(None),
         }
-        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        match ready!(exchange.poll_frame(cx)) {
-            Some(Err(error)) => self.poll_failure(error, cx),
-            passing => {
-                exchange.passes();
-                Poll::Ready(passing)
+        let everything = self.withhold.is_none();
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            match ready!(exchange.poll_frame(cx)) {
+                Some(Err(error)) => return self.poll_failure(error, cx),
+                passing if everything => {
+                    exchange.passes(0);
+                    return Poll::Ready(passing);
+                }
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.passing(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                None => {
+                    let rest = self.withhold.as_mut().map(|withhold| withhold.rest()).unwrap_or_default();
+                    self.last = Some(Last::Nothing);
+                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+                }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.failed {
+        match self.last {
             None => self.exchange.as_ref().is_none_or(Exchange::is_end_stream),
-            Some(Failed::Cut(_)) => false,
-            Some(Failed::Told) => true,
+            Some(Last::Cut(_) | Last::Trailers(_)) => false,
+            Some(Last::Nothing) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.withhold.is_some() {
+            return SizeHint::default();
+        }
         self.exchange.as_ref().map_or_else(SizeHint::default, Exchange::size_hint)
     }
 }

@@ -87,7 +87,9 @@ mod tests {
         for host in ["api.mistral.ai", "API.Groq.com", "openrouter.ai", "eu.openrouter.ai"] {
             assert!(sends_usage_unasked(host), "{host}");
         }
-        for host in ["api.openai.com", "notopenrouter.ai", "openrouter.ai.example", "mistral.ai", "", "127.0.0.1"] {
+        for host in
+            ["api.openai.com", "notopenrouter.ai", "openrouter.ai.example", "mistral.ai", "", "127.0.0.1"]
+        {
             assert!(!sends_usage_unasked(host), "{host}");
         }
     }

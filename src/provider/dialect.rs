@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use super::asking::is_before_stream_options;
 use super::{ApiVersion, BaseUrl, Endpoint, Provider, path};
 
 /// A request's path and query as they came in.
@@ -104,6 +105,22 @@ impl Dialect {
             self.deployment(model)
         } else {
             model
+        }
+    }
+
+    /// Whether the version of Azure's API that the request is for is known to refuse `stream_options`. An Azure SDK says
+    /// the version in its query.
+    pub fn refuses_stream_options(&self, inbound: &Inbound<'_>) -> bool {
+        match &self.form {
+            Form::Plain => false,
+            Form::AzureDated { version } if inbound.path.starts_with(V1) => is_before_stream_options(version),
+            Form::AzureV1 | Form::AzureDated { .. } => inbound
+                .query
+                .into_iter()
+                .flat_map(|query| query.split('&'))
+                .filter(|parameter| path::is_parameter(parameter, "api-version"))
+                .filter_map(|parameter| Some(parameter.split_once('=')?.1))
+                .any(is_before_stream_options),
         }
     }
 

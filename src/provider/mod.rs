@@ -3,12 +3,14 @@
 //! Values in, values out: no socket, no clock, no configuration file. What may not live here is anything that
 //! reads a body; the model that an Azure deployment URL needs is handed in.
 
+mod asking;
 mod base_url;
 mod credentials;
 mod dialect;
 mod endpoint;
 mod path;
 
+pub use asking::{IncludeUsage, sends_usage_unasked};
 pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
 pub use credentials::{InvalidCredential, credentials};

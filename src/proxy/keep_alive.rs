@@ -15,12 +15,13 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::respond;
+use super::stations::Answered;
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::flow::Delivery;
 use crate::meter::{Metered, Terms};
 use crate::record::Entry;
-use crate::upstream::{Answer, AnswerBody};
+use crate::upstream::AnswerBody;
 
 /// What is sent.
 const COMMENT: &[u8] = b": keep-alive\n\n";
@@ -106,7 +107,7 @@ impl KeptAlive {
     }
 
     /// The upstream has answered, or will not. An event is returned if that is all there is to say.
-    fn answered(&mut self, result: Result<Answer>, mut entry: Entry, terms: Terms) -> Option<Frame<Bytes>> {
+    fn answered(&mut self, result: Result<Answered>, mut entry: Entry, terms: Terms) -> Option<Frame<Bytes>> {
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {

@@ -5,10 +5,12 @@
 //! [`Ready`](stations::Ready) → [`Answer`](crate::upstream::Answer). The usage record goes along and notes what each station learns. The client is
 //! authenticated before its body is read: what a stranger sends is never held.
 
+mod asking;
 mod budget;
 mod client_body;
 mod keep_alive;
 mod plan;
+mod refusals;
 mod respond;
 mod stations;
 mod waiting;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use plan::{Plan, Service};
+pub use refusals::Refusals;
 pub use respond::ProxyBody;
 
 use crate::config::OnDisconnect;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Budget;
+use super::refusals::Refusals;
 use crate::auth::Clients;
 use crate::config::{DrainLimits, OnDisconnect};
+use crate::provider::IncludeUsage;
 use crate::provider::{Dialect, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
@@ -45,6 +47,12 @@ pub struct Service {
     pub models: BTreeMap<String, String>,
     /// How long a streamed answer may be silent before its client gets a comment.
     pub keep_alive_comments: Option<Duration>,
+    /// Whether it is asked for usage where the client did not ask.
+    pub include_usage: IncludeUsage,
+    /// It is known to send usage unasked.
+    pub sends_usage_unasked: bool,
+    /// Which of its models refused to be asked.
+    pub refusals: Refusals,
     /// What becomes of an answer whose client leaves, where the request does not say.
     pub on_disconnect: OnDisconnect,
     /// What draining may cost.

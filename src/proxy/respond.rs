@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
 use super::keep_alive::KeptAlive;
+use super::stations::Answered;
 use super::waiting::Waiting;
 use crate::error::Error;
 use crate::flow::Delivery;
@@ -24,13 +25,17 @@ use crate::upstream::{Answer, AnswerBody, AnswerHead};
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
 
 /// Relays an answer; from here on the body carries the record.
-pub(super) fn relay(answer: Answer, entry: Entry, terms: Terms) -> Response<ProxyBody> {
+pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
     let id = entry.id().clone();
     let (head, metered) = meter(answer, entry, terms);
+    let withholds = metered.withholds();
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
     *response.headers_mut() = rewrite::headers::inbound(head.headers);
     response.headers_mut().insert(ID_HEADER, id);
+    if withholds {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     if let Some(reason) = head.reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
         response.extensions_mut().insert(reason);
     }
@@ -38,15 +43,18 @@ pub(super) fn relay(answer: Answer, entry: Entry, terms: Terms) -> Response<Prox
 }
 
 /// Puts the meter beside an answer's body, and notes what its head says.
-pub(super) fn meter(answer: Answer, mut entry: Entry, terms: Terms) -> (AnswerHead, Metered<AnswerBody>) {
-    let Answer { head, body } = answer;
+pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, Metered<AnswerBody>) {
+    let Answered { answer: Answer { head, body }, asked_for_usage } = answered;
     let kind = Kind::of(&head.headers);
     entry.answered(head.status.as_u16());
     let row = entry.row();
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
-    let metered = Metered::new(body, kind, entry, head.status, terms);
+    let mut metered = Metered::new(body, kind, entry, head.status, terms);
+    if asked_for_usage {
+        metered.withhold_usage();
+    }
     (head, metered)
 }
 

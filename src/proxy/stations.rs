@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::asking;
 use super::budget::Reserved;
 use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
@@ -18,9 +19,9 @@ use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::h1::Upload;
 use crate::listener::ClientCertificate;
-use crate::provider::{Endpoint, Inbound, TargetError};
+use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::record::Entry;
-use crate::rewrite::body::{Peek, peek, set_model};
+use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, peek, set_model};
 use crate::upstream::{Answer, Call, Payload, Upstream};
 
 /// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
@@ -187,12 +188,31 @@ impl Routed<'_> {
             TargetError::ModelRequired => Error::ModelRequired { upstream: service.name.to_string() },
         })?;
 
+        let mut asks_for_usage = false;
+        let mut unasked = None;
         let (payload, framing) = match body {
             Body::None => (Payload::Held(Vec::new()), Upload::None),
             Body::Held => {
-                let pieces = edit(&held.bytes, peek.as_ref(), model, service, &inbound);
-                let length = pieces.iter().map(Bytes::len).sum::<usize>();
-                (Payload::Held(pieces), Upload::Length(length as u64))
+                let model_edit =
+                    peek.as_ref().and_then(|peek| edit_model(&held.bytes, peek, model, service, &inbound));
+                let asking = peek
+                    .as_ref()
+                    .filter(|peek| asking::may_ask(service, &parts.method, &inbound, peek))
+                    .and_then(|peek| ask_for_usage(&held.bytes, peek));
+                asks_for_usage = asking.is_some();
+                if asks_for_usage && service.include_usage == IncludeUsage::Auto {
+                    let of = asking::asked_of(&inbound, model);
+                    let plain = || Edited::new(&held.bytes, [model_edit.clone()]).into_pieces();
+                    asks_for_usage = !service.refusals.has(of, Instant::now());
+                    unasked = asks_for_usage.then(|| Unasked {
+                        of: of.into(),
+                        target: target.clone(),
+                        pieces: plain(),
+                    });
+                }
+                held_payload(
+                    Edited::new(&held.bytes, [model_edit, asking.filter(|_| asks_for_usage)]).into_pieces(),
+                )
             }
             Body::Passing(passing, length) => {
                 let payload = Payload::Streamed { body: Box::pin(passing), chunked: length.is_none() };
@@ -202,7 +222,18 @@ impl Routed<'_> {
         let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
         let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
         let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
-        Ok(Ready { target, framing, payload, started: entry.started(), upstream, keep_alive, on_disconnect })
+        let started = entry.started();
+        Ok(Ready {
+            target,
+            framing,
+            payload,
+            asks_for_usage,
+            unasked,
+            started,
+            upstream,
+            keep_alive,
+            on_disconnect,
+        })
     }
 }
 
@@ -215,27 +246,27 @@ fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
     }
 }
 
-/// The body with another model in it, where the upstream must see another: a default, an alias, or a deployment that the
-/// URL does not name. Otherwise, and where it has no `model` to edit, the very bytes.
-fn edit(
+/// Another model for the body, where the upstream must see another: a default, an alias, or a deployment that the URL does
+/// not name. Otherwise, and where it has no `model` to edit, the body stays as it is.
+fn edit_model(
     bytes: &Bytes,
-    peek: Option<&Peek<'_>>,
+    peek: &Peek<'_>,
     model: Option<&str>,
     service: &Service,
     inbound: &Inbound<'_>,
-) -> Vec<Bytes> {
-    let whole = || if bytes.is_empty() { Vec::new() } else { vec![bytes.clone()] };
-    let (Some(peek), Some(model)) = (peek, model) else { return whole() };
+) -> Option<Splice> {
     // An Azure SDK's own paths name the deployment, and so does a URL that was made of the model.
     let elsewhere = !inbound.path.starts_with("/v1/") || service.dialect.needs_model(inbound);
     if elsewhere || !Endpoint::of(inbound.path).takes_json_model() {
-        return whole();
+        return None;
     }
-    let model = service.dialect.body_model(inbound, model);
-    if peek.model.as_deref() == Some(model) {
-        return whole();
-    }
-    set_model(bytes, peek, model).into_pieces()
+    let model = service.dialect.body_model(inbound, model?);
+    if peek.model.as_deref() == Some(model) { None } else { set_model(bytes, peek, model) }
+}
+
+fn held_payload(pieces: Vec<Bytes>) -> (Payload, Upload) {
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    (Payload::Held(pieces), Upload::Length(length as u64))
 }
 
 /// A request as its upstream is to get it.
@@ -243,6 +274,10 @@ pub(super) struct Ready {
     target: String,
     framing: Upload,
     payload: Payload,
+    /// It asks for usage where the client did not.
+    asks_for_usage: bool,
+    /// The same without, for an upstream that refuses it.
+    unasked: Option<Unasked>,
     started: Instant,
     /// The service's place among the upstreams.
     pub(super) upstream: usize,
@@ -252,18 +287,57 @@ pub(super) struct Ready {
     pub(super) on_disconnect: OnDisconnect,
 }
 
+/// A request that does not ask for usage, to be sent if the one that does is refused.
+struct Unasked {
+    /// What the refusal is remembered for.
+    of: Box<str>,
+    target: String,
+    pieces: Vec<Bytes>,
+}
+
+/// An upstream's answer, on its way to a client.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    /// Usage was asked for in the client's place: what comes of it is not for the client.
+    pub(super) asked_for_usage: bool,
+}
+
 impl Ready {
     /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
-    pub(super) async fn send(self, plan: Arc<Plan>, upstreams: Rc<[Upstream]>, held: Held) -> Result<Answer> {
-        let call = Call {
+    ///
+    /// A request that asks for usage in the client's place is sent once more without, if the upstream refuses that.
+    pub(super) async fn send(
+        self,
+        plan: Arc<Plan>,
+        upstreams: Rc<[Upstream]>,
+        held: Held,
+    ) -> Result<Answered> {
+        let service = &plan.services[self.upstream];
+        let upstream = &upstreams[self.upstream];
+        let call = |target, payload, framing| Call {
             method: &held.parts.method,
-            target: self.target,
-            headers: &plan.services[self.upstream].headers,
+            target,
+            headers: &service.headers,
             client: &held.parts.headers,
-            framing: self.framing,
-            payload: self.payload,
+            framing,
+            payload,
             started: self.started,
         };
-        upstreams[self.upstream].send(call).await
+        let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
+        let Some(Unasked { of, target, pieces }) = self.unasked else {
+            return Ok(Answered { answer, asked_for_usage: self.asks_for_usage });
+        };
+        if !asking::is_refusal(&mut answer).await {
+            return Ok(Answered { answer, asked_for_usage: true });
+        }
+        let status = answer.head.status.as_u16();
+        tracing::debug!(upstream = %service.name, %of, status, "it refuses to be asked for usage; sending once more without");
+        drop(answer);
+        let (payload, framing) = held_payload(pieces);
+        let answer = upstream.send(call(target, payload, framing)).await?;
+        if asking::proves_refusal(answer.head.status) {
+            service.refusals.note(&of, Instant::now());
+        }
+        Ok(Answered { answer, asked_for_usage: false })
     }
 }

@@ -4,13 +4,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::respond;
+use super::stations::Answered;
 use crate::error::Result;
 use crate::meter::Terms;
 use crate::record::Entry;
-use crate::upstream::Answer;
 
 /// A request under way.
-pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answer>>>>;
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answered>>>>;
 
 /// Waits for the answer. Dropped before it is here, since the client has left, it stops the upstream, or goes on in a task of
 /// its own, as the user chose.
@@ -38,7 +38,7 @@ impl Waiting {
 }
 
 impl Future for Waiting {
-    type Output = (Result<Answer>, Entry);
+    type Output = (Result<Answered>, Entry);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.send.as_mut().poll(cx));

@@ -1,5 +1,6 @@
 //! The answer, as a body that reads its connection when it is polled.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,7 +47,12 @@ impl From<ResponseHead> for AnswerHead {
 }
 
 /// The body of an answer. Dropping it before its end tells the upstream at once; it is read only as it is polled.
-pub struct AnswerBody(Wire);
+pub struct AnswerBody {
+    /// What was read ahead: data, which comes before all else, and what ended it.
+    ahead: Bytes,
+    after: Option<Result<Frame<Bytes>, Error>>,
+    wire: Wire,
+}
 
 enum Wire {
     Http1(Http1Body),
@@ -55,11 +61,60 @@ enum Wire {
 
 impl AnswerBody {
     pub(super) fn http1(body: Http1Body) -> Self {
-        Self(Wire::Http1(body))
+        Self::new(Wire::Http1(body))
     }
 
     pub(super) fn http2(body: Http2Body) -> Self {
-        Self(Wire::Http2(body))
+        Self::new(Wire::Http2(body))
+    }
+
+    fn new(wire: Wire) -> Self {
+        Self { ahead: Bytes::new(), after: None, wire }
+    }
+
+    /// The data of the whole body, if it is here and no longer than `limit` bytes. Read as usual, the body begins with
+    /// what was read ahead, whole or not. Cancel-safe in that nothing is lost but the place where frames were cut.
+    pub async fn read_ahead(&mut self, limit: usize) -> Option<Bytes> {
+        loop {
+            if self.ahead.len() > limit {
+                return None;
+            }
+            if self.after.is_some() || self.wire.is_end_stream() {
+                return (!matches!(self.after, Some(Err(_)))).then(|| self.ahead.clone());
+            }
+            match poll_fn(|cx| self.wire.poll_frame(cx)).await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.ahead.is_empty() => self.ahead = data,
+                    Ok(data) => self.ahead = [&self.ahead[..], &data].concat().into(),
+                    Err(trailers) => self.after = Some(Ok(trailers)),
+                },
+                Some(Err(error)) => self.after = Some(Err(error)),
+                None => return Some(self.ahead.clone()),
+            }
+        }
+    }
+}
+
+impl Wire {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }
 
@@ -67,7 +122,7 @@ impl AnswerBody {
     /// When the bytes of the frame that was polled last were read from the socket. Over HTTP/2, where a connection reads for
     /// many, when it was read last.
     pub fn read_at(&self) -> Instant {
-        match &self.0 {
+        match &self.wire {
             Wire::Http1(body) => body.read_at,
             Wire::Http2(body) => body.read_at(),
         }
@@ -82,23 +137,25 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match &mut self.0 {
-            Wire::Http1(body) => Pin::new(body).poll_frame(cx),
-            Wire::Http2(body) => Pin::new(body).poll_frame(cx),
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
         }
+        if let Some(after) = self.after.take() {
+            return Poll::Ready(Some(after));
+        }
+        self.wire.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Wire::Http1(body) => body.is_end_stream(),
-            Wire::Http2(body) => body.is_end_stream(),
-        }
+        self.ahead.is_empty() && self.after.is_none() && self.wire.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Wire::Http1(body) => body.size_hint(),
-            Wire::Http2(body) => body.size_hint(),
+        let rest = self.wire.size_hint();
+        let ahead = self.ahead.len() as u64;
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest + ahead),
+            None => SizeHint::default(),
         }
     }
 }

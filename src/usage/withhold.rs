@@ -55,7 +55,7 @@ pub struct Withhold {
     after_cr: bool,
     /// And that blank line was taken out.
     took_cr: bool,
-    withheld: u64,
+    withheld: u32,
 }
 
 /// An unfinished event.
@@ -103,7 +103,7 @@ impl Withhold {
     }
 
     /// How many events were withheld.
-    pub fn withheld(&self) -> u64 {
+    pub fn withheld(&self) -> u32 {
         self.withheld
     }
 

@@ -336,16 +336,10 @@ fn of_providers() {
             ("project = \"\u{e9}\"", "upstreams.openai.project", "ASCII"),
             ("http = \"3\"", "upstreams.openai.http", "\"3\" is not \"auto\", \"1\" or \"2\" in quotes"),
             (
-                "include_usage = \"auto\"",
+                "include_usage = \"yes\"",
                 "upstreams.openai.include_usage",
-                "does not ask for usage on the client's behalf",
+                "\"yes\" is not \"auto\", \"always\" or \"never\"",
             ),
-            (
-                "include_usage = \"always\"",
-                "upstreams.openai.include_usage",
-                "does not ask for usage on the client's behalf",
-            ),
-            ("include_usage = \"yes\"", "upstreams.openai.include_usage", "is not \"never\""),
             ("timeouts = { connect = \"0s\" }", "upstreams.openai.timeouts.connect", "longer than zero"),
             ("timeouts = { first_byte = \"\" }", "upstreams.openai.timeouts.first_byte", "no length of time"),
             ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "no length of time"),

@@ -186,3 +186,20 @@ fn a_model_cannot_leave_the_deployments() {
         );
     }
 }
+
+#[test]
+fn azure_s_old_versions_are_known_to_refuse_stream_options() {
+    let refuses = |dialect: &Dialect, of: &str| dialect.refuses_stream_options(&inbound(of));
+    assert!(refuses(&azure("2024-02-01"), "/v1/chat/completions"));
+    assert!(
+        !refuses(&azure("2024-10-21"), "/v1/chat/completions?api-version=2024-02-01"),
+        "its own version wins"
+    );
+    for version in ["2024-02-01", "2024-10-21", "v1"] {
+        let path = "/openai/deployments/d/chat/completions";
+        assert!(refuses(&azure(version), &format!("{path}?x=1&API-Version=2024-05-01-preview")));
+        assert!(!refuses(&azure(version), &format!("{path}?api-version=2024-10-21")));
+        assert!(!refuses(&azure(version), path));
+    }
+    assert!(!refuses(&openai(), "/v1/chat/completions?api-version=2024-02-01"));
+}

@@ -163,7 +163,7 @@ fn a_name_is_written_as_json() {
 #[test]
 fn the_prompt_is_not_copied() {
     let body = Bytes::from(format!("{{\"model\":\"a\",\"prompt\":\"{}\"}}", "x".repeat(1000)));
-    let pieces = set_model(&body, &peek(&body).unwrap(), "b").into_pieces();
+    let pieces = Edited::new(&body, [set_model(&body, &peek(&body).unwrap(), "b")]).into_pieces();
     let tail = pieces.last().unwrap();
     assert_eq!(tail.as_ptr(), body[body.len() - tail.len()..].as_ptr());
 }
@@ -245,10 +245,7 @@ fn a_request_that_asks_or_is_not_clear_is_left_alone() {
 #[test]
 fn two_edits_go_into_one_body() {
     for (body, expected) in [
-        (
-            r#"{"stream":true}"#,
-            r#"{"model":"n","stream_options":{"include_usage":true},"stream":true}"#,
-        ),
+        (r#"{"stream":true}"#, r#"{"model":"n","stream_options":{"include_usage":true},"stream":true}"#),
         (
             r#"{"stream":true,"stream_options":{},"model":"m"}"#,
             r#"{"stream":true,"stream_options":{"include_usage":true},"model":"n"}"#,

@@ -33,9 +33,8 @@ pub const CHAT_STREAM: &str = concat!(
 /// A chat completion as one body.
 pub const CHAT_BODY: &str = "{\"id\":\"c\",\"object\":\"chat.completion\",\"model\":\"gpt-real\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}";
 
-/// What a client asks in most tests.
-pub const CHAT_REQUEST: &str =
-    "{\"model\":\"gpt-asked\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true}";
+/// What a client asks in most tests: [`CHAT_STREAM`], usage and all.
+pub const CHAT_REQUEST: &str = "{\"model\":\"gpt-asked\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
 
 /// An answer with a declared length.
 pub fn sized(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {

@@ -1,0 +1,62 @@
+//! Asking for usage on the client's behalf: which requests, and what becomes of a refusal.
+//!
+//! A streamed chat or legacy completion bears usage only if it is asked for (`stream_options.include_usage`). Where the
+//! client did not, the proxy does, and the meter's body withholds the one event that comes of it
+//! ([`Withhold`](crate::usage::Withhold)). Some services refuse the field. In `auto` mode a refusal that names it costs
+//! one more request, the client sees only the answer to that, and the model is not asked again for a day.
+
+use http::{Method, StatusCode};
+
+use super::plan::Service;
+use crate::provider::IncludeUsage;
+use crate::provider::{Endpoint, Inbound};
+use crate::rewrite::body::Peek;
+use crate::upstream::Answer;
+
+/// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One that is longer passes.
+const REFUSAL: usize = 64 << 10;
+
+/// What a refusal says that is about the field. The last is what MiMo and some hosts of GLM and Qwen say, whose message does not
+/// tell which parameter it is.
+const SAYS: [&str; 3] = ["stream_options", "include_usage", "Param Incorrect"];
+
+/// Whether usage may be asked for in the request, if it does not ask itself.
+pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
+    let can = peek.stream
+        && method == Method::POST
+        && matches!(Endpoint::of(inbound.path).name, "chat/completions" | "completions");
+    can && match service.include_usage {
+        IncludeUsage::Never => false,
+        IncludeUsage::Always => true,
+        // Azure's "on your data" refuses it too (azure-sdk-for-js#30751).
+        IncludeUsage::Auto => {
+            !service.sends_usage_unasked
+                && !peek.has_data_sources
+                && !service.dialect.refuses_stream_options(inbound)
+        }
+    }
+}
+
+/// What a refusal is remembered for: the deployment where the path names it, else the model.
+pub(super) fn asked_of<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a str {
+    if inbound.path.starts_with("/openai/deployments/") { inbound.path } else { model.unwrap_or_default() }
+}
+
+/// Whether the answer refuses what was asked. What was read of it comes again when its body is read.
+pub(super) async fn is_refusal(answer: &mut Answer) -> bool {
+    if !is_bad_request(answer.head.status) {
+        return false;
+    }
+    let body = answer.body.read_ahead(REFUSAL).await;
+    body.is_some_and(|body| SAYS.iter().any(|word| memchr::memmem::find(&body, word.as_bytes()).is_some()))
+}
+
+/// Whether the answer to the same request without asking proves that the asking was at fault. A message that names the
+/// field may do so for another reason, such as repeating the request.
+pub(super) fn proves_refusal(status: StatusCode) -> bool {
+    !is_bad_request(status)
+}
+
+fn is_bad_request(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+}
