@@ -10,6 +10,7 @@
 mod postgres;
 
 mod admin;
+mod asking;
 mod bodies;
 mod disconnects;
 mod errors;

@@ -1,0 +1,434 @@
+//! Usage asked for in the client's place: the record has it, and the client sees the stream it would have seen.
+
+use std::sync::mpsc::{self, Receiver};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, EVENTS_HEAD, LAST_CHUNK, Request, Upstream, chunk,
+    proxy, sized, upstream,
+};
+
+const PATH: &str = "/v1/chat/completions";
+const ASKS: &str = "\"stream_options\":{\"include_usage\":true}";
+/// A request that does not ask.
+const UNASKED: &str = "{\"model\":\"m\",\"messages\":[],\"stream\":true}";
+const REFUSAL: &str = "{\"object\":\"error\",\"message\":{\"detail\":[{\"type\":\"extra_forbidden\",\"loc\":[\"body\",\"stream_options\"],\"msg\":\"Extra inputs are not permitted\"}]}}";
+
+/// [`CHAT_STREAM`] without the usage event.
+fn stripped() -> String {
+    let events =
+        CHAT_STREAM.split_inclusive("\n\n").filter(|event| !event.contains("\"choices\":[],\"usage\":{"));
+    events.collect()
+}
+
+fn events(stream: &str) -> Vec<u8> {
+    [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat()
+}
+
+/// An upstream that shows what it gets, and answers as it is told to.
+fn telling(answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> (Upstream, Receiver<Request>) {
+    let (tell, told) = mpsc::channel();
+    let up = upstream(move |connection: &mut Connection| {
+        while let Some(request) = connection.request() {
+            let answer = answer(&request);
+            tell.send(request).unwrap();
+            connection.send(answer);
+        }
+    });
+    (up, told)
+}
+
+/// One that sends usage if it is asked to, as OpenAI does.
+fn honouring() -> (Upstream, Receiver<Request>) {
+    telling(|request| if asks(request) { events(CHAT_STREAM) } else { events(&stripped()) })
+}
+
+/// One that refuses to be asked.
+fn refusing(status: &'static str, body: &'static str) -> (Upstream, Receiver<Request>) {
+    telling(move |request| {
+        if asks(request) { sized(status, "application/json", body.as_bytes()) } else { events(&stripped()) }
+    })
+}
+
+fn asks(request: &Request) -> bool {
+    text(request).contains("\"include_usage\":true")
+}
+
+fn text(request: &Request) -> &str {
+    std::str::from_utf8(&request.body).unwrap()
+}
+
+#[test]
+fn a_client_that_does_not_ask_sees_what_it_always_saw_and_the_record_has_the_tokens() {
+    let (up, told) = honouring();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for path in [PATH, "/v1/completions"] {
+        let answer = client.post(path, UNASKED).answer();
+        assert_eq!(answer.text(), stripped());
+        let request = told.recv().unwrap();
+        assert_eq!(text(&request), format!("{{{ASKS},{}", &UNASKED[1..]));
+        assert_eq!(request.header("content-length"), Some(&*request.body.len().to_string()));
+        let record = proxy.record();
+        assert_eq!(record["usage_source"], "reported");
+        assert_eq!((&record["input_tokens"], &record["output_tokens"]), (&json!(9), &json!(2)));
+        assert_eq!(record["outcome"], "complete");
+        assert_eq!(record["request_bytes"], UNASKED.len(), "what the client sent");
+        assert_eq!(record["response_bytes"], CHAT_STREAM.len(), "what the upstream sent");
+        assert_eq!(record["events"], 5, "what the upstream sent");
+    }
+}
+
+#[test]
+fn a_client_that_asks_gets_what_it_asked_for() {
+    let (up, told) = honouring();
+    let proxy = proxy().upstream(&up).run();
+    assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).answer().text(), CHAT_STREAM);
+    assert_eq!(text(&told.recv().unwrap()), CHAT_REQUEST);
+    assert_eq!(proxy.record()["usage_source"], "reported");
+}
+
+#[test]
+fn the_other_options_stay() {
+    let (up, told) = honouring();
+    let proxy = proxy().upstream(&up).run();
+    let body = |options: &str| format!("{{\"stream\":true,\"model\":\"m\",\"stream_options\":{options}}}");
+    for (options, edited) in [
+        ("{\"include_obfuscation\":false}", "{\"include_usage\":true,\"include_obfuscation\":false}"),
+        ("{\"include_usage\": false}", "{\"include_usage\": true}"),
+        ("null", "{\"include_usage\":true}"),
+    ] {
+        let answer = proxy.client().post(PATH, &body(options)).answer();
+        assert_eq!(answer.text(), stripped());
+        assert_eq!(text(&told.recv().unwrap()), body(edited));
+    }
+}
+
+#[test]
+fn nothing_is_asked_where_it_is_not_asked_for_or_not_clear() {
+    let (up, told) = honouring();
+    let proxy = proxy().upstream(&up).run();
+    for (path, body) in [
+        (PATH, "{\"model\":\"m\",\"messages\":[]}"),
+        (PATH, "{\"model\":\"m\",\"stream\":false}"),
+        (PATH, "{\"model\":\"m\",\"stream\":true,\"stream_options\":7}"),
+        (PATH, "{\"model\":\"m\",\"stream\":true,\"stream\":true}"),
+        (PATH, "{\"model\":\"m\",\"stream\":true,\"data_sources\":[]}"),
+        ("/v1/responses", "{\"model\":\"m\",\"stream\":true}"),
+        ("/v1/embeddings", "{\"model\":\"m\",\"stream\":true}"),
+        ("/v1/messages", "{\"model\":\"m\",\"stream\":true}"),
+        ("/v1/images/generations", "{\"model\":\"m\",\"stream\":true}"),
+    ] {
+        proxy.client().post(path, body).answer();
+        assert_eq!(text(&told.recv().unwrap()), body, "{path}");
+    }
+}
+
+#[test]
+fn never_does_not_ask_and_always_asks_in_spite_of_what_is_known() {
+    let (up, told) = honouring();
+    let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
+    assert_eq!(never.client().post(PATH, UNASKED).answer().text(), stripped());
+    assert_eq!(text(&told.recv().unwrap()), UNASKED);
+    assert_eq!(never.record()["usage_source"], "none");
+
+    let always = proxy().upstream(&up).tables("include_usage = \"always\"").run();
+    let body = "{\"model\":\"m\",\"stream\":true,\"data_sources\":[]}";
+    assert_eq!(always.client().post(PATH, body).answer().text(), stripped());
+    assert!(asks(&told.recv().unwrap()));
+}
+
+#[test]
+fn azure_is_asked_in_all_of_its_forms_but_in_old_versions() {
+    let (up, told) = honouring();
+    let azure = |version: &str| {
+        format!(
+            "[upstreams.azure]\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\napi_version = \"{version}\"",
+            up.address
+        )
+    };
+    for (version, path, asked) in [
+        ("v1", PATH, true),
+        ("2024-10-21", PATH, true),
+        ("2024-02-01", PATH, false),
+        ("v1", "/openai/v1/chat/completions", true),
+        ("v1", "/openai/deployments/d/chat/completions?api-version=2024-10-21", true),
+        ("v1", "/openai/deployments/d/completions?api-version=2025-01-01-preview", true),
+        ("v1", "/openai/deployments/d/chat/completions?api-version=2024-02-01", false),
+    ] {
+        let proxy = proxy().tables(&azure(version)).run();
+        assert_eq!(proxy.client().post(path, UNASKED).answer().text(), stripped());
+        assert_eq!(asks(&told.recv().unwrap()), asked, "{version} {path}");
+        assert_eq!(proxy.record()["usage_source"], if asked { "reported" } else { "none" });
+    }
+}
+
+#[test]
+fn an_upstream_that_refuses_is_asked_once_a_day_and_the_client_never_sees_it() {
+    for (status, refusal) in [
+        ("422 Unprocessable Entity", REFUSAL),
+        (
+            "400 Bad Request",
+            "{\"error\":{\"message\":\"Unrecognized request argument supplied: stream_options\"}}",
+        ),
+        ("400 Bad Request", "{\"error\":{\"code\":\"400\",\"message\":\"Param Incorrect\"}}"),
+    ] {
+        let (up, told) = refusing(status, refusal);
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        for (number, (model, requests)) in [("m", 2), ("m", 1), ("n", 2), ("n", 1)].into_iter().enumerate() {
+            let body = UNASKED.replace("\"m\"", &format!("\"{model}\""));
+            let answer = client.post(PATH, &body).answer();
+            assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
+            for request in 0..requests {
+                let asked = requests - request == 2;
+                assert_eq!(asks(&told.recv().unwrap()), asked, "request {request} of exchange {number}");
+            }
+            let record = proxy.record();
+            assert_eq!((&record["status"], &record["outcome"]), (&json!(200), &json!("complete")));
+            assert_eq!(record["usage_source"], "none");
+        }
+        assert_eq!(up.accepted(), 1, "the connection was used again");
+        assert!(proxy.stop().is_empty(), "one record for each of the client's requests");
+    }
+}
+
+#[test]
+fn any_other_refusal_passes_untouched() {
+    let long = "x".repeat(70_000) + "stream_options";
+    let framed = |body: &str| {
+        format!(
+            "HTTP/1.1 400 Bad Request\r\nx-b: 1\r\nX-A: 2\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x-t\r\n\r\n{}0\r\nx-t: 1\r\n\r\n",
+            String::from_utf8(chunk(body.as_bytes())).unwrap()
+        )
+    };
+    let closed = |body: &str| {
+        format!("HTTP/1.1 422 Unprocessable Entity\r\nx-b: 1\r\nconnection: close\r\n\r\n{body}")
+    };
+    let whole =
+        |status: &str, body: &str| String::from_utf8(sized(status, "text/plain", body.as_bytes())).unwrap();
+    for (wire, status, body) in [
+        (
+            whole("400 Bad Request", "{\"error\":{\"param\":\"messages\"}}"),
+            400,
+            "{\"error\":{\"param\":\"messages\"}}",
+        ),
+        (framed("no"), 400, "no"),
+        (closed("no"), 422, "no"),
+        (whole("400 Bad Request", ""), 400, ""),
+        (whole("400 Bad Request", &long), 400, &*long),
+        (whole("404 Not Found", "stream_options"), 404, "stream_options"),
+        (whole("429 Too Many Requests", "stream_options"), 429, "stream_options"),
+    ] {
+        let direct = wire.clone();
+        let up = upstream(move |connection| {
+            if connection.request().is_some() {
+                connection.send(&wire);
+            }
+        });
+        let asking = proxy().upstream(&up).run();
+        let answer = asking.client().post(PATH, UNASKED).answer();
+        assert_eq!((answer.status(), answer.text()), (status, body));
+        assert_eq!(up.accepted(), 1, "it was sent once");
+        assert_eq!(asking.record()["outcome"], "upstream_error");
+
+        let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
+        let plain = never.client().post(PATH, UNASKED).answer();
+        let headers = |head: &str| {
+            let lines =
+                head.lines().filter(|line| !line.starts_with("date:") && !line.starts_with("x-streamgauge"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(headers(&answer.head), headers(&plain.head), "of {direct:.60}");
+    }
+}
+
+#[test]
+fn a_refusal_that_breaks_off_passes_as_it_came() {
+    let up = upstream(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 100\r\n\r\n{\"error\":\"stream_options");
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post(PATH, UNASKED);
+    assert!(client.head().starts_with("HTTP/1.1 400 "));
+    assert_eq!(client.rest(), b"{\"error\":\"stream_options");
+    assert_eq!(proxy.record()["outcome"], "truncated");
+}
+
+#[test]
+fn a_refusal_of_something_else_too_is_the_clients_and_is_not_remembered() {
+    // A validator that repeats the request in what it says.
+    let (up, told) = telling(|request| sized("422 Unprocessable Entity", "application/json", &request.body));
+    let proxy = proxy().upstream(&up).run();
+    for _ in 0..2 {
+        let answer = proxy.client().post(PATH, UNASKED).answer();
+        assert_eq!((answer.status(), answer.text()), (422, UNASKED), "the answer to what the client sent");
+        assert!(asks(&told.recv().unwrap()) && !asks(&told.recv().unwrap()));
+        assert_eq!(proxy.record()["status"], 422);
+    }
+}
+
+#[test]
+fn always_leaves_the_refusal_to_the_client() {
+    let (up, told) = refusing("422 Unprocessable Entity", REFUSAL);
+    let proxy = proxy().upstream(&up).tables("include_usage = \"always\"").run();
+    for _ in 0..2 {
+        let answer = proxy.client().post(PATH, UNASKED).answer();
+        assert_eq!((answer.status(), answer.text()), (422, REFUSAL));
+        assert!(asks(&told.recv().unwrap()));
+    }
+    assert!(told.try_recv().is_err(), "nothing was sent twice");
+}
+
+#[test]
+fn the_second_request_ends_with_the_clients_time_and_with_the_client() {
+    let (tell, told) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            if asks(&request) {
+                connection.send(sized("422 Unprocessable Entity", "application/json", REFUSAL.as_bytes()));
+            } else {
+                tell.send("sent").unwrap();
+                connection.wait_for_close();
+                tell.send("closed").unwrap();
+                return;
+            }
+        }
+    });
+    let timed = proxy().upstream(&up).tables("[upstreams.up.timeouts]\ntotal = \"300ms\"").run();
+    let answer = timed.client().post(PATH, UNASKED).answer();
+    assert_eq!((answer.status(), &answer.error()["code"]), (504, &json!("total_timeout")));
+    assert_eq!([told.recv().unwrap(), told.recv().unwrap()], ["sent", "closed"]);
+    assert_eq!(timed.record()["outcome"], "timed_out");
+
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post(PATH, UNASKED);
+    assert_eq!(told.recv().unwrap(), "sent");
+    drop(client);
+    assert_eq!(told.recv().unwrap(), "closed");
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+}
+
+#[test]
+fn a_stream_that_began_with_comments_of_ours_is_retried_too() {
+    let (up, _told) = refusing("422 Unprocessable Entity", REFUSAL);
+    let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"5ms\"").run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert_eq!(answer.text().replace(": keep-alive\n\n", ""), stripped());
+}
+
+#[test]
+fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
+    let (up, _told) = telling(|request| {
+        let stream = if asks(request) { CHAT_STREAM.to_owned() } else { stripped() };
+        sized("200 OK", "text/event-stream", stream.as_bytes())
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let answer = client.post(PATH, UNASKED).answer();
+    assert_eq!((answer.header("content-length"), answer.text()), (None, &*stripped()));
+    let answer = client.post(PATH, CHAT_REQUEST).answer();
+    let length = CHAT_STREAM.len().to_string();
+    assert_eq!((answer.header("content-length"), answer.text()), (Some(&*length), CHAT_STREAM));
+    let not_a_stream = upstream(|connection| {
+        connection.request();
+        connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    });
+    let proxy = self::proxy().upstream(&not_a_stream).run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert!(answer.header("content-length").is_some());
+    assert_eq!(answer.text(), CHAT_BODY);
+    assert_eq!(proxy.record()["usage_source"], "reported");
+}
+
+/// The answer to a request that was made to ask, sent in these pieces, each only when the client has what is told.
+fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str) -> (String, Value) {
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        for (piece, _) in pieces {
+            connection.send(chunk(piece.as_bytes()));
+            wait.lock().unwrap().recv().unwrap();
+        }
+        connection.send(end);
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post(PATH, UNASKED).head();
+    for (_, expected) in pieces {
+        let got = client.chunks(expected.len());
+        assert_eq!(String::from_utf8_lossy(&got), *expected);
+        go_on.send(()).unwrap();
+    }
+    let mut rest = Vec::new();
+    loop {
+        let chunk = client.chunk();
+        if chunk.is_empty() {
+            break;
+        }
+        rest.extend(chunk);
+    }
+    (String::from_utf8(rest).unwrap(), proxy.record())
+}
+
+#[test]
+fn only_the_bytes_of_an_event_that_may_be_the_one_wait() {
+    let (rest, record) = in_pieces(
+        &[
+            (
+                "data: {\"choices\":[{}]}\n\n: ping\ndata: {\"id\":\"c\",",
+                "data: {\"choices\":[{}]}\n\n: ping\n",
+            ),
+            ("\"choices\":[{\"delta\"", "data: {\"id\":\"c\",\"choices\":[{\"delta\""),
+            (":{}}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":7", ":{}}]}\n\n"),
+            ("}}\n\ndata: [D", "data: [D"),
+            ("ONE]\n\n", "ONE]\n\n"),
+        ],
+        LAST_CHUNK,
+    );
+    assert_eq!(rest, "");
+    assert_eq!((&record["input_tokens"], &record["usage_source"]), (&json!(7), &json!("reported")));
+}
+
+#[test]
+fn an_end_inside_an_event_that_waits_lets_it_pass() {
+    const BEGUN: &[(&str, &str)] = &[(
+        "data: {\"choices\":[{}]}\n\ndata: {\"choices\":[],\"usage\":{\"prom",
+        "data: {\"choices\":[{}]}\n\n",
+    )];
+    let (rest, record) = in_pieces(BEGUN, LAST_CHUNK);
+    assert_eq!(rest, "data: {\"choices\":[],\"usage\":{\"prom");
+    assert_eq!(record["outcome"], "complete");
+
+    // A chunk that is none.
+    let (rest, record) = in_pieces(BEGUN, "zz\r\n");
+    let (event, error) = rest.split_once("\n\n").unwrap();
+    assert_eq!(event, "data: {\"choices\":[],\"usage\":{\"prom");
+    assert!(error.contains("\"error\""), "{error}");
+    assert_eq!(record["outcome"], "upstream_error");
+
+    // Trailers are passed behind what waited.
+    let (rest, _) = in_pieces(BEGUN, "0\r\nx-t: 1\r\n\r\n");
+    assert_eq!(rest, "data: {\"choices\":[],\"usage\":{\"prom");
+}
+
+#[test]
+fn usage_that_rides_with_something_else_passes() {
+    for event in [
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9},\"x_groq\":{\"id\":\"r\"}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9},\"timings\":{\"prompt_ms\":8.9}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9},\"moderation\":{}}\n\n",
+    ] {
+        let up = Upstream::answering(events(event));
+        let proxy = proxy().upstream(&up).run();
+        assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), event);
+        assert_eq!(proxy.record()["input_tokens"], 9);
+    }
+}
