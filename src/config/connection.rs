@@ -1,5 +1,5 @@
-//! How a host is spoken with: said of an upstream (`[upstreams.NAME.timeouts]`), or of a host for every upstream on it
-//! (`[network.hosts.timeouts]`). Both tables are read by the same function, so that what one takes the other takes too.
+//! How a host is spoken with: said of an upstream (`timeouts` and `tls` of `[upstreams.NAME]`), or of a host for every upstream
+//! on it (those of `[[network.hosts]]`). Both are read by the same function, so that what one takes the other takes too.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use super::notes::Read;
 use super::reader::Table;
 use super::sections::{time, time_or_none};
 use super::settings::Timeouts;
+use super::tls::{self, Said};
+use crate::tls::ClientSettings;
 
 /// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a test holds its examples
 /// to them.
@@ -15,28 +17,42 @@ const FIRST_BYTE: Duration = Duration::from_secs(200);
 const IDLE: Duration = Duration::from_secs(120);
 
 /// What was said, key by key.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     idle: Option<Duration>,
     /// The inner `None` is any time.
     total: Option<Option<Duration>>,
+    tls: Said,
 }
 
-/// Reads the tables of an upstream or a host that say how it is spoken with.
-pub(super) fn connection(table: &Table<'_>) -> Read<Connection> {
-    table.section("timeouts", |table| {
+/// Reads the tables of an upstream or a host that say how it is spoken with; `is_https` is what its URL says, if it has a valid one.
+pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Connection> {
+    let tls = table.section("tls", tls::client);
+    if let (Some(entry), Some(false)) = (table.at(&["tls"]), is_https) {
+        entry.mistake(
+            "says nothing of an http:// url, which has no TLS: write https:// there, or take this table out",
+        );
+    }
+    let timeouts = table.section("timeouts", |table| {
         let connect = table.optional("connect", time);
         let first_byte = table.optional("first_byte", time);
         let idle = table.optional("idle", time);
         let total = table.optional("total", time_or_none);
-        Ok(Connection { connect: connect?, first_byte: first_byte?, idle: idle?, total: total? })
-    })
+        let tls = Said::default();
+        Ok(Connection { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, tls })
+    });
+    Ok(Connection { tls: tls?, ..timeouts? })
 }
 
 impl Connection {
-    /// What is not said here is what `other` says.
+    /// Whether there is a client certificate.
+    pub(super) fn has_identity(&self) -> bool {
+        self.tls.has_identity()
+    }
+
+    /// What is not said here is what `other` says, key by key; a certificate and its key are one.
     pub(super) fn or(self, other: Option<&Self>) -> Self {
         let Some(other) = other else { return self };
         Self {
@@ -44,11 +60,17 @@ impl Connection {
             first_byte: self.first_byte.or(other.first_byte),
             idle: self.idle.or(other.idle),
             total: self.total.or(other.total),
+            tls: self.tls.or(Some(&other.tls)),
         }
     }
 
+    /// How TLS is spoken, in all; `table` is the one whose `tls` this is.
+    pub(super) fn tls(&self, table: &Table<'_>) -> Read<ClientSettings> {
+        self.tls.clone().settings(table.at(&["tls", tls::ADDS]))
+    }
+
     /// What is not said at all is the default.
-    pub(super) fn timeouts(self) -> Timeouts {
+    pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts {
             connect: self.connect.unwrap_or(CONNECT),
             first_byte: self.first_byte.unwrap_or(FIRST_BYTE),

@@ -80,8 +80,11 @@ fn hosts(entry: &Entry<'_>) -> Read<Vec<(BaseUrl, Connection)>> {
                 known.push(url.clone());
                 Ok(url)
             });
-            let connection = connection(table);
-            Ok((url?, connection?))
+            let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https));
+            // What only adds to an upstream's own authorities would be said at the wrong place.
+            let connection = connection?;
+            connection.tls(table)?;
+            Ok((url?, connection))
         })
     }))
 }

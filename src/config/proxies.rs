@@ -10,9 +10,9 @@ use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::Proxy;
-use super::tls::trust;
+use super::tls::{ADDS, trust};
 use super::upstreams::is_loopback;
-use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen};
+use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen, spared};
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
 use crate::tls::ClientSettings;
@@ -48,24 +48,39 @@ pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
     })
 }
 
-/// The proxy for an upstream, where `said` is the nearest word of the configuration.
-pub(super) fn way(table: &Table<'_>, url: &BaseUrl, said: Option<&Said>) -> Read<Option<Proxy>> {
-    match said {
-        Some(Said::Straight) => Ok(None),
-        Some(Said::Through { proxy, bypass, only }) => {
-            let through = !bypass.take(url.host()) && only.as_ref().is_none_or(|only| only.take(url.host()));
-            Ok(through.then(|| Proxy::clone(proxy)))
+/// The way to an upstream, and in words why it is that one. `own` is what the upstream's `table` says, `network` what is said for
+/// all of them.
+pub(super) fn way(
+    table: &Table<'_>,
+    url: &BaseUrl,
+    own: Option<&Said>,
+    network: Option<&Said>,
+) -> Read<(Option<Proxy>, String)> {
+    let Some(said) = own.or(network) else { return from_environment(table, url) };
+    let own = own.and_then(|_| table.at(&["proxy"]));
+    let place = own.map_or_else(|| "network.proxy".to_owned(), |entry| entry.path().to_string());
+    Ok(match said {
+        Said::Straight => (None, format!("{place} is \"none\"")),
+        Said::Through { bypass, .. } if bypass.take(url.host()) => (None, format!("{place}.bypass has it")),
+        Said::Through { only: Some(only), .. } if !only.take(url.host()) => {
+            (None, format!("{place}.only does not have it"))
         }
-        None => from_environment(table, url),
-    }
+        Said::Through { proxy, .. } => (Some(Proxy::clone(proxy)), place),
+    })
 }
 
 /// Services on this machine are never sent through a proxy that only the environment names: it is meant for the way out.
-fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<Option<Proxy>> {
-    if is_loopback(url.host()) {
-        return Ok(None);
-    }
-    let Some(chosen) = chosen(table.environment(), url.is_https(), url.host()) else { return Ok(None) };
+fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<Proxy>, String)> {
+    let environment = table.environment();
+    let chosen = chosen(environment, url.is_https(), url.host());
+    let Some(chosen) = chosen.filter(|_| !is_loopback(url.host())) else {
+        let why = match (chosen, spared(environment, url.host())) {
+            (Some(chosen), _) => format!("it is on this machine, where {} does not count", chosen.variable),
+            (None, Some(variable)) => format!("{variable} of the environment has it"),
+            (None, None) => "no proxy is configured".to_owned(),
+        };
+        return Ok((None, why));
+    };
     let mistake = |reason| table.variable_mistake(chosen.variable, reason);
     let (address, user) = ProxyAddress::parse(chosen.value).map_err(|reason| {
         mistake(format!("{reason}; a proxy is http://host:port, and proxy = \"none\" ignores the variable"))
@@ -76,7 +91,8 @@ fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<Option<Proxy>> {
     {
         return Err(mistake(format!("its credentials: {reason}")));
     }
-    Ok(Some(Proxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() }))
+    let proxy = Proxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() };
+    Ok((Some(proxy), format!("{} of the environment", chosen.variable)))
 }
 
 fn through(table: &Table<'_>) -> Read<Said> {
@@ -131,7 +147,7 @@ fn credentials(
 
 /// What the proxy's own certificate is held to.
 fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
-    let trust = trust(table);
+    let trust = trust(table).and_then(|said| said.settings(table.at(&[ADDS])));
     let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return trust };
     let unused = ["ca", "verification_mode", "ca_adds_to_system"];
     let unused = unused.into_iter().filter(|key| table.at(&[key]).is_some()).map(|key| {

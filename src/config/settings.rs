@@ -178,6 +178,8 @@ pub struct Upstream {
     pub drain_limits: DrainLimits,
     /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
     pub proxy: Option<Proxy>,
+    /// Who chose that proxy, or why there is none, in words.
+    pub why_this_way: String,
     /// Which HTTP is spoken with it.
     pub http: HttpVersion,
     /// How long it may take.

@@ -15,31 +15,73 @@ use crate::tls::{
 const FORMS: &str =
     "write { file = \"PATH\" } or { env = \"NAME\" }, or { data = \"...\" } with the base64 of the PEM";
 
+/// The key that says that a table's authorities come on top.
+pub(super) const ADDS: &str = "ca_adds_to_system";
+
 /// The keys of a client certificate: any of them means all that it needs.
 const IDENTITY: [&str; 3] = ["certificate", "private_key", "passphrase"];
 
-/// `[upstreams.NAME.tls]`.
-pub(super) fn client(table: &Table<'_>) -> Read<ClientSettings> {
-    let identity = identity(table, IDENTITY.iter().any(|key| table.at(&[key]).is_some()));
-    let trust = trust(table);
-    Ok(ClientSettings { identity: identity?, ..trust? })
+/// What one table says, and what it leaves to others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    verification: Option<Verification>,
+    /// A certificate and its key go together: those of two tables would not.
+    identity: Option<IdentitySource>,
+    /// Empty where nothing is said.
+    ca: Vec<Source>,
+    ca_adds_to_system: Option<bool>,
 }
 
-/// What a server's certificate is held to: the keys that an upstream and a proxy have in common.
-pub(super) fn trust(table: &Table<'_>) -> Read<ClientSettings> {
+impl Said {
+    /// Whether there is a client certificate.
+    pub(super) fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// What is not said here is what `other` says.
+    pub(super) fn or(self, other: Option<&Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self {
+            verification: self.verification.or(other.verification),
+            identity: self.identity.or_else(|| other.identity.clone()),
+            ca: if self.ca.is_empty() { other.ca.clone() } else { self.ca },
+            ca_adds_to_system: self.ca_adds_to_system.or(other.ca_adds_to_system),
+        }
+    }
+
+    /// What is not said at all is the default; `at` is where the last word on all of it together was said.
+    pub(super) fn settings(self, at: Option<Entry<'_>>) -> Read<ClientSettings> {
+        if self.ca_adds_to_system == Some(true)
+            && self.ca.is_empty()
+            && let Some(entry) = at
+        {
+            return Err(
+                entry.mistake("adds nothing to the system's authorities: write ca = { file = \"PATH\" } too")
+            );
+        }
+        Ok(ClientSettings {
+            verification: self.verification.unwrap_or_default(),
+            identity: self.identity,
+            ca: self.ca,
+            ca_adds_to_system: self.ca_adds_to_system.unwrap_or_default(),
+        })
+    }
+}
+
+/// `tls` of an upstream or a host.
+pub(super) fn client(table: &Table<'_>) -> Read<Said> {
+    let identity = identity(table, IDENTITY.iter().any(|key| table.at(&[key]).is_some()));
+    let trust = trust(table);
+    Ok(Said { identity: identity?, ..trust? })
+}
+
+/// What a server's certificate is held to: the keys that an upstream, a host and a proxy have in common.
+pub(super) fn trust(table: &Table<'_>) -> Read<Said> {
     let verification = table.optional("verification_mode", |entry| {
         entry.parse(MODES, |text| Verification::parse(text).ok_or_else(|| format!("{text:?} is not {MODES}")))
     });
     let ca = authorities(table, "ca");
-    let adds = table.optional("ca_adds_to_system", Entry::boolean);
-    if let (Ok(ca), Ok(Some(true))) = (&ca, &adds)
-        && ca.is_empty()
-    {
-        table.mistake(
-            "ca_adds_to_system",
-            "adds nothing to the system's authorities: write ca = { file = \"PATH\" } too",
-        );
-    }
+    let adds = table.optional(ADDS, Entry::boolean);
     if let Ok(Some(Verification::None)) = verification {
         let reason = "nothing of the certificate is verified: anybody in between can read and change all that is sent, keys included";
         table.warning("verification_mode", reason);
@@ -47,12 +89,7 @@ pub(super) fn trust(table: &Table<'_>) -> Read<ClientSettings> {
             table.warning("ca", "is not used: verification_mode is \"none\"");
         }
     }
-    Ok(ClientSettings {
-        verification: verification?.unwrap_or_default(),
-        identity: None,
-        ca: ca?,
-        ca_adds_to_system: adds?.unwrap_or_default(),
-    })
+    Ok(Said { verification: verification?, identity: None, ca: ca?, ca_adds_to_system: adds? })
 }
 
 /// Whether an upstream's table speaks of a client certificate, be it wrong.

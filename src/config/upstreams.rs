@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::connection::connection;
+use super::connection::{Connection, connection};
 use super::headers::headers;
 use super::layers::OPENAI_API_KEY;
 use super::leaving;
@@ -35,9 +35,10 @@ pub(super) fn upstreams(root: &Table<'_>, network: Option<&Network>) -> (Vec<Str
         Err(noted) => return (Vec::new(), Err(noted)),
     };
     let names = tables.iter().map(|(name, _)| name.clone()).collect();
+    let hosts_unread = network.is_none() && root.at(&["network", "hosts"]).is_some();
     let read = |(name, entry): (String, Entry<'_>)| {
         let named = named(&name, &entry);
-        let upstream = entry.table(|table| upstream(name, table, network));
+        let upstream = entry.table(|table| upstream(name, table, network, hosts_unread));
         named.and(upstream)
     };
     (names, all(tables.into_iter().map(read)))
@@ -57,16 +58,18 @@ fn none(root: &Table<'_>) -> String {
     }
 }
 
-fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<Upstream> {
+/// `hosts_unread`: what is said of hosts could not be read, and may be a client certificate.
+fn upstream(
+    name: String,
+    table: &Table<'_>,
+    network: Option<&Network>,
+    hosts_unread: bool,
+) -> Read<Upstream> {
     let provider = provider(&name, table);
     let url = url(provider, table);
-    let tls = table.section("tls", tls::client);
-    if let (Some(entry), Ok(false)) = (table.at(&["tls"]), url.as_ref().map(BaseUrl::is_https)) {
-        entry.mistake(
-            "says nothing of an http:// url, which has no TLS: write https:// there, or take this table out",
-        );
-    }
-    let api_key = api_key(provider, tls::has_identity(table), table);
+    let host = url.as_ref().ok().and_then(|url| network?.host(url));
+    let has_certificate = tls::has_identity(table) || host.map_or(hosts_unread, Connection::has_identity);
+    let api_key = api_key(provider, has_certificate, table);
     let api_version = api_version(provider, table);
     let deployments = names(table, "deployments", "deployment");
     if is_not(provider, Provider::Azure) && deployments.as_ref().is_ok_and(|names| !names.is_empty()) {
@@ -81,7 +84,9 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
     let on_disconnect = table.optional("on_disconnect", leaving::on_disconnect);
     let drain_limits = table.section("drain_limits", leaving::drain_limits);
-    let connection = connection(table);
+    let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https));
+    let connection = connection.map(|connection| connection.or(host));
+    let tls = connection.as_ref().map_or_else(|noted| Err(*noted), |connection| connection.tls(table));
     let proxy = proxies::said(table);
     if let (Ok(url), Some(network)) = (&url, network)
         && !network.allowed.take(url.host())
@@ -93,10 +98,8 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         table.mistake("url", reason);
     }
     let proxy = match (&url, &proxy, network) {
-        (Ok(url), Ok(own), Some(network)) => {
-            proxies::way(table, url, own.as_ref().or(network.proxy.as_ref()))
-        }
-        _ => proxy.map(|_| None),
+        (Ok(url), Ok(own), Some(network)) => proxies::way(table, url, own.as_ref(), network.proxy.as_ref()),
+        _ => proxy.map(|_| (None, String::new())),
     };
     let http = table.optional("http", http);
     let pool = table.section("pool", pool);
@@ -106,8 +109,8 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
             table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
         }
     }
-    let url = url?;
-    let timeouts = connection?.or(network.and_then(|network| network.host(&url))).timeouts();
+    let (connection, url) = (connection?, url?);
+    let (proxy, why_this_way) = proxy?;
     Ok(Upstream {
         name,
         provider: provider?,
@@ -124,8 +127,9 @@ fn upstream(name: String, table: &Table<'_>, network: Option<&Network>) -> Read<
         keep_alive_comments: keep_alive_comments?.flatten(),
         on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),
         drain_limits: drain_limits?,
-        proxy: proxy?,
-        timeouts,
+        proxy,
+        why_this_way,
+        timeouts: connection.timeouts(),
         http: http?.unwrap_or(HttpVersion::Auto),
         pool: pool?,
         tls: tls?,

@@ -12,4 +12,4 @@ mod variables;
 pub use address::{ProxyAddress, Scheme, UserInfo};
 pub use basic::basic;
 pub use hosts::{Hosts, Pattern};
-pub use variables::{Chosen, chosen};
+pub use variables::{Chosen, chosen, spared};

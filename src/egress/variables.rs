@@ -19,17 +19,24 @@ pub struct Chosen<'a> {
 
 /// What the environment `env` says about a target; `None`: go straight.
 pub fn chosen<'a>(env: &'a BTreeMap<String, String>, is_https: bool, host: &str) -> Option<Chosen<'a>> {
-    let first = |names: &[&'static str]| {
-        names.iter().find_map(|&variable| {
-            let value = env.get(variable).filter(|value| !value.is_empty())?;
-            Some(Chosen { variable, value })
-        })
-    };
     let own: [&'static str; 2] =
         if is_https { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
-    let chosen = first(&own).or_else(|| first(&["all_proxy", "ALL_PROXY"]))?;
-    let around = first(&["no_proxy", "NO_PROXY"]).map(|no| Hosts::no_proxy(no.value)).unwrap_or_default();
-    (!around.take(host)).then_some(chosen)
+    let chosen = first(env, &own).or_else(|| first(env, &["all_proxy", "ALL_PROXY"]))?;
+    spared(env, host).is_none().then_some(chosen)
+}
+
+/// The variable that keeps a target from going through a proxy of the environment.
+pub fn spared(env: &BTreeMap<String, String>, host: &str) -> Option<&'static str> {
+    let no = first(env, &["no_proxy", "NO_PROXY"])?;
+    Hosts::no_proxy(no.value).take(host).then_some(no.variable)
+}
+
+/// The first of these variables that says something.
+fn first<'a>(env: &'a BTreeMap<String, String>, names: &[&'static str]) -> Option<Chosen<'a>> {
+    names.iter().find_map(|&variable| {
+        let value = env.get(variable).filter(|value| !value.is_empty())?;
+        Some(Chosen { variable, value })
+    })
 }
 
 #[cfg(test)]
