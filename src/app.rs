@@ -32,7 +32,9 @@ use crate::record::{AccessLog, Boards, CAPACITY, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
 use crate::tls::{Connector, HTTP_1_1, Live, Rotation, Watch};
-use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream};
+use crate::upstream::{
+    Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream, Witness,
+};
 
 /// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
 const OTHER_FILES: u64 = 64;
@@ -87,7 +89,19 @@ impl App {
     ///
     /// # Errors
     /// In words for the user: which address or file, and what the system said.
-    pub fn bind(settings: &Settings, mut sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
+    pub fn bind(settings: &Settings, sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
+        Self::bind_before(settings, sinks, None)
+    }
+
+    /// The same before a witness of the connections to upstreams, of which there should be one then.
+    ///
+    /// # Errors
+    /// As for [`App::bind`].
+    pub fn bind_before(
+        settings: &Settings,
+        mut sinks: Vec<Box<dyn Sink>>,
+        witness: Option<&Arc<Witness>>,
+    ) -> Result<Self, String> {
         let max_connections = match settings.server.max_connections {
             0 => connections_for(raise_open_files()),
             limit => limit,
@@ -116,7 +130,7 @@ impl App {
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let origins = origins(settings, &mut watch)?.into();
+        let origins = origins(settings, &mut watch, witness)?.into();
         let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
         let flows = Arc::new(Flows::new(listeners.len(), names));
         let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows)));
@@ -399,13 +413,18 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
     })
 }
 
-fn origins(settings: &Settings, watch: &mut Watch) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
+fn origins(
+    settings: &Settings,
+    watch: &mut Watch,
+    witness: Option<&Arc<Witness>>,
+) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
     let mut origins = Vec::with_capacity(settings.upstreams.len());
     for upstream in &settings.upstreams {
         let host = upstream.url.host();
         let tls = if upstream.url.is_https() {
             let table = format!("upstreams.{}", upstream.name);
-            let live = watch.client(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1]);
+            let seen = witness.map(|witness| &witness.target);
+            let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
             let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
             let name =
                 ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
@@ -421,21 +440,30 @@ fn origins(settings: &Settings, watch: &mut Watch) -> Result<Vec<(Arc<Origin>, P
         };
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
-        let proxy = upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch)).transpose()?;
+        let proxy =
+            upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch, witness)).transpose()?;
         let name = upstream.name.as_str().into();
         let (port, http) = (upstream.url.port(), upstream.http);
-        let origin = Origin { name, host: host.to_owned(), port, tls, http, proxy, timeouts };
+        let (host, witness) = (host.to_owned(), witness.cloned());
+        let origin = Origin { name, host, port, tls, http, proxy, timeouts, witness };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)
 }
 
 /// The proxy on the way to an upstream.
-fn proxy_for(upstream: &config::Upstream, proxy: &config::Proxy, watch: &mut Watch) -> Result<Proxy, String> {
+fn proxy_for(
+    upstream: &config::Upstream,
+    proxy: &config::Proxy,
+    watch: &mut Watch,
+    witness: Option<&Arc<Witness>>,
+) -> Result<Proxy, String> {
     let config::Proxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
         let place = format!("upstreams.{}: proxy", upstream.name);
-        let live = watch.client(&place, tls, &[HTTP_1_1]).map_err(|fault| format!("{place}: {fault}"))?;
+        let seen = witness.map(|witness| &witness.proxy);
+        let live = watch.client_before(&place, tls, &[HTTP_1_1], seen);
+        let live = live.map_err(|fault| format!("{place}: {fault}"))?;
         let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{place}: {error}"))?;
         Some(Connector::new(live, name))
     } else {

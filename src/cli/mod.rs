@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Run the proxy (the default command)
     Serve(serve::ServeArgs),
-    /// Read the configuration and name every mistake in it
+    /// Read the configuration and name every mistake in it; with --live, try every upstream
     Check(check::CheckArgs),
     /// Run the simulator and the proxy, and stream one chat completion through
     Demo(demo::DemoArgs),

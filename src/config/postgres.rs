@@ -31,7 +31,8 @@ const APPLICATION: &str = "streamgauge";
 
 /// The database and how to use it.
 pub(super) fn postgres(table: &Table<'_>) -> Read<Postgres> {
-    let tls = table.optional("tls", |entry| entry.table(tls::client));
+    let tls = table
+        .optional("tls", |entry| entry.table(|table| tls::client(table)?.settings(table.at(&[tls::ADDS]))));
     let server = table.required("url", URL_MISSING, |entry| server(entry, secret(entry)?));
     let instance = table.optional("instance", |entry| {
         let name = entry.text()?;

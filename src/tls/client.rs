@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::rotate::Recipe;
 use super::verify::Verifier;
+use super::witness::{Witness, Witnessed};
 use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
 
 /// What the user says of the TLS to an upstream. The default is the system's roots, all verified, no client certificate.
@@ -32,6 +33,11 @@ impl ClientSettings {
     /// # Errors
     /// A part cannot be read or used.
     pub fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, Fault> {
+        self.config_before(alpn, None)
+    }
+
+    /// The same before a witness.
+    fn config_before(&self, alpn: &[&[u8]], witness: Option<&Arc<Witness>>) -> Result<ClientConfig, Fault> {
         let authorities = Authorities::read(&self.ca)?;
         let identity = self.identity.as_ref().map(Identity::read).transpose()?;
         let roots = if self.ca.is_empty() {
@@ -49,6 +55,7 @@ impl ClientSettings {
             roots,
             pinned: authorities.certificates,
             provider: Arc::clone(&provider),
+            witness: witness.cloned(),
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -63,6 +70,12 @@ impl ClientSettings {
             }
             None => builder.with_no_client_auth(),
         };
+        if let Some(witness) = witness {
+            config.client_auth_cert_resolver = Arc::new(Witnessed {
+                inner: Arc::clone(&config.client_auth_cert_resolver),
+                witness: Arc::clone(witness),
+            });
+        }
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
@@ -73,6 +86,7 @@ impl ClientSettings {
 pub(super) struct ClientRecipe {
     pub(super) settings: ClientSettings,
     pub(super) alpn: Vec<&'static [u8]>,
+    pub(super) witness: Option<Arc<Witness>>,
 }
 
 impl Recipe for ClientRecipe {
@@ -87,7 +101,7 @@ impl Recipe for ClientRecipe {
     }
 
     fn make(&self) -> Result<ClientConfig, Fault> {
-        self.settings.config(&self.alpn)
+        self.settings.config_before(&self.alpn, self.witness.as_ref())
     }
 
     fn identity(&self) -> Option<&IdentitySource> {

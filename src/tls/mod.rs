@@ -3,7 +3,7 @@
 //!
 //! What is read, in the order of reading: `source` says where a text is, `pem` takes it apart, `material` makes sure
 //! that it is whole and belongs together, `facts` says in words what it is. `client` and `server` make
-//! configurations of it, with the rules of `verify`; `rotate` keeps them up to date. No message and no `Debug` shows a
+//! configurations of it, with the rules of `verify`; `rotate` keeps them up to date, and a `witness` may look on. No message and no `Debug` shows a
 //! key or a passphrase.
 
 mod client;
@@ -14,6 +14,7 @@ mod rotate;
 mod server;
 mod source;
 mod verify;
+mod witness;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use rotate::{Live, Reloads, Rotation, Watch};
 pub use server::{ClientCertificates, ServerSettings};
 pub use source::{Source, decode};
 pub use verify::Verification;
+pub use witness::{Seen, Witness};
 
 /// HTTP/1.1, as ALPN names it (RFC 7301 section 6).
 pub const HTTP_1_1: &[u8] = b"http/1.1";

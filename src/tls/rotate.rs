@@ -20,7 +20,7 @@ use aws_lc_rs::digest;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::client::ClientRecipe;
-use super::{ClientSettings, Fault, Identity, IdentitySource, ServerSettings, Source};
+use super::{ClientSettings, Fault, Identity, IdentitySource, ServerSettings, Source, Witness};
 
 /// How often the files are looked at. New connections use a new set after at most one interval.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -98,7 +98,22 @@ impl Watch {
         settings: &ClientSettings,
         alpn: &[&'static [u8]],
     ) -> Result<Arc<Live<ClientConfig>>, Fault> {
-        self.add(name, ClientRecipe { settings: settings.clone(), alpn: alpn.to_vec() })
+        self.client_before(name, settings, alpn, None)
+    }
+
+    /// The same before a witness.
+    ///
+    /// # Errors
+    /// It is broken now.
+    pub fn client_before(
+        &mut self,
+        name: &str,
+        settings: &ClientSettings,
+        alpn: &[&'static [u8]],
+        witness: Option<&Arc<Witness>>,
+    ) -> Result<Arc<Live<ClientConfig>>, Fault> {
+        let witness = witness.cloned();
+        self.add(name, ClientRecipe { settings: settings.clone(), alpn: alpn.to_vec(), witness })
     }
 
     /// The listener's configuration.

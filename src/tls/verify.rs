@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::Facts;
+use super::{Facts, Witness};
 
 /// How much of a certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(super) struct Verifier {
     /// authority, as `openssl req -x509` makes them and as no path of RFC 5280 can end.
     pub(super) pinned: Vec<CertificateDer<'static>>,
     pub(super) provider: Arc<CryptoProvider>,
+    /// Who is shown each certificate.
+    pub(super) witness: Option<Arc<Witness>>,
 }
 
 impl Verifier {
@@ -92,6 +94,9 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(witness) = &self.witness {
+            witness.peer(certificate);
+        }
         if self.mode != Verification::None {
             let parsed = ParsedCertificate::try_from(certificate)?;
             self.verify_chain(certificate, &parsed, intermediates, now)?;

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -42,7 +42,9 @@ async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> 
     let generation = origin.generation();
     let tunnel = match &origin.proxy {
         None => Tunnel::Tcp(
-            tcp(&origin.host, origin.port).await.map_err(|error| origin.unreachable(in_words(&error)))?,
+            tcp(&origin.host, origin.port, origin)
+                .await
+                .map_err(|error| origin.unreachable(in_words(&error)))?,
         ),
         Some(proxy) => {
             waiting_for.set(Some(proxy));
@@ -63,12 +65,22 @@ async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> 
             (secured.either(Wire::Tls, Wire::TlsInTls), is_http2)
         }
     };
+    if let Some(witness) = &origin.witness {
+        witness.speaks(is_http2);
+    }
     Ok(Stream::new(wire, is_http2, generation))
 }
 
-/// A TCP connection to the first address of the host that takes it.
-pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect((host, port)).await?;
+/// A TCP connection to the first address of the host that takes it, which is the origin's or its proxy's.
+pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    if let Some(witness) = &origin.witness {
+        witness.resolved(&addresses);
+    }
+    let tcp = TcpStream::connect(addresses.as_slice()).await?;
+    if let Some(witness) = &origin.witness {
+        witness.connected(tcp.peer_addr().ok());
+    }
     // Without it a request in two writes waits for the upstream's acknowledgement of the first.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -112,6 +124,9 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -
             }
             _ => origin.tls(&error),
         })?;
+    if let Some(witness) = &origin.witness {
+        witness.secured(tls.get_ref().1);
+    }
     Ok(Secured::Tls(Box::new(tls)))
 }
 

@@ -15,6 +15,7 @@ mod stream;
 mod tunnel;
 mod upload;
 mod watchdog;
+mod witness;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use pool::PoolLimits;
 pub use scratch::Scratch;
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
+pub use witness::{Session, Trace, Witness};
 
 use crate::error::{Error, Result};
 use crate::h1;
@@ -110,6 +112,9 @@ impl Upstream {
     /// # Errors
     /// No connection, no TLS session, no answer in time, or an answer that is not HTTP.
     pub async fn send(&self, mut call: Call<'_>) -> Result<Answer> {
+        if let Some(witness) = &self.origin.witness {
+            witness.asked(&call.target);
+        }
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
         let mut tried = None;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tunnel::Proxy;
+use super::witness::Witness;
 use crate::config::HttpVersion;
 use crate::error::Error;
 use crate::tls::Connector;
@@ -27,6 +28,8 @@ pub struct Origin {
     pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.
     pub timeouts: Timeouts,
+    /// Who sees each connection being made; `None`: nobody.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// How long each part of an exchange may take.

@@ -386,6 +386,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             http: HttpVersion::Auto,
             proxy: Some(outbound),
             timeouts,
+            witness: None,
         };
         let limits = PoolLimits { idle_timeout: timeout, max_idle: 1 };
         let runtime =

@@ -54,7 +54,9 @@ pub(super) enum Tunnel {
 impl Proxy {
     /// Connects to the proxy and has it connect to the target. Cancel safe: dropped, it closes the connection.
     pub(super) async fn open(&self, origin: &Origin) -> Result<Tunnel> {
-        let tcp = tcp(&self.host, self.port).await.map_err(|error| self.failed(origin, in_words(&error)))?;
+        let tcp = tcp(&self.host, self.port, origin)
+            .await
+            .map_err(|error| self.failed(origin, in_words(&error)))?;
         let Some(tls) = &self.tls else {
             return Ok(Tunnel::Tcp(self.ask(tcp, origin).await?));
         };
@@ -65,6 +67,9 @@ impl Proxy {
                     format_args!("no TLS session with the proxy itself: {}", in_words(&error)),
                 )
             })?;
+        if let Some(witness) = &origin.witness {
+            witness.secured_with_proxy(tls.get_ref().1);
+        }
         Ok(Tunnel::Tls(Box::new(self.ask(tls, origin).await?)))
     }
 

@@ -1,50 +1,13 @@
-//! `streamgauge check`: reads the configuration, names every mistake, or says what it means.
+//! What a configuration means, for people.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::Args;
-
-use super::{FAILED, WRONG};
-use crate::config::{self, Jsonl, Loaded, Overrides, Route, Settings, Sources, Upstream};
+use crate::config::{Jsonl, Loaded, Route, Settings, Upstream};
 use crate::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, Verification};
 
-/// Options of `check`.
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-/// A summary goes to stdout, mistakes and warnings go to stderr.
-pub(super) fn run(args: &CheckArgs) -> ExitCode {
-    let sources =
-        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let loaded = match config::load(&sources) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::from(WRONG);
-        }
-    };
-    for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
-    }
-    match write!(io::stdout(), "{}", Summary(&loaded)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("stdout: {error}");
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-/// What a configuration means, for people; never a secret.
-struct Summary<'a>(&'a Loaded);
+/// A line for each part of a configuration; never a secret.
+pub(super) struct Summary<'a>(pub(super) &'a Loaded);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +131,7 @@ fn route(route: &Route, settings: &Settings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     fn summary(text: &str) -> String {
         Summary(&config::from_text(text).unwrap_or_else(|mistakes| panic!("{mistakes}"))).to_string()

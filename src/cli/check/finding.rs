@@ -1,0 +1,217 @@
+//! What was found out of one upstream, in lines for people. No secret is in it.
+
+use std::fmt;
+
+use super::advice::{self, Failure};
+use super::answer::Answer;
+use crate::config::Upstream;
+use crate::egress::Scheme;
+use crate::record::UsageRecord;
+use crate::tls::{Facts, Seen, Verification};
+use crate::upstream::{Trace, Witness};
+
+/// What was found.
+pub(super) struct Finding<'a> {
+    pub(super) upstream: &'a Upstream,
+    path: String,
+    pub(super) answer_status: Option<u16>,
+    record: UsageRecord,
+    pub(super) trace: Trace,
+    /// The handshake with the upstream.
+    pub(super) target: Seen,
+    /// That with the proxy.
+    pub(super) proxy: Seen,
+    /// What went wrong; `None`: nothing.
+    pub(super) failure: Option<Failure>,
+}
+
+impl<'a> Finding<'a> {
+    pub(super) fn new(
+        upstream: &'a Upstream,
+        path: &str,
+        answer: &Answer,
+        record: UsageRecord,
+        witness: &Witness,
+    ) -> Self {
+        // An answer that this proxy made itself says nothing of the upstream's status.
+        let is_ours = matches!(answer.said, super::answer::Said::Ours(..));
+        let mut finding = Self {
+            upstream,
+            path: path.to_owned(),
+            answer_status: (!is_ours).then_some(answer.status),
+            record,
+            trace: witness.trace(),
+            target: witness.target.seen(),
+            proxy: witness.proxy.seen(),
+            failure: None,
+        };
+        finding.failure = advice::failure(&finding, answer);
+        finding
+    }
+
+    /// The record's outcome and its error.
+    pub(super) fn record(&self) -> &UsageRecord {
+        &self.record
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let upstream = self.upstream;
+        let verdict = if self.failure.is_some() { "FAILED" } else { "ok" };
+        writeln!(f, "{}: {verdict}", upstream.name)?;
+        line(f, "request", &self.request())?;
+        if self.trace.asked.is_some() {
+            line(f, "way", &self.way())?;
+        }
+        if upstream.proxy.as_ref().is_some_and(|proxy| proxy.address.scheme == Scheme::Https) {
+            let session = self.trace.proxy.as_ref().map(session);
+            let tls = upstream.proxy.as_ref().map(|proxy| proxy.tls.verification);
+            handshake(f, "proxy TLS", session, "proxy cert", &self.proxy, tls.unwrap_or_default())?;
+        }
+        if upstream.url.is_https() {
+            let session = self.trace.target.as_ref().map(session);
+            handshake(f, "TLS", session, "certificate", &self.target, upstream.tls.verification)?;
+            // Nobody has asked for one, where there was no handshake.
+            if self.target.peer.is_some() {
+                line(f, "client cert", &self.client_certificate())?;
+            }
+        }
+        if let Some(status) = self.answer_status {
+            line(f, "answer", &self.answer(status))?;
+        }
+        if let Some(failure) = &self.failure {
+            line(f, "error", &failure.what)?;
+            line(f, "change", &failure.change)?;
+        }
+        Ok(())
+    }
+}
+
+/// How far text stands from the left, so that it stands below other text.
+const INDENT: usize = 14;
+
+/// How wide a line becomes before it is continued below.
+const WIDTH: usize = 120;
+
+/// A line; longer ones are broken between words.
+fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
+    write!(f, "  {what:<width$}", width = INDENT - 2)?;
+    let mut at = INDENT;
+    for (number, word) in text.split(' ').enumerate() {
+        let width = word.chars().count();
+        if number > 0 && at + 1 + width > WIDTH {
+            write!(f, "\n{:INDENT$}", "")?;
+            at = INDENT;
+        } else if number > 0 {
+            f.write_str(" ")?;
+            at += 1;
+        }
+        f.write_str(word)?;
+        at += width;
+    }
+    writeln!(f)
+}
+
+impl Finding<'_> {
+    fn request(&self) -> String {
+        let scheme = if self.upstream.url.is_https() { "https" } else { "http" };
+        match &self.trace.asked {
+            Some(target) => format!("POST {scheme}://{}{target}", self.upstream.url.authority()),
+            None => format!("POST {}, which was not sent", self.path),
+        }
+    }
+
+    fn way(&self) -> String {
+        let Upstream { proxy, url, why_this_way, .. } = self.upstream;
+        let mut text = match proxy {
+            Some(proxy) => format!("through {} ({why_this_way})", proxy.address),
+            None => format!("straight ({why_this_way})"),
+        };
+        let (host, port) = match proxy {
+            Some(proxy) => (proxy.address.host.as_str(), proxy.address.port),
+            None => (url.host(), url.port()),
+        };
+        let addresses: Vec<_> = self.trace.addresses.iter().map(|address| address.ip().to_string()).collect();
+        match (addresses.as_slice(), self.trace.connected) {
+            ([], _) => text += &format!(" to {host} port {port}, which was not found"),
+            (_, None) => {
+                text += &format!(" to {host} port {port} ({}), without success", addresses.join(", "))
+            }
+            ([_], Some(connected)) => text += &format!(" to {connected}"),
+            (_, Some(connected)) => {
+                text += &format!(" to {connected}, of {host}'s {}", addresses.join(", "));
+            }
+        }
+        text
+    }
+
+    fn client_certificate(&self) -> String {
+        let configured = self.upstream.tls.identity.is_some();
+        match (self.target.asked, &self.target.presented) {
+            (true, Some(facts)) => {
+                format!("presented {}, serial {}, until {}", facts.who(), facts.serial, date(facts))
+            }
+            (true, None) => "it asked for one, and none is configured".to_owned(),
+            (false, _) if configured => "one is configured, and it did not ask for it".to_owned(),
+            (false, _) => "it did not ask for one".to_owned(),
+        }
+    }
+
+    fn answer(&self, status: u16) -> String {
+        let record = &self.record;
+        let http = match self.trace.is_http2 {
+            Some(true) => "HTTP/2",
+            Some(false) | None => "HTTP/1.1",
+        };
+        let mut text = format!("{http} {status}");
+        if let Some(model) = &record.model {
+            text += &format!(", {}", advice::plain(model));
+        }
+        let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let (input, output) = (record.usage.input_tokens, record.usage.output_tokens);
+        if input.or(output).is_some() {
+            text += &format!(", {} + {} tokens in and out", count(input), count(output));
+        } else if self.failure.is_none() {
+            text += ", no token counts";
+        }
+        if let Some(first) = record.time_to_first_byte_ms {
+            text += &format!(", first byte after {first:.0} ms");
+        }
+        text
+    }
+}
+
+fn session(session: &crate::upstream::Session) -> String {
+    format!("{}, {}", session.version, session.cipher)
+}
+
+/// Two lines of TLS: what was agreed on, and with whom.
+fn handshake(
+    f: &mut fmt::Formatter<'_>,
+    tls: &str,
+    session: Option<String>,
+    certificate: &str,
+    seen: &Seen,
+    verification: Verification,
+) -> fmt::Result {
+    if session.is_none() && seen.peer.is_none() {
+        return Ok(());
+    }
+    line(f, tls, &session.unwrap_or_else(|| "no session".to_owned()))?;
+    let Some(peer) = &seen.peer else { return Ok(()) };
+    let verified = match verification {
+        Verification::Full => "",
+        Verification::Certificate => "; its name is not verified",
+        Verification::None => "; NOTHING OF IT IS VERIFIED",
+    };
+    line(
+        f,
+        certificate,
+        &format!("{}, issued by {}, until {}{verified}", peer.who(), peer.issuer, date(peer)),
+    )
+}
+
+fn date(facts: &Facts) -> String {
+    facts.not_after.strftime("%Y-%m-%d").to_string()
+}

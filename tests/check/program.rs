@@ -1,0 +1,162 @@
+//! The program, a folder for its configuration, and TLS with chosen certificates.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::ServerConfig;
+use streamgauge::tls::{ClientCertificates, HTTP_1_1, IdentitySource, ServerSettings, Source, Watch};
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+
+use crate::certificates::{Authority, Pair};
+use crate::support::{CHAT_BODY, Upstream, sized};
+
+/// Secrets of the configurations here. None of them may be in anything that the program prints.
+pub const SECRETS: [&str; 3] = ["sk-marker-1", "xh-marker-2", "pw-marker-3"];
+
+/// A folder with a configuration.
+pub struct Folder {
+    folder: TempDir,
+    pub ca: Authority,
+    variables: Vec<(String, String)>,
+}
+
+/// How the program ended.
+pub struct Ended {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        let folder =
+            Self { folder: tempfile::tempdir().unwrap(), ca: Authority::new("ours"), variables: Vec::new() };
+        folder.write("ca.crt", &folder.ca.pem());
+        folder.put("client", &folder.ca.issue_numbered(0x5e, "the-proxy", &[]));
+        folder
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A certificate and its key in files.
+    pub fn put(&self, name: &str, pair: &Pair) {
+        self.write(&format!("{name}.crt"), &pair.certificate);
+        self.write(&format!("{name}.key"), &pair.key);
+    }
+
+    pub fn folder_has(&self, name: &str) -> bool {
+        self.folder.path().join(name).exists()
+    }
+
+    /// The environment has this too.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs `streamgauge check --live` with further arguments and this configuration.
+    pub fn check(&self, configuration: &str, arguments: &[&str]) -> Ended {
+        self.run(configuration, &[&["check", "--live"], arguments].concat())
+    }
+
+    pub fn run(&self, configuration: &str, arguments: &[&str]) -> Ended {
+        self.write("streamgauge.toml", configuration);
+        let ended = Command::new(env!("CARGO_BIN_EXE_streamgauge"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let ended =
+            Ended { status: ended.status.code().unwrap(), out: text(ended.stdout), err: text(ended.stderr) };
+        for secret in SECRETS {
+            assert!(!ended.out.contains(secret) && !ended.err.contains(secret), "{secret}: {}", ended.all());
+        }
+        ended
+    }
+}
+
+impl Ended {
+    pub fn all(&self) -> String {
+        format!("status {}\n{}\n{}", self.status, self.out, self.err)
+    }
+
+    /// The text of a line of the last upstream, however it was broken.
+    pub fn line(&self, name: &str) -> String {
+        let start = format!("\n  {name:<12}");
+        let at = self.out.rfind(&start).unwrap_or_else(|| panic!("no {name:?} in\n{}", self.all()));
+        let rest = &self.out[at + start.len()..];
+        let mut lines = rest.lines();
+        let mut text = lines.next().unwrap_or_default().to_owned();
+        for line in lines.take_while(|line| line.starts_with("              ")) {
+            text += " ";
+            text += line.trim_start();
+        }
+        text
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.out.contains(&format!("\n  {name:<12}"))
+    }
+}
+
+/// An upstream with that URL, a key, a default model and further lines.
+pub fn up(url: &str, more: &str) -> String {
+    format!(
+        "[upstreams.up]\nprovider = \"other\"\nurl = \"{url}\"\napi_key = {{ value = \"sk-marker-1\" }}\n\
+         headers = {{ X-Gateway = {{ value = \"xh-marker-2\" }} }}\ndefault_model = \"gpt-asked\"\n{more}\n"
+    )
+}
+
+/// Answers every request with a chat completion.
+pub fn answering() -> Upstream {
+    Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
+}
+
+/// TLS under the certificate in front of a plain server; it may ask clients for certificates of the folder's authority.
+pub fn tls(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>, server: SocketAddr) -> SocketAddr {
+    let source = |text: &str| Source::text("the test", text).unwrap();
+    let settings = ServerSettings {
+        identity: IdentitySource {
+            certificate: source(&pair.certificate),
+            private_key: source(&pair.key),
+            passphrase: None,
+        },
+        client_certificates: asks.unwrap_or(ClientCertificates::Optional),
+        client_ca: asks.map(|_| source(&folder.ca.pem())).into_iter().collect(),
+    };
+    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // Who is refused breaks off, and its test looks at what it says.
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let Ok(mut plain) = tokio::net::TcpStream::connect(server).await else { return };
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+                });
+            }
+        });
+    });
+    address
+}

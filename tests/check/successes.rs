@@ -1,0 +1,209 @@
+//! What is said of upstreams that work, and what they were asked.
+
+use std::sync::mpsc;
+
+use streamgauge::tls::ClientCertificates::{Optional, Required};
+
+use crate::program::{Folder, answering, tls, up};
+use crate::support::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
+
+/// An upstream with these bytes for an answer, and the requests that it gets.
+fn listening(answer: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {
+    let (sender, requests) = mpsc::channel();
+    let upstream = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            sender.send(request).unwrap();
+            connection.send(&answer);
+        }
+    });
+    (upstream, requests)
+}
+
+fn json() -> Vec<u8> {
+    sized("200 OK", "application/json", CHAT_BODY.as_bytes())
+}
+
+#[test]
+fn a_plain_upstream_is_asked_what_has_always_been_asked() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let ended = folder.check(&up(&format!("http://{}/v1", service.address), ""), &[]);
+    assert_eq!(ended.status, 0, "{}", ended.all());
+    let request = requests.recv().unwrap();
+    assert_eq!(request.line(), "POST /v1/chat/completions HTTP/1.1");
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&request.body).unwrap(),
+        serde_json::json!({ "model": "gpt-asked", "messages": [{ "role": "user", "content": "Hello world" }] })
+    );
+    assert_eq!(request.header("authorization"), Some("Bearer sk-marker-1"));
+    assert_eq!(request.header("x-gateway"), Some("xh-marker-2"));
+    assert!(requests.try_recv().is_err(), "once");
+
+    assert!(ended.out.contains("upstream  up: other at"), "the summary comes first: {}", ended.all());
+    assert!(ended.out.contains("\nup: ok\n"), "{}", ended.all());
+    assert_eq!(ended.line("request"), format!("POST http://{}/v1/chat/completions", service.address));
+    assert_eq!(ended.line("way"), format!("straight (no proxy is configured) to {}", service.address));
+    let answer = ended.line("answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 200, gpt-real, 9 + 1 tokens in and out, first byte after "),
+        "{answer}"
+    );
+    assert!(!ended.has("TLS") && !ended.has("error"), "{}", ended.all());
+    assert!(!ended.out.contains("\n\n\n") && ended.err.is_empty(), "{}", ended.all());
+}
+
+#[test]
+fn the_certificates_of_both_sides_are_told_and_the_key_goes_with_ours() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let pair = folder.ca.issue("the-service", &["127.0.0.1"]);
+    let ours = "ca = { file = \"ca.crt\" }\ncertificate = { file = \"client.crt\" }\nprivate_key = { file = \"client.key\" }";
+    let run = |asks, tls_lines: &str| {
+        let address = tls(&folder, &pair, asks, service.address);
+        let ended = folder
+            .check(&up(&format!("https://{address}/v1"), &format!("[upstreams.up.tls]\n{tls_lines}")), &[]);
+        assert_eq!(ended.status, 0, "{}", ended.all());
+        assert_eq!(requests.recv().unwrap().header("authorization"), Some("Bearer sk-marker-1"));
+        ended
+    };
+    let ended = run(Some(Required), ours);
+    let tls = ended.line("TLS");
+    assert!(tls.starts_with("TLS 1.3, TLS_"), "{tls}");
+    let certificate = ended.line("certificate");
+    assert!(certificate.starts_with("CN=the-service, issued by CN=ours, until "), "{certificate}");
+    assert!(!certificate.contains("verified"), "{certificate}");
+    let client = ended.line("client cert");
+    assert!(client.starts_with("presented CN=the-proxy, serial 5e, until "), "{client}");
+
+    assert!(run(None, ours).line("client cert").contains("one is configured, and it did not ask for it"));
+    let trusting = "ca = { file = \"ca.crt\" }";
+    assert_eq!(run(None, trusting).line("client cert"), "it did not ask for one");
+    assert_eq!(run(Some(Optional), trusting).line("client cert"), "it asked for one, and none is configured");
+
+    let ended = run(None, "verification_mode = \"none\"");
+    assert!(ended.line("certificate").ends_with("; NOTHING OF IT IS VERIFIED"), "{}", ended.all());
+    assert!(
+        ended.err.contains("tls.verification_mode: nothing of the certificate is verified"),
+        "{}",
+        ended.err
+    );
+    let ended = run(None, "ca = { file = \"ca.crt\" }\nverification_mode = \"certificate\"");
+    assert!(ended.line("certificate").ends_with("; its name is not verified"), "{}", ended.all());
+}
+
+#[test]
+fn another_question_is_sent_as_it_is() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let configuration = up(&format!("http://{}/v1", service.address), "models = { \"fast\" = \"gpt-mini\" }");
+    let asked = |arguments: &[&str]| {
+        let ended = folder.check(&configuration, arguments);
+        assert_eq!(ended.status, 0, "{}", ended.all());
+        requests.recv().unwrap()
+    };
+    let request = asked(&["--message", "Hi", "--model", "fast"]);
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!((&body["model"], &body["messages"][0]["content"]), (&"gpt-mini".into(), &"Hi".into()));
+    let text = "{\"input\": \"x\",\n \"model\":\"e\"}";
+    folder.write("body.json", text);
+    let request = asked(&["--body", "body.json", "--path", "/v1/embeddings"]);
+    assert_eq!((request.line(), &request.body[..]), ("POST /v1/embeddings HTTP/1.1", text.as_bytes()));
+    for (arguments, reason) in [
+        (&["--body", "gone.json"][..], "--body gone.json: "),
+        (&["--body", "streamgauge.toml"], "is not JSON"),
+        (&["--body", "body.json", "--model", "m"], "cannot be used with"),
+        (&["--path", "v1"], "a path begins with a slash"),
+    ] {
+        let ended = folder.check(&configuration, arguments);
+        assert!(ended.status == 2 && ended.err.contains(reason), "{reason}: {}", ended.all());
+    }
+}
+
+#[test]
+fn a_stream_is_read_to_its_end() {
+    let folder = Folder::new();
+    let (service, _requests) = listening(sized("200 OK", "text/event-stream", CHAT_STREAM.as_bytes()));
+    folder.write("body.json", "{\"model\":\"m\",\"stream\":true,\"messages\":[]}");
+    let url = format!("http://{}/v1", service.address);
+    let ended = folder.check(&up(&url, ""), &["--body", "body.json"]);
+    assert_eq!(ended.status, 0, "{}", ended.all());
+    assert!(ended.line("answer").contains("gpt-real, 9 + 2 tokens"), "{}", ended.all());
+}
+
+#[test]
+fn where_no_model_is_configured_one_that_the_configuration_names_is_asked_or_openais_usual_one() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let url = format!("http://{}/v1", service.address);
+    let key = "api_key = { value = \"sk-marker-1\" }";
+    for (lines, line, model) in [
+        (format!("[upstreams.openai]\nurl = \"{url}\"\n{key}"), "/v1/chat/completions", "gpt-4.1-mini"),
+        (
+            format!("[upstreams.openai]\nurl = \"{url}\"\n{key}\nmodels = {{ a = \"real\" }}"),
+            "/v1/chat/completions",
+            "real",
+        ),
+        (
+            format!(
+                "[upstreams.azure]\nurl = \"http://{}\"\n{key}\napi_version = \"2024-10-21\"\ndeployments = {{ \"gpt-4o\" = \"mine\" }}",
+                service.address
+            ),
+            "/openai/deployments/mine/chat/completions?api-version=2024-10-21",
+            "gpt-4o",
+        ),
+    ] {
+        let ended = folder.check(&lines, &[]);
+        assert_eq!(ended.status, 0, "{}", ended.all());
+        let request = requests.recv().unwrap();
+        assert_eq!(request.line(), format!("POST {line} HTTP/1.1"));
+        assert!(ended.line("request").ends_with(line), "{}", ended.all());
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body["model"], model);
+    }
+}
+
+#[test]
+fn each_upstream_is_told_of_in_order_and_one_that_fails_makes_the_status() {
+    let folder = Folder::new();
+    let service = answering();
+    let mut configuration = "[[routes]]\nupstream = \"u7\"\n".to_owned();
+    for number in 0..12 {
+        // Number 3 is not there.
+        let port = if number == 3 { 9 } else { service.address.port() };
+        configuration += &up(&format!("http://127.0.0.1:{port}/v1"), "")
+            .replace("upstreams.up", &format!("upstreams.u{number}"));
+    }
+    let ended = folder.check(&configuration, &[]);
+    assert_eq!(ended.status, 1, "{}", ended.all());
+    let verdicts: Vec<_> =
+        ended.out.lines().filter(|line| line.ends_with(": ok") || line.ends_with("FAILED")).collect();
+    let expected: Vec<_> =
+        (0..12).map(|number| format!("u{number}: {}", if number == 3 { "FAILED" } else { "ok" })).collect();
+    assert_eq!(verdicts, expected);
+    assert!(!folder.folder_has("streamgauge.db"), "nothing is kept");
+
+    let one = folder.check(&configuration, &["--upstream", "u7", "--upstream", "u1"]);
+    assert_eq!(one.status, 0, "{}", one.all());
+    assert!(one.out.starts_with("u7: ok\n") && one.out.contains("\n\nu1: ok\n"), "{}", one.all());
+    let unknown = folder.check(&configuration, &["--upstream", "u13"]);
+    assert!(
+        unknown.status == 2 && unknown.err.contains("there is no upstream \"u13\", only u0, u1"),
+        "{}",
+        unknown.all()
+    );
+    assert!(unknown.out.is_empty(), "{}", unknown.all());
+}
+
+#[test]
+fn mistakes_of_the_configuration_come_before_anything_is_sent() {
+    let folder = Folder::new();
+    let service = answering();
+    let url = format!("http://{}/v1", service.address);
+    let ended = folder.check(&up(&url, "urll = 1"), &[]);
+    assert!(ended.status == 2 && ended.err.contains("upstreams.up.urll: unknown key"), "{}", ended.all());
+    assert!(ended.out.is_empty() && service.accepted() == 0, "{}", ended.all());
+    let ended = folder.run(&up(&url, ""), &["check", "--upstream", "up"]);
+    assert!(ended.status == 2 && ended.err.contains("--live"), "{}", ended.all());
+    let ended = folder.run(&up(&url, ""), &["check"]);
+    assert!(ended.status == 0 && service.accepted() == 0, "{}", ended.all());
+}
