@@ -86,6 +86,12 @@ impl From<Failure> for Reason {
     }
 }
 
+impl From<tokio_postgres::Error> for Reason {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error.into())
+    }
+}
+
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
         Self::Io(error)

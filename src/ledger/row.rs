@@ -1,67 +1,156 @@
-//! A usage record as a row.
+//! Usage records as rows.
+//!
+//! What a row costs is mostly what SQLite does once per statement and once per value, so a statement writes several rows,
+//! and a value that its parameter has already is not bound again: of two requests, most have much in common.
 
-use rusqlite::{Statement, ToSql};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, ToSql};
 use uuid::Uuid;
 
+use super::columns::{COLUMNS, list};
 use crate::provider::Provider;
 use crate::record::UsageRecord;
 
-/// Writes one row; its parameters are bound by [`insert`], in this order.
-pub(super) const INSERT: &str = "INSERT INTO usage_records (started_at, client, upstream, model, usage_source,
-    input_tokens, output_tokens, total_tokens, cached_input_tokens, cache_write_input_tokens, reasoning_tokens,
-    input_audio_tokens, output_audio_tokens, billed_seconds, id, user, provider, method, endpoint, model_requested,
-    stream, status, outcome, events, request_bytes, response_bytes, time_to_first_byte_ms, time_to_first_token_ms,
-    duration_ms, upstream_request_id, error, time_to_first_event_ms, time_to_last_event_ms, time_to_disconnect_ms)
-    VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34)";
+/// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one statement each.
+const ROWS: usize = 16;
 
-/// Executes the statement [`INSERT`] with a record.
-pub(super) fn insert(statement: &mut Statement<'_>, record: &UsageRecord) -> rusqlite::Result<()> {
-    let mut buffer = Uuid::encode_buffer();
-    let usage = &record.usage;
-    let values: [&dyn ToSql; 34] = [
-        // A clock beyond the year 2262 stays at its end.
-        &i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX),
-        &&*record.client,
-        &record.upstream.as_deref(),
-        &record.model.as_deref(),
-        &record.usage_source.as_str(),
-        &usage.input_tokens.map(integer),
-        &usage.output_tokens.map(integer),
-        &usage.total_tokens.map(integer),
-        &usage.cached_input_tokens.map(integer),
-        &usage.cache_write_input_tokens.map(integer),
-        &usage.reasoning_tokens.map(integer),
-        &usage.input_audio_tokens.map(integer),
-        &usage.output_audio_tokens.map(integer),
-        &usage.billed_seconds,
-        &&*record.id.hyphenated().encode_lower(&mut buffer),
-        &record.user.as_deref(),
-        &record.provider.map(Provider::as_str),
-        &record.method.as_ref().map(http::Method::as_str),
-        &record.endpoint.as_deref(),
-        &record.model_requested.as_deref(),
-        &record.stream,
-        &record.status,
-        &record.outcome.as_str(),
-        &record.events.map(integer),
-        &integer(record.request_bytes),
-        &integer(record.response_bytes),
-        &record.time_to_first_byte_ms,
-        &record.time_to_first_token_ms,
-        &record.duration_ms,
-        &record.upstream_request_id.as_deref(),
-        &record.error.as_deref(),
-        &record.time_to_first_event_ms,
-        &record.time_to_last_event_ms,
-        &record.time_to_disconnect_ms,
-    ];
-    for (index, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(index + 1, value)?;
+/// Writes records in their order.
+pub(super) fn insert<'r>(
+    connection: &Connection,
+    records: impl Iterator<Item = &'r UsageRecord>,
+) -> rusqlite::Result<()> {
+    let mut several = Insert::new(connection, ROWS)?;
+    let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
+    for record in records {
+        group.push(record);
+        if group.len() == ROWS {
+            several.execute(&group)?;
+            group.clear();
+        }
     }
-    statement.raw_execute().map(drop)
+    let mut one = Insert::new(connection, 1)?;
+    group.iter().try_for_each(|record| one.execute(&[record]))
 }
 
-/// SQLite's integers are signed. A count beyond them, which no service has ever served, stays at their end.
-fn integer(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// A statement that writes so many rows, with what its parameters hold.
+struct Insert<'c, 'r> {
+    statement: CachedStatement<'c>,
+    /// All null at first, as those of every statement are.
+    bound: Vec<Value<'r>>,
+}
+
+impl<'c, 'r> Insert<'c, 'r> {
+    fn new(connection: &'c Connection, rows: usize) -> rusqlite::Result<Self> {
+        let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
+        let sql = format!("INSERT INTO usage_records ({}) VALUES {}", list(), vec![row; rows].join(","));
+        let statement = connection.prepare_cached(&sql)?;
+        Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
+    }
+
+    /// As many records as the statement has rows.
+    fn execute(&mut self, records: &[&'r UsageRecord]) -> rusqlite::Result<()> {
+        let values = records.iter().flat_map(|record| values(record));
+        for (index, (bound, value)) in self.bound.iter_mut().zip(values).enumerate() {
+            if *bound != value {
+                self.statement.raw_bind_parameter(index + 1, value)?;
+                *bound = value;
+            }
+        }
+        self.statement.raw_execute().map(drop)
+    }
+}
+
+/// What a column gets.
+#[derive(Clone, Copy, PartialEq)]
+enum Value<'r> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(&'r str),
+    Id(Uuid),
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Self::Integer(number) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
+            Self::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Id(id) => ToSqlOutput::Owned(id.hyphenated().to_string().into()),
+        })
+    }
+}
+
+impl From<Option<u64>> for Value<'_> {
+    fn from(count: Option<u64>) -> Self {
+        count.map_or(Self::Null, Self::from)
+    }
+}
+
+impl From<u64> for Value<'_> {
+    /// SQLite's integers are signed. A count beyond them, which no service has ever served, stays at their end.
+    fn from(count: u64) -> Self {
+        Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<Option<f64>> for Value<'_> {
+    fn from(number: Option<f64>) -> Self {
+        number.map_or(Self::Null, Self::Real)
+    }
+}
+
+impl<'r> From<&'r str> for Value<'r> {
+    fn from(text: &'r str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'r> From<Option<&'r str>> for Value<'r> {
+    fn from(text: Option<&'r str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
+/// The values of a record, in the order of [`COLUMNS`].
+fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
+    let usage = &record.usage;
+    [
+        // A clock beyond the year 2262 stays at its end.
+        Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
+        (&*record.client).into(),
+        record.upstream.as_deref().into(),
+        record.model.as_deref().into(),
+        record.usage_source.as_str().into(),
+        usage.input_tokens.into(),
+        usage.output_tokens.into(),
+        usage.total_tokens.into(),
+        usage.cached_input_tokens.into(),
+        usage.cache_write_input_tokens.into(),
+        usage.reasoning_tokens.into(),
+        usage.input_audio_tokens.into(),
+        usage.output_audio_tokens.into(),
+        usage.billed_seconds.into(),
+        Value::Id(record.id),
+        record.user.as_deref().into(),
+        record.provider.map(Provider::as_str).into(),
+        record.method.as_ref().map(http::Method::as_str).into(),
+        record.endpoint.as_deref().into(),
+        record.model_requested.as_deref().into(),
+        Value::Integer(record.stream.into()),
+        record.status.map(u64::from).into(),
+        record.outcome.as_str().into(),
+        record.events.into(),
+        record.request_bytes.into(),
+        record.response_bytes.into(),
+        record.time_to_first_byte_ms.into(),
+        record.time_to_first_token_ms.into(),
+        Value::Real(record.duration_ms),
+        record.upstream_request_id.as_deref().into(),
+        record.error.as_deref().into(),
+        record.time_to_first_event_ms.into(),
+        record.time_to_last_event_ms.into(),
+        record.time_to_disconnect_ms.into(),
+    ]
 }

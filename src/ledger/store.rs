@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{LedgerError, Reason};
 use super::retention::{Retention, Step};
-use super::row::{INSERT, insert};
+use super::row::insert;
 use super::sink::Batch;
 use super::{repair, retention, schema};
 
@@ -83,12 +83,7 @@ impl Store {
     fn insert(&mut self, batches: &[Batch]) -> Result<(), Reason> {
         let connection = self.connect()?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut statement = transaction.prepare_cached(INSERT)?;
-            for record in batches.iter().flat_map(|batch| batch.iter()) {
-                insert(&mut statement, record)?;
-            }
-        }
+        insert(&transaction, batches.iter().flat_map(|batch| batch.iter()))?;
         // Where it fails, dropping the transaction takes everything back.
         Ok(transaction.commit()?)
     }

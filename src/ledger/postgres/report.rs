@@ -110,37 +110,52 @@ async fn read(
         }
     }
     let changes: Vec<_> = prices.changes().iter().map(|change| micros(*change)).collect();
-    let mut groups: Vec<_> = by.iter().map(|by| key(*by).to_owned()).collect();
+    let mut columns: Vec<_> = by.iter().map(|by| shown(*by)).collect();
+    let mut groups: Vec<_> = by.iter().map(|by| key(*by)).collect();
+    let mut also = vec!["usage_source".to_owned()];
     if !prices.is_empty() {
         let mut period = "0".to_owned();
         for change in &changes {
             parameters.push((change, Type::TIMESTAMPTZ));
             period += &format!(" + (started_at >= ${})::int", parameters.len());
         }
-        groups.extend(["upstream".to_owned(), "coalesce(model, model_requested)".to_owned(), period]);
+        also.extend(["upstream".to_owned(), "coalesce(model, model_requested)".to_owned(), period]);
     }
-    let mut columns = groups.clone();
+    columns.extend(also.iter().cloned());
+    groups.extend(also);
     columns.push("count(*)".to_owned());
     // Sums of `bigint` are numbers without an end, which have no form of their own here but their digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
-    columns.extend(SOURCES.map(|source| format!("count(*) FILTER (WHERE usage_source = '{source}')")));
     columns.extend(billable(prices));
-    let numbers: Vec<_> = (1..=groups.len()).map(|number| number.to_string()).collect();
-    let group = if groups.is_empty() { String::new() } else { format!(" GROUP BY {}", numbers.join(", ")) };
-    let statement = format!("SELECT {} FROM usage_records WHERE {condition}{group}", columns.join(", "));
+    let statement = format!(
+        "SELECT {} FROM usage_records WHERE {condition} GROUP BY {}",
+        columns.join(", "),
+        groups.join(", ")
+    );
     Ok(client.query_typed(&statement, &parameters).await?)
 }
 
-fn key(by: By) -> &'static str {
+/// What rows are grouped by.
+fn key(by: By) -> String {
     match by {
-        By::Model => "model",
-        By::Client => "client",
-        By::Upstream => "upstream",
-        By::User => "\"user\"",
-        By::Day => "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
-        By::Hour => "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24\":00Z\"')",
+        By::Model => "model".to_owned(),
+        By::Client => "client".to_owned(),
+        By::Upstream => "upstream".to_owned(),
+        By::User => "\"user\"".to_owned(),
+        By::Day => "date_bin('1 day', started_at, '2000-01-01Z')".to_owned(),
+        By::Hour => "date_bin('1 hour', started_at, '2000-01-01Z')".to_owned(),
     }
+}
+
+/// The same in words, which are made of each group and not of each row.
+fn shown(by: By) -> String {
+    let form = match by {
+        By::Day => "YYYY-MM-DD",
+        By::Hour => "YYYY-MM-DD\"T\"HH24\":00Z\"",
+        By::Model | By::Client | By::Upstream | By::User => return key(by),
+    };
+    format!("to_char({} AT TIME ZONE 'UTC', '{form}')", key(by))
 }
 
 /// Times in the database are whole microseconds, rounded down; so the bounds of a selection are too.
@@ -151,15 +166,9 @@ fn micros(at: Timestamp) -> Micros {
 fn sum(rows: &[Row], by: &[By], prices: &Prices, bounds: &Bounds) -> Result<Report, Reason> {
     let mut groups: HashMap<Key, Sums> = HashMap::new();
     for row in rows {
-        let Read { key, sums } = Read::of(row, by.len(), prices).map_err(Failure::from)?;
-        if sums.sources.iter().sum::<u64>() != sums.requests {
-            return Err(Reason::Row("a row has an unknown usage_source".to_owned()));
-        }
-        // Without a key there is one row, also of nothing.
-        if sums.requests > 0 {
-            groups.entry(key).or_default().add(&sums);
-            bounds.allow(groups.len())?;
-        }
+        let Read { key, sums } = Read::of(row, by.len(), prices)?;
+        groups.entry(key).or_default().add(&sums);
+        bounds.allow(groups.len())?;
     }
     let mut groups: Vec<_> = groups.into_iter().map(|(key, sums)| Group { key, sums }).collect();
     groups.sort_by(Group::order);
@@ -168,20 +177,24 @@ fn sum(rows: &[Row], by: &[By], prices: &Prices, bounds: &Bounds) -> Result<Repo
     Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
 }
 
-/// A row of the answer: a group, or a part of one that has one price.
+/// A row of the answer: a part of a group that has one usage source and one price.
 struct Read {
     key: Key,
     sums: Sums,
 }
 
 impl Read {
-    fn of(row: &Row, by: usize, prices: &Prices) -> Result<Self, tokio_postgres::Error> {
+    fn of(row: &Row, by: usize, prices: &Prices) -> Result<Self, Reason> {
         let mut index = 0;
         let mut next = || {
             index += 1;
             index - 1
         };
         let key = (0..by).map(|_| row.try_get(next())).collect::<Result<_, _>>()?;
+        let source: &str = row.try_get(next())?;
+        let Some(source) = SOURCES.iter().position(|known| *known == source) else {
+            return Err(Reason::Row(format!("a row has the unknown usage_source {source:?}")));
+        };
         let rates = if prices.is_empty() {
             None
         } else {
@@ -206,9 +219,7 @@ impl Read {
             billed_seconds: row.try_get(next())?,
             ..Sums::default()
         };
-        for source in &mut sums.sources {
-            *source = count(next())?;
-        }
+        sums.sources[source] = sums.requests;
         let counted = count(next())?;
         let mut part = || tokens(next()).map(Option::unwrap_or_default);
         let paid = Billable { input: part()?, cached_input: part()?, cache_write: part()?, output: part()? };

@@ -34,6 +34,24 @@ fn a_row_is_the_json_line_field_by_field() {
 }
 
 #[test]
+fn rows_of_one_statement_take_nothing_from_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    // Fewer rows than a statement has, as many, one more, and many; of each record's values most change from row to row.
+    for count in [0, 1, 15, 16, 17, 32, 333] {
+        let path = folder.path().join(format!("{count}.db"));
+        let mut all = records(count);
+        fastrand::shuffle(&mut all);
+        let batches: Vec<Batch> = all.chunks(7).map(|some| Batch::new(some.to_vec())).collect();
+        Store::open(&path).unwrap().write(&batches).unwrap();
+        let rows = rows(&Connection::open(&path).unwrap());
+        assert_eq!(rows.len(), count);
+        for (row, record) in rows.iter().zip(&all) {
+            assert_eq!(*row, serde_json::to_value(record).unwrap());
+        }
+    }
+}
+
+#[test]
 fn a_count_beyond_sqlites_integers_stays_at_their_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut records = records(2);
