@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
+mod admin;
 #[path = "../certificates/mod.rs"]
 mod certificates;
 mod listener;

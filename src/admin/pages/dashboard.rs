@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::charts::{Columns, Step, columns};
-use super::numbers::{compact, maybe, millis, percent, time};
+use super::numbers::{compact, count, maybe, millis, percent, time};
 use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::{brand, document, records, running};
 use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
@@ -184,8 +184,8 @@ fn tiles(overview: &Overview) -> Markup {
         dl.tiles #tiles {
             (tile("Requests", &maybe(Some(*requests)), &html! { (percent(complete, *requests)) " complete" }))
             (tile("Total tokens", &maybe(*total_tokens), &html! { (percent(sources[0], *requests)) " of requests reported" }))
-            (tile("Input tokens", &maybe(*input_tokens), &html! { (maybe(*cached_input_tokens)) " cached" }))
-            (tile("Output tokens", &maybe(*output_tokens), &html! { (maybe(*reasoning_tokens)) " reasoning" }))
+            (tile("Input tokens", &maybe(*input_tokens), &part(*cached_input_tokens, "cached")))
+            (tile("Output tokens", &maybe(*output_tokens), &part(*reasoning_tokens, "reasoning")))
             @for currency in &overview.currencies {
                 (tile(&format!("Cost, {currency}"), &panels::money(&overview.total, *currency), &html! {
                     @match overview.total.cost.unpriced {
@@ -199,6 +199,16 @@ fn tiles(overview: &Overview) -> Markup {
             } @else {
                 (tile("First token, median", &maybe(None), &html! { "no streams" }))
             }
+        }
+    }
+}
+
+/// How many of the tokens were of a kind.
+fn part(tokens: Option<u64>, kind: &str) -> Markup {
+    html! {
+        @match tokens {
+            Some(tokens) => { (count(tokens)) " " (kind) },
+            None => { (kind) " not reported" },
         }
     }
 }

@@ -26,14 +26,14 @@ pub(in crate::admin) fn table(boards: &Boards) -> Markup {
             div.scroll #running-scroll role="group" aria-label="Running streams" {
                 table {
                     thead { tr {
-                        th scope="col" { "Started" }
-                        th scope="col" { "Client" }
+                        th.spare scope="col" { "Started" }
+                        th.spare scope="col" { "Client" }
                         th scope="col" { "User" }
                         th scope="col" { "Model" }
-                        th scope="col" { "Upstream" }
-                        th.number scope="col" { "Events" }
+                        th.spare scope="col" { "Upstream" }
+                        th.spare.number scope="col" { "Events" }
                         th.number scope="col" { "Output tokens" }
-                        th.number scope="col" { "First token" }
+                        th.spare.number scope="col" { "First token" }
                         th.number scope="col" { "Runs for" }
                     } }
                     tbody { @for stream in streams.iter().take(MOST_SHOWN) { (row(stream, now)) } }
@@ -48,14 +48,14 @@ fn row(stream: &Stream, now: Instant) -> Markup {
     let or_unknown = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
     html! {
         tr data-stream=(stream.id) {
-            td { (time(stream.started_at)) }
-            td.name { (stream.client) }
+            td.spare { (time(stream.started_at)) }
+            td.spare.name { (stream.client) }
             td.name { (or_unknown(stream.user.as_deref())) }
             td.name { (or_unknown(stream.model.as_deref())) }
-            td.name { (or_unknown(stream.upstream.as_deref())) }
-            td.number { (count(stream.events())) }
+            td.spare.name { (or_unknown(stream.upstream.as_deref())) }
+            td.spare.number { (count(stream.events())) }
             td.number { (tokens(stream)) }
-            td.number {
+            td.spare.number {
                 @match stream.time_to_first_token() {
                     Some(after) => (millis(after.as_secs_f64() * 1e3)),
                     None => span.unknown { "waiting" },

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::config::{Jsonl, Loaded, Route, Settings, Upstream};
 use crate::provider::{ApiVersion, Provider};
-use crate::tls::{ClientCertificates, Verification};
+use crate::tls::{ClientCertificates, ServerSettings, Verification};
 
 /// A line for each part of a configuration; never a secret.
 pub(super) struct Summary<'a>(pub(super) &'a Loaded);
@@ -18,11 +18,7 @@ impl fmt::Display for Summary<'_> {
         line(f, "file", &origin)?;
         line(f, "listen", &listen(settings))?;
         line(f, "workers", &settings.server.workers.to_string())?;
-        line(
-            f,
-            "admin",
-            &settings.admin.listen.map_or_else(|| "none".to_owned(), |address| address.to_string()),
-        )?;
+        line(f, "admin", &admin(settings))?;
         line(f, "ledger", &ledger(settings))?;
         line(f, "clients", &clients(settings))?;
         for each in &settings.upstreams {
@@ -42,17 +38,31 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
 
 fn listen(settings: &Settings) -> String {
     let mut text = settings.server.listen.to_string();
-    if let Some(tls) = &settings.server.tls {
-        push(&mut text, format_args!("TLS with the certificate in {}", tls.identity.certificate));
-        if !tls.client_ca.is_empty() {
-            let certificates = match tls.client_certificates {
-                ClientCertificates::Optional => "optional",
-                ClientCertificates::Required => "required",
-            };
-            push(&mut text, format_args!("client certificates {certificates}"));
-        }
-    }
+    push_tls(&mut text, settings.server.tls.as_ref());
     text
+}
+
+fn admin(settings: &Settings) -> String {
+    let admin = &settings.admin;
+    let Some(listen) = admin.listen else { return "none".to_owned() };
+    let mut text = listen.to_string();
+    if admin.token.is_some() {
+        push(&mut text, format_args!("token"));
+    }
+    push_tls(&mut text, admin.tls.as_ref());
+    text
+}
+
+fn push_tls(text: &mut String, tls: Option<&ServerSettings>) {
+    let Some(tls) = tls else { return };
+    push(text, format_args!("TLS with the certificate in {}", tls.identity.certificate));
+    if !tls.client_ca.is_empty() {
+        let certificates = match tls.client_certificates {
+            ClientCertificates::Optional => "optional",
+            ClientCertificates::Required => "required",
+        };
+        push(text, format_args!("client certificates {certificates}"));
+    }
 }
 
 fn ledger(settings: &Settings) -> String {
@@ -198,5 +208,15 @@ route     everything -> openai
             assert!(summary.contains(line), "{line:?} in {summary}");
         }
         assert!(!summary.contains("marker"));
+    }
+
+    #[test]
+    fn it_is_said_what_opens_the_admin_pages() {
+        let text = "[admin]\nlisten = \"0.0.0.0:9090\"\ntoken = { value = \"0123456789-marker\" }\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
+        let summary = summary(text);
+        assert!(
+            summary.contains("admin     0.0.0.0:9090, token\n") && !summary.contains("marker"),
+            "{summary}"
+        );
     }
 }

@@ -1,0 +1,79 @@
+//! The admin pages under TLS, opened by a client's certificate or by the token.
+
+use std::net::SocketAddr;
+
+use streamgauge::app::{App, Running};
+use streamgauge::config;
+use streamgauge::tls::HTTP_1_1;
+
+use crate::certificates::Authority;
+use crate::support::*;
+
+const TOKEN: &str = "0123456789abcdef-token";
+
+/// `lines` are those of `[admin.tls]` behind its certificate, `token` of `[admin]`.
+fn pages(folder: &Folder, token: &str, lines: &str) -> (Running, SocketAddr) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[ledger]\npath = \"\"\n[admin]\nlisten = \"0.0.0.0:0\"\nhosts = [\"proxy\"]\n{token}\n\
+         [admin.tls]\n{}{lines}\n[upstreams.openai]\napi_key = {{ value = \"sk-1\" }}\n",
+        folder.lines("server")
+    );
+    let loaded = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, [""; 0]);
+    let running = App::bind(&loaded.settings, Vec::new()).unwrap().spawn().unwrap();
+    let address = ([127, 0, 0, 1], running.addresses().admin.unwrap().port()).into();
+    (running, address)
+}
+
+#[tokio::test]
+async fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
+    let folder = Folder::new();
+    let asks = folder.ca_line("client_ca") + "client_certificates = \"optional\"";
+    let (_running, address) = pages(&folder, "", &asks);
+    let ours = folder.client(Some(&folder.ca.issue("operator", &[])));
+    for (who, settings, path, status) in [
+        ("an operator", &ours, "/usage", 404),
+        ("an operator", &ours, "/", 200),
+        ("a stranger", &folder.client(None), "/", 403),
+        ("a stranger", &folder.client(None), "/config", 403),
+        ("a stranger", &folder.client(None), "/readyz", 200),
+    ] {
+        let mut stream = connect(settings, address, &[HTTP_1_1]).await.unwrap();
+        let answer = get_path(&mut stream, path, "").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{who} at {path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn another_authoritys_certificate_opens_nothing() {
+    let folder = Folder::new();
+    let (_running, address) = pages(&folder, "", &folder.ca_line("client_ca"));
+    let theirs = Authority::new("another").issue("operator", &[]);
+    for settings in [folder.client(Some(&theirs)), folder.client(None)] {
+        let answer = match connect(&settings, address, &[HTTP_1_1]).await {
+            Ok(mut stream) => get_path(&mut stream, "/", "").await,
+            Err(_) => String::new(),
+        };
+        assert!(!answer.contains("HTTP/1.1"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
+    let folder = Folder::new();
+    let (_running, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
+    let settings = folder.client(None);
+    let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
+    let answer = get_path(&mut stream, "/usage", &format!("authorization: Bearer {TOKEN}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("no_ledger"), "{answer}");
+    let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
+    let form = format!("token={TOKEN}");
+    let request = format!(
+        "POST /login HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: https://127.0.0.1\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 303 ") && answer.contains("; Secure\r\n"), "{answer}");
+}
