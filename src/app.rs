@@ -160,6 +160,7 @@ impl App {
             limits: Limits {
                 header_timeout: settings.server.header_timeout,
                 keep_alive_timeout: settings.server.keep_alive_timeout,
+                write_timeout: settings.server.write_timeout,
             },
             drain_timeout: settings.server.drain_timeout,
             metrics,

@@ -41,6 +41,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let max_connections = table.defaulted("max_connections", Entry::integer);
     let header_timeout = table.defaulted("header_timeout", time);
     let keep_alive_timeout = table.defaulted("keep_alive_timeout", time);
+    let write_timeout = table.defaulted("write_timeout", time_or_none);
     let max_buffered_bytes = table.defaulted("max_buffered_bytes", bytes);
     let tls = table.optional("tls", |entry| entry.table(tls::server));
     allow_anonymous?;
@@ -52,6 +53,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         max_connections: max_connections?,
         header_timeout: header_timeout?,
         keep_alive_timeout: keep_alive_timeout?,
+        write_timeout: write_timeout?,
         max_buffered_bytes: max_buffered_bytes?,
         tls: tls?,
     })

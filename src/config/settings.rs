@@ -54,6 +54,8 @@ pub struct Server {
     pub header_timeout: Duration,
     /// How long a client's connection may wait for a request; longer than zero.
     pub keep_alive_timeout: Duration,
+    /// How long a client may take nothing of what is written to it; `None`: any time.
+    pub write_timeout: Option<Duration>,
     /// Bytes of request bodies held at once by the whole process; at least 1.
     pub max_buffered_bytes: usize,
     /// The certificate for clients; `None`: plain HTTP. It could be read a moment ago.

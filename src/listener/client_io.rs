@@ -119,6 +119,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
         }
     }
 
+    /// Notes whether the client takes what is written.
+    fn noted<T>(&self, polled: Poll<T>) -> Poll<T> {
+        match polled {
+            Poll::Pending => self.state.stalls(),
+            Poll::Ready(_) => self.state.moves(),
+        }
+        polled
+    }
+
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.refusal.has_remaining() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.refusal))?;
@@ -189,6 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
             self.watch = Watch::Hyper;
         }
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        let written = self.noted(written);
         if written.is_pending() {
             // hyper flushes only what it could write.
             self.look(cx)?;
@@ -206,7 +216,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
             self.refusal = self.handler.refuse(error).into();
             return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
         }
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+        self.noted(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -215,7 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        ready!(self.noted(polled))?;
         // hyper flushes when it has written all that it had.
         self.state.flushed();
         self.look(cx)?;

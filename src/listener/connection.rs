@@ -187,8 +187,8 @@ fn answer<H: Handler>(
         let response = handled.await;
         state.linger.set(has_body && response.status().is_client_error());
         Ok(response.map(|body| {
-            let delivery = H::delivery(&body).map(|delivery| (Rc::clone(delivery), state));
-            Counted { body, delivery, _running: running }
+            let delivery = H::delivery(&body).map(Rc::clone);
+            Counted { body, delivery, state, give_up: H::give_up, _running: running }
         }))
     }
 }
@@ -196,8 +196,11 @@ fn answer<H: Handler>(
 /// An answer's body; the request runs until it is dropped.
 struct Counted<B> {
     body: B,
-    /// Where its events' times are counted, and the connection whose writes end them.
-    delivery: Option<(Rc<Delivery>, Rc<PeerState>)>,
+    /// Where its events' times are counted.
+    delivery: Option<Rc<Delivery>>,
+    /// The connection, whose writes end them.
+    state: Rc<PeerState>,
+    give_up: fn(&mut B, String),
     _running: (Running, Load),
 }
 
@@ -210,10 +213,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some((delivery, state)) = &self.delivery
-            && delivery.announces()
-        {
-            state.delivers(delivery);
+        if let Some(delivery) = self.delivery.as_ref().filter(|delivery| delivery.announces()) {
+            self.state.delivers(delivery);
         }
         polled
     }
@@ -224,6 +225,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Counted<B> {
+    fn drop(&mut self) {
+        if let Some(limit) = self.state.given_up() {
+            let reason =
+                format!("the client took nothing of its answer for {limit:?} (server.write_timeout)");
+            (self.give_up)(&mut self.body, reason);
+        }
     }
 }
 

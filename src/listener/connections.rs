@@ -49,6 +49,7 @@ impl Connections {
     /// How often [`Connections::keep`] is to be called.
     pub(super) fn beat(limits: &Limits) -> Duration {
         let shortest = limits.header_timeout.min(limits.keep_alive_timeout);
+        let shortest = limits.write_timeout.map_or(shortest, |timeout| timeout.min(shortest));
         (shortest / 8).clamp(Duration::from_millis(5), BEAT)
     }
 

@@ -40,6 +40,9 @@ pub trait Handler: 'static {
         None
     }
 
+    /// The client is given up, for the reason that is told: the body is dropped next.
+    fn give_up(_body: &mut Self::Body, _reason: String) {}
+
     /// Waits until nothing goes on that has outlived its connection. Cancel-safe.
     fn idle(&self) -> impl Future<Output = ()> {
         std::future::ready(())
@@ -61,6 +64,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may be open with nothing going on.
     pub keep_alive_timeout: Duration,
+    /// How long a client may take nothing of what is written to it; `None`: any time.
+    pub write_timeout: Option<Duration>,
 }
 
 /// The largest header block that is read, in bytes.

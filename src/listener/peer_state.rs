@@ -29,6 +29,10 @@ pub(super) struct PeerState {
     waker: RefCell<Option<Waker>>,
     /// The connection is over; requests of it may still run for a moment, in tasks of their own (HTTP/2).
     over: Cell<bool>,
+    /// Since when the client has taken nothing of what waits for it; `None`: nothing waits.
+    stalled_since: Cell<Option<Instant>>,
+    /// The connection is dropped because the client took nothing for so long.
+    given_up: Cell<Option<Duration>>,
     /// What has events that were given to hyper and are not written.
     deliveries: RefCell<Vec<Rc<Delivery>>>,
     /// A request was refused with its body unread: its bytes must be taken in, or the client's system
@@ -57,6 +61,8 @@ impl PeerState {
             order: Cell::new(None),
             waker: RefCell::new(None),
             over: Cell::new(false),
+            stalled_since: Cell::default(),
+            given_up: Cell::default(),
             deliveries: RefCell::default(),
             linger: Cell::new(false),
         })
@@ -84,6 +90,23 @@ impl PeerState {
         if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
+    }
+
+    /// The client takes nothing more for now.
+    pub(super) fn stalls(&self) {
+        if self.stalled_since.get().is_none() {
+            self.stalled_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// The client has taken something.
+    pub(super) fn moves(&self) {
+        self.stalled_since.set(None);
+    }
+
+    /// For how long the client took nothing, if it was given up for that.
+    pub(super) fn given_up(&self) -> Option<Duration> {
+        self.given_up.get()
     }
 
     /// The next writes are of this delivery too. It is told when they are done.
@@ -139,9 +162,15 @@ impl PeerState {
         }
     }
 
-    /// Holds the connection to its limits. While a request runs its own timeouts apply.
+    /// Holds the connection to its limits. While a request runs its own timeouts apply, and that on writing.
     pub(super) fn keep(&self, now: Instant, limits: &Limits) {
         let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        if let (Some(limit), Some(since)) = (limits.write_timeout, self.stalled_since.get())
+            && over(since, limit)
+            && self.given_up.replace(Some(limit)).is_none()
+        {
+            self.tell(Order::Drop, now);
+        }
         if self.is_running() {
             return;
         }
@@ -173,8 +202,11 @@ impl Drop for Running {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { header_timeout: Duration::from_secs(30), keep_alive_timeout: Duration::from_secs(75) };
+    const LIMITS: Limits = Limits {
+        header_timeout: Duration::from_secs(30),
+        keep_alive_timeout: Duration::from_secs(75),
+        write_timeout: Some(Duration::from_secs(300)),
+    };
 
     #[test]
     fn a_head_has_its_own_limit_from_its_first_byte() {
@@ -198,6 +230,25 @@ mod tests {
         assert_eq!(state.order(), None);
         state.keep(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
         assert_eq!(state.order(), Some(Order::Finish));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_although_its_request_runs() {
+        let start = Instant::now();
+        let state = PeerState::new(start);
+        let _running = state.begin();
+        let late = || Instant::now() + LIMITS.write_timeout.unwrap();
+        state.stalls();
+        state.moves();
+        state.keep(late(), &LIMITS);
+        assert_eq!((state.order(), state.given_up()), (None, None), "it has taken something");
+        state.stalls();
+        state.keep(Instant::now(), &LIMITS);
+        assert_eq!(state.order(), None);
+        state.keep(late(), &Limits { write_timeout: None, ..LIMITS });
+        assert_eq!(state.order(), None);
+        state.keep(late(), &LIMITS);
+        assert_eq!((state.order(), state.given_up()), (Some(Order::Drop), LIMITS.write_timeout));
     }
 
     #[test]

@@ -125,10 +125,15 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// Not read to its end, for the reason that is told.
     pub(super) fn give_up(&mut self, reason: String) {
+        self.explain(reason);
+        self.close(&End::Left);
+    }
+
+    /// The record says why the exchange ends as it does.
+    pub(super) fn explain(&mut self, reason: String) {
         if self.is_open() {
             self.entry.row().error = Some(reason.into());
         }
-        self.close(&End::Left);
     }
 
     /// The record.

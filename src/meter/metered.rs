@@ -93,6 +93,13 @@ impl<B: AnswerFrames> Metered<B> {
             || self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
+    /// The client is given up, for the reason that is told: this is dropped next.
+    pub fn give_up(&mut self, reason: String) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.explain(reason);
+        }
+    }
+
     /// What is metered, for who reads it without a client.
     pub(super) fn into_exchange(mut self) -> Option<Exchange<B>> {
         self.exchange.take()

@@ -78,6 +78,14 @@ impl KeptAlive {
         &self.delivery
     }
 
+    /// Its client is given up, for the reason that is told.
+    pub(super) fn give_up(&mut self, reason: String) {
+        match &mut self.stage {
+            Stage::Relaying(body) | Stage::Refused(body, ..) => body.give_up(reason),
+            Stage::Waiting(_) | Stage::Ended => {}
+        }
+    }
+
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         loop {
             match &mut self.stage {

@@ -139,6 +139,10 @@ impl Handler for Proxy {
         body.delivery()
     }
 
+    fn give_up(body: &mut ProxyBody, reason: String) {
+        body.give_up(reason);
+    }
+
     async fn idle(&self) {
         self.draining.none().await;
     }

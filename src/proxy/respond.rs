@@ -110,6 +110,15 @@ impl ProxyBody {
         }
     }
 
+    /// Its client is given up, for the reason that is told.
+    pub(super) fn give_up(&mut self, reason: String) {
+        match self {
+            Self::Relayed(body) => body.give_up(reason),
+            Self::KeptAlive(body) => body.give_up(reason),
+            Self::Whole(_) => {}
+        }
+    }
+
     /// The same, with comments in its silences if it is an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {

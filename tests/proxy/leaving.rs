@@ -651,3 +651,76 @@ fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
         assert_eq!(proxy.stop().len(), 0);
     }
 }
+
+#[test]
+fn a_client_that_never_reads_is_given_up_in_time() {
+    for (drain, source) in [("cancel", "partial"), ("drain", "drained")] {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (closed, told) = mpsc::channel();
+        let stopped = Mutex::new(stopped);
+        let up = upstream(move |connection| {
+            connection.request();
+            connection.send(EVENTS_HEAD);
+            let text = "x".repeat(16_000);
+            let event = format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":{{\"completion_tokens\":1}}}}\n\n"
+            );
+            let stopped = stopped.lock().unwrap();
+            // More than the sockets hold.
+            while connection.try_send(&chunk(event.as_bytes())) {
+                if stopped.try_recv().is_ok() {
+                    connection.send(chunk(b"data: [DONE]\n\n"));
+                    connection.send(LAST_CHUNK);
+                    return;
+                }
+            }
+            closed.send(()).unwrap();
+        });
+        let proxy = proxy()
+            .server("write_timeout = \"300ms\"")
+            .upstream(&up)
+            .tables(&format!("on_disconnect = {drain:?}\ndrain_limits = {{ bytes = \"100GB\" }}"))
+            .run();
+        let mut client = proxy.client();
+        client.post("/v1/chat/completions", CHAT_REQUEST).head();
+        // The connection stays open, and nobody reads.
+        if drain == "drain" {
+            until_noticed(&proxy);
+            stop.send(()).unwrap();
+        } else {
+            told.recv_timeout(PATIENCE).unwrap();
+        }
+        let record = proxy.record();
+        assert_eq!(
+            (&record["outcome"], &record["usage_source"]),
+            (&json!("client_disconnected"), &json!(source))
+        );
+        assert!(record["error"].as_str().unwrap().contains("server.write_timeout"), "{record}");
+        assert!(record["time_to_disconnect_ms"].as_f64().unwrap() >= 300.0, "{record}");
+        drop(client);
+        assert_eq!(proxy.stop().len(), 0);
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_given_up() {
+    let up = upstream(|connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        let text = "x".repeat(16_000);
+        for _ in 0..1000 {
+            connection.send(chunk(format!("data: {text}\n\n").as_bytes()));
+        }
+        connection.send(LAST_CHUNK);
+    });
+    let proxy = proxy().server("write_timeout = \"500ms\"").upstream(&up).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    // 2 MB at a time, with pauses that are each shorter than the limit and together longer.
+    for _ in 0..7 {
+        std::thread::sleep(Duration::from_millis(150));
+        client.chunks(1 << 21);
+    }
+    while !client.chunk().is_empty() {}
+    assert_eq!(proxy.record()["outcome"], "complete");
+}

@@ -157,6 +157,7 @@ fn of_the_server() {
             ("[server]\nmax_request_bytes = -5", "server.max_request_bytes", "0 or more"),
             ("[server]\ndrain_timeout = \"30\"", "server.drain_timeout", "write \"30s\""),
             ("[server]\nheader_timeout = \"0s\"", "server.header_timeout", "longer than zero"),
+            ("[server]\nwrite_timeout = \"0s\"", "server.write_timeout", ""),
             ("[server]\nkeep_alive_timeout = \"soon\"", "server.keep_alive_timeout", "no length of time"),
             ("[admin]\nlisten = \"9090\"", "admin.listen", "no address and port"),
             ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is the file of ledger.path too"),

@@ -109,7 +109,9 @@ impl Proxy {
     /// The value of a metric by its name and labels, as it is now.
     pub fn metric(&self, name: &str) -> f64 {
         let admin = self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages");
-        let metrics = Client::connect(admin).get("/metrics").answer();
+        // It answers to its own name alone.
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\n\r\n");
+        let metrics = Client::connect(admin).send(request).answer();
         let line = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{name} is missing in\n{}", metrics.text())).parse().unwrap()
     }
