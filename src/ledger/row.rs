@@ -42,7 +42,13 @@ struct Insert<'c, 'r> {
 impl<'c, 'r> Insert<'c, 'r> {
     fn new(connection: &'c Connection, rows: usize) -> rusqlite::Result<Self> {
         let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
-        let sql = format!("INSERT INTO usage_records ({}) VALUES {}", list(), vec![row; rows].join(","));
+        // A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so SQLite need not keep
+        // each page as it was before the statement.
+        let sql = format!(
+            "INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}",
+            list(),
+            vec![row; rows].join(",")
+        );
         let statement = connection.prepare_cached(&sql)?;
         Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
     }
