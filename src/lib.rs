@@ -26,7 +26,7 @@
 //! | root | [`cli`] | the commands, one file each |
 //! | | [`app`] | settings → bound sockets → addresses → running threads |
 //! | I/O | [`proxy`] | the life of a request |
-//! | | [`admin`] | health and metrics for operators |
+//! | | [`admin`] | pages for operators: the dashboard, usage records, health, metrics |
 //! | | [`simulator`] | an upstream that answers from nothing |
 //! | | [`listener`] | accepts, limits, speaks HTTP with clients |
 //! | | [`upstream`] | connects, pools, sends, reads answers |
