@@ -445,8 +445,9 @@ fn origins(
             upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch, witness)).transpose()?;
         let name = upstream.name.as_str().into();
         let (port, http) = (upstream.url.port(), upstream.http);
-        let (host, witness) = (host.to_owned(), witness.cloned());
-        let origin = Origin { name, host, port, tls, http, proxy, timeouts, witness };
+        let (host, allowed_hosts, witness) =
+            (host.to_owned(), upstream.allowed_hosts.clone(), witness.cloned());
+        let origin = Origin { name, host, port, tls, http, proxy, allowed_hosts, timeouts, witness };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)

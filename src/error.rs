@@ -95,6 +95,13 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// The upstream sends the client to a host that is not allowed.
+    Redirect {
+        /// The upstream's name.
+        upstream: String,
+        /// Where it leads; empty where that cannot be told.
+        host: String,
+    },
     /// The outbound proxy answered, and did not open a tunnel.
     ProxyRefused {
         /// The upstream's name.
@@ -186,6 +193,7 @@ impl Error {
         match self {
             Self::Unreachable { .. }
             | Self::Tls { .. }
+            | Self::Redirect { .. }
             | Self::ProxyRefused { .. }
             | Self::ProxyFailed { .. }
             | Self::ProxySilent { .. }
@@ -222,6 +230,7 @@ impl Error {
             Self::HeaderValue { .. } => (StatusCode::BAD_REQUEST, "invalid_header"),
             Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),
+            Self::Redirect { .. } => (StatusCode::BAD_GATEWAY, "upstream_redirect"),
             Self::ProxyRefused { .. } => (StatusCode::BAD_GATEWAY, "proxy_refused"),
             Self::ProxyFailed { .. } => (StatusCode::BAD_GATEWAY, "proxy_failed"),
             Self::ProxySilent { .. } => (StatusCode::BAD_GATEWAY, "proxy_timeout"),
@@ -387,6 +396,12 @@ impl fmt::Display for Error {
             Self::Tls { upstream, reason } => write!(
                 f,
                 "No TLS session with the upstream `{upstream}`: {reason}. Check its url and its certificate."
+            ),
+            Self::Redirect { upstream, host } => write!(
+                f,
+                "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
+                 or add that host.",
+                if host.is_empty() { "something without a host" } else { host }
             ),
             Self::ProxyRefused { upstream, proxy, status } => write!(
                 f,

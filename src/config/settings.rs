@@ -178,6 +178,8 @@ pub struct Upstream {
     pub on_disconnect: OnDisconnect,
     /// What draining may cost.
     pub drain_limits: DrainLimits,
+    /// Where its redirects may lead, besides itself.
+    pub allowed_hosts: Hosts,
     /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
     pub proxy: Option<Proxy>,
     /// Who chose that proxy, or why there is none, in words.

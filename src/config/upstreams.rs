@@ -15,6 +15,7 @@ use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
 use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
+use crate::egress::Hosts;
 use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
 use crate::secret::Secret;
 
@@ -127,6 +128,7 @@ fn upstream(
         keep_alive_comments: keep_alive_comments?.flatten(),
         on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),
         drain_limits: drain_limits?,
+        allowed_hosts: network.map_or_else(Hosts::default, |network| network.allowed.clone()),
         proxy,
         why_this_way,
         timeouts: connection.timeouts(),

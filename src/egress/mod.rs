@@ -7,9 +7,11 @@
 mod address;
 mod basic;
 mod hosts;
+mod redirect;
 mod variables;
 
 pub use address::{ProxyAddress, Scheme, UserInfo};
 pub use basic::basic;
 pub use hosts::{Hosts, Pattern};
+pub use redirect::redirects_to;
 pub use variables::{Chosen, chosen, spared};

@@ -110,7 +110,8 @@ impl Upstream {
     /// at it. Nothing else is repeated. Dropping the future closes the connection or resets the stream.
     ///
     /// # Errors
-    /// No connection, no TLS session, no answer in time, or an answer that is not HTTP.
+    /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect to a host that is not
+    /// allowed.
     pub async fn send(&self, mut call: Call<'_>) -> Result<Answer> {
         if let Some(witness) = &self.origin.witness {
             witness.asked(&call.target);
@@ -123,7 +124,7 @@ impl Upstream {
             let slot = match self.before(total, way).await? {
                 Way::Http2(slot) => slot,
                 Way::Http1 => match self.send_http1(&call, payload, total).await? {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => return self.checked(answer),
                     Err(unsent) => {
                         payload = unsent;
                         continue;
@@ -132,7 +133,7 @@ impl Upstream {
             };
             let head = call.http2_head(self.origin.tls.is_some())?;
             match http2::send(&self.origin, slot, head, payload, total).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return self.checked(answer),
                 Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
                     if tried.is_none() =>
                 {
@@ -144,6 +145,11 @@ impl Upstream {
                 Err(Lost::Final(error)) => return Err(error),
             }
         }
+    }
+
+    fn checked(&self, answer: Answer) -> Result<Answer> {
+        self.origin.check_redirect(&answer.head)?;
+        Ok(answer)
     }
 
     /// Waits for a connection within `timeouts.total`; the connection holds itself to `timeouts.connect`.

@@ -5,9 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header;
+
+use super::answer::AnswerHead;
 use super::tunnel::Proxy;
 use super::witness::Witness;
 use crate::config::HttpVersion;
+use crate::egress::{Hosts, redirects_to};
 use crate::error::Error;
 use crate::tls::Connector;
 
@@ -24,6 +28,8 @@ pub struct Origin {
     pub tls: Option<Connector>,
     /// Which HTTP is spoken with it.
     pub http: HttpVersion,
+    /// Where its redirects may lead, besides itself.
+    pub allowed_hosts: Hosts,
     /// Through whom every connection goes; `None`: straight.
     pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.
@@ -58,6 +64,20 @@ impl Origin {
     /// HTTP/1.1 and of TLS wait.
     pub(super) fn may_begin(&self) -> bool {
         self.tls.is_none() && self.http == HttpVersion::Http2
+    }
+
+    /// Refuses an answer that sends the client to a host that is not allowed.
+    pub(super) fn check_redirect(&self, head: &AnswerHead) -> Result<(), Error> {
+        if !head.status.is_redirection() {
+            return Ok(());
+        }
+        for location in head.headers.get_all(header::LOCATION) {
+            let Some(host) = redirects_to(location.as_bytes()) else { continue };
+            if !self.allowed_hosts.take(&host) && !host.eq_ignore_ascii_case(&self.host) {
+                return Err(Error::Redirect { upstream: self.name.to_string(), host });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn unreachable(&self, reason: impl ToString) -> Error {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use streamgauge::config::HttpVersion;
+use streamgauge::egress::Hosts;
 use streamgauge::h1::Upload;
 use streamgauge::rewrite::headers::OutboundHeaders;
 use streamgauge::secret::Secret;
@@ -327,6 +328,33 @@ fn a_redirect_is_the_clients_and_is_never_followed() {
 }
 
 #[test]
+fn a_redirect_to_a_host_that_is_not_allowed_is_refused() {
+    for (location, allowed) in [
+        ("/v2/models", true),
+        ("http://127.0.0.1:9/v1", true),
+        ("https://eu.llm.internal/v1", true),
+        ("https://evil.test/v1?x", false),
+        ("//evil.test", false),
+        ("https://llm.internal.evil.test/", false),
+    ] {
+        let answer =
+            format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        let up = Upstream::answering(answer);
+        let allowed_hosts = "[network]\nallowed_hosts = [\"127.0.0.1\", \"*.llm.internal\"]";
+        let proxy = proxy().upstream(&up).tables(allowed_hosts).run();
+        if allowed {
+            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+            assert_eq!((answer.status(), answer.header("location")), (307, Some(location)));
+        } else {
+            let (code, message) = refusal(&proxy);
+            assert_eq!(code, "upstream_redirect", "{location}");
+            assert!(message.contains("evil.test") && message.contains("network.allowed_hosts"), "{message}");
+            assert_eq!(proxy.record()["outcome"], "upstream_error");
+        }
+    }
+}
+
+#[test]
 fn a_target_that_is_not_trusted_is_named_also_through_a_tunnel() {
     let front = tls_in_front_of(answering().address);
     let tunnels = Tunnels::to(front.address);
@@ -383,6 +411,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             host: host.to_owned(),
             port,
             tls: Some(trusting(&target.certificate)),
+            allowed_hosts: Hosts::default(),
             http: HttpVersion::Auto,
             proxy: Some(outbound),
             timeouts,

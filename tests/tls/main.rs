@@ -9,6 +9,7 @@ mod certificates;
 mod listener;
 mod matrix;
 mod peers;
+mod recordings;
 mod rotation;
 mod secrets;
 mod support;

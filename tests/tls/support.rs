@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -197,27 +197,11 @@ impl Upstream {
 
     /// One with other words; without a configuration, one without TLS.
     pub async fn saying(says: Says, config: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (release, released) = watch::channel(false);
-        let (config, present) = watch::channel(config);
-        tokio::spawn(async move {
-            while let Ok((tcp, from)) = listener.accept().await {
-                let (config, released) = (present.borrow().clone(), released.clone());
-                tokio::spawn(async move {
-                    let Some(config) = config else {
-                        return answer_all(tcp, false, says(from, None), released).await;
-                    };
-                    // The client may refuse the certificate; what the test looks at will tell.
-                    if let Ok(stream) = TlsAcceptor::from(config).accept(tcp).await {
-                        let session = stream.get_ref().1;
-                        let is_http2 = session.alpn_protocol() == Some(HTTP_2);
-                        let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
-                        answer_all(stream, is_http2, who, released).await;
-                    }
-                });
-            }
-        });
+        let (address, config) = serve(config, says, move |request, who| {
+            answer(request.uri.path().contains("slow"), who, released.clone())
+        })
+        .await;
         Self { address, config, release }
     }
 
@@ -230,6 +214,37 @@ impl Upstream {
     pub fn release(&self) {
         self.release.send_replace(true);
     }
+}
+
+/// Answers every request, when its body is here, knowing what `says` says of who came. Returns where, and the way to
+/// change the configuration of new connections.
+pub async fn serve(
+    config: Option<Arc<ServerConfig>>,
+    says: Says,
+    answer: impl Fn(&request::Parts, String) -> Response<AnswerBody> + Send + Sync + 'static,
+) -> (SocketAddr, watch::Sender<Option<Arc<ServerConfig>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (config, present) = watch::channel(config);
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((tcp, from)) = listener.accept().await {
+            let (config, answer) = (present.borrow().clone(), Arc::clone(&answer));
+            tokio::spawn(async move {
+                let Some(config) = config else {
+                    return answer_all(tcp, false, says(from, None), answer).await;
+                };
+                // The client may refuse the certificate; what the test looks at will tell.
+                if let Ok(stream) = TlsAcceptor::from(config).accept(tcp).await {
+                    let session = stream.get_ref().1;
+                    let is_http2 = session.alpn_protocol() == Some(HTTP_2);
+                    let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
+                    answer_all(stream, is_http2, who, answer).await;
+                }
+            });
+        }
+    });
+    (address, config)
 }
 
 /// What an upstream speaks TLS with: its certificate, the authorities of its clients, and its protocols.
@@ -252,11 +267,15 @@ async fn answer_all(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     is_http2: bool,
     who: String,
-    released: watch::Receiver<bool>,
+    answer: Arc<impl Fn(&request::Parts, String) -> Response<AnswerBody> + Send + Sync + 'static>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.uri().path().contains("slow"), who.clone(), released.clone());
-        async { Ok::<_, Infallible>(answer) }
+        let (who, answer) = (who.clone(), Arc::clone(&answer));
+        async move {
+            let (head, body) = request.into_parts();
+            body.collect().await?;
+            Ok::<_, hyper::Error>(answer(&head, who))
+        }
     });
     // The client may go at any time.
     let io = TokioIo::new(stream);
@@ -269,7 +288,8 @@ async fn answer_all(
     }
 }
 
-type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of an upstream's answer.
+pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
 fn answer(is_slow: bool, who: String, released: watch::Receiver<bool>) -> Response<AnswerBody> {
     if !is_slow {

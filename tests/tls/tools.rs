@@ -1,6 +1,6 @@
 //! Other people's programs against our listener, and as our upstream: curl and OpenSSL.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -60,6 +60,64 @@ async fn openssl_s_client_verifies_our_chain() {
     }
 }
 
+/// What s_client said when it was given this to send.
+fn s_client(arguments: &[&str], send: &str) -> Output {
+    let mut child = Command::new("openssl")
+        .arg("s_client")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("openssl: {error}; tests/run installs it"));
+    // It may have ended already, refused.
+    let _ = child.stdin.take().unwrap().write_all(send.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openssl_s_client_with_a_certificate_is_served_and_without_one_refused() {
+    let folder = Folder::new();
+    folder.write("openssl", &folder.ca.issue("openssl", &[]));
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let server = folder.lines("server") + &folder.ca_line("client_ca");
+    let proxy = Proxy::run(&server, upstream.address, &folder.ca_line("ca"), "");
+    let [ca, certificate, key] =
+        ["ca.crt", "openssl.crt", "openssl.key"].map(|name| text(&folder.path(name)));
+    let address = proxy.address.to_string();
+    let request = "GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n";
+    for version in ["-tls1_2", "-tls1_3"] {
+        let arguments = ["-connect", &address, "-CAfile", &ca, "-verify_return_error", "-quiet", version];
+        let known = [&arguments[..], &["-cert", &certificate, "-key", &key]].concat();
+        let output = s_client(&known, request);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("nobody"), "{version}: {said}");
+        assert_eq!(proxy.record()["client"], "openssl");
+        let refused = s_client(&arguments, request);
+        assert!(refused.stdout.is_empty(), "{version}: {}", String::from_utf8_lossy(&refused.stdout));
+        let why = String::from_utf8_lossy(&refused.stderr);
+        assert!(why.contains("alert"), "{version}: {why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openssl_s_client_resumes_its_session() {
+    let folder = Folder::new();
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let proxy = Proxy::run(&folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    let (session, address) = (text(&folder.path("session.pem")), proxy.address.to_string());
+    let request = "GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n";
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (option, shown) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
+            // Tickets of TLS 1.3 come with the answer, which it waits for.
+            let output = s_client(&["-connect", &address, "-ign_eof", version, option, &session], request);
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains("HTTP/1.1 200"), "{version} {option}: {said}");
+            assert!(said.lines().any(|line| line.starts_with(shown)), "{version} {option}: {said}");
+        }
+    }
+}
+
 /// Ends with the test.
 struct Running(Child);
 
@@ -72,11 +130,12 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_server_as_upstream_sees_our_certificate() {
+async fn openssl_s_server_as_upstream_sees_our_certificate_and_refuses_to_be_asked_without() {
     let folder = Folder::new();
     folder.write("up", &folder.ca.issue("up", &["127.0.0.1"]));
     let [ca, certificate, key] = ["ca.crt", "up.crt", "up.key"].map(|name| text(&folder.path(name)));
-    for version in ["-tls1_2", "-tls1_3"] {
+    for (version, presents) in [("-tls1_2", true), ("-tls1_3", true), ("-tls1_2", false), ("-tls1_3", false)]
+    {
         let mut server = Command::new("openssl")
             .args([
                 "s_server",
@@ -98,8 +157,16 @@ async fn openssl_s_server_as_upstream_sees_our_certificate() {
         let _server = Running(server);
         let address = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
         let address = address.expect("s_server says where it listens").parse().unwrap();
-        let proxy = Proxy::run("", address, &(folder.ca_line("ca") + &folder.lines("client")), "");
+        let identity = if presents { folder.lines("client") } else { String::new() };
+        let proxy = Proxy::run("", address, &(folder.ca_line("ca") + &identity), "");
         let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
+        if !presents {
+            assert!(
+                answer.starts_with("HTTP/1.1 502") && answer.contains("upstream_tls"),
+                "{version}: {answer}"
+            );
+            continue;
+        }
         assert!(answer.contains("CN = the-proxy") || answer.contains("CN=the-proxy"), "{version}: {answer}");
         assert_eq!(proxy.record()["status"], 200);
     }

@@ -19,7 +19,7 @@ pub const OUT: [&str; 3] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
 
 /// What the third proxy wants.
 pub const USER: &str = "me";
-pub const PASSWORD: &str = "pw";
+pub const PASSWORD: &str = "pw-marker";
 
 /// Where everything listens; it does until this is dropped.
 pub struct Peers {
