@@ -198,6 +198,9 @@ impl Entry {
 
     /// Closes the record and hands it on. A second call does nothing.
     pub fn close(&mut self, outcome: Outcome) {
+        if outcome == Outcome::ClientDisconnected && self.row.is_some() {
+            self.client_left();
+        }
         let Some(mut row) = self.row.take() else { return };
         self.shown = None;
         row.outcome = outcome;
@@ -217,7 +220,6 @@ impl Entry {
         if self.journal.is_cutting() && !self.has_client_left() {
             self.close(Outcome::Truncated);
         } else {
-            self.client_left();
             self.close(Outcome::ClientDisconnected);
         }
     }

@@ -13,6 +13,7 @@ mod admin;
 mod asking;
 mod bodies;
 mod disconnects;
+mod endings;
 mod errors;
 mod fleet;
 mod headers;

@@ -243,7 +243,9 @@ impl Ask {
             Kind::DrainsInside => {
                 (&["client_disconnected", "complete"], &["drained", "reported", "none", "estimated"])
             }
-            Kind::DrainsBefore => (&["client_disconnected"], &["drained", "none", "estimated"]),
+            Kind::DrainsBefore => {
+                (&["client_disconnected", "complete"], &["drained", "reported", "none", "estimated"])
+            }
             Kind::UnknownPath | Kind::UnknownWord | Kind::NotHttp => (&["rejected"], &["none"]),
             Kind::BreaksOffInBody => (&["client_disconnected"], &["none"]),
         }
