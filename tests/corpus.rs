@@ -2,13 +2,14 @@
 //! the library makes of them must be what is known to be in them, in whatever pieces they come.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use streamgauge::sse::{Decoder, Event, Line, Lines, Position, Sink};
-use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage};
+use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
 
 /// How often each recording is cut at random places.
 const CUTS: usize = 4;
@@ -211,4 +212,112 @@ fn every_recording_yields_its_model_and_every_count() {
     }
     assert!(wrong.is_empty(), "{} of {seen} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(with_usage > 400, "only {with_usage} of {seen} recordings have usage");
+}
+
+/// Where in a recording the events are that are there because usage was asked for: with no choice, with usage, and with
+/// nothing that the client would miss.
+fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
+    const ENVELOPE: [&str; 10] = [
+        "choices",
+        "created",
+        "id",
+        "latency_checkpoint",
+        "model",
+        "obfuscation",
+        "object",
+        "service_tier",
+        "system_fingerprint",
+        "usage",
+    ];
+    let text = std::str::from_utf8(recording).unwrap_or_default();
+    let mut found = Vec::new();
+    let mut at = 0;
+    for event in text.split_inclusive("\n\n") {
+        let range = at..at + event.len();
+        at = range.end;
+        let Some(json) = event.strip_suffix("\n\n").and_then(|event| event.strip_prefix("data: ")) else {
+            continue;
+        };
+        let Ok(Value::Object(chunk)) = serde_json::from_str(json) else { continue };
+        let is_empty = chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        let is_alone = chunk.iter().all(|(key, value)| ENVELOPE.contains(&&**key) || value.is_null());
+        if is_empty && is_alone && chunk.get("usage").is_some_and(Value::is_object) {
+            found.push(range);
+        }
+    }
+    found
+}
+
+/// What passes, and what is metered beside it.
+fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
+    let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
+    let mut passed = Vec::new();
+    for piece in pieces {
+        let progress = meter.push(piece);
+        passed.extend_from_slice(&withhold.pass(bytes::Bytes::copy_from_slice(piece), progress));
+    }
+    passed.extend_from_slice(&withhold.rest());
+    (passed, meter.into_tally())
+}
+
+/// The recordings with the event are pairs: what was recorded is what comes of asking, and the same without the event what
+/// would have come without.
+#[test]
+fn recorded_streams_become_those_that_were_not_asked_for_usage() {
+    let Some(root) = corpus() else { return };
+    let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
+    let mut random = fastrand::Rng::with_seed(4);
+    let (mut pairs, mut others) = (0, 0);
+    for line in index.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        if case["stream"] != true {
+            continue;
+        }
+        let file = case["file"].as_str().unwrap();
+        let asked = fs::read(root.join(file)).unwrap();
+        let events = asked_for(&asked);
+        let mut unasked = asked.clone();
+        events.iter().rev().for_each(|event| {
+            unasked.drain(event.clone());
+        });
+        let whole = stream(&[&asked]);
+        let check = |pieces: &[&[u8]]| {
+            let (passed, tally) = withheld(pieces);
+            assert!(passed == unasked, "{file} in {} pieces, the first of {}", pieces.len(), pieces[0].len());
+            assert_eq!(tally, whole, "the meter sees all of {file}");
+        };
+        check(&[&asked]);
+        check(&asked.chunks(1).collect::<Vec<_>>());
+        for _ in 0..CUTS {
+            check(&shred(&asked, &mut random));
+        }
+        // Two frames that meet anywhere in the event or beside it, and the event in three, with the event before it and
+        // the one behind it.
+        for event in &events {
+            let begin = asked[..event.start.saturating_sub(2)].windows(2).rposition(|end| end == b"\n\n");
+            let begin = begin.map_or(0, |at| at + 2);
+            let behind = asked[event.end..].windows(2).position(|end| end == b"\n\n");
+            let end = behind.map_or(asked.len(), |at| event.end + at + 2);
+            let near = &asked[begin..end];
+            let kept = [&asked[begin..event.start], &asked[event.end..end]].concat();
+            let middle = event.start - begin;
+            for at in 0..=near.len() {
+                let mut ways = vec![vec![&near[..at], &near[at..]]];
+                if at > middle && at % 7 == 0 {
+                    ways.push(vec![&near[..middle], &near[middle..at], &near[at..]]);
+                }
+                for pieces in ways {
+                    assert!(withheld(&pieces).0 == kept, "{file} cut at {}", begin + at);
+                }
+            }
+        }
+        if events.is_empty() {
+            others += 1;
+        } else {
+            pairs += 1;
+            let expected = expected(&case["expected"]);
+            assert_eq!(whole.usage, expected, "{file}");
+        }
+    }
+    assert!(pairs > 75 && others > 200, "only {pairs} recordings with the event, and {others} without");
 }

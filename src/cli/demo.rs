@@ -135,7 +135,6 @@ async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
         "model": "demo",
         "messages": [{ "role": "user", "content": QUESTION }],
         "stream": true,
-        "stream_options": { "include_usage": true },
     });
     let request = Request::post("/v1/chat/completions")
         .header(header::HOST, proxy.to_string())

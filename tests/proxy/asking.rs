@@ -432,3 +432,95 @@ fn usage_that_rides_with_something_else_passes() {
         assert_eq!(proxy.record()["input_tokens"], 9);
     }
 }
+
+/// A recorded stream, and the same without the event that asking for usage brought.
+struct Pair {
+    file: String,
+    asked: Vec<u8>,
+    unasked: Vec<u8>,
+    /// Where the first such event was, if there was one.
+    event: Option<std::ops::Range<usize>>,
+    tokens: Value,
+}
+
+/// Recordings of chats, those with the event first. Without the corpus, which CI has, there is nothing to test.
+fn recorded() -> Vec<Pair> {
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
+    let Ok(index) = std::fs::read_to_string(root.join("index.jsonl")) else {
+        assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());
+        eprintln!("not tested, the corpus is missing: {}", root.display());
+        return Vec::new();
+    };
+    let cases = index.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let chats = cases
+        .filter(|case| case["family"] == "openai-chat" && case["stream"] == true && case["note"].is_null());
+    let pair = |case: Value| {
+        let file = case["file"].as_str().unwrap().to_owned();
+        let asked = std::fs::read(root.join(&file)).unwrap();
+        let text = std::str::from_utf8(&asked).ok()?;
+        let known = |event: &&str| {
+            let json = event.strip_prefix("data:").unwrap_or_default();
+            let chunk: Value = serde_json::from_str(json).unwrap_or_default();
+            let others = ["timings", "moderation", "x_groq", "cost"];
+            let alone = others.iter().all(|other| chunk[other].is_null());
+            chunk["choices"] == json!([]) && chunk["usage"].is_object() && alone
+        };
+        let unasked =
+            text.split_inclusive("\n\n").filter(|event| !known(event)).collect::<String>().into_bytes();
+        let event = text.split_inclusive("\n\n").find(known);
+        let event = event.map(|event| (event.as_ptr() as usize - text.as_ptr() as usize, event));
+        let event = event.map(|(at, event)| at..at + event.len());
+        let tokens = json!([case["expected"]["input_tokens"], case["expected"]["output_tokens"]]);
+        Some(Pair { file, asked, unasked, event, tokens })
+    };
+    let mut pairs: Vec<_> = chats.filter_map(pair).collect();
+    pairs.sort_by_key(|pair| pair.event.is_none());
+    pairs
+}
+
+#[test]
+fn recorded_streams_reach_a_client_that_does_not_ask_as_if_nobody_had() {
+    let mut random = fastrand::Rng::with_seed(5);
+    let pairs = recorded();
+    let with_event = pairs.iter().filter(|pair| pair.event.is_some()).count();
+    // All that have the event, each cut at random in it; as many of the others.
+    let sample: Vec<(Pair, Vec<usize>)> = pairs
+        .into_iter()
+        .take(2 * with_event)
+        .map(|pair| {
+            let around = pair.event.clone().unwrap_or(0..pair.asked.len());
+            let mut cuts: Vec<_> = (0..3).map(|_| random.usize(around.start..around.end)).collect();
+            cuts.sort_unstable();
+            (pair, cuts)
+        })
+        .collect();
+    let sample = std::sync::Arc::new(sample);
+    let serving = std::sync::Arc::clone(&sample);
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            assert!(asks(&request));
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            let (pair, cuts) = &serving[body["seed"].as_u64().unwrap() as usize];
+            connection.send(EVENTS_HEAD);
+            let mut from = 0;
+            for &to in cuts.iter().chain([&pair.asked.len()]).filter(|&&to| to > 0) {
+                if to > from {
+                    connection.send(chunk(&pair.asked[from..to]));
+                }
+                from = from.max(to);
+            }
+            connection.send(LAST_CHUNK);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for (number, (pair, cuts)) in sample.iter().enumerate() {
+        let answer =
+            client.post(PATH, &format!("{{\"model\":\"m\",\"stream\":true,\"seed\":{number}}}")).answer();
+        assert!(answer.body() == pair.unasked, "{} cut at {cuts:?}", pair.file);
+        let record = proxy.record();
+        assert_eq!(json!([record["input_tokens"], record["output_tokens"]]), pair.tokens, "{}", pair.file);
+        assert_eq!(record["response_bytes"], pair.asked.len(), "{}", pair.file);
+    }
+    assert!(sample.is_empty() || with_event > 75, "only {with_event} recordings have the event");
+}

@@ -114,7 +114,7 @@ def configuration(port, simulators, records):
     for name, (provider, path, more) in UPSTREAMS.items():
         parts.append(
             f'[upstreams.{name}]\nprovider = "{provider}"\nurl = "http://127.0.0.1:{simulators[name]}{path}"\n'
-            f'api_key = {{ value = "{KEY}" }}\ninclude_usage = "never"\n{more}\n'
+            f'api_key = {{ value = "{KEY}" }}\n{more}\n'
         )
         parts.append(f'[[routes]]\npath = "/{name}"\nupstream = "{name}"\n')
     return "\n".join(parts)
@@ -168,6 +168,10 @@ def mistakes_of_records(records, tallies):
         expected = OUTCOMES.get(check, "complete")
         if record["status"] == 200 and record["outcome"] != expected:
             yield f"{record['upstream']} {record['endpoint']} {check}: {record['outcome']}, expected {expected}"
+        # Also where the client did not ask for usage, and got none.
+        is_chat = record["stream"] and record["endpoint"] in ("chat/completions", "completions")
+        if is_chat and record["outcome"] == "complete" and record["usage_source"] != "reported":
+            yield f"{record['upstream']} {record['endpoint']} {check}: usage is {record['usage_source']}, expected reported"
         if check == "sim-limit" and record["status"] != 429:
             yield f"{record['upstream']} {check}: status {record['status']}, expected 429"
 
