@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use memchr::memmem;
 use serde_json::Value;
 use streamgauge::sse::{Decoder, Event, Sink};
-use streamgauge::usage::{BodyMeter, StreamMeter};
+use streamgauge::usage::{BodyMeter, Room, StreamMeter};
 
 /// What a socket read brings when an upstream is faster than we are.
 const READ: usize = 16 << 10;
@@ -64,7 +64,17 @@ fn events(stream: &[u8]) -> Vec<&[u8]> {
 }
 
 fn meter<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    read(StreamMeter::new(), pieces)
+}
+
+/// The same while the text is kept, should nobody report usage.
+fn meter_and_keep<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut meter = StreamMeter::new();
+    meter.keep_output(&Room::new(1 << 30));
+    read(meter, pieces)
+}
+
+fn read<'a>(mut meter: StreamMeter, pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     for piece in pieces {
         black_box(meter.push(piece));
     }
@@ -108,6 +118,12 @@ fn streams(c: &mut Criterion, name: &str, streams: &[Vec<u8>]) {
     });
     group.bench_function("meter, an event a push", |b| {
         b.iter(|| events.iter().map(|s| meter(s.iter().copied())).sum::<u64>());
+    });
+    group.bench_function("meter that keeps the text, 16 KiB a push", |b| {
+        b.iter(|| streams.iter().map(|s| meter_and_keep(s.chunks(READ))).sum::<u64>());
+    });
+    group.bench_function("meter that keeps the text, an event a push", |b| {
+        b.iter(|| events.iter().map(|s| meter_and_keep(s.iter().copied())).sum::<u64>());
     });
     group.bench_function("decoder alone, 16 KiB a push", |b| {
         b.iter(|| {

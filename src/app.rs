@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::price::Prices;
 use crate::provider::{Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{self, Budget, Plan, Refusals, Service};
-use crate::record::{AccessLog, Boards, CAPACITY, Journal, Jsonl, Sink, Writer};
+use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
 use crate::tls::{Connector, HTTP_1_1, Live, Rotation, Watch};
@@ -224,6 +224,7 @@ impl App {
             workers: Vec::new(),
             admin: None,
             _rotation: watch.spawn()?,
+            _estimator: Estimator::spawn(&parts.journal)?,
             _writer: Writer::spawn(&parts.journal, sinks)?,
         };
         for (number, listener) in listeners.into_iter().enumerate() {
@@ -267,6 +268,8 @@ pub struct Running {
     admin: Option<(Stop, JoinHandle<io::Result<()>>)>,
     /// Puts changed certificates in the place of earlier ones.
     _rotation: Rotation,
+    /// Hands its records to the writer.
+    _estimator: Estimator,
     /// Dropped last, when no worker is left to write a record: everything is on disk then.
     _writer: Writer,
 }

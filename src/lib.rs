@@ -39,6 +39,7 @@
 //! | | [`flow`] | what is measured while answers flow |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
 //! | | [`error`] | whose fault it is, and what the client is told |
+//! | | [`estimate`] | tokens of what passed, where nobody reported any |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
@@ -64,6 +65,7 @@ pub mod config;
 pub mod drain;
 pub mod egress;
 pub mod error;
+pub mod estimate;
 pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["record"],
     &["config", "drain", "flow", "telemetry"],
-    &["tls"],
+    &["tls", "estimate"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json"],
     &["secret"],

@@ -16,6 +16,11 @@ impl<'a> Text<'a> {
         Self { raw, has_escapes }
     }
 
+    /// What stands between two quotes.
+    pub fn of(raw: &'a [u8]) -> Self {
+        Self::new(raw, memchr(b'\\', raw).is_some())
+    }
+
     /// The string's value. It is borrowed unless there are escapes.
     ///
     /// What is no text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON does not

@@ -63,11 +63,14 @@ impl<B: AnswerFrames> Exchange<B> {
     /// Meters `body` as `kind`, into `entry`, and the times of its events into `delivery`.
     pub(super) fn new(
         body: B,
-        kind: Kind,
-        entry: Entry,
+        mut kind: Kind,
+        mut entry: Entry,
         status: StatusCode,
         delivery: Option<Rc<Delivery>>,
     ) -> Self {
+        if let Some(room) = entry.keeps_output(status.as_u16()) {
+            kind.keep_output(room);
+        }
         let mut exchange = Self {
             body,
             kind,

@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 
 use crate::sse::Position;
-use crate::usage::{BodyMeter, Progress, StreamMeter, Tally};
+use crate::usage::{BodyMeter, Progress, Room, StreamMeter, Tally};
 
 /// What an answer's body is, as far as the meter is concerned.
 #[derive(Debug)]
@@ -34,6 +34,15 @@ impl Kind {
             Self::Opaque
         } else {
             Self::Document(Box::default())
+        }
+    }
+
+    /// Keeps the text of the output, until usage is reported.
+    pub(super) fn keep_output(&mut self, room: &Room) {
+        match self {
+            Self::Events(meter) => meter.keep_output(room),
+            Self::Document(meter) => meter.keep_output(room),
+            Self::Opaque => {}
         }
     }
 

@@ -58,7 +58,11 @@ impl Metrics {
         let requests = Family::default();
         registry.register("requests", "Requests that have ended", requests.clone());
         let tokens = Family::default();
-        registry.register("tokens", "Tokens as upstreams reported them", tokens.clone());
+        registry.register(
+            "tokens",
+            "Tokens as upstreams reported them, or as estimated where they did not",
+            tokens.clone(),
+        );
         let mut seconds = |name, help| {
             let family: Durations = Family::new_with_constructor(durations);
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
@@ -160,6 +164,11 @@ impl Collector for Fates {
                 "meter_unread",
                 "Events and bodies that passed and that the meter could not read",
                 &health.unread,
+            ),
+            (
+                "estimates_skipped",
+                "Usage records that were to be estimated and were not, for want of room or time",
+                &health.not_estimated,
             ),
         ] {
             let counter = ConstCounter::new(count.load(Ordering::Relaxed));

@@ -17,6 +17,7 @@ use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
+use crate::estimate::Shape;
 use crate::h1::Upload;
 use crate::listener::ClientCertificate;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
@@ -149,7 +150,12 @@ impl Held {
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query() };
         row.upstream = Some(service.name.clone());
         row.provider = Some(service.provider);
-        row.endpoint = Some(Endpoint::of(inbound.path).name.into());
+        let endpoint = Endpoint::of(inbound.path).name;
+        row.endpoint = Some(endpoint.into());
+        // What is asked for later (`GET`) was counted when it was made.
+        if let Some(shape) = Shape::of(endpoint).filter(|_| self.parts.method == Method::POST) {
+            entry.may_be_estimated(shape, &self.bytes);
+        }
 
         if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {
             let decides = by_model

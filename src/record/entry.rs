@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
-use crate::usage::{Tally, Usage};
+use crate::estimate::Shape;
+use crate::usage::{Room, Tally, Usage};
 
 /// A usage record that is being filled in.
 ///
@@ -30,6 +33,8 @@ pub struct Entry {
     /// Where it is shown while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
+    /// What an estimate would be made of, as long as there may be one.
+    material: Option<Box<Material>>,
 }
 
 impl Entry {
@@ -75,6 +80,7 @@ impl Entry {
             upload: None,
             board: None,
             shown: None,
+            material: None,
         }
     }
 
@@ -124,6 +130,19 @@ impl Entry {
     /// A counter for the bytes of a request body that passes through; the record takes it over when it closes.
     pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.upload.get_or_insert_default())
+    }
+
+    /// Keeps what the tokens could be estimated from if nobody reports them: a request of this shape.
+    pub fn may_be_estimated(&mut self, shape: Shape, body: &Bytes) {
+        self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
+    }
+
+    /// The room for the text of an answer with this status; `None` where it is not needed.
+    pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
+        // Of what was refused, nothing was generated.
+        self.material.take_if(|_| !(200..300).contains(&status));
+        let material = self.material.as_ref()?;
+        material.shape.has_output().then(|| self.journal.room())
     }
 
     /// Notes that the answer's head is here.
@@ -186,6 +205,15 @@ impl Entry {
                 false => UsageSource::Partial,
             };
         }
+        // A failure in place of an answer, an answer that is still to come, and what is no answer at all have no tokens.
+        let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
+        let is_answer = row.stream || (tally.model.is_some() && !tally.pending);
+        if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
+            self.material = None;
+        } else if let Some(material) = &mut self.material {
+            material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
+            material.output = tally.output;
+        }
         row.model = tally.model;
         row.error = row.error.take().or(tally.error);
         if tally.skipped > 0 {
@@ -208,7 +236,10 @@ impl Entry {
         if let Some(upload) = &self.upload {
             row.request_bytes = upload.get();
         }
-        self.journal.push(*row);
+        match self.material.take() {
+            Some(material) if material.is_answered => self.journal.estimate(row, material),
+            _ => self.journal.push(*row),
+        }
     }
 
     /// Closes the record of an exchange that did not come to its end: its client left, or this process was stopped.

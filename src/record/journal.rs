@@ -6,7 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::estimator::Waiting;
+use super::material::{Material, ROOM};
 use super::{Shipping, Sink, UsageRecord};
+use crate::usage::Room;
 
 /// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded, and no
 /// stream waits for a disk. At some 600 bytes each this is about 40 MB.
@@ -28,6 +31,10 @@ struct Shared {
     capacity: usize,
     cutting: AtomicBool,
     health: Health,
+    /// What may be kept for estimates.
+    room: Room,
+    /// Records that are estimated before they come into the queue.
+    waiting: Waiting,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +56,8 @@ pub struct Health {
     pub unread: AtomicU64,
     /// On their way to a fleet's database, where there is one.
     pub shipping: OnceLock<Shipping>,
+    /// Records that were to be estimated and were not: too many waited, or there was no room or time for it.
+    pub not_estimated: AtomicU64,
 }
 
 impl Journal {
@@ -60,6 +69,8 @@ impl Journal {
             capacity,
             cutting: AtomicBool::new(false),
             health: Health::default(),
+            room: Room::new(ROOM),
+            waiting: Waiting::default(),
         }))
     }
 
@@ -77,6 +88,27 @@ impl Journal {
         if waiting == 1 || waiting == self.0.capacity / 2 {
             self.0.ready.notify_one();
         }
+    }
+
+    /// Queues a record once its tokens have been counted; as it is, if that would take too long.
+    pub(super) fn estimate(&self, row: Box<UsageRecord>, material: Box<Material>) {
+        if let Err(row) = self.0.waiting.push(row, material) {
+            self.not_estimated();
+            self.push(*row);
+        }
+    }
+
+    /// What may be kept for estimates.
+    pub(super) fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.0.waiting
+    }
+
+    pub(super) fn not_estimated(&self) {
+        self.0.health.not_estimated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What became of records so far.

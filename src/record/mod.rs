@@ -2,12 +2,15 @@
 //!
 //! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it is
 //! dropped. Closed records go through the [`Journal`], a bounded queue, to a thread of their own that
-//! writes them to the sinks in batches. Nothing here ever makes a stream wait.
+//! writes them to the sinks in batches. Where nobody reported usage, they go through the [`Estimator`] first, which has
+//! a thread of its own. Nothing here ever makes a stream wait.
 
 mod access;
 mod entry;
+mod estimator;
 mod journal;
 mod jsonl;
+mod material;
 mod row;
 mod running;
 mod shipping;
@@ -19,6 +22,7 @@ use http::HeaderName;
 
 pub use access::AccessLog;
 pub use entry::Entry;
+pub use estimator::Estimator;
 pub use journal::{CAPACITY, Health, Journal, Writer};
 pub use jsonl::Jsonl;
 pub use row::{Outcome, UsageRecord, UsageSource};

@@ -52,6 +52,8 @@ pub enum UsageSource {
     Drained,
     /// The upstream reported them so far; the exchange ended before they were final.
     Partial,
+    /// Nobody reported any; what passed was counted here ([`crate::estimate`]). All of the record's counts are such.
+    Estimated,
     /// Nobody reported any.
     #[default]
     None,
@@ -64,6 +66,7 @@ impl UsageSource {
             Self::Reported => "reported",
             Self::Drained => "drained",
             Self::Partial => "partial",
+            Self::Estimated => "estimated",
             Self::None => "none",
         }
     }
@@ -103,7 +106,7 @@ pub struct UsageRecord {
     pub outcome: Outcome,
     /// How the counts are known.
     pub usage_source: UsageSource,
-    /// The counts, as reported.
+    /// The counts, as reported or as estimated; never a mixture.
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
     /// Server-sent events that were read, also after the client had left; null where the answer was no event stream.

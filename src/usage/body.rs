@@ -1,7 +1,7 @@
 //! The meter of whole bodies.
 
-use super::Tally;
 use super::scan::Scan;
+use super::{Output, Room, Tally};
 
 /// Reads one JSON body in pieces of any size, and keeps no more of it than the counts: the ten
 /// megabytes of an image or of embeddings pass by. What is no JSON, a transcript's text say, has no
@@ -22,6 +22,7 @@ use super::scan::Scan;
 #[derive(Debug)]
 pub struct BodyMeter {
     scan: Scan,
+    output: Option<Box<Output>>,
 }
 
 impl Default for BodyMeter {
@@ -33,12 +34,17 @@ impl Default for BodyMeter {
 impl BodyMeter {
     /// A meter at the start of a body.
     pub fn new() -> BodyMeter {
-        BodyMeter { scan: Scan::new() }
+        BodyMeter { scan: Scan::of_body(), output: None }
+    }
+
+    /// Keeps the text of the output, until usage is reported.
+    pub fn keep_output(&mut self, room: &Room) {
+        self.output = Some(Box::new(Output::new(room)));
     }
 
     /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.scan.push(bytes);
+        self.scan.push(bytes, self.output.as_deref_mut());
     }
 
     /// Whether its last bracket has passed.
@@ -59,6 +65,7 @@ impl BodyMeter {
             tally.take(found, false);
         }
         tally.terminal |= complete;
+        tally.output = self.output.filter(|_| tally.usage.is_none());
         tally
     }
 }

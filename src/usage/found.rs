@@ -2,6 +2,7 @@
 
 use super::counts::Usage;
 use super::json;
+use super::output::Part;
 use super::places::{ErrorAt, Key, ModelAt, Place, Slot, UsageAt};
 
 /// What was found in one text.
@@ -20,6 +21,14 @@ pub(super) struct Found {
     pub(super) announces: Announces,
     /// Text, reasoning or a tool call's output is in it.
     pub(super) content: bool,
+    /// How many texts of output there are.
+    texts: u32,
+    /// What the last of them is, and where it began in the piece it began in.
+    text: Option<(Part, usize)>,
+    /// The event begins an item of the output, whose name no other event of the stream brings.
+    pub(super) adds_item: bool,
+    /// The top-level `status` says that the answer is still to come.
+    pub(super) pending: bool,
     /// A usage object was beyond its limit.
     pub(super) too_large: bool,
     /// The top-level `usage` is an object, whatever is in it.
@@ -67,6 +76,22 @@ impl Found {
     /// Whether there is usage beside no choice, as in the event that asking for usage brings.
     pub(super) fn has_lone_usage(&self) -> bool {
         self.usage_object && !self.choice
+    }
+
+    /// A text of output begins at this place of its piece.
+    pub(super) fn text_begins(&mut self, part: Part, at: usize) {
+        self.texts += 1;
+        self.text = Some((part, at));
+    }
+
+    /// Whether there is a text of output.
+    pub(super) fn has_text(&self) -> bool {
+        self.texts > 0
+    }
+
+    /// What the only text of output is, and where in its piece it began.
+    pub(super) fn lone_text(&self) -> Option<(Part, usize)> {
+        self.text.filter(|_| self.texts == 1)
     }
 
     /// The first name that is not empty.
@@ -121,8 +146,12 @@ impl Found {
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
             Slot::Message => self.message = text(value),
-            Slot::Type => self.announces = Announces::from_type(word(value)),
+            Slot::Type => {
+                self.announces = Announces::from_type(word(value));
+                self.adds_item = word(value) == b"response.output_item.added";
+            }
             Slot::Object => self.says_error = word(value) == b"error",
+            Slot::Status => self.pending = matches!(word(value), b"queued" | b"in_progress"),
             Slot::Content => self.content |= has_content(value),
         }
     }

@@ -16,10 +16,12 @@
 //! Everything here is bounded and fails open: what is too large or no JSON yields no number, and no
 //! error. It is measured in `benches/decoder.rs` and compared with `serde_json` in `fuzzing`.
 
+mod anchor;
 mod body;
 mod counts;
 mod found;
 mod json;
+mod output;
 mod places;
 mod scan;
 mod stream;
@@ -29,6 +31,7 @@ mod withhold;
 
 pub use body::BodyMeter;
 pub use counts::Usage;
+pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use stream::{Progress, StreamMeter};
 pub use tally::Tally;
 pub use withhold::{HOLD_LIMIT, Withhold};

@@ -1,6 +1,7 @@
 //! Where in a JSON text the wanted values are: the rule, as a table.
 
 use super::json::Kind;
+use super::output::Part;
 
 /// The largest usage object that is read. Real ones have 100 to 1,000 bytes.
 const USAGE_LIMIT: usize = 16 << 10;
@@ -56,6 +57,8 @@ pub(super) enum Slot {
     Message,
     Type,
     Object,
+    Status,
+    /// Output of which nothing but its presence matters.
     Content,
 }
 
@@ -66,7 +69,7 @@ impl Slot {
             Slot::Usage(_) => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
             Slot::Error(_) | Slot::Message => ERROR_LIMIT,
-            Slot::Type | Slot::Object => WORD_LIMIT,
+            Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,
         }
     }
@@ -87,12 +90,26 @@ pub(super) enum Key {
     XGroq,
     Error,
     Code,
+    Status,
     Delta,
     /// What a whole event's content is under.
     EventContent,
     /// What a choice and a delta have their content under.
     Text,
-    /// What only a delta has its content under.
+    Content,
+    Reasoning,
+    Refusal,
+    ToolCalls,
+    FunctionCall,
+    Function,
+    Name,
+    Arguments,
+    PartialJson,
+    Input,
+    Output,
+    Summary,
+    Item,
+    /// What else only a delta has its content under.
     DeltaContent,
 }
 
@@ -113,11 +130,23 @@ impl Key {
             b"error" => Key::Error,
             b"code" => Key::Code,
             b"delta" => Key::Delta,
+            b"status" => Key::Status,
             b"text" => Key::Text,
+            b"content" => Key::Content,
+            b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,
+            b"refusal" => Key::Refusal,
+            b"tool_calls" => Key::ToolCalls,
+            b"function_call" => Key::FunctionCall,
+            b"function" => Key::Function,
+            b"name" => Key::Name,
+            b"arguments" => Key::Arguments,
+            b"partial_json" => Key::PartialJson,
+            b"input" => Key::Input,
+            b"output" => Key::Output,
+            b"summary" => Key::Summary,
+            b"item" => Key::Item,
             b"audio" | b"b64_json" | b"partial_image_b64" => Key::EventContent,
-            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"thinking"
-            | b"refusal" | b"tool_calls" | b"function_call" | b"partial_json" | b"images"
-            | b"step_details" => Key::DeltaContent,
+            b"reasoning_details" | b"images" | b"step_details" => Key::DeltaContent,
             _ => Key::Other,
         }
     }
@@ -136,7 +165,20 @@ pub(super) enum Place {
     XGroq,
     Choices,
     Choice,
+    /// Of a choice or an event; in a body, a choice's whole message.
     Delta,
+    /// The tools that a delta calls.
+    Calls,
+    Call,
+    Function,
+    /// Content that is a list.
+    Parts,
+    Part,
+    /// The items of a body in the shape of Responses.
+    Items,
+    Item,
+    /// An item that an event adds: its text is still to come.
+    Added,
     Error,
     ResponseError,
     Nowhere,
@@ -146,13 +188,15 @@ pub(super) enum Place {
 pub(super) enum Step {
     Enter(Place),
     Want(Slot),
+    /// Output that is text.
+    Text(Part),
     Pass,
 }
 
 impl Place {
     /// The rule of where things live, whole.
     pub(super) fn step(self, key: Key, kind: Kind) -> Step {
-        use Step::{Enter, Pass, Want};
+        use Step::{Enter, Pass, Text, Want};
         match (self, key, kind) {
             (Place::Document, _, Kind::Object) => Enter(Place::Top),
             (Place::Document, _, Kind::Array) => Enter(Place::List),
@@ -187,11 +231,65 @@ impl Place {
             (Place::Top, Key::Choices, Kind::Array) => Enter(Place::Choices),
             (Place::Choices, _, Kind::Object) => Enter(Place::Choice),
 
+            (Place::Top, Key::Status, _) => Want(Slot::Status),
+
             (Place::Top | Place::Choice, Key::Delta, Kind::Object) => Enter(Place::Delta),
-            (Place::Top, Key::Delta | Key::EventContent, Kind::Scalar) => Want(Slot::Content),
-            (Place::Top | Place::Choice, Key::Text, Kind::Scalar) => Want(Slot::Content),
-            (Place::Delta, Key::DeltaContent | Key::Text | Key::EventContent, _) => Want(Slot::Content),
+            (Place::Top, Key::EventContent | Key::Text, Kind::Scalar) => Want(Slot::Content),
+            (Place::Top, Key::Delta, Kind::Scalar) => Text(Part::Text),
+            (Place::Choice, Key::Text, Kind::Scalar) => Text(Part::Text),
+
+            (Place::Delta, Key::Content | Key::Text | Key::Refusal, Kind::Scalar) => Text(Part::Text),
+            (Place::Delta, Key::Reasoning, Kind::Scalar) => Text(Part::Reasoning),
+            (Place::Delta, Key::PartialJson, Kind::Scalar) => Text(Part::Arguments),
+            (Place::Delta, Key::Content, Kind::Array) => Enter(Place::Parts),
+            (Place::Delta, Key::ToolCalls, Kind::Array) => Enter(Place::Calls),
+            (Place::Delta, Key::FunctionCall, Kind::Object) => Enter(Place::Function),
+            (
+                Place::Delta,
+                Key::DeltaContent
+                | Key::EventContent
+                | Key::Content
+                | Key::Text
+                | Key::Refusal
+                | Key::Reasoning
+                | Key::ToolCalls
+                | Key::FunctionCall
+                | Key::PartialJson,
+                _,
+            ) => Want(Slot::Content),
+
+            (Place::Calls, _, Kind::Object) => Enter(Place::Call),
+            (Place::Call, Key::Function, Kind::Object) => Enter(Place::Function),
+            (Place::Parts, _, Kind::Object) => Enter(Place::Part),
+            (Place::Part, Key::Reasoning, Kind::Array) => Enter(Place::Parts),
+            (Place::Part, Key::Text | Key::Refusal, Kind::Scalar) => Text(Part::Text),
+            (Place::Part, Key::Reasoning, Kind::Scalar) => Text(Part::Reasoning),
+            (Place::Top, Key::Item, Kind::Object) => Enter(Place::Added),
+            (Place::Function | Place::Part | Place::Item | Place::Added, Key::Name, Kind::Scalar) => {
+                Text(Part::Name)
+            }
+            (Place::Function | Place::Item, Key::Arguments, Kind::Scalar) => Text(Part::Arguments),
+            (Place::Function, Key::Arguments, Kind::Object) => Text(Part::Json),
+            (Place::Part, Key::Input, Kind::Object) => Text(Part::Json),
+            (Place::Item, Key::Input, Kind::Scalar) => Text(Part::Arguments),
+            (Place::Items, _, Kind::Object) => Enter(Place::Item),
+            (Place::Item, Key::Content | Key::Summary, Kind::Array) => Enter(Place::Parts),
             _ => Pass,
         }
+    }
+
+    /// Where only a whole body has its output: events that restate what deltas have brought already are not counted twice.
+    pub(super) fn step_in_body(self, key: Key, kind: Kind) -> Step {
+        match (self, key, kind) {
+            (Place::Choice, Key::Message, Kind::Object) => Step::Enter(Place::Delta),
+            (Place::Top, Key::Content, Kind::Array) => Step::Enter(Place::Parts),
+            (Place::Top, Key::Output, Kind::Array) => Step::Enter(Place::Items),
+            _ => self.step(key, kind),
+        }
+    }
+
+    /// Whether anything at all in it is output.
+    pub(super) fn is_content(self) -> bool {
+        matches!(self, Place::Calls | Place::Function | Place::Parts)
     }
 }

@@ -5,10 +5,12 @@
 
 use super::found::Found;
 use super::json::{Grammar, Kind, Outline};
+use super::output::{Output, Part};
 use super::places::{Key, Place, Slot, Step};
 
-/// Wanted places are at most this deep: `choices`, its element, `delta`, and the document around them.
-const DEPTHS: usize = 5;
+/// Wanted places are at most this deep: `choices`, its element, `delta`, a list of its content, that one's element, and
+/// the same once more inside it, with the document around them.
+const DEPTHS: usize = 10;
 
 /// A scan of one text.
 #[derive(Debug)]
@@ -18,28 +20,40 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// A scan of an event's text.
     pub(super) fn new() -> Scan {
+        let mut places = [Place::Nowhere; DEPTHS];
+        places[0] = Place::Document;
         let reader = Reader {
             depth: 0,
-            places: [Place::Document, Place::Nowhere, Place::Nowhere, Place::Nowhere, Place::Nowhere],
+            places,
+            is_body: false,
             key: Key::Other,
             reading: Reading::Nothing,
             held: Vec::new(),
+            has_reasoned: false,
             found: Found::default(),
         };
         Scan { grammar: Grammar::new(), reader }
     }
 
-    /// A scan of a text that is all here. `None` when it is no JSON object or list.
-    pub(super) fn whole(text: &[u8]) -> Option<Found> {
+    /// A scan of a whole answer's text.
+    pub(super) fn of_body() -> Scan {
         let mut scan = Scan::new();
-        scan.push(text);
+        scan.reader.is_body = true;
+        scan
+    }
+
+    /// A scan of an event's text that is all here. `None` when it is no JSON object or list.
+    pub(super) fn whole(text: &[u8], output: Option<&mut Output>) -> Option<Found> {
+        let mut scan = Scan::new();
+        scan.push(text, output);
         scan.into_whole()
     }
 
-    /// Reads on.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        let mut piece = Piece { bytes, from: 0, reader: &mut self.reader };
+    /// Reads on. The text of output is added to `output`.
+    pub(super) fn push(&mut self, bytes: &[u8], output: Option<&mut Output>) {
+        let mut piece = Piece { bytes, from: 0, reader: &mut self.reader, output };
         self.grammar.push(bytes, &mut piece);
         piece.hold();
     }
@@ -72,11 +86,15 @@ struct Reader {
     depth: usize,
     /// What the open containers are to us, by depth.
     places: [Place; DEPTHS],
+    /// The text is a whole answer, and not an event.
+    is_body: bool,
     /// The last key, until its value begins.
     key: Key,
     reading: Reading,
     /// What the pieces before this one had of the text being read.
     held: Vec<u8>,
+    /// The delta has had its reasoning; some services write it under two keys.
+    has_reasoned: bool,
     found: Found,
 }
 
@@ -85,7 +103,15 @@ struct Reader {
 enum Reading {
     Nothing,
     Key,
-    Value { slot: Slot, depth: usize },
+    Value {
+        slot: Slot,
+        depth: usize,
+    },
+    /// Output, which is not held but passed on.
+    Text {
+        part: Part,
+        depth: usize,
+    },
 }
 
 /// A piece of the text, and the reader that walks through it.
@@ -94,6 +120,7 @@ struct Piece<'a> {
     /// Where in the piece the text being read begins or goes on.
     from: usize,
     reader: &'a mut Reader,
+    output: Option<&'a mut Output>,
 }
 
 impl Piece<'_> {
@@ -109,10 +136,41 @@ impl Piece<'_> {
         take(self.reader, &held)
     }
 
+    /// A text of output begins behind the quote or with the bracket at `at`.
+    #[inline]
+    fn begin_text(&mut self, part: Part, at: usize, depth: usize) {
+        let is_json = part == Part::Json;
+        if !is_json && self.bytes[at] != b'"' {
+            return;
+        }
+        self.from = if is_json { at } else { at + 1 };
+        let reader = &mut *self.reader;
+        if part == Part::Reasoning && std::mem::replace(&mut reader.has_reasoned, true) {
+            // Its presence is known from the first.
+            return;
+        }
+        reader.found.text_begins(part, self.from);
+        if let Some(output) = &mut self.output {
+            output.begin(part);
+        }
+        reader.reading = Reading::Text { part, depth };
+    }
+
+    /// The output up to `end` has passed.
+    #[inline]
+    fn put(&mut self, end: usize) {
+        let text = self.bytes.get(self.from..end).unwrap_or_default();
+        self.reader.found.content |= !text.is_empty();
+        if let Some(output) = &mut self.output {
+            output.extend(text);
+        }
+    }
+
     /// The piece ends; what is being read goes on in the next one.
-    fn hold(self) {
+    fn hold(mut self) {
         let limit = match self.reader.reading {
             Reading::Nothing => return,
+            Reading::Text { .. } => return self.put(self.bytes.len()),
             Reading::Key => Key::LIMIT,
             Reading::Value { slot, .. } => slot.limit(),
         };
@@ -153,11 +211,16 @@ impl Outline for Piece<'_> {
         if place != Place::Nowhere {
             let key = std::mem::take(&mut reader.key);
             reader.found.forget(place, key);
-            match place.step(key, kind) {
+            reader.found.content |= place.is_content();
+            let step = if reader.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) };
+            match step {
+                Step::Enter(Place::Added) if !reader.found.adds_item => {}
                 Step::Enter(place) => {
                     child = place;
+                    reader.has_reasoned &= place != Place::Delta;
                     reader.found.choice |= place == Place::Choice;
                 }
+                Step::Text(part) => self.begin_text(part, at, depth),
                 Step::Want(slot) => {
                     reader.reading = Reading::Value { slot, depth };
                     self.from = at;
@@ -166,7 +229,7 @@ impl Outline for Piece<'_> {
             }
         }
         // Also below nowhere, lest an earlier container's place be taken for this one's.
-        if let Some(place) = reader.places.get_mut(depth + 1) {
+        if let Some(place) = self.reader.places.get_mut(depth + 1) {
             *place = child;
         }
     }
@@ -174,10 +237,16 @@ impl Outline for Piece<'_> {
     #[inline]
     fn value_end(&mut self, at: usize) {
         self.reader.depth -= 1;
-        if let Reading::Value { slot, depth } = self.reader.reading
-            && depth == self.reader.depth
-        {
-            self.read(at, slot.limit(), |reader, value| reader.found.take(slot, value));
+        match self.reader.reading {
+            Reading::Value { slot, depth } if depth == self.reader.depth => {
+                self.read(at, slot.limit(), |reader, value| reader.found.take(slot, value));
+            }
+            Reading::Text { part, depth } if depth == self.reader.depth => {
+                // Without the quote that ends it.
+                self.put(if part == Part::Json { at } else { at - 1 });
+                self.reader.reading = Reading::Nothing;
+            }
+            _ => {}
         }
     }
 }

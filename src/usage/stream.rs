@@ -1,9 +1,10 @@
 //! The meter of event streams.
 
-use super::Tally;
+use super::anchor::Anchor;
 use super::found::{Announces, Found};
 use super::scan::Scan;
 use super::watch::Watch;
+use super::{Output, Room, Tally};
 use crate::sse::{Decoder, Event, Position, Sink};
 
 /// What one push brought.
@@ -51,6 +52,8 @@ struct Reading {
     tally: Tally,
     /// Content has been seen.
     first_token: bool,
+    /// Where the output's text was last, while it is kept.
+    anchor: Option<Anchor>,
     /// The scan of an event that passes in pieces.
     oversize: Option<Box<Scan>>,
 }
@@ -59,6 +62,11 @@ impl StreamMeter {
     /// A meter at the start of a stream.
     pub fn new() -> StreamMeter {
         StreamMeter::default()
+    }
+
+    /// Keeps the text of the output, until usage is reported.
+    pub fn keep_output(&mut self, room: &Room) {
+        self.reading.tally.output = Some(Box::new(Output::new(room)));
     }
 
     /// Reads on.
@@ -104,6 +112,31 @@ impl Pushed<'_> {
         }
     }
 
+    /// Keeps the text of an event in which nothing else is wanted. False if it has to be read for that.
+    #[inline]
+    fn keep_text(&mut self, event: &Event<'_>) -> bool {
+        let Some(output) = &mut self.reading.tally.output else { return true };
+        let Some((part, text)) = self.reading.anchor.as_mut().and_then(|anchor| anchor.find(event.data))
+        else {
+            return false;
+        };
+        output.begin(part);
+        output.extend(&event.data[text]);
+        true
+    }
+
+    /// Reads an event, and takes over what it had.
+    fn read(&mut self, event: &Event<'_>, named: bool) {
+        let mut output = self.reading.tally.output.take();
+        let found = Scan::whole(event.data, output.as_deref_mut());
+        self.reading.tally.output = output;
+        let Some(found) = found else { return };
+        if self.reading.tally.output.is_some() && found.has_text() {
+            self.reading.anchor = Anchor::learn(&found, event.data);
+        }
+        self.take(found, named);
+    }
+
     /// Takes over what a payload had. `named`: its event is called an error.
     fn take(&mut self, found: Found, named: bool) {
         let first_token = found.content && !self.reading.first_token;
@@ -141,10 +174,8 @@ impl Sink for Pushed<'_> {
             self.terminal();
         }
         let error = called == Announces::Error;
-        if (error || self.worth_reading(&event))
-            && let Some(found) = Scan::whole(event.data)
-        {
-            self.take(found, error);
+        if error || self.worth_reading(&event) || !self.keep_text(&event) {
+            self.read(&event, error);
         }
         if error {
             self.reading.tally.take_error_text(event.data);
@@ -156,7 +187,7 @@ impl Sink for Pushed<'_> {
         // nothing but the error counts.
         if name == b"error" {
             let tally = &mut self.reading.tally;
-            match Scan::whole(value).and_then(|mut found| found.take_error(true)) {
+            match Scan::whole(value, None).and_then(|mut found| found.take_error(true)) {
                 Some(message) => tally.error = tally.error.take().or(Some(message)),
                 None => tally.take_error_text(value),
             }
@@ -172,7 +203,9 @@ impl Sink for Pushed<'_> {
     }
 
     fn oversize(&mut self, piece: &[u8]) {
-        self.reading.oversize.get_or_insert_with(|| Box::new(Scan::new())).push(piece);
+        let reading = &mut *self.reading;
+        let scan = reading.oversize.get_or_insert_with(|| Box::new(Scan::new()));
+        scan.push(piece, reading.tally.output.as_deref_mut());
     }
 
     fn oversize_end(&mut self) {

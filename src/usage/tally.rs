@@ -1,11 +1,11 @@
 //! What a meter knows so far.
 
-use super::Usage;
 use super::found::{Announces, Found};
 use super::places::ERROR_LIMIT;
+use super::{Output, Usage};
 
 /// What was read from one answer, stream or body.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Tally {
     /// The first model that was named and not empty.
     pub model: Option<Box<str>>,
@@ -21,6 +21,10 @@ pub struct Tally {
     pub terminal: bool,
     /// What the first error in the answer said, cut to 512 bytes.
     pub error: Option<Box<str>>,
+    /// A body's `status` says that its answer is still to come (Responses in the background).
+    pub pending: bool,
+    /// The text of the output, where it was to be kept and no usage was reported.
+    pub output: Option<Box<Output>>,
 }
 
 impl Tally {
@@ -28,6 +32,7 @@ impl Tally {
     pub(super) fn take(&mut self, mut found: Found, named: bool) {
         if let Some((usage, merges)) = found.usage() {
             self.usage_reports += 1;
+            self.output = None;
             self.usage = Some(match self.usage {
                 Some(earlier) if merges => earlier.updated(usage),
                 _ => usage,
@@ -40,6 +45,7 @@ impl Tally {
             self.error = found.take_error(named);
         }
         self.terminal |= found.announces == Announces::Terminal;
+        self.pending = found.pending;
         self.skipped += u64::from(found.too_large);
     }
 

@@ -123,7 +123,9 @@ fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
                 (_, 100) => ("complete", "reported", json!(TEXTS)),
                 (_, 99) => ("client_disconnected", "partial", json!(TEXTS)),
                 (Usage::Every, 2..) => ("client_disconnected", "partial", json!(texts)),
-                _ => ("client_disconnected", "none", Value::Null),
+                (_, 0..=1) => ("client_disconnected", "estimated", json!(0)),
+                // A word, its number, and the space at the end.
+                _ => ("client_disconnected", "estimated", json!(2 * texts + 1)),
             };
             let what = format!("{usage:?}, after {count} events: {record}");
             assert_eq!(
@@ -210,7 +212,7 @@ fn the_request_says_what_becomes_of_its_answer_and_the_upstream_does_not_see_it(
         go.send(()).unwrap();
         let record = proxy.record();
         assert_eq!(record["outcome"], "client_disconnected");
-        assert_eq!(record["usage_source"], if drained { "drained" } else { "none" }, "{header}");
+        assert_eq!(record["usage_source"], if drained { "drained" } else { "estimated" }, "{header}");
     }
 }
 
@@ -592,7 +594,7 @@ fn over_http2_a_drain_leaves_the_connection_to_others_and_a_limit_resets_the_str
             until_noticed(&proxy);
             let source = if seconds == 1 {
                 assert_eq!(was_reset.recv_timeout(PATIENCE).unwrap(), h2::Reason::CANCEL);
-                "none"
+                "estimated"
             } else {
                 go.send(()).unwrap();
                 "drained"

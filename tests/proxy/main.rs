@@ -15,6 +15,7 @@ mod bodies;
 mod disconnects;
 mod endings;
 mod errors;
+mod estimates;
 mod fleet;
 mod headers;
 mod http2;

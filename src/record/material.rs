@@ -1,0 +1,55 @@
+//! What an estimate is made of: the request and the text of its answer, kept until usage is reported.
+
+use bytes::Bytes;
+
+use crate::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
+use crate::usage::{Hold, Output, Room, Usage};
+
+/// What all requests and answers that are kept for estimates may take up together. Where it is used up, the rest has
+/// no estimate.
+pub(super) const ROOM: usize = 64 << 20;
+
+/// The longest request that is kept, some 250,000 tokens. A longer one has pictures or files in it, most likely, and its
+/// input is not estimated.
+const PROMPT_LIMIT: usize = 1 << 20;
+
+/// Up to this length a request is copied, so that the buffer it was read into is free for the next one.
+const COPIED: usize = 16 << 10;
+
+/// Of one exchange.
+#[derive(Debug)]
+pub(super) struct Material {
+    pub(super) shape: Shape,
+    prompt: Option<(Bytes, Hold)>,
+    pub(super) output: Option<Box<Output>>,
+    /// The answer was one to have tokens.
+    pub(super) is_answered: bool,
+}
+
+impl Material {
+    /// A request of this shape. `room` is what may be kept of it.
+    pub(super) fn new(shape: Shape, body: &Bytes, room: &Room) -> Self {
+        let mut hold = room.hold();
+        let fits = !body.is_empty() && body.len() <= PROMPT_LIMIT && hold.grow_to(body.len());
+        let copy = || if body.len() <= COPIED { Bytes::copy_from_slice(body) } else { body.clone() };
+        Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, is_answered: false }
+    }
+
+    /// Counts, which takes its time. `None`: there was nothing to count, or it was stopped.
+    pub(super) fn estimate(&self, model: &str, stop: &dyn Fn() -> bool) -> Option<Usage> {
+        let counter = Counter::new(Encoding::of(model), stop);
+        let input_tokens =
+            self.prompt.as_ref().and_then(|(body, _)| input_tokens(&counter, self.shape, body));
+        let output = self.output.as_ref();
+        let output_tokens = output.and_then(|output| output_tokens(&counter, self.shape, model, output));
+        if stop() || (input_tokens, output_tokens) == (None, None) {
+            return None;
+        }
+        let total_tokens = match (input_tokens, output_tokens) {
+            (Some(input), Some(output)) => Some(input + output),
+            (Some(input), None) if !self.shape.has_output() => Some(input),
+            _ => None,
+        };
+        Some(Usage { input_tokens, output_tokens, total_tokens, ..Usage::default() })
+    }
+}

@@ -1,0 +1,102 @@
+//! Where the text of the next event will be: nearly every event of a stream is the one before it with another text in
+//! it, so that its text is where the other one's was.
+
+use std::ops::Range;
+
+use memchr::{memchr2, memmem};
+
+use super::found::Found;
+use super::output::Part;
+
+/// How many bytes before a text are taken for its sign: a key or two, as in `elta":{"content":"`.
+const LENGTH: usize = 16;
+
+/// What stood before the only text of an event.
+///
+/// Unescaped quotes and a colon are part of it, so it is in no string and is found nowhere but before another string
+/// under the same key; and it was there once only, so that there is no other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anchor {
+    sign: [u8; LENGTH],
+    /// Where the text began.
+    at: usize,
+    part: Part,
+}
+
+impl Anchor {
+    /// Learns from an event that was read. `None` where it has no text, or several, or where they could be confused
+    /// (some services repeat all that was said so far beside the delta).
+    pub(super) fn learn(found: &Found, data: &[u8]) -> Option<Self> {
+        let (part, at) = found.lone_text().filter(|(part, _)| !matches!(part, Part::Json | Part::Name))?;
+        let sign: [u8; LENGTH] = data.get(at.checked_sub(LENGTH)?..at)?.try_into().ok()?;
+        (memmem::find_iter(data, &sign).count() == 1).then_some(Self { sign, at, part })
+    }
+
+    /// The text of an event that is like the one learnt from; never an empty one, which may have another beside it.
+    #[inline]
+    pub(super) fn find(&mut self, data: &[u8]) -> Option<(Part, Range<usize>)> {
+        let here = self.at.checked_sub(LENGTH).and_then(|from| data.get(from..self.at));
+        if here != Some(&self.sign[..]) {
+            self.at = memmem::find(data, &self.sign)? + LENGTH;
+        }
+        let end = end(&data[self.at..])?;
+        (end > 0).then(|| (self.part, self.at..self.at + end))
+    }
+}
+
+/// Where a string ends whose inside begins here.
+#[inline]
+fn end(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::Scan;
+    use super::*;
+
+    fn learn(event: &str) -> Option<Anchor> {
+        let found = Scan::whole(event.as_bytes(), None).unwrap();
+        Anchor::learn(&found, event.as_bytes())
+    }
+
+    fn find(anchor: &mut Anchor, event: &'static str) -> Option<&'static str> {
+        anchor.find(event.as_bytes()).map(|(_, range)| &event[range])
+    }
+
+    #[test]
+    fn a_text_is_found_where_the_last_one_was_or_near_it() {
+        let mut anchor = learn(r#"{"n":9,"choices":[{"delta":{"content":"Hello"}}]}"#).unwrap();
+        for (event, text) in [
+            (r#"{"n":9,"choices":[{"delta":{"content":" world"}}]}"#, Some(" world")),
+            (r#"{"n":10,"choices":[{"delta":{"content":"said \"x\\\""}}]}"#, Some(r#"said \"x\\\""#)),
+            (r#"{"n":10,"choices":[{"delta":{"content":"}}]}"#, None),
+            (r#"{"n":10,"choices":[{"delta":{"content":""}}]}"#, None),
+            (r#"{"n":10,"choices":[{"delta":{"role":"assistant","content":"x"}}]}"#, None),
+            (r#"{"n":"elta\":{\"content\":\"x\"","choices":[]}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(find(&mut anchor, event), text, "{event}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_learnt_from_an_event_with_several_texts_or_none() {
+        for event in [
+            r#"{"choices":[{"delta":{"content":"x","reasoning":"y"}}]}"#,
+            r#"{"choices":[{"delta":{"content":"x"}},{"delta":{"content":"x"}}]}"#,
+            r#"{"choices":[{"delta":{"role":"assistant"}}]}"#,
+            r#"{"choices":[{"message":{"role":"assistant","content":"x y"},"delta":{"role":"assistant","content":"y"}}]}"#,
+            "{}",
+        ] {
+            assert_eq!(learn(event), None, "{event}");
+        }
+    }
+}

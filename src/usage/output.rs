@@ -1,0 +1,231 @@
+//! The text that an answer brings, kept while nothing is reported, so that its tokens can be counted in the end.
+//!
+//! It is kept as it was written, escapes and all: an event costs a copy of a few bytes, and what nobody needs is
+//! never looked at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The most text that is kept of one answer, some 60,000 tokens; of what follows only the length is known.
+pub const OUTPUT_LIMIT: usize = 256 << 10;
+
+/// The first piece of memory that a text takes.
+const FIRST: usize = 512;
+
+/// The bytes that all texts of the process may take up together.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    /// Room for `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// A hold on nothing yet.
+    pub fn hold(&self) -> Hold {
+        Hold { room: self.clone(), bytes: 0 }
+    }
+}
+
+/// A part of the room, given back on drop.
+#[derive(Debug)]
+pub struct Hold {
+    room: Room,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Takes more, up to `bytes` in all. False, and nothing changes, where the room is too small.
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self
+            .room
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more))
+            .is_ok();
+        self.bytes += if taken { more } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.room.0.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a piece of text is in the answer. What is of one part and follows itself is one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What is said, or declined.
+    Text,
+    /// What was thought on the way.
+    Reasoning,
+    /// The name of a tool that is called. Each is a text of its own.
+    Name,
+    /// What it is called with, as the text of a JSON string.
+    Arguments,
+    /// What it is called with, as JSON itself.
+    Json,
+}
+
+/// Each text begins with one of these, which are in no UTF-8.
+const MARKS: [u8; 5] = [0xf8, 0xf9, 0xfa, 0xfb, 0xfc];
+
+impl Part {
+    fn mark(self) -> u8 {
+        MARKS[self as usize]
+    }
+
+    fn of(mark: u8) -> Option<Self> {
+        let parts = [Self::Text, Self::Reasoning, Self::Name, Self::Arguments, Self::Json];
+        parts.into_iter().find(|part| part.mark() == mark)
+    }
+}
+
+/// An answer's texts as far as they have passed.
+#[derive(Debug)]
+pub struct Output {
+    raw: Vec<u8>,
+    /// The part that the last text is of.
+    part: Option<Part>,
+    /// How many bytes were too many to be kept.
+    beyond: u64,
+    hold: Hold,
+}
+
+impl PartialEq for Output {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.raw, self.beyond) == (&other.raw, other.beyond)
+    }
+}
+
+impl Output {
+    /// No text, which may take of the room.
+    pub fn new(room: &Room) -> Self {
+        Self { raw: Vec::new(), part: None, beyond: 0, hold: room.hold() }
+    }
+
+    /// Whether no text has passed.
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.beyond == 0
+    }
+
+    /// How much more text there was than is kept: 1 if all is kept, 2 if half of it is.
+    pub fn scale(&self) -> Option<f64> {
+        let kept = self.raw.len() as f64;
+        (self.beyond == 0 || !self.raw.is_empty())
+            .then(|| if self.beyond == 0 { 1.0 } else { (kept + self.beyond as f64) / kept })
+    }
+
+    /// The texts in their order, as they were written: the inside of a JSON string, or JSON itself.
+    pub fn texts(&self) -> impl Iterator<Item = (Part, &[u8])> {
+        let mut rest = &self.raw[..];
+        std::iter::from_fn(move || {
+            let part = Part::of(*rest.first()?)?;
+            let end = rest[1..].iter().position(|&b| Part::of(b).is_some()).map_or(rest.len(), |at| at + 1);
+            let text = &rest[1..end];
+            rest = &rest[end..];
+            Some((part, text))
+        })
+    }
+
+    /// A text of this part begins, or goes on.
+    #[inline]
+    pub(super) fn begin(&mut self, part: Part) {
+        if self.part != Some(part) || part == Part::Name {
+            self.part = Some(part);
+            self.extend(&[part.mark()]);
+        }
+    }
+
+    /// The text goes on.
+    #[inline]
+    pub(super) fn extend(&mut self, raw: &[u8]) {
+        if self.raw.capacity() - self.raw.len() < raw.len() {
+            return self.grow(raw);
+        }
+        self.raw.extend_from_slice(raw);
+    }
+
+    #[cold]
+    fn grow(&mut self, raw: &[u8]) {
+        let length = self.raw.len();
+        let wanted = (length + raw.len()).max(length * 2).clamp(FIRST, OUTPUT_LIMIT);
+        // What comes after a gap would be no text with what came before it.
+        if self.beyond == 0 && wanted > self.raw.capacity() && self.hold.grow_to(wanted) {
+            self.raw.reserve_exact(wanted - length);
+        }
+        let room =
+            if self.beyond == 0 { self.raw.capacity().min(OUTPUT_LIMIT).saturating_sub(length) } else { 0 };
+        let (kept, beyond) = raw.split_at(raw.len().min(room));
+        self.raw.extend_from_slice(kept);
+        self.beyond += beyond.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(output: &mut Output, part: Part, text: &[u8]) {
+        output.begin(part);
+        output.extend(text);
+    }
+
+    #[test]
+    fn what_is_of_one_part_and_follows_itself_is_one_text() {
+        let mut output = Output::new(&Room::new(1 << 20));
+        assert!(output.is_empty());
+        for (part, text) in [
+            (Part::Reasoning, "hm"),
+            (Part::Text, "Hel"),
+            (Part::Text, "lo"),
+            (Part::Name, "f"),
+            (Part::Name, "g"),
+            (Part::Arguments, "{}"),
+        ] {
+            push(&mut output, part, text.as_bytes());
+        }
+        let texts: Vec<_> =
+            output.texts().map(|(part, text)| (part, std::str::from_utf8(text).unwrap())).collect();
+        let expected = [
+            (Part::Reasoning, "hm"),
+            (Part::Text, "Hello"),
+            (Part::Name, "f"),
+            (Part::Name, "g"),
+            (Part::Arguments, "{}"),
+        ];
+        assert_eq!(texts, expected);
+        assert_eq!(output.scale(), Some(1.0));
+    }
+
+    #[test]
+    fn of_a_text_beyond_its_limit_only_the_length_is_known() {
+        let mut output = Output::new(&Room::new(1 << 20));
+        for _ in 0..2 * OUTPUT_LIMIT / 64 {
+            push(&mut output, Part::Text, &[b'a'; 64]);
+        }
+        assert!(output.raw.capacity() <= OUTPUT_LIMIT);
+        let scale = output.scale().unwrap();
+        assert!((scale - 2.0).abs() < 0.001, "{scale}");
+    }
+
+    #[test]
+    fn where_there_is_no_room_nothing_is_kept_and_what_was_taken_is_given_back() {
+        let room = Room::new(FIRST + 10);
+        let mut first = Output::new(&room);
+        push(&mut first, Part::Text, b"first");
+        let mut second = Output::new(&room);
+        push(&mut second, Part::Text, b"second");
+        assert_eq!((first.scale(), second.scale()), (Some(1.0), None));
+        assert!(!second.is_empty());
+        drop(first);
+        let mut third = Output::new(&room);
+        push(&mut third, Part::Text, b"third");
+        assert_eq!(third.scale(), Some(1.0));
+        drop((second, third));
+        assert_eq!(room.0.load(Ordering::Relaxed), FIRST + 10);
+    }
+}
