@@ -12,6 +12,8 @@
 //! holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of more than
 //! 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they are cut.
 
+#[cfg(test)]
+mod decoys;
 mod json;
 
 use json::{Json, Parsed, parse};
@@ -41,7 +43,7 @@ pub fn usage(data: &[u8]) {
     match parse(data) {
         Parsed::Json(json) => {
             let mut expected = Oracle::default();
-            expected.take(&json, false);
+            expected.take(&json, "");
             agree(&body, &expected, data);
             assert!(body.terminal || !matches!(json, Json::Object(_)), "a whole body is whole");
         }
@@ -158,7 +160,7 @@ impl Sink for Oracle {
         }
         self.terminal |= TERMINAL.contains(&&*name);
         match parse(data.as_bytes()) {
-            Parsed::Json(json @ (Json::Object(_) | Json::List(_))) => self.take(&json, name == "error"),
+            Parsed::Json(json @ (Json::Object(_) | Json::List(_))) => self.take(&json, &name),
             Parsed::Unsure => self.unsure = true,
             _ => {}
         }
@@ -183,7 +185,8 @@ impl Sink for Oracle {
 
 impl Oracle {
     /// The rule, for one payload.
-    fn take(&mut self, json: &Json, named: bool) {
+    fn take(&mut self, json: &Json, name: &str) {
+        let named = name == "error";
         if self.error.is_none() {
             self.error = error_of(json, named);
         }
@@ -204,7 +207,11 @@ impl Oracle {
             (read(groq.get("usage")), anthropic),
         ];
         if let Some((usage, merges)) = candidates.into_iter().find_map(|(u, merges)| Some((u?, merges))) {
+            let pictures = ["image_generation.completed", "image_edit.completed"];
             let usage = match self.usage {
+                Some(earlier) if [kind, name].iter().any(|word| pictures.contains(word)) => {
+                    added(earlier, usage)
+                }
                 Some(earlier) if merges => merged(earlier, usage),
                 _ => usage,
             };
@@ -283,6 +290,27 @@ fn read(usage: &Json) -> Option<Usage> {
     (read != Usage::default()).then_some(read)
 }
 
+fn added(earlier: Usage, later: Usage) -> Usage {
+    let sum = |one: Option<u64>, two: Option<u64>| match (one, two) {
+        (Some(one), Some(two)) => Some(one.saturating_add(two)),
+        (one, two) => one.or(two),
+    };
+    Usage {
+        input_tokens: sum(earlier.input_tokens, later.input_tokens),
+        output_tokens: sum(earlier.output_tokens, later.output_tokens),
+        total_tokens: sum(earlier.total_tokens, later.total_tokens),
+        cached_input_tokens: sum(earlier.cached_input_tokens, later.cached_input_tokens),
+        cache_write_input_tokens: sum(earlier.cache_write_input_tokens, later.cache_write_input_tokens),
+        reasoning_tokens: sum(earlier.reasoning_tokens, later.reasoning_tokens),
+        input_audio_tokens: sum(earlier.input_audio_tokens, later.input_audio_tokens),
+        output_audio_tokens: sum(earlier.output_audio_tokens, later.output_audio_tokens),
+        billed_seconds: match (earlier.billed_seconds, later.billed_seconds) {
+            (Some(one), Some(two)) => Some(one + two),
+            (one, two) => one.or(two),
+        },
+    }
+}
+
 fn merged(earlier: Usage, later: Usage) -> Usage {
     Usage {
         input_tokens: later.input_tokens.or(earlier.input_tokens),
@@ -301,7 +329,7 @@ fn merged(earlier: Usage, later: Usage) -> Usage {
 mod tests {
     #[test]
     fn the_properties_hold_for_the_seeds_and_their_neighbours() {
-        let words: [&[u8]; 30] = [
+        let words: [&[u8]; 32] = [
             b"\n\n",
             b"data: ",
             b"{",
@@ -328,6 +356,8 @@ mod tests {
             b"\"response\":{",
             b"\"choices\":[{",
             b"event: error\n",
+            b"event: image_edit.completed\n",
+            b"\"type\":\"image_generation.completed\",",
             b"\"prompt_tokens\":3,",
             b"\"input_tokens_details\":{\"cached_tokens\":1},",
             b"\xff",

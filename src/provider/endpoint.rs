@@ -52,6 +52,14 @@ impl Endpoint {
         matches!(self.body, Body::Model | Body::ModelAndDeployment)
     }
 
+    /// Whether what the endpoint of this name answers speaks of other requests: files, and batches, which may be looked at
+    /// any number of times. Usage that stands there is none of the request's.
+    pub fn speaks_of_others(name: &str) -> bool {
+        ["files", "batches", "messages/batches", "uploads"]
+            .iter()
+            .any(|kind| name.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
     /// Whether Azure's dated API has it below `/openai/deployments/{deployment}`.
     pub fn has_deployment_form(self) -> bool {
         matches!(self.body, Body::ModelAndDeployment | Body::FormAndDeployment)

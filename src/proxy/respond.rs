@@ -17,6 +17,7 @@ use super::waiting::Waiting;
 use crate::error::Error;
 use crate::flow::Delivery;
 use crate::meter::{Kind, Metered, Terms};
+use crate::provider::Endpoint;
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
@@ -45,9 +46,11 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
 /// Puts the meter beside an answer's body, and notes what its head says.
 pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, Metered<AnswerBody>) {
     let Answered { answer: Answer { head, body }, asked_for_usage } = answered;
-    let kind = Kind::of(&head.headers);
     entry.answered(head.status.as_u16());
     let row = entry.row();
+    let passes_unread =
+        head.status.is_success() && row.endpoint.as_deref().is_some_and(Endpoint::speaks_of_others);
+    let kind = if passes_unread { Kind::Opaque } else { Kind::of(&head.headers) };
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();

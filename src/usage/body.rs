@@ -1,5 +1,6 @@
 //! The meter of whole bodies.
 
+use super::found::Announces;
 use super::scan::Scan;
 use super::{Output, Room, Tally};
 
@@ -62,7 +63,7 @@ impl BodyMeter {
         let complete = self.is_complete();
         let mut tally = Tally::default();
         if let Some(found) = self.scan.into_found() {
-            tally.take(found, false);
+            tally.take(found, Announces::Other);
         }
         tally.terminal |= complete;
         tally.output = self.output.filter(|_| tally.usage.is_none());

@@ -72,6 +72,29 @@ impl Usage {
         (usage != Usage::default()).then_some(usage)
     }
 
+    /// Both together. What one of them does not say is what the other says.
+    pub(super) fn plus(self, other: Usage) -> Usage {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        let seconds = match (self.billed_seconds, other.billed_seconds) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        Usage {
+            input_tokens: sum(self.input_tokens, other.input_tokens),
+            output_tokens: sum(self.output_tokens, other.output_tokens),
+            total_tokens: sum(self.total_tokens, other.total_tokens),
+            cached_input_tokens: sum(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_input_tokens: sum(self.cache_write_input_tokens, other.cache_write_input_tokens),
+            reasoning_tokens: sum(self.reasoning_tokens, other.reasoning_tokens),
+            input_audio_tokens: sum(self.input_audio_tokens, other.input_audio_tokens),
+            output_audio_tokens: sum(self.output_audio_tokens, other.output_audio_tokens),
+            billed_seconds: seconds,
+        }
+    }
+
     /// What the later usage says, and where it is silent what this one said.
     pub(super) fn updated(self, later: Usage) -> Usage {
         Usage {

@@ -49,15 +49,22 @@ pub(super) enum Announces {
     Error,
     /// Its usage completes the one before it (Anthropic).
     Merge,
+    /// It is one finished picture, perhaps of several: its usage adds to that of the others.
+    Picture,
 }
 
 impl Announces {
+    /// Whether the stream may end after it.
+    pub(super) fn is_terminal(self) -> bool {
+        matches!(self, Announces::Terminal | Announces::Picture)
+    }
+
     /// The meaning of a type, from the event's name or its `type` key.
     pub(super) fn from_type(word: &[u8]) -> Announces {
         match word {
             b"response.completed" | b"response.incomplete" | b"response.failed" => Announces::Terminal,
             b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => Announces::Terminal,
-            b"image_generation.completed" | b"image_edit.completed" => Announces::Terminal,
+            b"image_generation.completed" | b"image_edit.completed" => Announces::Picture,
             b"error" => Announces::Error,
             b"message_start" | b"message_delta" => Announces::Merge,
             _ => Announces::Other,

@@ -6,8 +6,8 @@
 //!    `.response.usage`, `.message.usage`, `.choices[i].usage`, `.x_groq.usage` (`places::Place`);
 //! 3. null, `{}` and objects without a count are no usage, zero is a count, and no count is ever
 //!    computed from others ([`Usage`]);
-//! 4. the last usage of a stream replaces the one before it whole; Anthropic's are merged field by field
-//!    ([`Tally`]);
+//! 4. the last usage of a stream replaces the one before it whole; Anthropic's are merged field by field, and those of
+//!    finished pictures are added up ([`Tally`]);
 //! 5. nothing stops early: usage may come after the finish reason, and in any event.
 //!
 //! A key counts only as it is spelled. One written with escapes (`"us\u0061ge"`) is another key to us:

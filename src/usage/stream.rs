@@ -126,7 +126,7 @@ impl Pushed<'_> {
     }
 
     /// Reads an event, and takes over what it had.
-    fn read(&mut self, event: &Event<'_>, named: bool) {
+    fn read(&mut self, event: &Event<'_>, called: Announces) {
         let mut output = self.reading.tally.output.take();
         let found = Scan::whole(event.data, output.as_deref_mut());
         self.reading.tally.output = output;
@@ -134,17 +134,17 @@ impl Pushed<'_> {
         if self.reading.tally.output.is_some() && found.has_text() {
             self.reading.anchor = Anchor::learn(&found, event.data);
         }
-        self.take(found, named);
+        self.take(found, called);
     }
 
-    /// Takes over what a payload had. `named`: its event is called an error.
-    fn take(&mut self, found: Found, named: bool) {
+    /// Takes over what a payload had. `called`: what its event's name announces.
+    fn take(&mut self, found: Found, called: Announces) {
         let first_token = found.content && !self.reading.first_token;
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
-        self.progress.terminal |= found.announces == Announces::Terminal;
+        self.progress.terminal |= found.announces.is_terminal();
         self.progress.lone_usage |= found.has_lone_usage();
-        self.reading.tally.take(found, named);
+        self.reading.tally.take(found, called);
     }
 
     fn count(&mut self) {
@@ -170,12 +170,12 @@ impl Sink for Pushed<'_> {
             b"message" => Announces::Other,
             name => Announces::from_type(name),
         };
-        if called == Announces::Terminal {
+        if called.is_terminal() {
             self.terminal();
         }
         let error = called == Announces::Error;
         if error || self.worth_reading(&event) || !self.keep_text(&event) {
-            self.read(&event, error);
+            self.read(&event, called);
         }
         if error {
             self.reading.tally.take_error_text(event.data);
@@ -211,7 +211,7 @@ impl Sink for Pushed<'_> {
     fn oversize_end(&mut self) {
         self.count();
         match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
-            Some(found) => self.take(found, false),
+            Some(found) => self.take(found, Announces::Other),
             None => self.reading.tally.skipped += 1,
         }
     }

@@ -9,7 +9,7 @@ use super::{Output, Usage};
 pub struct Tally {
     /// The first model that was named and not empty.
     pub model: Option<Box<str>>,
-    /// The usage that holds: the last one reported.
+    /// The usage that holds: the last one reported; of pictures, the sum of theirs.
     pub usage: Option<Usage>,
     /// How many payloads reported usage.
     pub usage_reports: u64,
@@ -28,12 +28,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes over what one payload had. `named`: its event is called an error.
-    pub(super) fn take(&mut self, mut found: Found, named: bool) {
+    /// Takes over what one payload had. `called`: what its event's name announces.
+    pub(super) fn take(&mut self, mut found: Found, called: Announces) {
         if let Some((usage, merges)) = found.usage() {
             self.usage_reports += 1;
             self.output = None;
+            let is_picture = [called, found.announces].contains(&Announces::Picture);
             self.usage = Some(match self.usage {
+                Some(earlier) if is_picture => earlier.plus(usage),
                 Some(earlier) if merges => earlier.updated(usage),
                 _ => usage,
             });
@@ -42,9 +44,9 @@ impl Tally {
             self.model = found.take_model();
         }
         if self.error.is_none() {
-            self.error = found.take_error(named);
+            self.error = found.take_error(called == Announces::Error);
         }
-        self.terminal |= found.announces == Announces::Terminal;
+        self.terminal |= found.announces.is_terminal();
         self.pending = found.pending;
         self.skipped += u64::from(found.too_large);
     }

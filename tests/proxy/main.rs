@@ -14,6 +14,7 @@ mod asking;
 mod bodies;
 mod disconnects;
 mod endings;
+mod endpoints;
 mod errors;
 mod estimates;
 mod fleet;
