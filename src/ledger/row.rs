@@ -3,6 +3,8 @@
 //! What a row costs is mostly what SQLite does once per statement and once per value, so a statement writes several rows,
 //! and a value that its parameter has already is not bound again: of two requests, most have much in common.
 
+use std::sync::LazyLock;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql};
 use uuid::Uuid;
@@ -14,21 +16,36 @@ use crate::record::UsageRecord;
 /// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one statement each.
 const ROWS: usize = 16;
 
+/// The statements, which are the same for every batch.
+static SEVERAL: LazyLock<String> = LazyLock::new(|| sql(ROWS));
+static ONE: LazyLock<String> = LazyLock::new(|| sql(1));
+
+/// A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so SQLite need not keep each
+/// page as it was before the statement.
+fn sql(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
+    format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(), vec![row; rows].join(","))
+}
+
 /// Writes records in their order.
 pub(super) fn insert<'r>(
     connection: &Connection,
     records: impl Iterator<Item = &'r UsageRecord>,
 ) -> rusqlite::Result<()> {
-    let mut several = Insert::new(connection, ROWS)?;
+    let mut several = None;
     let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
     for record in records {
         group.push(record);
         if group.len() == ROWS {
-            several.execute(&group)?;
+            match &mut several {
+                Some(insert) => insert,
+                none => none.insert(Insert::new(connection, &SEVERAL, ROWS)?),
+            }
+            .execute(&group)?;
             group.clear();
         }
     }
-    let mut one = Insert::new(connection, 1)?;
+    let mut one = Insert::new(connection, &ONE, 1)?;
     group.iter().try_for_each(|record| one.execute(&[record]))
 }
 
@@ -40,16 +57,8 @@ struct Insert<'c, 'r> {
 }
 
 impl<'c, 'r> Insert<'c, 'r> {
-    fn new(connection: &'c Connection, rows: usize) -> rusqlite::Result<Self> {
-        let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
-        // A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so SQLite need not keep
-        // each page as it was before the statement.
-        let sql = format!(
-            "INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}",
-            list(),
-            vec![row; rows].join(",")
-        );
-        let statement = connection.prepare_cached(&sql)?;
+    fn new(connection: &'c Connection, sql: &str, rows: usize) -> rusqlite::Result<Self> {
+        let statement = connection.prepare_cached(sql)?;
         Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
     }
 
