@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use streamgauge::ledger::{Bounds, By, Ledger, Selection, overview, report};
-use streamgauge::price::Prices;
+use streamgauge::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::provider::Provider;
 use streamgauge::record::{Journal, Outcome, Sink, UsageRecord, UsageSource};
 use streamgauge::usage::Usage;
@@ -31,22 +31,25 @@ fn main() {
     let path = folder.path().join("million.db");
     fill(&path);
     println!("{ROWS} rows, {} MB:", fs::metadata(&path).unwrap().len() >> 20);
-    for by in [&[][..], &[By::Model], &[By::Day, By::Model], &By::ALL] {
+    let (free, prices) = (Prices::default(), prices());
+    for (by, prices) in [
+        (&[][..], &free),
+        (&[By::Model], &free),
+        (&[By::Day, By::Model], &free),
+        (&[By::Day, By::Model], &prices),
+        (&By::ALL, &free),
+    ] {
         let best = (0..3).map(|_| {
             let start = Instant::now();
-            let report = report(
-                &path,
-                &Selection::since(Timestamp::UNIX_EPOCH),
-                by,
-                &Prices::default(),
-                &Bounds::default(),
-            )
-            .unwrap();
+            let report =
+                report(&path, &Selection::since(Timestamp::UNIX_EPOCH), by, prices, &Bounds::default())
+                    .unwrap();
             assert_eq!(report.total.requests, ROWS as u64);
             (start.elapsed(), report.groups.len())
         });
         let (time, groups) = best.min().unwrap();
-        println!("  by {by:?}: {groups} groups in {} ms", time.as_millis());
+        let priced = if prices.is_empty() { "" } else { ", with costs" };
+        println!("  by {by:?}{priced}: {groups} groups in {} ms", time.as_millis());
     }
     let best = (0..3).map(|_| {
         let (start, all) = (Instant::now(), Selection::since(Timestamp::UNIX_EPOCH));
@@ -56,6 +59,25 @@ fn main() {
         start.elapsed()
     });
     println!("  the dashboard's overview in {} ms", best.min().unwrap().as_millis());
+}
+
+/// Prices that change within the month, and differ by upstream.
+fn prices() -> Prices {
+    let price = |model: &str, upstream: Option<&str>, from: Option<&str>, rate: &str| {
+        let rate = Rate::parse(rate).unwrap();
+        let currency = Currency::parse("USD").unwrap();
+        Price {
+            model: model.to_owned(),
+            upstream: upstream.map(str::to_owned),
+            from: from.map(|from| from.parse().unwrap()),
+            rates: Rates { currency, input: rate, cached_input: rate, cache_write: rate, output: rate },
+        }
+    };
+    Prices::new([
+        price("gpt-4.1*", None, None, "2.00"),
+        price("gpt-4.1-mini*", None, Some("2026-06-10T00:00:00Z"), "0.40"),
+        price("gpt-4.1-mini*", Some("azure"), Some("2026-06-20T00:00:00Z"), "0.50"),
+    ])
 }
 
 /// One batch per commit: a commit every 100 ms, at the rate that fills it.

@@ -109,7 +109,8 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
     let program = Program::new("path = \"usage.db\"");
     for (arguments, code, message) in [
         (&[][..], 1, "usage: usage.db: there is no such file"),
-        (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file"),
+        (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file (/"),
+        (&[], 1, "/usage.db). `streamgauge serve` begins it when it starts"),
         (&["--config", "gone.toml"], 2, "gone.toml"),
         (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, user, day"),
         (&["--since", "24"], 2, "has no unit"),

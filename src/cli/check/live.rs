@@ -17,6 +17,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::finding::Finding;
@@ -31,6 +32,9 @@ const AT_ONCE: usize = 8;
 
 /// How long the record may take after the last byte. It is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
+
+/// After how long somebody who looks on is told that an answer is waited for.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How much of an answer is read. What is asked is answered in a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -137,7 +141,20 @@ fn ask<'a>(
     let app = App::bind_before(&alone(settings, upstream), vec![Box::new(Records(sender))], Some(&witness))?;
     let running = app.spawn()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(send(running.addresses().proxy, path, body))?;
+    let sending = send(running.addresses().proxy, path, body);
+    let answer = runtime.block_on(async {
+        let mut sending = std::pin::pin!(sending);
+        match timeout(SILENCE, &mut sending).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let (name, limit) = (&upstream.name, upstream.timeouts.first_byte);
+                eprintln!(
+                    "{name}: no answer yet; it may take {limit:?} (upstreams.{name}.timeouts.first_byte)"
+                );
+                sending.await
+            }
+        }
+    })?;
     let record = records.recv_timeout(RECORD_WAIT)?;
     running.stop().cut();
     running.finish()?;

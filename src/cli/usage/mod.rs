@@ -93,6 +93,20 @@ impl Grouping {
     }
 }
 
+/// What is usually the matter where there is no file.
+fn hint(place: &Place) -> String {
+    match place {
+        Place::File(path) if !path.exists() => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            format!(
+                " ({}). `streamgauge serve` begins it when it starts; where that was done in another folder, name the file with --ledger",
+                path.display()
+            )
+        }
+        Place::File(_) | Place::Fleet(_) => String::new(),
+    }
+}
+
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
     let (place, prices) = match configured(args) {
@@ -116,7 +130,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     let result = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
         Err(error) => {
-            eprintln!("usage: {error}");
+            eprintln!("usage: {error}{}", hint(&place));
             return ExitCode::from(FAILED);
         }
     };

@@ -46,8 +46,11 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
     text.push('\n');
     let unpriced = report.total.cost.unpriced;
     if !paid.is_empty() && unpriced > 0 {
-        let requests = if unpriced == 1 { "request has" } else { "requests have" };
-        text += &format!("no price: {} {requests} tokens that no [[prices]] is for\n", grouped(unpriced));
+        let requests = if unpriced == 1 { "request" } else { "requests" };
+        text += &format!(
+            "without a price in [[prices]], and in no sum of money: {} {requests}\n",
+            grouped(unpriced)
+        );
     }
     text
 }

@@ -90,7 +90,7 @@ all                        6  1,234,567       -       -  1,234,567  <0.000001  2
 
 since 1970-01-01T00:00:00Z
 usage: reported 83.3%, partial 16.7%
-no price: 1 request has tokens that no [[prices]] is for
+without a price in [[prices]], and in no sum of money: 1 request
 ";
     assert_eq!(text, expected, "\n{text}");
 }
