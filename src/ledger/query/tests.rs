@@ -231,17 +231,23 @@ fn an_unknown_usage_source_is_no_source_at_all() {
 #[test]
 fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million() {
     let (_folder, path) = ledger(&records(100_000));
-    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is not optimised, and its
-    // machine may be busy with other tests: the best of some runs counts.
+    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is not optimised. What counts is
+    // the time that this thread has run: its machine may be busy with other tests. The best of some runs, as caches differ.
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let best = (0..5).map(|_| {
-        let start = Instant::now();
+        let start = thread_time();
         let report = all(&path, &[By::Day, By::Model]).unwrap();
         assert_eq!(report.total.requests, 100_000);
-        start.elapsed()
+        thread_time() - start
     });
     let best = best.min().unwrap();
     assert!(best < limit, "{best:?}");
+}
+
+/// How long this thread has run.
+fn thread_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }
 
 /// What a million tokens cost: input, cached input, tokens written into a cache, output.
