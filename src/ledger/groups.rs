@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
+use std::mem;
 
 use crate::price::Cost;
 
@@ -137,7 +138,9 @@ impl Sums {
 /// Groups being added up. A row of a known group costs one look-up, and no allocation.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    sums: HashMap<Box<[u8]>, Sums>,
+    /// Where in `sums` a key's are.
+    places: HashMap<Box<[u8]>, usize>,
+    sums: Vec<Sums>,
     /// The key of the row at hand; its memory is kept.
     key: Vec<u8>,
 }
@@ -158,16 +161,23 @@ impl Groups {
 
     /// The sums that the row belongs to.
     pub(super) fn sums(&mut self) -> &mut Sums {
-        if !self.sums.contains_key(self.key.as_slice()) {
-            self.sums.insert(self.key.as_slice().into(), Sums::default());
-        }
-        self.sums.get_mut(self.key.as_slice()).expect("it was inserted just now")
+        let place = self.places.get(self.key.as_slice()).copied();
+        let place = place.unwrap_or_else(|| self.begin_group());
+        &mut self.sums[place]
     }
 
     /// The sums that the row belongs to, unless it would be the first of one group more than `most`.
     pub(super) fn sums_within(&mut self, most: usize) -> Option<&mut Sums> {
-        let has_room = self.sums.len() < most || self.sums.contains_key(self.key.as_slice());
-        has_room.then(|| self.sums())
+        let place = self.places.get(self.key.as_slice()).copied();
+        let place = place.or_else(|| (self.sums.len() < most).then(|| self.begin_group()))?;
+        Some(&mut self.sums[place])
+    }
+
+    fn begin_group(&mut self) -> usize {
+        let place = self.sums.len();
+        self.places.insert(self.key.as_slice().into(), place);
+        self.sums.push(Sums::default());
+        place
     }
 
     /// How many groups there are.
@@ -177,8 +187,11 @@ impl Groups {
 
     /// All groups; `read` makes a key of its parts.
     pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
-        let groups = self.sums.into_iter().map(|(key, sums)| Group { key: read(parts(&key)), sums });
-        let mut groups: Vec<_> = groups.collect();
+        let Self { places, mut sums, .. } = self;
+        let mut groups: Vec<_> = places
+            .into_iter()
+            .map(|(key, place)| Group { key: read(parts(&key)), sums: mem::take(&mut sums[place]) })
+            .collect();
         groups.sort_by(Group::order);
         groups
     }
