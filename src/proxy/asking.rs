@@ -5,7 +5,7 @@
 //! ([`Withhold`](crate::usage::Withhold)). Some services refuse the field. In `auto` mode a refusal that names it costs
 //! one more request, the client sees only the answer to that, and the model is not asked again for a day.
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 
 use super::plan::Service;
 use crate::provider::IncludeUsage;
@@ -43,12 +43,18 @@ pub(super) fn asked_of<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a
 }
 
 /// Whether the answer refuses what was asked. What was read of it comes again when its body is read.
+///
+/// One that is encoded is not read, and may be: what the upstream says to the request as its client sent it is right in any case.
 pub(super) async fn is_refusal(answer: &mut Answer) -> bool {
     if !is_bad_request(answer.head.status) {
         return false;
     }
     let body = answer.body.read_ahead(REFUSAL).await;
-    body.is_some_and(|body| SAYS.iter().any(|word| memchr::memmem::find(&body, word.as_bytes()).is_some()))
+    let is_encoded =
+        answer.head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    body.is_some_and(|body| {
+        is_encoded || SAYS.iter().any(|word| memchr::memmem::find(&body, word.as_bytes()).is_some())
+    })
 }
 
 /// Whether the answer to the same request without asking proves that the asking was at fault. A message that names the

@@ -131,7 +131,7 @@ fn never_does_not_ask_and_always_asks_in_spite_of_what_is_known() {
     let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     assert_eq!(never.client().post(PATH, UNASKED).answer().text(), stripped());
     assert_eq!(text(&told.recv().unwrap()), UNASKED);
-    assert_eq!(never.record()["usage_source"], "none");
+    assert_eq!(never.record()["usage_source"], "estimated");
 
     let always = proxy().upstream(&up).tables("include_usage = \"always\"").run();
     let body = "{\"model\":\"m\",\"stream\":true,\"data_sources\":[]}";
@@ -160,7 +160,7 @@ fn azure_is_asked_in_all_of_its_forms_but_in_old_versions() {
         let proxy = proxy().tables(&azure(version)).run();
         assert_eq!(proxy.client().post(path, UNASKED).answer().text(), stripped());
         assert_eq!(asks(&told.recv().unwrap()), asked, "{version} {path}");
-        assert_eq!(proxy.record()["usage_source"], if asked { "reported" } else { "none" });
+        assert_eq!(proxy.record()["usage_source"], if asked { "reported" } else { "estimated" });
     }
 }
 
@@ -187,7 +187,7 @@ fn an_upstream_that_refuses_is_asked_once_a_day_and_the_client_never_sees_it() {
             }
             let record = proxy.record();
             assert_eq!((&record["status"], &record["outcome"]), (&json!(200), &json!("complete")));
-            assert_eq!(record["usage_source"], "none");
+            assert_eq!(record["usage_source"], "estimated");
         }
         assert_eq!(up.accepted(), 1, "the connection was used again");
         assert!(proxy.stop().is_empty(), "one record for each of the client's requests");
@@ -519,8 +519,37 @@ fn recorded_streams_reach_a_client_that_does_not_ask_as_if_nobody_had() {
             client.post(PATH, &format!("{{\"model\":\"m\",\"stream\":true,\"seed\":{number}}}")).answer();
         assert!(answer.body() == pair.unasked, "{} cut at {cuts:?}", pair.file);
         let record = proxy.record();
-        assert_eq!(json!([record["input_tokens"], record["output_tokens"]]), pair.tokens, "{}", pair.file);
+        // Where the recording has none, they are estimated.
+        let is_reported = record["usage_source"] == "reported";
+        let reported = json!([record["input_tokens"], record["output_tokens"]]);
+        assert_eq!(if is_reported { reported } else { json!([null, null]) }, pair.tokens, "{}", pair.file);
         assert_eq!(record["response_bytes"], pair.asked.len(), "{}", pair.file);
     }
     assert!(sample.is_empty() || with_event > 75, "only {with_event} recordings have the event");
+}
+
+#[test]
+fn a_refusal_that_is_encoded_is_taken_for_one() {
+    // What it says cannot be seen, nor does it matter here.
+    let encoded = |status: &str| {
+        format!("HTTP/1.1 {status}\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f?!")
+    };
+    let (up, told) =
+        telling(
+            move |request| {
+                if asks(request) { encoded("400 Bad Request").into() } else { events(&stripped()) }
+            },
+        );
+    let proxy = proxy().upstream(&up).run();
+    for sent in [2, 1] {
+        let answer = proxy.client().post(PATH, UNASKED).answer();
+        assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
+        assert_eq!(told.try_iter().count(), sent);
+    }
+    // Of a request that is wrong for another reason the client gets the answer to what it sent.
+    let (up, told) = telling(move |_| encoded("400 Bad Request").into());
+    let proxy = self::proxy().upstream(&up).run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert_eq!((answer.status(), answer.text()), (400, "\x1f?!"));
+    assert_eq!(told.try_iter().map(|request| asks(&request)).collect::<Vec<_>>(), [true, false]);
 }
