@@ -54,7 +54,7 @@ impl<'a> Exchange<'a> {
             sized("200 OK", content_type, body)
         };
         let up = Upstream::answering(answer);
-        let proxy = proxy().upstream(&up).run();
+        let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
         let (kind, sent) = if self.method == "GET" { ("", "") } else { self.request };
         let (method, path, length) = (self.method, self.path, sent.len());
         let mut client = proxy.client();

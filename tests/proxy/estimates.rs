@@ -21,7 +21,7 @@ fn whole(events: impl AsRef<[u8]>) -> Vec<u8> {
 /// The record of an exchange whose answer is an event stream.
 fn streamed(path: &str, request: &str, events: &str) -> Value {
     let up = Upstream::answering(whole(events));
-    let proxy = proxy().upstream(&up).run();
+    let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let answer = proxy.client().post(path, request).answer();
     assert_eq!(answer.text(), events, "the bytes pass as they are");
     proxy.record()
@@ -30,7 +30,7 @@ fn streamed(path: &str, request: &str, events: &str) -> Value {
 /// The record of an exchange whose answer is JSON.
 fn answered(path: &str, request: &str, status: u16, body: &str) -> Value {
     let up = Upstream::answering(sized(&format!("{status} Status"), "application/json", body.as_bytes()));
-    let proxy = proxy().upstream(&up).run();
+    let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     assert_eq!(proxy.client().post(path, request).answer().text(), body);
     proxy.record()
 }
@@ -64,7 +64,7 @@ fn a_client_that_leaves_before_usage_leaves_an_estimate() {
             connection.send(chunk(sent.as_bytes()));
             connection.wait_for_close();
         });
-        let proxy = proxy().upstream(&up).run();
+        let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
         let mut client = proxy.client();
         client.post("/v1/chat/completions", REQUEST).head();
         client.chunks(events.len());
@@ -83,7 +83,7 @@ fn a_client_that_leaves_before_the_answer_has_no_usage() {
         arrived.send(()).unwrap();
         connection.wait_for_close();
     });
-    let proxy = proxy().upstream(&up).run();
+    let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let mut client = proxy.client();
     client.post("/v1/chat/completions", REQUEST);
     arrival.recv().unwrap();
@@ -113,7 +113,7 @@ fn a_stream_that_breaks_off_is_estimated() {
         connection.send(EVENTS_HEAD);
         connection.send(chunk(delta("Hello").as_bytes()));
     });
-    let proxy = proxy().upstream(&up).run();
+    let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     proxy.client().post("/v1/chat/completions", REQUEST).answer();
     let record = proxy.record();
     assert_eq!(record["outcome"], "truncated");
@@ -298,7 +298,7 @@ fn a_refused_request_has_no_usage() {
 #[test]
 fn what_waits_for_its_estimate_is_recorded_when_the_process_stops() {
     let up = Upstream::answering(whole(delta("Hello")));
-    let proxy = proxy().upstream(&up).run();
+    let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let mut client = proxy.client();
     // The first one unpacks the encoding's tables, which takes as long as a stop may.
     client.post("/v1/chat/completions", REQUEST).answer();
