@@ -41,6 +41,7 @@
 //! | | [`error`] | whose fault it is, and what the client is told |
 //! | | [`estimate`] | tokens of what passed, where nobody reported any |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
+//! | | [`coding`] | content codings, undone within bounds |
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
 //! | | [`price`] | what tokens cost |
@@ -61,6 +62,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod coding;
 pub mod config;
 pub mod drain;
 pub mod egress;

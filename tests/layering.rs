@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "drain", "flow", "telemetry"],
     &["tls", "estimate"],
     &["usage", "rewrite", "auth", "egress", "price"],
-    &["provider", "route", "sse", "h1", "json"],
+    &["provider", "route", "sse", "h1", "json", "coding"],
     &["secret"],
 ];
 
@@ -27,8 +27,10 @@ const LAYERS: &[&[&str]] = &[
 const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
-const PURE: &[&str] =
-    &["sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json"];
+const PURE: &[&str] = &[
+    "sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json",
+    "coding",
+];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",

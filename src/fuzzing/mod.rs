@@ -2,6 +2,7 @@
 //! it is let; the unit tests run them over the seeds.
 
 mod body_edit;
+mod coding;
 mod h1;
 mod headers;
 mod route;
@@ -10,6 +11,7 @@ mod usage;
 pub(crate) mod withhold;
 
 pub use body_edit::body_edit;
+pub use coding::coding;
 pub use h1::h1;
 pub use headers::headers;
 pub use route::route;

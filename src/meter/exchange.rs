@@ -158,7 +158,7 @@ impl<B: AnswerFrames> Exchange<B> {
         self.kind.is_final()
     }
 
-    /// Whether the answer is an event stream; only while the record is open.
+    /// Whether the answer is an event stream, encoded or not; only while the record is open.
     pub(super) fn is_events(&self) -> bool {
         self.kind.is_events()
     }
@@ -166,6 +166,11 @@ impl<B: AnswerFrames> Exchange<B> {
     /// What the frame that was read last brought, if this is an event stream and it was data.
     pub(super) fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// Whether an event of the proxy's own may stand in the answer; only while the record is open.
+    pub(super) fn takes_events(&self) -> bool {
+        self.kind.takes_events()
     }
 
     /// The answer's status.
@@ -228,7 +233,7 @@ impl<B: AnswerFrames> Exchange<B> {
         let mut whole = ended;
         // In the status, or inside the answer.
         let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
-        if let Some(tally) = self.kind.take_tally() {
+        if let Some(tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
             whole |= is_events && tally.terminal;
             reports_error |= tally.error.is_some();

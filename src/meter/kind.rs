@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, header};
 
+use super::coded::Coded;
+use crate::coding::Codings;
 use crate::sse::Position;
 use crate::usage::{BodyMeter, Progress, Room, StreamMeter, Tally};
 
@@ -12,22 +14,30 @@ pub enum Kind {
     Events(Box<StreamMeter>),
     /// Anything that may turn out to be JSON: the meter gives up at the first byte that cannot be.
     Document(Box<BodyMeter>),
-    /// Sound, pictures, and what is compressed: bytes that say nothing to the meter.
+    /// Any of these with a content coding.
+    Coded(Box<Coded>),
+    /// Sound and pictures: bytes that say nothing to the meter.
     Opaque,
 }
 
 impl Kind {
     /// Chosen by the answer's headers.
     pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).map_or(&b""[..], |value: &http::HeaderValue| value.as_bytes());
+        let content = Self::of_content(headers);
+        match Codings::of(headers) {
+            _ if matches!(content, Self::Opaque) => content,
+            Codings::Identity => content,
+            Codings::Known(codings) => Self::Coded(Box::new(Coded::new(&codings, content))),
+            Codings::Unknown => Self::Coded(Box::new(Coded::unknown(content))),
+        }
+    }
+
+    /// What it is once it is decoded.
+    fn of_content(headers: &HeaderMap) -> Self {
         let starts = |value: &[u8], with: &str| {
             value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
         };
-        let encoding = text(header::CONTENT_ENCODING);
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-            return Self::Opaque;
-        }
-        let media_type = text(header::CONTENT_TYPE);
+        let media_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         if starts(media_type, "text/event-stream") {
             Self::Events(Box::default())
         } else if ["audio/", "image/", "video/"].iter().any(|kind| starts(media_type, kind)) {
@@ -42,12 +52,22 @@ impl Kind {
         match self {
             Self::Events(meter) => meter.keep_output(room),
             Self::Document(meter) => meter.keep_output(room),
+            Self::Coded(coded) => coded.content_mut().keep_output(room),
             Self::Opaque => {}
         }
     }
 
-    /// Whether it is an event stream.
+    /// Whether it is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
+        match self {
+            Self::Events(_) => true,
+            Self::Coded(coded) => coded.content().is_events(),
+            Self::Document(_) | Self::Opaque => false,
+        }
+    }
+
+    /// Whether an event of the proxy's own may stand in it: not in an event stream that is encoded.
+    pub fn takes_events(&self) -> bool {
         matches!(self, Self::Events(_))
     }
 
@@ -56,6 +76,7 @@ impl Kind {
         match self {
             Self::Events(_) => true,
             Self::Document(meter) => !meter.has_given_up(),
+            Self::Coded(coded) => coded.is_read() && coded.content().is_metered(),
             Self::Opaque => false,
         }
     }
@@ -65,6 +86,7 @@ impl Kind {
         match self {
             Self::Events(meter) => meter.tally().terminal,
             Self::Document(meter) => meter.is_complete(),
+            Self::Coded(coded) => coded.content().is_final(),
             Self::Opaque => false,
         }
     }
@@ -73,6 +95,7 @@ impl Kind {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Events(meter) => return meter.push(bytes),
+            Self::Coded(coded) => return coded.push(bytes),
             Self::Document(meter) => meter.push(bytes),
             Self::Opaque => {}
         }
@@ -86,15 +109,17 @@ impl Kind {
                 let tally = meter.tally();
                 Some((tally.events, tally.usage.and_then(|usage| usage.output_tokens)))
             }
+            Self::Coded(coded) => coded.content().progress(),
             Self::Document(_) | Self::Opaque => None,
         }
     }
 
-    /// What has been found; nothing is metered afterwards.
-    pub(super) fn take_tally(&mut self) -> Option<Tally> {
+    /// What has been found; nothing is metered afterwards. `ended`: the body came to its end.
+    pub(super) fn take_tally(&mut self, ended: bool) -> Option<Tally> {
         match std::mem::replace(self, Self::Opaque) {
             Self::Events(meter) => Some(meter.into_tally()),
             Self::Document(meter) => Some(meter.finish()),
+            Self::Coded(coded) => coded.into_tally(ended),
             Self::Opaque => None,
         }
     }
@@ -103,7 +128,7 @@ impl Kind {
     pub(super) fn position(&self) -> Position {
         match self {
             Self::Events(meter) => meter.position(),
-            Self::Document(_) | Self::Opaque => Position::BetweenEvents,
+            Self::Document(_) | Self::Coded(_) | Self::Opaque => Position::BetweenEvents,
         }
     }
 }

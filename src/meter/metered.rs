@@ -70,7 +70,7 @@ impl<B: AnswerFrames> Metered<B> {
     /// Withholds the usage event that comes of asking in the client's place, if this is a stream that can have one. Its
     /// length, if the upstream told one, is then not that of what passes.
     pub fn withhold_usage(&mut self) {
-        let is_stream = |exchange: &Exchange<B>| exchange.is_events() && exchange.status().is_success();
+        let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
         if self.exchange.as_ref().is_some_and(is_stream) {
             self.withhold = Some(Box::default());
         }
@@ -81,9 +81,14 @@ impl<B: AnswerFrames> Metered<B> {
         self.withhold.is_some()
     }
 
-    /// Whether the answer is an event stream.
+    /// Whether the answer is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
         self.exchange.as_ref().is_some_and(Exchange::is_events)
+    }
+
+    /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream that is not encoded.
+    pub fn takes_events(&self) -> bool {
+        self.exchange.as_ref().is_some_and(Exchange::takes_events)
     }
 
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
@@ -145,7 +150,7 @@ impl<B: AnswerFrames> Metered<B> {
             Position::InEvent => b"\n",
             Position::InLine => b"\n\n",
         };
-        let is_stream = exchange.is_events() && exchange.status().is_success();
+        let is_stream = exchange.takes_events() && exchange.status().is_success();
         exchange.fail(&error);
         if is_stream {
             self.last = Some(Last::Nothing);

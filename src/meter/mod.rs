@@ -4,11 +4,13 @@
 //! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends. It lists the ways.
 //! [`Drains`] read the rest of an answer whose client has left.
 
+mod coded;
 mod drain;
 mod exchange;
 mod kind;
 mod metered;
 
+pub use coded::Coded;
 pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;

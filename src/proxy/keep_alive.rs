@@ -126,7 +126,7 @@ impl KeptAlive {
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
         let (head, body) = respond::meter(answer, entry, terms);
-        self.stage = if head.status == StatusCode::OK && body.is_events() {
+        self.stage = if head.status == StatusCode::OK && body.takes_events() {
             Stage::Relaying(body)
         } else {
             Stage::Refused(body, head.status, upstream, Vec::new())

@@ -125,7 +125,7 @@ impl ProxyBody {
     /// The same, with comments in its silences if it is an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {
-            Self::Relayed(body) if body.is_events() => {
+            Self::Relayed(body) if body.takes_events() => {
                 Self::KeptAlive(Box::new(KeptAlive::relaying(*body, interval)))
             }
             other => other,

@@ -24,6 +24,15 @@ pub struct Progress {
     pub last_end: usize,
 }
 
+impl Progress {
+    /// Adds what the next push brought.
+    pub fn add(&mut self, next: Self) {
+        self.events += next.events;
+        self.first_token |= next.first_token;
+        self.terminal |= next.terminal;
+    }
+}
+
 /// Reads one event stream in pieces of any size, beside the bytes' way to the client.
 ///
 /// Nearly every payload is only searched for a few words; those that may have something are read. An

@@ -12,7 +12,10 @@ mod postgres;
 mod admin;
 mod asking;
 mod bodies;
+mod codings;
 mod disconnects;
+#[path = "../encoders/mod.rs"]
+mod encoders;
 mod endings;
 mod endpoints;
 mod errors;

@@ -1,0 +1,248 @@
+//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::{fs, iter};
+
+use serde_json::Value;
+use streamgauge::usage::{BodyMeter, StreamMeter};
+
+use crate::encoders::{CODINGS, encode, header_value, whole};
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
+};
+
+fn head(coding: &str, content_type: &str) -> String {
+    let coding = header_value(coding);
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-encoding: {coding}\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+}
+
+/// A body in pieces of random sizes.
+fn shred<'a>(body: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
+    let mut rest = body;
+    iter::from_fn(|| {
+        let scale = random.u32(4..14);
+        let size = random.usize(1..=1 << scale).min(rest.len());
+        let (piece, after) = rest.split_at(size);
+        rest = after;
+        (size > 0).then_some(piece)
+    })
+    .collect()
+}
+
+/// Where the recordings are. Without them there is nothing to test, which only CI takes for a failure.
+fn corpus() -> Option<PathBuf> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
+    if root.is_dir() {
+        return Some(root);
+    }
+    assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());
+    eprintln!("not tested, the corpus is missing: {}", root.display());
+    None
+}
+
+/// What a meter that reads the plain bytes finds, as the record says it.
+fn expected(bytes: &[u8], is_stream: bool) -> (Value, Value, Value, Value) {
+    let tally = if is_stream {
+        let mut meter = StreamMeter::new();
+        meter.push(bytes);
+        meter.into_tally()
+    } else {
+        let mut meter = BodyMeter::new();
+        meter.push(bytes);
+        meter.finish()
+    };
+    let usage = tally.usage.unwrap_or_default();
+    (
+        usage.input_tokens.into(),
+        usage.output_tokens.into(),
+        usage.total_tokens.into(),
+        tally.model.as_deref().into(),
+    )
+}
+
+#[test]
+fn every_recording_is_metered_through_every_coding_and_its_bytes_pass() {
+    let Some(root) = corpus() else { return };
+    let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
+    let answers: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
+    let served = Arc::clone(&answers);
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            let answer = served.lock().unwrap().remove(request.header("x-case").unwrap()).unwrap();
+            connection.send(&answer);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let mut random = fastrand::Rng::with_seed(4);
+    let (mut with_usage, mut sent) = (0, Vec::new());
+    for (number, line) in index.lines().enumerate() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let file = case["file"].as_str().unwrap();
+        let is_stream = case["stream"] == true;
+        let content_type = if is_stream { "text/event-stream" } else { "application/json" };
+        let bytes = fs::read(root.join(file)).unwrap();
+        let expected = expected(&bytes, is_stream);
+        with_usage += usize::from(!expected.0.is_null());
+        for coding in CODINGS {
+            let encoded = encode(coding, &shred(&bytes, &mut random)).concat();
+            let chunks: Vec<u8> = shred(&encoded, &mut random).into_iter().flat_map(chunk).collect();
+            let id = format!("{number} {coding}");
+            let wire = [head(coding, content_type).as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat();
+            answers.lock().unwrap().insert(id.clone(), wire);
+            client.send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\nx-case: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
+                CHAT_REQUEST.len()
+            ));
+            let answer = client.answer();
+            assert!(answer.body() == encoded, "{file} in {coding}: the bytes that were sent pass");
+            sent.push((format!("{file} in {coding}"), expected.clone(), encoded.len(), is_stream));
+        }
+    }
+    // One after the other on one connection, they are recorded in their order.
+    for (name, expected, bytes, is_stream) in sent {
+        let mut record = proxy.record();
+        let found = (
+            record["input_tokens"].take(),
+            record["output_tokens"].take(),
+            record["total_tokens"].take(),
+            record["model"].take(),
+        );
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(record["response_bytes"], bytes, "{name}");
+        assert_eq!(record["stream"], is_stream, "{name}");
+    }
+    assert!(with_usage > 400, "only {with_usage} recordings have usage");
+}
+
+#[test]
+fn a_flushed_event_is_metered_before_the_next_is_sent() {
+    for coding in CODINGS {
+        let events: Vec<&[u8]> = CHAT_STREAM.split_inclusive("\n\n").map(str::as_bytes).take(2).collect();
+        let encoded = encode(coding, &events);
+        let flushed = encoded[..2].to_vec();
+        let up = upstream(move |connection| {
+            connection.request().unwrap();
+            connection.send(head(coding, "text/event-stream"));
+            flushed.iter().for_each(|piece| connection.send(chunk(piece)));
+            // The client leaves, and so does the proxy.
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        client.post("/v1/chat/completions", CHAT_REQUEST).head();
+        client.chunks(encoded[..2].concat().len());
+        drop(client);
+        let record = proxy.record();
+        assert_eq!(record["outcome"], "client_disconnected", "{coding}");
+        assert_eq!(record["events"], 2, "{coding}: both events had been flushed");
+        assert!(record["time_to_first_token_ms"].is_f64(), "{coding}: the second had a token");
+    }
+}
+
+#[test]
+fn a_document_in_a_coding_is_metered() {
+    for coding in CODINGS {
+        let body = whole(coding, CHAT_BODY.as_bytes());
+        let answer = String::from_utf8(sized("200 OK", "application/json", b"")).unwrap();
+        let answer = answer.replace(
+            "content-length: 0",
+            &format!("content-length: {}\r\ncontent-encoding: {}", body.len(), header_value(coding)),
+        );
+        let up = Upstream::answering([answer.as_bytes(), &body].concat());
+        let proxy = proxy().upstream(&up).run();
+        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        assert_eq!(answer.body(), body);
+        assert_eq!(answer.header("content-encoding"), Some(header_value(coding)));
+        assert_eq!(answer.header("content-length"), Some(&*body.len().to_string()));
+        let record = proxy.record();
+        assert_eq!(record["total_tokens"], 10, "{coding}");
+        assert_eq!(record["usage_source"], "reported");
+        assert_eq!(record["error"], Value::Null);
+    }
+}
+
+#[test]
+fn what_is_no_such_coding_passes_and_the_record_says_that_it_was_not_read() {
+    let cut = whole("gzip", CHAT_BODY.as_bytes());
+    let cut = &cut[..cut.len() / 2];
+    for (coding, body) in
+        [("gzip", CHAT_STREAM.as_bytes()), ("gzip", cut), ("x-rot13", b"qngn"), ("br", b"\xff\xff")]
+    {
+        for content_type in ["text/event-stream", "application/json"] {
+            let up = Upstream::answering(
+                [head(coding, content_type).as_bytes(), &chunk(body), LAST_CHUNK.as_bytes()].concat(),
+            );
+            let proxy = proxy().upstream(&up).run();
+            let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+            assert_eq!(answer.body(), body);
+            let record = proxy.record();
+            assert_eq!(record["outcome"], "complete");
+            assert_eq!(record["usage_source"], "none");
+            assert_eq!(record["error"], "the meter could not read 1 event(s) or bodies of this answer");
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_fails_inside_an_encoded_stream_is_cut_and_nothing_is_written_into_it() {
+    let up = upstream(|connection| {
+        connection.request().unwrap();
+        connection.send(head("gzip", "text/event-stream"));
+        connection.send(chunk(&encode("gzip", &[CHAT_STREAM.as_bytes()])[0]));
+    });
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+    assert_eq!(answer.body, None, "it broke off");
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "truncated");
+    assert_eq!(record["total_tokens"], 11);
+}
+
+/// So much text is in the bombs. Read in full, they would take minutes.
+const BOMB: usize = 10 << 30;
+
+#[test]
+fn a_bomb_costs_its_number_and_nothing_else() {
+    const PART: usize = 32 << 20;
+    for coding in ["gzip", "zstd"] {
+        // Members and frames follow one another.
+        let part = chunk(&whole(coding, &vec![b'x'; PART]));
+        let up = upstream(move |connection| {
+            connection.request().unwrap();
+            connection.send(head(coding, "text/event-stream"));
+            (0..BOMB / PART).for_each(|_| connection.send(&part));
+            connection.send(LAST_CHUNK);
+        });
+        let proxy = proxy().upstream(&up).run();
+        let (memory, cpu) = (peak_memory(), cpu_ticks());
+        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        assert!(answer.body.is_some(), "{coding}: its bytes pass");
+        let record = proxy.record();
+        assert_eq!(record["outcome"], "complete");
+        assert_eq!(record["usage_source"], "none");
+        assert!(record["error"].as_str().unwrap().contains("could not read"), "{record}");
+        let (memory, cpu) = (peak_memory() - memory, cpu_ticks() - cpu);
+        assert!(memory < 64 << 20, "{coding}: {memory} bytes more than before");
+        assert!(cpu < 1000, "{coding}: {cpu} hundredths of a second");
+    }
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak_memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+/// The CPU time of this process, in hundredths of a second.
+fn cpu_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // Fields 14 and 15; the first two are gone.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
