@@ -42,6 +42,7 @@
 //! | | [`estimate`] | tokens of what passed, where nobody reported any |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
 //! | | [`coding`] | content codings, undone within bounds |
+//! | | [`websocket`] | WebSocket frames |
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
 //! | | [`price`] | what tokens cost |
@@ -90,3 +91,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod usage;
+pub mod websocket;

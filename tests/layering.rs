@@ -19,12 +19,12 @@ const LAYERS: &[&[&str]] = &[
     &["config", "drain", "flow", "telemetry"],
     &["tls", "estimate"],
     &["usage", "rewrite", "auth", "egress", "price"],
-    &["provider", "route", "sse", "h1", "json", "coding"],
+    &["provider", "route", "sse", "h1", "json", "coding", "websocket"],
     &["secret"],
 ];
 
 /// Modules of one line that may be used by others of it.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config")];
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config"), ("auth", "rewrite")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
 const PURE: &[&str] = &[

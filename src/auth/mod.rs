@@ -1,7 +1,7 @@
 //! Who sends a request: the clients and their keys.
 //!
 //! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as `api-key`
-//! (Azure's SDKs) or as `x-api-key` (Anthropic's). Any of them that is known will do.
+//! (Azure's SDKs) or as `x-api-key` (Anthropic's), or among a WebSocket's subprotocols (browsers). Any of them that is known will do.
 //!
 //! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how much of a
 //! digest is alike, it tells nothing about a key: who tries keys cannot choose their digests.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use http::{HeaderMap, header};
 
+use crate::rewrite::upgrade;
 use crate::secret::Secret;
 
 /// The configured clients.
@@ -89,7 +90,7 @@ fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
     let plain = ["api-key", "x-api-key"].into_iter().filter_map(|name| headers.get(name));
     let plain = plain.map(|value| value.as_bytes().trim_ascii());
-    bearer.into_iter().chain(plain).filter(|key| !key.is_empty())
+    bearer.into_iter().chain(plain).chain(upgrade::keys(headers)).filter(|key| !key.is_empty())
 }
 
 /// The token of `Bearer <token>`.

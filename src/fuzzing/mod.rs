@@ -8,6 +8,7 @@ mod headers;
 mod route;
 mod sse;
 mod usage;
+mod websocket;
 pub(crate) mod withhold;
 
 pub use body_edit::body_edit;
@@ -17,4 +18,5 @@ pub use headers::headers;
 pub use route::route;
 pub use sse::sse;
 pub use usage::usage;
+pub use websocket::websocket;
 pub use withhold::withhold;

@@ -153,6 +153,7 @@ impl<H: Handler> Acceptor<H> {
                 () = &mut cut => return Ok(Ended::Cut),
                 () = &mut end => {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
+                    around.handler.farewell().await;
                     return Ok(Ended::Cut);
                 }
                 _ = beat.tick() => around.connections.keep(&around.limits),

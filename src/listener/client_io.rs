@@ -19,8 +19,8 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
-use super::Handler;
 use super::peer_state::{Order, PeerState};
+use super::{ClientStream, Handler};
 use crate::error::Error;
 use crate::record::ID_HEADER;
 
@@ -82,6 +82,14 @@ impl<S, H> ClientIo<S, H> {
             linger: None,
             lingered: 0,
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static, H> ClientIo<S, H> {
+    /// The connection itself, for who speaks no HTTP on it; `first` is what hyper has read of it.
+    pub(super) fn into_stream(self, first: Bytes) -> ClientStream {
+        let first = if self.prefix.is_empty() { first } else { [first, self.prefix].concat().into() };
+        ClientStream::new(self.io.into_inner(), first)
     }
 }
 

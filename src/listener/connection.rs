@@ -1,17 +1,18 @@
 //! One client connection, from its first byte to its last.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::ops::DerefMut;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,7 +25,7 @@ use super::balance::{Balance, Load};
 use super::client_io::{ClientIo, Watch};
 use super::connections::Connections;
 use super::peer_state::{Order, PeerState, Running};
-use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS};
+use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, Takeover};
 use crate::flow::Delivery;
 use crate::tls::Live;
 
@@ -75,13 +76,14 @@ pub(super) async fn serve<S, H>(
         Ok((http2, prefix)) if !prefix.is_empty() => (http2, prefix),
         _ => return,
     };
+    let takeover = Rc::<Taken>::default();
     let service = service_fn({
-        let (around, state) = (Rc::clone(&around), Rc::clone(&state));
+        let (around, state, takeover) = (Rc::clone(&around), Rc::clone(&state), Rc::clone(&takeover));
         move |mut request: Request<Incoming>| {
             if let Some(certificate) = &arrival.certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            answer(&around, Rc::clone(&state), request)
+            answer(&around, Rc::clone(&state), Rc::clone(&takeover), request)
         }
     });
     let (handler, header_timeout) = (Rc::clone(&around.handler), around.limits.header_timeout);
@@ -100,7 +102,7 @@ pub(super) async fn serve<S, H>(
         );
         drive(connection, |connection| connection.graceful_shutdown(), &state).await;
     } else {
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
@@ -110,7 +112,12 @@ pub(super) async fn serve<S, H>(
             // of events, which is copied once more, costs 7 % more than without.
             .writev(false)
             .serve_connection(io, service);
-        drive(pin!(connection), |connection| connection.graceful_shutdown(), &state).await;
+        drive(Pin::new(&mut connection), |connection| connection.graceful_shutdown(), &state).await;
+        let taken = takeover.borrow_mut().take();
+        if let Some((takeover, _running)) = taken {
+            let parts = connection.into_parts();
+            Box::pin(takeover.run(parts.io.into_stream(parts.read_buf))).await;
+        }
     }
 }
 
@@ -178,13 +185,20 @@ async fn tell_protocol(io: &mut (impl AsyncRead + Unpin), agreed: Option<bool>) 
 fn answer<H: Handler>(
     around: &Surroundings<H>,
     state: Rc<PeerState>,
+    takeover: Rc<Taken>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Counted<H::Body>>, Infallible>> + use<H> {
-    let running = (state.begin(), around.balance.load(around.worker));
+    let mut running = Some((state.begin(), around.balance.load(around.worker)));
     let has_body = !request.body().is_end_stream();
     let handled = Rc::clone(&around.handler).handle(request);
     async move {
-        let response = handled.await;
+        let mut response = handled.await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(taken) = H::takeover(response.body_mut())
+        {
+            // It runs until who takes over is done, and not until hyper is.
+            takeover.replace(running.take().map(|running| (taken, running)));
+        }
         state.linger.set(has_body && response.status().is_client_error());
         Ok(response.map(|body| {
             let delivery = H::delivery(&body).map(Rc::clone);
@@ -201,8 +215,11 @@ struct Counted<B> {
     /// The connection, whose writes end them.
     state: Rc<PeerState>,
     give_up: fn(&mut B, String),
-    _running: (Running, Load),
+    _running: Option<(Running, Load)>,
 }
+
+/// Who takes the connection over when hyper is done with it, and the request that runs until then.
+type Taken = RefCell<Option<(Takeover, (Running, Load))>>;
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
     type Data = Bytes;

@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod handshake;
 mod peer_state;
+mod takeover;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::flow::Delivery;
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
 pub use bind::bind;
+pub use takeover::{ClientStream, Takeover};
 
 /// What answers requests.
 pub trait Handler: 'static {
@@ -42,6 +44,16 @@ pub trait Handler: 'static {
 
     /// The client is given up, for the reason that is told: the body is dropped next.
     fn give_up(_body: &mut Self::Body, _reason: String) {}
+
+    /// Who takes the connection over after an answer with status 101 and this body.
+    fn takeover(_body: &mut Self::Body) -> Option<Takeover> {
+        None
+    }
+
+    /// Says goodbye to who has taken connections over: the drain's time is over. It is not waited for long.
+    fn farewell(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 
     /// Waits until nothing goes on that has outlived its connection. Cancel-safe.
     fn idle(&self) -> impl Future<Output = ()> {

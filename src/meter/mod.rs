@@ -9,9 +9,11 @@ mod drain;
 mod exchange;
 mod kind;
 mod metered;
+mod session;
 
 pub use coded::Coded;
 pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;
 pub use metered::{Metered, Terms};
+pub use session::{Peer, Session, SessionEnd};

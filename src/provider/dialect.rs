@@ -11,10 +11,12 @@
 //! to something outside of the upstream's own path is refused, never repaired. The configured version wins:
 //! on `/v1/<rest>` for a dated upstream, the client's own `api-version` is left out.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
 use super::asking::is_before_stream_options;
+use super::endpoint::names_model_in_query;
 use super::{ApiVersion, BaseUrl, Endpoint, Provider, path};
 
 /// A request's path and query as they came in.
@@ -133,10 +135,11 @@ impl Dialect {
     ///
     /// See [`TargetError`].
     pub fn target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
-        let query = inbound.query;
-        if !path::is_safe(inbound.path) || !query.is_none_or(path::is_query) {
+        if !path::is_safe(inbound.path) || !inbound.query.is_none_or(path::is_query) {
             return Err(TargetError::UnsafePath);
         }
+        let query = self.query(inbound, model);
+        let query = query.as_deref();
         let mut target = String::with_capacity(
             self.base.path().len() + inbound.path.len() + query.map_or(0, str::len) + DEPLOYMENT_ROOM,
         );
@@ -170,6 +173,35 @@ impl Dialect {
             target.push_str(query);
         }
         Ok(target)
+    }
+
+    /// The query, with the model as the upstream knows it where the endpoint has it there. A dated Azure calls it a deployment.
+    fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
+        let query = inbound.query.map(Cow::Borrowed);
+        let (true, Some(model)) = (names_model_in_query(inbound.path) && inbound.path.starts_with(V1), model)
+        else {
+            return query;
+        };
+        let (key, name) = match self.form {
+            Form::Plain => ("model", model),
+            Form::AzureV1 => ("model", self.deployment(model)),
+            Form::AzureDated { .. } => ("deployment", self.deployment(model)),
+        };
+        let text = inbound.query.unwrap_or_default();
+        let named = path::parameter(text, "model");
+        let is_model = |parameter: &str| path::is_parameter(parameter, "model");
+        if (named.is_none() && path::parameter(text, key).is_some())
+            || (key == "model" && named.as_deref().is_none_or(|named| named == name))
+        {
+            return query;
+        }
+        let mut edited = format!("{key}=");
+        path::push_segment(&mut edited, name);
+        for parameter in text.split('&').filter(|parameter| !parameter.is_empty() && !is_model(parameter)) {
+            edited.push('&');
+            edited.push_str(parameter);
+        }
+        Some(Cow::Owned(edited))
     }
 
     fn deployment<'a>(&'a self, model: &'a str) -> &'a str {

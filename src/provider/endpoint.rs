@@ -5,6 +5,8 @@
 //! usual neighbours serve). They are a fixed list, because metrics are labelled with them: whatever is not on
 //! it is [`Endpoint::OTHER`], so that no client can make up a label.
 
+use super::path;
+
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -64,6 +66,21 @@ impl Endpoint {
     pub fn has_deployment_form(self) -> bool {
         matches!(self.body, Body::ModelAndDeployment | Body::FormAndDeployment)
     }
+}
+
+/// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as `deployment`); decoded. The path may
+/// still have its route's prefix.
+pub fn query_model(path: &str, query: Option<&str>) -> Option<String> {
+    names_model_in_query(path).then_some(())?;
+    ["model", "deployment"]
+        .iter()
+        .find_map(|name| path::parameter(query?, name))
+        .filter(|model| !model.is_empty())
+}
+
+/// Whether requests to the path name their model in the query.
+pub(super) fn names_model_in_query(path: &str) -> bool {
+    path.strip_suffix('/').unwrap_or(path).ends_with("/realtime")
 }
 
 /// The path without what names the API's version or the deployment.

@@ -15,7 +15,7 @@ pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
 pub use credentials::{InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, query_model};
 
 /// The dialect of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

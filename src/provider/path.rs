@@ -57,6 +57,14 @@ pub(crate) fn is_parameter(parameter: &str, name: &str) -> bool {
     Decoded(key.as_bytes()).map(|byte| byte.to_ascii_lowercase()).eq(name.bytes())
 }
 
+/// The decoded value of the query's first parameter of that name; `None` also where it is no UTF-8.
+pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
+    let parameter = query.split('&').find(|parameter| is_parameter(parameter, name))?;
+    let value = parameter.split_once('=').map_or("", |(_, value)| value);
+    let value = Decoded(value.as_bytes()).collect();
+    String::from_utf8(value).ok()
+}
+
 /// Not whitespace, not a control character, not a fragment's beginning.
 fn may_stand_in_target(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'

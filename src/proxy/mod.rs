@@ -13,6 +13,7 @@ mod plan;
 mod refusals;
 mod respond;
 mod stations;
+mod tunnel;
 mod waiting;
 
 use std::rc::Rc;
@@ -30,11 +31,12 @@ pub use respond::ProxyBody;
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, Flow, Flows};
-use crate::listener::Handler;
+use crate::listener::{Handler, Takeover};
 use crate::meter::{Drains, Terms, Underway};
 use crate::record::{Board, Entry, Journal};
 use crate::upstream::Upstream;
-use stations::{Arrived, Held, Ready};
+use stations::{Answered, Arrived, Held, Ready};
+use tunnel::Tunnels;
 use waiting::Waiting;
 
 /// One worker's proxy.
@@ -49,6 +51,8 @@ pub struct Proxy {
     draining: Underway,
     /// What this worker measures of each of them.
     flows: Vec<Arc<Flow>>,
+    /// The sessions on this worker.
+    tunnels: Tunnels,
     journal: Journal,
     board: Board,
 }
@@ -64,6 +68,7 @@ impl Proxy {
         journal: Journal,
         board: Board,
     ) -> Self {
+        let tunnels = Tunnels::new(upstreams.first().map(Upstream::scratch).unwrap_or_default());
         let draining = Underway::default();
         let services = plan.services.iter().enumerate();
         let drains = services.map(|(upstream, service)| {
@@ -71,7 +76,7 @@ impl Proxy {
         });
         let drains = drains.collect();
         let flows = (0..plan.services.len()).map(|upstream| flows.of(worker, upstream)).collect();
-        Self { drains, draining, flows, plan, upstreams: upstreams.into(), journal, board }
+        Self { drains, draining, flows, plan, tunnels, upstreams: upstreams.into(), journal, board }
     }
 
     /// What the answer to a request goes by.
@@ -104,6 +109,9 @@ impl Proxy {
         let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
         if keep_alive.is_none() && terms.drains.is_none() {
             return match send.await {
+                Ok(Answered { answer, .. }) if answer.body.is_switched() => {
+                    self.tunnels.begin(answer, entry, &terms)
+                }
                 Ok(answer) => respond::relay(answer, entry, terms),
                 Err(error) => respond::refuse(&error, entry),
             };
@@ -141,6 +149,14 @@ impl Handler for Proxy {
 
     fn give_up(body: &mut ProxyBody, reason: String) {
         body.give_up(reason);
+    }
+
+    fn takeover(body: &mut ProxyBody) -> Option<Takeover> {
+        body.takeover()
+    }
+
+    async fn farewell(&self) {
+        self.tunnels.farewell().await;
     }
 
     async fn idle(&self) {

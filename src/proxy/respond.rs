@@ -16,6 +16,7 @@ use super::stations::Answered;
 use super::waiting::Waiting;
 use crate::error::Error;
 use crate::flow::Delivery;
+use crate::listener::Takeover;
 use crate::meter::{Kind, Metered, Terms};
 use crate::provider::Endpoint;
 use crate::record::{Entry, ID_HEADER};
@@ -99,6 +100,8 @@ pub enum ProxyBody {
     Relayed(Box<Metered<AnswerBody>>),
     /// The upstream's, with comments in its silences.
     KeptAlive(Box<KeptAlive>),
+    /// None: who takes the connection over goes on.
+    Switching(Option<Takeover>),
     /// Ours.
     Whole(Full<Bytes>),
 }
@@ -109,7 +112,15 @@ impl ProxyBody {
         match self {
             Self::Relayed(body) if body.is_events() => Some(body.delivery()),
             Self::KeptAlive(body) => Some(body.delivery()),
-            Self::Relayed(_) | Self::Whole(_) => None,
+            Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
+        }
+    }
+
+    /// Who takes the connection over.
+    pub(super) fn takeover(&mut self) -> Option<Takeover> {
+        match self {
+            Self::Switching(takeover) => takeover.take(),
+            _ => None,
         }
     }
 
@@ -118,7 +129,7 @@ impl ProxyBody {
         match self {
             Self::Relayed(body) => body.give_up(reason),
             Self::KeptAlive(body) => body.give_up(reason),
-            Self::Whole(_) => {}
+            Self::Switching(_) | Self::Whole(_) => {}
         }
     }
 
@@ -144,6 +155,7 @@ impl Body for ProxyBody {
         match &mut *self {
             Self::Relayed(body) => Pin::new(body).poll_frame(cx),
             Self::KeptAlive(body) => Pin::new(body).poll_frame(cx),
+            Self::Switching(_) => Poll::Ready(None),
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
@@ -152,6 +164,7 @@ impl Body for ProxyBody {
         match self {
             Self::Relayed(body) => body.is_end_stream(),
             Self::KeptAlive(body) => body.is_end_stream(),
+            Self::Switching(_) => true,
             Self::Whole(body) => body.is_end_stream(),
         }
     }
@@ -160,6 +173,7 @@ impl Body for ProxyBody {
         match self {
             Self::Relayed(body) => body.size_hint(),
             Self::KeptAlive(body) => body.size_hint(),
+            Self::Switching(_) => SizeHint::with_exact(0),
             Self::Whole(body) => body.size_hint(),
         }
     }

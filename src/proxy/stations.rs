@@ -20,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::estimate::Shape;
 use crate::h1::Upload;
 use crate::listener::ClientCertificate;
-use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
+use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError, query_model};
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, peek, set_model};
+use crate::rewrite::upgrade::Upgrade;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 
 /// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
@@ -65,24 +66,26 @@ impl Known {
     /// Reads the body if anything in it is needed: the model, for the route or the deployment or to edit it, and what the
     /// record says of it. Any other body comes back as it is, to pass through.
     pub(super) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
-        let Arrived { parts, body } = self.0;
+        let Arrived { mut parts, body } = self.0;
+        let upgrade = Upgrade::take(parts.version, &mut parts.headers);
+        let query_model = query_model(parts.uri.path(), parts.uri.query());
         let limit = plan.max_request_bytes;
         check_length(&body, limit)?;
         if body.is_end_stream() {
             let nothing = if has_length(&parts) { Body::Held } else { Body::None };
-            return Ok((Held { parts, bytes: Bytes::new(), _reserved: None }, nothing));
+            return Ok((Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None }, nothing));
         }
         if !needs_look(&parts, plan) {
             let length = body.size_hint().exact();
             let passing = Passing::new(body, limit, entry.count_upload());
             return Ok((
-                Held { parts, bytes: Bytes::new(), _reserved: None },
+                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None },
                 Body::Passing(passing, length),
             ));
         }
         let (bytes, reserved) = hold(body, limit, &plan.budget).await?;
         entry.row().request_bytes = bytes.len() as u64;
-        Ok((Held { parts, bytes, _reserved: Some(reserved) }, Body::Held))
+        Ok((Held { parts, bytes, upgrade, query_model, _reserved: Some(reserved) }, Body::Held))
     }
 }
 
@@ -124,6 +127,10 @@ fn is_readable(headers: &HeaderMap) -> bool {
 pub(super) struct Held {
     parts: Parts,
     bytes: Bytes,
+    /// The other protocol that the client wishes for.
+    upgrade: Option<Upgrade>,
+    /// The model, where the query names it.
+    query_model: Option<String>,
     /// Gives the body's place in the budget back when the request has been sent.
     _reserved: Option<Reserved>,
 }
@@ -133,7 +140,7 @@ impl Held {
         let path = self.parts.uri.path();
         // What is no JSON object passes untouched where nothing in it is needed.
         let peek = peek(&self.bytes).ok();
-        let model = peek.as_ref().and_then(|peek| peek.model.as_deref());
+        let model = peek.as_ref().and_then(|peek| peek.model.as_deref()).or(self.query_model.as_deref());
         let row = entry.row();
         row.model_requested = model.map(Into::into);
         if let Some(peek) = &peek {
@@ -186,7 +193,7 @@ impl Routed<'_> {
     pub(super) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
         let Self { held, peek, service, upstream, inbound } = self;
         let parts = &held.parts;
-        let asked = peek.as_ref().and_then(|peek| peek.model.as_deref());
+        let asked = peek.as_ref().and_then(|peek| peek.model.as_deref()).or(held.query_model.as_deref());
         let model = service.model(asked);
         let target = service.dialect.target(&inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
@@ -228,6 +235,8 @@ impl Routed<'_> {
         let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
         let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
         let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
+        // A session without its client has nobody who would end it.
+        let on_disconnect = if held.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
         let started = entry.started();
         Ok(Ready {
             target,
@@ -325,6 +334,7 @@ impl Ready {
             target,
             headers: &service.headers,
             client: &held.parts.headers,
+            upgrade: held.upgrade.as_ref(),
             framing,
             payload,
             started: self.started,

@@ -15,6 +15,7 @@ use super::http2::Http2Body;
 use super::origin::{Origin, in_words};
 use super::pool::Pool;
 use super::stream::Stream;
+use super::switched::Switched;
 use super::upload::{Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use super::{Scratch, Upstream};
@@ -57,6 +58,8 @@ pub struct AnswerBody {
 enum Wire {
     Http1(Http1Body),
     Http2(Http2Body),
+    /// None: the connection speaks another protocol.
+    Switched(Box<Switched>),
 }
 
 impl AnswerBody {
@@ -66,6 +69,23 @@ impl AnswerBody {
 
     pub(super) fn http2(body: Http2Body) -> Self {
         Self::new(Wire::Http2(body))
+    }
+
+    pub(super) fn switched(connection: Switched) -> Self {
+        Self::new(Wire::Switched(Box::new(connection)))
+    }
+
+    /// Whether there is none, for the connection speaks another protocol now.
+    pub fn is_switched(&self) -> bool {
+        matches!(self.wire, Wire::Switched(_))
+    }
+
+    /// The connection that speaks another protocol now.
+    pub fn into_switched(self) -> Option<Box<Switched>> {
+        match self.wire {
+            Wire::Switched(connection) => Some(connection),
+            Wire::Http1(_) | Wire::Http2(_) => None,
+        }
     }
 
     fn new(wire: Wire) -> Self {
@@ -100,6 +120,7 @@ impl Wire {
         match self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
+            Self::Switched(_) => Poll::Ready(None),
         }
     }
 
@@ -107,6 +128,7 @@ impl Wire {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Switched(_) => true,
         }
     }
 
@@ -114,6 +136,7 @@ impl Wire {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -125,6 +148,7 @@ impl AnswerBody {
         match &self.wire {
             Wire::Http1(body) => body.read_at,
             Wire::Http2(body) => body.read_at(),
+            Wire::Switched(_) => Instant::now(),
         }
     }
 }

@@ -17,12 +17,12 @@ use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 use crate::tls::{HTTP_1_1, HTTP_2};
 
-/// Connects within `timeouts.connect`, and before `total`.
-pub(super) async fn connect(origin: &Origin, total: Option<Instant>) -> Result<Stream> {
+/// Connects within `timeouts.connect`, and before `total`, to speak `http`.
+pub(super) async fn connect(origin: &Origin, total: Option<Instant>, http: HttpVersion) -> Result<Stream> {
     let limit = Instant::now() + origin.timeouts.connect;
     let deadline = total.map_or(limit, |total| total.min(limit));
     let waiting_for = Cell::new(None);
-    match timeout_at(TokioInstant::from_std(deadline), dial(origin, &waiting_for)).await {
+    match timeout_at(TokioInstant::from_std(deadline), dial(origin, http, &waiting_for)).await {
         Ok(result) => result,
         Err(_) if deadline < limit => Err(origin.total_timeout()),
         Err(_) => {
@@ -36,7 +36,11 @@ pub(super) async fn connect(origin: &Origin, total: Option<Instant>) -> Result<S
 }
 
 /// `waiting_for` is the proxy as long as it is its turn.
-async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> Result<Stream> {
+async fn dial<'a>(
+    origin: &'a Origin,
+    http: HttpVersion,
+    waiting_for: &Cell<Option<&'a Proxy>>,
+) -> Result<Stream> {
     // Before the certificates themselves are looked at: what changes in between makes the connection old too early,
     // never too late.
     let generation = origin.generation();
@@ -55,13 +59,13 @@ async fn dial<'a>(origin: &'a Origin, waiting_for: &Cell<Option<&'a Proxy>>) -> 
     };
     let (wire, is_http2) = match tunnel {
         Tunnel::Tcp(tcp) => {
-            let secured = secure(origin, tcp).await?;
-            let is_http2 = secured.is_http2(origin.http);
+            let secured = secure(origin, http, tcp).await?;
+            let is_http2 = secured.is_http2(http);
             (secured.either(Wire::Tcp, Wire::Tls), is_http2)
         }
         Tunnel::Tls(outer) => {
-            let secured = secure(origin, outer).await?;
-            let is_http2 = secured.is_http2(origin.http);
+            let secured = secure(origin, http, outer).await?;
+            let is_http2 = secured.is_http2(http);
             (secured.either(Wire::Tls, Wire::TlsInTls), is_http2)
         }
     };
@@ -112,14 +116,18 @@ impl<S> Secured<S> {
     }
 }
 
-async fn secure<S: AsyncRead + AsyncWrite + Unpin>(origin: &Origin, stream: S) -> Result<Secured<S>> {
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    origin: &Origin,
+    http: HttpVersion,
+    stream: S,
+) -> Result<Secured<S>> {
     let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
     let tls = TlsConnector::from(tls.config())
-        .with_alpn(protocols(origin.http))
+        .with_alpn(protocols(http))
         .connect(tls.name().clone(), stream)
         .await
         .map_err(|error| match has_no_common_protocol(&error) {
-            true if origin.http == HttpVersion::Http2 => {
+            true if http == HttpVersion::Http2 => {
                 origin.not_http2("it refused it in the TLS handshake (ALPN)")
             }
             _ => origin.tls(&error),

@@ -6,16 +6,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::Upstream;
 use super::answer::{Answer, AnswerBody, Http1Body};
 use super::origin::in_words;
 use super::stream::Stream;
+use super::switched::Switched;
 use super::upload::{Payload, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
+
+const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct Flight<'a> {
     partial: Vec<u8>,
     /// The upstream has said something: the request must not be sent again.
     heard: bool,
+    /// The request wishes for another protocol.
+    may_switch: bool,
 }
 
 struct Parts {
@@ -65,7 +70,14 @@ impl<'a> Flight<'a> {
             reader: HeadReader::new(method),
             partial: Vec::new(),
             heard: false,
+            may_switch: false,
         }
+    }
+
+    /// The same of a request that wishes for another protocol, which 101 grants.
+    pub(super) fn switching(mut self) -> Self {
+        self.may_switch = true;
+        self
     }
 
     /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last read brought.
@@ -93,7 +105,10 @@ impl<'a> Flight<'a> {
             let protocol = |reason| Failure::Final(self.upstream.origin.protocol(reason));
             match self.reader.read(&buf[at..]).map_err(|error| protocol(error.to_string()))? {
                 None => return Ok((None, at)),
-                Some((head, _)) if head.status == http::StatusCode::SWITCHING_PROTOCOLS => {
+                Some((head, used)) if head.status == SWITCHING_PROTOCOLS && self.may_switch => {
+                    return Ok((Some(self.switched(head, &buf[at + used..])?), at + used));
+                }
+                Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
                     return Err(protocol("it switched protocols without being asked to".to_owned()));
                 }
                 // 100 was not asked for, and hyper's server cannot pass on the others.
@@ -104,6 +119,17 @@ impl<'a> Flight<'a> {
                 }
             }
         }
+    }
+
+    /// Nothing more of HTTP is on the connection.
+    fn switched(&mut self, head: ResponseHead, rest: &[u8]) -> Result<Answer, Failure> {
+        let origin = &self.upstream.origin;
+        let Parts { stream, upload, .. } = self.parts.take().expect("the flight ends with its answer");
+        if upload.is_some() {
+            return Err(Failure::Final(origin.protocol("it switched protocols before it had the request")));
+        }
+        let switched = Switched::new(stream, Bytes::copy_from_slice(rest), origin);
+        Ok(Answer { body: AnswerBody::switched(switched), head: head.into() })
     }
 
     fn answer(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<Answer, Failure> {

@@ -12,6 +12,7 @@ mod origin;
 mod pool;
 mod scratch;
 mod stream;
+mod switched;
 mod tunnel;
 mod upload;
 mod watchdog;
@@ -29,6 +30,7 @@ pub use answer::{Answer, AnswerBody, AnswerHead};
 pub use origin::{Origin, Timeouts};
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
+pub use switched::Switched;
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
 pub use witness::{Session, Trace, Witness};
@@ -36,6 +38,7 @@ pub use witness::{Session, Trace, Witness};
 use crate::error::{Error, Result};
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
+use crate::rewrite::upgrade::Upgrade;
 use flight::{Failure, Flight};
 use http2::{Connections, Lost, Way};
 use origin::in_words;
@@ -60,6 +63,8 @@ pub struct Call<'a> {
     pub headers: &'a OutboundHeaders,
     /// The client's headers.
     pub client: &'a HeaderMap,
+    /// The other protocol that is wished for.
+    pub upgrade: Option<&'a Upgrade>,
     /// How long the body is.
     pub framing: h1::Upload,
     /// What follows the head.
@@ -77,6 +82,7 @@ impl Call<'_> {
         let mut head = Vec::with_capacity(HEAD_ROOM);
         let headers = self.headers.iter(self.client);
         let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let headers = headers.chain(self.upgrade.into_iter().flat_map(Upgrade::fields));
         h1::write_request_head(&mut head, self.method, &self.target, headers, self.framing);
         head.into()
     }
@@ -96,6 +102,11 @@ impl Upstream {
         let pool = Pool::new(limits);
         let http2 = Connections::new(Arc::clone(&origin), limits, Rc::clone(&pool));
         Self { origin, pool, http2, scratch }
+    }
+
+    /// This worker's read buffer.
+    pub fn scratch(&self) -> Scratch {
+        self.scratch.clone()
     }
 
     /// Where it leads.
@@ -118,6 +129,9 @@ impl Upstream {
         }
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
+        if call.upgrade.is_some() {
+            return Box::pin(self.send_upgrade(&call, payload)).await;
+        }
         let mut tried = None;
         loop {
             let way = self.http2.way(tried.as_ref());
@@ -180,7 +194,7 @@ impl Upstream {
             }
         }
         // Boxed, as what happens once in a connection's life: the future of every request would have 8 KB of room for it.
-        let stream = Box::pin(connect::connect(&self.origin, total)).await?;
+        let stream = Box::pin(connect::connect(&self.origin, total, self.origin.http)).await?;
         if stream.is_http2() {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Ok(Err(payload));

@@ -19,7 +19,7 @@ impl Default for Scratch {
 
 impl Scratch {
     /// Borrows it; never across a point where another stream could run.
-    pub(super) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
+    pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
         self.0.borrow_mut()
     }
 }

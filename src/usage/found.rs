@@ -11,7 +11,7 @@ pub(super) struct Found {
     /// By [`UsageAt`], best first.
     usage: [Option<Usage>; 5],
     /// By [`ModelAt`], best first.
-    model: [Option<Box<str>>; 3],
+    model: [Option<Box<str>>; 4],
     /// By [`ErrorAt`], best first.
     error: [Option<Box<str>>; 7],
     /// The top-level `message`, which is an error's in texts that say that they are one.
@@ -51,6 +51,12 @@ pub(super) enum Announces {
     Merge,
     /// It is one finished picture, perhaps of several: its usage adds to that of the others.
     Picture,
+    /// A response begins, of which a realtime session has several.
+    Begun,
+    /// A response of a realtime session has ended.
+    Done,
+    /// The input of a realtime session was transcribed.
+    Transcribed,
 }
 
 impl Announces {
@@ -66,6 +72,9 @@ impl Announces {
             b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => Announces::Terminal,
             b"image_generation.completed" | b"image_edit.completed" => Announces::Picture,
             b"error" => Announces::Error,
+            b"response.created" => Announces::Begun,
+            b"response.done" => Announces::Done,
+            b"conversation.item.input_audio_transcription.completed" => Announces::Transcribed,
             b"message_start" | b"message_delta" => Announces::Merge,
             _ => Announces::Other,
         }
@@ -123,6 +132,7 @@ impl Found {
                 self.model[ModelAt::Response as usize] = None;
                 self.error[ErrorAt::ResponseText as usize..].fill(None);
             }
+            (Place::Top, Key::Session) => self.model[ModelAt::Session as usize] = None,
             (Place::Top, Key::Message) => {
                 self.usage[UsageAt::Message as usize] = None;
                 self.model[ModelAt::Message as usize] = None;

@@ -13,7 +13,7 @@ const MODEL_LIMIT: usize = 256;
 pub(super) const ERROR_LIMIT: usize = 512;
 
 /// What a short word (a type) may have before it is none that we know.
-const WORD_LIMIT: usize = 48;
+const WORD_LIMIT: usize = 64;
 
 /// How much of a content value is looked at to see that it is not empty.
 const CONTENT_LIMIT: usize = 16;
@@ -34,6 +34,7 @@ pub(super) enum ModelAt {
     Top,
     Response,
     Message,
+    Session,
 }
 
 /// Where an error says what it is, best first: the top-level error's places, then the response's.
@@ -85,6 +86,7 @@ pub(super) enum Key {
     Type,
     Object,
     Response,
+    Session,
     Message,
     Choices,
     XGroq,
@@ -124,6 +126,7 @@ impl Key {
             b"type" => Key::Type,
             b"object" => Key::Object,
             b"response" => Key::Response,
+            b"session" => Key::Session,
             b"message" => Key::Message,
             b"choices" => Key::Choices,
             b"x_groq" => Key::XGroq,
@@ -161,6 +164,7 @@ pub(super) enum Place {
     List,
     Listed,
     Response,
+    Session,
     Message,
     XGroq,
     Choices,
@@ -212,6 +216,8 @@ impl Place {
             (Place::Response, Key::Model, _) => Want(Slot::Model(ModelAt::Response)),
             (Place::Message, Key::Model, _) => Want(Slot::Model(ModelAt::Message)),
 
+            (Place::Session, Key::Model, _) => Want(Slot::Model(ModelAt::Session)),
+
             (Place::Top, Key::Type, _) => Want(Slot::Type),
             (Place::Top, Key::Object, _) => Want(Slot::Object),
             (Place::Top, Key::Message, Kind::Scalar) => Want(Slot::Message),
@@ -226,6 +232,7 @@ impl Place {
             (Place::ResponseError, Key::Code, _) => Want(Slot::Error(ErrorAt::ResponseCode)),
 
             (Place::Top, Key::Response, Kind::Object) => Enter(Place::Response),
+            (Place::Top, Key::Session, Kind::Object) => Enter(Place::Session),
             (Place::Top, Key::Message, Kind::Object) => Enter(Place::Message),
             (Place::Top, Key::XGroq, Kind::Object) => Enter(Place::XGroq),
             (Place::Top, Key::Choices, Kind::Array) => Enter(Place::Choices),

@@ -37,4 +37,5 @@ mod stopping;
 mod support;
 mod times;
 mod ways_out;
+mod websocket;
 mod workers;

@@ -428,6 +428,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     target: "/v1/chat/completions".to_owned(),
                     headers: &headers,
                     client: &HeaderMap::new(),
+                    upgrade: None,
                     framing: Upload::None,
                     payload: Payload::Held(Vec::new()),
                     started: Instant::now(),

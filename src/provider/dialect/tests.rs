@@ -203,3 +203,30 @@ fn azure_s_old_versions_are_known_to_refuse_stream_options() {
     }
     assert!(!refuses(&openai(), "/v1/chat/completions?api-version=2024-02-01"));
 }
+
+#[test]
+fn a_realtime_session_names_its_model_in_the_query_as_its_upstream_knows_it() {
+    let to =
+        |dialect: &Dialect, from: &str, model: &str| dialect.target(&inbound(from), Some(model)).unwrap();
+    let from = "/v1/realtime?x=%20&model=gpt-4o&y";
+    assert_eq!(to(&openai(), from, "gpt-4o"), from, "nothing to change");
+    assert_eq!(to(&openai(), from, "a b"), "/v1/realtime?model=a%20b&x=%20&y", "an alias");
+    assert_eq!(to(&azure("v1"), from, "gpt-4o"), "/openai/v1/realtime?model=my%20gpt4o%2Fx&x=%20&y");
+    assert_eq!(
+        to(&azure("2024-10-01-preview"), from, "gpt-4o"),
+        "/openai/realtime?deployment=my%20gpt4o%2Fx&x=%20&y&api-version=2024-10-01-preview"
+    );
+    let named = "/v1/realtime?deployment=d";
+    assert_eq!(to(&azure("2024-10-21"), named, "m"), "/openai/realtime?deployment=d&api-version=2024-10-21");
+    for without in ["/v1/realtime?intent=transcription", "/v1/realtime"] {
+        assert_eq!(to(&openai(), without, "default"), without);
+    }
+    let own = "/openai/realtime?api-version=1&deployment=d";
+    assert_eq!(to(&azure("v1"), own, "m"), own, "an Azure SDK's own path");
+    assert_eq!(
+        super::super::query_model("/azure/v1/realtime", Some("x&model=a%2Fb")).as_deref(),
+        Some("a/b")
+    );
+    assert_eq!(super::super::query_model("/openai/realtime", Some("deployment=d")).as_deref(), Some("d"));
+    assert_eq!(super::super::query_model("/v1/models", Some("model=m")), None);
+}

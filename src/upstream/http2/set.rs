@@ -154,7 +154,7 @@ impl Connections {
         // Its own task: whoever came first may leave before the others are served.
         let set = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let result = match connect(&set.origin, None).await {
+            let result = match connect(&set.origin, None, set.origin.http).await {
                 Ok(stream) => set.adopt(stream).await,
                 Err(error) => Err(error),
             };

@@ -1,0 +1,328 @@
+//! After an answer with status 101: the bytes of both sides pass as they come, and the session's meter hears them.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use http::Response;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep_until, timeout};
+
+use super::respond::ProxyBody;
+use crate::flow::Active;
+use crate::listener::{ClientStream, Takeover};
+use crate::meter::{Peer, Session, SessionEnd, Terms};
+use crate::record::{Entry, ID_HEADER};
+use crate::rewrite;
+use crate::rewrite::upgrade::Upgrade;
+use crate::upstream::{Answer, Scratch, Switched};
+use crate::websocket::close_frame;
+
+/// How long the sides are waited for once one of them has said that the session is over.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// How long it may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long all tunnels may take to end when the process stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// One session's two connections.
+struct Tunnel {
+    client: ClientStream,
+    upstream: Switched,
+    /// From the client to the upstream.
+    up: Pipe,
+    /// From the upstream to the client.
+    down: Pipe,
+    session: Session,
+    is_websocket: bool,
+    scratch: Scratch,
+    /// When either side said something last.
+    last: Instant,
+    total: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Tunnel {
+    fn new(
+        client: ClientStream,
+        upstream: Switched,
+        session: Session,
+        is_websocket: bool,
+        tunnels: &Tunnels,
+        started: Instant,
+    ) -> Self {
+        let scratch = tunnels.0.scratch.clone();
+        let (last, timeouts) = (Instant::now(), upstream.timeouts());
+        Self {
+            client,
+            upstream,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            session,
+            is_websocket,
+            scratch,
+            last,
+            total: timeouts.total.map(|total| started + total),
+            timer: Box::pin(sleep_until((last + timeouts.idle).into())),
+        }
+    }
+
+    async fn run(mut self, tunnels: &Tunnels) {
+        let end = tokio::select! {
+            biased;
+            end = std::future::poll_fn(|cx| self.poll(cx)) => end,
+            () = tunnels.stopping() => SessionEnd::Stopped,
+        };
+        match &end {
+            SessionEnd::Left(_) => {}
+            SessionEnd::Failed(_) => self.say_goodbye("the proxy gave the session up").await,
+            SessionEnd::Stopped => self.say_goodbye("the proxy is stopping").await,
+        }
+        self.session.close(&end);
+    }
+
+    /// Moves what there is to move; `Ready` when the session is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
+        let scratch = self.scratch.clone();
+        let mut scratch = scratch.borrow();
+        let session = &mut self.session;
+        let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
+            session.saw(Peer::Client, bytes);
+        });
+        let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
+            session.saw(Peer::Upstream, bytes);
+        });
+        drop(scratch);
+        match (&up, &down) {
+            (Poll::Ready(Err(Broken::From(_))), _) | (_, Poll::Ready(Err(Broken::To(_)))) => {
+                return Poll::Ready(SessionEnd::Left(Peer::Client));
+            }
+            (_, Poll::Ready(Err(Broken::From(error)))) | (Poll::Ready(Err(Broken::To(error))), _) => {
+                return Poll::Ready(SessionEnd::Failed(self.upstream.broken(error)));
+            }
+            _ => {}
+        }
+        let closing = self.session.is_closing();
+        match (self.is_websocket, up.is_ready(), down.is_ready()) {
+            // A WebSocket has no halves: it ends with its close frames, and without one where a side leaves.
+            (true, _, true) if closing => return Poll::Ready(SessionEnd::Left(Peer::Upstream)),
+            (true, _, true) => return Poll::Ready(SessionEnd::Failed(self.upstream.ended())),
+            (true, ..) if self.up.ended && !closing => return Poll::Ready(SessionEnd::Left(Peer::Client)),
+            (_, true, true) => return Poll::Ready(SessionEnd::Left(Peer::Upstream)),
+            _ => {}
+        }
+        self.poll_limits(cx, closing)
+    }
+
+    /// The limits: a silence of both sides, and the whole.
+    fn poll_limits(&mut self, cx: &mut Context<'_>, closing: bool) -> Poll<SessionEnd> {
+        let now = Instant::now();
+        if std::mem::take(&mut self.up.moved) | std::mem::take(&mut self.down.moved) {
+            self.last = now;
+        }
+        let idle = self.upstream.timeouts().idle;
+        loop {
+            let silent = self.last + if closing { idle.min(CLOSING) } else { idle };
+            let deadline = self.total.map_or(silent, |total| total.min(silent));
+            if now >= deadline {
+                return Poll::Ready(match self.total {
+                    _ if closing => SessionEnd::Left(Peer::Client),
+                    Some(total) if now >= total => SessionEnd::Failed(self.upstream.overdue()),
+                    _ => SessionEnd::Failed(self.upstream.silent()),
+                });
+            }
+            // A timer that fires early is set again; so it is not set for every message.
+            if self.timer.deadline() > deadline.into() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline.into());
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return self.poll_limits(cx, closing);
+            }
+        }
+    }
+
+    /// Ends both directions, with a close frame (1001) where one may stand. Who does not take it in time is left.
+    async fn say_goodbye(&mut self, reason: &str) {
+        let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(reason, None));
+        let mask = fastrand::u32(..).to_ne_bytes();
+        let to_upstream = self.session.takes_close(Peer::Client).then(|| close_frame(reason, Some(mask)));
+        let (down, up) = (std::mem::take(&mut self.down.waiting), std::mem::take(&mut self.up.waiting));
+        let client = end(&mut self.client, down, to_client.unwrap_or_default());
+        let upstream = end(&mut self.upstream, up, to_upstream.unwrap_or_default());
+        let _ = timeout(GOODBYE, async { tokio::join!(client, upstream) }).await;
+    }
+}
+
+/// Writes what is left, and the last frame, and nothing more.
+async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) -> io::Result<()> {
+    to.write_all(&waiting).await?;
+    to.write_all(&last).await?;
+    to.shutdown().await
+}
+
+/// One direction. What was read is written before more is read, so that who is slow slows the other side down.
+#[derive(Default)]
+struct Pipe {
+    /// Read and not yet written: at most what one read brings.
+    waiting: Bytes,
+    /// There is something to flush.
+    unflushed: bool,
+    /// There is nothing more to read.
+    ended: bool,
+    /// The other side has been told so.
+    told: bool,
+    /// Bytes have moved since somebody looked.
+    moved: bool,
+}
+
+/// Which end of a pipe broke.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
+impl Pipe {
+    /// `Ready` when everything has been read and written.
+    fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        buf: &mut [u8],
+        mut saw: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>> {
+        let (mut from, mut to) = (Pin::new(from), Pin::new(to));
+        loop {
+            while self.waiting.has_remaining() {
+                let written = ready!(to.as_mut().poll_write(cx, &self.waiting)).map_err(Broken::To)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into())));
+                }
+                self.waiting.advance(written);
+                self.moved = true;
+            }
+            if self.ended {
+                if !self.told {
+                    ready!(to.as_mut().poll_shutdown(cx)).map_err(Broken::To)?;
+                    self.told = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let mut read = ReadBuf::new(&mut *buf);
+            match from.as_mut().poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
+                Poll::Pending => {
+                    if self.unflushed {
+                        ready!(to.as_mut().poll_flush(cx)).map_err(Broken::To)?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let bytes = read.filled();
+            self.ended = bytes.is_empty();
+            if self.ended {
+                continue;
+            }
+            saw(bytes);
+            (self.moved, self.unflushed) = (true, true);
+            let written = match to.as_mut().poll_write(cx, bytes) {
+                Poll::Ready(written) => written.map_err(Broken::To)?,
+                Poll::Pending => 0,
+            };
+            self.waiting = Bytes::copy_from_slice(&bytes[written..]);
+        }
+    }
+}
+
+/// One worker's tunnels. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Tunnels(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What all of them read into.
+    scratch: Scratch,
+    count: Cell<usize>,
+    stops: Cell<bool>,
+    stop: Notify,
+    empty: Notify,
+}
+
+impl Tunnels {
+    pub(super) fn new(scratch: Scratch) -> Self {
+        let (stop, empty) = (Notify::new(), Notify::new());
+        Self(Rc::new(Inner { scratch, count: Cell::new(0), stops: Cell::new(false), stop, empty }))
+    }
+
+    /// Grants what the upstream has granted. The record is the session's from here on.
+    pub(super) fn begin(&self, answer: Answer, entry: Entry, terms: &Terms) -> Response<ProxyBody> {
+        let (id, started) = (entry.id().clone(), entry.started());
+        let Answer { head, body } = answer;
+        let upgrade = Upgrade::granted(&head.headers);
+        let is_websocket = upgrade.as_ref().is_some_and(Upgrade::is_websocket);
+        let session = Session::new(entry, head.status.as_u16(), is_websocket);
+        let (tunnels, flow) = (self.clone(), Arc::clone(terms.delivery.flow()));
+        let takeover = body.into_switched().map(|upstream| {
+            Takeover::new(move |client| async move {
+                let (_open, _active) = (tunnels.open(), Active::new(&flow));
+                Tunnel::new(client, *upstream, session, is_websocket, &tunnels, started).run(&tunnels).await;
+            })
+        });
+        let mut response = Response::new(ProxyBody::Switching(takeover));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = rewrite::headers::inbound(head.headers);
+        response.headers_mut().insert(ID_HEADER, id);
+        if let Some(upgrade) = upgrade {
+            upgrade.insert_into(response.headers_mut());
+        }
+        response
+    }
+
+    fn open(&self) -> Open {
+        self.0.count.set(self.0.count.get() + 1);
+        Open(Rc::clone(&self.0))
+    }
+
+    /// Waits until the process stops. Cancel-safe.
+    async fn stopping(&self) {
+        let stop = self.0.stop.notified();
+        if !self.0.stops.get() {
+            stop.await;
+        }
+    }
+
+    /// Ends all tunnels, and waits until they have, for [`FAREWELL`] at the most.
+    pub(super) async fn farewell(&self) {
+        self.0.stops.set(true);
+        self.0.stop.notify_waiters();
+        let gone = async {
+            while self.0.count.get() > 0 {
+                self.0.empty.notified().await;
+            }
+        };
+        let _ = timeout(FAREWELL, gone).await;
+    }
+}
+
+/// An open tunnel.
+struct Open(Rc<Inner>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        if self.0.count.get() == 0 {
+            self.0.empty.notify_one();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+use super::*;
+
+fn meter(messages: &[&str]) -> Tally {
+    let mut meter = SessionMeter::new();
+    for message in messages {
+        meter.text(message.as_bytes());
+        meter.message_end();
+    }
+    meter.into_tally()
+}
+
+const CREATED: &str = r#"{"type":"session.created","event_id":"e","session":{"object":"realtime.session","model":"gpt-realtime","voice":"alloy"}}"#;
+const BEGUN: &str = r#"{"type":"response.created","response":{"object":"realtime.response","status":"in_progress","usage":null}}"#;
+const DELTA: &str = r#"{"type":"response.output_audio.delta","delta":"UklGRg=="}"#;
+const DONE: &str = r#"{"type":"response.done","response":{"status":"completed","output":[],"usage":{"total_tokens":253,"input_tokens":132,"output_tokens":121,"input_token_details":{"text_tokens":119,"audio_tokens":13,"image_tokens":0,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0}},"output_token_details":{"text_tokens":30,"audio_tokens":91}}}}"#;
+const HEARD: &str = r#"{"type":"conversation.item.input_audio_transcription.completed","item_id":"i","content_index":0,"transcript":"Hi","usage":{"type":"tokens","total_tokens":26,"input_tokens":17,"input_token_details":{"text_tokens":0,"audio_tokens":17},"output_tokens":9}}"#;
+const HEARD_SECONDS: &str = r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"Hi","usage":{"type":"duration","seconds":2.5}}"#;
+
+#[test]
+fn responses_are_added_up_and_every_detail_of_them() {
+    let tally = meter(&[CREATED, BEGUN, DELTA, DONE, BEGUN, DONE]);
+    let usage = tally.usage.unwrap();
+    assert_eq!(
+        (usage.input_tokens, usage.output_tokens, usage.total_tokens),
+        (Some(264), Some(242), Some(506))
+    );
+    assert_eq!((usage.cached_input_tokens, usage.input_audio_tokens), (Some(128), Some(26)));
+    assert_eq!((usage.output_audio_tokens, usage.reasoning_tokens), (Some(182), None));
+    assert_eq!((tally.events, tally.usage_reports), (6, 2));
+    assert_eq!(tally.model.as_deref(), Some("gpt-realtime"));
+    assert!(tally.terminal);
+    assert_eq!((tally.skipped, tally.error), (0, None));
+}
+
+#[test]
+fn where_a_message_is_cut_makes_no_difference() {
+    let whole = meter(&[CREATED, BEGUN, DELTA, DONE]);
+    for at in 0..DONE.len() {
+        let mut meter = SessionMeter::new();
+        for message in [CREATED, BEGUN, DELTA] {
+            meter.text(message.as_bytes());
+            meter.message_end();
+        }
+        meter.text(&DONE.as_bytes()[..at]);
+        meter.text(&DONE.as_bytes()[at..]);
+        meter.message_end();
+        assert_eq!(meter.into_tally(), whole, "cut at {at}");
+    }
+}
+
+#[test]
+fn a_transcription_counts_its_seconds_and_its_tokens_only_where_there_are_no_responses() {
+    let usage = meter(&[HEARD, HEARD_SECONDS, DONE, HEARD]).usage.unwrap();
+    assert_eq!((usage.input_tokens, usage.billed_seconds), (Some(132), Some(2.5)));
+    let usage = meter(&[HEARD, HEARD_SECONDS, HEARD_SECONDS, HEARD]).usage.unwrap();
+    assert_eq!((usage.input_tokens, usage.output_tokens, usage.total_tokens), (Some(34), Some(18), Some(52)));
+    assert_eq!((usage.input_audio_tokens, usage.billed_seconds), (Some(34), Some(5.0)));
+}
+
+#[test]
+fn a_response_under_way_leaves_the_counts_open() {
+    assert!(!meter(&[CREATED, BEGUN]).terminal);
+    assert!(!meter(&[BEGUN, DONE, BEGUN, DELTA]).terminal);
+    assert!(meter(&[CREATED]).terminal);
+    assert!(meter(&[DONE]).terminal, "its beginning was before our time");
+}
+
+#[test]
+fn usage_in_other_messages_and_in_text_is_no_usage() {
+    for message in [
+        r#"{"type":"response.output_item.done","usage":{"input_tokens":1},"response":{"usage":{"input_tokens":1}}}"#,
+        r#"{"type":"session.updated","session":{"usage":{"input_tokens":1}}}"#,
+        r#"{"type":"response.text.delta","delta":"{\"type\":\"response.done\",\"response\":{\"usage\":{\"input_tokens\":1}}}"}"#,
+        "not JSON",
+        r#"{"type":"response.done","response":{"usage":{"input_tokens":1}"#,
+    ] {
+        let tally = meter(&[message]);
+        assert_eq!(tally.usage, None, "{message}");
+        assert_eq!(tally.events, 1);
+    }
+}
+
+#[test]
+fn the_first_output_is_told_once() {
+    let mut meter = SessionMeter::new();
+    let mut first = |message: &str| {
+        meter.text(message.as_bytes());
+        meter.message_end().first_token
+    };
+    assert!(!first(CREATED));
+    assert!(first(DELTA));
+    assert!(!first(DELTA));
+}
+
+#[test]
+fn an_error_is_noted() {
+    let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"no such item"}}"#;
+    assert_eq!(meter(&[CREATED, error, DONE]).error.as_deref(), Some("no such item"));
+}
+
+#[test]
+fn messages_that_are_not_text_are_counted() {
+    let mut meter = SessionMeter::new();
+    meter.message_end();
+    assert_eq!(meter.into_tally().events, 1);
+}

@@ -1,0 +1,260 @@
+//! The reader of one direction's frames.
+
+use std::fmt;
+
+/// What is heard of a direction.
+pub trait Sink {
+    /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come in their order, and never two
+    /// messages' between each other.
+    fn data(&mut self, is_text: bool, piece: &[u8]) {
+        let _ = (is_text, piece);
+    }
+
+    /// The message has ended.
+    fn message_end(&mut self, is_text: bool) {
+        let _ = is_text;
+    }
+
+    /// A control frame, whole and unmasked: it may come inside a message.
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) {
+        let _ = (opcode, payload);
+    }
+}
+
+/// A control frame's kind (RFC 6455 section 5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// The last frame of its direction.
+    Close,
+    /// Wants a pong.
+    Ping,
+    /// Answers a ping.
+    Pong,
+}
+
+/// What is not a frame. The rest of the direction cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// A reserved bit is set: an extension was agreed on that this proxy did not offer.
+    Reserved,
+    /// The opcode is none of RFC 6455.
+    Opcode,
+    /// A control frame is longer than 125 bytes, or not final.
+    Control,
+    /// A continuation where no message was begun, or a beginning inside a message.
+    Order,
+    /// A length of 2^63 and more.
+    Length,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reserved => "a reserved bit is set",
+            Self::Opcode => "an unknown opcode",
+            Self::Control => "a control frame in pieces or too long",
+            Self::Order => "a message inside another, or a continuation of none",
+            Self::Length => "a length beyond what is allowed",
+        })
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// The longest head: two bytes, the length, the mask.
+const MAX_HEAD: usize = 14;
+
+/// The longest payload of a control frame.
+const MAX_CONTROL: usize = 125;
+
+/// So much is unmasked at once.
+const PIECE: usize = 1024;
+
+/// Reads frames in pieces of any size. It holds a frame's head and a control frame's payload while they are not whole, and
+/// nothing of a message.
+///
+/// ```
+/// use streamgauge::websocket::{Frames, Sink};
+///
+/// #[derive(Default)]
+/// struct Text(Vec<u8>);
+/// impl Sink for Text {
+///     fn data(&mut self, _is_text: bool, piece: &[u8]) {
+///         self.0.extend_from_slice(piece);
+///     }
+/// }
+///
+/// let (mut frames, mut text) = (Frames::new(), Text::default());
+/// frames.push(b"\x01\x03Hel\x80", &mut text)?;
+/// frames.push(b"\x02lo", &mut text)?;
+/// assert_eq!(text.0, b"Hello");
+/// # Ok::<(), streamgauge::websocket::FrameError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Frames {
+    at: At,
+    /// The kind of the message that has begun and not ended.
+    message: Option<bool>,
+    failed: Option<FrameError>,
+}
+
+#[derive(Debug)]
+enum At {
+    Head { bytes: [u8; MAX_HEAD], have: usize },
+    Payload(Payload),
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Head { bytes: [0; MAX_HEAD], have: 0 }
+    }
+}
+
+/// What is left of a frame.
+#[derive(Debug)]
+struct Payload {
+    kind: Kind,
+    is_final: bool,
+    left: u64,
+    /// Turned so that the next byte's comes first.
+    mask: [u8; 4],
+}
+
+#[derive(Debug)]
+enum Kind {
+    Data { is_text: bool },
+    Control { opcode: Opcode, held: Vec<u8> },
+}
+
+impl Frames {
+    /// A reader at the beginning of a direction.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads on.
+    ///
+    /// # Errors
+    /// What came is no frame; so it stays.
+    pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), FrameError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        while !bytes.is_empty() {
+            let read = match &mut self.at {
+                At::Head { bytes: head, have } => {
+                    // Its length is known byte by byte, so it is read so.
+                    head[*have] = bytes[0];
+                    *have += 1;
+                    let (head, have) = (*head, *have);
+                    self.head(&head[..have]).inspect_err(|error| self.failed = Some(*error))?;
+                    1
+                }
+                At::Payload(payload) => payload.read(bytes, sink),
+            };
+            bytes = &bytes[read..];
+            self.end_frame(sink);
+        }
+        Ok(())
+    }
+
+    /// Whether a frame may be put in here.
+    pub fn is_between_frames(&self) -> bool {
+        self.failed.is_none() && matches!(self.at, At::Head { have: 0, .. })
+    }
+
+    /// Whether it has met an error.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Looks at as much of a head as is here; begins its payload when it is whole.
+    fn head(&mut self, head: &[u8]) -> Result<(), FrameError> {
+        let [first, second, rest @ ..] = head else { return Ok(()) };
+        let length = usize::from(second & 0x7f);
+        let (length_size, mask_size) = (
+            match length {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            },
+            if second & 0x80 == 0 { 0 } else { 4 },
+        );
+        if rest.len() < length_size + mask_size {
+            return Ok(());
+        }
+        let (extended, mask) = rest.split_at(length_size);
+        let left = match length_size {
+            0 => length as u64,
+            _ => extended.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        };
+        if left >> 63 != 0 {
+            return Err(FrameError::Length);
+        }
+        if first & 0x70 != 0 {
+            return Err(FrameError::Reserved);
+        }
+        let is_final = first & 0x80 != 0;
+        let kind = match (first & 0x0f, self.message) {
+            (0, Some(is_text)) => Kind::Data { is_text },
+            (opcode @ (1 | 2), None) => Kind::Data { is_text: opcode == 1 },
+            (0..=2, _) => return Err(FrameError::Order),
+            (8..=10, _) if !is_final || left > MAX_CONTROL as u64 => return Err(FrameError::Control),
+            (8, _) => Kind::Control { opcode: Opcode::Close, held: Vec::new() },
+            (9, _) => Kind::Control { opcode: Opcode::Ping, held: Vec::new() },
+            (10, _) => Kind::Control { opcode: Opcode::Pong, held: Vec::new() },
+            _ => return Err(FrameError::Opcode),
+        };
+        let mask = mask.try_into().unwrap_or_default();
+        self.at = At::Payload(Payload { kind, is_final, left, mask });
+        Ok(())
+    }
+
+    /// Ends the frame if all of it is here.
+    fn end_frame(&mut self, sink: &mut impl Sink) {
+        let At::Payload(Payload { kind, is_final, left: 0, .. }) = &self.at else { return };
+        match kind {
+            Kind::Data { is_text } => {
+                self.message = Some(*is_text).filter(|_| !is_final);
+                if *is_final {
+                    sink.message_end(*is_text);
+                }
+            }
+            Kind::Control { opcode, held } => sink.control(*opcode, held),
+        }
+        self.at = At::default();
+    }
+}
+
+impl Payload {
+    /// Takes what is the frame's; says how much that was.
+    fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) -> usize {
+        let size = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.left -= size as u64;
+        if self.mask == [0; 4] {
+            self.give(&bytes[..size], sink);
+            return size;
+        }
+        let mut piece = [0; PIECE];
+        for masked in bytes[..size].chunks(PIECE) {
+            let key = self.mask;
+            let clear = &mut piece[..masked.len()];
+            for (at, (clear, masked)) in clear.iter_mut().zip(masked).enumerate() {
+                *clear = masked ^ key[at & 3];
+            }
+            self.mask.rotate_left(masked.len() & 3);
+            self.give(&piece[..masked.len()], sink);
+        }
+        size
+    }
+
+    fn give(&mut self, piece: &[u8], sink: &mut impl Sink) {
+        match &mut self.kind {
+            Kind::Data { is_text } => sink.data(*is_text, piece),
+            Kind::Control { held, .. } => held.extend_from_slice(piece),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! WebSockets, and whatever else is upgraded to: tunnelled both ways byte for byte, and realtime sessions metered.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Client, Connection, Upstream, header, proxy, sized, upstream};
+
+const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\r\n";
+
+const CREATED: &str = r#"{"type":"session.created","session":{"model":"gpt-realtime-real"}}"#;
+const BEGUN: &str = r#"{"type":"response.created","response":{"usage":null}}"#;
+const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"Hi"}"#;
+const DONE: &str = r#"{"type":"response.done","response":{"usage":{"total_tokens":11,"input_tokens":9,"output_tokens":2,"input_token_details":{"cached_tokens":4,"audio_tokens":3},"output_token_details":{"audio_tokens":1}}}}"#;
+
+/// A frame of less than 64 KB; its mask is what a client has to use.
+fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let bit = if mask.is_some() { 0x80 } else { 0 };
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(bit | length as u8),
+        length => {
+            frame.push(bit | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+    }
+    frame.extend(mask.into_iter().flatten());
+    let key = mask.unwrap_or_default();
+    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+fn text(payload: &str) -> Vec<u8> {
+    frame(0x81, payload.as_bytes(), None)
+}
+
+fn close(code: u16, mask: Option<[u8; 4]>) -> Vec<u8> {
+    frame(0x88, &code.to_be_bytes(), mask)
+}
+
+const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
+
+/// Asks for a session as an SDK does.
+fn ask<'a>(client: &'a mut Client, target: &str, more: &str) -> &'a mut Client {
+    client.send(format!(
+        "GET {target} HTTP/1.1\r\nhost: proxy\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n{more}\r\n"
+    ))
+}
+
+/// An upstream that grants every session, and then does what `script` says.
+fn granting(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
+    upstream(move |connection| {
+        if connection.head().is_some() {
+            connection.send(GRANTED);
+            script(connection);
+        }
+    })
+}
+
+#[test]
+fn a_session_passes_byte_for_byte_and_its_responses_are_added_up() {
+    let (tell, heads) = mpsc::channel();
+    let from_server = [
+        text(CREATED),
+        frame(0x82, b"\0\xff", None),
+        text(BEGUN),
+        text(DELTA),
+        // In three frames, with a ping inside.
+        frame(0x01, &DONE.as_bytes()[..20], None),
+        frame(0x89, b"ping", None),
+        frame(0x00, &DONE.as_bytes()[20..50], None),
+        frame(0x80, &DONE.as_bytes()[50..], None),
+        text(DONE),
+        close(1000, None),
+    ]
+    .concat();
+    let from_client =
+        [frame(0x81, b"{\"type\":\"response.create\"}", MASK), frame(0x8a, b"ping", MASK), close(1000, MASK)]
+            .concat();
+    let (sent, received) = (from_server.clone(), from_client.clone());
+    let up = upstream(move |connection| {
+        tell.send(connection.head().unwrap()).unwrap();
+        // The first frames come with the head.
+        connection.send([GRANTED.as_bytes(), &sent[..40]].concat());
+        sent[40..].chunks(7).for_each(|piece| connection.send(piece));
+        assert_eq!(connection.read(received.len()), received);
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let head = ask(
+        &mut client,
+        "/v1/realtime?model=gpt-realtime",
+        "authorization: Bearer sk-client\r\nopenai-beta: realtime=v1\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.sk-client\r\n",
+    )
+    .head();
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    assert_eq!(header(&head, "connection"), Some("Upgrade"));
+    assert_eq!(header(&head, "upgrade"), Some("websocket"));
+    assert_eq!(header(&head, "sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(header(&head, "sec-websocket-protocol"), Some("realtime"));
+    assert!(header(&head, "x-streamgauge-id").is_some());
+    assert_eq!((header(&head, "content-length"), header(&head, "transfer-encoding")), (None, None));
+    client.send(&from_client);
+    assert_eq!(client.rest(), from_server);
+
+    let head = heads.recv().unwrap();
+    assert!(head.starts_with("GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "authorization"), Some("Bearer sk-upstream"));
+    assert_eq!(header(&head, "connection"), Some("Upgrade"));
+    assert_eq!(header(&head, "upgrade"), Some("websocket"));
+    assert_eq!(header(&head, "sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    assert_eq!(header(&head, "sec-websocket-protocol"), Some("realtime"));
+    assert_eq!(header(&head, "openai-beta"), Some("realtime=v1"));
+    assert!(!head.contains("sk-client") && !head.contains("permessage-deflate"), "{head}");
+
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "complete", "{record}");
+    assert_eq!(record["status"], 101);
+    assert_eq!(record["stream"], true);
+    assert_eq!(record["endpoint"], "realtime");
+    assert_eq!(record["model_requested"], "gpt-realtime");
+    assert_eq!(record["model"], "gpt-realtime-real");
+    assert_eq!(record["usage_source"], "reported");
+    assert_eq!(record["input_tokens"], 18);
+    assert_eq!(record["output_tokens"], 4);
+    assert_eq!(record["total_tokens"], 22);
+    assert_eq!(record["cached_input_tokens"], 8);
+    assert_eq!(record["input_audio_tokens"], 6);
+    assert_eq!(record["output_audio_tokens"], 2);
+    assert_eq!(record["events"], 6, "the messages of the upstream");
+    assert_eq!(record["request_bytes"], from_client.len());
+    assert_eq!(record["response_bytes"], from_server.len());
+    assert!(record["time_to_first_token_ms"].is_f64());
+    assert!(record["error"].is_null(), "{record}");
+}
+
+#[test]
+fn a_refusal_is_an_ordinary_answer() {
+    let up = Upstream::answering(sized(
+        "401 Unauthorized",
+        "application/json",
+        b"{\"error\":{\"message\":\"no\"}}",
+    ));
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        let answer = ask(&mut client, "/v1/realtime?model=m", "").answer();
+        assert_eq!((answer.status(), answer.text()), (401, "{\"error\":{\"message\":\"no\"}}"));
+        let record = proxy.record();
+        assert_eq!((&record["status"], &record["outcome"]), (&401.into(), &"upstream_error".into()));
+    }
+}
+
+#[test]
+fn an_upgrade_that_nobody_asked_for_is_refused() {
+    let up = Upstream::answering(GRANTED);
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().get("/v1/models").answer();
+    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.error()["code"], "upstream_protocol");
+}
+
+#[test]
+fn a_client_that_leaves_is_told_to_the_upstream_at_once() {
+    for (under_way, source) in [(false, "reported"), (true, "partial")] {
+        let (tell, left) = mpsc::channel();
+        let up = granting(move |connection| {
+            connection.send([text(DONE), if under_way { text(BEGUN) } else { Vec::new() }].concat());
+            connection.wait_for_close();
+            tell.send(()).unwrap();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        ask(&mut client, "/v1/realtime?model=m", "").head();
+        client.read(text(DONE).len() + if under_way { text(BEGUN).len() } else { 0 });
+        drop(client);
+        left.recv_timeout(crate::support::PATIENCE).expect("the upstream is told");
+        let record = proxy.record();
+        assert_eq!(record["outcome"], "client_disconnected");
+        assert_eq!(record["usage_source"], source);
+        assert_eq!(record["input_tokens"], 9);
+    }
+}
+
+#[test]
+fn an_upstream_that_breaks_off_is_truncated_and_one_that_closes_with_a_failure_is_an_error() {
+    let cut = granting(|connection| connection.send(text(DONE)));
+    let proxy_of = |up: &Upstream| proxy().upstream(up).run();
+    let proxy = proxy_of(&cut);
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    assert!(client.rest().starts_with(&text(DONE)));
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], &record["input_tokens"]), (&"truncated".into(), &9.into()), "{record}");
+
+    let failing = granting(|connection| {
+        connection.send(frame(
+            0x88,
+            &[&1011_u16.to_be_bytes()[..], b"keepalive ping timeout"].concat(),
+            None,
+        ));
+    });
+    let proxy = proxy_of(&failing);
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    client.rest();
+    let record = proxy.record();
+    assert_eq!(record["outcome"], "upstream_error");
+    assert_eq!(record["error"], "the upstream closed with 1011: keepalive ping timeout");
+}
+
+#[test]
+fn a_session_in_which_nothing_is_said_is_ended_with_1001_on_both_sides() {
+    let (tell, said) = mpsc::channel();
+    let up = granting(move |connection| {
+        let head = connection.read(6);
+        tell.send((head, connection.read(2))).unwrap();
+    });
+    let proxy = proxy().upstream(&up).tables("[upstreams.up.timeouts]\nidle = \"200ms\"").run();
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    let rest = client.rest();
+    assert_eq!(&rest[..1], [0x88]);
+    assert_eq!(&rest[2..4], 1001_u16.to_be_bytes());
+    let (head, code) = said.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert_eq!((head[0], head[1] & 0x80), (0x88, 0x80), "a client's frames are masked");
+    assert_eq!([code[0] ^ head[2], code[1] ^ head[3]], 1001_u16.to_be_bytes());
+    assert_eq!(proxy.record()["outcome"], "timed_out");
+}
+
+#[test]
+fn a_session_outlives_the_beginning_of_a_drain_and_is_ended_with_1001_at_its_end() {
+    let up = granting(|connection| {
+        connection.send(text(DONE));
+        connection.wait_for_close();
+    });
+    let proxy = proxy().server("drain_timeout = \"300ms\"").upstream(&up).run();
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    client.read(text(DONE).len());
+    let waiter = thread::spawn(move || client.rest());
+    let records = proxy.stop();
+    let rest = waiter.join().unwrap();
+    assert_eq!((rest[0], &rest[2..4]), (0x88, &1001_u16.to_be_bytes()[..]), "{rest:?}");
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["outcome"], "truncated");
+    assert_eq!(records[0]["error"], "the proxy was stopped before the session ended");
+    assert_eq!((&records[0]["usage_source"], &records[0]["input_tokens"]), (&"reported".into(), &9.into()));
+}
+
+#[test]
+fn a_browsers_key_among_the_subprotocols_is_the_clients_key() {
+    let up = granting(|connection| connection.send(close(1000, None)));
+    let proxy = proxy().upstream(&up).tables("[clients.alice]\nkey = { value = \"sg-alice\" }").run();
+    let mut client = proxy.client();
+    assert_eq!(ask(&mut client, "/v1/realtime?model=m", "").answer().status(), 401);
+    proxy.record();
+    let more = "sec-websocket-protocol: realtime, openai-insecure-api-key.sg-alice\r\n";
+    let mut client = proxy.client();
+    assert!(ask(&mut client, "/v1/realtime?model=m", more).head().starts_with("HTTP/1.1 101 "));
+    client.send(close(1000, MASK)).rest();
+    let record = proxy.record();
+    assert_eq!((&record["client"], &record["outcome"]), (&"alice".into(), &"complete".into()));
+}
+
+#[test]
+fn any_other_protocol_is_tunnelled_and_counted_in_bytes() {
+    let up = upstream(|connection| {
+        connection.head().unwrap();
+        connection
+            .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nhello");
+        // One side may end before the other.
+        assert_eq!(connection.read(5), b"world");
+        connection.wait_for_close();
+        connection.send("bye");
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send(
+        "GET /v1/other HTTP/1.1\r\nhost: proxy\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nworld",
+    );
+    assert_eq!(header(&client.head(), "upgrade"), Some("other/1"));
+    client.finish();
+    assert_eq!(client.rest(), b"hellobye");
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], &record["usage_source"]), (&"complete".into(), &"none".into()));
+    assert_eq!((&record["request_bytes"], &record["response_bytes"]), (&5.into(), &8.into()));
+}
+
+#[test]
+fn http2_by_upgrade_is_no_wish_of_ours() {
+    let (tell, heads) = mpsc::channel();
+    let up = upstream(move |connection| {
+        tell.send(connection.head().unwrap()).unwrap();
+        connection.send(sized("200 OK", "application/json", b"{}"));
+    });
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy
+        .client()
+        .send("GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+        .answer();
+    assert_eq!(answer.status(), 200);
+    let head = heads.recv().unwrap();
+    assert!(header(&head, "upgrade").is_none() && header(&head, "http2-settings").is_none(), "{head}");
+}
+
+#[test]
+fn much_passes_both_ways_at_once_and_a_slow_side_slows_the_other_down() {
+    const PIECE: usize = 60_000;
+    const COUNT: usize = 200;
+    let payload: Vec<u8> = (0..PIECE).map(|at| (at % 251) as u8).collect();
+    let server = frame(0x82, &payload, None);
+    let expected = frame(0x82, &payload, MASK);
+    let (from_client, from_server) = (expected.clone(), server.clone());
+    let (tell, stuck) = mpsc::channel();
+    let up = granting(move |connection| {
+        connection.block_after(Duration::from_millis(500));
+        // The client does not read yet: far less than all of it finds room.
+        let mut sent = 0;
+        while sent < 100 * COUNT && connection.try_send(&server) {
+            sent += 1;
+        }
+        tell.send(sent).unwrap();
+        for _ in 0..COUNT {
+            assert!(connection.read(expected.len()) == expected);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    let sent = stuck.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert!(sent < 100 * COUNT, "the upstream was slowed down");
+    (0..COUNT).for_each(|_| {
+        client.send(&from_client);
+    });
+    for _ in 0..sent {
+        assert!(client.read(from_server.len()) == from_server, "byte for byte");
+    }
+}
