@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the SDK checks through the proxy, then holds its usage records against what the simulators say they reported.
 
-One simulator stands for each kind of upstream; one proxy has a route to each. STREAMGAUGE_BIN names the binary
+One simulator stands for each kind of upstream, and realtime.py for each that has realtime sessions; one proxy has a route to each. STREAMGAUGE_BIN names the binary
 (target/debug/streamgauge if unset); SDK_PYTHON a Python that has openai, SDK_NODE a folder whose node_modules has it
 (tests/run makes both under target/sdk). With --direct the proxy is left out: the SDKs talk to the simulators.
 """
@@ -37,6 +37,12 @@ UPSTREAMS = {
     "azure-v1": ("azure", "", 'api_version = "v1"'),
     "other": ("other", "/v1", 'default_model = "sim"'),
 }
+REALTIME_UPSTREAMS = {
+    "realtime": ("openai", "/v1", ""),
+    "realtime-azure-dated": ("azure", "", f'api_version = "{API_VERSION}"'),
+    "realtime-azure-v1": ("azure", "", 'api_version = "v1"'),
+}
+ALL_UPSTREAMS = {**UPSTREAMS, **REALTIME_UPSTREAMS}
 
 # SDK, upstream, and the path that the SDK is given below the upstream's own
 PROXIED = [
@@ -46,14 +52,21 @@ PROXIED = [
     ("openai", "azure-v1", "/v1"),
     ("openai", "azure-v1", "/openai/v1"),
     ("openai", "other", "/v1"),
+    ("openai", "realtime", "/v1"),
+    ("openai", "realtime-azure-dated", "/v1"),
+    ("azure", "realtime-azure-dated", ""),
+    ("openai", "realtime-azure-v1", "/v1"),
+    ("openai", "realtime-azure-v1", "/openai/v1"),
 ]
 DIRECT = [
     ("openai", "openai-up", "/v1"),
     ("azure", "azure-dated", ""),
     ("openai", "azure-v1", "/openai/v1"),
+    ("openai", "realtime", "/v1"),
+    ("azure", "realtime-azure-dated", ""),
 ]
 
-# How the record of a check must say that it ended; `complete` for all others that are answered with 200.
+# How the record of a check must say that it ended; `complete` for all others that are answered with 200 or 101.
 OUTCOMES = {"sim-cut": "truncated", "sim-cancel": "client_disconnected", "sim-error": "upstream_error"}
 
 
@@ -105,13 +118,29 @@ def tally(port):
         return json.load(answer)
 
 
+def sdk_python():
+    return os.environ.get("SDK_PYTHON", str(ROOT / "target/sdk/venv/bin/python"))
+
+
+def service(binary, name, port):
+    """The command of what stands for the upstream of this name."""
+    if name in REALTIME_UPSTREAMS:
+        return [sdk_python(), str(HERE / "realtime.py"), "--port", str(port), "--api-key", KEY]
+    return [binary, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1", "--api-key", KEY]
+
+
+def target(name, client, upstream, base_url):
+    checks = "realtime" if upstream in REALTIME_UPSTREAMS else "http"
+    return {"name": name, "client": client, "base_url": base_url, "checks": checks}
+
+
 def configuration(port, simulators, records):
     parts = [
         f'[server]\nlisten = "127.0.0.1:{port}"\nworkers = 2\n',
         '[admin]\nlisten = ""\n',
         f'[ledger]\npath = ""\njsonl = {json.dumps(str(records))}\n',
     ]
-    for name, (provider, path, more) in UPSTREAMS.items():
+    for name, (provider, path, more) in ALL_UPSTREAMS.items():
         parts.append(
             f'[upstreams.{name}]\nprovider = "{provider}"\nurl = "http://127.0.0.1:{simulators[name]}{path}"\n'
             f'api_key = {{ value = "{KEY}" }}\n{more}\n'
@@ -124,9 +153,8 @@ def run_checks(targets, key):
     """Both SDKs' checks; whether all were well."""
     environment = {**os.environ, "SDK_TARGETS": json.dumps(targets), "SDK_KEY": key}
     node = os.environ.get("SDK_NODE", str(ROOT / "target/sdk/node"))
-    python = os.environ.get("SDK_PYTHON", str(ROOT / "target/sdk/venv/bin/python"))
     well = True
-    for command in ([python, str(HERE / "sdk.py")], ["node", str(HERE / "sdk.mjs")]):
+    for command in ([sdk_python(), str(HERE / "sdk.py")], ["node", str(HERE / "sdk.mjs")]):
         environment["SDK_NODE"] = node
         try:
             checks = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, timeout=CHECKS_TIMEOUT)
@@ -138,7 +166,8 @@ def run_checks(targets, key):
 
 
 def total(records, member):
-    return sum(record[member] or 0 for record in records)
+    """What the upstream said of it; estimates are ours."""
+    return sum(record[member] or 0 for record in records if record["usage_source"] != "estimated")
 
 
 def mistakes_of_records(records, tallies):
@@ -148,8 +177,8 @@ def mistakes_of_records(records, tallies):
         by_upstream[record["upstream"]].append(record)
     ids = collections.Counter(record["id"] for record in records)
     yield from (f"record {id} was written {count} times" for id, count in ids.items() if count > 1)
-    yield from (f"a record names the upstream {name}" for name in by_upstream if name not in UPSTREAMS)
-    for name, (provider, _, _) in UPSTREAMS.items():
+    yield from (f"a record names the upstream {name}" for name in by_upstream if name not in ALL_UPSTREAMS)
+    for name, (provider, _, _) in ALL_UPSTREAMS.items():
         found, said = by_upstream[name], tallies[name]
         pairs = [
             ("records", len(found), said["requests"]),
@@ -160,13 +189,20 @@ def mistakes_of_records(records, tallies):
             ("cancelled", sum(record["outcome"] == "client_disconnected" for record in found), said["streams_cancelled"]),
             ("providers", {record["provider"] for record in found}, {provider}),
         ]
+        if name in REALTIME_UPSTREAMS:
+            details = ("cached_input_tokens", "input_audio_tokens", "output_audio_tokens")
+            pairs.extend((detail, total(found, detail), said[detail]) for detail in details)
+            members = ("endpoint", "status", "outcome", "stream", "model_requested", "model", "usage_source")
+            kinds = {tuple(record[member] for member in members) for record in found}
+            expected = ("realtime", 101, "complete", True, "sim-realtime", "sim-realtime", "reported")
+            pairs.append(("sessions", kinds, {expected}))
         for what, ours, theirs in pairs:
             if ours != theirs:
                 yield f"{name}: {what}: the proxy has {ours}, the simulator {theirs}"
     for record in records:
         check = (record["model_requested"] or "").split(":")[0]
         expected = OUTCOMES.get(check, "complete")
-        if record["status"] == 200 and record["outcome"] != expected:
+        if record["status"] in (101, 200) and record["outcome"] != expected:
             yield f"{record['upstream']} {record['endpoint']} {check}: {record['outcome']}, expected {expected}"
         # Also where the client did not ask for usage, and got none.
         is_chat = record["stream"] and record["endpoint"] in ("chat/completions", "completions")
@@ -186,7 +222,7 @@ def through_the_proxy(binary, simulators, folder):
     config = folder / "streamgauge.toml"
     config.write_text(configuration(port, simulators, records))
     targets = [
-        {"name": f"{client} client, {upstream}{path}", "client": client, "base_url": f"http://127.0.0.1:{port}/{upstream}{path}"}
+        target(f"{client} client, {upstream}{path}", client, upstream, f"http://127.0.0.1:{port}/{upstream}{path}")
         for client, upstream, path in PROXIED
     ]
     with process("the proxy", [binary, "serve", "--config", str(config)], port, folder / "proxy.log"):
@@ -216,12 +252,13 @@ def through_the_proxy(binary, simulators, folder):
 
 def without_the_proxy(simulators):
     targets = [
-        {"name": f"simulator, {upstream}", "client": client, "base_url": f"http://127.0.0.1:{simulators[upstream]}{path}"}
+        target(f"simulator, {upstream}", client, upstream, f"http://127.0.0.1:{simulators[upstream]}{path}")
         for client, upstream, path in DIRECT
     ]
     well = run_checks(targets, KEY)
     # One cancelled stream for each SDK; the simulator notices at once or when it next writes.
-    for _, upstream, _ in DIRECT if well else []:
+    streaming = [upstream for _, upstream, _ in DIRECT if upstream in UPSTREAMS]
+    for upstream in streaming if well else []:
         until(f"{upstream} sees two cancelled streams", lambda: tally(simulators[upstream])["streams_cancelled"] == 2 or None)
     return well
 
@@ -235,9 +272,9 @@ def main():
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "target", prefix="sdk-run-")))
         simulators = {}
-        for name in UPSTREAMS:
+        for name in ALL_UPSTREAMS:
             port = simulators[name] = free_port()
-            command = [binary, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1", "--api-key", KEY]
+            command = service(binary, name, port)
             stack.enter_context(process(f"the simulator for {name}", command, port, folder / f"{name}.log"))
         well = without_the_proxy(simulators) if arguments.direct else through_the_proxy(binary, simulators, folder)
     print("SDK checks: all well" if well else "SDK checks: FAILED", flush=True)

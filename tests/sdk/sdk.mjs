@@ -1,14 +1,17 @@
 // The openai-node checks: what an application does with the SDK, against each target.
 //
-// SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url"}; SDK_KEY is the key to send; SDK_NODE is the
-// folder with node_modules. Behind every target is the simulator, so that every text and count is known. Prints a line
-// per check; exit status 1 if one failed.
+// SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url", "checks": "http" | "realtime"}; SDK_KEY is the
+// key to send; SDK_NODE is the folder with node_modules. Behind every target is the simulator, or realtime.py, so that every
+// text and count is known. Prints a line per check; exit status 1 if one failed.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createRequire } from 'node:module';
+import net from 'node:net';
 
 const require = createRequire(`${process.env.SDK_NODE}/`);
 const { default: OpenAI, AzureOpenAI } = require('openai');
+const { OpenAIRealtimeWS } = require('openai/realtime/ws');
 const { VERSION } = require('openai/version');
 
 const SENTENCE =
@@ -30,7 +33,70 @@ const textOf = (chunks) => chunks.flatMap((chunk) => chunk.choices).map((choice)
 const usageOf = ({ prompt_tokens, completion_tokens, total_tokens }) => ({ prompt_tokens, completion_tokens, total_tokens });
 const isBeginning = (text) => assert.ok(text !== '' && SENTENCE.startsWith(text), `text before the end: ${text}`);
 
-const checks = {
+// The SDK opens WebSockets with TLS only (`wss:`, whatever its base URL says): the connection is made here, without.
+const PLAIN = { createConnection: ({ host, port }) => net.connect({ host, port }) };
+
+// The events of a session, one after the other. An error ends it, as does the end of the connection.
+function eventsOf(session) {
+  const arrived = [];
+  let wake = () => {};
+  let failure;
+  const fail = (error) => {
+    failure ??= error;
+    wake();
+  };
+  session.on('event', (event) => {
+    arrived.push(event);
+    wake();
+  });
+  session.on('error', fail);
+  session.socket.on('close', (code) => fail(new Error(`closed with ${code}`)));
+  return async () => {
+    while (arrived.length === 0) {
+      if (failure) throw failure;
+      await new Promise((resolve) => {
+        wake = resolve;
+      });
+    }
+    return arrived.shift();
+  };
+}
+
+// Asks in a session, and reads to the end of the response.
+async function realtimeResponse(session, next, question, number) {
+  const content = [{ type: 'input_text', text: question }];
+  session.send({ type: 'conversation.item.create', item: { type: 'message', role: 'user', content } });
+  session.send({ type: 'response.create' });
+  assert.equal((await next()).type, 'response.created');
+  let text = '';
+  let event;
+  while (['response.output_text.delta', 'response.text.delta'].includes((event = await next()).type)) text += event.delta;
+  assert.equal(event.type, 'response.done');
+  assert.equal(text, `${question} ${SENTENCE}`);
+  const { input_tokens, output_tokens, input_token_details } = event.response.usage;
+  const words = question.split(' ').length;
+  assert.deepEqual([input_tokens, output_tokens], [words + 10 + number, words + WORDS + 2 * number]);
+  assert.equal(input_token_details.cached_tokens, number);
+}
+
+const realtimeChecks = {
+  async realtime(client) {
+    const session =
+      client instanceof AzureOpenAI
+        ? await OpenAIRealtimeWS.azure(client, { deploymentName: 'sim-realtime', options: PLAIN })
+        : new OpenAIRealtimeWS({ model: 'sim-realtime', options: PLAIN }, client);
+    const next = eventsOf(session);
+    const created = await next();
+    assert.deepEqual([created.type, created.session.model], ['session.created', 'sim-realtime']);
+    await realtimeResponse(session, next, 'How much goes by?', 1);
+    await realtimeResponse(session, next, 'Is that \u2248 all of it?', 2);
+    const closed = once(session.socket, 'close');
+    session.close();
+    assert.equal((await closed)[0], 1000);
+  },
+};
+
+const httpChecks = {
   async chat(client) {
     const answer = await client.chat.completions.create({ model: 'sim-chat', messages: QUESTION });
     assert.equal(answer.choices[0].message.content, SENTENCE);
@@ -170,7 +236,7 @@ function clientOf({ client, base_url }) {
 
 for (const target of JSON.parse(process.env.SDK_TARGETS)) {
   const client = clientOf(target);
-  for (const [check, run] of Object.entries(checks)) {
+  for (const [check, run] of Object.entries(target.checks === 'realtime' ? realtimeChecks : httpChecks)) {
     const name = `openai-node ${VERSION}: ${target.name}: ${check}`;
     try {
       await run(client);

@@ -1,7 +1,7 @@
 """The openai-python checks: what an application does with the SDK, against each target.
 
-SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url"}; SDK_KEY is the key to send. Behind every
-target is the simulator, so that every text and count is known. Prints a line per check; exit status 1 if one failed.
+SDK_TARGETS is a JSON list of {"name", "client": "openai" | "azure", "base_url", "checks": "http" | "realtime"}; SDK_KEY is the
+key to send. Behind every target is the simulator, or realtime.py, so that every text and count is known. Prints a line per check; exit status 1 if one failed.
 """
 
 import json
@@ -24,11 +24,16 @@ API_VERSION = "2024-10-21"
 PARALLEL = 16
 SERVER_ERROR = "The server had an error"
 
-CHECKS = []
+CHECKS = {"http": [], "realtime": []}
 
 
 def check(function):
-    CHECKS.append(function)
+    CHECKS["http"].append(function)
+    return function
+
+
+def realtime_check(function):
+    CHECKS["realtime"].append(function)
     return function
 
 
@@ -194,11 +199,41 @@ def parallel_streams(client):
     same(results, [(50 * 40, (INPUT_TOKENS, 50, INPUT_TOKENS + 50))] * PARALLEL, "texts and usage")
 
 
+def realtime_response(connection, question, number):
+    """Asks in a session, and reads to the end of the response."""
+    content = [{"type": "input_text", "text": question}]
+    connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})
+    connection.response.create()
+    same(connection.recv().type, "response.created", "first event")
+    text = ""
+    while (event := connection.recv()).type in ("response.output_text.delta", "response.text.delta"):
+        text += event.delta
+    same(event.type, "response.done", "last event")
+    same(text, f"{question} {SENTENCE}", "text")
+    usage, words = event.response.usage, len(question.split())
+    expected = (words + 10 + number, words + WORDS + 2 * number)
+    same((usage.input_tokens, usage.output_tokens), expected, "usage")
+    same(usage.input_token_details.cached_tokens, number, "cached tokens")
+
+
+@realtime_check
+def realtime(client):
+    with client.realtime.connect(model="sim-realtime") as connection:
+        created = connection.recv()
+        same((created.type, created.session.model), ("session.created", "sim-realtime"), "first event of the session")
+        realtime_response(connection, "How much goes by?", 1)
+        realtime_response(connection, "Is that \u2248 all of it?", 2)
+
+
 def client_of(target):
     # A retry would hide a failure.
     common = {"api_key": os.environ["SDK_KEY"], "max_retries": 0, "timeout": 30}
     if target["client"] == "azure":
-        return openai.AzureOpenAI(azure_endpoint=target["base_url"], api_version=API_VERSION, **common)
+        # Where it is not told, the SDK opens WebSockets of Azure with TLS only.
+        websockets = target["base_url"].replace("http://", "ws://") + "/openai"
+        return openai.AzureOpenAI(
+            azure_endpoint=target["base_url"], api_version=API_VERSION, websocket_base_url=websockets, **common
+        )
     return openai.OpenAI(base_url=target["base_url"], **common)
 
 
@@ -206,7 +241,7 @@ def main():
     failures = 0
     for target in json.loads(os.environ["SDK_TARGETS"]):
         with client_of(target) as client:
-            for function in CHECKS:
+            for function in CHECKS[target["checks"]]:
                 name = f"openai-python {openai.__version__}: {target['name']}: {function.__name__}"
                 try:
                     function(client)
