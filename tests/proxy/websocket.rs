@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Connection, Upstream, header, proxy, sized, upstream};
+use crate::support::{Client, Connection, Tunnels, Upstream, header, proxy, sized, tls_choosing, upstream};
 
 const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\r\n";
 
@@ -336,4 +336,66 @@ fn much_passes_both_ways_at_once_and_a_slow_side_slows_the_other_down() {
     for _ in 0..sent {
         assert!(client.read(from_server.len()) == from_server, "byte for byte");
     }
+}
+
+/// A session of one response with the upstream that these tables name, by its record.
+fn whole_session(tables: &str) {
+    let proxy = proxy().tables(tables).run();
+    let mut client = proxy.client();
+    let head = ask(&mut client, "/v1/realtime?model=m", "").head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    client.send(frame(0x81, b"{\"type\":\"response.create\"}", MASK));
+    assert_eq!(client.read(text(DONE).len()), text(DONE));
+    client.send(close(1000, MASK));
+    assert_eq!(client.rest(), close(1000, None));
+    let record = proxy.record();
+    assert_eq!((&record["status"], &record["outcome"]), (&101.into(), &"complete".into()), "{record}");
+    assert_eq!((&record["input_tokens"], &record["output_tokens"]), (&9.into(), &2.into()));
+}
+
+/// An upstream that answers in turn, so that each side's frames are needed for the other's.
+fn answering_in_turn() -> (Upstream, mpsc::Receiver<String>) {
+    let (tell, heads) = mpsc::channel();
+    let up = upstream(move |connection| {
+        tell.send(connection.head().unwrap()).unwrap();
+        connection.send(GRANTED);
+        let asked = frame(0x81, b"{\"type\":\"response.create\"}", MASK);
+        assert_eq!(connection.read(asked.len()), asked);
+        connection.send(text(DONE));
+        assert_eq!(connection.read(8), close(1000, MASK));
+        connection.send(close(1000, None));
+    });
+    (up, heads)
+}
+
+#[test]
+fn a_session_with_an_upstream_that_prefers_http_2_asks_it_for_http_1() {
+    let (up, heads) = answering_in_turn();
+    let front = tls_choosing(&["h2", "http/1.1"], up.address);
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), &front.pem).unwrap();
+    whole_session(&format!(
+        "[upstreams.up]\nprovider = \"other\"\nurl = \"https://localhost:{}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n[upstreams.up.tls]\nca = {{ file = {:?} }}",
+        front.address.port(),
+        ca.path()
+    ));
+    let head = heads.recv().unwrap();
+    assert!(head.starts_with("GET /v1/realtime?model=m HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "upgrade"), Some("websocket"));
+}
+
+#[test]
+fn a_session_through_an_outbound_proxy_has_a_tunnel_of_its_own() {
+    let (up, heads) = answering_in_turn();
+    let tunnels = Tunnels::to(up.address);
+    whole_session(&format!(
+        "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.invalid:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\nproxy = \"http://{}\"",
+        tunnels.address
+    ));
+    let opening = tunnels.opening();
+    assert!(opening.starts_with("CONNECT llm.invalid:8000 HTTP/1.1\r\n"), "{opening}");
+    assert_eq!(tunnels.more_openings(), 0);
+    let head = heads.recv().unwrap();
+    assert!(head.starts_with("GET /v1/realtime?model=m HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "host"), Some("llm.invalid:8000"));
 }

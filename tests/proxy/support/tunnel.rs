@@ -170,15 +170,21 @@ pub struct TlsFront {
 
 /// TLS for `localhost` in front of a plain server.
 pub fn tls_in_front_of(server: SocketAddr) -> TlsFront {
+    tls_choosing(&[], server)
+}
+
+/// The same, which chooses the first of these protocols that the client offers too.
+pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, pem) = (identity.cert.der().clone(), identity.cert.pem());
     let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
