@@ -151,7 +151,7 @@ fn ask(number: usize, kind: Kind, random: &mut fastrand::Rng) -> Ask {
             headers = "x-streamgauge-on-disconnect: drain\r\n";
             leaves = Leaves::Before;
             streamed = random.bool();
-            (endpoint, format!("events={events},usage={place},delay=20ms"))
+            (endpoint, format!("events={events},usage={place},delay=100ms"))
         }
         Kind::UnknownWord => {
             headers = "x-streamgauge-on-disconnect: wait\r\n";
@@ -224,7 +224,8 @@ impl Ask {
         false
     }
 
-    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the answer may have been faster.
+    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the answer may have been faster: on a machine
+    /// under load both are there when the proxy looks, however long the upstream waits.
     fn endings(&self) -> (&'static [&'static str], &'static [&'static str]) {
         match self.kind {
             Kind::Stream => (&["complete"], &["reported", "none", "estimated"]),
@@ -323,6 +324,7 @@ fn ten_thousand_requests_have_ten_thousand_records_and_every_token_is_in_them() 
             ask.kind,
             ask.directions
         );
+        assert!(outcome != "complete" || source != "drained", "a whole answer needs no draining: {record}");
         *outcomes.entry((ask.kind, outcome, source)).or_default() += 1;
     }
     assert_eq!(strangers, unread, "requests whose bodies were not read");
