@@ -171,6 +171,13 @@ pub enum Error {
         /// What the connection said last.
         reason: String,
     },
+    /// The stream's content coding had to be undone, and cannot be.
+    Undecodable {
+        /// The upstream's name.
+        upstream: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The upstream answered with an error when its client had already been told that a stream begins.
     Refused {
         /// The upstream's name.
@@ -203,6 +210,7 @@ impl Error {
             | Self::IdleTimeout { .. }
             | Self::TotalTimeout { .. }
             | Self::Truncated { .. }
+            | Self::Undecodable { .. }
             | Self::Refused { .. } => Fault::Upstream,
             Self::Overloaded => Fault::Proxy,
             _ => Fault::Client,
@@ -236,6 +244,7 @@ impl Error {
             Self::ProxySilent { .. } => (StatusCode::BAD_GATEWAY, "proxy_timeout"),
             Self::Protocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
             Self::Truncated { .. } => (StatusCode::BAD_GATEWAY, "upstream_truncated"),
+            Self::Undecodable { .. } => (StatusCode::BAD_GATEWAY, "upstream_undecodable"),
             Self::Refused { .. } => (StatusCode::BAD_GATEWAY, "upstream_refused"),
             Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
             Self::FirstByteTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
@@ -442,6 +451,9 @@ impl fmt::Display for Error {
             }
             Self::Truncated { upstream, reason } => {
                 write!(f, "The upstream `{upstream}` closed the connection inside its answer: {reason}.")
+            }
+            Self::Undecodable { upstream, reason } => {
+                write!(f, "The stream of the upstream `{upstream}` cannot be decoded: {reason}.")
             }
             Self::Refused { upstream, status, body } => {
                 write!(f, "The upstream `{upstream}` answered with status {status}: {body}")

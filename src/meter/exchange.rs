@@ -100,6 +100,11 @@ impl<B: AnswerFrames> Exchange<B> {
                     self.close(&End::Whole);
                 }
             }
+            // Its coding is broken behind all that it says.
+            Some(Err(Error::Undecodable { .. })) if self.kind.is_final() => {
+                self.close(&End::Whole);
+                return Poll::Ready(None);
+            }
             Some(Err(_)) => {}
             None => self.close(&End::Whole),
         }

@@ -2,9 +2,11 @@
 //!
 //! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
 //! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends. It lists the ways.
+//! [`Decoded`] undoes the content coding of a stream from which an event may be withheld.
 //! [`Drains`] read the rest of an answer whose client has left.
 
 mod coded;
+mod decoded;
 mod drain;
 mod exchange;
 mod kind;
@@ -12,6 +14,7 @@ mod metered;
 mod session;
 
 pub use coded::Coded;
+pub use decoded::Decoded;
 pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;

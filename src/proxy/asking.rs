@@ -5,7 +5,7 @@
 //! ([`Withhold`](crate::usage::Withhold)). Some services refuse the field. In `auto` mode a refusal that names it costs
 //! one more request, the client sees only the answer to that, and the model is not asked again for a day.
 
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::plan::Service;
 use crate::provider::IncludeUsage;
@@ -37,6 +37,32 @@ pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>,
     }
 }
 
+/// Whether a client takes an answer without a content coding, as one is that had to be decoded to withhold the event: not where
+/// its `Accept-Encoding` says `identity;q=0`, or `*;q=0` and nothing of identity (RFC 9110 section 12.5.3).
+pub(super) fn takes_identity(client: &HeaderMap) -> bool {
+    let mut others = true;
+    for value in client.get_all(header::ACCEPT_ENCODING) {
+        for item in value.as_bytes().split(|&byte| byte == b',') {
+            let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+            let coding = parts.next().unwrap_or_default();
+            let takes = !parts.any(is_zero_weight);
+            if coding.eq_ignore_ascii_case(b"identity") {
+                return takes;
+            }
+            others &= takes || coding != b"*";
+        }
+    }
+    others
+}
+
+/// Whether a parameter is `q=0`, with up to three more zeros.
+fn is_zero_weight(parameter: &[u8]) -> bool {
+    let Some((name, value)) = parameter.split_at_checked(1) else { return false };
+    let value = value.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
+    let digits = value.and_then(|value| value.strip_prefix(b"0"));
+    name.eq_ignore_ascii_case(b"q") && digits.is_some_and(|rest| rest.iter().all(|byte| b".0".contains(byte)))
+}
+
 /// What a refusal is remembered for: the deployment where the path names it, else the model.
 pub(super) fn asked_of<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a str {
     if inbound.path.starts_with("/openai/deployments/") { inbound.path } else { model.unwrap_or_default() }
@@ -65,4 +91,47 @@ pub(super) fn proves_refusal(status: StatusCode) -> bool {
 
 fn is_bad_request(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_is_taken_unless_it_is_excluded() {
+        let takes = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::ACCEPT_ENCODING, http::HeaderValue::from_static(value));
+            }
+            takes_identity(&headers)
+        };
+        for values in [
+            &[][..],
+            &[""],
+            &["gzip, deflate, br, zstd"],
+            &["gzip;q=0"],
+            &["*"],
+            &["gzip, *;q=0.001"],
+            &["identity;q=0.5"],
+            &["*;q=0, identity"],
+            &["identity;q=1, *;q=0"],
+            &["*;q=0", "Identity;q=0.1"],
+            &["identity;q=0.01"],
+            &["identity;q"],
+            &["identity;"],
+        ] {
+            assert!(takes(values), "{values:?}");
+        }
+        for values in [
+            &["identity;q=0"][..],
+            &["gzip, IDENTITY ; Q=0.000"],
+            &["gzip;q=1, *;q=0"],
+            &["*;q=0."],
+            &["gzip", "*; q=0.0"],
+            &["*, identity;q=0"],
+        ] {
+            assert!(!takes(values), "{values:?}");
+        }
+    }
 }

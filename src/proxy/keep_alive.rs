@@ -19,9 +19,8 @@ use super::stations::Answered;
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::flow::Delivery;
-use crate::meter::{Metered, Terms};
+use crate::meter::Terms;
 use crate::record::Entry;
-use crate::upstream::AnswerBody;
 
 /// What is sent.
 const COMMENT: &[u8] = b": keep-alive\n\n";
@@ -43,9 +42,9 @@ enum Stage {
     /// The upstream has not answered.
     Waiting(Waiting),
     /// It answers as it should.
-    Relaying(Metered<AnswerBody>),
+    Relaying(respond::MeteredAnswer),
     /// It answers with something else than a stream, of which so much is here.
-    Refused(Metered<AnswerBody>, StatusCode, String, Vec<u8>),
+    Refused(respond::MeteredAnswer, StatusCode, String, Vec<u8>),
     /// Everything has been said.
     Ended,
 }
@@ -63,7 +62,7 @@ impl KeptAlive {
     }
 
     /// Goes on with an answer that came in time.
-    pub(super) fn relaying(body: Metered<AnswerBody>, interval: Duration) -> Self {
+    pub(super) fn relaying(body: respond::MeteredAnswer, interval: Duration) -> Self {
         Self {
             delivery: Rc::clone(body.delivery()),
             stage: Stage::Relaying(body),

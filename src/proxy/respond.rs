@@ -14,10 +14,11 @@ use hyper::ext::ReasonPhrase;
 use super::keep_alive::KeptAlive;
 use super::stations::Answered;
 use super::waiting::Waiting;
+use crate::coding::Codings;
 use crate::error::Error;
 use crate::flow::Delivery;
 use crate::listener::Takeover;
-use crate::meter::{Kind, Metered, Terms};
+use crate::meter::{Decoded, Kind, Metered, Terms};
 use crate::provider::Endpoint;
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
@@ -44,14 +45,26 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
     response
 }
 
-/// Puts the meter beside an answer's body, and notes what its head says.
-pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, Metered<AnswerBody>) {
-    let Answered { answer: Answer { head, body }, asked_for_usage } = answered;
+/// An answer that is metered.
+pub(super) type MeteredAnswer = Metered<Decoded<AnswerBody>>;
+
+/// Puts the meter beside an answer's body, and notes what its head says. Of an encoded stream from which an event may be
+/// withheld the coding is undone, and the head says so.
+pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, MeteredAnswer) {
+    let Answered { answer: Answer { mut head, body }, asked_for_usage } = answered;
     entry.answered(head.status.as_u16());
     let row = entry.row();
     let passes_unread =
         head.status.is_success() && row.endpoint.as_deref().is_some_and(Endpoint::speaks_of_others);
-    let kind = if passes_unread { Kind::Opaque } else { Kind::of(&head.headers) };
+    let mut kind = if passes_unread { Kind::Opaque } else { Kind::of(&head.headers) };
+    let mut body = Decoded::plain(body);
+    let may_be_decoded =
+        asked_for_usage && head.status.is_success() && kind.is_events() && !kind.takes_events();
+    if may_be_decoded && let Codings::Known(codings) = Codings::of(&head.headers) {
+        body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
+        head.headers = rewrite::headers::decoded(head.headers);
+        kind = Kind::of(&head.headers);
+    }
     row.stream = kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
@@ -97,7 +110,7 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 /// A response body of the proxy.
 pub enum ProxyBody {
     /// The upstream's, as it comes. Boxed: hyper moves a body around before it settles.
-    Relayed(Box<Metered<AnswerBody>>),
+    Relayed(Box<MeteredAnswer>),
     /// The upstream's, with comments in its silences.
     KeptAlive(Box<KeptAlive>),
     /// None: who takes the connection over goes on.

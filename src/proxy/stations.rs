@@ -211,6 +211,7 @@ impl Routed<'_> {
                 let asking = peek
                     .as_ref()
                     .filter(|peek| asking::may_ask(service, &parts.method, &inbound, peek))
+                    .filter(|_| asking::takes_identity(&parts.headers))
                     .and_then(|peek| ask_for_usage(&held.bytes, peek));
                 asks_for_usage = asking.is_some();
                 if asks_for_usage && service.include_usage == IncludeUsage::Auto {

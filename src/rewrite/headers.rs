@@ -80,6 +80,39 @@ pub fn inbound(headers: HeaderMap) -> HeaderMap {
     kept
 }
 
+/// What is left of an answer's headers, or trailers, where its content coding is undone, in their order: without the coding,
+/// the length, and the digests of what is no longer sent (RFC 9530, RFC 3230, RFC 1864). An entity tag becomes weak: what is sent says
+/// the same in other bytes (RFC 9110 section 8.8.1).
+pub fn decoded(headers: HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        // Further values of a name come without it.
+        if let Some(name) = name {
+            current = Some(name).filter(|name| !is_about_the_coded(name.as_str()));
+        }
+        let Some(name) = &current else { continue };
+        let is_strong = *name == header::ETAG && !value.as_bytes().starts_with(b"W/");
+        let weak = is_strong.then(|| HeaderValue::from_bytes(&[b"W/", value.as_bytes()].concat()).ok());
+        kept.append(name, weak.flatten().unwrap_or(value));
+    }
+    kept
+}
+
+/// Whether a header tells of the bytes that were encoded.
+fn is_about_the_coded(name: &str) -> bool {
+    matches!(
+        name,
+        "content-encoding"
+            | "content-length"
+            | "content-digest"
+            | "repr-digest"
+            | "digest"
+            | "content-md5"
+            | "accept-ranges"
+    )
+}
+
 /// Whether the user may configure the header: not what HTTP itself or the body decides, nor what only this
 /// proxy says.
 pub fn is_configurable(name: &HeaderName) -> bool {

@@ -9,14 +9,14 @@ use crate::support::{
     proxy, sized, upstream,
 };
 
-const PATH: &str = "/v1/chat/completions";
+pub(crate) const PATH: &str = "/v1/chat/completions";
 const ASKS: &str = "\"stream_options\":{\"include_usage\":true}";
 /// A request that does not ask.
-const UNASKED: &str = "{\"model\":\"m\",\"messages\":[],\"stream\":true}";
+pub(crate) const UNASKED: &str = "{\"model\":\"m\",\"messages\":[],\"stream\":true}";
 const REFUSAL: &str = "{\"object\":\"error\",\"message\":{\"detail\":[{\"type\":\"extra_forbidden\",\"loc\":[\"body\",\"stream_options\"],\"msg\":\"Extra inputs are not permitted\"}]}}";
 
 /// [`CHAT_STREAM`] without the usage event.
-fn stripped() -> String {
+pub(crate) fn stripped() -> String {
     let events =
         CHAT_STREAM.split_inclusive("\n\n").filter(|event| !event.contains("\"choices\":[],\"usage\":{"));
     events.collect()
@@ -51,7 +51,7 @@ fn refusing(status: &'static str, body: &'static str) -> (Upstream, Receiver<Req
     })
 }
 
-fn asks(request: &Request) -> bool {
+pub(crate) fn asks(request: &Request) -> bool {
     text(request).contains("\"include_usage\":true")
 }
 
@@ -434,17 +434,17 @@ fn usage_that_rides_with_something_else_passes() {
 }
 
 /// A recorded stream, and the same without the event that asking for usage brought.
-struct Pair {
-    file: String,
-    asked: Vec<u8>,
-    unasked: Vec<u8>,
+pub(crate) struct Pair {
+    pub(crate) file: String,
+    pub(crate) asked: Vec<u8>,
+    pub(crate) unasked: Vec<u8>,
     /// Where the first such event was, if there was one.
-    event: Option<std::ops::Range<usize>>,
-    tokens: Value,
+    pub(crate) event: Option<std::ops::Range<usize>>,
+    pub(crate) tokens: Value,
 }
 
 /// Recordings of chats, those with the event first. Without the corpus, which CI has, there is nothing to test.
-fn recorded() -> Vec<Pair> {
+pub(crate) fn recorded() -> Vec<Pair> {
     let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = std::fs::read_to_string(root.join("index.jsonl")) else {
         assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());

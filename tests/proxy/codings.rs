@@ -1,13 +1,15 @@
-//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered.
+//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered; but a stream that usage was asked
+//! for in the client's place is decoded on its way.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::{fs, iter};
 
 use serde_json::Value;
 use streamgauge::usage::{BodyMeter, StreamMeter};
 
+use crate::asking::{PATH, UNASKED, asks, recorded, stripped};
 use crate::encoders::{CODINGS, encode, header_value, whole};
 use crate::support::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
@@ -234,6 +236,242 @@ fn a_bomb_costs_its_number_and_nothing_else() {
         let (memory, cpu) = (peak_memory() - memory, cpu_ticks() - cpu);
         assert!(memory < 64 << 20, "{coding}: {memory} bytes more than before");
         assert!(cpu < 1000, "{coding}: {cpu} hundredths of a second");
+    }
+}
+
+/// The wire of an event stream in a coding.
+fn encoded_stream(coding: &str, encoded: &[u8]) -> Vec<u8> {
+    [head(coding, "text/event-stream").as_bytes(), &chunk(encoded), LAST_CHUNK.as_bytes()].concat()
+}
+
+#[test]
+fn recorded_streams_that_were_asked_for_usage_are_decoded_and_reach_the_client_as_if_nobody_had_asked() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let pairs = recorded();
+    let with_event = pairs.iter().filter(|pair| pair.event.is_some()).count();
+    let wire: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let served = Arc::clone(&wire);
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            assert!(asks(&request));
+            let wire = served.lock().unwrap().clone();
+            connection.send(&wire);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for pair in pairs.iter().filter(|pair| pair.event.is_some()) {
+        for coding in CODINGS {
+            let encoded = encode(coding, &shred(&pair.asked, &mut random)).concat();
+            let chunks: Vec<u8> = shred(&encoded, &mut random).into_iter().flat_map(chunk).collect();
+            *wire.lock().unwrap() =
+                [head(coding, "text/event-stream").as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat();
+            let answer = client.post(PATH, UNASKED).answer();
+            assert!(answer.body() == pair.unasked, "{} in {coding}", pair.file);
+            assert_eq!(answer.header("content-encoding"), None);
+            let record = proxy.record();
+            let found = (&record["input_tokens"], &record["output_tokens"]);
+            assert_eq!(found, (&pair.tokens[0], &pair.tokens[1]), "{} in {coding}", pair.file);
+            assert_eq!(record["usage_source"], "reported");
+            assert_eq!(record["response_bytes"], pair.asked.len(), "{} in {coding}", pair.file);
+        }
+    }
+    assert!(pairs.is_empty() || with_event > 75, "only {with_event} recordings have the event");
+}
+
+#[test]
+fn the_head_of_a_decoded_stream_says_what_is_sent() {
+    let encoded = whole("gzip", CHAT_STREAM.as_bytes());
+    let up = Upstream::answering(
+        [
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\nvary: accept-encoding\r\netag: \"a\"\r\ncontent-digest: sha-256=:AA==:\r\n\r\n",
+                encoded.len()
+            )
+            .as_bytes(),
+            &encoded,
+        ]
+        .concat(),
+    );
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert_eq!(answer.text(), stripped());
+    assert_eq!(answer.header("vary"), Some("accept-encoding"));
+    assert_eq!(answer.header("etag"), Some("W/\"a\""));
+    for gone in ["content-encoding", "content-length", "content-digest"] {
+        assert_eq!(answer.header(gone), None, "{gone}");
+    }
+    let record = proxy.record();
+    assert_eq!((&record["total_tokens"], &record["outcome"]), (&11.into(), &"complete".into()));
+}
+
+#[test]
+fn a_client_that_takes_no_plain_answer_is_not_asked_for() {
+    let encoded = whole("br", stripped().as_bytes());
+    let wire = encoded_stream("br", &encoded);
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            assert!(!asks(&request));
+            connection.send(&wire);
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    for accepts in ["br, identity;q=0", "br, *;q=0"] {
+        let answer = proxy
+            .client()
+            .send(format!(
+                "POST {PATH} HTTP/1.1\r\nhost: proxy\r\naccept-encoding: {accepts}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{UNASKED}",
+                UNASKED.len()
+            ))
+            .answer();
+        assert_eq!(answer.body(), encoded, "{accepts}");
+        assert_eq!(answer.header("content-encoding"), Some("br"));
+        assert_eq!(proxy.record()["usage_source"], "estimated");
+    }
+}
+
+#[test]
+fn a_coding_that_is_not_known_passes_with_the_event() {
+    let up = Upstream::answering(encoded_stream("x-rot13", b"qngn"));
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert_eq!((answer.body(), answer.header("content-encoding")), (&b"qngn"[..], Some("x-rot13")));
+    assert_eq!(proxy.record()["outcome"], "complete");
+}
+
+#[test]
+fn a_decoded_event_passes_before_the_next_is_sent() {
+    for coding in CODINGS {
+        let events: Vec<&str> = CHAT_STREAM.split_inclusive("\n\n").collect();
+        let encoded = encode(coding, &events.iter().map(|event| event.as_bytes()).collect::<Vec<_>>());
+        let (go_on, may_go_on) = mpsc::channel();
+        let may_go_on = Mutex::new(may_go_on);
+        let up = upstream(move |connection| {
+            connection.request().unwrap();
+            connection.send(head(coding, "text/event-stream"));
+            for piece in &encoded {
+                connection.send(chunk(piece));
+                may_go_on.lock().unwrap().recv().unwrap();
+            }
+            connection.send(LAST_CHUNK);
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        client.post(PATH, UNASKED).head();
+        for event in &events {
+            if stripped().contains(event) {
+                assert_eq!(client.chunks(event.len()), event.as_bytes(), "{coding}");
+            }
+            go_on.send(()).unwrap();
+        }
+        go_on.send(()).unwrap();
+        client.rest_of_answer();
+        assert_eq!(proxy.record()["total_tokens"], 11, "{coding}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_decoded_stream_stops_the_upstream() {
+    for coding in CODINGS {
+        let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
+        let flushed = encode(coding, &[first.as_bytes()])[0].clone();
+        let up = upstream(move |connection| {
+            connection.request().unwrap();
+            connection.send(head(coding, "text/event-stream"));
+            connection.send(chunk(&flushed));
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        client.post(PATH, UNASKED).head();
+        assert_eq!(client.chunks(first.len()), first.as_bytes());
+        drop(client);
+        let record = proxy.record();
+        assert_eq!((&record["outcome"], &record["events"]), (&"client_disconnected".into(), &1.into()));
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_be_decoded_ends_with_an_error_event_after_what_was_decoded() {
+    let begun = CHAT_STREAM.split_inclusive("\n\n").take(2).collect::<String>();
+    for coding in CODINGS {
+        let flushed = encode(coding, &[begun.as_bytes()])[0].clone();
+        for (rest, case) in [(chunk(&[0xff; 64]), "broken"), (Vec::new(), "unfinished")] {
+            let (passed, has_passed) = mpsc::channel();
+            let has_passed = Mutex::new(has_passed);
+            let flushed = flushed.clone();
+            let up = upstream(move |connection| {
+                connection.request().unwrap();
+                connection.send(head(coding, "text/event-stream"));
+                connection.send(chunk(&flushed));
+                has_passed.lock().unwrap().recv().unwrap();
+                connection.send([&rest, LAST_CHUNK.as_bytes()].concat());
+            });
+            let proxy = proxy().upstream(&up).run();
+            let mut client = proxy.client();
+            client.post(PATH, UNASKED).head();
+            assert_eq!(client.chunks(begun.len()), begun.as_bytes(), "{coding} {case}");
+            passed.send(()).unwrap();
+            let error = String::from_utf8(client.chunk()).unwrap();
+            assert!(error.contains("upstream_undecodable"), "{coding} {case}: {error}");
+            assert!(error.ends_with("\n\n"), "{coding} {case}: {error}");
+            client.rest_of_answer();
+            let record = proxy.record();
+            assert_eq!(record["outcome"], "upstream_error", "{coding} {case}");
+            assert_eq!(record["events"], 2, "{coding} {case}");
+        }
+    }
+}
+
+#[test]
+fn a_coding_that_is_not_finished_behind_the_last_event_does_no_harm() {
+    for coding in CODINGS {
+        let flushed = encode(coding, &[CHAT_STREAM.as_bytes()])[0].clone();
+        let up = Upstream::answering(encoded_stream(coding, &flushed));
+        let proxy = proxy().upstream(&up).run();
+        let answer = proxy.client().post(PATH, UNASKED).answer();
+        assert_eq!(answer.text(), stripped(), "{coding}");
+        let record = proxy.record();
+        assert_eq!((&record["outcome"], &record["error"]), (&"complete".into(), &Value::Null), "{coding}");
+        assert_eq!(record["total_tokens"], 11, "{coding}");
+    }
+}
+
+#[test]
+fn a_decoded_stream_that_breaks_off_ends_with_an_error_event() {
+    let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
+    let up = upstream(|connection| {
+        connection.request().unwrap();
+        connection.send(head("gzip", "text/event-stream"));
+        connection.send(chunk(&encode("gzip", &[first.as_bytes()])[0]));
+    });
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post(PATH, UNASKED).answer();
+    assert!(answer.text().strip_prefix(first).unwrap().contains("upstream_truncated"), "{}", answer.text());
+    assert_eq!(proxy.record()["outcome"], "truncated");
+}
+
+#[test]
+fn a_bomb_that_is_decoded_for_the_client_ends_early_and_in_bounded_memory() {
+    const PART: usize = 32 << 20;
+    for coding in ["gzip", "zstd", "br"] {
+        let part = chunk(&whole(coding, &vec![b'x'; PART]));
+        let up = upstream(move |connection| {
+            connection.request().unwrap();
+            connection.send(head(coding, "text/event-stream"));
+            connection.send(&part);
+            // The proxy hangs up.
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let memory = peak_memory();
+        let answer = proxy.client().post(PATH, UNASKED).answer();
+        assert!(answer.text().contains("upstream_undecodable"), "{coding}");
+        assert!(answer.body().len() < 17 << 20, "{coding}: {} bytes", answer.body().len());
+        assert_eq!(proxy.record()["outcome"], "upstream_error");
+        // The client here keeps the answer, too.
+        let memory = peak_memory() - memory;
+        assert!(memory < 128 << 20, "{coding}: {memory} bytes more than before");
     }
 }
 

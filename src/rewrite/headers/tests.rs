@@ -174,3 +174,27 @@ fn a_debug_print_shows_names_only() {
     let shown = format!("{outbound:?}");
     assert!(shown.contains("x-key") && shown.contains("api-key") && !shown.contains("hidden"), "{shown}");
 }
+
+#[test]
+fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
+    let answer = headers(&[
+        "content-type: text/event-stream",
+        "content-encoding: gzip",
+        "content-encoding: br",
+        "vary: accept-encoding",
+        "etag: \"a\"",
+        "content-length: 5",
+        "content-digest: sha-256=:AA==:",
+        "repr-digest: sha-256=:AA==:",
+        "digest: sha-256=AA==",
+        "content-md5: AA==",
+        "accept-ranges: bytes",
+        "x-request-id: r1",
+    ]);
+    assert_eq!(
+        lines(&decoded(answer)),
+        ["content-type: text/event-stream", "vary: accept-encoding", "etag: W/\"a\"", "x-request-id: r1"]
+    );
+    let weak = headers(&["etag: W/\"a\""]);
+    assert_eq!(lines(&decoded(weak.clone())), lines(&weak));
+}
