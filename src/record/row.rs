@@ -109,7 +109,8 @@ pub struct UsageRecord {
     /// The counts, as reported or as estimated; never a mixture.
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
-    /// Server-sent events that were read, also after the client had left; null where the answer was no event stream.
+    /// Server-sent events that were read, also after the client had left; of a realtime session the responses that ended in it.
+    /// Null where the answer was neither.
     pub events: Option<u64>,
     /// Bytes of the request's body as the client sent it.
     pub request_bytes: u64,

@@ -9,7 +9,7 @@ use super::{Progress, Tally, Usage};
 /// Usage comes with every response (`response.done`) and is the sum of them. What a transcription of the input reports
 /// (`conversation.item.input_audio_transcription.completed`) is another model's work and billed at its rate: its seconds are
 /// counted, and its tokens only in a session without responses, where they are the session's own. Usage anywhere else, and a
-/// response that is still under way, counts nothing.
+/// response that is still under way, counts nothing. The tally's events are the responses that have ended.
 ///
 /// ```
 /// use streamgauge::usage::SessionMeter;
@@ -49,7 +49,6 @@ impl SessionMeter {
 
     /// A message has ended, text or not.
     pub fn message_end(&mut self) -> Progress {
-        self.tally.events += 1;
         let mut progress = Progress { events: 1, ..Progress::default() };
         if let Some(found) = self.scan.take().and_then(|scan| scan.into_whole()) {
             progress.first_token = found.content && !self.first_token;
@@ -86,6 +85,7 @@ impl SessionMeter {
             }
             Announces::Done => {
                 self.under_way = self.under_way.saturating_sub(1);
+                self.tally.events += 1;
                 self.tally.usage_reports += u64::from(usage.is_some());
                 Some(&mut self.tally.usage)
             }

@@ -127,7 +127,7 @@ fn a_session_passes_byte_for_byte_and_its_responses_are_added_up() {
     assert_eq!(record["cached_input_tokens"], 8);
     assert_eq!(record["input_audio_tokens"], 6);
     assert_eq!(record["output_audio_tokens"], 2);
-    assert_eq!(record["events"], 6, "the messages of the upstream");
+    assert_eq!(record["events"], 2, "the responses that ended");
     assert_eq!(record["request_bytes"], from_client.len());
     assert_eq!(record["response_bytes"], from_server.len());
     assert!(record["time_to_first_token_ms"].is_f64());

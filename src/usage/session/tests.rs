@@ -26,7 +26,7 @@ fn responses_are_added_up_and_every_detail_of_them() {
     );
     assert_eq!((usage.cached_input_tokens, usage.input_audio_tokens), (Some(128), Some(26)));
     assert_eq!((usage.output_audio_tokens, usage.reasoning_tokens), (Some(182), None));
-    assert_eq!((tally.events, tally.usage_reports), (6, 2));
+    assert_eq!((tally.events, tally.usage_reports), (2, 2), "responses, and reports of usage");
     assert_eq!(tally.model.as_deref(), Some("gpt-realtime"));
     assert!(tally.terminal);
     assert_eq!((tally.skipped, tally.error), (0, None));
@@ -76,7 +76,7 @@ fn usage_in_other_messages_and_in_text_is_no_usage() {
     ] {
         let tally = meter(&[message]);
         assert_eq!(tally.usage, None, "{message}");
-        assert_eq!(tally.events, 1);
+        assert_eq!(tally.events, 0);
     }
 }
 
@@ -99,8 +99,8 @@ fn an_error_is_noted() {
 }
 
 #[test]
-fn messages_that_are_not_text_are_counted() {
+fn messages_that_are_not_text_are_no_responses() {
     let mut meter = SessionMeter::new();
-    meter.message_end();
-    assert_eq!(meter.into_tally().events, 1);
+    assert_eq!(meter.message_end().events, 1, "its time is noted");
+    assert_eq!(meter.into_tally().events, 0);
 }
