@@ -19,6 +19,7 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
+use super::departure::{Departure, Socket};
 use super::peer_state::{Order, PeerState};
 use super::{ClientStream, Handler};
 use crate::error::Error;
@@ -42,6 +43,8 @@ pub(super) struct ClientIo<S, H> {
     prefix: Bytes,
     /// Nobody but this looks whether the client has left.
     watch: Watch,
+    /// How that is done while `prefix` waits: no read can tell then.
+    beyond: Beyond,
     state: Rc<PeerState>,
     handler: Rc<H>,
     /// The refusal that goes out in place of hyper's.
@@ -62,6 +65,19 @@ pub(super) enum Watch {
     Nobody,
 }
 
+/// Who notices that the client has left behind bytes that hyper does not take: a part of its body that the upstream does not
+/// take either, or its next request.
+#[derive(Debug)]
+enum Beyond {
+    /// Nobody: there are no such bytes.
+    Unneeded,
+    /// Nobody yet: hyper may take them when it is polled next.
+    Soon,
+    Watched(Departure),
+    /// Nobody: the process has no descriptor left for it.
+    Unwatched,
+}
+
 impl<S, H> ClientIo<S, H> {
     pub(super) fn new(
         io: S,
@@ -75,6 +91,7 @@ impl<S, H> ClientIo<S, H> {
             io: TokioIo::new(io),
             prefix,
             watch,
+            beyond: Beyond::Unneeded,
             state,
             handler,
             refusal: Bytes::new(),
@@ -93,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static, H> ClientIo<S, H> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> ClientIo<S, H> {
     /// The error behind hyper's own refusal, if `bytes` are one.
     fn refused(&self, bytes: &[u8]) -> Option<Error> {
         if self.state.is_running() || !bytes.starts_with(b"HTTP/1.1 4") {
@@ -111,8 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
     /// Looks whether the client has left, if nobody else does, and has this task woken when it does. What it sends
     /// meanwhile is kept for when hyper asks.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.watch != Watch::Nobody || self.prefix.has_remaining() {
+        if self.watch != Watch::Nobody {
             return Ok(());
+        }
+        if self.prefix.has_remaining() {
+            return self.look_beyond(cx);
         }
         let mut bytes = [0; EARLY_BYTES];
         let mut buf = ReadBuf::new(&mut bytes);
@@ -122,9 +142,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
             Poll::Ready(Ok(())) if buf.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Ok(())) => {
                 self.prefix = Bytes::copy_from_slice(buf.filled());
-                Ok(())
+                self.look_beyond(cx)
             }
         }
+    }
+
+    /// Looks whether the client has left behind what waits in `prefix`. As long as hyper takes that when it is polled next,
+    /// nothing is spent on it.
+    fn look_beyond(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match &self.beyond {
+            Beyond::Unneeded => {
+                self.beyond = Beyond::Soon;
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            Beyond::Soon => {
+                self.beyond = Departure::watch(self.io.inner().socket())
+                    .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
+                    .map_or(Beyond::Unwatched, Beyond::Watched);
+            }
+            Beyond::Watched(_) | Beyond::Unwatched => {}
+        }
+        if let Beyond::Watched(departure) = &mut self.beyond
+            && departure.poll(cx).is_ready()
+        {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
     }
 
     /// Notes whether the client takes what is written.
@@ -166,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> ClientIo<S, H> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> Read for ClientIo<S, H> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -181,6 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
         if self.prefix.has_remaining() {
             let taken = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix.split_to(taken));
+            self.beyond = Beyond::Unneeded;
             self.state.received();
             return Poll::Ready(Ok(()));
         }
@@ -196,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Read for ClientIo<S, H> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> Write for ClientIo<S, H> {
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> Write for ClientIo<S, H> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(error) = self.refused(bytes) {
             self.refusal = self.handler.refuse(error).into();

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::balance::{Balance, Load};
 use super::client_io::{ClientIo, Watch};
 use super::connections::Connections;
+use super::departure::Socket;
 use super::peer_state::{Order, PeerState, Running};
 use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, Takeover};
 use crate::flow::Delivery;
@@ -65,7 +66,7 @@ pub(super) async fn serve<S, H>(
     state: Rc<PeerState>,
     around: Rc<Surroundings<H>>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     H: Handler,
 {
     let told = tokio::select! {

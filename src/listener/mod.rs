@@ -8,6 +8,7 @@ mod bind;
 mod client_io;
 mod connection;
 mod connections;
+mod departure;
 mod handshake;
 mod peer_state;
 mod takeover;

@@ -3,6 +3,8 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, sized, upstream,
 };
@@ -140,6 +142,61 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
     client.rest();
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
     assert_eq!(up.accepted(), 0);
+}
+
+/// The upstream reads the head and nothing behind it: what the client has sent stays where it is, and its leaving comes behind that.
+#[test]
+fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
+    let (end, ended) = mpsc::channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
+    let up = upstream(move |connection| {
+        connection.head();
+        let _ = ended.lock().unwrap().recv();
+    });
+    let proxy = proxy().server("max_request_bytes = \"1GiB\"").upstream(&up).run();
+    let mut client = proxy.client();
+    client.send(
+        "POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=b\r\n\
+         content-length: 1000000000\r\n\r\n",
+    );
+    let sent = client.send_until_full();
+    let left = Instant::now();
+    // A close without it could not leave the client's own system: that comes behind what nobody takes.
+    client.reset();
+    let record = proxy.record();
+    let took = left.elapsed();
+    assert!(took < AT_ONCE, "it took {took:?}");
+    assert_eq!((&record["outcome"], &record["status"]), (&"client_disconnected".into(), &Value::Null));
+    assert!(record["request_bytes"].as_u64() < Some(sent), "not all was read: {record}, of {sent}");
+    assert_eq!(proxy.stop().len(), 0, "one record");
+    drop(end);
+}
+
+/// A request that is sent ahead hides the client's leaving in the same way.
+#[test]
+fn a_client_that_leaves_with_its_next_request_already_sent_is_noticed_at_once() {
+    let (closed, told) = mpsc::channel();
+    let up = upstream(move |connection| {
+        connection.request();
+        connection.send(EVENTS_HEAD);
+        connection.send(chunk(b": begun\n\n"));
+        connection.wait_for_close();
+        closed.send(Instant::now()).unwrap();
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.post("/v1/chat/completions", CHAT_REQUEST);
+    client.head();
+    client.chunk();
+    for _ in 0..10 {
+        client.post("/v1/chat/completions", CHAT_REQUEST);
+    }
+    let left = Instant::now();
+    drop(client);
+    let took = told.recv().unwrap() - left;
+    assert!(took < AT_ONCE, "it took {took:?}");
+    assert_eq!(proxy.record()["outcome"], "client_disconnected");
+    assert_eq!(proxy.stop().len(), 0, "the requests behind it were never read");
 }
 
 #[test]

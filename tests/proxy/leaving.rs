@@ -104,19 +104,20 @@ fn until_noticed(proxy: &Proxy) {
 
 #[test]
 fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
-    let mut late = 0;
     for usage in [Usage::Every, Usage::Last] {
         let events = long_stream(usage);
         let staged = staged(events.clone());
         let proxy = proxy().upstream(&staged.upstream).run();
-        for count in 0..=events.len() {
+        // The machine may stop all of this for a while; it does not do so at the same event again and again.
+        let (mut count, mut late) = (0, 0);
+        while count <= events.len() {
             let mut client = proxy.client();
             ask(&mut client, count, "stay", "");
             client.head();
             client.chunks(events[..count].iter().map(String::len).sum());
             let left = Instant::now();
             drop(client);
-            late += usize::from(staged.closed.recv_timeout(PATIENCE).unwrap() - left > AT_ONCE);
+            let took = staged.closed.recv_timeout(PATIENCE).unwrap() - left;
             let record = proxy.record();
             let texts = count.saturating_sub(1).min(TEXTS);
             let (outcome, source, output) = match (usage, count) {
@@ -135,11 +136,12 @@ fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
             );
             assert_eq!((&record["output_tokens"], &record["events"]), (&output, &json!(count)), "{what}");
             assert_eq!(record["time_to_disconnect_ms"].is_null(), outcome == "complete", "{what}");
+            late = if took > AT_ONCE { late + 1 } else { 0 };
+            count += usize::from(late == 0);
+            assert!(late < 3, "{what}: the upstream was told after {took:?}, and late twice before");
         }
         assert_eq!(proxy.stop().len(), 0, "one record each");
     }
-    // Other tests run on the same cores.
-    assert!(late <= 4, "{late} of 202 upstreams were told later than {AT_ONCE:?}");
 }
 
 #[test]

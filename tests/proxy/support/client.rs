@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use socket2::SockRef;
+
 use super::PATIENCE;
 use super::upstream::{header, read_body, read_head};
 
@@ -62,6 +64,22 @@ impl Client {
         // The proxy may answer and close before it has read everything.
         let _ = self.reader.get_mut().write_all(bytes.as_ref());
         self
+    }
+
+    /// Sends until nobody on the way has taken anything for a while. How much that was.
+    pub fn send_until_full(&mut self) -> u64 {
+        let stream = self.reader.get_mut();
+        stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        let mut sent = 0;
+        while let Ok(written) = stream.write(&[b'x'; 64 * 1024]) {
+            sent += written as u64;
+        }
+        sent
+    }
+
+    /// Breaks the connection off, without a word for what was not taken yet.
+    pub fn reset(self) {
+        SockRef::from(self.reader.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// Sends a JSON request.

@@ -1,0 +1,95 @@
+//! Whether a client has left that had sent more than was read.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A stream that is a socket's, straight or through TLS.
+pub(super) trait Socket {
+    /// The socket.
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+impl Socket for TcpStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl<S: Socket> Socket for TlsStream<S> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.get_ref().0.socket()
+    }
+}
+
+/// Waits until the other side has closed, also with bytes before that which nobody reads.
+///
+/// A read meets the close only behind those bytes; the kernel tells of it at once. It has a descriptor of its own for the
+/// same socket, so that what the stream knows to be readable is not disturbed.
+pub(super) struct Departure(Pin<Box<dyn Future<Output = ()>>>);
+
+impl Departure {
+    /// # Errors
+    /// The process has no descriptor left.
+    pub(super) fn watch(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let socket = TcpStream::from_std(socket.try_clone_to_owned()?.into())?;
+        Ok(Self(Box::pin(closed(socket))))
+    }
+
+    /// Ready once the other side has closed. Cancel-safe.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Departure").finish_non_exhaustive()
+    }
+}
+
+async fn closed(socket: TcpStream) {
+    // An error is the runtime's end.
+    while let Ok(ready) = socket.ready(Interest::READABLE).await {
+        if ready.is_read_closed() {
+            break;
+        }
+        // Nobody reads here: what came is forgotten, so that only more of it, or the close, is told.
+        let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_close_is_told_behind_bytes_that_nobody_reads_and_bytes_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        let mut departure = Departure::watch(served.as_fd()).unwrap();
+        for _ in 0..3 {
+            client.write_all(&[b'x'; 1000]).await.unwrap();
+            served.readable().await.unwrap();
+            let polled = poll_fn(|cx| Poll::Ready(departure.poll(cx))).await;
+            assert!(polled.is_pending());
+        }
+        client.shutdown().await.unwrap();
+        poll_fn(|cx| departure.poll(cx)).await;
+        let mut read = Vec::new();
+        while served.try_read_buf(&mut read).unwrap() > 0 {}
+        assert_eq!(read.len(), 3000, "the stream itself is not disturbed");
+    }
+}
