@@ -41,7 +41,7 @@ pub use body::AdminBody;
 use crate::drain::{Phase, Stop};
 use crate::error::Error;
 use crate::listener::Handler;
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
 use crate::record::{Boards, Journal};
 use access::{Refusal, is_same_origin};
@@ -49,9 +49,6 @@ use ask::Fields;
 use live::Live;
 use reads::Reads;
 use respond::{Answer, fault, not_allowed, page, see_other, text};
-
-/// What OpenMetrics text is called (OpenMetrics 1.0, section on negotiation).
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Who may watch at once. Each has a page open, and costs a look at the boards a second.
 const WATCHERS: usize = 64;
@@ -165,11 +162,8 @@ impl Admin {
             "/logout" => not_allowed("POST"),
             "/live" => self.live(),
             "/metrics" => {
-                let mut response = respond::data("text/plain", self.shown.metrics.encode());
-                response
-                    .headers_mut()
-                    .insert(http::header::CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
-                response
+                let exposition = Exposition::asked_for(&parts.headers);
+                respond::data(exposition.media_type(), self.shown.metrics.encode(exposition))
             }
             "/usage" => api::usage(&self.reads, &self.shown.prices, query).await,
             "/records" => api::latest(&self.reads, query).await,

@@ -21,6 +21,13 @@ pub(super) struct TokenLabels {
     pub(super) r#type: &'static str,
 }
 
+/// Of usage records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UsageLabels {
+    pub(super) upstream: String,
+    pub(super) usage_source: &'static str,
+}
+
 /// Of what is measured at either side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SideLabels {

@@ -3,6 +3,7 @@
 //! Nearly everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way
 //! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by the API, or by [`MAX_MODELS`].
 
+mod exposition;
 mod flows;
 mod labels;
 
@@ -22,8 +23,9 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::flow::Flows;
 use crate::record::{Journal, Shipping, Sink, UsageRecord};
 use crate::tls::Reloads;
+pub use exposition::Exposition;
 use flows::FlowMetrics;
-use labels::{RequestLabels, TokenLabels, UpstreamLabels};
+use labels::{RequestLabels, TokenLabels, UpstreamLabels, UsageLabels};
 
 /// The most model names that get a label of their own. Upstreams that answer with a new name each time would fill
 /// the memory of whoever scrapes; the rest are `other`.
@@ -37,6 +39,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
+    usages: Family<UsageLabels, Counter>,
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
@@ -63,6 +66,12 @@ impl Metrics {
             "Tokens as upstreams reported them, or as estimated where they did not",
             tokens.clone(),
         );
+        let usages = Family::default();
+        registry.register(
+            "usage_records",
+            "Requests that have ended, by how their token counts are known",
+            usages.clone(),
+        );
         let mut seconds = |name, help| {
             let family: Durations = Family::new_with_constructor(durations);
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
@@ -75,15 +84,24 @@ impl Metrics {
         registry.register_collector(Box::new(Fates(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
         registry.register_collector(Box::new(FlowMetrics(flows)));
-        Self { registry, requests, tokens, first_byte, first_token, duration, models: Mutex::default() }
+        Self {
+            registry,
+            requests,
+            tokens,
+            usages,
+            first_byte,
+            first_token,
+            duration,
+            models: Mutex::default(),
+        }
     }
 
-    /// All of them in OpenMetrics text.
-    pub fn encode(&self) -> String {
+    /// All of them as text.
+    pub fn encode(&self, exposition: Exposition) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("writing to a string cannot fail");
-        text
+        exposition.of(text)
     }
 
     fn count(&self, row: &UsageRecord) {
@@ -96,6 +114,8 @@ impl Metrics {
                 outcome: row.outcome.as_str(),
             })
             .inc();
+        let usage_source = row.usage_source.as_str();
+        self.usages.get_or_create(&UsageLabels { upstream: upstream.upstream.clone(), usage_source }).inc();
         for (histogram, millis) in [
             (&self.first_byte, row.time_to_first_byte_ms),
             (&self.first_token, row.time_to_first_token_ms),
@@ -251,7 +271,7 @@ mod tests {
         let flows = Arc::new(Flows::new(1, ["openai".into()]));
         let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), flows));
         metrics.write(&journal.take()).unwrap();
-        metrics.encode()
+        metrics.encode(Exposition::OpenMetrics)
     }
 
     #[test]
@@ -260,6 +280,7 @@ mod tests {
         for line in [
             r#"streamgauge_requests_total{upstream="openai",endpoint="responses",status="200",outcome="complete"} 3"#,
             r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
+            r#"streamgauge_usage_records_total{upstream="openai",usage_source="none"} 3"#,
             r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
             "streamgauge_usage_records_dropped_total 0",
             r#"streamgauge_streams_active{upstream="openai"} 0"#,
@@ -278,12 +299,12 @@ mod tests {
     fn what_is_shipped_is_counted_where_there_is_a_fleet() {
         let journal = Journal::new(1);
         let metrics = Metrics::new(journal.clone(), Arc::default(), Arc::default());
-        assert!(!metrics.encode().contains("streamgauge_ledger_"));
+        assert!(!metrics.encode(Exposition::OpenMetrics).contains("streamgauge_ledger_"));
         let shipping = journal.health().shipping.get_or_init(Shipping::default);
         shipping.up.store(true, Ordering::Relaxed);
         shipping.shipped.store(7, Ordering::Relaxed);
         shipping.waiting.store(5, Ordering::Relaxed);
-        let text = metrics.encode();
+        let text = metrics.encode(Exposition::OpenMetrics);
         for line in [
             "streamgauge_ledger_shipped_total 7",
             "streamgauge_ledger_shipping_failures_total 0",
