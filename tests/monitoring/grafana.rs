@@ -1,0 +1,94 @@
+//! What Grafana does with a dashboard: reads its panels, asks for the values of its variables, and fills both into queries.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A dashboard of `config/grafana`.
+pub struct Dashboard(Value);
+
+/// One query of a panel.
+pub struct Query<'a> {
+    pub panel: &'a Value,
+    pub target: &'a Value,
+    /// PromQL or SQL, with variables and macros.
+    pub text: &'a str,
+}
+
+/// A drop-down at the top of the dashboard.
+pub struct Variable<'a> {
+    pub name: &'a str,
+    /// Gives its values.
+    pub query: &'a str,
+    /// What stands for `All`, as it is.
+    pub all: &'a str,
+}
+
+impl Dashboard {
+    pub fn read(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/grafana").join(name);
+        Self(serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap())
+    }
+
+    /// The whole of it.
+    pub fn json(&self) -> &Value {
+        &self.0
+    }
+
+    /// All panels but the rows that divide them.
+    pub fn panels(&self) -> impl Iterator<Item = &Value> {
+        self.0["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+    }
+
+    pub fn queries(&self) -> impl Iterator<Item = Query<'_>> {
+        self.panels().flat_map(|panel| {
+            let targets = panel["targets"].as_array().unwrap().iter();
+            targets.map(move |target| {
+                let text = target["expr"].as_str().or(target["rawSql"].as_str());
+                Query { panel, target, text: text.expect("PromQL or SQL") }
+            })
+        })
+    }
+
+    /// Those with a query.
+    pub fn variables(&self) -> impl Iterator<Item = Variable<'_>> {
+        let variables = self.0["templating"]["list"].as_array().unwrap().iter();
+        variables.filter(|variable| variable["type"] == "query").map(|variable| {
+            assert!(variable["multi"] == true && variable["includeAll"] == true, "{variable}");
+            Variable {
+                name: variable["name"].as_str().unwrap(),
+                query: variable["query"]["query"].as_str().or(variable["query"].as_str()).unwrap(),
+                all: variable["allValue"].as_str().unwrap(),
+            }
+        })
+    }
+}
+
+/// Fills in `$name` and `${name}`, and `$name(arguments)`, whose arguments have no parentheses in Grafana. `value` gives what
+/// each stands for.
+///
+/// # Panics
+/// One stands for nothing.
+pub fn fill(text: &str, value: &dyn Fn(&str, &[&str]) -> Option<String>) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        filled += before;
+        let end =
+            |text: &str| text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        let (name, after) = match after.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').unwrap(),
+            None => after.split_at(end(after)),
+        };
+        let arguments = after.strip_prefix('(').and_then(|after| after.split_once(')'));
+        let (arguments, after) = match arguments.filter(|_| name.starts_with("__")) {
+            Some((arguments, after)) => (fill(arguments, value), after),
+            None => (String::new(), after),
+        };
+        let arguments: Vec<_> = arguments.split(',').map(str::trim).collect();
+        filled += &value(name, &arguments).unwrap_or_else(|| panic!("${name} stands for nothing in {text}"));
+        rest = after;
+    }
+    filled + rest
+}

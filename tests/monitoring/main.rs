@@ -1,0 +1,45 @@
+//! What operators watch the proxy with: the real program and its simulator, scraped by a real Prometheus, its records in a real
+//! PostgreSQL, and the dashboards, alerts and scrape configuration of `config/` asked against them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `metrics` | `/metrics`, for promtool and for Prometheus |
+//! | `dashboards` | every query of `config/grafana` |
+//! | `alerts` | `config/prometheus` |
+//! | `scene`, `traffic` | the program under a configuration and a load that leave nothing empty |
+//! | `prometheus`, `grafana`, `process` | Prometheus itself, what Grafana does with a dashboard, and programs that say when they are ready |
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "the support modules are this test's own library")]
+
+#[path = "../postgres/mod.rs"]
+mod postgres;
+#[path = "../proxy/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "only its client is needed")]
+mod support;
+
+mod alerts;
+mod dashboards;
+mod grafana;
+mod metrics;
+mod process;
+mod prometheus;
+mod scene;
+mod traffic;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. Nothing is meant to take it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
