@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::marker::PhantomData;
 use std::mem;
 use std::ops::DerefMut;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -18,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use pin_project_lite::pin_project;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -189,22 +191,43 @@ fn answer<H: Handler>(
     takeover: Rc<Taken>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Counted<H::Body>>, Infallible>> + use<H> {
-    let mut running = Some((state.begin(), around.balance.load(around.worker)));
+    let running = Some((state.begin(), around.balance.load(around.worker)));
     let has_body = !request.body().is_end_stream();
     let handled = Rc::clone(&around.handler).handle(request);
-    async move {
-        let mut response = handled.await;
+    Answering::<H, _> { handled, running, state, takeover, has_body, handler: PhantomData }
+}
+
+pin_project! {
+    /// A request that is being answered. Written out, since an `async` block would have room for `handled` twice.
+    struct Answering<H, F> {
+        #[pin]
+        handled: F,
+        running: Option<(Running, Load)>,
+        state: Rc<PeerState>,
+        takeover: Rc<Taken>,
+        has_body: bool,
+        handler: PhantomData<H>,
+    }
+}
+
+impl<H: Handler, F: Future<Output = Response<H::Body>>> Future for Answering<H, F> {
+    type Output = Result<Response<Counted<H::Body>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.handled.poll(cx));
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(taken) = H::takeover(response.body_mut())
         {
             // It runs until who takes over is done, and not until hyper is.
-            takeover.replace(running.take().map(|running| (taken, running)));
+            this.takeover.replace(this.running.take().map(|running| (taken, running)));
         }
-        state.linger.set(has_body && response.status().is_client_error());
-        Ok(response.map(|body| {
+        this.state.linger.set(*this.has_body && response.status().is_client_error());
+        let (running, state) = (this.running.take(), Rc::clone(this.state));
+        Poll::Ready(Ok(response.map(|body| {
             let delivery = H::delivery(&body).map(Rc::clone);
             Counted { body, delivery, state, give_up: H::give_up, _running: running }
-        }))
+        })))
     }
 }
 

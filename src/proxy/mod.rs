@@ -89,45 +89,51 @@ impl Proxy {
     }
 
     /// The way of a request up to the point where it is sent.
-    async fn prepare(&self, request: Request<Incoming>, entry: &mut Entry) -> Result<(Ready, Held)> {
-        let arrived = Arrived::new(request)?;
-        let known = arrived.authenticate(&self.plan.clients, entry)?;
+    async fn prepare(&self, arrived: Arrived, entry: &mut Entry) -> Result<(Ready, Held)> {
+        let known = arrived.check_method()?.authenticate(&self.plan.clients, entry)?;
         let (held, body) = known.hold(&self.plan, entry).await?;
         let ready = held.route(&self.plan, entry)?.rewrite(body, entry)?;
         Ok((ready, held))
     }
 
     /// The whole way, up to the answer's body.
-    async fn answer(&self, request: Request<Incoming>, mut entry: Entry) -> Response<ProxyBody> {
-        let (ready, held) = match self.prepare(request, &mut entry).await {
-            Ok(prepared) => prepared,
-            Err(error) => return respond::refuse(&error, entry),
-        };
-        entry.show();
-        let keep_alive = ready.keep_alive;
-        let terms = self.terms(&ready);
-        let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
-        if keep_alive.is_none() && terms.drains.is_none() {
-            return match send.await {
-                Ok(Answered { answer, .. }) if answer.body.is_switched() => {
-                    self.tunnels.begin(answer, entry, &terms)
-                }
-                Ok(answer) => respond::relay(answer, entry, terms),
-                Err(error) => respond::refuse(&error, entry),
+    fn answer(
+        self: Rc<Self>,
+        arrived: Arrived,
+        mut entry: Entry,
+    ) -> impl Future<Output = Response<ProxyBody>> {
+        // Not an `async fn`, which keeps its arguments twice.
+        async move {
+            let (ready, held) = match self.prepare(arrived, &mut entry).await {
+                Ok(prepared) => prepared,
+                Err(error) => return respond::refuse(&error, entry),
             };
-        }
-        let mut waiting = Waiting::new(Box::pin(send), entry, terms.clone());
-        let answered = match keep_alive {
-            None => Ok((&mut waiting).await),
-            Some(interval) => timeout(interval, &mut waiting).await.map_err(|_| interval),
-        };
-        match answered {
-            Ok((Ok(answer), entry)) => {
-                let response = respond::relay(answer, entry, terms);
-                response.map(|body| keep_alive.into_iter().fold(body, ProxyBody::kept_alive))
+            entry.show();
+            let keep_alive = ready.keep_alive;
+            let terms = self.terms(&ready);
+            let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
+            if keep_alive.is_none() && terms.drains.is_none() {
+                return match send.await {
+                    Ok(Answered { answer, .. }) if answer.body.is_switched() => {
+                        self.tunnels.begin(answer, entry, &terms)
+                    }
+                    Ok(answer) => respond::relay(answer, entry, terms),
+                    Err(error) => respond::refuse(&error, entry),
+                };
             }
-            Ok((Err(error), entry)) => respond::refuse(&error, entry),
-            Err(interval) => respond::begin_stream(waiting, interval),
+            let mut waiting = Waiting::new(Box::pin(send), entry, terms.clone());
+            let answered = match keep_alive {
+                None => Ok((&mut waiting).await),
+                Some(interval) => timeout(interval, &mut waiting).await.map_err(|_| interval),
+            };
+            match answered {
+                Ok((Ok(answer), entry)) => {
+                    let response = respond::relay(answer, entry, terms);
+                    response.map(|body| keep_alive.into_iter().fold(body, ProxyBody::kept_alive))
+                }
+                Ok((Err(error), entry)) => respond::refuse(&error, entry),
+                Err(interval) => respond::begin_stream(waiting, interval),
+            }
         }
     }
 }
@@ -140,7 +146,7 @@ impl Handler for Proxy {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
         entry.shown_on(&self.board);
-        async move { self.answer(request, entry).await }
+        self.answer(Arrived::new(request), entry)
     }
 
     fn delivery(body: &ProxyBody) -> Option<&Rc<Delivery>> {

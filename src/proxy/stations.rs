@@ -31,17 +31,23 @@ const ON_DISCONNECT_HEADER: &str = "x-streamgauge-on-disconnect";
 
 /// A request whose head is here.
 pub(super) struct Arrived {
-    parts: Parts,
+    /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
+    parts: Box<Parts>,
     body: Incoming,
 }
 
 impl Arrived {
-    pub(super) fn new(request: Request<Incoming>) -> Result<Self> {
+    pub(super) fn new(request: Request<Incoming>) -> Self {
         let (parts, body) = request.into_parts();
-        if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-            return Err(Error::MethodNotAllowed(parts.method.to_string()));
+        Self { parts: Box::new(parts), body }
+    }
+
+    /// Refuses the methods that are for proxies of another kind.
+    pub(super) fn check_method(self) -> Result<Self> {
+        match self.parts.method {
+            Method::CONNECT | Method::TRACE => Err(Error::MethodNotAllowed(self.parts.method.to_string())),
+            _ => Ok(self),
         }
-        Ok(Self { parts, body })
     }
 
     pub(super) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
@@ -125,7 +131,7 @@ fn is_readable(headers: &HeaderMap) -> bool {
 
 /// A request whose body is here as far as it is needed.
 pub(super) struct Held {
-    parts: Parts,
+    parts: Box<Parts>,
     bytes: Bytes,
     /// The other protocol that the client wishes for.
     upgrade: Option<Upgrade>,
@@ -322,39 +328,44 @@ impl Ready {
     /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
     ///
     /// A request that asks for usage in the client's place is sent once more without, if the upstream refuses that.
-    pub(super) async fn send(
+    pub(super) fn send(
         self,
         plan: Arc<Plan>,
         upstreams: Rc<[Upstream]>,
         held: Held,
-    ) -> Result<Answered> {
-        let service = &plan.services[self.upstream];
-        let upstream = &upstreams[self.upstream];
-        let call = |target, payload, framing| Call {
-            method: &held.parts.method,
-            target,
-            headers: &service.headers,
-            client: &held.parts.headers,
-            upgrade: held.upgrade.as_ref(),
-            framing,
-            payload,
-            started: self.started,
-        };
-        let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
-        let Some(Unasked { of, target, pieces }) = self.unasked else {
-            return Ok(Answered { answer, asked_for_usage: self.asks_for_usage });
-        };
-        if !asking::is_refusal(&mut answer).await {
-            return Ok(Answered { answer, asked_for_usage: true });
+    ) -> impl Future<Output = Result<Answered>> {
+        // Not an `async fn`, whose arguments are kept twice: as they came and as its body names them.
+        async move {
+            // All of it, with its place in the budget.
+            let held = &held;
+            let service = &plan.services[self.upstream];
+            let upstream = &upstreams[self.upstream];
+            let call = |target, payload, framing| Call {
+                method: &held.parts.method,
+                target,
+                headers: &service.headers,
+                client: &held.parts.headers,
+                upgrade: held.upgrade.as_ref(),
+                framing,
+                payload,
+                started: self.started,
+            };
+            let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
+            let Some(Unasked { of, target, pieces }) = self.unasked else {
+                return Ok(Answered { answer, asked_for_usage: self.asks_for_usage });
+            };
+            if !asking::is_refusal(&mut answer).await {
+                return Ok(Answered { answer, asked_for_usage: true });
+            }
+            let status = answer.head.status.as_u16();
+            tracing::debug!(upstream = %service.name, %of, status, "it refuses to be asked for usage; sending once more without");
+            drop(answer);
+            let (payload, framing) = held_payload(pieces);
+            let answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
+            if asking::proves_refusal(answer.head.status) {
+                service.refusals.note(&of, Instant::now());
+            }
+            Ok(Answered { answer, asked_for_usage: false })
         }
-        let status = answer.head.status.as_u16();
-        tracing::debug!(upstream = %service.name, %of, status, "it refuses to be asked for usage; sending once more without");
-        drop(answer);
-        let (payload, framing) = held_payload(pieces);
-        let answer = upstream.send(call(target, payload, framing)).await?;
-        if asking::proves_refusal(answer.head.status) {
-            service.refusals.note(&of, Instant::now());
-        }
-        Ok(Answered { answer, asked_for_usage: false })
     }
 }

@@ -123,40 +123,43 @@ impl Upstream {
     /// # Errors
     /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect to a host that is not
     /// allowed.
-    pub async fn send(&self, mut call: Call<'_>) -> Result<Answer> {
-        if let Some(witness) = &self.origin.witness {
-            witness.asked(&call.target);
-        }
-        let total = self.origin.timeouts.total.map(|total| call.started + total);
-        let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
-        if call.upgrade.is_some() {
-            return Box::pin(self.send_upgrade(&call, payload)).await;
-        }
-        let mut tried = None;
-        loop {
-            let way = self.http2.way(tried.as_ref());
-            let slot = match self.before(total, way).await? {
-                Way::Http2(slot) => slot,
-                Way::Http1 => match self.send_http1(&call, payload, total).await? {
+    pub fn send<'a>(&'a self, mut call: Call<'a>) -> impl Future<Output = Result<Answer>> + 'a {
+        // Not an `async fn`, which keeps its arguments twice.
+        async move {
+            if let Some(witness) = &self.origin.witness {
+                witness.asked(&call.target);
+            }
+            let total = self.origin.timeouts.total.map(|total| call.started + total);
+            let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
+            if call.upgrade.is_some() {
+                return Box::pin(self.send_upgrade(&call, payload)).await;
+            }
+            let mut tried = None;
+            loop {
+                let way = self.http2.way(tried.as_ref());
+                let slot = match self.before(total, way).await? {
+                    Way::Http2(slot) => slot,
+                    Way::Http1 => match self.send_http1(&call, payload, total).await? {
+                        Ok(answer) => return self.checked(answer),
+                        Err(unsent) => {
+                            payload = unsent;
+                            continue;
+                        }
+                    },
+                };
+                let head = call.http2_head(self.origin.tls.is_some())?;
+                match http2::send(&self.origin, slot, head, payload, total).await {
                     Ok(answer) => return self.checked(answer),
-                    Err(unsent) => {
-                        payload = unsent;
-                        continue;
+                    Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
+                        if tried.is_none() =>
+                    {
+                        tracing::debug!(upstream = %self.origin.name, %reason, "the upstream has not looked at a request; sending once more");
+                        payload = again;
+                        tried = Some(connection);
                     }
-                },
-            };
-            let head = call.http2_head(self.origin.tls.is_some())?;
-            match http2::send(&self.origin, slot, head, payload, total).await {
-                Ok(answer) => return self.checked(answer),
-                Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
-                    if tried.is_none() =>
-                {
-                    tracing::debug!(upstream = %self.origin.name, %reason, "the upstream has not looked at a request; sending once more");
-                    payload = again;
-                    tried = Some(connection);
+                    Err(Lost::Unprocessed { reason, .. }) => return Err(self.origin.unreachable(reason)),
+                    Err(Lost::Final(error)) => return Err(error),
                 }
-                Err(Lost::Unprocessed { reason, .. }) => return Err(self.origin.unreachable(reason)),
-                Err(Lost::Final(error)) => return Err(error),
             }
         }
     }
