@@ -18,15 +18,16 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::admin::{Access, Admin, Shown, Workers};
 use crate::auth::Clients;
-use crate::config::{self, Jsonl as JsonlPath, Settings};
+use crate::config::{self, HttpVersion, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
-use crate::egress::{Scheme, basic};
+use crate::egress::{Hosts, Scheme, basic};
 use crate::flow::Flows;
 use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
+use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::provider::{Dialect, credentials, sends_usage_unasked};
+use crate::provider::{BaseUrl, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{self, Budget, Plan, Refusals, Service};
 use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
@@ -142,6 +143,19 @@ impl App {
                 None => Ledger::open(path, settings.ledger.retention, &journal),
             };
             sinks.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
+        }
+        if let Some(otlp) = &settings.otlp {
+            let services = settings.upstreams.iter().map(|upstream| {
+                otlp::Service::new(
+                    &upstream.name,
+                    upstream.provider,
+                    upstream.url.host(),
+                    upstream.url.port(),
+                )
+            });
+            let collector = collector(otlp, &mut watch)?;
+            let otlp = Otlp::spawn(otlp, collector, Services::new(services), &journal);
+            sinks.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
         }
         match &settings.ledger.jsonl {
             Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
@@ -382,6 +396,7 @@ fn plan(settings: &Settings) -> Result<Plan, String> {
         services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
         max_request_bytes: settings.server.max_request_bytes,
         budget: Budget::new(settings.server.max_buffered_bytes),
+        tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
     })
 }
 
@@ -425,8 +440,8 @@ fn origins(
     let mut origins = Vec::with_capacity(settings.upstreams.len());
     for upstream in &settings.upstreams {
         let host = upstream.url.host();
+        let table = format!("upstreams.{}", upstream.name);
         let tls = if upstream.url.is_https() {
-            let table = format!("upstreams.{}", upstream.name);
             let seen = witness.map(|witness| &witness.target);
             let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
             let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
@@ -444,8 +459,11 @@ fn origins(
         };
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
-        let proxy =
-            upstream.proxy.as_ref().map(|proxy| proxy_for(upstream, proxy, watch, witness)).transpose()?;
+        let proxy = upstream
+            .proxy
+            .as_ref()
+            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, witness))
+            .transpose()?;
         let name = upstream.name.as_str().into();
         let (port, http) = (upstream.url.port(), upstream.http);
         let (host, allowed_hosts, witness) =
@@ -456,16 +474,46 @@ fn origins(
     Ok(origins)
 }
 
-/// The proxy on the way to an upstream.
+/// The way to the OpenTelemetry collector.
+fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin, String> {
+    const TABLE: &str = "otlp";
+    let host = otlp.url.host();
+    let tls = if otlp.url.is_https() {
+        let live = watch.client(&format!("{TABLE}.tls"), &otlp.tls, &[HTTP_1_1]);
+        let live = live.map_err(|fault| format!("{TABLE}.tls.{fault}"))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| format!("{TABLE}.endpoint: {error}"))?;
+        Some(Connector::new(live, name))
+    } else {
+        None
+    };
+    let proxy =
+        otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
+    let (connect, total) = (otlp.timeout, Some(otlp.timeout));
+    Ok(Origin {
+        name: TABLE.into(),
+        host: host.to_owned(),
+        port: otlp.url.port(),
+        tls,
+        http: HttpVersion::Auto,
+        proxy,
+        allowed_hosts: Hosts::default(),
+        timeouts: Timeouts { connect, first_byte: otlp.timeout, idle: otlp.timeout, total },
+        witness: None,
+    })
+}
+
+/// The proxy on the way to `url`, which `table` is about.
 fn proxy_for(
-    upstream: &config::Upstream,
+    table: &str,
+    url: &BaseUrl,
     proxy: &config::Proxy,
     watch: &mut Watch,
     witness: Option<&Arc<Witness>>,
 ) -> Result<Proxy, String> {
     let config::Proxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
-        let place = format!("upstreams.{}: proxy", upstream.name);
+        let place = format!("{table}: proxy");
         let seen = witness.map(|witness| &witness.proxy);
         let live = watch.client_before(&place, tls, &[HTTP_1_1], seen);
         let live = live.map_err(|fault| format!("{place}: {fault}"))?;
@@ -477,7 +525,7 @@ fn proxy_for(
     let opening = match address.scheme {
         Scheme::Http | Scheme::Https => {
             let credentials = credentials.as_ref().map(|(name, password)| basic(name, password));
-            let (host, port) = (upstream.url.host(), upstream.url.port());
+            let (host, port) = (url.host(), url.port());
             Opening::Connect(Connect::new(host, port, headers, credentials.as_ref()))
         }
         Scheme::Socks5 | Scheme::Socks5h => Opening::Socks5(Socks5 {

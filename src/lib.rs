@@ -10,7 +10,7 @@
 //!            limits                                                      │
 //!  client <── hyper <──── meter <────────────────────────────────────────┘
 //!                          shows each frame to sse + usage, closes the record
-//!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, log, metrics; ledger, which has its own)
+//!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, log, metrics; ledger and OpenTelemetry, which have their own)
 //! ```
 //!
 //! One thread per core, each with its own runtime, listening socket and pool; one task per client connection does
@@ -33,6 +33,7 @@
 //! | adapters | [`meter`] | the body that is relayed, with the meter beside it |
 //! | | [`ledger`] | usage records in SQLite, and their sums |
 //! | | [`metrics`] | counters and histograms, from closed records |
+//! | | [`otlp`] | spans and metrics for an OpenTelemetry collector, from closed records |
 //! | | [`record`] | the usage record and its way to the sinks |
 //! | | [`config`] | file and environment → settings that are valid by construction |
 //! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
@@ -46,6 +47,7 @@
 //! | | [`h1`] | the client half of HTTP/1.1 |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
 //! | | [`price`] | what tokens cost |
+//! | | [`traceparent`] | which span of which trace a request is |
 //! | | [`egress`] | straight to a service, or through which proxy |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
 //! | | [`secret`] | a value that does not print itself |
@@ -79,6 +81,7 @@ pub mod ledger;
 pub mod listener;
 pub mod meter;
 pub mod metrics;
+pub mod otlp;
 pub mod price;
 pub mod provider;
 pub mod proxy;
@@ -90,6 +93,7 @@ pub mod simulator;
 pub mod sse;
 pub mod telemetry;
 pub mod tls;
+pub mod traceparent;
 pub mod upstream;
 pub mod usage;
 pub mod websocket;

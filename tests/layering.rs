@@ -12,14 +12,14 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["proxy", "admin", "simulator"],
-    &["meter", "metrics", "ledger"],
+    &["meter", "metrics", "ledger", "otlp"],
     &["listener", "upstream"],
     &["error"],
     &["record"],
     &["config", "drain", "flow", "telemetry"],
     &["tls", "estimate"],
     &["usage", "rewrite", "auth", "egress", "price"],
-    &["provider", "route", "sse", "h1", "json", "coding", "websocket"],
+    &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
     &["secret"],
 ];
 
@@ -28,8 +28,19 @@ const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config"), ("auth", "rewrite")
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
 const PURE: &[&str] = &[
-    "sse", "h1", "usage", "provider", "rewrite", "route", "auth", "egress", "price", "secret", "json",
+    "sse",
+    "h1",
+    "usage",
+    "provider",
+    "rewrite",
+    "route",
+    "auth",
+    "egress",
+    "price",
+    "secret",
+    "json",
     "coding",
+    "traceparent",
 ];
 const IMPURE: &[&str] = &[
     "tokio",

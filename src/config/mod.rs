@@ -15,7 +15,7 @@
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
 //! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
-//! | `sections`, `postgres`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `sections`, `postgres`, `otlp`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `contradictions` | the rules between sections |
 //! | `effective` | the merged tree again, for people, without its secrets |
 
@@ -33,6 +33,7 @@ mod mistakes;
 mod nearest;
 mod network;
 mod notes;
+mod otlp;
 mod outline;
 mod postgres;
 mod prices;
@@ -54,7 +55,7 @@ pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, PoolLimits,
+    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp, PoolLimits,
     Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
 };
 
@@ -195,6 +196,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let log = root.section("log", sections::log);
     let clients = sections::clients(root);
     let network = root.section("network", network::network);
+    let otlp = root.section("otlp", |table| otlp::otlp(table, network.as_ref().ok()));
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
     let prices = prices::prices(root, &names);
@@ -207,6 +209,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         server: server?,
         admin: admin?,
         ledger: ledger?,
+        otlp: otlp?,
         log: log?,
         clients: clients?,
         upstreams: upstreams?,

@@ -13,6 +13,7 @@ use crate::price::Prices;
 use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
 use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
+use crate::traceparent::Sampling;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Settings {
     pub admin: Admin,
     /// Where usage records go.
     pub ledger: Ledger,
+    /// The OpenTelemetry collector; `None`: none.
+    pub otlp: Option<Otlp>,
     /// What is logged and how.
     pub log: Log,
     /// Who may come, in the order of the file; none: anybody who can connect. No two have the same key.
@@ -106,6 +109,29 @@ pub struct Postgres {
     pub retention: Option<Duration>,
     /// Whether reports are read from it where the user does not say otherwise.
     pub read: bool,
+}
+
+/// An OpenTelemetry collector, and what it gets; that is something.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    /// Where it is; `/v1/traces` and `/v1/metrics` come behind the path.
+    pub url: BaseUrl,
+    /// Put on every request to it, each name once; secret ones are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether it gets spans, and of which of the traces that begin here.
+    pub traces: Option<Sampling>,
+    /// Whether it gets metrics, and how often.
+    pub metrics: Option<Duration>,
+    /// How long one export may take.
+    pub timeout: Duration,
+    /// What this service is called there; not empty.
+    pub service_name: String,
+    /// Further attributes of all that is sent; none is `service.name`.
+    pub resource: Vec<(String, String)>,
+    /// The proxy between here and there; `None`: straight.
+    pub proxy: Option<Proxy>,
+    /// How TLS is spoken with it; the default where the URL is `http`.
+    pub tls: ClientSettings,
 }
 
 /// Where JSON lines go.

@@ -3,6 +3,7 @@
 mod defaults;
 mod mistakes;
 mod network;
+mod otlp;
 mod postgres;
 mod precedence;
 mod prices;

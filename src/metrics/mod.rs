@@ -1,13 +1,12 @@
 //! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
 //!
 //! Nearly everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way
-//! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by the API, or by [`MAX_MODELS`].
+//! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by the API, or by [`Names`].
 
 mod exposition;
 mod flows;
 mod labels;
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,18 +20,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::flow::Flows;
-use crate::record::{Journal, Shipping, Sink, UsageRecord};
+use crate::record::{Exporting, Journal, Names, Shipping, Sink, UsageRecord};
 use crate::tls::Reloads;
 pub use exposition::Exposition;
 use flows::FlowMetrics;
 use labels::{RequestLabels, TokenLabels, UpstreamLabels, UsageLabels};
-
-/// The most model names that get a label of their own. Upstreams that answer with a new name each time would fill
-/// the memory of whoever scrapes; the rest are `other`.
-const MAX_MODELS: usize = 256;
-
-/// The label of a model that no upstream has confirmed, and of those beyond [`MAX_MODELS`].
-const OTHER: &str = "other";
 
 /// The proxy's metrics.
 pub struct Metrics {
@@ -43,7 +35,7 @@ pub struct Metrics {
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
-    models: Mutex<HashSet<Box<str>>>,
+    models: Mutex<Names>,
 }
 
 type Durations = Family<UpstreamLabels, Histogram, fn() -> Histogram>;
@@ -148,13 +140,7 @@ impl Metrics {
     }
 
     fn model(&self, confirmed: Option<&str>) -> String {
-        let Some(model) = confirmed else { return OTHER.to_owned() };
-        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        if models.contains(model) || (models.len() < MAX_MODELS && models.insert(model.into())) {
-            model.to_owned()
-        } else {
-            OTHER.to_owned()
-        }
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).of(confirmed).to_string()
     }
 }
 
@@ -194,8 +180,31 @@ impl Collector for Fates {
             let counter = ConstCounter::new(count.load(Ordering::Relaxed));
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        if let Some(exporting) = health.exporting.get() {
+            encode_exporting(exporting, &mut encoder)?;
+        }
         health.shipping.get().map_or(Ok(()), |shipping| encode_shipping(shipping, &mut encoder))
     }
+}
+
+/// What became of spans and metrics on their way to an OpenTelemetry collector, where there is one.
+fn encode_exporting(
+    exporting: &Exporting,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), std::fmt::Error> {
+    for (name, help, count) in [
+        ("otlp_spans_exported", "Spans that the OpenTelemetry collector has", &exporting.spans_exported),
+        (
+            "otlp_spans_dropped",
+            "Spans lost: too many waited for the collector, or it will never take them",
+            &exporting.spans_dropped,
+        ),
+        ("otlp_failures", "Exports of spans and metrics that failed", &exporting.failures),
+    ] {
+        let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    Ok(())
 }
 
 /// What became of records on their way to PostgreSQL, where there is one.
@@ -255,7 +264,7 @@ impl Collector for Certificates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Entry, Outcome};
+    use crate::record::{Entry, MAX_NAMES, Outcome};
 
     fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
         let journal = Journal::new(10_000);
@@ -324,8 +333,8 @@ mod tests {
 
     #[test]
     fn model_labels_are_bounded() {
-        let text = metrics(MAX_MODELS + 10, |row| Some(format!("model-{row}")));
+        let text = metrics(MAX_NAMES + 10, |row| Some(format!("model-{row}")));
         let labels = text.lines().filter(|line| line.starts_with("streamgauge_tokens_total")).count();
-        assert_eq!(labels, MAX_MODELS + 1);
+        assert_eq!(labels, MAX_NAMES + 1);
     }
 }

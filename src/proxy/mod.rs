@@ -19,7 +19,7 @@ mod waiting;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -34,6 +34,7 @@ use crate::flow::{Delivery, Flow, Flows};
 use crate::listener::{Handler, Takeover};
 use crate::meter::{Drains, Terms, Underway};
 use crate::record::{Board, Entry, Journal};
+use crate::traceparent::SpanContext;
 use crate::upstream::Upstream;
 use stations::{Answered, Arrived, Held, Ready};
 use tunnel::Tunnels;
@@ -86,6 +87,16 @@ impl Proxy {
             OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
         };
         Terms { delivery: Delivery::new(Arc::clone(&self.flows[ready.upstream])), drains }
+    }
+
+    /// Makes a request with these headers a span, where traces are exported. It stands in what goes upstream, also when that is sent
+    /// once more. A trace that begins here has the record's id.
+    fn trace(&self, headers: &mut HeaderMap, entry: &mut Entry) {
+        let Some(sampling) = self.plan.tracing else { return };
+        let span_id = fastrand::u64(1..).to_be_bytes();
+        let span = SpanContext::of(headers, entry.row().id.into_bytes(), span_id, sampling);
+        span.put_on(headers);
+        entry.row().span = Some(Box::new(span));
     }
 
     /// The way of a request up to the point where it is sent.
@@ -142,9 +153,10 @@ impl Handler for Proxy {
     type Body = ProxyBody;
 
     /// The record is opened at once, so that also a request whose client has left by now has one.
-    fn handle(self: Rc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<ProxyBody>> {
+    fn handle(self: Rc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Response<ProxyBody>> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
+        self.trace(request.headers_mut(), &mut entry);
         entry.shown_on(&self.board);
         self.answer(Arrived::new(request), entry)
     }
@@ -170,7 +182,8 @@ impl Handler for Proxy {
     }
 
     fn refuse(&self, error: Error) -> Vec<u8> {
-        let entry = Entry::open(&self.journal, &self.plan.anonymous);
+        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        self.trace(&mut HeaderMap::new(), &mut entry);
         let bytes = error.to_http1(entry.id());
         respond::close(&error, entry);
         bytes

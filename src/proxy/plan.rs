@@ -12,6 +12,7 @@ use crate::provider::IncludeUsage;
 use crate::provider::{Dialect, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
+use crate::traceparent::Sampling;
 
 /// Made once at start.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Plan {
     pub max_request_bytes: usize,
     /// What all held bodies share.
     pub budget: Budget,
+    /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the clients' pass untouched.
+    pub tracing: Option<Sampling>,
 }
 
 /// An upstream, as far as requests are written for it.

@@ -69,6 +69,7 @@ impl Entry {
             duration_ms: 0.0,
             upstream_request_id: None,
             error: None,
+            span: None,
         };
         let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
             .expect("a UUID is hexadecimal digits and hyphens");

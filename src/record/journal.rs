@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::estimator::Waiting;
 use super::material::{Material, ROOM};
-use super::{Shipping, Sink, UsageRecord};
+use super::{Exporting, Shipping, Sink, UsageRecord};
 use crate::usage::Room;
 
 /// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded, and no
@@ -56,6 +56,8 @@ pub struct Health {
     pub unread: AtomicU64,
     /// On their way to a fleet's database, where there is one.
     pub shipping: OnceLock<Shipping>,
+    /// On their way to an OpenTelemetry collector, where there is one.
+    pub exporting: OnceLock<Arc<Exporting>>,
     /// Records that were to be estimated and were not: too many waited, or there was no room or time for it.
     pub not_estimated: AtomicU64,
 }

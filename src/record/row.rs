@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::provider::Provider;
+use crate::traceparent::SpanContext;
 use crate::usage::Usage;
 
 /// How an exchange ended.
@@ -132,6 +133,9 @@ pub struct UsageRecord {
     pub upstream_request_id: Option<Box<str>>,
     /// What went wrong, in words.
     pub error: Option<Box<str>>,
+    /// The request's span, where traces are exported; no part of what is kept.
+    #[serde(skip)]
+    pub span: Option<Box<SpanContext>>,
 }
 
 fn provider<S: Serializer>(value: &Option<Provider>, serializer: S) -> Result<S::Ok, S::Error> {

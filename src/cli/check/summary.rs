@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::config::{Jsonl, Loaded, Route, Settings, Upstream};
+use crate::config::{Jsonl, Loaded, Otlp, Route, Settings, Upstream};
 use crate::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
 
@@ -20,6 +20,9 @@ impl fmt::Display for Summary<'_> {
         line(f, "workers", &settings.server.workers.to_string())?;
         line(f, "admin", &admin(settings))?;
         line(f, "ledger", &ledger(settings))?;
+        if let Some(collector) = &settings.otlp {
+            line(f, "otlp", &otlp(collector))?;
+        }
         line(f, "clients", &clients(settings))?;
         for each in &settings.upstreams {
             line(f, "upstream", &upstream(each))?;
@@ -73,6 +76,24 @@ fn ledger(settings: &Settings) -> String {
     });
     let kept: Vec<_> = path.into_iter().chain(jsonl).collect();
     if kept.is_empty() { "none".to_owned() } else { kept.join(", ") }
+}
+
+fn otlp(otlp: &Otlp) -> String {
+    let mut text = otlp.url.to_string();
+    if otlp.traces.is_some() {
+        push(&mut text, format_args!("spans"));
+    }
+    if let Some(interval) = otlp.metrics {
+        push(&mut text, format_args!("metrics every {interval:?}"));
+    }
+    push(&mut text, format_args!("as {}", otlp.service_name));
+    if let Some(proxy) = &otlp.proxy {
+        push(&mut text, format_args!("through {}", proxy.address));
+    }
+    if !otlp.headers.is_empty() {
+        push(&mut text, format_args!("headers: {}", otlp.headers.len()));
+    }
+    text
 }
 
 fn clients(settings: &Settings) -> String {
@@ -208,6 +229,17 @@ route     everything -> openai
             assert!(summary.contains(line), "{line:?} in {summary}");
         }
         assert!(!summary.contains("marker"));
+    }
+
+    #[test]
+    fn the_collector_is_named_without_the_secrets_for_it() {
+        let text = "[otlp]\nendpoint = \"https://otlp.example/x/\"\nmetrics = false\nheaders = { authorization = \"k-marker\" }\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
+        let summary = summary(text);
+        assert!(
+            summary.contains("otlp      https://otlp.example/x, spans, as streamgauge, headers: 1\n"),
+            "{summary}"
+        );
+        assert!(!summary.contains("marker"), "{summary}");
     }
 
     #[test]

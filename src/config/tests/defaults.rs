@@ -21,7 +21,7 @@ fn reference() -> String {
 }
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 11] = [
+const VARIABLES: [(&str, &str); 12] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
@@ -30,6 +30,7 @@ const VARIABLES: [(&str, &str); 11] = [
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
     ("LEDGER_URL", "postgres://streamgauge:db-password@db.internal/usage"),
+    ("OTLP_AUTHORIZATION", "Bearer otlp"),
     ("SERVER_KEY_PASSPHRASE", "pass"),
     ("CLIENT_KEY_PASSPHRASE", "pass"),
     ("ADMIN_TOKEN", "0123456789abcdef"),

@@ -1,0 +1,138 @@
+//! One request to the collector: a message there, a message back (OTLP 1.x, section OTLP/HTTP).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use prost::Message;
+use tokio::time::timeout;
+
+use crate::config;
+use crate::error::Error;
+use crate::h1::Upload;
+use crate::rewrite::headers::OutboundHeaders;
+use crate::upstream::{Call, Origin, Payload, PoolLimits, Scratch, Upstream};
+
+/// How long a connection is kept for the next export.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// The longest answer that is read. It says how many were refused, and why.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Who asks.
+const AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+
+/// Why an export failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no way to the collector, or no answer.
+    Away(Error),
+    /// It answered that it does not take this, and maybe when it would.
+    Refused(StatusCode, Option<Duration>),
+    /// It did not answer whole within `otlp.timeout`, or in another form.
+    Answer(String),
+}
+
+impl Failure {
+    /// Whether the same may be taken later. What the collector has answered otherwise it must not be sent again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Refused(status, _) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            Self::Answer(_) => false,
+        }
+    }
+
+    /// How long the collector wants to be left alone.
+    pub(super) fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(_, after) => *after,
+            Self::Away(_) | Self::Answer(_) => None,
+        }
+    }
+
+    /// Failures of one kind are said once.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Away(error) => error.status_and_code().1.to_owned(),
+            Self::Refused(status, _) => status.to_string(),
+            Self::Answer(_) => "answer".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(error) => write!(f, "{error}"),
+            Self::Refused(status, _) => write!(f, "it answered {status}"),
+            Self::Answer(reason) => write!(f, "its answer: {reason}"),
+        }
+    }
+}
+
+/// The way to the collector, as requests to it are written.
+pub(super) struct Collector {
+    upstream: Upstream,
+    custom: OutboundHeaders,
+    own: HeaderMap,
+    path: String,
+}
+
+impl Collector {
+    pub(super) fn new(origin: Arc<Origin>, settings: &config::Otlp) -> Self {
+        let limits = PoolLimits { idle_timeout: IDLE, max_idle: 2 };
+        let host = HeaderValue::from_str(settings.url.authority()).expect("the authority of a valid URL");
+        let own =
+            [(CONTENT_TYPE, PROTOBUF), (ACCEPT, PROTOBUF), (USER_AGENT, HeaderValue::from_static(AGENT))];
+        Self {
+            upstream: Upstream::new(origin, limits, Scratch::default()),
+            custom: OutboundHeaders::new(host, settings.headers.clone(), Vec::new()),
+            own: own.into_iter().collect(),
+            path: settings.url.path().to_owned(),
+        }
+    }
+
+    /// Sends a message to what is at `path` of the collector, and reads its answer. Dropping the future closes the connection.
+    pub(super) async fn post<A: Message + Default>(
+        &self,
+        path: &str,
+        message: Vec<u8>,
+    ) -> Result<A, Failure> {
+        let call = Call {
+            method: &Method::POST,
+            target: format!("{}{path}", self.path),
+            headers: &self.custom,
+            client: &self.own,
+            upgrade: None,
+            framing: Upload::Length(message.len() as u64),
+            payload: Payload::Held(vec![message.into()]),
+            started: Instant::now(),
+        };
+        let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
+        let status = answer.head.status;
+        let after = answer.head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
+        if !status.is_success() {
+            return Err(Failure::Refused(status, after.map(Duration::from_secs)));
+        }
+        let body = body.map_err(|_| Failure::Answer("it is not whole in time".to_owned()))?;
+        let body = body.map_err(|error| Failure::Answer(error.to_string()))?.to_bytes();
+        // Some answer with JSON or words where they have nothing to say.
+        let is_protobuf = answer.head.headers.get(CONTENT_TYPE).is_none_or(|value| *value == PROTOBUF);
+        if is_protobuf {
+            A::decode(body).map_err(|error| Failure::Answer(error.to_string()))
+        } else {
+            Ok(A::default())
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.upstream.origin().timeouts.idle
+    }
+}

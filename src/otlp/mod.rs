@@ -1,0 +1,115 @@
+//! Spans and metrics of closed usage records, for an OpenTelemetry collector: OTLP over HTTP in binary protobuf.
+//!
+//! The names and the bounds of buckets are those of the GenAI semantic conventions (which are still in development, here as of
+//! `gen_ai.provider.name`), and of the HTTP ones; what has no name there begins with `streamgauge.`. No content of a request or an
+//! answer is among it.
+//!
+//! The records' thread hands over each batch: metrics are counted there, and spans wait in a queue of their own, so that a collector
+//! that is slow or away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and `names` turn records
+//! into messages and are pure; `queue`, `exporter` and `collector` take those away.
+
+mod collector;
+mod exporter;
+mod histogram;
+mod instruments;
+mod names;
+mod queue;
+mod services;
+mod span;
+mod values;
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::watch;
+
+pub use services::{Service, Services};
+
+use crate::config;
+use crate::record::{Exporting, Journal, Sink, UsageRecord};
+use crate::upstream::Origin;
+use exporter::Exporter;
+use instruments::Instruments;
+use queue::Queue;
+
+/// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the thread.
+#[derive(Debug)]
+pub struct Otlp {
+    name: String,
+    queue: Arc<Queue>,
+    instruments: Option<Arc<Mutex<Instruments>>>,
+    exporting: Arc<Exporting>,
+    closing: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Otlp {
+    /// Starts the thread that sends. `origin` is the way to the collector, `services` are the upstreams of the records; what becomes of
+    /// exports is counted in the journal's health.
+    ///
+    /// # Errors
+    /// The system gives no thread. A collector that is away is no error.
+    pub fn spawn(
+        settings: &config::Otlp,
+        origin: Origin,
+        services: Services,
+        journal: &Journal,
+    ) -> io::Result<Self> {
+        let (queue, services) = (Arc::new(Queue::default()), Arc::new(services));
+        let instruments =
+            settings.metrics.map(|_| Arc::new(Mutex::new(Instruments::new(Arc::clone(&services)))));
+        let exporting = Arc::clone(journal.health().exporting.get_or_init(Arc::default));
+        let (closing, closed) = watch::channel(false);
+        let exporter = Exporter {
+            origin: Arc::new(origin),
+            settings: settings.clone(),
+            services,
+            queue: Arc::clone(&queue),
+            instruments: instruments.clone(),
+            exporting: Arc::clone(&exporting),
+            closed,
+        };
+        let thread = thread::Builder::new().name("otlp".to_owned()).spawn(move || exporter.run_here())?;
+        Ok(Self {
+            name: settings.url.to_string(),
+            queue,
+            instruments,
+            exporting,
+            closing,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Sink for Otlp {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.share(&Arc::new(batch.to_vec()))
+    }
+
+    /// Counts, and queues what has a span; never waits for the collector. No record is lost where a span is, so that is no error.
+    fn share(&mut self, batch: &Arc<Vec<UsageRecord>>) -> io::Result<()> {
+        if let Some(instruments) = &self.instruments {
+            // No code under the lock can panic with the counts half changed.
+            let mut instruments = instruments.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.iter().for_each(|row| instruments.record(row));
+        }
+        let lost = self.queue.push(batch);
+        self.exporting.spans_dropped.fetch_add(lost as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Otlp {
+    fn drop(&mut self) {
+        let _ = self.closing.send(true);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that sends to the OpenTelemetry collector panicked");
+        }
+    }
+}

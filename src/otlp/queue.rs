@@ -1,0 +1,154 @@
+//! Records whose spans wait to be sent.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::record::UsageRecord;
+
+/// Records that may wait, those included whose spans are being sent. At some 600 bytes each about 20 MB, which other sinks may hold too.
+const CAPACITY: usize = 32_768;
+
+/// How long batches are gathered after the first one.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// So many are sent without waiting for more.
+const ENOUGH: usize = 512;
+
+/// Batches on their way to the thread.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when the first batch comes, and when there are enough.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: Vec<Arc<Vec<UsageRecord>>>,
+    /// Records in `batches`.
+    waiting: usize,
+    /// Records whose spans are being sent.
+    taken: usize,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under the lock can panic with the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a batch that has spans. The number of spans that are lost, because there is no room for it.
+    pub(super) fn push(&self, batch: &Arc<Vec<UsageRecord>>) -> usize {
+        let spans = batch.iter().filter(|row| has_span(row)).count();
+        if spans == 0 {
+            return 0;
+        }
+        let mut state = self.lock();
+        if state.waiting + state.taken + batch.len() > CAPACITY {
+            return spans;
+        }
+        state.waiting += batch.len();
+        state.batches.push(Arc::clone(batch));
+        let wake = state.batches.len() == 1 || state.waiting >= ENOUGH;
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
+        0
+    }
+
+    /// Waits for batches, and lets them gather; then they must be reported as [done](Self::done). `None`: the process ends, and there
+    /// are none. Cancel-safe.
+    pub(super) async fn next(
+        &self,
+        closed: &mut watch::Receiver<bool>,
+    ) -> Option<Vec<Arc<Vec<UsageRecord>>>> {
+        loop {
+            let closing = *closed.borrow();
+            let (none, enough) = {
+                let state = self.lock();
+                (state.waiting == 0, state.waiting >= ENOUGH)
+            };
+            if none && closing {
+                return None;
+            } else if none {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    _ = closed.wait_for(|closed| *closed) => {}
+                }
+                continue;
+            } else if !enough && !closing {
+                let more = async {
+                    while self.lock().waiting < ENOUGH {
+                        self.changed.notified().await;
+                    }
+                };
+                tokio::select! {
+                    _ = timeout(GATHER, more) => {}
+                    _ = closed.wait_for(|closed| *closed) => {}
+                }
+            }
+            let mut state = self.lock();
+            state.taken = mem::take(&mut state.waiting);
+            return Some(mem::take(&mut state.batches));
+        }
+    }
+
+    /// Makes room again, for all that was taken.
+    pub(super) fn done(&self) {
+        self.lock().taken = 0;
+    }
+
+    /// How many spans wait, when no more are sent.
+    pub(super) fn left(&self) -> usize {
+        self.lock().batches.iter().flat_map(|batch| batch.iter()).filter(|row| has_span(row)).count()
+    }
+}
+
+/// Whether the record's span is recorded.
+pub(super) fn has_span(row: &UsageRecord) -> bool {
+    row.span.as_ref().is_some_and(|span| span.is_sampled())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::span::tests::{context, row};
+
+    fn batch(rows: usize, flags: u8) -> Arc<Vec<UsageRecord>> {
+        let mut row = row();
+        row.span = Some(Box::new(context(None, flags)));
+        Arc::new(vec![row; rows])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_handed_over_once_and_the_end_is_told() {
+        let (queue, (close, mut closed)) = (Queue::default(), watch::channel(false));
+        assert_eq!(queue.push(&batch(3, 1)), 0);
+        assert_eq!(queue.push(&batch(2, 0)), 0, "what is not sampled does not wait");
+        let batches = queue.next(&mut closed).await.unwrap();
+        assert_eq!(batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [3]);
+        queue.done();
+        close.send(true).unwrap();
+        assert!(queue.next(&mut closed).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_room_for_more_until_what_was_taken_is_done() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        assert_eq!(queue.push(&batch(CAPACITY, 1)), 0);
+        queue.next(&mut closed).await.unwrap();
+        assert_eq!(
+            queue.push(&batch(5, 1)),
+            5,
+            "a batch is lost as a whole, and how many spans it had is told"
+        );
+        queue.done();
+        assert_eq!(queue.push(&batch(5, 1)), 0);
+        assert_eq!(queue.left(), 5);
+    }
+}

@@ -1,0 +1,95 @@
+//! The upstreams, as spans and metrics call them.
+
+use std::sync::Arc;
+
+use crate::provider::Provider;
+
+/// Services that the conventions have a name for, by their host or what it ends with.
+const KNOWN: &[(&str, &str)] = &[
+    ("openai.azure.com", "azure.ai.openai"),
+    ("cognitiveservices.azure.com", "azure.ai.openai"),
+    ("services.ai.azure.com", "azure.ai.inference"),
+    ("api.openai.com", "openai"),
+    ("api.anthropic.com", "anthropic"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("api.deepseek.com", "deepseek"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("api.groq.com", "groq"),
+    ("ml.cloud.ibm.com", "ibm.watsonx.ai"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("api.moonshot.ai", "moonshot_ai"),
+    ("api.moonshot.cn", "moonshot_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.x.ai", "x_ai"),
+];
+
+/// An upstream.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// `gen_ai.provider.name`.
+    pub provider: Box<str>,
+    /// `server.address`.
+    pub address: Box<str>,
+    /// `server.port`.
+    pub port: u16,
+}
+
+impl Service {
+    /// The upstream `name` of a provider at an address. A provider that the conventions do not know is called by the upstream's name.
+    pub fn new(name: &str, provider: Provider, host: &str, port: u16) -> Self {
+        let known = |(known, provider): &(&str, &'static str)| {
+            let start = host.strip_suffix(known)?;
+            (start.is_empty() || start.ends_with(['.', '-'])).then_some(*provider)
+        };
+        let provider = match provider {
+            Provider::OpenAi => "openai",
+            Provider::Azure => "azure.ai.openai",
+            Provider::Other => KNOWN.iter().find_map(known).unwrap_or(name),
+        };
+        Self { name: name.into(), provider: provider.into(), address: host.into(), port }
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Services(Vec<Service>);
+
+impl Services {
+    /// A name is there once.
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
+        Self(services.into_iter().collect())
+    }
+
+    /// Where it stands.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|service| *service.name == *name)
+    }
+
+    pub(super) fn at(&self, position: usize) -> &Service {
+        &self.0[position]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_has_the_name_of_the_conventions_where_there_is_one() {
+        for (provider, host, name) in [
+            (Provider::OpenAi, "127.0.0.1", "openai"),
+            (Provider::Azure, "gateway.internal", "azure.ai.openai"),
+            (Provider::Other, "api.groq.com", "groq"),
+            (Provider::Other, "eu.api.mistral.ai", "mistral_ai"),
+            (Provider::Other, "us-central1-aiplatform.googleapis.com", "gcp.vertex_ai"),
+            (Provider::Other, "notapi.x.ai", "up"),
+            (Provider::Other, "llm.internal", "up"),
+        ] {
+            assert_eq!(&*Service::new("up", provider, host, 443).provider, name, "{host}");
+        }
+    }
+}

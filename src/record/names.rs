@@ -1,0 +1,31 @@
+//! Names that come from the network and that something is counted by.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The most names that are counted by themselves. Upstreams that answer with a new one each time would fill the memory of
+/// whoever keeps the counts; the rest are [`OTHER`].
+pub const MAX_NAMES: usize = 256;
+
+/// What stands for a name that no upstream has confirmed, and for those beyond [`MAX_NAMES`].
+pub const OTHER: &str = "other";
+
+/// The names of models that have been seen, within a bound.
+#[derive(Debug, Default)]
+pub struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// What is counted by in place of a name that has been confirmed, or has not.
+    pub fn of(&mut self, confirmed: Option<&str>) -> Arc<str> {
+        let Some(name) = confirmed else { return OTHER.into() };
+        match self.0.get(name) {
+            Some(known) => Arc::clone(known),
+            None if self.0.len() < MAX_NAMES => {
+                let name = Arc::from(name);
+                self.0.insert(Arc::clone(&name));
+                name
+            }
+            None => OTHER.into(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! W3C Trace Context (Level 1, and the random flag of Level 2): which span of which trace a request is.
+//!
+//! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` goes on with it; without one, or with one
+//! that is not valid, a trace begins here (sections 3.2 and 4.3). What goes upstream names the span here, so that the upstream's is its
+//! child.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header that names the trace and the span.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What tracing systems add to it, which passes.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The span is recorded.
+const SAMPLED: u8 = 1;
+
+/// The last seven bytes of the trace's id are random (Level 2).
+const RANDOM: u8 = 2;
+
+/// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
+const LENGTH: usize = 55;
+
+/// The longest `tracestate` that is recorded with the span; a longer one passes all the same (section 3.3.1.5 asks for 512).
+const MAX_STATE: usize = 512;
+
+/// A request's span.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanContext {
+    /// The trace; not all zeros.
+    pub trace_id: [u8; 16],
+    /// The span; not all zeros.
+    pub span_id: [u8; 8],
+    /// The client's span; `None`: the trace begins here.
+    pub parent_id: Option<[u8; 8]>,
+    /// The trace flags as they go upstream.
+    pub flags: u8,
+    /// The client's `tracestate`; empty where there is none.
+    pub state: Box<str>,
+}
+
+impl SpanContext {
+    /// The span `span_id` of a request with these headers. Where the client began no trace, it is the first one of `trace_id`, whose
+    /// last seven bytes are random, and `sampling` says whether it is recorded; else the client has said that.
+    pub fn of(headers: &HeaderMap, trace_id: [u8; 16], span_id: [u8; 8], sampling: Sampling) -> Self {
+        match Parent::of(headers) {
+            Some(Parent { trace_id, span_id: parent, flags }) => {
+                Self { trace_id, span_id, parent_id: Some(parent), flags, state: state(headers) }
+            }
+            None => {
+                let flags = RANDOM | if sampling.takes(&trace_id) { SAMPLED } else { 0 };
+                Self { trace_id, span_id, parent_id: None, flags, state: "".into() }
+            }
+        }
+    }
+
+    /// Whether the span is to be recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The value of `traceparent` for requests that are made within this span.
+    pub fn traceparent(&self) -> HeaderValue {
+        let mut text = String::with_capacity(LENGTH);
+        text.push_str("00-");
+        push_hex(&mut text, &self.trace_id);
+        text.push('-');
+        push_hex(&mut text, &self.span_id);
+        text.push('-');
+        push_hex(&mut text, &[self.flags]);
+        HeaderValue::try_from(text).expect("hexadecimal digits and hyphens")
+    }
+
+    /// Puts it on a request: in the place of the client's `traceparent`, or behind the other headers. All others stay in their order;
+    /// a `tracestate` goes where it belongs to no trace.
+    pub fn put_on(&self, headers: &mut HeaderMap) {
+        if self.parent_id.is_none() && headers.contains_key(TRACESTATE) {
+            // Removing would move the last header into the gap.
+            let mut kept = HeaderMap::with_capacity(headers.len());
+            for (name, value) in headers.iter().filter(|(name, _)| **name != TRACESTATE) {
+                kept.append(name, value.clone());
+            }
+            *headers = kept;
+        }
+        headers.insert(TRACEPARENT, self.traceparent());
+    }
+}
+
+/// The share of the traces begun here that are recorded, by the trace's id alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Ids whose last 56 bits are less than this are not recorded.
+    threshold: u64,
+}
+
+impl Sampling {
+    /// `share` is between 0, none, and 1, all.
+    pub fn new(share: f64) -> Self {
+        let threshold = (1.0 - share.clamp(0.0, 1.0)) * (1_u64 << 56) as f64;
+        Self { threshold: threshold as u64 }
+    }
+
+    fn takes(self, trace_id: &[u8; 16]) -> bool {
+        let random = trace_id[9..].iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        random >= self.threshold
+    }
+}
+
+/// What a valid `traceparent` says.
+struct Parent {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: u8,
+}
+
+impl Parent {
+    /// Two of them are none.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        let value = values.next().filter(|_| values.next().is_none())?;
+        Self::parse(value.as_bytes())
+    }
+
+    /// Section 3.2.2, and section 4.3 for later versions, which may have more behind a further hyphen.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (known, more) = text.split_at_checked(LENGTH)?;
+        let [version] = hex(&known[..2])?;
+        let may_end_here = more.is_empty() || (version != 0 && more[0] == b'-');
+        let has_hyphens = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
+        if version == 0xff || !may_end_here || !has_hyphens {
+            return None;
+        }
+        let trace_id = hex(&known[3..35]).filter(|id| *id != [0; 16])?;
+        let span_id = hex(&known[36..52]).filter(|id| *id != [0; 8])?;
+        let [flags] = hex(&known[53..])?;
+        Some(Self { trace_id, span_id, flags: flags & (SAMPLED | RANDOM) })
+    }
+}
+
+/// All values as one list.
+fn state(headers: &HeaderMap) -> Box<str> {
+    let values: Option<Vec<_>> =
+        headers.get_all(TRACESTATE).iter().map(|value| value.to_str().ok()).collect();
+    let state = values.unwrap_or_default().join(",");
+    if state.len() > MAX_STATE { "".into() } else { state.into() }
+}
+
+/// Twice as many digits as there are bytes, in lower case.
+fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+#[cfg(test)]
+mod tests;
