@@ -9,6 +9,9 @@
 #[path = "../postgres/mod.rs"]
 mod postgres;
 
+#[path = "../otlp/mod.rs"]
+mod collector;
+
 mod admin;
 mod asking;
 mod bodies;
@@ -30,6 +33,7 @@ mod leaving;
 mod ledger;
 mod limits;
 mod mixed;
+mod otlp;
 mod providers;
 mod records;
 mod relay;

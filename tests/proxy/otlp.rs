@@ -1,0 +1,416 @@
+//! OpenTelemetry: what a real collector gets of requests, and that one which is away changes none of them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use prost::Message;
+
+use crate::collector::{Backend, Collector, Exported, attributes, hex};
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Program, Request, Upstream,
+    chunk, ids, proxy, sized, tls_in_front_of, upstream,
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+/// An upstream that streams, and what it was asked.
+fn streaming() -> (Upstream, mpsc::Receiver<Request>) {
+    let (sender, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            let _ = sender.send(request);
+            connection.send(EVENTS_HEAD);
+            connection.send(chunk(CHAT_STREAM.as_bytes()));
+            connection.send(LAST_CHUNK);
+        }
+    });
+    (up, requests)
+}
+
+/// A chat with further header lines.
+fn chat(headers: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n\
+         {CHAT_REQUEST}",
+        CHAT_REQUEST.len()
+    )
+}
+
+fn otlp(endpoint: impl std::fmt::Display) -> String {
+    format!("[otlp]\nendpoint = \"{endpoint}\"")
+}
+
+#[test]
+fn a_request_is_a_span_between_its_client_s_and_its_upstream_s() {
+    let collector = Collector::start();
+    let (up, requests) = streaming();
+    let proxy = proxy().upstream(&up).tables(&otlp(collector.url())).run();
+    let parent = format!("a: 1\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\nb: 2\r\ntracestate: x=y\r\n");
+    let answer = proxy.client().send(chat(&parent)).answer();
+    let record = proxy.record();
+    let sent = requests.recv_timeout(PATIENCE).unwrap();
+    proxy.stop();
+    let exported = collector.backend.all(1);
+    let [span] = &exported.spans[..] else { panic!("one span: {:#?}", exported.spans) };
+
+    assert_eq!((hex(&span.trace_id), hex(&span.parent_span_id)), (TRACE.to_owned(), PARENT.to_owned()));
+    assert_eq!(sent.header("traceparent").unwrap(), format!("00-{TRACE}-{}-01", hex(&span.span_id)));
+    assert_eq!((sent.header("tracestate"), span.trace_state.as_str()), (Some("x=y"), "x=y"));
+    let order = ["\r\na: 1\r\ntraceparent: ", "\r\nb: 2\r\ntracestate: x=y\r\n"];
+    assert!(order.iter().all(|lines| sent.head.contains(lines)), "{}", sent.head);
+
+    assert_eq!((span.name.as_str(), span.kind()), ("chat gpt-asked", SpanKind::Client));
+    let said = attributes(&span.attributes);
+    for (name, field) in [
+        ("streamgauge.record.id", "id"),
+        ("streamgauge.client", "client"),
+        ("streamgauge.outcome", "outcome"),
+        ("streamgauge.usage_source", "usage_source"),
+        ("gen_ai.request.model", "model_requested"),
+        ("gen_ai.response.model", "model"),
+    ] {
+        assert_eq!(said[name], record[field].as_str().unwrap(), "{name}");
+    }
+    for (name, field) in [
+        ("gen_ai.usage.input_tokens", "input_tokens"),
+        ("gen_ai.usage.output_tokens", "output_tokens"),
+        ("http.response.status_code", "status"),
+        ("http.response.body.size", "response_bytes"),
+    ] {
+        assert_eq!(said[name], record[field].to_string(), "{name}");
+    }
+    assert_eq!(said["server.address"], "127.0.0.1");
+    assert_eq!(said["server.port"], up.address.port().to_string());
+    let nanoseconds = (span.end_time_unix_nano - span.start_time_unix_nano) as f64;
+    assert!((nanoseconds / 1e6 - record["duration_ms"].as_f64().unwrap()).abs() < 0.001);
+    let first = span.events[0].time_unix_nano - span.start_time_unix_nano;
+    assert!((first as f64 / 1e6 - record["time_to_first_token_ms"].as_f64().unwrap()).abs() < 0.001);
+    assert_eq!(answer.header("x-streamgauge-id").unwrap(), said["streamgauge.record.id"]);
+    assert_eq!(exported.resource["service.name"], "streamgauge");
+}
+
+#[test]
+fn the_metrics_are_the_sums_of_the_records() {
+    let collector = Collector::start();
+    let up = upstream(|connection| {
+        while let Some(request) = connection.request() {
+            match request.header("x-case").unwrap_or_default() {
+                "stream" => {
+                    connection.send(EVENTS_HEAD);
+                    connection.send(chunk(CHAT_STREAM.as_bytes()));
+                    connection.send(LAST_CHUNK);
+                }
+                "whole" => connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes())),
+                _ => connection.send(sized("429 Too Many Requests", "application/json", b"{}")),
+            }
+        }
+    });
+    let proxy = proxy().upstream(&up).tables(&otlp(collector.url())).run();
+    let mut client = proxy.client();
+    let mut cases = ["stream", "whole", "refused"].repeat(4);
+    cases.push("stream");
+    for case in &cases {
+        client.send(chat(&format!("x-case: {case}\r\n"))).answer();
+    }
+    let mut records: Vec<_> = cases.iter().map(|_| proxy.record()).collect();
+    records.extend(proxy.stop());
+    let exported = collector.backend.all(cases.len());
+    assert_eq!(exported.spans.len(), cases.len());
+
+    for (kind, field) in [("input", "input_tokens"), ("output", "output_tokens")] {
+        let known: Vec<_> = records.iter().filter_map(|record| record[field].as_f64()).collect();
+        let sum = known.iter().sum::<f64>();
+        assert!(sum > 0.0);
+        let counted = exported.sum("gen_ai.client.token.usage", "gen_ai.token.type", kind);
+        assert_eq!(counted, (known.len() as u64, sum), "{kind}");
+        let name = format!("gen_ai.usage.{kind}_tokens");
+        let in_spans = exported
+            .spans
+            .iter()
+            .filter_map(|span| attributes(&span.attributes).get(&name)?.parse::<f64>().ok());
+        assert_eq!(in_spans.sum::<f64>(), sum, "{kind} of the spans");
+    }
+    let (count, seconds) = exported.sum("gen_ai.client.operation.duration", "gen_ai.operation.name", "chat");
+    let expected = records.iter().map(|record| record["duration_ms"].as_f64().unwrap() / 1e3).sum::<f64>();
+    assert_eq!(count, cases.len() as u64);
+    assert!((seconds - expected).abs() < 1e-6, "{seconds} s, and {expected} s in the records");
+    assert_eq!(exported.sum("gen_ai.client.operation.duration", "error.type", "429").0, 4);
+    assert_eq!(exported.sum("gen_ai.server.time_to_first_token", "gen_ai.response.model", "gpt-real").0, 5);
+    let failed =
+        exported.spans.iter().filter(|span| span.status.as_ref().unwrap().code() == StatusCode::Error);
+    assert_eq!(failed.count(), 4);
+    let (_, tokens) = exported.points.iter().find(|(name, _)| name == "gen_ai.client.token.usage").unwrap();
+    assert_eq!(tokens.explicit_bounds[..4], [1.0, 4.0, 16.0, 64.0]);
+}
+
+#[test]
+fn a_request_without_a_trace_begins_one_that_has_the_record_s_id() {
+    let backend = Backend::new();
+    let (up, requests) = streaming();
+    let proxy = proxy().upstream(&up).tables(&otlp(format!("http://{}", backend.address()))).run();
+    let not_valid = format!("traceparent: 00-{TRACE}-{PARENT}\r\ntracestate: x=y\r\n");
+    for headers in ["", &not_valid] {
+        let answer = proxy.client().send(chat(headers)).answer();
+        let trace = answer.header("x-streamgauge-id").unwrap().replace('-', "");
+        let sent = requests.recv_timeout(PATIENCE).unwrap();
+        let parent = sent.header("traceparent").unwrap().to_owned();
+        assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-03"), "{parent}");
+        assert_eq!(sent.header("tracestate"), None, "it belonged to no trace");
+    }
+    proxy.stop();
+    let exported = backend.all(2);
+    assert!(exported.spans.iter().all(|span| span.parent_span_id.is_empty()));
+}
+
+#[test]
+fn what_the_client_or_the_share_leaves_out_is_no_span_and_goes_on_all_the_same() {
+    let backend = Backend::new();
+    let (up, requests) = streaming();
+    let tables = format!("{}\nsample = 0.0", otlp(format!("http://{}", backend.address())));
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    let unsampled = format!("traceparent: 00-{TRACE}-{PARENT}-00\r\n");
+    let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
+    for (headers, flags) in [(unsampled.as_str(), "-00"), ("", "-02"), (sampled.as_str(), "-01")] {
+        proxy.client().send(chat(headers)).answer();
+        let sent = requests.recv_timeout(PATIENCE).unwrap();
+        assert!(sent.header("traceparent").unwrap().ends_with(flags), "{}", sent.head);
+    }
+    proxy.stop();
+    let exported = Exported::of(&backend.exports());
+    assert_eq!(exported.spans.len(), 1, "the sampled parent's, whatever the share");
+    assert_eq!(exported.sum("gen_ai.client.operation.duration", "gen_ai.operation.name", "chat").0, 3);
+}
+
+#[test]
+fn without_spans_the_client_s_headers_pass_untouched() {
+    let backend = Backend::new();
+    let (up, requests) = streaming();
+    let metrics_only = format!("{}\ntraces = false", otlp(format!("http://{}", backend.address())));
+    for tables in ["", &metrics_only] {
+        let proxy = proxy().upstream(&up).tables(tables).run();
+        let lines = "tracestate: x=y\r\na: 1\r\ntraceparent: not-valid\r\ntraceparent: nor-this\r\n";
+        proxy.client().send(chat(lines)).answer();
+        let sent = requests.recv_timeout(PATIENCE).unwrap();
+        assert!(sent.head.contains(lines), "{}", sent.head);
+        proxy.client().send(chat("")).answer();
+        assert_eq!(requests.recv_timeout(PATIENCE).unwrap().header("traceparent"), None);
+        proxy.stop();
+    }
+    assert!(Exported::of(&backend.exports()).spans.is_empty());
+}
+
+#[test]
+fn a_request_that_is_sent_once_more_is_the_same_span() {
+    let backend = Backend::new();
+    let (sender, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        let answers = if connection.number == 0 { 1 } else { usize::MAX };
+        for _ in 0..answers {
+            let Some(request) = connection.request() else { return };
+            let _ = sender.send(request);
+            connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+        }
+        // It takes the next request, and goes without an answer.
+        if let Some(request) = connection.request() {
+            let _ = sender.send(request);
+        }
+    });
+    let proxy = proxy().upstream(&up).tables(&otlp(format!("http://{}", backend.address()))).run();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.send(chat("")).answer().status(), 200);
+    }
+    let sent: Vec<_> = (0..3).map(|_| requests.recv_timeout(PATIENCE).unwrap()).collect();
+    proxy.stop();
+    let parents: Vec<_> = sent.iter().map(|request| request.header("traceparent").unwrap()).collect();
+    assert_ne!(parents[0], parents[1]);
+    assert_eq!(parents[1], parents[2]);
+    assert_eq!(backend.all(2).spans.len(), 2);
+}
+
+#[test]
+fn no_secret_and_no_content_is_in_what_is_sent() {
+    let backend = Backend::new();
+    let up = Upstream::answering(
+        [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
+    );
+    let tables = format!(
+        "[clients.search]\nkey = {{ value = \"client-marker\" }}\n{}\nservice_name = \"gateway\"\n\
+         headers = {{ Authorization = {{ value = \"Bearer otlp-marker\" }}, X-Scope-OrgID = \"tenant\" }}\n\
+         [otlp.resource]\n\"deployment.environment.name\" = \"test\"",
+        otlp(format!("http://{}/base/", backend.address()))
+    );
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    let key = "authorization: Bearer client-marker\r\ncookie: cookie-marker\r\nx-other: other-marker\r\n";
+    assert_eq!(proxy.client().send(chat(key)).answer().status(), 200);
+    assert_eq!(proxy.client().send(chat("authorization: Bearer wrong-marker\r\n")).answer().status(), 401);
+    proxy.stop();
+    let mut exports = backend.exports();
+    for export in &mut exports {
+        assert_eq!(export.header("authorization"), Some("Bearer otlp-marker"), "{}", export.head);
+        assert_eq!(export.header("x-scope-orgid"), Some("tenant"));
+        assert!(export.header("user-agent").unwrap().starts_with("streamgauge/"));
+        assert!(export.line().starts_with("POST /base/v1/"), "{}", export.line());
+        export.head = export.head.replace("/base", "");
+        let body = String::from_utf8_lossy(&export.body).into_owned();
+        for secret in ["marker", "sk-upstream", "Hello", "\"Hi\"", "messages"] {
+            assert!(!body.contains(secret), "{secret} in {body:?}");
+        }
+    }
+    let exported = Exported::of(&exports);
+    let names: Vec<_> = exported.spans.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["chat gpt-asked", "POST"], "also the refused one is a span");
+    assert_eq!(exported.resource["service.name"], "gateway");
+    assert_eq!(exported.resource["deployment.environment.name"], "test");
+    assert_eq!(exported.sum("gen_ai.client.token.usage", "streamgauge.client", "search"), (2, 11.0));
+}
+
+#[test]
+fn an_https_collector_is_reached_if_its_certificate_is_trusted() {
+    let backend = Backend::new();
+    let front = tls_in_front_of(backend.address());
+    let (up, _requests) = streaming();
+    let endpoint = otlp(format!("https://localhost:{}", front.address.port()));
+    let tables = format!("{endpoint}\n[otlp.tls]\nca = {{ data = \"{}\" }}", base64(&front.pem));
+    let trusting = proxy().upstream(&up).tables(&tables).run();
+    trusting.client().send(chat("")).answer();
+    trusting.stop();
+    assert_eq!(backend.all(1).spans.len(), 1);
+
+    let wary = proxy().admin().upstream(&up).tables(&endpoint).run();
+    assert_eq!(wary.client().send(chat("")).answer().status(), 200);
+    wait_until("a failure", || wary.metric("streamgauge_otlp_failures_total") > 0.0);
+    wary.stop();
+    assert!(backend.exports().is_empty(), "nothing is sent to whoever it is");
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_takes_are_not() {
+    for (status, again) in
+        [("503 Service Unavailable", true), ("429 Too Many Requests", true), ("400 Bad Request", false)]
+    {
+        let backend = Backend::answering(move |number| {
+            let status = if number == 0 { status } else { "200 OK" };
+            sized(status, "application/x-protobuf", b"")
+        });
+        let (up, _requests) = streaming();
+        let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
+        let proxy = proxy().admin().upstream(&up).tables(&tables).run();
+        proxy.client().send(chat("")).answer();
+        let first = backend.export();
+        if again {
+            assert_eq!(backend.export().body, first.body, "{status}");
+        }
+        let (exported, dropped) = if again { (1.0, 0.0) } else { (0.0, 1.0) };
+        wait_until("the count", || {
+            proxy.metric("streamgauge_otlp_spans_exported_total") == exported
+                && proxy.metric("streamgauge_otlp_spans_dropped_total") == dropped
+                && proxy.metric("streamgauge_otlp_failures_total") == 1.0
+        });
+        proxy.stop();
+        assert!(backend.exports().is_empty(), "{status}");
+    }
+}
+
+#[test]
+fn spans_that_a_collector_takes_only_in_part_are_counted_as_it_says() {
+    let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
+    let answer = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let backend = Backend::answering(move |_| sized("200 OK", "application/x-protobuf", &answer));
+    let (up, _requests) = streaming();
+    let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
+    let proxy = proxy().admin().upstream(&up).tables(&tables).run();
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        client.send(chat("")).answer();
+    }
+    wait_until("the count", || {
+        proxy.metric("streamgauge_otlp_spans_exported_total") == 1.0
+            && proxy.metric("streamgauge_otlp_spans_dropped_total") == 2.0
+    });
+    assert_eq!(proxy.metric("streamgauge_otlp_failures_total"), 0.0);
+}
+
+#[test]
+fn sigterm_sends_all_that_ended() {
+    let collector = Collector::start();
+    let program = Program::new(&format!("path = \"usage.db\"\n{}", otlp(collector.url())));
+    let serving = program.serve();
+    let answered = || serving.answered.load(Ordering::Relaxed);
+    let ended = serving.load(2, || wait_until("some load", || answered() > 700));
+    serving.signal("-TERM");
+    let log = serving.end();
+    let exported = collector.backend.all(ended.len());
+    let id = |span: &Span| attributes(&span.attributes)["streamgauge.record.id"].clone();
+    let mut ids: Vec<_> = exported.spans.iter().map(id).collect();
+    let mut expected: Vec<_> = ended.into_iter().map(|(id, _)| id).collect();
+    ids.sort();
+    expected.sort();
+    assert!(ids == expected, "{} spans of {} requests", ids.len(), expected.len());
+    let duration = exported.sum("gen_ai.client.operation.duration", "streamgauge.upstream", "up");
+    assert_eq!(duration.0, expected.len() as u64);
+    assert!(log.iter().all(|line| !line.contains("OpenTelemetry")), "nothing to say: {log:#?}");
+}
+
+/// What takes connections and answers nothing; how many have come. Some are closed at once.
+fn mute(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            held.extend(stream.ok().filter(|_| !closes));
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn a_collector_that_is_away_is_said_once_and_stops_no_request_and_no_end() {
+    for closes in [false, true] {
+        let (address, attempts) = mute(closes);
+        let otlp = otlp(format!("http://{address}"));
+        let program =
+            Program::new(&format!("path = \"usage.db\"\n{otlp}\ntimeout = \"200ms\"\ninterval = \"50ms\""));
+        let serving = program.serve();
+        let ended = serving.load(2, || {
+            wait_until("some attempts", || attempts.load(Ordering::Relaxed) > 8);
+            wait_until("some load", || serving.answered.load(Ordering::Relaxed) > 300);
+        });
+        assert!(ended.len() > 300, "requests are served");
+        let stop = Instant::now();
+        serving.signal("-TERM");
+        let log = serving.end();
+        assert!(stop.elapsed() < Duration::from_secs(8), "it ends: {:?}", stop.elapsed());
+        assert_eq!(ids(&program.path("usage.db")).len(), ended.len(), "every record is kept");
+        for signal in ["spans", "metrics"] {
+            let said = log.iter().filter(|line| line.contains(&format!("{signal} cannot be sent")));
+            assert_eq!(said.count(), 1, "once for all attempts: {log:#?}");
+        }
+    }
+}
