@@ -3,6 +3,8 @@
 //! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
 //! only place that sees the whole settings; each part gets its own small struct.
 
+mod ways;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,29 +15,26 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::ServerConfig;
-use rustls::pki_types::ServerName;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::admin::{Access, Admin, Shown, Workers};
 use crate::auth::Clients;
-use crate::config::{self, HttpVersion, Jsonl as JsonlPath, Settings};
+use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
-use crate::egress::{Hosts, Scheme, basic};
 use crate::flow::Flows;
 use crate::ledger::Ledger;
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::provider::{BaseUrl, Dialect, credentials, sends_usage_unasked};
+use crate::provider::{Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{self, Budget, Plan, Refusals, Service};
 use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
-use crate::tls::{Connector, HTTP_1_1, Live, Rotation, Watch};
-use crate::upstream::{
-    Connect, Opening, Origin, PoolLimits, Proxy, Scratch, Socks5, Timeouts, Upstream, Witness,
-};
+use crate::tls::{Live, Rotation, Watch};
+use crate::upstream::{Origin, PoolLimits, Scratch, Upstream, Witness};
+use ways::{collector, origins};
 
 /// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
 const OTHER_FILES: u64 = 64;
@@ -429,116 +428,6 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
         refusals: Refusals::default(),
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
-    })
-}
-
-fn origins(
-    settings: &Settings,
-    watch: &mut Watch,
-    witness: Option<&Arc<Witness>>,
-) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
-    let mut origins = Vec::with_capacity(settings.upstreams.len());
-    for upstream in &settings.upstreams {
-        let host = upstream.url.host();
-        let table = format!("upstreams.{}", upstream.name);
-        let tls = if upstream.url.is_https() {
-            let seen = witness.map(|witness| &witness.target);
-            let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
-            let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
-            let name =
-                ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
-            Some(Connector::new(live, name))
-        } else {
-            None
-        };
-        let timeouts = Timeouts {
-            connect: upstream.timeouts.connect,
-            first_byte: upstream.timeouts.first_byte,
-            idle: upstream.timeouts.idle,
-            total: upstream.timeouts.total,
-        };
-        let limits =
-            PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
-        let proxy = upstream
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, witness))
-            .transpose()?;
-        let name = upstream.name.as_str().into();
-        let (port, http) = (upstream.url.port(), upstream.http);
-        let (host, allowed_hosts, witness) =
-            (host.to_owned(), upstream.allowed_hosts.clone(), witness.cloned());
-        let origin = Origin { name, host, port, tls, http, proxy, allowed_hosts, timeouts, witness };
-        origins.push((Arc::new(origin), limits));
-    }
-    Ok(origins)
-}
-
-/// The way to the OpenTelemetry collector.
-fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin, String> {
-    const TABLE: &str = "otlp";
-    let host = otlp.url.host();
-    let tls = if otlp.url.is_https() {
-        let live = watch.client(&format!("{TABLE}.tls"), &otlp.tls, &[HTTP_1_1]);
-        let live = live.map_err(|fault| format!("{TABLE}.tls.{fault}"))?;
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|error| format!("{TABLE}.endpoint: {error}"))?;
-        Some(Connector::new(live, name))
-    } else {
-        None
-    };
-    let proxy =
-        otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
-    let (connect, total) = (otlp.timeout, Some(otlp.timeout));
-    Ok(Origin {
-        name: TABLE.into(),
-        host: host.to_owned(),
-        port: otlp.url.port(),
-        tls,
-        http: HttpVersion::Auto,
-        proxy,
-        allowed_hosts: Hosts::default(),
-        timeouts: Timeouts { connect, first_byte: otlp.timeout, idle: otlp.timeout, total },
-        witness: None,
-    })
-}
-
-/// The proxy on the way to `url`, which `table` is about.
-fn proxy_for(
-    table: &str,
-    url: &BaseUrl,
-    proxy: &config::Proxy,
-    watch: &mut Watch,
-    witness: Option<&Arc<Witness>>,
-) -> Result<Proxy, String> {
-    let config::Proxy { address, headers, credentials, tls } = proxy;
-    let tls = if address.scheme == Scheme::Https {
-        let place = format!("{table}: proxy");
-        let seen = witness.map(|witness| &witness.proxy);
-        let live = watch.client_before(&place, tls, &[HTTP_1_1], seen);
-        let live = live.map_err(|fault| format!("{place}: {fault}"))?;
-        let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{place}: {error}"))?;
-        Some(Connector::new(live, name))
-    } else {
-        None
-    };
-    let opening = match address.scheme {
-        Scheme::Http | Scheme::Https => {
-            let credentials = credentials.as_ref().map(|(name, password)| basic(name, password));
-            let (host, port) = (url.host(), url.port());
-            Opening::Connect(Connect::new(host, port, headers, credentials.as_ref()))
-        }
-        Scheme::Socks5 | Scheme::Socks5h => Opening::Socks5(Socks5 {
-            resolve_here: address.scheme == Scheme::Socks5,
-            credentials: credentials.clone(),
-        }),
-    };
-    Ok(Proxy {
-        url: address.to_string().into(),
-        host: address.host.clone(),
-        port: address.port,
-        tls,
-        opening,
     })
 }
 

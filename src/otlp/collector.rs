@@ -14,7 +14,7 @@ use crate::config;
 use crate::error::Error;
 use crate::h1::Upload;
 use crate::rewrite::headers::OutboundHeaders;
-use crate::upstream::{Call, Origin, Payload, PoolLimits, Scratch, Upstream};
+use crate::upstream::{AnswerHead, Call, Origin, Payload, PoolLimits, Scratch, Upstream};
 
 /// How long a connection is kept for the next export.
 const IDLE: Duration = Duration::from_secs(90);
@@ -34,8 +34,6 @@ pub(super) enum Failure {
     Away(Error),
     /// It answered that it does not take this, and maybe when it would.
     Refused(StatusCode, Option<Duration>),
-    /// It did not answer whole within `otlp.timeout`, or in another form.
-    Answer(String),
 }
 
 impl Failure {
@@ -44,7 +42,6 @@ impl Failure {
         match self {
             Self::Away(_) => true,
             Self::Refused(status, _) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-            Self::Answer(_) => false,
         }
     }
 
@@ -52,7 +49,7 @@ impl Failure {
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
             Self::Refused(_, after) => *after,
-            Self::Away(_) | Self::Answer(_) => None,
+            Self::Away(_) => None,
         }
     }
 
@@ -61,7 +58,6 @@ impl Failure {
         match self {
             Self::Away(error) => error.status_and_code().1.to_owned(),
             Self::Refused(status, _) => status.to_string(),
-            Self::Answer(_) => "answer".to_owned(),
         }
     }
 }
@@ -71,7 +67,6 @@ impl fmt::Display for Failure {
         match self {
             Self::Away(error) => write!(f, "{error}"),
             Self::Refused(status, _) => write!(f, "it answered {status}"),
-            Self::Answer(reason) => write!(f, "its answer: {reason}"),
         }
     }
 }
@@ -115,21 +110,16 @@ impl Collector {
             started: Instant::now(),
         };
         let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
-        let status = answer.head.status;
-        let after = answer.head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let AnswerHead { status, headers, .. } = answer.head;
+        // Read to its end, so that the connection can be used again.
         let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
         if !status.is_success() {
-            return Err(Failure::Refused(status, after.map(Duration::from_secs)));
+            let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            return Err(Failure::Refused(status, seconds.map(Duration::from_secs)));
         }
-        let body = body.map_err(|_| Failure::Answer("it is not whole in time".to_owned()))?;
-        let body = body.map_err(|error| Failure::Answer(error.to_string()))?.to_bytes();
-        // Some answer with JSON or words where they have nothing to say.
-        let is_protobuf = answer.head.headers.get(CONTENT_TYPE).is_none_or(|value| *value == PROTOBUF);
-        if is_protobuf {
-            A::decode(body).map_err(|error| Failure::Answer(error.to_string()))
-        } else {
-            Ok(A::default())
-        }
+        // It has what it was sent; some say so in other forms than they should.
+        let message = body.ok().and_then(Result::ok).filter(|_| headers.get(CONTENT_TYPE) == Some(&PROTOBUF));
+        Ok(message.and_then(|body| A::decode(body.to_bytes()).ok()).unwrap_or_default())
     }
 
     fn timeout(&self) -> Duration {

@@ -34,6 +34,7 @@ mod ledger;
 mod limits;
 mod mixed;
 mod otlp;
+mod otlp_collector;
 mod providers;
 mod records;
 mod relay;

@@ -1,0 +1,122 @@
+//! The ways out: where upstreams and the collector are, and what their TLS and proxies are made of.
+
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+
+use crate::config::{self, HttpVersion, Settings};
+use crate::egress::{Hosts, Scheme, basic};
+use crate::provider::BaseUrl;
+use crate::tls::{Connector, HTTP_1_1, Watch};
+use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Timeouts, Witness};
+
+/// The ways to all upstreams, with how many connections of each are kept.
+pub(super) fn origins(
+    settings: &Settings,
+    watch: &mut Watch,
+    witness: Option<&Arc<Witness>>,
+) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
+    let mut origins = Vec::with_capacity(settings.upstreams.len());
+    for upstream in &settings.upstreams {
+        let host = upstream.url.host();
+        let table = format!("upstreams.{}", upstream.name);
+        let tls = if upstream.url.is_https() {
+            let seen = witness.map(|witness| &witness.target);
+            let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
+            let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
+            let name =
+                ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
+            Some(Connector::new(live, name))
+        } else {
+            None
+        };
+        let timeouts = Timeouts {
+            connect: upstream.timeouts.connect,
+            first_byte: upstream.timeouts.first_byte,
+            idle: upstream.timeouts.idle,
+            total: upstream.timeouts.total,
+        };
+        let limits =
+            PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
+        let proxy = upstream
+            .proxy
+            .as_ref()
+            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, witness))
+            .transpose()?;
+        let name = upstream.name.as_str().into();
+        let (port, http) = (upstream.url.port(), upstream.http);
+        let (host, allowed_hosts, witness) =
+            (host.to_owned(), upstream.allowed_hosts.clone(), witness.cloned());
+        let origin = Origin { name, host, port, tls, http, proxy, allowed_hosts, timeouts, witness };
+        origins.push((Arc::new(origin), limits));
+    }
+    Ok(origins)
+}
+
+/// The way to the OpenTelemetry collector.
+pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin, String> {
+    const TABLE: &str = "otlp";
+    let host = otlp.url.host();
+    let tls = if otlp.url.is_https() {
+        let live = watch.client(&format!("{TABLE}.tls"), &otlp.tls, &[HTTP_1_1]);
+        let live = live.map_err(|fault| format!("{TABLE}.tls.{fault}"))?;
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| format!("{TABLE}.endpoint: {error}"))?;
+        Some(Connector::new(live, name))
+    } else {
+        None
+    };
+    let proxy =
+        otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
+    let (connect, total) = (otlp.timeout, Some(otlp.timeout));
+    Ok(Origin {
+        name: TABLE.into(),
+        host: host.to_owned(),
+        port: otlp.url.port(),
+        tls,
+        http: HttpVersion::Auto,
+        proxy,
+        allowed_hosts: Hosts::default(),
+        timeouts: Timeouts { connect, first_byte: otlp.timeout, idle: otlp.timeout, total },
+        witness: None,
+    })
+}
+
+/// The proxy on the way to `url`, which `table` is about.
+fn proxy_for(
+    table: &str,
+    url: &BaseUrl,
+    proxy: &config::Proxy,
+    watch: &mut Watch,
+    witness: Option<&Arc<Witness>>,
+) -> Result<Proxy, String> {
+    let config::Proxy { address, headers, credentials, tls } = proxy;
+    let tls = if address.scheme == Scheme::Https {
+        let place = format!("{table}: proxy");
+        let seen = witness.map(|witness| &witness.proxy);
+        let live = watch.client_before(&place, tls, &[HTTP_1_1], seen);
+        let live = live.map_err(|fault| format!("{place}: {fault}"))?;
+        let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{place}: {error}"))?;
+        Some(Connector::new(live, name))
+    } else {
+        None
+    };
+    let opening = match address.scheme {
+        Scheme::Http | Scheme::Https => {
+            let credentials = credentials.as_ref().map(|(name, password)| basic(name, password));
+            let (host, port) = (url.host(), url.port());
+            Opening::Connect(Connect::new(host, port, headers, credentials.as_ref()))
+        }
+        Scheme::Socks5 | Scheme::Socks5h => Opening::Socks5(Socks5 {
+            resolve_here: address.scheme == Scheme::Socks5,
+            credentials: credentials.clone(),
+        }),
+    };
+    Ok(Proxy {
+        url: address.to_string().into(),
+        host: address.host.clone(),
+        port: address.port,
+        tls,
+        opening,
+    })
+}
