@@ -59,6 +59,13 @@ impl SpanContext {
         self.flags & SAMPLED != 0
     }
 
+    /// The trace's id in digits.
+    pub fn trace(&self) -> String {
+        let mut text = String::with_capacity(2 * self.trace_id.len());
+        push_hex(&mut text, &self.trace_id);
+        text
+    }
+
     /// The value of `traceparent` for requests that are made within this span.
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = String::with_capacity(LENGTH);

@@ -27,6 +27,13 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
     let metrics = table.defaulted("metrics", Entry::boolean);
     let interval = table.defaulted("interval", time);
     let timeout = table.defaulted("timeout", time);
+    let gzip = table.defaulted("compression", |entry| {
+        entry.parse("\"gzip\" or \"none\"", |text| match text {
+            "gzip" => Ok(true),
+            "none" => Ok(false),
+            _ => Err(format!("{text:?} is neither \"gzip\" nor \"none\"")),
+        })
+    });
     let service_name = table.defaulted("service_name", |entry| match entry.text()? {
         "" => Err(entry.mistake("is empty: a collector tells services apart by it")),
         name => Ok(name.to_owned()),
@@ -55,29 +62,22 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
     if url.is_some() && !traces && !metrics {
         return Err(table.mistake("traces", "and metrics are both false: endpoint = \"\" sends nothing"));
     }
-    let otlp = Otlp {
-        url: match url {
-            Some(url) => url,
-            None => {
-                return headers
-                    .and(interval)
-                    .and(timeout)
-                    .and(service_name)
-                    .and(resource)
-                    .and(tls)
-                    .map(|_| None);
-            }
-        },
+    let Some(url) = url else {
+        let rest = headers.and(interval).and(timeout).and(gzip).and(service_name).and(resource).and(tls);
+        return rest.map(|_| None);
+    };
+    Ok(Some(Otlp {
+        url,
         headers: headers?,
         traces: traces.then(|| Sampling::new(sample)),
         metrics: metrics.then_some(interval?),
         timeout: timeout?,
+        gzip: gzip?,
         service_name: service_name?,
         resource: resource?,
         proxy: proxy?.0,
         tls: tls?.unwrap_or_default(),
-    };
-    Ok(Some(otlp))
+    }))
 }
 
 /// A number from 0 to 1.

@@ -124,6 +124,8 @@ pub struct Otlp {
     pub metrics: Option<Duration>,
     /// How long one export may take.
     pub timeout: Duration,
+    /// Whether exports are compressed with gzip.
+    pub gzip: bool,
     /// What this service is called there; not empty.
     pub service_name: String,
     /// Further attributes of all that is sent; none is `service.name`.

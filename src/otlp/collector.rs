@@ -1,10 +1,13 @@
 //! One request to the collector: a message there, a message back (OTLP 1.x, section OTLP/HTTP).
 
 use std::fmt;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use prost::Message;
@@ -77,6 +80,7 @@ pub(super) struct Collector {
     custom: OutboundHeaders,
     own: HeaderMap,
     path: String,
+    gzip: bool,
 }
 
 impl Collector {
@@ -85,11 +89,13 @@ impl Collector {
         let host = HeaderValue::from_str(settings.url.authority()).expect("the authority of a valid URL");
         let own =
             [(CONTENT_TYPE, PROTOBUF), (ACCEPT, PROTOBUF), (USER_AGENT, HeaderValue::from_static(AGENT))];
+        let coding = settings.gzip.then_some((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         Self {
             upstream: Upstream::new(origin, limits, Scratch::default()),
             custom: OutboundHeaders::new(host, settings.headers.clone(), Vec::new()),
-            own: own.into_iter().collect(),
+            own: own.into_iter().chain(coding).collect(),
             path: settings.url.path().to_owned(),
+            gzip: settings.gzip,
         }
     }
 
@@ -99,6 +105,7 @@ impl Collector {
         path: &str,
         message: Vec<u8>,
     ) -> Result<A, Failure> {
+        let message = if self.gzip { compressed(&message) } else { message };
         let call = Call {
             method: &Method::POST,
             target: format!("{}{path}", self.path),
@@ -125,4 +132,9 @@ impl Collector {
     fn timeout(&self) -> Duration {
         self.upstream.origin().timeouts.idle
     }
+}
+
+fn compressed(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(message).and_then(|()| encoder.finish()).expect("a vector takes everything")
 }

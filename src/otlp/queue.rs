@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::record::UsageRecord;
+use crate::record::{self, UsageRecord};
 
-/// Records that may wait, those included whose spans are being sent. At some 600 bytes each about 20 MB, which other sinks may hold too.
-const CAPACITY: usize = 32_768;
+/// Records that may wait, those included whose spans are being sent; as many as the journal can hand over at once. At some 600 bytes
+/// each about 40 MB, which the ledger may hold too.
+const CAPACITY: usize = record::CAPACITY;
 
 /// How long batches are gathered after the first one.
 const GATHER: Duration = Duration::from_secs(1);

@@ -24,6 +24,7 @@ impl Sink for AccessLog {
             tracing::info!(
                 target: TARGET,
                 id = %row.id,
+                trace_id = row.span.as_ref().map(|span| span.trace()).as_deref(),
                 client = &*row.client,
                 upstream = row.upstream.as_deref(),
                 endpoint = row.endpoint.as_deref(),

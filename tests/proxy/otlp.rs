@@ -2,13 +2,15 @@
 
 use std::sync::mpsc;
 
+use bytes::Bytes;
+
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use crate::collector::{Backend, Collector, Exported, attributes, hex};
 use crate::support::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Request, Upstream, chunk, proxy,
-    sized, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, PATIENCE, Request, Upstream, chunk,
+    proxy, sized, upstream, write,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -146,10 +148,33 @@ fn the_metrics_are_the_sums_of_the_records() {
 }
 
 #[test]
+fn it_is_the_same_over_http_2_and_for_a_collector_that_is_sent_gzip() {
+    let collector = Collector::start();
+    let (sender, parents) = mpsc::channel();
+    let up = Http2::default().run(move |mut exchange| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.send(exchange.request.headers()["traceparent"].to_str().unwrap().to_owned());
+            let mut stream = exchange.head(200, &[("content-type", "application/json")], false);
+            write(&mut stream, CHAT_BODY.as_bytes()).await;
+            stream.send_data(Bytes::new(), true).unwrap();
+        }
+    });
+    let tables = format!("{}\ncompression = \"gzip\"", otlp(collector.url()));
+    let proxy = proxy().http2(up.address).tables(&tables).run();
+    proxy.client().send(chat(&format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n"))).answer();
+    proxy.stop();
+    let span = collector.backend.all(1).spans.remove(0);
+    let parent = format!("00-{TRACE}-{}-01", hex(&span.span_id));
+    assert_eq!(parents.recv_timeout(PATIENCE).unwrap(), parent);
+}
+
+#[test]
 fn a_request_without_a_trace_begins_one_that_has_the_record_s_id() {
     let backend = Backend::new();
     let (up, requests) = streaming();
-    let proxy = proxy().upstream(&up).tables(&otlp(format!("http://{}", backend.address()))).run();
+    let tables = format!("{}\ncompression = \"gzip\"", otlp(format!("http://{}", backend.address())));
+    let proxy = proxy().upstream(&up).tables(&tables).run();
     let not_valid = format!("traceparent: 00-{TRACE}-{PARENT}\r\ntracestate: x=y\r\n");
     for headers in ["", &not_valid] {
         let answer = proxy.client().send(chat(headers)).answer();
@@ -160,7 +185,10 @@ fn a_request_without_a_trace_begins_one_that_has_the_record_s_id() {
         assert_eq!(sent.header("tracestate"), None, "it belonged to no trace");
     }
     proxy.stop();
-    let exported = backend.all(2);
+    let exports = backend.exports();
+    assert!(exports.iter().all(|export| export.header("content-encoding") == Some("gzip")));
+    let exported = Exported::of(&exports);
+    assert_eq!(exported.spans.len(), 2);
     assert!(exported.spans.iter().all(|span| span.parent_span_id.is_empty()));
 }
 

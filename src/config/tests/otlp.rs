@@ -25,7 +25,7 @@ fn an_endpoint_is_enough() {
     assert_eq!((otlp.url.to_string().as_str(), otlp.url.path()), ("http://127.0.0.1:4318", ""));
     assert_eq!(otlp.traces, Some(Sampling::new(1.0)));
     assert_eq!((otlp.metrics, otlp.timeout), (Some(Duration::from_secs(60)), Duration::from_secs(10)));
-    assert_eq!(otlp.service_name, "streamgauge");
+    assert_eq!((otlp.service_name.as_str(), otlp.gzip), ("streamgauge", false));
     assert!(otlp.headers.is_empty() && otlp.resource.is_empty() && otlp.proxy.is_none());
 }
 
@@ -55,13 +55,14 @@ fn the_network_s_proxy_counts_for_the_collector() {
 
 #[test]
 fn every_mistake_is_named_with_what_to_change() {
-    let lines = "endpoint = \"collector:4318\"\nsample = 1.5\ninterval = \"0s\"\nservice_name = \"\"\nheader = 1\n\
+    let lines = "endpoint = \"collector:4318\"\nsample = 1.5\ninterval = \"0s\"\ncompression = \"zstd\"\nservice_name = \"\"\nheader = 1\n\
                  headers = { \"content-length\" = \"1\" }\n[otlp.resource]\n\"service.name\" = \"x\"";
     let mistakes = mistakes_of(lines);
     for (mistake, said) in mistakes.iter().zip([
         "otlp.endpoint: it does not begin with http:// or https://",
         "otlp.sample: must be a number from 0 to 1",
         "otlp.interval: ",
+        "otlp.compression: \"zstd\" is neither \"gzip\" nor \"none\"",
         "otlp.service_name: is empty",
         "otlp.header: unknown key; did you mean `headers`?",
         "otlp.headers.content-length: is not yours to set",
@@ -69,7 +70,7 @@ fn every_mistake_is_named_with_what_to_change() {
     ]) {
         assert!(mistake.contains(said), "{said}: {mistakes:#?}");
     }
-    assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
+    assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
 }
 
 #[test]
