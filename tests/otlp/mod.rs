@@ -161,29 +161,22 @@ impl Collector {
     /// Starts it, and waits until it takes connections.
     pub fn start() -> Self {
         let backend = Backend::new();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (http, grpc) = (free(), free());
-        let [port, grpc_port] = [&http, &grpc].map(|socket| socket.local_addr().unwrap().port());
-        drop((http, grpc));
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program())
-            .args(["start", "--disable-batching", "--exporter", "otlp", "--otlp-exporter-protocol", "http"])
-            .args(["--otlp-exporter-endpoint", &format!("http://{}", backend.address())])
-            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
-            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc_port}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let collector = Self { backend, port, child };
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "the collector does not start");
-            thread::sleep(Duration::from_millis(20));
+        loop {
+            let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+            let (http, grpc) = (free(), free());
+            let [port, grpc_port] = [&http, &grpc].map(|socket| socket.local_addr().unwrap().port());
+            drop((http, grpc));
+            let mut child = spawn(backend.address(), port, grpc_port);
+            while TcpStream::connect(("127.0.0.1", port)).is_err() && child.try_wait().unwrap().is_none() {
+                assert!(start.elapsed() < PATIENCE, "the collector does not start");
+                thread::sleep(Duration::from_millis(20));
+            }
+            // It ends if somebody else has taken one of its ports by now.
+            if child.try_wait().unwrap().is_none() {
+                return Self { backend, port, child };
+            }
         }
-        collector
     }
 
     /// The endpoint for OTLP over HTTP.
@@ -197,6 +190,21 @@ impl Drop for Collector {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(backend: SocketAddr, port: u16, grpc_port: u16) -> Child {
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program())
+        .args(["start", "--disable-batching", "--exporter", "otlp", "--otlp-exporter-protocol", "http"])
+        .args(["--otlp-exporter-endpoint", &format!("http://{backend}")])
+        .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
+        .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc_port}")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn program() -> PathBuf {
