@@ -21,6 +21,11 @@ impl<'a> Text<'a> {
         Self::new(raw, memchr(b'\\', raw).is_some())
     }
 
+    /// As it is written, escapes and all.
+    pub fn spelled(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// The string's value. It is borrowed unless there are escapes.
     ///
     /// What is no text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON does not

@@ -28,7 +28,7 @@ use super::client_io::{ClientIo, Watch};
 use super::connections::Connections;
 use super::departure::Socket;
 use super::peer_state::{Order, PeerState, Running};
-use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, Takeover};
+use super::{ClientCertificate, Handler, Limits, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, Takeover};
 use crate::flow::Delivery;
 use crate::tls::Live;
 
@@ -107,8 +107,8 @@ pub(super) async fn serve<S, H>(
     } else {
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
+            // No `max_headers`: hyper's own limit is 100, and saying so would cost a list of that many for each head.
             .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
             // A client that closes its side has left. `ClientIo` looks for that with less memory than hyper.
             .half_close(true)
             // One event is one write of one piece: cheaper than a list of three by some 4 % of all that an event costs. A burst

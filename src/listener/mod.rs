@@ -84,8 +84,5 @@ pub struct Limits {
 /// The largest header block that is read, in bytes.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// The most headers that a request may have.
-pub const MAX_HEADERS: usize = 100;
-
 /// The most streams that one HTTP/2 connection may have open.
 pub const MAX_HTTP2_STREAMS: u32 = 256;

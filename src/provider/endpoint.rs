@@ -97,8 +97,8 @@ fn after_version(path: &str) -> Option<&str> {
 
 /// Segment by segment; `*` is any one segment, `**` one or more. No pattern begins with a star.
 fn matches(pattern: &str, path: &str) -> bool {
-    if pattern.as_bytes().first() != path.as_bytes().first() {
-        return false;
+    if !pattern.contains('*') || pattern.as_bytes().first() != path.as_bytes().first() {
+        return pattern == path;
     }
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {

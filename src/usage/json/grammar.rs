@@ -130,15 +130,23 @@ impl Grammar {
                 State::Word { word, come } => self.word(bytes, at, word, come, outline),
                 State::Refused => return,
                 _ if matches!(bytes[at], b' ' | b'\n' | b'\r' | b'\t') => at + 1,
-                _ => self.structure(bytes[at], at, outline),
+                _ => self.structure(bytes, at, outline),
             };
         }
     }
 
     /// A byte between values.
-    fn structure(&mut self, byte: u8, at: usize, outline: &mut impl Outline) -> usize {
+    #[inline]
+    fn structure(&mut self, bytes: &[u8], at: usize, outline: &mut impl Outline) -> usize {
+        let byte = bytes[at];
         self.state = match self.state {
             State::CommaOrEnd => match byte {
+                // Where nobody has put a space, a key follows at once.
+                b',' if self.in_object && bytes.get(at + 1) == Some(&b'"') => {
+                    outline.key(at + 2);
+                    self.state = State::Text { key: true };
+                    return at + 2;
+                }
                 b',' if self.in_object => State::Key,
                 b',' if self.depth > 0 => State::Value,
                 b'}' if self.in_object => return self.close(at, outline),
@@ -205,8 +213,13 @@ impl Grammar {
         } else if bytes[at] != b'"' {
             self.state = State::Refused;
         } else if key {
-            self.state = State::Colon;
             outline.key_end(at);
+            // The colon follows at once, but for who puts a space there.
+            if bytes.get(at + 1) == Some(&b':') {
+                self.state = State::Value;
+                return at + 2;
+            }
+            self.state = State::Colon;
         } else {
             self.state = State::CommaOrEnd;
             outline.value_end(at + 1);

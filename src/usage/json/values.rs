@@ -2,50 +2,22 @@
 
 use memchr::memchr2;
 
-use super::{Grammar, Kind, Outline};
+use crate::json::Cursor;
 
 /// The members of an object whose text the grammar has passed: keys as spelled, values as text.
 pub(in crate::usage) fn members(object: &[u8]) -> Vec<(&[u8], &[u8])> {
-    let mut members = Members { object, depth: 0, key: b"", from: 0, found: Vec::new() };
-    Grammar::new().push(object, &mut members);
-    members.found
+    let mut found = Vec::with_capacity(USUAL_MEMBERS);
+    let mut cursor = Cursor::new(object);
+    if cursor.take(b'{') {
+        while let Ok(Some((key, value))) = cursor.member(found.is_empty()) {
+            found.push((key.spelled(), &object[value]));
+        }
+    }
+    found
 }
 
-struct Members<'a> {
-    object: &'a [u8],
-    depth: u32,
-    key: &'a [u8],
-    from: usize,
-    found: Vec<(&'a [u8], &'a [u8])>,
-}
-
-impl Outline for Members<'_> {
-    fn key(&mut self, at: usize) {
-        if self.depth == 1 {
-            self.from = at;
-        }
-    }
-
-    fn key_end(&mut self, at: usize) {
-        if self.depth == 1 {
-            self.key = &self.object[self.from..at];
-        }
-    }
-
-    fn value(&mut self, at: usize, _: Kind) {
-        if self.depth == 1 {
-            self.from = at;
-        }
-        self.depth += 1;
-    }
-
-    fn value_end(&mut self, at: usize) {
-        self.depth -= 1;
-        if self.depth == 1 {
-            self.found.push((self.key, &self.object[self.from..at]));
-        }
-    }
-}
+/// As many as most usage objects have.
+const USUAL_MEMBERS: usize = 8;
 
 /// The text of a string value, which may have been cut off at its end. `None` when it is no string.
 pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
