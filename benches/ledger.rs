@@ -1,4 +1,8 @@
-//! What the ledger costs: CPU of its thread per record, and the time of a report on a million rows.
+//! What the ledger costs: CPU of its thread per record, how long a record takes to be in the file, and the time of a report on a
+//! million rows.
+//!
+//! `cargo bench --bench ledger -- latency` measures the second alone, for a look at a disk that others keep busy, and
+//! `-- latency FOLDER` in that folder; `cost` and `reports` are the others.
 //!
 //! The figures are the system's own accounts of the thread (`/proc/self/task/*/schedstat`), not the clock's, so that the
 //! pauses in which batches gather do not count.
@@ -11,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use streamgauge::ledger::{Bounds, By, Ledger, Selection, overview, report};
 use streamgauge::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::provider::Provider;
@@ -21,14 +26,31 @@ use uuid::Uuid;
 const ROWS: usize = 1_000_000;
 
 fn main() {
-    let folder = tempfile::tempdir().unwrap();
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let folder = match arguments.get(1) {
+        Some(folder) => tempfile::tempdir_in(folder),
+        None => tempfile::tempdir(),
+    };
+    let folder = folder.unwrap();
+    match arguments.first().map(String::as_str) {
+        Some("latency") => latency(folder.path()),
+        Some("cost") => costs(folder.path()),
+        Some("reports") => reports(folder.path()),
+        Some(other) => panic!("{other} is none of cost, latency, reports"),
+        None => [costs, latency, reports].iter().for_each(|measure| measure(folder.path())),
+    }
+}
+
+fn costs(folder: &Path) {
     println!("CPU of the ledger's thread, µs per record:");
     for size in [10, 100, 1000, 5000] {
-        let path = folder.path().join(format!("{size}.db"));
-        let cost = cost(&path, size, (100_000 / size).clamp(20, 50));
+        let cost = cost(&folder.join(format!("{size}.db")), size, (100_000 / size).clamp(20, 50));
         println!("  {size:5} records a commit: {cost:.2}");
     }
-    let path = folder.path().join("million.db");
+}
+
+fn reports(folder: &Path) {
+    let path = folder.join("million.db");
     fill(&path);
     println!("{ROWS} rows, {} MB:", fs::metadata(&path).unwrap().len() >> 20);
     let (free, prices) = (Prices::default(), prices());
@@ -80,17 +102,47 @@ fn prices() -> Prices {
     ])
 }
 
-/// One batch per commit: a commit every 100 ms, at the rate that fills it.
+/// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come in about the order in which they started,
+/// as they do where most requests take seconds.
 fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
-    let batch = Arc::new(records(size));
+    let batches: Vec<_> = (0..commits).map(|commit| Arc::new(records(commit * size, size))).collect();
     let before = cpu();
-    for _ in 0..commits {
+    for batch in &batches {
         let start = Instant::now();
-        ledger.share(&batch).unwrap();
+        ledger.share(batch).unwrap();
         std::thread::sleep(Duration::from_millis(100).saturating_sub(start.elapsed()));
     }
     (cpu() - before) as f64 / 1e3 / (size * commits) as f64
+}
+
+/// From the handing over of a record to the moment at which another process reads it, at ten batches a second: 80 ms of it are
+/// the gathering.
+fn latency(folder: &Path) {
+    const SIZE: usize = 1000;
+    let path = &folder.join("latency.db");
+    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    let reader = Connection::open(path).unwrap();
+    let mut last = reader.prepare("SELECT coalesce(max(seq), 0) FROM usage_records").unwrap();
+    let mut times: Vec<_> = (1..=200)
+        .map(|number| {
+            let batch = Arc::new(records(number * SIZE, SIZE));
+            let start = Instant::now();
+            ledger.share(&batch).unwrap();
+            while last.query_row([], |row| row.get::<_, i64>(0)).unwrap() < (number * SIZE) as i64 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let time = start.elapsed();
+            std::thread::sleep(Duration::from_millis(100).saturating_sub(time));
+            time
+        })
+        .collect();
+    times.sort_unstable();
+    let rank = |percent: usize| times[(times.len() * percent).div_ceil(100) - 1].as_millis();
+    let [p50, p90, p99, most] = [50, 90, 99, 100].map(rank);
+    println!(
+        "{SIZE} records every 100 ms are in the file after p50 {p50}, p90 {p90}, p99 {p99}, at most {most} ms"
+    );
 }
 
 fn fill(path: &Path) {
@@ -119,8 +171,10 @@ fn cpu() -> u64 {
     fs::read_to_string(task.join("schedstat")).unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
-fn records(count: usize) -> Vec<UsageRecord> {
-    (0..count).map(record).collect()
+fn records(first: usize, count: usize) -> Vec<UsageRecord> {
+    let mut records: Vec<_> = (first..first + count).map(record).collect();
+    records.chunks_mut(50).for_each(fastrand::shuffle);
+    records
 }
 
 /// A month of a streamed chat completion each, of some models and clients.

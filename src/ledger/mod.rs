@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `sink` | the queue and the thread: group commit, retries, when to delete |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
+//! | `checkpoint` | copies the log into the file beside the commits |
 //! | `columns` | what a row has, in both databases |
 //! | `shipped` | what of the file is in PostgreSQL already |
 //! | [`postgres`] | the fleet's ledger |
@@ -19,6 +20,7 @@
 //! | `when` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
+mod checkpoint;
 mod columns;
 mod error;
 mod groups;

@@ -40,6 +40,8 @@ impl Unshipped {
         let file = identity(path);
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "normal")?;
+        // The log is copied by the writer's own thread, which knows when to.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         schema::expect_current(&connection)?;
         let seq = connection
             .query_row("SELECT seq FROM shipped WHERE ledger = ?1", [ledger], |row| row.get(0))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::checkpoint::Checkpointer;
 use super::error::{LedgerError, Reason};
 use super::retention::{Retention, Step};
 use super::row::insert;
@@ -27,9 +28,16 @@ const LOG_BYTES: i64 = 16 << 20;
 pub(super) struct Store {
     path: PathBuf,
     /// `None` after a failure, until it is opened again.
-    connection: Option<Connection>,
+    open: Option<Open>,
     /// Which file is open: device and inode.
     file: Option<(u64, u64)>,
+}
+
+/// Dropped in this order: the last connection that is closed copies what is left of the log, and removes it.
+#[derive(Debug)]
+struct Open {
+    checkpointer: Checkpointer,
+    connection: Connection,
 }
 
 impl Store {
@@ -39,7 +47,7 @@ impl Store {
     /// # Errors
     /// It cannot be created or written; it is another program's, or a newer version's.
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
-        let mut store = Self { path: path.to_owned(), connection: None, file: None };
+        let mut store = Self { path: path.to_owned(), open: None, file: None };
         store.connect().map_err(|reason| LedgerError::new(path, reason))?;
         Ok(store)
     }
@@ -54,7 +62,7 @@ impl Store {
         }
         match self.insert(batches) {
             // What this connection sees may be a file that another process has moved aside.
-            Err(reason) if reason.is_corrupt() => self.connection = None,
+            Err(reason) if reason.is_corrupt() => self.open = None,
             result => return result,
         }
         match self.insert(batches) {
@@ -66,13 +74,16 @@ impl Store {
 
     /// Deletes one step of what `retention` lets go.
     pub(super) fn sweep(&mut self, retention: &Retention, now: Timestamp) -> Result<Step, Reason> {
-        Ok(retention::step(self.connect()?, retention, now)?)
+        let Open { checkpointer, connection } = self.connect()?;
+        checkpointer.wait();
+        Ok(retention::step(connection, retention, now)?)
     }
 
     /// The file that is open is no longer the one at the path. What is in its log is still its own: closing a file that was
     /// moved would leave that behind under the old name.
     fn let_go(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(Open { checkpointer, connection }) = self.open.take() else { return };
+        drop(checkpointer);
         let ledger = self.path.display();
         tracing::warn!(%ledger, "the file was moved or deleted while it was in use; a new one is begun");
         if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
@@ -81,16 +92,17 @@ impl Store {
     }
 
     fn insert(&mut self, batches: &[Batch]) -> Result<(), Reason> {
-        let connection = self.connect()?;
+        let Open { checkpointer, connection } = self.connect()?;
+        checkpointer.wait();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         insert(&transaction, batches.iter().flat_map(|batch| batch.iter()))?;
         // Where it fails, dropping the transaction takes everything back.
         Ok(transaction.commit()?)
     }
 
-    fn connect(&mut self) -> Result<&mut Connection, Reason> {
-        if self.connection.is_none() {
-            let connection = match open(&self.path) {
+    fn connect(&mut self) -> Result<&mut Open, Reason> {
+        if self.open.is_none() {
+            let open = match open(&self.path) {
                 Err(reason) if reason.is_corrupt() => {
                     self.replace(&reason)?;
                     open(&self.path)
@@ -98,14 +110,14 @@ impl Store {
                 result => result,
             }?;
             self.file = identity(&self.path);
-            self.connection = Some(connection);
+            self.open = Some(open);
         }
-        Ok(self.connection.as_mut().expect("it was opened just now"))
+        Ok(self.open.as_mut().expect("it was opened just now"))
     }
 
     /// Moves the file aside.
     fn replace(&mut self, reason: &Reason) -> Result<(), Reason> {
-        self.connection = None;
+        self.open = None;
         let aside = repair::move_aside(&self.path, Timestamp::now())?;
         tracing::error!(
             ledger = %self.path.display(), aside = %aside.display(), %reason,
@@ -115,7 +127,7 @@ impl Store {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Reason> {
+fn open(path: &Path) -> Result<Open, Reason> {
     // The path is a path, also where it begins with `file:`; and only one thread ever uses the connection.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -133,7 +145,8 @@ fn open(path: &Path) -> Result<Connection, Reason> {
     // records wait. And a file that can be opened and not written is found out before the proxy runs.
     connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
-    Ok(connection)
+    let checkpointer = Checkpointer::begin(path, &mut connection)?;
+    Ok(Open { checkpointer, connection })
 }
 
 /// Which file is at the path: device and inode.

@@ -4,6 +4,10 @@ use super::super::support::{batch, count_at, records, rows};
 use super::*;
 use crate::record::Sink as _;
 
+fn connection(store: &mut Store) -> &Connection {
+    &store.connect().unwrap().connection
+}
+
 fn aside(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names
@@ -58,7 +62,7 @@ fn a_count_beyond_sqlites_integers_stays_at_their_end() {
     records[1].usage.input_tokens = Some(u64::MAX);
     let mut store = Store::open(&folder.path().join("a.db")).unwrap();
     store.write(&[records.into()]).unwrap();
-    assert_eq!(rows(store.connect().unwrap())[1]["input_tokens"], i64::MAX);
+    assert_eq!(rows(connection(&mut store))[1]["input_tokens"], i64::MAX);
 }
 
 #[test]
@@ -71,10 +75,10 @@ fn a_second_start_goes_on_where_the_first_ended_and_no_seq_is_used_again() {
         assert_eq!(count_at(&path), 7 * round);
     }
     let mut store = Store::open(&path).unwrap();
-    store.connect().unwrap().execute("DELETE FROM usage_records", []).unwrap();
+    connection(&mut store).execute("DELETE FROM usage_records", []).unwrap();
     store.write(&[batch(1)]).unwrap();
     let seq =
-        store.connect().unwrap().query_row("SELECT seq FROM usage_records", [], |row| row.get::<_, i64>(0));
+        connection(&mut store).query_row("SELECT seq FROM usage_records", [], |row| row.get::<_, i64>(0));
     assert_eq!(seq.unwrap(), 15);
 }
 
@@ -133,7 +137,7 @@ fn a_full_disk_takes_nothing_of_a_batch_and_everything_once_there_is_room() {
     let mut store = Store::open(&path).unwrap();
     store.write(&[batch(3)]).unwrap();
     let pages = |store: &mut Store, pages: u32| {
-        store.connect().unwrap().pragma_update(None, "max_page_count", pages).unwrap();
+        connection(store).pragma_update(None, "max_page_count", pages).unwrap();
     };
     pages(&mut store, 8);
     let error = store.write(&[batch(2000)]).unwrap_err();
@@ -187,12 +191,12 @@ fn old_rows_are_deleted_in_steps_and_the_others_stay() {
     let mut left = Vec::new();
     loop {
         let step = store.sweep(&retention, now).unwrap();
-        left.push(rows(store.connect().unwrap()).len());
+        left.push(rows(connection(&mut store)).len());
         if !step.more {
             break;
         }
     }
     assert_eq!(left, [800, 300, 200]);
-    let first = &rows(store.connect().unwrap())[0];
+    let first = &rows(connection(&mut store))[0];
     assert_eq!(first["id"], batch[1100].id.to_string(), "what is exactly as old as allowed stays");
 }

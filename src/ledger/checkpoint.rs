@@ -1,0 +1,224 @@
+//! Copies the log into the file on a thread of its own, so that no commit waits for the disk to sync it.
+//!
+//! SQLite would do it as part of the commit that makes the log long enough. What is left to commits is the sync of the log's
+//! header when it begins anew, so it is let grow before that.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::Reason;
+
+/// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
+const COPIED_FROM: u64 = 4096;
+
+/// So many pages later it is tried again, where commits went on meanwhile or somebody read, and the log could not begin anew.
+const AGAIN_AFTER: u64 = 1024;
+
+/// The log's bound, 64 MiB: the next commit waits until all is copied and the log begins anew. It grows beyond by that one commit
+/// at most, and by what is written while one reader stays for longer than [`PATIENCE`].
+const BOUND: u64 = 16_384;
+
+/// How long readers of what is in the log are waited for at the bound.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The thread. Dropping it waits for the end of what it copies.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    log: Mutex<Log>,
+    /// Signalled when the log is to be copied, and at the end.
+    due: Condvar,
+    /// Signalled when commits may go on.
+    released: Condvar,
+}
+
+#[derive(Debug)]
+struct Log {
+    /// Its length after the last commit.
+    pages: u64,
+    /// The length at which it is copied next.
+    due: u64,
+    /// The length at which the next commit waits for that.
+    bound: u64,
+    /// It waits.
+    held: bool,
+    closed: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { pages: 0, due: COPIED_FROM, bound: BOUND, held: false, closed: false }
+    }
+}
+
+impl Checkpointer {
+    /// Copies from now on what `writer` commits to the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be opened once more, or the system gives no thread.
+    pub(super) fn begin(path: &Path, writer: &mut Connection) -> Result<Self, Reason> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let shared = Arc::new(Shared::default());
+        let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
+        let thread = thread::Builder::new().name("checkpoint".to_owned());
+        let thread = Some(thread.spawn(move || copying.run(&connection))?);
+        let checkpointer = Self { shared, thread };
+        // It takes the place of SQLite's own, which would copy.
+        writer.wal_hook(Some(move |_: &mut _, pages| {
+            committed.committed(u64::try_from(pages).unwrap_or(0));
+            Ok(())
+        }))?;
+        Ok(checkpointer)
+    }
+
+    /// Waits, where the log has reached its bound, until it may grow again. To be called before each commit.
+    pub(super) fn wait(&self) {
+        let shared = &self.shared;
+        drop(shared.released.wait_while(shared.log(), |log| log.held));
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.shared.log().closed = true;
+        self.shared.due.notify_one();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that copies the ledger's log panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // No code under the lock can panic with it half changed.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self, pages: u64) {
+        let mut log = self.log();
+        if pages < log.pages {
+            *log = Log { closed: log.closed, ..Log::default() };
+        }
+        log.pages = pages;
+        log.held = pages >= log.bound;
+        if log.held || pages >= log.due {
+            self.due.notify_one();
+        }
+    }
+
+    /// Waits until the log is to be copied. Whether commits wait for it; `None`: the end.
+    fn next(&self) -> Option<bool> {
+        let is_short = |log: &mut Log| log.pages < log.due && !log.held && !log.closed;
+        let waited = self.due.wait_while(self.log(), is_short);
+        let mut log = waited.unwrap_or_else(PoisonError::into_inner);
+        log.due = log.pages + AGAIN_AFTER;
+        (!log.closed).then_some(log.held)
+    }
+
+    fn release(&self) {
+        let mut log = self.log();
+        log.bound = log.pages + AGAIN_AFTER;
+        log.held = false;
+        self.released.notify_one();
+    }
+
+    fn run(&self, connection: &Connection) {
+        let mut failing = false;
+        while let Some(held) = self.next() {
+            let copied = copy(connection, if held { "RESTART" } else { "PASSIVE" });
+            if held {
+                self.release();
+            }
+            match copied {
+                Ok(()) => failing = false,
+                // What is wrong with the file is the writer's to find out.
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!(%error, "the ledger's log cannot be copied into its file, and grows until that ends");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::super::repair::with;
+    use super::super::store::Store;
+    use super::super::support::{batch, count_at};
+    use super::*;
+
+    const PAGE: u64 = 4096;
+
+    /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section 4.1).
+    fn log_pages(path: &Path) -> u64 {
+        fs::metadata(with(path, "-wal")).unwrap().len() / (PAGE + 24)
+    }
+
+    #[test]
+    fn a_commit_copies_nothing_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        // Four times as long as SQLite's own patience with a log, and not as long as ours.
+        let batch = batch(5000);
+        while log_pages(&path) < COPIED_FROM * 3 / 4 {
+            store.write(std::slice::from_ref(&batch)).unwrap();
+        }
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    }
+
+    #[test]
+    fn the_log_stays_within_its_bound_and_begins_anew_once_nobody_reads_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let batch = batch(5000);
+        let mut rows = 0;
+        let mut write = |store: &mut Store| {
+            store.write(std::slice::from_ref(&batch)).unwrap();
+            rows += batch.len();
+        };
+        for _ in 0..30 {
+            write(&mut store);
+            // A commit of these has some 1,000 pages.
+            assert!(log_pages(&path) < BOUND + 4000, "{}", log_pages(&path));
+        }
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
+        while log_pages(&path) < BOUND {
+            write(&mut store);
+        }
+        reader.execute_batch("COMMIT").unwrap();
+        let start = Instant::now();
+        while log_pages(&path) >= BOUND {
+            assert!(start.elapsed() < Duration::from_secs(60), "the log does not begin anew");
+            write(&mut store);
+        }
+        assert_eq!(count_at(&path), rows);
+        drop((reader, store));
+        assert_eq!(count_at(&path), rows, "all of it is in the file");
+        assert!(!with(&path, "-wal").exists());
+    }
+}
