@@ -41,17 +41,54 @@ pub fn write_records(records: &[Record]) -> String {
     text
 }
 
+/// What formulas begin with, also in its full width, and what spreadsheets leave out before it.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n'];
+
 fn line(fields: impl Iterator<Item = String>) -> String {
     let mut line = fields.collect::<Vec<_>>().join(",");
     line.push('\n');
     line
 }
 
-/// In quotes where it would be read as something else: an empty one would look like an unknown one.
+/// In quotes where it would be read as something else: an empty one would look like an unknown one. What a spreadsheet would take
+/// for a formula has an apostrophe before it, which makes it text (OWASP, CSV injection): clients name their users and models.
 fn field(text: &str) -> String {
+    if text.starts_with(FORMULA) && !text.parse().is_ok_and(f64::is_finite) {
+        return field(&format!("'{text}"));
+    }
     if text.is_empty() || text.contains([',', '"', '\r', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_is_a_formula_for_a_spreadsheet() {
+        for (text, written) in [
+            ("=1+1", "'=1+1"),
+            (
+                "=HYPERLINK(\"https://evil.example\",\"ada\")",
+                "\"'=HYPERLINK(\"\"https://evil.example\"\",\"\"ada\"\")\"",
+            ),
+            ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("＝1", "'＝1"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("\n=1", "\"'\n=1\""),
+            ("-1", "-1"),
+            ("+1.5e3", "+1.5e3"),
+            ("a=b", "a=b"),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(field(text), written, "{text:?}");
+        }
     }
 }
