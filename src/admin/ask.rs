@@ -336,7 +336,7 @@ mod tests {
             ("since=soon", "since: "),
             ("since=1h&until=2h", "until: is not after since"),
             ("by=day,day", "twice"),
-            ("by=moon", "none of model, client, upstream, user, day, hour"),
+            ("by=moon", "none of model, client, upstream, endpoint, user, day, hour"),
             ("format=xml", "neither json nor csv"),
             ("sinc=1h", "\"sinc\" is none of since, until"),
         ] {

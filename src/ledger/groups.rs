@@ -20,6 +20,8 @@ pub enum By {
     Client,
     /// Where it went.
     Upstream,
+    /// What was asked for there, such as `chat/completions`.
+    Endpoint,
     /// Whom the request named as its user.
     User,
     /// The UTC day on which it started.
@@ -30,7 +32,8 @@ pub enum By {
 
 impl By {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Model, Self::Client, Self::Upstream, Self::User, Self::Day, Self::Hour];
+    pub const ALL: [Self; 7] =
+        [Self::Model, Self::Client, Self::Upstream, Self::Endpoint, Self::User, Self::Day, Self::Hour];
 
     /// The name on the command line and in results.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +41,7 @@ impl By {
             Self::Model => "model",
             Self::Client => "client",
             Self::Upstream => "upstream",
+            Self::Endpoint => "endpoint",
             Self::User => "user",
             Self::Day => "day",
             Self::Hour => "hour",
@@ -54,7 +58,7 @@ impl By {
         match self {
             Self::Day => Some(86_400),
             Self::Hour => Some(3_600),
-            Self::Model | Self::Client | Self::Upstream | Self::User => None,
+            Self::Model | Self::Client | Self::Upstream | Self::Endpoint | Self::User => None,
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
             row.upstream = Some(["openai", "azure"][number % 2].into());
             row.provider = Some([Provider::OpenAi, Provider::Azure][number % 2]);
             row.method = Some(http::Method::POST);
-            row.endpoint = Some("chat/completions".into());
+            row.endpoint = Some(["chat/completions", "messages"][usize::from(number % 13 == 0)].into());
             row.model_requested = Some("gpt".into());
             row.model = (number % 7 != 0).then(|| format!("gpt-{}", number % 4).into());
             row.stream = number % 3 == 0;

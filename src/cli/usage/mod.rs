@@ -45,7 +45,7 @@ pub(super) struct UsageArgs {
     /// Only those that this model answered
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// What to group by, in this order: model, client, upstream, user, day, hour (UTC); "" for the totals alone
+    /// What to group by, in this order: model, client, upstream, endpoint, user, day, hour (UTC); "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = Grouping::parse)]
     by: Grouping,
     /// The form of the result

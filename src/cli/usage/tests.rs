@@ -152,9 +152,9 @@ fn fields_to_group_by_are_known_and_named_once() {
     assert_eq!(Grouping::parse("day, model").unwrap(), Grouping(vec![By::Day, By::Model]));
     assert_eq!(Grouping::parse("").unwrap(), Grouping(Vec::new()));
     assert!(
-        Grouping::parse("day,endpoint")
+        Grouping::parse("day,moon")
             .unwrap_err()
-            .contains("\"endpoint\" is none of model, client, upstream, user, day, hour")
+            .contains("\"moon\" is none of model, client, upstream, endpoint, user, day, hour")
     );
     assert!(Grouping::parse("day,day").unwrap_err().contains("twice"));
 }

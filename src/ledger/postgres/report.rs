@@ -142,6 +142,7 @@ fn key(by: By) -> String {
         By::Model => "model".to_owned(),
         By::Client => "client".to_owned(),
         By::Upstream => "upstream".to_owned(),
+        By::Endpoint => "endpoint".to_owned(),
         By::User => "\"user\"".to_owned(),
         By::Day => "date_bin('1 day', started_at, '2000-01-01Z')".to_owned(),
         By::Hour => "date_bin('1 hour', started_at, '2000-01-01Z')".to_owned(),
@@ -153,7 +154,7 @@ fn shown(by: By) -> String {
     let form = match by {
         By::Day => "YYYY-MM-DD",
         By::Hour => "YYYY-MM-DD\"T\"HH24\":00Z\"",
-        By::Model | By::Client | By::Upstream | By::User => return key(by),
+        By::Model | By::Client | By::Upstream | By::Endpoint | By::User => return key(by),
     };
     format!("to_char({} AT TIME ZONE 'UTC', '{form}')", key(by))
 }

@@ -56,6 +56,7 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             By::Model => row.model.as_deref().map(str::to_owned),
             By::Client => Some(row.client.to_string()),
             By::Upstream => row.upstream.as_deref().map(str::to_owned),
+            By::Endpoint => row.endpoint.as_deref().map(str::to_owned),
             By::User => row.user.as_deref().map(str::to_owned),
             By::Day => Some(row.started_at.to_string()[..10].to_owned()),
             By::Hour => Some(format!("{}:00Z", &row.started_at.to_string()[..13])),
@@ -88,7 +89,7 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
 fn sums_are_those_of_the_records_themselves() {
     let records = records(2000);
     let (_folder, path) = ledger(&records);
-    let all = [By::Upstream, By::Day, By::Client, By::Model, By::User, By::Hour];
+    let all = [By::Upstream, By::Day, By::Client, By::Model, By::User, By::Hour, By::Endpoint];
     for since in
         [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
     {
