@@ -7,7 +7,6 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -22,7 +21,7 @@ use crate::auth::Clients;
 use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Place};
 use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
@@ -80,8 +79,8 @@ struct Parts {
     metrics: Arc<Metrics>,
     flows: Arc<Flows>,
     boards: Boards,
-    /// The ledger's file.
-    ledger: Option<PathBuf>,
+    /// Whose records the pages show.
+    ledger: Option<Place>,
 }
 
 impl App {
@@ -179,7 +178,7 @@ impl App {
             metrics,
             flows,
             boards: Boards::new(settings.server.workers),
-            ledger: settings.ledger.path.clone(),
+            ledger: Place::shown(settings),
         };
         let addresses = Addresses { proxy, admin: admin_address };
         let asks_certificates = settings.admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());

@@ -11,7 +11,6 @@ use super::ask::{Format, RecordsAsk, UsageAsk};
 use super::reads::{Reads, Unread};
 use super::respond::{Answer, data, fault, json};
 use crate::ledger::output::{csv, json as sums_json};
-use crate::ledger::{record, records, report};
 use crate::price::Prices;
 
 const CSV: &str = "text/csv; charset=utf-8; header=present";
@@ -27,7 +26,7 @@ pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str) -> A
     };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
     let prices = Arc::clone(prices);
-    match reads.read(move |path, bounds| report(path, &selection, &by, &prices, bounds)).await {
+    match reads.read(move |place, bounds| place.report(&selection, &by, &prices, bounds)).await {
         Err(unread) => unreadable(&unread),
         Ok(report) => match format {
             Format::Csv => data(CSV, csv::write(&report)),
@@ -44,7 +43,7 @@ pub(super) async fn one(reads: &Reads, id: &str) -> Answer {
     let Ok(id) = id.parse::<Uuid>() else {
         return bad("an id is a UUID, as the header x-streamgauge-id of each answer has it");
     };
-    match reads.read(move |path, bounds| record(path, id, bounds)).await {
+    match reads.read(move |place, bounds| place.record(id, bounds)).await {
         Ok(Some(record)) => json(&record),
         Ok(None) => fault(
             StatusCode::NOT_FOUND,
@@ -61,7 +60,7 @@ pub(super) async fn latest(reads: &Reads, query: &str) -> Answer {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
     };
-    match reads.read(move |path, bounds| records(path, &selection, limit, bounds)).await {
+    match reads.read(move |place, bounds| place.records(&selection, limit, bounds)).await {
         Err(unread) => unreadable(&unread),
         Ok(records) => match format {
             Format::Csv => data(CSV, csv::write_records(&records)),

@@ -1,7 +1,8 @@
 //! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard open:
 //!
 //! * `running`: the table of running streams, as the page has it, whenever it has changed; once a second at most;
-//! * `records`: how many usage records were written since the start, whenever that has changed: the page reads itself again.
+//! * `records`: how many usage records were written since the start, whenever that has changed: the page reads itself again. Of a
+//!   fleet, whose other instances tell nothing here, how many times [`FLEET`] have passed.
 //!
 //! The number of those who watch is bounded. A watcher that does not read is not written to: nothing is gathered for it.
 
@@ -19,6 +20,9 @@ use crate::record::{Boards, Journal};
 /// How often is looked whether something changed.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often a page of the whole fleet reads itself again.
+const FLEET: Duration = Duration::from_secs(10);
+
 /// After how long a silence a comment says that the connection is alive.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -34,13 +38,15 @@ pub struct Live {
     running: Option<String>,
     written: Option<u64>,
     told: Instant,
+    since: Instant,
+    of_fleet: bool,
     begun: bool,
     _place: OwnedSemaphorePermit,
 }
 
 impl Live {
-    /// From now on. `place` is given back at the end.
-    pub(super) fn new(boards: Boards, journal: Journal, place: OwnedSemaphorePermit) -> Self {
+    /// From now on, on a page of this instance's records or the fleet's. `place` is given back at the end.
+    pub(super) fn new(boards: Boards, journal: Journal, of_fleet: bool, place: OwnedSemaphorePermit) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -50,6 +56,8 @@ impl Live {
             running: None,
             written: None,
             told: Instant::now(),
+            since: Instant::now(),
+            of_fleet,
             begun: false,
             _place: place,
         }
@@ -77,7 +85,10 @@ impl Live {
             event(&mut text, "running", &running);
             self.running = Some(running);
         }
-        let written = self.journal.health().written.load(Ordering::Relaxed);
+        let written = match self.of_fleet {
+            true => self.since.elapsed().as_secs() / FLEET.as_secs(),
+            false => self.journal.health().written.load(Ordering::Relaxed),
+        };
         // What there was before somebody looked is on the page already.
         if self.written.replace(written).is_some_and(|before| before != written) {
             event(&mut text, "records", &written.to_string());
@@ -120,7 +131,7 @@ mod tests {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let mut live = Live::new(boards.clone(), journal.clone(), place);
+        let mut live = Live::new(boards.clone(), journal.clone(), false, place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -140,6 +151,19 @@ mod tests {
         assert!(ended.contains("event: records\ndata: 1\n\n") && !ended.contains("ada"), "{ended}");
         drop(live);
         assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_of_the_fleet_reads_itself_again_though_nothing_was_written_here() {
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let mut live = Live::new(Boards::new(1), Journal::new(8), true, place);
+        assert_eq!(next(&mut live).await, RETRY);
+        assert!(next(&mut live).await.starts_with("event: running\n"));
+        let start = Instant::now();
+        for number in 1..4 {
+            assert_eq!(next(&mut live).await, format!("event: records\ndata: {number}\n\n"));
+            assert!(start.elapsed() >= FLEET * number - 2 * TICK, "{number}");
+        }
     }
 
     #[test]

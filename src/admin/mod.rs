@@ -22,7 +22,6 @@ mod pages;
 mod reads;
 mod respond;
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +39,7 @@ pub use body::AdminBody;
 
 use crate::drain::{Phase, Stop};
 use crate::error::Error;
+use crate::ledger::Place;
 use crate::listener::Handler;
 use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
@@ -99,8 +99,8 @@ pub struct Shown {
     pub boards: Boards,
     /// What became of records.
     pub journal: Journal,
-    /// The ledger's file, if one is kept.
-    pub ledger: Option<PathBuf>,
+    /// Whose records the pages show, if any are kept.
+    pub ledger: Option<Place>,
     /// What tokens cost.
     pub prices: Arc<Prices>,
     /// The configuration without its secrets.
@@ -253,7 +253,13 @@ impl Admin {
     fn live(&self) -> Answer {
         match Arc::clone(&self.watchers).try_acquire_owned() {
             Ok(place) => {
-                respond::live(Live::new(self.shown.boards.clone(), self.shown.journal.clone(), place))
+                let of_fleet = matches!(self.shown.ledger, Some(Place::Fleet(_)));
+                respond::live(Live::new(
+                    self.shown.boards.clone(),
+                    self.shown.journal.clone(),
+                    of_fleet,
+                    place,
+                ))
             }
             Err(_) => fault(
                 StatusCode::SERVICE_UNAVAILABLE,

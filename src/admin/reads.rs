@@ -1,7 +1,7 @@
 //! Reads of the ledger, on threads of their own: few at once, each within a time, and none for somebody who has left. They are
-//! read-only connections, for which the ledger's writer never waits.
+//! read-only connections, for which the ledger's writer never waits. A database that is away keeps nobody waiting but those who
+//! asked for what is in it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::ledger::{Bounds, LedgerError};
+use crate::ledger::{Bounds, LedgerError, Place};
 
 /// Reads at once. One of a million rows keeps a CPU busy for some half a second, and the workers want theirs.
 const AT_ONCE: usize = 2;
@@ -27,7 +27,7 @@ const MOST_GROUPS: usize = 100_000;
 /// The way to the ledger.
 #[derive(Debug)]
 pub(super) struct Reads {
-    path: Option<PathBuf>,
+    place: Option<Place>,
     turns: Arc<Semaphore>,
 }
 
@@ -76,16 +76,16 @@ impl Unread {
 }
 
 impl Reads {
-    pub(super) fn new(path: Option<PathBuf>) -> Self {
-        Self { path, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(super) fn new(place: Option<Place>) -> Self {
+        Self { place, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Reads with `read`. Dropping the future gives the read up, which ends soon after.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Path, &Bounds) -> Result<T, LedgerError> + Send + 'static,
+        read: impl FnOnce(&Place, &Bounds) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Unread> {
-        let path = self.path.clone().ok_or(Unread::NoLedger)?;
+        let place = self.place.clone().ok_or(Unread::NoLedger)?;
         let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Broken)?;
         let given_up = GivenUp::default();
@@ -95,7 +95,7 @@ impl Reads {
             given_up: Arc::clone(&given_up.0),
         };
         let done = tokio::task::spawn_blocking(move || {
-            let result = read(&path, &bounds);
+            let result = read(&place, &bounds);
             drop(turn);
             result
         });
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_nobody_waits_for_is_given_up() {
-        let reads = Reads::new(Some("a.db".into()));
+        let reads = Reads::new(Some(Place::File("a.db".into())));
         let (sender, receiver) = mpsc::channel();
         let endless = reads.read(move |_, bounds| {
             sender.send("begun").unwrap();
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gets_no_turn_is_told_so() {
-        let reads = Reads::new(Some("a.db".into()));
+        let reads = Reads::new(Some(Place::File("a.db".into())));
         let _turns = Arc::clone(&reads.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
         assert!(matches!(reads.read(|_, _| Ok(())).await, Err(Unread::Busy)));
     }
@@ -171,15 +171,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_ledger_that_is_not_there_is_a_fault_and_no_panic() {
-        let reads = Reads::new(Some("/nowhere/a.db".into()));
+        let reads = Reads::new(Some(Place::File("/nowhere/a.db".into())));
         let told = reads
-            .read(|path, bounds| {
-                crate::ledger::records(
-                    path,
-                    &crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH),
-                    1,
-                    bounds,
-                )
+            .read(|place, bounds| {
+                let all = crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);
+                place.records(&all, 1, bounds)
             })
             .await;
         let (status, _, message) = told.unwrap_err().told();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::notes::Read;
 use super::reader::{Entry, Table};
-use super::settings::{Admin, Client, Server};
+use super::settings::{Admin, Client, Database, Ledger, Server};
 use crate::tls::ServerSettings;
 
 /// Notes what contradicts what, as far as the parts could be read.
@@ -12,6 +12,7 @@ pub(super) fn check(
     root: &Table<'_>,
     server: &Read<Server>,
     admin: &Read<Admin>,
+    ledger: &Read<Ledger>,
     clients: &Read<Vec<Client>>,
 ) {
     if let Ok(server) = server {
@@ -21,6 +22,10 @@ pub(super) fn check(
             let reason = "is less than server.max_request_bytes: the largest requests never fit";
             later(root, MAX_BUFFERED_BYTES, MAX_REQUEST_BYTES).warning(reason);
         }
+    }
+    if let (Ok(Admin { ledger: Database::Postgres, .. }), Ok(Ledger { postgres: None, .. })) = (admin, ledger)
+    {
+        at(root, ADMIN_LEDGER).mistake("is \"postgres\", and there is no [ledger.postgres]: add it");
     }
     let Ok(Admin { listen: Some(listen), token, tls, .. }) = admin else { return };
     let admin = listen;
@@ -48,6 +53,7 @@ type Key = [&'static str; 2];
 
 const SERVER_LISTEN: Key = ["server", "listen"];
 const ADMIN_LISTEN: Key = ["admin", "listen"];
+const ADMIN_LEDGER: Key = ["admin", "ledger"];
 const ADMIN_TOKEN: Key = ["admin", "token"];
 const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
 const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];

@@ -55,8 +55,8 @@ pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use settings::{
-    Admin, Client, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp, PoolLimits,
-    Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
+    Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp,
+    PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
 };
 
 use file::File;
@@ -200,7 +200,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
     let prices = prices::prices(root, &names);
-    contradictions::check(root, &server, &admin, &clients);
+    contradictions::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
     }

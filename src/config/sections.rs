@@ -12,7 +12,7 @@ use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
-use super::settings::{Admin, Client, Jsonl, Ledger, Log, LogFormat, Server};
+use super::settings::{Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
 use super::size::size;
 use super::tls;
 use crate::egress::{Hosts, Pattern};
@@ -75,8 +75,15 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
         }
         Ok(token)
     });
+    let ledger = table.defaulted("ledger", |entry| {
+        entry.parse("\"sqlite\" or \"postgres\"", |text| match text {
+            "sqlite" => Ok(Database::Sqlite),
+            "postgres" => Ok(Database::Postgres),
+            _ => Err(format!("{text:?} is no ledger: write \"sqlite\" or \"postgres\"")),
+        })
+    });
     let tls = table.optional("tls", |entry| entry.table(tls::server));
-    Ok(Admin { listen: listen?, hosts: hosts?, token: token?, tls: tls? })
+    Ok(Admin { listen: listen?, hosts: hosts?, token: token?, ledger: ledger?, tls: tls? })
 }
 
 /// Names of this machine: a browser says where it was sent, so an address is no name that somebody else could give it.

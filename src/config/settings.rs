@@ -75,8 +75,20 @@ pub struct Admin {
     pub hosts: Hosts,
     /// What opens the pages.
     pub token: Option<Secret>,
+    /// Whose usage records they show. PostgreSQL only where the ledger has one.
+    pub ledger: Database,
     /// The certificate of the pages; `None`: plain HTTP. A verified client certificate opens them too.
     pub tls: Option<ServerSettings>,
+}
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Database {
+    /// This instance's own.
+    #[default]
+    Sqlite,
+    /// The fleet's.
+    Postgres,
 }
 
 /// Where usage records go.

@@ -1,10 +1,14 @@
 //! Where to read usage records: in this instance's file, or where those of the fleet are.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::error::LedgerError;
 use super::groups::By;
-use super::query::{Bounds, Report, Selection};
+use super::query::{Bounds, Overview, Record, Report, Selection};
 use super::{postgres, query};
 use crate::config;
 use crate::price::Prices;
@@ -27,6 +31,15 @@ impl Place {
         }
     }
 
+    /// The one that the admin pages shall show (`admin.ledger`); `None`: none is kept.
+    pub fn shown(settings: &config::Settings) -> Option<Self> {
+        let ledger = &settings.ledger;
+        match (settings.admin.ledger, &ledger.postgres) {
+            (config::Database::Postgres, Some(postgres)) => Some(Self::Fleet(Box::new(postgres.clone()))),
+            _ => ledger.path.clone().map(Self::File),
+        }
+    }
+
     /// Adds up the selected rows, and what they cost by `prices`. It blocks: on a thread of tokio's, call it by `spawn_blocking`.
     ///
     /// # Errors
@@ -41,6 +54,61 @@ impl Place {
         match self {
             Self::File(path) => query::report(path, selection, by, prices, bounds),
             Self::Fleet(settings) => postgres::report(settings, selection, by, prices, bounds),
+        }
+    }
+
+    /// Reads what the dashboard shows. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn overview(
+        &self,
+        selection: &Selection,
+        step: Duration,
+        latest: usize,
+        prices: &Prices,
+        bounds: &Bounds,
+    ) -> Result<Overview, LedgerError> {
+        match self {
+            Self::File(path) => query::overview(path, selection, step, latest, prices, bounds),
+            Self::Fleet(settings) => postgres::overview(settings, selection, step, latest, prices, bounds),
+        }
+    }
+
+    /// The latest of the selected records, at most `limit`, the one that ended last first. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn records(
+        &self,
+        selection: &Selection,
+        limit: usize,
+        bounds: &Bounds,
+    ) -> Result<Vec<Record>, LedgerError> {
+        match self {
+            Self::File(path) => query::records(path, selection, limit, bounds),
+            Self::Fleet(settings) => postgres::records(settings, selection, limit, bounds),
+        }
+    }
+
+    /// The record of that id. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn record(&self, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
+        match self {
+            Self::File(path) => query::record(path, id, bounds),
+            Self::Fleet(settings) => postgres::record(settings, id, bounds),
+        }
+    }
+}
+
+/// As pages call it: whose it is, and where.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "this instance, from {}", path.display()),
+            Self::Fleet(settings) => write!(f, "the whole fleet, from {}", postgres::address(settings)),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::price::{Currency, Prices};
 
 use counting::{COUNTED, COUNTED_COLUMNS, Counting};
 
+pub(super) use overview::Adding;
 pub use overview::{Overview, Percentiles, overview};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};

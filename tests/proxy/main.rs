@@ -24,6 +24,7 @@ mod endpoints;
 mod errors;
 mod estimates;
 mod fleet;
+mod fleet_pages;
 mod headers;
 mod http2;
 mod http2_frames;

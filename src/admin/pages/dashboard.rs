@@ -10,7 +10,7 @@ use super::numbers::{compact, count, maybe, millis, percent, time};
 use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::{brand, document, records, running};
 use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
-use crate::ledger::{Group, Overview, Sums};
+use crate::ledger::{Group, Overview, Place, Sums};
 use crate::record::Boards;
 
 /// Names that a filter suggests.
@@ -31,6 +31,7 @@ pub(super) fn page(
     ask: &PageAsk,
     at: Timestamp,
     state: &State<'_>,
+    ledger: Option<&Place>,
     boards: &Boards,
     has_login: bool,
 ) -> Markup {
@@ -44,6 +45,7 @@ pub(super) fn page(
             (brand())
             div.state {
                 p #state role="status" {}
+                @if let Some(place @ Place::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
                 p.updated #updated data-part { "As of " (time(at)) " UTC" }
                 button.quiet #pause type="button" hidden { "Pause updates" }
                 @if has_login {
@@ -64,7 +66,7 @@ pub(super) fn page(
                 }
             }
         }
-        (footer(ask))
+        (footer(ask, ledger))
     };
     document("Usage · streamgauge", true, &body)
 }
@@ -303,7 +305,7 @@ fn failed(what: &str, reason: &str) -> Markup {
     }
 }
 
-fn footer(ask: &PageAsk) -> Markup {
+fn footer(ask: &PageAsk, ledger: Option<&Place>) -> Markup {
     let by = ("by", "day,client,user,upstream,model");
     html! {
         footer {
@@ -316,6 +318,7 @@ fn footer(ask: &PageAsk) -> Markup {
                 a href="/config" { "Configuration" } " · " a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" }
                 " · streamgauge " (env!("CARGO_PKG_VERSION"))
             }
+            @if let Some(place) = ledger { p { "Usage of " (place) "." } }
             p { "All times are UTC. Numbers are as upstreams reported them; hover for all digits." }
         }
     }
@@ -331,7 +334,8 @@ mod tests {
     use super::*;
 
     fn text(ask: &PageAsk, state: &State<'_>) -> String {
-        page(ask, Timestamp::UNIX_EPOCH, state, &Boards::new(1), true).into_string()
+        page(ask, Timestamp::UNIX_EPOCH, state, Some(&Place::File("a.db".into())), &Boards::new(1), true)
+            .into_string()
     }
 
     #[test]
@@ -347,6 +351,7 @@ mod tests {
         ] {
             let text = text(ask, &state);
             assert!(text.contains(expected), "{expected}: {text}");
+            assert!(text.contains("Usage of this instance, from a.db."), "{text}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::admin::Shown;
 use crate::admin::ask::PageAsk;
 use crate::admin::reads::{Reads, Unread};
 use crate::admin::respond::{Answer, page};
-use crate::ledger::{Overview, overview};
+use crate::ledger::Overview;
 
 /// The latest records that the page shows.
 const LATEST: usize = 20;
@@ -71,7 +71,7 @@ impl Overviews {
             }
             (None, None) => unreachable!("a query that is right is read"),
         };
-        page(status, dashboard::page(&ask, at, &state, &shown.boards, has_login))
+        page(status, dashboard::page(&ask, at, &state, shown.ledger.as_ref(), &shown.boards, has_login))
     }
 
     async fn read(&self, reads: &Reads, shown: &Shown, ask: &PageAsk) -> Result<Arc<Read>, Unread> {
@@ -87,8 +87,9 @@ impl Overviews {
         }
         let at = Timestamp::now();
         let (selection, step, prices) = (ask.selection(at), ask.range.step(), Arc::clone(&shown.prices));
-        let overview =
-            reads.read(move |path, bounds| overview(path, &selection, step, LATEST, &prices, bounds)).await?;
+        let overview = reads
+            .read(move |place, bounds| place.overview(&selection, step, LATEST, &prices, bounds))
+            .await?;
         let read = Arc::new(Read { at, overview });
         let took = begun.elapsed();
         tracing::debug!(?took, requests = read.overview.total.requests, "the dashboard's overview was read");

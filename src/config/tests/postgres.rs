@@ -111,6 +111,21 @@ fn mistakes_are_named_without_the_password() {
 }
 
 #[test]
+fn the_admin_pages_show_the_fleet_where_there_is_one() {
+    let fleet = "[admin]\nledger = \"postgres\"\n";
+    assert_eq!(settings(OPENAI).admin.ledger, Database::Sqlite);
+    let both = format!("{}\n{fleet}", url("postgres://u:p@db.internal/usage"));
+    assert_eq!(settings(&both).admin.ledger, Database::Postgres);
+    let found = mistakes(&format!("{OPENAI}{fleet}"));
+    assert!(
+        found.len() == 1 && found[0].contains("admin.ledger: is \"postgres\", and there is no"),
+        "{found:#?}"
+    );
+    let found = mistakes(&format!("{OPENAI}[admin]\nledger = \"mysql\""));
+    assert!(found.len() == 1 && found[0].contains("\"mysql\" is no ledger"), "{found:#?}");
+}
+
+#[test]
 fn no_debug_print_shows_the_password() {
     let shown = format!("{:?}", settings(&url("postgres://u:marker@db/d")));
     assert!(shown.contains("postgres") && !shown.contains("marker"), "{shown}");

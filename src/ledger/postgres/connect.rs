@@ -22,6 +22,7 @@ pub(super) const STATEMENT: Duration = Duration::from_secs(30);
 /// A connection. Dropping it closes it at once.
 pub(super) struct Connection {
     pub(super) client: Client,
+    tls: Tls,
     /// What speaks with the server.
     task: JoinHandle<()>,
 }
@@ -31,14 +32,19 @@ impl Connection {
     pub(super) async fn open(settings: &Postgres) -> Result<Self, Failure> {
         let tls = Tls(Arc::new(settings.tls.config(&[]).map_err(Failure::Tls)?));
         within(CONNECT, async {
-            let (client, connection) = settings.server.connect(tls).await?;
+            let (client, connection) = settings.server.connect(tls.clone()).await?;
             let task = tokio::spawn(async move {
                 // Those who ask get to know of its end.
                 let _ = connection.await;
             });
-            Ok(Self { client, task })
+            Ok(Self { client, tls, task })
         })
         .await
+    }
+
+    /// Ends what the server does for this connection, through another one.
+    pub(super) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.cancel_token().cancel_query(self.tls.clone()).await
     }
 
     /// Waits until the connection is gone.

@@ -12,19 +12,27 @@
 //! | `schema`, `partitions` | the tables and their versions; a partition per month |
 //! | `connect`, `tls` | a connection within its time; through TLS |
 //! | `error` | what went wrong, in words |
-//! | `report` | reads, and adds up, as `query` does of SQLite |
+//! | `ask`, `condition` | a question: one moment, within its time; which rows it is about |
+//! | `sums`, `report`, `overview`, `records` | reads, and adds up, as `query` does of SQLite |
 
+mod ask;
+mod condition;
 mod connect;
 mod error;
+mod overview;
 mod partitions;
+mod records;
 mod report;
 mod rows;
 mod schema;
 mod server;
 mod ship;
+mod sums;
 mod tls;
 
 pub(super) use error::Failure;
+pub use overview::overview;
+pub use records::{record, records};
 pub use report::report;
 pub use schema::{Migrated, migrate};
 pub(super) use ship::{Shipper, address};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::{BufMut, BytesMut};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use super::super::columns::{COLUMNS, Kind, list};
@@ -202,4 +202,14 @@ impl ToSql for Micros {
     }
 
     to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
 }

@@ -2,6 +2,7 @@
 
 #[path = "../../../tests/postgres/mod.rs"]
 mod postgres;
+mod reading;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use super::partitions::{self, Month, Strays};
 use super::schema::{MIGRATIONS, bring_up_to_date};
 use super::*;
 use crate::config::{self, Postgres};
-use crate::price::{Currency, Prices};
+use crate::price::Prices;
 use crate::record::{Journal, Shipping, Sink, UsageRecord};
 use crate::tls::tests::certificates::Authority;
 use postgres::{PASSWORD, Server};
@@ -239,75 +240,6 @@ fn a_row_is_that_of_the_local_ledger_field_by_field() {
         seen += 1;
     }
     assert_eq!(seen, 300);
-}
-
-#[test]
-fn reports_are_those_of_the_local_ledger() {
-    let (_server, settings) = migrated();
-    let mut shipping = Ships::begin(&settings);
-    shipping.write(&batch(2000));
-    shipping.close();
-    let all = records(2000);
-    let at = |row: usize| all[row].started_at;
-    let since = Selection::since;
-    let mut selections = vec![
-        since(Timestamp::UNIX_EPOCH),
-        since(at(700)),
-        // Between two microseconds.
-        since(at(700) + Duration::from_nanos(500)),
-        Selection { until: Some(at(900)), ..since(at(100)) },
-        since(at(1999) + Duration::from_secs(1)),
-    ];
-    let named = Selection { client: Some("client-1".into()), ..since(at(3)) };
-    selections.push(Selection {
-        model: Some("gpt-2".into()),
-        upstream: Some("azure".into()),
-        ..named.clone()
-    });
-    selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
-    selections.push(named);
-    let bys: &[&[By]] = &[&[], &[By::Model], &[By::Day, By::Model], &[By::Hour], &By::ALL];
-    let prices = prices(at(1000));
-    for selection in &selections {
-        for by in bys {
-            for prices in [&Prices::default(), &prices] {
-                let bounds = Bounds::default();
-                let local = query::report(&shipping.path(), selection, by, prices, &bounds).unwrap();
-                let fleet = report(&settings, selection, by, prices, &bounds).unwrap();
-                assert_eq!(without_nul(local), fleet, "{selection:?} by {by:?}");
-            }
-        }
-    }
-    let total = report(&settings, &selections[0], &[], &prices, &Bounds::default()).unwrap().total;
-    let paid = |currency: &str| total.cost.amount(Currency::parse(currency).unwrap()).is_some();
-    assert!(paid("USD") && paid("EUR") && total.cost.unpriced > 0, "{total:?}");
-    let few = Bounds { groups: Some(3), ..Bounds::default() };
-    let error =
-        report(&settings, &selections[0], &[By::Model, By::Client], &Prices::default(), &few).unwrap_err();
-    assert!(error.is_bound(), "{error}");
-    let past = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
-    assert!(report(&settings, &selections[0], &[], &Prices::default(), &past).unwrap_err().is_bound());
-}
-
-/// Some models have none, some one in another currency, one changes at `change`, and one holds at an upstream only.
-fn prices(change: Timestamp) -> Prices {
-    let day = change.strftime("%Y-%m-%d");
-    let text = format!(
-        "[upstreams.openai]\napi_key = {{ value = \"k\" }}\n[upstreams.azure]\nurl = \"https://r\"\napi_key = {{ value = \"k\" }}\n\
-         [[routes]]\nupstream = \"openai\"\n\
-         [[prices]]\nmodel = \"gpt-1\"\ninput = 2\ncached_input = 0.5\noutput = 8.125\n\
-         [[prices]]\nmodel = \"gpt-1\"\nfrom = \"{day}\"\ninput = 1\noutput = 3\n\
-         [[prices]]\nmodel = \"gpt-2\"\nupstream = \"azure\"\ninput = 0.000001\noutput = 0\n\
-         [[prices]]\nmodel = \"gpt\"\ninput = 7\noutput = 7\ncurrency = \"EUR\"\n"
-    );
-    config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.prices
-}
-
-fn without_nul(mut report: Report) -> Report {
-    for part in report.groups.iter_mut().flat_map(|group| &mut group.key).flatten() {
-        *part = part.replace('\0', "\u{FFFD}");
-    }
-    report
 }
 
 #[test]

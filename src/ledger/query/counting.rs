@@ -102,7 +102,7 @@ impl<'a> Counting<'a> {
     }
 }
 
-fn text(value: ValueRef<'_>) -> Option<&[u8]> {
+pub(super) fn text(value: ValueRef<'_>) -> Option<&[u8]> {
     match value {
         ValueRef::Text(text) => Some(text),
         _ => None,

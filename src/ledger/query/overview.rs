@@ -1,32 +1,30 @@
 //! All that the dashboard shows of a selection, from one pass over its rows.
 
+mod adding;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
 
 use super::super::error::{LedgerError, Reason};
-use super::super::groups::{Group, Groups, Sums};
+use super::super::groups::{Group, Sums};
+use super::counting::text;
 use super::records::{self, Record};
-use super::selection::nanoseconds;
 use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Selection, open_bounded};
 use crate::price::{Currency, Prices};
 
-/// The most groups of each kind. Clients choose what they call their users, and memory is bounded.
-const MOST_GROUPS: usize = 10_000;
-
-/// The most points of time.
-const MOST_STEPS: i64 = 1_000;
+pub(in crate::ledger) use adding::Adding;
 
 /// The most times to the first token that are kept, 8 bytes each. Of more rows they are a sample, every one as likely as any
 /// other.
 const MOST_SAMPLES: usize = 1 << 20;
 
 /// What the selected rows add up to, in many ways.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// All of them.
     pub total: Sums,
@@ -86,7 +84,7 @@ pub fn overview(
         .map_err(|reason| LedgerError::new(path, reason))
 }
 
-/// The columns after those of the sums, in the order in which [`Adding::row`] takes them.
+/// The columns after those of the sums.
 const COLUMNS: &str = "started_at, client, upstream, model, user, outcome, time_to_first_token_ms, seq";
 
 fn read(
@@ -102,131 +100,37 @@ fn read(
         "SELECT {COUNTED}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
         condition.text
     ))?;
-    let mut adding = Adding::new(selection, step, latest, prices);
+    let mut adding = Adding::new(selection, step);
+    let mut counting = Counting::new(prices);
+    let mut samples = Samples::default();
+    let mut places = VecDeque::with_capacity(latest);
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
-        adding.row(row)?;
-    }
-    let places = std::mem::take(&mut adding.latest);
-    let latest = records::at(&transaction, places.into_iter().rev())?;
-    Ok(Overview { latest, currencies: prices.currencies().to_vec(), ..adding.finish() })
-}
-
-/// An overview in the making.
-struct Adding<'a> {
-    counting: Counting<'a>,
-    total: Sums,
-    groups: [Dimension; 4],
-    outcomes: Vec<(String, u64)>,
-    times: Vec<Sums>,
-    /// Nanoseconds.
-    start: i64,
-    step: i64,
-    samples: Samples,
-    latest: VecDeque<i64>,
-    most_latest: usize,
-}
-
-impl<'a> Adding<'a> {
-    fn new(selection: &Selection, step: Duration, latest: usize, prices: &'a Prices) -> Self {
-        let since = nanoseconds(selection.since);
-        let until = nanoseconds(selection.until.unwrap_or_else(Timestamp::now)).max(since);
-        let step = i64::try_from(step.as_nanos()).unwrap_or(i64::MAX).max(super::SECOND);
-        let start = since.div_euclid(step).saturating_mul(step);
-        let steps = (until.saturating_sub(start).saturating_sub(1) / step + 1).clamp(1, MOST_STEPS);
-        Self {
-            counting: Counting::new(prices),
-            total: Sums::default(),
-            groups: Default::default(),
-            outcomes: Vec::new(),
-            times: vec![Sums::default(); steps as usize],
-            start,
-            step,
-            samples: Samples::default(),
-            latest: VecDeque::with_capacity(latest),
-            most_latest: latest,
-        }
-    }
-
-    fn row(&mut self, row: &Row<'_>) -> Result<(), Reason> {
         let mut sums = Sums::default();
-        self.counting.add(row, &mut sums)?;
-        self.total.add(&sums);
+        counting.add(row, &mut sums)?;
         let column = |index| row.get_ref(COUNTED_COLUMNS + index);
-        if let ValueRef::Integer(started) = column(0)? {
-            let place = usize::try_from((started - self.start) / self.step).unwrap_or(usize::MAX);
-            let last = self.times.len() - 1;
-            self.times[place.min(last)].add(&sums);
-        }
-        for (index, dimension) in self.groups.iter_mut().enumerate() {
-            dimension.add(column(1 + index)?, &sums);
-        }
-        if let ValueRef::Text(outcome) = column(5)? {
-            match self.outcomes.iter_mut().find(|(known, _)| known.as_bytes() == outcome) {
-                Some((_, rows)) => *rows += 1,
-                None => self.outcomes.push((String::from_utf8_lossy(outcome).into_owned(), 1)),
-            }
-        }
+        let text = |index| Ok::<_, rusqlite::Error>(text(column(index)?));
+        adding.add(
+            column(0)?.as_i64().map_err(rusqlite::Error::from)?,
+            [text(1)?, text(2)?, text(3)?, text(4)?],
+            text(5)?.unwrap_or_default(),
+            &sums,
+        );
         if let ValueRef::Real(millis) = column(6)? {
-            self.samples.add(millis);
+            samples.add(millis);
         }
-        if let ValueRef::Integer(place) = column(7)?
-            && self.most_latest > 0
-        {
-            if self.latest.len() == self.most_latest {
-                self.latest.pop_front();
-            }
-            self.latest.push_back(place);
+        if places.len() == latest {
+            places.pop_front();
         }
-        Ok(())
+        places.push_back(column(7)?.as_i64().map_err(rusqlite::Error::from)?);
     }
-
-    fn finish(mut self) -> Overview {
-        self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let [clients, upstreams, models, users] = self.groups.map(Dimension::finish);
-        Overview {
-            total: self.total,
-            users,
-            clients,
-            upstreams,
-            models,
-            outcomes: self.outcomes,
-            times: self.times,
-            start: Timestamp::from_nanosecond(self.start.into()).unwrap_or(Timestamp::UNIX_EPOCH),
-            first_token: self.samples.finish(),
-            latest: Vec::new(),
-            currencies: Vec::new(),
-        }
-    }
-}
-
-/// Rows by one column.
-#[derive(Default)]
-struct Dimension {
-    groups: Groups,
-    /// Those that would make more groups than there may be.
-    others: Sums,
-}
-
-impl Dimension {
-    fn add(&mut self, value: ValueRef<'_>, sums: &Sums) {
-        self.groups.begin();
-        self.groups.part(match value {
-            ValueRef::Text(text) => Some(text),
-            _ => None,
-        });
-        self.groups.sums_within(MOST_GROUPS).unwrap_or(&mut self.others).add(sums);
-    }
-
-    fn finish(self) -> Vec<Group> {
-        let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8_lossy(part).into_owned());
-        let mut groups = self.groups.finish(|parts| parts.into_iter().map(text).collect());
-        if self.others.requests > 0 {
-            let key = vec![Some(format!("(more than {MOST_GROUPS} others)"))];
-            groups.push(Group { key, sums: self.others });
-        }
-        groups
-    }
+    places.truncate(latest);
+    Ok(Overview {
+        first_token: samples.finish(),
+        latest: records::at(&transaction, places.into_iter().rev())?,
+        currencies: prices.currencies().to_vec(),
+        ..adding.finish()
+    })
 }
 
 /// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one, or none (Vitter's

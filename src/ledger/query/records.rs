@@ -19,6 +19,11 @@ use super::{Bounds, Selection, open_bounded};
 pub struct Record(Vec<(Arc<str>, Value)>);
 
 impl Record {
+    /// A record of these fields, in this order.
+    pub(in crate::ledger) fn new(fields: Vec<(Arc<str>, Value)>) -> Self {
+        Self(fields)
+    }
+
     /// What a field holds; null where there is no such field.
     pub fn get(&self, field: &str) -> &Value {
         self.0.iter().find(|(name, _)| &**name == field).map_or(&Value::Null, |(_, value)| value)

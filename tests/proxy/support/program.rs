@@ -24,11 +24,16 @@ pub struct Program {
 impl Program {
     /// `ledger` is what stands in `[ledger]`, and may be followed by tables.
     pub fn new(ledger: &str) -> Self {
+        Self::with_admin("listen = \"\"", ledger)
+    }
+
+    /// The same with the keys of `[admin]`.
+    pub fn with_admin(admin: &str, ledger: &str) -> Self {
         let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
         let simulator = simulator::bind(&settings).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"\"\n[log]\nformat = \"json\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\n{admin}\n[log]\nformat = \"json\"\n\
              level = \"info,streamgauge::access=off\"\n[ledger]\n{ledger}\n[upstreams.up]\nprovider = \"other\"\n\
              url = \"http://{}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n",
             simulator.address()

@@ -90,20 +90,6 @@ fn more_than_are_kept_are_sampled_evenly() {
 }
 
 #[test]
-fn groups_beyond_the_limit_are_others() {
-    let mut dimension = Dimension::default();
-    let sums = Sums { requests: 1, ..Sums::default() };
-    for user in 0..MOST_GROUPS + 7 {
-        for _ in 0..2 {
-            dimension.add(ValueRef::Text(format!("u{user}").as_bytes()), &sums);
-        }
-    }
-    let groups = dimension.finish();
-    assert_eq!(groups.len(), MOST_GROUPS + 1);
-    assert_eq!(groups.last().unwrap().sums.requests, 14);
-}
-
-#[test]
 fn without_rows_there_are_empty_steps_and_nothing_else() {
     let (_folder, path) = ledger(&[]);
     let found = overview(

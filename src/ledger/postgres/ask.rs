@@ -1,0 +1,77 @@
+//! A question to a fleet's ledger: one connection, one moment, and no more time than it may take.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{IsolationLevel, Transaction};
+
+use super::super::error::{LedgerError, Reason};
+use super::super::query::Bounds;
+use super::connect::{Connection, STATEMENT, runtime, within};
+use super::{Failure, schema};
+use crate::config::Postgres;
+
+/// How often is looked whether somebody still wants to know.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the server is told that nobody does.
+const CANCEL: Duration = Duration::from_secs(1);
+
+/// Asks, of the ledger as it is at one moment. It blocks, and must not be called on a thread of tokio's. A question that takes too
+/// long, or that nobody waits for any more, is cancelled on the server too.
+///
+/// # Errors
+/// The server cannot be reached or has no ledger of this version; or one of the bounds was reached.
+pub(super) fn ask<T>(
+    settings: &Postgres,
+    bounds: &Bounds,
+    question: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Reason>,
+) -> Result<T, LedgerError> {
+    let work = async {
+        let mut connection = tokio::select! {
+            connection = Connection::open(settings) => connection?,
+            () = given_up(bounds) => return Err(Reason::TooLong),
+        };
+        let time = bounds.deadline.map_or(STATEMENT, |end| end.saturating_duration_since(Instant::now()));
+        let answer = tokio::select! {
+            answer = timeout(time, put(&mut connection, question)) => answer,
+            () = given_up(bounds) => return Err(give_up(&connection, Reason::TooLong).await),
+        };
+        match answer {
+            Ok(answer) => answer,
+            Err(_) if bounds.deadline.is_some() => Err(give_up(&connection, Reason::TooLong).await),
+            Err(_) => Err(give_up(&connection, Failure::Silence(time).into()).await),
+        }
+    };
+    let asked = runtime().map_err(Reason::from).and_then(|runtime| runtime.block_on(work));
+    asked.map_err(|reason| LedgerError::fleet(settings, reason))
+}
+
+async fn put<T>(
+    connection: &mut Connection,
+    question: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Reason>,
+) -> Result<T, Reason> {
+    schema::find(&connection.client).await?;
+    let moment = connection.client.build_transaction();
+    let moment = moment.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    question(&moment).await.map_err(|reason| match reason {
+        // The server's own patience was shorter than ours.
+        Reason::Postgres(failure) if failure.is(&SqlState::QUERY_CANCELED) => Reason::TooLong,
+        reason => reason,
+    })
+}
+
+async fn given_up(bounds: &Bounds) {
+    while !bounds.given_up.load(Ordering::Relaxed) {
+        sleep(LOOK).await;
+    }
+}
+
+/// The server goes on otherwise until it has something to send.
+async fn give_up(connection: &Connection, reason: Reason) -> Reason {
+    // Where even that takes too long, it goes on.
+    let _ = within(CANCEL, async { Ok(connection.cancel().await?) }).await;
+    reason
+}

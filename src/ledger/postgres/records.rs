@@ -1,0 +1,95 @@
+//! Records as they were written, each with the instance that did.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Number, Value};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use super::super::columns::{COLUMNS, Kind, list};
+use super::super::error::{LedgerError, Reason};
+use super::super::query::{Bounds, Record, Selection};
+use super::ask::ask;
+use super::condition::Condition;
+use super::rows::Micros;
+use crate::config::Postgres;
+
+/// The record of that id, if it was shipped and is still kept. Its start is in whole microseconds.
+///
+/// It blocks, and must not be called on a thread of tokio's.
+///
+/// # Errors
+/// As for [`report`](super::report).
+pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
+    ask(settings, bounds, async |moment| {
+        let statement = format!("SELECT instance, {} FROM usage_records WHERE id = $1 LIMIT 1", list());
+        let row = moment.query_typed_opt(&statement, &[(&id, Type::UUID)]).await?;
+        row.map(|row| read(&row, &names())).transpose()
+    })
+}
+
+/// The latest of the selected records, at most `limit`; the one that ended last comes first.
+///
+/// It blocks, and must not be called on a thread of tokio's.
+///
+/// # Errors
+/// As for [`report`](super::report).
+pub fn records(
+    settings: &Postgres,
+    selection: &Selection,
+    limit: usize,
+    bounds: &Bounds,
+) -> Result<Vec<Record>, LedgerError> {
+    ask(settings, bounds, async |moment| latest(moment, selection, limit).await)
+}
+
+pub(super) async fn latest(
+    moment: &Transaction<'_>,
+    selection: &Selection,
+    limit: usize,
+) -> Result<Vec<Record>, Reason> {
+    let condition = Condition::of(selection);
+    let statement = format!(
+        "SELECT instance, {} FROM usage_records WHERE {}
+         ORDER BY started_at + duration_ms * interval '1 millisecond' DESC, started_at DESC, id DESC LIMIT {limit}",
+        list(),
+        condition.text
+    );
+    let rows = moment.query_typed(&statement, &condition.parameters()).await?;
+    let names = names();
+    rows.iter().map(|row| read(row, &names)).collect()
+}
+
+/// The fields and the columns they are in, which records share: the id, then as in SQLite's table, and the instance.
+fn names() -> Vec<(Arc<str>, usize, Kind)> {
+    let columns = COLUMNS.iter().zip(1..);
+    let mut names: Vec<_> = columns.map(|((name, kind), index)| (Arc::from(*name), index, *kind)).collect();
+    names.sort_by_key(|(_, _, kind)| *kind != Kind::Id);
+    names.push((Arc::from("instance"), 0, Kind::Text));
+    names
+}
+
+fn read(row: &Row, names: &[(Arc<str>, usize, Kind)]) -> Result<Record, Reason> {
+    let mut record = Vec::with_capacity(names.len());
+    for (name, index, kind) in names {
+        let index = *index;
+        let value = match kind {
+            Kind::Time => {
+                let Micros(at) = row.try_get(index)?;
+                Timestamp::from_microsecond(at).map_or(Value::Null, |at| at.to_string().into())
+            }
+            Kind::Id => row.try_get::<_, Uuid>(index)?.to_string().into(),
+            Kind::Text => row.try_get::<_, Option<String>>(index)?.into(),
+            Kind::Integer => row.try_get::<_, Option<i64>>(index)?.into(),
+            Kind::Real => {
+                let number: Option<f64> = row.try_get(index)?;
+                number.and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+            }
+            Kind::Boolean => row.try_get::<_, bool>(index)?.into(),
+        };
+        record.push((Arc::clone(name), value));
+    }
+    Ok(Record::new(record))
+}

@@ -1,0 +1,178 @@
+//! What is read is what the local ledger says of the same rows.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::*;
+use crate::ledger::{Group, Overview, Place, Record};
+use crate::price::Currency;
+
+#[test]
+fn reports_are_those_of_the_local_ledger() {
+    let (_server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(2000));
+    shipping.close();
+    let all = records(2000);
+    let at = |row: usize| all[row].started_at;
+    let since = Selection::since;
+    let mut selections = vec![
+        since(Timestamp::UNIX_EPOCH),
+        since(at(700)),
+        // Between two microseconds.
+        since(at(700) + Duration::from_nanos(500)),
+        Selection { until: Some(at(900)), ..since(at(100)) },
+        since(at(1999) + Duration::from_secs(1)),
+    ];
+    let named = Selection { client: Some("client-1".into()), ..since(at(3)) };
+    selections.push(Selection {
+        model: Some("gpt-2".into()),
+        upstream: Some("azure".into()),
+        ..named.clone()
+    });
+    selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
+    selections.push(named);
+    let bys: &[&[By]] = &[&[], &[By::Model], &[By::Day, By::Model], &[By::Hour], &By::ALL];
+    let prices = prices(at(1000));
+    for selection in &selections {
+        for by in bys {
+            for prices in [&Prices::default(), &prices] {
+                let bounds = Bounds::default();
+                let local = query::report(&shipping.path(), selection, by, prices, &bounds).unwrap();
+                let fleet = report(&settings, selection, by, prices, &bounds).unwrap();
+                assert_eq!(without_nul(local), fleet, "{selection:?} by {by:?}");
+            }
+        }
+    }
+    let total = report(&settings, &selections[0], &[], &prices, &Bounds::default()).unwrap().total;
+    let paid = |currency: &str| total.cost.amount(Currency::parse(currency).unwrap()).is_some();
+    assert!(paid("USD") && paid("EUR") && total.cost.unpriced > 0, "{total:?}");
+    let few = Bounds { groups: Some(3), ..Bounds::default() };
+    let error =
+        report(&settings, &selections[0], &[By::Model, By::Client], &Prices::default(), &few).unwrap_err();
+    assert!(error.is_bound(), "{error}");
+    let past = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
+    assert!(report(&settings, &selections[0], &[], &Prices::default(), &past).unwrap_err().is_bound());
+}
+
+/// Some models have none, some one in another currency, one changes at `change`, and one holds at an upstream only.
+fn prices(change: Timestamp) -> Prices {
+    let day = change.strftime("%Y-%m-%d");
+    let text = format!(
+        "[upstreams.openai]\napi_key = {{ value = \"k\" }}\n[upstreams.azure]\nurl = \"https://r\"\napi_key = {{ value = \"k\" }}\n\
+         [[routes]]\nupstream = \"openai\"\n\
+         [[prices]]\nmodel = \"gpt-1\"\ninput = 2\ncached_input = 0.5\noutput = 8.125\n\
+         [[prices]]\nmodel = \"gpt-1\"\nfrom = \"{day}\"\ninput = 1\noutput = 3\n\
+         [[prices]]\nmodel = \"gpt-2\"\nupstream = \"azure\"\ninput = 0.000001\noutput = 0\n\
+         [[prices]]\nmodel = \"gpt\"\ninput = 7\noutput = 7\ncurrency = \"EUR\"\n"
+    );
+    config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.prices
+}
+
+fn without_nul(mut report: Report) -> Report {
+    for part in report.groups.iter_mut().flat_map(|group| &mut group.key).flatten() {
+        *part = part.replace('\0', "\u{FFFD}");
+    }
+    report
+}
+
+/// The local ledger and the fleet's, with the same rows.
+fn both(count: usize) -> (Server, Ships, [Place; 2]) {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(count));
+    shipping.close();
+    let places = [Place::File(shipping.path()), Place::Fleet(Box::new(settings))];
+    (server, shipping, places)
+}
+
+/// As PostgreSQL has it: no NUL, and times in microseconds.
+fn as_shipped(record: &Record) -> Value {
+    let mut value = serde_json::to_value(record).unwrap();
+    let row = value.as_object_mut().unwrap();
+    row.insert("instance".to_owned(), "gateway-1".into());
+    let at: Timestamp = row["started_at"].as_str().unwrap().parse().unwrap();
+    row["started_at"] = Timestamp::from_microsecond(at.as_microsecond()).unwrap().to_string().into();
+    for text in row.values_mut() {
+        if let Value::String(text) = text {
+            *text = text.replace('\0', "\u{FFFD}");
+        }
+    }
+    value
+}
+
+/// Without the latest records.
+fn sums(overview: &Overview) -> Overview {
+    let mut overview = Overview { latest: Vec::new(), ..overview.clone() };
+    let groups: [&mut Vec<Group>; 4] =
+        [&mut overview.users, &mut overview.clients, &mut overview.upstreams, &mut overview.models];
+    for part in groups.into_iter().flatten().flat_map(|group| &mut group.key).flatten() {
+        *part = part.replace('\0', "\u{FFFD}");
+    }
+    overview
+}
+
+#[test]
+fn overviews_are_those_of_the_local_ledger() {
+    let (_server, _ships, [local, fleet]) = both(2000);
+    let at = |row: usize| records(row + 1)[row].started_at;
+    let day = Selection { until: Some(at(1500)), ..Selection::since(at(100)) };
+    let named = Selection { client: Some("client-1".into()), upstream: Some("azure".into()), ..day.clone() };
+    let nobody = Selection { user: Some("nobody".into()), ..day.clone() };
+    let bounds = Bounds::default();
+    for (selection, rows) in [(day, 1400), (named, 186), (nobody, 0)] {
+        for (prices, step) in [(Prices::default(), 3600), (prices(at(1000)), 86_400)] {
+            let step = Duration::from_secs(step);
+            let read = |place: &Place| place.overview(&selection, step, 20, &prices, &bounds).unwrap();
+            let (local, fleet) = (read(&local), read(&fleet));
+            assert_eq!(local.total.requests, rows, "{selection:?}");
+            assert_eq!(sums(&local), sums(&fleet), "{selection:?}");
+            let latest: Vec<_> = local.latest.iter().map(as_shipped).collect();
+            let shipped: Vec<_> =
+                fleet.latest.iter().map(|record| serde_json::to_value(record).unwrap()).collect();
+            assert_eq!(latest, shipped, "{selection:?}");
+        }
+    }
+}
+
+#[test]
+fn records_are_those_of_the_local_ledger() {
+    let (_server, _ships, [local, fleet]) = both(300);
+    let all = Selection { model: Some("gpt-1".into()), ..Selection::since(Timestamp::UNIX_EPOCH) };
+    let bounds = Bounds::default();
+    let (some, shipped) =
+        (local.records(&all, 40, &bounds).unwrap(), fleet.records(&all, 40, &bounds).unwrap());
+    assert_eq!(some.len(), 40);
+    for (one, shipped) in some.iter().zip(&shipped) {
+        let id = one.get("id").as_str().unwrap().parse().unwrap();
+        let found = fleet.record(id, &bounds).unwrap().unwrap();
+        assert_eq!(&found, shipped);
+        assert_eq!(serde_json::to_value(&found).unwrap(), as_shipped(one));
+        let mut names: Vec<_> = one.fields().map(|(name, _)| name).collect();
+        names.push("instance");
+        assert_eq!(found.fields().map(|(name, _)| name).collect::<Vec<_>>(), names, "in the same order");
+    }
+    assert_eq!(fleet.record(uuid::Uuid::now_v7(), &bounds).unwrap(), None);
+}
+
+#[test]
+fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
+    let (server, _ships, [_, fleet]) = both(10);
+    let bounds = Bounds::default();
+    let Place::Fleet(settings) = &fleet else { unreachable!("it is the fleet's") };
+    let waiting = || server.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
+    with(settings, async |client| {
+        // Whoever changes the table keeps all others from reading it.
+        client.batch_execute("BEGIN; LOCK usage_records").await.unwrap();
+        let all = Selection::since(Timestamp::UNIX_EPOCH);
+        thread::scope(|scope| {
+            let asks = scope.spawn(|| fleet.records(&all, 1, &bounds).unwrap_err());
+            wait_for("the question", || waiting() == 1);
+            bounds.given_up.store(true, Ordering::Relaxed);
+            assert!(asks.join().unwrap().is_bound());
+            wait_for("its end", || waiting() == 0);
+        });
+        client.batch_execute("COMMIT").await.unwrap();
+    });
+}

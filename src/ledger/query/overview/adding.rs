@@ -1,0 +1,140 @@
+//! An overview in the making, wherever the rows are.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::SECOND;
+use super::super::selection::nanoseconds;
+use super::{Overview, Selection};
+use crate::ledger::groups::{Group, Groups, Sums};
+
+/// The most groups of each kind. Clients choose what they call their users, and memory is bounded.
+const MOST_GROUPS: usize = 10_000;
+
+/// The most points of time.
+const MOST_STEPS: i64 = 1_000;
+
+/// What rows of one or of many are added up in.
+pub(in crate::ledger) struct Adding {
+    total: Sums,
+    groups: [Dimension; 4],
+    outcomes: Vec<(String, u64)>,
+    times: Vec<Sums>,
+    /// Nanoseconds.
+    start: i64,
+    step: i64,
+}
+
+impl Adding {
+    pub(in crate::ledger) fn new(selection: &Selection, step: Duration) -> Self {
+        let since = nanoseconds(selection.since);
+        let until = nanoseconds(selection.until.unwrap_or_else(Timestamp::now)).max(since);
+        let step = i64::try_from(step.as_nanos()).unwrap_or(i64::MAX).max(SECOND);
+        let start = since.div_euclid(step).saturating_mul(step);
+        let steps = (until.saturating_sub(start).saturating_sub(1) / step + 1).clamp(1, MOST_STEPS);
+        Self {
+            total: Sums::default(),
+            groups: Default::default(),
+            outcomes: Vec::new(),
+            times: vec![Sums::default(); steps as usize],
+            start,
+            step,
+        }
+    }
+
+    /// When the first step of time begins.
+    pub(in crate::ledger) fn start(&self) -> Timestamp {
+        Timestamp::from_nanosecond(self.start.into()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// How long each is.
+    pub(in crate::ledger) fn step(&self) -> Duration {
+        Duration::from_nanos(self.step.unsigned_abs())
+    }
+
+    /// Adds rows that started in the same step of time, at `started` in nanoseconds since 1970, and have the same client, upstream,
+    /// model and user, in this order.
+    pub(in crate::ledger) fn add(
+        &mut self,
+        started: i64,
+        names: [Option<&[u8]>; 4],
+        outcome: &[u8],
+        sums: &Sums,
+    ) {
+        self.total.add(sums);
+        let place = usize::try_from((started - self.start) / self.step).unwrap_or(usize::MAX);
+        let last = self.times.len() - 1;
+        self.times[place.min(last)].add(sums);
+        for (dimension, name) in self.groups.iter_mut().zip(names) {
+            dimension.add(name, sums);
+        }
+        match self.outcomes.iter_mut().find(|(known, _)| known.as_bytes() == outcome) {
+            Some((_, rows)) => *rows += sums.requests,
+            None => self.outcomes.push((String::from_utf8_lossy(outcome).into_owned(), sums.requests)),
+        }
+    }
+
+    /// What it adds up to; the rest is empty.
+    pub(in crate::ledger) fn finish(mut self) -> Overview {
+        self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let start = self.start();
+        let [clients, upstreams, models, users] = self.groups.map(Dimension::finish);
+        Overview {
+            total: self.total,
+            users,
+            clients,
+            upstreams,
+            models,
+            outcomes: self.outcomes,
+            times: self.times,
+            start,
+            ..Overview::default()
+        }
+    }
+}
+
+/// Rows by one column.
+#[derive(Default)]
+struct Dimension {
+    groups: Groups,
+    /// Those that would make more groups than there may be.
+    others: Sums,
+}
+
+impl Dimension {
+    fn add(&mut self, name: Option<&[u8]>, sums: &Sums) {
+        self.groups.begin();
+        self.groups.part(name);
+        self.groups.sums_within(MOST_GROUPS).unwrap_or(&mut self.others).add(sums);
+    }
+
+    fn finish(self) -> Vec<Group> {
+        let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8_lossy(part).into_owned());
+        let mut groups = self.groups.finish(|parts| parts.into_iter().map(text).collect());
+        if self.others.requests > 0 {
+            let key = vec![Some(format!("(more than {MOST_GROUPS} others)"))];
+            groups.push(Group { key, sums: self.others });
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_beyond_the_limit_are_others() {
+        let mut dimension = Dimension::default();
+        let sums = Sums { requests: 1, ..Sums::default() };
+        for user in 0..MOST_GROUPS + 7 {
+            for _ in 0..2 {
+                dimension.add(Some(format!("u{user}").as_bytes()), &sums);
+            }
+        }
+        let groups = dimension.finish();
+        assert_eq!(groups.len(), MOST_GROUPS + 1);
+        assert_eq!(groups.last().unwrap().sums.requests, 14);
+    }
+}
