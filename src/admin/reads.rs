@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::ledger::{Bounds, LedgerError, Place};
 
-/// Reads at once. One of a million rows keeps a CPU busy for some half a second, and the workers want theirs.
+/// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and the workers want theirs.
 const AT_ONCE: usize = 2;
 
 /// How long to wait for a turn.

@@ -189,6 +189,21 @@ impl Groups {
         self.sums.len()
     }
 
+    /// Adds other groups, each to that of the same key; to `rest` those that would be more than `most`.
+    pub(super) fn add(&mut self, mut others: Self, most: usize, rest: &mut Sums) {
+        for (key, place) in others.places {
+            let sums = mem::take(&mut others.sums[place]);
+            match self.places.get(&key) {
+                Some(place) => self.sums[*place].add(&sums),
+                None if self.sums.len() == most => rest.add(&sums),
+                None => {
+                    self.places.insert(key, self.sums.len());
+                    self.sums.push(sums);
+                }
+            }
+        }
+    }
+
     /// All groups; `read` makes a key of its parts.
     pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
         let Self { places, mut sums, .. } = self;

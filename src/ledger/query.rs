@@ -1,6 +1,7 @@
 //! Reads a ledger, also one that is being written.
 
 mod counting;
+mod halves;
 mod overview;
 mod records;
 mod selection;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use super::error::{LedgerError, Reason};
 use super::groups::{By, Group, Groups, Sums};
@@ -19,6 +20,7 @@ use super::{repair, schema};
 use crate::price::{Currency, Prices};
 
 use counting::{COUNTED, COUNTED_COLUMNS, Counting};
+use halves::{Range, halves};
 
 pub(super) use overview::Adding;
 pub use overview::{Overview, Percentiles, overview};
@@ -59,9 +61,21 @@ pub fn report(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Report, LedgerError> {
-    open_bounded(path, bounds)
-        .and_then(|connection| read(&connection, selection, by, prices, bounds))
-        .map_err(|reason| LedgerError::new(path, reason))
+    let sum = || {
+        let (mut groups, later) = halves(path, selection, bounds, |transaction, range| {
+            read(transaction, range, selection, by, prices, bounds)
+        })?;
+        groups.add(later.unwrap_or_default(), usize::MAX, &mut Sums::default());
+        bounds.allow(groups.len())?;
+        Ok(groups)
+    };
+    let groups = sum().map_err(|reason: Reason| LedgerError::new(path, reason))?;
+    let groups = groups.finish(|parts| {
+        parts.into_iter().zip(by).map(|(part, by)| part.map(|part| text(part, *by))).collect()
+    });
+    let mut total = Sums::default();
+    groups.iter().for_each(|group| total.add(&group.sums));
+    Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
 }
 
 /// Opens it for questions that cost no more than that.
@@ -109,16 +123,16 @@ fn immutable(path: &Path) -> Result<PathBuf, Reason> {
     Ok(uri.into())
 }
 
+/// Adds up the rows of a range.
 fn read(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
+    range: Range,
     selection: &Selection,
     by: &[By],
     prices: &Prices,
     bounds: &Bounds,
-) -> Result<Report, Reason> {
-    // One moment for both questions.
-    let transaction = connection.unchecked_transaction()?;
-    let condition = selection.condition(&transaction)?;
+) -> Result<Groups, Reason> {
+    let condition = selection.condition(range);
     let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
     let mut statement = transaction.prepare(&format!(
         "SELECT {COUNTED}{columns} FROM usage_records NOT INDEXED WHERE {}",
@@ -142,12 +156,7 @@ fn read(
         counting.add(row, groups.sums())?;
         bounds.allow(groups.len())?;
     }
-    let groups = groups.finish(|parts| {
-        parts.into_iter().zip(by).map(|(part, by)| part.map(|part| text(part, *by))).collect()
-    });
-    let mut total = Sums::default();
-    groups.iter().for_each(|group| total.add(&group.sums));
-    Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
+    Ok(groups)
 }
 
 fn column(by: By) -> &'static str {

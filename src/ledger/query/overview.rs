@@ -1,4 +1,4 @@
-//! All that the dashboard shows of a selection, from one pass over its rows.
+//! All that the dashboard shows of a selection, from one pass over its rows, by halves where there are many.
 
 mod adding;
 
@@ -7,14 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::Transaction;
 use rusqlite::types::ValueRef;
 
 use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
 use super::counting::text;
 use super::records::{self, Record};
-use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Selection, open_bounded};
+use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Range, Selection, halves};
 use crate::price::{Currency, Prices};
 
 pub(in crate::ledger) use adding::Adding;
@@ -79,23 +79,50 @@ pub fn overview(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
-    open_bounded(path, bounds)
-        .and_then(|connection| read(&connection, selection, step, latest, prices))
-        .map_err(|reason| LedgerError::new(path, reason))
+    let read = || {
+        let (mut part, later) = halves(path, selection, bounds, |transaction, range| {
+            read(transaction, range, selection, step, latest, prices)
+        })?;
+        if let Some(later) = later {
+            part.add(later, latest);
+        }
+        Ok(part)
+    };
+    let Part { adding, samples, latest } = read().map_err(|reason: Reason| LedgerError::new(path, reason))?;
+    let currencies = prices.currencies().to_vec();
+    Ok(Overview { first_token: samples.finish(), latest, currencies, ..adding.finish() })
+}
+
+/// An overview of some of the rows.
+struct Part {
+    adding: Adding,
+    samples: Samples,
+    latest: Vec<Record>,
+}
+
+impl Part {
+    /// Adds one of later rows.
+    fn add(&mut self, mut later: Self, most_latest: usize) {
+        self.adding.add_all(later.adding);
+        self.samples.add_all(later.samples);
+        later.latest.append(&mut self.latest);
+        later.latest.truncate(most_latest);
+        self.latest = later.latest;
+    }
 }
 
 /// The columns after those of the sums.
 const COLUMNS: &str = "started_at, client, upstream, model, user, outcome, time_to_first_token_ms, seq";
 
 fn read(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
+    range: Range,
     selection: &Selection,
     step: Duration,
     latest: usize,
     prices: &Prices,
-) -> Result<Overview, Reason> {
-    let transaction = connection.unchecked_transaction()?;
-    let condition = selection.condition(&transaction)?;
+) -> Result<Part, Reason> {
+    let condition = selection.condition(range);
     let mut statement = transaction.prepare(&format!(
         "SELECT {COUNTED}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
         condition.text
@@ -125,12 +152,7 @@ fn read(
         places.push_back(column(7)?.as_i64().map_err(rusqlite::Error::from)?);
     }
     places.truncate(latest);
-    Ok(Overview {
-        first_token: samples.finish(),
-        latest: records::at(&transaction, places.into_iter().rev())?,
-        currencies: prices.currencies().to_vec(),
-        ..adding.finish()
-    })
+    Ok(Part { adding, samples, latest: records::at(transaction, places.into_iter().rev())? })
 }
 
 /// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one, or none (Vitter's
@@ -151,6 +173,26 @@ impl Samples {
         if let Some(kept) = usize::try_from(place).ok().and_then(|place| self.kept.get_mut(place)) {
             *kept = millis;
         }
+    }
+
+    /// Adds others, with the same odds for each of all that were seen.
+    fn add_all(&mut self, mut other: Self) {
+        let (mut here, mut there) = (self.seen, other.seen);
+        self.seen += other.seen;
+        if self.seen <= MOST_SAMPLES as u64 {
+            return self.kept.append(&mut other.kept);
+        }
+        fastrand::shuffle(&mut self.kept);
+        fastrand::shuffle(&mut other.kept);
+        let mut kept = Vec::with_capacity(MOST_SAMPLES);
+        while kept.len() < MOST_SAMPLES {
+            let is_here = fastrand::u64(..here + there) < here;
+            let (left, from) =
+                if is_here { (&mut here, &mut self.kept) } else { (&mut there, &mut other.kept) };
+            *left -= 1;
+            kept.extend(from.pop());
+        }
+        self.kept = kept;
     }
 
     fn finish(mut self) -> Percentiles {

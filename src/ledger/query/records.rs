@@ -90,7 +90,7 @@ fn by_id(connection: &Connection, id: Uuid) -> Result<Option<Record>, Reason> {
 
 fn latest(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<Record>, Reason> {
     let transaction = connection.unchecked_transaction()?;
-    let condition = selection.condition(&transaction)?;
+    let condition = selection.condition(selection.range(&transaction)?);
     let mut statement = transaction.prepare(&format!(
         "SELECT * FROM usage_records NOT INDEXED WHERE {} ORDER BY seq DESC LIMIT {limit}",
         condition.text

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ToSql};
 
 use super::super::error::Reason;
+use super::halves::Range;
 
 /// Rows of a time, and what they must have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,18 +33,26 @@ impl Selection {
         Self { since, until: None, client: None, user: None, upstream: None, model: None }
     }
 
-    /// The condition with its parameters.
+    /// From which `seq` to which the rows are; more of them may be in between.
     ///
     /// Rows are written in the order in which they end, so the first and the last that count are where to begin and to end:
     /// reading all between them is much faster than looking up each row that the index names.
-    pub(super) fn condition(&self, connection: &Connection) -> Result<Condition, Reason> {
-        let since = nanoseconds(self.since);
-        let until = self.until.map_or(i64::MAX, nanoseconds);
+    pub(super) fn range(&self, connection: &Connection) -> Result<Range, Reason> {
+        let (since, until) = self.times();
         let range = "SELECT min(seq), max(seq) FROM usage_records INDEXED BY usage_records_started_at
             WHERE started_at >= ?1 AND started_at < ?2";
         let (first, last): (Option<i64>, Option<i64>) =
             connection.query_row(range, [since, until], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let (first, last) = (first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN));
+        Ok((first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN)))
+    }
+
+    fn times(&self) -> (i64, i64) {
+        (nanoseconds(self.since), self.until.map_or(i64::MAX, nanoseconds))
+    }
+
+    /// The condition with its parameters, for rows of that range.
+    pub(super) fn condition(&self, (first, last): Range) -> Condition {
+        let (since, until) = self.times();
         let mut condition = Condition {
             text: "seq BETWEEN ? AND ? AND started_at >= ? AND started_at < ?".to_owned(),
             values: vec![Box::new(first), Box::new(last), Box::new(since), Box::new(until)],
@@ -59,7 +68,7 @@ impl Selection {
                 condition.values.push(Box::new(value.clone()));
             }
         }
-        Ok(condition)
+        condition
     }
 }
 

@@ -188,19 +188,8 @@ fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
     Store::open(&path).unwrap().write(&[batch(4)]).unwrap();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(immutable(&path).unwrap(), flags).unwrap();
-    assert_eq!(
-        read(
-            &connection,
-            &Selection::since(Timestamp::UNIX_EPOCH),
-            &[],
-            &Prices::default(),
-            &Bounds::default()
-        )
-        .unwrap()
-        .total
-        .requests,
-        4
-    );
+    let rows = connection.query_row("SELECT count(*) FROM usage_records", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.unwrap(), 4);
 }
 
 #[test]

@@ -75,6 +75,24 @@ impl Adding {
         }
     }
 
+    /// Adds what others, in the same steps of time, add up to.
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.total.add(&other.total);
+        // Without an end of the selection a step may have begun meanwhile.
+        let steps = self.times.len().max(other.times.len());
+        self.times.resize_with(steps, Sums::default);
+        self.times.iter_mut().zip(&other.times).for_each(|(sums, more)| sums.add(more));
+        for (dimension, more) in self.groups.iter_mut().zip(other.groups) {
+            dimension.add_all(more);
+        }
+        for (outcome, rows) in other.outcomes {
+            match self.outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+                Some((_, sum)) => *sum += rows,
+                None => self.outcomes.push((outcome, rows)),
+            }
+        }
+    }
+
     /// What it adds up to; the rest is empty.
     pub(in crate::ledger) fn finish(mut self) -> Overview {
         self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -107,6 +125,11 @@ impl Dimension {
         self.groups.begin();
         self.groups.part(name);
         self.groups.sums_within(MOST_GROUPS).unwrap_or(&mut self.others).add(sums);
+    }
+
+    fn add_all(&mut self, other: Self) {
+        self.others.add(&other.others);
+        self.groups.add(other.groups, MOST_GROUPS, &mut self.others);
     }
 
     fn finish(self) -> Vec<Group> {

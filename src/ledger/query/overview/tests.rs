@@ -104,3 +104,68 @@ fn without_rows_there_are_empty_steps_and_nothing_else() {
     assert_eq!((found.total.requests, found.first_token.rows, found.latest.len()), (0, 0, 0));
     assert_eq!(found.times.len(), 6);
 }
+
+#[test]
+fn halves_add_up_to_the_whole() {
+    let records = records(3000);
+    // Enough of them that they are read by halves.
+    let many: Vec<_> = (0..25).flat_map(|_| records.clone()).collect();
+    let (_folder, path) = ledger(&many);
+    let selection = Selection { until: Some(many[2990].started_at), ..Selection::since(many[10].started_at) };
+    let found =
+        overview(&path, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
+            .unwrap();
+    assert_eq!(found.total.requests, 2980 * 25);
+    let (_folder, one) = ledger(&many[..3000]);
+    let one =
+        overview(&one, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
+            .unwrap();
+    let times_25 = |groups: &[crate::ledger::Group]| -> Vec<_> {
+        let sum = |group: &crate::ledger::Group| {
+            (0..25).fold(Sums::default(), |mut all, _| {
+                all.add(&group.sums);
+                all
+            })
+        };
+        groups.iter().map(|group| (group.key.clone(), sum(group))).collect()
+    };
+    let plain = |groups: &[crate::ledger::Group]| -> Vec<_> {
+        groups.iter().map(|group| (group.key.clone(), group.sums.clone())).collect()
+    };
+    for (many, one) in [
+        (&found.users, &one.users),
+        (&found.clients, &one.clients),
+        (&found.models, &one.models),
+        (&found.upstreams, &one.upstreams),
+    ] {
+        assert_eq!(plain(many), times_25(one));
+    }
+    let outcomes: Vec<_> = one.outcomes.iter().map(|(outcome, rows)| (outcome.clone(), rows * 25)).collect();
+    assert_eq!(found.outcomes, outcomes);
+    let requests = |overview: &Overview| overview.times.iter().map(|sums| sums.requests).collect::<Vec<_>>();
+    assert_eq!(requests(&found), requests(&one).into_iter().map(|rows| rows * 25).collect::<Vec<_>>());
+    assert_eq!(found.first_token.rows, one.first_token.rows * 25);
+    assert_eq!(found.latest, one.latest, "of the last of the 25");
+    let by = [By::Day, By::Model];
+    let sums = |path| report(path, &selection, &by, &Prices::default(), &Bounds::default()).unwrap();
+    assert_eq!(sums(&path).total, found.total);
+}
+
+#[test]
+fn samples_of_halves_are_a_sample_of_the_whole() {
+    let half = |from: usize, rows: usize| {
+        let mut samples = Samples::default();
+        (from..from + rows).for_each(|millis| samples.add(millis as f64));
+        samples
+    };
+    // A quarter of the rows is in the first half.
+    let rows = 2 * MOST_SAMPLES;
+    let mut samples = half(0, rows / 4);
+    samples.add_all(half(rows / 4, rows - rows / 4));
+    assert_eq!(samples.kept.len(), MOST_SAMPLES);
+    let found = samples.finish();
+    assert_eq!((found.rows, found.sampled), (rows as u64, true));
+    for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
+        assert!((percentile / rows as f64 - part).abs() < 0.005, "{part}: {percentile}");
+    }
+}

@@ -1,0 +1,46 @@
+//! Many rows are read by halves, on two threads: adding up a million takes a CPU some time, and somebody waits for it.
+
+use std::path::Path;
+use std::thread;
+
+use rusqlite::Transaction;
+
+use super::super::error::Reason;
+use super::{Bounds, Selection, open_bounded};
+
+/// From so many rows on.
+const MANY: i64 = 50_000;
+
+/// The rows from the first `seq` to the last, both counted in.
+pub(super) type Range = (i64, i64);
+
+/// Reads the selected rows with `read`: the earlier ones, and the later ones where there are many.
+///
+/// Each half has a connection of its own. The second sees the file as it is a moment after the first did; what was written in
+/// between is beyond the range, rows never change, and those that grow too old go from the other end.
+///
+/// # Errors
+/// Those of `read`, and those of opening the file.
+pub(super) fn halves<T: Send>(
+    path: &Path,
+    selection: &Selection,
+    bounds: &Bounds,
+    read: impl Fn(&Transaction<'_>, Range) -> Result<T, Reason> + Sync,
+) -> Result<(T, Option<T>), Reason> {
+    let connection = open_bounded(path, bounds)?;
+    let transaction = connection.unchecked_transaction()?;
+    let (first, last) = selection.range(&transaction)?;
+    if last.saturating_sub(first) < MANY || thread::available_parallelism().map_or(1, usize::from) == 1 {
+        return Ok((read(&transaction, (first, last))?, None));
+    }
+    let middle = first + (last - first) / 2;
+    thread::scope(|scope| {
+        let later = thread::Builder::new().name("ledger-read".to_owned()).spawn_scoped(scope, || {
+            let connection = open_bounded(path, bounds)?;
+            read(&connection.unchecked_transaction()?, (middle + 1, last))
+        })?;
+        let earlier = read(&transaction, (first, middle));
+        let later = later.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((earlier?, Some(later?)))
+    })
+}
