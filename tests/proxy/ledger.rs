@@ -112,7 +112,7 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
         (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file (/"),
         (&[], 1, "/usage.db). `streamgauge serve` begins it when it starts"),
         (&["--config", "gone.toml"], 2, "gone.toml"),
-        (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, user, day"),
+        (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, endpoint, user, day"),
         (&["--since", "24"], 2, "has no unit"),
     ] {
         let output = program.usage(arguments);
