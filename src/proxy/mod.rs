@@ -108,12 +108,12 @@ impl Proxy {
     }
 
     /// The whole way, up to the answer's body.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     fn answer(
         self: Rc<Self>,
         arrived: Arrived,
         mut entry: Entry,
     ) -> impl Future<Output = Response<ProxyBody>> {
-        // Not an `async fn`, which keeps its arguments twice.
         async move {
             let (ready, held) = match self.prepare(arrived, &mut entry).await {
                 Ok(prepared) => prepared,

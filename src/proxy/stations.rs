@@ -328,13 +328,13 @@ impl Ready {
     /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
     ///
     /// A request that asks for usage in the client's place is sent once more without, if the upstream refuses that.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(super) fn send(
         self,
         plan: Arc<Plan>,
         upstreams: Rc<[Upstream]>,
         held: Held,
     ) -> impl Future<Output = Result<Answered>> {
-        // Not an `async fn`, whose arguments are kept twice: as they came and as its body names them.
         async move {
             // All of it, with its place in the budget.
             let held = &held;

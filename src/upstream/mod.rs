@@ -123,8 +123,8 @@ impl Upstream {
     /// # Errors
     /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect to a host that is not
     /// allowed.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub fn send<'a>(&'a self, mut call: Call<'a>) -> impl Future<Output = Result<Answer>> + 'a {
-        // Not an `async fn`, which keeps its arguments twice.
         async move {
             if let Some(witness) = &self.origin.witness {
                 witness.asked(&call.target);
