@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, Receiver};
 use serde_json::{Value, json};
 
 use crate::support::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, EVENTS_HEAD, LAST_CHUNK, Request, Upstream, chunk,
-    proxy, sized, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, EVENTS_HEAD, Http2, LAST_CHUNK, Request, Upstream,
+    chunk, proxy, sized, upstream, write,
 };
 
 pub(crate) const PATH: &str = "/v1/chat/completions";
@@ -77,6 +77,38 @@ fn a_client_that_does_not_ask_sees_what_it_always_saw_and_the_record_has_the_tok
         assert_eq!(record["request_bytes"], UNASKED.len(), "what the client sent");
         assert_eq!(record["response_bytes"], CHAT_STREAM.len(), "what the upstream sent");
         assert_eq!(record["events"], 5, "what the upstream sent");
+    }
+}
+
+#[test]
+fn an_http2_upstream_is_asked_and_asked_once_more_without_too() {
+    for honours in [true, false] {
+        let (tell, told) = mpsc::channel();
+        let up = Http2::default().run(move |mut exchange| {
+            let tell = tell.clone();
+            async move {
+                let asks = String::from_utf8(exchange.body().await).unwrap().contains(ASKS);
+                tell.send(asks).unwrap();
+                match (asks, honours) {
+                    (true, true) => exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await,
+                    (true, false) => {
+                        let head = [("content-type", "application/json")];
+                        let mut stream = exchange.head(422, &head, false);
+                        write(&mut stream, REFUSAL).await;
+                        stream.send_data(bytes::Bytes::new(), true).unwrap();
+                    }
+                    (false, _) => exchange.answer("text/event-stream", stripped().as_bytes()).await,
+                }
+            }
+        });
+        let proxy = proxy().http2(up.address).run();
+        assert_eq!(proxy.client().post(PATH, UNASKED).answer().text(), stripped());
+        let asked: Vec<bool> = (0..if honours { 1 } else { 2 }).map(|_| told.recv().unwrap()).collect();
+        assert_eq!(asked, if honours { vec![true] } else { vec![true, false] });
+        let record = proxy.record();
+        assert_eq!(record["usage_source"], if honours { "reported" } else { "estimated" }, "{record}");
+        assert_eq!((&record["outcome"], &record["status"]), (&json!("complete"), &json!(200)));
+        assert_eq!(up.accepted(), 1, "on the same connection");
     }
 }
 
