@@ -20,7 +20,7 @@ use super::{repair, schema};
 use crate::price::{Currency, Prices};
 
 use counting::{COUNTED, COUNTED_COLUMNS, Counting};
-use halves::{Range, halves};
+use halves::{Range, halves, whole};
 
 pub(super) use overview::Adding;
 pub use overview::{Overview, Percentiles, overview};

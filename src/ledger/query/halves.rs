@@ -14,6 +14,21 @@ const MANY: i64 = 50_000;
 /// The rows from the first `seq` to the last, both counted in.
 pub(super) type Range = (i64, i64);
 
+/// Reads all selected rows with `read`, in one pass.
+///
+/// # Errors
+/// As for [`halves`].
+pub(super) fn whole<T>(
+    path: &Path,
+    selection: &Selection,
+    bounds: &Bounds,
+    read: impl Fn(&Transaction<'_>, Range) -> Result<T, Reason>,
+) -> Result<T, Reason> {
+    let connection = open_bounded(path, bounds)?;
+    let transaction = connection.unchecked_transaction()?;
+    read(&transaction, selection.range(&transaction)?)
+}
+
 /// Reads the selected rows with `read`: the earlier ones, and the later ones where there are many.
 ///
 /// Each half has a connection of its own. The second sees the file as it is a moment after the first did; what was written in
@@ -38,7 +53,9 @@ pub(super) fn halves<T: Send>(
         let later = thread::Builder::new().name("ledger-read".to_owned()).spawn_scoped(scope, || {
             let connection = open_bounded(path, bounds)?;
             read(&connection.unchecked_transaction()?, (middle + 1, last))
-        })?;
+        });
+        // The system gives no thread.
+        let Ok(later) = later else { return Ok((read(&transaction, (first, last))?, None)) };
         let earlier = read(&transaction, (first, middle));
         let later = later.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((earlier?, Some(later?)))

@@ -1,4 +1,4 @@
-//! All that the dashboard shows of a selection, from one pass over its rows, by halves where there are many.
+//! All that the dashboard shows of a selection, from one pass over its rows, or by halves where there are many.
 
 mod adding;
 
@@ -14,7 +14,7 @@ use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
 use super::counting::text;
 use super::records::{self, Record};
-use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Range, Selection, halves};
+use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Range, Selection, halves, whole};
 use crate::price::{Currency, Prices};
 
 pub(in crate::ledger) use adding::Adding;
@@ -79,18 +79,20 @@ pub fn overview(
     prices: &Prices,
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
-    let read = || {
-        let (mut part, later) = halves(path, selection, bounds, |transaction, range| {
-            read(transaction, range, selection, step, latest, prices)
-        })?;
+    let read =
+        |transaction: &Transaction<'_>, range| read(transaction, range, selection, step, latest, prices);
+    let add_up = || {
+        let (mut part, later) = halves(path, selection, bounds, read)?;
         if let Some(later) = later {
             part.add(later, latest);
+            if part.adding.overflows() {
+                return whole(path, selection, bounds, read);
+            }
         }
         Ok(part)
     };
-    let Part { adding, samples, latest } = read().map_err(|reason: Reason| LedgerError::new(path, reason))?;
-    let currencies = prices.currencies().to_vec();
-    Ok(Overview { first_token: samples.finish(), latest, currencies, ..adding.finish() })
+    let part = add_up().map_err(|reason: Reason| LedgerError::new(path, reason))?;
+    Ok(part.finish(prices))
 }
 
 /// An overview of some of the rows.
@@ -108,6 +110,12 @@ impl Part {
         later.latest.append(&mut self.latest);
         later.latest.truncate(most_latest);
         self.latest = later.latest;
+    }
+
+    fn finish(self, prices: &Prices) -> Overview {
+        let Self { adding, samples, latest } = self;
+        let currencies = prices.currencies().to_vec();
+        Overview { first_token: samples.finish(), latest, currencies, ..adding.finish() }
     }
 }
 

@@ -93,6 +93,12 @@ impl Adding {
         }
     }
 
+    /// Whether there were more groups than there may be. What is added up by parts is then not what one pass adds up: a name may
+    /// be a group in one part, and one of the others in another.
+    pub(super) fn overflows(&self) -> bool {
+        self.groups.iter().any(|dimension| dimension.others.requests > 0)
+    }
+
     /// What it adds up to; the rest is empty.
     pub(in crate::ledger) fn finish(mut self) -> Overview {
         self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

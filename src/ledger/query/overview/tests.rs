@@ -152,6 +152,27 @@ fn halves_add_up_to_the_whole() {
 }
 
 #[test]
+fn more_users_than_there_may_be_groups_are_told_as_one_pass_tells_them() {
+    let mut records = records(52_000);
+    // Those of the second half are those of the first in another order, and some more.
+    for (number, record) in records.iter_mut().enumerate() {
+        record.user = Some(format!("user-{}", number * 7919 % 10_700).into());
+    }
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let (step, prices, bounds) = (Duration::from_hours(24 * 365), Prices::default(), Bounds::default());
+    let found = overview(&path, &selection, step, 5, &prices, &bounds).unwrap();
+    let one = whole(&path, &selection, &bounds, |transaction, range| {
+        read(transaction, range, &selection, step, 5, &prices)
+    });
+    assert!(found.users.len() == 10_001 && found.users[10_000].sums.requests > 0, "there are others");
+    let users = |groups: &[crate::ledger::Group]| -> BTreeMap<_, _> {
+        groups.iter().map(|group| (group.key.clone(), group.sums.requests)).collect()
+    };
+    assert_eq!(users(&found.users), users(&one.unwrap().finish(&prices).users));
+}
+
+#[test]
 fn samples_of_halves_are_a_sample_of_the_whole() {
     let half = |from: usize, rows: usize| {
         let mut samples = Samples::default();
