@@ -20,7 +20,7 @@ const AGAIN_AFTER: u64 = 1024;
 
 /// The log's bound, 64 MiB: the next commit waits until all is copied and the log begins anew. It grows beyond by that one commit
 /// at most, and by what is written while one reader stays for longer than [`PATIENCE`].
-const BOUND: u64 = 16_384;
+pub(super) const BOUND: u32 = 16_384;
 
 /// How long readers of what is in the log are waited for at the bound.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -56,7 +56,7 @@ struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { pages: 0, due: COPIED_FROM, bound: BOUND, held: false, closed: false }
+        Self { pages: 0, due: COPIED_FROM, bound: BOUND.into(), held: false, closed: false }
     }
 }
 
@@ -135,14 +135,20 @@ impl Shared {
     }
 
     fn run(&self, connection: &Connection) {
-        let mut failing = false;
+        let (mut failing, mut read_for_long) = (false, false);
         while let Some(held) = self.next() {
             let copied = copy(connection, if held { "RESTART" } else { "PASSIVE" });
             if held {
                 self.release();
             }
             match copied {
-                Ok(()) => failing = false,
+                Ok(copied) => {
+                    failing = false;
+                    if copied.blocked && !std::mem::replace(&mut read_for_long, true) {
+                        tracing::warn!("somebody reads the ledger for long; its log grows until that ends");
+                    }
+                    read_for_long &= copied.blocked || !copied.all;
+                }
                 // What is wrong with the file is the writer's to find out.
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     tracing::warn!(%error, "the ledger's log cannot be copied into its file, and grows until that ends");
@@ -153,8 +159,21 @@ impl Shared {
     }
 }
 
-fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+/// How far the log was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// Somebody reads what is in it, or copies it too, and it cannot begin anew as was asked for.
+    pub(super) blocked: bool,
+    /// All of it is in the file.
+    pub(super) all: bool,
+}
+
+/// Copies the log as `mode` says (sqlite.org/pragma.html#pragma_wal_checkpoint).
+pub(super) fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<Copied> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        let (blocked, pages, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Copied { blocked, all: pages == copied })
+    })
 }
 
 #[cfg(test)]
@@ -168,6 +187,7 @@ mod tests {
     use super::*;
 
     const PAGE: u64 = 4096;
+    const BOUND: u64 = super::BOUND as u64;
 
     /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section 4.1).
     fn log_pages(path: &Path) -> u64 {
@@ -187,6 +207,22 @@ mod tests {
         }
         let after = fs::metadata(&path).unwrap();
         assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    }
+
+    #[test]
+    fn a_log_that_somebody_reads_is_told_from_one_that_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
+        store.write(&[batch(5)]).unwrap();
+        let copying = Connection::open(&path).unwrap();
+        copying.busy_timeout(Duration::ZERO).unwrap();
+        assert_eq!(copy(&copying, "PASSIVE").unwrap(), Copied { blocked: false, all: false });
+        assert_eq!(copy(&copying, "RESTART").unwrap(), Copied { blocked: true, all: false });
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(copy(&copying, "RESTART").unwrap(), Copied { blocked: false, all: true });
     }
 
     #[test]

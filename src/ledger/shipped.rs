@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
+use super::checkpoint::BOUND;
 use super::error::Reason;
 use super::store::identity;
 use super::{columns, schema};
@@ -40,8 +41,9 @@ impl Unshipped {
         let file = identity(path);
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        // The log is copied by the writer's own thread, which knows when to.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // The log is copied by the writer's own thread. That knows of no commits but the writer's: where rows are shipped and
+        // none written, SQLite copies at the bound, here.
+        connection.pragma_update(None, "wal_autocheckpoint", BOUND)?;
         schema::expect_current(&connection)?;
         let seq = connection
             .query_row("SELECT seq FROM shipped WHERE ledger = ?1", [ledger], |row| row.get(0))

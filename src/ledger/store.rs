@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, copy};
 use super::error::{LedgerError, Reason};
 use super::retention::{Retention, Step};
 use super::row::insert;
@@ -86,8 +86,14 @@ impl Store {
         drop(checkpointer);
         let ledger = self.path.display();
         tracing::warn!(%ledger, "the file was moved or deleted while it was in use; a new one is begun");
-        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            tracing::warn!(%ledger, %error, "the last records could not be written into the file that was moved");
+        match copy(&connection, "TRUNCATE") {
+            Ok(copied) if copied.all => {}
+            Ok(_) => {
+                tracing::warn!(%ledger, "somebody reads the file that was moved: its last records may be lost")
+            }
+            Err(error) => {
+                tracing::warn!(%ledger, %error, "the last records could not be written into the file that was moved");
+            }
         }
     }
 

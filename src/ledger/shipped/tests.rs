@@ -103,3 +103,28 @@ fn what_is_not_shipped_is_not_deleted_up_to_the_bound() {
     assert_eq!(sweep(&mut store, 400), (400, 100), "the oldest beyond the bound go");
     assert_eq!(next(&mut unshipped, 1).0, [801]);
 }
+
+#[test]
+fn the_log_of_a_file_that_is_only_shipped_stays_within_its_bound() {
+    let (_folder, path, store) = ledger(5);
+    drop(store);
+    let mut unshipped = Unshipped::open(&path, "fleet").unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    other.execute_batch("CREATE TABLE large (bytes)").unwrap();
+    // The log's length is that of the file: it does not begin anew before all of it was copied.
+    let log = super::super::repair::with(&path, "-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    while length() < u64::from(BOUND) * 4096 {
+        other.execute_batch("INSERT INTO large VALUES (zeroblob(8 << 20))").unwrap();
+    }
+    let grown = length();
+    for seq in 1..=5 {
+        unshipped.advance(seq).unwrap();
+    }
+    assert!(
+        length() <= grown + 2 * 4120,
+        "only the commit that copies makes it longer: {}",
+        length() - grown
+    );
+}
