@@ -50,17 +50,27 @@ fn line(fields: impl Iterator<Item = String>) -> String {
     line
 }
 
+/// Where a spreadsheet may begin another cell, whatever quotes say: many divide lines at semicolons.
+const DIVIDES: [char; 4] = [';', '\t', '\r', '\n'];
+
 /// In quotes where it would be read as something else: an empty one would look like an unknown one. What a spreadsheet would take
 /// for a formula has an apostrophe before it, which makes it text (OWASP, CSV injection): clients name their users and models.
 fn field(text: &str) -> String {
-    if text.starts_with(FORMULA) && !text.parse().is_ok_and(f64::is_finite) {
-        return field(&format!("'{text}"));
-    }
+    let is_number = text.parse().is_ok_and(f64::is_finite);
+    let text: String = text
+        .split_inclusive(DIVIDES)
+        .map(|cell| if is_formula(cell) && !is_number { format!("'{cell}") } else { cell.to_owned() })
+        .collect();
     if text.is_empty() || text.contains([',', '"', '\r', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
-        text.to_owned()
+        text
     }
+}
+
+/// Quotes before it may be taken as those of the cell.
+fn is_formula(cell: &str) -> bool {
+    cell.trim_start_matches('"').starts_with(FORMULA)
 }
 
 #[cfg(test)]
@@ -79,9 +89,14 @@ mod tests {
             ("-2+3", "'-2+3"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("＝1", "'＝1"),
-            ("\t=1", "'\t=1"),
-            ("\r=1", "\"'\r=1\""),
-            ("\n=1", "\"'\n=1\""),
+            ("\t=1", "'\t'=1"),
+            ("\r=1", "\"'\r'=1\""),
+            ("\n=1", "\"'\n'=1\""),
+            ("ada;=1+1", "ada;'=1+1"),
+            ("ada;\"=1+1\"", "\"ada;'\"\"=1+1\"\"\""),
+            ("ada\t@SUM(A1);+1", "ada\t'@SUM(A1);'+1"),
+            ("ada\n-2+3", "\"ada\n'-2+3\""),
+            ("a;b=c; d", "a;b=c; d"),
             ("-1", "-1"),
             ("+1.5e3", "+1.5e3"),
             ("a=b", "a=b"),
