@@ -18,7 +18,7 @@ const AT_ONCE: usize = 2;
 /// How long to wait for a turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How long a read may take.
+/// How long a read may take, with the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(15);
 
 /// The most groups of an answer: some 30 MB of JSON.
@@ -86,14 +86,11 @@ impl Reads {
         read: impl FnOnce(&Place, &Bounds) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Unread> {
         let place = self.place.clone().ok_or(Unread::NoLedger)?;
+        let deadline = Some(Instant::now() + MOST_TIME);
         let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Broken)?;
         let given_up = GivenUp::default();
-        let bounds = Bounds {
-            groups: Some(MOST_GROUPS),
-            deadline: Some(Instant::now() + MOST_TIME),
-            given_up: Arc::clone(&given_up.0),
-        };
+        let bounds = Bounds { groups: Some(MOST_GROUPS), deadline, given_up: Arc::clone(&given_up.0) };
         let done = tokio::task::spawn_blocking(move || {
             let result = read(&place, &bounds);
             drop(turn);

@@ -9,7 +9,7 @@ use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::super::error::{LedgerError, Reason};
 use super::super::query::Bounds;
-use super::connect::{Connection, STATEMENT, runtime, within};
+use super::connect::{CONNECT, Connection, STATEMENT, block_on, within};
 use super::{Failure, schema};
 use crate::config::Postgres;
 
@@ -31,7 +31,7 @@ pub(super) fn ask<T>(
 ) -> Result<T, LedgerError> {
     let work = async {
         let mut connection = tokio::select! {
-            connection = Connection::open(settings) => connection?,
+            connection = within(CONNECT, find(settings)) => connection?,
             () = given_up(bounds) => return Err(Reason::TooLong),
         };
         let time = bounds.deadline.map_or(STATEMENT, |end| end.saturating_duration_since(Instant::now()));
@@ -45,15 +45,20 @@ pub(super) fn ask<T>(
             Err(_) => Err(give_up(&connection, Failure::Silence(time).into()).await),
         }
     };
-    let asked = runtime().map_err(Reason::from).and_then(|runtime| runtime.block_on(work));
-    asked.map_err(|reason| LedgerError::fleet(settings, reason))
+    block_on(work).map_err(Reason::from).flatten().map_err(|reason| LedgerError::fleet(settings, reason))
+}
+
+/// A connection to a server that has a ledger of this version.
+async fn find(settings: &Postgres) -> Result<Connection, Failure> {
+    let connection = Connection::open(settings).await?;
+    schema::find(&connection.client).await?;
+    Ok(connection)
 }
 
 async fn put<T>(
     connection: &mut Connection,
     question: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Reason>,
 ) -> Result<T, Reason> {
-    schema::find(&connection.client).await?;
     let moment = connection.client.build_transaction();
     let moment = moment.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     question(&moment).await.map_err(|reason| match reason {

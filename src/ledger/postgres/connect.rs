@@ -67,7 +67,31 @@ pub(super) async fn within<T>(
     timeout(time, work).await.unwrap_or(Err(Failure::Silence(time)))
 }
 
-/// A runtime for the thread at hand alone.
+/// Does it on the thread at hand. What is left of it then, such as the look-up of a name, which the system does not let go of, holds
+/// nobody.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+/// A runtime for the thread at hand alone. To be shut down in the background, as in [`block_on`].
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(Failure::System)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_look_up_that_does_not_end_holds_nobody() {
+        let (end, ended) = mpsc::channel::<()>();
+        let look_up = async { drop(tokio::task::spawn_blocking(move || ended.recv_timeout(CONNECT))) };
+        block_on(look_up).unwrap();
+        end.send(()).expect("it was waited for");
+    }
 }

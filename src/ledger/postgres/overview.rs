@@ -33,8 +33,9 @@ pub fn overview(
         let mut adding = Adding::new(selection, step);
         let mut condition = Condition::of(selection);
         let step = format!(
-            "date_bin('{} microseconds', started_at, {})",
-            adding.step().as_micros(),
+            // In words, microseconds of more than half an hour are too many for PostgreSQL 14.
+            "date_bin(make_interval(secs => {}), started_at, {})",
+            adding.step().as_secs_f64(),
             condition.time(adding.start())
         );
         let names = ["client", "upstream", "model", "\"user\"", "outcome"].map(str::to_owned);

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::super::error::LedgerError;
-use super::connect::{Connection, STATEMENT, runtime, within};
+use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
 use crate::config::Postgres;
 
@@ -99,9 +99,7 @@ pub fn migrate(settings: &Postgres) -> Result<Migrated, LedgerError> {
         let mut connection = Connection::open(settings).await?;
         within(STATEMENT * 10, bring_up_to_date(&mut connection.client, MIGRATIONS)).await
     };
-    runtime()
-        .and_then(|runtime| runtime.block_on(work))
-        .map_err(|failure| LedgerError::fleet(settings, failure))
+    block_on(work).flatten().map_err(|failure| LedgerError::fleet(settings, failure))
 }
 
 pub(super) async fn bring_up_to_date(

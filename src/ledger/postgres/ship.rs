@@ -76,7 +76,10 @@ impl Shipper {
         };
         journal.health().shipping.get_or_init(Shipping::default);
         let runtime = runtime()?;
-        let run = move || runtime.block_on(line.run());
+        let run = move || {
+            runtime.block_on(line.run());
+            runtime.shutdown_background();
+        };
         let thread =
             thread::Builder::new().name("ledger-ship".to_owned()).spawn(run).map_err(Failure::System)?;
         Ok(Self { committed, closing, thread: Some(thread) })
