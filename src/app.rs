@@ -22,7 +22,7 @@ use crate::config::{self, Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
-use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, bind};
+use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, MOST_WATCHED, bind};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
@@ -35,8 +35,9 @@ use crate::tls::{Live, Rotation, Watch};
 use crate::upstream::{Origin, PoolLimits, Scratch, Upstream, Witness};
 use ways::{collector, origins};
 
-/// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets.
-const OTHER_FILES: u64 = 64;
+/// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets, and the second ones of clients
+/// whose leaving is watched.
+const OTHER_FILES: u64 = 64 + MOST_WATCHED as u64;
 
 /// The admin server has one thread: few use it, and it must not stand in the way of requests.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -442,4 +443,18 @@ fn raise_open_files() -> u64 {
 /// Each client connection may need one to an upstream.
 fn connections_for(open_files: u64) -> usize {
     usize::try_from(open_files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_connections_takes_the_descriptors_of_what_else_is_open() {
+        for open_files in [1024, 4096, 1 << 20] {
+            let connections = connections_for(open_files) as u64;
+            assert!(connections * 2 + MOST_WATCHED as u64 + 64 <= open_files, "{open_files}: {connections}");
+        }
+        assert_eq!(connections_for(0), 1, "it can still be reached");
+    }
 }

@@ -19,7 +19,7 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
-use super::departure::{Departure, Socket};
+use super::departure::{Departure, Socket, WATCHED};
 use super::peer_state::{Order, PeerState};
 use super::{ClientStream, Handler};
 use crate::error::Error;
@@ -74,7 +74,7 @@ enum Beyond {
     /// Nobody yet: hyper may take them when it is polled next.
     Soon,
     Watched(Departure),
-    /// Nobody: the process has no descriptor left for it.
+    /// Nobody: there is no descriptor left for it.
     Unwatched,
 }
 
@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> ClientIo<S, H> {
                 return Ok(());
             }
             Beyond::Soon => {
-                self.beyond = Departure::watch(self.io.inner().socket())
+                self.beyond = Departure::watch(self.io.inner().socket(), &WATCHED)
                     .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
                     .map_or(Beyond::Unwatched, Beyond::Watched);
             }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_rustls::server::TlsStream;
 
 /// A stream that is a socket's, straight or through TLS.
@@ -28,23 +29,36 @@ impl<S: Socket> Socket for TlsStream<S> {
     }
 }
 
+/// The most that are watched at once in this process, each with one descriptor more than its connection has.
+pub const MOST_WATCHED: usize = 256;
+
+/// A permit is a descriptor.
+pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
+
 /// Waits until the other side has closed, also with bytes before that which nobody reads.
 ///
 /// A read meets the close only behind those bytes; the kernel tells of it at once. It has a descriptor of its own for the
 /// same socket, so that what the stream knows to be readable is not disturbed.
-pub(super) struct Departure(Pin<Box<dyn Future<Output = ()>>>);
+pub(super) struct Departure {
+    closed: Pin<Box<dyn Future<Output = ()>>>,
+    /// Dropped after the descriptor.
+    _permit: SemaphorePermit<'static>,
+}
 
 impl Departure {
+    /// Takes one of the `permits`, as a rule of [`WATCHED`].
+    ///
     /// # Errors
-    /// The process has no descriptor left.
-    pub(super) fn watch(socket: BorrowedFd<'_>) -> io::Result<Self> {
+    /// There is none, or the process has no descriptor left.
+    pub(super) fn watch(socket: BorrowedFd<'_>, permits: &'static Semaphore) -> io::Result<Self> {
+        let permit = permits.try_acquire().map_err(io::Error::other)?;
         let socket = TcpStream::from_std(socket.try_clone_to_owned()?.into())?;
-        Ok(Self(Box::pin(closed(socket))))
+        Ok(Self { closed: Box::pin(closed(socket)), _permit: permit })
     }
 
     /// Ready once the other side has closed. Cancel-safe.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        self.closed.as_mut().poll(cx)
     }
 }
 
@@ -75,11 +89,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn no_more_are_watched_at_once_than_descriptors_are_reserved_for() {
+        static TWO: Semaphore = Semaphore::const_new(2);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let watch = || Departure::watch(listener.as_fd(), &TWO);
+        let (one, two) = (watch().unwrap(), watch().unwrap());
+        watch().unwrap_err();
+        drop(one);
+        let three = watch().expect("the place of one that is gone is free");
+        watch().unwrap_err();
+        drop((two, three));
+    }
+
+    #[tokio::test]
     async fn a_close_is_told_behind_bytes_that_nobody_reads_and_bytes_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (served, _) = listener.accept().await.unwrap();
-        let mut departure = Departure::watch(served.as_fd()).unwrap();
+        let mut departure = Departure::watch(served.as_fd(), &WATCHED).unwrap();
         for _ in 0..3 {
             client.write_all(&[b'x'; 1000]).await.unwrap();
             served.readable().await.unwrap();

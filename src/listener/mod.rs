@@ -27,6 +27,7 @@ use crate::flow::Delivery;
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
 pub use bind::bind;
+pub use departure::MOST_WATCHED;
 pub use takeover::{ClientStream, Takeover};
 
 /// What answers requests.
