@@ -18,6 +18,9 @@ use crate::until;
 const CONFIGURATION: &str = include_str!("../../config/prometheus/prometheus.yml");
 const ALERTS: &str = include_str!("../../config/prometheus/alerts.yml");
 
+/// Another process may take the port between our finding it free and its listening there.
+const STARTS: usize = 3;
+
 /// Scrapes a proxy all the time. It is gone when it is dropped.
 pub struct Prometheus {
     address: SocketAddr,
@@ -42,16 +45,21 @@ impl Prometheus {
         }
         fs::write(folder.path().join("prometheus.yml"), text).unwrap();
         fs::write(folder.path().join("alerts.yml"), ALERTS).unwrap();
-        // It does not say which port it was given.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--web.listen-address={address}"))
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .current_dir(folder.path());
-        let (process, ()) =
-            Process::start(&mut command, |line| line.contains("Server is ready").then_some(()));
-        Self { address, folder, _process: process }
+        for _ in 0..STARTS {
+            // It does not say which port it was given.
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let mut command = Command::new("prometheus");
+            command
+                .arg(format!("--web.listen-address={address}"))
+                .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+                .current_dir(folder.path());
+            let is_ready = |line: &str| line.contains("Server is ready").then_some(());
+            match Process::try_start(&mut command, is_ready) {
+                Ok((process, ())) => return Self { address, folder, _process: process },
+                Err(said) => assert!(said.contains("address already in use"), "{command:?} ended: {said}"),
+            }
+        }
+        panic!("each of {STARTS} free ports was taken by others");
     }
 
     /// Its own configuration.
