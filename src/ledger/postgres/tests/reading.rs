@@ -176,3 +176,18 @@ fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
         client.batch_execute("COMMIT").await.unwrap();
     });
 }
+
+#[test]
+fn a_server_that_says_nothing_of_its_tables_is_away_and_no_question_too_large() {
+    let (_server, settings) = migrated();
+    let answer = with(&settings, async |client| {
+        client.batch_execute("BEGIN; LOCK TABLE streamgauge_ledger").await.unwrap();
+        let bounds = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
+        let all = Selection::since(Timestamp::UNIX_EPOCH);
+        let ask = || report(&settings, &all, &[], &Prices::default(), &bounds);
+        thread::scope(|scope| scope.spawn(ask).join().unwrap())
+    });
+    let error = answer.unwrap_err();
+    assert!(!error.is_bound(), "{error}");
+    assert!(error.to_string().contains("the server did not answer within 10 s"), "{error}");
+}
