@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::histogram::{Histogram, Kind};
-use super::names::{error_type, operation};
+use super::names::{error_type, input_tokens, operation};
 use super::services::Services;
 use super::span::nanoseconds;
 use super::values::Attributes;
@@ -61,8 +61,17 @@ struct Labels {
     model_requested: Option<Arc<str>>,
     model: Option<Arc<str>>,
     error: Option<Cow<'static, str>>,
-    /// The kind of tokens, and whose they are.
-    tokens: Option<(&'static str, Arc<str>)>,
+    tokens: Option<Tokens>,
+}
+
+/// What tokens are counted by, besides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tokens {
+    /// Input or output.
+    kind: &'static str,
+    client: Arc<str>,
+    /// How the count is known, so that estimates are not mixed with what was reported.
+    source: UsageSource,
 }
 
 /// All of them.
@@ -93,7 +102,7 @@ impl Instruments {
         }
     }
 
-    /// Counts a record, if the request asked something of a model and came as far as to an upstream.
+    /// Counts a record, if the request asked something of a model and was not refused before it was sent.
     pub(super) fn record(&mut self, row: &UsageRecord) {
         let service = row.upstream.as_deref().and_then(|name| self.services.position(name));
         let (Some(operation), Some(service)) = (operation(row), service) else { return };
@@ -107,10 +116,10 @@ impl Instruments {
             error: None,
             tokens: None,
         };
-        for (kind, count) in [("input", row.usage.input_tokens), ("output", row.usage.output_tokens)] {
+        for (kind, count) in [("input", input_tokens(row)), ("output", row.usage.output_tokens)] {
             if let Some(count) = count {
-                let tokens = Some((kind, Arc::clone(&row.client)));
-                self.tokens.observe(Labels { tokens, ..labels.clone() }, count as f64);
+                let tokens = Tokens { kind, client: Arc::clone(&row.client), source: row.usage_source };
+                self.tokens.observe(Labels { tokens: Some(tokens), ..labels.clone() }, count as f64);
             }
         }
         let error = error_type(row);
@@ -143,16 +152,18 @@ impl Instruments {
             return attributes.into_vec();
         };
         let service = self.services.at(labels.service);
+        let tokens = labels.tokens.as_ref();
         attributes.texts([
             ("gen_ai.operation.name", Some(&*labels.operation)),
             ("gen_ai.provider.name", Some(&*service.provider)),
             ("gen_ai.request.model", labels.model_requested.as_deref()),
             ("gen_ai.response.model", labels.model.as_deref()),
-            ("gen_ai.token.type", labels.tokens.as_ref().map(|(kind, _)| *kind)),
+            ("gen_ai.token.type", tokens.map(|tokens| tokens.kind)),
             ("error.type", labels.error.as_deref()),
             ("server.address", Some(&*service.address)),
             ("streamgauge.upstream", Some(&*service.name)),
-            ("streamgauge.client", labels.tokens.as_ref().map(|(_, client)| &**client)),
+            ("streamgauge.client", tokens.map(|tokens| &*tokens.client)),
+            ("streamgauge.usage_source", tokens.map(|tokens| tokens.source.as_str())),
         ]);
         attributes.number("server.port", service.port.into());
         attributes.into_vec()
@@ -160,10 +171,11 @@ impl Instruments {
 }
 
 /// The seconds of each output token after the first one, which came after so many milliseconds: of a stream whose count is final, up
-/// to its last event.
+/// to its last event. Reasoning that was counted may not have been streamed, so that no time can be told of what was.
 fn per_token(row: &UsageRecord, first: f64) -> Option<f64> {
     let is_final = row.outcome == Outcome::Complete && row.usage_source == UsageSource::Reported;
     let last = row.time_to_last_event_ms.filter(|_| is_final && row.stream)?;
+    row.usage.reasoning_tokens.is_none_or(|tokens| tokens == 0).then_some(())?;
     let further = row.usage.output_tokens?.checked_sub(1).filter(|&further| further > 0)?;
     Some((last - first).max(0.0) / 1e3 / further as f64)
 }

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags, Status};
 
-use super::names::{error_type, method, operation};
+use super::names::{error_type, input_tokens, is_a_call, method, operation};
 use super::services::Services;
 use super::values::{Attributes, clipped};
 use crate::record::UsageRecord;
@@ -16,8 +16,8 @@ const FIRST_TOKEN: &str = "streamgauge.first_token";
 
 /// The span of a record that has one.
 ///
-/// It is a CLIENT span, as the conventions have it of a call to a model, where there was an upstream to call; a request that was
-/// refused before has a SERVER span.
+/// It is a CLIENT span, as the conventions have it of a call to a model; a request that was refused before it was sent has a SERVER
+/// span.
 pub(super) fn span(row: &UsageRecord, context: &SpanContext, services: &Services) -> Span {
     let start = nanoseconds(row.started_at);
     let at = |millis: f64| start + (millis * 1e6) as u64;
@@ -27,7 +27,7 @@ pub(super) fn span(row: &UsageRecord, context: &SpanContext, services: &Services
         name: FIRST_TOKEN.to_owned(),
         ..Event::default()
     });
-    let kind = if row.upstream.is_some() { SpanKind::Client } else { SpanKind::Server };
+    let kind = if is_a_call(row) { SpanKind::Client } else { SpanKind::Server };
     let code = if error.is_some() { StatusCode::Error } else { StatusCode::Unset };
     Span {
         trace_id: context.trace_id.to_vec(),
@@ -71,7 +71,8 @@ fn name(row: &UsageRecord) -> String {
 
 fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> Attributes {
     let operation = operation(row);
-    let service = row.upstream.as_deref().and_then(|name| services.position(name)).map(|at| services.at(at));
+    let service = row.upstream.as_deref().filter(|_| is_a_call(row));
+    let service = service.and_then(|name| services.position(name)).map(|at| services.at(at));
     let usage = &row.usage;
     let mut attributes = Attributes::default();
     attributes.texts([
@@ -95,7 +96,7 @@ fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> At
         ("http.response.status_code", row.status.map(u64::from)),
         ("http.request.body.size", Some(row.request_bytes)),
         ("http.response.body.size", Some(row.response_bytes)),
-        ("gen_ai.usage.input_tokens", usage.input_tokens),
+        ("gen_ai.usage.input_tokens", input_tokens(row)),
         ("gen_ai.usage.output_tokens", usage.output_tokens),
         ("gen_ai.usage.cache_read.input_tokens", usage.cached_input_tokens),
         ("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_input_tokens),

@@ -44,11 +44,50 @@ fn tokens_are_counted_by_kind_model_and_client() {
             "server.port=443",
             "streamgauge.client=search",
             "streamgauge.upstream=up",
+            "streamgauge.usage_source=reported",
         ]
         .map(str::to_owned)
     };
     assert_eq!(*input, expected("input"));
     assert_eq!(*output, expected("output"));
+}
+
+#[test]
+fn estimates_and_partial_counts_are_not_mixed_with_what_was_reported() {
+    let rows = [UsageSource::Reported, UsageSource::Partial, UsageSource::Estimated]
+        .map(|usage_source| UsageRecord { usage_source, ..row() });
+    let points = points(&counted(&rows), "gen_ai.client.token.usage");
+    let sources: Vec<_> = points.iter().map(|(labels, _)| labels.last().unwrap().as_str()).collect();
+    let each = [
+        "streamgauge.usage_source=estimated",
+        "streamgauge.usage_source=partial",
+        "streamgauge.usage_source=reported",
+    ];
+    assert_eq!(sources, each.repeat(2), "of input and of output");
+    assert!(points.iter().all(|(_, point)| point.count == 1));
+}
+
+#[test]
+fn input_that_is_reported_without_what_was_cached_is_counted_with_it() {
+    let mut row = row();
+    row.usage.cached_input_tokens = Some(100);
+    row.usage.cache_write_input_tokens = Some(1000);
+    for (endpoint, input) in [("messages", 1109.0), ("chat/completions", 9.0)] {
+        row.endpoint = Some(endpoint.into());
+        let sums = sums(&counted(&[row.clone()]), "gen_ai.client.token.usage");
+        assert_eq!(sums, [(1, input), (1, 5.0)], "{endpoint}");
+    }
+}
+
+#[test]
+fn no_time_per_token_is_told_where_some_were_reasoning() {
+    for (reasoning, count) in [(None, 1), (Some(0), 1), (Some(3), 0)] {
+        let mut row = row();
+        row.usage.reasoning_tokens = reasoning;
+        let instruments = counted(&[row]);
+        assert_eq!(sums(&instruments, "gen_ai.server.time_per_output_token").len(), count, "{reasoning:?}");
+        assert_eq!(sums(&instruments, "gen_ai.server.time_to_first_token").len(), 1);
+    }
 }
 
 #[test]
@@ -82,7 +121,8 @@ fn what_is_not_known_is_not_counted() {
     let (mut unknown, mut refused) = (row(), row());
     unknown.usage = crate::usage::Usage::default();
     unknown.stream = false;
-    refused.upstream = None;
+    refused.outcome = Outcome::Rejected;
+    refused.time_to_first_byte_ms = None;
     let instruments = counted(&[unknown, refused]);
     assert!(points(&instruments, "gen_ai.client.token.usage").is_empty(), "no count is no 0");
     assert!(points(&instruments, "gen_ai.client.operation.time_to_first_chunk").is_empty());

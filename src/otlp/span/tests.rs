@@ -27,6 +27,7 @@ pub(in crate::otlp) fn row() -> UsageRecord {
     row.usage.input_tokens = Some(9);
     row.usage.output_tokens = Some(5);
     row.usage.cached_input_tokens = Some(0);
+    row.time_to_first_byte_ms = Some(90.0);
     row.time_to_first_event_ms = Some(100.0);
     row.time_to_first_token_ms = Some(120.0);
     row.time_to_last_event_ms = Some(520.0);
@@ -172,6 +173,18 @@ fn an_error_has_a_type_and_no_words() {
 }
 
 #[test]
+fn input_includes_what_was_cached_whatever_the_endpoint() {
+    let mut row = row();
+    row.usage.cached_input_tokens = Some(100);
+    row.usage.cache_write_input_tokens = Some(1000);
+    for (endpoint, input) in [("messages", 1109), ("chat/completions", 9)] {
+        row.endpoint = Some(endpoint.into());
+        let attributes = listed(&made(&row).attributes);
+        assert!(attributes.contains(&format!("gen_ai.usage.input_tokens={input}")), "{attributes:?}");
+    }
+}
+
+#[test]
 fn a_request_that_was_refused_before_it_had_an_upstream_has_a_span_too() {
     let journal = Journal::new(1);
     let mut entry = Entry::open(&journal, &Arc::from("anonymous"));
@@ -180,4 +193,19 @@ fn a_request_that_was_refused_before_it_had_an_upstream_has_a_span_too() {
     entry.close(Outcome::Rejected);
     let span = made(&journal.take()[0]);
     assert_eq!((span.name.as_str(), span.kind()), ("POST", SpanKind::Server));
+}
+
+#[test]
+fn a_request_that_was_refused_before_it_was_sent_is_no_call_and_an_error_only_if_it_is_ours() {
+    for (status, error) in [(400, None), (503, Some("503"))] {
+        let mut row = row();
+        (row.outcome, row.status, row.time_to_first_byte_ms) = (Outcome::Rejected, Some(status), None);
+        let span = made(&row);
+        assert_eq!((span.name.as_str(), span.kind()), ("POST chat/completions", SpanKind::Server));
+        let attributes = listed(&span.attributes);
+        let has = |name: &str| attributes.iter().any(|each| each.starts_with(name));
+        assert!(!has("gen_ai.operation.name=") && !has("server.address="), "{attributes:?}");
+        assert_eq!(attributes.iter().find_map(|each| each.strip_prefix("error.type=")), error);
+        assert_eq!(span.status.unwrap().code() == StatusCode::Error, error.is_some(), "{status}");
+    }
 }
