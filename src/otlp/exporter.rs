@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::collector::{Collector, Failure};
 use super::instruments::Instruments;
-use super::queue::{Queue, has_span};
+use super::queue::Queue;
 use super::services::Services;
 use super::span::span;
 use super::values::Attributes;
@@ -87,8 +87,7 @@ impl Exporter {
         let mut closed = self.closed.clone();
         let mut teller = self.teller("spans");
         while let Some(batches) = self.queue.next(&mut closed).await {
-            let rows: Vec<_> =
-                batches.iter().flat_map(|batch| batch.iter()).filter(|row| has_span(row)).collect();
+            let rows: Vec<_> = batches.iter().flat_map(|batch| batch.iter()).collect();
             let mut unsent = Unsent { spans: rows.len(), exporting: &self.exporting };
             for rows in rows.chunks(MAX_SPANS) {
                 let message = self.spans(rows, resource).encode_to_vec();

@@ -59,6 +59,11 @@ impl<L: Eq + Hash> Histogram<L> {
         series.most = series.most.max(value);
     }
 
+    /// What it is called, if something was beyond [`MAX_SERIES`].
+    pub(super) fn overflowing(&self) -> Option<&'static str> {
+        self.series.contains_key(&None).then_some(self.kind.name)
+    }
+
     /// As it is at `now`, counted since `start`; both in nanoseconds since 1970. `None`: nothing has been counted.
     pub(super) fn metric(
         &self,
@@ -121,9 +126,14 @@ mod tests {
     #[test]
     fn series_beyond_the_limit_are_one_together() {
         let mut histogram = Histogram::new(KIND);
-        for labels in 0..MAX_SERIES + 10 {
+        for labels in 0..MAX_SERIES {
             histogram.observe(labels, 1.0);
         }
+        assert_eq!(histogram.overflowing(), None);
+        for labels in MAX_SERIES..MAX_SERIES + 10 {
+            histogram.observe(labels, 1.0);
+        }
+        assert_eq!(histogram.overflowing(), Some("h"));
         histogram.observe(0, 1.0);
         let points = points(&histogram);
         assert_eq!(points.len(), MAX_SERIES + 1);

@@ -137,12 +137,19 @@ impl Instruments {
 
     /// What has been counted up to `now`.
     pub(super) fn metrics(&self, now: Timestamp) -> Vec<Metric> {
-        let histograms =
-            [&self.tokens, &self.duration, &self.first_chunk, &self.first_token, &self.per_token];
         let metric = |histogram: &Histogram<Labels>| {
             histogram.metric(self.start, nanoseconds(now), |labels| self.attributes(labels))
         };
-        histograms.into_iter().filter_map(metric).collect()
+        self.histograms().into_iter().filter_map(metric).collect()
+    }
+
+    /// A metric that has more series than are counted by themselves.
+    pub(super) fn overflowing(&self) -> Option<&'static str> {
+        self.histograms().into_iter().find_map(Histogram::overflowing)
+    }
+
+    fn histograms(&self) -> [&Histogram<Labels>; 5] {
+        [&self.tokens, &self.duration, &self.first_chunk, &self.first_token, &self.per_token]
     }
 
     fn attributes(&self, labels: Option<&Labels>) -> Vec<KeyValue> {

@@ -19,6 +19,7 @@ mod span;
 mod values;
 
 use std::io;
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -31,6 +32,7 @@ use crate::config;
 use crate::record::{Exporting, Journal, Sink, UsageRecord};
 use crate::upstream::Origin;
 use exporter::Exporter;
+use histogram::MAX_SERIES;
 use instruments::Instruments;
 use queue::Queue;
 
@@ -41,6 +43,10 @@ pub struct Otlp {
     queue: Arc<Queue>,
     instruments: Option<Arc<Mutex<Instruments>>>,
     exporting: Arc<Exporting>,
+    /// That spans were lost for want of room was said; it is once.
+    has_said_full: bool,
+    /// That a metric has too many series was said; it is once.
+    has_said_overflowing: bool,
     closing: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -77,6 +83,8 @@ impl Otlp {
             queue,
             instruments,
             exporting,
+            has_said_full: false,
+            has_said_overflowing: false,
             closing,
             thread: Some(thread),
         })
@@ -98,8 +106,22 @@ impl Sink for Otlp {
             // No code under the lock can panic with the counts half changed.
             let mut instruments = instruments.lock().unwrap_or_else(PoisonError::into_inner);
             batch.iter().for_each(|row| instruments.record(row));
+            let overflowing = instruments.overflowing().filter(|_| !self.has_said_overflowing);
+            if let Some(metric) = overflowing {
+                self.has_said_overflowing = true;
+                tracing::warn!(
+                    metric,
+                    "this OpenTelemetry metric has more than {MAX_SERIES} series; what would be another one is counted as otel.metric.overflow"
+                );
+            }
         }
         let lost = self.queue.push(batch);
+        if lost > 0 && !mem::replace(&mut self.has_said_full, true) {
+            tracing::warn!(
+                collector = self.name,
+                "too many spans wait for the OpenTelemetry collector, and further ones are lost; how many is counted"
+            );
+        }
         self.exporting.spans_dropped.fetch_add(lost as u64, Ordering::Relaxed);
         Ok(())
     }

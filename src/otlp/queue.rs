@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::names::method;
+use super::values::{MAX_TEXT, clipped};
 use crate::record::{self, UsageRecord};
 
 /// Records that may wait, those included whose spans are being sent; as many as the journal can hand over at once. At some 600 bytes
-/// each about 40 MB, which the ledger may hold too.
+/// each about 40 MB, which the ledger may hold too; and since no text of theirs is longer than [`MAX_TEXT`], 200 MB at the very most.
 const CAPACITY: usize = record::CAPACITY;
 
 /// How long batches are gathered after the first one.
@@ -29,6 +31,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
+    /// All of their records have spans.
     batches: Vec<Arc<Vec<UsageRecord>>>,
     /// Records in `batches`.
     waiting: usize,
@@ -42,18 +45,18 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch that has spans. The number of spans that are lost, because there is no room for it.
+    /// Queues those of a batch that have spans. The number of spans that are lost, because there is no room for them.
     pub(super) fn push(&self, batch: &Arc<Vec<UsageRecord>>) -> usize {
         let spans = batch.iter().filter(|row| has_span(row)).count();
         if spans == 0 {
             return 0;
         }
         let mut state = self.lock();
-        if state.waiting + state.taken + batch.len() > CAPACITY {
+        if state.waiting + state.taken + spans > CAPACITY {
             return spans;
         }
-        state.waiting += batch.len();
-        state.batches.push(Arc::clone(batch));
+        state.waiting += spans;
+        state.batches.push(kept(batch, spans));
         let wake = state.batches.len() == 1 || state.waiting >= ENOUGH;
         drop(state);
         if wake {
@@ -106,19 +109,47 @@ impl Queue {
 
     /// How many spans wait, when no more are sent.
     pub(super) fn left(&self) -> usize {
-        self.lock().batches.iter().flat_map(|batch| batch.iter()).filter(|row| has_span(row)).count()
+        self.lock().waiting
     }
 }
 
+/// What is queued of a batch with so many spans. Most batches are kept as they are, with whoever else keeps them.
+fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
+    if spans == batch.len() && batch.iter().all(is_short) {
+        return Arc::clone(batch);
+    }
+    Arc::new(batch.iter().filter(|row| has_span(row)).map(shortened).collect())
+}
+
+/// Whether nothing that the network says in the record is long.
+fn is_short(row: &UsageRecord) -> bool {
+    let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
+    let texts = texts.into_iter().flatten().map(|text| &**text);
+    let method = row.method.as_ref().map(|method| method.as_str());
+    texts.chain(method).all(|text| text.len() <= MAX_TEXT)
+}
+
+/// As much of the record as its span says.
+fn shortened(row: &UsageRecord) -> UsageRecord {
+    let mut short = UsageRecord { user: None, error: None, ..row.clone() };
+    let texts = [&mut short.model_requested, &mut short.model, &mut short.upstream_request_id];
+    for text in texts.into_iter().flatten() {
+        *text = clipped(text).into();
+    }
+    short.method = method(row).and_then(|method| method.parse().ok());
+    short
+}
+
 /// Whether the record's span is recorded.
-pub(super) fn has_span(row: &UsageRecord) -> bool {
+fn has_span(row: &UsageRecord) -> bool {
     row.span.as_ref().is_some_and(|span| span.is_sampled())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::span::tests::{context, row};
+    use crate::otlp::span::span;
+    use crate::otlp::span::tests::{context, row, services};
 
     fn batch(rows: usize, flags: u8) -> Arc<Vec<UsageRecord>> {
         let mut row = row();
@@ -136,6 +167,50 @@ mod tests {
         queue.done();
         close.send(true).unwrap();
         assert!(queue.next(&mut closed).await.is_none());
+    }
+
+    /// A sampled record in which the network has made everything as long as it could.
+    fn long() -> UsageRecord {
+        let long = || Some("\u{20ac}".repeat(1 << 20).into());
+        UsageRecord {
+            user: long(),
+            model_requested: long(),
+            model: long(),
+            upstream_request_id: long(),
+            error: long(),
+            method: "M".repeat(1 << 10).parse().ok(),
+            span: Some(Box::new(context(None, 1))),
+            ..row()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_long_waits_and_its_span_is_the_same() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        let long = long();
+        queue.push(&Arc::new(vec![long.clone()]));
+        let batches = queue.next(&mut closed).await.unwrap();
+        let [kept] = &batches[0][..] else { panic!("one record") };
+        assert!(is_short(kept), "{kept:?}");
+        let span_of = |row: &UsageRecord| span(row, &context(None, 1), &services());
+        assert_eq!(span_of(kept), span_of(&long));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_sampled_takes_up_no_room() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        let one_sampled = || {
+            let mut rows = batch(CAPACITY / 2, 0).to_vec();
+            rows.extend_from_slice(&batch(1, 1));
+            Arc::new(rows)
+        };
+        for _ in 0..3 {
+            assert_eq!(queue.push(&one_sampled()), 0);
+        }
+        assert_eq!(queue.left(), 3);
+        let batches = queue.next(&mut closed).await.unwrap();
+        assert!(batches.iter().flat_map(|batch| batch.iter()).all(has_span));
+        assert_eq!(batches.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,10 @@ use std::sync::Arc;
 /// whoever keeps the counts; the rest are [`OTHER`].
 pub const MAX_NAMES: usize = 256;
 
+/// The longest beginning of a name that tells it from others, in bytes: a client may ask for a model of megabytes, and an upstream may
+/// repeat it.
+const MAX_LENGTH: usize = 256;
+
 /// What stands for a name that no upstream has confirmed, and for those beyond [`MAX_NAMES`].
 pub const OTHER: &str = "other";
 
@@ -18,6 +22,7 @@ impl Names {
     /// What is counted by in place of a name that has been confirmed, or has not.
     pub fn of(&mut self, confirmed: Option<&str>) -> Arc<str> {
         let Some(name) = confirmed else { return OTHER.into() };
+        let name = &name[..name.floor_char_boundary(MAX_LENGTH)];
         match self.0.get(name) {
             Some(known) => Arc::clone(known),
             None if self.0.len() < MAX_NAMES => {
@@ -27,5 +32,24 @@ impl Names {
             }
             None => OTHER.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_many_and_as_long_as_they_may_be() {
+        let mut names = Names::default();
+        let long = "m".repeat(MAX_LENGTH);
+        assert_eq!(*names.of(Some(&format!("{long}1"))), *long);
+        assert_eq!(*names.of(Some(&format!("{long}2"))), *long);
+        assert_eq!(names.0.len(), 1, "they begin alike");
+        for number in 0..MAX_NAMES {
+            names.of(Some(&number.to_string()));
+        }
+        assert_eq!(names.0.len(), MAX_NAMES);
+        assert_eq!((&*names.of(Some("0")), &*names.of(Some("new")), &*names.of(None)), ("0", OTHER, OTHER));
     }
 }
