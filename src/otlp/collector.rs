@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Limited};
 use prost::Message;
 use tokio::time::timeout;
 
+use super::values::printable;
 use crate::config;
 use crate::error::Error;
 use crate::h1::Upload;
@@ -35,23 +36,29 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 pub(super) enum Failure {
     /// There is no way to the collector, or no answer.
     Away(Error),
-    /// It answered that it does not take this, and maybe when it would.
-    Refused(StatusCode, Option<Duration>),
+    /// It answered that it does not take this.
+    Refused {
+        status: StatusCode,
+        /// When it would.
+        after: Option<Duration>,
+        /// Why not; empty where it does not say.
+        words: String,
+    },
 }
 
 impl Failure {
     /// Whether the same may be taken later. What the collector has answered otherwise it must not be sent again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Away(_) => true,
-            Self::Refused(status, _) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+            Self::Away(error) => !matches!(error, Error::Redirect { .. }),
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
         }
     }
 
     /// How long the collector wants to be left alone.
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
-            Self::Refused(_, after) => *after,
+            Self::Refused { after, .. } => *after,
             Self::Away(_) => None,
         }
     }
@@ -60,7 +67,7 @@ impl Failure {
     pub(super) fn kind(&self) -> String {
         match self {
             Self::Away(error) => error.status_and_code().1.to_owned(),
-            Self::Refused(status, _) => status.to_string(),
+            Self::Refused { status, .. } => status.to_string(),
         }
     }
 }
@@ -69,7 +76,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Away(error) => write!(f, "{error}"),
-            Self::Refused(status, _) => write!(f, "it answered {status}"),
+            Self::Refused { status, words, .. } if words.is_empty() => write!(f, "it answered {status}"),
+            Self::Refused { status, words, .. } => write!(f, "it answered {status}: {words}"),
         }
     }
 }
@@ -120,13 +128,15 @@ impl Collector {
         let AnswerHead { status, headers, .. } = answer.head;
         // Read to its end, so that the connection can be used again.
         let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
+        let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
+        let is_protobuf = headers.get(CONTENT_TYPE) == Some(&PROTOBUF);
         if !status.is_success() {
             let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            return Err(Failure::Refused(status, seconds.map(Duration::from_secs)));
+            let words = reason(&body.unwrap_or_default(), is_protobuf);
+            return Err(Failure::Refused { status, after: seconds.map(Duration::from_secs), words });
         }
         // It has what it was sent; some say so in other forms than they should.
-        let message = body.ok().and_then(Result::ok).filter(|_| headers.get(CONTENT_TYPE) == Some(&PROTOBUF));
-        Ok(message.and_then(|body| A::decode(body.to_bytes()).ok()).unwrap_or_default())
+        Ok(body.filter(|_| is_protobuf).and_then(|body| A::decode(body).ok()).unwrap_or_default())
     }
 
     fn timeout(&self) -> Duration {
@@ -134,7 +144,48 @@ impl Collector {
     }
 }
 
+/// Why a message is refused, as the body of the answer has it: in a `Status`, or as text by whoever is in between.
+fn reason(body: &[u8], is_protobuf: bool) -> String {
+    /// `google.rpc.Status`, without its details.
+    #[derive(Message)]
+    struct Status {
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    if is_protobuf {
+        printable(&Status::decode(body).unwrap_or_default().message)
+    } else {
+        printable(&String::from_utf8_lossy(body))
+    }
+}
+
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(message).and_then(|()| encoder.finish()).expect("a vector takes everything")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_in_a_status_or_as_text() {
+        let status = b"\x08\x03\x12\x0eno such tenant";
+        for (body, is_protobuf, words) in [
+            (&status[..], true, "no such tenant"),
+            (b"no such\ntenant\n", false, "no such tenant"),
+            (b"not a status", true, ""),
+            (b"", true, ""),
+        ] {
+            assert_eq!(reason(body, is_protobuf), words, "{body:?}");
+        }
+        let refused = |words: &str| Failure::Refused {
+            status: StatusCode::BAD_REQUEST,
+            after: None,
+            words: words.to_owned(),
+        };
+        assert_eq!(refused("").to_string(), "it answered 400 Bad Request");
+        assert_eq!(refused("why").to_string(), "it answered 400 Bad Request: why");
+        assert_eq!(refused("why").kind(), refused("why else").kind(), "what is said once is the status");
+    }
 }

@@ -4,6 +4,7 @@
 //! grows, while further ones wait in the queue; metrics are counted on, and the next export has all of them.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use super::instruments::Instruments;
 use super::queue::Queue;
 use super::services::Services;
 use super::span::span;
-use super::values::Attributes;
+use super::values::{Attributes, printable};
 use crate::config;
 use crate::record::{Exporting, UsageRecord};
 use crate::upstream::Origin;
@@ -62,7 +63,11 @@ impl Exporter {
         let runtime: io::Result<LocalRuntime> =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(self.run()),
+            Ok(runtime) => {
+                runtime.block_on(self.run());
+                // The system may still look up the collector's name, which must not hold the end of the process.
+                runtime.shutdown_background();
+            }
             Err(error) => tracing::error!(%error, "nothing is sent to the OpenTelemetry collector"),
         }
     }
@@ -91,21 +96,25 @@ impl Exporter {
             let mut unsent = Unsent { spans: rows.len(), exporting: &self.exporting };
             for rows in rows.chunks(MAX_SPANS) {
                 let message = self.spans(rows, resource).encode_to_vec();
-                self.send_spans_of(rows.len(), message, collector, &mut teller).await;
+                let may_go_on = self.send_spans_of(rows.len(), message, collector, &mut teller).await;
                 unsent.spans -= rows.len();
+                if !may_go_on {
+                    return;
+                }
             }
             self.queue.done();
         }
     }
 
-    /// Sends spans until they are taken, or refused, or the process ends.
+    /// Sends spans until they are taken, or refused, or the process ends. Whether further ones are worth an attempt: where one has
+    /// failed while the process ends, none is.
     async fn send_spans_of(
         &self,
         count: usize,
         message: Vec<u8>,
         collector: &Collector,
         teller: &mut Teller,
-    ) {
+    ) -> bool {
         let mut closed = self.closed.clone();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -116,14 +125,14 @@ impl Exporter {
                     let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default().min(count);
                     self.exporting.spans_exported.fetch_add((count - rejected) as u64, Ordering::Relaxed);
                     self.drop_spans(rejected);
-                    teller.well(rejected);
-                    return;
+                    teller.well(rejected, &partial.error_message);
+                    return true;
                 }
                 Err(failure) => {
                     teller.failed(&failure);
                     if last || !failure.may_pass() {
                         self.drop_spans(count);
-                        return;
+                        return !last;
                     }
                     let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
                     let length = failure.after().map_or(length, |after| after.max(length).min(LONGEST_PAUSE));
@@ -159,8 +168,9 @@ impl Exporter {
                 let message = message.encode_to_vec();
                 match collector.post::<ExportMetricsServiceResponse>("/v1/metrics", message).await {
                     Ok(answer) => {
-                        let rejected = answer.partial_success.unwrap_or_default().rejected_data_points;
-                        teller.well(usize::try_from(rejected).unwrap_or_default());
+                        let partial = answer.partial_success.unwrap_or_default();
+                        let rejected = usize::try_from(partial.rejected_data_points).unwrap_or_default();
+                        teller.well(rejected, &partial.error_message);
                     }
                     Err(failure) => teller.failed(&failure),
                 }
@@ -189,7 +199,14 @@ impl Exporter {
 
     fn teller(&self, signal: &'static str) -> Teller {
         let url = self.settings.url.to_string();
-        Teller { url, signal, trouble: None, rejects: false, exporting: Arc::clone(&self.exporting) }
+        Teller {
+            url,
+            signal,
+            trouble: None,
+            rejects: false,
+            warns: false,
+            exporting: Arc::clone(&self.exporting),
+        }
     }
 }
 
@@ -213,11 +230,14 @@ struct Teller {
     trouble: Option<String>,
     /// The collector takes some and not others, and that was said.
     rejects: bool,
+    /// It takes all of them and has something to say, and that was said.
+    warns: bool,
     exporting: Arc<Exporting>,
 }
 
 impl Teller {
-    fn well(&mut self, rejected: usize) {
+    /// The collector took what it was sent, but for so many, and said this.
+    fn well(&mut self, rejected: usize, words: &str) {
         if self.trouble.take().is_some() {
             tracing::info!(
                 collector = self.url,
@@ -225,11 +245,20 @@ impl Teller {
                 self.signal
             );
         }
-        if rejected > 0 && !std::mem::replace(&mut self.rejects, true) {
+        let reason = printable(words);
+        if rejected > 0 && !mem::replace(&mut self.rejects, true) {
             tracing::warn!(
                 collector = self.url,
                 rejected,
+                reason,
                 "the OpenTelemetry collector does not take some of the {}; further ones are not said",
+                self.signal
+            );
+        } else if rejected == 0 && !reason.is_empty() && !mem::replace(&mut self.warns, true) {
+            tracing::warn!(
+                collector = self.url,
+                reason,
+                "the OpenTelemetry collector takes the {} with a warning; further ones are not said",
                 self.signal
             );
         }

@@ -57,6 +57,11 @@ pub(super) fn clipped(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
+/// Words of the network for the log: their beginning, in one line.
+pub(super) fn printable(words: &str) -> String {
+    clipped(words.trim()).replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +71,11 @@ mod tests {
         assert_eq!(clipped("short"), "short");
         let long = "\u{20ac}".repeat(100);
         assert_eq!(clipped(&long), "\u{20ac}".repeat(85));
+    }
+
+    #[test]
+    fn words_are_one_line_of_the_log() {
+        assert_eq!(printable(" no\r\nsuch\u{1b}[1m tenant\n"), "no  such [1m tenant");
+        assert_eq!(printable(&"x".repeat(1000)).len(), MAX_TEXT);
     }
 }

@@ -51,9 +51,12 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_takes_are_not() {
-    for (status, again) in
-        [("503 Service Unavailable", true), ("429 Too Many Requests", true), ("400 Bad Request", false)]
-    {
+    for (status, again) in [
+        ("503 Service Unavailable", true),
+        ("429 Too Many Requests", true),
+        ("400 Bad Request", false),
+        ("308 Permanent Redirect\r\nlocation: https://elsewhere.example/", false),
+    ] {
         let backend = Backend::answering(move |number| {
             let status = if number == 0 { status } else { "200 OK" };
             sized(status, "application/x-protobuf", b"")
@@ -115,6 +118,45 @@ fn sigterm_sends_all_that_ended() {
     let duration = exported.sum("gen_ai.client.operation.duration", "streamgauge.upstream", "up");
     assert_eq!(duration.0, expected.len() as u64);
     assert!(log.iter().all(|line| !line.contains("OpenTelemetry")), "nothing to say: {log:#?}");
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_collector_that_refuses() {
+    let backend = Backend::answering(|_| sized("503 Service Unavailable", "text/plain", b"no such tenant"));
+    let (up, _requests) = streaming();
+    let tables = format!("{}\nmetrics = false", otlp(format!("http://{}", backend.address())));
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    proxy.client().send(chat("")).answer();
+    let first = backend.export();
+    // The first span is being sent again and again, and this one waits.
+    proxy.client().send(chat("")).answer();
+    proxy.stop();
+    let others = backend.exports();
+    assert!(!others.is_empty() && others.iter().all(|export| export.body == first.body), "a last attempt");
+}
+
+#[test]
+fn why_a_collector_refuses_is_said_once() {
+    let partial =
+        ExportTracePartialSuccess { rejected_spans: 1, error_message: "no such\ntenant".to_owned() };
+    let partial = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    for (answer, said) in [
+        (sized("400 Bad Request", "text/plain", b"no such\ntenant"), "it answered 400 Bad Request"),
+        (sized("200 OK", "application/x-protobuf", &partial), "does not take some of the spans"),
+    ] {
+        let backend = Backend::answering(move |_| answer.clone());
+        let otlp = otlp(format!("http://{}", backend.address()));
+        let program = Program::new(&format!("path = \"usage.db\"\n{otlp}\nmetrics = false"));
+        let serving = program.serve();
+        serving.load(1, || {
+            backend.export();
+            backend.export();
+        });
+        serving.signal("-TERM");
+        let log = serving.end();
+        let lines: Vec<_> = log.iter().filter(|line| line.contains("no such tenant")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(said), "{log:#?}");
+    }
 }
 
 /// What takes connections and answers nothing; how many have come. Some are closed at once.
