@@ -54,6 +54,13 @@ impl SpanContext {
         }
     }
 
+    /// Lets `sampling` say whether the span is recorded, by this request's own `id`, whose last seven bytes are random; whatever the
+    /// client has said, who could choose a trace that is taken.
+    pub fn sample(&mut self, id: &[u8; 16], sampling: Sampling) {
+        let sampled = if sampling.takes(id) { SAMPLED } else { 0 };
+        self.flags = self.flags & !SAMPLED | sampled;
+    }
+
     /// Whether the span is to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0

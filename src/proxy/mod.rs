@@ -99,9 +99,19 @@ impl Proxy {
         entry.row().span = Some(Box::new(span));
     }
 
+    /// Takes from whoever was not let in the say whether the request's span is recorded.
+    fn sample(&self, entry: &mut Entry) {
+        let row = entry.row();
+        if let (Some(sampling), Some(span)) = (self.plan.tracing, &mut row.span) {
+            span.sample(row.id.as_bytes(), sampling);
+        }
+    }
+
     /// The way of a request up to the point where it is sent.
     async fn prepare(&self, arrived: Arrived, entry: &mut Entry) -> Result<(Ready, Held)> {
-        let known = arrived.check_method()?.authenticate(&self.plan.clients, entry)?;
+        let known =
+            arrived.check_method().and_then(|arrived| arrived.authenticate(&self.plan.clients, entry));
+        let known = known.inspect_err(|_| self.sample(entry))?;
         let (held, body) = known.hold(&self.plan, entry).await?;
         let ready = held.route(&self.plan, entry)?.rewrite(body, entry)?;
         Ok((ready, held))

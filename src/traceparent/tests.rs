@@ -99,6 +99,18 @@ fn the_header_takes_its_place_and_the_others_keep_theirs() {
 }
 
 #[test]
+fn a_client_that_is_not_believed_does_not_say_whether_its_span_is_recorded() {
+    for (flags, share, sampled) in
+        [("01", 0.0, "00"), ("00", 1.0, "01"), ("03", 0.0, "02"), ("02", 1.0, "03")]
+    {
+        let parent = format!("00-{TRACE}-{SPAN}-{flags}");
+        let mut span = of(&[("traceparent", &parent)]);
+        span.sample(&[0xfe; 16], Sampling::new(share));
+        assert_eq!(span.traceparent(), format!("00-{TRACE}-0909090909090909-{sampled}"), "{flags} {share}");
+    }
+}
+
+#[test]
 fn a_share_of_the_traces_is_recorded() {
     let taken = |share| {
         let sampling = Sampling::new(share);

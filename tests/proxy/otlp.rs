@@ -212,6 +212,26 @@ fn what_the_client_or_the_share_leaves_out_is_no_span_and_goes_on_all_the_same()
 }
 
 #[test]
+fn who_is_not_let_in_does_not_say_what_is_sampled() {
+    let backend = Backend::new();
+    let (up, _requests) = streaming();
+    let tables = format!(
+        "[clients.search]\nkey = {{ value = \"right\" }}\n{}\nsample = 0.0",
+        otlp(format!("http://{}", backend.address()))
+    );
+    let proxy = proxy().upstream(&up).tables(&tables).run();
+    let sampled = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
+    for (key, status) in [("wrong", 401), ("right", 200)] {
+        let request = chat(&format!("authorization: Bearer {key}\r\n{sampled}"));
+        assert_eq!(proxy.client().send(request).answer().status(), status);
+    }
+    proxy.stop();
+    let exported = Exported::of(&backend.exports());
+    let names: Vec<_> = exported.spans.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["chat gpt-asked"]);
+}
+
+#[test]
 fn without_spans_the_client_s_headers_pass_untouched() {
     let backend = Backend::new();
     let (up, requests) = streaming();
