@@ -237,6 +237,7 @@ impl Entry {
         if let Some(upload) = &self.upload {
             row.request_bytes = upload.get();
         }
+        row.clip();
         match self.material.take() {
             Some(material) if material.is_answered => self.journal.estimate(row, material),
             _ => self.journal.push(*row),
@@ -291,6 +292,7 @@ fn new_id(now: SystemTime) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::MAX_TEXT;
     use super::*;
 
     fn anonymous() -> Arc<str> {
@@ -316,6 +318,20 @@ mod tests {
         let rows = journal.take();
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].outcome, Outcome::Complete);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_two_characters() {
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.row().user = Some("ü".repeat(5_000_000).into());
+        entry.row().error = Some(format!("x{}", "ü".repeat(1000)).into());
+        entry.row().model = Some("m".repeat(MAX_TEXT).into());
+        entry.close(Outcome::Complete);
+        let row = journal.take().remove(0);
+        assert_eq!(row.user.unwrap(), "ü".repeat(512).into());
+        assert_eq!(row.error.unwrap(), format!("x{}", "ü".repeat(511)).into());
+        assert_eq!(row.model.unwrap().len(), MAX_TEXT);
     }
 
     #[test]

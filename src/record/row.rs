@@ -73,6 +73,10 @@ impl UsageSource {
     }
 }
 
+/// The longest text of a record, in bytes. What clients and upstreams name and say has no bound of its own, and records wait in
+/// queues that count them.
+pub(super) const MAX_TEXT: usize = 1024;
+
 /// One row per request. What is not known is null, never 0; a count that the upstream reported is never
 /// recomputed.
 #[derive(Clone, Debug, Serialize)]
@@ -136,6 +140,22 @@ pub struct UsageRecord {
     /// The request's span, where traces are exported; no part of what is kept.
     #[serde(skip)]
     pub span: Option<Box<SpanContext>>,
+}
+
+impl UsageRecord {
+    /// Cuts texts that are longer than [`MAX_TEXT`], between two characters.
+    pub(super) fn clip(&mut self) {
+        let texts = [
+            &mut self.user,
+            &mut self.model_requested,
+            &mut self.model,
+            &mut self.upstream_request_id,
+            &mut self.error,
+        ];
+        for text in texts.into_iter().flatten().filter(|text| text.len() > MAX_TEXT) {
+            *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
+        }
+    }
 }
 
 fn provider<S: Serializer>(value: &Option<Provider>, serializer: S) -> Result<S::Ok, S::Error> {
