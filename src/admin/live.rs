@@ -1,8 +1,8 @@
 //! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard open:
 //!
 //! * `running`: the table of running streams, as the page has it, whenever it has changed; once a second at most;
-//! * `records`: how many usage records were written since the start, whenever that has changed: the page reads itself again. Of a
-//!   fleet, whose other instances tell nothing here, how many times [`FLEET`] have passed.
+//! * `records`: how many usage records the ledger was given since the start, whenever that is another number than the page has
+//!   read: it reads itself again. Of a fleet, whose other instances tell nothing here, how many times [`FLEET`] have passed.
 //!
 //! The number of those who watch is bounded. A watcher that does not read is not written to: nothing is gathered for it.
 
@@ -36,7 +36,7 @@ pub struct Live {
     ticks: Interval,
     /// What was told last.
     running: Option<String>,
-    written: Option<u64>,
+    kept: Option<u64>,
     told: Instant,
     since: Instant,
     of_fleet: bool,
@@ -45,8 +45,15 @@ pub struct Live {
 }
 
 impl Live {
-    /// From now on, on a page of this instance's records or the fleet's. `place` is given back at the end.
-    pub(super) fn new(boards: Boards, journal: Journal, of_fleet: bool, place: OwnedSemaphorePermit) -> Self {
+    /// From now on, on a page of this instance's records or the fleet's (`of_fleet`). A page of this instance's says how many records
+    /// there were when it was read (`since`). `place` is given back at the end.
+    pub(super) fn new(
+        boards: Boards,
+        journal: Journal,
+        of_fleet: bool,
+        since: Option<u64>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -54,7 +61,7 @@ impl Live {
             journal,
             ticks,
             running: None,
-            written: None,
+            kept: since.filter(|_| !of_fleet),
             told: Instant::now(),
             since: Instant::now(),
             of_fleet,
@@ -85,13 +92,13 @@ impl Live {
             event(&mut text, "running", &running);
             self.running = Some(running);
         }
-        let written = match self.of_fleet {
+        let kept = match self.of_fleet {
             true => self.since.elapsed().as_secs() / FLEET.as_secs(),
-            false => self.journal.health().written.load(Ordering::Relaxed),
+            false => self.journal.health().kept.load(Ordering::Relaxed),
         };
-        // What there was before somebody looked is on the page already.
-        if self.written.replace(written).is_some_and(|before| before != written) {
-            event(&mut text, "records", &written.to_string());
+        // Who does not say what it has read is told of what comes from now on.
+        if self.kept.replace(kept).is_some_and(|before| before != kept) {
+            event(&mut text, "records", &kept.to_string());
         }
         if text.is_empty() && self.told.elapsed() >= SILENCE {
             text.push_str(":\n\n");
@@ -119,7 +126,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::record::{Entry, Outcome, Writer};
+    use crate::record::{Entry, Outcome};
 
     async fn next(live: &mut Live) -> String {
         let bytes = poll_fn(|cx| live.poll_event(cx)).await.unwrap();
@@ -131,7 +138,7 @@ mod tests {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let mut live = Live::new(boards.clone(), journal.clone(), false, place);
+        let mut live = Live::new(boards.clone(), journal.clone(), false, Some(0), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -146,7 +153,7 @@ mod tests {
         let running = next(&mut live).await;
         assert!(running.starts_with("event: running\n") && running.contains("ada"), "{running}");
         entry.close(Outcome::Complete);
-        drop(Writer::spawn(&journal, Vec::new()).unwrap());
+        journal.health().kept.fetch_add(1, Ordering::Relaxed);
         let ended = next(&mut live).await;
         assert!(ended.contains("event: records\ndata: 1\n\n") && !ended.contains("ada"), "{ended}");
         drop(live);
@@ -156,13 +163,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_page_of_the_fleet_reads_itself_again_though_nothing_was_written_here() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let mut live = Live::new(Boards::new(1), Journal::new(8), true, place);
+        let mut live = Live::new(Boards::new(1), Journal::new(8), true, None, place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
         for number in 1..4 {
             assert_eq!(next(&mut live).await, format!("event: records\ndata: {number}\n\n"));
             assert!(start.elapsed() >= FLEET * number - 2 * TICK, "{number}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_between_the_reading_of_the_page_and_this_is_told_at_once() {
+        let journal = Journal::new(8);
+        journal.health().kept.store(7, Ordering::Relaxed);
+        for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
+            let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+            let mut live = Live::new(Boards::new(1), journal.clone(), false, since, place);
+            assert_eq!(next(&mut live).await, RETRY);
+            assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }
     }
 

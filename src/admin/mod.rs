@@ -160,7 +160,7 @@ impl Admin {
             "/" => self.dashboard(query).await,
             "/login" => self.login_page(StatusCode::OK, Fields::parse(query.as_bytes()).get("next"), None),
             "/logout" => not_allowed("POST"),
-            "/live" => self.live(),
+            "/live" => self.live(query),
             "/metrics" => {
                 let exposition = Exposition::asked_for(&parts.headers);
                 respond::data(exposition.media_type(), self.shown.metrics.encode(exposition))
@@ -250,7 +250,7 @@ impl Admin {
         self.overviews.answer(&self.reads, &self.shown, self.access.has_login(), query).await
     }
 
-    fn live(&self) -> Answer {
+    fn live(&self, query: &str) -> Answer {
         match Arc::clone(&self.watchers).try_acquire_owned() {
             Ok(place) => {
                 let of_fleet = matches!(self.shown.ledger, Some(Place::Fleet(_)));
@@ -258,6 +258,7 @@ impl Admin {
                     self.shown.boards.clone(),
                     self.shown.journal.clone(),
                     of_fleet,
+                    Fields::parse(query.as_bytes()).get("since").and_then(|since| since.parse().ok()),
                     place,
                 ))
             }

@@ -256,7 +256,9 @@ impl Writer {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
             let attempt = if self.failing { &batches[..1] } else { batches };
             let Err(reason) = self.store.write(attempt) else {
-                self.queue.done(count(attempt));
+                let written = count(attempt);
+                self.queue.done(written);
+                self.journal.health().kept.fetch_add(written as u64, Ordering::Relaxed);
                 if let Some(committed) = &self.committed {
                     committed.notify_one();
                 }

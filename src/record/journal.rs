@@ -48,6 +48,8 @@ struct Queue {
 pub struct Health {
     /// Records handed to the sinks.
     pub written: AtomicU64,
+    /// Records that are in the ledger's file.
+    pub kept: AtomicU64,
     /// Records lost because the queue was full.
     pub dropped: AtomicU64,
     /// Records that a sink failed to write.

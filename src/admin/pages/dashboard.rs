@@ -27,10 +27,12 @@ pub(super) enum State<'a> {
 }
 
 /// The dashboard. What stands in an element with `data-part` is taken over by the script from a later reading of the page.
+/// `kept` is how many records the ledger had been given when this one was read, which the script compares with what it is told.
 pub(super) fn page(
     ask: &PageAsk,
     at: Timestamp,
     state: &State<'_>,
+    kept: Option<u64>,
     ledger: Option<&Place>,
     boards: &Boards,
     has_login: bool,
@@ -54,7 +56,7 @@ pub(super) fn page(
             }
         }
         (controls(ask, at, overview))
-        main #content tabindex="-1" {
+        main #content tabindex="-1" data-kept=[kept] {
             h1.sr { "Usage" }
             section.card #running data-live="running" aria-label="Running now" { (running::table(boards)) }
             div #numbers data-part aria-label="Usage in the chosen time" role="group" {
@@ -334,8 +336,16 @@ mod tests {
     use super::*;
 
     fn text(ask: &PageAsk, state: &State<'_>) -> String {
-        page(ask, Timestamp::UNIX_EPOCH, state, Some(&Place::File("a.db".into())), &Boards::new(1), true)
-            .into_string()
+        page(
+            ask,
+            Timestamp::UNIX_EPOCH,
+            state,
+            Some(7),
+            Some(&Place::File("a.db".into())),
+            &Boards::new(1),
+            true,
+        )
+        .into_string()
     }
 
     #[test]

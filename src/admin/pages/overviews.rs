@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -14,7 +15,7 @@ use crate::admin::Shown;
 use crate::admin::ask::PageAsk;
 use crate::admin::reads::{Reads, Unread};
 use crate::admin::respond::{Answer, page};
-use crate::ledger::Overview;
+use crate::ledger::{Overview, Place};
 
 /// The latest records that the page shows.
 const LATEST: usize = 20;
@@ -40,6 +41,8 @@ struct Kept {
 /// What was read, and when.
 struct Read {
     at: Timestamp,
+    /// How many records the ledger had been given before.
+    kept: u64,
     overview: Overview,
 }
 
@@ -71,7 +74,11 @@ impl Overviews {
             }
             (None, None) => unreachable!("a query that is right is read"),
         };
-        page(status, dashboard::page(&ask, at, &state, shown.ledger.as_ref(), &shown.boards, has_login))
+        // Of a fleet, no instance knows.
+        let is_fleet = matches!(shown.ledger, Some(Place::Fleet(_)));
+        let kept =
+            read.as_ref().and_then(|read| read.as_ref().ok()).filter(|_| !is_fleet).map(|read| read.kept);
+        page(status, dashboard::page(&ask, at, &state, kept, shown.ledger.as_ref(), &shown.boards, has_login))
     }
 
     async fn read(&self, reads: &Reads, shown: &Shown, ask: &PageAsk) -> Result<Arc<Read>, Unread> {
@@ -86,11 +93,12 @@ impl Overviews {
             return Ok(read);
         }
         let at = Timestamp::now();
+        let kept = shown.journal.health().kept.load(Ordering::Relaxed);
         let (selection, step, prices) = (ask.selection(at), ask.range.step(), Arc::clone(&shown.prices));
         let overview = reads
             .read(move |place, bounds| place.overview(&selection, step, LATEST, &prices, bounds))
             .await?;
-        let read = Arc::new(Read { at, overview });
+        let read = Arc::new(Read { at, kept, overview });
         let took = begun.elapsed();
         tracing::debug!(?took, requests = read.overview.total.requests, "the dashboard's overview was read");
         let mut kept = self.0.borrow_mut();

@@ -8,6 +8,9 @@
   const state = document.getElementById("state");
   const pause = document.getElementById("pause");
   const running = document.getElementById("running");
+  const kept = (page) => page.getElementById("content").dataset.kept; // how many records there were when it was read
+  let has = kept(document);
+  let told = 0; // how many there are
   const LEAST_PAUSE = 2000; // between two readings, in ms
   const TIMES_AS_LONG = 10; // as the last reading took
   const UNTOLD = 30000; // read again after that long, also if nothing is told: the time goes on
@@ -74,6 +77,9 @@
         if (part && !paused) replace(old, part);
       }
       reachable();
+      has = kept(fresh) ?? has;
+      // What several look at may have been read for another one before.
+      wanted ||= Number(has) < told;
       say(answer.ok ? "Live" : "The numbers cannot be read; trying again", answer.ok ? "live" : "failed");
     } catch {
       say("The proxy does not answer; trying again", "failed");
@@ -92,14 +98,18 @@
   }
 
   function watch() {
-    source = new EventSource("/live");
+    source = new EventSource(has === undefined ? "/live" : `/live?since=${has}`);
     source.onopen = () => say("Live", "live");
     source.addEventListener("running", (event) => {
       const fresh = parse(event.data).body;
       if (!paused) replace(running, fresh);
       reachable();
     });
-    source.addEventListener("records", () => (reading ? (wanted = true) : schedule(0)));
+    source.addEventListener("records", (event) => {
+      told = Number(event.data);
+      if (reading) wanted = true;
+      else schedule(0);
+    });
     source.onerror = () => {
       say("The connection is lost; trying again", "failed");
       // A refusal ends it for good; a break does not.
