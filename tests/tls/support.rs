@@ -234,12 +234,17 @@ pub async fn serve(
                 let Some(config) = config else {
                     return answer_all(tcp, false, says(from, None), answer).await;
                 };
-                // The client may refuse the certificate; what the test looks at will tell.
-                if let Ok(stream) = TlsAcceptor::from(config).accept(tcp).await {
-                    let session = stream.get_ref().1;
-                    let is_http2 = session.alpn_protocol() == Some(HTTP_2);
-                    let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
-                    answer_all(stream, is_http2, who, answer).await;
+                match TlsAcceptor::from(config).accept(tcp).into_fallible().await {
+                    Ok(stream) => {
+                        let session = stream.get_ref().1;
+                        let is_http2 = session.alpn_protocol() == Some(HTTP_2);
+                        let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
+                        answer_all(stream, is_http2, who, answer).await;
+                    }
+                    // One of the two has refused the other, and said why: a close with something unread could take that away.
+                    Err((_, mut tcp)) => {
+                        let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+                    }
                 }
             });
         }

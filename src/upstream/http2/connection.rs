@@ -69,8 +69,13 @@ struct State {
 }
 
 impl State {
-    fn ending(&self, error: h2::Error) -> Ending {
-        self.heard.alert.take().map_or(Ending::Error(error), Ending::Alert)
+    /// Why the connection ended: h2 tells less than the peer that ended TLS with a reason.
+    fn ending(&self, result: Result<(), h2::Error>) -> Ending {
+        match (self.heard.alert.take(), result) {
+            (Some(alert), _) => Ending::Alert(alert),
+            (None, Err(error)) => Ending::Error(error),
+            (None, Ok(())) => Ending::Closed("connection closed"),
+        }
     }
 }
 
@@ -95,7 +100,7 @@ impl Connection {
             // None before the peer's SETTINGS, by which they are noticed too.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io);
-        let (sender, mut connection) = handshake.await.map_err(|error| state.ending(error))?;
+        let (sender, mut connection) = handshake.await.map_err(|error| state.ending(Err(error)))?;
         let (tell, settled) = oneshot::channel();
         let pings = connection.ping_pong();
         let driver = Driver {
@@ -251,10 +256,7 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if let Poll::Ready(result) = Pin::new(&mut this.connection).poll(cx) {
-            let ending = match result {
-                Ok(()) => Ending::Closed("connection closed"),
-                Err(error) => this.state.ending(error),
-            };
+            let ending = this.state.ending(result);
             this.end(ending);
             return Poll::Ready(());
         }
