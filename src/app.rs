@@ -3,22 +3,22 @@
 //! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
 //! only place that sees the whole settings; each part gets its own small struct.
 
+mod plan;
+mod running;
 mod ways;
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use http::HeaderValue;
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::admin::{Access, Admin, Shown, Workers};
-use crate::auth::Clients;
-use crate::config::{self, Jsonl as JsonlPath, Settings};
+use crate::config::{Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
@@ -26,14 +26,14 @@ use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, MOST_
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::provider::{Dialect, credentials, sends_usage_unasked};
-use crate::proxy::{self, Budget, Plan, Refusals, Service};
+use crate::proxy::{self, Plan};
 use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
-use crate::rewrite::headers::OutboundHeaders;
-use crate::route::{Glob, Rule, Table};
-use crate::tls::{Live, Rotation, Watch};
+use crate::tls::{Live, Watch};
 use crate::upstream::{Origin, PoolLimits, Scratch, Upstream, Witness};
+use plan::plan;
 use ways::{collector, origins};
+
+pub use running::Running;
 
 /// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets, and the second ones of clients
 /// whose leaving is watched.
@@ -271,74 +271,6 @@ impl App {
     }
 }
 
-/// Threads at work. Dropping it cuts what runs; [`Running::finish`] waits for the drain.
-pub struct Running {
-    addresses: Addresses,
-    balance: Balance,
-    stop: Stop,
-    workers: Vec<JoinHandle<io::Result<()>>>,
-    /// It outlives the workers: the drain can be watched.
-    admin: Option<(Stop, JoinHandle<io::Result<()>>)>,
-    /// Puts changed certificates in the place of earlier ones.
-    _rotation: Rotation,
-    /// Hands its records to the writer.
-    _estimator: Estimator,
-    /// Dropped last, when no worker is left to write a record: everything is on disk then.
-    _writer: Writer,
-}
-
-impl Running {
-    /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
-    }
-
-    /// How many workers there are.
-    pub fn workers(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// What each worker carries now: its connections, and once more those with a request running.
-    pub fn loads(&self) -> Vec<usize> {
-        self.balance.loads()
-    }
-
-    /// The switch that drains or cuts it.
-    pub fn stop(&self) -> &Stop {
-        &self.stop
-    }
-
-    /// Waits until the workers have ended and every record is written. They end only when [`Running::stop`] says so.
-    ///
-    /// # Errors
-    /// A worker could not run, or panicked.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for worker in self.workers.drain(..) {
-            result = result.and(worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))));
-        }
-        if let Some((stop, thread)) = self.admin.take() {
-            stop.cut();
-            result = result
-                .and(thread.join().unwrap_or_else(|_| Err(io::Error::other("the admin server panicked"))));
-        }
-        result
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cut();
-        if let Err(error) = self.join() {
-            tracing::error!(%error, "a thread ended badly");
-        }
-    }
-}
-
 /// A worker's thread.
 fn work(
     number: usize,
@@ -373,62 +305,6 @@ fn serve<H: Handler>(
         parts.journal.cut();
     }
     Ok(())
-}
-
-fn plan(settings: &Settings) -> Result<Plan, String> {
-    let rules = settings.routes.iter().map(|route| Rule {
-        path: route.path.clone(),
-        model: route.model.as_deref().map(Glob::new),
-        upstream: route.upstream,
-    });
-    let rules: Vec<_> = if settings.routes.is_empty() {
-        vec![Rule { path: None, model: None, upstream: 0 }]
-    } else {
-        rules.collect()
-    };
-    Ok(Plan {
-        clients: Clients::new(
-            settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
-        ),
-        anonymous: "anonymous".into(),
-        routes: Table::new(rules),
-        services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
-        max_request_bytes: settings.server.max_request_bytes,
-        budget: Budget::new(settings.server.max_buffered_bytes),
-        tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
-    })
-}
-
-fn service(upstream: &config::Upstream) -> Result<Service, String> {
-    let name = &upstream.name;
-    let credentials = credentials(
-        upstream.provider,
-        upstream.api_key.as_ref(),
-        upstream.organization.as_deref(),
-        upstream.project.as_deref(),
-    )
-    .map_err(|error| format!("upstreams.{name}: {error}"))?;
-    let host = HeaderValue::from_str(upstream.url.authority())
-        .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
-    Ok(Service {
-        name: name.as_str().into(),
-        provider: upstream.provider,
-        dialect: Dialect::new(
-            upstream.provider,
-            upstream.url.clone(),
-            upstream.api_version.clone(),
-            upstream.deployments.clone(),
-        ),
-        headers: OutboundHeaders::new(host, upstream.headers.clone(), credentials),
-        default_model: upstream.default_model.clone(),
-        models: upstream.models.clone(),
-        keep_alive_comments: upstream.keep_alive_comments,
-        include_usage: upstream.include_usage,
-        sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
-        refusals: Refusals::default(),
-        on_disconnect: upstream.on_disconnect,
-        drain_limits: upstream.drain_limits,
-    })
 }
 
 /// Raises the soft limit on open files to the hard one, as every server that holds thousands of streams must; returns what

@@ -1,0 +1,70 @@
+//! The plan of the workers, from the settings.
+
+use http::HeaderValue;
+
+use crate::auth::Clients;
+use crate::config::{self, Settings};
+use crate::provider::{Dialect, credentials, sends_usage_unasked};
+use crate::proxy::{Budget, Plan, Refusals, Service};
+use crate::rewrite::headers::OutboundHeaders;
+use crate::route::{Glob, Rule, Table};
+
+/// What all workers follow.
+///
+/// # Errors
+/// A value that cannot stand in a header.
+pub(super) fn plan(settings: &Settings) -> Result<Plan, String> {
+    let rules = settings.routes.iter().map(|route| Rule {
+        path: route.path.clone(),
+        model: route.model.as_deref().map(Glob::new),
+        upstream: route.upstream,
+    });
+    let rules: Vec<_> = if settings.routes.is_empty() {
+        vec![Rule { path: None, model: None, upstream: 0 }]
+    } else {
+        rules.collect()
+    };
+    Ok(Plan {
+        clients: Clients::new(
+            settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
+        ),
+        anonymous: "anonymous".into(),
+        routes: Table::new(rules),
+        services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
+        max_request_bytes: settings.server.max_request_bytes,
+        budget: Budget::new(settings.server.max_buffered_bytes),
+        tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
+    })
+}
+
+fn service(upstream: &config::Upstream) -> Result<Service, String> {
+    let name = &upstream.name;
+    let credentials = credentials(
+        upstream.provider,
+        upstream.api_key.as_ref(),
+        upstream.organization.as_deref(),
+        upstream.project.as_deref(),
+    )
+    .map_err(|error| format!("upstreams.{name}: {error}"))?;
+    let host = HeaderValue::from_str(upstream.url.authority())
+        .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
+    Ok(Service {
+        name: name.as_str().into(),
+        provider: upstream.provider,
+        dialect: Dialect::new(
+            upstream.provider,
+            upstream.url.clone(),
+            upstream.api_version.clone(),
+            upstream.deployments.clone(),
+        ),
+        headers: OutboundHeaders::new(host, upstream.headers.clone(), credentials),
+        default_model: upstream.default_model.clone(),
+        models: upstream.models.clone(),
+        keep_alive_comments: upstream.keep_alive_comments,
+        include_usage: upstream.include_usage,
+        sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
+        refusals: Refusals::default(),
+        on_disconnect: upstream.on_disconnect,
+        drain_limits: upstream.drain_limits,
+    })
+}
