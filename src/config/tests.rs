@@ -9,6 +9,7 @@ mod precedence;
 mod prices;
 mod secrets;
 mod tls;
+mod upstreams;
 
 use std::collections::BTreeMap;
 

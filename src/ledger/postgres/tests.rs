@@ -3,6 +3,7 @@
 #[path = "../../../tests/postgres/mod.rs"]
 mod postgres;
 mod reading;
+mod tables;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -104,105 +105,6 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn count(server: &Server) -> u64 {
     server.number("SELECT count(*) FROM usage_records")
-}
-
-#[test]
-fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
-    let server = Server::start();
-    let settings = settings(&server.url(), "");
-    let migrated: Vec<_> = thread::scope(|scope| {
-        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| migrate(&settings).unwrap())).collect();
-        all.into_iter().map(|one| one.join().unwrap()).collect()
-    });
-    assert_eq!(migrated.iter().filter(|migrated| migrated.from.is_none()).count(), 1);
-    assert!(migrated.iter().all(|migrated| migrated.to == MIGRATIONS.len() as i32));
-    let months: usize = migrated.iter().map(|migrated| migrated.months.len()).sum();
-    assert_eq!(months, 4, "this month's and three more, each once");
-    assert_eq!(server.number("SELECT count(*) FROM streamgauge_ledger"), 1);
-    let again = migrate(&settings).unwrap();
-    assert_eq!((again.from, again.months), (Some(again.to), Vec::new()));
-}
-
-#[test]
-fn the_tables_have_the_columns_of_records() {
-    let (server, _) = migrated();
-    let columns = server.sql(
-        "SELECT string_agg(column_name, ',' ORDER BY ordinal_position) FROM information_schema.columns
-         WHERE table_name = 'usage_records'",
-    );
-    let mut columns: Vec<_> = columns.split(',').collect();
-    let mut expected: Vec<_> = super::super::columns::COLUMNS.iter().map(|(name, _)| *name).collect();
-    expected.push("instance");
-    columns.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(columns, expected);
-}
-
-#[test]
-fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_allows_that() {
-    let (server, settings) = migrated();
-    let mut shipping = Ships::begin(&settings);
-    shipping.write(&batch(10));
-    shipping.close();
-    assert_eq!(count(&server), 10);
-    let later = |writable_from| {
-        let mut later = MIGRATIONS.to_vec();
-        later.push(("ALTER TABLE usage_records ADD COLUMN region text DEFAULT 'eu'", writable_from));
-        later
-    };
-    let known = MIGRATIONS.len() as i32;
-    with(&settings, async |client| {
-        let done = bring_up_to_date(client, &later(1)).await.unwrap();
-        assert_eq!((done.from, done.to), (Some(known), known + 1));
-        schema::find(client).await.unwrap();
-        assert!(matches!(bring_up_to_date(client, MIGRATIONS).await, Err(Failure::NewSchema(..))));
-    });
-    assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE region = 'eu'"), 10);
-    // The program of before goes on.
-    shipping.open(&settings);
-    shipping.write(&batch(3));
-    shipping.close();
-    assert_eq!(count(&server), 13);
-    let breaking = ("SELECT 1", known + 2);
-    with(&settings, async |client| {
-        let mut later = later(1);
-        later.push(breaking);
-        bring_up_to_date(client, &later).await.unwrap();
-        assert!(
-            matches!(schema::find(client).await, Err(Failure::NewSchema(found, _)) if found == known + 2)
-        );
-    });
-}
-
-#[test]
-fn a_step_that_fails_leaves_nothing_behind() {
-    let server = Server::start();
-    let settings = settings(&server.url(), "");
-    let broken = [MIGRATIONS[0], ("CREATE TABLE extra (a int); CREATE TABLE usage_records (a int)", 1)];
-    with(&settings, async |client| {
-        assert!(bring_up_to_date(client, &broken).await.is_err());
-        assert!(matches!(schema::find(client).await, Err(Failure::NoSchema)));
-    });
-    assert_eq!(server.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
-}
-
-#[test]
-fn the_tables_of_another_program_are_left_alone() {
-    let server = Server::start();
-    server.sql("CREATE TABLE usage_records (a int)");
-    let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
-    assert!(error.contains("a table usage_records that is no ledger's"), "{error}");
-    server.sql("DROP TABLE usage_records; CREATE TABLE streamgauge_ledger (a int)");
-    let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
-    assert!(error.contains("a table streamgauge_ledger that is no ledger's"), "{error}");
-    // There is room beside it.
-    server.sql("CREATE SCHEMA gauge");
-    let beside = settings(&format!("{}?options=-c%20search_path%3Dgauge", server.url()), "");
-    migrate(&beside).unwrap();
-    let mut shipping = Ships::begin(&beside);
-    shipping.write(&batch(3));
-    shipping.close();
-    assert_eq!(server.number("SELECT count(*) FROM gauge.usage_records"), 3);
 }
 
 #[test]
@@ -357,54 +259,6 @@ fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
     shipping.write(&batch(5));
     shipping.close();
     assert_eq!(count(&server), 1002);
-}
-
-#[test]
-fn months_have_their_partitions_and_old_ones_go() {
-    let (server, settings) = migrated();
-    let mut shipping = Ships::begin(&settings);
-    shipping.write(&batch(6000));
-    shipping.close();
-    // 6,000 times 977 seconds from the end of May 2026 on.
-    let of = |table: &str| server.number(&format!("SELECT count(*) FROM {table}"));
-    assert_eq!(of("usage_records_default"), 0);
-    let months = of("usage_records_2026_05") + of("usage_records_2026_06") + of("usage_records_2026_07");
-    assert_eq!(months + of("usage_records_2026_08"), 6000);
-    let june = of("usage_records_2026_06");
-    assert!(june > 2000);
-    with(&settings, async |client| {
-        let now = "2026-07-15T00:00:00Z".parse().unwrap();
-        let dropped = partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap();
-        assert_eq!(dropped.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026-05"]);
-        assert!(
-            partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap().is_empty()
-        );
-    });
-    assert_eq!(of("usage_records_2026_06"), june);
-    assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE started_at < '2026-06-01Z'"), 0);
-}
-
-#[test]
-fn rows_of_a_month_without_a_partition_are_kept_and_move_into_theirs() {
-    let (server, settings) = migrated();
-    let mut shipping = Ships::begin(&settings);
-    shipping.write(&batch(100));
-    shipping.close();
-    server.sql(
-        "BEGIN; CREATE TEMP TABLE kept AS SELECT * FROM usage_records; DROP TABLE usage_records_2026_05;
-         INSERT INTO usage_records SELECT * FROM kept WHERE started_at < '2026-06-01Z'; COMMIT",
-    );
-    let strays = server.number("SELECT count(*) FROM usage_records_default");
-    assert!(strays > 0);
-    let all = count(&server);
-    let month = Month::of("2026-05-31T00:00:00Z".parse().unwrap());
-    with(&settings, async |client| {
-        assert!(!partitions::make(client, month, Strays::Leave).await.unwrap());
-    });
-    assert_eq!(server.number("SELECT count(*) FROM usage_records_default"), strays);
-    assert_eq!(migrate(&settings).unwrap().months, ["2026-05"]);
-    assert_eq!(server.number("SELECT count(*) FROM usage_records_2026_05"), strays);
-    assert_eq!((server.number("SELECT count(*) FROM usage_records_default"), count(&server)), (0, all));
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! Mistakes of upstreams, and of the ways to them.
+
+use super::mistakes::each;
+use super::*;
+
+#[test]
+fn of_providers() {
+    let other = "[upstreams.x]\nprovider = \"other\"\nurl = \"http://127.0.0.1:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n";
+    each(
+        "",
+        &[
+            ("", "upstreams", "add [upstreams.openai] with api_key = { env = \"OPENAI_API_KEY\" }"),
+            ("[upstreams]", "upstreams", "there is none"),
+            (
+                "[upstreams.x]\nurl = \"http://127.0.0.1:1\"",
+                "upstreams.x.provider",
+                "is missing: write \"openai\", \"azure\" or \"other\"",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"vllm\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"",
+                "upstreams.x.provider",
+                "\"vllm\" is not \"openai\", \"azure\" or \"other\"",
+            ),
+            (
+                "[upstreams.openai]",
+                "upstreams.openai.api_key",
+                "is missing: write api_key = { env = \"NAME\" }",
+            ),
+            (
+                "[upstreams.openai]\napi_key = \"none\"",
+                "upstreams.openai.api_key",
+                "for provider \"other\" only",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }",
+                "upstreams.azure.url",
+                "https://my-resource.openai.azure.com",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r.openai.azure.com/openai/v1/\"",
+                "upstreams.azure.url",
+                "leave that out",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\napi_version = \"2024\"",
+                "upstreams.azure.api_version",
+                "2024-10-21",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\norganization = \"o\"",
+                "upstreams.azure.organization",
+                "is OpenAI's",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\nproject = \"p\"",
+                "upstreams.azure.project",
+                "is OpenAI's",
+            ),
+            (
+                "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\ndeployments = { a = \"\" }",
+                "upstreams.azure.deployments.a",
+                "the name of a deployment is empty",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\napi_key = \"none\"\ndefault_model = \"m\"",
+                "upstreams.x.url",
+                "is missing",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\ndefault_model = \"m\"",
+                "upstreams.x.api_key",
+                "or \"none\" if the service wants none",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\napi_key = \"none\"",
+                "upstreams.x.default_model",
+                "is missing",
+            ),
+            (
+                "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\napi_key = \"none\"\ndefault_model = \"\"",
+                "upstreams.x.default_model",
+                "is missing",
+            ),
+            (
+                "[upstreams.\"a\\nb\"]\nprovider = \"openai\"\napi_key = { value = \"k\" }",
+                "upstreams.\"a\\nb\"",
+                "without spaces",
+            ),
+        ],
+    );
+    each(
+        other,
+        &[
+            ("api_version = \"v1\"", "upstreams.x.api_version", "is Azure's"),
+            ("deployments = { a = \"b\" }", "upstreams.x.deployments", "are Azure's"),
+            ("models = { \"\" = \"b\" }", "upstreams.x.models.\"\"", "the name of a model is empty"),
+        ],
+    );
+    each(
+        OPENAI,
+        &[
+            ("url = \"api.openai.com\"", "upstreams.openai.url", "http:// or https://"),
+            ("url = \"https://u:marker@a\"", "upstreams.openai.url", "api_key"),
+            ("url = \"https://api.openai.com\"", "upstreams.openai.url", "https://api.openai.com/v1"),
+            ("organization = \"a\\nb\"", "upstreams.openai.organization", "line break"),
+            ("project = \"\u{e9}\"", "upstreams.openai.project", "ASCII"),
+            ("http = \"3\"", "upstreams.openai.http", "\"3\" is not \"auto\", \"1\" or \"2\" in quotes"),
+            (
+                "include_usage = \"yes\"",
+                "upstreams.openai.include_usage",
+                "\"yes\" is not \"auto\", \"always\" or \"never\"",
+            ),
+            ("timeouts = { connect = \"0s\" }", "upstreams.openai.timeouts.connect", "longer than zero"),
+            ("timeouts = { first_byte = \"\" }", "upstreams.openai.timeouts.first_byte", "no length of time"),
+            ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "no length of time"),
+            ("timeouts = { total = \"400d\" }", "upstreams.openai.timeouts.total", "longer than a year"),
+            ("pool = { idle_timeout = 60 }", "upstreams.openai.pool.idle_timeout", "in quotes"),
+            ("on_disconnect = \"keep\"", "upstreams.openai.on_disconnect", "is not \"cancel\" or \"drain\""),
+            ("drain_limits = { seconds = 0 }", "upstreams.openai.drain_limits.seconds", "at least 1"),
+            ("drain_limits = { seconds = 86401 }", "upstreams.openai.drain_limits.seconds", "too long"),
+            (
+                "drain_limits = { seconds = \"5m\" }",
+                "upstreams.openai.drain_limits.seconds",
+                "a whole number",
+            ),
+            ("drain_limits = { bytes = 0 }", "upstreams.openai.drain_limits.bytes", "at least 1"),
+            ("drain_limits = { concurrent = -1 }", "upstreams.openai.drain_limits.concurrent", ""),
+            ("pool = { max_idle = \"many\" }", "upstreams.openai.pool.max_idle", "a whole number"),
+        ],
+    );
+}
+
+#[test]
+fn of_headers() {
+    each(
+        &format!("{OPENAI}[upstreams.openai.headers]\n"),
+        &[
+            ("\"X Team\" = \"a\"", "upstreams.openai.headers.\"X Team\"", "no name for a header"),
+            ("X-Team = \"a\"\nx-team = \"b\"", "upstreams.openai.headers.x-team", "x-team is there already"),
+            ("Host = \"a\"", "upstreams.openai.headers.Host", "not yours to set"),
+            ("Content-Length = \"1\"", "upstreams.openai.headers.Content-Length", "not yours to set"),
+            ("X-Team = \"a\\nb\"", "upstreams.openai.headers.X-Team", "the value has a line break"),
+            ("X-Team = \" a\"", "upstreams.openai.headers.X-Team", "the value begins or ends with a space"),
+            ("X-Team = 1", "upstreams.openai.headers.X-Team", "is a secret, which is a table"),
+            ("X-Team = { env = \"GONE\" }", "upstreams.openai.headers.X-Team.env", "GONE is not set"),
+        ],
+    );
+}
+
+#[test]
+fn of_the_way_out() {
+    let proxy = |lines: &str| format!("[network.proxy]\nurl = \"http://p\"\n{lines}");
+    let cases = [
+        ("[network]\nproxy = 3128".to_owned(), "network.proxy", "must be a table"),
+        ("[network]\nproxy = \"p:3128\"".to_owned(), "network.proxy", "write \"none\", or http://"),
+        ("[network]\nproxy = \"\"".to_owned(), "network.proxy", "write \"none\", or http://"),
+        (
+            "[network]\nproxy = \"http://me:marker@p\"".to_owned(),
+            "network.proxy",
+            "write username and password = { env",
+        ),
+        ("[network.proxy]".to_owned(), "network.proxy.url", "is missing: write where the proxy is"),
+        ("[network.proxy]\nurl = \"ftp://p\"".to_owned(), "network.proxy.url", "its scheme is none of"),
+        (proxy("user = \"me\""), "network.proxy.user", "did you mean `username`?"),
+        (proxy("username = \"me\""), "network.proxy.password", "is missing: a username is there"),
+        (
+            proxy("password = { value = \"marker\" }"),
+            "network.proxy.username",
+            "is missing: a password is there",
+        ),
+        (proxy("password = \"marker\"\nusername = \"me\""), "network.proxy.password", "is a secret"),
+        (
+            proxy("password = { value = \"marker\" }\nusername = \"m:e\""),
+            "network.proxy.username",
+            "has a colon",
+        ),
+        (proxy("password = { value = \"marker\" }\nusername = \"\""), "network.proxy.username", "is empty"),
+        (
+            proxy(
+                "password = { value = \"marker\" }\nusername = \"me\"\nheaders = { Proxy-Authorization = \"marker\" }",
+            ),
+            "network.proxy.username",
+            "keep one of them",
+        ),
+        (proxy("headers = { Host = \"a\" }"), "network.proxy.headers.Host", "not yours to set"),
+        (proxy("verification_mode = \"full\""), "network.proxy.verification_mode", "its url is http://"),
+        (
+            "[network.proxy]\nurl = \"https://p\"\nverification_mode = \"off\"".to_owned(),
+            "network.proxy.verification_mode",
+            "is not \"full\", \"certificate\" or \"none\"",
+        ),
+        (
+            "[network.proxy]\nurl = \"socks5://p\"\nheaders = { X-A = \"b\" }".to_owned(),
+            "network.proxy.headers",
+            "socks5 knows no headers",
+        ),
+        (proxy("bypass = \"a\""), "network.proxy.bypass", "must be an array of texts"),
+        (proxy("bypass = [1]"), "network.proxy.bypass[0]", "must be text in quotes"),
+        (proxy("bypass = [\"a\", \"b:80\"]"), "network.proxy.bypass[1]", "without a scheme and a port"),
+        (proxy("only = [\"10.0.0.0/40\"]"), "network.proxy.only[0]", "is no network"),
+        (
+            "[upstreams.openai.proxy]\nurl = \"\"".to_owned(),
+            "upstreams.openai.proxy.url",
+            "write \"none\", or http://",
+        ),
+        ("[network]\nallowed_hosts = []".to_owned(), "network.allowed_hosts", "is empty"),
+        ("[network]\nallowed_hosts = [\"*\", \".a\"]".to_owned(), "network.allowed_hosts[1]", "\"*.suffix\""),
+        (
+            "[network]\nallowed_hosts = [\"https://a\"]".to_owned(),
+            "network.allowed_hosts[0]",
+            "without a scheme",
+        ),
+        (
+            "[network]\nallowed_hosts = [\"10.0.0.0/8\"]".to_owned(),
+            "network.allowed_hosts[0]",
+            "none of a host",
+        ),
+        ("[[network.hosts]]".to_owned(), "network.hosts[0].url", "is missing: write the host"),
+        ("[[network.hosts]]\nurl = \"https://a/v1\"".to_owned(), "network.hosts[0].url", "has a path"),
+        ("[[network.hosts]]\nurl = \"a\"".to_owned(), "network.hosts[0].url", "does not begin with http"),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\n[[network.hosts]]\nurl = \"https://A:443/\"".to_owned(),
+            "network.hosts[1].url",
+            "is there already",
+        ),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\ntimeouts = { idel = \"1s\" }".to_owned(),
+            "network.hosts[0].timeouts.idel",
+            "did you mean `idle`?",
+        ),
+        (
+            "[[network.hosts]]\nurl = \"https://a\"\ntimeouts = { idle = \"0s\" }".to_owned(),
+            "network.hosts[0].timeouts.idle",
+            "",
+        ),
+        ("[network]\nhosts = \"a\"".to_owned(), "network.hosts", "must be [[network.hosts]] tables"),
+    ];
+    let cases: Vec<_> = cases.iter().map(|(text, key, reason)| (text.as_str(), *key, *reason)).collect();
+    each(OPENAI, &cases);
+    let several =
+        "headers = { X-A = \"b\" }\nverification_mode = \"full\"\nusername = \"me\"\nbypass = [\"/\"]";
+    let found = mistakes(&format!("{OPENAI}[network.proxy]\nurl = \"socks5://p\"\n{several}"));
+    assert_eq!(found.len(), 4, "all are named in one go: {found:#?}");
+    for (text, ..) in cases {
+        assert!(!mistakes(&format!("{OPENAI}{text}")).concat().contains("marker"), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! An error as what goes over the wire: JSON, an event, a whole answer.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde::Serialize;
+
+use super::Error;
+use crate::record::ID_HEADER;
+
+/// The `type` of every error that this proxy makes.
+pub const ERROR_TYPE: &str = "streamgauge_error";
+
+/// How long a client is asked to wait before it tries again when the proxy is full.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Error {
+    /// The request's field that is at fault, if it is one field.
+    fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::ModelRequired { .. } | Self::ModelAmbiguous => Some("model"),
+            _ => None,
+        }
+    }
+
+    /// `{"error":{"message","type","param","code"}}`, as the SDKs read it.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body {
+            error: Inner,
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            message: String,
+            r#type: &'static str,
+            param: Option<&'static str>,
+            code: &'static str,
+        }
+        let (_, code) = self.status_and_code();
+        let error = Inner { message: self.to_string(), r#type: ERROR_TYPE, param: self.param(), code };
+        serde_json::to_vec(&Body { error }).expect("strings have a JSON form")
+    }
+
+    /// The error as an event, for a stream whose head has already gone out.
+    pub fn to_event(&self) -> Vec<u8> {
+        [b"data: ".as_slice(), &self.to_json(), b"\n\n"].concat()
+    }
+
+    /// The whole answer. `id` is the record's, so that a user can quote it.
+    pub fn to_response(&self, id: &HeaderValue) -> Response<Bytes> {
+        let (status, _) = self.status_and_code();
+        let mut response = Response::new(Bytes::from(self.to_json()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ID_HEADER, id.clone());
+        match self {
+            Self::Overloaded => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            Self::KeyMissing | Self::KeyUnknown => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::MethodNotAllowed(_) => {
+                headers.insert(
+                    header::ALLOW,
+                    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+                );
+            }
+            _ => {}
+        }
+        response
+    }
+
+    /// The same as HTTP/1.1 bytes, for a connection whose request could not be read; it is closed afterwards.
+    pub fn to_http1(&self, id: &HeaderValue) -> Vec<u8> {
+        let response = self.to_response(id);
+        let status = response.status();
+        let mut out =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"))
+                .into_bytes();
+        for (name, value) in response.headers() {
+            out.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        out.extend_from_slice(
+            format!("connection: close\r\ncontent-length: {}\r\n\r\n", response.body().len()).as_bytes(),
+        );
+        out.extend_from_slice(response.body());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    fn id() -> HeaderValue {
+        HeaderValue::from_static("the-id")
+    }
+
+    #[test]
+    fn an_error_is_openai_style_json_of_our_own_type() {
+        let error = Error::Unreachable { upstream: "azure".into(), reason: "connection refused".into() };
+        let response = error.to_response(&id());
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(response.headers()[ID_HEADER], "the-id");
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["error"]["type"], ERROR_TYPE);
+        assert_eq!(body["error"]["code"], "upstream_unreachable");
+        assert!(body["error"]["param"].is_null());
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("azure") && message.contains("connection refused"), "{message}");
+    }
+
+    #[test]
+    fn a_full_proxy_says_when_to_come_back() {
+        let response = Error::Overloaded.to_response(&id());
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn the_bytes_for_an_unreadable_request_close_the_connection_and_state_their_length() {
+        let bytes = Error::HeadTooLarge.to_http1(&id());
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");
+        assert!(head.contains("connection: close"));
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+    }
+
+    #[test]
+    fn the_event_for_a_broken_stream_is_one_whole_event() {
+        let event = Error::Truncated { upstream: "u".into(), reason: "line\nbreak".into() }.to_event();
+        let text = String::from_utf8(event).unwrap();
+        assert!(text.starts_with("data: {\"error\":{") && text.ends_with("}}\n\n"));
+        assert_eq!(text.matches('\n').count(), 2, "a line break inside would end the event early");
+    }
+}

@@ -1,0 +1,126 @@
+//! What an error says to the client, and what to do.
+
+use std::fmt;
+
+use super::Error;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MalformedHead => {
+                f.write_str("The request is not valid HTTP/1.1. Check that the client speaks HTTP to this port.")
+            }
+            Self::UriTooLong => f.write_str("The request's path and query are too long. Shorten them."),
+            Self::HeadTooLarge => {
+                f.write_str("The request's headers are larger than this proxy takes (64 KiB, 100 headers). Send fewer or smaller ones.")
+            }
+            Self::HeadTimeout(limit) => {
+                write!(f, "The request's headers did not arrive within {limit:?} (server.header_timeout).")
+            }
+            Self::BodyTimeout(limit) => {
+                write!(f, "The request's body stopped arriving for {limit:?}. Send it without pauses.")
+            }
+            Self::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
+            Self::BodyTooLarge { limit } => write!(
+                f,
+                "The request's body is larger than {limit} bytes. Send less, or raise server.max_request_bytes."
+            ),
+            Self::MethodNotAllowed(method) => write!(f, "The method {method} is not one that this proxy forwards."),
+            Self::UnknownPath(path) => write!(
+                f,
+                "Nothing is served at {path}. Paths begin with /v1 (or /openai for an Azure upstream): \
+                 set the SDK's base URL to http://<this address>/v1."
+            ),
+            Self::UnsafePath => f.write_str(
+                "The path has `.`, `..`, empty or backslash segments. Send it in its plain form.",
+            ),
+            Self::NoRoute { path, model: Some(model) } => write!(
+                f,
+                "No route takes {path} with the model {model:?}. Ask for another model, or add a [[routes]] entry."
+            ),
+            Self::NoRoute { path, model: None } => {
+                write!(f, "No route takes {path}. Ask for another path, or add a [[routes]] entry.")
+            }
+            Self::KeyMissing => f.write_str(
+                "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
+            ),
+            Self::KeyUnknown => {
+                f.write_str("The API key is none of those configured under [clients] of this proxy.")
+            }
+            Self::ModelRequired { upstream } => write!(
+                f,
+                "The upstream `{upstream}` chooses the deployment by the model, and the request names none. \
+                 Set `model` in the JSON body, or default_model in the configuration."
+            ),
+            Self::ModelAmbiguous => {
+                f.write_str("The body has the key `model` twice, and it decides where the request goes. Send it once.")
+            }
+            Self::HeaderValue { name, values } => {
+                write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
+            }
+            Self::Unreachable { upstream, reason } => write!(
+                f,
+                "The upstream `{upstream}` cannot be reached: {reason}. Check its url in the configuration and that it runs."
+            ),
+            Self::Tls { upstream, reason } => write!(
+                f,
+                "No TLS session with the upstream `{upstream}`: {reason}. Check its url and its certificate."
+            ),
+            Self::Redirect { upstream, host } => write!(
+                f,
+                "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
+                 or add that host.",
+                if host.is_empty() { "something without a host" } else { host }
+            ),
+            Self::ProxyRefused { upstream, proxy, status } => write!(
+                f,
+                "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
+                match status {
+                    // Some proxies mean 407 and say 401.
+                    401 | 407 => "Check the username and the password of the proxy in the configuration.",
+                    _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
+                }
+            ),
+            Self::ProxyFailed { upstream, proxy, reason } => write!(
+                f,
+                "No way to the upstream `{upstream}` through the proxy {proxy}: {reason}. Check the proxy's url in the \
+                 configuration and that it runs."
+            ),
+            Self::ProxySilent { upstream, proxy, limit } => write!(
+                f,
+                "The proxy {proxy} opened no way to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
+                 that the proxy runs and that it can reach the upstream."
+            ),
+            Self::Protocol { upstream, reason } => {
+                write!(f, "The upstream `{upstream}` broke HTTP: {reason}. Check what listens at its url.")
+            }
+            Self::ConnectTimeout { upstream, limit } => write!(
+                f,
+                "Connecting to the upstream `{upstream}` took longer than {limit:?} (timeouts.connect)."
+            ),
+            Self::FirstByteTimeout { upstream, limit } => write!(
+                f,
+                "The upstream `{upstream}` sent no answer within {limit:?} (timeouts.first_byte)."
+            ),
+            Self::IdleTimeout { upstream, limit } => write!(
+                f,
+                "The upstream `{upstream}` fell silent inside its answer for {limit:?} (timeouts.idle)."
+            ),
+            Self::TotalTimeout { upstream, limit } => {
+                write!(f, "The exchange with the upstream `{upstream}` took longer than {limit:?} (timeouts.total).")
+            }
+            Self::Truncated { upstream, reason } => {
+                write!(f, "The upstream `{upstream}` closed the connection inside its answer: {reason}.")
+            }
+            Self::Undecodable { upstream, reason } => {
+                write!(f, "The stream of the upstream `{upstream}` cannot be decoded: {reason}.")
+            }
+            Self::Refused { upstream, status, body } => {
+                write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
+            }
+            Self::Overloaded => f.write_str(
+                "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
+            ),
+        }
+    }
+}
