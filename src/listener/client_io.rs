@@ -103,10 +103,10 @@ impl<S, H> ClientIo<S, H> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static, H> ClientIo<S, H> {
-    /// The connection itself, for who speaks no HTTP on it; `first` is what hyper has read of it.
-    pub(super) fn into_stream(self, first: Bytes) -> ClientStream {
+    /// The connection itself, for who speaks no HTTP on it, and what was read of it; `first` is what hyper has read.
+    pub(super) fn into_parts(self, first: Bytes) -> (ClientStream, Bytes) {
         let first = if self.prefix.is_empty() { first } else { [first, self.prefix].concat().into() };
-        ClientStream::new(self.io.into_inner(), first)
+        (Box::new(self.io.into_inner()), first)
     }
 }
 

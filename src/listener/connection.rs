@@ -119,7 +119,8 @@ pub(super) async fn serve<S, H>(
         let taken = takeover.borrow_mut().take();
         if let Some((takeover, _running)) = taken {
             let parts = connection.into_parts();
-            Box::pin(takeover.run(parts.io.into_stream(parts.read_buf))).await;
+            let (stream, first) = parts.io.into_parts(parts.read_buf);
+            Box::pin(takeover.run(stream, first)).await;
         }
     }
 }

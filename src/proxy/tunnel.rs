@@ -51,10 +51,12 @@ struct Tunnel {
 }
 
 impl Tunnel {
+    /// `first` is what the client has sent already.
     fn new(
         client: ClientStream,
-        upstream: Switched,
-        session: Session,
+        first: Bytes,
+        mut upstream: Switched,
+        mut session: Session,
         is_websocket: bool,
         tunnels: &Tunnels,
         started: Instant,
@@ -62,10 +64,10 @@ impl Tunnel {
         let scratch = tunnels.0.scratch.clone();
         let (last, timeouts) = (Instant::now(), upstream.timeouts());
         Self {
+            up: Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes)),
+            down: Pipe::beginning_with(upstream.take_first(), |bytes| session.saw(Peer::Upstream, bytes)),
             client,
             upstream,
-            up: Pipe::default(),
-            down: Pipe::default(),
             session,
             is_websocket,
             scratch,
@@ -191,6 +193,15 @@ enum Broken {
 }
 
 impl Pipe {
+    /// With what has been read already.
+    fn beginning_with(first: Bytes, saw: impl FnOnce(&[u8])) -> Self {
+        let is_there = !first.is_empty();
+        if is_there {
+            saw(&first);
+        }
+        Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
+    }
+
     /// `Ready` when everything has been read and written.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
@@ -274,9 +285,10 @@ impl Tunnels {
         let session = Session::new(entry, head.status.as_u16(), is_websocket);
         let (tunnels, flow) = (self.clone(), Arc::clone(terms.delivery.flow()));
         let takeover = body.into_switched().map(|upstream| {
-            Takeover::new(move |client| async move {
+            Takeover::new(move |client, first| async move {
                 let (_open, _active) = (tunnels.open(), Active::new(&flow));
-                Tunnel::new(client, *upstream, session, is_websocket, &tunnels, started).run(&tunnels).await;
+                let tunnel = Tunnel::new(client, first, *upstream, session, is_websocket, &tunnels, started);
+                tunnel.run(&tunnels).await;
             })
         });
         let mut response = Response::new(ProxyBody::Switching(takeover));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::origin::{Origin, Timeouts, in_words};
@@ -26,6 +26,11 @@ pub struct Switched {
 impl Switched {
     pub(super) fn new(stream: Stream, first: Bytes, origin: &Arc<Origin>) -> Self {
         Self { stream, first, origin: Arc::clone(origin) }
+    }
+
+    /// Takes what came together with the head: it stands before what is read.
+    pub fn take_first(&mut self) -> Bytes {
+        std::mem::take(&mut self.first)
     }
 
     /// How long it may take.
@@ -60,11 +65,6 @@ impl AsyncRead for Switched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.has_remaining() {
-            let size = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first.split_to(size));
-            return Poll::Ready(Ok(()));
-        }
         let read = ready!(self.stream.poll_read(cx, buf.initialize_unfilled()))?;
         buf.advance(read);
         Poll::Ready(Ok(()))
