@@ -7,6 +7,7 @@
 //! a status of 4xx, no request running, and none of this proxy's `x-streamgauge-id`.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -45,6 +46,8 @@ pub(super) struct ClientIo<S, H> {
     watch: Watch,
     /// How that is done while `prefix` waits: no read can tell then.
     beyond: Beyond,
+    /// Since hyper read last, it has had a turn to read more.
+    had_turn: bool,
     state: Rc<PeerState>,
     handler: Rc<H>,
     /// The refusal that goes out in place of hyper's.
@@ -92,6 +95,7 @@ impl<S, H> ClientIo<S, H> {
             prefix,
             watch,
             beyond: Beyond::Unneeded,
+            had_turn: false,
             state,
             handler,
             refusal: Bytes::new(),
@@ -134,6 +138,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> ClientIo<S, H> {
         if self.prefix.has_remaining() {
             return self.look_beyond(cx);
         }
+        // The rest of a body is for hyper, which has more room for it.
+        if !mem::replace(&mut self.had_turn, true) && self.io.inner().tcp().poll_read_ready(cx).is_ready() {
+            cx.waker().wake_by_ref();
+            return Ok(());
+        }
         let mut bytes = [0; EARLY_BYTES];
         let mut buf = ReadBuf::new(&mut bytes);
         match Pin::new(&mut self.io).poll_read(cx, buf.unfilled()) {
@@ -157,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> ClientIo<S, H> {
                 return Ok(());
             }
             Beyond::Soon => {
-                self.beyond = Departure::watch(self.io.inner().socket(), &WATCHED)
+                self.beyond = Departure::watch(self.io.inner().tcp(), &WATCHED)
                     .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
                     .map_or(Beyond::Unwatched, Beyond::Watched);
             }
@@ -226,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> Read for ClientIo<S
             let taken = self.prefix.len().min(buf.remaining());
             buf.put_slice(&self.prefix.split_to(taken));
             self.beyond = Beyond::Unneeded;
+            self.had_turn = false;
             self.state.received();
             return Poll::Ready(Ok(()));
         }
@@ -236,6 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> Read for ClientIo<S
             _ => {}
         }
         ready!(read)?;
+        self.had_turn = false;
         self.state.received();
         Poll::Ready(Ok(()))
     }
@@ -294,5 +305,80 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin, H: Handler> Write for ClientIo<
         ready!(self.poll_refusal(cx))?;
         ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
         if self.state.linger.get() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+    use std::time::Instant;
+
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        type Body = Empty<Bytes>;
+
+        async fn handle(self: Rc<Self>, _: Request<Incoming>) -> Response<Empty<Bytes>> {
+            unreachable!("no request is answered here")
+        }
+
+        fn refuse(&self, _: Error) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    async fn read(io: &mut ClientIo<TcpStream, Nobody>, room: usize) -> usize {
+        let mut bytes = vec![0; room];
+        let mut buf = ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await.unwrap();
+        buf.filled().len()
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_is_left_to_hyper_which_reads_more_of_it_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        let state = PeerState::new(Instant::now());
+        let limit = Duration::from_secs(1);
+        let mut io =
+            ClientIo::new(served, Bytes::new(), Watch::Nobody, Rc::clone(&state), Rc::new(Nobody), limit);
+        let _running = state.begin();
+        client.write_all(&[b'x'; 30_000]).await.unwrap();
+
+        assert_eq!(read(&mut io, 1000).await, 1000);
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let flushed = Pin::new(&mut io).poll_flush(&mut Context::from_waker(&waker));
+        assert!(matches!(flushed, Poll::Ready(Ok(()))));
+        assert!(woken.0.load(Ordering::Relaxed), "hyper gets its turn");
+        assert_eq!(read(&mut io, 20_000).await, 20_000, "nothing has been read in its place");
+
+        // It had a turn and did not want more: now it is looked whether the client is there.
+        for _ in 0..2 {
+            poll_fn(|cx| Pin::new(&mut io).poll_flush(cx)).await.unwrap();
+        }
+        assert_eq!(read(&mut io, 20_000).await, EARLY_BYTES);
+        assert_eq!(read(&mut io, 20_000).await, 9000 - EARLY_BYTES);
     }
 }

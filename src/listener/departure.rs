@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,18 +14,18 @@ use tokio_rustls::server::TlsStream;
 /// A stream that is a socket's, straight or through TLS.
 pub(super) trait Socket {
     /// The socket.
-    fn socket(&self) -> BorrowedFd<'_>;
+    fn tcp(&self) -> &TcpStream;
 }
 
 impl Socket for TcpStream {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn tcp(&self) -> &TcpStream {
+        self
     }
 }
 
 impl<S: Socket> Socket for TlsStream<S> {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.get_ref().0.socket()
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0.tcp()
     }
 }
 
@@ -50,9 +50,9 @@ impl Departure {
     ///
     /// # Errors
     /// There is none, or the process has no descriptor left.
-    pub(super) fn watch(socket: BorrowedFd<'_>, permits: &'static Semaphore) -> io::Result<Self> {
+    pub(super) fn watch(socket: &TcpStream, permits: &'static Semaphore) -> io::Result<Self> {
         let permit = permits.try_acquire().map_err(io::Error::other)?;
-        let socket = TcpStream::from_std(socket.try_clone_to_owned()?.into())?;
+        let socket = TcpStream::from_std(socket.as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { closed: Box::pin(closed(socket)), _permit: permit })
     }
 
@@ -92,7 +92,8 @@ mod tests {
     async fn no_more_are_watched_at_once_than_descriptors_are_reserved_for() {
         static TWO: Semaphore = Semaphore::const_new(2);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let watch = || Departure::watch(listener.as_fd(), &TWO);
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let watch = || Departure::watch(&client, &TWO);
         let (one, two) = (watch().unwrap(), watch().unwrap());
         watch().unwrap_err();
         drop(one);
@@ -106,7 +107,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (served, _) = listener.accept().await.unwrap();
-        let mut departure = Departure::watch(served.as_fd(), &WATCHED).unwrap();
+        let mut departure = Departure::watch(&served, &WATCHED).unwrap();
         for _ in 0..3 {
             client.write_all(&[b'x'; 1000]).await.unwrap();
             served.readable().await.unwrap();

@@ -1,6 +1,7 @@
 //! A request's body: held because something in it is needed, or passing through.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,13 +9,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::Budget;
 use super::budget::Reserved;
 use crate::error::{Error, Result};
+use crate::upstream::Watchdog;
 
 /// The longest pause inside a body that is held: it takes memory while it comes.
 const BODY_IDLE: Duration = Duration::from_secs(60);
@@ -33,14 +33,16 @@ pub(super) async fn hold(mut body: Incoming, limit: usize, budget: &Budget) -> R
     let declared = body.size_hint().exact().map_or(0, |length| length as usize);
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    loop {
-        let frame = match timeout(BODY_IDLE, body.frame()).await {
-            Err(_) => return Err(Error::BodyTimeout(BODY_IDLE)),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(incomplete(&error)),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
+    let mut watchdog = Watchdog::new(BODY_IDLE, None);
+    let mut next = |cx: &mut Context<'_>| match Pin::new(&mut body).poll_frame(cx) {
+        Poll::Pending => watchdog.poll_expired(cx).map(|_| Some(Err(Error::BodyTimeout(BODY_IDLE)))),
+        Poll::Ready(frame) => {
+            watchdog.heard();
+            Poll::Ready(frame.map(|frame| frame.map_err(|error| incomplete(&error))))
+        }
+    };
+    while let Some(frame) = poll_fn(&mut next).await {
+        let Ok(data) = frame?.into_data() else { continue };
         let length = first.len() + all.len() + data.len();
         if length > limit {
             return Err(Error::BodyTooLarge { limit });

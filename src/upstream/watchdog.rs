@@ -1,4 +1,4 @@
-//! The limits on waiting for an upstream: a silence, and the whole exchange.
+//! The limits on waiting for the other side: a silence, and the whole exchange.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use tokio::time::{Sleep, sleep_until};
 
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expired {
+pub(crate) enum Expired {
     /// Nothing came for too long.
     Silence,
     /// It all took too long.
@@ -18,7 +18,7 @@ pub(super) enum Expired {
 /// Watches one exchange. It has a timer only once something was waited for, and that timer is set again only when it
 /// fires: an event that comes in time costs one look at the clock.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(crate) struct Watchdog {
     /// The longest silence.
     silence: Duration,
     /// When everything must be over.
@@ -30,23 +30,23 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn new(silence: Duration, total: Option<Instant>) -> Self {
+    pub(crate) fn new(silence: Duration, total: Option<Instant>) -> Self {
         Self { silence, total, waiting_since: None, timer: None }
     }
 
     /// From now on the longest silence is another.
-    pub(super) fn set_silence(&mut self, silence: Duration) {
+    pub(crate) fn set_silence(&mut self, silence: Duration) {
         self.silence = silence;
         self.waiting_since = None;
     }
 
-    /// The upstream was heard.
-    pub(super) fn heard(&mut self) {
+    /// The other side was heard.
+    pub(crate) fn heard(&mut self) {
         self.waiting_since = None;
     }
 
     /// To be called when there is nothing to read: `Ready` when a limit is reached, else the task is woken in time.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         loop {
             let silent = since + self.silence;
