@@ -14,6 +14,12 @@ use tokio::time::{interval, sleep, timeout};
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What ends an answer in chunks. No event ends so.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What the simulated service says in each of its whole answers.
+const IN_ANSWER: &[u8] = b"\"usage\"";
+
 /// What the clients have seen, since the counters were last reset.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -137,20 +143,24 @@ async fn exchange(
     }
 }
 
-/// Whether the answer whose head ends at `body` is all here. It must be a success.
+/// Whether the answer whose head ends at `body` is all here. It must be a success, and the service's own.
 fn is_whole(answer: &[u8], body: usize) -> std::io::Result<bool> {
     if !answer.starts_with(b"HTTP/1.1 200") {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
     let head = answer[..body].to_ascii_lowercase();
-    Ok(match memmem::find(&head, b"content-length: ") {
+    let is_whole = match memmem::find(&head, b"content-length: ") {
         Some(at) => {
             let digits = head[at + 16..].iter().take_while(|byte| byte.is_ascii_digit());
             let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
             answer.len() >= body + length
         }
-        None => answer.ends_with(b"\r\n0\r\n\r\n"),
-    })
+        None => answer.ends_with(LAST_CHUNK),
+    };
+    if is_whole && memmem::find(&answer[body..], IN_ANSWER).is_none() {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    Ok(is_whole)
 }
 
 /// How a client reads a stream.
@@ -177,6 +187,7 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
     stream.write_all(request).await?;
     let mut buffer = vec![0; reading.slow.map_or(64 * 1024, |(most, _)| most)];
     let mut last = 0;
+    let mut end = Vec::new();
     let (mut answered, mut begun) = (false, false);
     loop {
         let read = stream.read(&mut buffer).await?;
@@ -198,7 +209,9 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
         if reading.stamps {
             note_stamps(data, seen);
         }
-        if data.ends_with(b"0\r\n\r\n") && memmem::find(data, b"[DONE]").is_some() {
+        end.extend_from_slice(&data[read.saturating_sub(LAST_CHUNK.len())..]);
+        end.drain(..end.len().saturating_sub(LAST_CHUNK.len()));
+        if end == LAST_CHUNK {
             add(&seen.answers, 1);
             return Ok(());
         }

@@ -76,15 +76,21 @@ impl Running {
         Duration::from_nanos(nanos)
     }
 
-    /// Memory that is resident and its own, in bytes: what it shares with its children counts once.
+    /// Memory that is resident and its own, in bytes: of what processes share, each has its part.
     pub(crate) fn memory(&self) -> u64 {
-        let of = |pid: u32| {
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let line = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap_or_default().to_owned();
-            line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
-        };
-        self.pids().into_iter().map(of).sum()
+        self.pids().into_iter().map(|pid| of_memory(pid, "Pss:")).sum()
     }
+
+    /// Memory that is resident, shared or not, of the process alone, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        of_memory(self.0.id(), "Rss:")
+    }
+}
+
+fn of_memory(pid: u32, figure: &str) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find(|line| line.starts_with(figure)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 impl Drop for Running {

@@ -271,7 +271,8 @@ fn caddy(port: u16, upstream: u16, service: Service, ca: &str) -> String {
   auto_https off
   persist_config off
 }}
-http://127.0.0.1:{port} {{
+http://:{port} {{
+  bind 127.0.0.1
   reverse_proxy {scheme}://127.0.0.1:{upstream} {{
     header_up Host localhost:{upstream}
     header_up Authorization "Bearer sk-bench"

@@ -335,7 +335,7 @@ pub(crate) fn start(services: &Services, folder: &Path, rounds: usize) -> Start 
         let request = load::request("events=1", false, 20, true);
         load::run(async { while load::once(port, &request).await.is_err() {} });
         first_answer.push(start.elapsed().as_secs_f64() * 1e3);
-        idle = running.memory();
+        idle = running.resident();
     }
     Start { first_answer, idle, binary: fs::metadata(env!("CARGO_BIN_EXE_streamgauge")).unwrap().len() }
 }
