@@ -1,7 +1,7 @@
 //! The meters against naive ones.
 //!
 //! The properties, for any bytes:
-//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, and the parts of [`StreamMeter`]'s
+//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, the output's text included, and the parts of [`StreamMeter`]'s
 //!   progress add up to the same;
 //! * [`StreamMeter`] tells what a decoder, a whole parse of every payload by `serde_json`, and the rule
 //!   written down plainly tell;
@@ -20,7 +20,7 @@ use json::{Json, Parsed, parse};
 
 use super::sse::cuts;
 use crate::sse::{Decoder, Event, Position, Sink};
-use crate::usage::{BodyMeter, StreamMeter, Tally, Usage};
+use crate::usage::{BodyMeter, Room, StreamMeter, Tally, Usage};
 
 /// Checks the properties for one input.
 pub fn usage(data: &[u8]) {
@@ -63,6 +63,7 @@ struct Streamed {
 
 fn meter_stream(pieces: &[&[u8]]) -> Streamed {
     let mut meter = StreamMeter::new();
+    meter.keep_output(&Room::new(1 << 20));
     let (mut events, mut first_tokens, mut terminal) = (0, 0, false);
     for piece in pieces {
         let progress = meter.push(piece);

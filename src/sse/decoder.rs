@@ -72,7 +72,7 @@ pub struct Decoder {
 struct Open<'a> {
     name: Option<&'a [u8]>,
     data: Option<(&'a [u8], usize)>,
-    /// Where in the slice the line being read is over, its end included.
+    /// Where in the slice the line being read is over, its end included; after a blank line, where to go on.
     behind: usize,
 }
 
@@ -122,6 +122,7 @@ impl Decoder {
                 Line::More(_) => {}
                 Line::LongEnd => self.long_data = false,
             }
+            at = open.behind;
         }
         self.hold(open);
     }
@@ -272,8 +273,7 @@ impl Decoder {
             };
             sink.event(Event { name, data, id: &self.id, at });
         }
-        sink.block_end(open.behind);
-        *open = Open::default();
+        *open = Open { behind: sink.block_end(open.behind), ..Open::default() };
         self.has_data = false;
         self.has_id = false;
         self.oversize = false;

@@ -51,7 +51,10 @@ pub trait Sink {
 
     /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is where in the slice just
     /// pushed the blank line is over; of a CRLF that is cut behind its CR, the LF at the next slice's start belongs to it.
-    fn block_end(&mut self, end: usize) {
-        let _ = end;
+    ///
+    /// Returns where in the slice the decoder is to go on: at `end`, or behind events that follow there, if the sink has taken
+    /// them in itself. Those must be whole, consist of `data` and `event` lines, and end with an LF.
+    fn block_end(&mut self, end: usize) -> usize {
+        end
     }
 }

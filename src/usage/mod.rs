@@ -23,6 +23,7 @@ mod found;
 mod json;
 mod output;
 mod places;
+mod repeat;
 mod scan;
 mod session;
 mod stream;

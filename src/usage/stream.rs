@@ -1,7 +1,11 @@
 //! The meter of event streams.
 
+use std::ops::Range;
+
 use super::anchor::Anchor;
 use super::found::{Announces, Found};
+use super::output::Part;
+use super::repeat::Pattern;
 use super::scan::Scan;
 use super::watch::Watch;
 use super::{Output, Room, Tally};
@@ -80,8 +84,8 @@ impl StreamMeter {
 
     /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
-        let watch = Watch::new(bytes);
-        let mut pushed = Pushed { watch, progress: Progress::default(), reading: &mut self.reading };
+        let (watch, progress) = (Watch::new(bytes), Progress::default());
+        let mut pushed = Pushed { bytes, watch, progress, last_text: None, reading: &mut self.reading };
         self.decoder.push(bytes, &mut pushed);
         pushed.progress
     }
@@ -104,9 +108,19 @@ impl StreamMeter {
 
 /// One push, as the decoder sees it.
 struct Pushed<'a> {
+    bytes: &'a [u8],
     watch: Watch<'a>,
     progress: Progress,
+    /// The last event, if nothing but its text was wanted.
+    last_text: Option<LastText>,
     reading: &'a mut Reading,
+}
+
+/// Where in a slice an event's only text is, and the data that it is in.
+struct LastText {
+    part: Part,
+    text: Range<usize>,
+    data: Range<usize>,
 }
 
 impl Pushed<'_> {
@@ -130,8 +144,34 @@ impl Pushed<'_> {
             return false;
         };
         output.begin(part);
-        output.extend(&event.data[text]);
+        output.extend(&event.data[text.clone()]);
+        self.last_text = event.at.map(|at| LastText {
+            part,
+            text: at + text.start..at + text.end,
+            data: at..at + event.data.len(),
+        });
         true
+    }
+
+    /// Takes in the events at `at` that repeat the one in `block` with other texts, of which nothing else is wanted either. Returns
+    /// where they are over.
+    #[inline]
+    fn repeats(&mut self, block: Range<usize>) -> usize {
+        let mut at = block.end;
+        let (Some(last), Some(output)) = (self.last_text.take(), &mut self.reading.tally.output) else {
+            return at;
+        };
+        let Some(pattern) = Pattern::of(self.bytes, block, last.data, last.text) else { return at };
+        let mut events = 0;
+        while let Some((text, end)) = pattern.matches(self.bytes, at) {
+            output.begin(last.part);
+            output.extend(&self.bytes[text]);
+            events += 1;
+            at = end;
+        }
+        self.progress.events += events;
+        self.reading.tally.events += u64::from(events);
+        at
     }
 
     /// Reads an event, and takes over what it had.
@@ -204,11 +244,16 @@ impl Sink for Pushed<'_> {
     }
 
     #[inline]
-    fn block_end(&mut self, end: usize) {
-        if self.progress.first_end == 0 {
+    fn block_end(&mut self, end: usize) -> usize {
+        let begin = self.progress.last_end;
+        // Of the slice's first block it is not known where it began.
+        let is_first = self.progress.first_end == 0;
+        if is_first {
             self.progress.first_end = end;
+            self.last_text = None;
         }
-        self.progress.last_end = end;
+        self.progress.last_end = self.repeats(begin..end);
+        self.progress.last_end
     }
 
     fn oversize(&mut self, piece: &[u8]) {

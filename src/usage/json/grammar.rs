@@ -297,7 +297,7 @@ fn scalar(byte: u8) -> State {
 /// Where a string's text is interrupted: at a quote, a backslash, or a control character, which JSON
 /// does not allow. `None` when all of the bytes are text.
 #[inline]
-fn interruption(bytes: &[u8]) -> Option<usize> {
+pub(in crate::usage) fn interruption(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     // Keys and most values are short: eight bytes at a time, without the cost of setting up a search.
     while at < SHORT

@@ -199,3 +199,64 @@ fn an_event_that_is_too_large_to_hold_is_read_as_it_passes() {
 fn a_waiting_meter_is_small() {
     assert!(size_of::<StreamMeter>() <= 512, "{} bytes", size_of::<StreamMeter>());
 }
+
+/// The events of `stream`, pushed whole and byte by byte, and the text that both brought.
+fn kept(stream: &str) -> (u64, String) {
+    let of = |size: usize| {
+        let mut meter = StreamMeter::new();
+        meter.keep_output(&Room::new(1 << 20));
+        stream.as_bytes().chunks(size).for_each(|piece| {
+            meter.push(piece);
+        });
+        let tally = meter.into_tally();
+        let output = tally.output.unwrap();
+        let texts = output.texts().map(|(part, text)| format!("{part:?}:{}", String::from_utf8_lossy(text)));
+        (tally.events, texts.collect::<Vec<_>>().join(" "))
+    };
+    let whole = of(stream.len());
+    for size in 1..stream.len().min(400) {
+        assert_eq!(of(size), whole, "in pieces of {size}");
+    }
+    whole
+}
+
+#[test]
+fn events_that_repeat_each_other_are_told_like_any_others() {
+    let say = |text: &str| {
+        format!(
+            "data: {{\"model\":\"m\",\"n\":1,\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
+        )
+    };
+    let texts =
+        ["a", "b", " said \\\"c\\\"", "\\\\", "\\u0041", "d\",\"e", "", "f", "g\u{1}", "h", "\u{20ac}", "i"];
+    let stream: String = texts.map(say).concat();
+    let (events, text) = kept(&stream);
+    assert_eq!(events, texts.len() as u64);
+    assert_eq!(text, "Text:ab said \\\"c\\\"\\\\\\u0041dfg\u{1}h\u{20ac}i");
+}
+
+#[test]
+fn what_stands_between_events_that_repeat_each_other_is_seen() {
+    let say = |text: &str| {
+        format!("data: {{\"id\":\"1\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let between = [
+        ": a comment\n\n",
+        "id: 7\n",
+        "event: error\n",
+        "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":{\"prompt_tokens\":3}}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"error\":{\"message\":\"no\"}}\n\n",
+        "data: [DONE]\n\n",
+        "\n",
+        "\r\n",
+        "data\n",
+    ];
+    for between in between {
+        let stream =
+            [&say("a"), &say("b"), &say("c"), between, &say("d"), &say("e")].map(|s| s.to_owned()).concat();
+        tally(&stream);
+    }
+    let usage = tally(&[&say("a"), &say("b"), between[3], &say("c")].map(|s| s.to_owned()).concat()).usage;
+    assert_eq!(usage.and_then(|usage| usage.output_tokens), Some(2));
+}
