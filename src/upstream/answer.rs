@@ -259,7 +259,7 @@ impl Http1Body {
         self.trailers = self.decoder.take_trailers();
         let Some(stream) = self.stream.take() else { return };
         if self.keep && self.upload.is_none() {
-            self.pool.put(stream, self.origin.generation());
+            self.pool.put(stream, self.origin.generation(), self.read_at);
         }
     }
 

@@ -184,7 +184,7 @@ impl Upstream {
         total: Option<Instant>,
     ) -> Result<std::result::Result<Answer, Payload>> {
         let head = call.http1_head();
-        if let Some(stream) = self.pool.take(self.origin.generation(), &self.scratch) {
+        if let Some(stream) = self.pool.take(self.origin.generation(), call.started, &self.scratch) {
             let again = payload.replay();
             match Flight::new(self, call.method, head.clone(), payload, stream, total).await {
                 Ok(answer) => return Ok(Ok(answer)),

@@ -31,11 +31,12 @@ impl Pool {
         Rc::new(Self { limits, idle: RefCell::default(), sweeping: Cell::new(false) })
     }
 
-    /// The connection that was used last, is still open, and was made with the present certificates.
-    pub(super) fn take(&self, generation: u64, scratch: &Scratch) -> Option<Stream> {
+    /// The connection that was used last, is still open, and was made with the present certificates. `now` may be a little earlier.
+    pub(super) fn take(&self, generation: u64, now: Instant, scratch: &Scratch) -> Option<Stream> {
         loop {
             let (mut stream, since) = self.idle.borrow_mut().pop_back()?;
-            let is_present = stream.generation() == generation && since.elapsed() < self.limits.idle_timeout;
+            let is_present = stream.generation() == generation
+                && now.saturating_duration_since(since) < self.limits.idle_timeout;
             if is_present && stream.is_quiet(&mut scratch.borrow()) {
                 return Some(stream);
             }
@@ -43,8 +44,8 @@ impl Pool {
     }
 
     /// Keeps a connection on which nothing is under way and nothing is left to read, unless the certificates that
-    /// it was made with are no longer the present ones.
-    pub(super) fn put(self: &Rc<Self>, stream: Stream, generation: u64) {
+    /// it was made with are no longer the present ones. It was used until `now`.
+    pub(super) fn put(self: &Rc<Self>, stream: Stream, generation: u64, now: Instant) {
         if self.limits.max_idle == 0 || stream.generation() != generation {
             return;
         }
@@ -52,7 +53,7 @@ impl Pool {
         if idle.len() >= self.limits.max_idle {
             idle.pop_front();
         }
-        idle.push_back((stream, Instant::now()));
+        idle.push_back((stream, now));
         drop(idle);
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(self)));
@@ -133,10 +134,10 @@ mod tests {
                 let pool = Pool::new(LIMITS);
                 let scratch = Scratch::default();
                 let (pairs, mut peers): (Vec<_>, Vec<_>) = (0..3).map(|_| pair()).unzip();
-                pairs.into_iter().for_each(|stream| pool.put(stream, 0));
-                assert_is_with(pool.take(0, &scratch), &mut peers[2]);
-                assert_is_with(pool.take(0, &scratch), &mut peers[1]);
-                assert!(pool.take(0, &scratch).is_none(), "max_idle is 2");
+                pairs.into_iter().for_each(|stream| pool.put(stream, 0, Instant::now()));
+                assert_is_with(pool.take(0, Instant::now(), &scratch), &mut peers[2]);
+                assert_is_with(pool.take(0, Instant::now(), &scratch), &mut peers[1]);
+                assert!(pool.take(0, Instant::now(), &scratch).is_none(), "max_idle is 2");
             })
             .await;
     }
@@ -149,7 +150,7 @@ mod tests {
                 for close in [true, false] {
                     let pool = Pool::new(LIMITS);
                     let (ours, mut theirs) = pair();
-                    pool.put(ours, 0);
+                    pool.put(ours, 0, Instant::now());
                     if close {
                         drop(theirs);
                         readable(&pool).await;
@@ -157,7 +158,7 @@ mod tests {
                         theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
                         readable(&pool).await;
                     }
-                    assert!(pool.take(0, &scratch).is_none(), "closed: {close}");
+                    assert!(pool.take(0, Instant::now(), &scratch).is_none(), "closed: {close}");
                 }
             })
             .await;
@@ -170,14 +171,14 @@ mod tests {
                 let pool = Pool::new(LIMITS);
                 let scratch = Scratch::default();
                 let [(old, mut old_peer), (late, mut late_peer)] = [pair(), pair()];
-                pool.put(old, 0);
-                pool.put(late, 1);
+                pool.put(old, 0, Instant::now());
+                pool.put(late, 1, Instant::now());
                 assert_is_closed(&mut late_peer);
-                assert!(pool.take(1, &scratch).is_none());
+                assert!(pool.take(1, Instant::now(), &scratch).is_none());
                 assert_is_closed(&mut old_peer);
                 let (present, mut peer) = pair_of(1);
-                pool.put(present, 1);
-                assert_is_with(pool.take(1, &scratch), &mut peer);
+                pool.put(present, 1, Instant::now());
+                assert_is_with(pool.take(1, Instant::now(), &scratch), &mut peer);
             })
             .await;
     }
@@ -189,7 +190,7 @@ mod tests {
                 let limits = PoolLimits { idle_timeout: Duration::ZERO, max_idle: 2 };
                 let pool = Pool::new(limits);
                 let (ours, _theirs) = pair();
-                pool.put(ours, 0);
+                pool.put(ours, 0, Instant::now());
                 while pool.sweeping.get() {
                     tokio::task::yield_now().await;
                 }

@@ -22,6 +22,8 @@ pub struct Progress {
     pub terminal: bool,
     /// An event with usage and without a choice was among them.
     pub lone_usage: bool,
+    /// Where in the pushed slice the first such event begins, with what stands in its block before it; 0 also where it began before.
+    pub lone_usage_at: usize,
     /// Where in the pushed slice the first of its blank lines is over; 0 if it has none.
     pub first_end: usize,
     /// The same of the last of them: behind it an event is unfinished, or nothing is.
@@ -192,7 +194,10 @@ impl Pushed<'_> {
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
         self.progress.terminal |= found.announces.is_terminal();
-        self.progress.lone_usage |= found.has_lone_usage();
+        if found.has_lone_usage() && !self.progress.lone_usage {
+            self.progress.lone_usage = true;
+            self.progress.lone_usage_at = self.progress.last_end;
+        }
         self.reading.tally.take(found, called);
     }
 

@@ -46,11 +46,15 @@ fn announces(rest: &[u8]) -> Announces {
     Announces::from_type(&word[..end])
 }
 
-/// The words in one pushed slice. Each is searched for once over the slice, however many events it has.
+/// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to the end of the slice, since most
+/// payloads of a large one are never asked about.
+const STRIDE: usize = 2048;
+
+/// The words in one pushed slice. Each is searched for over several events at once.
 pub(super) struct Watch<'a> {
     bytes: &'a [u8],
     words: &'static [Word; 4],
-    /// By word: where the next one is at or after the last payload asked about. Not asked yet: 0.
+    /// By word: none begins before this place and behind the start of the last payload asked about; one may begin here.
     next: [usize; 4],
 }
 
@@ -73,7 +77,8 @@ impl<'a> Watch<'a> {
         let Word { finder, worth } = &self.words[word];
         // A payload's line has an end, which no word has: a word is inside one payload or outside.
         let mut next = self.next[word];
-        let mut from = start;
+        let mut from = start.max(next.min(end));
+        let window = &self.bytes[..self.bytes.len().min(end.max(start + STRIDE))];
         while next < end {
             if next >= start && self.bytes[next..].starts_with(finder.needle()) {
                 from = next + finder.needle().len();
@@ -82,7 +87,9 @@ impl<'a> Watch<'a> {
                     return true;
                 }
             }
-            next = finder.find(&self.bytes[from..]).map_or(usize::MAX, |at| from + at);
+            // Behind the window a word may begin that ends beyond it.
+            let behind = end.max((window.len() + 1).saturating_sub(finder.needle().len()));
+            next = finder.find(&window[from..]).map_or(behind, |at| from + at);
         }
         self.next[word] = next;
         false

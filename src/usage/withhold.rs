@@ -108,7 +108,7 @@ impl Withhold {
     }
 
     fn look(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
-        let Progress { lone_usage, first_end, last_end, .. } = progress;
+        let Progress { lone_usage, lone_usage_at, first_end, last_end, .. } = progress;
         let mut passing = Passing::default();
         let begin = usize::from(self.after_cr && bytes.first() == Some(&b'\n'));
         if !bytes.is_empty() {
@@ -121,7 +121,7 @@ impl Withhold {
 
         if first_end > 0 {
             self.block(&bytes, begin..first_end, true, &mut passing);
-            let mut at = first_end;
+            let mut at = first_end.max(lone_usage_at);
             while lone_usage && at < last_end {
                 let end = at + block_length(&bytes[at..last_end]);
                 self.block(&bytes, at..end, true, &mut passing);

@@ -109,7 +109,7 @@ impl Connections {
                 return Err(self.origin.not_http2("it chose no HTTP/2 in the TLS handshake (ALPN)"));
             }
             self.speaks.set(Some(HttpVersion::Http1));
-            self.http1.put(stream, self.origin.generation());
+            self.http1.put(stream, self.origin.generation(), Instant::now());
             return Ok(());
         }
         let limit = self.origin.timeouts.connect;

@@ -129,7 +129,9 @@ impl Grammar {
                 }
                 State::Word { word, come } => self.word(bytes, at, word, come, outline),
                 State::Refused => return,
-                _ if matches!(bytes[at], b' ' | b'\n' | b'\r' | b'\t') => at + 1,
+                _ if is_space(bytes[at]) => {
+                    at + 1 + bytes[at + 1..].iter().take_while(|byte| is_space(**byte)).count()
+                }
                 _ => self.structure(bytes, at, outline),
             };
         }
@@ -278,6 +280,11 @@ impl Grammar {
         }
         at + here
     }
+}
+
+#[inline]
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
 /// What the first byte of a scalar begins.
