@@ -3,6 +3,10 @@
 //! ```text
 //! cargo bench --bench peers                                   # everything; about half an hour
 //! cargo bench --bench peers -- --only requests,streams --rounds 3 --out figures
+//!
+//! # What the meter costs: beside a build without it.
+//! CARGO_TARGET_DIR=target/unmetered RUSTFLAGS="--cfg unmetered" cargo build --release
+//! cargo bench --bench peers -- --only requests,streams,burst --peers "" --other unmetered=target/unmetered/release/streamgauge
 //! ```
 //!
 //! Each proxy runs with one worker, alone on core 0; the simulated service and the load share core 1. All do the same: a
@@ -49,7 +53,7 @@ struct Args {
     /// Peers beside streamgauge
     #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,caddy")]
     peers: Vec<String>,
-    /// A build of streamgauge with another set of features, to be measured as one more peer: `NAME=PATH`
+    /// Another build of streamgauge, to be measured as one more peer: `NAME=PATH`
     #[arg(long)]
     other: Vec<String>,
     /// Writes `OUT.md`, `OUT.json` and `OUT.svg`
@@ -104,7 +108,8 @@ fn peers(args: &Args) -> Vec<Peer> {
         let (name, path) = other.split_once('=').expect("--other is NAME=PATH");
         Peer::other_build(name, path.into())
     });
-    ours.chain(others).chain(args.peers.iter().map(|name| install::peer(name))).collect()
+    let peers = args.peers.iter().filter(|name| !name.is_empty()).map(|name| install::peer(name));
+    ours.chain(others).chain(peers).collect()
 }
 
 fn wanted(args: &Args, workload: &Workload) -> bool {

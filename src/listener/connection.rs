@@ -194,7 +194,8 @@ fn answer<H: Handler>(
 ) -> impl Future<Output = Result<Response<Counted<H::Body>>, Infallible>> + use<H> {
     let running = Some((state.begin(), around.balance.load(around.worker)));
     let has_body = !request.body().is_end_stream();
-    let handled = Rc::clone(&around.handler).handle(request);
+    // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
+    let handled = Box::pin(Rc::clone(&around.handler).handle(request));
     Answering::<H, _> { handled, running, state, takeover, has_body, handler: PhantomData }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const OUTPUT_LIMIT: usize = 256 << 10;
 
 /// The first piece of memory that a text takes.
-const FIRST: usize = 512;
+const FIRST: usize = 128;
 
 /// The bytes that all texts of the process may take up together.
 #[derive(Clone, Debug)]
