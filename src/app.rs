@@ -6,32 +6,30 @@
 mod plan;
 mod running;
 mod ways;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::admin::{Access, Admin, Shown, Workers};
 use crate::config::{Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
-use crate::listener::{Acceptor, Balance, Ended, Handler, Limits, Listener, MOST_WATCHED, bind};
+use crate::listener::{Balance, Limits, Listener, MOST_WATCHED, bind};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::proxy::{self, Plan};
 use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
 use crate::tls::{Live, Watch};
-use crate::upstream::{Origin, PoolLimits, Scratch, Upstream, Witness};
+use crate::upstream::Witness;
 use plan::plan;
 use ways::{collector, origins};
+use worker::{Parts, on_this_thread, serve, work};
 
 pub use running::Running;
 
@@ -67,21 +65,6 @@ pub struct App {
     effective: serde_json::Value,
     watch: Watch,
     sinks: Vec<Box<dyn Sink>>,
-}
-
-/// What each worker needs.
-#[derive(Clone)]
-struct Parts {
-    plan: Arc<Plan>,
-    origins: Arc<[(Arc<Origin>, PoolLimits)]>,
-    journal: Journal,
-    limits: Limits,
-    drain_timeout: Duration,
-    metrics: Arc<Metrics>,
-    flows: Arc<Flows>,
-    boards: Boards,
-    /// Whose records the pages show.
-    ledger: Option<Place>,
 }
 
 impl App {
@@ -245,7 +228,7 @@ impl App {
             let at_work = workers.begin();
             let work = move || {
                 let _at_work = at_work;
-                work(number, listener, tls, &parts, &stop)
+                on_this_thread(work(number, listener, tls, parts, stop))
             };
             running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
         }
@@ -264,47 +247,29 @@ impl App {
             };
             let handler = Admin::new(shown, access);
             let until = stop.clone();
-            let work = move || serve(listener, handler, admin_tls, &parts, &until);
+            let work = move || on_this_thread(serve(listener, handler, admin_tls, parts, until));
             running.admin = Some((stop, thread::Builder::new().name("admin".to_owned()).spawn(work)?));
         }
         Ok(running)
     }
-}
 
-/// A worker's thread.
-fn work(
-    number: usize,
-    listener: Listener,
-    tls: Option<Arc<Live<ServerConfig>>>,
-    parts: &Parts,
-    stop: &Stop,
-) -> io::Result<()> {
-    let scratch = Scratch::default();
-    let upstreams = parts.origins.iter();
-    let upstreams = upstreams
-        .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
-        .collect();
-    let board = parts.boards.of_worker(number);
-    let (plan, journal) = (Arc::clone(&parts.plan), parts.journal.clone());
-    let proxy = proxy::Proxy::new(number, plan, upstreams, &parts.flows, journal, board);
-    serve(listener, proxy, tls, parts, stop)
-}
-
-fn serve<H: Handler>(
-    listener: Listener,
-    handler: H,
-    tls: Option<Arc<Live<ServerConfig>>>,
-    parts: &Parts,
-    stop: &Stop,
-) -> io::Result<()> {
-    let runtime: LocalRuntime =
-        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let acceptor = Acceptor::new(listener, Rc::new(handler), tls, parts.limits);
-    if runtime.block_on(acceptor.run(stop.clone(), parts.drain_timeout))? == Ended::Cut {
-        // What the runtime drops now did not end by itself.
-        parts.journal.cut();
+    /// The same with the last worker left to the caller: a future for a [`LocalRuntime`](tokio::runtime::LocalRuntime), on which other things may run. It ends when
+    /// what runs is told to stop.
+    ///
+    /// # Errors
+    /// As for [`App::spawn`].
+    ///
+    /// # Panics
+    /// There is no worker; [`App::bind`] makes one at least.
+    pub fn spawn_all_but_one(
+        mut self,
+    ) -> io::Result<(Running, impl Future<Output = io::Result<()>> + 'static)> {
+        let listener = self.listeners.pop().expect("one worker at least");
+        let (number, tls, parts) = (self.listeners.len(), self.tls.clone(), self.parts.clone());
+        let running = self.spawn()?;
+        let worker = work(number, listener, tls, parts, running.stop.clone());
+        Ok((running, worker))
     }
-    Ok(())
 }
 
 /// Raises the soft limit on open files to the hard one, as every server that holds thousands of streams must; returns what

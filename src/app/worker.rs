@@ -1,0 +1,75 @@
+//! A worker, and the server of the admin pages, which is one of another kind.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::drain::Stop;
+use crate::flow::Flows;
+use crate::ledger::Place;
+use crate::listener::{Acceptor, Ended, Handler, Limits, Listener};
+use crate::metrics::Metrics;
+use crate::proxy::{Plan, Proxy};
+use crate::record::{Boards, Journal};
+use crate::tls::Live;
+use crate::upstream::{Origin, PoolLimits, Scratch, Upstream};
+
+/// What each worker needs.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) plan: Arc<Plan>,
+    pub(super) origins: Arc<[(Arc<Origin>, PoolLimits)]>,
+    pub(super) journal: Journal,
+    pub(super) limits: Limits,
+    pub(super) drain_timeout: Duration,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) flows: Arc<Flows>,
+    pub(super) boards: Boards,
+    /// Whose records the pages show.
+    pub(super) ledger: Option<Place>,
+}
+
+/// A worker, for a runtime of its own.
+pub(super) async fn work(
+    number: usize,
+    listener: Listener,
+    tls: Option<Arc<Live<ServerConfig>>>,
+    parts: Parts,
+    stop: Stop,
+) -> io::Result<()> {
+    let scratch = Scratch::default();
+    let upstreams = parts.origins.iter();
+    let upstreams = upstreams
+        .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
+        .collect();
+    let board = parts.boards.of_worker(number);
+    let (plan, journal) = (Arc::clone(&parts.plan), parts.journal.clone());
+    let proxy = Proxy::new(number, plan, upstreams, &parts.flows, journal, board);
+    serve(listener, proxy, tls, parts, stop).await
+}
+
+pub(super) async fn serve<H: Handler>(
+    listener: Listener,
+    handler: H,
+    tls: Option<Arc<Live<ServerConfig>>>,
+    parts: Parts,
+    stop: Stop,
+) -> io::Result<()> {
+    let acceptor = Acceptor::new(listener, Rc::new(handler), tls, parts.limits);
+    if acceptor.run(stop, parts.drain_timeout).await? == Ended::Cut {
+        // What the runtime drops now did not end by itself.
+        parts.journal.cut();
+    }
+    Ok(())
+}
+
+/// What a worker's or the admin pages' thread does.
+pub(super) fn on_this_thread(future: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let runtime: LocalRuntime =
+        Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(future)
+}
