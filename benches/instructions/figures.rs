@@ -1,0 +1,71 @@
+//! The figures: how they are kept, and compared.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::{Measured, TOLERANCE, callgrind};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
+
+/// How often each path is counted. The least is taken: what else happens now and then on its thread, such as a timer's tick and the
+/// waking of the records' writer, is least in it.
+const RUNS: usize = 5;
+
+/// Where figures were taken, and the instructions of each path.
+pub(crate) struct Figures {
+    machine: String,
+    by_path: BTreeMap<String, u64>,
+}
+
+impl Figures {
+    /// Counts each path.
+    pub(crate) fn count(paths: &[Measured]) -> Self {
+        let count = |&Measured { name, times, .. }: &Measured| {
+            let least = (0..RUNS).map(|_| callgrind::run(name)).min().unwrap();
+            (name.to_owned(), least / times as u64)
+        };
+        Self { machine: callgrind::machine(), by_path: paths.iter().map(count).collect() }
+    }
+
+    /// Those of the file.
+    pub(crate) fn committed() -> Self {
+        let text = fs::read_to_string(FILE).unwrap();
+        let (machine, lines) = text.split_once('\n').unwrap();
+        let figure = |line: &str| {
+            let (name, figure) = line.split_once(' ').unwrap();
+            (name.to_owned(), figure.trim().parse().unwrap())
+        };
+        Self { machine: machine.to_owned(), by_path: lines.lines().map(figure).collect() }
+    }
+
+    /// Puts them in the file's place.
+    pub(crate) fn write(&self) {
+        let lines: String =
+            self.by_path.iter().map(|(name, figure)| format!("{name:12} {figure:8}\n")).collect();
+        let text = format!("{}\n{lines}", self.machine);
+        fs::write(FILE, &text).unwrap();
+        print!("{text}");
+    }
+
+    /// Prints both; whether they are the same within [`TOLERANCE`].
+    pub(crate) fn compare(&self, committed: &Self, paths: &[Measured]) -> bool {
+        println!("{:12} {:>9} {:>9}  instructions", "", "committed", "counted");
+        let mut same = true;
+        for &Measured { name, .. } in paths {
+            let counted = self.by_path[name];
+            let committed = *committed.by_path.get(name).unwrap_or(&0);
+            let percent = (counted as f64 / committed as f64 - 1.0) * 100.0;
+            let verdict = match percent {
+                _ if percent.abs() <= TOLERANCE => String::new(),
+                _ if percent > 0.0 => format!("  DEARER by more than {TOLERANCE} %"),
+                _ => format!("  CHEAPER by more than {TOLERANCE} %: to be held, take the figures anew"),
+            };
+            same &= verdict.is_empty();
+            println!("{name:12} {committed:9} {counted:9}  {percent:+.2} %{verdict}");
+        }
+        if !same && self.machine != committed.machine {
+            println!("the figures were taken with {}\nthese come from {}", committed.machine, self.machine);
+        }
+        same
+    }
+}

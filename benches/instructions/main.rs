@@ -1,0 +1,83 @@
+//! What the hot paths cost in instructions, and whether that is still what it was.
+//!
+//! ```text
+//! cargo bench --profile instructions --bench instructions                 # compares; fails if a figure has moved
+//! cargo bench --profile instructions --bench instructions -- --retake     # writes figures.txt anew
+//! ```
+//!
+//! Callgrind counts the instructions of the thread that runs a path, without the kernel's: they repeat where times do not, exactly
+//! without sockets and to 0.2 % through the whole proxy. The figures of `figures.txt` are instructions per event, body or request;
+//! those of `request` and `event` include what the client and the service do on the proxy's thread, a tenth and a seventh.
+//!
+//! A path fails if it is dearer by more than [`TOLERANCE`]: `event` by an allocation (1.2 %) or a copy (2.4 %) of each event, `request`
+//! by three allocations (0.6 %) or a clone of the headers (1.9 %). It fails too if it is cheaper by more, so that what was won is
+//! held. Then mend the change, or commit the new figures with it. `callgrind_annotate target/tmp/PATH.callgrind` says where the
+//! instructions go.
+//!
+//! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same but for AVX2. `figures.txt` names those
+//! it was taken with; a failure says if others have run. Then take it anew with what was there before the change, and compare again.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+mod callgrind;
+mod content;
+mod figures;
+mod proxied;
+mod pure;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use figures::Figures;
+
+/// By how many percent a figure may differ.
+const TOLERANCE: f64 = 0.5;
+
+/// A path that is counted.
+struct Measured {
+    name: &'static str,
+    /// How many events, bodies or requests a run takes.
+    times: usize,
+    /// Calls [`callgrind::counted`] once.
+    run: fn(usize),
+}
+
+const PATHS: [Measured; 6] = [
+    Measured { name: "meter-16k", times: 400, run: pure::meter_16k },
+    Measured { name: "meter-event", times: 400, run: pure::meter_event },
+    Measured { name: "meter-body", times: 400, run: pure::meter_body },
+    Measured { name: "body-edit", times: 400, run: pure::body_edit },
+    Measured { name: "request", times: 1000, run: proxied::requests },
+    Measured { name: "event", times: 400, run: proxied::events },
+];
+
+/// Instruction counts of the hot paths.
+#[derive(Parser)]
+struct Args {
+    /// Writes the figures instead of comparing them
+    #[arg(long)]
+    retake: bool,
+    /// Runs a path, here and now
+    #[arg(long, hide = true)]
+    path: Option<String>,
+    /// What cargo says to benches
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(name) = args.path {
+        let path = PATHS.iter().find(|path| path.name == name).unwrap_or_else(|| panic!("no path {name}"));
+        (path.run)(path.times);
+        return ExitCode::SUCCESS;
+    }
+    callgrind::install();
+    let counted = Figures::count(&PATHS);
+    if args.retake {
+        counted.write();
+        return ExitCode::SUCCESS;
+    }
+    if counted.compare(&Figures::committed(), &PATHS) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,209 @@
+//! The paths through the whole proxy: a client, the proxy's worker and a service on one thread, so that the same runs in the same
+//! order each time. Records go their usual way, to threads whose instructions are not counted.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use streamgauge::app::{App, Running};
+use streamgauge::config::{self, Overrides, Sources};
+use streamgauge::record::{Sink, UsageRecord};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::time::timeout;
+
+use super::callgrind::counted;
+use super::content::{LAST_EVENTS, chat_events, completion};
+
+/// What goes through before it is counted: connections are made then, and buffers grow.
+const WARM: usize = 20;
+
+/// How long a run may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+const PROMPT: &str = r#""model":"gpt-4.1-mini","messages":[{"role":"user","content":"Say hi."}]"#;
+
+/// A small prompt, and 1 KB of JSON for it, on connections that are kept.
+pub(crate) fn requests(times: usize) {
+    let (question, answer) = (format!("{{{PROMPT}}}"), completion());
+    let sent = request(&question);
+    let answered = response("application/json", &format!("content-length: {}\r\n\r\n{answer}", answer.len()));
+    let exchange = async |ends: &mut Ends, times| {
+        for _ in 0..times {
+            ends.client.write(&sent).await;
+            ends.service.read(&question).await;
+            ends.service.write(&answered).await;
+            ends.client.read(&answer).await;
+        }
+    };
+    let mut proxied = Proxied::start();
+    proxied.run(async |ends| exchange(ends, WARM).await);
+    counted(&mut || proxied.run(async |ends| exchange(ends, times).await));
+    proxied.finish((WARM + times) * 97);
+}
+
+/// The events of a stream, each in a chunk of its own, which arrives before the next is sent.
+pub(crate) fn events(times: usize) {
+    let question = format!("{{{PROMPT},\"stream\":true,\"stream_options\":{{\"include_usage\":true}}}}");
+    let (sent, event) = (request(&question), chat_events().next().unwrap());
+    let head = response("text/event-stream; charset=utf-8", "transfer-encoding: chunked\r\n\r\n");
+    let (event_sent, last_sent) = (chunk(&event), chunk(LAST_EVENTS) + "0\r\n\r\n");
+    // The digits of the chunk's length may be others.
+    let event_read = event + "\r\n";
+    let relay = async |ends: &mut Ends, times| {
+        for _ in 0..times {
+            ends.service.write(&event_sent).await;
+            ends.client.read(&event_read).await;
+        }
+    };
+    let mut proxied = Proxied::start();
+    proxied.run(async |ends| {
+        ends.client.write(&sent).await;
+        ends.service.read(&question).await;
+        ends.service.write(&head).await;
+        relay(ends, WARM).await;
+    });
+    counted(&mut || proxied.run(async |ends| relay(ends, times).await));
+    proxied.run(async |ends| {
+        ends.service.write(&last_sent).await;
+        ends.client.read("0\r\n\r\n").await;
+    });
+    proxied.finish(419);
+}
+
+/// A client's request as SDKs send it.
+fn request(body: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost:8080\r\naccept: application/json\r\n\
+         content-type: application/json\r\nuser-agent: OpenAI/Python 2.8.1\r\nx-stainless-lang: python\r\n\
+         x-stainless-retry-count: 0\r\nauthorization: Bearer sk-client\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A service's answer; `rest` says how its body ends.
+fn response(content_type: &str, rest: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ndate: Tue, 25 Nov 2025 22:21:27 GMT\r\ncontent-type: {content_type}\r\n\
+         openai-organization: org\r\nopenai-processing-ms: 412\r\nopenai-version: 2020-10-01\r\n\
+         x-request-id: req_9f6d7bd1a1a84f1ea9a4\r\ncf-cache-status: DYNAMIC\r\nserver: cloudflare\r\n{rest}"
+    )
+}
+
+fn chunk(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+/// A proxy as it is by default, ledger and all, between a client and a service.
+struct Proxied {
+    runtime: LocalRuntime,
+    running: Running,
+    ends: Ends,
+    tokens: Arc<AtomicU64>,
+    _folder: TempDir,
+}
+
+struct Ends {
+    client: End,
+    service: End,
+}
+
+impl Ends {
+    /// Has the proxy connect to the service by a first request.
+    async fn connect(proxy: SocketAddr, service: &TcpListener) -> Self {
+        let mut client = End::new(TcpStream::connect(proxy).await.unwrap());
+        client.write("GET /v1/models HTTP/1.1\r\nhost: localhost:8080\r\n\r\n").await;
+        let mut service = End::new(service.accept().await.unwrap().0);
+        service.read("\r\n\r\n").await;
+        service.write(&response("application/json", "content-length: 2\r\n\r\n{}")).await;
+        client.read("{}").await;
+        Self { client, service }
+    }
+}
+
+impl Proxied {
+    fn start() -> Self {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let service = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (file, ledger) = (folder.path().join("streamgauge.toml"), folder.path().join("ledger.db"));
+        let settings = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"\"\n[ledger]\npath = {ledger:?}\n\
+             [upstreams.openai]\nurl = \"http://{}/v1\"\napi_key = {{ value = \"sk-service\" }}\n",
+            service.local_addr().unwrap()
+        );
+        fs::write(&file, settings).unwrap();
+        let sources = Sources { file: Some(file), env: [].into(), overrides: Overrides::default() };
+        let settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
+        let tokens = Tokens::default();
+        let app = App::bind(&settings, vec![Box::new(tokens.clone())]).unwrap();
+        let (running, worker) = app.spawn_all_but_one().unwrap();
+        runtime.spawn_local(worker);
+        let address = running.addresses().proxy;
+        let ends =
+            runtime.block_on(async { timeout(PATIENCE, Ends::connect(address, &service)).await.unwrap() });
+        Self { runtime, running, ends, tokens: tokens.0, _folder: folder }
+    }
+
+    /// Runs `exchange` with the worker beside it.
+    fn run(&mut self, exchange: impl AsyncFnOnce(&mut Ends)) {
+        let all = async { timeout(PATIENCE, exchange(&mut self.ends)).await };
+        self.runtime.block_on(all).expect("what was sent has arrived");
+    }
+
+    /// Ends; so many tokens must have been metered.
+    fn finish(self, tokens: usize) {
+        drop(self.runtime);
+        drop(self.running);
+        assert_eq!(self.tokens.load(Ordering::Relaxed), tokens as u64);
+    }
+}
+
+/// A socket of the client or the service, which writes and reads what is known beforehand.
+struct End {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl End {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: vec![0; 64 << 10] }
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads until what has come ends with `last`.
+    async fn read(&mut self, last: &str) {
+        let mut filled = 0;
+        while !self.buffer[..filled].ends_with(last.as_bytes()) {
+            let read = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
+            assert_ne!(read, 0, "the connection was closed");
+            filled += read;
+        }
+    }
+}
+
+/// Sums what was metered.
+#[derive(Clone, Default)]
+struct Tokens(Arc<AtomicU64>);
+
+impl Sink for Tokens {
+    fn name(&self) -> String {
+        "the bench".to_owned()
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        let tokens = batch.iter().filter_map(|row| row.usage.total_tokens).sum();
+        self.0.fetch_add(tokens, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! The paths without a socket.
+
+use std::hint::black_box;
+
+use streamgauge::rewrite::body::{Edited, peek, set_model};
+use streamgauge::usage::{BodyMeter, Room, StreamMeter};
+
+use super::callgrind::counted;
+use super::content::{LAST_EVENTS, chat_events, completion, prompt};
+
+/// What a socket read brings when an upstream is faster than we are.
+const READ: usize = 16 << 10;
+
+/// The meter over a stream of so many events and the last two, as a fast upstream sends it.
+pub(crate) fn meter_16k(times: usize) {
+    let stream = chat_events().take(times).collect::<String>() + LAST_EVENTS;
+    meter(&mut stream.as_bytes().chunks(READ));
+}
+
+/// The same as it comes from an upstream that has time.
+pub(crate) fn meter_event(times: usize) {
+    let events: Vec<_> = chat_events().take(times).collect();
+    meter(&mut events.iter().map(String::as_bytes).chain([LAST_EVENTS.as_bytes()]));
+}
+
+/// The text is kept, as the proxy does as long as nobody has reported usage.
+fn meter(pieces: &mut dyn Iterator<Item = &[u8]>) {
+    let pieces: Vec<_> = pieces.collect();
+    let room = Room::new(1 << 20);
+    let mut tokens = None;
+    counted(&mut || {
+        let mut meter = StreamMeter::new();
+        meter.keep_output(&room);
+        for piece in &pieces {
+            black_box(meter.push(black_box(piece)));
+        }
+        tokens = meter.tally().usage.and_then(|usage| usage.total_tokens);
+    });
+    assert_eq!(tokens, Some(419));
+}
+
+/// The meter over answers that are one body.
+pub(crate) fn meter_body(bodies: usize) {
+    let (body, room) = (completion(), Room::new(1 << 20));
+    let mut tokens = 0;
+    counted(&mut || {
+        for _ in 0..bodies {
+            let mut meter = BodyMeter::new();
+            meter.keep_output(&room);
+            meter.push(black_box(body.as_bytes()));
+            tokens += meter.finish().usage.and_then(|usage| usage.total_tokens).unwrap_or_default();
+        }
+    });
+    assert_eq!(tokens, 97 * bodies as u64);
+}
+
+/// The look into a request's body, and another model in it.
+pub(crate) fn body_edit(bodies: usize) {
+    let body = prompt();
+    let mut pieces = 0;
+    counted(&mut || {
+        for _ in 0..bodies {
+            let body = black_box(&body);
+            let seen = peek(body).unwrap();
+            pieces +=
+                black_box(Edited::new(body, [set_model(body, &seen, "gpt-4.1-mini")]).into_pieces()).len();
+        }
+    });
+    assert_eq!(pieces, 3 * bodies, "what is before the model, the model, and what is behind it");
+}
