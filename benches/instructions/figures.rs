@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Measured, TOLERANCE, callgrind};
+use super::{ELSEWHERE, Measured, callgrind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/figures.txt");
 
@@ -47,24 +47,26 @@ impl Figures {
         print!("{text}");
     }
 
-    /// Prints both; whether they are the same within [`TOLERANCE`].
+    /// Prints both; whether they are the same within the tolerance.
     pub(crate) fn compare(&self, committed: &Self, paths: &[Measured]) -> bool {
+        let is_elsewhere = self.machine != committed.machine;
+        if is_elsewhere {
+            println!("the figures were taken with {}\nthese come from {}", committed.machine, self.machine);
+        }
         println!("{:12} {:>9} {:>9}  instructions", "", "committed", "counted");
         let mut same = true;
-        for &Measured { name, .. } in paths {
+        for &Measured { name, tolerance, .. } in paths {
+            let tolerance = if is_elsewhere { ELSEWHERE } else { tolerance };
             let counted = self.by_path[name];
             let committed = *committed.by_path.get(name).unwrap_or(&0);
             let percent = (counted as f64 / committed as f64 - 1.0) * 100.0;
             let verdict = match percent {
-                _ if percent.abs() <= TOLERANCE => String::new(),
-                _ if percent > 0.0 => format!("  DEARER by more than {TOLERANCE} %"),
-                _ => format!("  CHEAPER by more than {TOLERANCE} %: to be held, take the figures anew"),
+                _ if percent.abs() <= tolerance => String::new(),
+                _ if percent > 0.0 => format!("  DEARER by more than {tolerance} %"),
+                _ => format!("  CHEAPER by more than {tolerance} %: to be held, take the figures anew"),
             };
             same &= verdict.is_empty();
-            println!("{name:12} {committed:9} {counted:9}  {percent:+.2} %{verdict}");
-        }
-        if !same && self.machine != committed.machine {
-            println!("the figures were taken with {}\nthese come from {}", committed.machine, self.machine);
+            println!("{name:12} {committed:9} {counted:9}  {percent:+.2} % of {tolerance} %{verdict}");
         }
         same
     }

@@ -9,13 +9,14 @@
 //! without sockets and to 0.2 % through the whole proxy. The figures of `figures.txt` are instructions per event, body or request;
 //! those of `request` and `event` include what the client and the service do on the proxy's thread, a tenth and a seventh.
 //!
-//! A path fails if it is dearer by more than [`TOLERANCE`]: `event` by an allocation (1.2 %) or a copy (2.4 %) of each event, `request`
-//! by three allocations (0.6 %) or a clone of the headers (1.9 %). It fails too if it is cheaper by more, so that what was won is
-//! held. Then mend the change, or commit the new figures with it. `callgrind_annotate target/tmp/PATH.callgrind` says where the
-//! instructions go.
+//! A path fails if it is dearer by more than its tolerance: `event` by an allocation (1.2 %) or a copy (2.4 %) of each event, `request`
+//! by a clone of the headers (1.9 %) but not by one allocation (0.2 %); the meter alone by an allocation in each push (8.7 %). It fails
+//! too if it is cheaper by more, so that what was won is held. Then mend the change, or commit the new figures with it.
+//! `callgrind_annotate target/tmp/PATH.callgrind` says where the instructions go.
 //!
 //! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same but for AVX2. `figures.txt` names those
-//! it was taken with; a failure says if others have run. Then take it anew with what was there before the change, and compare again.
+//! it was taken with. With others the tolerance is [`ELSEWHERE`], which is said; take the figures anew there with what was there before
+//! the change, and compare again.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -31,12 +32,18 @@ use clap::Parser;
 
 use figures::Figures;
 
-/// By how many percent a figure may differ.
-const TOLERANCE: f64 = 0.5;
+/// By how many percent a figure may differ: of what repeats exactly,
+const EXACT: f64 = 0.5;
+/// through sockets, where timers and the waking of other threads come in (0.2 % between runs),
+const PROXIED: f64 = 1.0;
+/// and where the figures were taken with another compiler, C library or valgrind.
+const ELSEWHERE: f64 = 10.0;
 
 /// A path that is counted.
 struct Measured {
     name: &'static str,
+    /// In percent.
+    tolerance: f64,
     /// How many events, bodies or requests a run takes.
     times: usize,
     /// Calls [`callgrind::counted`] once.
@@ -44,12 +51,12 @@ struct Measured {
 }
 
 const PATHS: [Measured; 6] = [
-    Measured { name: "meter-16k", times: 400, run: pure::meter_16k },
-    Measured { name: "meter-event", times: 400, run: pure::meter_event },
-    Measured { name: "meter-body", times: 400, run: pure::meter_body },
-    Measured { name: "body-edit", times: 400, run: pure::body_edit },
-    Measured { name: "request", times: 1000, run: proxied::requests },
-    Measured { name: "event", times: 400, run: proxied::events },
+    Measured { name: "meter-16k", tolerance: EXACT, times: 400, run: pure::meter_16k },
+    Measured { name: "meter-event", tolerance: EXACT, times: 400, run: pure::meter_event },
+    Measured { name: "meter-body", tolerance: EXACT, times: 400, run: pure::meter_body },
+    Measured { name: "body-edit", tolerance: EXACT, times: 400, run: pure::body_edit },
+    Measured { name: "request", tolerance: PROXIED, times: 1000, run: proxied::requests },
+    Measured { name: "event", tolerance: PROXIED, times: 400, run: proxied::events },
 ];
 
 /// Instruction counts of the hot paths.

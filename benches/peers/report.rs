@@ -73,6 +73,44 @@ impl Figures {
         Some(Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cost / theirs.cost).collect()))
     }
 
+    /// For people in a hurry: a line for each workload.
+    fn summary(&self) -> String {
+        let ours = &self.peers[0].0;
+        let mut text = format!("| workload | {ours} |");
+        let others = || self.peers.iter().skip(1).map(|(name, _)| name);
+        others().for_each(|peer| text += &format!(" ÷ {peer} |"));
+        text += " p99 of latency: ours";
+        others().for_each(|peer| text += &format!(" / {peer}"));
+        text += " |\n|---|---|";
+        others().for_each(|_| text += "---|");
+        text += "---|\n";
+        for workload in self.workloads() {
+            text += &format!("| {} | {} |", workload.what, self.cost(workload, ours).unwrap_or_default());
+            for peer in others() {
+                let ratio = self.ratio(workload, peer).map(|ratio| bold_if_less(ratio.median));
+                text += &format!(" {} |", ratio.unwrap_or_default());
+            }
+            let p99 = |(peer, _): &(String, String)| {
+                let rounds = self.of(workload, peer)?;
+                let values: Vec<_> = rounds.iter().filter_map(|m| Some(m.latency?[1])).collect();
+                (!values.is_empty()).then(|| short(Spread::of(values).median))
+            };
+            let p99: Vec<_> = self.peers.iter().map(p99).map(Option::unwrap_or_default).collect();
+            let p99 = if p99[0].is_empty() { String::new() } else { p99.join(" / ") + " µs" };
+            text += &format!(" {p99} |\n");
+        }
+        text
+    }
+
+    /// What a peer's cost is, in words.
+    fn cost(&self, workload: &Workload, peer: &str) -> Option<String> {
+        let cost = self.spread(workload, peer, |measured| measured.cost)?;
+        Some(match workload.unit {
+            Unit::IdleStream => format!("{:.1} KB", cost.median / 1024.0),
+            unit => format!("{} µs/{}", short(cost.median), unit.name()),
+        })
+    }
+
     /// For people.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
@@ -86,17 +124,14 @@ impl Figures {
             self.seconds
         )
         .unwrap();
-        text += "| workload | proxy | cost | ours ÷ theirs | per second | p50 / p99 / p99.9 | memory | errors |\n";
+        text += &self.summary();
+        text += "\n| workload | proxy | cost | ours ÷ theirs | per second | p50 / p99 / p99.9 | memory | errors |\n";
         text += "|---|---|---|---|---|---|---|---|\n";
         for workload in self.workloads() {
             for (place, (peer, _)) in self.peers.iter().enumerate() {
                 let Some(rounds) = self.of(workload, peer) else { continue };
                 let what = if place == 0 { workload.what } else { "" };
-                let cost = self.spread(workload, peer, |measured| measured.cost).expect("it was measured");
-                let cost = match workload.unit {
-                    Unit::IdleStream => format!("{:.1} KB", cost.median / 1024.0),
-                    unit => format!("{} µs/{}", short(cost.median), unit.name()),
-                };
+                let cost = self.cost(workload, peer).expect("it was measured");
                 let ratio = match self.ratio(workload, peer) {
                     Some(ratio) if place > 0 => {
                         format!("**{:.2}** ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most)
@@ -165,6 +200,11 @@ impl Figures {
         let all = json!({"versions": peers, "machine": machine(), "seconds": self.seconds, "workloads": workloads, "start": start});
         serde_json::to_string_pretty(&all).unwrap() + "\n"
     }
+}
+
+/// A ratio, in bold where ours costs less.
+fn bold_if_less(ratio: f64) -> String {
+    if ratio < 1.0 { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") }
 }
 
 /// Three digits that mean something.

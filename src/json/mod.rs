@@ -78,6 +78,16 @@ impl<'a> Cursor<'a> {
     ///
     /// Neither a member nor the closing brace is next.
     pub fn member(&mut self, first: bool) -> Result<Option<(Text<'a>, Range<usize>)>, Error> {
+        let Some(key) = self.key(first)? else { return Ok(None) };
+        Ok(Some((key, self.value()?)))
+    }
+
+    /// The same up to the member's value, which is next then.
+    ///
+    /// # Errors
+    ///
+    /// Neither a key with its colon nor the closing brace is next.
+    pub fn key(&mut self, first: bool) -> Result<Option<Text<'a>>, Error> {
         if self.take(b'}') {
             return Ok(None);
         }
@@ -86,7 +96,7 @@ impl<'a> Cursor<'a> {
         }
         let key = self.string()?;
         self.expect(b':')?;
-        Ok(Some((key, self.value()?)))
+        Ok(Some(key))
     }
 
     /// Goes past a string.

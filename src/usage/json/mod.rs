@@ -5,4 +5,4 @@ mod grammar;
 mod values;
 
 pub(super) use grammar::{Grammar, Kind, Outline, interruption};
-pub(super) use values::{members, string};
+pub(super) use values::string;

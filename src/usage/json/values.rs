@@ -2,23 +2,6 @@
 
 use memchr::memchr2;
 
-use crate::json::Cursor;
-
-/// The members of an object whose text the grammar has passed: keys as spelled, values as text.
-pub(in crate::usage) fn members(object: &[u8]) -> Vec<(&[u8], &[u8])> {
-    let mut found = Vec::with_capacity(USUAL_MEMBERS);
-    let mut cursor = Cursor::new(object);
-    if cursor.take(b'{') {
-        while let Ok(Some((key, value))) = cursor.member(found.is_empty()) {
-            found.push((key.spelled(), &object[value]));
-        }
-    }
-    found
-}
-
-/// As many as most usage objects have.
-const USUAL_MEMBERS: usize = 8;
-
 /// The text of a string value, which may have been cut off at its end. `None` when it is no string.
 pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
     let mut rest = value.strip_prefix(b"\"")?;
