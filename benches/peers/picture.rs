@@ -59,7 +59,7 @@ pub(crate) fn draw(figures: &Figures) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {:.0}" font-family="sans-serif" font-size="12" role="img" aria-label="Cost of streamgauge over the cost of other proxies">
 <style>svg{{color:#222;background:#fff}}text{{fill:currentColor}}@media(prefers-color-scheme:dark){{svg{{color:#ddd;background:#111}}}}</style>
-<text x="{LABELS}" y="20" font-size="14">Cost of streamgauge ÷ cost of the other (left of the line: streamgauge costs less)</text>
+<text x="8" y="20" font-size="14">Cost of streamgauge ÷ cost of the other proxy. Left of the line streamgauge costs less; thin lines are the range of the rounds.</text>
 {key}{rows}<line x1="{ONE}" x2="{ONE}" y1="54" y2="{:.0}" stroke="currentColor" stroke-dasharray="4 3"/>
 </svg>
 "##,

@@ -62,9 +62,13 @@ impl Services {
 
 impl Peer {
     pub(crate) fn new(kind: Kind, program: PathBuf) -> Self {
-        let name = format!("{kind:?}").to_lowercase();
-        let name = if kind == Kind::Haproxy { "HAProxy".to_owned() } else { name };
-        Self { kind, name, program }
+        let name = match kind {
+            Kind::Streamgauge => "streamgauge",
+            Kind::Nginx => "nginx",
+            Kind::Haproxy => "HAProxy",
+            Kind::Caddy => "Caddy",
+        };
+        Self { kind, name: name.to_owned(), program }
     }
 
     pub(crate) fn streamgauge() -> Self {

@@ -95,8 +95,9 @@ impl Figures {
                 let values: Vec<_> = rounds.iter().filter_map(|m| Some(m.latency?[1])).collect();
                 (!values.is_empty()).then(|| short(Spread::of(values).median))
             };
-            let p99: Vec<_> = self.peers.iter().map(p99).map(Option::unwrap_or_default).collect();
-            let p99 = if p99[0].is_empty() { String::new() } else { p99.join(" / ") + " µs" };
+            let p99: Vec<_> =
+                self.peers.iter().map(|peer| p99(peer).unwrap_or_else(|| "–".to_owned())).collect();
+            let p99 = if p99[0] == "–" { String::new() } else { p99.join(" / ") + " µs" };
             text += &format!(" {p99} |\n");
         }
         text
