@@ -8,12 +8,12 @@
 //! spans that lie inside it; it neither panics nor reads twice. There is no depth limit because nothing
 //! recurses.
 
+mod interruption;
 mod text;
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
+pub(crate) use interruption::interruption;
 pub use text::Text;
 
 /// Why a text cannot be read on.
@@ -137,7 +137,7 @@ impl<'a> Cursor<'a> {
     fn skip_string(&mut self) -> Result<bool, Error> {
         let mut has_escapes = false;
         loop {
-            let found = memchr2(b'"', b'\\', &self.text[self.at..]).ok_or(Error::Truncated)?;
+            let found = interruption::<false>(&self.text[self.at..]).ok_or(Error::Truncated)?;
             self.at += found + 1;
             if self.text[self.at - 1] == b'"' {
                 return Ok(has_escapes);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::json::interruption;
+use crate::json::interruption;
 
 /// An event in a slice, of which nothing but its text was wanted. It is one `data` line and the blank line behind it.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Pattern {
 fn text_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += interruption(bytes.get(at..)?)?;
+        at += interruption::<true>(bytes.get(at..)?)?;
         match bytes[at] {
             b'"' => return Some(at),
             b'\\' => at += 2,

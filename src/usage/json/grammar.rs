@@ -4,7 +4,7 @@
 //! upstreams cut a character in two), and a number may be larger than any type. Bytes that are no UTF-8
 //! are taken for text, as the event stream's rule has it.
 
-use memchr::memchr2;
+use crate::json::interruption;
 
 /// Containers within containers. Deeper text is refused, as serde_json refuses it.
 const MAX_DEPTH: u32 = 127;
@@ -207,7 +207,7 @@ impl Grammar {
     /// The inside of a string: most of every body, so it goes in strides.
     #[inline]
     fn text(&mut self, bytes: &[u8], at: usize, key: bool, outline: &mut impl Outline) -> usize {
-        let end = interruption(&bytes[at..]);
+        let end = interruption::<true>(&bytes[at..]);
         let Some(end) = end else { return bytes.len() };
         let at = at + end;
         if bytes[at] == b'\\' {
@@ -299,46 +299,6 @@ fn scalar(byte: u8) -> State {
         b'n' => State::Word { word: Word::Null, come: 1 },
         _ => State::Refused,
     }
-}
-
-/// Where a string's text is interrupted: at a quote, a backslash, or a control character, which JSON
-/// does not allow. `None` when all of the bytes are text.
-#[inline]
-pub(in crate::usage) fn interruption(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    // Keys and most values are short: eight bytes at a time, without the cost of setting up a search.
-    while at < SHORT
-        && let Some(eight) = bytes.get(at..at + 8)
-    {
-        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        let found =
-            below(eight, 0x20) | below(eight ^ (SPREAD * 0x22), 1) | below(eight ^ (SPREAD * 0x5c), 1);
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    let rest = &bytes[at..];
-    let end = memchr2(b'"', b'\\', rest);
-    let stride = &rest[..end.unwrap_or(rest.len())];
-    // A fold rather than a search: it has no early way out, so it becomes vector code.
-    if stride.iter().fold(false, |found, &b| found | (b < 0x20)) {
-        return stride.iter().position(|&b| b < 0x20).map(|i| at + i);
-    }
-    end.map(|end| at + end)
-}
-
-/// From this length on a search for text's end pays for its set-up.
-const SHORT: usize = 64;
-
-/// One in every byte.
-const SPREAD: u64 = 0x0101_0101_0101_0101;
-
-/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above the
-/// lowest one may be wrong.
-#[inline]
-fn below(eight: u64, n: u64) -> u64 {
-    eight.wrapping_sub(SPREAD * n) & !eight & (SPREAD << 7)
 }
 
 #[cfg(test)]

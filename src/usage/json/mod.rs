@@ -4,5 +4,5 @@
 mod grammar;
 mod values;
 
-pub(super) use grammar::{Grammar, Kind, Outline, interruption};
+pub(super) use grammar::{Grammar, Kind, Outline};
 pub(super) use values::string;

@@ -1,0 +1,68 @@
+//! Where the inside of a JSON string is interrupted.
+
+use memchr::memchr2;
+
+/// Where in these bytes the first quote or backslash is, or, with `CONTROLS`, the first control character, which JSON does not allow there.
+/// `None` when all of the bytes are text.
+#[inline]
+pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    // Keys, most values and what lies between escapes are short: eight bytes at a time, without the cost of setting up a search.
+    while at < SHORT
+        && let Some(eight) = bytes.get(at..at + 8)
+    {
+        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        let marks = below(eight ^ (SPREAD * 0x22), 1) | below(eight ^ (SPREAD * 0x5c), 1);
+        let found = if CONTROLS { marks | below(eight, 0x20) } else { marks };
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    let end = memchr2(b'"', b'\\', rest);
+    let stride = &rest[..end.unwrap_or(rest.len())];
+    // A fold rather than a search: it has no early way out, so it becomes vector code.
+    if CONTROLS && stride.iter().fold(false, |found, &b| found | (b < 0x20)) {
+        return stride.iter().position(|&b| b < 0x20).map(|i| at + i);
+    }
+    end.map(|end| at + end)
+}
+
+/// From this length on a search for text's end pays for its set-up.
+const SHORT: usize = 64;
+
+/// One in every byte.
+const SPREAD: u64 = 0x0101_0101_0101_0101;
+
+/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above the
+/// lowest one may be wrong.
+#[inline]
+fn below(eight: u64, n: u64) -> u64 {
+    eight.wrapping_sub(SPREAD * n) & !eight & (SPREAD << 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_interruption_is_found_wherever_it_stands() {
+        for length in 0..200 {
+            for (byte, is_control) in [(b'"', false), (b'\\', false), (b'\n', true), (0, true), (0x1f, true)]
+            {
+                for at in 0..length {
+                    let mut text = vec![b'\xc3'; length];
+                    text[at] = byte;
+                    // What follows does not matter.
+                    text[at + 1..].fill(b'"');
+                    assert_eq!(interruption::<true>(&text), Some(at));
+                    let quote = Some(at + usize::from(is_control)).filter(|quote| *quote < length);
+                    assert_eq!(interruption::<false>(&text), quote, "{byte} at {at} of {length}");
+                }
+            }
+            assert_eq!(interruption::<true>(&vec![0x20; length]), None);
+            assert_eq!(interruption::<false>(&vec![0x7f; length]), None);
+        }
+    }
+}
