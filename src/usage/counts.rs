@@ -197,7 +197,7 @@ impl<'a> Members<'a> {
     fn read(object: &'a [u8]) -> Option<Self> {
         let mut members = Members { texts: [None; _], input: [[None; _]; _], output: [[None; _]; _] };
         let mut cursor = Cursor::new(object);
-        if !object.starts_with(b"{") || !cursor.take(b'{') {
+        if !cursor.take(b'{') {
             return None;
         }
         let mut first = true;

@@ -5,7 +5,6 @@ use std::ops::Range;
 use crate::json::interruption;
 
 /// An event in a slice, of which nothing but its text was wanted. It is one `data` line and the blank line behind it.
-#[derive(Clone, Debug)]
 pub(super) struct Pattern {
     block: Range<usize>,
     text: Range<usize>,

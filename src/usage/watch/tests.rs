@@ -55,3 +55,19 @@ fn a_model_that_is_known_is_not_wanted() {
     let payload = br#"{"model":"gpt-4.1"}"#;
     assert!(!Watch::new(payload).worth_reading(0, payload.len(), false));
 }
+
+#[test]
+fn a_word_is_found_wherever_the_windows_of_the_search_end() {
+    let line = |text: &str| format!("data: {text}\n\n");
+    let wanted = r#"{"usage":{"prompt_tokens":1}}"#;
+    for before in STRIDE - 80..STRIDE + 20 {
+        // The first payload is asked about, so that a window begins with it; that of the wanted one ends in the middle of it or near it.
+        let filler = "x".repeat(before - line("").len() - line("{}").len());
+        let stream = line("{}") + &line(&filler) + &line(wanted) + &line("{}");
+        let mut watch = Watch::new(stream.as_bytes());
+        assert!(!watch.worth_reading(6, 8, false));
+        let at = line("{}").len() + line(&filler).len() + 6;
+        assert!(watch.worth_reading(at, at + wanted.len(), false), "{before} bytes before it");
+        assert!(!watch.worth_reading(stream.len() - 4, stream.len() - 2, false));
+    }
+}

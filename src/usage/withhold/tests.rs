@@ -37,6 +37,15 @@ fn the_event_goes_and_nothing_else() {
 }
 
 #[test]
+fn the_event_goes_from_among_events_that_repeat_each_other() {
+    let say = |text: &str| CHUNK.replace("Hi", text) + "\n\n";
+    let (before, after) = (say("a") + &say("b") + &say("c") + &say("d"), say("e") + &say("f"));
+    let usage = USAGE.to_owned() + "\n\n";
+    becomes(&(before.clone() + &usage + &after), &(before.clone() + &after));
+    becomes(&(before.clone() + &usage + &after + &usage + &before), &(before.clone() + &after + &before));
+}
+
+#[test]
 fn comments_before_the_event_stay() {
     becomes(&format!(": a\r\n:b\n{USAGE}\n\ndata: [DONE]\n\n"), ": a\r\n:b\ndata: [DONE]\n\n");
     becomes(&format!(":\n\n:\n{USAGE}\r\r"), ":\n\n:\n");
