@@ -30,7 +30,6 @@ use std::time::Duration;
 use http::header::{ACCEPT, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -40,7 +39,7 @@ pub use body::AdminBody;
 use crate::drain::{Phase, Stop};
 use crate::error::Error;
 use crate::ledger::Place;
-use crate::listener::Handler;
+use crate::listener::{Handler, RequestBody};
 use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
 use crate::record::{Boards, Journal};
@@ -124,7 +123,7 @@ impl Admin {
         Self { shown, access, reads, watchers, overviews: pages::Overviews::default() }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<RequestBody>) -> Answer {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
@@ -224,7 +223,7 @@ impl Admin {
         }
     }
 
-    async fn login(&self, body: Incoming) -> Answer {
+    async fn login(&self, body: RequestBody) -> Answer {
         let Ok(form) = Limited::new(body, MAX_FORM_BYTES).collect().await else {
             return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
         };
@@ -296,7 +295,7 @@ fn is_page(next: &str) -> bool {
 impl Handler for Admin {
     type Body = AdminBody;
 
-    async fn handle(self: Rc<Self>, request: Request<Incoming>) -> Answer {
+    async fn handle(self: Rc<Self>, request: Request<RequestBody>) -> Answer {
         self.answer(request).await
     }
 

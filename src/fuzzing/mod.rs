@@ -4,6 +4,7 @@
 mod body_edit;
 mod coding;
 mod h1;
+mod h1_server;
 mod headers;
 mod route;
 mod sse;
@@ -15,6 +16,7 @@ pub(crate) mod withhold;
 pub use body_edit::body_edit;
 pub use coding::coding;
 pub use h1::h1;
+pub use h1_server::h1_server;
 pub use headers::headers;
 pub use route::route;
 pub use sse::sse;

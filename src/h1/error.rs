@@ -1,14 +1,15 @@
-//! What an answer can do wrong.
+//! What a message can do wrong.
 
 use std::fmt;
 
 use super::chunked::MAX_CHUNK_LINE;
-use super::response::{MAX_HEAD, MAX_HEADERS, MAX_INTERIM};
+use super::lines::{MAX_HEAD, MAX_HEADERS};
+use super::response::MAX_INTERIM;
 use super::trailers::MAX_TRAILERS;
 
-/// Why an answer is not to be trusted. Nothing that follows on its connection means anything.
+/// Why an answer, or a request, is not to be trusted. Nothing that follows on its connection means anything.
 ///
-/// Shown, it is a clause that names the answer's mistake.
+/// Shown, it is a clause that names an answer's mistake; a client is told of its own in the words of [`crate::error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// It does not begin with a status line of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4).
@@ -18,6 +19,8 @@ pub enum ProtocolError {
     EmptyLineFirst,
     /// The status line is not one (RFC 9112 section 4).
     StatusLine,
+    /// The request line is not one of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 3).
+    RequestLine,
     /// A field's name has a byte that is no token's, or a space before its colon (RFC 9112 section 5.1).
     HeaderName,
     /// A field's value has a control character (RFC 9110 section 5.5).
@@ -70,6 +73,7 @@ impl fmt::Display for ProtocolError {
             Self::NotHttp1 => f.write_str("the answer does not begin with `HTTP/1.0` or `HTTP/1.1`"),
             Self::EmptyLineFirst => f.write_str("the answer begins with an empty line"),
             Self::StatusLine => f.write_str("the answer's status line is malformed"),
+            Self::RequestLine => f.write_str("the request line is malformed"),
             Self::HeaderName => f.write_str("the name of a header is malformed"),
             Self::HeaderValue => f.write_str("the value of a header has a control character"),
             Self::BareLineFeed => f.write_str("a line ends with LF and not with CR LF"),

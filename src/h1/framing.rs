@@ -104,6 +104,23 @@ impl Clues {
         }
     }
 
+    /// The same rule for a request, whose body never ends with the connection.
+    pub(super) fn request_framing(&self, version: Version) -> Result<Framing, ProtocolError> {
+        match (self.chunked, self.length) {
+            (Some(_), Some(_)) => Err(ProtocolError::LengthAndCoding),
+            (Some(_), None) if version == Version::HTTP_10 => Err(ProtocolError::CodingInHttp10),
+            (Some(false), None) => Err(ProtocolError::TransferEncoding),
+            (Some(true), None) => Ok(Framing::Chunked),
+            (None, Some(length)) => Ok(Framing::Length(length?)),
+            (None, None) => Ok(Framing::None),
+        }
+    }
+
+    /// Whether a client means to go on after its request: RFC 9112 section 9.3.
+    pub(super) fn client_keeps_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::HTTP_11 || self.keep_alive)
+    }
+
     /// The rule of RFC 9112 section 9.3; also never where it is doubtful whether a body follows after all.
     pub(super) fn keep_alive(
         &self,
@@ -133,7 +150,7 @@ impl Clues {
 }
 
 /// The members of a comma-separated list, without the optional whitespace around them.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(|mut member| {
         while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = member {
             member = rest;
@@ -143,7 +160,7 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Digits and nothing else; the standard library's parser takes a sign.
-fn parse_length(digits: &[u8]) -> Result<u64, ProtocolError> {
+pub(super) fn parse_length(digits: &[u8]) -> Result<u64, ProtocolError> {
     let parse = || {
         digits.iter().try_fold(0_u64, |length, byte| {
             let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;

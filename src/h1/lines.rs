@@ -1,6 +1,58 @@
 //! The lines of a head and of trailers.
 
+use std::mem;
+
+use memchr::memchr;
+
 use super::error::ProtocolError;
+
+/// The largest head, with its blank line: several times what services send, cookies and policies included.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// The most fields of one head.
+pub const MAX_HEADERS: usize = 256;
+
+/// Finds where a head ends that comes in pieces. Every byte is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct HeadEnd {
+    /// Where the line begins whose end has not come.
+    line: usize,
+    /// Up to where that end was looked for.
+    looked: usize,
+}
+
+impl HeadEnd {
+    /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here yet. The search goes on where the
+    /// last one ended, and begins anew behind an end.
+    pub(super) fn find(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        let buf = &buf[..buf.len().min(MAX_HEAD)];
+        while let Some(found) = memchr(b'\n', &buf[self.looked..]) {
+            self.looked += found + 1;
+            let line = mem::replace(&mut self.line, self.looked);
+            if ends_section(&buf[line..self.looked])? {
+                *self = Self::default();
+                return Ok(Some(line + 2));
+            }
+        }
+        self.looked = buf.len();
+        if buf.len() == MAX_HEAD { Err(ProtocolError::HeadTooLarge) } else { Ok(None) }
+    }
+
+    /// Whether something was looked at and no end found.
+    pub(super) fn has_begun(&self) -> bool {
+        self.looked > 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn looked(&self) -> usize {
+        self.looked
+    }
+
+    /// Whether no line has ended yet.
+    pub(super) fn is_in_first_line(&self) -> bool {
+        self.line == 0
+    }
+}
 
 /// Whether `line`, which ends with LF, is the empty one that ends its section.
 ///

@@ -1,5 +1,5 @@
-//! The client half of HTTP/1.1, sans-IO: writes a request's head and the frame of its body, reads an answer's head
-//! and takes the framing off its body.
+//! HTTP/1.1, sans-IO. The client half writes a request's head and the frame of its body, reads an answer's head
+//! and takes the framing off its body; the [server] half does the same the other way round.
 //!
 //! The rules are those of RFC 9112 ("HTTP/1.1") and, where it says so, RFC 9110 ("HTTP Semantics"). They live here in
 //! the order in which an answer meets them: [`HeadReader`] finds the head and reads it, [`Framing`] says
@@ -27,12 +27,14 @@ mod names;
 pub(crate) mod replay;
 mod request;
 mod response;
+pub mod server;
 mod trailers;
 
 pub use body::{BodyDecoder, Decoded};
 pub use chunked::{EXTENSIONS_FREE, MAX_CHUNK_LINE};
 pub use error::ProtocolError;
 pub use framing::{Framing, MAX_LENGTH};
+pub use lines::{MAX_HEAD, MAX_HEADERS};
 pub use request::{CHUNK_END, ChunkSize, LAST_CHUNK, Upload, chunk_size_line, write_request_head};
-pub use response::{HeadReader, MAX_HEAD, MAX_HEADERS, MAX_INTERIM, ResponseHead};
+pub use response::{HeadReader, MAX_INTERIM, ResponseHead};
 pub use trailers::MAX_TRAILERS;

@@ -93,7 +93,7 @@ fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &
     }
 }
 
-fn write_length(out: &mut Vec<u8>, length: u64) {
+pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
     write!(out, "content-length: {length}\r\n").expect("a vector takes everything");
 }
 

@@ -1,6 +1,6 @@
 //! An answer's head.
 
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -9,14 +9,8 @@ use memchr::memchr;
 
 use super::error::ProtocolError;
 use super::framing::{Asked, Clues, Framing};
-use super::lines::{ends_section, parse_error};
+use super::lines::{HeadEnd, MAX_HEADERS, parse_error};
 use super::names::header_name;
-
-/// The largest head, with its blank line: several times what services send, cookies and policies included.
-pub const MAX_HEAD: usize = 64 * 1024;
-
-/// The most fields of one head.
-pub const MAX_HEADERS: usize = 256;
 
 /// The most heads with a status of 1xx before the answer: who sends one every few seconds to show that it still works
 /// stays below, who sends nothing else is stopped.
@@ -48,16 +42,13 @@ pub struct HeadReader {
     asked: Asked,
     /// The 1xx heads so far.
     interim: u8,
-    /// Where the line begins whose end has not come.
-    line: usize,
-    /// Up to where that end was looked for.
-    looked: usize,
+    end: HeadEnd,
 }
 
 impl HeadReader {
     /// A reader of the answer to a request with this method: it decides whether a body follows.
     pub fn new(method: &Method) -> Self {
-        Self { asked: Asked::new(method), interim: 0, line: 0, looked: 0 }
+        Self { asked: Asked::new(method), interim: 0, end: HeadEnd::default() }
     }
 
     /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes are needed.
@@ -68,8 +59,10 @@ impl HeadReader {
     /// # Errors
     /// What came is no answer to be trusted. An answer that is no HTTP/1 at all is refused with its first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, ProtocolError> {
-        let Some(end) = self.find_end(buf)? else { return Ok(None) };
-        (self.line, self.looked) = (0, 0);
+        if self.end.is_in_first_line() {
+            check_beginning(buf)?;
+        }
+        let Some(end) = self.end.find(buf)? else { return Ok(None) };
         let head = parse(Bytes::copy_from_slice(&buf[..end]), self.asked)?;
         if head.status.is_informational() {
             self.interim += 1;
@@ -78,23 +71,6 @@ impl HeadReader {
             }
         }
         Ok(Some((head, end)))
-    }
-
-    /// The end of the head, behind its blank line. The search goes on where the last one ended.
-    fn find_end(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
-        if self.line == 0 {
-            check_beginning(buf)?;
-        }
-        let buf = &buf[..buf.len().min(MAX_HEAD)];
-        while let Some(found) = memchr(b'\n', &buf[self.looked..]) {
-            self.looked += found + 1;
-            let line = mem::replace(&mut self.line, self.looked);
-            if ends_section(&buf[line..self.looked])? {
-                return Ok(Some(self.looked));
-            }
-        }
-        self.looked = buf.len();
-        if buf.len() == MAX_HEAD { Err(ProtocolError::HeadTooLarge) } else { Ok(None) }
     }
 }
 

@@ -5,9 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memchr;
 
 use super::error::ProtocolError;
-use super::lines::{ends_section, parse_error};
+use super::lines::{MAX_HEADERS, ends_section, parse_error};
 use super::names::header_name;
-use super::response::MAX_HEADERS;
 
 /// The most bytes of trailers, with their blank line. Services send a checksum or a duration.
 pub const MAX_TRAILERS: usize = 16 * 1024;

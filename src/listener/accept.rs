@@ -99,6 +99,7 @@ impl<H: Handler> Acceptor<H> {
             connections: Connections::default(),
             balance: listener.balance.clone(),
             worker: listener.worker,
+            buffers: Rc::default(),
         };
         Self { listener, around: Rc::new(around) }
     }

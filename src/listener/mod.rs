@@ -1,16 +1,19 @@
-//! The server side: accepts connections, bounds what they may cost, and lets hyper speak HTTP.
+//! The server side: accepts connections, bounds what they may cost, and speaks HTTP.
 //!
 //! Nothing here knows what a request is for: a [`Handler`] answers it. The proxy and the admin pages are two.
 
 mod accept;
 mod balance;
 mod bind;
-mod client_io;
 mod connection;
 mod connections;
+mod counted;
 mod departure;
 mod handshake;
+mod http1;
+mod http2;
 mod peer_state;
+mod request_body;
 mod takeover;
 
 use std::rc::Rc;
@@ -20,7 +23,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use crate::flow::Delivery;
 
@@ -28,6 +30,8 @@ pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
 pub use bind::bind;
 pub use departure::MOST_WATCHED;
+pub use http1::Http1Body;
+pub use request_body::RequestBody;
 pub use takeover::{ClientStream, Takeover};
 
 /// What answers requests.
@@ -37,7 +41,7 @@ pub trait Handler: 'static {
 
     /// Answers one request. The future is dropped when the client goes away, also before it was
     /// polled.
-    fn handle(self: Rc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>>;
+    fn handle(self: Rc<Self>, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>>;
 
     /// Where the times of an answer's events are counted, if it is a stream of events.
     fn delivery(_body: &Self::Body) -> Option<&Rc<Delivery>> {
@@ -83,7 +87,7 @@ pub struct Limits {
 }
 
 /// The largest header block that is read, in bytes.
-pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = crate::h1::MAX_HEAD;
 
 /// The most streams that one HTTP/2 connection may have open.
 pub const MAX_HTTP2_STREAMS: u32 = 256;

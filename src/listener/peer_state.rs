@@ -1,4 +1,4 @@
-//! What the parts of one connection know of each other: hyper's IO, the service, the task that drives both, and the
+//! What the parts of one connection know of each other: who reads and writes, the requests that run, and the
 //! worker's keeper of limits.
 
 use std::cell::{Cell, RefCell};
@@ -33,11 +33,8 @@ pub(super) struct PeerState {
     stalled_since: Cell<Option<Instant>>,
     /// The connection is dropped because the client took nothing for so long.
     given_up: Cell<Option<Duration>>,
-    /// What has events that were given to hyper and are not written.
+    /// What has events that are not written yet.
     deliveries: RefCell<Vec<Rc<Delivery>>>,
-    /// A request was refused with its body unread: its bytes must be taken in, or the client's system
-    /// throws the answer away.
-    pub(super) linger: Cell<bool>,
 }
 
 /// What a connection is told to do.
@@ -64,7 +61,6 @@ impl PeerState {
             stalled_since: Cell::default(),
             given_up: Cell::default(),
             deliveries: RefCell::default(),
-            linger: Cell::new(false),
         })
     }
 
@@ -92,16 +88,16 @@ impl PeerState {
         }
     }
 
-    /// The client takes nothing more for now.
-    pub(super) fn stalls(&self) {
-        if self.stalled_since.get().is_none() {
-            self.stalled_since.set(Some(Instant::now()));
+    /// Notes whether the client takes what is written, as a write or a flush tells.
+    pub(super) fn takes<T>(&self, polled: Poll<T>) -> Poll<T> {
+        match polled {
+            Poll::Pending if self.stalled_since.get().is_none() => {
+                self.stalled_since.set(Some(Instant::now()));
+            }
+            Poll::Pending => {}
+            Poll::Ready(_) => self.stalled_since.set(None),
         }
-    }
-
-    /// The client has taken something.
-    pub(super) fn moves(&self) {
-        self.stalled_since.set(None);
+        polled
     }
 
     /// For how long the client took nothing, if it was given up for that.
@@ -114,7 +110,7 @@ impl PeerState {
         self.deliveries.borrow_mut().push(Rc::clone(delivery));
     }
 
-    /// Everything that hyper had was written.
+    /// Everything was written.
     pub(super) fn flushed(&self) {
         let mut deliveries = self.deliveries.borrow_mut();
         if deliveries.is_empty() {
@@ -238,11 +234,11 @@ mod tests {
         let state = PeerState::new(start);
         let _running = state.begin();
         let late = || Instant::now() + LIMITS.write_timeout.unwrap();
-        state.stalls();
-        state.moves();
+        let _ = state.takes(Poll::<()>::Pending);
+        let _ = state.takes(Poll::Ready(()));
         state.keep(late(), &LIMITS);
         assert_eq!((state.order(), state.given_up()), (None, None), "it has taken something");
-        state.stalls();
+        let _ = state.takes(Poll::<()>::Pending);
         state.keep(Instant::now(), &LIMITS);
         assert_eq!(state.order(), None);
         state.keep(late(), &Limits { write_timeout: None, ..LIMITS });

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -9,11 +10,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::Budget;
 use super::budget::Reserved;
 use crate::error::{Error, Result};
+use crate::listener::RequestBody;
 use crate::upstream::Watchdog;
 
 /// The longest pause inside a body that is held: it takes memory while it comes.
@@ -23,12 +24,12 @@ const BODY_IDLE: Duration = Duration::from_secs(60);
 const FIRST_RESERVATION: usize = 1 << 20;
 
 /// Refuses a body whose declared length is too much, before a byte of it is read.
-pub(super) fn check_length(body: &Incoming, limit: usize) -> Result<()> {
+pub(super) fn check_length(body: &RequestBody, limit: usize) -> Result<()> {
     if body.size_hint().lower() > limit as u64 { Err(Error::BodyTooLarge { limit }) } else { Ok(()) }
 }
 
 /// Reads a whole body. Its bytes count against the budget until the reservation is dropped.
-pub(super) async fn hold(mut body: Incoming, limit: usize, budget: &Budget) -> Result<(Bytes, Reserved)> {
+pub(super) async fn hold(mut body: RequestBody, limit: usize, budget: &Budget) -> Result<(Bytes, Reserved)> {
     let mut reserved = budget.reserve();
     let declared = body.size_hint().exact().map_or(0, |length| length as usize);
     let mut first = Bytes::new();
@@ -64,13 +65,13 @@ pub(super) async fn hold(mut body: Incoming, limit: usize, budget: &Budget) -> R
 
 /// A body that passes through: counted, and held to the same limit.
 pub(super) struct Passing {
-    body: Incoming,
+    body: RequestBody,
     limit: usize,
     seen: Rc<Cell<u64>>,
 }
 
 impl Passing {
-    pub(super) fn new(body: Incoming, limit: usize, seen: Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(body: RequestBody, limit: usize, seen: Rc<Cell<u64>>) -> Self {
         Self { body, limit, seen }
     }
 }
@@ -102,7 +103,7 @@ impl Body for Passing {
     }
 }
 
-fn incomplete(error: &hyper::Error) -> Error {
+fn incomplete(error: &io::Error) -> Error {
     tracing::debug!(%error, "the client broke off inside its request");
     Error::BodyIncomplete
 }

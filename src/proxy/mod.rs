@@ -20,7 +20,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 pub use budget::Budget;
@@ -31,7 +30,7 @@ pub use respond::ProxyBody;
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, Flow, Flows};
-use crate::listener::{Handler, Takeover};
+use crate::listener::{Handler, RequestBody, Takeover};
 use crate::meter::{Drains, Terms, Underway};
 use crate::record::{Board, Entry, Journal};
 use crate::traceparent::SpanContext;
@@ -163,7 +162,10 @@ impl Handler for Proxy {
     type Body = ProxyBody;
 
     /// The record is opened at once, so that also a request whose client has left by now has one.
-    fn handle(self: Rc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Response<ProxyBody>> {
+    fn handle(
+        self: Rc<Self>,
+        mut request: Request<RequestBody>,
+    ) -> impl Future<Output = Response<ProxyBody>> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
         self.trace(request.headers_mut(), &mut entry);

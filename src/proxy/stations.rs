@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::asking;
 use super::budget::Reserved;
@@ -19,7 +18,7 @@ use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::estimate::Shape;
 use crate::h1::Upload;
-use crate::listener::ClientCertificate;
+use crate::listener::{ClientCertificate, RequestBody};
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError, query_model};
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, peek, set_model};
@@ -33,11 +32,11 @@ const ON_DISCONNECT_HEADER: &str = "x-streamgauge-on-disconnect";
 pub(super) struct Arrived {
     /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
     parts: Box<Parts>,
-    body: Incoming,
+    body: RequestBody,
 }
 
 impl Arrived {
-    pub(super) fn new(request: Request<Incoming>) -> Self {
+    pub(super) fn new(request: Request<RequestBody>) -> Self {
         let (parts, body) = request.into_parts();
         Self { parts: Box::new(parts), body }
     }

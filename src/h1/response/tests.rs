@@ -1,5 +1,6 @@
 use super::*;
 use crate::h1::MAX_LENGTH;
+use crate::h1::lines::MAX_HEAD;
 use crate::h1::replay::{Replay, Verdict, replay, replay_at_every_split};
 
 fn answer(method: Method, text: &str) -> Replay {
@@ -77,7 +78,7 @@ fn a_head_that_comes_slowly_is_looked_at_once() {
     let mut reader = HeadReader::new(&Method::GET);
     for end in 0..bytes.len() {
         assert_eq!(reader.read(&bytes[..end]), Ok(None));
-        assert_eq!(reader.looked, end, "the next search begins where this one ended");
+        assert_eq!(reader.end.looked(), end, "the next search begins where this one ended");
     }
     assert!(reader.read(bytes).unwrap().is_some());
 }

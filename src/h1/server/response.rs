@@ -1,0 +1,179 @@
+//! An answer's head, and the frame of its body.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use super::RequestHead;
+use crate::h1::framing::{list, parse_length};
+use crate::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
+
+/// What of a request its answer depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    is_head: bool,
+    version: Version,
+    /// Whether the client reads trailers (RFC 9110 section 10.1.4).
+    pub takes_trailers: bool,
+}
+
+impl Asked {
+    /// What a request with this head asks for.
+    pub fn new(head: &RequestHead) -> Self {
+        let options = head.headers.get_all(TE).iter().flat_map(|value| list(value.as_bytes()));
+        Self {
+            is_head: head.method == Method::HEAD,
+            version: head.version,
+            takes_trailers: options.into_iter().any(|option| option.eq_ignore_ascii_case(b"trailers")),
+        }
+    }
+}
+
+/// What stands in an answer's head beside its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseStart<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// What stands behind it where that is not the usual phrase.
+    pub reason: Option<&'a [u8]>,
+    /// Whether the connection is closed behind the answer.
+    pub close: bool,
+}
+
+/// How an answer's body goes out, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// There is none, whatever the answer has: it is to a HEAD request, or its status allows none.
+    None,
+    /// So many bytes are still to be written.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Its end is the connection's: to a client of HTTP/1.0.
+    UntilClose,
+}
+
+impl Outgoing {
+    /// How the body of an answer goes out whose length is known, or not (RFC 9112 section 6.3).
+    fn new(asked: Asked, status: StatusCode, length: Option<u64>) -> Self {
+        match length {
+            _ if asked.is_head || is_bodiless(status) => Self::None,
+            Some(length) => Self::Length(length),
+            None if asked.version == Version::HTTP_11 => Self::Chunked,
+            None => Self::UntilClose,
+        }
+    }
+
+    /// Whether nothing more is to be asked of the body.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
+    }
+
+    /// The frame of the next piece: what comes before and behind it. Of a body that is longer than its length the rest is cut
+    /// off, for it would be taken for the next answer.
+    pub fn frame(&mut self, data: &mut Bytes) -> (Option<ChunkSize>, &'static [u8]) {
+        match self {
+            Self::None => data.clear(),
+            Self::Length(left) => {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+            }
+            Self::Chunked if !data.is_empty() => return (Some(chunk_size_line(data.len())), CHUNK_END),
+            Self::Chunked | Self::UntilClose => {}
+        }
+        (None, b"")
+    }
+
+    /// Appends what ends the body. `false`: it is shorter than its length, and the connection must end too.
+    #[must_use]
+    pub fn end(self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> bool {
+        match (self, trailers) {
+            (Self::Length(left), _) => return left == 0,
+            (Self::None | Self::UntilClose, _) => {}
+            (Self::Chunked, None) => out.extend_from_slice(LAST_CHUNK),
+            (Self::Chunked, Some(trailers)) => {
+                out.extend_from_slice(b"0\r\n");
+                trailers.iter().for_each(|(name, value)| write_field(out, name.as_str(), value));
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        true
+    }
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Appends an answer's head, and says how its body goes out: its headers as they are, but for those about framing and the
+/// connection. Only 101 keeps its own `Connection`. `exact` is the length of the body that is at hand, if it is known. `date` is asked for
+/// where the headers have none.
+pub fn write_response_head(
+    out: &mut Vec<u8>,
+    asked: Asked,
+    start: ResponseStart<'_>,
+    headers: &HeaderMap,
+    exact: Option<u64>,
+    date: impl FnOnce() -> String,
+) -> Outgoing {
+    let ResponseStart { status, reason, close } = start;
+    let version: &[u8] = if asked.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
+    let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
+    for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()).ok());
+    let outgoing = Outgoing::new(asked, status, declared.or(exact));
+    // That a body which is not sent has none at hand says nothing of its length.
+    let mut told = match outgoing {
+        Outgoing::Length(length) => Some(length),
+        Outgoing::None if !allows_length(status) => None,
+        Outgoing::None => declared.or(exact.filter(|&length| length > 0)),
+        Outgoing::Chunked | Outgoing::UntilClose => None,
+    };
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let mut has_date = false;
+    for (name, value) in headers {
+        match *name {
+            CONTENT_LENGTH => told.take().into_iter().for_each(|length| write_length(out, length)),
+            TRANSFER_ENCODING => {}
+            CONNECTION if !switches => {}
+            _ => {
+                has_date |= *name == DATE;
+                write_field(out, name.as_str(), value);
+            }
+        }
+    }
+    told.into_iter().for_each(|length| write_length(out, length));
+    let more: &[u8] = match (outgoing, asked.version) {
+        _ if switches => b"",
+        (Outgoing::UntilClose, _) => b"connection: close\r\n",
+        (Outgoing::Chunked, _) if close => b"transfer-encoding: chunked\r\nconnection: close\r\n",
+        (Outgoing::Chunked, _) => b"transfer-encoding: chunked\r\n",
+        _ if close => b"connection: close\r\n",
+        (_, Version::HTTP_10) => b"connection: keep-alive\r\n",
+        _ => b"",
+    };
+    out.extend_from_slice(more);
+    if !has_date && !switches {
+        for piece in ["date: ", &date(), "\r\n"] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    outgoing
+}
+
+/// RFC 9110 section 8.6.
+fn allows_length(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &HeaderValue) {
+    for piece in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! One answer on its way out.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{Response, StatusCode, response};
+use http_body::Body;
+use hyper::ext::ReasonPhrase;
+
+use crate::h1::server::{Asked, Outgoing, ResponseStart, write_response_head};
+use crate::listener::counted::{Counted, Guard};
+use crate::listener::{Handler, Takeover};
+
+/// What is gathered for one write.
+const GATHERED: usize = 16 * 1024;
+
+/// From this size on a frame's data is written from where it is.
+const LARGE: usize = 4 * 1024;
+
+/// An answer, its head to be written first, then its body as it comes.
+pub(super) struct Answer<H: Handler> {
+    head: Option<Box<response::Parts>>,
+    body: Counted<H>,
+    asked: Asked,
+    keep_alive: bool,
+    outgoing: Outgoing,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There may be more at once.
+    Flowing,
+    /// The body has nothing for now.
+    Pausing,
+    /// Everything is gathered.
+    Whole,
+    /// The body broke off, and so must the connection.
+    Cut,
+}
+
+impl<H: Handler> Answer<H> {
+    pub(super) fn new(response: Response<Counted<H>>, asked: Asked, keep_alive: bool) -> Self {
+        let (head, body) = response.into_parts();
+        let outgoing = Outgoing::None;
+        Self { head: Some(Box::new(head)), body, asked, keep_alive, outgoing, stage: Stage::Flowing }
+    }
+
+    /// Who takes the connection over behind the head, and the request that runs until then.
+    pub(super) fn takeover(&mut self) -> Option<(Takeover, Guard)> {
+        let switches = self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
+        if switches { self.body.takeover() } else { None }
+    }
+
+    /// Whether the head is still to be written.
+    pub(super) fn begins(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Writes the head. `closes`: the connection ends behind this answer in any case.
+    pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) {
+        let Some(head) = self.head.take() else { return };
+        self.keep_alive &= !closes;
+        let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+        let start = ResponseStart { status: head.status, reason, close: !self.keep_alive };
+        let exact = self.body.size_hint().exact();
+        let date = || httpdate::fmt_http_date(SystemTime::now());
+        self.outgoing = write_response_head(out, self.asked, start, &head.headers, exact, date);
+        self.keep_alive &= self.outgoing != Outgoing::UntilClose;
+        if self.outgoing.is_done() {
+            self.stage = Stage::Whole;
+        }
+    }
+
+    /// Takes frames while there are any, up to a good write: small ones into `out`, and a large one as it is, to go behind.
+    pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
+        self.stage = if self.is_gathered() { self.stage } else { Stage::Flowing };
+        while self.stage == Stage::Flowing && out.len() < GATHERED {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(None) => {
+                    self.end(out, None);
+                    break;
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    self.stage = Stage::Cut;
+                    break;
+                }
+                Poll::Pending => {
+                    self.stage = Stage::Pausing;
+                    break;
+                }
+            };
+            match frame.into_data() {
+                Ok(mut data) => {
+                    let (size, behind) = self.outgoing.frame(&mut data);
+                    if let Some(size) = size {
+                        out.extend_from_slice(size.as_ref());
+                    }
+                    if data.len() >= LARGE {
+                        if self.outgoing.is_done() {
+                            self.stage = Stage::Whole;
+                        }
+                        return (data, behind);
+                    }
+                    out.extend_from_slice(&data);
+                    out.extend_from_slice(behind);
+                    if self.outgoing.is_done() || self.body.is_end_stream() {
+                        self.end(out, None);
+                    }
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().ok().filter(|_| self.asked.takes_trailers);
+                    self.end(out, trailers.as_ref());
+                }
+            }
+        }
+        (Bytes::new(), b"")
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
+        self.stage = if self.outgoing.end(out, trailers) { Stage::Whole } else { Stage::Cut };
+    }
+
+    /// Whether nothing more comes.
+    pub(super) fn is_gathered(&self) -> bool {
+        matches!(self.stage, Stage::Whole | Stage::Cut)
+    }
+
+    /// Whether the body has nothing for now.
+    pub(super) fn pauses(&self) -> bool {
+        self.stage == Stage::Pausing
+    }
+
+    /// How it ended, once all that was gathered is written.
+    ///
+    /// # Errors
+    /// The body broke off, and its connection with it, lest it be taken for whole.
+    pub(super) fn ending(&self) -> io::Result<()> {
+        if self.stage == Stage::Cut { Err(io::Error::other("the answer broke off")) } else { Ok(()) }
+    }
+
+    /// Whether another request may follow.
+    pub(super) fn keeps_connection(&self) -> bool {
+        self.keep_alive
+    }
+}

@@ -1,0 +1,183 @@
+//! A request's body on its way from the connection that reads it to who asked for it. Both are on one thread, and mostly in one task.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::h1::{BodyDecoder, Framing, ProtocolError};
+
+/// The body of a request over HTTP/1.1. Nothing is read of it before it is polled, but for what came with the head.
+pub struct Http1Body(Rc<Pipe>);
+
+/// The connection's end.
+pub(super) struct Intake {
+    pipe: Rc<Pipe>,
+    decoder: BodyDecoder,
+    /// The client waits for a word before it sends anything.
+    expects_continue: bool,
+}
+
+/// At most one frame waits here.
+#[derive(Default)]
+struct Pipe {
+    frame: Cell<Option<Bytes>>,
+    /// What is to come after the frame.
+    rest: Cell<Rest>,
+    /// The client said how long the body is.
+    is_sized: bool,
+    /// Who reads has found nothing and waits; and is woken.
+    wanted: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Rest {
+    /// So many bytes.
+    Length(u64),
+    /// More.
+    #[default]
+    Unknown,
+    Failed(Failure),
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    /// The client has left inside its body.
+    Left,
+    Malformed(ProtocolError),
+}
+
+impl Intake {
+    /// Both ends of a body that is framed like this.
+    pub(super) fn new(framing: Framing, expects_continue: bool) -> (Self, Http1Body) {
+        let decoder = BodyDecoder::new(framing);
+        let pipe = Rc::new(Pipe { is_sized: framing != Framing::Chunked, ..Pipe::default() });
+        let intake = Self { pipe: Rc::clone(&pipe), decoder, expects_continue };
+        intake.tell_rest();
+        (intake, Http1Body(pipe))
+    }
+
+    /// Whether all of the body has come.
+    pub(super) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Whether something of the body is still to come, and waited for.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.is_done() && self.pipe.wanted.borrow().is_some()
+    }
+
+    /// Whether nobody will ask for the body any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        Rc::strong_count(&self.pipe) == 1
+    }
+
+    /// Whether the client is to be told that its body is wanted. Once.
+    pub(super) fn take_expectation(&mut self) -> bool {
+        std::mem::take(&mut self.expects_continue)
+    }
+
+    /// Takes in what was read; says how much of it belongs to the body.
+    pub(super) fn feed(&mut self, buf: &mut [u8]) -> usize {
+        self.expects_continue = false;
+        let decoded = self.decoder.decode(buf).and_then(|decoded| {
+            if !decoded.data.is_empty() {
+                self.pipe.frame.set(Some(Bytes::copy_from_slice(&buf[decoded.data])));
+            }
+            // What is wrong behind that payload.
+            self.decoder.decode(&mut [])?;
+            Ok(decoded.consumed)
+        });
+        match decoded {
+            Ok(_) => self.tell_rest(),
+            Err(error) => self.pipe.rest.set(Rest::Failed(Failure::Malformed(error))),
+        }
+        decoded.unwrap_or(buf.len())
+    }
+
+    /// The client sends nothing more; nothing of that is used.
+    pub(super) fn end(&self) -> usize {
+        self.pipe.rest.set(Rest::Failed(Failure::Left));
+        0
+    }
+
+    fn tell_rest(&self) {
+        self.pipe.rest.set(self.decoder.remaining().map_or(Rest::Unknown, Rest::Length));
+    }
+
+    /// Tells who waits that there is something, unless it is the task that polls this and can see for itself.
+    pub(super) fn tell(&self, cx: &Context<'_>) {
+        if let Some(waker) = self.pipe.wanted.take().filter(|waker| !waker.will_wake(cx.waker())) {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        if !self.is_done() && !matches!(self.pipe.rest.get(), Rest::Failed(_)) {
+            self.pipe.rest.set(Rest::Failed(Failure::Left));
+            if let Some(waker) = self.pipe.wanted.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Body for Http1Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let pipe = &self.0;
+        if let Some(data) = pipe.frame.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        match pipe.rest.get() {
+            Rest::Length(0) => Poll::Ready(None),
+            Rest::Failed(Failure::Left) => {
+                Poll::Ready(Some(Err(io::Error::other("the client left inside its request"))))
+            }
+            Rest::Failed(Failure::Malformed(error)) => Poll::Ready(Some(Err(io::Error::other(error)))),
+            Rest::Length(_) | Rest::Unknown => {
+                pipe.wanted.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.waiting() == 0 && matches!(self.0.rest.get(), Rest::Length(0))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.0.rest.get() {
+            Rest::Length(rest) if self.0.is_sized => SizeHint::with_exact(rest + self.0.waiting()),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Pipe {
+    /// The bytes of the frame that waits.
+    fn waiting(&self) -> u64 {
+        let frame = self.frame.take();
+        let length = frame.as_ref().map_or(0, Bytes::len) as u64;
+        self.frame.set(frame);
+        length
+    }
+}
+
+impl fmt::Debug for Http1Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1Body").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! One HTTP/1.1 connection: request after request, each read, answered and written before the next.
+//!
+//! This is where a client's bytes go through, so the server half is our own ([`crate::h1::server`]): beside hyper's it takes no buffer while a
+//! stream waits, and hands a request on and its answer back without a channel.
+
+mod answer;
+mod body;
+mod peer;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::connection::Surroundings;
+use super::counted::{Counted, Guard};
+use super::departure::Socket;
+use super::peer_state::{Order, PeerState};
+use super::{ClientCertificate, Handler, RequestBody, Takeover};
+use crate::error::Error;
+use crate::h1::server::{Asked, BadRequest, RequestHead};
+use answer::Answer;
+pub use body::Http1Body;
+pub(super) use peer::Buffers;
+use peer::Peer;
+
+/// The most that is taken in of a client that still sends when its connection is closed, so that it can read its answer.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// How long it is taken in.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves a connection of which `read` was read already, until one side is done with it. Cancel-safe in that nothing of it goes on.
+pub(super) async fn serve<S, H>(
+    io: S,
+    read: Vec<u8>,
+    certificate: Option<ClientCertificate>,
+    state: Rc<PeerState>,
+    around: &Surroundings<H>,
+) where
+    S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
+    H: Handler,
+{
+    let peer = Peer::new(io, read, state, Rc::clone(&around.buffers));
+    let mut connection = Connection { peer, certificate, around };
+    match connection.run().await {
+        Ok(None) => {}
+        Ok(Some((takeover, _running))) => {
+            let (io, first) = connection.peer.into_parts();
+            Box::pin(takeover.run(io, first)).await;
+        }
+        Err(error) => tracing::debug!(%error, "client connection ended"),
+    }
+}
+
+struct Connection<'a, S, H> {
+    peer: Peer<S>,
+    certificate: Option<ClientCertificate>,
+    around: &'a Surroundings<H>,
+}
+
+/// What a client sends next.
+enum Next {
+    Request(Box<RequestHead>, Http1Body),
+    Refused(Error),
+    Nothing,
+}
+
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
+    /// Answers request after request. What is returned takes the connection over.
+    async fn run(&mut self) -> io::Result<Option<(Takeover, Guard)>> {
+        loop {
+            let (head, body) = match poll_fn(|cx| self.poll_next(cx)).await? {
+                Next::Request(head, body) => (head, body),
+                Next::Refused(error) => return self.refuse(error).await,
+                Next::Nothing => return self.close(false).await,
+            };
+            let (asked, keep_alive) = (Asked::new(&head), head.keep_alive);
+            let running = self.around.begin(&self.peer.state);
+            let request = self.request(*head, body);
+            // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
+            let mut handled = Box::pin(Rc::clone(&self.around.handler).handle(request));
+            let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
+            drop(handled);
+
+            let response = response.map(|body| Counted::new(body, running, &self.peer.state));
+            let mut answer = Answer::new(response, asked, keep_alive);
+            let takeover = answer.takeover();
+            poll_fn(|cx| self.poll_relay(cx, &mut answer)).await?;
+            if takeover.is_some() {
+                return Ok(takeover);
+            }
+            let kept = answer.keeps_connection();
+            drop(answer);
+            let is_read = poll_fn(|cx| Poll::Ready(self.peer.is_read(cx))).await?;
+            if !(kept && is_read) {
+                return self.close(!is_read).await;
+            }
+        }
+    }
+
+    /// Waits for the next request's head, and takes in what came with it.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        let peer = &mut self.peer;
+        let mut found = peer.head_in_unread();
+        loop {
+            match found {
+                Ok(None) => {}
+                Ok(Some((head, body))) => return Poll::Ready(Ok(Next::Request(Box::new(head), body))),
+                Err(error) => return Poll::Ready(Ok(Next::Refused(refusal(error)))),
+            }
+            match peer.state.order() {
+                Some(Order::RefuseHead) => {
+                    let limit = self.around.limits.header_timeout;
+                    return Poll::Ready(Ok(Next::Refused(Error::HeadTimeout(limit))));
+                }
+                Some(_) if peer.unread.is_empty() => return Poll::Ready(Ok(Next::Nothing)),
+                _ => {}
+            }
+            let mut buf = self.around.buffers.read();
+            let read = ready!(peer.poll_read(cx, &mut buf))?;
+            if read == 0 {
+                return Poll::Ready(Ok(Next::Nothing));
+            }
+            found = peer.head_in(&mut buf[..read]);
+        }
+    }
+
+    fn request(&self, head: RequestHead, body: Http1Body) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Http1(body));
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        request
+    }
+
+    /// Waits for the answer, and looks after the client meanwhile.
+    fn poll_handled<F: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut handled: Pin<&mut F>,
+    ) -> Poll<io::Result<F::Output>> {
+        loop {
+            if let Poll::Ready(response) = handled.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            ready!(self.peer.poll_attend(cx))?;
+        }
+    }
+
+    /// Writes an answer as its body comes, and looks after the client meanwhile.
+    fn poll_relay(&mut self, cx: &mut Context<'_>, answer: &mut Answer<H>) -> Poll<io::Result<()>> {
+        let peer = &mut self.peer;
+        loop {
+            if peer.poll_unsent(cx)?.is_pending() {
+                ready!(peer.poll_attend(cx))?;
+                continue;
+            }
+            if answer.is_gathered() {
+                ready!(peer.poll_flush(cx))?;
+                return Poll::Ready(answer.ending());
+            }
+            let mut out = self.around.buffers.take();
+            if answer.begins() {
+                let closes = peer.state.order().is_some() || !peer.may_read_all(cx)?;
+                answer.write_head(&mut out, closes);
+            }
+            let (data, behind) = answer.gather(cx, &mut out);
+            let written = peer.poll_write(cx, &out, data, behind);
+            self.around.buffers.give_back(out);
+            if written?.is_ready() && answer.pauses() {
+                // A stream that cannot be flushed has more to write, and is woken for that.
+                let _ = peer.poll_flush(cx)?;
+                ready!(peer.poll_attend(cx))?;
+            }
+        }
+    }
+
+    /// Says what is wrong with a head, and closes the connection.
+    async fn refuse(&mut self, error: Error) -> io::Result<Option<(Takeover, Guard)>> {
+        let refusal = Bytes::from(self.around.handler.refuse(error));
+        let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
+        let _ = refused.await?;
+        self.close(true).await
+    }
+
+    /// Closes the connection once everything is written. `lingers`: the client may still be sending.
+    async fn close(&mut self, lingers: bool) -> io::Result<Option<(Takeover, Guard)>> {
+        poll_fn(|cx| self.peer.poll_close(cx)).await?;
+        if lingers {
+            let taken_in = Box::pin(timeout(LINGER, self.peer.take_in(LINGER_BYTES)));
+            let _ = taken_in.await;
+        }
+        Ok(None)
+    }
+}
+
+fn refusal(error: BadRequest) -> Error {
+    match error {
+        BadRequest::Malformed(error) => {
+            tracing::debug!(?error, "a request could not be read");
+            Error::MalformedHead
+        }
+        BadRequest::TargetTooLong => Error::UriTooLong,
+        BadRequest::HeadTooLarge => Error::HeadTooLarge,
+    }
+}

@@ -1,0 +1,378 @@
+//! The client at the other end of the socket: what it sends, what it takes, and whether it is still there.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::{Http1Body, Intake};
+use crate::h1::server::{BadRequest, RequestHead, RequestReader};
+use crate::listener::ClientStream;
+use crate::listener::departure::{Departure, Socket, WATCHED};
+use crate::listener::peer_state::PeerState;
+
+/// A head, and the body behind it, once all of the head is here.
+type Found = Result<Option<(RequestHead, Http1Body)>, BadRequest>;
+
+/// What one read may bring.
+const READ: usize = 64 * 1024;
+
+/// The most that is read of a client's next request while its last one is answered.
+const EARLY_BYTES: usize = 256;
+
+/// What asks a client for the body that it holds back.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A worker's buffers: what one connection reads and writes at a time. A connection that waits holds none.
+pub(in crate::listener) struct Buffers {
+    read: RefCell<Box<[u8]>>,
+    write: Cell<Vec<u8>>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { read: RefCell::new(vec![0; READ].into_boxed_slice()), write: Cell::default() }
+    }
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
+}
+
+impl Buffers {
+    /// Where a read goes; never borrowed while another connection could run.
+    pub(super) fn read(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read.borrow_mut()
+    }
+
+    /// An empty buffer to gather a write in. To be given back.
+    pub(super) fn take(&self) -> Vec<u8> {
+        let mut buffer = self.write.take();
+        buffer.clear();
+        buffer
+    }
+
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        self.write.set(buffer);
+    }
+}
+
+/// One connection.
+pub(super) struct Peer<S> {
+    io: S,
+    pub(super) state: Rc<PeerState>,
+    buffers: Rc<Buffers>,
+    /// What was read beyond the request that is answered.
+    pub(super) unread: Vec<u8>,
+    /// What the socket has not taken yet.
+    unsent: Unsent,
+    reader: RequestReader,
+    /// The body of the request that is answered.
+    intake: Option<Intake>,
+    beyond: Beyond,
+}
+
+/// What goes out next: these three, one behind the other.
+#[derive(Debug, Default)]
+struct Unsent {
+    before: Bytes,
+    data: Bytes,
+    behind: &'static [u8],
+}
+
+/// Who notices that the client has left behind bytes that are not read now: a part of its body that the upstream does not
+/// take, or its next request.
+#[derive(Debug)]
+enum Beyond {
+    /// Nobody: there are no such bytes.
+    Unneeded,
+    /// Nobody yet: they may be asked for in the next turn.
+    Soon,
+    Watched(Departure),
+    /// Nobody: there is no descriptor left for it.
+    Unwatched,
+}
+
+impl<S> Peer<S> {
+    pub(super) fn new(io: S, unread: Vec<u8>, state: Rc<PeerState>, buffers: Rc<Buffers>) -> Self {
+        Self {
+            io,
+            state,
+            buffers,
+            unread,
+            unsent: Unsent::default(),
+            reader: RequestReader::default(),
+            intake: None,
+            beyond: Beyond::Unneeded,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Peer<S> {
+    /// The connection itself, for who speaks no HTTP on it, and what was read of it.
+    pub(super) fn into_parts(self) -> (ClientStream, Bytes) {
+        (Box::new(self.io), self.unread.into())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
+    /// Reads what is there; 0 is the end.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+        let read = buf.filled().len();
+        if read > 0 {
+            self.state.received();
+            self.beyond = Beyond::Unneeded;
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// The head of the next request, if it is among what was read beyond the last one.
+    pub(super) fn head_in_unread(&mut self) -> Found {
+        if self.unread.is_empty() || self.reader.has_begun() {
+            return Ok(None);
+        }
+        self.state.received();
+        let mut unread = mem::take(&mut self.unread);
+        self.head_in(&mut unread)
+    }
+
+    /// The head of the next request, once `new` makes it whole.
+    pub(super) fn head_in(&mut self, new: &mut [u8]) -> Found {
+        if self.unread.is_empty() {
+            return match self.reader.read(new)? {
+                Some((head, used)) => Ok(Some(self.begin(head, &mut new[used..]))),
+                None => {
+                    self.unread.extend_from_slice(new);
+                    Ok(None)
+                }
+            };
+        }
+        self.unread.extend_from_slice(new);
+        let Some((head, used)) = self.reader.read(&self.unread)? else { return Ok(None) };
+        let mut bytes = mem::take(&mut self.unread);
+        Ok(Some(self.begin(head, &mut bytes[used..])))
+    }
+
+    /// Takes in what was read behind a head: first the body, then what belongs to the next request.
+    fn begin(&mut self, head: RequestHead, rest: &mut [u8]) -> (RequestHead, Http1Body) {
+        let (mut intake, body) = Intake::new(head.framing, head.expects_continue);
+        if !rest.is_empty() {
+            let used = intake.feed(rest);
+            self.unread.extend_from_slice(&rest[used..]);
+        }
+        self.intake = Some(intake);
+        (head, body)
+    }
+
+    /// Reads on where the request's body is waited for, and otherwise looks whether the client has left. Ready: who waits can go on.
+    ///
+    /// # Errors
+    /// The client has left.
+    pub(super) fn poll_attend(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.intake {
+            Some(intake) if intake.is_wanted() => {
+                if intake.take_expectation() {
+                    // What it does not take now goes before the answer.
+                    let _ = self.poll_write(cx, CONTINUE, Bytes::new(), b"")?;
+                }
+                let _ = self.poll_flush(cx)?;
+                ready!(self.poll_body(cx))?;
+                Poll::Ready(Ok(()))
+            }
+            Some(intake) if !intake.is_done() => {
+                if self.io.tcp().poll_read_ready(cx)?.is_ready() {
+                    self.look_beyond(cx)?;
+                }
+                Poll::Pending
+            }
+            _ => {
+                self.look(cx)?;
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads some of the request's body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let buffers = Rc::clone(&self.buffers);
+        let mut buf = buffers.read();
+        let read = ready!(self.poll_read(cx, &mut buf))?;
+        if let Some(intake) = &mut self.intake {
+            let used = if read == 0 { intake.end() } else { intake.feed(&mut buf[..read]) };
+            intake.tell(cx);
+            self.unread.extend_from_slice(&buf[used..read]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether all of the request's body has come, or may still be read. What nobody asks for any more is read as far as it is here.
+    pub(super) fn may_read_all(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        Ok(self.intake.as_ref().is_none_or(|intake| !intake.is_abandoned()) || self.is_read(cx)?)
+    }
+
+    /// Whether all of the request's body has come. What is left is read as far as it is here.
+    pub(super) fn is_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let is_done = |intake: &Option<Intake>| intake.as_ref().is_none_or(Intake::is_done);
+        if !is_done(&self.intake) {
+            let _ = self.poll_body(cx)?;
+        }
+        Ok(is_done(&self.intake))
+    }
+
+    /// Reads what still comes, to the end or so many bytes.
+    pub(super) async fn take_in(&mut self, limit: usize) -> io::Result<()> {
+        let buffers = Rc::clone(&self.buffers);
+        let mut taken = 0;
+        while taken < limit {
+            match poll_fn(|cx| self.poll_read(cx, &mut buffers.read())).await? {
+                0 => break,
+                read => taken += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the client has left, and has this task woken when it does. What it sends meanwhile is kept for later.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.unread.is_empty() {
+            return self.look_beyond(cx);
+        }
+        let buffers = Rc::clone(&self.buffers);
+        let mut buf = buffers.read();
+        match self.poll_read(cx, &mut buf[..EARLY_BYTES]) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Ok(read)) => {
+                self.unread.extend_from_slice(&buf[..read]);
+                self.look_beyond(cx)
+            }
+        }
+    }
+
+    /// Looks whether the client has left behind bytes that are not read now. As long as they may be in the next turn, nothing
+    /// is spent on it.
+    fn look_beyond(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match &self.beyond {
+            Beyond::Unneeded => {
+                self.beyond = Beyond::Soon;
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            Beyond::Soon => {
+                self.beyond = Departure::watch(self.io.tcp(), &WATCHED)
+                    .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
+                    .map_or(Beyond::Unwatched, Beyond::Watched);
+            }
+            Beyond::Watched(_) | Beyond::Unwatched => {}
+        }
+        if let Beyond::Watched(departure) = &mut self.beyond
+            && departure.poll(cx).is_ready()
+        {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Writes these, one behind the other. What the socket does not take is kept, and is not to be given again.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        data: Bytes,
+        behind: &'static [u8],
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(self.unsent.is_empty(), "one after the other");
+        let (mut before, mut rest) = (before, Unsent { before: Bytes::new(), data, behind });
+        let written = loop {
+            if before.is_empty() && rest.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+            let pieces = [IoSlice::new(before), IoSlice::new(&rest.data), IoSlice::new(rest.behind)];
+            match write_once(&mut self.io, cx, pieces) {
+                Poll::Ready(Ok(mut written)) => {
+                    let taken = written.min(before.len());
+                    before = &before[taken..];
+                    written -= taken;
+                    rest.advance(written);
+                }
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if written.is_pending() {
+            rest.before = Bytes::copy_from_slice(before);
+            self.unsent = rest;
+        }
+        self.state.takes(written)
+    }
+
+    /// Writes what the socket has not taken yet.
+    pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let Unsent { before, data, behind } = &self.unsent;
+            let pieces = [IoSlice::new(before), IoSlice::new(data), IoSlice::new(behind)];
+            let written = write_once(&mut self.io, cx, pieces);
+            let written = ready!(self.state.takes(written))?;
+            self.unsent.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands on what the stream itself still holds (TLS). Everything that was to be written is then with the system.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(cx))?;
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        ready!(self.state.takes(flushed))?;
+        self.state.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is left, and ends this side of the connection.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Unsent {
+    fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.data.is_empty() && self.behind.is_empty()
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        for piece in [&mut self.before, &mut self.data] {
+            let taken = written.min(piece.len());
+            piece.advance(taken);
+            written -= taken;
+        }
+        self.behind = &self.behind[written..];
+    }
+}
+
+fn write_once(
+    io: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    pieces: [IoSlice<'_>; 3],
+) -> Poll<io::Result<usize>> {
+    // A list of one costs more than the piece.
+    let written = match pieces {
+        [piece, data, behind] if data.is_empty() && behind.is_empty() => Pin::new(io).poll_write(cx, &piece),
+        pieces => Pin::new(io).poll_write_vectored(cx, &pieces),
+    };
+    match ready!(written)? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
+    }
+}
