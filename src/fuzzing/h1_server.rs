@@ -83,7 +83,7 @@ fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Ours {
                 if held.is_empty() {
                     break;
                 }
-                match reader.read(&held) {
+                match reader.read(&held, HeaderMap::new) {
                     Ok(None) => break,
                     Ok(Some((head, used))) => {
                         held.drain(..used);

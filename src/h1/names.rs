@@ -22,13 +22,17 @@ macro_rules! known {
     };
 }
 
-// What OpenAI, Azure and what stands in front of them put on an answer, beside the names that `http` knows itself.
+// What OpenAI, Azure and what stands in front of them put on an answer, and their SDKs on a request, beside the names that `http`
+// knows itself.
 known! {
+    "api-key"
     "apim-request-id"
     "azureml-model-session"
     "cf-cache-status"
     "cf-ray"
+    "idempotency-key"
     "keep-alive"
+    "openai-beta"
     "openai-model"
     "openai-organization"
     "openai-processing-ms"
@@ -49,13 +53,22 @@ known! {
     "x-ratelimit-reset-requests"
     "x-ratelimit-reset-tokens"
     "x-request-id"
+    "x-stainless-arch"
+    "x-stainless-async"
+    "x-stainless-lang"
+    "x-stainless-os"
+    "x-stainless-package-version"
+    "x-stainless-read-timeout"
+    "x-stainless-retry-count"
+    "x-stainless-runtime"
+    "x-stainless-runtime-version"
 }
 
 /// Where a name is looked for: its length and three of its letters, whatever their case.
 const fn place(name: &[u8]) -> usize {
     let [first, .., last] = name else { return 0 };
     let middle = name[name.len() / 2];
-    (name.len() + letter(*first) + letter(middle) * 3 + letter(*last) * 8) % PLACE_COUNT
+    (name.len() + letter(*first) * 4 + letter(middle) * 9 + letter(*last)) % PLACE_COUNT
 }
 
 const fn letter(byte: u8) -> usize {

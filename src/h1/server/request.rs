@@ -68,11 +68,15 @@ impl RequestReader {
     /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes are needed.
     ///
     /// Until there is a head, each call must be given what the call before was given, and more behind it. After a
-    /// head, the next one begins with the first byte of `buf`.
+    /// head, the next one begins with the first byte of `buf`. `map` gives an empty map for the headers, which may have room already.
     ///
     /// # Errors
     /// What came is no request to be trusted. One that is no HTTP/1 at all is refused with its first line, or its first bytes.
-    pub fn read(&mut self, buf: &[u8]) -> Result<Option<(RequestHead, usize)>, BadRequest> {
+    pub fn read(
+        &mut self,
+        buf: &[u8],
+        map: impl FnOnce() -> HeaderMap,
+    ) -> Result<Option<(RequestHead, usize)>, BadRequest> {
         // RFC 9112 section 2.2: some clients send an empty line behind a body.
         while self.end.is_in_first_line() && buf[self.skipped..].starts_with(b"\r\n") {
             self.skipped += 2;
@@ -94,7 +98,7 @@ impl RequestReader {
         };
         let used = self.skipped + end;
         *self = Self::default();
-        Ok(Some((parse(Bytes::copy_from_slice(&rest[..end]))?, used)))
+        Ok(Some((parse(Bytes::copy_from_slice(&rest[..end]), map())?, used)))
     }
 
     /// Whether some of a head has been seen, and not its end.
@@ -138,7 +142,7 @@ fn parse_lines<'f, 'b>(
 }
 
 /// Reads a whole head. Its target and all values share its one allocation.
-fn parse(bytes: Bytes) -> Result<RequestHead, ProtocolError> {
+fn parse(bytes: Bytes, mut headers: HeaderMap) -> Result<RequestHead, ProtocolError> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_REQUEST_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let complete = parse_lines(&mut parsed, &bytes, &mut lines)?;
@@ -154,7 +158,7 @@ fn parse(bytes: Bytes) -> Result<RequestHead, ProtocolError> {
 
     let mut clues = Clues::default();
     let mut expects_continue = false;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
+    headers.reserve(parsed.headers.len() + ROOM);
     for line in parsed.headers.iter() {
         let name = header_name(line.name)?;
         // RFC 9110 section 8.6 lets a list of one length be refused, which no client sends.

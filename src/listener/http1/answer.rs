@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
@@ -22,7 +22,7 @@ const LARGE: usize = 4 * 1024;
 
 /// An answer, its head to be written first, then its body as it comes.
 pub(super) struct Answer<H: Handler> {
-    head: Option<Box<response::Parts>>,
+    head: Option<response::Parts>,
     body: Counted<H>,
     asked: Asked,
     keep_alive: bool,
@@ -46,7 +46,7 @@ impl<H: Handler> Answer<H> {
     pub(super) fn new(response: Response<Counted<H>>, asked: Asked, keep_alive: bool) -> Self {
         let (head, body) = response.into_parts();
         let outgoing = Outgoing::None;
-        Self { head: Some(Box::new(head)), body, asked, keep_alive, outgoing, stage: Stage::Flowing }
+        Self { head: Some(head), body, asked, keep_alive, outgoing, stage: Stage::Flowing }
     }
 
     /// Who takes the connection over behind the head, and the request that runs until then.
@@ -60,9 +60,9 @@ impl<H: Handler> Answer<H> {
         self.head.is_some()
     }
 
-    /// Writes the head. `closes`: the connection ends behind this answer in any case.
-    pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) {
-        let Some(head) = self.head.take() else { return };
+    /// Writes the head, and hands out its headers' map for another. `closes`: the connection ends behind this answer in any case.
+    pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) -> HeaderMap {
+        let Some(head) = self.head.take() else { return HeaderMap::new() };
         self.keep_alive &= !closes;
         let reason = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
         let start = ResponseStart { status: head.status, reason, close: !self.keep_alive };
@@ -73,6 +73,7 @@ impl<H: Handler> Answer<H> {
         if self.outgoing.is_done() {
             self.stage = Stage::Whole;
         }
+        head.headers
     }
 
     /// Takes frames while there are any, up to a good write: small ones into `out`, and a large one as it is, to go behind.
@@ -121,7 +122,7 @@ impl<H: Handler> Answer<H> {
         (Bytes::new(), b"")
     }
 
-    fn end(&mut self, out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
+    fn end(&mut self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
         self.stage = if self.outgoing.end(out, trailers) { Stage::Whole } else { Stage::Cut };
     }
 

@@ -68,7 +68,7 @@ struct Connection<'a, S, H> {
 
 /// What a client sends next.
 enum Next {
-    Request(Box<RequestHead>, Http1Body),
+    Request(RequestHead, Http1Body),
     Refused(Error),
     Nothing,
 }
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             };
             let (asked, keep_alive) = (Asked::new(&head), head.keep_alive);
             let running = self.around.begin(&self.peer.state);
-            let request = self.request(*head, body);
+            let request = self.request(head, body);
             // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
             let mut handled = Box::pin(Rc::clone(&self.around.handler).handle(request));
             let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         loop {
             match found {
                 Ok(None) => {}
-                Ok(Some((head, body))) => return Poll::Ready(Ok(Next::Request(Box::new(head), body))),
+                Ok(Some((head, body))) => return Poll::Ready(Ok(Next::Request(head, body))),
                 Err(error) => return Poll::Ready(Ok(Next::Refused(refusal(error)))),
             }
             match peer.state.order() {
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let mut out = self.around.buffers.take();
             if answer.begins() {
                 let closes = peer.state.order().is_some() || !peer.may_read_all(cx)?;
-                answer.write_head(&mut out, closes);
+                self.around.buffers.give_back_headers(answer.write_head(&mut out, closes));
             }
             let (data, behind) = answer.gather(cx, &mut out);
             let written = peer.poll_write(cx, &out, data, behind);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Http1Body, Intake};
@@ -34,11 +35,14 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(in crate::listener) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
+    /// The map of an answer's headers that was written, for the next request's.
+    headers: Cell<HeaderMap>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { read: RefCell::new(vec![0; READ].into_boxed_slice()), write: Cell::default() }
+        let read = RefCell::new(vec![0; READ].into_boxed_slice());
+        Self { read, write: Cell::default(), headers: Cell::default() }
     }
 }
 
@@ -63,6 +67,17 @@ impl Buffers {
 
     pub(super) fn give_back(&self, buffer: Vec<u8>) {
         self.write.set(buffer);
+    }
+
+    /// An empty map.
+    fn headers(&self) -> HeaderMap {
+        self.headers.take()
+    }
+
+    /// Keeps a map for its room.
+    pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
+        headers.clear();
+        self.headers.set(headers);
     }
 }
 
@@ -150,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// The head of the next request, once `new` makes it whole.
     pub(super) fn head_in(&mut self, new: &mut [u8]) -> Found {
         if self.unread.is_empty() {
-            return match self.reader.read(new)? {
+            return match self.reader.read(new, || self.buffers.headers())? {
                 Some((head, used)) => Ok(Some(self.begin(head, &mut new[used..]))),
                 None => {
                     self.unread.extend_from_slice(new);
@@ -159,7 +174,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             };
         }
         self.unread.extend_from_slice(new);
-        let Some((head, used)) = self.reader.read(&self.unread)? else { return Ok(None) };
+        let Some((head, used)) = self.reader.read(&self.unread, || self.buffers.headers())? else {
+            return Ok(None);
+        };
         let mut bytes = mem::take(&mut self.unread);
         Ok(Some(self.begin(head, &mut bytes[used..])))
     }

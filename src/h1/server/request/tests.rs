@@ -3,12 +3,12 @@ use super::*;
 /// The head in `text`, the same at every split, and how many bytes it had.
 fn read(text: &str) -> Result<Option<(RequestHead, usize)>, BadRequest> {
     let bytes = text.as_bytes();
-    let whole = RequestReader::default().read(bytes);
+    let whole = RequestReader::default().read(bytes, HeaderMap::new);
     for step in 1..=bytes.len().min(40) {
         let mut reader = RequestReader::default();
         let mut found = Ok(None);
         for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
-            found = reader.read(&bytes[..end]);
+            found = reader.read(&bytes[..end], HeaderMap::new);
             if !matches!(found, Ok(None)) {
                 break;
             }
@@ -54,7 +54,7 @@ fn empty_lines_before_a_request_are_skipped_and_not_without_end() {
     let (head, used) = read("\r\n\r\nGET / HTTP/1.1\r\n\r\n").unwrap().unwrap();
     assert_eq!((head.method, used), (Method::GET, 22));
     assert_eq!(
-        RequestReader::default().read("\r\n".repeat(MAX_HEAD).as_bytes()),
+        RequestReader::default().read("\r\n".repeat(MAX_HEAD).as_bytes(), HeaderMap::new),
         Err(BadRequest::HeadTooLarge)
     );
 }
@@ -126,10 +126,15 @@ fn a_head_has_limits() {
     let sized = |length: usize| {
         let rest = "GET / HTTP/1.1\r\na: \r\n\r\n".len();
         let text = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(length - rest));
-        RequestReader::default().read(text.as_bytes()).map(|found| found.map(|(_, used)| used))
+        RequestReader::default()
+            .read(text.as_bytes(), HeaderMap::new)
+            .map(|found| found.map(|(_, used)| used))
     };
     assert_eq!(sized(MAX_HEAD), Ok(Some(MAX_HEAD)));
     assert_eq!(sized(MAX_HEAD + 1), Err(BadRequest::HeadTooLarge));
     let target = format!("GET /{}", "a".repeat(MAX_HEAD));
-    assert_eq!(RequestReader::default().read(target.as_bytes()), Err(BadRequest::TargetTooLong));
+    assert_eq!(
+        RequestReader::default().read(target.as_bytes(), HeaderMap::new),
+        Err(BadRequest::TargetTooLong)
+    );
 }

@@ -5,7 +5,7 @@ use crate::h1::server::RequestReader;
 
 fn asked(line: &str) -> Asked {
     let text = format!("{line}\r\nte: trailers\r\n\r\n");
-    Asked::new(&RequestReader::default().read(text.as_bytes()).unwrap().unwrap().0)
+    Asked::new(&RequestReader::default().read(text.as_bytes(), HeaderMap::new).unwrap().unwrap().0)
 }
 
 fn get() -> Asked {
