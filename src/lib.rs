@@ -8,7 +8,7 @@
 //!  client ── listener ──> proxy ───────────────────────────────────> upstream ──> service
 //!            accept        authenticate · hold · route · rewrite      pool, connect, send
 //!            limits                                                      │
-//!  client <── hyper <──── meter <────────────────────────────────────────┘
+//!  client <── listener <─ meter <────────────────────────────────────────┘
 //!                          shows each frame to sse + usage, closes the record
 //!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, log, metrics; ledger and OpenTelemetry, which have their own)
 //! ```
@@ -28,7 +28,7 @@
 //! | I/O | [`proxy`] | the life of a request |
 //! | | [`admin`] | pages for operators: the dashboard, usage records, health, metrics |
 //! | | [`simulator`] | an upstream that answers from nothing |
-//! | | [`listener`] | accepts, limits, speaks HTTP with clients |
+//! | | [`listener`] | accepts, limits, speaks HTTP with clients: a loop per HTTP/1.1 connection, hyper for HTTP/2 |
 //! | | [`upstream`] | connects, pools, sends, reads answers |
 //! | adapters | [`meter`] | the body that is relayed, with the meter beside it |
 //! | | [`ledger`] | usage records in SQLite, and their sums |
@@ -44,7 +44,7 @@
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
 //! | | [`coding`] | content codings, undone within bounds |
 //! | | [`websocket`] | WebSocket frames |
-//! | | [`h1`] | the client half of HTTP/1.1 |
+//! | | [`h1`] | HTTP/1.1, both halves: heads, framing, bodies |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
 //! | | [`price`] | what tokens cost |
 //! | | [`traceparent`] | which span of which trace a request is |

@@ -87,7 +87,7 @@ impl<B: AnswerFrames> Exchange<B> {
         exchange
     }
 
-    /// The next frame, which the meter has seen. The record is closed with the last one, since hyper need not ask for what
+    /// The next frame, which the meter has seen. The record is closed with the last one, since nobody need ask for what
     /// comes after it. After an error the caller says what becomes of it, and calls [`Exchange::fail`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));

@@ -18,10 +18,10 @@ use crate::usage::Withhold;
 
 /// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these ways:
 ///
-/// * the upstream's answer is complete: seen at the last frame, since hyper need not ask for what comes after it;
+/// * the upstream's answer is complete: seen at the last frame, since nobody need ask for what comes after it;
 /// * the upstream breaks off or falls silent: an event stream gets one more event that bears the error, so that the
 ///   SDKs raise it, and then its end; any other body is cut, so that it cannot be taken for whole;
-/// * the client leaves: hyper drops the body. After the event that ends a stream this is `complete`,
+/// * the client leaves: its connection drops the body. After the event that ends a stream this is `complete`,
 ///   since many SDKs close without reading further. Before it, the upstream is stopped, or the rest is drained.
 pub struct Metered<B: AnswerFrames> {
     /// `None` once it has gone elsewhere, which is the end of this.
@@ -46,7 +46,7 @@ pub struct Terms {
 
 /// What is left when the last data has passed.
 enum Last {
-    /// The upstream failed: the answer is cut, once hyper has written what it holds, which it drops when a body fails.
+    /// The upstream failed: the answer is cut, once its connection has written what it holds, which hyper drops when a body fails.
     Cut(Error),
     /// The upstream's trailers.
     Trailers(Frame<Bytes>),
@@ -157,7 +157,7 @@ impl<B: AnswerFrames> Metered<B> {
             return Poll::Ready(Some(Ok(Frame::data([&held, separator, &error.to_event()].concat().into()))));
         }
         self.last = Some(Last::Cut(error));
-        // hyper flushes when a body is pending.
+        // A connection flushes when a body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
     }

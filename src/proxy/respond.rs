@@ -110,7 +110,7 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 
 /// A response body of the proxy.
 pub enum ProxyBody {
-    /// The upstream's, as it comes. Boxed: hyper moves a body around before it settles.
+    /// The upstream's, as it comes. Boxed: a body is moved around before it settles.
     Relayed(Box<MeteredAnswer>),
     /// The upstream's, with comments in its silences.
     KeptAlive(Box<KeptAlive>),

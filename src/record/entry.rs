@@ -20,7 +20,7 @@ use crate::usage::{Room, Tally, Usage};
 /// A usage record that is being filled in.
 ///
 /// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends when its
-/// client goes away (hyper drops the handler or the body) or when the process cuts what is left at shutdown.
+/// client goes away (its connection drops the handler or the body) or when the process cuts what is left at shutdown.
 #[derive(Debug)]
 pub struct Entry {
     /// `None` once it is closed.

@@ -340,7 +340,7 @@ impl Body for Http1Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Known only where the upstream said it: hyper would declare a length that the upstream did not.
+        // Known only where the upstream said it: a length would be declared to the client that the upstream did not.
         match self.decoder.remaining() {
             Some(remaining) if self.is_sized => SizeHint::with_exact(remaining + self.first.len() as u64),
             _ => SizeHint::default(),

@@ -111,7 +111,7 @@ impl<'a> Flight<'a> {
                 Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
                     return Err(protocol("it switched protocols without being asked to".to_owned()));
                 }
-                // 100 was not asked for, and hyper's server cannot pass on the others.
+                // 100 was not asked for, and the others are not passed on.
                 Some((head, used)) if head.status.is_informational() => at += used,
                 Some((head, used)) => {
                     let answer = self.answer(head, &mut buf[at + used..])?;

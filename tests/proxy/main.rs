@@ -16,6 +16,7 @@ mod admin;
 mod asking;
 mod bodies;
 mod codings;
+mod connections;
 mod disconnects;
 #[path = "../encoders/mod.rs"]
 mod encoders;

@@ -1,0 +1,188 @@
+//! One HTTP/1.1 connection of a client: where a request ends and the next begins, and when it is closed.
+
+use crate::support::{
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized,
+    upstream,
+};
+
+/// Answers with a stream where one is asked for, and otherwise with a body.
+fn both() -> Upstream {
+    upstream(|connection| {
+        while let Some(request) = connection.request() {
+            if request.body == CHAT_REQUEST.as_bytes() {
+                connection.send([EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes())].concat());
+                connection.send(LAST_CHUNK);
+            } else if request.line().starts_with("HEAD") {
+                connection
+                    .send("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 7\r\n\r\n");
+            } else {
+                connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+            }
+        }
+    })
+}
+
+fn post(head: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions {head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_one_request() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        for byte in post("HTTP/1.1\r\nhost: p\r\n", CHAT_REQUEST).bytes() {
+            client.send([byte]);
+        }
+        assert_eq!(client.answer().text(), CHAT_STREAM);
+        assert_eq!(proxy.record()["outcome"], "complete");
+    }
+}
+
+#[test]
+fn requests_sent_at_once_are_answered_in_their_order_whatever_frames_their_bodies() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let chunked = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{}{LAST_CHUNK}",
+        String::from_utf8(chunk(CHAT_REQUEST.as_bytes())).unwrap()
+    );
+    let sized = post("HTTP/1.1\r\nhost: p\r\n", "{\"model\":\"m\"}");
+    let bare = "GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n";
+    client.send([&chunked, "\r\n", &sized, bare, &chunked].concat());
+    for text in [CHAT_STREAM, CHAT_BODY, CHAT_BODY, CHAT_STREAM] {
+        assert_eq!(client.answer().text(), text);
+    }
+    client.finish();
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks_and_the_end_of_its_connection() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let head = client.send(post("HTTP/1.0\r\n", CHAT_REQUEST)).head();
+    assert!(head.starts_with("HTTP/1.0 200"), "{head}");
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    assert_eq!(client.rest(), CHAT_STREAM.as_bytes());
+}
+
+#[test]
+fn a_client_of_http_1_0_that_asks_for_it_keeps_its_connection_where_a_length_is_known() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        let answer =
+            client.send(post("HTTP/1.0\r\nconnection: keep-alive\r\n", "{\"model\":\"m\"}")).answer();
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+        assert_eq!(answer.text(), CHAT_BODY);
+    }
+    let head = client.send(post("HTTP/1.0\r\nconnection: keep-alive\r\n", CHAT_REQUEST)).head();
+    assert!(head.contains("connection: close"), "{head}");
+    assert_eq!(client.rest(), CHAT_STREAM.as_bytes());
+}
+
+#[test]
+fn a_client_that_wants_its_connection_closed_is_told_so_and_it_is() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\nconnection: close\r\n", CHAT_REQUEST)).answer();
+    assert_eq!((answer.header("connection"), answer.text()), (Some("close"), CHAT_STREAM));
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
+fn an_answer_to_head_has_its_length_and_no_body() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: p\r\n\r\n").head();
+    assert!(head.contains("content-length: 7"), "{head}");
+    assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY, "the next answer begins behind the head");
+}
+
+#[test]
+fn a_request_whose_end_is_in_doubt_is_refused_and_nothing_behind_it_is_read() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    for doubtful in [
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "content-length: 4\r\ncontent-length: 5\r\n\r\nabcd",
+        "content-length: 4, 4\r\n\r\nabcd",
+        "content-length: +4\r\n\r\nabcd",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+        "x: y\n\r\n",
+    ] {
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /v1/files HTTP/1.1\r\nhost: p\r\n{doubtful}GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n"
+        ));
+        let answer = client.answer();
+        assert_eq!(answer.status(), 400, "{doubtful:?}");
+        assert_eq!(answer.error()["code"], "malformed_request");
+        assert_eq!(client.rest(), b"", "{doubtful:?}");
+        assert_eq!(proxy.record()["status"], 400);
+    }
+    assert_eq!(up.accepted(), 0, "nothing of it reached the service");
+    assert_eq!(proxy.stop().len(), 0);
+}
+
+#[test]
+fn a_body_that_is_refused_unread_leaves_its_client_time_to_read_the_answer() {
+    let up = both();
+    let proxy = proxy().server("max_request_bytes = 1000").upstream(&up).run();
+    let mut client = proxy.client();
+    // More than both sockets hold: it is sent on while the answer waits.
+    let body = "x".repeat(1 << 20);
+    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\n", &body)).answer();
+    assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
+    assert_eq!(answer.error()["code"], "request_too_large");
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
+fn a_body_that_is_refused_unread_and_is_here_costs_no_connection() {
+    let up = both();
+    let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
+    let mut client = proxy.client();
+    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\n", CHAT_REQUEST)).answer();
+    assert_eq!((answer.status(), answer.header("connection")), (413, None));
+    assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY);
+}
+
+#[test]
+fn a_client_that_waits_for_a_word_and_is_refused_gets_no_word() {
+    let up = both();
+    let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
+    assert_eq!(read_to_end(&mut client), b"", "what follows might be the body or a request");
+}
+
+fn read_to_end(client: &mut Client) -> Vec<u8> {
+    client.finish();
+    client.rest()
+}
+
+#[test]
+fn a_body_broken_inside_its_frame_is_refused() {
+    let up = both();
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(client.rest(), b"");
+    assert_eq!(proxy.record()["status"], 400);
+}
