@@ -86,15 +86,18 @@ impl RequestReader {
             return Err(BadRequest::HeadTooLarge);
         }
         let rest = &buf[self.skipped..];
-        let found = match self.end.find(rest) {
-            Err(ProtocolError::HeadTooLarge) if self.end.is_in_first_line() => {
-                return Err(BadRequest::TargetTooLong);
+        let end = match self.end.find(rest) {
+            Ok(Some(end)) => end,
+            // Before any other mistake, so that what is said of a request does not depend on the pieces it came in.
+            other => {
+                self.check_beginning(rest)?;
+                return match other {
+                    Err(ProtocolError::HeadTooLarge) if self.end.is_in_first_line() => {
+                        Err(BadRequest::TargetTooLong)
+                    }
+                    other => other.map(|_| None).map_err(BadRequest::from),
+                };
             }
-            found => found?,
-        };
-        let Some(end) = found else {
-            self.check_beginning(rest)?;
-            return Ok(None);
         };
         let used = self.skipped + end;
         *self = Self::default();
@@ -109,7 +112,7 @@ impl RequestReader {
     /// Refuses what can never become a request, before its blank line: that may never come.
     fn check_beginning(&mut self, rest: &[u8]) -> Result<(), BadRequest> {
         match rest.first() {
-            None | Some(b'\r') => return Ok(()),
+            None | Some(b'\r' | b'\n') => return Ok(()),
             Some(first) if first.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(first) => {}
             Some(_) => return Err(BadRequest::Malformed(ProtocolError::RequestLine)),
         }
