@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -17,6 +17,27 @@ pub enum RequestBody {
     Http1(Http1Body),
     /// Over HTTP/2.
     Http2(Incoming),
+}
+
+impl RequestBody {
+    /// Adds to `all` what comes next, over HTTP/1.1 with one copy less than a frame takes. `None`: there is no more.
+    ///
+    /// While this is pending `all` is lent to the connection and empty. Dropped then, the body and what came of it are lost.
+    pub fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        all: &mut BytesMut,
+    ) -> Poll<Option<Result<(), io::Error>>> {
+        if let Self::Http1(body) = self {
+            return body.poll_append(cx, all);
+        }
+        let frame = ready!(Pin::new(self).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| {
+                frame.into_data().into_iter().for_each(|data| all.extend_from_slice(&data));
+            })
+        }))
+    }
 }
 
 impl Body for RequestBody {

@@ -31,36 +31,43 @@ pub(super) fn check_length(body: &RequestBody, limit: usize) -> Result<()> {
 /// Reads a whole body. Its bytes count against the budget until the reservation is dropped.
 pub(super) async fn hold(mut body: RequestBody, limit: usize, budget: &Budget) -> Result<(Bytes, Reserved)> {
     let mut reserved = budget.reserve();
-    let declared = body.size_hint().exact().map_or(0, |length| length as usize);
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    let mut watchdog = Watchdog::new(BODY_IDLE, None);
-    let mut next = |cx: &mut Context<'_>| match Pin::new(&mut body).poll_frame(cx) {
-        Poll::Pending => watchdog.poll_expired(cx).map(|_| Some(Err(Error::BodyTimeout(BODY_IDLE)))),
-        Poll::Ready(frame) => {
-            watchdog.heard();
-            Poll::Ready(frame.map(|frame| frame.map_err(|error| incomplete(&error))))
-        }
+    let mut admit = |length| {
+        if length > limit { Err(Error::BodyTooLarge { limit }) } else { reserved.grow_to(length) }
     };
-    while let Some(frame) = poll_fn(&mut next).await {
-        let Ok(data) = frame?.into_data() else { continue };
-        let length = first.len() + all.len() + data.len();
-        if length > limit {
-            return Err(Error::BodyTooLarge { limit });
-        }
-        reserved.grow_to(length)?;
-        // Most bodies come in one frame, which is kept as it is.
-        if all.is_empty() && first.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.reserve(declared.clamp(length, FIRST_RESERVATION.max(length)));
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
+    let declared = body.size_hint().exact().map_or(0, |length| length as usize);
+    let mut watchdog = Watchdog::new(BODY_IDLE, None);
+    let mut all = BytesMut::new();
+    // Most bodies come in one frame, which is kept as it is.
+    while all.is_empty() {
+        let frame = poll_fn(|cx| watched(&mut watchdog, cx, |cx| Pin::new(&mut body).poll_frame(cx))).await;
+        let Some(frame) = frame.transpose()? else { return Ok((Bytes::new(), reserved)) };
+        all = frame.into_data().map(BytesMut::from).unwrap_or_default();
+        admit(all.len())?;
     }
-    Ok((if all.is_empty() { first } else { all.freeze() }, reserved))
+    all.reserve(declared.min(FIRST_RESERVATION).saturating_sub(all.len()));
+    while !body.is_end_stream() {
+        let added = poll_fn(|cx| watched(&mut watchdog, cx, |cx| body.poll_append(cx, &mut all))).await;
+        if added.transpose()?.is_none() {
+            break;
+        }
+        admit(all.len())?;
+    }
+    Ok((all.freeze(), reserved))
+}
+
+/// What is polled, or the end of a pause that takes too long.
+fn watched<T>(
+    watchdog: &mut Watchdog,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<Option<io::Result<T>>>,
+) -> Poll<Option<Result<T>>> {
+    match poll(cx) {
+        Poll::Pending => watchdog.poll_expired(cx).map(|_| Some(Err(Error::BodyTimeout(BODY_IDLE)))),
+        Poll::Ready(next) => {
+            watchdog.heard();
+            Poll::Ready(next.map(|next| next.map_err(|error| incomplete(&error))))
+        }
+    }
 }
 
 /// A body that passes through: counted, and held to the same limit.

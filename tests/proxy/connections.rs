@@ -63,6 +63,39 @@ fn requests_sent_at_once_are_answered_in_their_order_whatever_frames_their_bodie
 }
 
 #[test]
+fn a_large_body_that_comes_in_pieces_is_whole_and_ends_where_the_next_request_begins() {
+    let words: String = (0..60_000).map(|number| format!("{number} ")).collect();
+    let large = format!("{{\"model\":\"m\",\"x\":\"{words}\"}}");
+    let sent = large.clone();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            let seen = if request.body == sent.as_bytes() { "[1]" } else { "[0]" };
+            connection.send(sized("200 OK", "application/json", seen.as_bytes()));
+        }
+    });
+    let proxy = proxy().upstream(&up).run();
+    let head = "HTTP/1.1\r\nhost: p\r\n";
+    let chunked = "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let requests = [
+        post(head, &large).into_bytes(),
+        chunked.into(),
+        large.as_bytes().chunks(50_000).flat_map(chunk).collect(),
+        LAST_CHUNK.into(),
+        post(head, CHAT_BODY).into_bytes(),
+        post(head, &large).into_bytes(),
+    ]
+    .concat();
+    let mut client = proxy.client();
+    for piece in [1_000, 70_000, 333_333, requests.len()] {
+        for piece in requests.chunks(piece) {
+            client.send(piece);
+        }
+        let answers: Vec<_> = (0..4).map(|_| client.answer().text().to_owned()).collect();
+        assert_eq!(answers, ["[1]", "[1]", "[0]", "[1]"], "in pieces of {piece}");
+    }
+}
+
+#[test]
 fn a_client_of_http_1_0_gets_no_chunks_and_the_end_of_its_connection() {
     let up = both();
     let proxy = proxy().upstream(&up).run();

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::h1::{BodyDecoder, Framing, ProtocolError};
@@ -23,10 +24,12 @@ pub(super) struct Intake {
     expects_continue: bool,
 }
 
-/// At most one frame waits here.
+/// At most one frame waits here, or what is to be added to.
 #[derive(Default)]
 struct Pipe {
     frame: Cell<Option<Bytes>>,
+    /// Where what comes is to go instead, while it is waited for.
+    room: Cell<Option<BytesMut>>,
     /// What is to come after the frame.
     rest: Cell<Rest>,
     /// The client said how long the body is.
@@ -86,8 +89,12 @@ impl Intake {
     pub(super) fn feed(&mut self, buf: &mut [u8]) -> usize {
         self.expects_continue = false;
         let decoded = self.decoder.decode(buf).and_then(|decoded| {
-            if !decoded.data.is_empty() {
-                self.pipe.frame.set(Some(Bytes::copy_from_slice(&buf[decoded.data])));
+            let data = &buf[decoded.data];
+            if let Some(mut room) = self.pipe.room.take() {
+                room.extend_from_slice(data);
+                self.pipe.room.set(Some(room));
+            } else if !data.is_empty() {
+                self.pipe.frame.set(Some(Bytes::copy_from_slice(data)));
             }
             // What is wrong behind that payload.
             self.decoder.decode(&mut [])?;
@@ -98,6 +105,23 @@ impl Intake {
             Err(error) => self.pipe.rest.set(Rest::Failed(Failure::Malformed(error))),
         }
         decoded.unwrap_or(buf.len())
+    }
+
+    /// Has `read` put what comes next where it is to stay, if such a place is known and all that comes belongs to the body. It says how many
+    /// bytes there were, which are then taken in.
+    pub(super) fn read_to_room(
+        &mut self,
+        read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        let left = self.decoder.remaining().filter(|_| self.pipe.is_sized)?;
+        let mut room = self.pipe.room.take()?;
+        let before = room.len();
+        let read = read(&mut (&mut room).limit(usize::try_from(left).unwrap_or(usize::MAX)));
+        // Of a length nothing is malformed.
+        let _ = self.decoder.decode(&mut room[before..]);
+        self.pipe.room.set(Some(room));
+        self.tell_rest();
+        Some(read)
     }
 
     /// The client sends nothing more; nothing of that is used.
@@ -124,6 +148,35 @@ impl Drop for Intake {
             self.pipe.rest.set(Rest::Failed(Failure::Left));
             if let Some(waker) = self.pipe.wanted.take() {
                 waker.wake();
+            }
+        }
+    }
+}
+
+impl Http1Body {
+    /// Adds to `all` what comes next; what is read from here on goes there without a stop. `None`: there is no more.
+    ///
+    /// While this is pending `all` is empty, for its bytes are lent; where they are not asked for again, they are lost.
+    pub fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        all: &mut BytesMut,
+    ) -> Poll<Option<Result<(), io::Error>>> {
+        let was_lent = self.0.room.take().map(|room| *all = room).is_some();
+        let has_come = was_lent && self.0.wanted.borrow().is_none();
+        match Pin::new(&mut *self).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.into_data().into_iter().for_each(|data| all.extend_from_slice(&data));
+                Poll::Ready(Some(Ok(())))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) if !has_come => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(Some(Ok(()))),
+            Poll::Pending if has_come => Poll::Ready(Some(Ok(()))),
+            Poll::Pending => {
+                all.reserve(1);
+                self.0.room.set(Some(std::mem::take(all)));
+                Poll::Pending
             }
         }
     }

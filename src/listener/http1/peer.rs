@@ -5,13 +5,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::body::{Http1Body, Intake};
 use crate::h1::server::{BadRequest, RequestHead, RequestReader};
@@ -222,6 +222,16 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Reads some of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(intake) = &mut self.intake
+            && let Some(read) = intake.read_to_room(|room| pin!(self.io.read_buf(room)).poll(cx))
+        {
+            match ready!(read)? {
+                0 => drop(intake.end()),
+                _ => self.state.received(),
+            }
+            intake.tell(cx);
+            return Poll::Ready(Ok(()));
+        }
         let buffers = Rc::clone(&self.buffers);
         let mut buf = buffers.read();
         let read = ready!(self.poll_read(cx, &mut buf))?;
