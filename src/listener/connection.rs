@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -53,34 +53,40 @@ pub(super) struct Arrival {
 }
 
 /// Serves `io` until the client leaves, a limit is reached, or the drain is over with it.
-pub(super) async fn serve<S, H>(
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+pub(super) fn serve<S, H>(
     mut io: S,
     arrival: Arrival,
     state: Rc<PeerState>,
     around: Rc<Surroundings<H>>,
-) where
+) -> impl Future<Output = ()>
+where
     S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     H: Handler,
 {
-    let told = tokio::select! {
-        told = tell_protocol(&mut io, arrival.http2) => told,
-        () = ordered(&state) => return,
-    };
-    match told {
-        Ok((_, read)) if read.is_empty() => {}
-        // Boxed, so that the tasks of HTTP/1.1 connections have no room for it.
-        Ok((true, read)) => Box::pin(http2::serve(io, read, arrival.certificate, state, around)).await,
-        Ok((false, read)) => {
-            let served = http1::serve(io, read, arrival.certificate, Rc::clone(&state), &around);
-            unless_dropped(served, &state).await;
+    async move {
+        let (is_http2, read) = {
+            let told = tokio::select! {
+                told = tell_protocol(&mut io, arrival.http2) => told,
+                () = ordered(&state) => return,
+            };
+            match told {
+                Ok((_, read)) if read.is_empty() => return,
+                Ok(told) => told,
+                Err(error) => return tracing::debug!(%error, "client connection ended"),
+            }
+        };
+        if is_http2 {
+            // Boxed, so that the tasks of HTTP/1.1 connections have no room for it.
+            return Box::pin(http2::serve(io, read, arrival.certificate, state, around)).await;
         }
-        Err(error) => tracing::debug!(%error, "client connection ended"),
+        let served = pin!(http1::serve(io, read, arrival.certificate, Rc::clone(&state), &around));
+        unless_dropped(served, &state).await;
     }
 }
 
 /// Goes on until the connection is told to be dropped.
-async fn unless_dropped(served: impl Future<Output = ()>, state: &PeerState) {
-    let mut served = pin!(served);
+async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &PeerState) {
     let mut known = false;
     poll_fn(|cx| {
         // One task polls a connection all its life.

@@ -23,7 +23,7 @@ impl Socket for TcpStream {
     }
 }
 
-impl<S: Socket> Socket for TlsStream<S> {
+impl<S: Socket> Socket for Box<TlsStream<S>> {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0.tcp()
     }

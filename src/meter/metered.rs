@@ -44,12 +44,12 @@ pub struct Terms {
     pub drains: Option<Drains>,
 }
 
-/// What is left when the last data has passed.
+/// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams wait long.
 enum Last {
     /// The upstream failed: the answer is cut, once its connection has written what it holds, which hyper drops when a body fails.
-    Cut(Error),
+    Cut(Box<Error>),
     /// The upstream's trailers.
-    Trailers(Frame<Bytes>),
+    Trailers(Box<Frame<Bytes>>),
     Nothing,
 }
 
@@ -123,7 +123,7 @@ impl<B: AnswerFrames> Metered<B> {
                 data
             }
             Err(trailers) if withhold.is_holding() => {
-                self.last = Some(Last::Trailers(trailers));
+                self.last = Some(Last::Trailers(Box::new(trailers)));
                 return Some(Frame::data(withhold.rest()));
             }
             Err(trailers) => return Some(trailers),
@@ -156,7 +156,7 @@ impl<B: AnswerFrames> Metered<B> {
             self.last = Some(Last::Nothing);
             return Poll::Ready(Some(Ok(Frame::data([&held, separator, &error.to_event()].concat().into()))));
         }
-        self.last = Some(Last::Cut(error));
+        self.last = Some(Last::Cut(Box::new(error)));
         // A connection flushes when a body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -173,8 +173,8 @@ impl<B: AnswerFrames> Body for Metered<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.last.replace(Last::Nothing) {
             None => self.last = None,
-            Some(Last::Cut(error)) => return Poll::Ready(Some(Err(error))),
-            Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+            Some(Last::Cut(error)) => return Poll::Ready(Some(Err(*error))),
+            Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(*trailers))),
             Some(Last::Nothing) => return Poll::Ready(None),
         }
         let everything = self.withhold.is_none();

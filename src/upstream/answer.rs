@@ -49,9 +49,10 @@ impl From<ResponseHead> for AnswerHead {
 
 /// The body of an answer. Dropping it before its end tells the upstream at once; it is read only as it is polled.
 pub struct AnswerBody {
-    /// What was read ahead: data, which comes before all else, and what ended it.
+    /// Data that was read ahead, which comes before all else.
     ahead: Bytes,
-    after: Option<Result<Frame<Bytes>, Error>>,
+    /// What ended that reading. Boxed, as there seldom is such a thing, and streams wait long.
+    after: Option<Box<Result<Frame<Bytes>, Error>>>,
     wire: Wire,
 }
 
@@ -100,15 +101,16 @@ impl AnswerBody {
                 return None;
             }
             if self.after.is_some() || self.wire.is_end_stream() {
-                return (!matches!(self.after, Some(Err(_)))).then(|| self.ahead.clone());
+                let failed = self.after.as_ref().is_some_and(|after| after.is_err());
+                return (!failed).then(|| self.ahead.clone());
             }
             match poll_fn(|cx| self.wire.poll_frame(cx)).await {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.ahead.is_empty() => self.ahead = data,
                     Ok(data) => self.ahead = [&self.ahead[..], &data].concat().into(),
-                    Err(trailers) => self.after = Some(Ok(trailers)),
+                    Err(trailers) => self.after = Some(Box::new(Ok(trailers))),
                 },
-                Some(Err(error)) => self.after = Some(Err(error)),
+                Some(Err(error)) => self.after = Some(Box::new(Err(error))),
                 None => return Some(self.ahead.clone()),
             }
         }
@@ -165,7 +167,7 @@ impl Body for AnswerBody {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
         }
         if let Some(after) = self.after.take() {
-            return Poll::Ready(Some(after));
+            return Poll::Ready(Some(*after));
         }
         self.wire.poll_frame(cx)
     }
@@ -207,7 +209,8 @@ pub(super) struct Http1Body {
     read_at: Instant,
     /// What came together with the head.
     first: Bytes,
-    trailers: Option<HeaderMap>,
+    /// Boxed, as there seldom are any, and streams wait long.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl Http1Body {
@@ -256,7 +259,7 @@ impl Http1Body {
 
     /// The answer is complete.
     fn end(&mut self) {
-        self.trailers = self.decoder.take_trailers();
+        self.trailers = self.decoder.take_trailers().map(Box::new);
         let Some(stream) = self.stream.take() else { return };
         if self.keep && self.upload.is_none() {
             self.pool.put(stream, self.origin.generation(), self.read_at);
@@ -332,7 +335,7 @@ impl Body for Http1Body {
             self.stream = None;
         }
         let frame = polled.map(|data| data.map(Frame::data));
-        Poll::Ready(frame.or_else(|| self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))))
+        Poll::Ready(frame.or_else(|| self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
     }
 
     fn is_end_stream(&self) -> bool {

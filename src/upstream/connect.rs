@@ -52,7 +52,8 @@ async fn dial<'a>(
         ),
         Some(proxy) => {
             waiting_for.set(Some(proxy));
-            let tunnel = proxy.open(origin).await?;
+            // Boxed, as most connections take no such way: 9 KB.
+            let tunnel = Box::pin(proxy.open(origin)).await?;
             waiting_for.set(None);
             tunnel
         }
@@ -122,16 +123,13 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
 ) -> Result<Secured<S>> {
     let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
-    let tls = TlsConnector::from(tls.config())
-        .with_alpn(protocols(http))
-        .connect(tls.name().clone(), stream)
-        .await
-        .map_err(|error| match has_no_common_protocol(&error) {
-            true if http == HttpVersion::Http2 => {
-                origin.not_http2("it refused it in the TLS handshake (ALPN)")
-            }
-            _ => origin.tls(&error),
-        })?;
+    let connector = TlsConnector::from(tls.config());
+    let connecting = connector.with_alpn(protocols(http)).connect(tls.name().clone(), stream);
+    // Boxed, so that plain connections have no room for it.
+    let tls = Box::pin(connecting).await.map_err(|error| match has_no_common_protocol(&error) {
+        true if http == HttpVersion::Http2 => origin.not_http2("it refused it in the TLS handshake (ALPN)"),
+        _ => origin.tls(&error),
+    })?;
     if let Some(witness) = &origin.witness {
         witness.secured(tls.get_ref().1);
     }

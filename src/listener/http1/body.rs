@@ -124,10 +124,9 @@ impl Intake {
         Some(read)
     }
 
-    /// The client sends nothing more; nothing of that is used.
-    pub(super) fn end(&self) -> usize {
+    /// The client sends nothing more.
+    pub(super) fn end(&self) {
         self.pipe.rest.set(Rest::Failed(Failure::Left));
-        0
     }
 
     fn tell_rest(&self) {

@@ -38,25 +38,25 @@ const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection of which `read` was read already, until one side is done with it. Cancel-safe in that nothing of it goes on.
-pub(super) async fn serve<S, H>(
+///
+/// Every stream that waits has one of these futures: it has no more than it needs, and no argument twice, as an `async fn` has.
+pub(super) fn serve<'a, S, H>(
     io: S,
     read: Vec<u8>,
     certificate: Option<ClientCertificate>,
     state: Rc<PeerState>,
-    around: &Surroundings<H>,
-) where
+    around: &'a Surroundings<H>,
+) -> impl Future<Output = ()> + use<'a, S, H>
+where
     S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     H: Handler,
 {
     let peer = Peer::new(io, read, state, Rc::clone(&around.buffers));
     let mut connection = Connection { peer, certificate, around };
-    match connection.run().await {
-        Ok(None) => {}
-        Ok(Some((takeover, _running))) => {
-            let (io, first) = connection.peer.into_parts();
-            Box::pin(takeover.run(io, first)).await;
-        }
-        Err(error) => tracing::debug!(%error, "client connection ended"),
+    async move {
+        let end = connection.run().await;
+        // Boxed, as it comes once.
+        Box::pin(connection.finish(end)).await;
     }
 }
 
@@ -68,25 +68,40 @@ struct Connection<'a, S, H> {
 
 /// What a client sends next.
 enum Next {
-    Request(RequestHead, Http1Body),
-    Refused(Error),
-    Nothing,
+    Request {
+        request: Request<RequestBody>,
+        asked: Asked,
+        /// The client may send another request.
+        keep_alive: bool,
+    },
+    End(End),
+}
+
+/// How it goes on behind the last request.
+enum End {
+    /// `lingers`: the client may still be sending.
+    Close { lingers: bool },
+    /// There is a head that cannot be taken.
+    Refuse(Error),
+    /// Nothing more of HTTP is on the connection. Until it ends, the last request runs.
+    TakenOver(Takeover, Guard),
 }
 
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
-    /// Answers request after request. What is returned takes the connection over.
-    async fn run(&mut self) -> io::Result<Option<(Takeover, Guard)>> {
+    /// Answers request after request.
+    async fn run(&mut self) -> io::Result<End> {
         loop {
-            let (head, body) = match poll_fn(|cx| self.poll_next(cx)).await? {
-                Next::Request(head, body) => (head, body),
-                Next::Refused(error) => return self.refuse(error).await,
-                Next::Nothing => return self.close(false).await,
+            let (mut handled, running, asked, keep_alive) = {
+                match poll_fn(|cx| self.poll_next(cx)).await? {
+                    Next::Request { request, asked, keep_alive } => {
+                        let running = self.around.begin(&self.peer.state);
+                        let handled = Rc::clone(&self.around.handler).handle(request);
+                        // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
+                        (Box::pin(handled), running, asked, keep_alive)
+                    }
+                    Next::End(end) => return Ok(end),
+                }
             };
-            let (asked, keep_alive) = (Asked::new(&head), head.keep_alive);
-            let running = self.around.begin(&self.peer.state);
-            let request = self.request(head, body);
-            // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
-            let mut handled = Box::pin(Rc::clone(&self.around.handler).handle(request));
             let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
             drop(handled);
 
@@ -94,40 +109,45 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let mut answer = Answer::new(response, asked, keep_alive);
             let takeover = answer.takeover();
             poll_fn(|cx| self.poll_relay(cx, &mut answer)).await?;
-            if takeover.is_some() {
-                return Ok(takeover);
+            if let Some((takeover, running)) = takeover {
+                return Ok(End::TakenOver(takeover, running));
             }
             let kept = answer.keeps_connection();
             drop(answer);
             let is_read = poll_fn(|cx| Poll::Ready(self.peer.is_read(cx))).await?;
             if !(kept && is_read) {
-                return self.close(!is_read).await;
+                return Ok(End::Close { lingers: !is_read });
             }
         }
     }
 
     /// Waits for the next request's head, and takes in what came with it.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        let end = |end| Poll::Ready(Ok(Next::End(end)));
         let peer = &mut self.peer;
         let mut found = peer.head_in_unread();
         loop {
             match found {
                 Ok(None) => {}
-                Ok(Some((head, body))) => return Poll::Ready(Ok(Next::Request(head, body))),
-                Err(error) => return Poll::Ready(Ok(Next::Refused(refusal(error)))),
+                Ok(Some((head, body))) => {
+                    let (asked, keep_alive) = (Asked::new(&head), head.keep_alive);
+                    let request = self.request(head, body);
+                    return Poll::Ready(Ok(Next::Request { request, asked, keep_alive }));
+                }
+                Err(error) => return end(End::Refuse(refusal(error))),
             }
             match peer.state.order() {
                 Some(Order::RefuseHead) => {
                     let limit = self.around.limits.header_timeout;
-                    return Poll::Ready(Ok(Next::Refused(Error::HeadTimeout(limit))));
+                    return end(End::Refuse(Error::HeadTimeout(limit)));
                 }
-                Some(_) if peer.unread.is_empty() => return Poll::Ready(Ok(Next::Nothing)),
+                Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
                 _ => {}
             }
             let mut buf = self.around.buffers.read();
             let read = ready!(peer.poll_read(cx, &mut buf))?;
             if read == 0 {
-                return Poll::Ready(Ok(Next::Nothing));
+                return end(End::Close { lingers: false });
             }
             found = peer.head_in(&mut buf[..read]);
         }
@@ -187,8 +207,24 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
+    async fn finish(mut self, end: io::Result<End>) {
+        let finished = match end {
+            Ok(End::Close { lingers }) => self.close(lingers).await,
+            Ok(End::Refuse(error)) => self.refuse(error).await,
+            Ok(End::TakenOver(takeover, _running)) => {
+                let (io, first) = self.peer.into_parts();
+                takeover.run(io, first).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = finished {
+            tracing::debug!(%error, "client connection ended");
+        }
+    }
+
     /// Says what is wrong with a head, and closes the connection.
-    async fn refuse(&mut self, error: Error) -> io::Result<Option<(Takeover, Guard)>> {
+    async fn refuse(&mut self, error: Error) -> io::Result<()> {
         let refusal = Bytes::from(self.around.handler.refuse(error));
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;
@@ -196,13 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
     }
 
     /// Closes the connection once everything is written. `lingers`: the client may still be sending.
-    async fn close(&mut self, lingers: bool) -> io::Result<Option<(Takeover, Guard)>> {
+    async fn close(&mut self, lingers: bool) -> io::Result<()> {
         poll_fn(|cx| self.peer.poll_close(cx)).await?;
         if lingers {
-            let taken_in = Box::pin(timeout(LINGER, self.peer.take_in(LINGER_BYTES)));
-            let _ = taken_in.await;
+            let _ = timeout(LINGER, self.peer.take_in(LINGER_BYTES)).await;
         }
-        Ok(None)
+        Ok(())
     }
 }
 

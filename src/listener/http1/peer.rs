@@ -88,10 +88,10 @@ pub(super) struct Peer<S> {
     buffers: Rc<Buffers>,
     /// What was read beyond the request that is answered.
     pub(super) unread: Vec<u8>,
-    /// What the socket has not taken yet.
-    unsent: Unsent,
+    /// What the socket has not taken yet, which is seldom anything.
+    unsent: Option<Box<Unsent>>,
     reader: RequestReader,
-    /// The body of the request that is answered.
+    /// The body of the request that is answered, until it is read.
     intake: Option<Intake>,
     beyond: Beyond,
 }
@@ -124,7 +124,7 @@ impl<S> Peer<S> {
             state,
             buffers,
             unread,
-            unsent: Unsent::default(),
+            unsent: None,
             reader: RequestReader::default(),
             intake: None,
             beyond: Beyond::Unneeded,
@@ -142,14 +142,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Peer<S> {
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// Reads what is there; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
-        let read = buf.filled().len();
+        let read = ready!(read_once(&mut self.io, cx, buf))?;
+        self.received(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn received(&mut self, read: usize) {
         if read > 0 {
             self.state.received();
             self.beyond = Beyond::Unneeded;
         }
-        Poll::Ready(Ok(read))
     }
 
     /// The head of the next request, if it is among what was read beyond the last one.
@@ -188,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             let used = intake.feed(rest);
             self.unread.extend_from_slice(&rest[used..]);
         }
-        self.intake = Some(intake);
+        self.intake = (!intake.is_done()).then_some(intake);
         (head, body)
     }
 
@@ -207,13 +209,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
                 ready!(self.poll_body(cx))?;
                 Poll::Ready(Ok(()))
             }
-            Some(intake) if !intake.is_done() => {
+            Some(_) => {
                 if self.io.tcp().poll_read_ready(cx)?.is_ready() {
                     self.look_beyond(cx)?;
                 }
                 Poll::Pending
             }
-            _ => {
+            None => {
                 self.look(cx)?;
                 Poll::Pending
             }
@@ -222,24 +224,24 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Reads some of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(intake) = &mut self.intake
-            && let Some(read) = intake.read_to_room(|room| pin!(self.io.read_buf(room)).poll(cx))
-        {
-            match ready!(read)? {
-                0 => drop(intake.end()),
-                _ => self.state.received(),
-            }
-            intake.tell(cx);
-            return Poll::Ready(Ok(()));
-        }
-        let buffers = Rc::clone(&self.buffers);
-        let mut buf = buffers.read();
-        let read = ready!(self.poll_read(cx, &mut buf))?;
-        if let Some(intake) = &mut self.intake {
-            let used = if read == 0 { intake.end() } else { intake.feed(&mut buf[..read]) };
-            intake.tell(cx);
+        let Some(intake) = &mut self.intake else { return Poll::Ready(Ok(())) };
+        let read = if let Some(read) = intake.read_to_room(|room| pin!(self.io.read_buf(room)).poll(cx)) {
+            ready!(read)?
+        } else {
+            let mut buf = self.buffers.read();
+            let read = ready!(read_once(&mut self.io, cx, &mut buf))?;
+            let used = intake.feed(&mut buf[..read]);
             self.unread.extend_from_slice(&buf[used..read]);
+            read
+        };
+        if read == 0 {
+            intake.end();
         }
+        intake.tell(cx);
+        if intake.is_done() {
+            self.intake = None;
+        }
+        self.received(read);
         Poll::Ready(Ok(()))
     }
 
@@ -250,11 +252,10 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Whether all of the request's body has come. What is left is read as far as it is here.
     pub(super) fn is_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let is_done = |intake: &Option<Intake>| intake.as_ref().is_none_or(Intake::is_done);
-        if !is_done(&self.intake) {
+        if self.intake.is_some() {
             let _ = self.poll_body(cx)?;
         }
-        Ok(is_done(&self.intake))
+        Ok(self.intake.is_none())
     }
 
     /// Reads what still comes, to the end or so many bytes.
@@ -320,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         data: Bytes,
         behind: &'static [u8],
     ) -> Poll<io::Result<()>> {
-        debug_assert!(self.unsent.is_empty(), "one after the other");
+        debug_assert!(self.unsent.is_none(), "one after the other");
         let (mut before, mut rest) = (before, Unsent { before: Bytes::new(), data, behind });
         let written = loop {
             if before.is_empty() && rest.is_empty() {
@@ -340,19 +341,20 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         };
         if written.is_pending() {
             rest.before = Bytes::copy_from_slice(before);
-            self.unsent = rest;
+            self.unsent = Some(Box::new(rest));
         }
         self.state.takes(written)
     }
 
     /// Writes what the socket has not taken yet.
     pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let Unsent { before, data, behind } = &self.unsent;
-            let pieces = [IoSlice::new(before), IoSlice::new(data), IoSlice::new(behind)];
+        while let Some(unsent) = &mut self.unsent {
+            let pieces = [&unsent.before, &unsent.data, unsent.behind].map(IoSlice::new);
             let written = write_once(&mut self.io, cx, pieces);
-            let written = ready!(self.state.takes(written))?;
-            self.unsent.advance(written);
+            unsent.advance(ready!(self.state.takes(written))?);
+            if unsent.is_empty() {
+                self.unsent = None;
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -386,6 +388,16 @@ impl Unsent {
         }
         self.behind = &self.behind[written..];
     }
+}
+
+fn read_once(
+    io: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
 }
 
 fn write_once(
