@@ -300,7 +300,7 @@ impl Handler for Admin {
     }
 
     fn refuse(&self, error: Error) -> Vec<u8> {
-        error.to_http1(&HeaderValue::from_static("none"))
+        error.to_http1(HeaderValue::from_static("none"))
     }
 }
 

@@ -46,13 +46,13 @@ impl Error {
     }
 
     /// The whole answer. `id` is the record's, so that a user can quote it.
-    pub fn to_response(&self, id: &HeaderValue) -> Response<Bytes> {
+    pub fn to_response(&self, id: HeaderValue) -> Response<Bytes> {
         let (status, _) = self.status_and_code();
         let mut response = Response::new(Bytes::from(self.to_json()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ID_HEADER, id.clone());
+        headers.insert(ID_HEADER, id);
         match self {
             Self::Overloaded => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
@@ -72,7 +72,7 @@ impl Error {
     }
 
     /// The same as HTTP/1.1 bytes, for a connection whose request could not be read; it is closed afterwards.
-    pub fn to_http1(&self, id: &HeaderValue) -> Vec<u8> {
+    pub fn to_http1(&self, id: HeaderValue) -> Vec<u8> {
         let response = self.to_response(id);
         let status = response.status();
         let mut out =
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn an_error_is_openai_style_json_of_our_own_type() {
         let error = Error::Unreachable { upstream: "azure".into(), reason: "connection refused".into() };
-        let response = error.to_response(&id());
+        let response = error.to_response(id());
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(response.headers()[ID_HEADER], "the-id");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -115,14 +115,14 @@ mod tests {
 
     #[test]
     fn a_full_proxy_says_when_to_come_back() {
-        let response = Error::Overloaded.to_response(&id());
+        let response = Error::Overloaded.to_response(id());
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 
     #[test]
     fn the_bytes_for_an_unreadable_request_close_the_connection_and_state_their_length() {
-        let bytes = Error::HeadTooLarge.to_http1(&id());
+        let bytes = Error::HeadTooLarge.to_http1(id());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");

@@ -29,7 +29,7 @@ const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id",
 
 /// Relays an answer; from here on the body carries the record.
 pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
-    let id = entry.id().clone();
+    let id = entry.id();
     let (head, metered) = meter(answer, entry, terms);
     let withholds = metered.withholds();
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
@@ -78,7 +78,7 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
 
 /// Begins a stream whose upstream has not answered: its client must not be left without a word any longer.
 pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<ProxyBody> {
-    let id = waiting.entry().map(|entry| entry.id().clone());
+    let id = waiting.entry().map(Entry::id);
     let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(waiting, interval))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

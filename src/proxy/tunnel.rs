@@ -278,7 +278,7 @@ impl Tunnels {
 
     /// Grants what the upstream has granted. The record is the session's from here on.
     pub(super) fn begin(&self, answer: Answer, entry: Entry, terms: &Terms) -> Response<ProxyBody> {
-        let (id, started) = (entry.id().clone(), entry.started());
+        let (id, started) = (entry.id(), entry.started());
         let Answer { head, body } = answer;
         let upgrade = Upgrade::granted(&head.headers);
         let is_websocket = upgrade.as_ref().is_some_and(Upgrade::is_websocket);

@@ -26,7 +26,7 @@ pub struct Entry {
     /// `None` once it is closed.
     row: Option<Box<UsageRecord>>,
     started: Instant,
-    id: HeaderValue,
+    id: Uuid,
     journal: Journal,
     /// Counts a request body that is streamed through, while it passes.
     upload: Option<Rc<Cell<u64>>>,
@@ -71,8 +71,6 @@ impl Entry {
             error: None,
             span: None,
         };
-        let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
-            .expect("a UUID is hexadecimal digits and hyphens");
         Self {
             row: Some(Box::new(row)),
             started: Instant::now(),
@@ -86,8 +84,9 @@ impl Entry {
     }
 
     /// The record's id as a header value.
-    pub fn id(&self) -> &HeaderValue {
-        &self.id
+    pub fn id(&self) -> HeaderValue {
+        HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+            .expect("a UUID is hexadecimal digits and hyphens")
     }
 
     /// When the request's head had arrived.
