@@ -22,6 +22,9 @@ use crate::listener::peer_state::PeerState;
 /// A head, and the body behind it, once all of the head is here.
 type Found = Result<Option<(RequestHead, Http1Body)>, BadRequest>;
 
+/// The most maps of headers that are kept for their room.
+const SPARE_MAPS: usize = 32;
+
 /// What one read may bring.
 const READ: usize = 64 * 1024;
 
@@ -35,14 +38,14 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(in crate::listener) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
-    /// The map of an answer's headers that was written, for the next request's.
-    headers: Cell<HeaderMap>,
+    /// Maps of answers' headers that were written, for the next requests'.
+    headers: RefCell<Vec<HeaderMap>>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
         let read = RefCell::new(vec![0; READ].into_boxed_slice());
-        Self { read, write: Cell::default(), headers: Cell::default() }
+        Self { read, write: Cell::default(), headers: RefCell::default() }
     }
 }
 
@@ -71,13 +74,16 @@ impl Buffers {
 
     /// An empty map.
     fn headers(&self) -> HeaderMap {
-        self.headers.take()
+        self.headers.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps a map for its room.
     pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
         headers.clear();
-        self.headers.set(headers);
+        let mut spare = self.headers.borrow_mut();
+        if spare.len() < SPARE_MAPS {
+            spare.push(headers);
+        }
     }
 }
 
