@@ -1,4 +1,4 @@
-//! An answer's body, out of its frame.
+//! A body, out of its frame.
 
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ impl BodyDecoder {
         Ok(Decoded { data: 0..whole, consumed: whole })
     }
 
-    /// Whether the body has ended. What comes after it belongs to no answer.
+    /// Whether the body has ended. What comes after it is not of this message.
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Kind::Length(left) => *left == 0,

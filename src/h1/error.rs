@@ -31,7 +31,8 @@ pub enum ProtocolError {
     FoldedLine,
     /// The head is beyond [`MAX_HEAD`].
     HeadTooLarge,
-    /// The head or the trailers have more than [`MAX_HEADERS`] fields.
+    /// An answer's head or trailers have more than [`MAX_HEADERS`] fields, or a request's more than
+    /// [`MAX_REQUEST_HEADERS`](super::server::MAX_REQUEST_HEADERS).
     TooManyHeaders,
     /// More than [`MAX_INTERIM`] heads with a status of 1xx, and no answer.
     TooManyInterim,

@@ -1,4 +1,4 @@
-//! How long an answer's body is, and whether its connection lives on: RFC 9112 sections 6.3 and 9.3.
+//! How long a body is, and whether its connection lives on: RFC 9112 sections 6.3 and 9.3.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, Method, StatusCode, Version};

@@ -15,6 +15,11 @@ pub const MAX_TRAILERS: usize = 16 * 1024;
 /// as RFC 9110 section 6.5.1 allows: the body is whole, and the field cannot do any more harm.
 const DROPPED: [HeaderName; 7] = [TRANSFER_ENCODING, CONTENT_LENGTH, CONNECTION, HOST, TE, TRAILER, UPGRADE];
 
+/// Whether a trailer of this name goes on.
+pub(super) fn passes(name: &HeaderName) -> bool {
+    !DROPPED.contains(name)
+}
+
 /// Collects trailers and reads them. Boxed, as hardly any body has them.
 #[derive(Debug, Default)]
 pub(super) struct Trailers(Option<Box<Stage>>);
@@ -71,7 +76,7 @@ fn parse(lines: &[u8]) -> Result<HeaderMap, ProtocolError> {
     for field in fields {
         let name = header_name(field.name)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| ProtocolError::HeaderValue)?;
-        if !DROPPED.contains(&name) {
+        if passes(&name) {
             trailers.append(name, value);
         }
     }

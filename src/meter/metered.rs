@@ -46,7 +46,7 @@ pub struct Terms {
 
 /// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams wait long.
 enum Last {
-    /// The upstream failed: the answer is cut, once its connection has written what it holds, which hyper drops when a body fails.
+    /// The upstream failed: the answer is cut, once its connection has written what it holds, which over HTTP/2 is dropped when a body fails.
     Cut(Box<Error>),
     /// The upstream's trailers.
     Trailers(Box<Frame<Bytes>>),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::RequestHead;
 use crate::h1::framing::{list, parse_length};
 use crate::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
+use crate::h1::trailers;
 
 /// What of a request its answer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,7 @@ impl Outgoing {
         (None, b"")
     }
 
-    /// Appends what ends the body. `false`: it is shorter than its length, and the connection must end too.
+    /// Appends what ends the body; of its trailers none that would speak of the frame. `false`: it is shorter than its length, and the connection must end too.
     #[must_use]
     pub fn end(self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> bool {
         match (self, trailers) {
@@ -93,7 +94,8 @@ impl Outgoing {
             (Self::Chunked, None) => out.extend_from_slice(LAST_CHUNK),
             (Self::Chunked, Some(trailers)) => {
                 out.extend_from_slice(b"0\r\n");
-                trailers.iter().for_each(|(name, value)| write_field(out, name.as_str(), value));
+                let passing = trailers.iter().filter(|(name, _)| trailers::passes(name));
+                passing.for_each(|(name, value)| write_field(out, name.as_str(), value));
                 out.extend_from_slice(b"\r\n");
             }
         }

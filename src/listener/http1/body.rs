@@ -181,6 +181,14 @@ impl Http1Body {
     }
 }
 
+impl Drop for Http1Body {
+    /// Nobody waits any more, and what was lent is not needed.
+    fn drop(&mut self) {
+        self.0.wanted.take();
+        self.0.room.take();
+    }
+}
+
 impl Body for Http1Body {
     type Data = Bytes;
     type Error = io::Error;

@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             drop(answer);
             let is_read = poll_fn(|cx| Poll::Ready(self.peer.is_read(cx))).await?;
             if !(kept && is_read) {
-                return Ok(End::Close { lingers: !is_read });
+                return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
             }
         }
     }
@@ -193,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             }
             let mut out = self.around.buffers.take();
             if answer.begins() {
+                peer.answers();
                 let closes = peer.state.order().is_some() || !peer.may_read_all(cx)?;
                 self.around.buffers.give_back_headers(answer.write_head(&mut out, closes));
             }

@@ -149,15 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     /// Reads what is there; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(read_once(&mut self.io, cx, buf))?;
-        self.received(read);
-        Poll::Ready(Ok(read))
-    }
-
-    fn received(&mut self, read: usize) {
         if read > 0 {
             self.state.received();
             self.beyond = Beyond::Unneeded;
         }
+        Poll::Ready(Ok(read))
     }
 
     /// The head of the next request, if it is among what was read beyond the last one.
@@ -166,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             return Ok(None);
         }
         self.state.received();
+        self.beyond = Beyond::Unneeded;
         let mut unread = mem::take(&mut self.unread);
         self.head_in(&mut unread)
     }
@@ -247,18 +244,26 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         if intake.is_done() {
             self.intake = None;
         }
-        self.received(read);
+        // Not a byte of a head: where the last answer is over, it is what was left of its request.
+        self.beyond = Beyond::Unneeded;
         Poll::Ready(Ok(()))
     }
 
-    /// Whether all of the request's body has come, or may still be read. What nobody asks for any more is read as far as it is here.
+    /// The answer begins: a client that waited for a word before its body has one.
+    pub(super) fn answers(&mut self) {
+        if let Some(intake) = &mut self.intake {
+            intake.take_expectation();
+        }
+    }
+
+    /// Whether all of the request's body has come, or may still be read. What nobody asks for any more is read if it is little and here.
     pub(super) fn may_read_all(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         Ok(self.intake.as_ref().is_none_or(|intake| !intake.is_abandoned()) || self.is_read(cx)?)
     }
 
-    /// Whether all of the request's body has come. What is left is read as far as it is here.
+    /// Whether all of the request's body has come. What is left, and nobody asks for any more, is read if it is little and here.
     pub(super) fn is_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.intake.is_some() {
+        if self.intake.as_ref().is_some_and(Intake::is_abandoned) {
             let _ = self.poll_body(cx)?;
         }
         Ok(self.intake.is_none())
@@ -328,6 +333,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         behind: &'static [u8],
     ) -> Poll<io::Result<()>> {
         debug_assert!(self.unsent.is_none(), "one after the other");
+        if before.is_empty() && data.is_empty() && behind.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         let (mut before, mut rest) = (before, Unsent { before: Bytes::new(), data, behind });
         let written = loop {
             if before.is_empty() && rest.is_empty() {
@@ -421,3 +429,6 @@ fn write_once(
         written => Poll::Ready(Ok(written)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use http_body::Body;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::listener::Limits;
+use crate::listener::peer_state::Order;
+
+const LIMITS: Limits = Limits {
+    header_timeout: Duration::from_secs(30),
+    keep_alive_timeout: Duration::from_secs(75),
+    write_timeout: Some(Duration::from_secs(300)),
+};
+
+/// When every limit is over that is not for an idle connection.
+fn later() -> Instant {
+    Instant::now() + LIMITS.header_timeout
+}
+
+/// Runs `test` with a connection of a client, and the client's end.
+fn with_peer<T: Future<Output = ()>>(test: impl FnOnce(Peer<TcpStream>, std::net::TcpStream) -> T) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (io, _) = listener.accept().await.unwrap();
+        let peer = Peer::new(io, Vec::new(), PeerState::new(Instant::now()), Rc::default());
+        test(peer, client).await;
+    });
+}
+
+/// The request that the client has sent, as far as it has.
+async fn request(peer: &mut Peer<TcpStream>) -> Http1Body {
+    loop {
+        let mut buf = vec![0; 1024];
+        let read = poll_fn(|cx| peer.poll_read(cx, &mut buf)).await.unwrap();
+        if let Some((_, body)) = peer.head_in(&mut buf[..read]).unwrap() {
+            return body;
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_body_that_nobody_wanted_is_no_head_of_another_request() {
+    with_peer(|mut peer, mut client| async move {
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").unwrap();
+        let body = request(&mut peer).await;
+        let running = peer.state.begin();
+        client.write_all(b"cd").unwrap();
+        peer.io.readable().await.unwrap();
+        drop((body, running));
+        assert!(poll_fn(|cx| Poll::Ready(peer.is_read(cx))).await.unwrap());
+        peer.state.keep(later(), &LIMITS);
+        assert_eq!(peer.state.order(), None, "no head is waited for");
+
+        client.write_all(b"POST").unwrap();
+        poll_fn(|cx| peer.poll_read(cx, &mut [0; 8])).await.unwrap();
+        peer.state.keep(later(), &LIMITS);
+        assert_eq!(peer.state.order(), Some(Order::RefuseHead));
+    });
+}
+
+#[test]
+fn a_body_that_somebody_still_reads_is_left_to_him() {
+    with_peer(|mut peer, mut client| async move {
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").unwrap();
+        let mut body = request(&mut peer).await;
+        client.write_all(b"cd").unwrap();
+        peer.io.readable().await.unwrap();
+        assert!(!poll_fn(|cx| Poll::Ready(peer.is_read(cx))).await.unwrap());
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "ab");
+    });
+}
+
+#[test]
+fn a_client_that_has_its_answer_is_not_asked_for_its_body() {
+    with_peer(|mut peer, mut client| async move {
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n").unwrap();
+        let mut body = request(&mut peer).await;
+        peer.answers();
+        let polled = poll_fn(|cx| {
+            let wanted = Pin::new(&mut body).poll_frame(cx).is_pending();
+            Poll::Ready(wanted && peer.poll_attend(cx).is_pending())
+        });
+        assert!(polled.await);
+        drop((peer, body));
+        assert_eq!(std::io::read_to_string(client).unwrap(), "");
+    });
+}
+
+#[test]
+fn what_waited_behind_an_answer_is_not_watched_once_it_is_read() {
+    with_peer(|mut peer, mut client| async move {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        drop(request(&mut peer).await);
+        client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
+        peer.io.readable().await.unwrap();
+        // Twice: what is there may be asked for in the next turn.
+        for _ in 0..2 {
+            assert!(poll_fn(|cx| Poll::Ready(peer.poll_attend(cx).is_pending())).await);
+        }
+        assert!(matches!(peer.beyond, Beyond::Watched(_)));
+        assert!(peer.head_in_unread().unwrap().is_some());
+        assert!(matches!(peer.beyond, Beyond::Unneeded));
+    });
+}
+
+#[test]
+fn writing_nothing_says_nothing_of_whether_the_client_takes_anything() {
+    with_peer(|mut peer, _client| async move {
+        let _ = peer.state.takes(Poll::<()>::Pending);
+        assert!(poll_fn(|cx| Poll::Ready(peer.poll_write(cx, b"", Bytes::new(), b"").is_ready())).await);
+        peer.state.keep(Instant::now() + LIMITS.write_timeout.unwrap(), &LIMITS);
+        assert_eq!(peer.state.order(), Some(Order::Drop));
+    });
+}
+
+#[test]
+fn what_was_lent_to_who_reads_ends_with_him() {
+    with_peer(|mut peer, mut client| async move {
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n").unwrap();
+        let mut body = request(&mut peer).await;
+        let mut all = bytes::BytesMut::from(&b"before"[..]);
+        assert!(poll_fn(|cx| Poll::Ready(body.poll_append(cx, &mut all).is_pending())).await);
+        assert!(peer.intake.as_ref().unwrap().is_wanted());
+        drop(body);
+        assert!(!peer.intake.as_ref().unwrap().is_wanted());
+        assert!(peer.intake.as_mut().unwrap().read_to_room(|_| unreachable!("it is not there")).is_none());
+    });
+}
