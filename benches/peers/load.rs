@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) begun: Cell<u64>,
     /// Times in microseconds: an event's from its stamp, an answer's from its request.
     pub(crate) latencies: RefCell<Vec<f32>>,
+    /// Times in microseconds from a stream's request to its answer's first byte. They are not reset: streams begin before.
+    pub(crate) first_bytes: RefCell<Vec<f32>>,
 }
 
 impl Seen {
@@ -184,6 +186,7 @@ pub(crate) async fn stream(port: u16, request: Rc<Vec<u8>>, reading: Reading, se
 
 async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) -> std::io::Result<()> {
     let mut stream = connect(port).await?;
+    let start = Instant::now();
     stream.write_all(request).await?;
     let mut buffer = vec![0; reading.slow.map_or(64 * 1024, |(most, _)| most)];
     let mut last = 0;
@@ -197,6 +200,9 @@ async fn one_stream(port: u16, request: &[u8], reading: Reading, seen: &Seen) ->
         let data = &buffer[..read];
         if !answered && !data.starts_with(b"HTTP/1.1 200") {
             return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        if !answered {
+            seen.first_bytes.borrow_mut().push(start.elapsed().as_secs_f32() * 1e6);
         }
         answered = true;
         let events = count_events(data, &mut last);

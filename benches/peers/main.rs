@@ -72,12 +72,12 @@ fn main() {
     process::open_to_others(folder.path());
     let services = Services::start(folder.path());
     let mut figures = Figures::new(&peers, args.rounds, args.seconds);
+    let seconds = Duration::from_secs_f64(args.seconds);
     for workload in WORKLOADS.iter().filter(|workload| wanted(&args, workload)) {
         for round in 1..=args.rounds {
             for peer in peers.iter().filter(|peer| peer.can(workload)) {
                 let place = folder.path().join(format!("{}-{}-{round}", workload.name, peer.name()));
-                let measured =
-                    workload.measure(peer, &services, &place, Duration::from_secs_f64(args.seconds));
+                let measured = workload.measure(peer, &services, &place, seconds);
                 eprintln!(
                     "{} {round}/{}  {}: {}",
                     workload.name,
@@ -85,7 +85,10 @@ fn main() {
                     peer.name(),
                     measured.brief(workload)
                 );
-                figures.add(workload, peer, measured);
+                figures.add(workload, peer.name(), measured);
+            }
+            if let Some(measured) = workload.measure_direct(&services, seconds) {
+                figures.add(workload, report::DIRECT, measured);
             }
         }
     }

@@ -55,7 +55,7 @@ impl Services {
         Self { plain, tls, ca, _running }
     }
 
-    fn port(&self, service: Service) -> u16 {
+    pub(crate) fn port(&self, service: Service) -> u16 {
         if service == Service::Plain { self.plain } else { self.tls }
     }
 }

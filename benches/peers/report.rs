@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::proxies::Peer;
 use super::workloads::{Measured, Start, Unit, WORKLOADS, Workload};
 
+/// What stands in the place of a proxy's name where there was none.
+pub(crate) const DIRECT: &str = "no proxy";
+
 /// All rounds of all.
 pub(crate) struct Figures {
     /// Name and version, streamgauge first.
@@ -44,8 +47,8 @@ impl Figures {
         Self { peers, rounds, seconds, measured: BTreeMap::new(), start: None }
     }
 
-    pub(crate) fn add(&mut self, workload: &Workload, peer: &Peer, measured: Measured) {
-        self.measured.entry((workload.name, peer.name().to_owned())).or_default().push(measured);
+    pub(crate) fn add(&mut self, workload: &Workload, peer: &str, measured: Measured) {
+        self.measured.entry((workload.name, peer.to_owned())).or_default().push(measured);
     }
 
     /// The workloads that were measured.
@@ -126,8 +129,8 @@ impl Figures {
         )
         .unwrap();
         text += &self.summary();
-        text += "\n| workload | proxy | cost | ours ÷ theirs | per second | p50 / p99 / p99.9 | memory | errors |\n";
-        text += "|---|---|---|---|---|---|---|---|\n";
+        text += "\n| workload | proxy | cost | ours ÷ theirs | per second | latency: p50 / p99 / p99.9 | first byte: p50 / p99 / p99.9 | memory | errors |\n";
+        text += "|---|---|---|---|---|---|---|---|---|\n";
         for workload in self.workloads() {
             for (place, (peer, _)) in self.peers.iter().enumerate() {
                 let Some(rounds) = self.of(workload, peer) else { continue };
@@ -144,19 +147,20 @@ impl Figures {
                 };
                 let rate =
                     if workload.unit == Unit::IdleStream { "".to_owned() } else { short(median(|m| m.rate)) };
-                let latency = rounds[0].latency.map_or(String::new(), |_| {
-                    let at = |place: usize| {
-                        Spread::of(rounds.iter().filter_map(|m| Some(m.latency?[place])).collect()).median
-                    };
-                    format!("{} / {} / {} µs", short(at(0)), short(at(1)), short(at(2)))
-                });
+                let latency = in_words(rounds, |measured| measured.latency);
+                let first = in_words(rounds, |measured| measured.first_byte);
                 let memory = median(|m| m.memory as f64) / 1e6;
                 let errors: u64 = rounds.iter().map(|m| m.errors).sum();
                 writeln!(
                     text,
-                    "| {what} | {peer} | {cost} | {ratio} | {rate} | {latency} | {memory:.1} MB | {errors} |"
+                    "| {what} | {peer} | {cost} | {ratio} | {rate} | {latency} | {first} | {memory:.1} MB | {errors} |"
                 )
                 .unwrap();
+            }
+            if let Some(rounds) = self.of(workload, DIRECT) {
+                let latency = in_words(rounds, |measured| measured.latency);
+                let first = in_words(rounds, |measured| measured.first_byte);
+                writeln!(text, "|  | {DIRECT} |  |  |  | {latency} | {first} |  |  |").unwrap();
             }
         }
         if let Some(Start { first_answer, idle, binary }) = &self.start {
@@ -180,16 +184,17 @@ impl Figures {
     pub(crate) fn json(&self) -> String {
         let rounds = |rounds: &[Measured]| -> Vec<Value> {
             let one = |m: &Measured| {
-                json!({"cost": m.cost, "per_second": m.rate, "busy": m.busy, "latency_us": m.latency, "errors": m.errors,
-                       "memory_bytes": m.memory})
+                json!({"cost": m.cost, "per_second": m.rate, "busy": m.busy, "latency_us": m.latency, "first_byte_us": m.first_byte,
+                       "errors": m.errors, "memory_bytes": m.memory})
             };
             rounds.iter().map(one).collect()
         };
         let workloads: Vec<_> = self
             .workloads()
             .map(|workload| {
-                let of = |(peer, _): &(String, String)| Some((peer.clone(), json!(rounds(self.of(workload, peer)?))));
-                let peers: serde_json::Map<_, _> = self.peers.iter().filter_map(of).collect();
+                let of = |peer: &str| Some((peer.to_owned(), json!(rounds(self.of(workload, peer)?))));
+                let names = self.peers.iter().map(|(name, _)| name.as_str()).chain([DIRECT]);
+                let peers: serde_json::Map<_, _> = names.filter_map(of).collect();
                 json!({"name": workload.name, "what": workload.what, "unit": workload.unit.name(), "rounds": peers})
             })
             .collect();
@@ -206,6 +211,18 @@ impl Figures {
 /// A ratio, in bold where ours costs less.
 fn bold_if_less(ratio: f64) -> String {
     if ratio < 1.0 { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") }
+}
+
+/// The medians of times over the rounds.
+fn in_words(rounds: &[Measured], times: impl Fn(&Measured) -> Option<[f64; 3]>) -> String {
+    let at = |place: usize| {
+        let values: Vec<_> = rounds.iter().filter_map(|measured| Some(times(measured)?[place])).collect();
+        (!values.is_empty()).then(|| short(Spread::of(values).median))
+    };
+    match (at(0), at(1), at(2)) {
+        (Some(p50), Some(p99), Some(p999)) => format!("{p50} / {p99} / {p999} µs"),
+        _ => String::new(),
+    }
 }
 
 /// Three digits that mean something.

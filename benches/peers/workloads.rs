@@ -63,6 +63,13 @@ const STAMPED: Reading = Reading { stamps: true, slow: None };
 const BLIND: Reading = Reading { stamps: false, slow: None };
 const SLOW: Reading = Reading { stamps: false, slow: Some((16 * 1024, Duration::from_millis(10))) };
 
+/// What is not measured of a turn.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// In what time streams begin. Begun at once, their events would come in bunches for as long as they last, larger ones the sooner
+/// a proxy has taken up all of them; as it is, a proxy makes no difference to when the service speaks.
+const RAMP: Duration = Duration::from_millis(800);
+
 /// 200 streams, an event each 10 ms.
 const PACED: Load =
     Load::Streams { count: 200, directions: "events=1000000,pace=10ms,stamp=1", reading: STAMPED };
@@ -191,6 +198,8 @@ pub(crate) struct Measured {
     pub(crate) busy: f64,
     /// p50, p99 and p99.9 in microseconds, where they were taken.
     pub(crate) latency: Option<[f64; 3]>,
+    /// The same of the first bytes of streams that begin one after the other.
+    pub(crate) first_byte: Option<[f64; 3]>,
     pub(crate) errors: u64,
     /// Memory of the process at the end, in bytes.
     pub(crate) memory: u64,
@@ -224,19 +233,30 @@ impl Workload {
         seconds: Duration,
     ) -> Measured {
         let (proxy, port) = peer.start(services, self.service, folder);
+        match self.load {
+            Load::Idle { count } => self.idle(&proxy, port, count),
+            _ => self.run(Some(&proxy), port, seconds),
+        }
+    }
+
+    /// The same without a proxy, for the time that the way itself takes, where the load can ask the service.
+    pub(crate) fn measure_direct(&self, services: &Services, seconds: Duration) -> Option<Measured> {
+        let measured = (self.service == Service::Plain && !matches!(self.load, Load::Idle { .. }))
+            .then(|| self.run(None, services.port(Service::Plain), seconds));
+        measured.filter(|measured| measured.latency.is_some())
+    }
+
+    fn run(&self, proxy: Option<&Running>, port: u16, seconds: Duration) -> Measured {
         let seen = Rc::new(Seen::default());
+        let cpu = || proxy.map_or(Duration::ZERO, Running::cpu);
         load::run(async {
-            let before = proxy.memory();
             let clients = self.begin(port, &seen);
-            if let Load::Idle { count } = self.load {
-                return idle(&proxy, before, count, &seen, &clients).await;
-            }
-            sleep(Duration::from_secs(1)).await;
+            sleep(WARM_UP).await;
             seen.reset();
-            let (start, cpu) = (Instant::now(), proxy.cpu());
+            let (start, before) = (Instant::now(), cpu());
             sleep(seconds).await;
-            let (took, used) = (start.elapsed().as_secs_f64(), (proxy.cpu() - cpu).as_secs_f64());
-            let memory = proxy.memory();
+            let (took, used) = (start.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
+            let memory = proxy.map_or(0, Running::memory);
             let units = match self.unit {
                 Unit::Request => seen.answers.get() as f64,
                 Unit::Event => seen.events.get() as f64,
@@ -249,18 +269,60 @@ impl Workload {
                 rate: units / took,
                 busy: used / took,
                 latency: percentiles(&mut seen.latencies.borrow_mut()),
+                first_byte: self
+                    .begins_apart()
+                    .then(|| percentiles(&mut seen.first_bytes.borrow_mut()))
+                    .flatten(),
                 errors: seen.errors.get(),
                 memory,
             }
         })
     }
 
+    /// Memory per stream, once each has had its first event.
+    fn idle(&self, proxy: &Running, port: u16, count: usize) -> Measured {
+        let seen = Rc::new(Seen::default());
+        load::run(async {
+            let before = proxy.memory();
+            let clients = self.begin(port, &seen);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while seen.begun.get() < count as u64 && Instant::now() < deadline {
+                sleep(Duration::from_millis(20)).await;
+            }
+            let memory = proxy.memory();
+            clients.iter().for_each(JoinHandle::abort);
+            let begun = seen.begun.get();
+            Measured {
+                cost: memory.saturating_sub(before) as f64 / begun as f64,
+                rate: 0.0,
+                busy: 0.0,
+                latency: None,
+                first_byte: None,
+                errors: seen.errors.get() + (count as u64 - begun),
+                memory,
+            }
+        })
+    }
+
+    /// Whether nothing but the others' events is under way when a stream begins, once.
+    fn begins_apart(&self) -> bool {
+        matches!(self.load, Load::Streams { reading: Reading { stamps: true, .. }, .. })
+    }
+
     fn begin(&self, port: u16, seen: &Rc<Seen>) -> Vec<JoinHandle<()>> {
-        let streams = |count: usize, directions: &str, reading| {
+        let streams = |count: usize, directions: &str, reading, ramp: Duration| {
             let request = Rc::new(load::request(directions, true, 20, true));
-            (0..count)
-                .map(|_| spawn_local(load::stream(port, Rc::clone(&request), reading, Rc::clone(seen))))
-                .collect()
+            // The same moments for every proxy.
+            let mut random = fastrand::Rng::with_seed(1);
+            let begin = |_| {
+                let wait = ramp.mul_f64(random.f64());
+                let stream = load::stream(port, Rc::clone(&request), reading, Rc::clone(seen));
+                spawn_local(async move {
+                    sleep(wait).await;
+                    stream.await;
+                })
+            };
+            (0..count).map(begin).collect()
         };
         match self.load {
             Load::Requests { connections, prompt, keep_alive, rate } => {
@@ -270,34 +332,9 @@ impl Workload {
                     |_| spawn_local(load::ask(port, Rc::clone(&request), keep_alive, pace, Rc::clone(seen)));
                 (0..connections).map(ask).collect()
             }
-            Load::Streams { count, directions, reading } => streams(count, directions, reading),
-            Load::Idle { count } => streams(count, "events=1000000,pace=600s", BLIND),
+            Load::Streams { count, directions, reading } => streams(count, directions, reading, RAMP),
+            Load::Idle { count } => streams(count, "events=1000000,pace=600s", BLIND, Duration::ZERO),
         }
-    }
-}
-
-/// Memory per stream, once each has had its first event.
-async fn idle(
-    proxy: &Running,
-    before: u64,
-    count: usize,
-    seen: &Seen,
-    clients: &[JoinHandle<()>],
-) -> Measured {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while seen.begun.get() < count as u64 && Instant::now() < deadline {
-        sleep(Duration::from_millis(20)).await;
-    }
-    let memory = proxy.memory();
-    clients.iter().for_each(JoinHandle::abort);
-    let begun = seen.begun.get();
-    Measured {
-        cost: memory.saturating_sub(before) as f64 / begun as f64,
-        rate: 0.0,
-        busy: 0.0,
-        latency: None,
-        errors: seen.errors.get() + (count as u64 - begun),
-        memory,
     }
 }
 
