@@ -3,6 +3,7 @@
 //! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
 //! only place that sees the whole settings; each part gets its own small struct.
 
+pub(crate) mod open_files;
 mod plan;
 mod running;
 mod ways;
@@ -27,6 +28,7 @@ use crate::price::Prices;
 use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
 use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
+use open_files::{make_room, raise_limit};
 use plan::plan;
 use ways::{collector, origins};
 use worker::{Parts, on_this_thread, serve, work};
@@ -85,10 +87,12 @@ impl App {
         mut sinks: Vec<Box<dyn Sink>>,
         witness: Option<&Arc<Witness>>,
     ) -> Result<Self, String> {
+        let open_files = raise_limit();
         let max_connections = match settings.server.max_connections {
-            0 => connections_for(raise_open_files()),
+            0 => connections_for(open_files),
             limit => limit,
         };
+        make_room(open_files.min(files_for(max_connections)));
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
             .map_err(|error| format!("cannot listen on {}: {error}", settings.server.listen))?;
         let balance = Balance::new(sockets.len());
@@ -272,18 +276,14 @@ impl App {
     }
 }
 
-/// Raises the soft limit on open files to the hard one, as every server that holds thousands of streams must; returns what
-/// is allowed now.
-fn raise_open_files() -> u64 {
-    rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit on open files could not be raised");
-        1024
-    })
-}
-
 /// Each client connection may need one to an upstream.
 fn connections_for(open_files: u64) -> usize {
     usize::try_from(open_files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(1)
+}
+
+/// The other way round.
+fn files_for(connections: usize) -> u64 {
+    (connections as u64).saturating_mul(2).saturating_add(OTHER_FILES)
 }
 
 #[cfg(test)]
@@ -295,6 +295,7 @@ mod tests {
         for open_files in [1024, 4096, 1 << 20] {
             let connections = connections_for(open_files) as u64;
             assert!(connections * 2 + MOST_WATCHED as u64 + 64 <= open_files, "{open_files}: {connections}");
+            assert!((open_files - 1..=open_files).contains(&files_for(connections as usize)));
         }
         assert_eq!(connections_for(0), 1, "it can still be reached");
     }

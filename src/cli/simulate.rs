@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use super::FAILED;
 use super::signals::Signals;
+use crate::app::open_files::{make_room, raise_limit};
 use crate::simulator::{self, HELP, SimulatorSettings};
 use crate::tls::{ClientCertificates, IdentitySource, ServerSettings, Source, Watch};
 
@@ -48,7 +49,7 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
 fn simulate(args: &SimulateArgs) -> Result<(), String> {
     let tls = tls(args)?;
     // Thousands of idle streams are what it is for. Where the limit stays, the system says so at the connection.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    make_room(raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let mut signals = runtime.block_on(async { Signals::listen() }).map_err(|error| error.to_string())?;
