@@ -89,30 +89,25 @@ impl Clues {
         status: StatusCode,
         version: Version,
     ) -> Result<Framing, ProtocolError> {
-        let bodiless = status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || matches!(asked, Asked::Head);
+        let bodiless = is_bodiless(status) || matches!(asked, Asked::Head);
         let tunnel = matches!(asked, Asked::Connect) && status.is_success();
-        match (self.chunked, self.length) {
-            _ if bodiless || tunnel => Ok(Framing::None),
-            (Some(_), Some(_)) => Err(ProtocolError::LengthAndCoding),
-            (Some(_), None) if version == Version::HTTP_10 => Err(ProtocolError::CodingInHttp10),
-            (Some(false), None) => Err(ProtocolError::TransferEncoding),
-            (Some(true), None) => Ok(Framing::Chunked),
-            (None, Some(length)) => Ok(Framing::Length(length?)),
-            (None, None) => Ok(Framing::UntilClose),
-        }
+        if bodiless || tunnel { Ok(Framing::None) } else { self.declared(version, Framing::UntilClose) }
     }
 
     /// The same rule for a request, whose body never ends with the connection.
     pub(super) fn request_framing(&self, version: Version) -> Result<Framing, ProtocolError> {
+        self.declared(version, Framing::None)
+    }
+
+    /// What the headers say of a body; `otherwise` where they say nothing.
+    fn declared(&self, version: Version, otherwise: Framing) -> Result<Framing, ProtocolError> {
         match (self.chunked, self.length) {
             (Some(_), Some(_)) => Err(ProtocolError::LengthAndCoding),
             (Some(_), None) if version == Version::HTTP_10 => Err(ProtocolError::CodingInHttp10),
             (Some(false), None) => Err(ProtocolError::TransferEncoding),
             (Some(true), None) => Ok(Framing::Chunked),
             (None, Some(length)) => Ok(Framing::Length(length?)),
-            (None, None) => Ok(Framing::None),
+            (None, None) => Ok(otherwise),
         }
     }
 
@@ -168,4 +163,8 @@ pub(super) fn parse_length(digits: &[u8]) -> Result<u64, ProtocolError> {
         })
     };
     if digits.is_empty() { None } else { parse() }.ok_or(ProtocolError::ContentLength)
+}
+/// Whether no answer with this status has a body.
+pub(super) fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

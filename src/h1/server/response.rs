@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::RequestHead;
-use crate::h1::framing::{list, parse_length};
+use crate::h1::framing::{is_bodiless, list, parse_length};
 use crate::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
 use crate::h1::trailers;
 
@@ -101,10 +101,6 @@ impl Outgoing {
         }
         true
     }
-}
-
-fn is_bodiless(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Appends an answer's head, and says how its body goes out: its headers as they are, but for those about framing and the
