@@ -185,7 +185,8 @@ impl Detail {
             b"cached_tokens" => Self::Cached,
             b"cache_write_tokens" => Self::CacheWrite,
             b"cache_creation_tokens" => Self::CacheCreation,
-            b"reasoning_tokens" => Self::Reasoning,
+            // Anthropic's name is `thinking_tokens`. No service sends both.
+            b"reasoning_tokens" | b"thinking_tokens" => Self::Reasoning,
             b"audio_tokens" => Self::Audio,
             _ => return None,
         })

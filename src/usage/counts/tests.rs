@@ -127,3 +127,9 @@ fn an_update_keeps_what_it_is_silent_about() {
     let expected = read(r#"{"input_tokens":3883,"output_tokens":2,"cache_read_input_tokens":0}"#);
     assert_eq!(first.updated(last), expected);
 }
+
+#[test]
+fn thinking_tokens_of_anthropic_are_reasoning_tokens() {
+    let usage = read(r#"{"output_tokens":31,"output_tokens_details":{"thinking_tokens":24}}"#);
+    assert_eq!(usage.reasoning_tokens, Some(24));
+}
