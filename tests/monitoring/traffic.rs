@@ -72,7 +72,7 @@ fn request(proxy: SocketAddr, path: &str, key: &str, head: &str, members: &str) 
     let body = format!(r#"{{{members},"messages":[{{"role":"user","content":"how deep is it"}}]}}"#);
     let mut client = Client::connect(proxy);
     client.send(format!(
-        "POST {path} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {key}\r\n{head}content-type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n{head}content-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     ));

@@ -69,7 +69,7 @@ fn a_form_passes_while_it_comes() {
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/audio/transcriptions HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    client.send("POST /v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
     assert_eq!(parts.recv().unwrap(), b"5\r\nfirst\r\n", "before the client has sent the rest");
     client.send("6\r\nsecond\r\n0\r\n\r\n");
     assert_eq!(parts.recv().unwrap(), b"6\r\nsecond\r\n0\r\n\r\n");
@@ -81,7 +81,7 @@ fn a_form_passes_while_it_comes() {
 fn a_form_with_a_length_keeps_it() {
     let (up, requests) = watched();
     let proxy = proxy().upstream(&up).run();
-    proxy.client().send("POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 4\r\n\r\nform").answer();
+    proxy.client().send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 4\r\n\r\nform").answer();
     let request = requests.recv().unwrap();
     assert_eq!(request.header("content-length"), Some("4"));
     assert_eq!(request.body, b"form");
@@ -98,7 +98,7 @@ fn an_answer_may_come_while_the_request_is_still_being_sent() {
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+    client.send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n");
     let answer = client.answer();
     assert_eq!((answer.status(), answer.text()), (413, "big"));
 }
@@ -108,7 +108,7 @@ fn a_client_that_expects_to_be_asked_is_asked() {
     let (up, requests) = watched();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 100"));
     client.send("{\"model\":\"m\"}");
     assert_eq!(client.answer().status(), 200);
@@ -127,7 +127,7 @@ fn a_request_without_a_body_has_none_upstream() {
     assert_eq!(request.header("transfer-encoding"), None);
     proxy
         .client()
-        .send("POST /v1/responses/r_1/cancel HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n")
+        .send("POST /v1/responses/r_1/cancel HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")
         .answer();
     assert_eq!(requests.recv().unwrap().header("content-length"), Some("0"));
 }

@@ -97,7 +97,7 @@ fn every_recording_is_metered_through_every_coding_and_its_bytes_pass() {
             let wire = [head(coding, content_type).as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat();
             answers.lock().unwrap().insert(id.clone(), wire);
             client.send(format!(
-                "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\nx-case: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-case: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
                 CHAT_REQUEST.len()
             ));
             let answer = client.answer();
@@ -320,7 +320,7 @@ fn a_client_that_takes_no_plain_answer_is_not_asked_for() {
         let answer = proxy
             .client()
             .send(format!(
-                "POST {PATH} HTTP/1.1\r\nhost: proxy\r\naccept-encoding: {accepts}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{UNASKED}",
+                "POST {PATH} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: {accepts}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{UNASKED}",
                 UNASKED.len()
             ))
             .answer();

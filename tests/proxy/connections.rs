@@ -35,7 +35,7 @@ fn a_request_that_comes_byte_by_byte_is_one_request() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        for byte in post("HTTP/1.1\r\nhost: p\r\n", CHAT_REQUEST).bytes() {
+        for byte in post("HTTP/1.1\r\nhost: localhost\r\n", CHAT_REQUEST).bytes() {
             client.send([byte]);
         }
         assert_eq!(client.answer().text(), CHAT_STREAM);
@@ -49,11 +49,11 @@ fn requests_sent_at_once_are_answered_in_their_order_whatever_frames_their_bodie
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     let chunked = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{}{LAST_CHUNK}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{}{LAST_CHUNK}",
         String::from_utf8(chunk(CHAT_REQUEST.as_bytes())).unwrap()
     );
-    let sized = post("HTTP/1.1\r\nhost: p\r\n", "{\"model\":\"m\"}");
-    let bare = "GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n";
+    let sized = post("HTTP/1.1\r\nhost: localhost\r\n", "{\"model\":\"m\"}");
+    let bare = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n";
     client.send([&chunked, "\r\n", &sized, bare, &chunked].concat());
     for text in [CHAT_STREAM, CHAT_BODY, CHAT_BODY, CHAT_STREAM] {
         assert_eq!(client.answer().text(), text);
@@ -74,8 +74,8 @@ fn a_large_body_that_comes_in_pieces_is_whole_and_ends_where_the_next_request_be
         }
     });
     let proxy = proxy().upstream(&up).run();
-    let head = "HTTP/1.1\r\nhost: p\r\n";
-    let chunked = "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "HTTP/1.1\r\nhost: localhost\r\n";
+    let chunked = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     let requests = [
         post(head, &large).into_bytes(),
         chunked.into(),
@@ -127,7 +127,8 @@ fn a_client_that_wants_its_connection_closed_is_told_so_and_it_is() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\nconnection: close\r\n", CHAT_REQUEST)).answer();
+    let answer =
+        client.send(post("HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n", CHAT_REQUEST)).answer();
     assert_eq!((answer.header("connection"), answer.text()), (Some("close"), CHAT_STREAM));
     assert_eq!(client.rest(), b"");
 }
@@ -137,7 +138,7 @@ fn an_answer_to_head_has_its_length_and_no_body() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: p\r\n\r\n").head();
+    let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").head();
     assert!(head.contains("content-length: 7"), "{head}");
     assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY, "the next answer begins behind the head");
 }
@@ -157,7 +158,7 @@ fn a_request_whose_end_is_in_doubt_is_refused_and_nothing_behind_it_is_read() {
     ] {
         let mut client = proxy.client();
         client.send(format!(
-            "POST /v1/files HTTP/1.1\r\nhost: p\r\n{doubtful}GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n"
+            "POST /v1/files HTTP/1.1\r\nhost: localhost\r\n{doubtful}GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
         ));
         let answer = client.answer();
         assert_eq!(answer.status(), 400, "{doubtful:?}");
@@ -176,7 +177,7 @@ fn a_body_that_is_refused_unread_leaves_its_client_time_to_read_the_answer() {
     let mut client = proxy.client();
     // More than both sockets hold: it is sent on while the answer waits.
     let body = "x".repeat(1 << 20);
-    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\n", &body)).answer();
+    let answer = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", &body)).answer();
     assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
     assert_eq!(answer.error()["code"], "request_too_large");
     assert_eq!(client.rest(), b"");
@@ -187,7 +188,7 @@ fn a_body_that_is_refused_unread_and_is_here_costs_no_connection() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
     let mut client = proxy.client();
-    let answer = client.send(post("HTTP/1.1\r\nhost: p\r\n", CHAT_REQUEST)).answer();
+    let answer = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", CHAT_REQUEST)).answer();
     assert_eq!((answer.status(), answer.header("connection")), (413, None));
     assert_eq!(client.get("/v1/models").answer().text(), CHAT_BODY);
 }
@@ -197,7 +198,7 @@ fn a_client_that_waits_for_a_word_and_is_refused_gets_no_word() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n");
     let answer = client.answer();
     assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
     assert_eq!(read_to_end(&mut client), b"", "what follows might be the body or a request");
@@ -213,7 +214,7 @@ fn a_body_broken_inside_its_frame_is_refused() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n");
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n");
     let answer = client.answer();
     assert_eq!(answer.status(), 400);
     assert_eq!(client.rest(), b"");

@@ -75,7 +75,7 @@ fn an_http2_client_that_resets_its_stream_cancels_the_upstream_at_once() {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::post("http://proxy/v1/chat/completions")
+        let request = http::Request::post("http://localhost/v1/chat/completions")
             .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))
             .unwrap();
         let mut body = sender.send_request(request).await.unwrap().into_body();
@@ -137,7 +137,9 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: 100\r\n\r\n{\"model\"");
+    client.send(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"model\"",
+    );
     client.finish();
     client.rest();
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
@@ -156,7 +158,7 @@ fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
     let proxy = proxy().server("max_request_bytes = \"1GiB\"").upstream(&up).run();
     let mut client = proxy.client();
     client.send(
-        "POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=b\r\n\
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\n\
          content-length: 1000000000\r\n\r\n",
     );
     let sent = client.send_until_full();
@@ -268,7 +270,7 @@ fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
                     if number % (REQUESTS / SILENT) == 0 {
                         // Here nothing but the client's leaving ends the exchange.
                         client.send(format!(
-                            "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\nx-silent: 1\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
+                            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-silent: 1\r\ncontent-length: {}\r\n\r\n{CHAT_REQUEST}",
                             CHAT_REQUEST.len()
                         ));
                         client.read_up_to(random.usize(..EVENTS_HEAD.len()));
@@ -314,7 +316,7 @@ fn a_request_that_comes_while_the_last_one_is_answered_is_answered_after_it() {
     let mut client = proxy.client();
     let request = |more: &str| {
         format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\n{more}content-length: {}\r\n\r\n{CHAT_REQUEST}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {}\r\n\r\n{CHAT_REQUEST}",
             CHAT_REQUEST.len()
         )
     };

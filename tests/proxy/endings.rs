@@ -44,7 +44,7 @@ impl Round {
                 let drain = ["", "x-streamgauge-on-disconnect: drain\r\n"][random.usize(..2)];
                 let body = self.body();
                 client.send(format!(
-                    "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-length: {}\r\n{drain}\r\n{body}",
+                    "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n{drain}\r\n{body}",
                     body.len()
                 ));
                 match random.usize(..4) {
@@ -75,7 +75,7 @@ impl Round {
             };
             let connection = tokio::spawn(connection);
             for _ in 0..random.usize(1..5) {
-                let mut request = http::Request::post("http://p/v1/chat/completions");
+                let mut request = http::Request::post("http://localhost/v1/chat/completions");
                 if random.bool() {
                     request = request.header("x-streamgauge-on-disconnect", "drain");
                 }

@@ -59,7 +59,7 @@ impl<'a> Exchange<'a> {
         let (method, path, length) = (self.method, self.path, sent.len());
         let mut client = proxy.client();
         client.send(format!(
-            "{method} {path} HTTP/1.1\r\nhost: p\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{sent}"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{sent}"
         ));
         assert!(client.answer().body() == body, "{path}: every byte passes");
         proxy.record()

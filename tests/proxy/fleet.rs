@@ -265,7 +265,7 @@ fn stream(address: SocketAddr, stop: &AtomicBool) -> Vec<(Instant, Duration)> {
         let body = "{\"model\":\"sim:events=200,pace=10ms,stamp=1\",\"messages\":[],\"stream\":true}";
         write!(
             stream,
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();

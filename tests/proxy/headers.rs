@@ -73,7 +73,7 @@ fn configured_headers_go_out_and_credentials_override_them() {
         .upstream(&up)
         .tables("[upstreams.up.headers]\n\"X-Team\" = \"search\"\n\"Authorization\" = \"Bearer wrong\"")
         .run();
-    proxy.client().send("GET /v1/models HTTP/1.1\r\nhost: p\r\nx-team: spoofed\r\n\r\n").answer();
+    proxy.client().send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-team: spoofed\r\n\r\n").answer();
     let request = heads.recv().unwrap();
     assert_eq!(request.header("x-team"), Some("search"));
     assert_eq!(request.header("authorization"), Some("Bearer sk-upstream"));

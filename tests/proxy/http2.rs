@@ -77,7 +77,7 @@ fn the_request_is_the_one_that_http_1_would_carry() {
     let answer = proxy
         .client()
         .send(format!(
-            "POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: p\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\n\
+            "POST /v1/chat/completions?x=1 HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\n\
              te: trailers\r\nauthorization: Bearer client\r\nx-first: 1\r\nx-other: 2\r\ntransfer-encoding: chunked\r\n\r\n\
              {:x}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n",
             CHAT_REQUEST.len()
@@ -280,7 +280,7 @@ fn a_large_upload_arrives_whole() {
     // Passing through, and held.
     for (path, content_type) in [("files", "multipart/form-data"), ("embeddings", "application/json")] {
         let head = format!(
-            "POST /v1/{path} HTTP/1.1\r\nhost: p\r\ncontent-type: {content_type}\r\ncontent-length: {SIZE}\r\n\r\n"
+            "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {SIZE}\r\n\r\n"
         );
         let mut client = proxy.client();
         assert_eq!(client.send(head).send(&body).answer().status(), 200);
@@ -299,7 +299,7 @@ fn an_answer_before_the_body_was_read_reaches_the_client() {
     });
     let proxy = proxy().http2(up.address).run();
     let mut client = proxy.client();
-    client.send("POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data\r\ncontent-length: 1000000\r\n\r\n");
+    client.send("POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data\r\ncontent-length: 1000000\r\n\r\n");
     client.send(vec![b'x'; 1000]);
     let answer = client.answer();
     assert_eq!((answer.status(), answer.text()), (413, "{\"error\":1}"));
@@ -314,9 +314,9 @@ fn an_answer_without_a_body_is_complete() {
     });
     let proxy = proxy().http2(up.address).run();
     let mut client = proxy.client();
-    client.send("HEAD /v1/models HTTP/1.1\r\nhost: p\r\n\r\n");
+    client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(client.head().contains("content-length: 5\r\n"));
-    assert_eq!(client.send("DELETE /v1/files/x HTTP/1.1\r\nhost: p\r\n\r\n").answer().status(), 204);
+    assert_eq!(client.send("DELETE /v1/files/x HTTP/1.1\r\nhost: localhost\r\n\r\n").answer().status(), 204);
     for status in [200, 204] {
         let record = proxy.record();
         assert_eq!((&record["status"], &record["outcome"]), (&status.into(), &"complete".into()));

@@ -88,7 +88,7 @@ fn staged(events: Vec<String>) -> Staged {
 fn ask(client: &mut Client, events: usize, then: &str, more: &str) {
     let length = CHAT_REQUEST.len();
     client.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          x-events: {events}\r\nx-then: {then}\r\n{more}\r\n{CHAT_REQUEST}"
     ));
 }
@@ -625,7 +625,7 @@ fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
             let connection = tokio::spawn(connection);
             let request = |events: &str, then: &str| {
-                http::Request::post("http://proxy/v1/chat/completions")
+                http::Request::post("http://localhost/v1/chat/completions")
                     .header("x-events", events)
                     .header("x-then", then)
                     .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))

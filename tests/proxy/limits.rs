@@ -10,8 +10,8 @@ fn ok() -> Upstream {
 fn headers_beyond_the_limit_get_431_as_json_and_a_record() {
     let up = ok();
     let proxy = proxy().upstream(&up).run();
-    let large = format!("GET /v1/models HTTP/1.1\r\nhost: p\r\nx: {}\r\n\r\n", "a".repeat(80 * 1024));
-    let many = format!("GET /v1/models HTTP/1.1\r\nhost: p\r\n{}\r\n", "x: y\r\n".repeat(200));
+    let large = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "a".repeat(80 * 1024));
+    let many = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(200));
     for request in [large, many] {
         let mut client = proxy.client();
         let answer = client.send(&request).answer();
@@ -99,7 +99,7 @@ fn a_body_beyond_the_limit_gets_413_whether_its_length_is_declared_or_not() {
     ] {
         let answer = proxy
             .client()
-            .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n{body}"))
+            .send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n{framing}\r\n\r\n{body}"))
             .answer();
         assert_eq!(answer.status(), 413, "{kind} {framing}");
         assert_eq!(answer.error()["code"], "request_too_large");

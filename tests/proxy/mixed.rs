@@ -185,7 +185,7 @@ impl Ask {
         let body = self.body.to_string();
         let length = body.len() + if self.kind == Kind::BreaksOffInBody { 10 } else { 0 };
         format!(
-            "POST /v1/{endpoint} HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+            "POST /v1/{endpoint} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
              x-simulate: {directions}\r\n{headers}\r\n{body}"
         )
     }

@@ -33,7 +33,7 @@ pub fn streaming() -> (Upstream, mpsc::Receiver<Request>) {
 /// A chat with further header lines.
 pub fn chat(headers: &str) -> String {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{headers}content-type: application/json\r\ncontent-length: {}\r\n\r\n\
          {CHAT_REQUEST}",
         CHAT_REQUEST.len()
     )

@@ -129,7 +129,7 @@ fn a_head_request_gets_the_head_and_no_body() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     for _ in 0..2 {
-        let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: p\r\n\r\n").head();
+        let head = client.send("HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").head();
         assert!(head.contains("content-length: 1000"), "{head}");
         assert_eq!(proxy.record()["outcome"], "complete");
     }
@@ -167,7 +167,7 @@ fn trailers_pass_to_a_client_that_takes_them() {
     );
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.send("GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n");
+    client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let answer = client.answer();
     assert_eq!(answer.text(), "{}");
     assert_eq!(client.get("/v1/models").answer().text(), "{}", "the connection is in order afterwards");
@@ -193,7 +193,7 @@ fn an_http2_client_gets_the_same_bytes() {
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
         let one = |mut sender: hyper::client::conn::http2::SendRequest<Full<bytes::Bytes>>| async move {
-            let request = http::Request::post("http://proxy/v1/chat/completions")
+            let request = http::Request::post("http://localhost/v1/chat/completions")
                 .body(Full::new(CHAT_REQUEST.into()))
                 .unwrap();
             let response = sender.send_request(request).await.unwrap();

@@ -96,7 +96,7 @@ fn gaps_and_added_latency_are_counted_for_every_event_over_http2_on_either_side(
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
-        let request = http::Request::post("http://proxy/v1/chat/completions")
+        let request = http::Request::post("http://localhost/v1/chat/completions")
             .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))
             .unwrap();
         let body = sender.send_request(request).await.unwrap().into_body();

@@ -43,7 +43,7 @@ const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 /// Asks for a session as an SDK does.
 fn ask<'a>(client: &'a mut Client, target: &str, more: &str) -> &'a mut Client {
     client.send(format!(
-        "GET {target} HTTP/1.1\r\nhost: proxy\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n{more}\r\n"
+        "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n{more}\r\n"
     ))
 }
 
@@ -277,7 +277,7 @@ fn any_other_protocol_is_tunnelled_and_counted_in_bytes() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     client.send(
-        "GET /v1/other HTTP/1.1\r\nhost: proxy\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nworld",
+        "GET /v1/other HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nworld",
     );
     assert_eq!(header(&client.head(), "upgrade"), Some("other/1"));
     client.finish();
@@ -297,7 +297,7 @@ fn http2_by_upgrade_is_no_wish_of_ours() {
     let proxy = proxy().upstream(&up).run();
     let answer = proxy
         .client()
-        .send("GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+        .send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
         .answer();
     assert_eq!(answer.status(), 200);
     let head = heads.recv().unwrap();

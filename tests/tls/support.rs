@@ -361,7 +361,7 @@ pub async fn get_path(
     path: &str,
     headers: &str,
 ) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
     // The proxy may have refused the connection already.
     let _ = stream.write_all(request.as_bytes()).await;
     let _ = stream.flush().await;

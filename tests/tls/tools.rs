@@ -85,7 +85,7 @@ async fn openssl_s_client_with_a_certificate_is_served_and_without_one_refused()
     let [ca, certificate, key] =
         ["ca.crt", "openssl.crt", "openssl.key"].map(|name| text(&folder.path(name)));
     let address = proxy.address.to_string();
-    let request = "GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n";
+    let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     for version in ["-tls1_2", "-tls1_3"] {
         let arguments = ["-connect", &address, "-CAfile", &ca, "-verify_return_error", "-quiet", version];
         let known = [&arguments[..], &["-cert", &certificate, "-key", &key]].concat();
@@ -106,7 +106,7 @@ async fn openssl_s_client_resumes_its_session() {
     let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
     let proxy = Proxy::run(&folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
     let (session, address) = (text(&folder.path("session.pem")), proxy.address.to_string());
-    let request = "GET /v1/models HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n";
+    let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     for version in ["-tls1_2", "-tls1_3"] {
         for (option, shown) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
             // Tickets of TLS 1.3 come with the answer, which it waits for.

@@ -85,7 +85,7 @@ impl Client {
     /// Sends a JSON request.
     pub fn post(&mut self, path: &str, body: &str) -> &mut Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: proxy\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         self.send(head + body)
@@ -93,7 +93,7 @@ impl Client {
 
     /// Sends a request without a body.
     pub fn get(&mut self, path: &str) -> &mut Self {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: proxy\r\n\r\n"))
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     }
 
     /// The next answer, whole.
