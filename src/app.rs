@@ -25,7 +25,7 @@ use crate::listener::{Balance, Limits, Listener, MOST_WATCHED, bind};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Sink, Writer};
+use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Reopener, Sink, Writer};
 use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
 use open_files::{make_room, raise_limit};
@@ -67,6 +67,7 @@ pub struct App {
     effective: serde_json::Value,
     watch: Watch,
     sinks: Vec<Box<dyn Sink>>,
+    reopener: Option<Reopener>,
 }
 
 impl App {
@@ -143,12 +144,14 @@ impl App {
             let otlp = Otlp::spawn(otlp, collector, Services::new(services), &journal);
             sinks.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
         }
+        let mut reopener = None;
         match &settings.ledger.jsonl {
             Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
             Some(JsonlPath::File(path)) => {
                 let jsonl = Jsonl::open(path);
                 let jsonl = jsonl
                     .map_err(|error| format!("ledger.jsonl: cannot open {}: {error}", path.display()))?;
+                reopener = Some(jsonl.reopener());
                 sinks.push(Box::new(jsonl));
             }
             None => {}
@@ -189,6 +192,7 @@ impl App {
             effective: settings.effective.clone(),
             watch,
             sinks,
+            reopener,
         })
     }
 
@@ -215,6 +219,7 @@ impl App {
             effective,
             watch,
             sinks,
+            reopener,
         } = self;
         let (workers, workers_wanted) = (Workers::default(), listeners.len());
         let mut running = Running {
@@ -223,6 +228,7 @@ impl App {
             stop: Stop::default(),
             workers: Vec::new(),
             admin: None,
+            reopener,
             _rotation: watch.spawn()?,
             _estimator: Estimator::spawn(&parts.journal)?,
             _writer: Writer::spawn(&parts.journal, sinks)?,

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use super::Addresses;
 use crate::drain::Stop;
 use crate::listener::Balance;
-use crate::record::{Estimator, Writer};
+use crate::record::{Estimator, Reopener, Writer};
 use crate::tls::Rotation;
 
 /// Threads at work. Dropping it cuts what runs; [`Running::finish`] waits for the drain.
@@ -17,6 +17,8 @@ pub struct Running {
     pub(super) workers: Vec<JoinHandle<io::Result<()>>>,
     /// It outlives the workers: the drain can be watched.
     pub(super) admin: Option<(Stop, JoinHandle<io::Result<()>>)>,
+    /// Opens the JSON-lines file again.
+    pub(super) reopener: Option<Reopener>,
     /// Puts changed certificates in the place of earlier ones.
     pub(super) _rotation: Rotation,
     /// Hands its records to the writer.
@@ -44,6 +46,11 @@ impl Running {
     /// The switch that drains or cuts it.
     pub fn stop(&self) -> &Stop {
         &self.stop
+    }
+
+    /// What opens the JSON-lines file again; `None`: there is none.
+    pub fn reopener(&self) -> Option<Reopener> {
+        self.reopener.clone()
     }
 
     /// Waits until the workers have ended and every record is written. They end only when [`Running::stop`] says so.

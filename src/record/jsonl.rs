@@ -1,56 +1,86 @@
 //! Records as JSON lines, in a file or on stdout.
 
-use std::fs::{File, OpenOptions};
+mod file;
+
 use std::io::{self, Write};
 use std::path::Path;
+
+use file::LineFile;
+pub use file::Reopener;
 
 use super::{Sink, UsageRecord};
 
 /// One JSON object per record and line.
 #[derive(Debug)]
-pub struct Jsonl<W> {
+pub struct Jsonl<L> {
     name: String,
-    out: W,
+    out: L,
     /// The lines of one batch; its capacity is kept.
     lines: Vec<u8>,
-    /// The last write stopped inside a line: the next one begins with a line break, so that only one is lost.
-    torn: bool,
 }
 
-impl Jsonl<File> {
-    /// Appends to the file at `path`, which is created if it is not there.
+/// Takes whole lines.
+pub trait Lines {
+    /// Appends the lines of a batch. After an error the next batch begins on a line of its own.
     ///
     /// # Errors
-    /// What the system says when the file cannot be opened for appending.
+    /// Some of the lines were not written, or all.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()>;
+}
+
+impl Jsonl<LineFile> {
+    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader is no error: its records are
+    /// lost until there is one.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self::new(path.display().to_string(), file))
+        let file = LineFile::open(path)?;
+        Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
+    }
+
+    /// What opens the file again on request.
+    pub fn reopener(&self) -> Reopener {
+        self.out.reopener()
     }
 }
 
-impl<W: Write> Jsonl<W> {
+impl<W: Write> Jsonl<LineStream<W>> {
     /// Writes to `out`; `name` stands in messages.
     pub fn new(name: String, out: W) -> Self {
-        Self { name, out, lines: Vec::new(), torn: false }
+        Self { name, out: LineStream { out, is_torn: false }, lines: Vec::new() }
     }
 }
 
-impl<W: Write + Send> Sink for Jsonl<W> {
+impl<L: Lines + Send> Sink for Jsonl<L> {
     fn name(&self) -> String {
         self.name.clone()
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         self.lines.clear();
-        if self.torn {
-            self.lines.push(b'\n');
-        }
         for row in batch {
             serde_json::to_writer(&mut self.lines, row)?;
             self.lines.push(b'\n');
         }
-        let result = self.out.write_all(&self.lines).and_then(|()| self.out.flush());
-        self.torn = result.is_err();
+        self.out.append(&self.lines)
+    }
+}
+
+/// Lines on any stream.
+#[derive(Debug)]
+pub struct LineStream<W> {
+    out: W,
+    /// The last write stopped inside a line, as far as is known.
+    is_torn: bool,
+}
+
+impl<W: Write> Lines for LineStream<W> {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let first: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        let result = [first, lines].iter().try_for_each(|bytes| self.out.write_all(bytes));
+        let result = result.and_then(|()| self.out.flush());
+        self.is_torn = result.is_err();
         result
     }
 }
@@ -74,7 +104,7 @@ mod tests {
     fn a_record_is_one_line_with_nulls_for_what_is_not_known() {
         let mut sink = Jsonl::new("memory".to_owned(), Vec::new());
         sink.write(&rows(2)).unwrap();
-        let text = String::from_utf8(sink.out).unwrap();
+        let text = String::from_utf8(sink.out.out).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
@@ -116,7 +146,7 @@ mod tests {
         let mut sink = Jsonl::new("disk".to_owned(), Disk::default());
         assert!(sink.write(&rows(1)).is_err());
         sink.write(&rows(1)).unwrap();
-        let text = String::from_utf8(sink.out.kept).unwrap();
+        let text = String::from_utf8(sink.out.out.kept).unwrap();
         let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
         assert_eq!(whole.count(), 1, "{text}");
     }

@@ -27,7 +27,7 @@ pub use entry::Entry;
 pub use estimator::Estimator;
 pub use exporting::Exporting;
 pub use journal::{CAPACITY, Health, Journal, Writer};
-pub use jsonl::Jsonl;
+pub use jsonl::{Jsonl, Reopener};
 pub use names::{MAX_NAMES, Names, OTHER};
 pub use row::{Outcome, UsageRecord, UsageSource};
 pub use running::{Board, Boards, Stream};

@@ -1,0 +1,404 @@
+//! The file of JSON lines: follows its path, and keeps whole lines only.
+//!
+//! * Before each batch the path's device and inode are compared with those of the open file. Where they differ, the path is
+//!   opened again, so that a file that was renamed or deleted has a successor without a signal.
+//! * Half a line, which a full disk leaves of a batch, is cut off a regular file again. A pipe gets pieces of whole lines that
+//!   the system writes as a whole (POSIX, `PIPE_BUF`).
+//! * Nothing here waits for long. A FIFO is opened and written without blocking; without a reader its records are lost, which
+//!   the log says, and the next batch looks for a reader again.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::pipe::PIPE_BUF;
+
+use super::Lines;
+
+/// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one gets through.
+const PIPE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The file at a path.
+#[derive(Debug)]
+pub struct LineFile(Arc<Shared>);
+
+/// Opens the file again on request.
+#[derive(Clone, Debug)]
+pub struct Reopener(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// The next look at the path opens it, whether it has changed or not.
+    is_asked: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None`: a FIFO that nobody reads, or a deleted file whose path cannot be opened.
+    open: Option<Open>,
+    /// The last write stopped inside a line, and what it wrote is still there.
+    is_torn: bool,
+    /// The reader of a pipe has not read for [`PIPE_PATIENCE`].
+    is_stuck: bool,
+    /// That the path cannot be opened was logged.
+    is_failing: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Device and inode.
+    identity: (u64, u64),
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Regular,
+    Fifo,
+    /// A terminal, `/dev/null`.
+    Other,
+}
+
+impl LineFile {
+    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader is no error.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut state = State { open: None, is_torn: false, is_stuck: false, is_failing: false };
+        match Open::at(path) {
+            Ok((open, is_torn)) => (state.open, state.is_torn) = (Some(open), is_torn),
+            Err(error) if is_unread_fifo(path, &error) => {
+                tracing::warn!(
+                    path = %path.display(),
+                    "nobody reads this FIFO: its usage records are lost until a reader opens it"
+                );
+                state.is_failing = true;
+            }
+            Err(error) => return Err(error),
+        }
+        let (path, is_asked) = (path.to_owned(), AtomicBool::new(false));
+        Ok(Self(Arc::new(Shared { path, is_asked, state: Mutex::new(state) })))
+    }
+
+    /// The handle for signals.
+    pub(super) fn reopener(&self) -> Reopener {
+        Reopener(Arc::clone(&self.0))
+    }
+}
+
+impl Lines for LineFile {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.follow(&self.0)?;
+        state.append(lines)
+    }
+}
+
+impl Reopener {
+    /// Opens the path again: now, or before the next batch where one is being written. Never waits for a write.
+    pub fn reopen(&self) {
+        self.0.is_asked.store(true, Ordering::Relaxed);
+        if let Ok(mut state) = self.0.state.try_lock()
+            && let Err(error) = state.follow(&self.0)
+        {
+            tracing::warn!(path = %self.0.path.display(), %error, "the JSON-lines file cannot be opened again");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under the lock can panic with the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Opens the path if it is no longer the open file, or on request.
+    ///
+    /// A file that was renamed, and whose path cannot be opened, is written on: nothing is lost there.
+    fn follow(&mut self, shared: &Shared) -> io::Result<()> {
+        let path = &shared.path;
+        let is_asked = shared.is_asked.swap(false, Ordering::Relaxed);
+        let present = fs::metadata(path).ok().as_ref().map(identity);
+        if !is_asked && self.open.as_ref().is_some_and(|open| Some(open.identity) == present) {
+            return Ok(());
+        }
+        match Open::at(path) {
+            Ok((open, is_torn)) => {
+                (self.open, self.is_torn) = (Some(open), is_torn);
+                (self.is_stuck, self.is_failing) = (false, false);
+                tracing::info!(path = %path.display(), "the JSON-lines file was opened again");
+                Ok(())
+            }
+            Err(error) if self.open.as_ref().is_some_and(Open::has_name) => {
+                if is_asked || !self.is_failing {
+                    tracing::warn!(
+                        path = %path.display(), %error,
+                        "the JSON-lines file cannot be opened again; records go on into the one that was renamed"
+                    );
+                }
+                self.is_failing = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.open = None;
+                Err(if is_unread_fifo(path, &error) { unread() } else { error })
+            }
+        }
+    }
+
+    /// Appends whole lines to the open file.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let Some(open) = &mut self.open else { return Err(unread()) };
+        if self.is_torn {
+            open.file.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let patience = if self.is_stuck { Duration::ZERO } else { PIPE_PATIENCE };
+        let Err(Torn { written, start, error }) = open.write(lines, patience) else {
+            self.is_stuck = false;
+            return Ok(());
+        };
+        let whole = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |last| last + 1);
+        self.is_torn = whole < written
+            && !start.is_some_and(|start| open.cut_back(start + written as u64, written - whole));
+        self.is_stuck = error.kind() == io::ErrorKind::TimedOut;
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            self.open = None;
+            return Err(unread());
+        }
+        Err(error)
+    }
+}
+
+/// What a write left behind.
+struct Torn {
+    /// Bytes that were written.
+    written: usize,
+    /// Where they begin in a regular file.
+    start: Option<u64>,
+    error: io::Error,
+}
+
+impl Open {
+    /// Opens the path, and says whether what is there ends inside a line.
+    fn at(path: &Path) -> io::Result<(Self, bool)> {
+        let mut options = OpenOptions::new();
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let file = options.create(true).append(true).custom_flags(nonblocking).open(path)?;
+        let metadata = file.metadata()?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => Kind::Regular,
+            kind if kind.is_fifo() => Kind::Fifo,
+            _ => Kind::Other,
+        };
+        let is_torn = kind == Kind::Regular && ends_inside_line(path, metadata.len());
+        Ok((Self { file, identity: identity(&metadata), kind }, is_torn))
+    }
+
+    /// Whether the file is still in some folder.
+    fn has_name(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+    }
+
+    fn write(&mut self, lines: &[u8], patience: Duration) -> Result<(), Torn> {
+        let (mut written, mut start) = (0, None);
+        let until = Instant::now() + patience;
+        while written < lines.len() {
+            let rest = &lines[written..];
+            let piece = if self.kind == Kind::Fifo { piece(rest) } else { rest };
+            let error = match self.file.write(piece) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(count) => {
+                    if written == 0 && self.kind == Kind::Regular {
+                        let end = self.file.stream_position().ok();
+                        start = end.and_then(|end| end.checked_sub(count as u64));
+                    }
+                    written += count;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match wait(&self.file, until.saturating_duration_since(Instant::now())) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            return Err(Torn { written, start, error });
+        }
+        Ok(())
+    }
+
+    /// Cuts the last `bytes` off a file that ends at `end`. Not where another process has appended.
+    fn cut_back(&mut self, end: u64, bytes: usize) -> bool {
+        self.file.stream_position().is_ok_and(|position| position == end)
+            && self.file.metadata().is_ok_and(|metadata| metadata.len() == end)
+            && self.file.set_len(end - bytes as u64).is_ok()
+    }
+}
+
+/// Waits until a pipe has room for a piece, or its reader has left.
+fn wait(file: &File, patience: Duration) -> io::Result<()> {
+    let patience =
+        Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&patience)) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader does not read")),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// As many whole lines as the system writes into a pipe at once; a longer line alone.
+fn piece(lines: &[u8]) -> &[u8] {
+    let fits = &lines[..lines.len().min(PIPE_BUF)];
+    let end = memchr::memrchr(b'\n', fits).or_else(|| memchr::memchr(b'\n', lines));
+    end.map_or(lines, |end| &lines[..=end])
+}
+
+/// Whether a file of this length lacks its last line break, as after a crash in the middle of a write.
+fn ends_inside_line(path: &Path, length: u64) -> bool {
+    let Some(last) = length.checked_sub(1) else { return false };
+    let mut byte = [0];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut byte, last));
+    read.is_ok() && byte != *b"\n"
+}
+
+/// `ENXIO` for writing: a FIFO has no reader (open(2)).
+fn is_unread_fifo(path: &Path, error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+        && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+fn unread() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the FIFO")
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn piece_is_whole_lines_of_at_most_pipe_buf() {
+        let long = [vec![b'x'; PIPE_BUF], b"\nrest\n".to_vec()].concat();
+        for (lines, expected) in [
+            (&b"a\nb\n"[..], &b"a\nb\n"[..]),
+            (&long, &long[..=PIPE_BUF]),
+            (&long[2..], &long[2..=PIPE_BUF]),
+            (&[b"a\n", &long[..]].concat(), b"a\n"),
+        ] {
+            assert_eq!(piece(lines).len(), expected.len());
+        }
+    }
+
+    #[test]
+    fn half_line_from_before_is_ended_at_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        for (before, after) in [("half", "half\nwhole\n"), ("one\n", "one\nwhole\n"), ("", "whole\n")] {
+            fs::write(&path, before).unwrap();
+            LineFile::open(&path).unwrap().append(b"whole\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn renamed_and_deleted_files_have_a_successor() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, old] = ["lines", "lines.1"].map(|name| folder.path().join(name));
+        let mut lines = LineFile::open(&path).unwrap();
+        lines.append(b"1\n").unwrap();
+        fs::rename(&path, &old).unwrap();
+        lines.append(b"2\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        lines.append(b"3\n").unwrap();
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!((read(&old), read(&path)), ("1\n".to_owned(), "3\n".to_owned()));
+    }
+
+    #[test]
+    fn request_to_reopen_creates_the_file_without_a_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let lines = LineFile::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        lines.reopener().reopen();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn renamed_file_is_written_on_while_its_path_cannot_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, old] = ["lines", "lines.1"].map(|name| folder.path().join(name));
+        let mut lines = LineFile::open(&path).unwrap();
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        lines.append(b"1\n").unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "1\n");
+        fs::remove_file(&old).unwrap();
+        lines.append(b"2\n").expect_err("a deleted file is no place for records");
+        fs::remove_dir(&path).unwrap();
+        lines.append(b"3\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+    }
+
+    #[test]
+    fn fifo_without_a_reader_is_an_error_until_one_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut lines = LineFile::open(&path).expect("a start does not wait for a reader");
+        let error = lines.append(b"1\n").unwrap_err();
+        assert!(error.to_string().contains("nobody reads"), "{error}");
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
+        lines.append(b"2\n").unwrap();
+        let mut read = [0; 8];
+        let count = reader.read(&mut read).unwrap();
+        assert_eq!(&read[..count], b"2\n");
+        drop(reader);
+        lines.append(b"3\n").expect_err("the reader has left");
+    }
+
+    #[test]
+    fn fifo_with_an_idle_reader_gets_whole_lines_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
+        let mut lines = LineFile::open(&path).unwrap();
+        // Lines of 1,000 bytes: no whole number of them fills a piece or the pipe.
+        let batch = [vec![b'x'; 999], vec![b'\n']].concat().repeat(200);
+        assert_eq!(lines.append(&batch).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let start = Instant::now();
+        lines.append(&batch).unwrap_err();
+        assert!(start.elapsed() < PIPE_PATIENCE / 2, "a stuck reader is waited for once");
+        let mut read = Vec::new();
+        // It ends with an error: the pipe is empty, and has a writer.
+        let _ = reader.read_to_end(&mut read);
+        assert!(
+            read.len() > 4096 && read.split(|&byte| byte == b'\n').all(|line| [0, 999].contains(&line.len()))
+        );
+        lines.append(b"after\n").unwrap();
+    }
+}
