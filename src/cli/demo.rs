@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::FAILED;
+use super::output::unwritten;
 use super::signals::Signals;
 use crate::app::{App, Running};
 use crate::config;
@@ -44,16 +45,20 @@ pub(super) struct DemoArgs {
 type Result<T> = std::result::Result<T, Box<dyn StdError>>;
 
 pub(super) fn run(args: &DemoArgs) -> ExitCode {
-    match demo(args.once) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("demo: {error}");
+    let Err(error) = demo(args.once) else { return ExitCode::SUCCESS };
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => unwritten(error, 0),
+        _ => {
+            say!("demo: {error}");
             ExitCode::from(FAILED)
         }
     }
 }
 
 fn demo(once: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on a signal ends what follows in order, and the folder does not stay behind.
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
     let upstream = simulator::bind(&settings)?;
     let upstream_address = upstream.address();
@@ -63,10 +68,19 @@ fn demo(once: bool) -> Result<()> {
     let running = start(upstream_address, &folder.0.join("usage.db"), sender)?;
     let address = running.addresses().proxy;
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut out = io::stdout();
     writeln!(out, "> {QUESTION}\n")?;
-    runtime.block_on(chat(address, &mut out))?;
+    let stopped = runtime.block_on(async {
+        tokio::select! {
+            chat = chat(address, &mut out) => chat.map(|()| false),
+            _ = signals.next_stop() => Ok(true),
+        }
+    })?;
+    if stopped {
+        running.stop().cut();
+        running.finish()?;
+        return Ok(());
+    }
     let record = records.recv_timeout(RECORD_WAIT)?;
     writeln!(out, "\n\nthe usage record:\n{record}\n")?;
     writeln!(out, "proxy      http://{address}/v1   (an SDK's base URL)")?;
@@ -76,8 +90,8 @@ fn demo(once: bool) -> Result<()> {
     }
     out.flush()?;
     if !once {
-        eprintln!("\nserving until Ctrl-C");
-        runtime.block_on(async { io::Result::Ok(Signals::listen()?.next().await) })?;
+        say!("\nserving until Ctrl-C");
+        runtime.block_on(signals.next_stop());
     }
     running.stop().drain();
     running.finish()?;
@@ -99,7 +113,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("demo: {} is left behind: {error}", self.0.display());
+            say!("demo: {} is left behind: {error}", self.0.display());
         }
     }
 }

@@ -38,17 +38,17 @@ pub(super) fn run(args: &LedgerArgs) -> ExitCode {
     let settings = match configured(args) {
         Ok(settings) => settings,
         Err(message) => {
-            eprintln!("{message}");
+            say!("{message}");
             return ExitCode::from(WRONG);
         }
     };
     match migrate(&settings) {
         Ok(migrated) => {
-            eprintln!("{}", said(&migrated));
+            say!("{}", said(&migrated));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("ledger migrate: {error}");
+            say!("ledger migrate: {error}");
             ExitCode::from(FAILED)
         }
     }

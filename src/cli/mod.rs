@@ -2,17 +2,33 @@
 //!
 //! Exit status: 0 done, 1 it failed while running, 2 the command line or the configuration is wrong.
 
+/// Writes a line to stderr, as `eprintln!`, which panics where stderr cannot be written.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::cli::say(format_args!($($words)*))
+    };
+}
+
 mod check;
+mod control;
 mod demo;
 mod ledger;
+mod output;
 mod serve;
 mod signals;
 mod simulate;
 mod usage;
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+fn say(words: fmt::Arguments<'_>) {
+    // Where stderr is gone, nobody is there to be told.
+    let _ = writeln!(io::stderr(), "{words}");
+}
 
 /// It failed while running.
 const FAILED: u8 = 1;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::signals::Signals;
+use super::control::Control;
+use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::App;
 use crate::config::{self, Loaded, Overrides, Sources};
@@ -27,6 +28,14 @@ pub(crate) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    // First of all: a signal during the start must not end the process in the middle of it.
+    let control = match Control::start() {
+        Ok(control) => control,
+        Err(error) => {
+            say!("streamgauge: signals cannot be listened for: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
     let env: BTreeMap<String, String> = config::environment();
     let rust_log = env.get("RUST_LOG").cloned();
     let overrides = Overrides { listen: args.listen.clone() };
@@ -34,13 +43,13 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let Loaded { settings, origin, warnings } = match loaded {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            eprintln!("{mistakes}");
+            say!("{mistakes}");
             return ExitCode::from(WRONG);
         }
     };
     let filter = args.log.clone().or(rust_log).unwrap_or_else(|| settings.log.level.clone());
     if let Err(error) = telemetry::init(&filter, settings.log.format) {
-        eprintln!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
+        say!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
         return ExitCode::from(WRONG);
     }
     for warning in &warnings {
@@ -49,7 +58,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let app = match App::bind(&settings, Vec::new()) {
         Ok(app) => app,
         Err(error) => {
-            tracing::error!("{error}");
+            say_failure(error);
             return ExitCode::from(FAILED);
         }
     };
@@ -59,32 +68,22 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         let proxy = upstream.proxy.as_ref().map(|proxy| tracing::field::display(&proxy.address));
         tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
-    match serve(app) {
+    match serve(app, &control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            say_failure(error);
             ExitCode::from(FAILED)
         }
     }
 }
 
 /// Runs until a signal, then drains; a second signal ends at once.
-fn serve(app: App) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
+fn serve(app: App, control: &Control) -> std::io::Result<()> {
     let running = app.spawn()?;
+    control.attach(running.stop().clone(), running.reopener());
     tracing::info!(address = %running.addresses().proxy, workers = running.workers(), "listening");
     if let Some(address) = running.addresses().admin {
         tracing::info!(%address, "admin pages");
     }
-    let name = runtime.block_on(signals.next());
-    tracing::info!("{name}: finishing what runs; a second signal ends at once");
-    running.stop().drain();
-    let stop = running.stop().clone();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let name = runtime.block_on(signals.next());
-        tracing::info!("{name}: ending at once");
-        stop.cut();
-    })?;
     running.finish()
 }

@@ -1,26 +1,104 @@
-//! SIGTERM and SIGINT.
+//! The signals that a long-running command answers.
+//!
+//! None of them ends the process by itself: each has a listener from [`Signals::listen`] on, in place of the system's
+//! default action. The meanings are nginx's, where nginx has one.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal as Number;
+use tokio::signal::unix::{self, SignalKind, signal};
 
-/// The signals that ask a process to stop.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Stop; the second time, at once.
+    Stop,
+    /// Stop, and never at once.
+    Finish,
+    /// Read the configuration again, and open files again.
+    Reload,
+    /// Open files again.
+    Reopen,
+    /// Start a new version of the program in the place of this one.
+    Upgrade,
+    /// Nothing: the default action would end the process.
+    Nothing,
+}
+
+/// Each signal with its name and meaning.
+///
+/// * `SIGXFSZ` comes with a write beyond the limit on file sizes, which then fails with `EFBIG` like any other write.
+/// * `SIGPIPE` is ignored by the standard library already; the listener covers a program that embeds this one.
+/// * `SIGALRM`, `SIGVTALRM`, `SIGPROF` and `SIGIO` belong to timers and files that this process does not have.
+const SIGNALS: [(SignalKind, &str, Asked); 13] = [
+    (SignalKind::terminate(), "SIGTERM", Asked::Stop),
+    (SignalKind::interrupt(), "SIGINT", Asked::Stop),
+    (SignalKind::quit(), "SIGQUIT", Asked::Finish),
+    (SignalKind::hangup(), "SIGHUP", Asked::Reload),
+    (SignalKind::user_defined1(), "SIGUSR1", Asked::Reopen),
+    (SignalKind::user_defined2(), "SIGUSR2", Asked::Upgrade),
+    (SignalKind::alarm(), "SIGALRM", Asked::Nothing),
+    (SignalKind::pipe(), "SIGPIPE", Asked::Nothing),
+    (SignalKind::window_change(), "SIGWINCH", Asked::Nothing),
+    (SignalKind::io(), "SIGIO", Asked::Nothing),
+    (SignalKind::from_raw(Number::XFSZ.as_raw()), "SIGXFSZ", Asked::Nothing),
+    (SignalKind::from_raw(Number::VTALARM.as_raw()), "SIGVTALRM", Asked::Nothing),
+    (SignalKind::from_raw(Number::PROF.as_raw()), "SIGPROF", Asked::Nothing),
+];
+
+/// The listeners, of one runtime.
 pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    listeners: Vec<(unix::Signal, &'static str, Asked)>,
+    /// `nohup` started the process: a hang-up is not meant for it.
+    is_hangup_ignored: bool,
 }
 
 impl Signals {
     /// Listens from now on; needs a runtime.
+    ///
+    /// # Errors
+    /// The system refuses a listener.
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let is_hangup_ignored = is_ignored(Number::HUP);
+        let listener = |(kind, name, asked)| Ok((signal(kind)?, name, asked));
+        Ok(Self {
+            listeners: SIGNALS.into_iter().map(listener).collect::<io::Result<_>>()?,
+            is_hangup_ignored,
+        })
     }
 
-    /// Waits for the next of them; returns its name. Cancel-safe.
-    pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Waits for the next signal; returns its name and what it asks for. Several of one kind may come as one. Cancel-safe.
+    pub(super) async fn next(&mut self) -> (&'static str, Asked) {
+        poll_fn(|cx| {
+            for (listener, name, asked) in &mut self.listeners {
+                if listener.poll_recv(cx).is_ready() {
+                    return Poll::Ready((*name, *asked));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for one that asks a command without files and without a configuration to stop; returns its name. The end of the
+    /// terminal (`SIGHUP`) is one, unless `nohup` started the command. Cancel-safe.
+    pub(super) async fn next_stop(&mut self) -> &'static str {
+        loop {
+            match self.next().await {
+                (name, Asked::Stop | Asked::Finish) => return name,
+                (name, Asked::Reload) if !self.is_hangup_ignored => return name,
+                _ => {}
+            }
         }
     }
+}
+
+/// Whether this process was started with the signal ignored, as `nohup` does. Known on Linux only.
+fn is_ignored(signal: Number) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw() - 1) & 1 == 1
 }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
     match simulate(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("simulate: {error}");
+            say!("simulate: {error}");
             ExitCode::from(FAILED)
         }
     }
@@ -62,11 +62,11 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
         bound = bound.with_tls(tls);
     }
     let running = bound.spawn();
-    eprintln!(
+    say!(
         "simulate: listening on {scheme}://{address}/v1; `streamgauge simulate --help` says what requests can ask for"
     );
-    let name = runtime.block_on(signals.next());
-    eprintln!("simulate: {name}");
+    let name = runtime.block_on(signals.next_stop());
+    say!("simulate: {name}");
     running.stop();
     Ok(())
 }

@@ -40,6 +40,7 @@ mod otlp_collector;
 mod providers;
 mod records;
 mod relay;
+mod signals;
 mod stopping;
 mod support;
 mod times;

@@ -103,13 +103,13 @@ fn usual_model(upstream: &Upstream) -> Option<&str> {
 }
 
 /// Asks each, several at the same time; `tell` gets what was found in their order, as soon as it may.
-pub(super) fn each(
+pub(super) fn each<E: From<String>>(
     settings: &Settings,
     upstreams: &[&Upstream],
     question: &Question,
     body: Option<&Bytes>,
-    mut tell: impl FnMut(&Finding<'_>) -> Result<(), String>,
-) -> Result<(), String> {
+    mut tell: impl FnMut(&Finding<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     thread::scope(|scope| {
         let mut waiting = upstreams.iter().copied().map(|upstream| {
             scope.spawn(move || {
@@ -119,9 +119,9 @@ pub(super) fn each(
         });
         let mut asked: VecDeque<_> = waiting.by_ref().take(AT_ONCE).collect();
         while let Some(finding) = asked.pop_front() {
-            let finding = finding.join().map_err(|_| "the check panicked".to_owned())?;
+            let finding = finding.join().map_err(|_| E::from("the check panicked".to_owned()))?;
             asked.extend(waiting.next());
-            tell(&finding.map_err(|error| format!("check --live: {error}"))?)?;
+            tell(&finding.map_err(|error| E::from(format!("check --live: {error}")))?)?;
         }
         Ok(())
     })
@@ -148,9 +148,7 @@ fn ask<'a>(
             Ok(answer) => answer,
             Err(_) => {
                 let (name, limit) = (&upstream.name, upstream.timeouts.first_byte);
-                eprintln!(
-                    "{name}: no answer yet; it may take {limit:?} (upstreams.{name}.timeouts.first_byte)"
-                );
+                say!("{name}: no answer yet; it may take {limit:?} (upstreams.{name}.timeouts.first_byte)");
                 sending.await
             }
         }

@@ -7,12 +7,13 @@ mod finding;
 mod live;
 mod summary;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::{print, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Loaded, Overrides, Sources, Upstream};
 use finding::Finding;
@@ -43,51 +44,64 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            eprintln!("{mistakes}");
+            say!("{mistakes}");
             return ExitCode::from(WRONG);
         }
     };
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
-    let written = if args.live { check(args, &loaded) } else { write(&Summary(&loaded)).map(|()| 0) };
-    match written {
-        Ok(status) => ExitCode::from(status),
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(FAILED)
+    let mut status = 0;
+    let ended = if args.live {
+        check(args, &loaded, &mut status)
+    } else {
+        print(Summary(&loaded)).map_err(Failed::from)
+    };
+    match ended {
+        Ok(()) => ExitCode::from(status),
+        Err(Failed::Here(code, message)) => {
+            say!("{message}");
+            ExitCode::from(code)
         }
+        Err(Failed::Stdout(error)) => unwritten(&error, status),
     }
 }
 
-/// Asks the chosen upstreams; the exit status.
-fn check(args: &CheckArgs, loaded: &Loaded) -> Result<u8, String> {
-    let upstreams = match chosen(&args.upstream, &loaded.settings.upstreams) {
-        Ok(upstreams) => upstreams,
-        Err(message) => {
-            eprintln!("{message}");
-            return Ok(WRONG);
-        }
-    };
-    let body = match args.question.body() {
-        Ok(body) => body,
-        Err(message) => {
-            eprintln!("{message}");
-            return Ok(WRONG);
-        }
-    };
-    if args.upstream.is_empty() {
-        write(&Summary(loaded))?;
+/// Why a check ended early.
+enum Failed {
+    /// With this exit status and message.
+    Here(u8, String),
+    /// The result could not be written.
+    Stdout(io::Error),
+}
+
+impl From<String> for Failed {
+    fn from(message: String) -> Self {
+        Self::Here(FAILED, message)
     }
-    let mut status = 0;
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Stdout(error)
+    }
+}
+
+/// Asks the chosen upstreams; sets the exit status as findings come.
+fn check(args: &CheckArgs, loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
+    let wrong = |message| Failed::Here(WRONG, message);
+    let upstreams = chosen(&args.upstream, &loaded.settings.upstreams).map_err(wrong)?;
+    let body = args.question.body().map_err(wrong)?;
+    if args.upstream.is_empty() {
+        print(Summary(loaded))?;
+    }
     let mut gap = if args.upstream.is_empty() { "\n" } else { "" };
     live::each(&loaded.settings, &upstreams, &args.question, body.as_ref(), |finding: &Finding<'_>| {
         if finding.failure.is_some() {
-            status = FAILED;
+            *status = FAILED;
         }
-        write(&format_args!("{}{finding}", std::mem::replace(&mut gap, "\n")))
-    })?;
-    Ok(status)
+        Ok(print(format_args!("{}{finding}", std::mem::replace(&mut gap, "\n")))?)
+    })
 }
 
 /// The upstreams of these names; all of them where there are no names.
@@ -102,9 +116,4 @@ fn chosen<'a>(names: &[String], upstreams: &'a [Upstream]) -> Result<Vec<&'a Ups
         })
     };
     names.iter().map(find).collect()
-}
-
-fn write(text: &dyn std::fmt::Display) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    write!(out, "{text}").and_then(|()| out.flush()).map_err(|error| format!("stdout: {error}"))
 }

@@ -2,13 +2,14 @@
 
 mod table;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
+use super::output::{self, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::ledger::output::{csv, json};
@@ -112,7 +113,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     let (place, prices) = match configured(args) {
         Ok(configured) => configured,
         Err(message) => {
-            eprintln!("{message}");
+            say!("{message}");
             return ExitCode::from(WRONG);
         }
     };
@@ -130,18 +131,13 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
     let result = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
         Err(error) => {
-            eprintln!("usage: {error}{}", hint(&place));
+            say!("usage: {error}{}", hint(&place));
             return ExitCode::from(FAILED);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has seen enough, as `head` has.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("stdout: {error}");
-            ExitCode::from(FAILED)
-        }
+        Err(error) => unwritten(&error, 0),
     }
 }
 
@@ -179,9 +175,7 @@ fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) ->
         Format::Json => json::write(report, since, until)?,
         Format::Csv => csv::write(report),
     };
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    output::print(text)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod upstream;
 pub use client::{Answer, Client};
 pub use frames::{FINAL, Frames, GOAWAY, HEADERS, RST_STREAM};
 pub use http2::{Http2, write};
-pub use program::{Program, ids};
+pub use program::{Program, Serving, ids};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
 pub use upstream::{Connection, Request, Upstream, header, upstream};

@@ -52,9 +52,22 @@ impl Program {
         command
     }
 
+    /// A shell command in whose text `"$0"` is the program, such as `ulimit -n 16; exec "$0" serve`.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_streamgauge")]).current_dir(self.folder.path());
+        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
     /// Starts it, and waits until it listens.
     pub fn serve(&self) -> Serving {
-        let mut child = self.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        self.serve_as(self.command(&["serve"]))
+    }
+
+    /// The same with a command of one's own.
+    pub fn serve_as(&self, mut command: Command) -> Serving {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let address = loop {
@@ -119,9 +132,14 @@ impl Serving {
     }
 
     /// Waits for its end, and returns what it logged.
-    pub fn end(mut self) -> Vec<String> {
-        self.child.wait().unwrap();
-        self.log.take().unwrap().join().unwrap()
+    pub fn end(self) -> Vec<String> {
+        self.end_with_status().1
+    }
+
+    /// The same with its exit status; `None`: a signal ended it.
+    pub fn end_with_status(mut self) -> (Option<i32>, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.log.take().unwrap().join().unwrap())
     }
 }
 

@@ -1,0 +1,141 @@
+//! What `serve` does at each signal, from before it reads its configuration until its end.
+
+use std::io;
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+
+use super::signals::{Asked, Signals};
+use crate::drain::Stop;
+use crate::record::Reopener;
+
+/// A second signal within this time after the first is the same request to stop: GNU `timeout` and supervisors signal both the
+/// process and its group.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// The thread that answers signals. It ends with the process.
+#[derive(Clone, Debug)]
+pub(super) struct Control(Arc<Mutex<Stage>>);
+
+/// What there is to stop.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing yet.
+    Starting,
+    Running(Stop, Option<Reopener>),
+    /// Since when.
+    Draining(Stop, Option<Reopener>, Instant),
+}
+
+impl Control {
+    /// Starts the thread. Signals are answered when this returns.
+    ///
+    /// # Errors
+    /// The system gives no thread, runtime or listener.
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let mut signals = runtime.block_on(async { Signals::listen() })?;
+        let control = Self(Arc::new(Mutex::new(Stage::Starting)));
+        let answering = control.clone();
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            loop {
+                let (name, asked) = runtime.block_on(signals.next());
+                answering.answer(name, asked, Instant::now());
+            }
+        })?;
+        Ok(control)
+    }
+
+    /// From now on `stop` is what stops, and `files` are what is opened again.
+    pub(super) fn attach(&self, stop: Stop, files: Option<Reopener>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(stop, files);
+    }
+
+    fn answer(&self, name: &str, asked: Asked, now: Instant) {
+        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match asked {
+            Asked::Stop | Asked::Finish => stage.stop(name, asked == Asked::Stop, now),
+            Asked::Reload => {
+                tracing::warn!("{name}: the configuration is not read again by this version; a restart does");
+                stage.reopen(name);
+            }
+            Asked::Reopen => stage.reopen(name),
+            Asked::Upgrade => {
+                tracing::warn!("{name}: ignored; this version cannot be upgraded while it runs")
+            }
+            Asked::Nothing => tracing::debug!("{name}: ignored"),
+        }
+    }
+}
+
+impl Stage {
+    /// The first signal drains. The second ends at once, if `at_once`.
+    fn stop(&mut self, name: &str, at_once: bool, now: Instant) {
+        match self {
+            Self::Starting => {
+                tracing::info!("{name}: ended before the start was complete");
+                process::exit(0);
+            }
+            Self::Running(stop, files) => {
+                tracing::info!("{name}: finishing what runs; SIGTERM or SIGINT ends it at once");
+                stop.drain();
+                *self = Self::Draining(stop.clone(), files.take(), now);
+            }
+            Self::Draining(_, _, since) if now.duration_since(*since) < TOGETHER => {
+                tracing::debug!("{name}: taken as one with the signal just before");
+            }
+            Self::Draining(stop, ..) if at_once => {
+                tracing::info!("{name}: ending at once");
+                stop.cut();
+            }
+            Self::Draining(..) => tracing::info!("{name}: already finishing what runs"),
+        }
+    }
+
+    fn reopen(&self, name: &str) {
+        match self {
+            Self::Running(_, Some(files)) | Self::Draining(_, Some(files), _) => {
+                tracing::info!("{name}: opening the JSON-lines file again");
+                files.reopen();
+            }
+            // The ledger follows its path by itself, and a start opens everything in any case.
+            _ => tracing::info!("{name}: no file to open again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Phase;
+
+    fn running() -> (Stop, Stage) {
+        let stop = Stop::default();
+        (stop.clone(), Stage::Running(stop, None))
+    }
+
+    #[test]
+    fn second_signal_within_500_ms_is_one_with_the_first() {
+        let (stop, mut stage) = running();
+        let start = Instant::now();
+        stage.stop("SIGTERM", true, start);
+        stage.stop("SIGINT", true, start + Duration::from_millis(499));
+        assert_eq!(stop.phase(), Phase::Draining);
+        stage.stop("SIGTERM", true, start + Duration::from_millis(500));
+        assert_eq!(stop.phase(), Phase::Cut);
+    }
+
+    #[test]
+    fn sigquit_never_ends_at_once() {
+        let (stop, mut stage) = running();
+        let start = Instant::now();
+        stage.stop("SIGQUIT", false, start);
+        stage.stop("SIGQUIT", false, start + Duration::from_secs(9));
+        assert_eq!(stop.phase(), Phase::Draining);
+        stage.stop("SIGTERM", true, start + Duration::from_secs(10));
+        assert_eq!(stop.phase(), Phase::Cut);
+    }
+}
