@@ -3,9 +3,13 @@
 //! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
 //! only place that sees the whole settings; each part gets its own small struct.
 
+pub(crate) mod advice;
 pub(crate) mod open_files;
 mod plan;
+mod port_owner;
+pub(crate) mod preflight;
 mod running;
+mod shares;
 mod ways;
 mod worker;
 
@@ -21,7 +25,7 @@ use crate::config::{Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
-use crate::listener::{Balance, Limits, Listener, MOST_WATCHED, bind};
+use crate::listener::{Balance, Limits, Listener, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
@@ -30,17 +34,15 @@ use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
 use open_files::{make_room, raise_limit};
 use plan::plan;
+use shares::{Shares, open_now};
 use ways::{collector, origins};
 use worker::{Parts, on_this_thread, serve, work};
 
 pub use running::Running;
 
-/// Open files that are not client connections or their upstream's: logs, the ledger, listening sockets, and the second ones of clients
-/// whose leaving is watched.
-const OTHER_FILES: u64 = 64 + MOST_WATCHED as u64;
-
-/// The admin server has one thread: few use it, and it must not stand in the way of requests.
-const ADMIN_CONNECTIONS: usize = 256;
+/// Threads beside the workers: one for each sink, those of records, estimates, certificates, checkpoints and the admin
+/// pages, and a few for name lookups.
+const OTHER_THREADS: usize = 16;
 
 /// Where the proxy really listens.
 #[derive(Clone, Copy, Debug)]
@@ -88,26 +90,25 @@ impl App {
         mut sinks: Vec<Box<dyn Sink>>,
         witness: Option<&Arc<Witness>>,
     ) -> Result<Self, String> {
-        let open_files = raise_limit();
-        let max_connections = match settings.server.max_connections {
-            0 => connections_for(open_files),
-            limit => limit,
-        };
-        make_room(open_files.min(files_for(max_connections)));
+        let (limit, open) = (raise_limit(), open_now());
+        let shares = Shares::new(settings, limit, open);
+        preflight::files(shares.least(open))?;
+        preflight::threads(settings.server.workers + OTHER_THREADS)?;
+        if let Some(warning) = shares.warning() {
+            tracing::warn!("{warning}");
+        }
+        make_room(shares.files());
+        watch_at_most(shares.watched);
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
-            .map_err(|error| format!("cannot listen on {}: {error}", settings.server.listen))?;
+            .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
         let balance = Balance::new(sockets.len());
-        let listeners = Listener::for_workers(sockets, max_connections, &balance);
-        let admin = settings
-            .admin
-            .listen
-            .map(|address| {
-                bind(address, 1).map_err(|error| format!("admin: cannot listen on {address}: {error}"))
-            })
-            .transpose()?;
+        let listeners = Listener::for_workers(sockets, shares.clients, &balance);
+        let listen =
+            |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
+        let admin = settings.admin.listen.map(listen).transpose()?;
         let (admin_address, admin) = match admin {
             Some((address, sockets)) => {
-                (Some(address), Listener::for_workers(sockets, ADMIN_CONNECTIONS, &Balance::new(1)).pop())
+                (Some(address), Listener::for_workers(sockets, shares.admin, &Balance::new(1)).pop())
             }
             None => (None, None),
         };
@@ -148,9 +149,7 @@ impl App {
         match &settings.ledger.jsonl {
             Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
             Some(JsonlPath::File(path)) => {
-                let jsonl = Jsonl::open(path);
-                let jsonl = jsonl
-                    .map_err(|error| format!("ledger.jsonl: cannot open {}: {error}", path.display()))?;
+                let jsonl = Jsonl::open(path).map_err(|error| advice::file("ledger.jsonl", path, &error))?;
                 reopener = Some(jsonl.reopener());
                 sinks.push(Box::new(jsonl));
             }
@@ -279,30 +278,5 @@ impl App {
         let running = self.spawn()?;
         let worker = work(number, listener, tls, parts, running.stop.clone());
         Ok((running, worker))
-    }
-}
-
-/// Each client connection may need one to an upstream.
-fn connections_for(open_files: u64) -> usize {
-    usize::try_from(open_files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(1)
-}
-
-/// The other way round.
-fn files_for(connections: usize) -> u64 {
-    (connections as u64).saturating_mul(2).saturating_add(OTHER_FILES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_number_of_connections_takes_the_descriptors_of_what_else_is_open() {
-        for open_files in [1024, 4096, 1 << 20] {
-            let connections = connections_for(open_files) as u64;
-            assert!(connections * 2 + MOST_WATCHED as u64 + 64 <= open_files, "{open_files}: {connections}");
-            assert!((open_files - 1..=open_files).contains(&files_for(connections as usize)));
-        }
-        assert_eq!(connections_for(0), 1, "it can still be reached");
     }
 }

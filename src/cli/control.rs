@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 
 use super::signals::{Asked, Signals};
-use crate::drain::Stop;
+use crate::drain::{Phase, Stop};
 use crate::record::Reopener;
 
 /// A second signal within this time after the first is the same request to stop: GNU `timeout` and supervisors signal both the
@@ -79,6 +79,11 @@ impl Stage {
                 tracing::info!("{name}: ended before the start was complete");
                 process::exit(0);
             }
+            // A failure has begun the drain.
+            Self::Running(stop, _) if at_once && stop.phase() != Phase::Running => {
+                tracing::info!("{name}: ending at once");
+                stop.cut();
+            }
             Self::Running(stop, files) => {
                 tracing::info!("{name}: finishing what runs; SIGTERM or SIGINT ends it at once");
                 stop.drain();
@@ -110,7 +115,6 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::Phase;
 
     fn running() -> (Stop, Stage) {
         let stop = Stop::default();

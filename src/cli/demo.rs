@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::FAILED;
 use super::output::unwritten;
 use super::signals::Signals;
-use crate::app::{App, Running};
+use crate::app::{App, Running, preflight};
 use crate::config;
 use crate::record::{Sink, UsageRecord};
 use crate::simulator::{self, SimulatorSettings};
@@ -33,6 +33,9 @@ const QUESTION: &str = "What does a stream gauge do?";
 
 /// The simulator's directions: so many events, at a pace that can be watched.
 const DIRECTIONS: &str = "events=24,pace=40ms";
+
+/// Files of the simulator and its connections. The proxy looks after its own.
+const SIMULATOR_FILES: u64 = 16;
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -56,6 +59,8 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn demo(once: bool) -> Result<()> {
+    preflight::files(SIMULATOR_FILES)?;
+    preflight::threads(2)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on a signal ends what follows in order, and the folder does not stay behind.
     let mut signals = runtime.block_on(async { Signals::listen() })?;

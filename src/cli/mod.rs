@@ -25,6 +25,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::preflight;
+
 fn say(words: fmt::Arguments<'_>) {
     // Where stderr is gone, nobody is there to be told.
     let _ = writeln!(io::stderr(), "{words}");
@@ -65,6 +67,10 @@ enum Command {
 /// Parses the process's command line and runs the command.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(message) = preflight::files(preflight::ANY_COMMAND) {
+        say!("streamgauge: {message}");
+        return ExitCode::from(FAILED);
+    }
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),

@@ -9,7 +9,8 @@ use clap::Args;
 use super::control::Control;
 use super::output::say_failure;
 use super::{FAILED, WRONG};
-use crate::app::App;
+use crate::app::open_files::{make_room, raise_limit};
+use crate::app::{App, preflight};
 use crate::config::{self, Loaded, Overrides, Sources};
 use crate::telemetry;
 
@@ -28,11 +29,15 @@ pub(crate) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
-    // First of all: a signal during the start must not end the process in the middle of it.
-    let control = match Control::start() {
+    // While there is one thread: see there.
+    make_room(raise_limit());
+    // Before anything else: a signal during the start must not end the process in the middle of it.
+    let control =
+        preflight::threads(1).and_then(|()| Control::start().map_err(|error| preflight::no_thread(&error)));
+    let control = match control {
         Ok(control) => control,
         Err(error) => {
-            say!("streamgauge: signals cannot be listened for: {error}");
+            say!("streamgauge: {error}");
             return ExitCode::from(FAILED);
         }
     };
@@ -71,7 +76,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     match serve(app, &control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say_failure(error);
+            say_failure(preflight::no_thread(&error));
             ExitCode::from(FAILED)
         }
     }

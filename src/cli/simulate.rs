@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use clap::Args;
 use rustls::ServerConfig;
@@ -11,8 +12,15 @@ use rustls::ServerConfig;
 use super::FAILED;
 use super::signals::Signals;
 use crate::app::open_files::{make_room, raise_limit};
+use crate::app::{advice, preflight};
 use crate::simulator::{self, HELP, SimulatorSettings};
 use crate::tls::{ClientCertificates, IdentitySource, ServerSettings, Source, Watch};
+
+/// Files of a worker: its socket, and its runtime's.
+const FILES_PER_WORKER: u64 = 5;
+
+/// Files for a few connections, without which there is no sense in starting.
+const SPARE_FILES: u64 = 8;
 
 /// Options of `simulate`.
 #[derive(Debug, Args)]
@@ -48,14 +56,20 @@ pub(super) fn run(args: &SimulateArgs) -> ExitCode {
 
 fn simulate(args: &SimulateArgs) -> Result<(), String> {
     let tls = tls(args)?;
+    let workers = match args.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    preflight::files(FILES_PER_WORKER * (workers as u64 + 1) + SPARE_FILES)?;
+    preflight::threads(workers)?;
     // Thousands of idle streams are what it is for. Where the limit stays, the system says so at the connection.
     make_room(raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let mut signals = runtime.block_on(async { Signals::listen() }).map_err(|error| error.to_string())?;
-    let settings =
-        SimulatorSettings { listen: args.listen, workers: args.workers, api_key: args.api_key.clone() };
-    let mut bound = simulator::bind(&settings).map_err(|error| format!("{}: {error}", args.listen))?;
+    let settings = SimulatorSettings { listen: args.listen, workers, api_key: args.api_key.clone() };
+    let bound = simulator::bind(&settings);
+    let mut bound = bound.map_err(|error| advice::address("--listen", args.listen, &error))?;
     let address = bound.address();
     let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(tls) = tls {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -32,6 +34,14 @@ impl<S: Socket> Socket for Box<TlsStream<S>> {
 /// The most that are watched at once in this process, each with one descriptor more than its connection has.
 pub const MOST_WATCHED: usize = 256;
 
+/// Permits that are not given out, because the process may open few files.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+
+/// Watches no more than so many at once, and at most [`MOST_WATCHED`]; for the whole process.
+pub fn watch_at_most(count: usize) {
+    RESERVED.store(MOST_WATCHED.saturating_sub(count), Ordering::Relaxed);
+}
+
 /// A permit is a descriptor.
 pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
 
@@ -51,6 +61,9 @@ impl Departure {
     /// # Errors
     /// There is none, or the process has no descriptor left.
     pub(super) fn watch(socket: &TcpStream, permits: &'static Semaphore) -> io::Result<Self> {
+        if permits.available_permits() <= RESERVED.load(Ordering::Relaxed) {
+            return Err(Errno::MFILE.into());
+        }
         let permit = permits.try_acquire().map_err(io::Error::other)?;
         let socket = TcpStream::from_std(socket.as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { closed: Box::pin(closed(socket)), _permit: permit })

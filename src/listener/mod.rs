@@ -29,7 +29,7 @@ use crate::flow::Delivery;
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
 pub use bind::bind;
-pub use departure::MOST_WATCHED;
+pub use departure::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1Body;
 pub use request_body::RequestBody;
 pub use takeover::{ClientStream, Takeover};

@@ -41,6 +41,7 @@ mod providers;
 mod records;
 mod relay;
 mod signals;
+mod starts;
 mod stopping;
 mod support;
 mod times;

@@ -216,7 +216,8 @@ fn jsonl_fifo_without_a_reader_is_said_and_read_later() {
     let program = Program::new(LINES);
     let path = program.path("usage.jsonl");
     make_fifo(&path);
-    let serving = program.serve();
+    // A start that waits for a reader ends without having listened.
+    let serving = program.serve_as(program.shell("exec timeout 20 \"$0\" serve"));
     assert!(is_answered(&serving), "nobody waits for a reader");
     let reader = File::open(&path);
     let lines = thread::spawn(move || BufReader::new(reader.unwrap()).lines().next().unwrap().unwrap());

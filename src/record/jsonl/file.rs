@@ -133,6 +133,7 @@ impl State {
         let is_asked = shared.is_asked.swap(false, Ordering::Relaxed);
         let present = fs::metadata(path).ok().as_ref().map(identity);
         if !is_asked && self.open.as_ref().is_some_and(|open| Some(open.identity) == present) {
+            self.is_failing = false;
             return Ok(());
         }
         match Open::at(path) {
