@@ -218,5 +218,6 @@ fn record(number: usize) -> UsageRecord {
         duration_ms: 3021.125,
         upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),
         error: None,
+        count: None,
     }
 }

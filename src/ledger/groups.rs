@@ -92,7 +92,7 @@ impl Group {
 /// where a total is not the sum of its parts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Rows.
+    /// How many requests the rows stand for.
     pub requests: u64,
     /// `input_tokens`, added up.
     pub input_tokens: Option<u64>,
@@ -108,7 +108,7 @@ pub struct Sums {
     pub total_tokens: Option<u64>,
     /// `billed_seconds`, added up.
     pub billed_seconds: Option<f64>,
-    /// Rows of each of [`SOURCES`].
+    /// Requests of each of [`SOURCES`].
     pub sources: [u64; SOURCES.len()],
     /// What they cost at the prices of their days.
     pub cost: Cost,

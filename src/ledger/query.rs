@@ -19,7 +19,7 @@ use super::groups::{By, Group, Groups, Sums};
 use super::{repair, schema};
 use crate::price::{Currency, Prices};
 
-use counting::{COUNTED, COUNTED_COLUMNS, Counting};
+use counting::{COUNTED_COLUMNS, Counting, counted};
 use halves::{Range, halves, whole};
 
 pub(super) use overview::Adding;
@@ -93,7 +93,7 @@ fn open(path: &Path) -> Result<Connection, Reason> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    match schema::expect_current(&connection) {
+    match schema::expect_readable(&connection) {
         // A reader needs the log's index, and may not be allowed to make one. Without a log nobody is writing.
         Err(Reason::Sqlite(error))
             if error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
@@ -101,7 +101,7 @@ fn open(path: &Path) -> Result<Connection, Reason> {
         {
             let connection =
                 Connection::open_with_flags(immutable(path)?, flags | OpenFlags::SQLITE_OPEN_URI)?;
-            schema::expect_current(&connection)?;
+            schema::expect_readable(&connection)?;
             Ok(connection)
         }
         result => result.map(|()| connection),
@@ -135,7 +135,8 @@ fn read(
     let condition = selection.condition(range);
     let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
     let mut statement = transaction.prepare(&format!(
-        "SELECT {COUNTED}{columns} FROM usage_records NOT INDEXED WHERE {}",
+        "SELECT {}{columns} FROM usage_records NOT INDEXED WHERE {}",
+        counted(transaction)?,
         condition.text
     ))?;
     let mut groups = Groups::default();

@@ -24,7 +24,7 @@ static ONE: LazyLock<String> = LazyLock::new(|| sql(1));
 /// page as it was before the statement.
 fn sql(rows: usize) -> String {
     let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
-    format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(), vec![row; rows].join(","))
+    format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(COLUMNS), vec![row; rows].join(","))
 }
 
 /// Writes records in their order.
@@ -167,5 +167,6 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.time_to_first_event_ms.into(),
         record.time_to_last_event_ms.into(),
         record.time_to_disconnect_ms.into(),
+        record.count.into(),
     ]
 }

@@ -2,6 +2,10 @@
 //!
 //! A file says its version in `user_version`, and that it is ours in `application_id`. Version N is what the first N
 //! steps of [`MIGRATIONS`] make of an empty file; a step that was released is never changed, the next one is added.
+//!
+//! Steps only add columns that may be null, so that programs of different versions can use one file: a reader opens
+//! files of earlier versions, and both readers and writers open files of later versions as long as `writable_from`
+//! of `streamgauge_ledger`, which files have from version 4 on, is not above the version that they know.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -56,17 +60,45 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE usage_records ADD COLUMN time_to_disconnect_ms REAL;",
     // 3. Up to which `seq` the rows are in PostgreSQL, for each fleet ledger.
     "CREATE TABLE shipped (ledger TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+    // 4. `count`, and the columns that later versions fill (`columns::RESERVED`). `streamgauge_ledger` has one row: which
+    // ledger this is, from which version on a program may write to it, and the clock of `retention`.
+    "ALTER TABLE usage_records ADD COLUMN \"count\" INTEGER;
+    ALTER TABLE usage_records ADD COLUMN service_tier TEXT;
+    ALTER TABLE usage_records ADD COLUMN cache_write_1h_input_tokens INTEGER;
+    ALTER TABLE usage_records ADD COLUMN tool_calls TEXT;
+    ALTER TABLE usage_records ADD COLUMN reported_cost TEXT;
+    ALTER TABLE usage_records ADD COLUMN attempts INTEGER;
+    ALTER TABLE usage_records ADD COLUMN \"group\" TEXT;
+    ALTER TABLE usage_records ADD COLUMN time_waiting_ms REAL;
+    ALTER TABLE usage_records ADD COLUMN key_id TEXT;
+    ALTER TABLE usage_records ADD COLUMN tags TEXT;
+    ALTER TABLE usage_records ADD COLUMN writer TEXT;
+    CREATE TABLE streamgauge_ledger (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        id TEXT NOT NULL,
+        writable_from INTEGER NOT NULL,
+        clock INTEGER,
+        doubted_clock INTEGER,
+        doubted_for INTEGER
+    ) STRICT;
+    INSERT INTO streamgauge_ledger (one, id, writable_from) VALUES (1, lower(hex(randomblob(16))), 1);",
 ];
+
+/// The version from which on files have `columns::COUNT`.
+const COUNT_SINCE: usize = 4;
 
 /// Brings the file to the last version of `migrations`, in one transaction: another process sees all of it or nothing, and
 /// two that start at once do it once.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Reason> {
-    if version(connection, migrations)? == migrations.len() {
+    if version(connection, migrations)? >= migrations.len() {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been faster.
     let from = version(&transaction, migrations)?;
+    if from >= migrations.len() {
+        return Ok(());
+    }
     for step in &migrations[from..] {
         transaction.execute_batch(step)?;
     }
@@ -80,10 +112,10 @@ pub(super) fn check(connection: &Connection) -> Result<(), Reason> {
     version(connection, MIGRATIONS).map(drop)
 }
 
-/// Looks whether the file is a ledger of the last version, for those who only read.
-pub(super) fn expect_current(connection: &Connection) -> Result<(), Reason> {
+/// Looks whether the file has all columns that this version writes.
+pub(super) fn expect_writable(connection: &Connection) -> Result<(), Reason> {
     match version(connection, MIGRATIONS)? {
-        found if found == MIGRATIONS.len() => Ok(()),
+        found if found >= MIGRATIONS.len() => Ok(()),
         found => Err(Reason::Row(format!(
             "its schema is {found} and not {} yet: `streamgauge serve` brings it up to date when it starts",
             MIGRATIONS.len()
@@ -91,7 +123,21 @@ pub(super) fn expect_current(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
-/// How many of the steps the file has had; 0 for an empty one.
+/// Looks whether the file is a ledger of any version that can be read.
+pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
+    match version(connection, MIGRATIONS)? {
+        0 => Err(Reason::Row("is empty: `streamgauge serve` begins a ledger when it starts".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the rows of the ledger have `columns::COUNT`: files of earlier versions are read as they are.
+pub(super) fn has_count(connection: &Connection) -> Result<bool, Reason> {
+    Ok(version(connection, MIGRATIONS)? >= COUNT_SINCE)
+}
+
+/// How many of the steps the file has had; 0 for an empty one. More than are known where the file may be written all
+/// the same.
 fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason> {
     let known = migrations.len();
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -100,9 +146,17 @@ fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason
     match usize::try_from(version) {
         Ok(0) if application == 0 && objects == 0 => Ok(0),
         Ok(version @ 1..) if application == APPLICATION_ID && version <= known => Ok(version),
+        Ok(later) if application == APPLICATION_ID && is_writable_from(connection, known) => Ok(later),
         _ if application == APPLICATION_ID => Err(Reason::Newer(version, known as i64)),
         _ => Err(Reason::Foreign),
     }
+}
+
+/// Whether a program that knows the version `known` may write to the file of a later one.
+fn is_writable_from(connection: &Connection, known: usize) -> bool {
+    let from = connection.query_row("SELECT writable_from FROM streamgauge_ledger", [], |row| row.get(0));
+    // Without the table, it is no file of ours.
+    from.is_ok_and(|from: i64| from <= known as i64)
 }
 
 #[cfg(test)]
@@ -119,7 +173,7 @@ mod tests {
         assert_eq!(version(&connection, MIGRATIONS).unwrap(), 0);
         for _ in 0..2 {
             migrate(&mut connection, MIGRATIONS).unwrap();
-            expect_current(&connection).unwrap();
+            expect_writable(&connection).unwrap();
         }
     }
 
@@ -129,6 +183,7 @@ mod tests {
         migrate(&mut connection, MIGRATIONS).unwrap();
         let statement = connection.prepare("SELECT * FROM usage_records").unwrap();
         let mut columns: Vec<_> = super::super::columns::COLUMNS.iter().map(|(name, _)| *name).collect();
+        columns.extend(super::super::columns::RESERVED.iter().map(|(name, _)| *name));
         columns.insert(0, "seq");
         assert_eq!(statement.column_names().collect::<Vec<_>>(), columns);
     }
@@ -154,6 +209,21 @@ mod tests {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
         });
         assert_eq!(row.unwrap(), (7, "x".to_owned(), "eu".to_owned()));
+    }
+
+    #[test]
+    fn later_file_is_written_as_long_as_it_allows_that() {
+        let mut connection = empty();
+        let later: Vec<_> =
+            MIGRATIONS.iter().copied().chain(["ALTER TABLE usage_records ADD COLUMN x TEXT"]).collect();
+        migrate(&mut connection, &later).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        assert_eq!(version(&connection, &later).unwrap(), later.len(), "its version stays");
+        expect_writable(&connection).unwrap();
+        let breaking = format!("UPDATE streamgauge_ledger SET writable_from = {}", later.len());
+        connection.execute_batch(&breaking).unwrap();
+        assert!(matches!(check(&connection), Err(Reason::Newer(..))));
+        assert!(matches!(expect_readable(&connection), Err(Reason::Newer(..))));
     }
 
     #[test]

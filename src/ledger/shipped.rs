@@ -44,13 +44,13 @@ impl Unshipped {
         // The log is copied by the writer's own thread. That knows of no commits but the writer's: where rows are shipped and
         // none written, SQLite copies at the bound, here.
         connection.pragma_update(None, "wal_autocheckpoint", BOUND)?;
-        schema::expect_current(&connection)?;
+        schema::expect_writable(&connection)?;
         let seq = connection
             .query_row("SELECT seq FROM shipped WHERE ledger = ?1", [ledger], |row| row.get(0))
             .optional()?;
         let select = format!(
             "SELECT seq, {} FROM usage_records WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-            columns::list()
+            columns::list(columns::COLUMNS)
         );
         Ok(Self {
             path: path.to_owned(),

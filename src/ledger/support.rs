@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Map, Number, Value};
 
+use super::columns::RESERVED;
 use super::sink::Batch;
 use crate::provider::Provider;
 use crate::record::{Entry, Journal, Outcome, UsageRecord, UsageSource};
@@ -64,7 +65,8 @@ pub(super) fn rows(connection: &Connection) -> Vec<Value> {
     let mut found = Vec::new();
     while let Some(row) = rows.next().unwrap() {
         let mut object = Map::new();
-        for (index, name) in names.iter().enumerate().filter(|(_, name)| *name != "seq") {
+        let is_field = |name: &str| name != "seq" && !RESERVED.iter().any(|(reserved, _)| *reserved == name);
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| is_field(name)) {
             let value = match (name.as_str(), row.get_ref(index).unwrap()) {
                 ("started_at", ValueRef::Integer(at)) => {
                     Timestamp::from_nanosecond(at.into()).unwrap().to_string().into()

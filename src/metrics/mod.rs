@@ -105,9 +105,10 @@ impl Metrics {
                 status: row.status.unwrap_or_default(),
                 outcome: row.outcome.as_str(),
             })
-            .inc();
+            .inc_by(row.requests());
         let usage_source = row.usage_source.as_str();
-        self.usages.get_or_create(&UsageLabels { upstream: upstream.upstream.clone(), usage_source }).inc();
+        let labels = UsageLabels { upstream: upstream.upstream.clone(), usage_source };
+        self.usages.get_or_create(&labels).inc_by(row.requests());
         for (histogram, millis) in [
             (&self.first_byte, row.time_to_first_byte_ms),
             (&self.first_token, row.time_to_first_token_ms),

@@ -69,6 +69,7 @@ impl Entry {
             duration_ms: 0.0,
             upstream_request_id: None,
             error: None,
+            count: None,
             span: None,
         };
         Self {

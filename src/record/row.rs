@@ -137,12 +137,19 @@ pub struct UsageRecord {
     pub upstream_request_id: Option<Box<str>>,
     /// What went wrong, in words.
     pub error: Option<Box<str>>,
+    /// How many requests the record stands for; null is 1. Only refusals before authentication share a record.
+    pub count: Option<u64>,
     /// The request's span, where traces are exported; no part of what is kept.
     #[serde(skip)]
     pub span: Option<Box<SpanContext>>,
 }
 
 impl UsageRecord {
+    /// How many requests the record stands for.
+    pub fn requests(&self) -> u64 {
+        self.count.unwrap_or(1)
+    }
+
     /// Cuts texts that are longer than [`MAX_TEXT`], between two characters.
     pub(super) fn clip(&mut self) {
         let texts = [

@@ -47,6 +47,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "duration_ms",
         "upstream_request_id",
         "error",
+        "count",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected, "DESIGN.md section 3.4");
@@ -61,6 +62,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "time_to_first_token_ms",
         "time_to_disconnect_ms",
         "error",
+        "count",
     ] {
         assert!(record[unknown].is_null(), "{unknown}: {}", record[unknown]);
     }

@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
+use super::super::columns::Kind;
 use super::super::error::{LedgerError, Reason};
 use super::super::query::Bounds;
 use super::connect::{CONNECT, Connection, STATEMENT, block_on, within};
@@ -27,16 +28,16 @@ const CANCEL: Duration = Duration::from_secs(1);
 pub(super) fn ask<T>(
     settings: &Postgres,
     bounds: &Bounds,
-    question: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Reason>,
+    question: impl AsyncFnOnce(Moment<'_>) -> Result<T, Reason>,
 ) -> Result<T, LedgerError> {
     let work = async {
-        let mut connection = tokio::select! {
+        let (mut connection, columns) = tokio::select! {
             connection = within(CONNECT, find(settings)) => connection?,
             () = given_up(bounds) => return Err(Reason::TooLong),
         };
         let time = bounds.deadline.map_or(STATEMENT, |end| end.saturating_duration_since(Instant::now()));
         let answer = tokio::select! {
-            answer = timeout(time, put(&mut connection, question)) => answer,
+            answer = timeout(time, put(&mut connection, columns, question)) => answer,
             () = given_up(bounds) => return Err(give_up(&connection, Reason::TooLong).await),
         };
         match answer {
@@ -48,20 +49,36 @@ pub(super) fn ask<T>(
     block_on(work).map_err(Reason::from).flatten().map_err(|reason| LedgerError::fleet(settings, reason))
 }
 
-/// A connection to a server that has a ledger of this version.
-async fn find(settings: &Postgres) -> Result<Connection, Failure> {
+/// The ledger as it is at one moment.
+pub(super) struct Moment<'a> {
+    pub(super) transaction: Transaction<'a>,
+    /// The columns of records that it has.
+    pub(super) columns: Columns,
+}
+
+type Columns = &'static [(&'static str, Kind)];
+
+impl Moment<'_> {
+    pub(super) fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|(name, _)| *name == column)
+    }
+}
+
+/// A connection to a server that has a ledger that can be read.
+async fn find(settings: &Postgres) -> Result<(Connection, Columns), Failure> {
     let connection = Connection::open(settings).await?;
-    schema::find(&connection.client).await?;
-    Ok(connection)
+    let columns = schema::readable(&connection.client).await?;
+    Ok((connection, columns))
 }
 
 async fn put<T>(
     connection: &mut Connection,
-    question: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Reason>,
+    columns: Columns,
+    question: impl AsyncFnOnce(Moment<'_>) -> Result<T, Reason>,
 ) -> Result<T, Reason> {
-    let moment = connection.client.build_transaction();
-    let moment = moment.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-    question(&moment).await.map_err(|reason| match reason {
+    let transaction = connection.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+    let transaction = transaction.read_only(true).start().await?;
+    question(Moment { transaction, columns }).await.map_err(|reason| match reason {
         // The server's own patience was shorter than ours.
         Reason::Postgres(failure) if failure.is(&SqlState::QUERY_CANCELED) => Reason::TooLong,
         reason => reason,

@@ -41,7 +41,7 @@ pub fn overview(
         let names = ["client", "upstream", "model", "\"user\"", "outcome"].map(str::to_owned);
         let keys = names.into_iter().chain([step]).map(|key| Key { shown: key.clone(), compared: key });
         let keys: Vec<_> = keys.collect();
-        add_up(moment, condition, &keys, prices, |row, sums| {
+        add_up(&moment, condition, &keys, prices, |row, sums| {
             let name = |index| row.try_get::<_, Option<&str>>(index).map(|name| name.map(str::as_bytes));
             let outcome: &str = row.try_get(4)?;
             let Micros(started) = row.try_get(5)?;
@@ -51,8 +51,8 @@ pub fn overview(
         })
         .await?;
         Ok(Overview {
-            first_token: first_token(moment, selection).await?,
-            latest: records::latest(moment, selection, latest).await?,
+            first_token: first_token(&moment.transaction, selection).await?,
+            latest: records::latest(&moment, selection, latest).await?,
             currencies: prices.currencies().to_vec(),
             ..adding.finish()
         })

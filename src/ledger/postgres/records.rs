@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Number, Value};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::super::columns::{COLUMNS, Kind, list};
+use super::super::columns::{Kind, list};
 use super::super::error::{LedgerError, Reason};
 use super::super::query::{Bounds, Record, Selection};
-use super::ask::ask;
+use super::ask::{Moment, ask};
 use super::condition::Condition;
 use super::rows::Micros;
 use crate::config::Postgres;
@@ -24,9 +24,11 @@ use crate::config::Postgres;
 /// As for [`report`](super::report).
 pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
     ask(settings, bounds, async |moment| {
-        let statement = format!("SELECT instance, {} FROM usage_records WHERE id = $1 LIMIT 1", list());
-        let row = moment.query_typed_opt(&statement, &[(&id, Type::UUID)]).await?;
-        row.map(|row| read(&row, &names())).transpose()
+        let columns = moment.columns;
+        let statement =
+            format!("SELECT instance, {} FROM usage_records WHERE id = $1 LIMIT 1", list(columns));
+        let row = moment.transaction.query_typed_opt(&statement, &[(&id, Type::UUID)]).await?;
+        row.map(|row| read(&row, &names(columns))).transpose()
     })
 }
 
@@ -42,11 +44,11 @@ pub fn records(
     limit: usize,
     bounds: &Bounds,
 ) -> Result<Vec<Record>, LedgerError> {
-    ask(settings, bounds, async |moment| latest(moment, selection, limit).await)
+    ask(settings, bounds, async |moment| latest(&moment, selection, limit).await)
 }
 
 pub(super) async fn latest(
-    moment: &Transaction<'_>,
+    moment: &Moment<'_>,
     selection: &Selection,
     limit: usize,
 ) -> Result<Vec<Record>, Reason> {
@@ -54,17 +56,17 @@ pub(super) async fn latest(
     let statement = format!(
         "SELECT instance, {} FROM usage_records WHERE {}
          ORDER BY started_at + duration_ms * interval '1 millisecond' DESC, started_at DESC, id DESC LIMIT {limit}",
-        list(),
+        list(moment.columns),
         condition.text
     );
-    let rows = moment.query_typed(&statement, &condition.parameters()).await?;
-    let names = names();
+    let rows = moment.transaction.query_typed(&statement, &condition.parameters()).await?;
+    let names = names(moment.columns);
     rows.iter().map(|row| read(row, &names)).collect()
 }
 
 /// The fields and the columns they are in, which records share: the id, then as in SQLite's table, and the instance.
-fn names() -> Vec<(Arc<str>, usize, Kind)> {
-    let columns = COLUMNS.iter().zip(1..);
+fn names(columns: &[(&str, Kind)]) -> Vec<(Arc<str>, usize, Kind)> {
+    let columns = columns.iter().zip(1..);
     let mut names: Vec<_> = columns.map(|((name, kind), index)| (Arc::from(*name), index, *kind)).collect();
     names.sort_by_key(|(_, _, kind)| *kind != Kind::Id);
     names.push((Arc::from("instance"), 0, Kind::Text));

@@ -28,7 +28,7 @@ pub fn report(
     ask(settings, bounds, async |moment| {
         let keys: Vec<_> = by.iter().map(|by| Key { shown: shown(*by), compared: key(*by) }).collect();
         let mut groups: HashMap<groups::Key, Sums> = HashMap::new();
-        add_up(moment, Condition::of(selection), &keys, prices, |row, sums| {
+        add_up(&moment, Condition::of(selection), &keys, prices, |row, sums| {
             let key = (0..by.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
             groups.entry(key).or_default().add(sums);
             bounds.allow(groups.len())

@@ -22,7 +22,7 @@ pub(super) fn insert() -> String {
     let parameters: Vec<_> = parameters.collect();
     format!(
         "INSERT INTO usage_records (instance, {}) SELECT $1::text, r.* FROM unnest({}) AS r ON CONFLICT DO NOTHING",
-        list(),
+        list(COLUMNS),
         parameters.join(", ")
     )
 }

@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
+use super::super::columns::{COLUMNS, COUNT, Kind};
 use super::super::error::LedgerError;
 use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
@@ -22,8 +23,9 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
 ///
 /// The primary key must have the column that rows are divided by, and it serves the questions about a time. That an `id` is
 /// there once follows from it: `started_at` never changes, and nobody writes an id with two times.
-pub(super) const MIGRATIONS: &[(&str, i32)] = &[(
-    r#"CREATE TABLE usage_records (
+pub(super) const MIGRATIONS: &[(&str, i32)] = &[
+    (
+        r#"CREATE TABLE usage_records (
         instance text NOT NULL,
         started_at timestamptz NOT NULL,
         client text NOT NULL,
@@ -67,8 +69,28 @@ pub(super) const MIGRATIONS: &[(&str, i32)] = &[(
     CREATE INDEX usage_records_user ON usage_records ("user", started_at) WHERE "user" IS NOT NULL;
     CREATE INDEX usage_records_upstream ON usage_records (upstream, started_at);
     CREATE INDEX usage_records_model ON usage_records (model, started_at);"#,
-    1,
-)];
+        1,
+    ),
+    // `count`, and the columns that later versions fill (`columns::RESERVED`).
+    (
+        r#"ALTER TABLE usage_records
+        ADD COLUMN "count" bigint,
+        ADD COLUMN service_tier text,
+        ADD COLUMN cache_write_1h_input_tokens bigint,
+        ADD COLUMN tool_calls text,
+        ADD COLUMN reported_cost text,
+        ADD COLUMN attempts bigint,
+        ADD COLUMN "group" text,
+        ADD COLUMN time_waiting_ms double precision,
+        ADD COLUMN key_id text,
+        ADD COLUMN tags text,
+        ADD COLUMN writer text;"#,
+        1,
+    ),
+];
+
+/// The version from which on rows have `columns::COUNT`.
+const COUNT_SINCE: i32 = 2;
 
 /// Makes [`LEDGER`]'s row, which says what the rest is.
 const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
@@ -144,16 +166,34 @@ pub(super) async fn bring_up_to_date(
 /// Which ledger the database has, for those who write to it.
 pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    match find_any(client).await? {
+        Version { version, .. } if version < known => Err(Failure::OldSchema(version, known)),
+        Version { version, writable_from, .. } if writable_from > known => {
+            Err(Failure::NewSchema(version, known))
+        }
+        Version { id, .. } => Ok(id),
+    }
+}
+
+/// The columns of records that the database has. One of an earlier version can be read before it is migrated.
+pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str, Kind)], Failure> {
+    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let Version { version, writable_from, .. } = find_any(client).await?;
+    if writable_from > known {
+        return Err(Failure::NewSchema(version, known));
+    }
+    let is_field = |name: &str| name != COUNT || version >= COUNT_SINCE;
+    let fields = COLUMNS.iter().take_while(|(name, _)| is_field(name)).count();
+    Ok(&COLUMNS[..fields])
+}
+
+async fn find_any(client: &Client) -> Result<Version, Failure> {
     let row = client.query_typed_opt("SELECT id, version, writable_from FROM streamgauge_ledger", &[]).await;
     let row = match row.map_err(Failure::from) {
         Err(failure) if failure.is(&SqlState::UNDEFINED_TABLE) => return Err(Failure::NoSchema),
         row => row?.ok_or(Failure::NoSchema)?,
     };
-    match (row.get::<_, i32>(1), row.get::<_, i32>(2)) {
-        (version, _) if version < known => Err(Failure::OldSchema(version, known)),
-        (version, writable_from) if writable_from > known => Err(Failure::NewSchema(version, known)),
-        _ => Ok(row.get(0)),
-    }
+    Ok(Version { id: row.get(0), version: row.get(1), writable_from: row.get(2) })
 }
 
 /// Takes the lock of those who change tables, for the rest of the transaction. No lock of it is waited for longer than
@@ -170,6 +210,7 @@ pub(super) async fn exists(transaction: &Transaction<'_>, table: &str) -> Result
 }
 
 struct Version {
+    id: Uuid,
     version: i32,
     writable_from: i32,
 }
@@ -178,12 +219,12 @@ async fn read(transaction: &Transaction<'_>) -> Result<Option<Version>, Failure>
     if !exists(transaction, "streamgauge_ledger").await? {
         return Ok(None);
     }
-    let row = transaction.query_opt("SELECT version, writable_from FROM streamgauge_ledger", &[]).await;
+    let row = transaction.query_opt("SELECT id, version, writable_from FROM streamgauge_ledger", &[]).await;
     let row = match row.map_err(Failure::from) {
         Err(failure) if failure.is(&SqlState::UNDEFINED_COLUMN) => {
             return Err(Failure::Foreign("streamgauge_ledger".to_owned()));
         }
         row => row?.ok_or_else(|| Failure::Foreign("streamgauge_ledger".to_owned()))?,
     };
-    Ok(Some(Version { version: row.get(0), writable_from: row.get(1) }))
+    Ok(Some(Version { id: row.get(0), version: row.get(1), writable_from: row.get(2) }))
 }

@@ -8,10 +8,12 @@ use std::pin::pin;
 
 use futures_core::Stream;
 use jiff::Timestamp;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
+use super::super::columns::COUNT;
 use super::super::error::Reason;
 use super::super::groups::{SOURCES, Sums};
+use super::ask::Moment;
 use super::condition::Condition;
 use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices};
 
@@ -25,13 +27,21 @@ const TOKENS: [&str; 6] = [
     "total_tokens",
 ];
 
-/// How many rows have counts, and what is paid for in them, each row as [`Billable::new`] has it.
-fn billable(prices: &Prices) -> [String; 5] {
+/// How many requests rows stand for.
+fn requests(moment: &Moment<'_>, filter: &str) -> String {
+    match moment.has(COUNT) {
+        true => format!("coalesce(sum(coalesce(\"{COUNT}\", 1)) {filter}, 0)::bigint"),
+        false => format!("count(*) {filter}"),
+    }
+}
+
+/// How many requests have counts, and what is paid for in them, each row as [`Billable::new`] has it.
+fn billable(moment: &Moment<'_>, prices: &Prices) -> [String; 5] {
     let counted = "FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL)";
-    let rows = format!("count(*) {counted}");
+    let requests = requests(moment, counted);
     if prices.is_empty() {
         let nothing = || "'0'".to_owned();
-        return [rows, nothing(), nothing(), nothing(), nothing()];
+        return [requests, nothing(), nothing(), nothing(), nothing()];
     }
     // A number without an end: what a service reports may be at the end of `bigint`.
     let apart = format!(
@@ -40,7 +50,7 @@ fn billable(prices: &Prices) -> [String; 5] {
     );
     let tokens = |tokens: &str| format!("coalesce(sum({tokens}) {counted}, 0)::text");
     [
-        rows,
+        requests,
         tokens(&format!("greatest(coalesce(input_tokens, 0) - {apart}, 0)")),
         tokens("cached_input_tokens"),
         tokens("cache_write_input_tokens"),
@@ -57,7 +67,7 @@ pub(super) struct Key {
 /// Adds up the rows of each group. `take` gets a group, whose first columns are the `keys`, and its sums; a group comes in several
 /// parts, and no more of them are in memory than one.
 pub(super) async fn add_up(
-    moment: &Transaction<'_>,
+    moment: &Moment<'_>,
     mut condition: Condition,
     keys: &[Key],
     prices: &Prices,
@@ -75,18 +85,18 @@ pub(super) async fn add_up(
     let mut groups: Vec<_> = keys.iter().map(|key| key.compared.clone()).collect();
     columns.extend(also.iter().cloned());
     groups.extend(also);
-    columns.push("count(*)".to_owned());
+    columns.push(requests(moment, ""));
     // Sums of `bigint` are numbers without an end, which have no form of their own here but their digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
-    columns.extend(billable(prices));
+    columns.extend(billable(moment, prices));
     let statement = format!(
         "SELECT {} FROM usage_records WHERE {} GROUP BY {}",
         columns.join(", "),
         condition.text,
         groups.join(", ")
     );
-    let mut rows = pin!(moment.query_typed_raw(&statement, condition.parameters()).await?);
+    let mut rows = pin!(moment.transaction.query_typed_raw(&statement, condition.parameters()).await?);
     while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
         let row = row?;
         take(&row, &sums(&row, keys.len(), prices)?)?;

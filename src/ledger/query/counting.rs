@@ -3,20 +3,28 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use rusqlite::Row;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 
 use super::super::error::Reason;
 use super::super::groups::{SOURCES, Sums};
+use super::super::schema;
 use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices, Rates};
 
-/// The columns, in the order in which [`Counting::add`] takes them; those of the caller follow. The last four are for the price,
-/// and the further they stand in a row the longer it takes to find them: they are only looked for where they matter.
-pub(super) const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
+/// The columns, in the order in which [`Counting::add`] takes them; those of the caller follow. The four before the last
+/// are for the price, and the further they stand in a row the longer it takes to find them: they are only looked for
+/// where they matter.
+const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
     output_tokens, reasoning_tokens, total_tokens, billed_seconds, started_at, upstream,
     CASE WHEN model IS NULL THEN model_requested ELSE model END,
     CASE WHEN cached_input_tokens > 0 OR cache_write_input_tokens > 0 THEN endpoint END";
-pub(super) const COUNTED_COLUMNS: usize = 12;
+pub(super) const COUNTED_COLUMNS: usize = 13;
+
+/// The columns of the ledger that is open. Files of earlier versions have no `count`.
+pub(super) fn counted(connection: &Connection) -> Result<String, Reason> {
+    let count = if schema::has_count(connection)? { "\"count\"" } else { "NULL" };
+    Ok(format!("{COUNTED}, {count}"))
+}
 
 /// How many models' prices are remembered. Those that a client makes up are not remembered for ever.
 const MOST_REMEMBERED: usize = 10_000;
@@ -35,15 +43,19 @@ impl<'a> Counting<'a> {
         Self { prices, remembered: HashMap::new(), key: Vec::new() }
     }
 
-    /// Adds the row, whose first columns are [`COUNTED`].
+    /// Adds the row, whose first columns are those of [`counted`].
     pub(super) fn add(&mut self, row: &Row<'_>, sums: &mut Sums) -> Result<(), Reason> {
         let source = row.get_ref(0)?;
         let source = source.as_str().map_err(rusqlite::Error::from)?;
         let Some(source) = SOURCES.iter().position(|known| *known == source) else {
             return Err(Reason::Row(format!("a row has the unknown usage_source {source:?}")));
         };
-        sums.requests += 1;
-        sums.sources[source] += 1;
+        let requests = match row.get_ref(12)? {
+            ValueRef::Integer(count) => count.unsigned_abs(),
+            _ => 1,
+        };
+        sums.requests += requests;
+        sums.sources[source] += requests;
         let [mut input, mut cached, mut written, mut output] = [None; 4];
         for (index, count, sum) in [
             (1, Some(&mut input), &mut sums.input_tokens),
@@ -68,7 +80,7 @@ impl<'a> Counting<'a> {
         if let Some(tokens) = Billable::new(input, cached, written, output, cache_is_apart) {
             match self.rates(row)? {
                 Some(rates) => sums.cost.pay(rates.currency, rates.amount(&tokens)),
-                None => sums.cost.unpriced += 1,
+                None => sums.cost.unpriced += requests,
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
 use super::counting::text;
 use super::records::{self, Record};
-use super::{Bounds, COUNTED, COUNTED_COLUMNS, Counting, Range, Selection, halves, whole};
+use super::{Bounds, COUNTED_COLUMNS, Counting, Range, Selection, counted, halves, whole};
 use crate::price::{Currency, Prices};
 
 pub(in crate::ledger) use adding::Adding;
@@ -36,7 +36,7 @@ pub struct Overview {
     pub upstreams: Vec<Group>,
     /// By model.
     pub models: Vec<Group>,
-    /// By outcome: its name, and how many rows have it, the most first.
+    /// By outcome: its name, and how many requests had it, the most first.
     pub outcomes: Vec<(String, u64)>,
     /// By time: from the start of the selection in steps of the length that was asked for, the last one maybe cut short. Empty
     /// ones are there too.
@@ -132,7 +132,8 @@ fn read(
 ) -> Result<Part, Reason> {
     let condition = selection.condition(range);
     let mut statement = transaction.prepare(&format!(
-        "SELECT {COUNTED}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
+        "SELECT {}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
+        counted(transaction)?,
         condition.text
     ))?;
     let mut adding = Adding::new(selection, step);

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 use uuid::Uuid;
 
+use super::super::columns::RESERVED;
 use super::super::error::{LedgerError, Reason};
 use super::{Bounds, Selection, open_bounded};
 
@@ -122,7 +123,7 @@ pub(super) fn at(connection: &Connection, places: impl Iterator<Item = i64>) -> 
 fn names(statement: &Statement<'_>) -> Vec<(Arc<str>, usize)> {
     let columns = statement.column_names();
     let mut names: Vec<_> = columns.into_iter().map(Arc::from).zip(0..).collect();
-    names.retain(|(name, _)| &**name != ORDER);
+    names.retain(|(name, _)| &**name != ORDER && !RESERVED.iter().any(|(reserved, _)| *reserved == &**name));
     names.sort_by_key(|(name, _)| &**name != "id");
     names
 }

@@ -21,7 +21,9 @@ fn aside(folder: &Path) -> Vec<String> {
 fn a_row_is_the_json_line_field_by_field() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let batch = batch(100);
+    let mut batch = records(100);
+    batch[5].count = Some(40);
+    let batch = Batch::new(batch);
     let mut store = Store::open(&path).unwrap();
     store.write(std::slice::from_ref(&batch)).unwrap();
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::*;
+use crate::ledger::columns::{COUNT, Kind, RESERVED};
 use crate::ledger::{Group, Overview, Place, Record};
 use crate::price::Currency;
 
@@ -12,9 +13,12 @@ use crate::price::Currency;
 fn reports_are_those_of_the_local_ledger() {
     let (_server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
-    shipping.write(&batch(2000));
+    let mut all = records(2000);
+    for (row, count) in all.iter_mut().step_by(35).zip(1..) {
+        row.count = Some(count);
+    }
+    shipping.write(&Batch::new(all.clone()));
     shipping.close();
-    let all = records(2000);
     let at = |row: usize| all[row].started_at;
     let since = Selection::since;
     let mut selections = vec![
@@ -75,6 +79,35 @@ fn without_nul(mut report: Report) -> Report {
         *part = part.replace('\0', "\u{FFFD}");
     }
     report
+}
+
+#[test]
+fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(20));
+    shipping.close();
+    let dropped: Vec<_> = [&[(COUNT, Kind::Integer)], RESERVED]
+        .concat()
+        .iter()
+        .map(|(name, _)| format!("DROP COLUMN \"{name}\""))
+        .collect();
+    server.sql(&format!(
+        "ALTER TABLE usage_records {}; UPDATE streamgauge_ledger SET version = 1",
+        dropped.join(", ")
+    ));
+    let place = Place::Fleet(Box::new(settings.clone()));
+    let (all, bounds) = (Selection::since(Timestamp::UNIX_EPOCH), Bounds::default());
+    let total = place.report(&all, &[], &Prices::default(), &bounds).unwrap().total;
+    assert_eq!(total.requests, 20);
+    let found = place.records(&all, 40, &bounds).unwrap();
+    assert_eq!((found.len(), found[0].get(COUNT)), (20, &Value::Null));
+    assert_eq!(migrate(&settings).unwrap().from, Some(1));
+    assert_eq!(place.records(&all, 40, &bounds).unwrap().len(), 20);
+    shipping.open(&settings);
+    shipping.write(&batch(3));
+    shipping.close();
+    assert_eq!(count(&server), 23);
 }
 
 /// The local ledger and the fleet's, with the same rows.
