@@ -27,19 +27,12 @@ mod prometheus;
 mod scene;
 mod traffic;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long anything may take before a test gives up. Nothing is meant to take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    support::until(PATIENCE, what, ask)
 }

@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::collector::{Backend, Collector, attributes};
 use crate::otlp::{chat, otlp, streaming};
-use crate::support::{PATIENCE, Program, ids, proxy, sized, tls_in_front_of};
+use crate::support::{PATIENCE, Program, ids, proxy, sized, tls_in_front_of, until};
 
 #[test]
 fn an_https_collector_is_reached_if_its_certificate_is_trusted() {
@@ -42,11 +42,7 @@ fn base64(text: &str) -> String {
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what} did not come about");
-        thread::sleep(Duration::from_millis(20));
-    }
+    until(PATIENCE, what, || is_so().then_some(()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod client;
 mod frames;
 mod http2;
-mod program;
+pub mod program;
 mod proxy;
 mod tunnel;
 mod upstream;
@@ -16,10 +16,23 @@ pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
 pub use upstream::{Connection, Request, Upstream, header, upstream};
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up. Nothing is meant to take it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until there is an answer: for what no event tells of.
+pub fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < patience, "{what} did not come about");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A chat completion's event stream as services send it, with usage at its end.
 pub const CHAT_STREAM: &str = concat!(

@@ -18,7 +18,7 @@ use super::Client;
 /// The program with a configuration of its own in a folder of its own.
 pub struct Program {
     folder: tempfile::TempDir,
-    _simulator: simulator::Running,
+    _simulator: Option<simulator::Running>,
 }
 
 impl Program {
@@ -31,15 +31,25 @@ impl Program {
     pub fn with_admin(admin: &str, ledger: &str) -> Self {
         let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
         let simulator = simulator::bind(&settings).unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\n{admin}\n[log]\nformat = \"json\"\n\
              level = \"info,streamgauge::access=off\"\n[ledger]\n{ledger}\n[upstreams.up]\nprovider = \"other\"\n\
              url = \"http://{}/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n",
             simulator.address()
         );
-        fs::write(folder.path().join("streamgauge.toml"), text).unwrap();
-        Self { folder, _simulator: simulator.spawn() }
+        let program = Self { _simulator: Some(simulator.spawn()), ..Self::unconfigured() };
+        program.configure(&text);
+        program
+    }
+
+    /// A folder without a configuration and a simulator.
+    pub fn unconfigured() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), _simulator: None }
+    }
+
+    /// Writes the whole configuration.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.path("streamgauge.toml"), text).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -47,7 +57,14 @@ impl Program {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_streamgauge"));
+        self.command_under(&[], arguments)
+    }
+
+    /// The same as the last words of another command.
+    pub fn command_under(&self, wrapper: &[String], arguments: &[&str]) -> Command {
+        let mut words = wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_streamgauge")]);
+        let mut command = Command::new(words.next().expect("the program itself at least"));
+        command.args(words);
         command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
@@ -127,8 +144,7 @@ impl Serving {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        signal(&self.child, name);
     }
 
     /// Waits for its end, and returns what it logged.
@@ -148,6 +164,12 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal, named as `kill` names it.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 /// The ids in a ledger's file.

@@ -1,0 +1,76 @@
+//! How each fault is brought about.
+
+mod clock;
+mod descriptors;
+mod disk;
+mod lock;
+mod outputs;
+mod peers;
+mod resolver;
+mod threads;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::matrix::Fault;
+use crate::scene::{Launch, Scene};
+
+/// What breaks something, and mends it.
+pub trait Cause {
+    /// Before the program starts.
+    fn prepare(&mut self, _launch: &mut Launch) {}
+
+    /// When it runs and has served its first requests.
+    fn strike(&mut self, _scene: &mut Scene) {}
+
+    /// When the fault is to be over.
+    fn lift(&mut self, _scene: &mut Scene) {}
+
+    /// When its own requests are to be among those that were answered.
+    fn settle(&mut self, _scene: &mut Scene) {}
+
+    /// The ledger's ids, where its file is not where it usually is.
+    fn rows(&self, _scene: &Scene) -> Option<Vec<String>> {
+        None
+    }
+}
+
+struct Nothing;
+
+impl Cause for Nothing {}
+
+pub fn cause(fault: Fault) -> Box<dyn Cause> {
+    match fault {
+        Fault::Nothing => Box::new(Nothing),
+        Fault::StderrClosed => Box::new(outputs::StderrClosed::default()),
+        Fault::StderrFull => Box::new(outputs::StderrFull),
+        Fault::StderrUnread => Box::new(outputs::StderrUnread::default()),
+        Fault::StdoutUnread => Box::new(outputs::StdoutUnread::default()),
+        Fault::FifoStuck => Box::new(outputs::FifoStuck::default()),
+        Fault::DiskFull => Box::new(disk::DiskFull),
+        Fault::SqliteLocked => Box::new(lock::SqliteLocked::default()),
+        Fault::PostgresHung => Box::new(peers::PostgresHung::default()),
+        Fault::CollectorHung => Box::new(peers::CollectorHung::default()),
+        Fault::ResolverSilent => Box::new(resolver::ResolverSilent::default()),
+        Fault::ClockAhead => Box::new(clock::Clock::ahead()),
+        Fault::StartAhead => Box::new(clock::Clock::ahead_at_start()),
+        Fault::ClockBack => Box::new(clock::Clock::back()),
+        Fault::DescriptorsUsedUp => Box::new(descriptors::DescriptorsUsedUp),
+        Fault::SinkPanicsOnce => Box::new(threads::SinkPanics::once()),
+        Fault::SinkPanicsAlways => Box::new(threads::SinkPanics::always()),
+    }
+}
+
+/// A command that runs the program where this has been mounted, in a mount namespace of its own. `sh` is given the script.
+fn in_namespace(script: &str) -> Vec<String> {
+    // Without root, as the root of a user namespace.
+    let options = if is_root() { "-m" } else { "-rm" };
+    ["unshare", options, "--", "sh", "-c", &format!("{script} && exec \"$@\""), "sh"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn is_root() -> bool {
+    // The owner of its own folder in /proc is the process's user.
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}

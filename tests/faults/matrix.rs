@@ -1,0 +1,194 @@
+//! The table: what is expected of the program under each fault, in each phase.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sinks::Sink;
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: the row that shows that the other rows' deviations come from their faults.
+    Nothing,
+    /// The reader of standard error has gone.
+    StderrClosed,
+    /// Standard error is a file on a full disk (`/dev/full`).
+    StderrFull,
+    /// Standard error is a full pipe whose reader does not read.
+    StderrUnread,
+    /// `jsonl = "-"` into a full pipe whose reader does not read.
+    StdoutUnread,
+    /// `jsonl` is a full FIFO whose reader does not read.
+    FifoStuck,
+    /// The ledger and the JSON lines are on a full file system.
+    DiskFull,
+    /// Another process holds the ledger's write lock.
+    SqliteLocked,
+    /// PostgreSQL accepts connections and does not answer.
+    PostgresHung,
+    /// The OpenTelemetry collector accepts connections and does not answer.
+    CollectorHung,
+    /// The name server does not answer for the name of one upstream.
+    ResolverSilent,
+    /// The clock is set 100 days ahead.
+    ClockAhead,
+    /// The program is started again with the clock 100 days ahead.
+    StartAhead,
+    /// The clock is set back by a day.
+    ClockBack,
+    /// No file can be opened and no connection accepted: the process has as many as its limit allows.
+    DescriptorsUsedUp,
+    /// The thread of a sink panics once.
+    SinkPanicsOnce,
+    /// The thread of a sink panics at each batch.
+    SinkPanicsAlways,
+}
+
+impl Fault {
+    pub const ALL: &[Self] = &[
+        Self::Nothing,
+        Self::StderrClosed,
+        Self::StderrFull,
+        Self::StderrUnread,
+        Self::StdoutUnread,
+        Self::FifoStuck,
+        Self::DiskFull,
+        Self::SqliteLocked,
+        Self::PostgresHung,
+        Self::CollectorHung,
+        Self::ResolverSilent,
+        Self::ClockAhead,
+        Self::StartAhead,
+        Self::ClockBack,
+        Self::DescriptorsUsedUp,
+        Self::SinkPanicsOnce,
+        Self::SinkPanicsAlways,
+    ];
+}
+
+/// What one cell holds the program to.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell {
+    /// Every request is served whole and has its record in every sink, the process is ready, and ends within [`SOON`] with
+    /// status 0.
+    Holds,
+    /// The same, with these deviations and the reason for them.
+    Except(&'static [Deviation], &'static str),
+}
+
+/// How a cell differs from [`Cell::Holds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deviation {
+    /// This sink misses records, and the process says how many.
+    Misses(Sink),
+    /// This sink has its records after the fault is over: while the process runs, or after its next start.
+    Later(Sink),
+    /// Clients that connect are served after the fault is over.
+    ConnectsLater,
+    /// The process ends within this time.
+    Within(Duration),
+    /// The process exits with this status.
+    Exit(i32),
+    /// The process drains and ends by itself.
+    EndsItself,
+}
+
+/// How soon the process ends: after a signal where nothing runs, after the end of what runs, after a second signal.
+pub const SOON: Duration = Duration::from_secs(3);
+
+impl Cell {
+    pub fn deviations(self) -> &'static [Deviation] {
+        match self {
+            Self::Holds => &[],
+            Self::Except(deviations, _) => deviations,
+        }
+    }
+
+    pub fn has(self, deviation: Deviation) -> bool {
+        self.deviations().contains(&deviation)
+    }
+
+    pub fn within(self) -> Duration {
+        let within = self.deviations().iter().find_map(|deviation| match deviation {
+            Deviation::Within(within) => Some(*within),
+            _ => None,
+        });
+        within.unwrap_or(SOON)
+    }
+
+    pub fn exit(self) -> i32 {
+        let exit = self.deviations().iter().find_map(|deviation| match deviation {
+            Deviation::Exit(status) => Some(*status),
+            _ => None,
+        });
+        exit.unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holds => f.write_str("everything holds"),
+            Self::Except(deviations, why) => write!(f, "everything holds except {deviations:?}: {why}"),
+        }
+    }
+}
+
+use Cell::{Except, Holds};
+use Deviation::{ConnectsLater, EndsItself, Exit, Later, Misses, Within};
+use Sink::{Jsonl, Sqlite};
+
+/// How long sinks that cannot write are tried at the end.
+const GRACE: Duration = Duration::from_secs(8);
+
+const NOBODY_READS: &str =
+    "the lines cannot be written while their reader does not read; they are counted as lost at the end";
+const NO_ROOM: &str =
+    "nothing can be written to a full disk; the ledger's rows wait for room, the lines are counted as lost";
+const FOREIGN_LOCK: &str =
+    "rows wait for the lock; at the end they go to a spill file, which the next start reads";
+const PEER_SILENT: &str = "the last batch is tried for its grace period";
+const NO_DESCRIPTOR: &str = "a connection is accepted as soon as there is a descriptor for it";
+const BROKEN_SINK: &str =
+    "a sink's thread is started again three times a minute; after that the process drains and exits with 1";
+
+/// One row per fault, one column per phase: stream, request, drain, SIGTERM, second SIGTERM.
+pub fn expected(fault: Fault) -> [Cell; 5] {
+    match fault {
+        Fault::Nothing => [Holds, Holds, Holds, Holds, Holds],
+        Fault::StderrClosed => [Holds, Holds, Holds, Holds, Holds],
+        Fault::StderrFull => [Holds, Holds, Holds, Holds, Holds],
+        Fault::StderrUnread => [Holds, Holds, Holds, Holds, Holds],
+        Fault::StdoutUnread | Fault::FifoStuck => {
+            let running = Except(&[Later(Jsonl)], NOBODY_READS);
+            let ending = Except(&[Misses(Jsonl), Within(GRACE)], NOBODY_READS);
+            [running, running, ending, ending, Except(&[Misses(Jsonl)], NOBODY_READS)]
+        }
+        Fault::DiskFull => {
+            let running = Except(&[Later(Sqlite), Misses(Jsonl)], NO_ROOM);
+            let ending = Except(&[Misses(Sqlite), Misses(Jsonl), Within(GRACE)], NO_ROOM);
+            [running, running, ending, ending, Except(&[Misses(Sqlite), Misses(Jsonl)], NO_ROOM)]
+        }
+        Fault::SqliteLocked => {
+            let running = Except(&[Later(Sqlite)], FOREIGN_LOCK);
+            let ending = Except(&[Later(Sqlite), Within(GRACE)], FOREIGN_LOCK);
+            [running, running, ending, ending, running]
+        }
+        Fault::PostgresHung | Fault::CollectorHung => {
+            let ending = Except(&[Within(GRACE)], PEER_SILENT);
+            [Holds, Holds, ending, ending, Holds]
+        }
+        Fault::ResolverSilent => [Holds, Holds, Holds, Holds, Holds],
+        Fault::ClockAhead | Fault::StartAhead | Fault::ClockBack => [Holds, Holds, Holds, Holds, Holds],
+        Fault::DescriptorsUsedUp => {
+            let running = Except(&[ConnectsLater], NO_DESCRIPTOR);
+            [running, running, Holds, Holds, Holds]
+        }
+        Fault::SinkPanicsOnce => [Holds, Holds, Holds, Holds, Holds],
+        Fault::SinkPanicsAlways => {
+            let running = Except(&[Misses(Jsonl), EndsItself, Exit(1)], BROKEN_SINK);
+            let ending = Except(&[Misses(Jsonl), Exit(1)], BROKEN_SINK);
+            [running, running, ending, ending, ending]
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What goes on while something is broken, and what is checked of it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::causes;
+use crate::matrix::Deviation::{ConnectsLater, EndsItself, Later, Misses};
+use crate::matrix::{Cell, Fault, expected};
+use crate::scene::{Scene, is_refused};
+use crate::sinks::{self, Sink};
+use crate::support::{PATIENCE, until};
+
+/// What goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Streams, one of them from before the fault's effects to after the others.
+    Stream,
+    /// Requests with answers of one piece.
+    Request,
+    /// SIGTERM during a stream that ends inside `drain_timeout`.
+    Drain,
+    /// SIGTERM while no request runs.
+    Sigterm,
+    /// A second SIGTERM during a stream that does not end.
+    SecondSigterm,
+}
+
+/// Requests of each phase that runs.
+const REQUESTS: usize = 20;
+
+/// Requests right before a signal.
+const BEFORE_SIGNAL: usize = 5;
+
+/// A second signal counts after half a second.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(700);
+
+const SINKS: [Sink; 2] = [Sink::Sqlite, Sink::Jsonl];
+
+pub fn run(fault: Fault, phase: Phase) {
+    let cell = expected(fault)[phase as usize];
+    // Shown where the test fails.
+    eprintln!("{fault:?}, {phase:?}: {cell}");
+    let mut scene = Scene::start(causes::cause(fault));
+    scene.strike();
+    match phase {
+        Phase::Stream => stream(scene, cell),
+        Phase::Request => request(scene, cell),
+        Phase::Drain => drain(scene, cell),
+        Phase::Sigterm => sigterm(scene, cell),
+        Phase::SecondSigterm => second_sigterm(scene, cell),
+    }
+}
+
+fn stream(mut scene: Scene, cell: Cell) {
+    let held = scene.begin_stream();
+    if cell.has(EndsItself) {
+        until_it_drains(&mut scene);
+        scene.end_stream(held);
+        return ended(scene, cell);
+    }
+    (0..REQUESTS).for_each(|_| scene.stream(1));
+    scene.end_stream(held);
+    running(scene, cell);
+}
+
+fn request(mut scene: Scene, cell: Cell) {
+    if cell.has(EndsItself) {
+        until_it_drains(&mut scene);
+        return ended(scene, cell);
+    }
+    (0..REQUESTS).for_each(|number| scene.request(number % 2));
+    running(scene, cell);
+}
+
+fn drain(mut scene: Scene, cell: Cell) {
+    let held = scene.begin_stream();
+    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    scene.signal("-TERM");
+    draining(&mut scene);
+    scene.end_stream(held);
+    ended(scene, cell);
+}
+
+fn sigterm(mut scene: Scene, cell: Cell) {
+    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    scene.signal("-TERM");
+    ended(scene, cell);
+}
+
+fn second_sigterm(mut scene: Scene, cell: Cell) {
+    let held = scene.begin_stream();
+    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    scene.signal("-TERM");
+    draining(&mut scene);
+    std::thread::sleep(BETWEEN_SIGNALS);
+    scene.signal("-TERM");
+    let rest = scene.rest_of_cut_stream(held);
+    assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "a cut stream does not look whole");
+    ended(scene, cell);
+}
+
+/// Sends requests until the program takes no more of them.
+fn until_it_drains(scene: &mut Scene) {
+    let start = Instant::now();
+    while scene.try_request(1) {
+        assert!(start.elapsed() < PATIENCE, "the program goes on");
+    }
+}
+
+/// Waits until the drain has begun, which `/readyz` and the port say.
+fn draining(scene: &mut Scene) {
+    until(PATIENCE, "the drain", || (scene.readiness() == (503, "draining".to_owned())).then_some(()));
+    until(PATIENCE, "the end of listening", || is_refused(scene.proxy).then_some(()));
+}
+
+/// What holds while the process runs.
+fn running(mut scene: Scene, cell: Cell) {
+    assert_eq!(scene.readiness(), (200, "ready".to_owned()));
+    if cell.has(ConnectsLater) {
+        scene.lift();
+    }
+    scene.request_anew();
+    scene.settle();
+    for sink in SINKS.into_iter().filter(|&sink| !cell.has(Later(sink)) && !cell.has(Misses(sink))) {
+        has_all(&scene, sink);
+    }
+    let counted = scene.requests() as u64;
+    until(PATIENCE, "a count of all requests", || {
+        (sinks::counted(&scene.metrics()) == counted).then_some(())
+    });
+    scene.lift();
+    for sink in SINKS.into_iter().filter(|&sink| cell.has(Later(sink))) {
+        has_all(&scene, sink);
+    }
+}
+
+/// What holds when the process has ended, which it does soon.
+fn ended(mut scene: Scene, cell: Cell) {
+    let status = scene.wait(cell.within());
+    assert_eq!(status, Some(cell.exit()), "the exit status; the program said:\n{}", scene.log());
+    scene.settle();
+    for sink in SINKS.into_iter().filter(|&sink| !cell.has(Later(sink)) && !cell.has(Misses(sink))) {
+        has_exactly(&scene, sink);
+    }
+    if SINKS.iter().any(|&sink| cell.has(Later(sink))) {
+        scene.lift();
+        scene.restart();
+        for sink in SINKS.into_iter().filter(|&sink| cell.has(Later(sink))) {
+            has_all(&scene, sink);
+        }
+    }
+}
+
+/// Waits until each request has its record there, once.
+fn has_all(scene: &Scene, sink: Sink) {
+    let start = Instant::now();
+    while scene.ids(sink).len() < scene.requests() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    has_exactly(scene, sink);
+}
+
+/// Each request has its record there, once.
+fn has_exactly(scene: &Scene, sink: Sink) {
+    let ids = scene.ids(sink);
+    let unique: HashSet<_> = ids.iter().collect();
+    let missing: Vec<_> = scene.served.iter().filter(|id| !unique.contains(id)).collect();
+    let (records, requests) = (ids.len(), scene.requests());
+    assert!(
+        missing.is_empty() && records == requests && unique.len() == records,
+        "{sink:?} has {records} records, {} of them different, of {requests} requests; missing: {missing:?}",
+        unique.len()
+    );
+}
