@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::browser::{HostFault, Refusal};
 use crate::record::Outcome;
 
 pub use answer::ERROR_TYPE;
@@ -46,6 +47,14 @@ pub enum Error {
         /// The configured limit in bytes.
         limit: usize,
     },
+    /// It does not say which host it is for.
+    HostInvalid(HostFault),
+    /// It is for a host that is not known to be this proxy.
+    HostNotAllowed(String),
+    /// A web page of this origin sent it, which is not listed.
+    OriginNotAllowed(String),
+    /// A web page sent it that does not say which it is; the value of `Sec-Fetch-Site`.
+    CrossSite(String),
     /// `CONNECT` and `TRACE` are not for an API.
     MethodNotAllowed(String),
     /// The path does not begin as the API's paths do.
@@ -224,6 +233,10 @@ impl Error {
             Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::HostInvalid(_) => (StatusCode::BAD_REQUEST, "invalid_host"),
+            Self::HostNotAllowed(_) => (StatusCode::FORBIDDEN, "host_not_allowed"),
+            Self::OriginNotAllowed(_) => (StatusCode::FORBIDDEN, "origin_not_allowed"),
+            Self::CrossSite(_) => (StatusCode::FORBIDDEN, "cross_site"),
             Self::UnknownPath(_) => (StatusCode::NOT_FOUND, "unknown_path"),
             Self::UnsafePath => (StatusCode::BAD_REQUEST, "unsafe_path"),
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
@@ -262,6 +275,17 @@ impl Error {
             Self::BodyIncomplete => Outcome::ClientDisconnected,
             _ if self.fault() == Fault::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Host(fault) => Self::HostInvalid(fault),
+            Refusal::ForeignHost(host) => Self::HostNotAllowed(host),
+            Refusal::ForeignOrigin(origin) => Self::OriginNotAllowed(origin),
+            Refusal::CrossSite(site) => Self::CrossSite(site),
         }
     }
 }

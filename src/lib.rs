@@ -49,6 +49,7 @@
 //! | | [`price`] | what tokens cost |
 //! | | [`traceparent`] | which span of which trace a request is |
 //! | | [`egress`] | straight to a service, or through which proxy |
+//! | | [`browser`] | which hosts are ours, and which web pages may send requests |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
 //! | | [`secret`] | a value that does not print itself |
 //!
@@ -65,6 +66,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod browser;
 pub mod cli;
 pub mod coding;
 pub mod config;

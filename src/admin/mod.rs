@@ -36,8 +36,10 @@ use tokio::sync::Semaphore;
 pub use access::Access;
 pub use body::AdminBody;
 
+use crate::browser::Authority;
 use crate::drain::{Phase, Stop};
 use crate::error::Error;
+use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::ledger::Place;
 use crate::listener::{Handler, RequestBody};
 use crate::metrics::{Exposition, Metrics};
@@ -127,6 +129,14 @@ impl Admin {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        if parts.headers.len() > MAX_REQUEST_HEADERS {
+            return refusal(&Error::HeadTooLarge);
+        }
+        let authority = match Authority::of(parts.version, &parts.uri, &parts.headers) {
+            Ok(authority) => authority,
+            Err(fault) => return refusal(&Error::HostInvalid(fault)),
+        };
+        let authority = authority.as_ref();
         // Probes have no token and know no name of this machine.
         match path {
             "/healthz" | "/readyz" if !is_read => return not_allowed("GET, HEAD"),
@@ -137,16 +147,16 @@ impl Admin {
         // The form and what it looks like are for strangers, under our own name only.
         let is_open = path == "/login" || path.starts_with(pages::ASSETS);
         let checked = if is_open {
-            self.access.check_host(&parts.uri, &parts.headers)
+            self.access.check_host(authority)
         } else {
-            self.access.check(&parts.uri, &parts.headers, &parts.extensions)
+            self.access.check(authority, &parts.headers, &parts.extensions)
         };
         if let Err(refusal) = checked {
             return self.refuse_access(&refusal, &parts);
         }
         let query = parts.uri.query().unwrap_or_default();
         if parts.method == Method::POST && matches!(path, "/login" | "/logout") {
-            if !is_same_origin(&parts.uri, &parts.headers) {
+            if !is_same_origin(authority, &parts.headers) {
                 let reason = "this form can only be sent from its own page";
                 return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
             }
@@ -268,6 +278,12 @@ impl Admin {
             ),
         }
     }
+}
+
+/// Tells of a head that is wrong for itself.
+fn refusal(error: &Error) -> Answer {
+    let (status, code) = error.status_and_code();
+    fault(status, code, &error.to_string())
 }
 
 fn with_cookie(mut answer: Answer, cookie: Option<HeaderValue>) -> Answer {

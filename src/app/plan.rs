@@ -3,6 +3,7 @@
 use http::HeaderValue;
 
 use crate::auth::Clients;
+use crate::browser::Admission;
 use crate::config::{self, Settings};
 use crate::provider::{Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{Budget, Plan, Refusals, Service};
@@ -24,7 +25,14 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, String> {
     } else {
         rules.collect()
     };
+    let server = &settings.server;
     Ok(Plan {
+        admission: Admission::new(
+            server.hosts.clone(),
+            server.origins.clone(),
+            !settings.clients.is_empty(),
+            server.tls.is_some(),
+        ),
         clients: Clients::new(
             settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
         ),

@@ -15,6 +15,7 @@ use super::secrets::secret;
 use super::settings::{Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
 use super::size::size;
 use super::tls;
+use crate::browser::{Origin, Origins, OwnHosts};
 use crate::egress::{Hosts, Pattern};
 use crate::secret::Secret;
 
@@ -33,6 +34,8 @@ const ANONYMOUS: &str = "anonymous";
 /// `[server]`.
 pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let listen = table.defaulted("listen", address);
+    let hosts = table.defaulted("hosts", own_hosts);
+    let origins = table.defaulted("origins", origins);
     let workers = table.defaulted("workers", workers);
     let max_request_bytes = table.defaulted("max_request_bytes", bytes);
     let drain_timeout = table.defaulted("drain_timeout", |entry| entry.parse(DURATION, duration));
@@ -47,6 +50,8 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     allow_anonymous?;
     Ok(Server {
         listen: listen?,
+        hosts: hosts?,
+        origins: origins?,
         workers: workers?,
         max_request_bytes: max_request_bytes?,
         drain_timeout: drain_timeout?,
@@ -65,7 +70,7 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
         Some("") => Ok(None),
         _ => address(entry).map(Some),
     });
-    let hosts = table.defaulted("hosts", hosts);
+    let hosts = table.defaulted("hosts", own_hosts);
     let token = table.optional("token", |entry| {
         let token = secret(entry)?;
         if token.expose().len() < MIN_TOKEN {
@@ -86,18 +91,25 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
     Ok(Admin { listen: listen?, hosts: hosts?, token: token?, ledger: ledger?, tls: tls? })
 }
 
-/// Names of this machine: a browser says where it was sent, so an address is no name that somebody else could give it.
-fn hosts(entry: &Entry<'_>) -> Read<Hosts> {
+/// Names of this machine. An address needs no entry, since no web page elsewhere can have it for a name.
+fn own_hosts(entry: &Entry<'_>) -> Read<OwnHosts> {
     let patterns = entry.texts()?.into_iter().map(|text| {
         text.parse(|text| match Pattern::parse(text) {
             Ok(pattern @ (Pattern::All | Pattern::Name(_))) => Ok(pattern),
             Ok(pattern @ Pattern::Below(_)) if text.starts_with('*') => Ok(pattern),
+            Ok(Pattern::Net(_)) => Err(format!("{text:?} is an address, and those are taken anyway: leave it out")),
             _ => Err(format!(
                 "{text:?} is none of a name, \"*.suffix\" for the names below it, and \"*\" for all; without a scheme and a port"
             )),
         })
     });
-    all(patterns).map(Hosts::new)
+    all(patterns).map(|patterns| OwnHosts::new(Hosts::new(patterns)))
+}
+
+/// Web pages, by their origins.
+fn origins(entry: &Entry<'_>) -> Read<Origins> {
+    let origins = entry.texts()?.into_iter().map(|text| text.parse(Origin::parse));
+    all(origins).map(Origins::new)
 }
 
 /// `[ledger]`.

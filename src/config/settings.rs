@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::browser::{Origins, OwnHosts};
 use crate::egress::{Hosts, ProxyAddress};
 use crate::price::Prices;
 use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
@@ -45,6 +46,10 @@ pub struct Settings {
 pub struct Server {
     /// Where to listen. Beyond loopback only with clients, or where the user allowed anonymous ones.
     pub listen: SocketAddr,
+    /// Names under which clients reach it, besides addresses and localhost.
+    pub hosts: OwnHosts,
+    /// The web pages that may use it.
+    pub origins: Origins,
     /// Threads that serve; at least 1.
     pub workers: usize,
     /// The largest request body in bytes; at least 1.
@@ -72,7 +77,7 @@ pub struct Admin {
     /// certificates. `None`: nowhere.
     pub listen: Option<SocketAddr>,
     /// Further names under which browsers reach the pages.
-    pub hosts: Hosts,
+    pub hosts: OwnHosts,
     /// What opens the pages.
     pub token: Option<Secret>,
     /// Whose usage records they show. PostgreSQL only where the ledger has one.

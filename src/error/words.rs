@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Error;
+use crate::browser::HostFault;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,6 +25,26 @@ impl fmt::Display for Error {
             Self::BodyTooLarge { limit } => write!(
                 f,
                 "The request's body is larger than {limit} bytes. Send less, or raise server.max_request_bytes."
+            ),
+            Self::HostInvalid(fault) => write!(f, "{} Send one Host that is a name or an address.", host_fault(*fault)),
+            Self::HostNotAllowed(host) => write!(
+                f,
+                "The request is for the host {host:?}, which is not known to be this proxy's: any web page could give a \
+                 name of its own this address. If it is yours, write hosts = {} in [server], or use an address or localhost.",
+                hosts_to_write(host)
+            ),
+            Self::OriginNotAllowed(origin) if origin == "null" => f.write_str(
+                "A web page whose origin is null sent this request: a file, or a sandboxed frame. Such pages cannot be told \
+                 apart, so none may use this proxy. Serve the page from an address, and add its origin to origins in [server].",
+            ),
+            Self::OriginNotAllowed(origin) => write!(
+                f,
+                "A web page of {origin:?} sent this request. If that page may use this proxy, write origins = [{origin:?}] in [server]."
+            ),
+            Self::CrossSite(site) => write!(
+                f,
+                "A web page elsewhere made the browser send this request (Sec-Fetch-Site: {site}) without saying its origin. \
+                 If the page may use this proxy, add its origin to origins in [server] and send the request with CORS."
             ),
             Self::MethodNotAllowed(method) => write!(f, "The method {method} is not one that this proxy forwards."),
             Self::UnknownPath(path) => write!(
@@ -121,6 +142,46 @@ impl fmt::Display for Error {
             Self::Overloaded => f.write_str(
                 "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
             ),
+        }
+    }
+}
+
+fn host_fault(fault: HostFault) -> &'static str {
+    match fault {
+        HostFault::Missing => "The request has no Host.",
+        HostFault::Several => "The request has more than one Host.",
+        HostFault::Invalid => "The request's Host is no name or address with a port.",
+        HostFault::Differing => "The request's target and its Host name different hosts.",
+    }
+}
+
+/// The list that takes a host. A service of Kubernetes has four names, of which its clients may use any.
+fn hosts_to_write(host: &str) -> String {
+    let labels: Vec<_> = host.split('.').collect();
+    match labels[..] {
+        [name, namespace, "svc"] | [name, namespace, "svc", "cluster", "local"] => {
+            let pair = format!("{name}.{namespace}");
+            format!("{:?}", [name, &pair, &format!("{pair}.svc"), &format!("{pair}.svc.cluster.local")])
+        }
+        _ => format!("{:?}", [host]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_host_comes_with_the_line_to_write() {
+        for (host, line) in [
+            ("host.docker.internal", r#"hosts = ["host.docker.internal"] in [server]"#),
+            (
+                "gauge.llm.svc.cluster.local",
+                r#"hosts = ["gauge", "gauge.llm", "gauge.llm.svc", "gauge.llm.svc.cluster.local"] in [server]"#,
+            ),
+        ] {
+            let message = Error::HostNotAllowed(host.to_owned()).to_string();
+            assert!(message.contains(line), "{message}");
         }
     }
 }

@@ -108,8 +108,9 @@ impl Proxy {
 
     /// The way of a request up to the point where it is sent.
     async fn prepare(&self, arrived: Arrived, entry: &mut Entry) -> Result<(Ready, Held)> {
-        let known =
-            arrived.check_method().and_then(|arrived| arrived.authenticate(&self.plan.clients, entry));
+        let known = arrived
+            .check_head(&self.plan.admission)
+            .and_then(|arrived| arrived.authenticate(&self.plan.clients, entry));
         let known = known.inspect_err(|_| self.sample(entry))?;
         let (held, body) = known.hold(&self.plan, entry).await?;
         let ready = held.route(&self.plan, entry)?.rewrite(body, entry)?;

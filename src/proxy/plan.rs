@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Budget;
 use super::refusals::Refusals;
 use crate::auth::Clients;
+use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect};
 use crate::provider::IncludeUsage;
 use crate::provider::{Dialect, Provider};
@@ -17,6 +18,8 @@ use crate::traceparent::Sampling;
 /// Made once at start.
 #[derive(Debug)]
 pub struct Plan {
+    /// For which hosts, and from which web pages, requests are taken.
+    pub admission: Admission,
     /// Who may come.
     pub clients: Clients,
     /// The `client` of records where no clients are configured.

@@ -14,10 +14,12 @@ use super::budget::Reserved;
 use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
+use crate::browser::Admission;
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::estimate::Shape;
 use crate::h1::Upload;
+use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::listener::{ClientCertificate, RequestBody};
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError, query_model};
 use crate::record::Entry;
@@ -41,12 +43,19 @@ impl Arrived {
         Self { parts: Box::new(parts), body }
     }
 
-    /// Refuses the methods that are for proxies of another kind.
-    pub(super) fn check_method(self) -> Result<Self> {
-        match self.parts.method {
-            Method::CONNECT | Method::TRACE => Err(Error::MethodNotAllowed(self.parts.method.to_string())),
-            _ => Ok(self),
+    /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and what `admission` does
+    /// not let in.
+    pub(super) fn check_head(self, admission: &Admission) -> Result<Self> {
+        let Parts { method, version, uri, headers, .. } = &*self.parts;
+        if matches!(*method, Method::CONNECT | Method::TRACE) {
+            return Err(Error::MethodNotAllowed(method.to_string()));
         }
+        // HTTP/1.1's parser has counted already.
+        if headers.len() > MAX_REQUEST_HEADERS {
+            return Err(Error::HeadTooLarge);
+        }
+        admission.check(*version, uri, headers)?;
+        Ok(self)
     }
 
     pub(super) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {

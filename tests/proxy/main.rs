@@ -15,6 +15,7 @@ mod collector;
 mod admin;
 mod asking;
 mod bodies;
+mod browsers;
 mod codings;
 mod connections;
 mod disconnects;

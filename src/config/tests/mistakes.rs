@@ -190,6 +190,13 @@ fn of_who_can_connect() {
             ("[admin]\nhosts = [\"http://a\"]", "admin.hosts[0]", "without a scheme and a port"),
             ("[admin]\nhosts = [\"a:9090\"]", "admin.hosts[0]", "without a scheme and a port"),
             ("[admin]\nhosts = \"a\"", "admin.hosts", "must be an array of texts"),
+            ("[server]\nhosts = [\"https://a\"]", "server.hosts[0]", "without a scheme and a port"),
+            ("[server]\nhosts = [\"a\", \"a:8080\"]", "server.hosts[1]", "without a scheme and a port"),
+            ("[server]\nhosts = [\"10.0.0.1\"]", "server.hosts[0]", "leave it out"),
+            ("[server]\norigins = [\"https://a/\"]", "server.origins[0]", "write \"https://a\""),
+            ("[server]\norigins = [\"a.example\"]", "server.origins[0]", "has no scheme"),
+            ("[server]\norigins = [\"*\"]", "server.origins[0]", "list the pages' origins"),
+            ("[server]\norigins = [\"null\"]", "server.origins[0]", "sandboxed"),
             ("[admin]\nlisten = \"127.0.0.1:8080\"", "admin.listen", "both server.listen and admin.listen"),
             ("[server]\nlisten = \"127.0.0.1:9090\"", "server.listen", "both server.listen and admin.listen"),
             (
@@ -228,6 +235,8 @@ fn what_who_can_connect_allows() {
         "[server]\nlisten = \"127.0.0.2:9090\"",
         "[admin]\nlisten = \"0.0.0.0:9090\"\ntoken = { value = \"0123456789abcdef\" }",
         "[admin]\nhosts = [\"gauge.internal\", \"*.example\", \"*\"]",
+        "[server]\nhosts = [\"gauge.internal\", \"*.example\", \"*\"]",
+        "[server]\norigins = [\"https://app.example\", \"http://localhost:3000\", \"app://x\"]",
         "[server]\nlisten = \"127.0.0.1:9090\"\n[admin]\nlisten = \"\"",
     ] {
         settings(&format!("{OPENAI}{text}"));

@@ -1,0 +1,191 @@
+//! The rule of whether a request may come in, whoever sends it.
+
+use http::header::ORIGIN;
+use http::{HeaderMap, Uri, Version};
+
+use super::{Authority, HostFault, Origin, Origins, OwnHosts};
+
+/// In which browsers say how the page that sends a request stands to its target (Fetch Metadata).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// The most of a host or an origin that a message repeats, in bytes.
+const MAX_SHOWN: usize = 256;
+
+/// Which hosts and which web pages a listener serves.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// `None`: any.
+    hosts: Option<OwnHosts>,
+    /// `None`: any.
+    origins: Option<Origins>,
+    is_https: bool,
+}
+
+/// Why a request does not come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It does not say which host it is for.
+    Host(HostFault),
+    /// It is for another host.
+    ForeignHost(String),
+    /// A page of this origin sent it.
+    ForeignOrigin(String),
+    /// A page sent it that does not say which it is.
+    CrossSite(String),
+}
+
+impl Admission {
+    /// The rule of GATEWAY's section on browsers: without clients, hosts and origins that are not listed are
+    /// refused; with them, a page lacks a key, so that only a list that is not empty refuses.
+    /// `is_https`: clients come through TLS.
+    pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
+        let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
+        let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
+        Self { hosts, origins, is_https }
+    }
+
+    /// Whether the request may come in. Decides by its head alone.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let authority = Authority::of(version, uri, headers).map_err(Refusal::Host)?;
+        if let (Some(hosts), Some(authority)) = (&self.hosts, &authority)
+            && !hosts.take(authority)
+        {
+            return Err(Refusal::ForeignHost(authority.host().to_owned()));
+        }
+        match &self.origins {
+            Some(origins) => self.check_page(origins, authority.as_ref(), headers),
+            None => Ok(()),
+        }
+    }
+
+    fn check_page(
+        &self,
+        origins: &Origins,
+        authority: Option<&Authority<'_>>,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        // Whatever is neither of these is another page's, also a value that is yet to be invented.
+        let site =
+            headers.get_all(SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
+        let mut said = headers.get_all(ORIGIN).iter();
+        let Some(origin) = said.next() else {
+            return match site {
+                Some(site) => Err(Refusal::CrossSite(shown(site.as_bytes()))),
+                None => Ok(()),
+            };
+        };
+        let parsed = Origin::of(origin.as_bytes()).filter(|_| said.next().is_none());
+        let is_taken = parsed.is_some_and(|origin| {
+            origins.take(&origin) || (site.is_none() && self.own_origin(authority).as_ref() == Some(&origin))
+        });
+        if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
+    }
+
+    /// What some WebSocket libraries send where no page is: the origin of the address that they connect to.
+    /// It is nobody else's, since the host has been judged.
+    fn own_origin(&self, authority: Option<&Authority<'_>>) -> Option<Origin> {
+        let scheme = if self.is_https { "https" } else { "http" };
+        Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())
+    }
+}
+
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(MAX_SHOWN)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::{Hosts, Pattern};
+
+    fn admission(hosts: &[&str], origins: &[&str], has_clients: bool) -> Admission {
+        let hosts = hosts.iter().map(|host| Pattern::parse(host).unwrap()).collect();
+        let origins = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
+        Admission::new(OwnHosts::new(Hosts::new(hosts)), Origins::new(origins), has_clients, false)
+    }
+
+    fn check(admission: &Admission, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
+        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        admission.check(Version::HTTP_11, &Uri::from_static("/v1/models"), &headers.collect())
+    }
+
+    fn foreign(origin: &str) -> Result<(), Refusal> {
+        Err(Refusal::ForeignOrigin(origin.to_owned()))
+    }
+
+    #[test]
+    fn without_clients_what_is_not_listed_is_refused() {
+        let strict = admission(&["gauge.internal"], &["https://app.example", "app://x"], false);
+        let host = ("host", "127.0.0.1:8080");
+        for allowed in [
+            &[host][..],
+            &[("host", "gauge.internal")],
+            &[host, ("origin", "https://app.example")],
+            &[host, ("origin", "HTTPS://APP.example:443")],
+            &[host, ("origin", "app://x"), ("sec-fetch-site", "cross-site")],
+            &[host, ("sec-fetch-site", "none")],
+            &[host, ("sec-fetch-site", "same-origin")],
+            &[host, ("origin", "http://127.0.0.1:8080")],
+            &[("host", "gauge.internal"), ("origin", "http://gauge.internal:80")],
+        ] {
+            assert_eq!(check(&strict, allowed), Ok(()), "{allowed:?}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://app.example",
+            "https://app.example:8443",
+            "https://app.example.evil.example",
+            "https://app.example/",
+            "http://localhost:3000",
+            "https://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "127.0.0.1:8080",
+        ] {
+            assert_eq!(check(&strict, &[host, ("origin", origin)]), foreign(origin));
+        }
+        for site in ["cross-site", "same-site", "Cross-Site", "x"] {
+            let refused = Err(Refusal::CrossSite(site.to_owned()));
+            assert_eq!(check(&strict, &[host, ("sec-fetch-site", site)]), refused);
+        }
+        let own = [host, ("origin", "http://127.0.0.1:8080"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(check(&strict, &own), foreign("http://127.0.0.1:8080"));
+        let refused = Err(Refusal::ForeignHost("evil.example".to_owned()));
+        assert_eq!(check(&strict, &[("host", "evil.example:8080")]), refused);
+        assert_eq!(check(&strict, &[]), Err(Refusal::Host(HostFault::Missing)));
+    }
+
+    #[test]
+    fn with_clients_only_a_list_refuses() {
+        let open = admission(&[], &[], true);
+        let anything = [("host", "gauge.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(check(&open, &anything), Ok(()));
+        assert_eq!(check(&open, &[("host", "a b")]), Err(Refusal::Host(HostFault::Invalid)));
+        let listed = admission(&["gauge.example"], &["https://app.example"], true);
+        assert_eq!(check(&listed, &anything), foreign("null"));
+        assert!(check(&listed, &[("host", "other.example")]).is_err());
+    }
+
+    #[test]
+    fn a_long_origin_is_not_repeated_whole() {
+        let strict = admission(&[], &[], false);
+        let origin = format!("https://{}", "a".repeat(60_000));
+        let refused = check(&strict, &[("host", "localhost"), ("origin", &origin)]);
+        assert_eq!(refused, foreign(&origin[..MAX_SHOWN]));
+    }
+
+    #[test]
+    fn two_origins_are_none() {
+        let strict = admission(&[], &["https://app.example"], false);
+        let origin = ("origin", "https://app.example");
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("host", "localhost"), origin, ("origin", "https://evil.example")] {
+            headers.append(name, value.parse().unwrap());
+        }
+        let refused = strict.check(Version::HTTP_11, &Uri::from_static("/"), &headers);
+        assert_eq!(refused, foreign(origin.1));
+    }
+}
