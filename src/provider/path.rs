@@ -2,13 +2,18 @@
 //!
 //! A path with dot segments names something above its prefix once a server resolves it (RFC 3986 section
 //! 5.2.4), and servers differ in what they decode before they do. So a path is looked at as the most liberal
-//! of them would see it: percent-escapes decoded once, an encoded slash a slash, `..;x` a `..` as servlet
-//! containers have it. What is refused is refused; what is not is never changed.
+//! of them would see it: percent-escapes decoded, an encoded slash a slash, `..;x` a `..` as servlet
+//! containers have it, and `..?x` or `..#x` a `..` as it is for whoever is behind a hop that decodes. What is
+//! refused is refused; what is not is never changed.
+
+/// How often a path may be encoded. No client encodes a segment more than twice.
+const MAX_ENCODINGS: usize = 4;
 
 /// Whether every server resolves the path to something below its first slash.
 ///
 /// Refused are: no slash at the start; `.`, `..` and empty segments (an empty last one, a slash at the end,
-/// is fine); backslashes and control characters, all of these also when percent-encoded; and bytes that
+/// is fine); backslashes, control characters and overlong UTF-8, all of these also when percent-encoded; dot
+/// segments that come up when what was encoded several times is decoded as often; and bytes that
 /// cannot stand in a request line's path: a space, `?`, `#`.
 pub(crate) fn is_safe(path: &str) -> bool {
     let Some(rest) = path.as_bytes().strip_prefix(b"/") else {
@@ -18,17 +23,55 @@ pub(crate) fn is_safe(path: &str) -> bool {
         return false;
     }
     let mut segment = Segment::Empty;
+    let (mut previous, mut may_be_encoded_again) = (0, false);
     for byte in Decoded(rest) {
+        may_be_encoded_again |= byte == b'%';
         segment = match (byte, segment) {
             (0..0x20 | 0x7f | b'\\', _) => return false,
+            (0x80..0xc0, _) if is_overlong(previous, byte) => return false,
             (b'/', Segment::Other) => Segment::Empty,
-            (b'/', _) | (b';', Segment::Dot | Segment::DotDot) => return false,
+            (b'/', _) | (b';' | b'?' | b'#', Segment::Dot | Segment::DotDot) => return false,
+            // Some file systems take no notice of a space at the end.
+            (b' ', Segment::Dot | Segment::DotDot) => segment,
             (b'.', Segment::Empty) => Segment::Dot,
             (b'.', Segment::Dot) => Segment::DotDot,
             _ => Segment::Other,
         };
+        previous = byte;
     }
-    matches!(segment, Segment::Empty | Segment::Other)
+    matches!(segment, Segment::Empty | Segment::Other) && !(may_be_encoded_again && hides_dot_segment(rest))
+}
+
+/// Whether a path has a dot segment once it is decoded more than once, or is encoded more often than any client does.
+fn hides_dot_segment(path: &[u8]) -> bool {
+    let mut decoded: Vec<u8> = Decoded(path).collect();
+    for _ in 1..MAX_ENCODINGS {
+        let again: Vec<u8> = Decoded(&decoded).collect();
+        if again == decoded {
+            return false;
+        }
+        let has_overlong = again.windows(2).any(|pair| is_overlong(pair[0], pair[1]));
+        if has_overlong || again.split(|byte| b"/\\".contains(byte)).any(is_dot_segment) {
+            return true;
+        }
+        decoded = again;
+    }
+    true
+}
+
+/// `.` or `..`, with what some servers take off before they compare: parameters, a query, a control character, spaces.
+fn is_dot_segment(segment: &[u8]) -> bool {
+    let Some(rest) = segment.strip_prefix(b".") else { return false };
+    match rest.strip_prefix(b".").unwrap_or(rest) {
+        [0..0x20 | 0x7f | b';' | b'?' | b'#', ..] => true,
+        rest => rest.iter().all(|&byte| byte == b' '),
+    }
+}
+
+/// Whether the two bytes begin a longer form of a character than UTF-8 allows (RFC 3629 section 3), by which decoders that are not
+/// strict let a dot or a slash through.
+fn is_overlong(lead: u8, next: u8) -> bool {
+    matches!((lead, next), (0xc0 | 0xc1, 0x80..0xc0) | (0xe0, 0x80..0xa0) | (0xf0, 0x80..0x90))
 }
 
 /// Whether a query can stand in a request line: nothing in it ends the line, the target, or begins a
@@ -119,6 +162,18 @@ mod tests {
             "/v1/files/%zz%2",
             "/v1/files/a;b=c",
             "/v1/files/a%20b",
+            "/v1/files/100%25.txt",
+            "/v1/files/100%",
+            "/v1/models/org%252Fname",
+            "/v1/models/org%2Fname",
+            "/v1/files/what%3f",
+            "/v1/files/a.%3f",
+            "/v1/files/...%3fx",
+            "/v1/files/..a%23b",
+            "/v1/files/%2e%2ea",
+            "/v1/files/.%20a",
+            "/v1/files/%c3%a9%e2%82%ac%f0%9f%98%80",
+            "/v1/files/%e0%a4%85",
             "/v1/files/\u{e9}",
         ] {
             assert!(is_safe(path), "{path} must pass");
@@ -146,6 +201,31 @@ mod tests {
             "/v1/a%5c..%5Cb",
             "/v1/..;x=y/admin",
             "/v1/%2e%2e%3bx/admin",
+            "/v1/..%3fx",
+            "/v1/..%23x",
+            "/v1/%2e%2e%3Fx/admin",
+            "/v1/.%3f",
+            "/v1/..%20/admin",
+            "/v1/..%09/admin",
+            "/v1/..%00",
+            "/v1/%2e%2e%5cadmin",
+            "/v1/..%2fadmin",
+            "/v1/%252e%252e/admin",
+            "/v1/%252e./admin",
+            "/v1/..%252fadmin",
+            "/v1/a%252f..%252fadmin",
+            "/v1/a%255c..%255cadmin",
+            "/v1/..%253fx",
+            "/v1/..%253bx/admin",
+            "/v1/%25252e%25252e/admin",
+            "/v1/%2525252525252e",
+            "/v1/%c0%ae%c0%ae/admin",
+            "/v1/%C0%AE./admin",
+            "/v1/..%c0%afadmin",
+            "/v1/..%c1%9cadmin",
+            "/v1/%e0%80%ae%e0%80%ae/admin",
+            "/v1/%f0%80%80%ae",
+            "/v1/%25c0%25ae%25c0%25ae/admin",
             "/v1/a b",
             "/v1/a\tb",
             "/v1/a%0d%0ab",

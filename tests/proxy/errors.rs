@@ -224,7 +224,16 @@ fn a_path_that_is_not_the_apis_says_what_paths_are() {
         assert_eq!(answer.error()["code"], "unknown_path");
         assert_eq!(proxy.record()["outcome"], "rejected");
     }
-    for path in ["/v1/../admin", "/v1/%2e%2e/admin", "/v1//x", "/v1/a\\..\\b"] {
+    for path in [
+        "/v1/../admin",
+        "/v1/%2e%2e/admin",
+        "/v1//x",
+        "/v1/a\\..\\b",
+        "/v1/..%3fx",
+        "/v1/%2e%2e%23x",
+        "/v1/%252e%252e/admin",
+        "/v1/%c0%ae%c0%ae/admin",
+    ] {
         let answer = proxy.client().get(path).answer();
         assert_eq!(answer.error()["code"], "unsafe_path", "{path}");
     }
