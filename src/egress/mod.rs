@@ -13,5 +13,5 @@ mod variables;
 pub use address::{ProxyAddress, Scheme, UserInfo};
 pub use basic::basic;
 pub use hosts::{Hosts, Pattern};
-pub use redirect::redirects_to;
+pub use redirect::{redirects_to, refreshes_to};
 pub use variables::{Chosen, chosen, spared};

@@ -11,7 +11,7 @@ use super::answer::AnswerHead;
 use super::tunnel::Proxy;
 use super::witness::Witness;
 use crate::config::HttpVersion;
-use crate::egress::{Hosts, redirects_to};
+use crate::egress::{Hosts, redirects_to, refreshes_to};
 use crate::error::Error;
 use crate::tls::Connector;
 
@@ -66,13 +66,13 @@ impl Origin {
         self.tls.is_none() && self.http == HttpVersion::Http2
     }
 
-    /// Refuses an answer that sends the client to a host that is not allowed.
+    /// Refuses an answer that sends the client to a host that is not allowed, whatever its status: clients follow a
+    /// `Location` of 201 and 202 too, to look after what was begun.
     pub(super) fn check_redirect(&self, head: &AnswerHead) -> Result<(), Error> {
-        if !head.status.is_redirection() {
-            return Ok(());
-        }
-        for location in head.headers.get_all(header::LOCATION) {
-            let Some(host) = redirects_to(location.as_bytes()) else { continue };
+        let locations = head.headers.get_all(header::LOCATION).iter();
+        let refreshes = head.headers.get_all(header::REFRESH).iter();
+        let hosts = locations.filter_map(|location| redirects_to(location.as_bytes()));
+        for host in hosts.chain(refreshes.filter_map(|refresh| refreshes_to(refresh.as_bytes()))) {
             if !self.allowed_hosts.take(&host) && !host.eq_ignore_ascii_case(&self.host) {
                 return Err(Error::Redirect { upstream: self.name.to_string(), host });
             }

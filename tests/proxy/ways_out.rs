@@ -355,6 +355,46 @@ fn a_redirect_to_a_host_that_is_not_allowed_is_refused() {
 }
 
 #[test]
+fn no_answer_leads_a_client_where_clients_disagree() {
+    let get = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n";
+    let websocket = format!("{get}connection: upgrade\r\nupgrade: websocket\r\n");
+    for (request, status, header, is_allowed) in [
+        (get, "302 Found", "location: http://127.0.0.1\\.evil.test/", false),
+        (get, "302 Found", "location: http://127.0.0.1\\@evil.test/", false),
+        (get, "302 Found", "location: http://127.0.0.1@evil.test/", false),
+        (get, "302 Found", "location: http://evil.test#@127.0.0.1/", false),
+        (get, "302 Found", "location: /\t/evil.test", false),
+        (get, "302 Found", "location: ///evil.test", false),
+        (get, "302 Found", "location: https:evil.test", false),
+        (get, "302 Found", "location: http://[::1].evil.test/", false),
+        (get, "302 Found", "location: http://2130706433/", false),
+        (get, "302 Found", "location: /v1\r\nlocation: https://evil.test/", false),
+        (get, "300 Multiple Choices", "location: https://evil.test/", false),
+        (get, "201 Created", "location: https://evil.test/", false),
+        (get, "202 Accepted", "location: https://evil.test/", false),
+        (get, "200 OK", "refresh: 0; url=https://evil.test/", false),
+        (&*websocket, "302 Found", "location: https://evil.test/", false),
+        (get, "201 Created", "location: /v1/files/f", true),
+        (get, "201 Created", "location: http://127.0.0.1:9/v1/files/f?x=a%5cb", true),
+        (get, "200 OK", "content-location: https://evil.test/", true),
+        (get, "200 OK", "refresh: 5", true),
+    ] {
+        let up = Upstream::answering(format!("HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\n\r\n"));
+        let proxy = proxy().upstream(&up).tables("[network]\nallowed_hosts = [\"127.0.0.1\"]").run();
+        let answer = proxy.client().send(format!("{request}\r\n")).answer();
+        if is_allowed {
+            assert_eq!(answer.status().to_string(), status[..3], "{header}");
+        } else {
+            assert_eq!(
+                (answer.status(), &answer.error()["code"]),
+                (502, &"upstream_redirect".into()),
+                "{header}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_target_that_is_not_trusted_is_named_also_through_a_tunnel() {
     let front = tls_in_front_of(answering().address);
     let tunnels = Tunnels::to(front.address);
