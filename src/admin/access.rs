@@ -9,9 +9,11 @@
 //!   (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or with the cookie that the login form
 //!   gave. Without either, whoever can connect, which is this machine alone.
 //!
-//! The cookie holds no secret to steal for good: its end, and a MAC of that under a key made of the token. It goes out of use with
-//! the token, and outlives a restart.
+//! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key made of the token. It goes out of
+//! use with the token, and outlives a restart. A logout ends it in this process, whoever else has a copy.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest, hmac};
@@ -30,7 +32,10 @@ const COOKIE_NAME: &str = "streamgauge_session";
 const SESSION: Duration = Duration::from_hours(12);
 
 /// What the session key is made for, so that no other MAC under the token is a session.
-const PURPOSE: &[u8] = b"streamgauge admin session, 1";
+const PURPOSE: &[u8] = b"streamgauge admin session, 2";
+
+/// The most sessions that are remembered as ended before their time. Beyond it all that are under way end.
+const MAX_ENDED: usize = 1024;
 
 /// The rules.
 #[derive(Debug)]
@@ -44,6 +49,16 @@ pub struct Access {
 struct Token {
     digest: digest::Digest,
     sessions: hmac::Key,
+    ended: RefCell<Ended>,
+}
+
+/// Sessions that ended before their time.
+#[derive(Default)]
+struct Ended {
+    /// When each would have ended, by what its cookie says.
+    sessions: HashMap<Box<str>, i64>,
+    /// All that would have ended by then.
+    by: i64,
 }
 
 impl std::fmt::Debug for Token {
@@ -71,6 +86,7 @@ impl Access {
             Token {
                 digest: digest::digest(&digest::SHA256, token),
                 sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+                ended: RefCell::default(),
             }
         });
         Self { hosts, token, certificates, tls }
@@ -123,9 +139,17 @@ impl Access {
     /// The cookie for somebody who had the token at `now`.
     pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
         let token = self.token.as_ref()?;
-        let end = now.as_second().saturating_add(SESSION.as_secs() as i64).to_string();
-        let mac = hex(hmac::sign(&token.sessions, end.as_bytes()).as_ref());
-        self.cookie(&format!("{end}.{mac}"), SESSION.as_secs())
+        let session = format!("{}.{:016x}", end_of_session(now), fastrand::u64(..));
+        let mac = hex(hmac::sign(&token.sessions, session.as_bytes()).as_ref());
+        self.cookie(&format!("{session}.{mac}"), SESSION.as_secs())
+    }
+
+    /// Ends the sessions whose cookies a request bears.
+    pub(super) fn end_sessions(&self, headers: &HeaderMap, now: Timestamp) {
+        let Some(token) = &self.token else { return };
+        for (session, end) in cookies(headers).filter_map(|value| token.session(value, now)) {
+            token.ended.borrow_mut().add(session, end, now);
+        }
     }
 
     /// The cookie that takes the place of one, and is none.
@@ -141,13 +165,40 @@ impl Access {
     }
 
     fn is_session(&self, value: &str, now: Timestamp) -> bool {
-        let Some(token) = &self.token else { return false };
-        let Some((end, mac)) = value.split_once('.') else { return false };
-        let Some(mac) = unhex(mac) else { return false };
-        // The end is looked at only after it is known to be ours.
-        hmac::verify(&token.sessions, end.as_bytes(), &mac).is_ok()
-            && end.parse::<i64>().is_ok_and(|end| end > now.as_second())
+        self.token.as_ref().is_some_and(|token| token.session(value, now).is_some())
     }
+}
+
+impl Token {
+    /// The session of a cookie and its end, while it is under way.
+    fn session<'a>(&self, value: &'a str, now: Timestamp) -> Option<(&'a str, i64)> {
+        let (session, mac) = value.rsplit_once('.')?;
+        // The end is looked at only after it is known to be ours.
+        hmac::verify(&self.sessions, session.as_bytes(), &unhex(mac)?).ok()?;
+        let end = session.split_once('.')?.0.parse().ok()?;
+        (end > now.as_second() && !self.ended.borrow().has(session, end)).then_some((session, end))
+    }
+}
+
+impl Ended {
+    fn has(&self, session: &str, end: i64) -> bool {
+        end <= self.by || self.sessions.contains_key(session)
+    }
+
+    fn add(&mut self, session: &str, end: i64, now: Timestamp) {
+        self.sessions.retain(|_, end| *end > now.as_second());
+        if self.sessions.len() < MAX_ENDED {
+            self.sessions.insert(session.into(), end);
+        } else {
+            self.sessions.clear();
+            self.by = end_of_session(now);
+        }
+    }
+}
+
+/// When a session that begins at `now` ends, in seconds.
+fn end_of_session(now: Timestamp) -> i64 {
+    now.as_second().saturating_add(SESSION.as_secs() as i64)
 }
 
 /// Whether a form was sent from a page of this host: what browsers say, where they say it. (`SameSite` guards the rest.)
@@ -272,6 +323,27 @@ mod tests {
         );
         assert!(!other.is_session(value, now));
         assert!(other.session(now).unwrap().to_str().unwrap().ends_with("; Secure"));
+    }
+
+    #[test]
+    fn a_session_that_was_ended_is_ended_for_every_copy() {
+        let access = access(true, false);
+        let now = Timestamp::now();
+        let pair = || {
+            let cookie = access.session(now).unwrap();
+            cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
+        };
+        let (mine, other) = (pair(), pair());
+        let opens = |pair: &str| ask(&access, &[("host", "localhost"), ("cookie", pair)]).is_ok();
+        assert!(opens(&mine) && opens(&other));
+        access.end_sessions(&headers(&[("cookie", &mine)]), now);
+        assert!(!opens(&mine) && opens(&other));
+        for _ in 0..MAX_ENDED {
+            access.end_sessions(&headers(&[("cookie", &pair())]), now);
+        }
+        assert!(!opens(&mine) && !opens(&other), "beyond what is remembered, all end");
+        let later = access.session(now + Duration::from_secs(1)).unwrap();
+        assert!(opens(later.to_str().unwrap().split(';').next().unwrap()));
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Admin {
                 let reason = "this form can only be sent from its own page";
                 return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
             }
-            return if path == "/login" { self.login(body).await } else { self.logout() };
+            return if path == "/login" { self.login(body).await } else { self.logout(&parts.headers) };
         }
         if !is_read {
             return not_allowed(if path == "/login" { "GET, HEAD, POST" } else { "GET, HEAD" });
@@ -247,7 +247,8 @@ impl Admin {
         with_cookie(see_other(next.unwrap_or("/")), self.access.session(Timestamp::now()))
     }
 
-    fn logout(&self) -> Answer {
+    fn logout(&self, headers: &HeaderMap) -> Answer {
+        self.access.end_sessions(headers, Timestamp::now());
         with_cookie(see_other("/login"), self.access.no_session())
     }
 

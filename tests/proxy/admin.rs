@@ -173,8 +173,27 @@ fn a_login_gives_a_cookie_that_is_not_the_token_and_a_logout_takes_it() {
     let out = proxy.ask("POST /logout", &cookie, "");
     assert_eq!((status(&out), header(&out, "location")), (303, "/login"));
     assert!(header(&out, "set-cookie").contains("Max-Age=0"));
+    assert_eq!(
+        status(&proxy.ask("GET /usage", &cookie, "")),
+        401,
+        "a copy of the cookie opens nothing any longer"
+    );
     for page in ["/?range=7d", "/login", "/config"] {
         assert!(!proxy.ask(&format!("GET {page}"), &cookie, "").1.contains("marker"), "{page}");
+    }
+}
+
+#[test]
+fn a_request_without_one_valid_host_gets_400() {
+    let proxy = proxy(&chat_upstream(), "");
+    for host in
+        ["", "host:\r\n", "host: localhost\r\nhost: localhost\r\n", "host: a b\r\n", "host: u@localhost\r\n"]
+    {
+        for path in ["/", "/usage", "/login", "/metrics"] {
+            let answer = proxy.ask(&format!("GET {path}"), host, "");
+            assert_eq!(status(&answer), 400, "{path} {host:?}");
+            assert!(answer.1.contains("invalid_host"), "{}", answer.1);
+        }
     }
 }
 
