@@ -27,12 +27,12 @@ pub enum SessionEnd {
     Stopped,
 }
 
-/// Hears a session and keeps its record: one for all of it, with the sum of what its responses used. What is no WebSocket is
-/// counted in bytes only.
+/// Hears a session and keeps its record: one for all of it, with the sum of what its responses used.
 ///
 /// Dropping it closes the record of a session that did not come to its end.
 pub struct Session {
     entry: Entry,
+    /// `None` once the record has it.
     reading: Option<Box<Reading>>,
 }
 
@@ -58,11 +58,11 @@ struct Heard {
 }
 
 impl Session {
-    /// Begins with the answer that grants it. `is_websocket`: its frames are to be read.
-    pub fn new(mut entry: Entry, status: u16, is_websocket: bool) -> Self {
+    /// Begins with the answer that grants it.
+    pub fn new(mut entry: Entry, status: u16) -> Self {
         entry.answered(status);
         entry.row().stream = true;
-        Self { entry, reading: is_websocket.then(Box::default) }
+        Self { entry, reading: Some(Box::default()) }
     }
 
     /// Hears bytes of one side. What cannot be read passes all the same, and the record says so.
@@ -111,9 +111,8 @@ impl Session {
     /// Closes the record.
     ///
     /// After a close frame the session is `complete`, unless it is the upstream's and tells of a failure. Without one, who
-    /// leaves it is to blame; where there are no frames, leaving is the end.
+    /// leaves it is to blame.
     pub fn close(mut self, end: &SessionEnd) {
-        let is_websocket = self.reading.is_some();
         let closed = self.finish();
         let (outcome, error) = match (closed, end) {
             (Some((Peer::Upstream, close)), _) if close.is_failure() => {
@@ -121,8 +120,8 @@ impl Session {
                 (Outcome::UpstreamError, Some(format!("the upstream closed with {code}: {}", close.reason)))
             }
             (Some(_), _) => (Outcome::Complete, None),
-            (None, SessionEnd::Left(Peer::Client)) if is_websocket => (Outcome::ClientDisconnected, None),
-            (None, SessionEnd::Left(_)) => (Outcome::Complete, None),
+            (None, SessionEnd::Left(Peer::Client)) => (Outcome::ClientDisconnected, None),
+            (None, SessionEnd::Left(Peer::Upstream)) => (Outcome::Complete, None),
             (None, SessionEnd::Failed(error)) => (error.outcome(), Some(error.to_string())),
             (None, SessionEnd::Stopped) => {
                 (Outcome::Truncated, Some("the proxy was stopped before the session ended".to_owned()))

@@ -81,7 +81,7 @@ impl Known {
     /// record says of it. Any other body comes back as it is, to pass through.
     pub(super) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
         let Arrived { mut parts, body } = self.0;
-        let upgrade = Upgrade::take(parts.version, &mut parts.headers);
+        let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
         let query_model = query_model(parts.uri.path(), parts.uri.query());
         let limit = plan.max_request_bytes;
         check_length(&body, limit)?;
@@ -141,7 +141,7 @@ fn is_readable(headers: &HeaderMap) -> bool {
 pub(super) struct Held {
     parts: Box<Parts>,
     bytes: Bytes,
-    /// The other protocol that the client wishes for.
+    /// The client wishes for a WebSocket.
     upgrade: Option<Upgrade>,
     /// The model, where the query names it.
     query_model: Option<String>,
@@ -353,7 +353,7 @@ impl Ready {
                 target,
                 headers: &service.headers,
                 client: &held.parts.headers,
-                upgrade: held.upgrade.as_ref(),
+                upgrade: held.upgrade,
                 framing,
                 payload,
                 started: self.started,

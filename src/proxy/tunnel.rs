@@ -42,7 +42,6 @@ struct Tunnel {
     /// From the upstream to the client.
     down: Pipe,
     session: Session,
-    is_websocket: bool,
     scratch: Scratch,
     /// When either side said something last.
     last: Instant,
@@ -57,7 +56,6 @@ impl Tunnel {
         first: Bytes,
         mut upstream: Switched,
         mut session: Session,
-        is_websocket: bool,
         tunnels: &Tunnels,
         started: Instant,
     ) -> Self {
@@ -69,7 +67,6 @@ impl Tunnel {
             client,
             upstream,
             session,
-            is_websocket,
             scratch,
             last,
             total: timeouts.total.map(|total| started + total),
@@ -113,15 +110,13 @@ impl Tunnel {
             _ => {}
         }
         let closing = self.session.is_closing();
-        match (self.is_websocket, up.is_ready(), down.is_ready()) {
-            // A WebSocket has no halves: it ends with its close frames, and without one where a side leaves.
-            (true, _, true) if closing => return Poll::Ready(SessionEnd::Left(Peer::Upstream)),
-            (true, _, true) => return Poll::Ready(SessionEnd::Failed(self.upstream.ended())),
-            (true, ..) if self.up.ended && !closing => return Poll::Ready(SessionEnd::Left(Peer::Client)),
-            (_, true, true) => return Poll::Ready(SessionEnd::Left(Peer::Upstream)),
-            _ => {}
+        // A WebSocket has no halves: it ends with its close frames, and without one where a side leaves.
+        match down {
+            Poll::Ready(_) if closing => Poll::Ready(SessionEnd::Left(Peer::Upstream)),
+            Poll::Ready(_) => Poll::Ready(SessionEnd::Failed(self.upstream.ended())),
+            Poll::Pending if self.up.ended && !closing => Poll::Ready(SessionEnd::Left(Peer::Client)),
+            Poll::Pending => self.poll_limits(cx, closing),
         }
-        self.poll_limits(cx, closing)
     }
 
     /// The limits: a silence of both sides, and the whole.
@@ -280,14 +275,12 @@ impl Tunnels {
     pub(super) fn begin(&self, answer: Answer, entry: Entry, terms: &Terms) -> Response<ProxyBody> {
         let (id, started) = (entry.id(), entry.started());
         let Answer { head, body } = answer;
-        let upgrade = Upgrade::granted(&head.headers);
-        let is_websocket = upgrade.as_ref().is_some_and(Upgrade::is_websocket);
-        let session = Session::new(entry, head.status.as_u16(), is_websocket);
+        let session = Session::new(entry, head.status.as_u16());
         let (tunnels, flow) = (self.clone(), Arc::clone(terms.delivery.flow()));
         let takeover = body.into_switched().map(|upstream| {
             Takeover::new(move |client, first| async move {
                 let (_open, _active) = (tunnels.open(), Active::new(&flow));
-                let tunnel = Tunnel::new(client, first, *upstream, session, is_websocket, &tunnels, started);
+                let tunnel = Tunnel::new(client, first, *upstream, session, &tunnels, started);
                 tunnel.run(&tunnels).await;
             })
         });
@@ -295,9 +288,7 @@ impl Tunnels {
         *response.status_mut() = head.status;
         *response.headers_mut() = rewrite::headers::inbound(head.headers);
         response.headers_mut().insert(ID_HEADER, id);
-        if let Some(upgrade) = upgrade {
-            upgrade.insert_into(response.headers_mut());
-        }
+        Upgrade::grant(response.headers_mut());
         response
     }
 

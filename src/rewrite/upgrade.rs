@@ -1,58 +1,56 @@
-//! A client's wish to go on in another protocol on its connection (RFC 9110 section 7.8): WebSocket (RFC 6455), as a rule.
+//! A client's wish to go on in WebSocket on its connection (RFC 6455, RFC 9110 section 7.8).
+//!
+//! No other protocol is offered to an upstream: it would pass by all that this proxy does to requests. A request that wishes
+//! for one, or for several, is answered as if it did not.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 /// In which a browser, whose WebSockets cannot have headers, tells its key: a subprotocol that begins so.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
-/// The wish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upgrade(HeaderValue);
+/// The one protocol.
+const WEBSOCKET: &str = "websocket";
+
+/// The wish for a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upgrade(());
 
 impl Upgrade {
     /// Reads it from a request's headers, and takes out of them what is not for an upstream: the client's key among the
     /// subprotocols, and the extensions of a WebSocket, since a compressed message could not be metered.
-    ///
-    /// HTTP/2 by this way (`h2c`) is not wished for: it is obsolete (RFC 9113 section 3.1), and its requests would pass by all
-    /// that this proxy does to requests.
-    pub fn take(version: Version, headers: &mut HeaderMap) -> Option<Self> {
+    pub fn take(method: &Method, version: Version, headers: &mut HeaderMap) -> Option<Self> {
         take_keys(headers);
-        let mut named = headers.get_all(CONNECTION).into_iter().flat_map(members);
-        let is_asked = version == Version::HTTP_11 && named.any(|name| is(name, "upgrade"));
-        drop(named);
-        let mut protocols = headers.get_all(UPGRADE).into_iter();
-        let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
-        if !is_asked || members(protocol).any(|name| is(name, "h2c")) {
+        if version != Version::HTTP_11 || method != Method::GET || !names_websocket(headers) {
             return None;
         }
-        let upgrade = Self(protocol.clone());
-        if upgrade.is_websocket() {
-            headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        }
-        Some(upgrade)
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        Some(Self(()))
     }
 
-    /// Of an answer with status 101.
-    pub fn granted(headers: &HeaderMap) -> Option<Self> {
-        headers.get(UPGRADE).cloned().map(Self)
-    }
-
-    /// Whether it is WebSocket that is wished for.
-    pub fn is_websocket(&self) -> bool {
-        is(self.0.as_bytes(), "websocket")
+    /// Whether an answer with status 101 grants a WebSocket (RFC 6455 section 4.1).
+    pub fn is_granted(headers: &HeaderMap) -> bool {
+        names_websocket(headers)
     }
 
     /// What says so in the next hop's head.
     pub fn fields(&self) -> [(&[u8], &[u8]); 2] {
-        [(b"connection", b"Upgrade"), (b"upgrade", self.0.as_bytes())]
+        [(b"connection", b"Upgrade"), (b"upgrade", WEBSOCKET.as_bytes())]
     }
 
-    /// Says so in a head's headers.
-    pub fn insert_into(self, headers: &mut HeaderMap) {
+    /// Says so in the head of the answer that grants it.
+    pub fn grant(headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, self.0);
+        headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     }
+}
+
+/// Whether `Upgrade` names WebSocket and nothing else, and `Connection` names `Upgrade`.
+fn names_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(UPGRADE).into_iter();
+    let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };
+    is(protocol.as_bytes(), WEBSOCKET)
+        && headers.get_all(CONNECTION).into_iter().flat_map(members).any(|name| is(name, "upgrade"))
 }
 
 /// The keys that are among the subprotocols.
@@ -102,7 +100,7 @@ mod tests {
 
     fn take(lines: &[(&'static str, &'static str)]) -> (Option<Upgrade>, HeaderMap) {
         let mut headers = headers(lines);
-        (Upgrade::take(Version::HTTP_11, &mut headers), headers)
+        (Upgrade::take(&Method::GET, Version::HTTP_11, &mut headers), headers)
     }
 
     #[test]
@@ -114,24 +112,43 @@ mod tests {
             ("sec-websocket-extensions", "permessage-deflate"),
         ]);
         let upgrade = upgrade.unwrap();
-        assert!(upgrade.is_websocket());
-        assert_eq!(upgrade.fields(), [(&b"connection"[..], &b"Upgrade"[..]), (b"upgrade", b"WebSocket")]);
+        assert_eq!(upgrade.fields(), [(&b"connection"[..], &b"Upgrade"[..]), (b"upgrade", b"websocket")]);
         assert!(
             headers.contains_key("sec-websocket-key") && !headers.contains_key("sec-websocket-extensions")
         );
     }
 
     #[test]
-    fn both_headers_are_needed_and_http_1_1_and_no_h2c() {
-        let wish = [("connection", "upgrade"), ("upgrade", "other/1")];
-        assert!(take(&wish).0.is_some_and(|upgrade| !upgrade.is_websocket()));
+    fn only_one_websocket_over_http_1_1_by_get_is_a_wish() {
+        let wish = [("connection", "upgrade"), ("upgrade", "websocket")];
+        assert!(take(&wish).0.is_some());
         assert_eq!(take(&wish[..1]).0, None);
         assert_eq!(take(&wish[1..]).0, None);
-        assert_eq!(take(&[wish[0], ("upgrade", "h2c")]).0, None);
-        assert_eq!(take(&[wish[0], ("upgrade", "websocket, H2C")]).0, None);
+        for protocol in [
+            "h2c",
+            "other/1",
+            "TLS/1.0",
+            "websocket, h2c",
+            "h2c, websocket",
+            "websocket/13",
+            "websockets",
+            "",
+        ] {
+            assert_eq!(take(&[wish[0], ("upgrade", protocol)]).0, None, "{protocol}");
+        }
         assert_eq!(take(&[wish[0], wish[1], ("upgrade", "h2c")]).0, None);
-        assert_eq!(Upgrade::take(Version::HTTP_2, &mut headers(&wish)), None);
-        assert_eq!(Upgrade::take(Version::HTTP_10, &mut headers(&wish)), None);
+        for value in [&b"\xa0h2c"[..], b"\xa0websocket", b"websocket\xa0", b"websocket;h2c"] {
+            let mut headers = headers(&wish[..1]);
+            headers.insert(UPGRADE, HeaderValue::from_bytes(value).unwrap());
+            assert_eq!(Upgrade::take(&Method::GET, Version::HTTP_11, &mut headers), None, "{value:?}");
+        }
+        for (method, version) in [
+            (Method::GET, Version::HTTP_2),
+            (Method::GET, Version::HTTP_10),
+            (Method::POST, Version::HTTP_11),
+        ] {
+            assert_eq!(Upgrade::take(&method, version, &mut headers(&wish)), None, "{method} {version:?}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::upload::{Payload, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
+use crate::rewrite::upgrade::Upgrade;
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
@@ -40,7 +41,7 @@ pub(super) struct Flight<'a> {
     partial: Vec<u8>,
     /// The upstream has said something: the request must not be sent again.
     heard: bool,
-    /// The request wishes for another protocol.
+    /// The request wishes for a WebSocket.
     may_switch: bool,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Flight<'a> {
         }
     }
 
-    /// The same of a request that wishes for another protocol, which 101 grants.
+    /// The same of a request that wishes for a WebSocket, which 101 grants.
     pub(super) fn switching(mut self) -> Self {
         self.may_switch = true;
         self
@@ -105,11 +106,15 @@ impl<'a> Flight<'a> {
             let protocol = |reason| Failure::Final(self.upstream.origin.protocol(reason));
             match self.reader.read(&buf[at..]).map_err(|error| protocol(error.to_string()))? {
                 None => return Ok((None, at)),
-                Some((head, used)) if head.status == SWITCHING_PROTOCOLS && self.may_switch => {
+                Some((head, used))
+                    if head.status == SWITCHING_PROTOCOLS
+                        && self.may_switch
+                        && Upgrade::is_granted(&head.headers) =>
+                {
                     return Ok((Some(self.switched(head, &buf[at + used..])?), at + used));
                 }
                 Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
-                    return Err(protocol("it switched protocols without being asked to".to_owned()));
+                    return Err(protocol("it switched to a protocol that it was not asked for".to_owned()));
                 }
                 // 100 was not asked for, and the others are not passed on.
                 Some((head, used)) if head.status.is_informational() => at += used,

@@ -64,8 +64,8 @@ pub struct Call<'a> {
     pub headers: &'a OutboundHeaders,
     /// The client's headers.
     pub client: &'a HeaderMap,
-    /// The other protocol that is wished for.
-    pub upgrade: Option<&'a Upgrade>,
+    /// A WebSocket is wished for.
+    pub upgrade: Option<Upgrade>,
     /// How long the body is.
     pub framing: h1::Upload,
     /// What follows the head.
@@ -83,7 +83,7 @@ impl Call<'_> {
         let mut head = Vec::with_capacity(HEAD_ROOM);
         let headers = self.headers.iter(self.client);
         let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let headers = headers.chain(self.upgrade.into_iter().flat_map(Upgrade::fields));
+        let headers = headers.chain(self.upgrade.iter().flat_map(Upgrade::fields));
         h1::write_request_head(&mut head, self.method, &self.target, headers, self.framing);
         head.into()
     }

@@ -86,7 +86,7 @@ impl AsyncWrite for Switched {
 }
 
 impl Upstream {
-    /// Sends a request that wishes for another protocol: over HTTP/1.1, on a connection of its own. HTTP/2 has no such wish
+    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own. HTTP/2 has no such wish
     /// (its CONNECT of RFC 8441 is not spoken).
     pub(super) async fn send_upgrade(&self, call: &Call<'_>, payload: Payload) -> Result<Answer> {
         if self.origin.http == HttpVersion::Http2 {
@@ -95,9 +95,10 @@ impl Upstream {
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
         let flight = Flight::new(self, call.method, call.http1_head(), payload, stream, total);
-        flight.switching().await.map_err(|failure| match failure {
+        let answer = flight.switching().await.map_err(|failure| match failure {
             Failure::ClosedBeforeAnswer(error) => self.origin.no_answer(&error),
             Failure::Final(error) => error,
-        })
+        });
+        self.checked(answer?)
     }
 }

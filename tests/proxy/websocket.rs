@@ -1,4 +1,4 @@
-//! WebSockets, and whatever else is upgraded to: tunnelled both ways byte for byte, and realtime sessions metered.
+//! WebSockets: tunnelled both ways byte for byte, and realtime sessions metered. Nothing else is upgraded to.
 
 use std::sync::mpsc;
 use std::thread;
@@ -264,44 +264,87 @@ fn a_browsers_key_among_the_subprotocols_is_the_clients_key() {
 }
 
 #[test]
-fn any_other_protocol_is_tunnelled_and_counted_in_bytes() {
-    let up = upstream(|connection| {
-        connection.head().unwrap();
-        connection
-            .send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nhello");
-        // One side may end before the other.
-        assert_eq!(connection.read(5), b"world");
-        connection.wait_for_close();
-        connection.send("bye");
+fn other_upgrades_are_answered_without_one() {
+    let (tell, heads) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(head) = connection.head() {
+            tell.send(head).unwrap();
+            connection.send(sized("200 OK", "application/json", b"{}"));
+        }
     });
     let proxy = proxy().upstream(&up).run();
-    let mut client = proxy.client();
-    client.send(
-        "GET /v1/other HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: other/1\r\n\r\nworld",
-    );
-    assert_eq!(header(&client.head(), "upgrade"), Some("other/1"));
-    client.finish();
-    assert_eq!(client.rest(), b"hellobye");
-    let record = proxy.record();
-    assert_eq!((&record["outcome"], &record["usage_source"]), (&"complete".into(), &"none".into()));
-    assert_eq!((&record["request_bytes"], &record["response_bytes"]), (&5.into(), &8.into()));
+    for upgrade in [
+        &b"upgrade: h2c"[..],
+        b"upgrade: \xa0h2c",
+        b"upgrade: h2c\xa0",
+        b"upgrade: websocket, h2c",
+        b"upgrade: h2c,websocket",
+        b"upgrade: websocket\r\nupgrade: h2c",
+        b"upgrade: \xa0websocket",
+        b"upgrade: TLS/1.0",
+        b"upgrade: other/1",
+        b"upgrade: websocket/13",
+    ] {
+        let mut client = proxy.client();
+        client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nhttp2-settings: AAMAAABk\r\n");
+        client.send(b"connection: Upgrade, HTTP2-Settings\r\n").send(upgrade).send(b"\r\n\r\n");
+        assert_eq!(client.answer().status(), 200, "{}", String::from_utf8_lossy(upgrade));
+        let head = heads.recv().unwrap();
+        for name in ["upgrade", "connection", "http2-settings"] {
+            assert_eq!(header(&head, name), None, "{head}");
+        }
+        assert_eq!(proxy.record()["status"], 200);
+    }
+    let post = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                content-length: 0\r\n\r\n";
+    assert_eq!(proxy.client().send(post).answer().status(), 200);
+    assert_eq!(header(&heads.recv().unwrap(), "upgrade"), None);
 }
 
 #[test]
-fn http2_by_upgrade_is_no_wish_of_ours() {
+fn upgrade_is_written_anew_for_both_sides() {
     let (tell, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         tell.send(connection.head().unwrap()).unwrap();
-        connection.send(sized("200 OK", "application/json", b"{}"));
+        connection.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: x-hop, UPGRADE\r\nUpgrade: WebSocket\r\n\r\n",
+        );
+        connection.send(close(1000, None));
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy
-        .client()
-        .send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
-        .answer();
-    assert_eq!(answer.status(), 200);
+    let mut client = proxy.client();
+    let head = client
+        .send("GET /v1/realtime?model=m HTTP/1.1\r\nhost: localhost\r\nconnection: UPGRADE\r\nupgrade: WebSocket\r\n\r\n")
+        .head();
+    assert_eq!((header(&head, "connection"), header(&head, "upgrade")), (Some("Upgrade"), Some("websocket")));
     let head = heads.recv().unwrap();
-    assert!(header(&head, "upgrade").is_none() && header(&head, "http2-settings").is_none(), "{head}");
+    assert_eq!((header(&head, "connection"), header(&head, "upgrade")), (Some("Upgrade"), Some("websocket")));
+}
+
+#[test]
+fn upstream_that_grants_another_protocol_gets_502() {
+    for granted in [
+        "connection: upgrade\r\nupgrade: h2c\r\n",
+        "connection: upgrade\r\nupgrade: websocket, h2c\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\nupgrade: h2c\r\n",
+        "connection: upgrade\r\n",
+        "upgrade: websocket\r\n",
+        "",
+    ] {
+        let up = upstream(move |connection| {
+            connection.head().unwrap();
+            connection.send(format!("HTTP/1.1 101 Switching Protocols\r\n{granted}\r\n"));
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let answer = ask(&mut proxy.client(), "/v1/realtime?model=m", "").answer();
+        assert_eq!(
+            (answer.status(), &answer.error()["code"]),
+            (502, &"upstream_protocol".into()),
+            "{granted}"
+        );
+        assert_eq!(proxy.record()["outcome"], "upstream_error");
+    }
 }
 
 #[test]
