@@ -79,6 +79,8 @@ pub enum Error {
     },
     /// Two `model` keys, of which the first would decide.
     ModelAmbiguous,
+    /// The JSON body is in UTF-16 or UTF-32, as some servers read it.
+    BodyNotUtf8,
     /// A header of this proxy's own has a value that it does not know.
     HeaderValue {
         /// The header.
@@ -244,6 +246,7 @@ impl Error {
             Self::KeyUnknown => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::ModelRequired { .. } => (StatusCode::BAD_REQUEST, "model_required"),
             Self::ModelAmbiguous => (StatusCode::BAD_REQUEST, "model_ambiguous"),
+            Self::BodyNotUtf8 => (StatusCode::BAD_REQUEST, "body_not_utf8"),
             Self::HeaderValue { .. } => (StatusCode::BAD_REQUEST, "invalid_header"),
             Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),

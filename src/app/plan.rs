@@ -5,7 +5,7 @@ use http::HeaderValue;
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{self, Settings};
-use crate::provider::{Dialect, credentials, sends_usage_unasked};
+use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{Budget, Plan, Refusals, Service};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
@@ -56,6 +56,7 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
     .map_err(|error| format!("upstreams.{name}: {error}"))?;
     let host = HeaderValue::from_str(upstream.url.authority())
         .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
+    let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials);
     Ok(Service {
         name: name.as_str().into(),
         provider: upstream.provider,
@@ -65,7 +66,7 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
             upstream.api_version.clone(),
             upstream.deployments.clone(),
         ),
-        headers: OutboundHeaders::new(host, upstream.headers.clone(), credentials),
+        headers: if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) },
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),
         keep_alive_comments: upstream.keep_alive_comments,

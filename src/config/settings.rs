@@ -207,6 +207,8 @@ pub struct Upstream {
     pub organization: Option<String>,
     /// `OpenAI-Project`; for `openai` only. A valid header value.
     pub project: Option<String>,
+    /// Whether a client's own headers of these two names pass where they are not configured.
+    pub clients_choose_billing: bool,
     /// Put into requests that name no model; always there for `other`.
     pub default_model: Option<String>,
     /// Alias to real name; neither is empty.

@@ -78,6 +78,7 @@ fn upstream(
     }
     let organization = openai_header(provider, table, "organization");
     let project = openai_header(provider, table, "project");
+    let clients_choose_billing = table.optional("clients_choose_billing", Entry::boolean);
     let default_model = default_model(provider, table);
     let models = names(table, "models", "model");
     let headers = headers(table);
@@ -120,6 +121,7 @@ fn upstream(
         api_key: api_key?,
         organization: organization?,
         project: project?,
+        clients_choose_billing: clients_choose_billing?.unwrap_or(true),
         default_model: default_model?,
         models: models?,
         deployments: deployments?,

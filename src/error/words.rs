@@ -76,6 +76,9 @@ impl fmt::Display for Error {
             Self::ModelAmbiguous => {
                 f.write_str("The body has the key `model` twice, and it decides where the request goes. Send it once.")
             }
+            Self::BodyNotUtf8 => f.write_str(
+                "The request's JSON body is in UTF-16 or UTF-32. Send it in UTF-8, as RFC 8259 section 8.1 asks.",
+            ),
             Self::HeaderValue { name, values } => {
                 write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
             }
@@ -91,7 +94,7 @@ impl fmt::Display for Error {
                 f,
                 "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
                  or add that host.",
-                if host.is_empty() { "something without a host" } else { host }
+                if host.is_empty() { "something whose host clients would not agree on" } else { host }
             ),
             Self::ProxyRefused { upstream, proxy, status } => write!(
                 f,

@@ -39,6 +39,12 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    /// The same behind its next `count` bytes, or at the end of the text.
+    #[must_use]
+    pub fn skipping(self, count: usize) -> Self {
+        Self { at: (self.at + count).min(self.text.len()), ..self }
+    }
+
     /// How many bytes lie behind.
     pub fn position(&self) -> usize {
         self.at

@@ -10,6 +10,9 @@ use http::{HeaderName, HeaderValue, header};
 use super::Provider;
 use crate::secret::Secret;
 
+/// Who is billed, for OpenAI's keys that may spend for several.
+pub const BILLING_HEADERS: [&str; 2] = ["openai-organization", "openai-project"];
+
 /// A configured value that no header can carry. It does not repeat the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidCredential {
@@ -56,10 +59,8 @@ pub fn credentials(
         value.set_sensitive(true);
         headers.push((name, value));
     }
-    for (name, text, error) in [
-        ("openai-organization", organization, InvalidCredential::Organization),
-        ("openai-project", project, InvalidCredential::Project),
-    ] {
+    let values = [(organization, InvalidCredential::Organization), (project, InvalidCredential::Project)];
+    for (name, (text, error)) in BILLING_HEADERS.into_iter().zip(values) {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             headers.push((HeaderName::from_static(name), value("", text).ok_or(error)?));
         }

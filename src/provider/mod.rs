@@ -13,7 +13,7 @@ mod path;
 pub use asking::{IncludeUsage, sends_usage_unasked};
 pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
-pub use credentials::{InvalidCredential, credentials};
+pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{Endpoint, query_model};
 

@@ -23,7 +23,7 @@ const SAYS: [&str; 3] = ["stream_options", "include_usage", "Param Incorrect"];
 /// Whether usage may be asked for in the request, if it does not ask itself.
 pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
     let can = peek.stream
-        && method == Method::POST
+        && may_create(method)
         && matches!(Endpoint::of(inbound.path).name, "chat/completions" | "completions");
     can && match service.include_usage {
         IncludeUsage::Never => false,
@@ -35,6 +35,12 @@ pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>,
                 && !service.dialect.refuses_stream_options(inbound)
         }
     }
+}
+
+/// Whether a request of this method may make something that is counted. Methods are case-sensitive (RFC 9110 section 9.1), and
+/// some servers take `post` for POST all the same, so what is unknown may.
+pub(super) fn may_create(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
 /// Whether a client takes an answer without a content coding, as one is that had to be decoded to withhold the event: not where

@@ -33,6 +33,7 @@ use crate::flow::{Delivery, Flow, Flows};
 use crate::listener::{Handler, RequestBody, Takeover};
 use crate::meter::{Drains, Terms, Underway};
 use crate::record::{Board, Entry, Journal};
+use crate::rewrite::headers::end_hop;
 use crate::traceparent::SpanContext;
 use crate::upstream::Upstream;
 use stations::{Answered, Arrived, Held, Ready};
@@ -169,6 +170,7 @@ impl Handler for Proxy {
     ) -> impl Future<Output = Response<ProxyBody>> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
+        end_hop(request.headers_mut());
         self.trace(request.headers_mut(), &mut entry);
         entry.shown_on(&self.board);
         self.answer(Arrived::new(request), entry)

@@ -34,7 +34,7 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
     let withholds = metered.withholds();
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
-    *response.headers_mut() = rewrite::headers::inbound(head.headers);
+    *response.headers_mut() = head.headers;
     response.headers_mut().insert(ID_HEADER, id);
     if withholds {
         response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -48,10 +48,11 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
 /// An answer that is metered.
 pub(super) type MeteredAnswer = Metered<Decoded<AnswerBody>>;
 
-/// Puts the meter beside an answer's body, and notes what its head says. Of an encoded stream from which an event may be
+/// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the client. Of an encoded stream from which an event may be
 /// withheld the coding is undone, and the head says so.
 pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, MeteredAnswer) {
     let Answered { answer: Answer { mut head, body }, asked_for_usage } = answered;
+    head.headers = rewrite::headers::inbound(head.headers);
     entry.answered(head.status.as_u16());
     let row = entry.row();
     let passes_unread =

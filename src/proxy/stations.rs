@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, Version, header};
 use http_body::Body as _;
 
 use super::asking;
-use super::budget::Reserved;
+use super::budget::{Budget, Reserved};
 use super::client_body::{Passing, check_length, hold};
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::browser::Admission;
+use crate::coding::Codings;
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::estimate::Shape;
@@ -23,7 +24,9 @@ use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::listener::{ClientCertificate, RequestBody};
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError, query_model};
 use crate::record::Entry;
-use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, peek, set_model};
+use crate::rewrite::body::{
+    Edited, Peek, Splice, ask_for_usage, is_utf16_or_32, peek, set_model, without_bom,
+};
 use crate::rewrite::upgrade::Upgrade;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 
@@ -85,22 +88,39 @@ impl Known {
         let query_model = query_model(parts.uri.path(), parts.uri.query());
         let limit = plan.max_request_bytes;
         check_length(&body, limit)?;
+        let _head = reserve_head(&parts, &plan.budget)?;
         if body.is_end_stream() {
             let nothing = if has_length(&parts) { Body::Held } else { Body::None };
-            return Ok((Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None }, nothing));
+            return Ok((
+                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
+                nothing,
+            ));
         }
         if !needs_look(&parts, plan) {
             let length = body.size_hint().exact();
             let passing = Passing::new(body, limit, entry.count_upload());
             return Ok((
-                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None },
+                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
                 Body::Passing(passing, length),
             ));
         }
         let (bytes, reserved) = hold(body, limit, &plan.budget).await?;
         entry.row().request_bytes = bytes.len() as u64;
-        Ok((Held { parts, bytes, upgrade, query_model, _reserved: Some(reserved) }, Body::Held))
+        Ok((Held { parts, bytes, upgrade, query_model, _reserved: Some(reserved), _head }, Body::Held))
     }
+}
+
+/// Takes the room of a head out of the budget where one connection may have many of them. Over HTTP/1.1 it has one, and
+/// `server.max_connections` is their bound.
+fn reserve_head(parts: &Parts, budget: &Budget) -> Result<Option<Box<Reserved>>> {
+    if parts.version != Version::HTTP_2 {
+        return Ok(None);
+    }
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
+    let mut reserved = Box::new(budget.reserve());
+    reserved.grow_to(target + fields.sum::<usize>())?;
+    Ok(Some(reserved))
 }
 
 /// Where a request's body is.
@@ -118,23 +138,26 @@ fn has_length(parts: &Parts) -> bool {
     parts.headers.contains_key(header::CONTENT_LENGTH)
 }
 
-/// Whether the proxy has to look into the body: not into forms and files, nor where nothing is known of it.
+/// Whether the proxy has to look into the body: where its endpoint takes JSON, as servers parse it whatever its type is said to
+/// be, and where routes need the model and it could be JSON. What has a content coding passes unread.
 fn needs_look(parts: &Parts, plan: &Plan) -> bool {
-    is_readable(&parts.headers)
-        && (plan.routes.needs_model(parts.uri.path())
-            || plan
-                .routes
-                .find(parts.uri.path(), None)
-                .is_some_and(|found| Endpoint::of(found.rest).takes_json_model()))
+    let path = parts.uri.path();
+    let takes_json =
+        || plan.routes.find(path, None).is_some_and(|found| Endpoint::of(found.rest).takes_json_model());
+    Codings::of(&parts.headers) == Codings::Identity
+        && ((plan.routes.needs_model(path) && may_be_json(&parts.headers)) || takes_json())
 }
 
-/// Whether the body could be JSON as it stands. Curl says `application/x-www-form-urlencoded` of what it is not told of.
-fn is_readable(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    !headers.contains_key(header::CONTENT_ENCODING)
-        && !["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {
+/// Whether one of the types that are said of a body could be JSON: of several, servers take either. Curl says
+/// `application/x-www-form-urlencoded` of what it is not told of.
+fn may_be_json(headers: &HeaderMap) -> bool {
+    let is_other = |media_type: &[u8]| {
+        ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {
             media_type.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other.as_bytes()))
         })
+    };
+    let mut said = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    said.peek().is_none() || said.any(|media_type| !is_other(media_type.as_bytes()))
 }
 
 /// A request whose body is here as far as it is needed.
@@ -147,6 +170,8 @@ pub(super) struct Held {
     query_model: Option<String>,
     /// Gives the body's place in the budget back when the request has been sent.
     _reserved: Option<Reserved>,
+    /// The same of the head.
+    _head: Option<Box<Reserved>>,
 }
 
 impl Held {
@@ -171,11 +196,14 @@ impl Held {
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query() };
         row.upstream = Some(service.name.clone());
         row.provider = Some(service.provider);
-        let endpoint = Endpoint::of(inbound.path).name;
-        row.endpoint = Some(endpoint.into());
+        let endpoint = Endpoint::of(inbound.path);
+        row.endpoint = Some(endpoint.name.into());
+        if endpoint.takes_json_model() && is_utf16_or_32(&self.bytes) {
+            return Err(Error::BodyNotUtf8);
+        }
         // What is asked for later (`GET`) was counted when it was made.
-        if let Some(shape) = Shape::of(endpoint).filter(|_| self.parts.method == Method::POST) {
-            entry.may_be_estimated(shape, &self.bytes);
+        if let Some(shape) = Shape::of(endpoint.name).filter(|_| asking::may_create(&self.parts.method)) {
+            entry.may_be_estimated(shape, &without_bom(&self.bytes));
         }
 
         if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {

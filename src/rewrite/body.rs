@@ -53,7 +53,21 @@ pub struct Peek<'a> {
     is_empty: bool,
 }
 
-/// Looks at the top level of a JSON object. Allocates only where a value that is asked for has escapes.
+/// What some senders put before UTF-8, and parsers pass over (RFC 8259 section 8.1).
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// The body without a byte order mark at its beginning.
+pub fn without_bom(body: &Bytes) -> Bytes {
+    if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() }
+}
+
+/// Whether a parser that guesses encodings would read the body as UTF-16 or UTF-32: it has their byte order mark, or a zero
+/// byte beside its first character. JSON in UTF-8 has neither.
+pub fn is_utf16_or_32(body: &[u8]) -> bool {
+    matches!(body, [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, _, ..] | [_, 0, ..])
+}
+
+/// Looks at the top level of a JSON object, behind a byte order mark if there is one. Allocates only where a value that is asked for has escapes.
 ///
 /// Every valid JSON object is taken. Some invalid ones are too ([`crate::json`] says which); the upstream
 /// refuses those.
@@ -63,6 +77,9 @@ pub struct Peek<'a> {
 /// The body is no JSON object, or something follows it.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     let mut cursor = Cursor::new(body);
+    if body.starts_with(BOM) {
+        cursor = cursor.skipping(BOM.len());
+    }
     cursor.expect(b'{')?;
     let mut found = Peek { open: cursor.position(), is_empty: true, ..Peek::default() };
     let (mut user, mut safety_identifier) = (None, None);

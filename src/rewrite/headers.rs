@@ -2,11 +2,16 @@
 //!
 //! RFC 9110 section 7.6.1: what concerns one connection only (`Connection`, what it names, and its relatives)
 //! ends at each hop. The client's credentials end here too, because they were meant for this proxy and not
-//! for an upstream. Everything else passes untouched and in its order, known or not; several values of one
+//! for an upstream, and so do headers that ask an upstream for another path or method than the request's.
+//! Everything else passes untouched and in its order, known or not; several values of one
 //! name stand together, and names are in lower case, because that is how `HeaderMap` keeps them.
+//!
+//! Servers behind CGI or WSGI read `_` in a name as `-`. A client's header with an underscore passes unless
+//! its name with hyphens is one that does not, or is put on, or says how the body is to be read.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
+use std::{fmt, mem};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -16,6 +21,8 @@ pub struct OutboundHeaders {
     host: (HeaderName, HeaderValue),
     /// The custom headers that no credential overrides, then the credentials.
     own: Vec<(HeaderName, HeaderValue)>,
+    /// What the client cannot say: the names of `own`, and what is kept from it. With hyphens for underscores.
+    not_clients: Vec<Box<str>>,
 }
 
 impl OutboundHeaders {
@@ -28,24 +35,66 @@ impl OutboundHeaders {
     ) -> Self {
         custom.retain(|(name, _)| is_configurable(name) && !has_name(&credentials, name));
         custom.extend(credentials);
-        Self { host: (header::HOST, host), own: custom }
+        let not_clients = custom.iter().map(|(name, _)| hyphenated(name.as_str()).into()).collect();
+        Self { host: (header::HOST, host), own: custom, not_clients }
+    }
+
+    /// Keeps the headers of these names from the client. Names are in lower case, with hyphens.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.not_clients.extend(names.iter().map(|&name| name.into()));
+        self
     }
 
     /// What goes upstream: `host`, then what passes of the client's headers in their order, then the custom
     /// headers, then the credentials. The framing (`content-length`, `transfer-encoding`) is left to who
     /// writes the body.
     ///
-    /// Allocates only for a client whose `Connection` names headers.
+    /// What `Connection` names is not looked for: [`end_hop`] has removed it.
     pub fn iter<'a>(
         &'a self,
         client: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        let named = named_by_connection(client);
-        let passing = client.iter().filter(move |(name, _)| {
-            !ends_here(name.as_str()) && !named.contains(*name) && !has_name(&self.own, name)
-        });
+        let passing = client.iter().filter(move |(name, _)| self.passes(name.as_str()));
         let pair = |(name, value): &'a (HeaderName, HeaderValue)| (name, value);
         std::iter::once(pair(&self.host)).chain(passing).chain(self.own.iter().map(pair))
+    }
+
+    fn passes(&self, name: &str) -> bool {
+        let is_kept = |name: &str| ends_here(name) || self.not_clients.iter().any(|kept| **kept == *name);
+        match hyphenated(name) {
+            Cow::Borrowed(name) => !is_kept(name),
+            Cow::Owned(name) => !is_kept(&name) && !is_about_the_body(&name),
+        }
+    }
+}
+
+/// The name as a server reads it that takes `_` for `-`. Allocates only for a name that has one.
+fn hyphenated(name: &str) -> Cow<'_, str> {
+    if has_underscore(name.as_bytes()) { name.replace('_', "-").into() } else { name.into() }
+}
+
+/// Eight bytes at a time, as every name of every request is looked at.
+fn has_underscore(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let has = |word: &[u8; 8]| {
+        let differing = u64::from_ne_bytes(*word) ^ (ONES * b'_' as u64);
+        differing.wrapping_sub(ONES) & !differing & (ONES << 7) != 0
+    };
+    match name.last_chunk() {
+        // The last word overlaps the one before it.
+        Some(last) => has(last) || name.as_chunks().0.iter().any(has),
+        None => name.contains(&b'_'),
+    }
+}
+
+/// Removes what a request's `Connection` names, so that nothing is decided by a header that no upstream sees. The headers
+/// that end here in any case stay, since this proxy reads some of them.
+pub fn end_hop(headers: &mut HeaderMap) {
+    let named = named_by_connection(headers);
+    let passes = |name: &HeaderName| !named.contains(name) || ends_here(name.as_str());
+    if !named.is_empty() && !headers.keys().all(passes) {
+        *headers = only(mem::take(headers), passes);
     }
 }
 
@@ -62,16 +111,17 @@ impl fmt::Debug for OutboundHeaders {
 pub fn inbound(headers: HeaderMap) -> HeaderMap {
     let named = named_by_connection(&headers);
     let passes = |name: &HeaderName| !is_hop_by_hop(name.as_str()) && !named.contains(name);
-    if headers.keys().all(passes) {
-        return headers;
-    }
-    // Removing would move the last header into the gap.
+    if headers.keys().all(passes) { headers } else { only(headers, passes) }
+}
+
+/// Those of the names that pass, in their order: removing the others would move the last header into each gap.
+fn only(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     for (name, value) in headers {
         // Further values of a name come without it.
         if let Some(name) = name {
-            current = Some(name).filter(passes);
+            current = Some(name).filter(&passes);
         }
         if let Some(name) = &current {
             kept.append(name, value);
@@ -125,7 +175,24 @@ const OWN: &str = "x-streamgauge-";
 
 /// Whether a client's header never goes upstream.
 fn ends_here(name: &str) -> bool {
-    is_hop_by_hop(name) || is_about_the_request(name) || is_credential(name) || name.starts_with(OWN)
+    is_hop_by_hop(name)
+        || is_about_the_request(name)
+        || is_credential(name)
+        || is_override(name)
+        || name.starts_with(OWN)
+}
+
+/// By what some frameworks take a request for one with another path or method, which nothing here has judged.
+fn is_override(name: &str) -> bool {
+    matches!(
+        name,
+        "x-original-url" | "x-rewrite-url" | "x-http-method-override" | "x-http-method" | "x-method-override"
+    )
+}
+
+/// What says how a body is to be read.
+fn is_about_the_body(name: &str) -> bool {
+    matches!(name, "content-type" | "content-encoding")
 }
 
 /// RFC 9110 section 7.6.1, `Keep-Alive` as RFC 2068 had it, and whatever talks to a proxy.

@@ -131,3 +131,94 @@ fn a_request_without_a_body_has_none_upstream() {
         .answer();
     assert_eq!(requests.recv().unwrap().header("content-length"), Some("0"));
 }
+
+/// Sends a chat request with these lines in its head, and returns its status and its record.
+fn chat(proxy: &Proxy, method: &str, lines: &str, body: &[u8]) -> (u16, serde_json::Value) {
+    let head = format!(
+        "{method} /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{lines}content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = proxy.client();
+    let status = client.send([head.as_bytes(), body].concat()).answer().status();
+    (status, proxy.record())
+}
+
+#[test]
+fn a_header_that_is_stripped_hides_no_body() {
+    let (up, requests) = watched();
+    let proxy = with_alias(&up);
+    for lines in [
+        "connection: content-encoding\r\ncontent-encoding: gzip\r\n",
+        "connection: close, Content-Encoding\r\ncontent-encoding: x-unknown\r\n",
+        "connection: content-type\r\ncontent-type: multipart/form-data\r\n",
+        "content-encoding: identity\r\n",
+        "content-encoding: Identity, identity\r\n",
+        "content-encoding:\r\n",
+        "content-type: audio/wav\r\n",
+        "content-type: multipart/form-data; boundary=x\r\ncontent-type: application/json\r\n",
+        "content-type: application/json; charset=utf-16\r\n",
+        "connection: content-length\r\n",
+    ] {
+        let (status, record) = chat(&proxy, "POST", lines, b"{\"model\":\"fast\"}");
+        assert_eq!((status, &record["model_requested"]), (200, &"fast".into()), "{lines}");
+        let request = requests.recv().unwrap();
+        assert_eq!(request.body, b"{\"model\":\"real-fast\"}", "{lines}");
+        assert!(!lines.starts_with("connection: content-type") || request.header("content-type").is_none());
+        assert!(!lines.contains("gzip") || request.header("content-encoding").is_none());
+    }
+    let coded = b"\x1f\x8b{\"model\":\"fast\"}";
+    let (_, record) = chat(&proxy, "POST", "content-encoding: gzip\r\n", coded);
+    assert!(record["model_requested"].is_null());
+    assert_eq!(requests.recv().unwrap().body, coded, "what is encoded passes as it is");
+}
+
+#[test]
+fn a_byte_order_mark_hides_no_body() {
+    let (up, requests) = watched();
+    let proxy = with_alias(&up);
+    let (_, record) = chat(&proxy, "POST", "", b"\xef\xbb\xbf{\"model\":\"fast\"}");
+    assert_eq!(record["model_requested"], "fast");
+    assert_eq!(requests.recv().unwrap().body, b"\xef\xbb\xbf{\"model\":\"real-fast\"}");
+    chat(&proxy, "POST", "", b"\xef\xbb\xbf{}");
+    assert_eq!(requests.recv().unwrap().body, b"\xef\xbb\xbf{\"model\":\"default-model\"}");
+}
+
+#[test]
+fn json_in_utf_16_or_utf_32_is_refused() {
+    let (up, _requests) = watched();
+    let proxy = with_alias(&up);
+    let text = "{\"model\":\"fast\"}";
+    let wide = |encode: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(encode).collect::<Vec<_>>();
+    let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
+    for body in [
+        little.clone(),
+        big.clone(),
+        [&b"\xff\xfe"[..], &little].concat(),
+        [&b"\xfe\xff"[..], &big].concat(),
+        text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
+        text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
+    ] {
+        let (status, record) =
+            chat(&proxy, "POST", "content-type: application/json; charset=utf-16\r\n", &body);
+        assert_eq!((status, &record["outcome"]), (400, &"rejected".into()));
+        assert!(record["error"].as_str().unwrap().starts_with("body_not_utf8"), "{record}");
+    }
+    assert_eq!(up.accepted(), 0);
+}
+
+#[test]
+fn an_unknown_method_is_metered_as_what_it_is() {
+    let up = Upstream::answering(sized("200 OK", "text/event-stream", STREAM_WITHOUT_USAGE.as_bytes()));
+    let proxy = proxy().upstream(&up).run();
+    for method in ["POST", "post", "Post", "QUERY"] {
+        let request =
+            b"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true}";
+        let (status, record) = chat(&proxy, method, "", request);
+        assert_eq!((status, &record["method"]), (200, &method.into()));
+        assert_eq!(record["usage_source"], "estimated", "{method}: {record}");
+        assert!(record["output_tokens"].as_u64() > Some(0), "{method}: {record}");
+    }
+}
+
+/// As services send that do not report.
+const STREAM_WITHOUT_USAGE: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello there\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";

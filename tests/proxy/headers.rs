@@ -2,6 +2,9 @@
 
 use std::sync::mpsc;
 
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
 use crate::support::{proxy, upstream};
 
 #[test]
@@ -78,4 +81,97 @@ fn configured_headers_go_out_and_credentials_override_them() {
     assert_eq!(request.header("x-team"), Some("search"));
     assert_eq!(request.header("authorization"), Some("Bearer sk-upstream"));
     assert!(!request.head.contains("spoofed") && !request.head.contains("wrong"));
+}
+
+/// The names and values that arrive upstream of a request with these lines, without `host`.
+fn arriving(tables: &str, lines: &[&str]) -> Vec<String> {
+    let (sender, heads) = mpsc::channel();
+    let up = upstream(move |connection| {
+        sender.send(connection.request().unwrap().head).unwrap();
+        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    });
+    let proxy = proxy().upstream(&up).tables(tables).run();
+    let head = format!("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n{}\r\n\r\n", lines.join("\r\n"));
+    proxy.client().send(head).answer();
+    let head = heads.recv().unwrap();
+    head.lines().skip(2).take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn underscores_shadow_no_header_that_ends_here() {
+    let lines = [
+        "Transfer_Encoding: chunked",
+        "Content_Length: 5",
+        "Content_Type: text/plain",
+        "api_key: sk-client",
+        "x_api_key: sk-client",
+        "Proxy_Authorization: sk-client",
+        "X_Team: theirs",
+        "OpenAI_Organization: theirs",
+        "x_stays: 1",
+    ];
+    let tables = "[upstreams.up.headers]\n\"X-Team\" = \"search\"\n\"OpenAI-Organization\" = \"ours\"";
+    let own = ["x-team: search", "openai-organization: ours", "authorization: Bearer sk-upstream"];
+    let mut arrived = arriving(tables, &lines);
+    assert_eq!(arrived.remove(0), "x_stays: 1");
+    arrived.sort();
+    let mut own = own.to_vec();
+    own.sort();
+    assert_eq!(arrived, own);
+}
+
+#[test]
+fn overrides_of_path_and_method_do_not_pass() {
+    let lines = [
+        "X-Original-URL: /admin",
+        "X-Rewrite-URL: /admin",
+        "X-HTTP-Method-Override: DELETE",
+        "X-HTTP-Method: DELETE",
+        "X-Method-Override: DELETE",
+        "X_HTTP_Method_Override: DELETE",
+        "x-stays: 1",
+    ];
+    assert_eq!(arriving("", &lines), ["x-stays: 1", "authorization: Bearer sk-upstream"]);
+}
+
+#[test]
+fn clients_choose_who_is_billed_unless_forbidden() {
+    let lines = ["OpenAI-Organization: org-theirs", "OpenAI-Project: proj-theirs"];
+    let passing = ["openai-organization: org-theirs", "openai-project: proj-theirs"];
+    assert_eq!(arriving("", &lines)[..2], passing);
+    let credential = "authorization: Bearer sk-upstream";
+    assert_eq!(arriving("clients_choose_billing = false", &lines), [credential]);
+    let own = "clients_choose_billing = false\nheaders = { \"OpenAI-Project\" = \"proj-ours\" }";
+    assert_eq!(arriving(own, &lines), ["openai-project: proj-ours", credential]);
+}
+
+#[test]
+fn long_heads_over_http2_count_against_the_budget() {
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let (seen, arrived) = mpsc::channel();
+    let up = upstream(move |connection| {
+        connection.request();
+        seen.send(()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+        connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    });
+    let proxy = proxy().upstream(&up).server("max_request_bytes = 1000\nmax_buffered_bytes = 50000").run();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
+        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = builder.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = || {
+            let request =
+                http::Request::get("http://localhost/v1/models").header("x-long", "a".repeat(30_000));
+            request.body(Empty::<bytes::Bytes>::new()).unwrap()
+        };
+        let first = tokio::spawn(sender.send_request(request()));
+        tokio::task::spawn_blocking(move || arrived.recv().unwrap()).await.unwrap();
+        assert_eq!(sender.send_request(request()).await.unwrap().status(), 503);
+        release.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap().status(), 200);
+    });
 }

@@ -113,7 +113,9 @@ fn what_is_no_object_is_not_looked_into() {
         "{\"model\":\"x\"",
         "{\"model\":\"x\"} {}",
         "model=x",
-        "\u{feff}{}",
+        "\u{feff}",
+        "\u{feff}\u{feff}{}",
+        "{}\u{feff}",
     ] {
         assert_eq!(peek(body.as_bytes()), Err(NotAnObject), "{body:?}");
     }
@@ -259,5 +261,27 @@ fn two_edits_go_into_one_body() {
         let peek = seen(body);
         let edits = [set_model(&bytes, &peek, "n"), ask_for_usage(&bytes, &peek)];
         assert_eq!(Edited::new(&bytes, edits).into_pieces().concat(), expected.as_bytes(), "{body}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over_and_stays() {
+    let body = Bytes::from_static(b"\xef\xbb\xbf{\"model\":\"m\"}");
+    let seen = peek(&body).unwrap();
+    assert_eq!(seen.model.as_deref(), Some("m"));
+    let edited = Edited::new(&body, [set_model(&body, &seen, "n")]).into_pieces().concat();
+    assert_eq!(edited, b"\xef\xbb\xbf{\"model\":\"n\"}");
+    assert_eq!(without_bom(&body), &body[3..]);
+}
+
+#[test]
+fn json_in_wide_characters_is_told_by_its_first_two_bytes() {
+    for wide in
+        [&b"{\0\"\0"[..], b"\0{\0\"", b"\xff\xfe{\0", b"\xfe\xff\0{", b"\0\0\0{", b"{\0\0\0", b"\0\0\xfe\xff"]
+    {
+        assert!(is_utf16_or_32(wide), "{wide:?}");
+    }
+    for narrow in [&b""[..], b"{", b"{}", b"\xef\xbb\xbf{}", b" {", b"\xff{}"] {
+        assert!(!is_utf16_or_32(narrow), "{narrow:?}");
     }
 }

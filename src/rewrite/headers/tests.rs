@@ -29,7 +29,9 @@ fn line((name, value): (&HeaderName, &HeaderValue)) -> String {
 fn sent(custom: &[&str], credentials: &[&str], client: &[&str]) -> Vec<String> {
     let outbound =
         OutboundHeaders::new(HeaderValue::from_static("up.example"), pairs(custom), pairs(credentials));
-    let mut lines: Vec<_> = outbound.iter(&headers(client)).map(line).collect();
+    let mut client = headers(client);
+    end_hop(&mut client);
+    let mut lines: Vec<_> = outbound.iter(&client).map(line).collect();
     assert_eq!(lines.remove(0), "host: up.example", "the host comes first");
     lines
 }
@@ -113,6 +115,90 @@ fn custom_headers_override_the_clients_and_credentials_override_both() {
         sent(&custom, &credentials, &client),
         ["x-other: 1", "x-team: ours", "cookie: custom", "authorization: Bearer up", "openai-project: ours"]
     );
+}
+
+#[test]
+fn overrides_of_path_and_method_end_here() {
+    let client = [
+        "x-original-url: /admin",
+        "x-rewrite-url: /admin",
+        "x-http-method-override: DELETE",
+        "x-http-method: DELETE",
+        "x-method-override: DELETE",
+        "x-original: 1",
+    ];
+    assert_eq!(sent(&[], &[], &client), ["x-original: 1"]);
+}
+
+#[test]
+fn an_underscore_is_judged_as_a_hyphen() {
+    let client = [
+        "transfer_encoding: chunked",
+        "content_length: 5",
+        "content_type: text/plain",
+        "content_encoding: gzip",
+        "api_key: mine",
+        "x_api_key: mine",
+        "x-api_key: mine",
+        "proxy_authorization: mine",
+        "keep_alive: 5",
+        "x_streamgauge_on_disconnect: drain",
+        "x_http_method_override: DELETE",
+        "x_original-url: /admin",
+        "x_team: theirs",
+        "openai_organization: theirs",
+        "x_stays: 1",
+        "under_score: 2",
+        "content-type: application/json",
+    ];
+    let own = ["x-team: ours", "openai-organization: ours"];
+    let stay = ["x_stays: 1", "under_score: 2", "content-type: application/json"];
+    assert_eq!(sent(&own[..1], &own[1..], &client), [&stay[..], &own].concat());
+    assert_eq!(sent(&["x_team: ours"], &[], &["x-team: theirs"]), ["x_team: ours"]);
+}
+
+#[test]
+fn an_underscore_is_found_wherever_it_stands() {
+    for length in 0..40 {
+        let name = vec![b'a'; length];
+        assert!(!has_underscore(&name));
+        for at in 0..length {
+            let mut name = name.clone();
+            name[at] = b'_';
+            assert!(has_underscore(&name), "{at} of {length}");
+            for other in [b'^', b'`', b'-', b'~'] {
+                name[at] = other;
+                assert!(!has_underscore(&name), "{at} of {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_that_are_kept_from_clients_may_still_be_configured() {
+    let names = ["openai-organization", "openai-project"];
+    let host = HeaderValue::from_static("up.example");
+    let outbound = OutboundHeaders::new(host, Vec::new(), pairs(&["openai-project: ours"])).without(&names);
+    let client = headers(&["openai-organization: theirs", "OpenAI_Project: theirs", "x-stays: 1"]);
+    let sent: Vec<_> = outbound.iter(&client).map(line).skip(1).collect();
+    assert_eq!(sent, ["x-stays: 1", "openai-project: ours"]);
+}
+
+#[test]
+fn what_ends_here_outlives_the_end_of_its_hop() {
+    let mut client = headers(&[
+        "host: a",
+        "authorization: Bearer k",
+        "connection: close, host, authorization, content-length, content-encoding, x-a",
+        "content-length: 5",
+        "content-encoding: gzip",
+        "x-b: 1",
+        "x-a: 1",
+        "x-c: 1",
+    ]);
+    end_hop(&mut client);
+    let names: Vec<_> = client.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["host", "authorization", "connection", "content-length", "x-b", "x-c"]);
 }
 
 #[test]
