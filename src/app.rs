@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
@@ -25,7 +26,7 @@ use crate::config::{Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
-use crate::listener::{Balance, Limits, Listener, bind, watch_at_most};
+use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
@@ -43,6 +44,13 @@ pub use running::Running;
 /// Threads beside the workers: one for each sink, those of records, estimates, certificates, checkpoints and the admin
 /// pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
+
+/// How long a client may be silent before its connection is given up for a newcomer: the round trip of a client far away,
+/// with TLS.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// The same on the admin server. Probes give up after a second, as a rule, and must not wait for connections that say nothing.
+const ADMIN_GRACE: Duration = Duration::from_millis(200);
 
 /// Where the proxy really listens.
 #[derive(Clone, Copy, Debug)]
@@ -102,13 +110,17 @@ impl App {
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
             .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
         let balance = Balance::new(sockets.len());
-        let listeners = Listener::for_workers(sockets, shares.clients, &balance);
+        let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
+        let flows = Arc::new(Flows::new(sockets.len(), names));
+        let room = |places, grace| Room { places, grace, counts: Arc::clone(flows.limits()) };
+        let listeners = Listener::for_workers(sockets, room(shares.clients, GRACE), &balance);
         let listen =
             |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
         let admin = settings.admin.listen.map(listen).transpose()?;
         let (admin_address, admin) = match admin {
             Some((address, sockets)) => {
-                (Some(address), Listener::for_workers(sockets, shares.admin, &Balance::new(1)).pop())
+                let room = room(shares.admin, ADMIN_GRACE);
+                (Some(address), Listener::for_workers(sockets, room, &Balance::new(1)).pop())
             }
             None => (None, None),
         };
@@ -120,8 +132,6 @@ impl App {
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let origins = origins(settings, &mut watch, witness)?.into();
-        let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
-        let flows = Arc::new(Flows::new(listeners.len(), names));
         let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows)));
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
@@ -156,7 +166,7 @@ impl App {
             None => {}
         }
         let parts = Parts {
-            plan: Arc::new(plan(settings)?),
+            plan: Arc::new(plan(settings, flows.limits())?),
             origins,
             journal,
             limits: Limits {

@@ -40,6 +40,13 @@ pub enum Error {
     HeadTimeout(Duration),
     /// The body did not arrive in time.
     BodyTimeout(Duration),
+    /// The body came more slowly than it may.
+    BodyTooSlow {
+        /// The configured rate in bytes per second.
+        rate: u32,
+    },
+    /// The body came slowly while others needed its memory.
+    BodyEvicted,
     /// The body ended before it was complete.
     BodyIncomplete,
     /// The body is larger than `max_request_bytes`.
@@ -196,6 +203,10 @@ pub enum Error {
     },
     /// The bodies held at this moment use up the process's budget.
     Overloaded,
+    /// The bodies that this client's requests hold use up its share of the budget.
+    ClientOverloaded,
+    /// No place is left for an HTTP/2 stream.
+    NoPlace,
 }
 
 /// A request's way ends here or goes on.
@@ -219,7 +230,7 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Undecodable { .. }
             | Self::Refused { .. } => Fault::Upstream,
-            Self::Overloaded => Fault::Proxy,
+            Self::Overloaded | Self::NoPlace => Fault::Proxy,
             _ => Fault::Client,
         }
     }
@@ -232,6 +243,8 @@ impl Error {
             Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"),
             Self::HeadTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::BodyTooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
+            Self::BodyEvicted => (StatusCode::REQUEST_TIMEOUT, "body_evicted"),
             Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -263,6 +276,8 @@ impl Error {
             Self::IdleTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "idle_timeout"),
             Self::TotalTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "total_timeout"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::ClientOverloaded => (StatusCode::SERVICE_UNAVAILABLE, "client_overloaded"),
+            Self::NoPlace => (StatusCode::SERVICE_UNAVAILABLE, "no_place"),
         }
     }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -318,6 +318,10 @@ impl Handler for Admin {
 
     fn refuse(&self, error: Error) -> Vec<u8> {
         error.to_http1(HeaderValue::from_static("none"))
+    }
+
+    fn turn_away(&self, _request: Request<RequestBody>, error: Error) -> Answer {
+        error.to_response(HeaderValue::from_static("none")).map(|body| AdminBody::Whole(Full::new(body)))
     }
 }
 

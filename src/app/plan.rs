@@ -1,12 +1,15 @@
 //! The plan of the workers, from the settings.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{self, Settings};
+use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
-use crate::proxy::{Budget, Plan, Refusals, Service};
+use crate::proxy::{BodyLimits, Budget, Plan, Refusals, Service};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::{Glob, Rule, Table};
 
@@ -14,7 +17,7 @@ use crate::route::{Glob, Rule, Table};
 ///
 /// # Errors
 /// A value that cannot stand in a header.
-pub(super) fn plan(settings: &Settings) -> Result<Plan, String> {
+pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Plan, String> {
     let rules = settings.routes.iter().map(|route| Rule {
         path: route.path.clone(),
         model: route.model.as_deref().map(Glob::new),
@@ -39,10 +42,21 @@ pub(super) fn plan(settings: &Settings) -> Result<Plan, String> {
         anonymous: "anonymous".into(),
         routes: Table::new(rules),
         services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
-        max_request_bytes: settings.server.max_request_bytes,
-        budget: Budget::new(settings.server.max_buffered_bytes),
+        bodies: bodies(settings, counts),
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
     })
+}
+
+fn bodies(settings: &Settings, counts: &Arc<LimitCounts>) -> BodyLimits {
+    let server = &settings.server;
+    // Certificates name clients too, and nobody knows how many there are.
+    let has_certificates = server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    let has_several_clients = settings.clients.len() > 1 || has_certificates;
+    BodyLimits {
+        max_bytes: server.max_request_bytes,
+        min_rate: server.min_body_rate,
+        budget: Budget::new(server.max_buffered_bytes, has_several_clients, Arc::clone(counts)),
+    }
 }
 
 fn service(upstream: &config::Upstream) -> Result<Service, String> {

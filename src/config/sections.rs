@@ -1,6 +1,7 @@
 //! The sections with fixed keys, and the clients.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let keep_alive_timeout = table.defaulted("keep_alive_timeout", time);
     let write_timeout = table.defaulted("write_timeout", time_or_none);
     let max_buffered_bytes = table.defaulted("max_buffered_bytes", bytes);
+    let min_body_rate = table.defaulted("min_body_rate", rate);
     let tls = table.optional("tls", |entry| entry.table(tls::server));
     allow_anonymous?;
     Ok(Server {
@@ -60,6 +62,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         keep_alive_timeout: keep_alive_timeout?,
         write_timeout: write_timeout?,
         max_buffered_bytes: max_buffered_bytes?,
+        min_body_rate: min_body_rate?,
         tls: tls?,
     })
 }
@@ -227,6 +230,24 @@ pub(super) fn bytes(entry: &Entry<'_>) -> Read<usize> {
         entry.parse("a number of bytes, such as \"32MiB\" or 1000000", size)?
     };
     if bytes == 0 { Err(entry.mistake("must be at least 1 byte")) } else { Ok(bytes) }
+}
+
+/// A number of bytes per second; 0 or "" for none.
+fn rate(entry: &Entry<'_>) -> Read<Option<NonZeroU32>> {
+    let rate = if entry.is_number() {
+        entry.integer()?
+    } else {
+        entry.parse("a number of bytes per second, such as \"500B/s\"", |text| {
+            match text.strip_suffix("/s") {
+                Some(bytes) => size(bytes),
+                None if text.is_empty() || text == "0" => Ok(0),
+                None => Err(format!(
+                    "{text:?} is no rate: write one such as \"500B/s\" or \"1KiB/s\", or \"\" for none"
+                )),
+            }
+        })?
+    };
+    u32::try_from(rate).map(NonZeroU32::new).map_err(|_| entry.mistake("must be less than 4GiB/s"))
 }
 
 /// As many as this process has CPUs where the user does not say.

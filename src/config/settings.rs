@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Server {
     pub write_timeout: Option<Duration>,
     /// Bytes of request bodies held at once by the whole process; at least 1.
     pub max_buffered_bytes: usize,
+    /// Bytes per second that a request's body must bring; `None`: any rate.
+    pub min_body_rate: Option<NonZeroU32>,
     /// The certificate for clients; `None`: plain HTTP. It could be read a moment ago.
     pub tls: Option<ServerSettings>,
 }

@@ -54,7 +54,7 @@ impl Error {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ID_HEADER, id);
         match self {
-            Self::Overloaded => {
+            Self::Overloaded | Self::ClientOverloaded | Self::NoPlace => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Self::KeyMissing | Self::KeyUnknown => {

@@ -21,6 +21,15 @@ impl fmt::Display for Error {
             Self::BodyTimeout(limit) => {
                 write!(f, "The request's body stopped arriving for {limit:?}. Send it without pauses.")
             }
+            Self::BodyTooSlow { rate } => write!(
+                f,
+                "The request's body arrived at less than {rate} bytes per second (server.min_body_rate). Send it faster, \
+                 or lower the rate."
+            ),
+            Self::BodyEvicted => f.write_str(
+                "The request's body arrived slowly while other requests needed the memory it held \
+                 (server.max_buffered_bytes). Send it again, without pauses.",
+            ),
             Self::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
             Self::BodyTooLarge { limit } => write!(
                 f,
@@ -142,6 +151,14 @@ impl fmt::Display for Error {
             Self::Refused { upstream, status, body } => {
                 write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
             }
+            Self::ClientOverloaded => f.write_str(
+                "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
+                 server.max_buffered_bytes. Try again shortly.",
+            ),
+            Self::NoPlace => f.write_str(
+                "This proxy runs as many HTTP/2 streams as it may (server.max_connections counts them). It has not sent the \
+                 request on. Try again shortly.",
+            ),
             Self::Overloaded => f.write_str(
                 "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
             ),

@@ -5,12 +5,14 @@
 
 mod delivery;
 mod histogram;
+mod limits;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use delivery::Delivery;
 pub use histogram::{BOUNDS, Counts, Histogram};
+pub use limits::{Limit, LimitCounts};
 
 /// All of a process.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Flows {
     upstreams: Vec<Shared>,
     /// By worker, and by upstream within.
     workers: Vec<Vec<Arc<Flow>>>,
+    limits: Arc<LimitCounts>,
 }
 
 /// What the workers share of an upstream.
@@ -34,7 +37,12 @@ impl Flows {
             upstreams.into_iter().map(|name| Shared { name, draining: Arc::default() }).collect();
         let flows = || upstreams.iter().map(|_| Arc::default()).collect();
         let workers = (0..workers).map(|_| flows()).collect();
-        Self { upstreams, workers }
+        Self { upstreams, workers, limits: Arc::default() }
+    }
+
+    /// How often limits on clients acted.
+    pub fn limits(&self) -> &Arc<LimitCounts> {
+        &self.limits
     }
 
     /// One worker's of one upstream.

@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, sleep};
 
 use super::balance::Load;
 use super::connection::{Arrival, Surroundings, serve};
 use super::connections::Connections;
 use super::handshake::handshake;
 use super::peer_state::PeerState;
+use super::places::{Place, Places, Room};
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
 use crate::tls::Live;
@@ -24,14 +26,20 @@ use crate::tls::Live;
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long nothing more is said of connections that could not be accepted.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How often a newcomer without a place looks for a connection that can be given up by now.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// Connections that may be on their way to a worker that others gave them to.
 const INBOX: usize = 1024;
 
 /// A connection on its way to another worker.
 type Given = (std::net::TcpStream, Claim);
 
-/// What a connection holds: its place under the connection limit, and its weight on the worker that serves it.
-type Claim = (OwnedSemaphorePermit, Load);
+/// What a connection holds: its place, and its weight on the worker that serves it.
+type Claim = (Place, Load);
 
 /// What one worker needs to accept connections. It is made before the workers' threads start, and moves into one.
 #[derive(Debug)]
@@ -42,18 +50,14 @@ pub struct Listener {
     /// The ways to the workers, this one's included, in their order.
     outboxes: Arc<[mpsc::Sender<Given>]>,
     balance: Balance,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Listener {
-    /// One for each socket. `max_connections` bounds them all together; a client beyond it waits in the
-    /// kernel's queue until a connection ends.
-    pub fn for_workers(
-        sockets: Vec<std::net::TcpListener>,
-        max_connections: usize,
-        balance: &Balance,
-    ) -> Vec<Self> {
-        let places = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    /// One for each socket. `room` bounds them all together. A client beyond it waits until a connection ends, or one can be
+    /// given up for it; those behind it wait in the kernel's queue.
+    pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
+        let places = Arc::new(Places::new(room, sockets.len()));
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
         let outboxes: Arc<[_]> = outboxes.into();
         let each = sockets.into_iter().zip(inboxes).enumerate();
@@ -97,6 +101,7 @@ impl<H: Handler> Acceptor<H> {
             tls,
             limits,
             connections: Connections::default(),
+            places: Arc::clone(&listener.places),
             balance: listener.balance.clone(),
             worker: listener.worker,
             buffers: Rc::default(),
@@ -115,34 +120,59 @@ impl<H: Handler> Acceptor<H> {
         let mut beat = tokio::time::interval(Connections::beat(&around.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = pin!(stop.reached(Phase::Draining));
+        let mut trouble = Trouble::default();
+        // Accepted, and without a place.
+        let mut newcomer: Option<TcpStream> = None;
+        let admit = |stream, place| {
+            let chosen = balance.choose(worker);
+            let claim = (place, balance.load(chosen));
+            if chosen == worker {
+                spawn(stream, claim, &around);
+            } else {
+                hand_over(stream, claim, &outboxes[chosen], &around);
+            }
+        };
         loop {
             tokio::select! {
-                accepted = accept(&socket, &places) => match accepted {
-                    Ok((stream, place)) => {
-                        let chosen = balance.choose(worker);
-                        let claim = (place, balance.load(chosen));
-                        if chosen == worker {
-                            spawn(stream, claim, &around);
-                        } else {
-                            hand_over(stream, claim, &outboxes[chosen], &around);
+                accepted = accept(&socket), if newcomer.is_none() => match accepted {
+                    Ok(stream) => match places.try_for_connection() {
+                        Some(place) => admit(stream, place),
+                        None => {
+                            newcomer = Some(stream);
+                            around.make_place();
                         }
-                    }
+                    },
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(PAUSE).await;
+                        if trouble.is_news(&error, Instant::now()) {
+                            tracing::warn!(%error, "a connection could not be accepted; it is tried again");
+                        }
+                        if is_exhaustion(&error) {
+                            // What is idle has descriptors.
+                            around.connections.make_places(&places);
+                        }
+                        sleep(PAUSE).await;
                     }
                 },
+                place = places.for_connection(), if newcomer.is_some() => {
+                    if let Some(stream) = newcomer.take() {
+                        admit(stream, place);
+                    }
+                }
+                () = sleep(RETRY), if newcomer.is_some() => around.make_place(),
+                () = places.called(worker) => around.answer_calls(),
                 Some((stream, claim)) = inbox.recv() => match TcpStream::from_std(stream) {
                     Ok(stream) => spawn(stream, claim, &around),
                     Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
                 },
-                _ = beat.tick(), if !around.connections.is_empty() => around.connections.keep(&around.limits),
+                _ = beat.tick(), if !around.connections.is_empty() => {
+                    around.connections.keep(&around.limits, &places);
+                }
                 () = &mut draining => break,
             }
         }
-        drop(socket);
+        drop((socket, newcomer));
         around.connections.drain();
-        let end = tokio::time::sleep(drain_timeout);
+        let end = sleep(drain_timeout);
         let gone = async {
             around.connections.gone().await;
             around.handler.idle().await;
@@ -157,20 +187,42 @@ impl<H: Handler> Acceptor<H> {
                     around.handler.farewell().await;
                     return Ok(Ended::Cut);
                 }
-                _ = beat.tick() => around.connections.keep(&around.limits),
+                _ = beat.tick() => around.connections.keep(&around.limits, &places),
             }
         }
     }
 }
 
-/// Takes a place, then a connection. Cancel-safe: a place that is not used is given back.
-async fn accept(
-    socket: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+/// Takes a connection. Cancel-safe.
+async fn accept(socket: &TcpListener) -> io::Result<TcpStream> {
     let (stream, _): (_, SocketAddr) = socket.accept().await?;
-    Ok((stream, place))
+    Ok(stream)
+}
+
+/// Whether the process or the system has no descriptor or memory left.
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// What was said last of connections that could not be accepted.
+#[derive(Debug, Default)]
+struct Trouble {
+    said: Option<(io::ErrorKind, Option<i32>, Instant)>,
+}
+
+impl Trouble {
+    /// Whether to say it: not if the same was said within [`QUIET`].
+    fn is_news(&mut self, error: &io::Error, now: Instant) -> bool {
+        let (kind, code) = (error.kind(), error.raw_os_error());
+        let is_known = self.said.is_some_and(|(said, said_code, at)| {
+            (said, said_code) == (kind, code) && now.saturating_duration_since(at) < QUIET
+        });
+        if !is_known {
+            self.said = Some((kind, code, now));
+        }
+        !is_known
+    }
 }
 
 /// Gives a connection to a worker with less to do, or keeps it if that one cannot take it.
@@ -216,7 +268,23 @@ async fn serve_tls<H: Handler>(
     state: Rc<PeerState>,
     around: Rc<Surroundings<H>>,
 ) {
-    if let Some((stream, arrival)) = handshake(stream, config, &state, &around).await {
+    if let Some((stream, arrival)) = handshake(stream, config, &state).await {
         serve(stream, arrival, state, around).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhaustion_is_said_once_a_minute_and_another_error_at_once() {
+        let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
+        assert!(is_exhaustion(&full) && !is_exhaustion(&other));
+        let (mut trouble, now) = (Trouble::default(), Instant::now());
+        assert!(trouble.is_news(&full, now));
+        assert!(!trouble.is_news(&full, now + QUIET / 2));
+        assert!(trouble.is_news(&other, now + QUIET / 2));
+        assert!(trouble.is_news(&full, now + QUIET));
     }
 }

@@ -15,6 +15,7 @@ use super::connections::Connections;
 use super::counted::Guard;
 use super::departure::Socket;
 use super::peer_state::{Order, PeerState};
+use super::places::Places;
 use super::{ClientCertificate, Handler, Limits, http1, http2};
 use crate::tls::Live;
 
@@ -31,6 +32,7 @@ pub(super) struct Surroundings<H> {
     pub(super) tls: Option<Arc<Live<ServerConfig>>>,
     pub(super) limits: Limits,
     pub(super) connections: Connections,
+    pub(super) places: Arc<Places>,
     pub(super) balance: Balance,
     pub(super) worker: usize,
     pub(super) buffers: Rc<http1::Buffers>,
@@ -40,6 +42,18 @@ impl<H> Surroundings<H> {
     /// A request of this connection begins.
     pub(super) fn begin(&self, state: &Rc<PeerState>) -> Guard {
         (state.begin(), self.balance.load(self.worker))
+    }
+
+    /// Gives a connection up for a newcomer, here or on another worker.
+    pub(super) fn make_place(&self) {
+        if !self.connections.make_places(&self.places) {
+            self.places.call_others(self.worker);
+        }
+    }
+
+    /// Gives connections up for other workers' newcomers.
+    pub(super) fn answer_calls(&self) {
+        while self.places.take_call() && self.connections.make_places(&self.places) {}
     }
 }
 

@@ -10,10 +10,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Limits;
-use super::peer_state::PeerState;
+use super::peer_state::{PeerState, Rank};
+use super::places::Places;
+use crate::flow::Limit;
 
 /// The longest time between two looks: limits are kept to this, or an eighth of the shortest.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// One in so many connections is given up at a time where places are short, and one at least: a look at all of them for each newcomer
+/// would make a flood dear.
+const EVICTED_AT_ONCE: usize = 256;
 
 /// The registry. It stays on its thread; clones are the same registry.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +65,34 @@ impl Connections {
     }
 
     /// Holds every connection to its limits.
-    pub(super) fn keep(&self, limits: &Limits) {
+    pub(super) fn keep(&self, limits: &Limits, places: &Places) {
         let now = Instant::now();
-        self.0.open.borrow().iter().flatten().for_each(|state| state.keep(now, limits));
+        for state in self.0.open.borrow().iter().flatten() {
+            if let Some(limit) = state.keep(now, limits) {
+                places.count(limit);
+            }
+        }
+    }
+
+    /// Gives up those connections that can be missed best, for newcomers. False: there are none.
+    pub(super) fn make_places(&self, places: &Places) -> bool {
+        let now = Instant::now();
+        let open = self.0.open.borrow();
+        let mut ranked: Vec<(Rank, &Rc<PeerState>)> = open
+            .iter()
+            .flatten()
+            .filter_map(|state| Some((state.rank(now, places.grace())?, state)))
+            .collect();
+        let most = 1 + self.0.count.get() / EVICTED_AT_ONCE;
+        if ranked.len() > most {
+            ranked.select_nth_unstable_by_key(most, |&(rank, _)| rank);
+            ranked.truncate(most);
+        }
+        for (rank, state) in &ranked {
+            places.count(if rank.is_idle { Limit::EvictedIdle } else { Limit::EvictedSilent });
+            state.evict(now);
+        }
+        !ranked.is_empty()
     }
 
     /// Tells every connection to finish, also those to come.

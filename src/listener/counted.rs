@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -25,15 +26,35 @@ pub(super) struct Counted<H: Handler> {
     running: Option<Guard>,
 }
 
+/// Why a client was given up.
+fn reason(limit: Duration) -> String {
+    format!("the client took nothing of its answer for {limit:?} (server.write_timeout)")
+}
+
 impl<H: Handler> Counted<H> {
     pub(super) fn new(body: H::Body, running: Guard, state: &Rc<PeerState>) -> Self {
         let delivery = H::delivery(&body).map(Rc::clone);
         Self { body, delivery, state: Rc::clone(state), running: Some(running) }
     }
 
+    /// The end of the body is not the end of its response, until it is sent.
+    pub(super) fn defer(&mut self) {
+        H::defer(&mut self.body);
+    }
+
+    /// The client has been sent all of it.
+    pub(super) fn sent(&mut self) {
+        H::sent(&mut self.body);
+    }
+
     /// Who takes the connection over, and the request, which then runs until that one is done.
     pub(super) fn takeover(&mut self) -> Option<(Takeover, Guard)> {
         H::takeover(&mut self.body).zip(self.running.take())
+    }
+
+    /// The client took nothing of this response for `limit`.
+    pub(super) fn give_up(&mut self, limit: Duration) {
+        H::give_up(&mut self.body, reason(limit));
     }
 }
 
@@ -64,9 +85,7 @@ impl<H: Handler> Body for Counted<H> {
 impl<H: Handler> Drop for Counted<H> {
     fn drop(&mut self) {
         if let Some(limit) = self.state.given_up() {
-            let reason =
-                format!("the client took nothing of its answer for {limit:?} (server.write_timeout)");
-            H::give_up(&mut self.body, reason);
+            self.give_up(limit);
         }
     }
 }

@@ -4,45 +4,39 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ClientCertificate;
-use super::connection::{Arrival, Surroundings, ordered};
+use super::connection::{Arrival, ordered};
 use super::peer_state::PeerState;
 use crate::tls::{HTTP_1_1, HTTP_2, client_name};
 
 /// What a client without a readable name in its certificate is called.
 const NAMELESS: &str = "certificate";
 
-/// Does the handshake, which may take as long as a request's head. `None`: it failed, or the drain came first; both sides
-/// have been told as far as TLS tells.
-pub(super) async fn handshake<S, H>(
+/// Does the handshake, which is part of the time for a connection's first head. `None`: it failed, or the connection was told to end;
+/// both sides have been told as far as TLS tells.
+pub(super) async fn handshake<S>(
     io: S,
     config: Arc<ServerConfig>,
     state: &PeerState,
-    around: &Surroundings<H>,
 ) -> Option<(Box<TlsStream<S>>, Arrival)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let accepted = tokio::select! {
-        accepted = timeout(around.limits.header_timeout, TlsAcceptor::from(config).accept(io)) => accepted,
+        accepted = TlsAcceptor::from(config).accept(io) => accepted,
         () = ordered(state) => return None,
     };
     match accepted {
-        Ok(Ok(stream)) => {
+        Ok(stream) => {
             let arrival = arrival(stream.get_ref().1);
             // Boxed, as it has 1.2 KB, and is moved from hand to hand.
             Some((Box::new(stream), arrival))
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::debug!(%error, "a TLS handshake with a client failed");
-            None
-        }
-        Err(_) => {
-            tracing::debug!("a TLS handshake with a client took too long");
             None
         }
     }

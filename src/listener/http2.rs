@@ -1,28 +1,39 @@
-//! One HTTP/2 connection, which hyper serves.
+//! One HTTP/2 connection, whose frames h2 reads and writes.
+//!
+//! Every stream is a task of its own ([`stream`]), so that one that waits for its client holds no other up.
 
-use std::convert::Infallible;
+mod body;
+mod stream;
+
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
-use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Surroundings;
-use super::counted::Counted;
 use super::peer_state::{Order, PeerState};
+use super::places::Place;
 use super::{ClientCertificate, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
+use crate::error::Error;
+use crate::flow::Limit;
+pub use body::Http2Body;
 
-/// Answer bytes that may wait for a slow client, per stream.
+/// Response bytes that may wait in h2 for the socket, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// What a client may send of one request's body, and on one connection, before it is read.
+const RECEIVE_WINDOW: u32 = 1 << 20;
+
+/// The largest frame that is read.
+const FRAME: u32 = 16 * 1024;
 
 /// Serves a connection of which `read` was read already, until one side is done with it.
 pub(super) async fn serve<S, H>(
@@ -36,58 +47,124 @@ pub(super) async fn serve<S, H>(
     H: Handler,
 {
     state.set_http2();
-    let io = Io { io: TokioIo::new(io), prefix: read.into(), state: Rc::clone(&state) };
-    let service = service_fn(|mut request: Request<Incoming>| {
-        if let Some(certificate) = &certificate {
-            request.extensions_mut().insert(certificate.clone());
-        }
-        // Begun at once: of a client that has left by now, hyper drops what is returned without polling it.
-        let running = around.begin(&state);
-        let handled = Box::pin(Rc::clone(&around.handler).handle(request.map(RequestBody::Http2)));
-        let state = Rc::clone(&state);
-        async move {
-            let response = handled.await;
-            Ok::<_, Infallible>(response.map(|body| Counted::<H>::new(body, running, &state)))
-        }
-    });
-    let connection = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_HTTP2_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_send_buf_size(SEND_BUFFER)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let ended = poll_fn(|cx| {
-        state.wake_me(cx);
-        match state.order() {
-            Some(Order::Drop) => return Poll::Ready(Ok(())),
-            Some(Order::Finish | Order::RefuseHead) if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ => {}
-        }
-        connection.as_mut().poll(cx)
-    });
-    if let Err(error) = ended.await {
+    let io = Io { io, prefix: read.into(), state: Rc::clone(&state) };
+    let connection = Connection { certificate, state, around, places: Rc::default() };
+    if let Err(error) = connection.run(io).await {
         tracing::debug!(%error, "client connection ended");
     }
 }
 
-/// The bytes of the connection, as hyper reads and writes them: it gives back those that were read to tell the protocol, and notes
+/// What the streams of a connection have in common.
+struct Connection<H> {
+    certificate: Option<ClientCertificate>,
+    state: Rc<PeerState>,
+    around: Rc<Surroundings<H>>,
+    /// One for each running stream but the first, which has its connection's.
+    places: Rc<RefCell<Vec<Place>>>,
+}
+
+/// What a running stream holds: when it ends, one place less is needed.
+struct Seat(Rc<RefCell<Vec<Place>>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.borrow_mut().pop();
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, io: Io<S>) -> Result<(), h2::Error> {
+        let state = &self.state;
+        let mut handshake = Builder::new()
+            .initial_window_size(RECEIVE_WINDOW)
+            .initial_connection_window_size(RECEIVE_WINDOW)
+            .max_frame_size(FRAME)
+            .max_concurrent_streams(MAX_HTTP2_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES as u32)
+            .max_send_buffer_size(SEND_BUFFER)
+            .handshake::<_, Bytes>(io);
+        let agreed = poll_fn(|cx| {
+            state.wake_me(cx);
+            // Nothing has been said that could be finished.
+            if state.order().is_some() {
+                return Poll::Ready(None);
+            }
+            Pin::new(&mut handshake).poll(cx).map(Some)
+        });
+        let Some(agreed) = agreed.await else { return Ok(()) };
+        let mut connection = agreed?;
+        let mut told = false;
+        poll_fn(|cx| {
+            state.wake_me(cx);
+            match state.order() {
+                Some(Order::Drop) => return Poll::Ready(Ok(())),
+                Some(order) if !told => {
+                    told = true;
+                    // A graceful end waits for the client's word; a newcomer does not. A request that crosses the GOAWAY is
+                    // above its last stream: the client knows that nobody has looked at it.
+                    match order {
+                        Order::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
+                        _ => connection.graceful_shutdown(),
+                    }
+                }
+                _ => {}
+            }
+            while let Some(accepted) = ready!(connection.poll_accept(cx)) {
+                let (request, respond) = accepted?;
+                self.begin(request, respond);
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Hands a request on. Its record is opened at once: its client may have left before its task runs.
+    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let Self { certificate, state, around, .. } = self;
+        let (head, body) = request.into_parts();
+        let body = RequestBody::Http2(Http2Body::new(body, &head.headers));
+        let mut request = Request::from_parts(head, body);
+        if let Some(certificate) = certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let seat = self.seat();
+        let running = around.begin(state);
+        let (state, around) = (Rc::clone(state), Rc::clone(around));
+        if seat.is_none() {
+            around.places.count(Limit::StreamPlaces);
+            // What is idle is in the way of the next try.
+            around.make_place();
+            let refusal = std::future::ready(around.handler.turn_away(request, Error::NoPlace));
+            tokio::task::spawn_local(stream::run(refusal, respond, running, state, around, None));
+        } else {
+            let handled = Box::pin(Rc::clone(&around.handler).handle(request));
+            tokio::task::spawn_local(stream::run(handled, respond, running, state, around, seat));
+        }
+    }
+
+    /// Room for one more stream, if there is any.
+    fn seat(&self) -> Option<Seat> {
+        if self.state.is_running() {
+            let place = self.around.places.try_for_stream()?;
+            self.places.borrow_mut().push(place);
+        }
+        Some(Seat(Rc::clone(&self.places)))
+    }
+}
+
+/// The bytes of the connection, as h2 reads and writes them: it gives back those that were read to tell the protocol, and notes
 /// whether the client takes what is written.
 struct Io<S> {
-    io: TokioIo<S>,
+    io: S,
     prefix: Bytes,
     state: Rc<PeerState>,
 }
 
-impl<S: AsyncRead + Unpin> Read for Io<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.prefix.has_remaining() {
             let taken = self.prefix.len().min(buf.remaining());
@@ -98,7 +175,7 @@ impl<S: AsyncRead + Unpin> Read for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Io<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.state.takes(polled)
@@ -120,22 +197,12 @@ impl<S: AsyncWrite + Unpin> Write for Io<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
         ready!(self.state.takes(polled))?;
-        // hyper flushes when it has written all that it had.
+        // h2 flushes when it has written all that it had.
         self.state.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Runs what hyper spawns for a connection on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

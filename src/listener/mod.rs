@@ -13,6 +13,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod peer_state;
+mod places;
 mod request_body;
 mod takeover;
 
@@ -31,6 +32,8 @@ pub use balance::Balance;
 pub use bind::bind;
 pub use departure::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1Body;
+pub use http2::Http2Body;
+pub use places::Room;
 pub use request_body::RequestBody;
 pub use takeover::{ClientStream, Takeover};
 
@@ -51,6 +54,13 @@ pub trait Handler: 'static {
     /// The client is given up, for the reason that is told: the body is dropped next.
     fn give_up(_body: &mut Self::Body, _reason: String) {}
 
+    /// The end of the body is not the end of its response: [`Handler::sent`] is called when the client has been sent all of it. HTTP/2
+    /// has windows, behind which a response can wait for its client; a socket takes what HTTP/1.1 writes.
+    fn defer(_body: &mut Self::Body) {}
+
+    /// The client has been sent everything that was polled of a deferred body, to its end.
+    fn sent(_body: &mut Self::Body) {}
+
     /// Who takes the connection over after an answer with status 101 and this body.
     fn takeover(_body: &mut Self::Body) -> Option<Takeover> {
         None
@@ -69,6 +79,9 @@ pub trait Handler: 'static {
     /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The connection is
     /// closed afterwards.
     fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
+
+    /// Answers a request that is not handled, for a reason of the listener's.
+    fn turn_away(&self, request: Request<RequestBody>, error: crate::error::Error) -> Response<Self::Body>;
 }
 
 /// Whom a verified client certificate names; an extension of each request on such a connection.
@@ -78,11 +91,11 @@ pub struct ClientCertificate(pub Arc<str>);
 /// What a connection may cost. Times are the configuration's.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From a head's first byte to its last.
+    /// From the first byte of a head to its last; for the first head of a connection, from accept on.
     pub header_timeout: Duration,
     /// How long a connection may be open with nothing going on.
     pub keep_alive_timeout: Duration,
-    /// How long a client may take nothing of what is written to it; `None`: any time.
+    /// How long a client may take nothing of what is written to it, on its connection or one HTTP/2 stream; `None`: any time.
     pub write_timeout: Option<Duration>,
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use crate::flow::Delivery;
+use crate::flow::{Delivery, Limit};
 
 /// How long a connection that was told to end may take to do so.
 const FINISH: Duration = Duration::from_secs(2);
@@ -19,7 +19,12 @@ pub(super) struct PeerState {
     running: Cell<u32>,
     /// HTTP/2 frames come outside requests too: there is no telling when a head begins.
     http2: Cell<bool>,
-    /// When the first byte of the next head came, while no request is running.
+    /// No byte of HTTP has come yet.
+    silent: Cell<bool>,
+    /// A request's head has been complete.
+    proven: Cell<bool>,
+    /// Since when the next head is due, while no request is running: the first one from accept on, a later one from its first
+    /// byte.
     head_since: Cell<Option<Instant>>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
@@ -42,6 +47,8 @@ pub(super) struct PeerState {
 pub(super) enum Order {
     /// Finish what runs, and close.
     Finish,
+    /// Close at once: no request runs, and a newcomer needs the place.
+    Yield,
     /// The head took too long: say so, and close.
     RefuseHead,
     /// It was told to end and has not: drop it.
@@ -53,7 +60,9 @@ impl PeerState {
         Rc::new(Self {
             running: Cell::new(0),
             http2: Cell::new(false),
-            head_since: Cell::new(None),
+            silent: Cell::new(true),
+            proven: Cell::new(false),
+            head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
             order: Cell::new(None),
             waker: RefCell::new(None),
@@ -66,13 +75,14 @@ impl PeerState {
 
     pub(super) fn set_http2(&self) {
         self.http2.set(true);
-        self.head_since.set(None);
+        self.silent.set(false);
     }
 
     /// A request's head is complete; it runs for as long as the guard lives.
     pub(super) fn begin(self: &Rc<Self>) -> Running {
         self.running.set(self.running.get() + 1);
         self.head_since.set(None);
+        self.proven.set(true);
         Running(Rc::clone(self))
     }
 
@@ -83,6 +93,7 @@ impl PeerState {
 
     /// Bytes came from the client.
     pub(super) fn received(&self) {
+        self.silent.set(false);
         if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
@@ -158,26 +169,69 @@ impl PeerState {
         }
     }
 
-    /// Holds the connection to its limits. While a request runs its own timeouts apply, and that on writing.
-    pub(super) fn keep(&self, now: Instant, limits: &Limits) {
+    /// Holds the connection to its limits, and returns the one that closes it now. While a request runs its own timeouts apply, and
+    /// that on writing.
+    pub(super) fn keep(&self, now: Instant, limits: &Limits) -> Option<Limit> {
         let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         if let (Some(limit), Some(since)) = (limits.write_timeout, self.stalled_since.get())
             && over(since, limit)
             && self.given_up.replace(Some(limit)).is_none()
         {
             self.tell(Order::Drop, now);
+            return Some(Limit::WriteTimeout);
         }
         if self.is_running() {
-            return;
+            return None;
         }
         match (self.order.get(), self.head_since.get()) {
             (Some((Order::Drop, _)), _) => {}
             (Some((_, since)), _) if over(since, FINISH) => self.tell(Order::Drop, now),
-            (None, Some(since)) if over(since, limits.header_timeout) => self.tell(Order::RefuseHead, now),
-            (None, None) if over(self.idle_since.get(), limits.keep_alive_timeout) => self.finish(now),
+            (None, Some(since)) if over(since, limits.header_timeout) => {
+                // HTTP/2 has no response for a head that did not come, and a client that said nothing needs none.
+                let has_begun = !self.silent.get() && !self.http2.get();
+                self.tell(if has_begun { Order::RefuseHead } else { Order::Finish }, now);
+                return Some(Limit::HeaderTimeout);
+            }
+            (None, Some(since)) if self.silent.get() && over(since, limits.keep_alive_timeout) => {
+                self.finish(now);
+                return Some(Limit::KeepAliveTimeout);
+            }
+            (None, None) if over(self.idle_since.get(), limits.keep_alive_timeout) => {
+                self.finish(now);
+                return Some(Limit::KeepAliveTimeout);
+            }
             _ => {}
         }
+        None
     }
+
+    /// How readily the connection is given up for a newcomer, and since when: the least first. `None`: not now. One that waits for its
+    /// first head has `grace` for it, so that a flood of connections does not close those that are about to speak.
+    pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
+        if self.is_running() || self.order().is_some() {
+            return None;
+        }
+        match self.head_since.get() {
+            Some(since) if now.saturating_duration_since(since) < grace => None,
+            Some(since) if !self.proven.get() => Some(Rank { is_idle: false, since }),
+            Some(since) => Some(Rank { is_idle: true, since }),
+            None => Some(Rank { is_idle: true, since: self.idle_since.get() }),
+        }
+    }
+
+    /// Gives the connection up for a newcomer.
+    pub(super) fn evict(&self, now: Instant) {
+        let in_head = self.head_since.get().is_some();
+        self.tell(if in_head { Order::Drop } else { Order::Yield }, now);
+    }
+}
+
+/// Which connection is given up first for a newcomer: one that never sent a complete head, then one between two requests; of
+/// each kind the one that has waited longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) is_idle: bool,
+    since: Instant,
 }
 
 /// A running request.

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::http1::Http1Body;
+use super::http2::Http2Body;
 
 /// The body of a request, which is read as it is polled.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub enum RequestBody {
     /// Over HTTP/1.1.
     Http1(Http1Body),
     /// Over HTTP/2.
-    Http2(Incoming),
+    Http2(Http2Body),
 }
 
 impl RequestBody {

@@ -47,14 +47,23 @@ pub(super) struct Exchange<B: AnswerFrames> {
     delivery: Option<Rc<Delivery>>,
     /// How many events ended in the frame that was read last.
     fresh: u32,
+    /// The record stays open when the answer has ended, until the client has been sent all of it.
+    defers: bool,
+    /// The client is given up: whatever the answer says, the client did not take it.
+    is_given_up: bool,
+    /// How the answer ended, while the record stays open.
+    ended: Option<End>,
 }
 
 /// How an exchange ends.
+#[derive(Clone, Copy)]
 enum End {
     /// The upstream's answer is complete.
     Whole,
     /// The upstream broke off, fell silent, or broke the protocol.
     Failed(Outcome),
+    /// The upstream's answer is complete, and the client was not sent all of it.
+    Unsent,
     /// Nobody reads it any longer.
     Left,
 }
@@ -80,9 +89,12 @@ impl<B: AnswerFrames> Exchange<B> {
             events: None,
             delivery,
             fresh: 0,
+            defers: false,
+            is_given_up: false,
+            ended: None,
         };
         if exchange.body.is_end_stream() {
-            exchange.close(&End::Whole);
+            exchange.close(End::Whole);
         }
         exchange
     }
@@ -97,16 +109,16 @@ impl<B: AnswerFrames> Exchange<B> {
                     self.saw(data);
                 }
                 if self.body.is_end_stream() {
-                    self.close(&End::Whole);
+                    self.close(End::Whole);
                 }
             }
             // Its coding is broken behind all that it says.
             Some(Err(Error::Undecodable { .. })) if self.kind.is_final() => {
-                self.close(&End::Whole);
+                self.close(End::Whole);
                 return Poll::Ready(None);
             }
             Some(Err(_)) => {}
-            None => self.close(&End::Whole),
+            None => self.close(End::Whole),
         }
         Poll::Ready(polled)
     }
@@ -123,7 +135,7 @@ impl<B: AnswerFrames> Exchange<B> {
         if self.is_open() {
             self.entry.row().error = Some(error.to_string().into());
         }
-        self.close(&End::Failed(error.outcome()));
+        self.close(End::Failed(error.outcome()));
     }
 
     /// The next frame, as [`Exchange::poll_frame`] gives it. Cancel-safe.
@@ -134,11 +146,25 @@ impl<B: AnswerFrames> Exchange<B> {
     /// Not read to its end, for the reason that is told.
     pub(super) fn give_up(&mut self, reason: String) {
         self.explain(reason);
-        self.close(&End::Left);
+        self.close(End::Left);
     }
 
-    /// The record says why the exchange ends as it does.
+    /// Leaves the record open at the end of the answer, until [`Exchange::sent`].
+    pub(super) fn defer(&mut self) {
+        self.defers = true;
+    }
+
+    /// The client has been sent everything that was read.
+    pub(super) fn sent(&mut self) {
+        self.defers = false;
+        if let Some(end) = self.ended.take() {
+            self.close(end);
+        }
+    }
+
+    /// The client is given up, for the reason that is told.
     pub(super) fn explain(&mut self, reason: String) {
+        self.is_given_up = true;
         if self.is_open() {
             self.entry.row().error = Some(reason.into());
         }
@@ -155,7 +181,7 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// Whether reading on could tell more of the usage.
     pub(super) fn has_more_to_tell(&self) -> bool {
-        self.is_open() && self.kind.is_metered() && !self.is_final()
+        self.is_open() && self.ended.is_none() && self.kind.is_metered() && !self.is_final()
     }
 
     /// Whether what has been read says that the answer is whole.
@@ -226,21 +252,25 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// Closes the record, once. After the event that ends a stream its answer is whole, however it ended: many SDKs close
     /// without reading further.
-    fn close(&mut self, end: &End) {
+    fn close(&mut self, end: End) {
         if self.entry.is_closed() {
+            return;
+        }
+        if self.defers && matches!(end, End::Whole | End::Failed(_)) {
+            self.ended = Some(end);
             return;
         }
         if let Some((first, last)) = self.events {
             self.entry.events(first, last);
         }
         let is_events = self.kind.is_events();
-        let ended = matches!(end, End::Whole);
-        let mut whole = ended;
+        let ended = matches!(end, End::Whole | End::Unsent);
+        let mut whole = matches!(end, End::Whole);
         // In the status, or inside the answer.
         let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
         if let Some(tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
-            whole |= is_events && tally.terminal;
+            whole |= is_events && tally.terminal && !self.is_given_up;
             reports_error |= tally.error.is_some();
             self.entry.metered(tally, ended);
         }
@@ -250,7 +280,7 @@ impl<B: AnswerFrames> Exchange<B> {
                 self.entry.close(Outcome::ClientDisconnected);
             }
             End::Left if self.entry.has_client_left() => self.entry.abandon(),
-            End::Failed(outcome) => self.entry.close(*outcome),
+            End::Failed(outcome) => self.entry.close(outcome),
             _ if whole && reports_error => self.entry.close(Outcome::UpstreamError),
             _ if whole => self.entry.close(Outcome::Complete),
             // The entry knows whether its client left or the process was stopped.
@@ -261,6 +291,12 @@ impl<B: AnswerFrames> Exchange<B> {
 
 impl<B: AnswerFrames> Drop for Exchange<B> {
     fn drop(&mut self) {
-        self.close(&End::Left);
+        self.defers = false;
+        let end = match self.ended.take() {
+            Some(End::Whole) => End::Unsent,
+            Some(end) => end,
+            None => End::Left,
+        };
+        self.close(end);
     }
 }

@@ -105,6 +105,16 @@ impl<B: AnswerFrames> Metered<B> {
         }
     }
 
+    /// Leaves the record open at the end of the answer, until [`Metered::sent`].
+    pub fn defer(&mut self) {
+        self.exchange.iter_mut().for_each(Exchange::defer);
+    }
+
+    /// The client has been sent everything that was polled.
+    pub fn sent(&mut self) {
+        self.exchange.iter_mut().for_each(Exchange::sent);
+    }
+
     /// What is metered, for who reads it without a client.
     pub(super) fn into_exchange(mut self) -> Option<Exchange<B>> {
         self.exchange.take()

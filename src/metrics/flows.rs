@@ -7,12 +7,13 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::labels::{SideLabels, UpstreamLabels};
-use crate::flow::{Counts, Flows, Total};
+use super::labels::{LimitLabels, ReasonLabels, SideLabels, UpstreamLabels};
+use crate::flow::{Counts, Flows, Limit, Total};
 
 /// All of them, read when somebody asks.
 #[derive(Debug)]
@@ -52,6 +53,25 @@ impl Collector for FlowMetrics {
             encoder.encode_descriptor("added_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for total in &totals {
             encode_counts(&total.added, family.encode_family(&labels(total))?)?;
+        }
+        self.encode_limits(encoder)
+    }
+}
+
+impl FlowMetrics {
+    fn encode_limits(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.0.limits();
+        let help = "Client connections that a limit closed";
+        let mut family = encoder.encode_descriptor("connections_closed", help, None, MetricType::Counter)?;
+        for (limit, reason) in Limit::CONNECTIONS {
+            let counter = ConstCounter::new(counts.get(limit));
+            counter.encode(family.encode_family(&ReasonLabels { reason })?)?;
+        }
+        let help = "Requests that a limit on clients ended";
+        let mut family = encoder.encode_descriptor("requests_limited", help, None, MetricType::Counter)?;
+        for (limit, name) in Limit::REQUESTS {
+            let counter = ConstCounter::new(counts.get(limit));
+            counter.encode(family.encode_family(&LimitLabels { limit: name })?)?;
         }
         Ok(())
     }

@@ -41,3 +41,15 @@ pub(super) struct SideLabels {
 pub(super) struct UpstreamLabels {
     pub(super) upstream: String,
 }
+
+/// Of connections that were closed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabels {
+    pub(super) reason: &'static str,
+}
+
+/// Of requests that a limit ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LimitLabels {
+    pub(super) limit: &'static str,
+}

@@ -1,27 +1,101 @@
-//! The bytes of request bodies that the whole process may hold at once.
+//! The bytes of request bodies that the whole process may hold at once, and who gets them when they are short.
+//!
+//! Two rules keep one client from leaving the others without memory:
+//!
+//! * A request that finds the budget used up takes the memory of bodies that come too slowly for what they hold, the slowest
+//!   first. These are answered with 408. Nothing is taken while the budget lasts.
+//! * Where there are several clients, one that holds more than half of the budget may not take the last quarter. Its only body is
+//!   never refused for that, and with a single client, or none, the rule does not apply.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::flow::{Limit, LimitCounts};
+
+/// Bodies up to this size do not count against their client's share: finding the client costs more than they do.
+const SMALL: usize = 64 << 10;
 
 /// Shared by all workers.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    held: Arc<AtomicUsize>,
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    held: AtomicUsize,
     limit: usize,
+    /// Whether clients have shares.
+    has_shares: bool,
+    /// What each client holds, as far as it counts.
+    clients: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    /// Bodies that come too slowly for what they hold. A body's bytes grow under this lock while it is in here.
+    slow: Mutex<Vec<Arc<Slow>>>,
+    counts: Arc<LimitCounts>,
+}
+
+/// A body that comes too slowly for what it holds.
+#[derive(Debug)]
+struct Slow {
+    bytes: AtomicUsize,
+    /// Since when it would have come at no rate at all, to be as late as it is.
+    late_since: Instant,
+    evicted: AtomicBool,
+    /// The task that reads it.
+    waker: Waker,
 }
 
 impl Budget {
-    /// At most `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { held: Arc::default(), limit }
+    /// At most `limit` bytes; `has_shares` where there are several clients.
+    pub fn new(limit: usize, has_shares: bool, counts: Arc<LimitCounts>) -> Self {
+        Self(Arc::new(Inner {
+            held: AtomicUsize::new(0),
+            limit,
+            has_shares,
+            clients: Mutex::default(),
+            slow: Mutex::default(),
+            counts,
+        }))
     }
 
     /// A reservation of nothing yet.
     pub(super) fn reserve(&self) -> Reserved {
-        Reserved { budget: self.clone(), bytes: 0 }
+        Reserved { budget: self.clone(), bytes: 0, client: None, slow: None }
     }
+
+    /// Counts that a limit acted.
+    pub(super) fn count(&self, limit: Limit) {
+        self.0.counts.add(limit);
+    }
+
+    /// Frees `need` bytes of slow bodies, if there are so many that are slower than `mine`.
+    fn evict(&self, need: usize, mine: Option<&Arc<Slow>>) -> bool {
+        let mut slow = lock(&self.0.slow);
+        slow.sort_by_key(|body| body.late_since);
+        // A body that is the slowest itself takes nothing from others.
+        let others =
+            mine.and_then(|mine| slow.iter().position(|body| Arc::ptr_eq(body, mine))).unwrap_or(slow.len());
+        let mut freed = 0;
+        let enough = slow[..others].iter().position(|body| {
+            freed += body.bytes.load(Ordering::Relaxed);
+            freed >= need
+        });
+        let Some(last) = enough else { return false };
+        for body in slow.drain(..=last) {
+            body.evicted.store(true, Ordering::Relaxed);
+            self.0.held.fetch_sub(body.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.count(Limit::BodyEvicted);
+            body.waker.wake_by_ref();
+        }
+        true
+    }
+}
+
+/// Nothing that holds a lock can panic in the middle of a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that are taken out of the budget until this is dropped.
@@ -29,43 +103,211 @@ impl Budget {
 pub(super) struct Reserved {
     budget: Budget,
     bytes: usize,
+    /// What the client holds, once this is large enough to count.
+    client: Option<(Arc<str>, Arc<AtomicUsize>)>,
+    slow: Option<Arc<Slow>>,
 }
 
 impl Reserved {
-    /// Takes more, up to `bytes` in all.
-    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<()> {
+    /// Takes more for a request of `client`, up to `bytes` in all.
+    pub(super) fn grow_to(&mut self, bytes: usize, client: &Arc<str>) -> Result<()> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return Ok(());
         }
-        let before = self.budget.held.fetch_add(more, Ordering::Relaxed);
+        if self.slow.is_some() {
+            self.grow_slow(more)?;
+        }
+        let inner = &*self.budget.0;
+        let held = inner.held.fetch_add(more, Ordering::Relaxed) + more;
         self.bytes += more;
         // What is too much is given back when the refused request drops its reservation.
-        if before + more > self.budget.limit { Err(Error::Overloaded) } else { Ok(()) }
+        if inner.has_shares && self.bytes > SMALL {
+            self.check_share(more, held, client)?;
+        }
+        let inner = &*self.budget.0;
+        if held > inner.limit && !self.budget.evict(held - inner.limit, self.slow.as_ref()) {
+            self.budget.count(Limit::BodyBudget);
+            return Err(Error::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// The same in the list of slow bodies, unless it has been taken off it.
+    fn grow_slow(&mut self, more: usize) -> Result<()> {
+        let _list = lock(&self.budget.0.slow);
+        match &self.slow {
+            Some(slow) if slow.evicted.load(Ordering::Relaxed) => Err(Error::BodyEvicted),
+            Some(slow) => {
+                slow.bytes.fetch_add(more, Ordering::Relaxed);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_share(&mut self, more: usize, held: usize, client: &Arc<str>) -> Result<()> {
+        let inner = &*self.budget.0;
+        let (counter, more) = match &self.client {
+            Some((_, counter)) => (counter, more),
+            None => {
+                let counter = Arc::clone(lock(&inner.clients).entry(Arc::clone(client)).or_default());
+                (&self.client.insert((Arc::clone(client), counter)).1, self.bytes)
+            }
+        };
+        let of_client = counter.fetch_add(more, Ordering::Relaxed) + more;
+        let is_only = of_client == self.bytes;
+        if of_client > inner.limit / 2 && held > inner.limit / 4 * 3 && !is_only {
+            self.budget.count(Limit::BodyShare);
+            return Err(Error::ClientOverloaded);
+        }
+        Ok(())
+    }
+
+    /// Notes since when the body is late, for the task of `waker`; `None`: it is not.
+    pub(super) fn is_late(&mut self, since: Option<Instant>, waker: &Waker) {
+        let known = self.slow.as_ref();
+        if known.is_some_and(|slow| Some(slow.late_since) == since && slow.waker.will_wake(waker)) {
+            return;
+        }
+        let mut list = lock(&self.budget.0.slow);
+        if known.is_some_and(|slow| slow.evicted.load(Ordering::Relaxed)) {
+            return;
+        }
+        if let Some(slow) = self.slow.take() {
+            list.retain(|other| !Arc::ptr_eq(other, &slow));
+        }
+        self.slow = since.map(|late_since| {
+            let (bytes, evicted) = (AtomicUsize::new(self.bytes), AtomicBool::new(false));
+            let slow = Arc::new(Slow { bytes, late_since, evicted, waker: waker.clone() });
+            list.push(Arc::clone(&slow));
+            slow
+        });
+    }
+
+    /// Whether its memory was given to others.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.slow.as_ref().is_some_and(|slow| slow.evicted.load(Ordering::Relaxed))
+    }
+
+    /// The body is here: its memory is nobody else's any more.
+    ///
+    /// # Errors
+    /// It was given to others a moment ago.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let Some(slow) = &self.slow else { return Ok(()) };
+        let mut list = lock(&self.budget.0.slow);
+        if slow.evicted.load(Ordering::Relaxed) {
+            return Err(Error::BodyEvicted);
+        }
+        list.retain(|other| !Arc::ptr_eq(other, slow));
+        drop(list);
+        self.slow = None;
+        Ok(())
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        if let Some((name, counter)) = self.client.take() {
+            counter.fetch_sub(self.bytes, Ordering::Relaxed);
+            let mut clients = lock(&self.budget.0.clients);
+            // The map's and this one.
+            if Arc::strong_count(&counter) == 2 {
+                clients.remove(&name);
+            }
+        }
+        // What was given to others is theirs.
+        if self.settle().is_ok() {
+            self.budget.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn budget(has_shares: bool) -> Budget {
+        Budget::new(1 << 20, has_shares, Arc::default())
+    }
+
+    fn held(budget: &Budget) -> usize {
+        budget.0.held.load(Ordering::Relaxed)
+    }
+
+    const KIB: usize = 1024;
 
     #[test]
     fn beyond_the_budget_a_body_is_refused_and_what_was_held_is_given_back() {
-        let budget = Budget::new(100);
+        let (budget, client) = (budget(false), "a".into());
         let mut first = budget.reserve();
-        first.grow_to(60).unwrap();
-        first.grow_to(50).unwrap();
+        first.grow_to(600 * KIB, &client).unwrap();
+        first.grow_to(500 * KIB, &client).unwrap();
         let mut second = budget.reserve();
-        assert_eq!(second.grow_to(50), Err(Error::Overloaded));
+        assert_eq!(second.grow_to(500 * KIB, &client), Err(Error::Overloaded));
         drop(second);
-        first.grow_to(100).unwrap();
+        first.grow_to(1000 * KIB, &client).unwrap();
         drop(first);
-        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        assert_eq!(held(&budget), 0);
+    }
+
+    #[test]
+    fn slowest_body_makes_room_and_loses_its_memory_once() {
+        let (budget, client) = (budget(false), "a".into());
+        let now = Instant::now();
+        let mut late = [3, 5, 4].map(|seconds| {
+            let mut body = budget.reserve();
+            body.grow_to(300 * KIB, &client).unwrap();
+            body.is_late(now.checked_sub(Duration::from_secs(seconds)), Waker::noop());
+            body
+        });
+        let mut newcomer = budget.reserve();
+        newcomer.grow_to(200 * KIB, &client).unwrap();
+        assert_eq!(late.each_ref().map(Reserved::is_evicted), [false, true, false]);
+        assert_eq!(held(&budget), 800 * KIB);
+        assert_eq!(late[1].grow_to(301 * KIB, &client), Err(Error::BodyEvicted));
+        assert_eq!(late[1].settle(), Err(Error::BodyEvicted));
+        // The slowest of those that are left takes nothing from one that is faster.
+        assert_eq!(late[2].grow_to(900 * KIB, &client), Err(Error::Overloaded));
+        drop((late, newcomer));
+        assert_eq!(held(&budget), 0);
+        assert!(lock(&budget.0.slow).is_empty());
+    }
+
+    #[test]
+    fn bodies_in_time_are_not_evicted() {
+        let (budget, client) = (budget(false), "a".into());
+        let mut body = budget.reserve();
+        body.grow_to(1000 * KIB, &client).unwrap();
+        body.is_late(Some(Instant::now()), Waker::noop());
+        body.is_late(None, Waker::noop());
+        let mut settled = budget.reserve();
+        settled.grow_to(1, &client).unwrap();
+        settled.is_late(Some(Instant::now()), Waker::noop());
+        settled.settle().unwrap();
+        assert_eq!(budget.reserve().grow_to(200 * KIB, &client), Err(Error::Overloaded));
+        assert!(!body.is_evicted() && !settled.is_evicted());
+    }
+
+    #[test]
+    fn one_client_of_several_leaves_the_last_quarter_to_others() {
+        let budget = budget(true);
+        let (greedy, other) = ("greedy".into(), "other".into());
+        let mut bodies = [budget.reserve(), budget.reserve(), budget.reserve()];
+        for body in &mut bodies {
+            body.grow_to(250 * KIB, &greedy).unwrap();
+        }
+        let mut more = budget.reserve();
+        assert_eq!(more.grow_to(100 * KIB, &greedy), Err(Error::ClientOverloaded));
+        drop(more);
+        budget.reserve().grow_to(200 * KIB, &other).unwrap();
+        drop(bodies);
+        // A single body has all of it.
+        budget.reserve().grow_to(1024 * KIB, &greedy).unwrap();
+        assert!(lock(&budget.0.clients).is_empty());
+        assert_eq!(held(&budget), 0);
     }
 }

@@ -3,83 +3,131 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::Budget;
 use super::budget::Reserved;
+use super::pace::{Pace, Wait};
 use crate::error::{Error, Result};
+use crate::flow::Limit;
 use crate::listener::RequestBody;
-use crate::upstream::Watchdog;
-
-/// The longest pause inside a body that is held: it takes memory while it comes.
-const BODY_IDLE: Duration = Duration::from_secs(60);
 
 /// The most memory that a declared length reserves before bytes of it are here.
 const FIRST_RESERVATION: usize = 1 << 20;
 
-/// Refuses a body whose declared length is too much, before a byte of it is read.
-pub(super) fn check_length(body: &RequestBody, limit: usize) -> Result<()> {
-    if body.size_hint().lower() > limit as u64 { Err(Error::BodyTooLarge { limit }) } else { Ok(()) }
+/// What bodies may cost.
+#[derive(Clone, Debug)]
+pub struct BodyLimits {
+    /// The largest body in bytes.
+    pub max_bytes: usize,
+    /// Bytes per second that a body must bring; `None`: any rate.
+    pub min_rate: Option<NonZeroU32>,
+    /// What all held bodies share.
+    pub budget: Budget,
 }
 
-/// Reads a whole body. Its bytes count against the budget until the reservation is dropped.
-pub(super) async fn hold(mut body: RequestBody, limit: usize, budget: &Budget) -> Result<(Bytes, Reserved)> {
-    let mut reserved = budget.reserve();
-    let mut admit = |length| {
-        if length > limit { Err(Error::BodyTooLarge { limit }) } else { reserved.grow_to(length) }
-    };
-    let declared = body.size_hint().exact().map_or(0, |length| length as usize);
-    let mut watchdog = Watchdog::new(BODY_IDLE, None);
-    let mut all = BytesMut::new();
-    // Most bodies come in one frame, which is kept as it is.
-    while all.is_empty() {
-        let frame = poll_fn(|cx| watched(&mut watchdog, cx, |cx| Pin::new(&mut body).poll_frame(cx))).await;
-        let Some(frame) = frame.transpose()? else { return Ok((Bytes::new(), reserved)) };
-        all = frame.into_data().map(BytesMut::from).unwrap_or_default();
-        admit(all.len())?;
+impl BodyLimits {
+    /// Refuses a body whose declared length is too much, before a byte of it is read.
+    pub(super) fn check_length(&self, body: &RequestBody) -> Result<()> {
+        if body.size_hint().lower() > self.max_bytes as u64 { Err(self.too_large()) } else { Ok(()) }
     }
-    all.reserve(declared.min(FIRST_RESERVATION).saturating_sub(all.len()));
-    while !body.is_end_stream() {
-        let added = poll_fn(|cx| watched(&mut watchdog, cx, |cx| body.poll_append(cx, &mut all))).await;
-        if added.transpose()?.is_none() {
-            break;
+
+    fn too_large(&self) -> Error {
+        Error::BodyTooLarge { limit: self.max_bytes }
+    }
+
+    /// Reads a whole body of `client`. Its bytes count against the budget until the reservation is dropped.
+    pub(super) async fn hold(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
+        let (pace, reserved) = (Pace::new(self.min_rate), self.budget.reserve());
+        let declared = body.size_hint().exact().map_or(0, |length| length as usize);
+        let mut holding = Holding { limits: self, client, body, pace, reserved };
+        let mut all = BytesMut::new();
+        // Most bodies come in one frame, which is kept as it is.
+        while all.is_empty() {
+            let frame = poll_fn(|cx| holding.watch(cx, |body, cx| Pin::new(body).poll_frame(cx))).await;
+            let Some(frame) = frame.transpose()? else { return Ok((Bytes::new(), holding.reserved)) };
+            all = frame.into_data().map(BytesMut::from).unwrap_or_default();
+            holding.admit(0, all.len())?;
         }
-        admit(all.len())?;
-    }
-    Ok((all.freeze(), reserved))
-}
-
-/// What is polled, or the end of a pause that takes too long.
-fn watched<T>(
-    watchdog: &mut Watchdog,
-    cx: &mut Context<'_>,
-    poll: impl FnOnce(&mut Context<'_>) -> Poll<Option<io::Result<T>>>,
-) -> Poll<Option<Result<T>>> {
-    match poll(cx) {
-        Poll::Pending => watchdog.poll_expired(cx).map(|_| Some(Err(Error::BodyTimeout(BODY_IDLE)))),
-        Poll::Ready(next) => {
-            watchdog.heard();
-            Poll::Ready(next.map(|next| next.map_err(|error| incomplete(&error))))
+        all.reserve(declared.min(FIRST_RESERVATION).saturating_sub(all.len()));
+        while !holding.body.is_end_stream() {
+            let before = all.len();
+            let added = poll_fn(|cx| holding.watch(cx, |body, cx| body.poll_append(cx, &mut all))).await;
+            if added.transpose()?.is_none() {
+                break;
+            }
+            holding.admit(before, all.len())?;
         }
+        holding.reserved.settle()?;
+        Ok((all.freeze(), holding.reserved))
     }
 }
 
-/// A body that passes through: counted, and held to the same limit.
+/// A body that is being read.
+struct Holding<'a> {
+    limits: &'a BodyLimits,
+    client: &'a Arc<str>,
+    body: RequestBody,
+    pace: Pace,
+    reserved: Reserved,
+}
+
+impl Holding<'_> {
+    /// There are `after` bytes now, and were `before`.
+    fn admit(&mut self, before: usize, after: usize) -> Result<()> {
+        self.pace.heard(after - before);
+        if after > self.limits.max_bytes {
+            return Err(self.limits.too_large());
+        }
+        self.reserved.grow_to(after, self.client)
+    }
+
+    /// What is polled, or the end of a body that comes too slowly.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut RequestBody, &mut Context<'_>) -> Poll<Option<io::Result<T>>>,
+    ) -> Poll<Option<Result<T>>> {
+        if let Poll::Ready(next) = poll(&mut self.body, cx) {
+            return Poll::Ready(next.map(|next| next.map_err(|error| incomplete(&error))));
+        }
+        let error = if self.reserved.is_evicted() {
+            Error::BodyEvicted
+        } else {
+            match self.pace.poll(cx) {
+                Wait::On(late_since) => {
+                    self.reserved.is_late(late_since, cx.waker());
+                    return Poll::Pending;
+                }
+                Wait::Over(error) => {
+                    self.limits.budget.count(Limit::BodyRate);
+                    error
+                }
+            }
+        };
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+/// A body that passes through: counted, and held to the same limits but the budget's.
 pub(super) struct Passing {
     body: RequestBody,
-    limit: usize,
+    limits: BodyLimits,
+    pace: Pace,
     seen: Rc<Cell<u64>>,
 }
 
 impl Passing {
-    pub(super) fn new(body: RequestBody, limit: usize, seen: Rc<Cell<u64>>) -> Self {
-        Self { body, limit, seen }
+    pub(super) fn new(body: RequestBody, limits: BodyLimits, seen: Rc<Cell<u64>>) -> Self {
+        let pace = Pace::new(limits.min_rate);
+        Self { body, limits, pace, seen }
     }
 }
 
@@ -88,15 +136,24 @@ impl Body for Passing {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(incomplete(&error)))),
-            Some(Ok(frame)) => frame,
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => match self.pace.poll(cx) {
+                Wait::On(_) => return Poll::Pending,
+                Wait::Over(error) => {
+                    self.limits.budget.count(Limit::BodyRate);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            },
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(incomplete(&error)))),
+            Poll::Ready(Some(Ok(frame))) => frame,
         };
-        let seen = self.seen.get() + frame.data_ref().map_or(0, Bytes::len) as u64;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.pace.heard(bytes);
+        let seen = self.seen.get() + bytes as u64;
         self.seen.set(seen);
-        if seen > self.limit as u64 {
-            return Poll::Ready(Some(Err(Error::BodyTooLarge { limit: self.limit })));
+        if seen > self.limits.max_bytes as u64 {
+            return Poll::Ready(Some(Err(self.limits.too_large())));
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -36,6 +36,8 @@ pub struct KeptAlive {
     /// When the client got something last.
     last: Instant,
     timer: Pin<Box<Sleep>>,
+    /// The record stays open until the client has been sent everything.
+    defers: bool,
 }
 
 enum Stage {
@@ -58,6 +60,7 @@ impl KeptAlive {
             interval,
             last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
             timer: Box::pin(sleep(Duration::ZERO)),
+            defers: false,
         }
     }
 
@@ -69,6 +72,7 @@ impl KeptAlive {
             interval,
             last: Instant::now(),
             timer: Box::pin(sleep(interval)),
+            defers: false,
         }
     }
 
@@ -82,6 +86,21 @@ impl KeptAlive {
         match &mut self.stage {
             Stage::Relaying(body) | Stage::Refused(body, ..) => body.give_up(reason),
             Stage::Waiting(_) | Stage::Ended => {}
+        }
+    }
+
+    /// Leaves the record open at the end of the response, until [`KeptAlive::sent`].
+    pub(super) fn defer(&mut self) {
+        self.defers = true;
+        if let Stage::Relaying(body) = &mut self.stage {
+            body.defer();
+        }
+    }
+
+    /// The client has been sent everything that was polled.
+    pub(super) fn sent(&mut self) {
+        if let Stage::Relaying(body) = &mut self.stage {
+            body.sent();
         }
     }
 
@@ -124,8 +143,12 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, body) = respond::meter(answer, entry, terms);
-        self.stage = if head.status == StatusCode::OK && body.takes_events() {
+        let (head, mut body) = respond::meter(answer, entry, terms);
+        let relays = head.status == StatusCode::OK && body.takes_events();
+        if self.defers && relays {
+            body.defer();
+        }
+        self.stage = if relays {
             Stage::Relaying(body)
         } else {
             Stage::Refused(body, head.status, upstream, Vec::new())

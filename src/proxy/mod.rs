@@ -9,6 +9,7 @@ mod asking;
 mod budget;
 mod client_body;
 mod keep_alive;
+mod pace;
 mod plan;
 mod refusals;
 mod respond;
@@ -23,6 +24,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::timeout;
 
 pub use budget::Budget;
+pub use client_body::BodyLimits;
 pub use plan::{Plan, Service};
 pub use refusals::Refusals;
 pub use respond::ProxyBody;
@@ -184,6 +186,14 @@ impl Handler for Proxy {
         body.give_up(reason);
     }
 
+    fn defer(body: &mut ProxyBody) {
+        body.defer();
+    }
+
+    fn sent(body: &mut ProxyBody) {
+        body.sent();
+    }
+
     fn takeover(body: &mut ProxyBody) -> Option<Takeover> {
         body.takeover()
     }
@@ -202,5 +212,12 @@ impl Handler for Proxy {
         let bytes = error.to_http1(entry.id());
         respond::close(&error, entry);
         bytes
+    }
+
+    fn turn_away(&self, mut request: Request<RequestBody>, error: Error) -> Response<ProxyBody> {
+        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        entry.row().method = Some(request.method().clone());
+        self.trace(request.headers_mut(), &mut entry);
+        respond::refuse(&error, entry)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Budget;
+use super::BodyLimits;
 use super::refusals::Refusals;
 use crate::auth::Clients;
 use crate::browser::Admission;
@@ -28,10 +28,8 @@ pub struct Plan {
     pub routes: Table,
     /// The upstreams as requests are written for them.
     pub services: Vec<Service>,
-    /// The largest request body in bytes.
-    pub max_request_bytes: usize,
-    /// What all held bodies share.
-    pub budget: Budget,
+    /// What request bodies may cost.
+    pub bodies: BodyLimits,
     /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the clients' pass untouched.
     pub tracing: Option<Sampling>,
 }

@@ -148,6 +148,24 @@ impl ProxyBody {
         }
     }
 
+    /// Leaves the record open at the end of the response, until [`ProxyBody::sent`].
+    pub(super) fn defer(&mut self) {
+        match self {
+            Self::Relayed(body) => body.defer(),
+            Self::KeptAlive(body) => body.defer(),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
+    /// The client has been sent everything that was polled.
+    pub(super) fn sent(&mut self) {
+        match self {
+            Self::Relayed(body) => body.sent(),
+            Self::KeptAlive(body) => body.sent(),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
     /// The same, with comments in its silences if it is an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {

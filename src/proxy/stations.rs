@@ -11,7 +11,7 @@ use http_body::Body as _;
 
 use super::asking;
 use super::budget::{Budget, Reserved};
-use super::client_body::{Passing, check_length, hold};
+use super::client_body::Passing;
 use super::plan::{Plan, Service};
 use crate::auth::{Clients, Unauthorized};
 use crate::browser::Admission;
@@ -86,9 +86,9 @@ impl Known {
         let Arrived { mut parts, body } = self.0;
         let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
         let query_model = query_model(parts.uri.path(), parts.uri.query());
-        let limit = plan.max_request_bytes;
-        check_length(&body, limit)?;
-        let _head = reserve_head(&parts, &plan.budget)?;
+        let limits = &plan.bodies;
+        limits.check_length(&body)?;
+        let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {
             let nothing = if has_length(&parts) { Body::Held } else { Body::None };
             return Ok((
@@ -98,13 +98,14 @@ impl Known {
         }
         if !needs_look(&parts, plan) {
             let length = body.size_hint().exact();
-            let passing = Passing::new(body, limit, entry.count_upload());
+            let passing = Passing::new(body, limits.clone(), entry.count_upload());
             return Ok((
                 Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
                 Body::Passing(passing, length),
             ));
         }
-        let (bytes, reserved) = hold(body, limit, &plan.budget).await?;
+        let client = Arc::clone(&entry.row().client);
+        let (bytes, reserved) = limits.hold(body, &client).await?;
         entry.row().request_bytes = bytes.len() as u64;
         Ok((Held { parts, bytes, upgrade, query_model, _reserved: Some(reserved), _head }, Body::Held))
     }
@@ -112,14 +113,14 @@ impl Known {
 
 /// Takes the room of a head out of the budget where one connection may have many of them. Over HTTP/1.1 it has one, and
 /// `server.max_connections` is their bound.
-fn reserve_head(parts: &Parts, budget: &Budget) -> Result<Option<Box<Reserved>>> {
+fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Option<Box<Reserved>>> {
     if parts.version != Version::HTTP_2 {
         return Ok(None);
     }
     let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
     let target = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
     let mut reserved = Box::new(budget.reserve());
-    reserved.grow_to(target + fields.sum::<usize>())?;
+    reserved.grow_to(target + fields.sum::<usize>(), client)?;
     Ok(Some(reserved))
 }
 

@@ -33,7 +33,6 @@ pub use scratch::Scratch;
 pub use switched::Switched;
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
-pub(crate) use watchdog::Watchdog;
 pub use witness::{Session, Trace, Witness};
 
 use crate::error::{Error, Result};

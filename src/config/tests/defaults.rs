@@ -66,6 +66,7 @@ fn the_compiled_in_defaults_are_those_of_the_design() {
         [server.drain_timeout, server.header_timeout, server.keep_alive_timeout].map(|time| time.as_secs());
     assert_eq!(seconds, [30, 30, 75]);
     assert_eq!(server.write_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(server.min_body_rate.map(u32::from), Some(500));
     assert_eq!(admin.listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((ledger.path.as_deref(), ledger.jsonl), (Some(Path::new("streamgauge.db")), None));
     assert_eq!(ledger.retention, Some(Duration::from_secs(90 * 86_400)));

@@ -1,4 +1,4 @@
-//! An HTTP/2 upstream frame by frame, for what no library's server would do (RFC 9113 section 4.1).
+//! An HTTP/2 upstream or client frame by frame, for what no library's server would do (RFC 9113 section 4.1).
 
 use super::Connection;
 
@@ -8,6 +8,10 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+pub const INITIAL_WINDOW_SIZE: u16 = 4;
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -34,11 +38,56 @@ impl<'a> Frames<'a> {
     /// Reads the preface and sends SETTINGS, which may be empty.
     pub fn begin(connection: &'a mut Connection, settings: &[(u16, u32)]) -> Self {
         assert_eq!(connection.try_read(PREFACE.len()).as_deref(), Some(PREFACE), "a preface");
+        Self::with_settings(connection, settings)
+    }
+
+    /// A client's side: sends the preface and SETTINGS.
+    pub fn ask(connection: &'a mut Connection, settings: &[(u16, u32)]) -> Self {
+        connection.send(PREFACE);
+        Self::with_settings(connection, settings)
+    }
+
+    fn with_settings(connection: &'a mut Connection, settings: &[(u16, u32)]) -> Self {
         let mut frames = Self(connection);
         let settings =
             settings.iter().map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
         frames.send(SETTINGS, 0, 0, &settings.collect::<Vec<_>>().concat());
         frames
+    }
+
+    /// The head of a request with a JSON body. Literals that touch no table, but for the pseudo-headers of the static one.
+    pub fn post_head(&mut self, stream: u32, path: &str) {
+        let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
+            block.extend_from_slice(name);
+            block.push(u8::try_from(value.len()).unwrap());
+            block.extend_from_slice(value.as_bytes());
+        };
+        let mut block = vec![0x83, 0x86];
+        literal(&mut block, &[0x04], path);
+        literal(&mut block, &[0x01], "proxy");
+        literal(&mut block, &[0x0f, 0x10], "application/json");
+        self.send(HEADERS, END_HEADERS, stream, &block);
+    }
+
+    /// A whole request with a JSON body.
+    pub fn post(&mut self, stream: u32, path: &str, body: &str) {
+        self.post_head(stream, path);
+        self.data(stream, body.as_bytes(), FINAL);
+    }
+
+    /// Lets the other side send so many bytes more; stream 0 is the connection.
+    pub fn open_window(&mut self, stream: u32, bytes: u32) {
+        self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+    }
+
+    /// Waits for a frame of that kind on a stream.
+    pub fn wait_on(&mut self, kind: u8, stream: u32) -> Option<Frame> {
+        loop {
+            let frame = self.next()?;
+            if (frame.kind, frame.stream) == (kind, stream) {
+                return Some(frame);
+            }
+        }
     }
 
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {

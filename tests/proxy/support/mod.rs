@@ -9,7 +9,7 @@ mod tunnel;
 mod upstream;
 
 pub use client::{Answer, Client};
-pub use frames::{FINAL, Frames, GOAWAY, HEADERS, RST_STREAM};
+pub use frames::{DATA, FINAL, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM};
 pub use http2::{Http2, write};
 pub use program::{Program, Serving, ids};
 pub use proxy::{Proxy, proxy};

@@ -79,6 +79,14 @@ impl Request {
 }
 
 impl Connection {
+    /// One to a server, for a client of its own kind.
+    pub fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { reader: BufReader::new(stream), number: 0 }
+    }
+
     /// The next request, with its body; `None` when the proxy closes the connection.
     pub fn request(&mut self) -> Option<Request> {
         let head = self.head()?;
