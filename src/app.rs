@@ -52,6 +52,9 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// The same on the admin server. Probes give up after a second, as a rule, and must not wait for connections that say nothing.
 const ADMIN_GRACE: Duration = Duration::from_millis(200);
 
+/// Descriptors that the admin server keeps for probes, whatever took the others.
+const ADMIN_RESERVE: usize = 4;
+
 /// Where the proxy really listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -112,14 +115,15 @@ impl App {
         let balance = Balance::new(sockets.len());
         let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
         let flows = Arc::new(Flows::new(sockets.len(), names));
-        let room = |places, grace| Room { places, grace, counts: Arc::clone(flows.limits()) };
-        let listeners = Listener::for_workers(sockets, room(shares.clients, GRACE), &balance);
+        let room =
+            |places, grace, reserve| Room { places, grace, reserve, counts: Arc::clone(flows.limits()) };
+        let listeners = Listener::for_workers(sockets, room(shares.clients, GRACE, 0), &balance);
         let listen =
             |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
         let admin = settings.admin.listen.map(listen).transpose()?;
         let (admin_address, admin) = match admin {
             Some((address, sockets)) => {
-                let room = room(shares.admin, ADMIN_GRACE);
+                let room = room(shares.admin, ADMIN_GRACE, ADMIN_RESERVE);
                 (Some(address), Listener::for_workers(sockets, room, &Balance::new(1)).pop())
             }
             None => (None, None),

@@ -32,6 +32,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 pub use access::Access;
 pub use body::AdminBody;
@@ -56,6 +57,12 @@ const WATCHERS: usize = 64;
 
 /// The largest login form.
 const MAX_FORM_BYTES: usize = 8 * 1024;
+
+/// How long a login form may take to arrive.
+const FORM_TIME: Duration = Duration::from_secs(5);
+
+/// Login forms that may be arriving at once: they must not fill the connections that probes need.
+const FORMS: usize = 16;
 
 /// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of those who try short.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
@@ -114,6 +121,7 @@ pub struct Admin {
     access: Access,
     reads: Reads,
     watchers: Arc<Semaphore>,
+    forms: Semaphore,
     overviews: pages::Overviews,
 }
 
@@ -122,7 +130,8 @@ impl Admin {
     pub fn new(shown: Shown, access: Access) -> Self {
         let reads = Reads::new(shown.ledger.clone());
         let watchers = Arc::new(Semaphore::new(WATCHERS));
-        Self { shown, access, reads, watchers, overviews: pages::Overviews::default() }
+        let forms = Semaphore::new(FORMS);
+        Self { shown, access, reads, watchers, forms, overviews: pages::Overviews::default() }
     }
 
     async fn answer(&self, request: Request<RequestBody>) -> Answer {
@@ -234,8 +243,19 @@ impl Admin {
     }
 
     async fn login(&self, body: RequestBody) -> Answer {
-        let Ok(form) = Limited::new(body, MAX_FORM_BYTES).collect().await else {
-            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
+        let Ok(place) = self.forms.try_acquire() else {
+            return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins", "try again in a moment");
+        };
+        let form = timeout(FORM_TIME, Limited::new(body, MAX_FORM_BYTES).collect()).await;
+        drop(place);
+        let form = match form {
+            Ok(Ok(form)) => form,
+            Ok(Err(_)) => {
+                return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
+            }
+            Err(_) => {
+                return fault(StatusCode::REQUEST_TIMEOUT, "form_timeout", "the form did not arrive in time");
+            }
         };
         let fields = Fields::parse(&form.to_bytes());
         let next = fields.get("next").filter(|next| is_page(next));

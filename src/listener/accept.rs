@@ -19,6 +19,7 @@ use super::connections::Connections;
 use super::handshake::handshake;
 use super::peer_state::PeerState;
 use super::places::{Place, Places, Room};
+use super::reserve::Reserve;
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
 use crate::tls::Live;
@@ -51,12 +52,14 @@ pub struct Listener {
     outboxes: Arc<[mpsc::Sender<Given>]>,
     balance: Balance,
     places: Arc<Places>,
+    reserve: Reserve,
 }
 
 impl Listener {
     /// One for each socket. `room` bounds them all together. A client beyond it waits until a connection ends, or one can be
     /// given up for it; those behind it wait in the kernel's queue.
     pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
+        let reserve = room.reserve;
         let places = Arc::new(Places::new(room, sockets.len()));
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
         let outboxes: Arc<[_]> = outboxes.into();
@@ -68,6 +71,7 @@ impl Listener {
             outboxes: Arc::clone(&outboxes),
             balance: balance.clone(),
             places: Arc::clone(&places),
+            reserve: Reserve::new(reserve),
         })
         .collect()
     }
@@ -115,7 +119,7 @@ impl<H: Handler> Acceptor<H> {
     /// The socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
         let Self { listener, around } = self;
-        let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
+        let Listener { worker, socket, mut inbox, outboxes, balance, places, mut reserve } = listener;
         let socket = TcpListener::from_std(socket)?;
         let mut beat = tokio::time::interval(Connections::beat(&around.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,8 +150,11 @@ impl<H: Handler> Acceptor<H> {
                         if trouble.is_news(&error, Instant::now()) {
                             tracing::warn!(%error, "a connection could not be accepted; it is tried again");
                         }
+                        // What is idle has descriptors, if the reserve is spent.
                         if is_exhaustion(&error) {
-                            // What is idle has descriptors.
+                            if reserve.spend() {
+                                continue;
+                            }
                             around.connections.make_places(&places);
                         }
                         sleep(PAUSE).await;
@@ -166,11 +173,12 @@ impl<H: Handler> Acceptor<H> {
                 },
                 _ = beat.tick(), if !around.connections.is_empty() => {
                     around.connections.keep(&around.limits, &places);
+                    reserve.fill();
                 }
                 () = &mut draining => break,
             }
         }
-        drop((socket, newcomer));
+        drop((socket, newcomer, reserve));
         around.connections.drain();
         let end = sleep(drain_timeout);
         let gone = async {

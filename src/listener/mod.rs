@@ -15,6 +15,7 @@ mod http2;
 mod peer_state;
 mod places;
 mod request_body;
+mod reserve;
 mod takeover;
 
 use std::rc::Rc;

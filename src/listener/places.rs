@@ -23,6 +23,8 @@ pub struct Room {
     pub places: usize,
     /// How long a connection may wait for its first head before it is given up for a newcomer.
     pub grace: Duration,
+    /// Descriptors that each listener keeps for when the process has none left.
+    pub reserve: usize,
     /// Where it is counted.
     pub counts: Arc<LimitCounts>,
 }
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     fn places(places: usize, workers: usize) -> Places {
-        Places::new(Room { places, grace: Duration::ZERO, counts: Arc::default() }, workers)
+        Places::new(Room { places, grace: Duration::ZERO, reserve: 0, counts: Arc::default() }, workers)
     }
 
     #[test]

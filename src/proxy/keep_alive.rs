@@ -85,7 +85,8 @@ impl KeptAlive {
     pub(super) fn give_up(&mut self, reason: String) {
         match &mut self.stage {
             Stage::Relaying(body) | Stage::Refused(body, ..) => body.give_up(reason),
-            Stage::Waiting(_) | Stage::Ended => {}
+            Stage::Waiting(waiting) => waiting.explain(reason),
+            Stage::Ended => {}
         }
     }
 

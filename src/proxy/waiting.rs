@@ -31,6 +31,13 @@ impl Waiting {
         self.entry.as_ref()
     }
 
+    /// The client is given up, for the reason that is told.
+    pub(super) fn explain(&mut self, reason: String) {
+        if let Some(entry) = &mut self.entry {
+            entry.row().error = Some(reason.into());
+        }
+    }
+
     /// What its answer goes by.
     pub(super) fn terms(&self) -> &Terms {
         &self.terms

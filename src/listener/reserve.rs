@@ -1,0 +1,47 @@
+//! Descriptors that a listener keeps for when the process has none left.
+
+use std::fs::File;
+
+/// Open files that stand for connections to come: one is closed where accepting fails for want of a descriptor, so that the
+/// connection can have it.
+#[derive(Debug, Default)]
+pub(super) struct Reserve {
+    size: usize,
+    files: Vec<File>,
+}
+
+impl Reserve {
+    /// With as many as there are now, up to `size`.
+    pub(super) fn new(size: usize) -> Self {
+        let mut reserve = Self { size, files: Vec::new() };
+        reserve.fill();
+        reserve
+    }
+
+    /// Takes what was spent, as far as the system has it.
+    pub(super) fn fill(&mut self) {
+        while self.files.len() < self.size {
+            let Ok(file) = File::open("/dev/null") else { break };
+            self.files.push(file);
+        }
+    }
+
+    /// Frees one descriptor, if any is left.
+    pub(super) fn spend(&mut self) -> bool {
+        self.files.pop().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserve_is_spent_one_by_one_and_filled_again() {
+        let mut reserve = Reserve::new(2);
+        assert!(reserve.spend() && reserve.spend() && !reserve.spend());
+        reserve.fill();
+        assert!(reserve.spend());
+        assert!(!Reserve::new(0).spend());
+    }
+}
