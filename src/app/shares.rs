@@ -18,11 +18,14 @@ const RUNTIME: u64 = 4;
 /// Files of SQLite for one connection: the database, its log, and the log's index.
 const SQLITE: u64 = 3;
 
-/// Connections to the ledger: the writer's, the checkpoint's, and those of pages that read it.
-const LEDGER_CONNECTIONS: u64 = 6;
+/// Connections to the ledger: the writer's, the checkpoint's, and those of two pages that read it.
+const LEDGER_CONNECTIONS: u64 = 4;
 
-/// Certificates that are read again, name lookups, and what libraries open.
-const SPARE: u64 = 16;
+/// Certificates that are read again, and what libraries open.
+const SPARE: u64 = 8;
+
+/// Files of name lookups at once, where there are many files.
+const LOOKUPS: u64 = 128;
 
 /// With fewer clients than these there is no sense in starting.
 const FEWEST_CLIENTS: u64 = 4;
@@ -54,7 +57,9 @@ impl Shares {
         let rest = limit.saturating_sub(own);
         let admin = if settings.admin.listen.is_some() { (rest / 8).clamp(2, ADMIN_CONNECTIONS) } else { 0 };
         let watched = (rest / 16).min(MOST_WATCHED as u64);
-        let fits = usize::try_from(rest.saturating_sub(admin + watched) / 2).unwrap_or(usize::MAX).max(1);
+        let lookups = (rest / 32).min(LOOKUPS);
+        let fits = rest.saturating_sub(admin + watched + lookups) / 2;
+        let fits = usize::try_from(fits).unwrap_or(usize::MAX).max(1);
         let wanted = settings.server.max_connections;
         let clients = if wanted == 0 { fits } else { wanted.min(fits) };
         let size = |files| usize::try_from(files).unwrap_or(usize::MAX);

@@ -29,7 +29,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
-    // While there is one thread: see there.
+    // While the process has one thread, which `make_room` lets wait for none.
     make_room(raise_limit());
     // Before anything else: a signal during the start must not end the process in the middle of it.
     let control =
