@@ -39,6 +39,7 @@
 //! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
 //! | | [`flow`] | what is measured while answers flow |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
+//! | | [`resolver`] | addresses of names, one lookup at a time for each |
 //! | | [`error`] | whose fault it is, and what the client is told |
 //! | | [`estimate`] | tokens of what passed, where nobody reported any |
 //! | pure | [`sse`], [`usage`] | the event-stream decoder; where usage lives and how counts accumulate |
@@ -88,6 +89,7 @@ pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod record;
+pub mod resolver;
 pub mod rewrite;
 pub mod route;
 pub mod secret;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["record"],
     &["config", "drain", "flow", "telemetry"],
-    &["tls", "estimate", "browser"],
+    &["tls", "estimate", "resolver", "browser"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
     &["secret"],

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -15,6 +15,7 @@ use super::stream::{Stream, Wire};
 use super::tunnel::{Proxy, Tunnel};
 use crate::config::HttpVersion;
 use crate::error::{Error, Result};
+use crate::resolver::Resolver;
 use crate::tls::{HTTP_1_1, HTTP_2};
 
 /// Connects within `timeouts.connect`, and before `total`, to speak `http`.
@@ -78,7 +79,7 @@ async fn dial<'a>(
 
 /// A TCP connection to the first address of the host that takes it, which is the origin's or its proxy's.
 pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<TcpStream> {
-    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(witness) = &origin.witness {
         witness.resolved(&addresses);
     }

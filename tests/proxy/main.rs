@@ -35,6 +35,7 @@ mod keep_alive;
 mod leaving;
 mod ledger;
 mod limits;
+mod lookups;
 mod mixed;
 mod otlp;
 mod otlp_collector;

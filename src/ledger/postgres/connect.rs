@@ -1,17 +1,20 @@
 //! A connection, and how long anything on it may take.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config};
 
 use super::Failure;
 use super::tls::Tls;
 use crate::config::Postgres;
+use crate::resolver::Resolver;
 
 /// For a connection: names, TCP, TLS, the password, and the first look at the tables.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -32,7 +35,14 @@ impl Connection {
     pub(super) async fn open(settings: &Postgres) -> Result<Self, Failure> {
         let tls = Tls(Arc::new(settings.tls.config(&[]).map_err(Failure::Tls)?));
         within(CONNECT, async {
-            let (client, connection) = settings.server.connect(tls.clone()).await?;
+            let mut connected = Err(Failure::Gone);
+            for server in by_address(&settings.server).await? {
+                connected = server.connect(tls.clone()).await.map_err(Failure::from);
+                if connected.is_ok() {
+                    break;
+                }
+            }
+            let (client, connection) = connected?;
             let task = tokio::spawn(async move {
                 // Those who ask get to know of its end.
                 let _ = connection.await;
@@ -57,6 +67,21 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The same server once for each address of its name, so that tokio-postgres, whose own lookups cannot be shared, has none to
+/// make. A list of servers, a socket and a given address are left to it as they are.
+async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
+    let ([Host::Tcp(name)], []) = (server.get_hosts(), server.get_hostaddrs()) else {
+        return Ok(vec![server.clone()]);
+    };
+    let addresses = Resolver::system().lookup(name, 0).await.map_err(Failure::Lookup)?;
+    let at = |address: &SocketAddr| {
+        let mut server = server.clone();
+        server.hostaddr(address.ip());
+        server
+    };
+    Ok(addresses.iter().map(at).collect())
 }
 
 /// Gives something its time.

@@ -14,6 +14,8 @@ use crate::tls::Fault;
 pub(crate) enum Failure {
     /// The server refused it, or cannot be reached.
     Server(tokio_postgres::Error),
+    /// The name of its host cannot be looked up.
+    Lookup(io::Error),
     /// The connection ended.
     Gone,
     /// Nothing came back within this time.
@@ -37,7 +39,7 @@ impl Failure {
     pub(super) fn kind(&self) -> &str {
         match self {
             Self::Server(error) => error.code().map_or("unreachable", SqlState::code),
-            Self::Gone => "unreachable",
+            Self::Lookup(_) | Self::Gone => "unreachable",
             Self::Silence(_) => "silence",
             Self::Tls(_) => "tls",
             Self::NoSchema | Self::OldSchema(..) | Self::NewSchema(..) => "schema",
@@ -75,6 +77,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => server(f, error),
+            Self::Lookup(error) => write!(f, "its name cannot be looked up: {error}"),
             Self::Gone => write!(f, "the server closed the connection"),
             Self::Silence(time) => write!(f, "the server did not answer within {} s", time.as_secs()),
             Self::Tls(fault) => write!(f, "tls.{fault}"),

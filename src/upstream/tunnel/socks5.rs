@@ -1,13 +1,11 @@
 //! SOCKS5 (RFC 1928), with a name and a password (RFC 1929) where there are some.
 
-use std::net::SocketAddr;
-
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::lookup_host;
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{IntoTargetAddr, TargetAddr};
 
 use super::Refusal;
+use crate::resolver::Resolver;
 use crate::secret::Secret;
 use crate::upstream::origin::in_words;
 
@@ -44,8 +42,9 @@ impl Socks5 {
             return (host, port).into_target_addr().map_err(|error| error.to_string());
         }
         let unknown = |reason: String| format!("the target's name cannot be looked up here: {reason}");
-        let mut found = lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
-        let address: SocketAddr = found.next().ok_or_else(|| unknown("it has no address".to_owned()))?;
-        Ok(TargetAddr::Ip(address))
+        let found =
+            Resolver::system().lookup(host, port).await.map_err(|error| unknown(error.to_string()))?;
+        let address = found.first().ok_or_else(|| unknown("it has no address".to_owned()))?;
+        Ok(TargetAddr::Ip(*address))
     }
 }

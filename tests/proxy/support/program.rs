@@ -143,6 +143,11 @@ impl Serving {
         })
     }
 
+    /// How many threads it has now.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
+    }
+
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
