@@ -42,7 +42,7 @@ impl Material {
             self.prompt.as_ref().and_then(|(body, _)| input_tokens(&counter, self.shape, body));
         let output = self.output.as_ref();
         let output_tokens = output.and_then(|output| output_tokens(&counter, self.shape, model, output));
-        if stop() || (input_tokens, output_tokens) == (None, None) {
+        if counter.is_stopped() || (input_tokens, output_tokens) == (None, None) {
             return None;
         }
         let total_tokens = match (input_tokens, output_tokens) {

@@ -311,3 +311,37 @@ fn what_waits_for_its_estimate_is_recorded_when_the_process_stops() {
     assert_eq!(records.len(), 50);
     assert!(records.iter().all(|record| record["usage_source"] == "estimated"));
 }
+
+/// What a thread of this process has worked, in ticks of 10 ms.
+fn ticks(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let of = |task: std::path::PathBuf| {
+        let comm = std::fs::read_to_string(task.join("comm")).ok()?;
+        let stat = std::fs::read_to_string(task.join("stat")).ok().filter(|_| comm.trim() == name)?;
+        // The name before it may have any characters.
+        let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect();
+        Some(fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap())
+    };
+    tasks.filter_map(of).sum()
+}
+
+#[test]
+fn prompts_of_one_letter_cost_little_and_are_counted_as_skipped() {
+    const PROMPTS: usize = 40;
+    let text = "a".repeat((1 << 20) - 200);
+    let prompt =
+        format!(r#"{{"model":"gpt-4o","stream":true,"messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let up = Upstream::answering(whole([delta("The"), "data: [DONE]\n\n".into()].concat()));
+    let proxy = proxy().upstream(&up).admin().tables("include_usage = \"never\"").run();
+    for _ in 0..PROMPTS {
+        assert_eq!(proxy.client().post("/v1/chat/completions", &prompt).answer().status(), 200);
+    }
+    for _ in 0..PROMPTS {
+        assert_eq!(counts(&proxy.record()), ("none", None, None, None));
+    }
+    assert_eq!(proxy.metric("streamgauge_estimates_skipped_total"), PROMPTS as f64);
+    // A release build takes less than 100 ticks.
+    assert!(ticks("estimates") < 300, "{} ticks", ticks("estimates"));
+    proxy.client().post("/v1/chat/completions", REQUEST).answer();
+    assert_eq!(counts(&proxy.record()), ("estimated", Some(8), Some(1), Some(9)));
+}
