@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::ask::{Format, RecordsAsk, UsageAsk};
 use super::reads::{Reads, Unread};
-use super::respond::{Answer, data, fault, json};
+use super::respond::{Answer, data, fault, json, whole};
+use super::room::{Held, Place};
+use super::stream::RecordStream;
 use crate::ledger::output::{csv, json as sums_json};
 use crate::price::Prices;
 
@@ -17,8 +19,9 @@ const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";
 const TOML: &str = "application/toml; charset=utf-8";
 
-/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage` prints.
-pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str) -> Answer {
+/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage` prints. It is written on the thread
+/// that reads, as far as there is room.
+pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str, place: Place) -> Answer {
     let now = Timestamp::now();
     let UsageAsk { selection, by, format } = match UsageAsk::parse(query, now) {
         Ok(ask) => ask,
@@ -26,15 +29,19 @@ pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str) -> A
     };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
     let prices = Arc::clone(prices);
-    match reads.read(move |place, bounds| place.report(&selection, &by, &prices, bounds)).await {
+    let read = reads.read(move |ledger, bounds| {
+        let report = ledger.report(&selection, &by, &prices, bounds)?;
+        let mut held = Held::new(place);
+        let written = match format {
+            Format::Csv => csv::write_to(&report, &mut held),
+            Format::Json => sums_json::write_to(&report, since, until, &mut held),
+        };
+        Ok(written.map(|()| held))
+    });
+    match read.await {
         Err(unread) => unreadable(&unread),
-        Ok(report) => match format {
-            Format::Csv => data(CSV, csv::write(&report)),
-            Format::Json => match sums_json::write(&report, since, until) {
-                Ok(text) => data(JSON, text),
-                Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
-            },
-        },
+        Ok(Err(_)) => unreadable(&Unread::NoRoom),
+        Ok(Ok(held)) => whole(kind(format), held.into()),
     }
 }
 
@@ -55,17 +62,15 @@ pub(super) async fn one(reads: &Reads, id: &str) -> Answer {
 }
 
 /// `/records?since=&until=&client=&user=&upstream=&model=&limit=&format=`: the latest records, the one that ended last first.
-pub(super) async fn latest(reads: &Reads, query: &str) -> Answer {
-    let RecordsAsk { selection, limit, format } = match RecordsAsk::parse(query, Timestamp::now()) {
+pub(super) async fn latest(reads: &Reads, query: &str, place: Place) -> Answer {
+    let ask = match RecordsAsk::parse(query, Timestamp::now()) {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
     };
-    match reads.read(move |place, bounds| place.records(&selection, limit, bounds)).await {
+    let kind = kind(ask.format);
+    match RecordStream::open(reads.clone(), ask, place).await {
+        Ok(body) => whole(kind, body),
         Err(unread) => unreadable(&unread),
-        Ok(records) => match format {
-            Format::Csv => data(CSV, csv::write_records(&records)),
-            Format::Json => json(&serde_json::json!({ "records": records })),
-        },
     }
 }
 
@@ -81,11 +86,18 @@ pub(super) fn config(effective: &Value, query: &str) -> Answer {
     }
 }
 
+fn kind(format: Format) -> &'static str {
+    match format {
+        Format::Csv => CSV,
+        Format::Json => JSON,
+    }
+}
+
 fn bad(reason: &str) -> Answer {
     fault(StatusCode::BAD_REQUEST, "bad_request", reason)
 }
 
-fn unreadable(unread: &Unread) -> Answer {
+pub(super) fn unreadable(unread: &Unread) -> Answer {
     let (status, code, message) = unread.told();
     fault(status, code, &message)
 }

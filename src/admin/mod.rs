@@ -8,6 +8,7 @@
 //! | `pages` | the answers for people |
 //! | `live` | what changes, as events |
 //! | `reads` | the way to the ledger |
+//! | `room`, `stream` | what answers hold until they are taken |
 //! | `respond`, `body` | answers and their headers |
 //!
 //! One thread serves them all; whatever takes long is done on others. Nothing here can make a request wait: running streams are
@@ -21,6 +22,8 @@ mod live;
 mod pages;
 mod reads;
 mod respond;
+mod room;
+mod stream;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,8 +52,9 @@ use crate::record::{Boards, Journal};
 use access::{Refusal, is_same_origin};
 use ask::Fields;
 use live::Live;
-use reads::Reads;
+use reads::{Reads, Unread};
 use respond::{Answer, fault, not_allowed, page, see_other, text};
+use room::Room;
 
 /// Who may watch at once. Each has a page open, and costs a look at the boards a second.
 const WATCHERS: usize = 64;
@@ -120,6 +124,7 @@ pub struct Admin {
     shown: Shown,
     access: Access,
     reads: Reads,
+    room: Room,
     watchers: Arc<Semaphore>,
     forms: Semaphore,
     overviews: pages::Overviews,
@@ -131,7 +136,7 @@ impl Admin {
         let reads = Reads::new(shown.ledger.clone());
         let watchers = Arc::new(Semaphore::new(WATCHERS));
         let forms = Semaphore::new(FORMS);
-        Self { shown, access, reads, watchers, forms, overviews: pages::Overviews::default() }
+        Self { shown, access, reads, room: Room::new(), watchers, forms, overviews: pages::Overviews::default() }
     }
 
     async fn answer(&self, request: Request<RequestBody>) -> Answer {
@@ -175,27 +180,38 @@ impl Admin {
             return not_allowed(if path == "/login" { "GET, HEAD, POST" } else { "GET, HEAD" });
         }
         match path {
-            "/" => self.dashboard(query).await,
             "/login" => self.login_page(StatusCode::OK, Fields::parse(query.as_bytes()).get("next"), None),
             "/logout" => not_allowed("POST"),
             "/live" => self.live(query),
+            _ => match pages::asset(path) {
+                Some(asset) => asset,
+                None => self.answer_of_any_size(path, query, &parts.headers).await,
+            },
+        }
+    }
+
+    /// What has no small bound is made only when there is room for it, which it holds until it is taken.
+    async fn answer_of_any_size(&self, path: &str, query: &str, headers: &HeaderMap) -> Answer {
+        let Some(place) = self.room.enter().await else { return api::unreadable(&Unread::NoRoom) };
+        let answer = match path {
+            "/usage" => return api::usage(&self.reads, &self.shown.prices, query, place).await,
+            "/records" => return api::latest(&self.reads, query, place).await,
+            "/" => self.dashboard(query).await,
             "/metrics" => {
-                let exposition = Exposition::asked_for(&parts.headers);
+                let exposition = Exposition::asked_for(headers);
                 respond::data(exposition.media_type(), self.shown.metrics.encode(exposition))
             }
-            "/usage" => api::usage(&self.reads, &self.shown.prices, query).await,
-            "/records" => api::latest(&self.reads, query).await,
             "/config" => api::config(&self.shown.effective, query),
-            _ => match (path.strip_prefix("/usage/"), pages::asset(path)) {
-                (Some(id), _) => api::one(&self.reads, id).await,
-                (None, Some(asset)) => asset,
-                (None, None) => fault(
+            _ => match path.strip_prefix("/usage/") {
+                Some(id) => api::one(&self.reads, id).await,
+                None => fault(
                     StatusCode::NOT_FOUND,
                     "not_found",
                     "here are /, /usage, /usage/<id>, /records, /config, /metrics, /healthz and /readyz",
                 ),
             },
-        }
+        };
+        respond::hold(answer, place).unwrap_or_else(|| api::unreadable(&Unread::NoRoom))
     }
 
     /// Ready is who accepts, with all of its workers. What becomes of the ledger is told and decides nothing: requests are
@@ -341,7 +357,9 @@ impl Handler for Admin {
     }
 
     fn turn_away(&self, _request: Request<RequestBody>, error: Error) -> Answer {
-        error.to_response(HeaderValue::from_static("none")).map(|body| AdminBody::Whole(Full::new(body)))
+        error
+            .to_response(HeaderValue::from_static("none"))
+            .map(|body| AdminBody::Whole(Full::new(body), None))
     }
 }
 

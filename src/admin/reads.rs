@@ -21,11 +21,11 @@ const TURN: Duration = Duration::from_secs(5);
 /// How long a read may take, with the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(15);
 
-/// The most groups of an answer: some 30 MB of JSON.
+/// The most groups of an answer: some 60 MB of JSON.
 const MOST_GROUPS: usize = 100_000;
 
 /// The way to the ledger.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reads {
     place: Option<Place>,
     turns: Arc<Semaphore>,
@@ -38,6 +38,8 @@ pub(super) enum Unread {
     NoLedger,
     /// Others read now.
     Busy,
+    /// Answers that are not taken yet leave no room for this one.
+    NoRoom,
     /// It cannot be read, or not within the bounds.
     Ledger(LedgerError),
     /// The thread that read panicked, or the system gives none.
@@ -57,6 +59,11 @@ impl Unread {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
                 "others are reading the ledger: try again".to_owned(),
+            ),
+            Self::NoRoom => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "other answers are still being read by their clients: try again".to_owned(),
             ),
             Self::Ledger(error) if error.is_bound() => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "too_much", error.reason().to_string())
@@ -172,7 +179,7 @@ mod tests {
         let told = reads
             .read(|place, bounds| {
                 let all = crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);
-                place.records(&all, 1, bounds)
+                place.records(&all, 1, None, bounds)
             })
             .await;
         let (status, _, message) = told.unwrap_err().told();

@@ -5,10 +5,12 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::Full;
 
 use super::body::AdminBody;
 use super::live::Live;
+use super::room::Place;
 use crate::error::ERROR_TYPE;
 
 /// An answer.
@@ -52,18 +54,35 @@ fn answer(status: StatusCode, kind: &'static str, body: AdminBody, cache: &'stat
     response
 }
 
-fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    answer(status, kind, AdminBody::Whole(Full::new(body.into())), NO_STORE)
+fn small(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    answer(status, kind, AdminBody::Whole(Full::new(body.into()), None), NO_STORE)
+}
+
+/// Data of some kind, as its body comes.
+pub(super) fn whole(kind: &'static str, body: AdminBody) -> Answer {
+    answer(StatusCode::OK, kind, body, NO_STORE)
+}
+
+/// The same answer, which holds the place until it is taken; `None`: it is too large for it.
+pub(super) fn hold(answer: Answer, mut place: Place) -> Option<Answer> {
+    let size = answer.body().size_hint().exact().unwrap_or_default();
+    let has_room = place.grow_to(size as usize);
+    has_room.then(|| {
+        answer.map(|body| match body {
+            AdminBody::Whole(body, _) => AdminBody::Whole(body, Some(place)),
+            other => other,
+        })
+    })
 }
 
 /// Text for people and probes.
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    whole(status, "text/plain; charset=utf-8", body)
+    small(status, "text/plain; charset=utf-8", body)
 }
 
 /// Data of some kind.
 pub(super) fn data(kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    whole(StatusCode::OK, kind, body)
+    small(StatusCode::OK, kind, body)
 }
 
 /// A value as JSON.
@@ -76,12 +95,12 @@ pub(super) fn json(value: &impl serde::Serialize) -> Answer {
 
 /// A page.
 pub(super) fn page(status: StatusCode, markup: maud::Markup) -> Answer {
-    whole(status, "text/html; charset=utf-8", markup.into_string())
+    small(status, "text/html; charset=utf-8", markup.into_string())
 }
 
 /// What a page loads; it is called by its digest.
 pub(super) fn asset(kind: &'static str, body: &'static str) -> Answer {
-    answer(StatusCode::OK, kind, AdminBody::Whole(Full::new(body.into())), FOR_EVER)
+    answer(StatusCode::OK, kind, AdminBody::Whole(Full::new(body.into()), None), FOR_EVER)
 }
 
 /// Events.
@@ -102,7 +121,7 @@ pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Answer {
     let error = serde_json::json!({
         "error": { "message": message, "type": ERROR_TYPE, "param": null, "code": code }
     });
-    let mut response = whole(status, "application/json", format!("{error:#}\n"));
+    let mut response = small(status, "application/json", format!("{error:#}\n"));
     let more = match status {
         StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer realm=\"streamgauge admin\"")),
         StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "2")),

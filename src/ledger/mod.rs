@@ -43,7 +43,7 @@ pub use error::LedgerError;
 pub use groups::{By, Group, Key, SOURCES, Sums};
 pub use place::Place;
 pub use query::{
-    Bounds, Overview, Percentiles, Record, Report, Selection, overview, record, records, report,
+    Bounds, Next, Overview, Page, Percentiles, Record, Report, Selection, overview, record, records, report,
 };
 pub use sink::Ledger;
 pub use when::When;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::LedgerError;
 use super::groups::By;
-use super::query::{Bounds, Overview, Record, Report, Selection};
+use super::query::{Bounds, Next, Overview, Page, Record, Report, Selection};
 use super::{postgres, query};
 use crate::config;
 use crate::price::Prices;
@@ -75,7 +75,8 @@ impl Place {
         }
     }
 
-    /// The latest of the selected records, at most `limit`, the one that ended last first. It blocks.
+    /// The latest of the selected records, at most `limit` and no more than fit on a page, the one that ended last first. `from` is
+    /// where an earlier page ended. It blocks.
     ///
     /// # Errors
     /// As for [`Self::report`].
@@ -83,11 +84,12 @@ impl Place {
         &self,
         selection: &Selection,
         limit: usize,
+        from: Option<&Next>,
         bounds: &Bounds,
-    ) -> Result<Vec<Record>, LedgerError> {
+    ) -> Result<Page, LedgerError> {
         match self {
-            Self::File(path) => query::records(path, selection, limit, bounds),
-            Self::Fleet(settings) => postgres::records(settings, selection, limit, bounds),
+            Self::File(path) => query::records(path, selection, limit, from, bounds),
+            Self::Fleet(settings) => postgres::records(settings, selection, limit, from, bounds),
         }
     }
 

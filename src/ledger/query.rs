@@ -3,6 +3,7 @@
 mod counting;
 mod halves;
 mod overview;
+mod page;
 mod records;
 mod selection;
 
@@ -24,6 +25,8 @@ use halves::{Range, halves, whole};
 
 pub(super) use overview::Adding;
 pub use overview::{Overview, Percentiles, overview};
+pub(super) use page::Filling;
+pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
 

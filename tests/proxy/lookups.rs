@@ -37,7 +37,7 @@ fn routed_to(local: &Upstream) -> Program {
     let upstream = |name: &str, url: &str| {
         format!(
             "[upstreams.{name}]\nprovider = \"other\"\nurl = \"{url}\"\napi_key = \"none\"\n\
-             timeouts = {{ connect = \"1s\" }}\n[[routes]]\nmodel = \"{name}\"\nupstream = \"{name}\"\n"
+             default_model = \"{name}\"\ntimeouts = {{ connect = \"1s\" }}\n[[routes]]\nmodel = \"{name}\"\nupstream = \"{name}\"\n"
         )
     };
     let silent = upstream("silent", "http://silent.streamgauge.test/v1");

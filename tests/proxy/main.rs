@@ -50,6 +50,7 @@ mod starts;
 mod stopping;
 mod support;
 mod times;
+mod unread;
 mod ways_out;
 mod websocket;
 mod workers;

@@ -1,18 +1,28 @@
 //! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a line per group.
 
+use std::io;
+
 use super::super::{Record, Report, SOURCES};
 use super::json::{COUNTS, counts};
 use serde_json::Value;
 
 /// What is not known is an empty field.
 pub fn write(report: &Report) -> String {
+    super::text(|out| write_to(report, out)).expect("a vector takes everything")
+}
+
+/// The same, written a line at a time.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     let header = report.by.iter().map(|by| by.as_str().to_owned());
     let header = header
         .chain(COUNTS.map(str::to_owned))
         .chain(report.currencies.iter().map(|currency| format!("cost_{}", currency.as_str().to_lowercase())))
         .chain(["requests_without_price".to_owned()])
         .chain(SOURCES.map(|source| format!("requests_{source}")));
-    let mut text = line(header);
+    out.write_all(line(header).as_bytes())?;
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
         let counts =
@@ -22,23 +32,23 @@ pub fn write(report: &Report) -> String {
             group.sums.cost.amount(*currency).map_or_else(String::new, |sum| sum.to_string())
         });
         let cost = cost.chain([group.sums.cost.unpriced.to_string()]);
-        text += &line(key.chain(counts).chain(cost).chain(sources));
+        out.write_all(line(key.chain(counts).chain(cost).chain(sources)).as_bytes())?;
     }
-    text
+    Ok(())
 }
 
-/// A line per record. All records have the same fields.
-pub fn write_records(records: &[Record]) -> String {
-    let Some(first) = records.first() else { return String::new() };
-    let mut text = line(first.fields().map(|(name, _)| name.to_owned()));
-    for record in records {
-        text += &line(record.fields().map(|(_, value)| match value {
-            Value::Null => String::new(),
-            Value::String(text) => field(text),
-            other => other.to_string(),
-        }));
-    }
-    text
+/// The header line of records like this one. All records have the same fields.
+pub fn records_header(record: &Record) -> String {
+    line(record.fields().map(|(name, _)| name.to_owned()))
+}
+
+/// The line of a record.
+pub fn record(record: &Record) -> String {
+    line(record.fields().map(|(_, value)| match value {
+        Value::Null => String::new(),
+        Value::String(text) => field(text),
+        other => other.to_string(),
+    }))
 }
 
 /// What formulas begin with, also in its full width, and what spreadsheets leave out before it.

@@ -1,6 +1,9 @@
 //! The result for programs.
 
+use std::io;
+
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::super::{Key, Report, SOURCES, Sums};
@@ -38,23 +41,54 @@ pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
 ///
 /// # Errors
 /// None that is known: every value is one that JSON has.
-pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> serde_json::Result<String> {
-    let groups = report.groups.iter().map(|group| {
-        let key: &Key = &group.key;
-        let key = report.by.iter().zip(key);
-        let mut object: Map<_, _> =
-            key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
-        object.extend(sums(&group.sums, &report.currencies));
-        Value::Object(object)
-    });
-    let result = serde_json::json!({
-        "since": since.to_string(),
-        "until": until.to_string(),
-        "by": report.by.iter().map(|by| by.as_str()).collect::<Vec<_>>(),
-        "groups": groups.collect::<Vec<_>>(),
-        "total": Value::Object(sums(&report.total, &report.currencies).collect()),
-    });
-    serde_json::to_string_pretty(&result).map(|text| text + "\n")
+pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> io::Result<String> {
+    super::text(|out| write_to(report, since, until, out))
+}
+
+/// The same, written a group at a time: the keys are in alphabetical order.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_to(
+    report: &Report,
+    since: Timestamp,
+    until: Timestamp,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        by: Vec<&'static str>,
+        groups: EachGroup<'a>,
+        since: String,
+        total: Map<String, Value>,
+        until: String,
+    }
+    let whole = Whole {
+        by: report.by.iter().map(|by| by.as_str()).collect(),
+        groups: EachGroup(report),
+        since: since.to_string(),
+        total: sums(&report.total, &report.currencies).collect(),
+        until: until.to_string(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &whole)?;
+    out.write_all(b"\n")
+}
+
+/// The groups of a report, each made when it is written: there may be a hundred thousand.
+struct EachGroup<'a>(&'a Report);
+
+impl Serialize for EachGroup<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Report { by, groups, currencies, .. } = self.0;
+        serializer.collect_seq(groups.iter().map(|group| {
+            let key: &Key = &group.key;
+            let key = by.iter().zip(key);
+            let mut object: Map<_, _> =
+                key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
+            object.extend(sums(&group.sums, currencies));
+            object
+        }))
+    }
 }
 
 fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, Value)> {

@@ -1,5 +1,14 @@
 //! Results in the forms that other programs read: `streamgauge usage` and the admin pages write the same.
 
+use std::io;
+
 pub mod csv;
 pub mod json;
 pub mod numbers;
+
+/// What is written, as one text.
+fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<String> {
+    let mut text = Vec::new();
+    write(&mut text)?;
+    String::from_utf8(text).map_err(io::Error::other)
+}

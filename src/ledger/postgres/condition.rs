@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
 
 use super::super::query::Selection;
 use super::rows::Micros;
+
+/// When a record ended.
+pub(super) const END: &str = "started_at + duration_ms * interval '1 millisecond'";
 
 /// What stands after WHERE, with its parameters, which others can follow.
 pub(super) struct Condition {
@@ -33,6 +37,20 @@ impl Condition {
             }
         }
         condition
+    }
+
+    /// Only what comes behind this record where the last that ended is the first.
+    pub(super) fn ends_before(&mut self, started: i64, duration: f64, id: Uuid) {
+        let count = self.parameters.len();
+        self.parameters.extend([
+            (Box::new(Micros(started)) as Box<dyn ToSql + Sync + Send>, Type::TIMESTAMPTZ),
+            (Box::new(duration), Type::FLOAT8),
+            (Box::new(id), Type::UUID),
+        ]);
+        let [started, duration, id] = [1, 2, 3].map(|place| format!("${}", count + place));
+        self.text += &format!(
+            " AND ({END}, started_at, id) < ({started} + {duration} * interval '1 millisecond', {started}, {id})"
+        );
     }
 
     /// A time as a parameter: its name. Times in the database are whole microseconds, rounded down; so the bounds of a selection

@@ -52,7 +52,7 @@ pub fn overview(
         .await?;
         Ok(Overview {
             first_token: first_token(&moment.transaction, selection).await?,
-            latest: records::latest(&moment, selection, latest).await?,
+            latest: records::latest(&moment, selection, latest, None).await?,
             currencies: prices.currencies().to_vec(),
             ..adding.finish()
         })

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::super::columns::{Kind, list};
 use super::super::error::{LedgerError, Reason};
-use super::super::query::{Bounds, Record, Selection};
+use super::super::query::{Bounds, Filling, Next, Page, Record, Selection};
 use super::ask::{Moment, ask};
-use super::condition::Condition;
+use super::condition::{Condition, END};
 use super::rows::Micros;
 use crate::config::Postgres;
 
@@ -32,7 +32,8 @@ pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<R
     })
 }
 
-/// The latest of the selected records, at most `limit`; the one that ended last comes first.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one that ended last comes first. `from`
+/// is where an earlier page of the same selection ended.
 ///
 /// It blocks, and must not be called on a thread of tokio's.
 ///
@@ -42,20 +43,35 @@ pub fn records(
     settings: &Postgres,
     selection: &Selection,
     limit: usize,
+    from: Option<&Next>,
     bounds: &Bounds,
-) -> Result<Vec<Record>, LedgerError> {
-    ask(settings, bounds, async |moment| latest(&moment, selection, limit).await)
+) -> Result<Page, LedgerError> {
+    let most = limit.min(MOST);
+    let records = ask(settings, bounds, async |moment| latest(&moment, selection, most, from).await)?;
+    let mut filling = Filling::default();
+    let full = records.iter().position(|record| filling.is_full_with(record));
+    let is_cut = full.is_some() || records.len() == MOST;
+    let records: Vec<_> = records.into_iter().take(full.map_or(MOST, |last| last + 1)).collect();
+    let next = records.last().filter(|_| is_cut).and_then(Next::behind);
+    Ok(Page { records, next })
 }
+
+/// The most rows of a page: about as many usual ones as fit on it.
+const MOST: usize = 250;
 
 pub(super) async fn latest(
     moment: &Moment<'_>,
     selection: &Selection,
     limit: usize,
+    from: Option<&Next>,
 ) -> Result<Vec<Record>, Reason> {
-    let condition = Condition::of(selection);
+    let mut condition = Condition::of(selection);
+    if let Some(Next::Fleet(started, duration, id)) = from {
+        condition.ends_before(*started, *duration, *id);
+    }
     let statement = format!(
         "SELECT instance, {} FROM usage_records WHERE {}
-         ORDER BY started_at + duration_ms * interval '1 millisecond' DESC, started_at DESC, id DESC LIMIT {limit}",
+         ORDER BY {END} DESC, started_at DESC, id DESC LIMIT {limit}",
         list(moment.columns),
         condition.text
     );

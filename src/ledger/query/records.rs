@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::super::columns::RESERVED;
 use super::super::error::{LedgerError, Reason};
-use super::{Bounds, Selection, open_bounded};
+use super::page::Filling;
+use super::{Bounds, Next, Page, Selection, open_bounded};
 
 /// A usage record as it was written: its id, then its fields in the order of the table's columns. Their form, and so its JSON, is
 /// that of the JSON lines.
@@ -57,7 +58,8 @@ pub fn record(path: &Path, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, 
     found.map_err(|reason| LedgerError::new(path, reason))
 }
 
-/// The latest of the selected records, at most `limit`; the one that ended last comes first.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one that ended last comes first. `from`
+/// is where an earlier page of the same selection ended.
 ///
 /// # Errors
 /// As for [`report`](super::report).
@@ -65,9 +67,10 @@ pub fn records(
     path: &Path,
     selection: &Selection,
     limit: usize,
+    from: Option<&Next>,
     bounds: &Bounds,
-) -> Result<Vec<Record>, LedgerError> {
-    let found = open_bounded(path, bounds).and_then(|connection| latest(&connection, selection, limit));
+) -> Result<Page, LedgerError> {
+    let found = open_bounded(path, bounds).and_then(|connection| latest(&connection, selection, limit, from));
     found.map_err(|reason| LedgerError::new(path, reason))
 }
 
@@ -89,20 +92,35 @@ fn by_id(connection: &Connection, id: Uuid) -> Result<Option<Record>, Reason> {
     rows.next()?.map(|row| read(row, &names)).transpose()
 }
 
-fn latest(connection: &Connection, selection: &Selection, limit: usize) -> Result<Vec<Record>, Reason> {
+fn latest(
+    connection: &Connection,
+    selection: &Selection,
+    limit: usize,
+    from: Option<&Next>,
+) -> Result<Page, Reason> {
     let transaction = connection.unchecked_transaction()?;
-    let condition = selection.condition(selection.range(&transaction)?);
+    let (first, last) = match from {
+        Some(Next::File(range)) => *range,
+        _ => selection.range(&transaction)?,
+    };
+    let condition = selection.condition((first, last));
     let mut statement = transaction.prepare(&format!(
         "SELECT * FROM usage_records NOT INDEXED WHERE {} ORDER BY seq DESC LIMIT {limit}",
         condition.text
     ))?;
     let names = names(&statement);
     let mut rows = statement.query(condition.values().as_slice())?;
-    let mut records = Vec::new();
+    let (mut records, mut filling) = (Vec::new(), Filling::default());
     while let Some(row) = rows.next()? {
-        records.push(read(row, &names)?);
+        let record = read(row, &names)?;
+        let is_full = filling.is_full_with(&record);
+        records.push(record);
+        if is_full {
+            let place: i64 = row.get(ORDER)?;
+            return Ok(Page { records, next: Some(Next::File((first, place - 1))) });
+        }
     }
-    Ok(records)
+    Ok(Page { records, next: None })
 }
 
 /// The records of these places in the order of writing; those that are no longer there are left out.

@@ -100,10 +100,10 @@ fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
     let (all, bounds) = (Selection::since(Timestamp::UNIX_EPOCH), Bounds::default());
     let total = place.report(&all, &[], &Prices::default(), &bounds).unwrap().total;
     assert_eq!(total.requests, 20);
-    let found = place.records(&all, 40, &bounds).unwrap();
+    let found = place.records(&all, 40, None, &bounds).unwrap().records;
     assert_eq!((found.len(), found[0].get(COUNT)), (20, &Value::Null));
     assert_eq!(migrate(&settings).unwrap().from, Some(1));
-    assert_eq!(place.records(&all, 40, &bounds).unwrap().len(), 20);
+    assert_eq!(place.records(&all, 40, None, &bounds).unwrap().records.len(), 20);
     shipping.open(&settings);
     shipping.write(&batch(3));
     shipping.close();
@@ -174,8 +174,8 @@ fn records_are_those_of_the_local_ledger() {
     let (_server, _ships, [local, fleet]) = both(300);
     let all = Selection { model: Some("gpt-1".into()), ..Selection::since(Timestamp::UNIX_EPOCH) };
     let bounds = Bounds::default();
-    let (some, shipped) =
-        (local.records(&all, 40, &bounds).unwrap(), fleet.records(&all, 40, &bounds).unwrap());
+    let [some, shipped] =
+        [&local, &fleet].map(|place| place.records(&all, 40, None, &bounds).unwrap().records);
     assert_eq!(some.len(), 40);
     for (one, shipped) in some.iter().zip(&shipped) {
         let id = one.get("id").as_str().unwrap().parse().unwrap();
@@ -190,6 +190,25 @@ fn records_are_those_of_the_local_ledger() {
 }
 
 #[test]
+fn pages_one_behind_the_other_are_all_records() {
+    let (_server, _ships, [_, fleet]) = both(600);
+    let all = Selection::since(Timestamp::UNIX_EPOCH);
+    let (mut ids, mut next, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = fleet.records(&all, 600, next.as_ref(), &Bounds::default()).unwrap();
+        ids.extend(page.records.iter().map(|record| record.get("id").as_str().unwrap().to_owned()));
+        pages += 1;
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert!(ids.len() == 600 && pages > 2, "{} records on {pages} pages", ids.len());
+}
+
+#[test]
 fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
     let (server, _ships, [_, fleet]) = both(10);
     let bounds = Bounds::default();
@@ -200,7 +219,7 @@ fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
         client.batch_execute("BEGIN; LOCK usage_records").await.unwrap();
         let all = Selection::since(Timestamp::UNIX_EPOCH);
         thread::scope(|scope| {
-            let asks = scope.spawn(|| fleet.records(&all, 1, &bounds).unwrap_err());
+            let asks = scope.spawn(|| fleet.records(&all, 1, None, &bounds).unwrap_err());
             wait_for("the question", || waiting() == 1);
             bounds.given_up.store(true, Ordering::Relaxed);
             assert!(asks.join().unwrap().is_bound());

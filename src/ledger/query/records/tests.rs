@@ -21,13 +21,41 @@ fn a_record_is_found_by_its_id_and_is_the_one_that_was_written() {
     }
 }
 
+fn latest_of(path: &Path, limit: usize) -> Vec<Record> {
+    records(path, &Selection::since(Timestamp::UNIX_EPOCH), limit, None, &Bounds::default()).unwrap().records
+}
+
+#[test]
+fn pages_one_behind_the_other_are_all_records() {
+    let mut written = support::records(2000);
+    for row in &mut written {
+        row.error = Some("e".repeat(1000).into());
+    }
+    let (_folder, path) = ledger(&written);
+    let all = Selection::since(Timestamp::UNIX_EPOCH);
+    let (mut found, mut next, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = records(&path, &all, 2000, next.as_ref(), &Bounds::default()).unwrap();
+        found.extend(page.records);
+        pages += 1;
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let ids: Vec<_> = found.iter().map(|record| record.get("id").as_str().unwrap().to_owned()).collect();
+    let expected: Vec<_> = written.iter().rev().map(|row| row.id.to_string()).collect();
+    assert_eq!(ids, expected);
+    assert!(pages > 10, "{pages}");
+}
+
 #[test]
 fn the_latest_that_are_selected_come_first() {
     let written = support::records(200);
     let (_folder, path) = ledger(&written);
     let selection =
         Selection { client: Some("client-2".to_owned()), ..Selection::since(Timestamp::UNIX_EPOCH) };
-    let found = records(&path, &selection, 5, &Bounds::default()).unwrap();
+    let found = records(&path, &selection, 5, None, &Bounds::default()).unwrap().records;
     let expected = written.iter().rev().filter(|row| &*row.client == "client-2").take(5);
     let expected: Vec<_> = expected.map(|row| serde_json::to_value(row).unwrap()).collect();
     assert_eq!(found.iter().map(|row| serde_json::to_value(row).unwrap()).collect::<Vec<_>>(), expected);
@@ -36,7 +64,7 @@ fn the_latest_that_are_selected_come_first() {
 #[test]
 fn a_record_begins_with_its_id_and_has_null_for_what_is_no_field() {
     let (_folder, path) = ledger(&support::records(1));
-    let found = records(&path, &Selection::since(Timestamp::UNIX_EPOCH), 5, &Bounds::default()).unwrap();
+    let found = latest_of(&path, 5);
     let text = serde_json::to_string(&found[0]).unwrap();
     assert!(text.starts_with("{\"id\":\"0"), "{text}");
     assert_eq!((found[0].get("seq"), found[0].get("client")), (&Value::Null, &"client-0".into()));
