@@ -75,8 +75,8 @@ struct Failure {
     words: Arc<str>,
 }
 
-/// What a caller is told.
-enum Told {
+/// How a lookup is answered.
+enum Answer {
     Now(Result<Addresses, Failure>),
     /// Wait for the lookup; from the instant on, use the older addresses.
     Wait(Running, Option<(Instant, Addresses)>),
@@ -101,9 +101,9 @@ impl Resolver {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let addresses = match self.ask(host, Instant::now()) {
-            Told::Now(result) => result,
+            Answer::Now(result) => result,
             // Boxed, as connections to addresses need no room for it.
-            Told::Wait(running, older) => Box::pin(wait(running, older)).await,
+            Answer::Wait(running, older) => Box::pin(wait(running, older)).await,
         };
         let with_port = |address: &SocketAddr| {
             let mut address = *address;
@@ -114,18 +114,18 @@ impl Resolver {
     }
 
     /// Answers from what is known, or begins a lookup, or joins the one that runs.
-    fn ask(&self, host: &str, now: Instant) -> Told {
+    fn ask(&self, host: &str, now: Instant) -> Answer {
         let mut names = self.0.lock();
         if !names.contains_key(host) {
             names.retain(|_, name| name.is_needed(now));
         }
         let name = names.entry(host.into()).or_default();
         if let Some(answer) = name.answer(now) {
-            return Told::Now(answer);
+            return Answer::Now(answer);
         }
         let running = name.running.get_or_insert_with(|| self.begin(host, now)).clone();
         let older = name.stale(now).map(|addresses| (running.since + PATIENCE, addresses));
-        Told::Wait(running, older)
+        Answer::Wait(running, older)
     }
 
     fn begin(&self, host: &str, since: Instant) -> Running {
@@ -136,7 +136,7 @@ impl Resolver {
             let result = (shared.call)(&host);
             done.send_replace(Some(shared.finish(&host, result, Instant::now())));
         };
-        // Detached: nobody can end the system's call, so nobody may have to wait for it.
+        // Detached: the system's call cannot be ended, so no code waits for its thread.
         if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(look_up) {
             sender.send_replace(Some(Err(Failure::of(&error))));
         }
@@ -145,7 +145,7 @@ impl Resolver {
 }
 
 impl Shared {
-    /// Notes the result of a lookup, and answers those who wait for it.
+    /// Notes the result of a lookup, and returns it as callers get it.
     fn finish(
         &self,
         host: &str,
@@ -200,7 +200,7 @@ impl Name {
         {
             return Some(self.stale(now).ok_or_else(|| failure.clone()));
         }
-        self.running.take_if(|running| running.result.has_changed().is_err());
+        self.running.take_if(|running| running.is_over());
         None
     }
 
@@ -212,6 +212,13 @@ impl Name {
 
     fn is_needed(&self, now: Instant) -> bool {
         self.running.is_some() || self.stale(now).is_some()
+    }
+}
+
+impl Running {
+    /// Whether the lookup ended and could not note it: there was no thread for it, or the thread panicked.
+    fn is_over(&self) -> bool {
+        self.result.borrow().is_some() || self.result.has_changed().is_err()
     }
 }
 

@@ -122,13 +122,13 @@ fn failed_lookup_gives_way_to_the_last_addresses() {
     resolver.0.lock().insert("a.test".into(), name(Some((at, 7)), None));
     let failed = at + 2 * FRESH;
     assert_eq!(resolver.0.finish("a.test", Err(unknown()), failed).unwrap().len(), 1);
-    assert!(matches!(resolver.ask("a.test", failed), Told::Now(Ok(_))));
+    assert!(matches!(resolver.ask("a.test", failed), Answer::Now(Ok(_))));
     assert!(resolver.0.finish("a.test", Err(unknown()), at + STALE).is_err(), "too old");
     assert_eq!(&*resolver.0.finish("a.test", Ok(address(8)), at + STALE).unwrap(), address(8));
 }
 
 #[tokio::test]
-async fn lookup_whose_thread_panics_is_begun_anew() {
+async fn lookup_whose_thread_panics_is_repeated() {
     let first = std::sync::atomic::AtomicBool::new(true);
     let resolver = Resolver::over(move |_| match first.swap(false, Ordering::SeqCst) {
         true => panic!("as it must not"),
