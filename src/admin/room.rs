@@ -2,7 +2,7 @@
 //!
 //! An answer of no small size holds a [`Place`] from before it is made until its client has taken it, or was given up
 //! (`server.write_timeout`). All places together are [`UNITS`] MiB, so that clients that ask and do not read cost no
-//! more than that; who finds no room is told to come again.
+//! more than that. A request that finds no room gets 503 and `retry-after`.
 
 use std::io;
 use std::mem;

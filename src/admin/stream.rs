@@ -73,7 +73,7 @@ impl RecordStream {
         Poll::Ready(Some(page.map(|page| self.piece(page)).map_err(BrokenOff)))
     }
 
-    /// A page as text. The one behind it is asked for when the next piece is.
+    /// A page as text. The page behind it is read when the next piece is polled.
     fn piece(&mut self, page: Page) -> Bytes {
         let mut text = match (self.ask.format, self.written) {
             (Format::Json, 0) => "{\n  \"records\": [".to_owned(),
