@@ -30,7 +30,9 @@ use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::record::{AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, Reopener, Sink, Writer};
+use crate::record::{
+    AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
+};
 use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
 use open_files::{make_room, raise_limit};
@@ -243,6 +245,7 @@ impl App {
             admin: None,
             reopener,
             _rotation: watch.spawn()?,
+            _refusals: RefusalCounter::spawn(&parts.journal)?,
             _estimator: Estimator::spawn(&parts.journal)?,
             _writer: Writer::spawn(&parts.journal, sinks)?,
         };

@@ -136,7 +136,15 @@ impl Admin {
         let reads = Reads::new(shown.ledger.clone());
         let watchers = Arc::new(Semaphore::new(WATCHERS));
         let forms = Semaphore::new(FORMS);
-        Self { shown, access, reads, room: Room::new(), watchers, forms, overviews: pages::Overviews::default() }
+        Self {
+            shown,
+            access,
+            reads,
+            room: Room::new(),
+            watchers,
+            forms,
+            overviews: pages::Overviews::default(),
+        }
     }
 
     async fn answer(&self, request: Request<RequestBody>) -> Answer {

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use crate::auth::Clients;
 use crate::browser::Admission;
-use crate::config::{self, Settings};
+use crate::config::{self, ANONYMOUS, Settings};
 use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{BodyLimits, Budget, Plan, Refusals, Service};
@@ -39,7 +39,7 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
         clients: Clients::new(
             settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
         ),
-        anonymous: "anonymous".into(),
+        anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
         services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
         bodies: bodies(settings, counts),

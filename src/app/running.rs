@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use super::Addresses;
 use crate::drain::Stop;
 use crate::listener::Balance;
-use crate::record::{Estimator, Reopener, Writer};
+use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
 use crate::tls::Rotation;
 
 /// Threads at work. Dropping it cuts what runs; [`Running::finish`] waits for the drain.
@@ -21,6 +21,8 @@ pub struct Running {
     pub(super) reopener: Option<Reopener>,
     /// Puts changed certificates in the place of earlier ones.
     pub(super) _rotation: Rotation,
+    /// Hands what refusals share to the writer.
+    pub(super) _refusals: RefusalCounter,
     /// Hands its records to the writer.
     pub(super) _estimator: Estimator,
     /// Dropped last, when no worker is left to write a record: everything is on disk then.

@@ -54,6 +54,7 @@ use std::path::PathBuf;
 pub use duration::past;
 pub use environment::environment;
 pub use mistakes::{Mistake, Mistakes};
+pub use sections::ANONYMOUS;
 pub use settings::{
     Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp,
     PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,

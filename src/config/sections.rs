@@ -30,7 +30,7 @@ const MAX_NAME: usize = 64;
 const MIN_TOKEN: usize = 16;
 
 /// Who sends requests without a key, in records; no client may have the same name.
-const ANONYMOUS: &str = "anonymous";
+pub const ANONYMOUS: &str = "anonymous";
 
 /// `[server]`.
 pub(super) fn server(table: &Table<'_>) -> Read<Server> {

@@ -209,9 +209,7 @@ impl Handler for Proxy {
     fn refuse(&self, error: Error) -> Vec<u8> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         self.trace(&mut HeaderMap::new(), &mut entry);
-        let bytes = error.to_http1(entry.id());
-        respond::close(&error, entry);
-        bytes
+        error.to_http1(respond::close(&error, entry))
     }
 
     fn turn_away(&self, mut request: Request<RequestBody>, error: Error) -> Response<ProxyBody> {

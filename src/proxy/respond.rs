@@ -20,7 +20,7 @@ use crate::flow::Delivery;
 use crate::listener::Takeover;
 use crate::meter::{Decoded, Kind, Metered, Terms};
 use crate::provider::Endpoint;
-use crate::record::{Entry, ID_HEADER};
+use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
 
@@ -90,18 +90,23 @@ pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<Pro
 
 /// Answers with an error, and closes the record.
 pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
-    let response = error.to_response(entry.id()).map(|body| ProxyBody::Whole(Full::new(body)));
-    close(error, entry);
-    response
+    let id = close(error, entry);
+    error.to_response(id).map(|body| ProxyBody::Whole(Full::new(body)))
 }
 
-/// Closes the record of a request that ends with an error of ours.
-pub(super) fn close(error: &Error, mut entry: Entry) {
+/// Closes the record of a request that ends with an error of ours. Returns the id of the record that counts it.
+pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     let (status, code) = error.status_and_code();
     let row = entry.row();
     row.status = Some(status.as_u16());
     row.error = Some(format!("{code}: {error}").into());
-    entry.close(error.outcome());
+    match error.outcome() {
+        Outcome::Rejected => entry.refuse(code),
+        outcome => {
+            entry.close(outcome);
+            entry.id()
+        }
+    }
 }
 
 fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {

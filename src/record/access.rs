@@ -38,6 +38,7 @@ impl Sink for AccessLog {
                 first_byte_ms = row.time_to_first_byte_ms,
                 first_token_ms = row.time_to_first_token_ms,
                 duration_ms = row.duration_ms,
+                count = row.count,
                 error = row.error.as_deref(),
                 "{} {}",
                 row.method.as_ref().map_or("-", http::Method::as_str),

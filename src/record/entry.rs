@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
+use crate::config::ANONYMOUS;
 use crate::estimate::Shape;
 use crate::usage::{Room, Tally, Usage};
 
@@ -86,8 +87,7 @@ impl Entry {
 
     /// The record's id as a header value.
     pub fn id(&self) -> HeaderValue {
-        HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
-            .expect("a UUID is hexadecimal digits and hyphens")
+        header(self.id)
     }
 
     /// When the request's head had arrived.
@@ -230,7 +230,29 @@ impl Entry {
         if outcome == Outcome::ClientDisconnected && self.row.is_some() {
             self.client_left();
         }
-        let Some(mut row) = self.row.take() else { return };
+        let Some(row) = self.finish(outcome) else { return };
+        match self.material.take() {
+            Some(material) if material.is_answered => self.journal.estimate(row, material),
+            _ => self.journal.push(*row),
+        }
+    }
+
+    /// Closes the record of a request that was refused, for this reason. Beyond a rate the requests of clients that are not known
+    /// share one: returns the id of the record that counts it.
+    pub fn refuse(&mut self, reason: &'static str) -> HeaderValue {
+        let is_strangers = |row: &UsageRecord| &*row.client == ANONYMOUS && row.upstream.is_none();
+        if !self.row.as_deref().is_some_and(is_strangers) {
+            self.close(Outcome::Rejected);
+            return self.id();
+        }
+        match self.finish(Outcome::Rejected) {
+            Some(row) => header(self.journal.refuse(reason, row)),
+            None => self.id(),
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Option<Box<UsageRecord>> {
+        let mut row = self.row.take()?;
         self.shown = None;
         row.outcome = outcome;
         row.duration_ms = millis(self.started.elapsed());
@@ -238,10 +260,7 @@ impl Entry {
             row.request_bytes = upload.get();
         }
         row.clip();
-        match self.material.take() {
-            Some(material) if material.is_answered => self.journal.estimate(row, material),
-            _ => self.journal.push(*row),
-        }
+        Some(row)
     }
 
     /// Closes the record of an exchange that did not come to its end: its client left, or this process was stopped.
@@ -267,6 +286,11 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.abandon();
     }
+}
+
+fn header(id: Uuid) -> HeaderValue {
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+        .expect("a UUID is hexadecimal digits and hyphens")
 }
 
 /// Milliseconds with a resolution of one microsecond.

@@ -4,10 +4,13 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::estimator::Waiting;
 use super::material::{Material, ROOM};
+use super::refusals::Refusals;
 use super::{Exporting, Shipping, Sink, UsageRecord};
 use crate::usage::Room;
 
@@ -35,6 +38,8 @@ struct Shared {
     room: Room,
     /// Records that are estimated before they come into the queue.
     waiting: Waiting,
+    /// Refusals that share a record.
+    refusals: Refusals,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +80,7 @@ impl Journal {
             health: Health::default(),
             room: Room::new(ROOM),
             waiting: Waiting::default(),
+            refusals: Refusals::default(),
         }))
     }
 
@@ -100,6 +106,17 @@ impl Journal {
             self.not_estimated();
             self.push(*row);
         }
+    }
+
+    /// Queues the record of a refusal, or adds it to one that is shared. Returns the id of the record that counts it.
+    pub(super) fn refuse(&self, reason: &'static str, row: Box<UsageRecord>) -> Uuid {
+        let counted = self.0.refusals.add(reason, row, Instant::now());
+        counted.done.into_iter().flatten().for_each(|row| self.push(*row));
+        counted.id
+    }
+
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     /// What may be kept for estimates.

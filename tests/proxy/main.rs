@@ -42,6 +42,7 @@ mod otlp_collector;
 mod places;
 mod providers;
 mod records;
+mod refusals;
 mod relay;
 mod signals;
 mod slow_bodies;

@@ -1,0 +1,238 @@
+//! Refusals of clients that are not known: strangers may cause any number of them.
+//!
+//! The first [`APART`] of one reason within a second have a record each. The rest of that second share one, whose `count`
+//! says how many they are and which is otherwise that of the first of them. It goes on its way when its second is over.
+//! So a reason takes at most eleven records a second, and as much memory as one.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Journal, UsageRecord};
+
+/// Refusals of a reason that have a record each, per [`WINDOW`].
+const APART: u32 = 10;
+
+/// How long refusals share a record.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// The refusals of the present second, by their reasons, which are the codes of errors.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    state: Mutex<State>,
+    /// Signalled when the first record is shared, and at the end.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reasons: HashMap<&'static str, Second>,
+    /// A thread sees to it that shared records go on; without one each refusal has its own.
+    is_running: bool,
+}
+
+#[derive(Debug)]
+struct Second {
+    since: Instant,
+    apart: u32,
+    shared: Option<Box<UsageRecord>>,
+}
+
+/// What becomes of the record of a refusal.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// The id of the record that counts it.
+    pub(super) id: Uuid,
+    /// Records that go on their way now: this one, or the one that an earlier second shared.
+    pub(super) done: [Option<Box<UsageRecord>>; 2],
+}
+
+impl Refusals {
+    /// Counts a refusal with its record.
+    pub(super) fn add(&self, reason: &'static str, mut record: Box<UsageRecord>, now: Instant) -> Counted {
+        let mut id = record.id;
+        let mut state = self.lock();
+        if !state.is_running {
+            return Counted { id, done: [None, Some(record)] };
+        }
+        let second = state.reasons.entry(reason).or_insert(Second { since: now, apart: 0, shared: None });
+        let mut earlier = None;
+        if second.is_over(now) {
+            earlier = second.shared.take();
+            (second.since, second.apart) = (now, 0);
+        }
+        let mut own = None;
+        if second.apart < APART {
+            second.apart += 1;
+            own = Some(record);
+        } else if let Some(shared) = &mut second.shared {
+            shared.count = shared.count.map(|count| count + 1);
+            id = shared.id;
+        } else {
+            record.count = Some(1);
+            second.shared = Some(record);
+            self.changed.notify_one();
+        }
+        Counted { id, done: [earlier, own] }
+    }
+
+    /// Waits for shared records whose second is over. `None`: this was the end, and all were taken.
+    fn next(&self) -> Option<Vec<UsageRecord>> {
+        let mut state = self.lock();
+        loop {
+            let is_running = state.is_running;
+            let now = Instant::now();
+            let is_due = |second: &&mut Second| !is_running || second.is_over(now);
+            let due = state.reasons.values_mut().filter(is_due).filter_map(|second| second.shared.take());
+            let due: Vec<_> = due.map(|record| *record).collect();
+            if !due.is_empty() {
+                return Some(due);
+            }
+            if !is_running {
+                return None;
+            }
+            let waiting = state.reasons.values().filter(|second| second.shared.is_some());
+            let first = waiting.map(|second| second.since + WINDOW).min();
+            state = match first {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(end) => {
+                    let waited = self.changed.wait_timeout(state, end.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn set_running(&self, is_running: bool) {
+        self.lock().is_running = is_running;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under the lock can panic with a second half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Second {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= WINDOW
+    }
+}
+
+/// The thread that sends shared records on their way. Dropping it sends the last ones; it is dropped before the writer of records.
+#[derive(Debug)]
+pub struct RefusalCounter {
+    journal: Journal,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RefusalCounter {
+    /// Starts the thread. From now on refusals share records.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub fn spawn(journal: &Journal) -> io::Result<Self> {
+        let waiting = journal.clone();
+        let send = move || {
+            while let Some(records) = waiting.refusals().next() {
+                records.into_iter().for_each(|record| waiting.push(record));
+            }
+        };
+        journal.refusals().set_running(true);
+        match thread::Builder::new().name("refusals".to_owned()).spawn(send) {
+            Ok(thread) => Ok(Self { journal: journal.clone(), thread: Some(thread) }),
+            Err(error) => {
+                journal.refusals().set_running(false);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for RefusalCounter {
+    fn drop(&mut self) {
+        self.journal.refusals().set_running(false);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that counts refusals panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Entry;
+
+    fn record() -> Box<UsageRecord> {
+        let journal = Journal::new(1);
+        drop(Entry::open(&journal, &"anonymous".into()));
+        Box::new(journal.take().remove(0))
+    }
+
+    fn running() -> Refusals {
+        let refusals = Refusals::default();
+        refusals.set_running(true);
+        refusals
+    }
+
+    fn done(counted: Counted) -> Vec<(Uuid, Option<u64>)> {
+        counted.done.into_iter().flatten().map(|record| (record.id, record.count)).collect()
+    }
+
+    #[test]
+    fn refusals_beyond_the_rate_share_one_record() {
+        let (refusals, now) = (running(), Instant::now());
+        for _ in 0..APART {
+            let record = record();
+            let id = record.id;
+            assert_eq!(done(refusals.add("key_missing", record, now)), [(id, None)]);
+        }
+        let first = record();
+        let shared = first.id;
+        for record in [first, record(), record()] {
+            let counted = refusals.add("key_missing", record, now);
+            assert_eq!(counted.id, shared, "the client is told the record that counts its request");
+            assert!(done(counted).is_empty());
+        }
+        let other = refusals.add("unknown_path", record(), now);
+        assert_eq!(other.done.iter().flatten().count(), 1, "another reason has its own rate");
+        let next = refusals.add("key_missing", record(), now + WINDOW);
+        let id = next.id;
+        assert_eq!(done(next), [(shared, Some(3)), (id, None)]);
+    }
+
+    #[test]
+    fn shared_record_goes_on_when_its_second_is_over() {
+        let journal = Journal::new(100);
+        let counter = RefusalCounter::spawn(&journal).unwrap();
+        let begun = Instant::now();
+        for _ in 0..APART + 5 {
+            let counted = journal.refusals().add("key_missing", record(), begun);
+            drop(counted);
+        }
+        let mut found = Vec::new();
+        while found.is_empty() {
+            found = journal.take();
+            thread::yield_now();
+        }
+        assert!(begun.elapsed() >= WINDOW);
+        assert_eq!(found[0].count, Some(5));
+        drop(counter);
+    }
+
+    #[test]
+    fn end_loses_no_refusal() {
+        let journal = Journal::new(100);
+        let counter = RefusalCounter::spawn(&journal).unwrap();
+        let begun = Instant::now();
+        (0..APART + 2).for_each(|_| drop(journal.refusals().add("key_missing", record(), begun)));
+        drop(counter);
+        assert_eq!(journal.take().iter().filter_map(|record| record.count).sum::<u64>(), 2);
+        assert_eq!(done(journal.refusals().add("key_missing", record(), begun)).len(), 1);
+    }
+}
