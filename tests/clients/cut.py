@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Cuts recorded streams at 20 places and looks whether each client raises, with the proxy between as without it.
+
+STREAMGAUGE_BIN names the binary (target/debug/streamgauge if unset). tests/run installs the clients under target/clients.
+The recordings are read from ../shared/corpus. Exit status 1 if a client takes a response that was cut for whole.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+
+import upstream
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+INSTALLED = ROOT / "target/clients"
+BIN = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
+PLACES = 20
+
+# How long all jobs of one language may take, in seconds.
+PATIENCE = 180
+
+# Each client, and the path that it asks.
+PYTHON = {
+    "openai-python chat": "/chat/completions",
+    "openai-python responses": "/responses",
+    "openai-python responses.stream": "/responses",
+    "anthropic-python messages": "/messages",
+    "anthropic-python messages.stream": "/messages",
+    "langchain-python openai": "/chat/completions",
+    "langchain-python anthropic": "/messages",
+}
+NODE = {
+    "openai-node chat": "/chat/completions",
+    "openai-node responses": "/responses",
+    "anthropic-node messages": "/messages",
+    "anthropic-node messages.stream": "/messages",
+    "langchain-node openai": "/chat/completions",
+    "vercel-ai openai chat": "/chat/completions",
+    "vercel-ai openai responses": "/responses",
+    "vercel-ai anthropic": "/messages",
+}
+CURL = {f"curl {path}": path for path in upstream.RECORDINGS}
+
+
+def serve(folder, port):
+    """Starts the proxy; returns its process and base URL."""
+    config = folder / "streamgauge.toml"
+    config.write_text(
+        '[server]\nlisten = "127.0.0.1:0"\nworkers = 1\n[admin]\nlisten = ""\n[log]\nformat = "json"\n'
+        f'[ledger]\npath = ""\njsonl = "{folder}/records"\n[upstreams.up]\nprovider = "other"\nurl = "http://127.0.0.1:{port}/v1"\n'
+        'default_model = "m"\napi_key = "none"\n'
+    )
+    child = subprocess.Popen([BIN, "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    log = []
+    for line in child.stderr:
+        log.append(line.decode())
+        message = json.loads(line)
+        if message.get("message") == "listening":
+            # The rest of the log is read and dropped.
+            threading.Thread(target=child.stderr.read, daemon=True).start()
+            return child, f"http://{message['address']}"
+    raise SystemExit(f"FAILED: the proxy did not start: {''.join(log)}")
+
+
+def curl(job, path):
+    command = ["curl", "-sN", f"{job['url']}/v1{path}", "-H", f"x-cut: {job['cut']}", "-H", "content-type: application/json"]
+    done = subprocess.run([*command, "-d", '{"model":"recorded","stream":true}'], capture_output=True, timeout=PATIENCE, check=False)
+    # 18 is "partial file".
+    return {**job, "raised": f"exit {done.returncode}" if done.returncode else None, "text": ""}
+
+
+def results(command, jobs, env):
+    done = subprocess.run(command, input=json.dumps(jobs), capture_output=True, text=True, timeout=PATIENCE, env=env, check=False)
+    if done.returncode:
+        raise SystemExit(f"FAILED: {command[-1]} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def jobs_for(clients, targets):
+    for client, path in clients.items():
+        for cut in [*upstream.cuts(path, PLACES), "whole"]:
+            for url in targets.values():
+                yield {"client": client, "url": url, "cut": str(cut)}
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        port = upstream.start()
+        proxy, address = serve(pathlib.Path(folder), port)
+        targets = {"direct": f"http://127.0.0.1:{port}", "proxy": address}
+        env = {**os.environ, "CLIENTS_NODE": str(INSTALLED / "node")}
+        try:
+            found = results([str(INSTALLED / "venv/bin/python"), str(HERE / "clients.py")], list(jobs_for(PYTHON, targets)), env)
+            found += results(["node", str(HERE / "clients.mjs")], list(jobs_for(NODE, targets)), env)
+            found += [curl(job, CURL[job["client"]]) for job in jobs_for(CURL, targets)]
+        finally:
+            proxy.terminate()
+            proxy.wait()
+    return judge(found, targets)
+
+
+def judge(found, targets):
+    """Prints a line per client, and every place where the proxy changes what the application notices."""
+    at = {(each["client"], each["cut"], each["url"]): each for each in found}
+    passed, failed = 0, 0
+    for client in [*PYTHON, *NODE, *CURL]:
+        wrong, places = [], sorted({cut for name, cut, _ in at if name == client}, key=lambda cut: (cut == "whole", cut.zfill(9)))
+        for cut in places:
+            direct, proxied = (at[client, cut, url] for url in targets.values())
+            whole = cut == "whole"
+            if whole and (direct["raised"] or proxied["raised"] or direct["text"] != proxied["text"]):
+                wrong.append(f"whole: direct {direct['raised']}, through the proxy {proxied['raised']}")
+            if not whole and not proxied["raised"]:
+                wrong.append(f"cut at {cut}: direct {direct['raised']}, through the proxy taken for whole")
+            if not direct["text"].startswith(proxied["text"]) and not proxied["text"].startswith(direct["text"]):
+                wrong.append(f"cut at {cut}: the text differs")
+        unraised = sum(not at[client, cut, targets["direct"]]["raised"] for cut in places if cut != "whole")
+        raised = sorted({at[client, cut, targets["proxy"]]["raised"] or "nothing" for cut in places if cut != "whole"})
+        print(f"{'FAILED' if wrong else 'ok    '} {client}: {len(places) - 1} cuts, raises {', '.join(raised)}"
+              + (f"; without the proxy {unraised} are taken for whole" if unraised else ""))
+        for line in wrong:
+            print(f"       {line}")
+        passed, failed = passed + (not wrong), failed + bool(wrong)
+    print(f"client checks: {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

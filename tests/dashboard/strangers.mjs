@@ -1,0 +1,246 @@
+// Pages of other origins in a real browser: none of their requests may reach an upstream.
+//
+// Headless Chromium (Debian's), driven by playwright-core, opens pages of another origin, of another port of this machine, of no
+// origin, and of a name that was rebound to this machine. Each tries every way in which a page can send a request. The upstream
+// counts what reaches it. STREAMGAUGE_BIN and DASHBOARD_NODE as in run.mjs.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import os from "node:os";
+import path from "node:path";
+import readline from "node:readline";
+
+const ROOT = path.resolve(import.meta.dirname, "../..");
+const NODE = path.resolve(process.env.DASHBOARD_NODE ?? path.join(ROOT, "target/dashboard/node"));
+const BIN = path.resolve(process.env.STREAMGAUGE_BIN ?? path.join(ROOT, "target/debug/streamgauge"));
+const { chromium } = createRequire(path.join(NODE, "package.json"))("playwright-core");
+
+const PATIENCE = 20_000; // the longest wait for anything, in ms
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "streamgauge-strangers-"));
+const processes = [];
+
+// Serves `handler` on a free port; returns the port.
+async function serve(handler, upgrade) {
+  const server = http.createServer(handler).listen(0, "127.0.0.1");
+  if (upgrade) server.on("upgrade", upgrade);
+  await once(server, "listening");
+  server.unref();
+  return server.address().port;
+}
+
+// What reached the upstream: method, path and the header that says which try it was.
+const reached = [];
+const upstream = await serve(
+  (request, response) => {
+    reached.push(`${request.method} ${request.url}`);
+    response.setHeader("content-type", "application/json");
+    request.resume().on("end", () => response.end('{"object":"chat.completion","choices":[]}'));
+  },
+  (request, socket) => {
+    reached.push(`upgrade ${request.url}`);
+    socket.destroy();
+  },
+);
+const pages = await serve((request, response) => {
+  response.setHeader("content-type", "text/html");
+  response.end("<!doctype html><title>a page</title>");
+});
+
+// Starts the proxy; returns its port and the admin server's.
+async function proxy(name, server) {
+  const config = path.join(folder, `${name}.toml`);
+  fs.writeFileSync(config, `
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+${server}
+[admin]
+listen = "127.0.0.1:0"
+[log]
+format = "json"
+[ledger]
+path = ""
+[upstreams.up]
+provider = "other"
+url = "http://127.0.0.1:${upstream}/v1"
+api_key = "none"
+default_model = "m"
+`);
+  const child = spawn(BIN, ["serve", "--config", config], { cwd: folder, stdio: ["ignore", "ignore", "pipe"] });
+  processes.push(child);
+  const ports = {};
+  const said = [];
+  for await (const line of readline.createInterface({ input: child.stderr })) {
+    said.push(line);
+    const { message, address } = JSON.parse(line);
+    if (message === "listening") ports.proxy = Number(address.split(":").pop());
+    if (message === "admin pages") ports.admin = Number(address.split(":").pop());
+    if (ports.proxy && ports.admin) break;
+  }
+  assert.ok(ports.admin, `the proxy did not start: ${said.join("\n")}`);
+  child.stderr.resume();
+  return ports;
+}
+
+// Runs in the page: tries every way in, and says what each could see. A way that is refused or unreadable is "nothing".
+async function attack({ port, name }) {
+  const base = `http://${name}:${port}`;
+  const body = '{"model":"m","messages":[]}';
+  const seen = {};
+  const attempt = async (what, run) => {
+    const late = new Promise((resolve) => setTimeout(resolve, 3000, "nothing"));
+    seen[what] = await Promise.race([run().catch(() => "nothing"), late]);
+  };
+  const element = (tag, members, parent = document.body) =>
+    new Promise((resolve) => {
+      const node = Object.assign(document.createElement(tag), members);
+      node.onload = () => resolve("nothing");
+      node.onerror = () => resolve("nothing");
+      parent.append(node);
+    });
+  const read = async (response) => (response.type === "opaque" ? "nothing" : `${response.status}`);
+  await attempt("fetch no-cors", async () => read(await fetch(`${base}/v1/chat/completions?no-cors`, { method: "POST", mode: "no-cors", body })));
+  await attempt("fetch cors", async () => read(await fetch(`${base}/v1/chat/completions?cors`, { method: "POST", body })));
+  await attempt("fetch json", async () =>
+    read(await fetch(`${base}/v1/chat/completions?json`, { method: "POST", headers: { "content-type": "application/json" }, body })));
+  await attempt("fetch get", async () => read(await fetch(`${base}/v1/models?get`, { mode: "no-cors" })));
+  await attempt("beacon", async () => (navigator.sendBeacon(`${base}/v1/chat/completions?beacon`, body), "nothing"));
+  await attempt("image", () => element("img", { src: `${base}/v1/models?image` }));
+  await attempt("script", () => element("script", { src: `${base}/v1/models?script` }));
+  await attempt("frame", () => element("iframe", { src: `${base}/v1/models?frame` }));
+  await attempt("form", () => {
+    const form = Object.assign(document.createElement("form"), { method: "post", enctype: "text/plain", action: `${base}/v1/chat/completions?form`, target: "form" });
+    form.append(Object.assign(document.createElement("input"), { name: body, value: "" }));
+    const done = element("iframe", { name: "form" });
+    document.body.append(form);
+    form.submit();
+    return done;
+  });
+  await attempt("websocket", () =>
+    new Promise((resolve) => {
+      const socket = new WebSocket(`ws://${name}:${port}/v1/realtime?model=m`);
+      socket.onopen = () => resolve("open");
+      socket.onclose = () => resolve("nothing");
+    }));
+  await attempt("events", () =>
+    new Promise((resolve) => {
+      const events = new EventSource(`${base}/v1/models?events`);
+      events.onopen = () => resolve("open");
+      events.onerror = () => (events.close(), resolve("nothing"));
+    }));
+  return seen;
+}
+
+const browser = await chromium.launch({
+  executablePath: "/usr/bin/chromium",
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+    // The attacker's names: one for pages elsewhere, one that now leads to this machine.
+    "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1",
+    // Chromium's own protection of loopback addresses is no part of what is tested: other browsers have none.
+    "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessRespectPreflightResults",
+  ],
+});
+
+async function inPage(url, use) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  await page.goto(url);
+  try {
+    return await use(page);
+  } finally {
+    await context.close();
+  }
+}
+
+// The same for a page: what it saw, and what of it reached the upstream.
+async function attackFrom(url, target) {
+  reached.length = 0;
+  const seen = await inPage(url, (page) => page.evaluate(attack, target));
+  return { seen, reached: [...reached] };
+}
+
+const plain = await proxy("plain", "");
+const open = await proxy("open", `origins = ["http://evil.example:${pages}"]`);
+
+const checks = {
+  async "a page of another origin reaches nothing"() {
+    for (const name of ["127.0.0.1", "localhost"]) {
+      const { seen, reached } = await attackFrom(`http://evil.example:${pages}/`, { port: plain.proxy, name });
+      assert.deepEqual(reached, [], `through ${name}`);
+      assert.deepEqual(new Set(Object.values(seen)), new Set(["nothing"]), JSON.stringify(seen));
+    }
+  },
+
+  async "a page of another port of this machine reaches nothing"() {
+    for (const [from, name] of [["localhost", "localhost"], ["127.0.0.1", "127.0.0.1"], ["localhost", "127.0.0.1"]]) {
+      const { reached } = await attackFrom(`http://${from}:${pages}/`, { port: plain.proxy, name });
+      assert.deepEqual(reached, [], `from ${from} to ${name}`);
+    }
+  },
+
+  async "a page without an origin reaches nothing"() {
+    const { reached } = await attackFrom("data:text/html,<body>", { port: plain.proxy, name: "127.0.0.1" });
+    assert.deepEqual(reached, []);
+  },
+
+  async "a name that was rebound reaches nothing, and the page learns nothing"() {
+    const { seen, reached } = await attackFrom(`http://rebound.example:${plain.proxy}/v1/models`, { port: plain.proxy, name: "rebound.example" });
+    assert.deepEqual(reached, []);
+    // It is of the same origin, so that it may read: what it reads are refusals.
+    for (const what of ["fetch no-cors", "fetch cors", "fetch json", "fetch get"]) assert.equal(seen[what], "403", what);
+    assert.equal(seen.websocket, "nothing");
+    assert.equal(seen.events, "nothing");
+  },
+
+  async "a rebound name reads nothing of the admin pages"() {
+    // The refusal's content policy also forbids its document to fetch anything.
+    const status = (path) => fetch(path).then((response) => response.status, () => "refused");
+    await inPage(`http://rebound.example:${plain.admin}/`, async (page) => {
+      for (const path of ["/", "/usage", "/records", "/config"]) {
+        assert.ok([403, "refused"].includes(await page.evaluate(status, path)), path);
+        assert.equal((await page.goto(`http://rebound.example:${plain.admin}${path}`)).status(), 403, path);
+      }
+    });
+  },
+
+  async "a listed origin's requests arrive"() {
+    const { reached } = await attackFrom(`http://evil.example:${pages}/`, { port: open.proxy, name: "127.0.0.1" });
+    for (const what of ["POST /v1/chat/completions?no-cors", "POST /v1/chat/completions?cors"]) assert.ok(reached.includes(what), reached.join(", "));
+    assert.ok(reached.some((line) => line.startsWith("upgrade /v1/realtime")), reached.join(", "));
+  },
+
+  async "a program, which sends neither Origin nor Sec-Fetch-Site, is served"() {
+    reached.length = 0;
+    const request = http.request({ port: plain.proxy, host: "127.0.0.1", path: "/v1/models" }).end();
+    const [response] = await once(request, "response");
+    response.resume();
+    assert.equal(response.statusCode, 200);
+    assert.deepEqual(reached, ["GET /v1/models"]);
+  },
+};
+
+let failed = 0;
+try {
+  for (const [name, check] of Object.entries(checks)) {
+    try {
+      await check();
+      console.log(`ok      ${name}`);
+    } catch (error) {
+      failed += 1;
+      console.log(`FAILED  ${name}\n${error.stack}`);
+    }
+  }
+} finally {
+  await browser.close();
+  for (const child of processes) child.kill("SIGKILL");
+  fs.rmSync(folder, { recursive: true, force: true });
+}
+console.log(failed ? `FAILED: ${failed} checks of strange pages` : "stranger checks: all passed");
+process.exitCode = failed ? 1 : 0;
