@@ -204,8 +204,8 @@ const checks = {
     const status = (path) => fetch(path).then((response) => response.status, () => "refused");
     await inPage(`http://rebound.example:${plain.admin}/`, async (page) => {
       for (const path of ["/", "/usage", "/records", "/config"]) {
-        assert.ok([403, "refused"].includes(await page.evaluate(status, path)), path);
-        assert.equal((await page.goto(`http://rebound.example:${plain.admin}${path}`)).status(), 403, path);
+        assert.ok([421, "refused"].includes(await page.evaluate(status, path)), path);
+        assert.equal((await page.goto(`http://rebound.example:${plain.admin}${path}`)).status(), 421, path);
       }
     });
   },
