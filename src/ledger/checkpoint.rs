@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::Reason;
+use super::log::{Place, State, Watch, copy_no_more};
 
 /// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
@@ -43,8 +44,10 @@ struct Shared {
 
 #[derive(Debug)]
 struct Log {
-    /// Its length after the last commit.
-    pages: u64,
+    /// Where it ended after the last commit.
+    end: Place,
+    /// Up to where it is copied.
+    copied: Place,
     /// The length at which it is copied next.
     due: u64,
     /// The length at which the next commit waits for that.
@@ -56,24 +59,34 @@ struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { pages: 0, due: COPIED_FROM, bound: BOUND.into(), held: false, closed: false }
+        Self {
+            end: Place::default(),
+            copied: Place::default(),
+            due: COPIED_FROM,
+            bound: BOUND.into(),
+            held: false,
+            closed: false,
+        }
     }
 }
 
 impl Checkpointer {
-    /// Copies from now on what `writer` commits to the file at `path`.
+    /// Copies from now on what `writer` commits to the file at `path`, as long as `watch` sees that the log is whole.
     ///
     /// # Errors
     /// The file cannot be opened once more, or the system gives no thread.
-    pub(super) fn begin(path: &Path, writer: &mut Connection) -> Result<Self, Reason> {
+    pub(super) fn begin(path: &Path, writer: &mut Connection, watch: &Watch) -> Result<Self, Reason> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "normal")?;
+        // What is left is copied when the writer closes, which looks at the log before.
+        copy_no_more(&connection, true);
+        let watch = watch.clone();
         let shared = Arc::new(Shared::default());
         let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
         let thread = thread::Builder::new().name("checkpoint".to_owned());
-        let thread = Some(thread.spawn(move || copying.run(&connection))?);
+        let thread = Some(thread.spawn(move || copying.run(&connection, &watch))?);
         let checkpointer = Self { shared, thread };
         // It takes the place of SQLite's own, which would copy.
         writer.wal_hook(Some(move |_: &mut _, pages| {
@@ -87,6 +100,12 @@ impl Checkpointer {
     pub(super) fn wait(&self) {
         let shared = &self.shared;
         drop(shared.released.wait_while(shared.log(), |log| log.held));
+    }
+
+    /// Where the log ends, and up to where it is copied.
+    pub(super) fn places(&self) -> (Place, Place) {
+        let log = self.shared.log();
+        (log.end, log.copied)
     }
 }
 
@@ -108,42 +127,54 @@ impl Shared {
 
     fn committed(&self, pages: u64) {
         let mut log = self.log();
-        if pages < log.pages {
-            *log = Log { closed: log.closed, ..Log::default() };
+        if pages < log.end.pages {
+            // It begins anew only after all of it was copied.
+            let copied = log.end;
+            let end = Place { round: copied.round + 1, pages };
+            *log = Log { closed: log.closed, end, copied, ..Log::default() };
         }
-        log.pages = pages;
+        log.end.pages = pages;
         log.held = pages >= log.bound;
         if log.held || pages >= log.due {
             self.due.notify_one();
         }
     }
 
-    /// Waits until the log is to be copied. Whether commits wait for it; `None`: the end.
-    fn next(&self) -> Option<bool> {
-        let is_short = |log: &mut Log| log.pages < log.due && !log.held && !log.closed;
+    /// Waits until the log is to be copied. Whether commits wait for it, and its round; `None`: the end.
+    fn next(&self) -> Option<(bool, u64)> {
+        let is_short = |log: &mut Log| log.end.pages < log.due && !log.held && !log.closed;
         let waited = self.due.wait_while(self.log(), is_short);
         let mut log = waited.unwrap_or_else(PoisonError::into_inner);
-        log.due = log.pages + AGAIN_AFTER;
-        (!log.closed).then_some(log.held)
+        log.due = log.end.pages + AGAIN_AFTER;
+        (!log.closed).then_some((log.held, log.end.round))
     }
 
     fn release(&self) {
         let mut log = self.log();
-        log.bound = log.pages + AGAIN_AFTER;
+        log.bound = log.end.pages + AGAIN_AFTER;
         log.held = false;
         self.released.notify_one();
     }
 
-    fn run(&self, connection: &Connection) {
+    fn run(&self, connection: &Connection, watch: &Watch) {
         let (mut failing, mut read_for_long) = (false, false);
-        while let Some(held) = self.next() {
-            let copied = copy(connection, if held { "RESTART" } else { "PASSIVE" });
+        while let Some((held, round)) = self.next() {
+            let copied = match watch.look(connection) {
+                Ok(State::Whole) => copy(connection, if held { "RESTART" } else { "PASSIVE" }),
+                // What became of the log is the writer's to mend.
+                Ok(State::Moved | State::Cut) => Ok(Copied::default()),
+                Err(error) => Err(error),
+            };
             if held {
                 self.release();
             }
             match copied {
                 Ok(copied) => {
                     failing = false;
+                    let place = Place { round, pages: copied.pages };
+                    let mut log = self.log();
+                    log.copied = log.copied.max(place);
+                    drop(log);
                     if copied.blocked && !std::mem::replace(&mut read_for_long, true) {
                         tracing::warn!("somebody reads the ledger for long; its log grows until that ends");
                     }
@@ -160,19 +191,21 @@ impl Shared {
 }
 
 /// How far the log was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Copied {
     /// Somebody reads what is in it, or copies it too, and it cannot begin anew as was asked for.
     pub(super) blocked: bool,
     /// All of it is in the file.
     pub(super) all: bool,
+    /// Pages of it that are in the file.
+    pub(super) pages: u64,
 }
 
 /// Copies the log as `mode` says (sqlite.org/pragma.html#pragma_wal_checkpoint).
 pub(super) fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<Copied> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let (blocked, pages, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Copied { blocked, all: pages == copied })
+        Ok(Copied { blocked, all: pages == copied, pages: u64::try_from(copied).unwrap_or(0) })
     })
 }
 
@@ -219,10 +252,11 @@ mod tests {
         store.write(&[batch(5)]).unwrap();
         let copying = Connection::open(&path).unwrap();
         copying.busy_timeout(Duration::ZERO).unwrap();
-        assert_eq!(copy(&copying, "PASSIVE").unwrap(), Copied { blocked: false, all: false });
-        assert_eq!(copy(&copying, "RESTART").unwrap(), Copied { blocked: true, all: false });
+        let copied = |mode| copy(&copying, mode).map(|copied| (copied.blocked, copied.all)).unwrap();
+        assert_eq!(copied("PASSIVE"), (false, false));
+        assert_eq!(copied("RESTART"), (true, false));
         reader.execute_batch("COMMIT").unwrap();
-        assert_eq!(copy(&copying, "RESTART").unwrap(), Copied { blocked: false, all: true });
+        assert_eq!(copied("RESTART"), (false, true));
     }
 
     #[test]

@@ -24,6 +24,14 @@ pub(super) enum Reason {
     Missing,
     /// It is a database, and not a ledger.
     Foreign,
+    /// It is no database: what it is.
+    NotALedger(&'static str),
+    /// It is broken, and its first page does not say that it is a ledger.
+    Unmarked,
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// The log was cut while other programs or threads have the ledger open, which must end first.
+    LogCut,
     /// A later version of this program wrote it: its version, and the latest that is known here.
     Newer(i64, i64),
     /// The file system or the system's threads refused something.
@@ -62,7 +70,7 @@ impl LedgerError {
 }
 
 impl Reason {
-    /// Whether the file is no database, or a broken one: what is lost by moving it aside is nothing that could be read.
+    /// Whether SQLite says that the file is broken, or no database.
     pub(super) fn is_corrupt(&self) -> bool {
         matches!(self, Self::Sqlite(error) if matches!(
             error.sqlite_error_code(),
@@ -103,6 +111,25 @@ impl fmt::Display for Reason {
         match self {
             Self::Missing => write!(f, "there is no such file"),
             Self::Foreign => write!(f, "is a database of another program: choose another path"),
+            Self::NotALedger("a folder") => write!(
+                f,
+                "cannot be opened: it is a folder, and left as it is. Name a file in ledger.path, such as \"streamgauge.db\""
+            ),
+            Self::NotALedger(kind) => write!(
+                f,
+                "is {kind} and no ledger, and left as it is. ledger.path must name a ledger of streamgauge or a file that \
+                 does not exist yet, such as \"streamgauge.db\""
+            ),
+            Self::Unmarked => write!(
+                f,
+                "is broken, and its first page does not say that it is a ledger: it is left as it is. Move it away, or \
+                 name another file in ledger.path"
+            ),
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::LogCut => write!(
+                f,
+                "its log (-wal) was cut by another program, and is begun anew once nobody has the ledger open any more"
+            ),
             Self::Newer(found, known) => write!(
                 f,
                 "was written by a newer streamgauge (its schema is {found}, this program knows {known})"

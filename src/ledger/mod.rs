@@ -8,22 +8,29 @@
 //! | `sink` | the queue and the thread: group commit, retries, when to delete |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
 //! | `checkpoint` | copies the log into the file beside the commits |
+//! | `log` | notices a log that another program has cut, and keeps what was in it |
+//! | `file` | what is at the path before SQLite opens it |
+//! | `spill` | records that could not be written before the end, for the next start |
 //! | `columns` | what a row has, in both databases |
 //! | `shipped` | what of the file is in PostgreSQL already |
 //! | [`postgres`] | the fleet's ledger |
 //! | `schema` | tables and their versions |
 //! | `row` | a record as a row |
 //! | `repair` | moves a broken file aside |
-//! | `retention` | deletes what is old, in small steps |
+//! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
+//! | `clock` | the clock that retention goes by |
 //! | `query`, `groups` | reads, and adds up |
 //! | `place` | which of the two to read |
 //! | `when` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
 mod checkpoint;
+mod clock;
 mod columns;
 mod error;
+mod file;
 mod groups;
+mod log;
 pub mod output;
 mod place;
 pub mod postgres;
@@ -34,9 +41,11 @@ mod row;
 mod schema;
 mod shipped;
 mod sink;
+mod spill;
 mod store;
 #[cfg(test)]
 mod support;
+mod sweep;
 mod when;
 
 pub use error::LedgerError;

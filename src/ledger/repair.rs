@@ -15,14 +15,7 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 /// # Errors
 /// The folder does not let it be renamed; what was renamed before stays so.
 pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let name = format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ"));
-    let mut aside = with(path, &name);
-    for number in 2.. {
-        if !fs::exists(&aside)? {
-            break;
-        }
-        aside = with(path, &format!("{name}-{number}"));
-    }
+    let aside = new_name(path, "corrupt", now)?;
     // The log goes first: were the process to end in between, the broken file would just be found again.
     for companion in COMPANIONS {
         match fs::rename(with(path, companion), with(&aside, companion)) {
@@ -32,6 +25,26 @@ pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     }
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Renames `path` to `<path>.<why>-<time>`, and returns the new name.
+pub(super) fn move_to_new_name(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
+    let name = new_name(path, why, now)?;
+    fs::rename(path, &name)?;
+    Ok(name)
+}
+
+/// A name that no file has.
+fn new_name(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
+    let suffix = format!(".{why}-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let mut name = with(path, &suffix);
+    for number in 2.. {
+        if !fs::exists(&name)? {
+            break;
+        }
+        name = with(path, &format!("{suffix}-{number}"));
+    }
+    Ok(name)
 }
 
 /// The path with something behind its name.

@@ -107,9 +107,9 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
     Ok(transaction.commit()?)
 }
 
-/// Looks whether the file is an empty one or a ledger of a known version, without changing anything.
-pub(super) fn check(connection: &Connection) -> Result<(), Reason> {
-    version(connection, MIGRATIONS).map(drop)
+/// Whether the file is an empty one, or a ledger that may be written. Nothing is changed.
+pub(super) fn is_new(connection: &Connection) -> Result<bool, Reason> {
+    Ok(version(connection, MIGRATIONS)? == 0)
 }
 
 /// Looks whether the file has all columns that this version writes.
@@ -222,7 +222,7 @@ mod tests {
         expect_writable(&connection).unwrap();
         let breaking = format!("UPDATE streamgauge_ledger SET writable_from = {}", later.len());
         connection.execute_batch(&breaking).unwrap();
-        assert!(matches!(check(&connection), Err(Reason::Newer(..))));
+        assert!(matches!(is_new(&connection), Err(Reason::Newer(..))));
         assert!(matches!(expect_readable(&connection), Err(Reason::Newer(..))));
     }
 

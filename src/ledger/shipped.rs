@@ -14,7 +14,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::checkpoint::BOUND;
 use super::error::Reason;
-use super::store::identity;
+use super::file::{Identity, identity};
+use super::log::{State, Watch, copy_no_more};
 use super::{columns, schema};
 
 /// How long to wait for the ledger's own writer.
@@ -25,8 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Unshipped {
     path: PathBuf,
     connection: Connection,
-    /// Which file is open.
-    file: Option<(u64, u64)>,
+    /// Which file is open, and its log.
+    file: Option<Identity>,
+    watch: Watch,
     ledger: String,
     /// The last row that is shipped.
     seq: i64,
@@ -40,6 +42,7 @@ impl Unshipped {
         let connection = Connection::open_with_flags(path, flags)?;
         let file = identity(path);
         connection.busy_timeout(PATIENCE)?;
+        Watch::check(path, &connection)?;
         connection.pragma_update(None, "synchronous", "normal")?;
         // The log is copied by the writer's own thread. That knows of no commits but the writer's: where rows are shipped and
         // none written, SQLite copies at the bound, here.
@@ -56,15 +59,23 @@ impl Unshipped {
             path: path.to_owned(),
             connection,
             file,
+            watch: Watch::begin(path),
             ledger: ledger.to_owned(),
             seq: seq.unwrap_or(0),
             select,
         })
     }
 
-    /// Whether the file that is open is still the one at the path: a corrupt one is moved aside, and another is begun.
+    /// Whether the file that is open is still the one at the path, and its log whole: a corrupt file is moved aside, and another
+    /// is begun; a log that was cut is begun anew once nobody has the file open.
     pub(super) fn is_current(&self) -> bool {
-        identity(&self.path) == self.file
+        match self.watch.look(&self.connection) {
+            Ok(State::Whole) | Err(_) => identity(&self.path) == self.file,
+            Ok(State::Moved | State::Cut) => {
+                copy_no_more(&self.connection, true);
+                false
+            }
+        }
     }
 
     /// Shows the next `limit` rows to `take`, whose columns are `seq` and then those of [`columns::COLUMNS`]. The `seq` of the

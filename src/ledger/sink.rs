@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::error::LedgerError;
+use super::error::{LedgerError, Reason};
 use super::postgres::Shipper;
-use super::retention::{Retention, Step};
+use super::retention::Retention;
+use super::spill;
 use super::store::Store;
+use super::sweep::Sweeper;
 use crate::config::Postgres;
 use crate::record::{Journal, Sink, UsageRecord};
 
@@ -40,8 +42,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last records are tried for when the process ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often old rows are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often the file and its log are looked at while there is nothing to write.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Records that were closed within the same moments.
 pub(super) type Batch = Arc<Vec<UsageRecord>>;
@@ -64,8 +66,13 @@ impl Ledger {
     /// The file cannot be opened or created, is another program's or a newer version's; or the system gives no thread. A
     /// file that is broken is no error: it is moved aside, and a new one is begun.
     pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
-        let retention = retention.map(|age| Retention { age, unshipped: None });
-        Self::start(Store::open(path)?, path, retention, None, journal)
+        let mut store = Store::open(path)?;
+        let sweeper = retention.map(|age| {
+            let retention = Some(Retention { age, unshipped: None });
+            Sweeper::begin(&path.display().to_string(), &mut store, retention, age, Timestamp::now())
+        });
+        let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
+        Self::start(store, path, sweeper, None, journal)
     }
 
     /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their own, which the end waits for
@@ -79,32 +86,39 @@ impl Ledger {
         postgres: Postgres,
         journal: &Journal,
     ) -> Result<Self, LedgerError> {
-        let store = Store::open(path)?;
+        let mut store = Store::open(path)?;
+        // The shorter of the two says how much a clock is trusted.
+        let age = [retention, postgres.retention].into_iter().flatten().min();
         let retention = retention.map(|age| Retention { age, unshipped: Some(postgres.max_waiting) });
-        let shipper = Shipper::spawn(path, postgres, journal);
+        let sweeper = age.map(|age| {
+            Sweeper::begin(&path.display().to_string(), &mut store, retention, age, Timestamp::now())
+        });
+        let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
+        let shipper = Shipper::spawn(path, postgres, journal, sweeper.as_ref().map(Sweeper::believed));
         let shipper = shipper.map_err(|failure| LedgerError::new(path, failure))?;
-        Self::start(store, path, retention, Some(shipper), journal)
+        Self::start(store, path, sweeper, Some(shipper), journal)
     }
 
     fn start(
         store: Store,
         path: &Path,
-        retention: Option<Retention>,
+        sweeper: Option<Sweeper>,
         shipper: Option<Shipper>,
         journal: &Journal,
     ) -> Result<Self, LedgerError> {
         let queue = Arc::new(Queue::default());
         let writer = Writer {
             name: path.display().to_string(),
+            path: path.to_owned(),
             store,
             queue: Arc::clone(&queue),
             journal: journal.clone(),
             committed: shipper.as_ref().map(Shipper::waker),
+            sweeper,
             failing: false,
-            losing: false,
             give_up: None,
         };
-        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(retention));
+        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|error| LedgerError::new(path, error))?;
         Ok(Self { name: path.display().to_string(), queue, thread: Some(thread), _shipper: shipper })
     }
@@ -160,7 +174,7 @@ struct State {
 /// What the thread is to do.
 enum Work {
     Write(Vec<Batch>),
-    Sweep,
+    Look,
     End,
 }
 
@@ -188,13 +202,13 @@ impl Queue {
 
     /// Waits for batches and lets them gather, or for the time to look for old rows.
     fn next(&self, sweep: Option<Instant>) -> Work {
-        let until = sweep.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()));
+        let until = sweep.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
         let waited = self
             .changed
             .wait_timeout_while(self.lock(), until, |state| state.batches.is_empty() && !state.closed);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         if state.batches.is_empty() {
-            return if state.closed { Work::End } else { Work::Sweep };
+            return if state.closed { Work::End } else { Work::Look };
         }
         let few = |state: &mut State| state.records < ENOUGH && !state.closed;
         let gathered = self.changed.wait_timeout_while(state, GATHER, few);
@@ -217,6 +231,7 @@ impl Queue {
 /// The thread's own.
 struct Writer {
     name: String,
+    path: PathBuf,
     store: Store,
     queue: Arc<Queue>,
     journal: Journal,
@@ -224,27 +239,49 @@ struct Writer {
     committed: Option<Arc<Notify>>,
     /// The last attempt failed, and that was said.
     failing: bool,
-    /// Rows had to be deleted before they were shipped, and that was said.
-    losing: bool,
+    /// Deletes old rows, where there is a retention.
+    sweeper: Option<Sweeper>,
     /// When the last records are given up; `None` while the process is not ending.
     give_up: Option<Instant>,
 }
 
 impl Writer {
-    fn run(mut self, retention: Option<Retention>) {
-        let mut sweep = retention.map(|_| Instant::now());
+    fn run(mut self) {
         loop {
-            match self.queue.next(sweep) {
+            match self.queue.next(self.sweeper.as_ref().map(Sweeper::next)) {
                 Work::Write(batches) => self.write(&batches),
-                Work::Sweep => {}
-                Work::End => return,
+                Work::Look => self.look(),
+                Work::End => return self.end(),
             }
-            if let Some(retention) = &retention
-                && sweep.is_some_and(|at| at <= Instant::now())
+            if !self.failing
+                && let Some(sweeper) = &mut self.sweeper
             {
-                let more = !self.failing && self.sweep(retention);
-                sweep = Some(if more { Instant::now() } else { Instant::now() + SWEEP });
+                sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
             }
+        }
+    }
+
+    /// Looks whether another program has changed the file or its log.
+    fn look(&mut self) {
+        let result = self.store.mend();
+        self.count_lost();
+        match result {
+            Ok(()) => self.well(),
+            Err(reason) => self.say(&reason),
+        }
+    }
+
+    fn end(mut self) {
+        self.look();
+        // What another program has cut from the log, and could not be written again.
+        let unsaved = self.store.unsaved();
+        if !unsaved.is_empty() {
+            self.spill(&unsaved);
+        }
+        if let Some(sweeper) = &mut self.sweeper
+            && !self.failing
+        {
+            sweeper.end(&mut self.store);
         }
     }
 
@@ -255,23 +292,21 @@ impl Writer {
         while !batches.is_empty() {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
             let attempt = if self.failing { &batches[..1] } else { batches };
-            let Err(reason) = self.store.write(attempt) else {
+            let result = self.store.write(attempt);
+            self.count_lost();
+            let Err(reason) = result else {
                 let written = count(attempt);
                 self.queue.done(written);
                 self.journal.health().kept.fetch_add(written as u64, Ordering::Relaxed);
                 if let Some(committed) = &self.committed {
                     committed.notify_one();
                 }
-                if mem::take(&mut self.failing) {
-                    tracing::info!(ledger = self.name, "usage records are written again");
-                }
+                self.well();
                 pause = FIRST_PAUSE;
                 batches = &batches[attempt.len()..];
                 continue;
             };
-            if !mem::replace(&mut self.failing, true) {
-                tracing::error!(ledger = self.name, %reason, "usage records cannot be written; {CAPACITY} of them can wait until this ends");
-            }
+            self.say(&reason);
             if self.queue.pause(pause) {
                 let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
                 if give_up <= Instant::now() {
@@ -283,34 +318,56 @@ impl Writer {
         }
     }
 
-    fn lose(&self, batches: &[Batch]) {
-        let lost = count(batches);
-        self.queue.done(lost);
-        self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
-        tracing::error!(ledger = self.name, lost, "usage records were not written before the end");
+    /// Says that records are written, if they were not.
+    fn well(&mut self) {
+        if mem::take(&mut self.failing) {
+            tracing::info!(ledger = self.name, "usage records are written again");
+        }
     }
 
-    /// Whether there is more to delete.
-    fn sweep(&mut self, retention: &Retention) -> bool {
-        let step = self.store.sweep(retention, Timestamp::now()).unwrap_or_else(|reason| {
-            tracing::warn!(ledger = self.name, %reason, "old usage records cannot be deleted now");
-            Step::default()
-        });
-        if step.lost > 0 {
-            if let Some(shipping) = self.journal.health().shipping.get() {
-                shipping.deleted.fetch_add(step.lost, Ordering::Relaxed);
-            }
-            if !mem::replace(&mut self.losing, true) {
-                tracing::error!(
-                    ledger = self.name,
-                    "usage records that were never shipped to PostgreSQL are being deleted: they are older than ledger.retention, and more \
-                     than ledger.postgres.max_waiting wait"
-                );
-            }
-        } else if !step.more {
-            self.losing = false;
+    /// Says what keeps records from being written, if that is new.
+    fn say(&mut self, reason: &Reason) {
+        // Whoever ships has the file open too, which may be what a log that was cut waits for.
+        if let Some(committed) = &self.committed {
+            committed.notify_one();
         }
-        step.more
+        if !mem::replace(&mut self.failing, true) {
+            tracing::error!(ledger = self.name, %reason, "usage records cannot be written; {CAPACITY} of them can wait until this ends");
+        }
+    }
+
+    /// Records that were written and are gone are not kept, but failed.
+    fn count_lost(&mut self) {
+        let lost = self.store.take_lost();
+        if lost > 0 {
+            let health = self.journal.health();
+            health.kept.fetch_sub(lost, Ordering::Relaxed);
+            health.failed.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up writing these before the end.
+    fn lose(&self, batches: &[Batch]) {
+        self.queue.done(count(batches));
+        self.spill(batches);
+    }
+
+    /// Leaves records to the next start. What is lost is counted.
+    fn spill(&self, batches: &[Batch]) {
+        let spilled = spill::append(&self.path, batches.iter().flat_map(|batch| batch.iter()));
+        let file = spill::file_of(&self.path);
+        if spilled.records > 0 {
+            tracing::warn!(
+                ledger = self.name, records = spilled.records, file = %file.display(),
+                "usage records could not be written before the end; they are in a file that the next start reads"
+            );
+        }
+        let lost = count(batches) - spilled.records;
+        if lost > 0 {
+            self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
+            let reason = spilled.error.map_or_else(String::new, |error| error.to_string());
+            tracing::error!(ledger = self.name, lost, file = %file.display(), reason, "usage records were not written before the end");
+        }
     }
 }
 

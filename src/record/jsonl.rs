@@ -2,7 +2,8 @@
 
 mod file;
 
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use file::LineFile;
@@ -33,8 +34,13 @@ impl Jsonl<LineFile> {
     /// lost until there is one.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// The file cannot be opened for appending, or holds something else.
     pub fn open(path: &Path) -> io::Result<Self> {
+        if !holds_lines(path)? {
+            return Err(io::Error::other(
+                "is a file of another kind, and left as it is: name a file of JSON lines, or one that does not exist yet",
+            ));
+        }
         let file = LineFile::open(path)?;
         Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
     }
@@ -42,6 +48,21 @@ impl Jsonl<LineFile> {
     /// What opens the file again on request.
     pub fn reopener(&self) -> Reopener {
         self.out.reopener()
+    }
+}
+
+/// Whether records may be appended to what is at `path`: a ledger, a secret or the configuration does not begin as JSON
+/// lines do. Pipes and devices take anything.
+fn holds_lines(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
+        return Ok(true);
+    }
+    let mut first = [0];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut first)) {
+        // A file may be writable and not readable.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        Err(error) => Err(error),
+        Ok(()) => Ok(matches!(first, [b'{' | b'\n'])),
     }
 }
 

@@ -138,9 +138,14 @@ fn a_ledger_that_cannot_be_opened_ends_the_start_with_its_reason() {
 }
 
 #[test]
-fn a_locked_or_corrupt_ledger_touches_no_request_and_is_said_once() {
+fn locked_or_corrupt_ledger_touches_no_request_and_is_said_once() {
     let program = Program::new("path = \"usage.db\"");
-    fs::write(program.path("usage.db"), "no database ".repeat(100)).unwrap();
+    let serving = program.serve();
+    serving.signal("-TERM");
+    serving.end();
+    let mut broken = fs::read(program.path("usage.db")).unwrap();
+    broken[100..].fill(0xA5);
+    fs::write(program.path("usage.db"), &broken).unwrap();
     let serving = program.serve();
     let other = Connection::open(program.path("usage.db")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
@@ -155,4 +160,68 @@ fn a_locked_or_corrupt_ledger_touches_no_request_and_is_said_once() {
     assert_eq!(said("the ledger is corrupt: it was moved aside"), 1, "{log:#?}");
     assert_eq!(said("usage records cannot be written"), 1, "{log:#?}");
     assert_eq!(ids(&program.path("usage.db")).len(), ended.len(), "and none is lost");
+}
+
+#[test]
+fn ledger_path_of_another_file_is_refused_and_left_alone() {
+    for (path, jsonl, refused) in [
+        ("streamgauge.toml", "", "ledger.path: streamgauge.toml: is a file of another kind and no ledger"),
+        ("key.txt", "", "ledger.path: key.txt: is a file of another kind and no ledger"),
+        (".", "", "ledger.path: .: cannot be opened: it is a folder"),
+        ("usage.db", "./usage.db", "ledger.jsonl: cannot open ./usage.db: is a file of another kind"),
+        ("usage.db", "streamgauge.toml", "ledger.jsonl: cannot open streamgauge.toml: is a file of another"),
+        ("usage.db", "key.txt", "ledger.jsonl: cannot open key.txt: is a file of another kind"),
+    ] {
+        let program = Program::new(&format!("path = \"{path}\"\njsonl = \"{jsonl}\""));
+        fs::write(program.path("key.txt"), "sk-secret\n").unwrap();
+        let config = fs::read(program.path("streamgauge.toml")).unwrap();
+        let output = program.command(&["serve"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains(refused), "{stderr}");
+        assert_eq!(fs::read(program.path("streamgauge.toml")).unwrap(), config);
+        assert_eq!(fs::read(program.path("key.txt")).unwrap(), b"sk-secret\n");
+    }
+}
+
+#[test]
+fn sigterm_under_a_foreign_lock_leaves_records_to_the_next_start() {
+    let program = Program::new("path = \"usage.db\"");
+    let serving = program.serve();
+    let other = Connection::open(program.path("usage.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let ended = serving.load(1, || thread::sleep(Duration::from_millis(300)));
+    serving.signal("-TERM");
+    let log = serving.end();
+    assert!(log.iter().any(|line| line.contains("a file that the next start reads")), "{log:#?}");
+    other.execute_batch("COMMIT").unwrap();
+    drop(other);
+    let spilled = fs::read(program.path("usage.db.spill")).unwrap();
+    for round in 0..2 {
+        let serving = program.serve();
+        serving.signal("-TERM");
+        let log = serving.end();
+        assert!(log.iter().any(|line| line.contains("are in the ledger now")), "{round}: {log:#?}");
+        assert!(!program.path("usage.db.spill").exists());
+        assert_eq!(ids(&program.path("usage.db")), ended.iter().map(|(id, _)| id.clone()).collect());
+        let rows = Connection::open(program.path("usage.db")).unwrap();
+        let rows = rows.query_row("SELECT count(*) FROM usage_records", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.unwrap() as usize, ended.len(), "round {round}");
+        // As after a crash before the file was deleted.
+        fs::write(program.path("usage.db.spill"), &spilled).unwrap();
+    }
+}
+
+#[test]
+fn log_cut_by_another_program_costs_no_record() {
+    let program = Program::new("path = \"usage.db\"");
+    let serving = program.serve();
+    let mut ended = serving.load(1, || thread::sleep(Duration::from_millis(400)));
+    fs::write(program.path("usage.db-wal"), "").unwrap();
+    ended.extend(serving.load(1, || thread::sleep(Duration::from_millis(400))));
+    serving.signal("-TERM");
+    let log = serving.end();
+    let said = |what: &str| log.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(said("has cut the ledger's log (-wal)"), 1, "{log:#?}");
+    assert_eq!(ids(&program.path("usage.db")).len(), ended.len());
 }

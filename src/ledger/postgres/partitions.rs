@@ -139,32 +139,53 @@ pub(super) async fn look_ahead(client: &mut Client, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Deletes the months that ended longer than `retention` before `now`. Those that it deleted.
+/// A month that was deleted, and about how many records it had: as PostgreSQL has last counted them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dropped {
+    pub(super) month: Month,
+    pub(super) records: i64,
+}
+
+/// Deletes the oldest month, if it ended longer than `retention` ago. What the time is, the caller's clock (`now`), the
+/// server's and the newest record must agree on: the earliest of them counts.
 pub(super) async fn drop_old(
     client: &mut Client,
     retention: Duration,
     now: Timestamp,
-) -> Result<Vec<Month>, Failure> {
-    let Ok(limit) = now.checked_sub(retention) else { return Ok(Vec::new()) };
-    let limit = Month::of(limit);
+) -> Result<Option<Dropped>, Failure> {
     let transaction = client.transaction().await?;
     lock(&transaction, PATIENCE).await?;
+    let clocks = "SELECT least(now(), (SELECT max(started_at) FROM usage_records))";
+    let witnessed: std::time::SystemTime = transaction.query_one(clocks, &[]).await?.get(0);
+    let now = Timestamp::try_from(witnessed).map_or(now, |witnessed| witnessed.min(now));
+    let Ok(limit) = now.checked_sub(retention) else { return Ok(None) };
     let tables = transaction
         .query(
-            "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            "SELECT c.relname::text, c.reltuples::bigint FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
              WHERE i.inhparent = 'usage_records'::regclass",
             &[],
         )
         .await?;
-    let months = tables.iter().filter_map(|row| Month::of_table(row.get(0)));
-    let old: Vec<_> = months.filter(|month| *month < limit).collect();
-    for month in &old {
+    let months = tables.iter().filter_map(|row| Some((Month::of_table(row.get(0))?, row.get::<_, i64>(1))));
+    let stray = "SELECT min(started_at) FROM usage_records_default";
+    let stray: Option<std::time::SystemTime> = transaction.query_one(stray, &[]).await?.get(0);
+    let stray = stray.and_then(|at| Timestamp::try_from(at).ok()).map(|at| (Month::of(at), 0));
+    let Some((month, counted)) = months.chain(stray).min().filter(|(month, _)| *month < Month::of(limit))
+    else {
+        return Ok(None);
+    };
+    let mut records = counted;
+    if exists(&transaction, &month.table()).await? {
+        if counted < 0 {
+            let count = format!("SELECT count(*) FROM {}", month.table());
+            records = transaction.query_one(&count, &[]).await?.get(0);
+        }
         transaction.batch_execute(&format!("DROP TABLE {}", month.table())).await?;
     }
-    let strays = format!("DELETE FROM usage_records_default WHERE started_at < {}", limit.start());
-    transaction.batch_execute(&strays).await?;
+    let strays = format!("DELETE FROM usage_records_default WHERE started_at < {}", month.next().start());
+    records += i64::try_from(transaction.execute(&strays, &[]).await?).unwrap_or(i64::MAX);
     transaction.commit().await?;
-    Ok(old)
+    Ok(Some(Dropped { month, records }))
 }
 
 #[cfg(test)]

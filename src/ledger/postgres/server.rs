@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::connect::{CONNECT, Connection, STATEMENT, within};
-use super::partitions::{self, Month, Strays};
+use super::partitions::{self, Dropped, Month, Strays};
 use super::rows::{self, Rows};
 use super::{Failure, schema};
 use crate::config::Postgres;
@@ -97,19 +97,21 @@ impl Server {
         Ok(())
     }
 
-    /// Makes partitions in advance, and deletes the months that are older than `retention`.
-    pub(super) async fn keep_house(
-        &mut self,
-        retention: Option<Duration>,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
+    /// Makes partitions in advance.
+    pub(super) async fn look_ahead(&mut self, now: Timestamp) -> Result<(), Failure> {
+        excused(within(STATEMENT, partitions::look_ahead(&mut self.connection.client, now)).await)?;
+        Ok(())
+    }
+
+    /// Deletes the oldest month, if it ended longer than `retention` before `now`.
+    pub(super) async fn drop_old(&mut self, retention: Duration, now: Timestamp) -> Result<(), Failure> {
         let client = &mut self.connection.client;
-        excused(within(STATEMENT, partitions::look_ahead(client, now)).await)?;
-        if let Some(retention) = retention {
-            let deleted = excused(within(STATEMENT, partitions::drop_old(client, retention, now)).await)?;
-            for month in deleted.unwrap_or_default() {
-                tracing::info!(%month, "usage records in PostgreSQL are older than ledger.postgres.retention: deleted");
-            }
+        let dropped = excused(within(STATEMENT, partitions::drop_old(client, retention, now)).await)?;
+        if let Some(Dropped { month, records }) = dropped.flatten() {
+            tracing::info!(
+                %month, records, before = %month.next(),
+                "usage records in PostgreSQL that are older than ledger.postgres.retention were deleted"
+            );
         }
         Ok(())
     }

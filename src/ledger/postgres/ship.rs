@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::error::Reason;
 use super::super::shipped::Unshipped;
+use super::super::sweep::Believed;
 use super::Failure;
 use super::connect::runtime;
 use super::rows::Rows;
@@ -60,6 +61,7 @@ impl Shipper {
         path: &Path,
         settings: Postgres,
         journal: &Journal,
+        believed: Option<Believed>,
     ) -> Result<Self, Failure> {
         let committed = Arc::new(Notify::new());
         let (closing, closed) = watch::channel(false);
@@ -71,6 +73,8 @@ impl Shipper {
             journal: journal.clone(),
             committed: Arc::clone(&committed),
             closed,
+            believed,
+            dropped: Instant::now(),
             trouble: None,
             file_trouble: false,
         };
@@ -171,6 +175,10 @@ struct Line {
     journal: Journal,
     committed: Arc<Notify>,
     closed: watch::Receiver<bool>,
+    /// The time that retention goes by.
+    believed: Option<Believed>,
+    /// When an old month was last looked for; at first, when the process started.
+    dropped: Instant,
     /// The kind of trouble that was said last; `None`: all is well, or was so far.
     trouble: Option<String>,
     /// It cannot be stored how far it is, and that was said.
@@ -227,7 +235,8 @@ impl Line {
         loop {
             let closing = *self.closed.borrow();
             if housekeeping <= Instant::now() && !closing {
-                server.keep_house(self.settings.retention, Timestamp::now()).await?;
+                server.look_ahead(Timestamp::now()).await?;
+                self.drop_old(&mut server).await?;
                 housekeeping = Instant::now() + HOUSEKEEPING;
             }
             if !unshipped.is_current() {
@@ -247,6 +256,18 @@ impl Line {
                 () = server.gone() => return Err(Trouble::Server(Failure::Gone)),
             }
         }
+    }
+
+    /// Deletes the oldest month, if it is older than the retention. Never at the start, and one an hour.
+    async fn drop_old(&mut self, server: &mut Server) -> Result<(), Failure> {
+        let Some(retention) = self.settings.retention else { return Ok(()) };
+        if self.dropped.elapsed() < HOUSEKEEPING {
+            return Ok(());
+        }
+        self.dropped = Instant::now();
+        let now = Timestamp::now();
+        let now = self.believed.as_ref().map_or(now, |believed| believed.retention_time(now));
+        server.drop_old(retention, now).await
     }
 
     /// Ships the next rows. Whether there were any.

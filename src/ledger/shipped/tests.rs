@@ -84,12 +84,12 @@ fn a_full_disk_keeps_the_place_in_memory_and_stores_it_once_there_is_room() {
 #[test]
 fn what_is_not_shipped_is_not_deleted_up_to_the_bound() {
     let (_folder, path, mut store) = ledger(1200);
-    let now = batch(1200)[1199].started_at + Duration::from_secs(86_400);
+    let until = batch(1200)[1199].started_at + Duration::from_secs(86_400 - 3600);
     let sweep = |store: &mut Store, most: u64| {
         let retention = Retention { age: Duration::from_secs(3600), unshipped: Some(most) };
         let mut lost = 0;
         loop {
-            let step = store.sweep(&retention, now).unwrap();
+            let step = store.sweep(&retention, until).unwrap();
             lost += step.lost;
             if !step.more {
                 break (count_at(&path), lost);

@@ -96,18 +96,151 @@ fn two_processes_write_to_one_ledger() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_moved_aside_and_kept() {
+fn broken_ledger_is_moved_aside_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let text =
-        "these are somebody's notes, and no database; they are longer than a header of one hundred bytes is";
-    fs::write(&path, text.repeat(3)).unwrap();
+    Store::open(&path).unwrap().write(&[batch(30)]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100..].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
     let mut store = Store::open(&path).unwrap();
     store.write(&[batch(3)]).unwrap();
     let aside = aside(folder.path());
     assert_eq!(aside.len(), 1, "{aside:?}");
-    assert_eq!(fs::read_to_string(folder.path().join(&aside[0])).unwrap(), text.repeat(3));
+    assert_eq!(fs::read(folder.path().join(&aside[0])).unwrap(), bytes);
     assert_eq!(count_at(&path), 3);
+}
+
+#[test]
+fn broken_ledger_behind_a_link_is_replaced_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("real.db"), folder.path().join("a.db"));
+    Store::open(&path).unwrap().write(&[batch(30)]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100..].fill(0xA5);
+    fs::write(&path, &bytes).unwrap();
+    std::os::unix::fs::symlink("real.db", &link).unwrap();
+    Store::open(&link).unwrap().write(&[batch(3)]).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!((count_at(&path), aside(folder.path()).len()), (3, 1));
+}
+
+#[test]
+fn files_of_others_are_refused_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let ledger = folder.path().join("ledger.db");
+    Store::open(&ledger).unwrap().write(&[batch(3)]).unwrap();
+    let ledger = fs::read(&ledger).unwrap();
+    let mut unmarked = ledger.clone();
+    unmarked[68..72].fill(0);
+    unmarked[100..].fill(0xA5);
+    for (content, reason) in [
+        (&b"[server]\nlisten = \"127.0.0.1:4100\"\n"[..], "ledger.path must name a ledger of streamgauge or"),
+        (b"sk-secret", "is a file of another kind and no ledger"),
+        (&"notes ".repeat(2000).into_bytes(), "is a file of another kind and no ledger"),
+        (&ledger[..40], "its first page does not say that it is a ledger"),
+        (&unmarked, "its first page does not say that it is a ledger"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let error = Store::open(&path).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+        assert_eq!(aside(folder.path()), Vec::<String>::new());
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = Store::open(&path).unwrap_err().to_string();
+    assert!(error.contains("it is a folder, and left as it is"), "{error}");
+    let error = Store::open(Path::new("/dev/null")).unwrap_err().to_string();
+    assert!(error.contains("is a device and no ledger"), "{error}");
+}
+
+#[test]
+fn first_page_of_a_new_ledger_says_whose_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    fs::write(&path, "").unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[68..72], *b"SGgl", "also while all else is in the log");
+    drop(store);
+}
+
+/// A ledger whose log has rows that are not in the file.
+fn with_log(folder: &Path) -> (PathBuf, PathBuf, Store) {
+    let path = folder.join("a.db");
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[batch(30)]).unwrap();
+    let log = repair::with(&path, "-wal");
+    assert!(fs::metadata(&log).unwrap().len() > 4096);
+    (path, log, store)
+}
+
+#[test]
+fn log_that_is_cut_is_noticed_and_its_rows_are_written_again() {
+    for cut in [
+        |log: &Path| fs::write(log, "").unwrap(),
+        |log: &Path| {
+            let file = fs::File::options().write(true).open(log).unwrap();
+            file.set_len(9000).unwrap();
+        },
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, log, mut store) = with_log(folder.path());
+        cut(&log);
+        store.write(&[batch(4)]).unwrap();
+        assert_eq!((count_at(&path), store.take_lost()), (34, 0));
+        store.write(&[batch(1)]).unwrap();
+        drop(store);
+        assert_eq!(count_at(&path), 35);
+        let check = Connection::open(&path).unwrap();
+        assert_eq!(check.query_row("PRAGMA integrity_check", [], |row| row.get(0)), Ok("ok".to_owned()));
+        let ids = "SELECT count(DISTINCT id) FROM usage_records";
+        assert_eq!(check.query_row(ids, [], |row| row.get(0)), Ok(35));
+        assert!(aside(folder.path()).is_empty());
+    }
+}
+
+#[test]
+fn log_that_is_cut_while_somebody_reads_is_mended_after_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, log, mut store) = with_log(folder.path());
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
+    fs::write(&log, "").unwrap();
+    let error = store.write(&[batch(4)]).unwrap_err().to_string();
+    assert!(error.contains("was cut by another program"), "{error}");
+    assert_eq!(store.unsaved().iter().map(|batch| batch.len()).sum::<usize>(), 30);
+    // Its close must not copy what it takes for the log.
+    copy_no_more(&reader, true);
+    drop(reader);
+    store.write(&[batch(4)]).unwrap();
+    assert_eq!((count_at(&path), store.take_lost()), (34, 0));
+}
+
+#[test]
+fn log_that_is_deleted_costs_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, log, mut store) = with_log(folder.path());
+    fs::remove_file(&log).unwrap();
+    store.write(&[batch(4)]).unwrap();
+    assert_eq!((count_at(&path), store.take_lost()), (34, 0));
+}
+
+#[test]
+fn rows_of_a_deleted_file_are_written_again_or_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, log, mut store) = with_log(folder.path());
+    for file in [&path, &log, &repair::with(&path, "-shm")] {
+        fs::remove_file(file).unwrap();
+    }
+    store.mend().unwrap();
+    assert_eq!((count_at(&path), store.take_lost()), (30, 0));
+    // What was copied is no longer in memory.
+    store.uncopied.clear();
+    fs::remove_file(&path).unwrap();
+    store.write(&[batch(4)]).unwrap();
+    assert_eq!((count_at(&path), store.take_lost()), (4, 30));
 }
 
 #[test]
@@ -189,10 +322,10 @@ fn old_rows_are_deleted_in_steps_and_the_others_stay() {
     let batch = batch(1300);
     store.write(std::slice::from_ref(&batch)).unwrap();
     let retention = Retention { age: Duration::from_secs(86_400), unshipped: None };
-    let now = batch[1100].started_at + retention.age;
+    let until = batch[1100].started_at;
     let mut left = Vec::new();
     loop {
-        let step = store.sweep(&retention, now).unwrap();
+        let step = store.sweep(&retention, until).unwrap();
         left.push(rows(connection(&mut store)).len());
         if !step.more {
             break;

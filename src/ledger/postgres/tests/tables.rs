@@ -113,18 +113,33 @@ fn months_have_their_partitions_and_old_ones_go() {
     assert_eq!(of("usage_records_default"), 0);
     let months = of("usage_records_2026_05") + of("usage_records_2026_06") + of("usage_records_2026_07");
     assert_eq!(months + of("usage_records_2026_08"), 6000);
+    let may = i64::try_from(of("usage_records_2026_05")).unwrap();
     let june = of("usage_records_2026_06");
     assert!(june > 2000);
     with(&settings, async |client| {
         let now = "2026-07-15T00:00:00Z".parse().unwrap();
         let dropped = partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap();
-        assert_eq!(dropped.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2026-05"]);
-        assert!(
-            partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap().is_empty()
-        );
+        let dropped = dropped.unwrap();
+        assert_eq!((dropped.month.to_string().as_str(), dropped.records), ("2026-05", may));
+        assert!(partitions::drop_old(client, Duration::from_secs(20 * 86_400), now).await.unwrap().is_none());
     });
     assert_eq!(of("usage_records_2026_06"), june);
     assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE started_at < '2026-06-01Z'"), 0);
+}
+
+#[test]
+fn clock_ahead_drops_no_month_that_the_newest_record_keeps() {
+    let (server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    shipping.write(&batch(6000));
+    shipping.close();
+    let ahead = "2126-01-01T00:00:00Z".parse().unwrap();
+    let age = Duration::from_secs(100 * 86_400);
+    with(&settings, async |client| {
+        // By the newest record's time, of August, the limit is in April.
+        assert_eq!(partitions::drop_old(client, age, ahead).await.unwrap(), None);
+    });
+    assert_eq!(count(&server), 6000);
 }
 
 #[test]
