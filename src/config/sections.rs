@@ -234,17 +234,14 @@ pub(super) fn bytes(entry: &Entry<'_>) -> Read<usize> {
 
 /// A number of bytes per second; 0 or "" for none.
 fn rate(entry: &Entry<'_>) -> Read<Option<NonZeroU32>> {
+    const FORM: &str = "a number of bytes per second, such as \"500B/s\"";
     let rate = if entry.is_number() {
         entry.integer()?
     } else {
-        entry.parse("a number of bytes per second, such as \"500B/s\"", |text| {
-            match text.strip_suffix("/s") {
-                Some(bytes) => size(bytes),
-                None if text.is_empty() || text == "0" => Ok(0),
-                None => Err(format!(
-                    "{text:?} is no rate: write one such as \"500B/s\" or \"1KiB/s\", or \"\" for none"
-                )),
-            }
+        entry.parse(FORM, |text| match text.strip_suffix("/s") {
+            None if text.is_empty() => Ok(0),
+            bytes => size(bytes.unwrap_or(text))
+                .map_err(|_| format!("{text:?} is no rate: write {FORM}, or \"\" for none")),
         })?
     };
     u32::try_from(rate).map(NonZeroU32::new).map_err(|_| entry.mistake("must be less than 4GiB/s"))

@@ -100,8 +100,8 @@ impl<H: Handler> Connection<H> {
                 Some(Order::Drop) => return Poll::Ready(Ok(())),
                 Some(order) if !told => {
                     told = true;
-                    // A graceful end waits for the client's word; a newcomer does not. A request that crosses the GOAWAY is
-                    // above its last stream: the client knows that nobody has looked at it.
+                    // A graceful shutdown waits for the client's acknowledgement, and a newcomer should not. A request that
+                    // crosses the GOAWAY is above its last stream id, so the client may send it again (RFC 9113 section 6.8).
                     match order {
                         Order::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
                         _ => connection.graceful_shutdown(),
@@ -132,7 +132,7 @@ impl<H: Handler> Connection<H> {
         let (state, around) = (Rc::clone(state), Rc::clone(around));
         if seat.is_none() {
             around.places.count(Limit::StreamPlaces);
-            // What is idle is in the way of the next try.
+            // The client's next try should find one.
             around.make_place();
             let refusal = std::future::ready(around.handler.turn_away(request, Error::NoPlace));
             tokio::task::spawn_local(stream::run(refusal, respond, running, state, around, None));

@@ -2,8 +2,8 @@
 //!
 //! A place stands for two open files: a client's connection, and the one to an upstream that its request needs. An HTTP/2
 //! connection whose streams run side by side needs an upstream's for each of them, so every stream beyond its connection's
-//! first running one takes a place too. Streams leave the last tenth of the places to connections: one client that opens
-//! streams keeps nobody from connecting.
+//! first running one takes a place too. Streams leave the last tenth of the places to connections, so that a client with many
+//! streams does not keep others from connecting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -92,7 +92,7 @@ impl Places {
     pub(super) fn call_others(&self, me: usize) {
         let most = self.calls.len();
         let one_more = |wanted| (wanted < most).then_some(wanted + 1);
-        // At the most, nobody needs to be asked for more.
+        // Beyond one per worker, further calls say nothing new.
         let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         for (_, call) in self.calls.iter().enumerate().filter(|&(worker, _)| worker != me) {
             call.notify_one();

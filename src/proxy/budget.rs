@@ -190,7 +190,7 @@ impl Reserved {
         self.slow.as_ref().is_some_and(|slow| slow.evicted.load(Ordering::Relaxed))
     }
 
-    /// The body is here: its memory is nobody else's any more.
+    /// The body is complete: from now on its memory is not given to others.
     ///
     /// # Errors
     /// It was given to others a moment ago.

@@ -31,7 +31,7 @@ impl Waiting {
         self.entry.as_ref()
     }
 
-    /// The client is given up, for the reason that is told.
+    /// Puts the reason why the client is given up into the record.
     pub(super) fn explain(&mut self, reason: String) {
         if let Some(entry) = &mut self.entry {
             entry.row().error = Some(reason.into());

@@ -189,3 +189,11 @@ fn upstreams_clients_and_headers_keep_the_order_of_the_file() {
     let azure = Route { path: None, model: Some("gpt*".to_owned()), upstream: 1 };
     assert_eq!(routes, [azure, Route { path: Some("/o".to_owned()), model: None, upstream: 0 }]);
 }
+
+#[test]
+fn body_rate_is_bytes_per_second_or_none() {
+    for (text, rate) in [("\"500B/s\"", 500), ("\"2KiB/s\"", 2048), ("1000", 1000), ("\"\"", 0), ("0", 0)] {
+        let server = settings(&format!("[server]\nmin_body_rate = {text}\n{OPENAI}")).server;
+        assert_eq!(server.min_body_rate.map_or(0, u32::from), rate, "{text}");
+    }
+}

@@ -158,6 +158,12 @@ fn of_the_server() {
             ("[server]\ndrain_timeout = \"30\"", "server.drain_timeout", "write \"30s\""),
             ("[server]\nheader_timeout = \"0s\"", "server.header_timeout", "longer than zero"),
             ("[server]\nwrite_timeout = \"0s\"", "server.write_timeout", ""),
+            (
+                "[server]\nmin_body_rate = \"fast\"",
+                "server.min_body_rate",
+                "such as \"500B/s\", or \"\" for none",
+            ),
+            ("[server]\nmin_body_rate = \"8GiB/s\"", "server.min_body_rate", "less than 4GiB/s"),
             ("[server]\nkeep_alive_timeout = \"soon\"", "server.keep_alive_timeout", "no length of time"),
             ("[admin]\nlisten = \"9090\"", "admin.listen", "no address and port"),
             ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is the file of ledger.path too"),
