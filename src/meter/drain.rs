@@ -94,6 +94,8 @@ impl Drains {
         if exchange.has_more_to_tell()
             && let Some(drain) = self.begin(exchange.entry())
         {
+            // From here on there is no client to be sent anything.
+            exchange.sent();
             spawn_local(drain.read(exchange));
         }
     }
