@@ -150,6 +150,14 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// The upstream was sent the request, and gave no answer that could be read. It may have
+    /// executed it.
+    Unanswered {
+        /// The upstream's name.
+        upstream: String,
+        /// What was wrong.
+        reason: String,
+    },
     /// Connecting took longer than `timeouts.connect`.
     ConnectTimeout {
         /// The upstream's name.
@@ -207,6 +215,8 @@ pub enum Error {
     ClientOverloaded,
     /// No place is left for an HTTP/2 stream.
     NoPlace,
+    /// The drain's time was over before the answer ended.
+    Stopped,
 }
 
 /// A request's way ends here or goes on.
@@ -223,6 +233,7 @@ impl Error {
             | Self::ProxyFailed { .. }
             | Self::ProxySilent { .. }
             | Self::Protocol { .. }
+            | Self::Unanswered { .. }
             | Self::ConnectTimeout { .. }
             | Self::FirstByteTimeout { .. }
             | Self::IdleTimeout { .. }
@@ -230,9 +241,21 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Undecodable { .. }
             | Self::Refused { .. } => Fault::Upstream,
-            Self::Overloaded | Self::NoPlace => Fault::Proxy,
+            Self::Overloaded | Self::NoPlace | Self::Stopped => Fault::Proxy,
             _ => Fault::Client,
         }
+    }
+
+    /// Whether the upstream may have executed the request, so that a repetition may execute it
+    /// twice.
+    pub fn may_be_executed(&self) -> bool {
+        matches!(
+            self,
+            Self::Unanswered { .. }
+                | Self::FirstByteTimeout { .. }
+                | Self::TotalTimeout { .. }
+                | Self::Truncated { .. }
+        )
     }
 
     /// The status and the machine-readable `code`.
@@ -267,7 +290,7 @@ impl Error {
             Self::ProxyRefused { .. } => (StatusCode::BAD_GATEWAY, "proxy_refused"),
             Self::ProxyFailed { .. } => (StatusCode::BAD_GATEWAY, "proxy_failed"),
             Self::ProxySilent { .. } => (StatusCode::BAD_GATEWAY, "proxy_timeout"),
-            Self::Protocol { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
+            Self::Protocol { .. } | Self::Unanswered { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
             Self::Truncated { .. } => (StatusCode::BAD_GATEWAY, "upstream_truncated"),
             Self::Undecodable { .. } => (StatusCode::BAD_GATEWAY, "upstream_undecodable"),
             Self::Refused { .. } => (StatusCode::BAD_GATEWAY, "upstream_refused"),
@@ -278,6 +301,7 @@ impl Error {
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::ClientOverloaded => (StatusCode::SERVICE_UNAVAILABLE, "client_overloaded"),
             Self::NoPlace => (StatusCode::SERVICE_UNAVAILABLE, "no_place"),
+            Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
         }
     }
 
@@ -289,7 +313,7 @@ impl Error {
             | Self::FirstByteTimeout { .. }
             | Self::IdleTimeout { .. }
             | Self::TotalTimeout { .. } => Outcome::TimedOut,
-            Self::Truncated { .. } => Outcome::Truncated,
+            Self::Truncated { .. } | Self::Stopped => Outcome::Truncated,
             Self::BodyIncomplete => Outcome::ClientDisconnected,
             _ if self.fault() == Fault::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,

@@ -127,6 +127,11 @@ impl fmt::Display for Error {
             Self::Protocol { upstream, reason } => {
                 write!(f, "The upstream `{upstream}` broke HTTP: {reason}. Check what listens at its url.")
             }
+            Self::Unanswered { upstream, reason } => write!(
+                f,
+                "The upstream `{upstream}` gave no answer: {reason}. It may have executed the request, which is therefore not \
+                 sent again."
+            ),
             Self::ConnectTimeout { upstream, limit } => write!(
                 f,
                 "Connecting to the upstream `{upstream}` took longer than {limit:?} (timeouts.connect)."
@@ -159,6 +164,7 @@ impl fmt::Display for Error {
                 "This proxy runs as many HTTP/2 streams as it may (server.max_connections counts them). It has not sent the \
                  request on. Try again shortly.",
             ),
+            Self::Stopped => f.write_str("The proxy was stopped before the answer ended. Send the request again."),
             Self::Overloaded => f.write_str(
                 "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
             ),

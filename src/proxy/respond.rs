@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
@@ -26,6 +26,10 @@ use crate::upstream::{Answer, AnswerBody, AnswerHead};
 
 /// The headers in which services say their own id of a request, the most usual first.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
+
+/// Tells an SDK whether to repeat its request. Those of OpenAI and Anthropic obey, and repeat most
+/// errors otherwise.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Relays an answer; from here on the body carries the record.
 pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
@@ -90,8 +94,13 @@ pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<Pro
 
 /// Answers with an error, and closes the record.
 pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
+    let is_safe = entry.method().is_none_or(Method::is_safe);
     let id = close(error, entry);
-    error.to_response(id).map(|body| ProxyBody::Whole(Full::new(body)))
+    let mut response = error.to_response(id).map(|body| ProxyBody::Whole(Full::new(body)));
+    if error.may_be_executed() && !is_safe {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
 }
 
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record that counts it.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -88,6 +88,11 @@ impl Entry {
     /// The record's id as a header value.
     pub fn id(&self) -> HeaderValue {
         header(self.id)
+    }
+
+    /// The request's method, while the record is open.
+    pub fn method(&self) -> Option<&Method> {
+        self.row.as_ref()?.method.as_ref()
     }
 
     /// When the request's head had arrived.

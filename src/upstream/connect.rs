@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::io;
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -45,18 +46,19 @@ async fn dial<'a>(
     // Before the certificates themselves are looked at: what changes in between makes the connection old too early,
     // never too late.
     let generation = origin.generation();
-    let tunnel = match &origin.proxy {
-        None => Tunnel::Tcp(
-            tcp(&origin.host, origin.port, origin)
-                .await
-                .map_err(|error| origin.unreachable(in_words(&error)))?,
-        ),
+    let (tunnel, connect) = match &origin.proxy {
+        None => {
+            let connected = tcp(&origin.host, origin.port, origin).await;
+            let (tcp, took) = connected.map_err(|error| origin.unreachable(in_words(&error)))?;
+            (Tunnel::Tcp(tcp), took)
+        }
         Some(proxy) => {
             waiting_for.set(Some(proxy));
+            let begun = Instant::now();
             // Boxed, as most connections take no such way: 9 KB.
             let tunnel = Box::pin(proxy.open(origin)).await?;
             waiting_for.set(None);
-            tunnel
+            (tunnel, begun.elapsed())
         }
     };
     let (wire, is_http2) = match tunnel {
@@ -74,16 +76,17 @@ async fn dial<'a>(
     if let Some(witness) = &origin.witness {
         witness.speaks(is_http2);
     }
-    Ok(Stream::new(wire, is_http2, generation))
+    Ok(Stream::new(wire, is_http2, generation).connected_in(connect))
 }
 
-/// A TCP connection to the first address of the host that takes it, which is the origin's or its proxy's.
-pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<TcpStream> {
+/// A TCP connection to the first address of the host that takes it, which is the origin's or its
+/// proxy's, and how long that address took.
+pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(witness) = &origin.witness {
         witness.resolved(&addresses);
     }
-    let tcp = TcpStream::connect(addresses.as_slice()).await?;
+    let (tcp, took) = first_that_connects(&addresses).await?;
     if let Some(witness) = &origin.witness {
         witness.connected(tcp.peer_addr().ok());
     }
@@ -91,7 +94,20 @@ pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<Tc
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    Ok(tcp)
+    Ok((tcp, took))
+}
+
+/// Each by itself, so that the time of one that failed is none of the next one's.
+async fn first_that_connects(addresses: &[SocketAddr]) -> io::Result<(TcpStream, Duration)> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for &address in addresses {
+        let begun = Instant::now();
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return Ok((tcp, begun.elapsed())),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// A way to the target, with the target's TLS where it has one.

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -11,9 +11,10 @@ use http::{Method, StatusCode};
 use super::Upstream;
 use super::answer::{Answer, AnswerBody, Http1Body};
 use super::origin::in_words;
+use super::resend::Unanswered;
 use super::stream::Stream;
 use super::switched::Switched;
-use super::upload::{Payload, Upload, UploadError};
+use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
@@ -24,8 +25,8 @@ const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The connection ended before a byte of the answer. On a kept connection the request may be sent once more.
-    ClosedBeforeAnswer(io::Error),
+    /// The upstream cannot have worked on the request, for this reason: it may be sent again.
+    Unprocessed(String),
     /// Nothing to be done.
     Final(Error),
 }
@@ -39,18 +40,28 @@ pub(super) struct Flight<'a> {
     reader: HeadReader,
     /// Bytes of a head that did not come in one piece.
     partial: Vec<u8>,
-    /// The upstream has said something: the request must not be sent again.
-    heard: bool,
+    /// What the request had sent when the first byte came; `None`: nothing has come.
+    heard: Option<Sent>,
+    /// The connection has carried a request before, so that bytes of that exchange may still come.
+    kept: Option<Kept>,
     /// The request wishes for a WebSocket.
     may_switch: bool,
+}
+
+/// A request on a kept connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// The request is still at hand as a whole.
+    pub(super) is_repeatable: bool,
 }
 
 struct Parts {
     stream: Stream,
     /// `None` when the request is sent, or when the upstream takes no more of it.
     upload: Option<Upload>,
-    /// The upstream takes no more of the request: its connection will not be used again.
-    broken: bool,
+    /// What the request had sent when the upstream took no more of it: the connection is not used
+    /// again.
+    broken: Option<Sent>,
     watchdog: Watchdog,
 }
 
@@ -67,12 +78,19 @@ impl<'a> Flight<'a> {
         let upload = Upload::new(head, payload);
         Self {
             upstream,
-            parts: Some(Parts { stream, upload: Some(upload), broken: false, watchdog }),
+            parts: Some(Parts { stream, upload: Some(upload), broken: None, watchdog }),
             reader: HeadReader::new(method),
             partial: Vec::new(),
-            heard: false,
+            heard: None,
+            kept: None,
             may_switch: false,
         }
+    }
+
+    /// The same on a connection that has carried a request before.
+    pub(super) fn on_kept(mut self, kept: Kept) -> Self {
+        self.kept = Some(kept);
+        self
     }
 
     /// The same of a request that wishes for a WebSocket, which 101 grants.
@@ -83,7 +101,13 @@ impl<'a> Flight<'a> {
 
     /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last read brought.
     fn head_in(&mut self, new: &mut [u8]) -> Result<Option<Answer>, Failure> {
-        self.heard = true;
+        if self.heard.is_none() {
+            let sent = self.sent();
+            self.heard = Some(sent);
+            if self.kept.is_some() && sent == Sent::Nothing {
+                return Err(Failure::Unprocessed("it sent bytes before it was asked".to_owned()));
+            }
+        }
         if self.partial.is_empty() {
             let (answer, used) = self.head_at(new)?;
             if answer.is_none() {
@@ -103,7 +127,7 @@ impl<'a> Flight<'a> {
     fn head_at(&mut self, buf: &mut [u8]) -> Result<(Option<Answer>, usize), Failure> {
         let mut at = 0;
         loop {
-            let protocol = |reason| Failure::Final(self.upstream.origin.protocol(reason));
+            let protocol = |reason| Failure::Final(self.upstream.origin.unanswered(reason));
             match self.reader.read(&buf[at..]).map_err(|error| protocol(error.to_string()))? {
                 None => return Ok((None, at)),
                 Some((head, used))
@@ -118,11 +142,53 @@ impl<'a> Flight<'a> {
                 }
                 // 100 was not asked for, and the others are not passed on.
                 Some((head, used)) if head.status.is_informational() => at += used,
+                Some((head, _)) if let Some(failure) = self.disbelief(head.status) => return Err(failure),
                 Some((head, used)) => {
                     let answer = self.answer(head, &mut buf[at + used..])?;
                     return Ok((Some(answer), at + used));
                 }
             }
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        match &self.parts {
+            Some(Parts { broken: Some(sent), .. }) => *sent,
+            Some(Parts { upload: Some(upload), .. }) => upload.sent(),
+            _ => Sent::Everything,
+        }
+    }
+
+    /// Why an answer with this status is not taken for this request's.
+    ///
+    /// On a kept connection, bytes that came before the request's last byte may belong to the
+    /// exchange before. An answer to an unfinished upload is legal (RFC 9112 section 9.5), and says
+    /// that the upload is not wanted: an error, and no 408, with which servers end idle
+    /// connections. Anything else is not believed. A new connection has no exchange before.
+    fn disbelief(&self, status: StatusCode) -> Option<Failure> {
+        let Kept { is_repeatable } = self.kept?;
+        let is_timeout = status == StatusCode::REQUEST_TIMEOUT;
+        match self.heard {
+            Some(Sent::Everything) => {
+                // The server "did not receive a complete request message" (RFC 9110 section
+                // 15.5.9): it timed the idle connection out, and its word crossed the request.
+                let crossed = is_timeout && is_repeatable && self.unanswered().may_be_sent_again();
+                crossed.then(|| Failure::Unprocessed("it timed the idle connection out".to_owned()))
+            }
+            _ if !is_timeout && (status.is_client_error() || status.is_server_error()) => None,
+            _ => {
+                let reason = format!("it answered with status {} before it had the request", status.as_u16());
+                Some(Failure::Unprocessed(reason))
+            }
+        }
+    }
+
+    fn unanswered(&self) -> Unanswered {
+        let parts = self.parts.as_ref();
+        Unanswered {
+            is_kept: self.kept.is_some(),
+            connect: parts.map_or(Duration::ZERO, |parts| parts.stream.connect_time()),
+            sent: parts.filter(|_| self.sent() == Sent::Everything).map(|parts| parts.watchdog.waited()),
         }
     }
 
@@ -142,19 +208,21 @@ impl<'a> Flight<'a> {
         let Parts { stream, upload, broken, mut watchdog } =
             self.parts.take().expect("the flight ends with its answer");
         watchdog.set_silence(origin.timeouts.idle);
-        let keep = head.keep_alive && !broken;
+        let keep = head.keep_alive && broken.is_none();
         let body = Http1Body::new(self.upstream, stream, upload, head.framing, watchdog, keep);
         let body = body.beginning_with(rest).map_err(Failure::Final)?;
         Ok(Answer { body: AnswerBody::http1(body), head: head.into() })
     }
 
-    /// The connection ended: is there still hope?
-    fn ended(&self, error: io::Error) -> Failure {
-        if self.heard {
-            let reason = format!("its answer's head broke off ({})", in_words(&error));
-            Failure::Final(self.upstream.origin.protocol(reason))
+    /// The connection ended before the answer's head.
+    fn ended(&self, error: &io::Error) -> Failure {
+        let origin = &self.upstream.origin;
+        if self.heard.is_some() {
+            Failure::Final(origin.unanswered(format!("its answer's head broke off ({})", in_words(error))))
+        } else if self.unanswered().may_be_sent_again() {
+            Failure::Unprocessed(in_words(error))
         } else {
-            Failure::ClosedBeforeAnswer(error)
+            Failure::Final(origin.no_answer(error))
         }
     }
 }
@@ -179,8 +247,8 @@ impl Future for Flight<'_> {
                     }
                     // It may have answered before it closed, with 413 perhaps.
                     Poll::Ready(Err(UploadError::Upstream)) => {
+                        parts.broken = Some(upload.sent());
                         parts.upload = None;
-                        parts.broken = true;
                     }
                 }
             }
@@ -188,15 +256,15 @@ impl Future for Flight<'_> {
             let mut scratch = scratch.borrow();
             match parts.stream.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(this.ended(io::ErrorKind::UnexpectedEof.into())));
+                    return Poll::Ready(Err(this.ended(&io::ErrorKind::UnexpectedEof.into())));
                 }
                 Poll::Ready(Ok(read)) => {
-                    parts.watchdog.heard();
                     if let Some(answer) = this.head_in(&mut scratch[..read])? {
                         return Poll::Ready(Ok(answer));
                     }
+                    this.parts.iter_mut().for_each(|parts| parts.watchdog.heard());
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(&error))),
                 Poll::Pending => {
                     let expired = ready!(parts.watchdog.poll_expired(cx));
                     let origin = &this.upstream.origin;

@@ -10,6 +10,7 @@ mod flight;
 mod http2;
 mod origin;
 mod pool;
+mod resend;
 mod scratch;
 mod stream;
 mod switched;
@@ -39,9 +40,8 @@ use crate::error::{Error, Result};
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::upgrade::Upgrade;
-use flight::{Failure, Flight};
+use flight::{Failure, Flight, Kept};
 use http2::{Connections, Lost, Way};
-use origin::in_words;
 use pool::Pool;
 
 /// One worker's way to one upstream.
@@ -116,9 +116,9 @@ impl Upstream {
 
     /// Sends a request and waits for the head of its answer.
     ///
-    /// A request is sent once more, on another connection, when it was on a kept connection that died before any byte of
-    /// the answer (the upstream closed it while it was idle), or when the upstream said over HTTP/2 that it had not looked
-    /// at it. Nothing else is repeated. Dropping the future closes the connection or resets the stream.
+    /// A request is sent again, once, on another connection, where the upstream cannot have worked
+    /// on it (`resend`), or said so over HTTP/2. Dropping the future closes the connection or
+    /// resets the stream.
     ///
     /// # Errors
     /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect to a host that is not
@@ -185,12 +185,12 @@ impl Upstream {
         let head = call.http1_head();
         if let Some(stream) = self.pool.take(self.origin.generation(), call.started, &self.scratch) {
             let again = payload.replay();
-            match Flight::new(self, call.method, head.clone(), payload, stream, total).await {
+            let kept = Kept { is_repeatable: again.is_some() };
+            match Flight::new(self, call.method, head.clone(), payload, stream, total).on_kept(kept).await {
                 Ok(answer) => return Ok(Ok(answer)),
-                Err(Failure::ClosedBeforeAnswer(error)) => {
-                    let reason = in_words(&error);
+                Err(Failure::Unprocessed(reason)) => {
                     let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
-                    tracing::debug!(upstream = %self.origin.name, %reason, "a kept connection had died; sending once more");
+                    tracing::debug!(upstream = %self.origin.name, %reason, "a kept connection was of no use; sending once more");
                     payload = again;
                 }
                 Err(Failure::Final(error)) => return Err(error),
@@ -204,7 +204,7 @@ impl Upstream {
         }
         let answer = Flight::new(self, call.method, head, payload, stream, total).await;
         answer.map(Ok).map_err(|failure| match failure {
-            Failure::ClosedBeforeAnswer(error) => self.origin.no_answer(&error),
+            Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,
         })
     }

@@ -84,12 +84,17 @@ impl Origin {
         Error::Unreachable { upstream: self.name.to_string(), reason: reason.to_string() }
     }
 
-    /// A new connection ended before a byte of an answer.
+    /// The connection ended before a byte of an answer, and the request may have been executed.
     pub(super) fn no_answer(&self, error: &io::Error) -> Error {
         if is_alert(error) {
             return self.tls(error);
         }
-        self.protocol(format!("it closed the connection without an answer ({})", in_words(error)))
+        self.unanswered(format!("it closed the connection without an answer ({})", in_words(error)))
+    }
+
+    /// A request reached it, and no answer can be made of what came.
+    pub(super) fn unanswered(&self, reason: impl ToString) -> Error {
+        Error::Unanswered { upstream: self.name.to_string(), reason: reason.to_string() }
     }
 
     /// There is no TLS session, or no longer.

@@ -165,6 +165,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn take_refuses_connection_with_bytes_that_tokio_has_not_seen() {
+        LocalSet::new()
+            .run_until(async {
+                let pool = Pool::new(LIMITS);
+                let (ours, mut theirs) = pair();
+                pool.put(ours, 0, Instant::now());
+                readable_later(&pool).await;
+                // No turn of the driver comes between this and the look.
+                theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                assert!(pool.take(0, Instant::now(), &Scratch::default()).is_none());
+            })
+            .await;
+    }
+
+    /// Has tokio find that there is nothing to be read on the connection used last.
+    async fn readable_later(pool: &Pool) {
+        let (mut stream, since) = pool.idle.borrow_mut().pop_back().unwrap();
+        std::future::poll_fn(|cx| {
+            assert!(stream.poll_read(cx, &mut [0]).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        pool.idle.borrow_mut().push_back((stream, since));
+    }
+
+    #[tokio::test]
     async fn a_connection_made_with_earlier_certificates_is_neither_kept_nor_taken() {
         LocalSet::new()
             .run_until(async {

@@ -1,9 +1,12 @@
 //! A connection's bytes: plain or through TLS.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -13,6 +16,9 @@ use tokio_rustls::client::TlsStream;
 pub(super) struct Stream {
     wire: Wire,
     is_http2: bool,
+    /// How long the connect took, in microseconds. It fits beside the flag: an idle connection
+    /// costs no byte more.
+    connect: u32,
     generation: u64,
 }
 
@@ -29,7 +35,19 @@ pub(super) enum Wire {
 impl Stream {
     /// `generation` is that of the certificates it was made with, see [`Origin::generation`](super::Origin::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
-        Self { wire, is_http2, generation }
+        Self { wire, is_http2, connect: 0, generation }
+    }
+
+    /// Notes how long the connect took.
+    pub(super) fn connected_in(mut self, connect: Duration) -> Self {
+        self.connect = u32::try_from(connect.as_micros()).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// How long the connect took: one round trip to the upstream, or to its forward proxy and from
+    /// there on.
+    pub(super) fn connect_time(&self) -> Duration {
+        Duration::from_micros(self.connect.into())
     }
 
     /// Whether HTTP/2 is spoken on it.
@@ -82,9 +100,23 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection is still open and has nothing to say. Nobody polls it while it is idle, so this is
-    /// the one look before it is used again.
+    /// Whether an idle connection is open and has nothing to read. Bytes that come before a request
+    /// answer none.
+    ///
+    /// The system is asked, since tokio's readiness is as old as the last turn of its driver. Bytes
+    /// of TLS count too: only an alert or a late session ticket can be among them, and either costs
+    /// no more than a new connection.
     pub(super) fn is_quiet(&mut self, scratch: &mut [u8]) -> bool {
-        self.poll_read(&mut Context::from_waker(Waker::noop()), scratch).is_pending()
+        let is_silent = self.poll_read(&mut Context::from_waker(Waker::noop()), scratch).is_pending();
+        let peeked = SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()]);
+        is_silent && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.wire {
+            Wire::Tcp(stream) => stream,
+            Wire::Tls(stream) => stream.get_ref().0,
+            Wire::TlsInTls(stream) => stream.get_ref().0.get_ref().0,
+        }
     }
 }

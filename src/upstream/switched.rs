@@ -96,7 +96,7 @@ impl Upstream {
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
         let flight = Flight::new(self, call.method, call.http1_head(), payload, stream, total);
         let answer = flight.switching().await.map_err(|failure| match failure {
-            Failure::ClosedBeforeAnswer(error) => self.origin.no_answer(&error),
+            Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,
         });
         self.checked(answer?)

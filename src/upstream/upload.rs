@@ -50,10 +50,22 @@ pub(super) enum UploadError {
     Upstream,
 }
 
+/// How much of a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// At most a part of the head.
+    Nothing,
+    /// The head, and not all of the body.
+    Head,
+    Everything,
+}
+
 /// A request on its way out. At most one frame of a streamed body waits here.
 pub(super) struct Upload {
     queue: VecDeque<Bytes>,
     body: Option<(ClientBody, bool)>,
+    /// The head is not written yet, or not all of it.
+    has_head: bool,
     /// Bytes went out since [`Upload::moved`] was asked.
     moved: bool,
     /// The last poll stopped for want of the client's bytes.
@@ -70,12 +82,17 @@ impl Upload {
             }
             Payload::Streamed { body, chunked } => Some((body, chunked)),
         };
-        Self { queue, body, moved: false, starved: false }
+        Self { queue, body, has_head: true, moved: false, starved: false }
     }
 
     /// Whether bytes went out since this was asked last.
     pub(super) fn moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
+    }
+
+    /// How much is written, before everything is.
+    pub(super) fn sent(&self) -> Sent {
+        if self.has_head { Sent::Nothing } else { Sent::Head }
     }
 
     /// Whether it is the client that everything waits for.
@@ -127,6 +144,7 @@ impl Upload {
                     break;
                 }
                 self.queue.pop_front();
+                self.has_head = false;
             }
         }
         Poll::Ready(Ok(()))

@@ -40,6 +40,11 @@ impl Watchdog {
         self.waiting_since = None;
     }
 
+    /// How long nothing has come while something was waited for.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// The other side was heard.
     pub(crate) fn heard(&mut self) {
         self.waiting_since = None;

@@ -44,6 +44,7 @@ mod providers;
 mod records;
 mod refusals;
 mod relay;
+mod resend;
 mod signals;
 mod slow_bodies;
 mod slow_streams;

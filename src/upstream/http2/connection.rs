@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
     generation: u64,
+    /// How long the connect took.
+    connect: Duration,
     /// How many requests it was given.
     requests: Cell<u64>,
     /// Since when it has no stream, if it has none.
@@ -87,7 +89,7 @@ impl Connection {
     /// Why there will be no SETTINGS.
     pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
-        let generation = stream.generation();
+        let (generation, connect) = (stream.generation(), stream.connect_time());
         let io = Io::new(stream, Rc::clone(&state.heard));
         let handshake = client::Builder::new()
             .enable_push(false)
@@ -117,7 +119,8 @@ impl Connection {
             Ok(Err(reason)) => return Err(reason),
             Err(_) => return Err(Ending::Closed("the process is stopping")),
         }
-        Ok(Self { sender, state, generation, requests: Cell::new(0), idle_since: Cell::new(Instant::now()) })
+        let idle_since = Cell::new(Instant::now());
+        Ok(Self { sender, state, generation, connect, requests: Cell::new(0), idle_since })
     }
 
     /// How many streams may be open at once.
@@ -140,6 +143,11 @@ impl Connection {
     /// Which certificates it was made with, see [`Origin::generation`](crate::upstream::Origin::generation).
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How long the connect took.
+    pub(super) fn connect_time(&self) -> Duration {
+        self.connect
     }
 
     /// Since when no request is under way on it; `None`: there is one.

@@ -23,7 +23,7 @@ pub(super) fn unopened(origin: &Origin, ending: &Ending) -> Error {
 
 /// There is no answer.
 pub(super) fn before_answer(origin: &Origin, error: &H2Error) -> Error {
-    origin.protocol(format!("it gave no answer over HTTP/2: {}", words(error)))
+    origin.unanswered(format!("it gave no answer over HTTP/2: {}", words(error)))
 }
 
 /// The answer broke off.

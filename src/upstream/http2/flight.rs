@@ -14,6 +14,7 @@ use super::upload::Upload;
 use crate::error::Error;
 use crate::upstream::answer::{Answer, AnswerBody, AnswerHead};
 use crate::upstream::origin::Origin;
+use crate::upstream::resend::Unanswered;
 use crate::upstream::upload::{Payload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
 
@@ -92,9 +93,14 @@ pub(in crate::upstream) async fn send(
         }
         Err(Failed::Ours(error)) => Err(Lost::Final(error)),
         Err(Failed::Theirs(error)) => {
-            // As with a kept HTTP/1.1 connection: closed by the upstream while it was idle.
-            let died = error.is_io() && slot.connection.is_used() && slot.connection.heard() == heard;
-            if is_unprocessed(&error) || died {
+            let unanswered = Unanswered {
+                is_kept: slot.connection.is_used(),
+                connect: slot.connection.connect_time(),
+                sent: upload.is_none().then(|| watchdog.waited()),
+            };
+            // As with HTTP/1.1: the connection ended without a frame since the request began.
+            let is_silent = error.is_io() && slot.connection.heard() == heard;
+            if is_unprocessed(&error) || (is_silent && unanswered.may_be_sent_again()) {
                 let payload = again.or(untouched).or_else(|| upload.and_then(Upload::into_untouched));
                 return Err(Lost::Unprocessed { reason: words(&error), payload, tried: slot.tried() });
             }

@@ -54,7 +54,7 @@ pub(super) enum Tunnel {
 impl Proxy {
     /// Connects to the proxy and has it connect to the target. Cancel safe: dropped, it closes the connection.
     pub(super) async fn open(&self, origin: &Origin) -> Result<Tunnel> {
-        let tcp = tcp(&self.host, self.port, origin)
+        let (tcp, _) = tcp(&self.host, self.port, origin)
             .await
             .map_err(|error| self.failed(origin, in_words(&error)))?;
         let Some(tls) = &self.tls else {

@@ -1,0 +1,84 @@
+//! When a request whose connection ended without an answer may be sent again: only where the
+//! upstream cannot have worked on it. A completion that is executed twice is billed twice.
+//!
+//! RFC 9110 section 9.2.2 lets a proxy repeat a request that is not idempotent only if it "has some
+//! means to detect that the original request was never applied". RFC 9112 section 9.3.1 names the
+//! means for HTTP/1.1: a kept connection may be closed at any time, and a request can cross that
+//! close on the wire. The rule is the same for all methods, since the SDKs repeat what they may
+//! repeat themselves.
+//!
+//! Over HTTP/2, the upstream can say that it did not process a request (RFC 9113 section 8.7:
+//! `REFUSED_STREAM`, or `GOAWAY` with a lower last stream). The rule here is for connections that
+//! end without such a word.
+
+use std::time::Duration;
+
+/// The shortest time within which the close of a kept connection counts as one that crossed the
+/// request: what scheduling costs on a busy machine whose upstream is near.
+const LEAST_CROSSING: Duration = Duration::from_millis(5);
+
+/// The longest such time, however slow the connect was: an upstream can begin to work within a
+/// second.
+const MOST_CROSSING: Duration = Duration::from_secs(1);
+
+/// What is known of a request whose connection ended before a byte of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unanswered {
+    /// The connection had carried a request before.
+    pub(super) is_kept: bool,
+    /// How long its connect took: about one round trip.
+    pub(super) connect: Duration,
+    /// How long ago the request's last byte was written; `None`: the request is incomplete.
+    pub(super) sent: Option<Duration>,
+}
+
+impl Unanswered {
+    /// Whether the upstream cannot have worked on the request.
+    ///
+    /// * A new connection has no earlier close that could cross the request.
+    /// * An incomplete request is not executed.
+    /// * The close or the reset of a connection that was closed before it had the request is here
+    ///   within a round trip after the request's last byte. A second one is for jitter.
+    pub(super) fn may_be_sent_again(self) -> bool {
+        let crossing = (self.connect * 2).clamp(LEAST_CROSSING, MOST_CROSSING);
+        self.is_kept && self.sent.is_none_or(|sent| sent <= crossing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn may(is_kept: bool, connect: Duration, sent: Option<Duration>) -> bool {
+        Unanswered { is_kept, connect, sent }.may_be_sent_again()
+    }
+
+    #[test]
+    fn request_on_new_connection_is_never_sent_again() {
+        assert!(!may(false, ms(1), None));
+        assert!(!may(false, ms(1), Some(ms(0))));
+    }
+
+    #[test]
+    fn incomplete_request_on_kept_connection_is_sent_again() {
+        assert!(may(true, ms(0), None));
+    }
+
+    #[test]
+    fn complete_request_is_sent_again_within_two_round_trips() {
+        assert!(may(true, ms(40), Some(ms(80))));
+        assert!(!may(true, ms(40), Some(ms(81))));
+    }
+
+    #[test]
+    fn crossing_time_has_a_least_and_a_most() {
+        assert!(may(true, Duration::ZERO, Some(LEAST_CROSSING)));
+        assert!(!may(true, Duration::ZERO, Some(ms(6))));
+        assert!(may(true, ms(30_000), Some(MOST_CROSSING)));
+        assert!(!may(true, ms(30_000), Some(ms(1_001))));
+    }
+}

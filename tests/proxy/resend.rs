@@ -1,0 +1,212 @@
+//! When a request is sent again, and whose answer the first bytes on a connection are.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::support::{
+    Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, FINAL, Frames, LAST_CHUNK, Upstream,
+    chunk, proxy, sized, upstream,
+};
+
+const PATH: &str = "/v1/chat/completions";
+
+/// How long an upstream works on a request before it fails: far beyond the time in which a close
+/// can cross a request.
+const WORK: Duration = Duration::from_millis(150);
+
+/// An upstream that answers the first request of its first connection and leaves the rest of that
+/// connection to `then`. Every other connection is answered. Sends the number of the connection of
+/// each request head.
+fn upstream_with_second_request(
+    then: impl Fn(&mut Connection) + Send + Sync + 'static,
+) -> (Upstream, mpsc::Receiver<usize>) {
+    let (seen, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        let number = connection.number;
+        let answer = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
+        if number == 0 {
+            connection.request().unwrap();
+            seen.send(number).unwrap();
+            connection.send(&answer);
+            then(connection);
+            return;
+        }
+        while connection.request().is_some() {
+            seen.send(number).unwrap();
+            connection.send(&answer);
+        }
+    });
+    (up, requests)
+}
+
+fn assert_unanswered(answer: &Answer) {
+    assert_eq!(answer.status(), 502, "{}", answer.text());
+    assert_eq!(answer.error()["code"], "upstream_protocol");
+    assert_eq!(answer.header("x-should-retry"), Some("false"), "{}", answer.head);
+}
+
+#[test]
+fn request_that_upstream_worked_on_is_not_sent_again() {
+    for is_form in [false, true] {
+        let (worked, work) = mpsc::channel();
+        let (up, _requests) = upstream_with_second_request(move |connection| {
+            worked.send(connection.request().unwrap().body).unwrap();
+            std::thread::sleep(WORK);
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        let body = if is_form { "--x--" } else { CHAT_REQUEST };
+        let content_type = if is_form { "multipart/form-data; boundary=x" } else { "application/json" };
+        client.send(format!(
+            "POST {PATH} HTTP/1.1\r\nhost: p\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_unanswered(&client.answer());
+        assert_eq!(work.try_iter().collect::<Vec<_>>(), [body.as_bytes()], "executed once");
+        assert_eq!(up.accepted(), 1);
+        assert_eq!(proxy.record()["outcome"], "complete");
+        assert_eq!(proxy.record()["outcome"], "upstream_error");
+    }
+}
+
+#[test]
+fn http2_request_that_upstream_worked_on_is_not_sent_again() {
+    let up = upstream(|connection| {
+        let mut frames = Frames::begin(connection, &[]);
+        let stream = frames.request().unwrap();
+        frames.head(stream, "text/event-stream");
+        frames.data(stream, CHAT_STREAM.as_bytes(), FINAL);
+        frames.request().unwrap();
+        std::thread::sleep(WORK);
+    });
+    let proxy = proxy().http2(up.address).run();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().text(), CHAT_STREAM);
+    assert_unanswered(&client.post(PATH, CHAT_REQUEST).answer());
+    assert_eq!(up.accepted(), 1);
+}
+
+#[test]
+fn only_unsafe_methods_are_told_not_to_retry() {
+    for (request, told) in [
+        (format!("GET {PATH} HTTP/1.1\r\nhost: p\r\n\r\n"), None),
+        (format!("POST {PATH} HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"), Some("false")),
+    ] {
+        let up = upstream(|connection| drop(connection.request()));
+        let proxy = proxy().upstream(&up).run();
+        let answer = proxy.client().send(&request).answer();
+        assert_eq!((answer.status(), answer.header("x-should-retry")), (502, told), "{request}");
+    }
+}
+
+#[test]
+fn upstream_that_is_never_reached_leaves_retries_to_client() {
+    let mut up = upstream(|_| {});
+    up.address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().post(PATH, CHAT_REQUEST).answer();
+    assert_eq!((answer.status(), answer.header("x-should-retry")), (502, None));
+}
+
+#[test]
+fn incomplete_request_on_kept_connection_is_sent_again() {
+    // More than the sockets hold.
+    let large = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(24 << 20));
+    let (up, requests) = upstream_with_second_request(|connection| {
+        // It closes although the body is still on its way.
+        connection.head();
+        std::thread::sleep(WORK);
+    });
+    let proxy = proxy().server("max_request_bytes = 50000000").upstream(&up).run();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    assert_eq!(client.post(PATH, &large).answer().text(), CHAT_BODY);
+    assert_eq!(requests.try_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// Sends a chunked upload that is not held, and its end only once `go_on` says so.
+fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Answer {
+    client.send(
+        "POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\n\
+         transfer-encoding: chunked\r\n\r\n",
+    );
+    client.send(chunk(b"--x\r\n"));
+    go_on.recv().unwrap();
+    client.send(LAST_CHUNK);
+    client.answer()
+}
+
+#[test]
+fn early_answer_on_kept_connection_is_only_taken_as_refusal() {
+    for (early, seen) in [
+        ("200 OK", 502),
+        ("302 Found", 502),
+        ("408 Request Timeout", 502),
+        ("401 Unauthorized", 401),
+        ("413 Content Too Large", 413),
+        ("503 Service Unavailable", 503),
+    ] {
+        let (written, go_on) = mpsc::channel();
+        let (up, _requests) = upstream_with_second_request(move |connection| {
+            connection.head().unwrap();
+            // Bytes that belong to no request, or to this one.
+            connection.send(sized(early, "application/json", b"{\"stale\":1}"));
+            written.send(()).unwrap();
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        let answer = upload(&mut client, &go_on);
+        assert_eq!(answer.status(), seen, "{early}: {}", answer.text());
+        assert_eq!(answer.text().contains("stale"), seen != 502, "{early}");
+        assert_eq!(up.accepted(), 1);
+    }
+}
+
+#[test]
+fn early_answer_on_new_connection_is_relayed() {
+    for early in ["200 OK", "413 Content Too Large"] {
+        let (written, go_on) = mpsc::channel();
+        let up = upstream(move |connection| {
+            connection.head().unwrap();
+            connection.send(sized(early, "application/json", b"{\"early\":1}"));
+            written.send(()).unwrap();
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        assert_eq!(upload(&mut proxy.client(), &go_on).text(), "{\"early\":1}", "{early}");
+    }
+}
+
+#[test]
+fn request_timeout_on_idle_connection_is_not_taken_as_answer() {
+    // Whether it crosses the request in time is the machine's affair: once is enough.
+    let crossed = (0..20).any(|_| {
+        let (up, requests) = upstream_with_second_request(|connection| {
+            connection.head();
+            connection.send("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        let answer = client.post(PATH, CHAT_REQUEST).answer();
+        answer.status() == 200 && requests.try_iter().eq([0, 1])
+    });
+    assert!(crossed, "the 408 of an idle connection reached the client each time");
+}
+
+#[test]
+fn request_timeout_after_work_is_relayed() {
+    let (up, _requests) = upstream_with_second_request(|connection| {
+        connection.request();
+        std::thread::sleep(WORK);
+        connection.send(sized("408 Request Timeout", "application/json", b"{}"));
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 408);
+    assert_eq!(up.accepted(), 1);
+}
