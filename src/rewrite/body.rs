@@ -61,10 +61,18 @@ pub fn without_bom(body: &Bytes) -> Bytes {
     if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() }
 }
 
-/// Whether a parser that guesses encodings would read the body as UTF-16 or UTF-32: it has their byte order mark, or a zero
-/// byte beside its first character. JSON in UTF-8 has neither.
+/// Whether a parser that guesses encodings would read the body as an object in UTF-16 or UTF-32: it begins with their byte order
+/// mark, or with a brace or whitespace beside a zero byte.
 pub fn is_utf16_or_32(body: &[u8]) -> bool {
-    matches!(body, [0xfe, 0xff, ..] | [0xff, 0xfe, ..] | [0, _, ..] | [_, 0, ..])
+    matches!(
+        body,
+        [0xfe, 0xff, ..]
+            | [0xff, 0xfe, ..]
+            | [0, 0, 0xfe, 0xff, ..]
+            | [0, b'{' | b' ' | b'\t' | b'\n' | b'\r', ..]
+            | [b'{' | b' ' | b'\t' | b'\n' | b'\r', 0, ..]
+            | [0, 0, 0, b'{' | b' ' | b'\t' | b'\n' | b'\r', ..]
+    )
 }
 
 /// Looks at the top level of a JSON object, behind a byte order mark if there is one. Allocates only where a value that is asked for has escapes.

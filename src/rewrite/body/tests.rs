@@ -275,13 +275,13 @@ fn a_byte_order_mark_is_passed_over_and_stays() {
 }
 
 #[test]
-fn json_in_wide_characters_is_told_by_its_first_two_bytes() {
+fn json_in_wide_characters_is_told_by_its_first_bytes() {
     for wide in
         [&b"{\0\"\0"[..], b"\0{\0\"", b"\xff\xfe{\0", b"\xfe\xff\0{", b"\0\0\0{", b"{\0\0\0", b"\0\0\xfe\xff"]
     {
         assert!(is_utf16_or_32(wide), "{wide:?}");
     }
-    for narrow in [&b""[..], b"{", b"{}", b"\xef\xbb\xbf{}", b" {", b"\xff{}"] {
+    for narrow in [&b""[..], b"{", b"{}", b"\xef\xbb\xbf{}", b" {", b"\xff{}", b"\0\x01\x02", b"\x08\0"] {
         assert!(!is_utf16_or_32(narrow), "{narrow:?}");
     }
 }
