@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use streamgauge::ledger::{Bounds, By, Ledger, Selection, overview, report};
 use streamgauge::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::provider::Provider;
-use streamgauge::record::{Journal, Outcome, Sink, UsageRecord, UsageSource};
+use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, UsageRecord, UsageSource};
 use streamgauge::usage::Usage;
 use uuid::Uuid;
 
@@ -105,12 +105,12 @@ fn prices() -> Prices {
 /// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come in about the order in which they started,
 /// as they do where most requests take seconds.
 fn cost(path: &Path, size: usize, commits: usize) -> f64 {
-    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    let mut ledger = lane(path);
     let batches: Vec<_> = (0..commits).map(|commit| Arc::new(records(commit * size, size))).collect();
     let before = cpu();
     for batch in &batches {
         let start = Instant::now();
-        ledger.share(batch).unwrap();
+        ledger.push(batch);
         std::thread::sleep(Duration::from_millis(100).saturating_sub(start.elapsed()));
     }
     (cpu() - before) as f64 / 1e3 / (size * commits) as f64
@@ -121,14 +121,14 @@ fn cost(path: &Path, size: usize, commits: usize) -> f64 {
 fn latency(folder: &Path) {
     const SIZE: usize = 1000;
     let path = &folder.join("latency.db");
-    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    let mut ledger = lane(path);
     let reader = Connection::open(path).unwrap();
     let mut last = reader.prepare("SELECT coalesce(max(seq), 0) FROM usage_records").unwrap();
     let mut times: Vec<_> = (1..=200)
         .map(|number| {
             let batch = Arc::new(records(number * SIZE, SIZE));
             let start = Instant::now();
-            ledger.share(&batch).unwrap();
+            ledger.push(&batch);
             while last.query_row([], |row| row.get::<_, i64>(0)).unwrap() < (number * SIZE) as i64 {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -145,13 +145,19 @@ fn latency(folder: &Path) {
     );
 }
 
+fn lane(path: &Path) -> Lane {
+    let journal = Journal::new(1);
+    Lane::spawn(Box::new(Ledger::open(path, None, &journal).unwrap()), &journal).unwrap()
+}
+
 fn fill(path: &Path) {
-    let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
+    let mut ledger = lane(path);
     for start in (0..ROWS).step_by(10_000) {
         let batch = Arc::new((start..start + 10_000).map(record).collect());
-        while ledger.share(&batch).is_err() {
+        while ledger.health().waiting() + 10_000 > CAPACITY {
             std::thread::sleep(Duration::from_millis(10));
         }
+        ledger.push(&batch);
     }
 }
 

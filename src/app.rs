@@ -13,15 +13,16 @@ mod shares;
 mod ways;
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use crate::admin::{Access, Admin, Shown, Workers};
+use crate::admin::{Access, Admin, Shown, WORKER};
 use crate::config::{Jsonl as JsonlPath, Settings};
 use crate::drain::Stop;
 use crate::flow::Flows;
@@ -33,6 +34,7 @@ use crate::price::Prices;
 use crate::record::{
     AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
 };
+use crate::threads::Threads;
 use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
 use open_files::{make_room, raise_limit};
@@ -91,7 +93,7 @@ impl App {
     /// # Errors
     /// In words for the user: which address or file, and what the system said.
     pub fn bind(settings: &Settings, sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
-        Self::bind_before(settings, sinks, None)
+        Self::bind_on(settings, sinks, None, Threads::default())
     }
 
     /// The same before a witness of the connections to upstreams, of which there should be one then.
@@ -100,8 +102,21 @@ impl App {
     /// As for [`App::bind`].
     pub fn bind_before(
         settings: &Settings,
+        sinks: Vec<Box<dyn Sink>>,
+        witness: Option<&Arc<Witness>>,
+    ) -> Result<Self, String> {
+        Self::bind_on(settings, sinks, witness, Threads::default())
+    }
+
+    /// The same whose threads are among `threads`.
+    ///
+    /// # Errors
+    /// As for [`App::bind`].
+    pub fn bind_on(
+        settings: &Settings,
         mut sinks: Vec<Box<dyn Sink>>,
         witness: Option<&Arc<Witness>>,
+        threads: Threads,
     ) -> Result<Self, String> {
         let (limit, open) = (raise_limit(), open_now());
         let shares = Shares::new(settings, limit, open);
@@ -131,7 +146,7 @@ impl App {
             None => (None, None),
         };
 
-        let journal = Journal::new(CAPACITY);
+        let journal = Journal::with_threads(CAPACITY, threads);
         let mut watch = Watch::default();
         let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
@@ -163,7 +178,12 @@ impl App {
         }
         let mut reopener = None;
         match &settings.ledger.jsonl {
-            Some(JsonlPath::Stdout) => sinks.push(Box::new(Jsonl::new("stdout".to_owned(), io::stdout()))),
+            Some(JsonlPath::Stdout) => {
+                // Without the buffer and the lock of `io::stdout`, which the end of the process would wait for.
+                let stdout = io::stdout().as_fd().try_clone_to_owned();
+                let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
+                sinks.push(Box::new(Jsonl::new("stdout".to_owned(), File::from(stdout))));
+            }
             Some(JsonlPath::File(path)) => {
                 let jsonl = Jsonl::open(path).map_err(|error| advice::file("ledger.jsonl", path, &error))?;
                 reopener = Some(jsonl.reopener());
@@ -236,33 +256,34 @@ impl App {
             sinks,
             reopener,
         } = self;
-        let (workers, workers_wanted) = (Workers::default(), listeners.len());
+        let workers_wanted = listeners.len();
+        let threads = parts.journal.threads().clone();
         let mut running = Running {
             addresses,
             balance,
-            stop: Stop::default(),
+            stop: threads.stop().clone(),
+            drain_timeout: parts.drain_timeout,
             workers: Vec::new(),
             admin: None,
             reopener,
-            _rotation: watch.spawn()?,
-            _refusals: RefusalCounter::spawn(&parts.journal)?,
-            _estimator: Estimator::spawn(&parts.journal)?,
-            _writer: Writer::spawn(&parts.journal, sinks)?,
+            _rotation: watch.spawn(&threads)?,
+            refusals: Some(RefusalCounter::spawn(&parts.journal)?),
+            estimator: Estimator::spawn(&parts.journal)?,
+            writer: Writer::spawn(&parts.journal, sinks)?,
+            threads: threads.clone(),
+            is_over: false,
         };
         for (number, listener) in listeners.into_iter().enumerate() {
             let (parts, stop, tls) = (parts.clone(), running.stop.clone(), tls.clone());
-            let at_work = workers.begin();
-            let work = move || {
-                let _at_work = at_work;
-                on_this_thread(work(number, listener, tls, parts, stop))
-            };
-            running.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(work)?);
+            let name = worker_name(number);
+            let work = move || on_this_thread(&worker_name(number), work(number, listener, tls, parts, stop));
+            running.workers.push(threads.spawn_once(&name, work)?);
         }
         if let Some(listener) = admin {
             let stop = Stop::default();
             let shown = Shown {
                 stop: running.stop.clone(),
-                workers,
+                threads: threads.clone(),
                 workers_wanted,
                 metrics: Arc::clone(&parts.metrics),
                 boards: parts.boards.clone(),
@@ -273,8 +294,8 @@ impl App {
             };
             let handler = Admin::new(shown, access);
             let until = stop.clone();
-            let work = move || on_this_thread(serve(listener, handler, admin_tls, parts, until));
-            running.admin = Some((stop, thread::Builder::new().name("admin".to_owned()).spawn(work)?));
+            let work = move || on_this_thread("admin", serve(listener, handler, admin_tls, parts, until));
+            running.admin = Some((stop, threads.spawn_once("admin", work)?));
         }
         Ok(running)
     }
@@ -296,4 +317,9 @@ impl App {
         let worker = work(number, listener, tls, parts, running.stop.clone());
         Ok((running, worker))
     }
+}
+
+/// `/readyz` counts the threads that are called so.
+fn worker_name(number: usize) -> String {
+    format!("{WORKER}{number}")
 }

@@ -3,7 +3,8 @@
 //! *Drain* means that no connection is accepted, keep-alive clients are told to close, and what is running
 //! finishes. *Cut* means that what still runs is dropped; its records say so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -20,11 +21,26 @@ pub enum Phase {
 
 /// The process-wide switch. Clones are the same switch.
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<watch::Sender<Phase>>);
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    phase: watch::Sender<Phase>,
+    /// When the cut was asked for.
+    cut: OnceLock<Instant>,
+    /// For threads that wait without a runtime: held while the phase changes.
+    changing: Mutex<()>,
+    changed: Condvar,
+}
 
 impl Default for Stop {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Phase::Running)))
+        Self(Arc::new(Shared {
+            phase: watch::Sender::new(Phase::Running),
+            cut: OnceLock::new(),
+            changing: Mutex::new(()),
+            changed: Condvar::new(),
+        }))
     }
 }
 
@@ -36,26 +52,40 @@ impl Stop {
 
     /// Ends everything at once.
     pub fn cut(&self) {
+        self.0.cut.get_or_init(Instant::now);
         self.advance(Phase::Cut);
     }
 
     /// Where the stop is.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.0.phase.borrow()
+    }
+
+    /// When the cut began.
+    pub fn cut_since(&self) -> Option<Instant> {
+        self.0.cut.get().copied()
     }
 
     /// Waits until the stop has come to `phase` or further. Cancel-safe.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(|now| *now >= phase).await;
+        let _ = self.0.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// The same without a runtime.
+    pub fn wait(&self, phase: Phase) {
+        let changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.changed.wait_while(changing, |()| self.phase() < phase));
     }
 
     fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|now| {
+        let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.phase.send_if_modified(|now| {
             let later = phase > *now;
             *now = phase.max(*now);
             later
         });
+        self.0.changed.notify_all();
     }
 }
 

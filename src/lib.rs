@@ -38,6 +38,7 @@
 //! | | [`config`] | file and environment → settings that are valid by construction |
 //! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
 //! | | [`flow`] | what is measured while answers flow |
+//! | | [`threads`] | threads that are supervised, and which may block on what |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
 //! | | [`resolver`] | addresses of names, one lookup at a time for each |
 //! | | [`error`] | whose fault it is, and what the client is told |
@@ -63,6 +64,9 @@
 //!    dropped at once, or goes on in a [drain](meter::Drains), which the worker waits for when it stops.
 //! 3. Every buffer and queue has a bound, with a name.
 //! 4. What the network can influence is parsed into an error, never into a panic.
+
+// They panic where nobody reads, and wait where nobody reads fast enough.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod admin;
 pub mod app;
@@ -96,6 +100,7 @@ pub mod secret;
 pub mod simulator;
 pub mod sse;
 pub mod telemetry;
+pub mod threads;
 pub mod tls;
 pub mod traceparent;
 pub mod upstream;

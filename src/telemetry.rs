@@ -1,26 +1,78 @@
 //! Logs: where they go and in which form. No secret is ever handed to them.
+//!
+//! A thread that logs never waits for stderr and never fails because of it: lines go to a bounded
+//! [buffer](buffer), and a thread of its own writes them. Panics are logged the same way.
 
-use std::io;
+mod buffer;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::panic;
+use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::LogFormat;
+use crate::threads::{Threads, message};
+use buffer::Line;
 
-/// Sends logs to stderr from now on. A second call does nothing.
+/// Why logs go nowhere.
+#[derive(Debug)]
+pub enum InitError {
+    /// The filter is not in the form of `RUST_LOG`.
+    Filter(ParseError),
+    /// The system gives no thread, or no second descriptor for stderr.
+    System(io::Error),
+}
+
+/// Sends logs and panics to stderr from now on, by one of `threads`. A second call does nothing.
 ///
 /// # Errors
-/// `filter` is not in the form of `RUST_LOG`.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // Its errors would be printed to the stderr that cannot be written, with a panic.
-    let builder = builder.log_internal_errors(false);
+/// See [`InitError`].
+pub fn init(filter: &str, format: LogFormat, threads: &Threads) -> Result<(), InitError> {
+    let filter = EnvFilter::builder().parse(filter).map_err(InitError::Filter)?;
+    // A layer that cannot write would say so with `eprintln!`, which panics.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line).log_internal_errors(false);
     let result = match format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     // The only error is that logs already go somewhere.
-    drop(result);
+    if result.is_ok() {
+        buffer::spawn(threads).map_err(InitError::System)?;
+        panic::set_hook(Box::new(log_panic));
+    }
     Ok(())
+}
+
+/// Writes a line that is no event, whatever the filter. Where logs go nowhere yet, to stderr itself.
+pub fn say(words: fmt::Arguments<'_>) {
+    if buffer::is_written() {
+        // In one piece, as lines are counted.
+        let _ = Line.write_all(format!("{words}\n").as_bytes());
+    } else {
+        // Where stderr is gone, nobody is there to be told.
+        let _ = writeln!(io::stderr(), "{words}");
+    }
+}
+
+/// Waits until every line so far was written, but no longer than `patience`. Whether they were.
+pub fn flush(patience: Duration) -> bool {
+    buffer::flush(patience)
+}
+
+/// Lines of the log that are lost, counted since the start: stderr could not be written, or was not
+/// read for so long that too many waited.
+pub fn dropped() -> u64 {
+    buffer::dropped()
+}
+
+/// In place of the standard hook, which writes to stderr and waits for it.
+fn log_panic(info: &panic::PanicHookInfo<'_>) {
+    let current = thread::current();
+    let place = info.location().map(tracing::field::display);
+    tracing::error!(thread = current.name(), place, reason = message(info.payload()), "a thread panicked");
 }

@@ -8,6 +8,7 @@
 //! | `pages` | the answers for people |
 //! | `live` | what changes, as events |
 //! | `reads` | the way to the ledger |
+//! | `ready` | what `/readyz` says |
 //! | `room`, `stream` | what answers hold until they are taken |
 //! | `respond`, `body` | answers and their headers |
 //!
@@ -21,13 +22,13 @@ mod body;
 mod live;
 mod pages;
 mod reads;
+mod ready;
 mod respond;
 mod room;
 mod stream;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{ACCEPT, SET_COOKIE};
@@ -41,7 +42,7 @@ pub use access::Access;
 pub use body::AdminBody;
 
 use crate::browser::Authority;
-use crate::drain::{Phase, Stop};
+use crate::drain::Stop;
 use crate::error::Error;
 use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::ledger::Place;
@@ -49,6 +50,7 @@ use crate::listener::{Handler, RequestBody};
 use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
 use crate::record::{Boards, Journal};
+use crate::threads::Threads;
 use access::{Refusal, is_same_origin};
 use ask::Fields;
 use live::Live;
@@ -71,38 +73,15 @@ const FORMS: usize = 16;
 /// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of those who try short.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
-/// The workers that are at work. Clones count the same ones.
-#[derive(Clone, Debug, Default)]
-pub struct Workers(Arc<AtomicUsize>);
-
-impl Workers {
-    /// One more, until what is returned is dropped.
-    pub fn begin(&self) -> AtWork {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        AtWork(self.clone())
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A worker at work; also one that panics ends to be.
-#[derive(Debug)]
-pub struct AtWork(Workers);
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// What the names of the workers' threads begin with.
+pub const WORKER: &str = "worker-";
 
 /// What the pages show.
 pub struct Shown {
     /// The proxy's: a proxy that drains is not ready.
     pub stop: Stop,
-    /// The proxy's workers.
-    pub workers: Workers,
+    /// The proxy's threads, its workers among them.
+    pub threads: Threads,
     /// How many workers there should be.
     pub workers_wanted: usize,
     /// For `/metrics`.
@@ -222,22 +201,9 @@ impl Admin {
         respond::hold(answer, place).unwrap_or_else(|| api::unreadable(&Unread::NoRoom))
     }
 
-    /// Ready is who accepts, with all of its workers. What becomes of the ledger is told and decides nothing: requests are
-    /// served without it.
     fn ready(&self) -> Answer {
-        let Shown { stop, workers, workers_wanted, journal, .. } = &self.shown;
-        let (workers, failed) = (workers.count(), journal.health().failed.load(Ordering::Relaxed));
-        let (status, word) = match stop.phase() {
-            Phase::Running if workers == *workers_wanted => (StatusCode::OK, "ready"),
-            Phase::Running => (StatusCode::SERVICE_UNAVAILABLE, "workers are missing"),
-            Phase::Draining | Phase::Cut => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        };
-        let ledger = match &self.shown.ledger {
-            None => "none".to_owned(),
-            Some(_) if failed == 0 => "ok".to_owned(),
-            Some(_) => format!("{failed} records lost"),
-        };
-        text(status, format!("{word}\nworkers {workers} of {workers_wanted}\nledger {ledger}\n"))
+        let (status, report) = ready::report(&self.shown);
+        text(status, report)
     }
 
     fn refuse_access(&self, refusal: &Refusal, parts: &http::request::Parts) -> Answer {
@@ -391,19 +357,5 @@ mod tests {
         ] {
             assert!(!is_page(elsewhere), "{elsewhere}");
         }
-    }
-
-    #[test]
-    fn a_worker_that_panics_is_missing() {
-        let workers = Workers::default();
-        let _one = workers.begin();
-        let other = workers.clone();
-        std::thread::spawn(move || {
-            let _at_work = other.begin();
-            panic!("as it must not");
-        })
-        .join()
-        .unwrap_err();
-        assert_eq!(workers.count(), 1);
     }
 }

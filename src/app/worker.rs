@@ -67,9 +67,17 @@ pub(super) async fn serve<H: Handler>(
     Ok(())
 }
 
-/// What a worker's or the admin pages' thread does.
-pub(super) fn on_this_thread(future: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+/// What a worker's or the admin pages' thread does, which is called `name`.
+pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime: LocalRuntime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    #[cfg(feature = "faults")]
+    let future = async {
+        tokio::select! {
+            result = future => result,
+            () = crate::threads::fault::strike_later(name) => Ok(()),
+        }
+    };
+    let _ = name;
     runtime.block_on(future)
 }

@@ -3,14 +3,16 @@
 use std::io;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 
+use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
 use crate::drain::{Phase, Stop};
 use crate::record::Reopener;
+use crate::telemetry;
+use crate::threads::Threads;
 
 /// A second signal within this time after the first is the same request to stop: GNU `timeout` and supervisors signal both the
 /// process and its group.
@@ -31,16 +33,16 @@ enum Stage {
 }
 
 impl Control {
-    /// Starts the thread. Signals are answered when this returns.
+    /// Starts the thread, among `threads`. Signals are answered when this returns.
     ///
     /// # Errors
     /// The system gives no thread, runtime or listener.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(threads: &Threads) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut signals = runtime.block_on(async { Signals::listen() })?;
         let control = Self(Arc::new(Mutex::new(Stage::Starting)));
         let answering = control.clone();
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        threads.spawn("signals", move || {
             loop {
                 let (name, asked) = runtime.block_on(signals.next());
                 answering.answer(name, asked, Instant::now());
@@ -77,6 +79,7 @@ impl Stage {
         match self {
             Self::Starting => {
                 tracing::info!("{name}: ended before the start was complete");
+                telemetry::flush(FLUSH);
                 process::exit(0);
             }
             // A failure has begun the drain.

@@ -20,16 +20,15 @@ mod simulate;
 mod usage;
 
 use std::fmt;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::preflight;
+use crate::telemetry;
 
 fn say(words: fmt::Arguments<'_>) {
-    // Where stderr is gone, nobody is there to be told.
-    let _ = writeln!(io::stderr(), "{words}");
+    telemetry::say(words);
 }
 
 /// It failed while running.

@@ -1,8 +1,9 @@
 //! `streamgauge serve`: runs the proxy until it is told to stop.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -11,8 +12,12 @@ use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{App, preflight};
-use crate::config::{self, Loaded, Overrides, Sources};
-use crate::telemetry;
+use crate::config::{self, Loaded, Overrides, Settings, Sources};
+use crate::telemetry::{self, InitError};
+use crate::threads::Threads;
+
+/// How long the last lines of the log may take at the end.
+pub(super) const FLUSH: Duration = Duration::from_millis(500);
 
 /// Options of `serve`.
 #[derive(Debug, Default, Args)]
@@ -31,9 +36,10 @@ pub(crate) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // While the process has one thread, which `make_room` lets wait for none.
     make_room(raise_limit());
+    let threads = Threads::default();
     // Before anything else: a signal during the start must not end the process in the middle of it.
-    let control =
-        preflight::threads(1).and_then(|()| Control::start().map_err(|error| preflight::no_thread(&error)));
+    let control = preflight::threads(1)
+        .and_then(|()| Control::start(&threads).map_err(|error| preflight::no_thread(&error)));
     let control = match control {
         Ok(control) => control,
         Err(error) => {
@@ -53,14 +59,28 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         }
     };
     let filter = args.log.clone().or(rust_log).unwrap_or_else(|| settings.log.level.clone());
-    if let Err(error) = telemetry::init(&filter, settings.log.format) {
-        say!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
-        return ExitCode::from(WRONG);
+    match telemetry::init(&filter, settings.log.format, &threads) {
+        Ok(()) => {}
+        Err(InitError::Filter(error)) => {
+            say!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
+            return ExitCode::from(WRONG);
+        }
+        Err(InitError::System(error)) => {
+            say!("the log cannot be written: {error}");
+            return ExitCode::from(FAILED);
+        }
     }
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let app = match App::bind(&settings, Vec::new()) {
+    let status = start(&settings, origin.as_deref(), &control, threads);
+    telemetry::flush(FLUSH);
+    status
+}
+
+/// Runs the proxy, and says why it ends if it should not.
+fn start(settings: &Settings, origin: Option<&Path>, control: &Control, threads: Threads) -> ExitCode {
+    let app = match App::bind_on(settings, Vec::new(), None, threads) {
         Ok(app) => app,
         Err(error) => {
             say_failure(error);
@@ -73,7 +93,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         let proxy = upstream.proxy.as_ref().map(|proxy| tracing::field::display(&proxy.address));
         tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
-    match serve(app, &control) {
+    match serve(app, control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_failure(preflight::no_thread(&error));
@@ -82,7 +102,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// Runs until a signal, then drains; a second signal ends at once.
+/// Runs until a signal, or until a thread has failed, then drains; a second signal ends at once.
 fn serve(app: App, control: &Control) -> std::io::Result<()> {
     let running = app.spawn()?;
     control.attach(running.stop().clone(), running.reopener());

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
+use crate::threads::{Deadline, Thread, Threads, fault};
 
 /// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
@@ -26,11 +26,14 @@ pub(super) const BOUND: u32 = 16_384;
 /// How long readers of what is in the log are waited for at the bound.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long the end of what is copied is waited for.
+const END: Duration = Duration::from_secs(5);
+
 /// The thread. Dropping it waits for the end of what it copies.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +78,12 @@ impl Checkpointer {
     ///
     /// # Errors
     /// The file cannot be opened once more, or the system gives no thread.
-    pub(super) fn begin(path: &Path, writer: &mut Connection, watch: &Watch) -> Result<Self, Reason> {
+    pub(super) fn begin(
+        path: &Path,
+        writer: &mut Connection,
+        watch: &Watch,
+        threads: &Threads,
+    ) -> Result<Self, Reason> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
@@ -85,8 +93,11 @@ impl Checkpointer {
         let watch = watch.clone();
         let shared = Arc::new(Shared::default());
         let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
-        let thread = thread::Builder::new().name("checkpoint".to_owned());
-        let thread = Some(thread.spawn(move || copying.run(&connection, &watch))?);
+        let copying = Copying { shared: copying, connection };
+        let thread = threads.spawn("checkpoint", move || {
+            copying.shared.run(&copying.connection, &watch);
+            Ok(())
+        })?;
         let checkpointer = Self { shared, thread };
         // It takes the place of SQLite's own, which would copy.
         writer.wal_hook(Some(move |_: &mut _, pages| {
@@ -113,9 +124,24 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.shared.log().closed = true;
         self.shared.due.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that copies the ledger's log panicked");
-        }
+        self.thread.wait(&Deadline::after(END));
+    }
+}
+
+/// The thread's own.
+struct Copying {
+    shared: Arc<Shared>,
+    connection: Connection,
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        // Where the thread has ended although it was not told to, no commit may wait for it.
+        let mut log = self.shared.log();
+        log.bound = u64::MAX;
+        log.held = false;
+        drop(log);
+        self.shared.released.notify_all();
     }
 }
 
@@ -159,6 +185,7 @@ impl Shared {
     fn run(&self, connection: &Connection, watch: &Watch) {
         let (mut failing, mut read_for_long) = (false, false);
         while let Some((held, round)) = self.next() {
+            fault::strike("checkpoint");
             let copied = match watch.look(connection) {
                 Ok(State::Whole) => copy(connection, if held { "RESTART" } else { "PASSIVE" }),
                 // What became of the log is the writer's to mend.

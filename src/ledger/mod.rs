@@ -1,11 +1,11 @@
 //! Usage records in SQLite: one file, a row per record, its columns named as the record's fields.
 //!
-//! [`Ledger`] is the sink; it writes on a thread of its own, so that a slow disk stalls neither the other sinks nor any
-//! stream. [`report`] is what `streamgauge usage` asks, from another process, also while the ledger is being written.
+//! [`Ledger`] is the sink; like every sink it writes on a thread of its own, so that a slow disk stalls neither the other
+//! sinks nor any stream. [`report`] is what `streamgauge usage` asks, from another process, also while the ledger is being written.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `sink` | the queue and the thread: group commit, retries, when to delete |
+//! | `sink` | group commit, retries, when to delete |
 //! | `store` | the file and the connection to it: a transaction per batch, healing |
 //! | `checkpoint` | copies the log into the file beside the commits |
 //! | `log` | notices a log that another program has cut, and keeps what was in it |

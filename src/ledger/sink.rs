@@ -1,15 +1,14 @@
-//! The queue, and the thread that writes the ledger.
+//! The sink that writes the ledger: group commit, retries, and when to delete.
 //!
-//! The records' thread hands each batch to all sinks in turn; a disk that syncs for a second, or a file that is
-//! locked, would make the JSON lines and the metrics wait, and in the end overflow the one queue that all of them share. So
-//! the ledger takes batches over without copying them, and has its own bound.
+//! It runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches between commits. What it cannot
+//! write waits in that queue, within its bound.
 
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,11 +21,8 @@ use super::spill;
 use super::store::Store;
 use super::sweep::Sweeper;
 use crate::config::Postgres;
-use crate::record::{Journal, Sink, UsageRecord};
-
-/// Records that may wait for the file, besides those in the journal. A second's worth or more at any rate that was
-/// measured; at some 600 bytes each about 40 MB.
-const CAPACITY: usize = 65_536;
+pub(super) use crate::record::Batch;
+use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
 
 /// How long batches are gathered after the first one. With the journal's own 20 ms a record is committed 100 ms after its
 /// end, and there are at most ten commits a second.
@@ -45,34 +41,38 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often the file and its log are looked at while there is nothing to write.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Records that were closed within the same moments.
-pub(super) type Batch = Arc<Vec<UsageRecord>>;
-
-/// The sink. Dropping it writes what waits, and ends the thread.
-#[derive(Debug)]
+/// The sink.
 pub struct Ledger {
     name: String,
-    queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
-    /// Dropped after the thread has ended, when everything is in the file.
+    path: PathBuf,
+    store: Store,
+    journal: Journal,
+    /// Who wants to know of each commit.
+    committed: Option<Arc<Notify>>,
+    /// The last attempt failed, and that was said.
+    failing: bool,
+    /// Deletes old rows, where there is a retention.
+    sweeper: Option<Sweeper>,
+    /// When the last records are given up; `None` while the process is not ending.
+    give_up: Option<Instant>,
+    /// Dropped last, when everything is in the file.
     _shipper: Option<Shipper>,
 }
 
 impl Ledger {
-    /// Opens the file at `path` and starts the thread, which waits for records and deletes those that started longer than
-    /// `retention` ago. What it must give up is counted in the journal's health.
+    /// Opens the file at `path`. Records that started longer than `retention` ago are deleted from it.
     ///
     /// # Errors
-    /// The file cannot be opened or created, is another program's or a newer version's; or the system gives no thread. A
-    /// file that is broken is no error: it is moved aside, and a new one is begun.
+    /// The file cannot be opened or created, is another program's or a newer version's. A file that is broken is no error: it
+    /// is moved aside, and a new one is begun.
     pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
-        let mut store = Store::open(path)?;
+        let mut store = Store::open_on(path, journal.threads())?;
         let sweeper = retention.map(|age| {
             let retention = Some(Retention { age, unshipped: None });
             Sweeper::begin(&path.display().to_string(), &mut store, retention, age, Timestamp::now())
         });
         let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
-        Self::start(store, path, sweeper, None, journal)
+        Ok(Self::with(store, path, sweeper, None, journal))
     }
 
     /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their own, which the end waits for
@@ -86,7 +86,7 @@ impl Ledger {
         postgres: Postgres,
         journal: &Journal,
     ) -> Result<Self, LedgerError> {
-        let mut store = Store::open(path)?;
+        let mut store = Store::open_on(path, journal.threads())?;
         // The shorter of the two says how much a clock is trusted.
         let age = [retention, postgres.retention].into_iter().flatten().min();
         let retention = retention.map(|age| Retention { age, unshipped: Some(postgres.max_waiting) });
@@ -96,31 +96,27 @@ impl Ledger {
         let sweeper = sweeper.transpose().map_err(|reason| LedgerError::new(path, reason))?;
         let shipper = Shipper::spawn(path, postgres, journal, sweeper.as_ref().map(Sweeper::believed));
         let shipper = shipper.map_err(|failure| LedgerError::new(path, failure))?;
-        Self::start(store, path, sweeper, Some(shipper), journal)
+        Ok(Self::with(store, path, sweeper, Some(shipper), journal))
     }
 
-    fn start(
+    fn with(
         store: Store,
         path: &Path,
         sweeper: Option<Sweeper>,
         shipper: Option<Shipper>,
         journal: &Journal,
-    ) -> Result<Self, LedgerError> {
-        let queue = Arc::new(Queue::default());
-        let writer = Writer {
+    ) -> Self {
+        Self {
             name: path.display().to_string(),
             path: path.to_owned(),
             store,
-            queue: Arc::clone(&queue),
             journal: journal.clone(),
             committed: shipper.as_ref().map(Shipper::waker),
-            sweeper,
             failing: false,
+            sweeper,
             give_up: None,
-        };
-        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
-        let thread = thread.map_err(|error| LedgerError::new(path, error))?;
-        Ok(Self { name: path.display().to_string(), queue, thread: Some(thread), _shipper: shipper })
+            _shipper: shipper,
+        }
     }
 }
 
@@ -129,138 +125,55 @@ impl Sink for Ledger {
         self.name.clone()
     }
 
+    fn label(&self) -> &'static str {
+        "ledger"
+    }
+
+    fn gathering(&self) -> Gathering {
+        Gathering { time: GATHER, enough: ENOUGH }
+    }
+
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-        self.share(&Arc::new(batch.to_vec()))
+        self.store.write(&[Arc::new(batch.to_vec())]).map_err(|reason| io::Error::other(reason.to_string()))
     }
 
-    /// Queues the batch; never waits for the file.
-    fn share(&mut self, batch: &Batch) -> io::Result<()> {
-        if self.queue.push(batch) {
-            Ok(())
-        } else {
-            Err(io::Error::other(
-                "the file is too slow or cannot be written, and no more records can wait for it",
-            ))
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        self.write_all(batches, turn);
+    }
+
+    /// Looks at the file, and for old rows.
+    fn wake(&mut self) -> Option<Instant> {
+        self.look();
+        if !self.failing
+            && let Some(sweeper) = &mut self.sweeper
+        {
+            sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
+        }
+        let look = Instant::now() + LOOK;
+        Some(self.sweeper.as_ref().filter(|_| !self.failing).map_or(look, |sweeper| sweeper.next().min(look)))
+    }
+
+    fn reopen(&mut self) {
+        self.store.close();
+    }
+
+    fn end(&mut self) {
+        self.look();
+        // What another program has cut from the log, and could not be written again.
+        let unsaved = self.store.unsaved();
+        if !unsaved.is_empty() {
+            let lost = self.spill(&unsaved);
+            self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+        if let Some(sweeper) = &mut self.sweeper
+            && !self.failing
+        {
+            sweeper.end(&mut self.store);
         }
     }
 }
 
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        self.queue.lock().closed = true;
-        self.queue.changed.notify_all();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(ledger = self.name, "the thread that writes the ledger panicked");
-        }
-    }
-}
-
-/// Batches on their way to the thread.
-#[derive(Debug, Default)]
-struct Queue {
-    state: Mutex<State>,
-    /// Signalled when the first batch comes, when there are enough, and at the end.
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    batches: Vec<Batch>,
-    /// Records in `batches` and in those that the thread is writing.
-    records: usize,
-    closed: bool,
-}
-
-/// What the thread is to do.
-enum Work {
-    Write(Vec<Batch>),
-    Look,
-    End,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can panic with the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether there was room.
-    fn push(&self, batch: &Batch) -> bool {
-        let mut state = self.lock();
-        if state.records + batch.len() > CAPACITY {
-            return false;
-        }
-        state.records += batch.len();
-        state.batches.push(Arc::clone(batch));
-        let wake = state.batches.len() == 1 || state.records >= ENOUGH;
-        drop(state);
-        if wake {
-            self.changed.notify_one();
-        }
-        true
-    }
-
-    /// Waits for batches and lets them gather, or for the time to look for old rows.
-    fn next(&self, sweep: Option<Instant>) -> Work {
-        let until = sweep.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), until, |state| state.batches.is_empty() && !state.closed);
-        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if state.batches.is_empty() {
-            return if state.closed { Work::End } else { Work::Look };
-        }
-        let few = |state: &mut State| state.records < ENOUGH && !state.closed;
-        let gathered = self.changed.wait_timeout_while(state, GATHER, few);
-        let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        Work::Write(mem::take(&mut state.batches))
-    }
-
-    /// Waits while there is nothing new to know. Whether the process is ending.
-    fn pause(&self, pause: Duration) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), pause, |state| !state.closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closed
-    }
-
-    /// Makes room again.
-    fn done(&self, records: usize) {
-        self.lock().records -= records;
-    }
-}
-
-/// The thread's own.
-struct Writer {
-    name: String,
-    path: PathBuf,
-    store: Store,
-    queue: Arc<Queue>,
-    journal: Journal,
-    /// Who wants to know of each commit.
-    committed: Option<Arc<Notify>>,
-    /// The last attempt failed, and that was said.
-    failing: bool,
-    /// Deletes old rows, where there is a retention.
-    sweeper: Option<Sweeper>,
-    /// When the last records are given up; `None` while the process is not ending.
-    give_up: Option<Instant>,
-}
-
-impl Writer {
-    fn run(mut self) {
-        loop {
-            match self.queue.next(self.sweeper.as_ref().map(Sweeper::next)) {
-                Work::Write(batches) => self.write(&batches),
-                Work::Look => self.look(),
-                Work::End => return self.end(),
-            }
-            if !self.failing
-                && let Some(sweeper) = &mut self.sweeper
-            {
-                sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
-            }
-        }
-    }
-
+impl Ledger {
     /// Looks whether another program has changed the file or its log.
     fn look(&mut self) {
         let result = self.store.mend();
@@ -271,23 +184,9 @@ impl Writer {
         }
     }
 
-    fn end(mut self) {
-        self.look();
-        // What another program has cut from the log, and could not be written again.
-        let unsaved = self.store.unsaved();
-        if !unsaved.is_empty() {
-            self.spill(&unsaved);
-        }
-        if let Some(sweeper) = &mut self.sweeper
-            && !self.failing
-        {
-            sweeper.end(&mut self.store);
-        }
-    }
-
     /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds, or until the process ends
     /// and [`GRACE`] is over.
-    fn write(&mut self, mut batches: &[Batch]) {
+    fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
         let mut pause = FIRST_PAUSE;
         while !batches.is_empty() {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
@@ -296,7 +195,7 @@ impl Writer {
             self.count_lost();
             let Err(reason) = result else {
                 let written = count(attempt);
-                self.queue.done(written);
+                turn.record_written(written);
                 self.journal.health().kept.fetch_add(written as u64, Ordering::Relaxed);
                 if let Some(committed) = &self.committed {
                     committed.notify_one();
@@ -307,10 +206,14 @@ impl Writer {
                 continue;
             };
             self.say(&reason);
-            if self.queue.pause(pause) {
+            if let Some(deadline) = turn.pause(pause) {
                 let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
-                if give_up <= Instant::now() {
-                    return self.lose(batches);
+                if give_up.min(deadline) <= Instant::now() {
+                    let lost = self.spill(batches);
+                    turn.record_lost(lost);
+                    // The next start writes them.
+                    turn.record_written(count(batches) - lost);
+                    return;
                 }
                 thread::sleep(FIRST_PAUSE);
             }
@@ -346,14 +249,8 @@ impl Writer {
         }
     }
 
-    /// Gives up writing these before the end.
-    fn lose(&self, batches: &[Batch]) {
-        self.queue.done(count(batches));
-        self.spill(batches);
-    }
-
-    /// Leaves records to the next start. What is lost is counted.
-    fn spill(&self, batches: &[Batch]) {
+    /// Leaves records to the next start. How many are lost, since that is not possible either.
+    fn spill(&self, batches: &[Batch]) -> usize {
         let spilled = spill::append(&self.path, batches.iter().flat_map(|batch| batch.iter()));
         let file = spill::file_of(&self.path);
         if spilled.records > 0 {
@@ -364,15 +261,11 @@ impl Writer {
         }
         let lost = count(batches) - spilled.records;
         if lost > 0 {
-            self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
             let reason = spilled.error.map_or_else(String::new, |error| error.to_string());
             tracing::error!(ledger = self.name, lost, file = %file.display(), reason, "usage records were not written before the end");
         }
+        lost
     }
-}
-
-fn count(batches: &[Batch]) -> usize {
-    batches.iter().map(|batch| batch.len()).sum()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::row::insert;
 use super::sink::Batch;
 use super::spill::TakenIn;
 use super::{repair, retention, schema, spill};
+use crate::threads::Threads;
 
 /// How long to wait for a file that another process is writing: at the start, where a second try is the user's; and for
 /// each batch, where the thread tries again itself.
@@ -44,6 +45,8 @@ pub(super) struct Store {
     gap: Option<Gap>,
     /// Records that were written and are gone.
     lost: u64,
+    /// Where the copying of the log runs.
+    threads: Threads,
 }
 
 /// Dropped in this order: the last connection that is closed copies what is left of the log, and removes it.
@@ -69,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be created or written; it is no ledger, or a newer version's.
-    pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+    pub(super) fn open_on(path: &Path, threads: &Threads) -> Result<Self, LedgerError> {
         let mut store = Self {
             path: path.to_owned(),
             open: None,
@@ -79,10 +82,17 @@ impl Store {
             last: 0,
             gap: None,
             lost: 0,
+            threads: threads.clone(),
         };
         store.connect().map_err(|reason| LedgerError::new(path, reason))?;
         store.take_in_spilled();
         Ok(store)
+    }
+
+    /// The same with threads of its own.
+    #[cfg(test)]
+    pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+        Self::open_on(path, &Threads::default())
     }
 
     /// Writes batches in one transaction: all of them or none.
@@ -132,6 +142,11 @@ impl Store {
             }
         }
         self.write_again()
+    }
+
+    /// Lets go of the file, which the next write opens again.
+    pub(super) fn close(&mut self) {
+        self.open = None;
     }
 
     /// Deletes one step of what `retention` lets go: records that started before `until`.
@@ -274,10 +289,10 @@ impl Store {
     fn connect(&mut self) -> Result<&mut Open, Reason> {
         if self.open.is_none() {
             self.look()?;
-            let open = match open(&self.path) {
+            let open = match open(&self.path, &self.threads) {
                 Err(reason) if reason.is_corrupt() => {
                     self.replace(&reason)?;
-                    open(&self.path)
+                    open(&self.path, &self.threads)
                 }
                 result => result,
             }?;
@@ -349,7 +364,7 @@ impl Drop for Store {
     }
 }
 
-fn open(path: &Path) -> Result<Open, Reason> {
+fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     // The path is a path, also where it begins with `file:`; and only one thread ever uses the connection.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -373,7 +388,7 @@ fn open(path: &Path) -> Result<Open, Reason> {
     connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
     let watch = Watch::begin(path);
-    let checkpointer = Checkpointer::begin(path, &mut connection, &watch)?;
+    let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
     Ok(Open { checkpointer, connection, watch })
 }
 

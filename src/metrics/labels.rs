@@ -53,3 +53,23 @@ pub(super) struct ReasonLabels {
 pub(super) struct LimitLabels {
     pub(super) limit: &'static str,
 }
+
+/// Of records by sink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SinkResultLabels {
+    pub(super) sink: String,
+    /// `written`, `dropped` or `failed`.
+    pub(super) result: &'static str,
+}
+
+/// Of a sink.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SinkLabels {
+    pub(super) sink: String,
+}
+
+/// Of a thread.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ThreadLabels {
+    pub(super) thread: String,
+}

@@ -6,6 +6,7 @@
 mod exposition;
 mod flows;
 mod labels;
+mod sinks;
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,7 @@ use crate::tls::Reloads;
 pub use exposition::Exposition;
 use flows::FlowMetrics;
 use labels::{RequestLabels, TokenLabels, UpstreamLabels, UsageLabels};
+use sinks::SinkMetrics;
 
 /// The proxy's metrics.
 pub struct Metrics {
@@ -73,6 +75,7 @@ impl Metrics {
         let first_token =
             seconds("time_to_first_token", "From a request's head to the first event with output");
         let duration = seconds("request_duration", "From a request's head to its end");
+        registry.register_collector(Box::new(SinkMetrics(journal.clone())));
         registry.register_collector(Box::new(Fates(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
         registry.register_collector(Box::new(FlowMetrics(flows)));
@@ -150,6 +153,10 @@ impl Sink for Arc<Metrics> {
         "metrics".to_owned()
     }
 
+    fn label(&self) -> &'static str {
+        "metrics"
+    }
+
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         batch.iter().for_each(|row| self.count(row));
         Ok(())
@@ -164,9 +171,13 @@ impl Collector for Fates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let health = self.0.health();
         for (name, help, count) in [
-            ("usage_records_written", "Usage records handed to the sinks", &health.written),
+            ("usage_records_written", "Usage records handed to the queues of the sinks", &health.written),
             ("usage_records_dropped", "Usage records lost because the queue was full", &health.dropped),
-            ("usage_records_failed", "Usage records that a sink could not write", &health.failed),
+            (
+                "usage_records_failed",
+                "Usage records that a sink could not write or had no room for, over all sinks",
+                &health.failed,
+            ),
             (
                 "meter_unread",
                 "Events and bodies that passed and that the meter could not read",

@@ -59,21 +59,17 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// Runs on this thread.
-    pub(super) fn run_here(self) {
-        let runtime: io::Result<LocalRuntime> =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        match runtime {
-            Ok(runtime) => {
-                runtime.block_on(self.run());
-                // The system may still look up the collector's name, which must not hold the end of the process.
-                runtime.shutdown_background();
-            }
-            Err(error) => tracing::error!(%error, "nothing is sent to the OpenTelemetry collector"),
-        }
+    pub(super) fn run_here(&self) -> io::Result<()> {
+        let runtime: LocalRuntime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(self.run());
+        // The system may still look up the collector's name, which must not hold the end of the process.
+        runtime.shutdown_background();
+        Ok(())
     }
 
     /// Ends when the process does: after everything is sent, or when an attempt fails, or when the time for it is over.
-    async fn run(self) {
+    async fn run(&self) {
         let collector = Collector::new(Arc::clone(&self.origin), &self.settings);
         let resource = resource(&self.settings);
         let mut closed = self.closed.clone();

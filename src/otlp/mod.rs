@@ -4,8 +4,8 @@
 //! `gen_ai.provider.name`), and of the HTTP ones; what has no name there begins with `streamgauge.`. No content of a request or an
 //! answer is among it.
 //!
-//! The records' thread hands over each batch: metrics are counted there, and spans wait in a queue of their own, so that a collector
-//! that is slow or away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and `names` turn records
+//! The sink counts metrics on the thread of its [lane](crate::record::Lane). Spans wait in a second queue, of sampled records only, for
+//! the thread that sends, so that a collector that is slow or away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and `names` turn records
 //! into messages and are pure; `queue`, `exporter` and `collector` take those away.
 
 mod collector;
@@ -22,19 +22,23 @@ use std::io;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 pub use services::{Service, Services};
 
 use crate::config;
-use crate::record::{Exporting, Journal, Sink, UsageRecord};
+use crate::record::{Batch, Exporting, Journal, Sink, Turn, UsageRecord};
+use crate::threads::{Deadline, Thread, fault};
 use crate::upstream::Origin;
 use exporter::Exporter;
 use histogram::MAX_SERIES;
 use instruments::Instruments;
 use queue::Queue;
+
+/// How long the thread is waited for at the end. It gives up by itself before that.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the thread.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ pub struct Otlp {
     /// That a metric has too many series was said; it is once.
     has_said_overflowing: bool,
     closing: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 impl Otlp {
@@ -77,7 +81,10 @@ impl Otlp {
             exporting: Arc::clone(&exporting),
             closed,
         };
-        let thread = thread::Builder::new().name("otlp".to_owned()).spawn(move || exporter.run_here())?;
+        let thread = journal.threads().spawn("otlp-export", move || {
+            fault::strike("otlp-export");
+            exporter.run_here()
+        })?;
         Ok(Self {
             name: settings.url.to_string(),
             queue,
@@ -86,7 +93,7 @@ impl Otlp {
             has_said_full: false,
             has_said_overflowing: false,
             closing,
-            thread: Some(thread),
+            thread,
         })
     }
 }
@@ -96,12 +103,26 @@ impl Sink for Otlp {
         self.name.clone()
     }
 
-    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-        self.share(&Arc::new(batch.to_vec()))
+    fn label(&self) -> &'static str {
+        "otlp"
     }
 
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.share(&Arc::new(batch.to_vec()));
+        Ok(())
+    }
+
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        for batch in batches {
+            self.share(batch);
+            turn.record_written(batch.len());
+        }
+    }
+}
+
+impl Otlp {
     /// Counts, and queues what has a span; never waits for the collector. No record is lost where a span is, so that is no error.
-    fn share(&mut self, batch: &Arc<Vec<UsageRecord>>) -> io::Result<()> {
+    fn share(&mut self, batch: &Batch) {
         if let Some(instruments) = &self.instruments {
             // No code under the lock can panic with the counts half changed.
             let mut instruments = instruments.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,15 +144,12 @@ impl Sink for Otlp {
             );
         }
         self.exporting.spans_dropped.fetch_add(lost as u64, Ordering::Relaxed);
-        Ok(())
     }
 }
 
 impl Drop for Otlp {
     fn drop(&mut self) {
         let _ = self.closing.send(true);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that sends to the OpenTelemetry collector panicked");
-        }
+        self.thread.wait(&Deadline::after(PATIENCE));
     }
 }

@@ -1,4 +1,4 @@
-//! One log line per request, from its record: written by the records' thread, so that logging costs the request nothing.
+//! One log line per request, from its record: written by a thread of its own, so that logging costs the request nothing.
 
 use std::io;
 
@@ -14,6 +14,10 @@ pub struct AccessLog;
 impl Sink for AccessLog {
     fn name(&self) -> String {
         "the log".to_owned()
+    }
+
+    fn label(&self) -> &'static str {
+        "access-log"
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {

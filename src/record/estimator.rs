@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
+use crate::threads::{Deadline, Thread, fault};
 
 /// Records that may wait for their estimate. Beyond it one goes on without; what they are made of is bounded by
 /// `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes, this is a quarter of a second's work.
@@ -77,12 +77,17 @@ impl Waiting {
     }
 }
 
+/// How long the thread is waited for when it is dropped.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The thread. Dropping it lets it count for a second more at most, and waits until it has handed on every record.
-/// It is dropped before the writer of records.
+/// It is ended before the writer of records.
 #[derive(Debug)]
 pub struct Estimator {
     journal: Journal,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
+    /// The end was waited for.
+    is_over: bool,
 }
 
 impl Estimator {
@@ -92,35 +97,64 @@ impl Estimator {
     /// The system gives none.
     pub fn spawn(journal: &Journal) -> std::io::Result<Self> {
         journal.waiting().lock().state = State::Running;
-        let (journal, counting) = (journal.clone(), journal.clone());
-        let thread =
-            thread::Builder::new().name("estimates".to_owned()).spawn(move || count_all(&counting))?;
-        Ok(Self { journal, thread: Some(thread) })
+        let mut counting = Counting(journal.clone());
+        let thread = journal.threads().spawn("estimates", move || {
+            counting.count_all();
+            Ok(())
+        })?;
+        Ok(Self { journal: journal.clone(), thread, is_over: false })
+    }
+
+    /// Lets the thread hand on what waits, and waits for that until the deadline passes. Whether it has ended.
+    pub fn end(&mut self, deadline: &Deadline) -> bool {
+        self.is_over = true;
+        self.journal.waiting().lock().state = State::Closed(deadline.at().min(Instant::now() + GRACE));
+        self.journal.waiting().ready.notify_one();
+        self.thread.wait(deadline)
     }
 }
 
 impl Drop for Estimator {
     fn drop(&mut self) {
-        self.journal.waiting().lock().state = State::Closed(Instant::now() + GRACE);
-        self.journal.waiting().ready.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that estimates tokens panicked");
+        if !self.is_over {
+            self.end(&Deadline::after(PATIENCE));
         }
     }
 }
 
-fn count_all(journal: &Journal) {
-    let waiting = journal.waiting();
-    while let Some((mut record, material)) = waiting.next() {
-        let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
-        // The encodings are others' code, and the record must go on whatever they make of its texts.
-        match catch_unwind(AssertUnwindSafe(|| material.estimate(model, &|| waiting.is_over()))) {
-            Ok(Some(usage)) => {
-                record.usage = usage;
-                record.usage_source = UsageSource::Estimated;
+/// The thread's own.
+struct Counting(Journal);
+
+impl Counting {
+    fn count_all(&mut self) {
+        let Self(journal) = self;
+        let waiting = journal.waiting();
+        while let Some((mut record, material)) = waiting.next() {
+            let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
+            // The encodings are others' code, and the record must go on whatever they make of its texts.
+            match catch_unwind(AssertUnwindSafe(|| material.estimate(model, &|| waiting.is_over()))) {
+                Ok(Some(usage)) => {
+                    record.usage = usage;
+                    record.usage_source = UsageSource::Estimated;
+                }
+                Ok(None) | Err(_) => journal.not_estimated(),
             }
-            Ok(None) | Err(_) => journal.not_estimated(),
+            journal.push(*record);
+            fault::strike("estimates");
         }
-        journal.push(*record);
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        // Where the thread has ended although it was not told to: records go on without an estimate.
+        let mut queue = self.0.waiting().lock();
+        queue.state = State::Idle;
+        let left = std::mem::take(&mut queue.records);
+        drop(queue);
+        for (record, _) in left {
+            self.0.not_estimated();
+            self.0.push(*record);
+        }
     }
 }

@@ -1,9 +1,8 @@
-//! The queue between the workers and the thread that writes records.
+//! The queue between the workers and the `records` thread.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -11,7 +10,8 @@ use uuid::Uuid;
 use super::estimator::Waiting;
 use super::material::{Material, ROOM};
 use super::refusals::Refusals;
-use super::{Exporting, Shipping, Sink, UsageRecord};
+use super::{Exporting, Shipping, SinkHealth, UsageRecord};
+use crate::threads::Threads;
 use crate::usage::Room;
 
 /// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded, and no
@@ -40,6 +40,8 @@ struct Shared {
     waiting: Waiting,
     /// Refusals that share a record.
     refusals: Refusals,
+    /// What handles records runs on these.
+    threads: Threads,
 }
 
 #[derive(Debug, Default)]
@@ -51,14 +53,16 @@ struct Queue {
 /// What became of records, counted since the start.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Records handed to the sinks.
+    /// Records handed to the sinks' queues.
     pub written: AtomicU64,
     /// Records that are in the ledger's file.
     pub kept: AtomicU64,
     /// Records lost because the queue was full.
     pub dropped: AtomicU64,
-    /// Records that a sink failed to write.
+    /// Records that a sink failed to write or had no room for, over all sinks.
     pub failed: AtomicU64,
+    /// The same by sink.
+    sinks: Mutex<Vec<Arc<SinkHealth>>>,
     /// Events and bodies that passed and that the meter could not read.
     pub unread: AtomicU64,
     /// On their way to a fleet's database, where there is one.
@@ -69,9 +73,33 @@ pub struct Health {
     pub not_estimated: AtomicU64,
 }
 
+impl Health {
+    /// What became of records, sink by sink.
+    pub fn sinks(&self) -> Vec<Arc<SinkHealth>> {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a sink, under its label or under one with a number where another sink has it.
+    pub(super) fn add_sink(&self, label: &str, make: impl FnOnce(String) -> SinkHealth) -> Arc<SinkHealth> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = |label: &String| sinks.iter().all(|sink| sink.label != *label);
+        let numbered = (2_usize..).map(|number| format!("{label}-{number}"));
+        let label = std::iter::once(label.to_owned()).chain(numbered).find(is_free);
+        let label = label.expect("there are fewer sinks than numbers");
+        let sink = Arc::new(make(label));
+        sinks.push(Arc::clone(&sink));
+        sink
+    }
+}
+
 impl Journal {
-    /// A queue of at most `capacity` records.
+    /// A queue of at most `capacity` records, with threads of its own.
     pub fn new(capacity: usize) -> Self {
+        Self::with_threads(capacity, Threads::default())
+    }
+
+    /// The same whose records are handled on `threads`.
+    pub fn with_threads(capacity: usize, threads: Threads) -> Self {
         Self(Arc::new(Shared {
             queue: Mutex::default(),
             ready: Condvar::new(),
@@ -81,6 +109,7 @@ impl Journal {
             room: Room::new(ROOM),
             waiting: Waiting::default(),
             refusals: Refusals::default(),
+            threads,
         }))
     }
 
@@ -132,6 +161,11 @@ impl Journal {
         self.0.health.not_estimated.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The threads on which records are handled.
+    pub fn threads(&self) -> &Threads {
+        &self.0.threads
+    }
+
     /// What became of records so far.
     pub fn health(&self) -> &Health {
         &self.0.health
@@ -147,9 +181,15 @@ impl Journal {
         self.0.cutting.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
+    /// What waits now.
     pub(crate) fn take(&self) -> Vec<UsageRecord> {
         mem::take(&mut self.lock().rows)
+    }
+
+    /// No more records come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.0.ready.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -158,137 +198,30 @@ impl Journal {
     }
 
     /// Waits for a batch, and lets it gather. `None`: closed, and everything was taken.
-    fn next_batch(&self, batch: &mut Vec<UsageRecord>) -> Option<()> {
+    pub(super) fn next_batch(&self) -> Option<Vec<UsageRecord>> {
         let ready = &self.0.ready;
         let nothing = |queue: &mut Queue| queue.rows.is_empty() && !queue.closed;
         let queue = ready.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
         let few = |queue: &mut Queue| queue.rows.len() < self.0.capacity / 2 && !queue.closed;
         let gathered = ready.wait_timeout_while(queue, GATHER, few);
         let mut queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        mem::swap(&mut queue.rows, batch);
-        (!batch.is_empty() || !queue.closed).then_some(())
-    }
-}
-
-/// The thread that writes. Dropping it closes the queue and waits until every record is with the system.
-#[derive(Debug)]
-pub struct Writer {
-    journal: Journal,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Writer {
-    /// Starts the thread.
-    pub fn spawn(journal: &Journal, sinks: Vec<Box<dyn Sink>>) -> std::io::Result<Self> {
-        let queue = journal.clone();
-        let thread =
-            thread::Builder::new().name("records".to_owned()).spawn(move || write_all(&queue, sinks))?;
-        Ok(Self { journal: journal.clone(), thread: Some(thread) })
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.journal.lock().closed = true;
-        self.journal.0.ready.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that writes usage records panicked");
-        }
-    }
-}
-
-fn write_all(journal: &Journal, sinks: Vec<Box<dyn Sink>>) {
-    let mut sinks: Vec<_> = sinks.into_iter().map(|sink| (sink, false)).collect();
-    let mut batch = Vec::new();
-    while journal.next_batch(&mut batch).is_some() {
-        let shared = Arc::new(batch);
-        for (sink, failing) in &mut sinks {
-            match sink.share(&shared) {
-                Ok(()) if *failing => {
-                    tracing::info!(sink = sink.name(), "usage records are written again");
-                    *failing = false;
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    journal.0.health.failed.fetch_add(shared.len() as u64, Ordering::Relaxed);
-                    if !*failing {
-                        tracing::error!(sink = sink.name(), %error, "usage records cannot be written; they are lost until this ends");
-                        *failing = true;
-                    }
-                }
-            }
-        }
-        let written = shared.len();
-        journal.0.health.written.fetch_add(written as u64, Ordering::Relaxed);
-        // The next one is likely to be as large; where a sink keeps this one, its memory is not to be had again.
-        batch = Arc::try_unwrap(shared).unwrap_or_else(|_| Vec::with_capacity(written));
-        batch.clear();
+        // The next batch is likely to be as large.
+        let room = Vec::with_capacity(queue.rows.len());
+        let batch = mem::replace(&mut queue.rows, room);
+        (!batch.is_empty() || !queue.closed).then_some(batch)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::mpsc;
-
     use super::*;
     use crate::record::{Entry, Outcome};
-
-    struct Channel(mpsc::Sender<usize>);
-
-    impl Sink for Channel {
-        fn name(&self) -> String {
-            "channel".to_owned()
-        }
-        fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-            self.0.send(batch.len()).map_err(io::Error::other)
-        }
-    }
-
-    struct Full;
-
-    impl Sink for Full {
-        fn name(&self) -> String {
-            "full".to_owned()
-        }
-        fn write(&mut self, _: &[UsageRecord]) -> io::Result<()> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-    }
-
-    fn push(journal: &Journal, count: usize) {
-        for _ in 0..count {
-            Entry::open(journal, &"anonymous".into()).close(Outcome::Complete);
-        }
-    }
-
-    #[test]
-    fn every_record_is_written_before_the_writer_is_gone() {
-        let journal = Journal::new(CAPACITY);
-        let (sender, receiver) = mpsc::channel();
-        let writer = Writer::spawn(&journal, vec![Box::new(Channel(sender))]).unwrap();
-        push(&journal, 5_000);
-        drop(writer);
-        assert_eq!(receiver.iter().sum::<usize>(), 5_000);
-        assert_eq!(journal.health().written.load(Ordering::Relaxed), 5_000);
-    }
 
     #[test]
     fn a_full_queue_loses_records_and_counts_them() {
         let journal = Journal::new(4);
-        push(&journal, 10);
+        (0..10).for_each(|_| Entry::open(&journal, &"anonymous".into()).close(Outcome::Complete));
         assert_eq!(journal.take().len(), 4);
         assert_eq!(journal.health().dropped.load(Ordering::Relaxed), 6);
-    }
-
-    #[test]
-    fn a_sink_that_fails_is_counted_and_does_not_stop_the_others() {
-        let journal = Journal::new(CAPACITY);
-        let (sender, receiver) = mpsc::channel();
-        let writer = Writer::spawn(&journal, vec![Box::new(Full), Box::new(Channel(sender))]).unwrap();
-        push(&journal, 3);
-        drop(writer);
-        assert_eq!(receiver.iter().sum::<usize>(), 3);
-        assert_eq!(journal.health().failed.load(Ordering::Relaxed), 3);
     }
 }

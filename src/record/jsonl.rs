@@ -78,6 +78,10 @@ impl<L: Lines + Send> Sink for Jsonl<L> {
         self.name.clone()
     }
 
+    fn label(&self) -> &'static str {
+        "jsonl"
+    }
+
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         self.lines.clear();
         for row in batch {

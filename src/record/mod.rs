@@ -1,9 +1,10 @@
 //! The usage record: one row for every request, whatever happened to it, and how it gets to where it is kept.
 //!
 //! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it is
-//! dropped. Closed records go through the [`Journal`], a bounded queue, to a thread of their own that
-//! writes them to the sinks in batches. Where nobody reported usage, they go through the [`Estimator`] first, which has
-//! a thread of its own. Nothing here ever makes a stream wait.
+//! dropped. Closed records go through the [`Journal`], a bounded queue, to the `records` thread, which shares each batch with the
+//! sinks. Every sink has a [`Lane`]: a bounded queue, a thread and counters of its own, so that a sink that is stuck holds
+//! nobody but itself. Where nobody reported usage, records go through the [`Estimator`] first, which has a thread of its own.
+//! Nothing here ever makes a stream wait.
 
 mod access;
 mod entry;
@@ -11,15 +12,19 @@ mod estimator;
 mod exporting;
 mod journal;
 mod jsonl;
+mod lane;
 mod material;
 mod names;
+mod queue;
 mod refusals;
 mod row;
 mod running;
 mod shipping;
+mod writer;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderName;
 
@@ -27,30 +32,57 @@ pub use access::AccessLog;
 pub use entry::Entry;
 pub use estimator::Estimator;
 pub use exporting::Exporting;
-pub use journal::{CAPACITY, Health, Journal, Writer};
+pub use journal::{CAPACITY, Health, Journal};
 pub use jsonl::{Jsonl, Reopener};
+pub use lane::{Lane, STUCK, SinkHealth, Turn, count};
 pub use names::{MAX_NAMES, Names, OTHER};
+pub use queue::Gathering;
 pub use refusals::RefusalCounter;
 pub use row::{Outcome, UsageRecord, UsageSource};
 pub use running::{Board, Boards, Stream};
 pub use shipping::Shipping;
+pub use writer::Writer;
 
 /// The answer's header that bears the record's `id`.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");
 
+/// Records that were closed within the same moments.
+pub type Batch = Arc<Vec<UsageRecord>>;
+
 /// Where closed records are kept.
 ///
-/// A sink is called by the writer's thread alone, a batch at a time, in the order in which requests ended.
-/// What it cannot write is lost, said once and counted; it may be given the next batch nevertheless.
+/// A sink is called by its [`Lane`]'s thread alone, in the order in which requests ended, and may block there.
 pub trait Sink: Send {
     /// A name for messages, such as the file's path.
     fn name(&self) -> String;
 
-    /// Writes a batch and hands it to the system.
+    /// What metrics and the sink's thread are called.
+    fn label(&self) -> &'static str {
+        "other"
+    }
+
+    /// Writes a batch and hands it to the system. What cannot be written is lost, said once and counted.
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()>;
 
-    /// The same for a sink that keeps the batch for later instead of copying it. The writer's thread calls this one.
-    fn share(&mut self, batch: &Arc<Vec<UsageRecord>>) -> io::Result<()> {
-        self.write(batch)
+    /// When the sink is given what waits; a batch at once, if not said otherwise.
+    fn gathering(&self) -> Gathering {
+        lane::AT_ONCE
     }
+
+    /// Writes all that waits, and tells `turn` what became of it. A sink that tries again, or that writes several batches
+    /// together, has its own.
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        lane::write_each(self, batches, turn);
+    }
+
+    /// Called at the start and whenever the moment that it returned last has come: for what is to be done now and then.
+    fn wake(&mut self) -> Option<Instant> {
+        None
+    }
+
+    /// Called once, after the last batch.
+    fn end(&mut self) {}
+
+    /// Called after a panic of this sink, before it is given the next batch.
+    fn reopen(&mut self) {}
 }

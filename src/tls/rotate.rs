@@ -12,7 +12,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -21,6 +20,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::client::ClientRecipe;
 use super::{ClientSettings, Fault, Identity, IdentitySource, ServerSettings, Source, Witness};
+use crate::threads::{Thread, Threads, fault};
 
 /// How often the files are looked at. New connections use a new set after at most one interval.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -141,21 +141,23 @@ impl Watch {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn spawn(self) -> io::Result<Rotation> {
-        self.spawn_every(INTERVAL)
+    pub fn spawn(self, threads: &Threads) -> io::Result<Rotation> {
+        self.spawn_every(INTERVAL, threads)
     }
 
-    pub(super) fn spawn_every(mut self, interval: Duration) -> io::Result<Rotation> {
+    pub(super) fn spawn_every(mut self, interval: Duration, threads: &Threads) -> io::Result<Rotation> {
         if self.watched.is_empty() {
             return Ok(Rotation(None));
         }
         let (stop, stopped) = mpsc::channel();
         let look = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                fault::strike("certificates");
                 self.look();
             }
+            Ok(())
         };
-        let thread = thread::Builder::new().name("certificates".to_owned()).spawn(look)?;
+        let thread = threads.spawn("certificates", look)?;
         Ok(Rotation(Some((stop, thread))))
     }
 
@@ -189,20 +191,11 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The thread that looks. Dropping it ends the thread.
+/// The thread that looks. Dropping it ends the thread, and does not wait for a look that is under way.
 #[derive(Debug)]
-pub struct Rotation(Option<(Sender<()>, JoinHandle<()>)>);
-
-impl Drop for Rotation {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.0.take() {
-            drop(stop);
-            if thread.join().is_err() {
-                tracing::error!("the thread that looks at certificates panicked");
-            }
-        }
-    }
-}
+pub struct Rotation(
+    #[expect(dead_code, reason = "dropping the sender ends the thread")] Option<(Sender<()>, Thread)>,
+);
 
 pub(super) trait Look: Send {
     fn look(&mut self, reloads: &Reloads);

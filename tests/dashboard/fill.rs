@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -63,10 +63,8 @@ fn main() {
     let mut ledger = Ledger::open(Path::new(path), None, &Journal::new(1)).unwrap();
     let blank = blank();
     for starts in starts.chunks(10_000) {
-        let batch = Arc::new(starts.iter().map(|start| record(blank.clone(), *start, &mut random)).collect());
-        while ledger.share(&batch).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let batch: Vec<_> = starts.iter().map(|start| record(blank.clone(), *start, &mut random)).collect();
+        ledger.write(&batch).unwrap();
     }
 }
 

@@ -72,7 +72,7 @@ fn fill(path: &std::path::Path) {
     }
     drop(writer);
     let mut ledger = Ledger::open(path, None, &Journal::new(1)).unwrap();
-    ledger.share(&Arc::new(rows.iter().collect())).unwrap();
+    ledger.write(&rows.iter().collect::<Vec<_>>()).unwrap();
 }
 
 /// The most memory that this process ever had, in KiB.

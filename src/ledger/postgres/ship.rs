@@ -5,10 +5,10 @@
 //! runtime, a connection and a file handle of its own: all that the rest of the proxy ever does for it is to wake it.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use super::rows::Rows;
 use super::server::Server;
 use crate::config::Postgres;
 use crate::record::{Journal, Shipping};
+use crate::threads::{Deadline, Thread, fault};
 
 /// How long commits are gathered after the first one. Records are in the fleet's database about half a second after their end,
 /// and there are at most some round trips a second.
@@ -37,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the last records are shipped when the process ends. The rest is in the file for the next start.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long the thread is waited for at the end. It gives up by itself before that.
+const PATIENCE: Duration = Duration::from_secs(6);
+
 /// How often partitions are made in advance, and old ones deleted.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
@@ -48,7 +52,7 @@ const LOOK: Duration = Duration::from_secs(60);
 pub(in super::super) struct Shipper {
     committed: Arc<Notify>,
     closing: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 impl Shipper {
@@ -66,7 +70,7 @@ impl Shipper {
         let committed = Arc::new(Notify::new());
         let (closing, closed) = watch::channel(false);
         let name = address(&settings);
-        let line = Line {
+        let mut line = Line {
             path: path.to_owned(),
             name,
             settings,
@@ -79,14 +83,15 @@ impl Shipper {
             file_trouble: false,
         };
         journal.health().shipping.get_or_init(Shipping::default);
-        let runtime = runtime()?;
         let run = move || {
+            fault::strike("ledger-ship");
+            let runtime = runtime().map_err(|failure| io::Error::other(failure.to_string()))?;
             runtime.block_on(line.run());
             runtime.shutdown_background();
+            Ok(())
         };
-        let thread =
-            thread::Builder::new().name("ledger-ship".to_owned()).spawn(run).map_err(Failure::System)?;
-        Ok(Self { committed, closing, thread: Some(thread) })
+        let thread = journal.threads().spawn("ledger-ship", run).map_err(Failure::System)?;
+        Ok(Self { committed, closing, thread })
     }
 
     /// What the ledger calls after each commit; it never waits.
@@ -98,9 +103,7 @@ impl Shipper {
 impl Drop for Shipper {
     fn drop(&mut self) {
         let _ = self.closing.send(true);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that ships usage records to PostgreSQL panicked");
-        }
+        self.thread.wait(&Deadline::after(PATIENCE));
     }
 }
 
@@ -186,7 +189,7 @@ struct Line {
 }
 
 impl Line {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut closed = self.closed.clone();
         let last_moment = async move {
             let _ = closed.wait_for(|closed| *closed).await;

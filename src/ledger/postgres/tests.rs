@@ -27,7 +27,7 @@ use super::schema::{MIGRATIONS, bring_up_to_date};
 use super::*;
 use crate::config::{self, Postgres};
 use crate::price::Prices;
-use crate::record::{Journal, Shipping, Sink, UsageRecord};
+use crate::record::{Journal, Lane, Shipping, UsageRecord};
 use crate::tls::tests::certificates::Authority;
 use postgres::{PASSWORD, Server};
 
@@ -62,7 +62,7 @@ fn with<T>(settings: &Postgres, work: impl AsyncFnOnce(&mut Client) -> T) -> T {
 struct Ships {
     folder: tempfile::TempDir,
     journal: Journal,
-    ledger: Option<Ledger>,
+    ledger: Option<Lane>,
 }
 
 impl Ships {
@@ -75,7 +75,8 @@ impl Ships {
 
     fn open(&mut self, settings: &Postgres) {
         let ledger = Ledger::open_for_fleet(&self.path(), None, settings.clone(), &self.journal);
-        self.ledger = Some(ledger.unwrap());
+        let lane = Lane::spawn(Box::new(ledger.unwrap()), &self.journal);
+        self.ledger = Some(lane.unwrap());
     }
 
     fn path(&self) -> PathBuf {
@@ -83,7 +84,7 @@ impl Ships {
     }
 
     fn write(&mut self, batch: &Batch) {
-        self.ledger.as_mut().unwrap().share(batch).unwrap();
+        self.ledger.as_mut().unwrap().push(batch);
     }
 
     fn close(&mut self) {

@@ -2,9 +2,14 @@ use rusqlite::Connection;
 
 use super::super::support::{batch, count_at};
 use super::*;
+use crate::record::Lane;
 
 /// Long enough for any machine; nothing is meant to take it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn lane(path: &Path, retention: Option<Duration>, journal: &Journal) -> Lane {
+    Lane::spawn(Box::new(Ledger::open(path, retention, journal).unwrap()), journal).unwrap()
+}
 
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -18,11 +23,11 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 fn what_was_handed_over_is_in_the_file_when_the_ledger_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    let mut ledger = lane(&path, None, &Journal::new(1));
     for _ in 0..50 {
-        ledger.share(&batch(100)).unwrap();
+        ledger.push(&batch(100));
     }
-    ledger.write(&batch(7)).unwrap();
+    ledger.push(&batch(7));
     drop(ledger);
     assert_eq!(count_at(&path), 5007);
 }
@@ -31,10 +36,10 @@ fn what_was_handed_over_is_in_the_file_when_the_ledger_is_gone() {
 fn a_record_is_committed_by_itself_soon() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
-    ledger.share(&batch(1)).unwrap();
+    let mut ledger = lane(&path, None, &Journal::new(1));
+    ledger.push(&batch(1));
     wait_for("the commit", || count_at(&path) == 1);
-    assert_eq!(ledger.queue.lock().records, 0, "its room is free again");
+    assert_eq!(ledger.health().waiting(), 0, "its room is free again");
 }
 
 #[test]
@@ -42,18 +47,18 @@ fn a_locked_file_delays_records_without_blocking_and_heals_without_losing_one() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);
-    let mut ledger = Ledger::open(&path, None, &journal).unwrap();
-    ledger.share(&batch(10)).unwrap();
+    let mut ledger = lane(&path, None, &journal);
+    ledger.push(&batch(10));
     wait_for("the first commit", || count_at(&path) == 10);
 
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let start = Instant::now();
-    ledger.share(&batch(20)).unwrap();
+    ledger.push(&batch(20));
     // The first attempt has failed when room was not made within the time for one.
     thread::sleep(Duration::from_millis(800));
-    assert_eq!(ledger.queue.lock().records, 20, "they wait");
-    ledger.share(&batch(30)).unwrap();
+    assert_eq!(ledger.health().waiting(), 20, "they wait");
+    ledger.push(&batch(30));
     assert!(start.elapsed() < Duration::from_secs(2), "handing over waits for nothing");
     other.execute_batch("COMMIT").unwrap();
     wait_for("all records", || count_at(&path) == 60);
@@ -65,13 +70,13 @@ fn a_locked_file_delays_records_without_blocking_and_heals_without_losing_one() 
 fn records_beyond_the_bound_are_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let mut ledger = Ledger::open(&path, None, &Journal::new(1)).unwrap();
+    let mut ledger = lane(&path, None, &Journal::new(1));
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let batch = batch(CAPACITY / 4);
-    let taken = (0..6).filter(|_| ledger.share(&batch).is_ok()).count();
-    assert_eq!(taken, 4);
-    assert!(ledger.queue.lock().records <= CAPACITY);
+    (0..6).for_each(|_| ledger.push(&batch));
+    assert_eq!(ledger.health().lost(), 2 * batch.len() as u64);
+    assert!(ledger.health().waiting() <= CAPACITY);
     other.execute_batch("COMMIT").unwrap();
     drop(ledger);
     assert_eq!(count_at(&path), CAPACITY);
@@ -82,10 +87,10 @@ fn file_that_stays_locked_leaves_its_records_to_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);
-    let mut ledger = Ledger::open(&path, None, &journal).unwrap();
+    let mut ledger = lane(&path, None, &journal);
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    ledger.share(&batch(5)).unwrap();
+    ledger.push(&batch(5));
     let start = Instant::now();
     drop(ledger);
     assert!(start.elapsed() < GRACE + PATIENCE, "the end is not held up for ever");
@@ -101,11 +106,11 @@ fn records_that_cannot_be_spilled_either_are_counted_as_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);
-    let mut ledger = Ledger::open(&path, None, &journal).unwrap();
+    let mut ledger = lane(&path, None, &journal);
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     std::fs::create_dir(spill::file_of(&path)).unwrap();
-    ledger.share(&batch(5)).unwrap();
+    ledger.push(&batch(5));
     drop(ledger);
     assert_eq!(journal.health().failed.load(Ordering::Relaxed), 5);
 }

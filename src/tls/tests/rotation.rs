@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::threads::Threads;
 
 const HOST: &str = "llm.internal";
 
@@ -144,14 +145,14 @@ fn nothing_is_watched_where_nothing_can_change_and_the_thread_ends_with_its_guar
     let mut watch = Watch::default();
     watch.server(&server(&self_signed(&[HOST], false))).unwrap();
     assert!(watch.watched.is_empty());
-    drop(watch.spawn().unwrap());
+    drop(watch.spawn(&Threads::default()).unwrap());
 
     let folder = tempfile::tempdir().unwrap();
     let ours = Authority::new("ours");
     write(folder.path(), &ours.issue_numbered(1, "one", &[HOST]));
     let mut watch = Watch::default();
     let live = watch.server(&settings(folder.path())).unwrap();
-    let rotation = watch.spawn_every(std::time::Duration::from_millis(1)).unwrap();
+    let rotation = watch.spawn_every(std::time::Duration::from_millis(1), &Threads::default()).unwrap();
     write(folder.path(), &ours.issue_numbered(2, "two", &[HOST]));
     while serial(&live) != "02" {
         std::thread::yield_now();

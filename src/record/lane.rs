@@ -1,0 +1,295 @@
+//! A sink with its queue, its thread and its counters.
+//!
+//! Nothing is shared between two lanes but the batches themselves: a sink that blocks, fails or
+//! panics delays and loses its own records only.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::queue::{Gathering, Next, Queue};
+use super::{Batch, CAPACITY, Journal, Sink};
+use crate::threads::{Deadline, Thread, fault};
+
+/// How long a lane that is dropped is waited for.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is left of the time for the end when a sink is to give up: for its last attempt, and for
+/// saying what is lost.
+const SPARE: Duration = Duration::from_secs(1);
+
+/// A sink that has had records in hand for so long without finishing one is stuck.
+pub const STUCK: Duration = Duration::from_secs(5);
+
+/// What became of the records of one sink, counted since the start.
+#[derive(Debug)]
+pub struct SinkHealth {
+    /// The sink's label in metrics, which is its thread's name too.
+    pub label: String,
+    /// Records that the sink took.
+    pub written: AtomicU64,
+    /// Records lost because too many waited for the sink.
+    pub dropped: AtomicU64,
+    /// Records lost because the sink failed, panicked, or did not write them before the end.
+    pub failed: AtomicU64,
+    queue: Queue,
+}
+
+impl SinkHealth {
+    /// Records that wait for the sink or are in its hand.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting().0
+    }
+
+    /// For how long the sink has finished no record although it has some in hand.
+    pub fn busy_for(&self) -> Duration {
+        self.queue.waiting().1
+    }
+
+    /// Records lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// The lane. Dropping it closes it, and waits for the last records as long as `GRACE`.
+#[derive(Debug)]
+pub struct Lane {
+    name: String,
+    health: Arc<SinkHealth>,
+    journal: Journal,
+    thread: Thread,
+    /// That there is no room was said, and there has been none since.
+    is_full: bool,
+    /// The end was waited for.
+    is_over: bool,
+}
+
+impl Lane {
+    /// Starts the thread of a sink, among the journal's threads.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn(sink: Box<dyn Sink>, journal: &Journal) -> io::Result<Self> {
+        let name = sink.name();
+        let queue = Queue::new(CAPACITY, sink.gathering());
+        let health = journal.health().add_sink(sink.label(), |label| SinkHealth {
+            label,
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            queue,
+        });
+        let mut work = Work {
+            sink,
+            health: Arc::clone(&health),
+            journal: journal.clone(),
+            is_failing: false,
+            was_broken_off: false,
+        };
+        let label = health.label.clone();
+        let thread = journal.threads().spawn(&label, move || {
+            work.run();
+            Ok(())
+        })?;
+        Ok(Self { name, health, journal: journal.clone(), thread, is_full: false, is_over: false })
+    }
+
+    /// What became of records so far.
+    pub fn health(&self) -> &SinkHealth {
+        &self.health
+    }
+
+    /// Queues a batch; never waits. What finds no room is lost, said once and counted.
+    pub fn push(&mut self, batch: &Batch) {
+        if self.health.queue.push(batch) {
+            self.is_full = false;
+            return;
+        }
+        self.health.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.journal.health().failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::error!(
+                sink = self.name,
+                "the sink is too slow or cannot be written, and no more usage records can wait for it; they are lost until this ends"
+            );
+        }
+    }
+
+    /// No more batches come, and those that wait are to be written by `deadline`.
+    pub fn close(&self, deadline: &Deadline) {
+        self.health.queue.close(deadline);
+    }
+
+    /// Waits for the thread of a lane that is closed, until the deadline passes. Whether every
+    /// record was finished with; those that were not are counted and said.
+    pub fn end(&mut self, deadline: &Deadline) -> bool {
+        self.is_over = true;
+        self.close(deadline);
+        if self.thread.wait(deadline) {
+            return true;
+        }
+        let lost = self.health.queue.abandon();
+        count_lost(&self.health, &self.journal, lost);
+        tracing::error!(
+            sink = self.name,
+            lost,
+            "the sink did not end in time: usage records were not written before the end"
+        );
+        lost == 0
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end(&Deadline::after(GRACE));
+        }
+    }
+}
+
+fn count_lost(health: &SinkHealth, journal: &Journal, records: usize) {
+    health.failed.fetch_add(records as u64, Ordering::Relaxed);
+    journal.health().failed.fetch_add(records as u64, Ordering::Relaxed);
+}
+
+/// The thread's own. It survives a panic of the sink.
+struct Work {
+    sink: Box<dyn Sink>,
+    health: Arc<SinkHealth>,
+    journal: Journal,
+    /// The last batch could not be written, and that was said.
+    is_failing: bool,
+    /// The run before this one has not ended as it should.
+    was_broken_off: bool,
+}
+
+impl Work {
+    fn run(&mut self) {
+        if std::mem::replace(&mut self.was_broken_off, true) {
+            self.health.queue.idle();
+            self.sink.reopen();
+        }
+        let mut wake = self.sink.wake();
+        loop {
+            match self.health.queue.next(wake) {
+                Next::Write(batches) => self.write(&batches),
+                Next::Wake => {}
+                Next::End => return self.sink.end(),
+            }
+            if wake.is_some_and(|at| at <= Instant::now()) {
+                wake = self.sink.wake();
+            }
+        }
+    }
+
+    fn write(&mut self, batches: &[Batch]) {
+        let mut turn = Turn {
+            health: &self.health,
+            journal: &self.journal,
+            is_failing: &mut self.is_failing,
+            left: count(batches),
+        };
+        fault::strike(&self.health.label);
+        self.sink.write_batches(batches, &mut turn);
+        drop(turn);
+        self.health.queue.idle();
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // Records are left only where the thread ends although it was not told to.
+        let lost = self.health.queue.abandon();
+        count_lost(&self.health, &self.journal, lost);
+        if lost > 0 {
+            tracing::error!(sink = self.sink.name(), lost, "usage records were not written");
+        }
+    }
+}
+
+/// What a sink tells of the batches that it was given. Records of which it has told nothing when
+/// its call ends, as by a panic, are counted as lost.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    health: &'a SinkHealth,
+    journal: &'a Journal,
+    is_failing: &'a mut bool,
+    /// Records of which nothing was told yet.
+    left: usize,
+}
+
+impl Turn<'_> {
+    /// So many more were written.
+    pub fn record_written(&mut self, records: usize) {
+        self.health.written.fetch_add(records as u64, Ordering::Relaxed);
+        self.finish(records);
+    }
+
+    /// So many more are lost.
+    pub fn record_lost(&mut self, records: usize) {
+        count_lost(self.health, self.journal, records);
+        self.finish(records);
+    }
+
+    /// Whether the last attempt has failed, also that of an earlier turn.
+    pub fn is_failing(&self) -> bool {
+        *self.is_failing
+    }
+
+    /// Notes how an attempt went. Whether that is a change, which is to be said.
+    pub fn set_failing(&mut self, is_failing: bool) -> bool {
+        std::mem::replace(self.is_failing, is_failing) != is_failing
+    }
+
+    /// Waits for `pause` or for the close. When to give up, once the process is ending.
+    pub fn pause(&self, pause: Duration) -> Option<Instant> {
+        let deadline = self.health.queue.pause(pause)?;
+        Some(deadline.checked_sub(SPARE).unwrap_or(deadline))
+    }
+
+    fn finish(&mut self, records: usize) {
+        self.left = self.left.saturating_sub(records);
+        self.health.queue.done(records);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            self.record_lost(self.left);
+        }
+    }
+}
+
+/// The records of batches.
+pub fn count(batches: &[Batch]) -> usize {
+    batches.iter().map(|batch| batch.len()).sum()
+}
+
+/// A sink that writes each batch by itself, and loses what it cannot write.
+pub(super) fn write_each<S: Sink + ?Sized>(sink: &mut S, batches: &[Batch], turn: &mut Turn<'_>) {
+    for batch in batches {
+        match sink.write(batch) {
+            Ok(()) => {
+                turn.record_written(batch.len());
+                if turn.set_failing(false) {
+                    tracing::info!(sink = sink.name(), "usage records are written again");
+                }
+            }
+            Err(error) => {
+                turn.record_lost(batch.len());
+                if turn.set_failing(true) {
+                    tracing::error!(
+                        sink = sink.name(), %error,
+                        "usage records cannot be written; they are lost until this ends"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What a sink that keeps nothing back is given at once.
+pub(super) const AT_ONCE: Gathering = Gathering { time: Duration::ZERO, enough: usize::MAX };

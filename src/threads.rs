@@ -1,0 +1,315 @@
+//! The threads of the process: named, supervised, started again where that is possible.
+//!
+//! A thread that ends without having been told to, by a panic, by an error or by returning, is an
+//! event that operators must see: `/readyz` and `/metrics` show it. Where its work can go on, the
+//! work is called again on the same thread, at most [`RESTARTS`] times within [`WINDOW`]. Where it
+//! cannot, the process drains and ends with status 1.
+//!
+//! # Which thread may block on what
+//!
+//! | thread | may block on | bounded by | if it ends unexpectedly |
+//! |---|---|---|---|
+//! | `main`, `signals` | signals; the end of the others | the deadline of the stop | the process ends |
+//! | `worker-N` | sockets (asynchronously) only; never a file, the log, a sink or another thread | the limits of `[server]` and of upstreams | drain, status 1 |
+//! | `admin` | sockets (asynchronously) only; reads of the ledger run on threads of the runtime | the limits of `admin::reads` | drain, status 1 |
+//! | `records` | the journal's queue only: it never waits for a sink | | started again |
+//! | `access-log`, `metrics`, `otlp` | their queue only | | started again |
+//! | `jsonl` | `write` on its file, pipe or terminal, for as long as that takes | its queue; the deadline of the stop | started again |
+//! | `ledger` | its file: locks, the disk, the checkpoint at the log's bound | its queue; the deadline of the stop | started again, the file is reopened |
+//! | `checkpoint` | the ledger's file; readers of it | `checkpoint::PATIENCE` | started again |
+//! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
+//! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
+//! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
+//! | `certificates` | reads of certificate files | the deadline of the stop | started again |
+//! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
+//!
+//! No thread waits for a thread that may block, except at the end, and there with a deadline.
+
+pub mod fault;
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::drain::{Phase, Stop};
+
+/// How often the work of a thread is called again within [`WINDOW`].
+pub const RESTARTS: usize = 3;
+
+/// The time in which restarts are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long the end may still take after a [cut](Stop::cut), whatever hangs.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How soon a waiting end notices a cut.
+const POLL: Duration = Duration::from_millis(20);
+
+/// All threads of one proxy. Clones are the same threads.
+#[derive(Clone, Debug, Default)]
+pub struct Threads(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: Stop,
+    rows: Mutex<Vec<Row>>,
+    /// Signalled when a thread has ended.
+    ended: Condvar,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    name: String,
+    /// Counts the threads that have had this row: one that starts under the name of one that has
+    /// ended takes its row.
+    generation: u64,
+    is_running: bool,
+    /// Unexpected ends, those included after which it was started again.
+    failures: u64,
+    /// Why it is not started again.
+    fatal: Option<String>,
+}
+
+/// What is known of a thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The thread's name. Names are unique.
+    pub name: String,
+    /// The thread has not ended.
+    pub is_running: bool,
+    /// Unexpected ends since the start, those included after which it was started again.
+    pub failures: u64,
+    /// Why the thread ended unexpectedly for good.
+    pub fatal: Option<String>,
+}
+
+impl Threads {
+    /// The switch that an unexpected end for good sets to drain.
+    pub fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    /// Starts a thread whose work can be called again after it has ended unexpectedly. `Ok` from
+    /// `work` means that it was told to end.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn(
+        &self,
+        name: &str,
+        work: impl FnMut() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        self.start(name, RESTARTS, work)
+    }
+
+    /// Starts a thread whose work cannot be repeated. It may end only once the [stop](Self::stop)
+    /// has begun.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn_once(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        let mut work = Some(work);
+        let stop = self.0.stop.clone();
+        self.start(name, 0, move || {
+            let work = work.take().expect("work without restarts is called once");
+            work()?;
+            match stop.phase() {
+                Phase::Running => Err(io::Error::other("it ended without having been told to")),
+                Phase::Draining | Phase::Cut => Ok(()),
+            }
+        })
+    }
+
+    /// All threads so far, in the order of their start.
+    pub fn statuses(&self) -> Vec<Status> {
+        let rows = self.rows();
+        let status = |row: &Row| Status {
+            name: row.name.clone(),
+            is_running: row.is_running,
+            failures: row.failures,
+            fatal: row.fatal.clone(),
+        };
+        rows.iter().map(status).collect()
+    }
+
+    /// The first thread that ended unexpectedly for good, and why.
+    pub fn fatal(&self) -> Option<(String, String)> {
+        self.rows().iter().find_map(|row| Some((row.name.clone(), row.fatal.clone()?)))
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        restarts: usize,
+        work: impl FnMut() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        let (index, generation, name) = self.enlist(name);
+        let threads = self.clone();
+        let started = thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || threads.supervise(index, &name, restarts, work));
+        if started.is_err() {
+            self.rows()[index].is_running = false;
+        }
+        started?;
+        Ok(Thread { threads: self.clone(), index, generation })
+    }
+
+    /// A row under this name, or under one with a number while another thread has the name.
+    fn enlist(&self, name: &str) -> (usize, u64, String) {
+        let mut rows = self.rows();
+        let numbered = (2_usize..).map(|number| format!("{name}-{number}"));
+        for name in std::iter::once(name.to_owned()).chain(numbered) {
+            match rows.iter().position(|row| row.name == name) {
+                Some(index) if rows[index].is_running => {}
+                Some(index) => {
+                    rows[index].is_running = true;
+                    rows[index].generation += 1;
+                    return (index, rows[index].generation, name);
+                }
+                None => {
+                    let fresh =
+                        Row { name: name.clone(), generation: 0, is_running: true, failures: 0, fatal: None };
+                    rows.push(fresh);
+                    return (rows.len() - 1, 0, name);
+                }
+            }
+        }
+        unreachable!("there are fewer threads than numbers")
+    }
+
+    fn supervise(&self, index: usize, name: &str, restarts: usize, mut work: impl FnMut() -> io::Result<()>) {
+        let mut recent = VecDeque::new();
+        let fatal = loop {
+            let reason = match catch_unwind(AssertUnwindSafe(&mut work)) {
+                Ok(Ok(())) => break None,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => format!("it panicked: {}", message(&*panic)),
+            };
+            let now = Instant::now();
+            recent.retain(|&at| now.duration_since(at) < WINDOW);
+            self.rows()[index].failures += 1;
+            if recent.len() >= restarts {
+                break Some(reason);
+            }
+            recent.push_back(now);
+            tracing::error!(thread = name, reason, "a thread ended unexpectedly and is started again");
+        };
+        if let Some(reason) = &fatal {
+            tracing::error!(
+                thread = name,
+                reason,
+                "a thread ended unexpectedly and cannot be started again: the proxy drains and ends"
+            );
+        }
+        self.rows()[index].fatal.clone_from(&fatal);
+        if fatal.is_some() {
+            self.0.stop.drain();
+        }
+        // What the work owns may have an end of its own, which belongs to the thread's.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(work))) {
+            self.rows()[index].fatal.get_or_insert_with(|| format!("its end panicked: {}", message(&*panic)));
+        }
+        self.rows()[index].is_running = false;
+        self.0.ended.notify_all();
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
+        // No code under the lock can panic with the rows half changed.
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A started thread. Dropping this neither ends the thread nor waits for it.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    threads: Threads,
+    index: usize,
+    generation: u64,
+}
+
+impl Thread {
+    /// The thread's name.
+    pub fn name(&self) -> String {
+        self.threads.rows()[self.index].name.clone()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.is_running_in(&self.threads.rows())
+    }
+
+    /// Waits for the thread's end until the deadline passes. Whether it has ended.
+    pub fn wait(&self, deadline: &Deadline) -> bool {
+        let mut rows = self.threads.rows();
+        while self.is_running_in(&rows) {
+            let left = deadline.left();
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.threads.0.ended.wait_timeout(rows, left.min(POLL));
+            rows = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn is_running_in(&self, rows: &[Row]) -> bool {
+        let row = &rows[self.index];
+        row.is_running && row.generation == self.generation
+    }
+}
+
+/// The latest moment for an end. A cut, where one is looked for, moves it to [`CUT_GRACE`] after
+/// the cut.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    latest: Instant,
+    cut: Option<Stop>,
+}
+
+impl Deadline {
+    /// So long from now.
+    pub fn after(time: Duration) -> Self {
+        Self { latest: Instant::now() + time, cut: None }
+    }
+
+    /// The same, with an eye on the cut of this stop.
+    pub fn until_cut(mut self, stop: &Stop) -> Self {
+        self.cut = Some(stop.clone());
+        self
+    }
+
+    /// The same, but no later than so long from now.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.latest = self.latest.min(Instant::now() + time);
+        self
+    }
+
+    /// The moment, as far as is known now.
+    pub fn at(&self) -> Instant {
+        let cut = self.cut.as_ref().and_then(Stop::cut_since);
+        cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE))
+    }
+
+    /// The time until then.
+    pub fn left(&self) -> Duration {
+        self.at().saturating_duration_since(Instant::now())
+    }
+}
+
+/// The words of a panic.
+pub fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;
