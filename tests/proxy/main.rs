@@ -46,6 +46,7 @@ mod refusals;
 mod relay;
 mod resend;
 mod signals;
+mod sinks;
 mod slow_bodies;
 mod slow_streams;
 mod starts;
