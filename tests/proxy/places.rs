@@ -79,7 +79,7 @@ fn silent_connections_make_room_for_a_newcomer() {
         let begun = Instant::now();
         // Each of them needs a place of its own.
         let mut client = proxy.client();
-        client.send("GET /v1/models HTTP/1.1\r\nhost: p\r\n\r\n");
+        client.send("GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n");
         assert_eq!(client.answer().status(), 200);
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     }

@@ -12,7 +12,7 @@ fn ok() -> Upstream {
 
 fn head(content_type: &str, length: usize) -> String {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: p\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
     )
 }
 
@@ -132,7 +132,8 @@ fn one_client_of_several_leaves_memory_to_others() {
         .run();
     let post = |key: &str, length: usize| {
         let head = head("application/json", length);
-        let head = head.replace("host: p", &format!("host: p\r\nauthorization: Bearer {key}"));
+        let head =
+            head.replace("host: localhost", &format!("host: localhost\r\nauthorization: Bearer {key}"));
         let mut client: Client = proxy.client();
         client.send(head).send(json(length));
         client
