@@ -5,6 +5,7 @@
 //! says what to do. No message bears a secret: upstreams are named by their name in the configuration.
 
 mod answer;
+mod event;
 mod words;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::browser::{HostFault, Refusal};
 use crate::record::Outcome;
 
 pub use answer::ERROR_TYPE;
+pub use event::{EventForm, EventStream, upstream_error_event};
 
 /// Who has to act for the request to succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

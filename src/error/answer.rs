@@ -40,11 +40,6 @@ impl Error {
         serde_json::to_vec(&Body { error }).expect("strings have a JSON form")
     }
 
-    /// The error as an event, for a stream whose head has already gone out.
-    pub fn to_event(&self) -> Vec<u8> {
-        [b"data: ".as_slice(), &self.to_json(), b"\n\n"].concat()
-    }
-
     /// The whole answer. `id` is the record's, so that a user can quote it.
     pub fn to_response(&self, id: HeaderValue) -> Response<Bytes> {
         let (status, _) = self.status_and_code();
@@ -128,13 +123,5 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");
         assert!(head.contains("connection: close"));
         assert!(head.contains(&format!("content-length: {}", body.len())));
-    }
-
-    #[test]
-    fn the_event_for_a_broken_stream_is_one_whole_event() {
-        let event = Error::Truncated { upstream: "u".into(), reason: "line\nbreak".into() }.to_event();
-        let text = String::from_utf8(event).unwrap();
-        assert!(text.starts_with("data: {\"error\":{") && text.ends_with("}}\n\n"));
-        assert_eq!(text.matches('\n').count(), 2, "a line break inside would end the event early");
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::balance::Load;
 use super::connection::{Arrival, Surroundings, serve};
@@ -32,6 +32,9 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// How often a newcomer without a place looks for a connection that can be given up by now.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// How long connections may take to cut what outlasted the drain.
+const STOP: Duration = Duration::from_secs(1);
 
 /// Connections that may be on their way to a worker that others gave them to.
 const INBOX: usize = 1024;
@@ -193,6 +196,9 @@ impl<H: Handler> Acceptor<H> {
                 () = &mut end => {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
                     around.handler.farewell().await;
+                    around.connections.stop();
+                    // A client that does not take its last event in time goes without.
+                    let _ = timeout(STOP, around.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
                 _ = beat.tick() => around.connections.keep(&around.limits, &places),

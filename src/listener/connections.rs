@@ -102,6 +102,12 @@ impl Connections {
         self.0.open.borrow().iter().flatten().for_each(|state| state.finish(now));
     }
 
+    /// Tells every connection to cut what runs.
+    pub(super) fn stop(&self) {
+        let now = Instant::now();
+        self.0.open.borrow().iter().flatten().for_each(|state| state.stop(now));
+    }
+
     /// Waits until no connection is registered. Cancel-safe.
     pub(super) async fn gone(&self) {
         while !self.is_empty() {

@@ -1,15 +1,17 @@
 //! A request that runs until its answer's body is dropped.
 
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::balance::Load;
-use super::peer_state::{PeerState, Running};
+use super::peer_state::{Order, PeerState, Running};
 use super::{Handler, Takeover};
 use crate::flow::Delivery;
 
@@ -24,6 +26,39 @@ pub(super) struct Counted<H: Handler> {
     /// The connection, whose writes end them.
     state: Rc<PeerState>,
     running: Option<Guard>,
+    /// The body has been told that the process is stopping.
+    stopped: bool,
+    /// The body has failed, and the client has not yet taken what comes before. Boxed, as that is
+    /// rare.
+    cut: Option<Box<Cut<<H::Body as Body>::Error>>>,
+}
+
+/// How long a client may take to take the end of an answer that is cut.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The failure of a body, withheld for a while.
+struct Cut<E> {
+    error: E,
+    until: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<E> Cut<E> {
+    fn new(error: E) -> Self {
+        Self { error, until: Instant::now() + PATIENCE, timer: Box::pin(sleep(LOOK)) }
+    }
+
+    /// Ready when the client has taken what was written, or has had its time.
+    fn poll_written(&mut self, state: &PeerState, cx: &mut Context<'_>) -> Poll<()> {
+        while state.is_stalled() && Instant::now() < self.until {
+            ready!(self.timer.as_mut().poll(cx));
+            self.timer.as_mut().reset((Instant::now() + LOOK).into());
+        }
+        Poll::Ready(())
+    }
 }
 
 /// Why a client was given up.
@@ -34,7 +69,7 @@ fn reason(limit: Duration) -> String {
 impl<H: Handler> Counted<H> {
     pub(super) fn new(body: H::Body, running: Guard, state: &Rc<PeerState>) -> Self {
         let delivery = H::delivery(&body).map(Rc::clone);
-        Self { body, delivery, state: Rc::clone(state), running: Some(running) }
+        Self { body, delivery, state: Rc::clone(state), running: Some(running), stopped: false, cut: None }
     }
 
     /// The end of the body is not the end of its response, until it is sent.
@@ -66,7 +101,22 @@ impl<H: Handler> Body for Counted<H> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Self { cut, state, .. } = &mut *self;
+        if let Some(waiting) = cut {
+            ready!(waiting.poll_written(state, cx));
+            return Poll::Ready(cut.take().map(|cut| Err(cut.error)));
+        }
+        if self.state.order() == Some(Order::Stop) && !mem::replace(&mut self.stopped, true) {
+            H::stop(&mut self.body);
+        }
+        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
+            // hyper drops what a stream has not written when its body fails.
+            Poll::Ready(Some(Err(error))) if self.state.is_http2() && self.state.is_stalled() => {
+                self.cut = Some(Box::new(Cut::new(error)));
+                return self.as_mut().poll_frame(cx);
+            }
+            polled => polled,
+        };
         if let Some(delivery) = self.delivery.as_ref().filter(|delivery| delivery.announces()) {
             self.state.delivers(delivery);
         }
@@ -74,7 +124,7 @@ impl<H: Handler> Body for Counted<H> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.cut.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,6 +4,7 @@
 
 mod body;
 mod stream;
+mod streams;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -25,6 +26,7 @@ use super::{ClientCertificate, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, Reque
 use crate::error::Error;
 use crate::flow::Limit;
 pub use body::Http2Body;
+use streams::Streams;
 
 /// Response bytes that may wait in h2 for the socket, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -48,7 +50,8 @@ pub(super) async fn serve<S, H>(
 {
     state.set_http2();
     let io = Io { io, prefix: read.into(), state: Rc::clone(&state) };
-    let connection = Connection { certificate, state, around, places: Rc::default() };
+    let connection =
+        Connection { certificate, state, around, places: Rc::default(), streams: Streams::default() };
     if let Err(error) = connection.run(io).await {
         tracing::debug!(%error, "client connection ended");
     }
@@ -61,6 +64,7 @@ struct Connection<H> {
     around: Rc<Surroundings<H>>,
     /// One for each running stream but the first, which has its connection's.
     places: Rc<RefCell<Vec<Place>>>,
+    streams: Streams,
 }
 
 /// What a running stream holds: when it ends, one place less is needed.
@@ -93,9 +97,12 @@ impl<H: Handler> Connection<H> {
         });
         let Some(agreed) = agreed.await else { return Ok(()) };
         let mut connection = agreed?;
-        let mut told = false;
+        let (mut told, mut stopped) = (false, false);
         poll_fn(|cx| {
             state.wake_me(cx);
+            if state.order() == Some(Order::Stop) && !std::mem::replace(&mut stopped, true) {
+                self.streams.wake();
+            }
             match state.order() {
                 Some(Order::Drop) => return Poll::Ready(Ok(())),
                 Some(order) if !told => {
@@ -135,10 +142,10 @@ impl<H: Handler> Connection<H> {
             // The client's next try should find one.
             around.make_place();
             let refusal = std::future::ready(around.handler.turn_away(request, Error::NoPlace));
-            tokio::task::spawn_local(stream::run(refusal, respond, running, state, around, None));
+            self.streams.spawn(stream::run(refusal, respond, running, state, around, None));
         } else {
             let handled = Box::pin(Rc::clone(&around.handler).handle(request));
-            tokio::task::spawn_local(stream::run(handled, respond, running, state, around, seat));
+            self.streams.spawn(stream::run(handled, respond, running, state, around, seat));
         }
     }
 

@@ -62,6 +62,10 @@ pub trait Handler: 'static {
     /// The client has been sent everything that was polled of a deferred body, to its end.
     fn sent(_body: &mut Self::Body) {}
 
+    /// The answer is cut: the process is stopping. The next poll of the body says how the client
+    /// learns of it.
+    fn stop(_body: &mut Self::Body) {}
+
     /// Who takes the connection over after an answer with status 101 and this body.
     fn takeover(_body: &mut Self::Body) -> Option<Takeover> {
         None

@@ -51,6 +51,9 @@ pub(super) enum Order {
     Yield,
     /// The head took too long: say so, and close.
     RefuseHead,
+    /// The drain's time is over: cut what runs, as an answer is cut whose upstream fails, and
+    /// close.
+    Stop,
     /// It was told to end and has not: drop it.
     Drop,
 }
@@ -156,6 +159,23 @@ impl PeerState {
         if self.order().is_none() {
             self.tell(Order::Finish, now);
         }
+    }
+
+    /// Tells the connection to cut what runs.
+    pub(super) fn stop(&self, now: Instant) {
+        if self.order() != Some(Order::Drop) {
+            self.tell(Order::Stop, now);
+        }
+    }
+
+    /// Whether the client takes nothing of what waits for it.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.get().is_some()
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.get()
     }
 
     fn tell(&self, order: Order, now: Instant) {

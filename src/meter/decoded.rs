@@ -129,6 +129,10 @@ impl<B: AnswerFrames> AnswerFrames for Decoded<B> {
     fn read_at(&self) -> Instant {
         self.body.read_at()
     }
+
+    fn ends_by_close(&self) -> bool {
+        self.body.ends_by_close()
+    }
 }
 
 impl<B: AnswerFrames> Body for Decoded<B> {

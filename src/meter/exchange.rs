@@ -11,7 +11,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Kind;
-use crate::error::Error;
+use crate::error::{Error, EventStream};
 use crate::flow::Delivery;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
@@ -22,11 +22,21 @@ use crate::usage::Progress;
 pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
     /// When the bytes of the frame that was polled last were read from the upstream's socket.
     fn read_at(&self) -> Instant;
+
+    /// Whether its end is its connection's, which a cut looks like.
+    fn ends_by_close(&self) -> bool;
 }
+
+/// Endpoints whose streams end with an event that says so.
+const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
 
 impl AnswerFrames for AnswerBody {
     fn read_at(&self) -> Instant {
         self.read_at()
+    }
+
+    fn ends_by_close(&self) -> bool {
+        self.ends_by_close()
     }
 }
 
@@ -130,12 +140,31 @@ impl<B: AnswerFrames> Exchange<B> {
         }
     }
 
-    /// The upstream failed inside its answer.
+    /// The answer ends with `error`. What was stopped after the event that ends the answer is
+    /// whole.
     pub(super) fn fail(&mut self, error: &Error) {
+        if *error == Error::Stopped && self.is_final() {
+            return self.close(End::Left);
+        }
         if self.is_open() {
             self.entry.row().error = Some(error.to_string().into());
         }
         self.close(End::Failed(error.outcome()));
+    }
+
+    /// `error` as the last bytes of this stream: what ends an unfinished event, and an event in the
+    /// form of the endpoint.
+    ///
+    /// `None` where no event may stand: in any other body, and behind the event that ends the
+    /// answer. To be called before [`Exchange::fail`]. `held`: bytes that were not passed on.
+    pub(super) fn last_words(&mut self, error: &Error, held: &[u8]) -> Option<Vec<u8>> {
+        if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
+            return None;
+        }
+        let mut stream = EventStream::of(&mut self.entry);
+        stream.model = self.kind.model().map(str::to_owned).or(stream.model);
+        stream.events = self.kind.progress().map_or(0, |(events, _)| events);
+        Some([held, self.kind.separator(), &error.to_event(&stream)].concat())
     }
 
     /// The next frame, as [`Exchange::poll_frame`] gives it. Cancel-safe.
@@ -266,11 +295,13 @@ impl<B: AnswerFrames> Exchange<B> {
         let is_events = self.kind.is_events();
         let ended = matches!(end, End::Whole | End::Unsent);
         let mut whole = matches!(end, End::Whole);
+        let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // In the status, or inside the answer.
         let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
         if let Some(tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
             whole |= is_events && tally.terminal && !self.is_given_up;
+            lacks_end &= !tally.terminal && tally.error.is_none();
             reports_error |= tally.error.is_some();
             self.entry.metered(tally, ended);
         }
@@ -280,12 +311,23 @@ impl<B: AnswerFrames> Exchange<B> {
                 self.entry.close(Outcome::ClientDisconnected);
             }
             End::Left if self.entry.has_client_left() => self.entry.abandon(),
+            End::Whole if lacks_end && self.is_ended_by_event() => {
+                let error = "the connection ended before the event that ends the stream";
+                self.entry.row().error.get_or_insert_with(|| error.into());
+                self.entry.close(Outcome::Truncated);
+            }
             End::Failed(outcome) => self.entry.close(outcome),
             _ if whole && reports_error => self.entry.close(Outcome::UpstreamError),
             _ if whole => self.entry.close(Outcome::Complete),
             // The entry knows whether its client left or the process was stopped.
             _ => self.entry.abandon(),
         }
+    }
+}
+
+impl<B: AnswerFrames> Exchange<B> {
+    fn is_ended_by_event(&mut self) -> bool {
+        self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
     }
 }
 

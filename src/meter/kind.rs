@@ -124,6 +124,22 @@ impl Kind {
         }
     }
 
+    /// The bytes behind which an event of the proxy's own may follow.
+    pub(super) fn separator(&self) -> &'static [u8] {
+        match self {
+            Self::Events(meter) => meter.separator(),
+            Self::Document(_) | Self::Coded(_) | Self::Opaque => b"",
+        }
+    }
+
+    /// The model, as far as an event stream has named it.
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Events(meter) => meter.tally().model.as_deref(),
+            Self::Document(_) | Self::Coded(_) | Self::Opaque => None,
+        }
+    }
+
     /// Where in an event the stream stands.
     pub(super) fn position(&self) -> Position {
         match self {

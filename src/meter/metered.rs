@@ -19,8 +19,9 @@ use crate::usage::Withhold;
 /// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these ways:
 ///
 /// * the upstream's answer is complete: seen at the last frame, since nobody need ask for what comes after it;
-/// * the upstream breaks off or falls silent: an event stream gets one more event that bears the error, so that the
-///   SDKs raise it, and then its end; any other body is cut, so that it cannot be taken for whole;
+/// * the upstream breaks off or falls silent, or the process stops: an event stream gets one more
+///   event that bears the error, in the form that its SDKs raise. Then the body fails, so that its
+///   connection cuts the answer and no client can take it for whole;
 /// * the client leaves: its connection drops the body. After the event that ends a stream this is `complete`,
 ///   since many SDKs close without reading further. Before it, the upstream is stopped, or the rest is drained.
 pub struct Metered<B: AnswerFrames> {
@@ -46,7 +47,11 @@ pub struct Terms {
 
 /// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams wait long.
 enum Last {
-    /// The upstream failed: the answer is cut, once its connection has written what it holds, which over HTTP/2 is dropped when a body fails.
+    /// The answer is to be cut, and nothing of it is recorded or said.
+    Failed(Box<Error>),
+    /// The client has been told: the answer is cut once its connection has written what it holds.
+    Flush(Box<Error>),
+    /// The answer is cut.
     Cut(Box<Error>),
     /// The upstream's trailers.
     Trailers(Box<Frame<Bytes>>),
@@ -146,27 +151,49 @@ impl<B: AnswerFrames> Metered<B> {
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
-    /// The upstream failed inside its answer: records it, and says how the client learns of it.
+    /// The answer is cut now, as if its upstream had failed: the process is stopping. The next poll
+    /// says so.
+    pub fn stop(&mut self) {
+        let is_whole = self.exchange.as_ref().is_none_or(Exchange::is_end_stream);
+        if self.last.is_none() && !is_whole {
+            self.last = Some(Last::Failed(Box::new(Error::Stopped)));
+        }
+    }
+
+    /// The answer broke off: records it, and says how the client learns of it.
     fn poll_failure(
         &mut self,
         error: Error,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        // An event that filled a declared length would make the answer look whole.
+        let room = self.size_hint().exact();
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let held = self.withhold.as_mut().map(|withhold| withhold.rest()).unwrap_or_default();
-        // An event that was begun is ended first; its bytes are with the client already.
-        let separator: &[u8] = match exchange.position() {
-            Position::BetweenEvents => b"",
-            Position::InEvent => b"\n",
-            Position::InLine => b"\n\n",
-        };
-        let is_stream = exchange.takes_events() && exchange.status().is_success();
+        let words = exchange.last_words(&error, &held);
+        let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
         exchange.fail(&error);
-        if is_stream {
-            self.last = Some(Last::Nothing);
-            return Poll::Ready(Some(Ok(Frame::data([&held, separator, &error.to_event()].concat().into()))));
+        match words {
+            Some(words) => {
+                self.last = Some(Last::Flush(Box::new(error)));
+                Poll::Ready(Some(Ok(Frame::data(words.into()))))
+            }
+            None if !held.is_empty() => {
+                self.last = Some(Last::Flush(Box::new(error)));
+                Poll::Ready(Some(Ok(Frame::data(held))))
+            }
+            None => self.poll_flush(Box::new(error), cx),
         }
-        self.last = Some(Last::Cut(Box::new(error)));
+    }
+
+    /// Lets the connection write what it holds before the answer is cut: over HTTP/2 it is dropped
+    /// when a body fails.
+    fn poll_flush(
+        &mut self,
+        error: Box<Error>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.last = Some(Last::Cut(error));
         // A connection flushes when a body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -183,6 +210,8 @@ impl<B: AnswerFrames> Body for Metered<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.last.replace(Last::Nothing) {
             None => self.last = None,
+            Some(Last::Failed(error)) => return self.poll_failure(*error, cx),
+            Some(Last::Flush(error)) => return self.poll_flush(error, cx),
             Some(Last::Cut(error)) => return Poll::Ready(Some(Err(*error))),
             Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(*trailers))),
             Some(Last::Nothing) => return Poll::Ready(None),
@@ -213,7 +242,7 @@ impl<B: AnswerFrames> Body for Metered<B> {
     fn is_end_stream(&self) -> bool {
         match self.last {
             None => self.exchange.as_ref().is_none_or(Exchange::is_end_stream),
-            Some(Last::Cut(_) | Last::Trailers(_)) => false,
+            Some(Last::Failed(_) | Last::Flush(_) | Last::Cut(_) | Last::Trailers(_)) => false,
             Some(Last::Nothing) => true,
         }
     }

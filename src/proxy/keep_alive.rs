@@ -1,8 +1,10 @@
 //! Comments in the silences of an event stream, for whoever cuts silent connections: a load balancer, a mobile network.
 //!
-//! They are sent only where the user asked for them, and only between events. A comment is no event (WHATWG, section 9.2.6):
-//! clients pass over it. Before the upstream has answered, the first of them commits the answer to status 200: what goes
-//! wrong after that is told as an error event, which the SDKs raise.
+//! They are sent only where the user asked for them, and only between events. A comment is no event
+//! (WHATWG, section 9.2.6): clients pass over it. Before the upstream has answered, the first of
+//! them commits the answer to status 200: what goes wrong after that is told as an error event in
+//! the form that the endpoint's SDKs raise. Then the body fails, so that the answer is cut and
+//! cannot be taken for an empty stream.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 use super::respond;
 use super::stations::Answered;
 use super::waiting::Waiting;
-use crate::error::{Error, Result};
+use crate::error::{Error, EventStream, Result, upstream_error_event};
 use crate::flow::Delivery;
 use crate::meter::Terms;
 use crate::record::Entry;
@@ -40,15 +42,29 @@ pub struct KeptAlive {
     defers: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the largest is where a stream spends its life")]
 enum Stage {
     /// The upstream has not answered.
     Waiting(Waiting),
     /// It answers as it should.
     Relaying(respond::MeteredAnswer),
-    /// It answers with something else than a stream, of which so much is here.
-    Refused(respond::MeteredAnswer, StatusCode, String, Vec<u8>),
-    /// Everything has been said.
+    /// It answers with something else than a stream.
+    Refused(Box<Refusal>),
+    /// The client has been told: the answer is cut once its connection has written what it holds.
+    Flush(Error),
+    /// The answer is cut.
+    Cut(Error),
     Ended,
+}
+
+/// An answer that is no stream.
+struct Refusal {
+    answer: respond::MeteredAnswer,
+    status: StatusCode,
+    upstream: String,
+    /// So much of its body is here.
+    told: Vec<u8>,
+    stream: EventStream,
 }
 
 impl KeptAlive {
@@ -84,9 +100,10 @@ impl KeptAlive {
     /// Its client is given up, for the reason that is told.
     pub(super) fn give_up(&mut self, reason: String) {
         match &mut self.stage {
-            Stage::Relaying(body) | Stage::Refused(body, ..) => body.give_up(reason),
+            Stage::Relaying(body) => body.give_up(reason),
+            Stage::Refused(refusal) => refusal.answer.give_up(reason),
             Stage::Waiting(waiting) => waiting.explain(reason),
-            Stage::Ended => {}
+            Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => {}
         }
     }
 
@@ -105,6 +122,16 @@ impl KeptAlive {
         }
     }
 
+    /// The stream is cut, since the process is stopping: its client is told in the next poll.
+    pub(super) fn stop(&mut self) {
+        match &mut self.stage {
+            Stage::Relaying(body) => body.stop(),
+            Stage::Refused(refusal) => refusal.answer.stop(),
+            Stage::Waiting(waiting) => waiting.stop(),
+            Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => {}
+        }
+    }
+
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         loop {
             match &mut self.stage {
@@ -117,16 +144,28 @@ impl KeptAlive {
                     }
                 }
                 Stage::Relaying(body) => return Pin::new(body).poll_frame(cx),
-                Stage::Refused(body, status, upstream, told) => {
-                    let frame = ready!(Pin::new(body).poll_frame(cx));
+                Stage::Refused(refusal) => {
+                    let frame = ready!(Pin::new(&mut refusal.answer).poll_frame(cx));
                     if let Some(Ok(frame)) = &frame {
-                        let data = frame.data_ref().map_or(&[][..], |data| data);
-                        told.extend_from_slice(&data[..data.len().min(REFUSAL - told.len())]);
+                        refusal.add(frame.data_ref().map_or(&[][..], |data| data));
                         continue;
                     }
-                    let event = refusal(std::mem::take(upstream), *status, told);
-                    self.stage = Stage::Ended;
+                    let (event, error) = refusal.event();
+                    self.stage = Stage::Flush(error);
                     return Poll::Ready(Some(Ok(Frame::data(event.into()))));
+                }
+                Stage::Flush(_) => {
+                    if let Stage::Flush(error) = std::mem::replace(&mut self.stage, Stage::Ended) {
+                        self.stage = Stage::Cut(error);
+                    }
+                    // A connection flushes when a body is pending.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Stage::Cut(_) => {
+                    if let Stage::Cut(error) = std::mem::replace(&mut self.stage, Stage::Ended) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 }
                 Stage::Ended => return Poll::Ready(None),
             }
@@ -135,48 +174,54 @@ impl KeptAlive {
 
     /// The upstream has answered, or will not. An event is returned if that is all there is to say.
     fn answered(&mut self, result: Result<Answered>, mut entry: Entry, terms: Terms) -> Option<Frame<Bytes>> {
+        let stream = EventStream::of(&mut entry);
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {
                 respond::close(&error, entry);
-                self.stage = Stage::Ended;
-                return Some(Frame::data(error.to_event().into()));
+                let event = error.to_event(&stream);
+                self.stage = Stage::Flush(error);
+                return Some(Frame::data(event.into()));
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, mut body) = respond::meter(answer, entry, terms);
-        let relays = head.status == StatusCode::OK && body.takes_events();
+        let (head, mut answer) = respond::meter(answer, entry, terms);
+        let status = head.status;
+        let relays = status == StatusCode::OK && answer.takes_events();
         if self.defers && relays {
-            body.defer();
+            answer.defer();
         }
         self.stage = if relays {
-            Stage::Relaying(body)
+            Stage::Relaying(answer)
         } else {
-            Stage::Refused(body, head.status, upstream, Vec::new())
+            Stage::Refused(Box::new(Refusal { answer, status, upstream, told: Vec::new(), stream }))
         };
         None
     }
 
     fn is_between_events(&self) -> bool {
         match &self.stage {
-            Stage::Waiting(_) | Stage::Refused(..) => true,
+            Stage::Waiting(_) | Stage::Refused(_) => true,
             Stage::Relaying(body) => body.is_between_events(),
-            Stage::Ended => false,
+            Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => false,
         }
     }
 }
 
-/// The event that tells of a refusal: the upstream's own error where it is one, so that it is raised as such.
-fn refusal(upstream: String, status: StatusCode, body: &[u8]) -> Vec<u8> {
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    match json {
-        Some(json) if json.get("error").is_some() => {
-            [b"data: ", json.to_string().as_bytes(), b"\n\n"].concat()
-        }
-        _ => {
-            let body = String::from_utf8_lossy(body).into_owned();
-            Error::Refused { upstream, status: status.as_u16(), body }.to_event()
-        }
+impl Refusal {
+    fn add(&mut self, data: &[u8]) {
+        let room = REFUSAL - self.told.len();
+        self.told.extend_from_slice(&data[..data.len().min(room)]);
+    }
+
+    /// The event that tells of it: the upstream's own error where it is one, so that it is raised
+    /// as such.
+    fn event(&mut self) -> (Vec<u8>, Error) {
+        let body = String::from_utf8_lossy(&self.told).into_owned();
+        let upstream = std::mem::take(&mut self.upstream);
+        let error = Error::Refused { upstream, status: self.status.as_u16(), body };
+        let event = upstream_error_event(&self.told, &self.stream);
+        (event.unwrap_or_else(|| error.to_event(&self.stream)), error)
     }
 }
 
@@ -210,7 +255,7 @@ impl Body for KeptAlive {
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             Stage::Relaying(body) => body.is_end_stream(),
-            Stage::Waiting(_) | Stage::Refused(..) => false,
+            Stage::Waiting(_) | Stage::Refused(_) | Stage::Flush(_) | Stage::Cut(_) => false,
             Stage::Ended => true,
         }
     }

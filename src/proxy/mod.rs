@@ -153,7 +153,7 @@ impl Proxy {
             match answered {
                 Ok((Ok(answer), entry)) => {
                     let response = respond::relay(answer, entry, terms);
-                    response.map(|body| keep_alive.into_iter().fold(body, ProxyBody::kept_alive))
+                    respond::keep_alive(response, keep_alive)
                 }
                 Ok((Err(error), entry)) => respond::refuse(&error, entry),
                 Err(interval) => respond::begin_stream(waiting, interval),
@@ -194,11 +194,17 @@ impl Handler for Proxy {
         body.sent();
     }
 
+    fn stop(body: &mut ProxyBody) {
+        body.stop();
+    }
+
     fn takeover(body: &mut ProxyBody) -> Option<Takeover> {
         body.takeover()
     }
 
     async fn farewell(&self) {
+        // What ends from here on was stopped: no record may say that its client left.
+        self.journal.cut();
         self.tunnels.farewell().await;
     }
 

@@ -92,6 +92,17 @@ pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<Pro
     response
 }
 
+/// Puts comments into the silences of an event stream, if the user asked for them.
+pub(super) fn keep_alive(response: Response<ProxyBody>, interval: Option<Duration>) -> Response<ProxyBody> {
+    let Some(interval) = interval else { return response };
+    let mut response = response.map(|body| body.kept_alive(interval));
+    if matches!(response.body(), ProxyBody::KeptAlive(_)) {
+        // Comments make it wrong.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}
+
 /// Answers with an error, and closes the record.
 pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
     let is_safe = entry.method().is_none_or(Method::is_safe);
@@ -176,6 +187,15 @@ impl ProxyBody {
         match self {
             Self::Relayed(body) => body.sent(),
             Self::KeptAlive(body) => body.sent(),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
+    /// It is cut, since the process is stopping: its client is told in the next poll.
+    pub(super) fn stop(&mut self) {
+        match self {
+            Self::Relayed(body) => body.stop(),
+            Self::KeptAlive(body) => body.stop(),
             Self::Switching(_) | Self::Whole(_) => {}
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::respond::ProxyBody;
+use crate::error::Error;
 use crate::flow::Active;
 use crate::listener::{ClientStream, Takeover};
 use crate::meter::{Peer, Session, SessionEnd, Terms};
@@ -22,7 +23,7 @@ use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::rewrite::upgrade::Upgrade;
 use crate::upstream::{Answer, Scratch, Switched};
-use crate::websocket::close_frame;
+use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
 /// How long the sides are waited for once one of them has said that the session is over.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -81,9 +82,15 @@ impl Tunnel {
             () = tunnels.stopping() => SessionEnd::Stopped,
         };
         match &end {
+            SessionEnd::Left(Peer::Upstream) if !self.down.told => {
+                let _ = timeout(GOODBYE, self.client.shutdown()).await;
+            }
             SessionEnd::Left(_) => {}
-            SessionEnd::Failed(_) => self.say_goodbye("the proxy gave the session up").await,
-            SessionEnd::Stopped => self.say_goodbye("the proxy is stopping").await,
+            SessionEnd::Failed(Error::Truncated { .. }) => {
+                self.say_goodbye(INTERNAL_ERROR, "the upstream broke off").await;
+            }
+            SessionEnd::Failed(_) => self.say_goodbye(GOING_AWAY, "the proxy gave the session up").await,
+            SessionEnd::Stopped => self.say_goodbye(GOING_AWAY, "the proxy is stopping").await,
         }
         self.session.close(&end);
     }
@@ -96,6 +103,8 @@ impl Tunnel {
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             session.saw(Peer::Client, bytes);
         });
+        // A WebSocket that breaks off has a close frame yet to come.
+        self.down.keeps_open = !session.is_closing();
         let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
             session.saw(Peer::Upstream, bytes);
         });
@@ -147,11 +156,13 @@ impl Tunnel {
         }
     }
 
-    /// Ends both directions, with a close frame (1001) where one may stand. Who does not take it in time is left.
-    async fn say_goodbye(&mut self, reason: &str) {
-        let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(reason, None));
+    /// Ends both directions, with a close frame of this code where one may stand. Who does not take
+    /// it in time is left.
+    async fn say_goodbye(&mut self, code: u16, reason: &str) {
+        let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(code, reason, None));
         let mask = fastrand::u32(..).to_ne_bytes();
-        let to_upstream = self.session.takes_close(Peer::Client).then(|| close_frame(reason, Some(mask)));
+        let to_upstream =
+            self.session.takes_close(Peer::Client).then(|| close_frame(code, reason, Some(mask)));
         let (down, up) = (std::mem::take(&mut self.down.waiting), std::mem::take(&mut self.up.waiting));
         let client = end(&mut self.client, down, to_client.unwrap_or_default());
         let upstream = end(&mut self.upstream, up, to_upstream.unwrap_or_default());
@@ -177,6 +188,8 @@ struct Pipe {
     ended: bool,
     /// The other side has been told so.
     told: bool,
+    /// The other side is not to be told so.
+    keeps_open: bool,
     /// Bytes have moved since somebody looked.
     moved: bool,
 }
@@ -217,7 +230,7 @@ impl Pipe {
                 self.moved = true;
             }
             if self.ended {
-                if !self.told {
+                if !self.told && !self.keeps_open {
                     ready!(to.as_mut().poll_shutdown(cx)).map_err(Broken::To)?;
                     self.told = true;
                 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::respond;
 use super::stations::Answered;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::meter::Terms;
 use crate::record::Entry;
 
@@ -36,6 +36,12 @@ impl Waiting {
         if let Some(entry) = &mut self.entry {
             entry.row().error = Some(reason.into());
         }
+    }
+
+    /// Gives the request up, since the process is stopping: its upstream is told at once, and the
+    /// next poll says so.
+    pub(super) fn stop(&mut self) {
+        self.send = Box::pin(std::future::ready(Err(Error::Stopped)));
     }
 
     /// What its answer goes by.

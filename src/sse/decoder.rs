@@ -148,6 +148,18 @@ impl Decoder {
         }
     }
 
+    /// The bytes behind which another event may follow: they end the line and the event that are
+    /// unfinished here. What was begun of the event is then dispatched as it is; it cannot be taken
+    /// back.
+    pub fn separator(&self) -> &'static [u8] {
+        match (self.position(), self.lines.is_after_cr()) {
+            (Position::BetweenEvents, false) => b"",
+            // Behind a CR, a first LF is the other half of its line end.
+            (Position::BetweenEvents, true) | (Position::InEvent, false) => b"\n",
+            (Position::InEvent, true) | (Position::InLine, _) => b"\n\n",
+        }
+    }
+
     /// A line that lies in the pushed slice, where it ends at `end`.
     #[inline]
     fn line<'a, S: Sink>(&mut self, line: &'a [u8], end: usize, open: &mut Open<'a>, sink: &mut S) {

@@ -100,6 +100,11 @@ impl Lines {
         self.long || !self.tail.is_empty()
     }
 
+    /// Whether the last byte was a CR, to which an LF would belong.
+    pub fn is_after_cr(&self) -> bool {
+        self.after_cr
+    }
+
     /// Takes the rest of a slice, which has no line end.
     fn keep<'a>(&mut self, rest: &'a [u8]) -> Option<Line<'a>> {
         if self.long || self.tail.len() + rest.len() > self.limit {

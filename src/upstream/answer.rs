@@ -144,6 +144,11 @@ impl Wire {
 }
 
 impl AnswerBody {
+    /// Whether its end is its connection's, which a cut looks like.
+    pub fn ends_by_close(&self) -> bool {
+        matches!(&self.wire, Wire::Http1(body) if body.ends_by_close)
+    }
+
     /// When the bytes of the frame that was polled last were read from the socket. Over HTTP/2, where a connection reads for
     /// many, when it was read last.
     pub fn read_at(&self) -> Instant {
@@ -202,6 +207,8 @@ pub(super) struct Http1Body {
     decoder: BodyDecoder,
     /// Whether the upstream said how long the body is.
     is_sized: bool,
+    /// Whether the body ends with the connection, so that a cut looks like its end.
+    ends_by_close: bool,
     watchdog: Watchdog,
     /// Whether the connection may be used again after this answer.
     keep: bool,
@@ -230,6 +237,7 @@ impl Http1Body {
             upload,
             decoder: BodyDecoder::new(framing),
             is_sized: matches!(framing, Framing::None | Framing::Length(_)),
+            ends_by_close: framing == Framing::UntilClose,
             watchdog,
             keep,
             read_at: Instant::now(),

@@ -106,6 +106,11 @@ impl StreamMeter {
     pub fn position(&self) -> Position {
         self.decoder.position()
     }
+
+    /// The bytes behind which another event may follow.
+    pub fn separator(&self) -> &'static [u8] {
+        self.decoder.separator()
+    }
 }
 
 /// One push, as the decoder sees it.

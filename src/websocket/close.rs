@@ -15,6 +15,9 @@ const NORMAL: u16 = 1000;
 /// One end goes away: a server stops, a page is left.
 pub(crate) const GOING_AWAY: u16 = 1001;
 
+/// The other side of the session failed (RFC 6455 section 7.4.1).
+pub(crate) const INTERNAL_ERROR: u16 = 1011;
+
 impl Close {
     /// Reads a close frame's payload.
     pub fn read(payload: &[u8]) -> Self {
@@ -36,13 +39,13 @@ impl Close {
 /// The longest reason: a control frame has 125 bytes, and the code takes two.
 const MAX_REASON: usize = 123;
 
-/// A close frame that says [`GOING_AWAY`]; `mask` is what a client has to mask it with.
-pub fn close_frame(reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
+/// A close frame with this code; `mask` is what a client has to mask it with.
+pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
-    let payload = [&GOING_AWAY.to_be_bytes()[..], &reason.as_bytes()[..end]].concat();
+    let payload = [&code.to_be_bytes()[..], &reason.as_bytes()[..end]].concat();
     let masked = if mask.is_some() { 0x80 } else { 0 };
     let mut frame = vec![0x88, masked | payload.len() as u8];
     frame.extend(mask.into_iter().flatten());
@@ -71,7 +74,7 @@ mod tests {
             for (reason, read) in [("", ""), ("bye", "bye"), (&"é".repeat(100), &"é".repeat(61))] {
                 let mut last = Last(None);
                 let mut frames = Frames::new();
-                frames.push(&close_frame(reason, mask), &mut last).unwrap();
+                frames.push(&close_frame(GOING_AWAY, reason, mask), &mut last).unwrap();
                 assert_eq!(last.0, Some(Close { code: Some(1001), reason: read.into() }));
                 assert!(frames.is_between_frames());
             }

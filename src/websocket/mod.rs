@@ -7,4 +7,5 @@ mod close;
 mod frames;
 
 pub use close::{Close, close_frame};
+pub(crate) use close::{GOING_AWAY, INTERNAL_ERROR};
 pub use frames::{FrameError, Frames, Opcode, Sink};

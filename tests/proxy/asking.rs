@@ -392,20 +392,13 @@ fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str)
     });
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
-    client.post(PATH, UNASKED).head();
+    let head = client.post(PATH, UNASKED).head();
     for (_, expected) in pieces {
         let got = client.chunks(expected.len());
         assert_eq!(String::from_utf8_lossy(&got), *expected);
         go_on.send(()).unwrap();
     }
-    let mut rest = Vec::new();
-    loop {
-        let chunk = client.chunk();
-        if chunk.is_empty() {
-            break;
-        }
-        rest.extend(chunk);
-    }
+    let (rest, _) = client.body_and_end(&head);
     (String::from_utf8(rest).unwrap(), proxy.record())
 }
 

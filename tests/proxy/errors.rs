@@ -107,12 +107,8 @@ fn chunks_that_break_http_behind_good_ones_end_the_stream_at_once() {
         connection.wait_for_close();
     });
     let proxy = proxy().upstream(&up).run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert!(
-        answer.text().starts_with(first) && answer.text().contains("upstream_protocol"),
-        "{}",
-        answer.text()
-    );
+    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
+    assert!(text.starts_with(first) && text.contains("upstream_protocol"), "{text}");
     assert_eq!(proxy.record()["outcome"], "upstream_error");
 }
 
@@ -133,8 +129,7 @@ fn an_upstream_that_dies_in_mid_stream_ends_in_an_error_event() {
             connection.send(&bytes);
         });
         let proxy = proxy().upstream(&up).run();
-        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-        let text = answer.text();
+        let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
         let added = text.strip_prefix(&sent).expect("what came is unchanged");
         let event =
             added.strip_prefix(separator).unwrap_or_else(|| panic!("{sent:?} is followed by {added:?}"));
@@ -158,8 +153,8 @@ fn an_upstream_that_falls_silent_in_mid_stream_is_timed_out() {
         connection.wait_for_close();
     });
     let proxy = proxy().upstream(&up).tables("[upstreams.up.timeouts]\nidle = \"50ms\"").run();
-    let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
-    assert!(answer.text().contains("\"code\":\"idle_timeout\""), "{}", answer.text());
+    let text = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).cut_answer();
+    assert!(text.contains("\"code\":\"idle_timeout\""), "{text}");
     assert_eq!(proxy.record()["outcome"], "timed_out");
 }
 

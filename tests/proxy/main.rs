@@ -18,6 +18,7 @@ mod bodies;
 mod browsers;
 mod codings;
 mod connections;
+mod cuts;
 mod disconnects;
 #[path = "../encoders/mod.rs"]
 mod encoders;

@@ -59,7 +59,7 @@ fn request_that_upstream_worked_on_is_not_sent_again() {
         let body = if is_form { "--x--" } else { CHAT_REQUEST };
         let content_type = if is_form { "multipart/form-data; boundary=x" } else { "application/json" };
         client.send(format!(
-            "POST {PATH} HTTP/1.1\r\nhost: p\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ));
         assert_unanswered(&client.answer());
@@ -90,8 +90,8 @@ fn http2_request_that_upstream_worked_on_is_not_sent_again() {
 #[test]
 fn only_unsafe_methods_are_told_not_to_retry() {
     for (request, told) in [
-        (format!("GET {PATH} HTTP/1.1\r\nhost: p\r\n\r\n"), None),
-        (format!("POST {PATH} HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"), Some("false")),
+        (format!("GET {PATH} HTTP/1.1\r\nhost: localhost\r\n\r\n"), None),
+        (format!("POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"), Some("false")),
     ] {
         let up = upstream(|connection| drop(connection.request()));
         let proxy = proxy().upstream(&up).run();
@@ -128,7 +128,7 @@ fn incomplete_request_on_kept_connection_is_sent_again() {
 /// Sends a chunked upload that is not held, and its end only once `go_on` says so.
 fn upload(client: &mut Client, go_on: &mpsc::Receiver<()>) -> Answer {
     client.send(
-        "POST /v1/files HTTP/1.1\r\nhost: p\r\ncontent-type: multipart/form-data; boundary=x\r\n\
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n\
          transfer-encoding: chunked\r\n\r\n",
     );
     client.send(chunk(b"--x\r\n"));

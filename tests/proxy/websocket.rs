@@ -442,3 +442,15 @@ fn a_session_through_an_outbound_proxy_has_a_tunnel_of_its_own() {
     assert!(head.starts_with("GET /v1/realtime?model=m HTTP/1.1\r\n"), "{head}");
     assert_eq!(header(&head, "host"), Some("llm.invalid:8000"));
 }
+
+#[test]
+fn session_whose_upstream_breaks_off_is_closed_with_1011() {
+    let up = granting(|connection| connection.send(text(DONE)));
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    ask(&mut client, "/v1/realtime?model=m", "").head();
+    client.read(text(DONE).len());
+    let rest = client.rest();
+    assert_eq!((rest[0], &rest[2..4]), (0x88, &1011_u16.to_be_bytes()[..]), "{rest:?}");
+    assert_eq!(proxy.record()["outcome"], "truncated");
+}

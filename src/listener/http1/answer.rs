@@ -1,6 +1,5 @@
 //! One answer on its way out.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -28,6 +27,15 @@ pub(super) struct Answer<H: Handler> {
     keep_alive: bool,
     outgoing: Outgoing,
     stage: Stage,
+}
+
+/// How a connection ends behind an answer that broke off, so that no client takes it for whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It is closed: the final chunk, or bytes of the declared length, are missing.
+    Close,
+    /// It is reset: to a client of HTTP/1.0 a close is the proper end.
+    Reset,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,12 +144,10 @@ impl<H: Handler> Answer<H> {
         self.stage == Stage::Pausing
     }
 
-    /// How it ended, once all that was gathered is written.
-    ///
-    /// # Errors
-    /// The body broke off, and its connection with it, lest it be taken for whole.
-    pub(super) fn ending(&self) -> io::Result<()> {
-        if self.stage == Stage::Cut { Err(io::Error::other("the answer broke off")) } else { Ok(()) }
+    /// How its connection must end, if the body broke off.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let by_close = self.outgoing == Outgoing::UntilClose;
+        (self.stage == Stage::Cut).then_some(if by_close { Cut::Reset } else { Cut::Close })
     }
 
     /// Whether another request may follow.

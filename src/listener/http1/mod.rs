@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connection::Surroundings;
 use super::counted::{Counted, Guard};
@@ -26,7 +26,7 @@ use super::peer_state::{Order, PeerState};
 use super::{ClientCertificate, Handler, RequestBody, Takeover};
 use crate::error::Error;
 use crate::h1::server::{Asked, BadRequest, RequestHead};
-use answer::Answer;
+use answer::{Answer, Cut};
 pub use body::Http1Body;
 pub(super) use peer::Buffers;
 use peer::Peer;
@@ -36,6 +36,12 @@ const LINGER_BYTES: usize = 1 << 20;
 
 /// How long it is taken in.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long the rest of an answer that is cut is written, and its client taken in.
+const CUT: Duration = Duration::from_secs(2);
+
+/// How long the client's system has for the last bytes before the connection is reset.
+const BEFORE_RESET: Duration = Duration::from_millis(100);
 
 /// Serves a connection of which `read` was read already, until one side is done with it. Cancel-safe in that nothing of it goes on.
 ///
@@ -83,6 +89,8 @@ enum End {
     Close { lingers: bool },
     /// There is a head that cannot be taken.
     Refuse(Error),
+    /// The answer broke off.
+    Cut(Cut),
     /// Nothing more of HTTP is on the connection. Until it ends, the last request runs.
     TakenOver(Takeover, Guard),
 }
@@ -112,8 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             if let Some((takeover, running)) = takeover {
                 return Ok(End::TakenOver(takeover, running));
             }
-            let kept = answer.keeps_connection();
+            let (kept, cut) = (answer.keeps_connection(), answer.cut());
             drop(answer);
+            if let Some(cut) = cut {
+                return Ok(End::Cut(cut));
+            }
             let is_read = poll_fn(|cx| Poll::Ready(self.peer.is_read(cx))).await?;
             if !(kept && is_read) {
                 return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
@@ -175,6 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             if let Poll::Ready(response) = handled.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
+            if self.peer.state.order() == Some(Order::Stop) {
+                return Poll::Ready(Err(io::Error::other("the process is stopping")));
+            }
             ready!(self.peer.poll_attend(cx))?;
         }
     }
@@ -188,8 +202,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 continue;
             }
             if answer.is_gathered() {
-                ready!(peer.poll_flush(cx))?;
-                return Poll::Ready(answer.ending());
+                // What a cut answer still has is written within a limit of its own.
+                if answer.cut().is_none() {
+                    ready!(peer.poll_flush(cx))?;
+                }
+                return Poll::Ready(Ok(()));
             }
             let mut out = self.around.buffers.take();
             if answer.begins() {
@@ -212,6 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         let finished = match end {
             Ok(End::Close { lingers }) => self.close(lingers).await,
             Ok(End::Refuse(error)) => self.refuse(error).await,
+            Ok(End::Cut(cut)) => self.cut(cut).await,
             Ok(End::TakenOver(takeover, _running)) => {
                 let (io, first) = self.peer.into_parts();
                 takeover.run(io, first).await;
@@ -230,6 +248,23 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;
         self.close(true).await
+    }
+
+    /// Ends the connection behind an answer that broke off. A client that does not take the rest in
+    /// time goes without.
+    async fn cut(&mut self, cut: Cut) -> io::Result<()> {
+        match cut {
+            Cut::Close => {
+                let _ = timeout(CUT, self.close(true)).await;
+            }
+            Cut::Reset => {
+                let _ = timeout(CUT, poll_fn(|cx| self.peer.poll_flush(cx))).await;
+                // A reset drops what is on its way.
+                sleep(BEFORE_RESET).await;
+                self.peer.reset_on_drop()?;
+            }
+        }
+        Err(io::Error::other("the answer broke off"))
     }
 
     /// Closes the connection once everything is written. `lingers`: the client may still be sending.

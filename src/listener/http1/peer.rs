@@ -8,9 +8,11 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::body::{Http1Body, Intake};
@@ -380,6 +382,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         ready!(self.state.takes(flushed))?;
         self.state.flushed();
         Poll::Ready(Ok(()))
+    }
+
+    /// Has the connection reset when it is dropped: the client sees an error in place of an end.
+    pub(super) fn reset_on_drop(&self) -> io::Result<()> {
+        SockRef::from(self.io.tcp()).set_linger(Some(Duration::ZERO))
     }
 
     /// Writes what is left, and ends this side of the connection.

@@ -165,3 +165,22 @@ fn a_waiting_decoder_holds_nothing() {
     assert_eq!(log.lines, [r#"a "1\n2" #"#]);
     assert_eq!((decoder.name.capacity(), decoder.data.capacity(), decoder.id.capacity()), (0, 0, 0));
 }
+
+#[test]
+fn event_behind_separator_stands_alone_at_every_cut() {
+    for line_end in ["\n", "\r\n", "\r"] {
+        let lines =
+            ["\u{feff}event: a", "id: 1", "data: x", "data: y", "", ": c", "retry: 5", "data", "", ""];
+        let stream = lines.join(line_end);
+        for cut in 0..=stream.len() {
+            let (begun, decoder) = decode_with(Decoder::new(), &[&stream.as_bytes()[..cut]]);
+            let whole =
+                [&stream.as_bytes()[..cut], decoder.separator(), b"event: ours\ndata: z\n\n"].concat();
+            let (log, decoder) = decode_with(Decoder::new(), &[&whole]);
+            let last = log.lines.last().unwrap();
+            assert!(last.starts_with("ours \"z\" #"), "{:?} gives {:?}", &whole[..], log.lines);
+            assert!(log.lines.len() - begun.lines.len() <= 3, "the unfinished line and event, and ours");
+            assert_eq!(decoder.position(), Position::BetweenEvents);
+        }
+    }
+}

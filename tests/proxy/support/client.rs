@@ -21,6 +21,24 @@ pub struct Answer {
     pub body: Option<Vec<u8>>,
 }
 
+/// How an answer ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With its final chunk or the last byte of its length, or with the connection where that is
+    /// the proper end.
+    Proper,
+    /// With the connection.
+    Closed,
+    Reset,
+}
+
+impl End {
+    fn of(error: &std::io::Error) -> Self {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        Self::Reset
+    }
+}
+
 impl Answer {
     pub fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
@@ -113,6 +131,49 @@ impl Client {
         let head = read_head(&mut self.reader)?;
         let body = Some(read_body(&mut self.reader, &head, true)?);
         Some(Answer { head, body })
+    }
+
+    /// What comes of an answer's body without its framing until it ends, and how it ends.
+    pub fn body_and_end(&mut self, head: &str) -> (Vec<u8>, End) {
+        let mut body = Vec::new();
+        if header(head, "transfer-encoding").is_none() {
+            let length = header(head, "content-length").map(|length| length.parse().unwrap());
+            let mut rest = (&mut self.reader).take(length.unwrap_or(u64::MAX));
+            return match rest.read_to_end(&mut body) {
+                Ok(read) if length.is_none_or(|length| read as u64 == length) => (body, End::Proper),
+                Ok(_) => (body, End::Closed),
+                Err(error) => (body, End::of(&error)),
+            };
+        }
+        loop {
+            let mut line = String::new();
+            match self.reader.read_line(&mut line) {
+                Ok(0) => return (body, End::Closed),
+                Ok(_) => {}
+                Err(error) => return (body, End::of(&error)),
+            }
+            let size = usize::from_str_radix(line.trim(), 16).expect("a chunk size");
+            let mut data = vec![0; size + 2];
+            self.reader.read_exact(&mut data).expect("a whole chunk");
+            body.extend_from_slice(&data[..size]);
+            if size == 0 {
+                return (body, End::Proper);
+            }
+        }
+    }
+
+    /// A body that is cut: what came of it as text.
+    pub fn cut_body(&mut self, head: &str) -> String {
+        let (body, end) = self.body_and_end(head);
+        let body = String::from_utf8(body).unwrap();
+        assert_ne!(end, End::Proper, "{body:?}");
+        body
+    }
+
+    /// An answer that is cut: what came of its body as text.
+    pub fn cut_answer(&mut self) -> String {
+        let head = self.head();
+        self.cut_body(&head)
     }
 
     /// The next answer's head alone.

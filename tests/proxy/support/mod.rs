@@ -8,7 +8,7 @@ mod proxy;
 mod tunnel;
 mod upstream;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, End};
 pub use frames::{DATA, FINAL, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM};
 pub use http2::{Http2, write};
 pub use program::{Program, Serving, ids};

@@ -1,0 +1,236 @@
+//! An error as an event, for a stream whose head has already gone out.
+//!
+//! Each endpoint has its own form, which its SDKs raise. `openai` raises on a top-level `error` in
+//! any event's data;
+//! `anthropic` raises on `event: error` alone and skips events without a name; the Vercel AI SDK
+//! and Codex read
+//! `response.failed` of `/v1/responses`. The event of that endpoint has both `response.error` and
+//! `error`.
+
+use serde_json::{Value, json};
+
+use super::{ERROR_TYPE, Error};
+use crate::record::Entry;
+
+/// The form of an error inside an event stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventForm {
+    /// `data: {"error":{…}}`: chat completions, completions, and everything that is not known
+    /// better.
+    Plain,
+    /// The same, with `event: error` and `"type":"error"`: images, audio, and Assistants.
+    Named,
+    /// Anthropic's Messages: `event: error` with `{"type":"error","error":{"type":"api_error",…}}`.
+    Messages,
+    /// Responses: `event: response.failed`.
+    Responses,
+}
+
+/// What an error event says of its stream.
+#[derive(Clone, Debug)]
+pub struct EventStream {
+    /// The form of its endpoint.
+    pub form: EventForm,
+    /// The record's id.
+    pub id: String,
+    /// The model, where it is known.
+    pub model: Option<String>,
+    /// How many events have passed, which is the next `sequence_number`.
+    pub events: u64,
+    /// When the request arrived, in seconds since 1970.
+    pub created_at: i64,
+}
+
+impl EventStream {
+    /// The stream that answers the request of this open record, before its first event.
+    pub fn of(entry: &mut Entry) -> Self {
+        let id = entry.id();
+        let row = entry.row();
+        Self {
+            form: EventForm::of(row.endpoint.as_deref()),
+            id: id.to_str().unwrap_or_default().to_owned(),
+            model: row.model_requested.as_deref().map(str::to_owned),
+            events: 0,
+            created_at: row.started_at.as_second(),
+        }
+    }
+}
+
+impl EventForm {
+    /// The form of the endpoint with this name, as records have it.
+    pub fn of(endpoint: Option<&str>) -> Self {
+        let endpoint = endpoint.unwrap_or_default();
+        let family = endpoint.split('/').next().unwrap_or_default();
+        match (endpoint, family) {
+            ("messages", _) => Self::Messages,
+            ("responses", _) => Self::Responses,
+            (_, "images" | "audio" | "threads") => Self::Named,
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Error {
+    /// The error as one whole event of `stream`.
+    pub fn to_event(&self, stream: &EventStream) -> Vec<u8> {
+        let (_, code) = self.status_and_code();
+        let message = self.to_string();
+        let error = json!({ "message": message, "type": ERROR_TYPE, "param": Value::Null, "code": code });
+        event(&json!({ "error": error }), stream)
+    }
+}
+
+/// An upstream's own error body as one whole event of `stream`. `None`: the body is none in a form
+/// that clients know.
+pub fn upstream_error_event(body: &[u8], stream: &EventStream) -> Option<Vec<u8>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("error").filter(|error| !error.is_null())?;
+    Some(event(&body, stream))
+}
+
+/// `body` has an `error`, which is an object or a text.
+fn event(body: &Value, stream: &EventStream) -> Vec<u8> {
+    let error = &body["error"];
+    let message = error.get("message").unwrap_or(error);
+    let text = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+    let code = || error.get("code").or_else(|| error.get("type")).filter(|code| code.is_string());
+    let (name, data) = match stream.form {
+        EventForm::Plain => (None, body.clone()),
+        EventForm::Named => (Some("error"), with_type(body, "error")),
+        EventForm::Messages if body["type"] == "error" => (Some("error"), body.clone()),
+        EventForm::Messages => {
+            let error = json!({ "type": "api_error", "message": text, "code": code() });
+            (Some("error"), json!({ "type": "error", "error": error }))
+        }
+        EventForm::Responses => {
+            let code = code().cloned().unwrap_or_else(|| "server_error".into());
+            let data = json!({
+                "type": "response.failed",
+                "sequence_number": stream.events,
+                "response": {
+                    "id": stream.id,
+                    "object": "response",
+                    "created_at": stream.created_at,
+                    "status": "failed",
+                    "error": { "code": code, "message": text },
+                    "incomplete_details": null,
+                    "instructions": null,
+                    "metadata": {},
+                    "model": stream.model,
+                    "output": [],
+                    "parallel_tool_calls": true,
+                    "temperature": null,
+                    "tool_choice": "auto",
+                    "tools": [],
+                    "top_p": null,
+                    "usage": null,
+                },
+                "error": error,
+            });
+            (Some("response.failed"), data)
+        }
+    };
+    let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+    // JSON has no line break of its own, so that one line holds it.
+    format!("{name}data: {data}\n\n").into_bytes()
+}
+
+fn with_type(body: &Value, kind: &str) -> Value {
+    let mut body = body.clone();
+    body["type"] = kind.into();
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(endpoint: &str) -> EventStream {
+        let form = EventForm::of(Some(endpoint));
+        EventStream { form, id: "the-id".into(), model: Some("m".into()), events: 7, created_at: 1 }
+    }
+
+    fn truncated(endpoint: &str) -> (Option<String>, Value) {
+        let error = Error::Truncated { upstream: "u".into(), reason: "line\nbreak".into() };
+        parts(&error.to_event(&stream(endpoint)))
+    }
+
+    /// The name and the data of what must be one whole event.
+    fn parts(event: &[u8]) -> (Option<String>, Value) {
+        let text = std::str::from_utf8(event).unwrap();
+        let lines: Vec<_> = text.strip_suffix("\n\n").unwrap().lines().collect();
+        let (name, data) = match lines[..] {
+            [data] => (None, data),
+            [name, data] => (Some(name.strip_prefix("event: ").unwrap().to_owned()), data),
+            _ => panic!("{text:?}"),
+        };
+        (name, serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap())
+    }
+
+    #[test]
+    fn chat_and_unknown_endpoints_get_openai_error_without_name() {
+        for endpoint in ["chat/completions", "completions", "other", "messages/batches"] {
+            let (name, data) = truncated(endpoint);
+            assert_eq!(name, None, "{endpoint}");
+            assert_eq!(data["error"]["type"], ERROR_TYPE);
+            assert_eq!(data["error"]["code"], "upstream_truncated");
+        }
+    }
+
+    #[test]
+    fn messages_get_anthropic_error_event() {
+        let (name, data) = truncated("messages");
+        assert_eq!(name.as_deref(), Some("error"));
+        assert_eq!((&data["type"], &data["error"]["type"]), (&"error".into(), &"api_error".into()));
+        assert!(data["error"]["message"].as_str().unwrap().contains("line\nbreak"));
+    }
+
+    #[test]
+    fn responses_get_failed_response_that_sdks_raise() {
+        let (name, data) = truncated("responses");
+        assert_eq!(name.as_deref(), Some("response.failed"));
+        assert_eq!(data["type"], "response.failed");
+        assert_eq!(data["sequence_number"], 7);
+        assert_eq!(data["response"]["status"], "failed");
+        assert_eq!(data["response"]["error"]["code"], "upstream_truncated");
+        assert_eq!(data["error"]["message"], data["response"]["error"]["message"]);
+    }
+
+    #[test]
+    fn images_and_audio_get_named_event() {
+        for endpoint in ["images/generations", "images/edits", "audio/speech", "audio/transcriptions"] {
+            let (name, data) = truncated(endpoint);
+            assert_eq!(name.as_deref(), Some("error"), "{endpoint}");
+            assert_eq!(
+                (&data["type"], &data["error"]["code"]),
+                (&"error".into(), &"upstream_truncated".into())
+            );
+        }
+    }
+
+    #[test]
+    fn upstream_errors_keep_their_words_in_every_form() {
+        let openai = br#"{"error": {"message": "slow", "type": "requests", "code": "rate_limit_exceeded"}}"#;
+        let anthropic = br#"{"type": "error", "error": {"type": "overloaded_error", "message": "slow"}, "request_id": "r"}"#;
+        let text = br#"{"error": "slow"}"#;
+        for body in [&openai[..], anthropic, text] {
+            for endpoint in ["chat/completions", "messages", "responses", "audio/speech"] {
+                let event = upstream_error_event(body, &stream(endpoint)).unwrap();
+                let (name, data) = parts(&event);
+                assert_eq!(name.is_none(), endpoint == "chat/completions");
+                assert!(data["error"] == "slow" || data["error"]["message"] == "slow", "{endpoint}: {data}");
+            }
+        }
+        let (_, data) = parts(&upstream_error_event(anthropic, &stream("messages")).unwrap());
+        assert_eq!(data, serde_json::from_slice::<Value>(anthropic).unwrap());
+        let (_, data) = parts(&upstream_error_event(openai, &stream("responses")).unwrap());
+        assert_eq!(data["response"]["error"]["code"], "rate_limit_exceeded");
+    }
+
+    #[test]
+    fn body_without_error_is_no_error_event() {
+        for body in [&b"overloaded"[..], b"{}", b"{\"error\":null}", b"[1]", b"\"error\""] {
+            assert_eq!(upstream_error_event(body, &stream("responses")), None);
+        }
+    }
+}
