@@ -271,6 +271,8 @@ impl Thread {
 /// the cut.
 #[derive(Clone, Debug)]
 pub struct Deadline {
+    /// The moment is not before this one, also after a cut.
+    earliest: Instant,
     latest: Instant,
     cut: Option<Stop>,
 }
@@ -278,7 +280,8 @@ pub struct Deadline {
 impl Deadline {
     /// So long from now.
     pub fn after(time: Duration) -> Self {
-        Self { latest: Instant::now() + time, cut: None }
+        let now = Instant::now();
+        Self { earliest: now, latest: now + time, cut: None }
     }
 
     /// The same, with an eye on the cut of this stop.
@@ -293,10 +296,16 @@ impl Deadline {
         self
     }
 
+    /// The same, but no earlier than so long from now: time that what came before cannot use up.
+    pub fn at_least(mut self, time: Duration) -> Self {
+        self.earliest = Instant::now() + time;
+        self
+    }
+
     /// The moment, as far as is known now.
     pub fn at(&self) -> Instant {
         let cut = self.cut.as_ref().and_then(Stop::cut_since);
-        cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE))
+        cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE)).max(self.earliest)
     }
 
     /// The time until then.

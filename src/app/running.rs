@@ -10,6 +10,10 @@ use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
 use crate::threads::{Deadline, Thread, Threads};
 use crate::tls::Rotation;
 
+/// What the sinks have in any case: an attempt at a locked ledger takes half a second, and what
+/// cannot be written is spilled after it.
+const SINKS: Duration = Duration::from_secs(1);
+
 /// How long the end may take after the drain, whatever any sink does: the sinks write what waits,
 /// and the ledger ships it. What is not written by then is counted, said and given up. A
 /// [cut](Stop::cut) leaves a second. Container runtimes kill after ten seconds.
@@ -72,7 +76,7 @@ impl Running {
 
     /// Waits until the workers have ended and every record is written. They end only when
     /// [`Running::stop`] says so, and from then on it takes no longer than `drain_timeout` and eight
-    /// seconds; after a cut, about one.
+    /// seconds; after a cut, about one, or two where estimates are slow.
     ///
     /// # Errors
     /// A thread ended unexpectedly, did not end in time, or did not write every record.
@@ -101,7 +105,7 @@ impl Running {
         if !self.estimator.end(deadline) {
             late.push("estimates".to_owned());
         }
-        let are_written = self.writer.end(deadline);
+        let are_written = self.writer.end(&deadline.clone().at_least(SINKS));
         if let Some((name, reason)) = self.threads.fatal() {
             return Err(io::Error::other(format!("the thread {name} ended unexpectedly: {reason}")));
         }

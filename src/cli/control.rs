@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
-use crate::drain::{Phase, Stop};
+use crate::drain::Stop;
 use crate::record::Reopener;
 use crate::telemetry;
 use crate::threads::Threads;
@@ -74,18 +74,14 @@ impl Control {
 }
 
 impl Stage {
-    /// The first signal drains. The second ends at once, if `at_once`.
+    /// The first signal drains, also where a failure has begun the drain: streams that still run may
+    /// finish. The second ends at once, if `at_once`.
     fn stop(&mut self, name: &str, at_once: bool, now: Instant) {
         match self {
             Self::Starting => {
                 tracing::info!("{name}: ended before the start was complete");
                 telemetry::flush(FLUSH);
                 process::exit(0);
-            }
-            // A failure has begun the drain.
-            Self::Running(stop, _) if at_once && stop.phase() != Phase::Running => {
-                tracing::info!("{name}: ending at once");
-                stop.cut();
             }
             Self::Running(stop, files) => {
                 tracing::info!("{name}: finishing what runs; SIGTERM or SIGINT ends it at once");
@@ -118,6 +114,7 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Phase;
 
     fn running() -> (Stop, Stage) {
         let stop = Stop::default();
@@ -132,6 +129,17 @@ mod tests {
         stage.stop("SIGINT", true, start + Duration::from_millis(499));
         assert_eq!(stop.phase(), Phase::Draining);
         stage.stop("SIGTERM", true, start + Duration::from_millis(500));
+        assert_eq!(stop.phase(), Phase::Cut);
+    }
+
+    #[test]
+    fn first_signal_in_the_drain_of_a_failure_cuts_nothing() {
+        let (stop, mut stage) = running();
+        let start = Instant::now();
+        stop.drain();
+        stage.stop("SIGTERM", true, start);
+        assert_eq!(stop.phase(), Phase::Draining);
+        stage.stop("SIGTERM", true, start + TOGETHER);
         assert_eq!(stop.phase(), Phase::Cut);
     }
 
