@@ -74,7 +74,7 @@ fn request(mut scene: Scene, cell: Cell) {
 
 fn drain(mut scene: Scene, cell: Cell) {
     let held = scene.begin_stream();
-    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    before_signal(&mut scene, cell);
     scene.signal("-TERM");
     draining(&mut scene);
     scene.end_stream(held);
@@ -82,21 +82,30 @@ fn drain(mut scene: Scene, cell: Cell) {
 }
 
 fn sigterm(mut scene: Scene, cell: Cell) {
-    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    before_signal(&mut scene, cell);
     scene.signal("-TERM");
     ended(scene, cell);
 }
 
 fn second_sigterm(mut scene: Scene, cell: Cell) {
     let held = scene.begin_stream();
-    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
+    before_signal(&mut scene, cell);
     scene.signal("-TERM");
     draining(&mut scene);
     std::thread::sleep(BETWEEN_SIGNALS);
     scene.signal("-TERM");
     let rest = scene.rest_of_cut_stream(held);
+    // Ends the service's part of it, so that the next stream that is held gets its own signal.
+    scene.go.send(()).unwrap();
     assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "a cut stream does not look whole");
     ended(scene, cell);
+}
+
+fn before_signal(scene: &mut Scene, cell: Cell) {
+    if cell.has(EndsItself) {
+        return until_it_drains(scene);
+    }
+    (0..BEFORE_SIGNAL).for_each(|_| scene.request(1));
 }
 
 /// Sends requests until the program takes no more of them.
@@ -124,7 +133,7 @@ fn running(mut scene: Scene, cell: Cell) {
     for sink in SINKS.into_iter().filter(|&sink| !cell.has(Later(sink)) && !cell.has(Misses(sink))) {
         has_all(&scene, sink);
     }
-    let counted = scene.requests() as u64;
+    let counted = scene.counted_requests() as u64;
     until(PATIENCE, "a count of all requests", || {
         (sinks::counted(&scene.metrics()) == counted).then_some(())
     });

@@ -63,6 +63,8 @@ pub struct Scene {
     pub served: Vec<String>,
     /// Requests that were cut before an answer told their ids.
     pub cut: usize,
+    /// Requests of the process before the last start, which the metrics do not count.
+    earlier: usize,
     _service: Upstream,
 }
 
@@ -129,6 +131,7 @@ impl Scene {
             go,
             served: Vec::new(),
             cut: 0,
+            earlier: 0,
             _service: service,
         };
         scene.connect();
@@ -178,6 +181,7 @@ impl Scene {
         let stderr = fs::File::options().append(true).create(true).open(self.program.path("stderr")).unwrap();
         self.child = spawn(&self.program, &self.wrapper, &self.environment, Stdio::null(), stderr.into());
         (self.proxy, self.admin) = listening(&mut self.child, &self.program);
+        self.earlier = self.requests();
         self.connect();
     }
 
@@ -245,6 +249,11 @@ impl Scene {
     /// All requests so far, each of which has a record.
     pub fn requests(&self) -> usize {
         self.served.len() + self.cut
+    }
+
+    /// Requests that the metrics of the present process count.
+    pub fn counted_requests(&self) -> usize {
+        self.requests() - self.earlier
     }
 
     /// The status and the first line of `/readyz`.
