@@ -1,51 +1,50 @@
 //! Counting, a piece at a time.
 
 use std::cell::Cell;
-use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Encoding;
 
 /// The most text that is counted in one go. Prose takes 20 µs, the worst (one letter, over and over) 1 ms.
 const PIECE: usize = 4 << 10;
 
-/// The most that one [`Counter`] may take of its thread. A megabyte of prose takes 5 ms, one of a single letter 200 ms:
-/// merging the bytes of one long word costs fifty times as much as finding words in the encoding's table.
-const WORK: Duration = Duration::from_millis(20);
+/// The most work for one [`Counter`], in bytes of prose: about 20 ms of its thread. A limit on time
+/// would give the same text an estimate or none, depending on the machine.
+const WORK: usize = 4 << 20;
 
-/// Counts the tokens of the texts of one exchange, until there is no more time for it.
+/// What the handling of one text costs, in bytes of prose.
+const TEXT: usize = 16;
+
+/// A word of more bytes is long. Merging its bytes costs [`LONG_WORD_COST`] times as much as finding
+/// usual words in the encoding's table: 200 ns a byte beside 5.
+const LONG_WORD: usize = 256;
+const LONG_WORD_COST: usize = 40;
+
+/// Counts the tokens of the texts of one exchange, until they have cost [`WORK`].
 pub struct Counter<'a> {
     encoding: Encoding,
     stop: &'a dyn Fn() -> bool,
-    /// What the thread had worked before the first text.
-    begun: Cell<Option<Duration>>,
-    /// Bytes that were counted since the clock was read last.
-    unclocked: Cell<usize>,
+    worked: Cell<usize>,
     is_stopped: Cell<bool>,
 }
 
 impl<'a> Counter<'a> {
-    /// A counter that asks `stop` between two pieces whether to go on, and goes on for [`WORK`] at most.
+    /// A counter that asks `stop` between two pieces whether to go on.
     pub fn new(encoding: Encoding, stop: &'a dyn Fn() -> bool) -> Self {
-        Self { encoding, stop, begun: Cell::new(None), unclocked: Cell::new(0), is_stopped: Cell::new(false) }
+        Self { encoding, stop, worked: Cell::new(0), is_stopped: Cell::new(false) }
     }
 
     /// How many tokens a text has, where it stands by itself. `None`: the counter is stopped.
     pub fn count(&self, text: &str) -> Option<u64> {
         let tables = self.encoding.tables()?;
-        if self.begun.get().is_none() {
-            // Not before the tables are there: unpacking them is no work of this exchange.
-            self.begun.set(Some(thread_time()));
-        }
         let (mut rest, mut tokens) = (text, 0);
         while !rest.is_empty() {
-            if self.must_stop() {
+            let (piece, after) = rest.split_at(piece(rest));
+            self.worked.set(self.worked.get() + TEXT + cost(piece));
+            if self.is_stopped.get() || self.worked.get() > WORK || (self.stop)() {
+                self.is_stopped.set(true);
                 return None;
             }
-            let (piece, after) = rest.split_at(piece(rest));
             tokens += tables.count(piece) as u64;
-            self.unclocked.set(self.unclocked.get() + piece.len() + TEXT);
             rest = after;
         }
         Some(tokens)
@@ -55,29 +54,23 @@ impl<'a> Counter<'a> {
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.get()
     }
-
-    fn must_stop(&self) -> bool {
-        if !self.is_stopped.get() {
-            self.is_stopped.set((self.stop)() || self.has_worked_enough());
-        }
-        self.is_stopped.get()
-    }
-
-    fn has_worked_enough(&self) -> bool {
-        if self.unclocked.get() < PIECE {
-            return false;
-        }
-        self.unclocked.set(0);
-        self.begun.get().is_some_and(|begun| thread_time().saturating_sub(begun) > WORK)
-    }
 }
 
-/// What the way to a text costs, in bytes of prose.
-const TEXT: usize = 16;
-
-/// How long this thread has been at work, whatever else the machine does.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+/// What counting a piece costs, in bytes of prose. A word is a run of characters of one class, as in
+/// the encodings' patterns; digits never make long ones.
+fn cost(piece: &str) -> usize {
+    let class = |c: char| (c.is_alphabetic(), c.is_whitespace(), c.is_numeric());
+    let (mut long, mut run, mut last) = (0, 0, (false, false, true));
+    for c in piece.chars() {
+        if class(c) != last {
+            (last, run) = (class(c), 0);
+        }
+        run += c.len_utf8();
+        if !c.is_numeric() && run > LONG_WORD {
+            long += if run - c.len_utf8() > LONG_WORD { c.len_utf8() } else { run };
+        }
+    }
+    piece.len() + long * (LONG_WORD_COST - 1)
 }
 
 /// Where to cut a long text: before a space if there is one, since tokens begin with theirs.
@@ -118,12 +111,31 @@ mod tests {
 
     #[test]
     fn one_letter_over_and_over_is_given_up() {
-        let counter = Counter::new(Encoding::O200k, &|| false);
-        let text = "a".repeat(1 << 20);
-        assert_eq!((counter.count(&text), counter.is_stopped()), (None, true));
-        let worked = thread_time() - counter.begun.get().unwrap();
-        assert!(worked < 3 * WORK, "{worked:?}");
-        assert_eq!(counter.count("Hi"), None, "all texts of an exchange share its time");
+        for letter in ["a", "!", " ", "ä"] {
+            let counter = Counter::new(Encoding::O200k, &|| false);
+            assert_eq!(counter.count(&letter.repeat(1 << 17)), None, "{letter:?}");
+            assert!(counter.is_stopped());
+            assert_eq!(counter.count("Hi"), None, "all texts of an exchange share its work");
+        }
+    }
+
+    #[test]
+    fn megabyte_of_prose_or_digits_is_counted() {
+        for text in
+            ["The river does not wait; it is measured. ", "水不停地流，它被测量。", "3141592653589793"]
+        {
+            let text = text.repeat((1 << 20) / text.len());
+            assert!(Counter::new(Encoding::O200k, &|| false).count(&text).is_some(), "{:?}", &text[..9]);
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_long_word_costs_more() {
+        let word = "a".repeat(LONG_WORD);
+        assert_eq!(cost(&word), LONG_WORD);
+        assert_eq!(cost(&format!("{word} {word}")), 2 * LONG_WORD + 1);
+        assert_eq!(cost(&format!("{word}b")), (LONG_WORD + 1) * LONG_WORD_COST);
+        assert_eq!(cost(&format!("{word}bc")), (LONG_WORD + 2) * LONG_WORD_COST);
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn an_answer_that_is_none_names_the_key() {
         ),
         (
             b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
-            "broke HTTP",
+            "does not begin with",
             "upstreams.up.url: what listens at 127.0.0.1 port",
         ),
     ] {
