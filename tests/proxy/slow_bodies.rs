@@ -10,9 +10,11 @@ fn ok() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))
 }
 
+/// A head whose JSON body is looked into, and whose form passes through.
 fn head(content_type: &str, length: usize) -> String {
+    let path = if content_type.starts_with("multipart/") { "files" } else { "chat/completions" };
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+        "POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
     )
 }
 

@@ -64,7 +64,7 @@ impl<'a> Frames<'a> {
         };
         let mut block = vec![0x83, 0x86];
         literal(&mut block, &[0x04], path);
-        literal(&mut block, &[0x01], "proxy");
+        literal(&mut block, &[0x01], "localhost");
         literal(&mut block, &[0x0f, 0x10], "application/json");
         self.send(HEADERS, END_HEADERS, stream, &block);
     }
