@@ -110,7 +110,7 @@ impl<H: Handler> Body for Counted<H> {
             H::stop(&mut self.body);
         }
         let polled = match Pin::new(&mut self.body).poll_frame(cx) {
-            // hyper drops what a stream has not written when its body fails.
+            // A reset drops what h2 still holds for the stream.
             Poll::Ready(Some(Err(error))) if self.state.is_http2() && self.state.is_stalled() => {
                 self.cut = Some(Box::new(Cut::new(error)));
                 return self.as_mut().poll_frame(cx);
