@@ -19,6 +19,7 @@
 //! | `checkpoint` | the ledger's file; readers of it | `checkpoint::PATIENCE` | started again |
 //! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
 //! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
+//! | `refusals` | its own second to end | | started again |
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
 //! | `certificates` | reads of certificate files | the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |

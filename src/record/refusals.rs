@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{Journal, UsageRecord};
+use crate::threads::{Deadline, Thread, fault};
 
 /// Refusals of a reason that have a record each, per [`WINDOW`].
 const APART: u32 = 10;
@@ -124,11 +124,14 @@ impl Second {
     }
 }
 
+/// How long the thread is waited for at the end. It only moves records.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The thread that sends shared records on their way. Dropping it sends the last ones; it is dropped before the writer of records.
 #[derive(Debug)]
 pub struct RefusalCounter {
     journal: Journal,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 impl RefusalCounter {
@@ -141,11 +144,13 @@ impl RefusalCounter {
         let send = move || {
             while let Some(records) = waiting.refusals().next() {
                 records.into_iter().for_each(|record| waiting.push(record));
+                fault::strike("refusals");
             }
+            Ok(())
         };
         journal.refusals().set_running(true);
-        match thread::Builder::new().name("refusals".to_owned()).spawn(send) {
-            Ok(thread) => Ok(Self { journal: journal.clone(), thread: Some(thread) }),
+        match journal.threads().spawn("refusals", send) {
+            Ok(thread) => Ok(Self { journal: journal.clone(), thread }),
             Err(error) => {
                 journal.refusals().set_running(false);
                 Err(error)
@@ -157,9 +162,7 @@ impl RefusalCounter {
 impl Drop for RefusalCounter {
     fn drop(&mut self) {
         self.journal.refusals().set_running(false);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that counts refusals panicked");
-        }
+        self.thread.wait(&Deadline::after(PATIENCE));
     }
 }
 
@@ -218,7 +221,7 @@ mod tests {
         let mut found = Vec::new();
         while found.is_empty() {
             found = journal.take();
-            thread::yield_now();
+            std::thread::yield_now();
         }
         assert!(begun.elapsed() >= WINDOW);
         assert_eq!(found[0].count, Some(5));
