@@ -72,6 +72,7 @@ impl Arrived {
             (Err(Unauthorized::Missing), None) => return Err(Error::KeyMissing),
             (Err(Unauthorized::Unknown), None) => return Err(Error::KeyUnknown),
         }
+        entry.admit();
         Ok(Known(self))
     }
 }

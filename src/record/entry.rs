@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
-use crate::config::ANONYMOUS;
 use crate::estimate::Shape;
 use crate::usage::{Room, Tally, Usage};
 
@@ -36,6 +35,8 @@ pub struct Entry {
     shown: Option<Shown>,
     /// What an estimate would be made of, as long as there may be one.
     material: Option<Box<Material>>,
+    /// The client passed authentication, or none is configured and its request came that far.
+    is_admitted: bool,
 }
 
 impl Entry {
@@ -82,6 +83,7 @@ impl Entry {
             board: None,
             shown: None,
             material: None,
+            is_admitted: false,
         }
     }
 
@@ -242,11 +244,15 @@ impl Entry {
         }
     }
 
-    /// Closes the record of a request that was refused, for this reason. Beyond a rate the requests of clients that are not known
-    /// share one: returns the id of the record that counts it.
+    /// From now on a refusal has a record of its own.
+    pub fn admit(&mut self) {
+        self.is_admitted = true;
+    }
+
+    /// Closes the record of a request that was refused, for this reason. Beyond a rate, refusals
+    /// before [`Self::admit`] share one: returns the id of the record that counts this one.
     pub fn refuse(&mut self, reason: &'static str) -> HeaderValue {
-        let is_strangers = |row: &UsageRecord| &*row.client == ANONYMOUS && row.upstream.is_none();
-        if !self.row.as_deref().is_some_and(is_strangers) {
+        if self.is_admitted {
             self.close(Outcome::Rejected);
             return self.id();
         }

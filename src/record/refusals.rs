@@ -1,4 +1,4 @@
-//! Refusals of clients that are not known: strangers may cause any number of them.
+//! Refusals before authentication is over: strangers may cause any number of them.
 //!
 //! The first [`APART`] of one reason within a second have a record each. The rest of that second share one, whose `count`
 //! says how many they are and which is otherwise that of the first of them. It goes on its way when its second is over.

@@ -54,8 +54,8 @@ fn what_prometheus_scrapes_is_the_records_to_the_token() {
         ["input", "output", "cached_input", "cache_write_input", "reasoning", "input_audio", "output_audio"];
     let kinds: Vec<_> = kinds.iter().map(|kind| format!("('{kind}', {kind}_tokens)")).collect();
     let by_kind = format!(
-        "SELECT upstream, coalesce(model, 'other'), client, kind, sum(count) FROM usage_records,
-            LATERAL (VALUES {}) AS kinds (kind, count) WHERE count > 0 GROUP BY 1, 2, 3, 4",
+        "SELECT upstream, coalesce(model, 'other'), client, kind, sum(tokens) FROM usage_records,
+            LATERAL (VALUES {}) AS kinds (kind, tokens) WHERE tokens > 0 GROUP BY 1, 2, 3, 4",
         kinds.join(", ")
     );
     assert_eq!(tokens, recorded(&scene, &by_kind));

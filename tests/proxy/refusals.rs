@@ -79,3 +79,15 @@ fn known_client_has_a_record_for_each_refusal() {
     assert_eq!(records.len(), 30);
     assert!(records.iter().all(|record| record["count"].is_null() && record["client"] == "ada"));
 }
+
+#[test]
+fn refusals_after_authentication_have_a_record_each() {
+    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let proxy = proxy().upstream(&up).run();
+    for _ in 0..30 {
+        assert_eq!(proxy.client().get("/nowhere").answer().status(), 404);
+    }
+    let records = proxy.stop();
+    assert_eq!(records.len(), 30);
+    assert!(records.iter().all(|record| record["count"].is_null()));
+}
