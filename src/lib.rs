@@ -65,7 +65,7 @@
 //! 3. Every buffer and queue has a bound, with a name.
 //! 4. What the network can influence is parsed into an error, never into a panic.
 
-// They panic where nobody reads, and wait where nobody reads fast enough.
+// They panic where the reader has left, and block where it is too slow.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod admin;

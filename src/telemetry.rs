@@ -54,7 +54,7 @@ pub fn say(words: fmt::Arguments<'_>) {
         // In one piece, as lines are counted.
         let _ = Line.write_all(format!("{words}\n").as_bytes());
     } else {
-        // Where stderr is gone, nobody is there to be told.
+        // Where stderr is gone, no reader is left.
         let _ = writeln!(io::stderr(), "{words}");
     }
 }

@@ -10,7 +10,7 @@
 //!   gave. Without either, whoever can connect, which is this machine alone.
 //!
 //! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key made of the token. It goes out of
-//! use with the token, and outlives a restart. A logout ends it in this process, whoever else has a copy.
+//! use with the token, and outlives a restart. A logout ends it in this process, for every copy of its cookie.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -95,7 +95,7 @@ impl io::Write for Held {
         }
         self.length += text.len();
         if !self.last.is_empty() && self.last.len() + text.len() > PIECE {
-            // A piece has no more room than it has bytes, but for the last.
+            // A piece has no more room than it has bytes, except the last.
             let full = mem::replace(&mut self.last, Vec::with_capacity(PIECE.max(text.len())));
             self.pieces.push(full.into());
         }

@@ -49,7 +49,7 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
 
 fn bodies(settings: &Settings, counts: &Arc<LimitCounts>) -> BodyLimits {
     let server = &settings.server;
-    // Certificates name clients too, and nobody knows how many there are.
+    // Certificates name clients too, and their number is unknown.
     let has_certificates = server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     let has_several_clients = settings.clients.len() > 1 || has_certificates;
     BodyLimits {

@@ -1,4 +1,4 @@
-//! The rule of whether a request may come in, whoever sends it.
+//! The rule of whether a request is admitted, whatever its client.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, Uri, Version};
@@ -85,7 +85,7 @@ impl Admission {
     }
 
     /// What some WebSocket libraries send where no page is: the origin of the address that they connect to.
-    /// It is nobody else's, since the host has been judged.
+    /// No other site has this origin, since the host has been judged.
     fn own_origin(&self, authority: Option<&Authority<'_>>) -> Option<Origin> {
         let scheme = if self.is_https { "https" } else { "http" };
         Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())

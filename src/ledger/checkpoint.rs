@@ -154,7 +154,7 @@ impl Shared {
     fn committed(&self, pages: u64) {
         let mut log = self.log();
         if pages < log.end.pages {
-            // It begins anew only after all of it was copied.
+            // It restarts only after all of it was copied.
             let copied = log.end;
             let end = Place { round: copied.round + 1, pages };
             *log = Log { closed: log.closed, end, copied, ..Log::default() };

@@ -1,4 +1,4 @@
-//! The clock that retention goes by: the system's, unless that has jumped.
+//! The clock of retention: the system's, unless that has jumped.
 //!
 //! A system clock that is wrong makes every record look old. New records bear the wrong time too, so the records
 //! cannot tell. The time during which this process runs can: it passes at its own speed (`Instant`), whatever the

@@ -1,7 +1,7 @@
 //! What is at the ledger's path, before SQLite opens it.
 //!
 //! Only a ledger is ever moved aside: a file that begins as SQLite's do, and bears our `application_id` on its first
-//! page (sqlite.org/fileformat.html#the_database_header). Any other file belongs to somebody else, and `ledger.path`
+//! page (sqlite.org/fileformat.html#the_database_header). Any other file belongs to another program, and `ledger.path`
 //! is a mistake.
 
 use std::fs::{self, File, FileType};

@@ -73,7 +73,7 @@ impl Watch {
     }
 
     /// Checks the log before a new connection to the ledger at `path` reads it. Others who have the file open may still believe in
-    /// a log that was cut; SQLite begins it anew after the last of them.
+    /// a log that was cut; SQLite restarts it after the last of them.
     ///
     /// # Errors
     /// The log was cut, or the file cannot be read. Closing the connection copies nothing then.
@@ -128,7 +128,7 @@ fn holds(log: &File, pages: u64) -> io::Result<bool> {
     Ok(MAGIC.contains(&word(0)) && length >= HEADER + pages * (u64::from(word(8)) + FRAME_HEADER))
 }
 
-/// A place in the log: how often it has begun anew, and its length in pages.
+/// A place in the log: how often it was restarted, and its length in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) round: u64,

@@ -18,7 +18,7 @@
 //! | `row` | a record as a row |
 //! | `repair` | moves a broken file aside |
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
-//! | `clock` | the clock that retention goes by |
+//! | `clock` | the clock of retention |
 //! | `query`, `groups` | reads, and adds up |
 //! | `place` | which of the two to read |
 //! | `when` | a moment as people write it |

@@ -28,7 +28,7 @@ const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 /// To this the log is cut back after somebody who read for long has let it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// A ledger's file. It heals itself: what is broken is moved aside, what is gone is begun anew, and what another program
+/// A ledger's file. It heals itself: what is broken is moved aside, what is gone is created again, and what another program
 /// has cut from the log is written again, each said once.
 #[derive(Debug)]
 pub(super) struct Store {

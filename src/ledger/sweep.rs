@@ -1,7 +1,7 @@
 //! When old records are deleted, up to which time, and what is said of it.
 //!
 //! The first sweep comes a minute after the start. Each deletes at most what started within one [`Limits::step`] after
-//! the oldest record, so that a mistake costs little before somebody sees it in the log.
+//! the oldest record, so that a mistake costs little before an operator sees it in the log.
 
 use std::mem;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How often the clock is stored, and what was deleted is said.
 const REPORT: Duration = Duration::from_hours(1);
 
-/// The time that retention goes by, for those who delete elsewhere.
+/// The time of retention's clock, for those who delete elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Believed(Arc<AtomicI64>);
 

@@ -15,7 +15,7 @@ use prometheus_client::registry::Unit;
 use super::labels::{LimitLabels, ReasonLabels, SideLabels, UpstreamLabels};
 use crate::flow::{Counts, Flows, Limit, Total};
 
-/// All of them, read when somebody asks.
+/// All of them, read on request.
 #[derive(Debug)]
 pub(super) struct FlowMetrics(pub(super) Arc<Flows>);
 

@@ -13,7 +13,7 @@ use super::labels::{SinkLabels, SinkResultLabels, ThreadLabels};
 use crate::record::{Journal, Shipping};
 use crate::telemetry;
 
-/// All of them, read when somebody asks.
+/// All of them, read on request.
 #[derive(Debug)]
 pub(super) struct SinkMetrics(pub(super) Journal);
 

@@ -3,7 +3,7 @@
 //! A path with dot segments names something above its prefix once a server resolves it (RFC 3986 section
 //! 5.2.4), and servers differ in what they decode before they do. So a path is looked at as the most liberal
 //! of them would see it: percent-escapes decoded, an encoded slash a slash, `..;x` a `..` as servlet
-//! containers have it, and `..?x` or `..#x` a `..` as it is for whoever is behind a hop that decodes. What is
+//! containers have it, and `..?x` or `..#x` a `..` as it is for a server behind a hop that decodes. What is
 //! refused is refused; what is not is never changed.
 
 /// How often a path may be encoded. No client encodes a segment more than twice.

@@ -3,7 +3,7 @@
 //! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it is
 //! dropped. Closed records go through the [`Journal`], a bounded queue, to the `records` thread, which shares each batch with the
 //! sinks. Every sink has a [`Lane`]: a bounded queue, a thread and counters of its own, so that a sink that is stuck holds
-//! nobody but itself. Where nobody reported usage, records go through the [`Estimator`] first, which has a thread of its own.
+//! itself alone. Where no usage was reported, records go through the [`Estimator`] first, which has a thread of its own.
 //! Nothing here ever makes a stream wait.
 
 mod access;

@@ -178,7 +178,7 @@ struct Line {
     journal: Journal,
     committed: Arc<Notify>,
     closed: watch::Receiver<bool>,
-    /// The time that retention goes by.
+    /// The time of retention's clock.
     believed: Option<Believed>,
     /// When an old month was last looked for; at first, when the process started.
     dropped: Instant,

@@ -43,7 +43,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// `None`: a FIFO that nobody reads, or a deleted file whose path cannot be opened.
+    /// `None`: a FIFO without a reader, or a deleted file whose path cannot be opened.
     open: Option<Open>,
     /// The last write stopped inside a line, and what it wrote is still there.
     is_torn: bool,
