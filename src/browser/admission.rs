@@ -1,12 +1,14 @@
 //! The rule of whether a request is admitted, whatever its client.
 
-use http::header::ORIGIN;
-use http::{HeaderMap, Uri, Version};
+use std::sync::{Arc, OnceLock};
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use super::{Authority, HostFault, Origin, Origins, OwnHosts};
 
 /// In which browsers say how the page that sends a request stands to its target (Fetch Metadata).
-const SEC_FETCH_SITE: &str = "sec-fetch-site";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The most of a host or an origin that a message repeats, in bytes.
 const MAX_SHOWN: usize = 256;
@@ -19,6 +21,9 @@ pub struct Admission {
     /// `None`: any.
     origins: Option<Origins>,
     is_https: bool,
+    /// The first host that was admitted. Nearly every request names it, and comparing costs less
+    /// than parsing.
+    usual: Arc<OnceLock<HeaderValue>>,
 }
 
 /// Why a request does not come in.
@@ -41,7 +46,7 @@ impl Admission {
     pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
         let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
         let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
-        Self { hosts, origins, is_https }
+        Self { hosts, origins, is_https, usual: Arc::default() }
     }
 
     /// Whether the request may come in. Decides by its head alone.
@@ -49,27 +54,48 @@ impl Admission {
     /// # Errors
     /// Why it may not.
     pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let authority = if self.is_usual(uri, headers) { None } else { self.judge(version, uri, headers)? };
+        let Some(origins) = &self.origins else { return Ok(()) };
+        let authority = || authority.or_else(|| Authority::of(version, uri, headers).ok().flatten());
+        self.check_page(origins, authority, headers)
+    }
+
+    fn is_usual(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Some(usual) = self.usual.get() else { return false };
+        let mut hosts = headers.get_all(HOST).iter();
+        uri.authority().is_none() && hosts.next() == Some(usual) && hosts.next().is_none()
+    }
+
+    fn judge<'a>(
+        &self,
+        version: Version,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<Authority<'a>>, Refusal> {
         let authority = Authority::of(version, uri, headers).map_err(Refusal::Host)?;
         if let (Some(hosts), Some(authority)) = (&self.hosts, &authority)
             && !hosts.take(authority)
         {
             return Err(Refusal::ForeignHost(authority.host().to_owned()));
         }
-        match &self.origins {
-            Some(origins) => self.check_page(origins, authority.as_ref(), headers),
-            None => Ok(()),
+        if uri.authority().is_none()
+            && let Some(host) = headers.get(HOST)
+        {
+            // A copy: the value itself would keep the buffer of its head.
+            self.usual.get_or_init(|| HeaderValue::from_bytes(host.as_bytes()).expect("it is a value"));
         }
+        Ok(authority)
     }
 
-    fn check_page(
+    fn check_page<'a>(
         &self,
         origins: &Origins,
-        authority: Option<&Authority<'_>>,
+        authority: impl FnOnce() -> Option<Authority<'a>>,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
         // Whatever is neither of these is another page's, also a value that is yet to be invented.
         let site =
-            headers.get_all(SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
+            headers.get_all(&SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
         let mut said = headers.get_all(ORIGIN).iter();
         let Some(origin) = said.next() else {
             return match site {
@@ -79,14 +105,15 @@ impl Admission {
         };
         let parsed = Origin::of(origin.as_bytes()).filter(|_| said.next().is_none());
         let is_taken = parsed.is_some_and(|origin| {
-            origins.take(&origin) || (site.is_none() && self.own_origin(authority).as_ref() == Some(&origin))
+            origins.take(&origin)
+                || (site.is_none() && self.own_origin(authority()).as_ref() == Some(&origin))
         });
         if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
     }
 
     /// What some WebSocket libraries send where no page is: the origin of the address that they connect to.
     /// No other site has this origin, since the host has been judged.
-    fn own_origin(&self, authority: Option<&Authority<'_>>) -> Option<Origin> {
+    fn own_origin(&self, authority: Option<Authority<'_>>) -> Option<Origin> {
         let scheme = if self.is_https { "https" } else { "http" };
         Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())
     }
@@ -110,6 +137,31 @@ mod tests {
     fn check(admission: &Admission, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
         let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         admission.check(Version::HTTP_11, &Uri::from_static("/v1/models"), &headers.collect())
+    }
+
+    #[test]
+    fn usual_host_excuses_no_second_host_target_or_page() {
+        let strict = admission(&[], &[], false);
+        let host = ("host", "127.0.0.1:8080");
+        for _ in 0..2 {
+            assert_eq!(check(&strict, &[host]), Ok(()));
+        }
+        assert_eq!(check(&strict, &[host, ("host", "evil.example")]), Err(Refusal::Host(HostFault::Several)));
+        assert_eq!(
+            check(&strict, &[("host", "evil.example")]),
+            Err(Refusal::ForeignHost("evil.example".into()))
+        );
+        assert_eq!(
+            check(&strict, &[host, ("origin", "http://evil.example")]),
+            foreign("http://evil.example")
+        );
+        assert_eq!(check(&strict, &[host, ("origin", "http://127.0.0.1:8080")]), Ok(()));
+        let headers = [(HOST, HeaderValue::from_static("127.0.0.1:8080"))].into_iter().collect();
+        let target = Uri::from_static("http://evil.example/v1/models");
+        assert_eq!(
+            strict.check(Version::HTTP_11, &target, &headers),
+            Err(Refusal::Host(HostFault::Differing))
+        );
     }
 
     fn foreign(origin: &str) -> Result<(), Refusal> {

@@ -92,6 +92,11 @@ impl Hosts {
         )
     }
 
+    /// Whether every host is taken.
+    pub fn is_everything(&self) -> bool {
+        self.0.contains(&Pattern::All)
+    }
+
     /// Whether no entry is there.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -15,6 +15,9 @@ use super::peer_state::{Order, PeerState, Running};
 use super::{Handler, Takeover};
 use crate::flow::Delivery;
 
+/// What polling the body gives.
+type Polled<H> = Poll<Option<Result<Frame<Bytes>, <<H as Handler>::Body as Body>::Error>>>;
+
 /// A request runs for as long as this lives.
 pub(super) type Guard = (Running, Load);
 
@@ -87,6 +90,26 @@ impl<H: Handler> Counted<H> {
         H::takeover(&mut self.body).zip(self.running.take())
     }
 
+    /// A reset drops what h2 still holds for the stream, so the failure waits for the client to take it.
+    #[cold]
+    fn fail(&mut self, polled: Polled<H>, cx: &mut Context<'_>) -> Polled<H> {
+        match polled {
+            Poll::Ready(Some(Err(error))) if self.state.is_http2() && self.state.is_stalled() => {
+                self.cut = Some(Box::new(Cut::new(error)));
+                self.poll_cut(cx)
+            }
+            polled => polled,
+        }
+    }
+
+    #[cold]
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Polled<H> {
+        if let Some(cut) = &mut self.cut {
+            ready!(cut.poll_written(&self.state, cx));
+        }
+        Poll::Ready(self.cut.take().map(|cut| Err(cut.error)))
+    }
+
     /// The client took nothing of this response for `limit`.
     pub(super) fn give_up(&mut self, limit: Duration) {
         H::give_up(&mut self.body, reason(limit));
@@ -101,22 +124,16 @@ impl<H: Handler> Body for Counted<H> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self { cut, state, .. } = &mut *self;
-        if let Some(waiting) = cut {
-            ready!(waiting.poll_written(state, cx));
-            return Poll::Ready(cut.take().map(|cut| Err(cut.error)));
+        if self.cut.is_some() {
+            return self.poll_cut(cx);
         }
         if self.state.order() == Some(Order::Stop) && !mem::replace(&mut self.stopped, true) {
             H::stop(&mut self.body);
         }
-        let polled = match Pin::new(&mut self.body).poll_frame(cx) {
-            // A reset drops what h2 still holds for the stream.
-            Poll::Ready(Some(Err(error))) if self.state.is_http2() && self.state.is_stalled() => {
-                self.cut = Some(Box::new(Cut::new(error)));
-                return self.as_mut().poll_frame(cx);
-            }
-            polled => polled,
-        };
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            polled = self.fail(polled, cx);
+        }
         if let Some(delivery) = self.delivery.as_ref().filter(|delivery| delivery.announces()) {
             self.state.delivers(delivery);
         }

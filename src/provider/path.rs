@@ -22,6 +22,14 @@ pub(crate) fn is_safe(path: &str) -> bool {
     if !rest.iter().all(|&byte| may_stand_in_target(byte) && byte != b'?') {
         return false;
     }
+    // Nearly every path: no empty segment, no dot, and no byte that may stand for one.
+    if !path
+        .as_bytes()
+        .windows(2)
+        .any(|pair| pair == b"//" || matches!(pair[1], b'.' | b'%' | b'\\' | 0x80..))
+    {
+        return true;
+    }
     let mut segment = Segment::Empty;
     let (mut previous, mut may_be_encoded_again) = (0, false);
     for byte in Decoded(rest) {

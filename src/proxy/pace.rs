@@ -108,6 +108,9 @@ impl Clock {
     fn take(&mut self, bytes: usize, rate: Option<NonZeroU32>) {
         let bytes = bytes as u64;
         self.received += bytes;
+        if self.behind.is_zero() && self.late.is_zero() {
+            return;
+        }
         self.behind = match rate {
             Some(rate) => self.behind.saturating_sub(time_for(bytes, rate.get().into())),
             None if bytes == 0 => self.behind,

@@ -1,0 +1,88 @@
+use super::super::row::MAX_TEXT;
+use super::*;
+
+fn anonymous() -> Arc<str> {
+    "anonymous".into()
+}
+
+#[test]
+fn a_dropped_entry_is_recorded_as_a_client_that_left() {
+    let journal = Journal::new(8);
+    drop(Entry::open(&journal, &anonymous()));
+    let rows = journal.take();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].outcome, Outcome::ClientDisconnected);
+}
+
+#[test]
+fn an_entry_is_recorded_once() {
+    let journal = Journal::new(8);
+    let mut entry = Entry::open(&journal, &anonymous());
+    entry.close(Outcome::Complete);
+    entry.close(Outcome::Truncated);
+    drop(entry);
+    let rows = journal.take();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].outcome, Outcome::Complete);
+}
+
+#[test]
+fn long_texts_are_cut_between_two_characters() {
+    let journal = Journal::new(8);
+    let mut entry = Entry::open(&journal, &anonymous());
+    entry.row().user = Some("ü".repeat(5_000_000).into());
+    entry.row().error = Some(format!("x{}", "ü".repeat(1000)).into());
+    entry.row().model = Some("m".repeat(MAX_TEXT).into());
+    entry.close(Outcome::Complete);
+    let row = journal.take().remove(0);
+    assert_eq!(row.user.unwrap(), "ü".repeat(512).into());
+    assert_eq!(row.error.unwrap(), format!("x{}", "ü".repeat(511)).into());
+    assert_eq!(row.model.unwrap().len(), MAX_TEXT);
+}
+
+#[test]
+fn what_is_cut_at_shutdown_is_not_blamed_on_the_client() {
+    let journal = Journal::new(8);
+    let entry = Entry::open(&journal, &anonymous());
+    journal.cut();
+    drop(entry);
+    assert_eq!(journal.take()[0].outcome, Outcome::Truncated);
+}
+
+#[test]
+fn a_client_that_had_left_before_the_cut_has_left() {
+    let journal = Journal::new(8);
+    let mut entry = Entry::open(&journal, &anonymous());
+    entry.client_left();
+    journal.cut();
+    drop(entry);
+    let row = journal.take().remove(0);
+    assert_eq!(row.outcome, Outcome::ClientDisconnected);
+    assert!(row.error.unwrap().contains("stopped"), "it says why nothing more was read");
+}
+
+#[test]
+fn usage_before_the_end_is_partial_and_after_the_terminal_event_reported() {
+    let usage = Some(Usage { input_tokens: Some(0), ..Usage::default() });
+    for (terminal, ended, source) in [
+        (false, false, UsageSource::Partial),
+        (true, false, UsageSource::Reported),
+        (false, true, UsageSource::Reported),
+    ] {
+        let journal = Journal::new(8);
+        let mut entry = Entry::open(&journal, &anonymous());
+        entry.metered(Tally { usage, terminal, ..Tally::default() }, ended);
+        assert_eq!(entry.row().usage_source, source, "terminal {terminal}, ended {ended}");
+        entry.client_left();
+        entry.metered(Tally { usage, terminal, ..Tally::default() }, ended);
+        let source = if source == UsageSource::Reported { UsageSource::Drained } else { source };
+        assert_eq!(entry.row().usage_source, source, "drained: terminal {terminal}, ended {ended}");
+    }
+}
+
+#[test]
+fn an_id_is_a_version_7_uuid_and_none_comes_twice() {
+    let ids: std::collections::HashSet<_> = (0..10_000).map(|_| new_id(SystemTime::now())).collect();
+    assert_eq!(ids.len(), 10_000);
+    assert!(ids.iter().all(|id| id.get_version_num() == 7));
+}
