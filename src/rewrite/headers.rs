@@ -9,7 +9,6 @@
 //! Servers behind CGI or WSGI read `_` in a name as `-`. A client's header with an underscore passes unless
 //! its name with hyphens is one that does not, or is put on, or says how the body is to be read.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::{fmt, mem};
 
@@ -61,17 +60,22 @@ impl OutboundHeaders {
     }
 
     fn passes(&self, name: &str) -> bool {
-        let is_kept = |name: &str| ends_here(name) || self.not_clients.iter().any(|kept| **kept == *name);
-        match hyphenated(name) {
-            Cow::Borrowed(name) => !is_kept(name),
-            Cow::Owned(name) => !is_kept(&name) && !is_about_the_body(&name),
+        if has_underscore(name.as_bytes()) {
+            let name = hyphenated(name);
+            return !self.is_kept(&name) && !is_about_the_body(&name);
         }
+        !self.is_kept(name)
+    }
+
+    fn is_kept(&self, name: &str) -> bool {
+        ends_here(name) || self.not_clients.iter().any(|kept| **kept == *name)
     }
 }
 
-/// The name as a server reads it that takes `_` for `-`. Allocates only for a name that has one.
-fn hyphenated(name: &str) -> Cow<'_, str> {
-    if has_underscore(name.as_bytes()) { name.replace('_', "-").into() } else { name.into() }
+/// The name as a server reads it that takes `_` for `-`.
+#[cold]
+fn hyphenated(name: &str) -> String {
+    name.replace('_', "-")
 }
 
 /// Eight bytes at a time, as every name of every request is looked at.
