@@ -25,7 +25,12 @@ use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
 
 /// The headers in which services say their own id of a request, the most usual first.
-const REQUEST_IDS: [&str; 4] = ["x-request-id", "apim-request-id", "request-id", "x-ms-request-id"];
+static REQUEST_IDS: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("apim-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("x-ms-request-id"),
+];
 
 /// Tells an SDK whether to repeat its request. Those of OpenAI and Anthropic obey, and repeat most
 /// errors otherwise.
@@ -130,7 +135,7 @@ pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
 }
 
 fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let value = REQUEST_IDS.iter().find_map(|name| headers.get(*name))?;
+    let value = REQUEST_IDS.iter().find_map(|name| headers.get(name))?;
     value.to_str().ok().map(Into::into)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Version, header};
+use http::{HeaderMap, HeaderName, Method, Request, Version, header};
 use http_body::Body as _;
 
 use super::asking;
@@ -31,7 +31,7 @@ use crate::rewrite::upgrade::Upgrade;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 
 /// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
-const ON_DISCONNECT_HEADER: &str = "x-streamgauge-on-disconnect";
+static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-on-disconnect");
 
 /// A request whose head is here.
 pub(super) struct Arrived {
@@ -299,10 +299,10 @@ impl Routed<'_> {
 
 /// What the client wants to become of its answer when it leaves, if it says so.
 fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
-    let Some(value) = headers.get(ON_DISCONNECT_HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(&ON_DISCONNECT_HEADER) else { return Ok(None) };
     match value.to_str().ok().and_then(OnDisconnect::parse) {
         Some(on_disconnect) => Ok(Some(on_disconnect)),
-        None => Err(Error::HeaderValue { name: ON_DISCONNECT_HEADER, values: OnDisconnect::VALUES }),
+        None => Err(Error::HeaderValue { name: ON_DISCONNECT_HEADER.as_str(), values: OnDisconnect::VALUES }),
     }
 }
 
