@@ -66,7 +66,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(WRONG);
         }
         Err(InitError::System(error)) => {
-            say!("the log cannot be written: {error}");
+            say!("{}", preflight::no_thread(&error));
             return ExitCode::from(FAILED);
         }
     }

@@ -182,9 +182,9 @@ impl Sender {
     /// Status, the record's id, and the body.
     async fn ask(&mut self, number: usize, recording: &Recording) -> (StatusCode, String, Bytes) {
         let path = format!("/v1/{}", recording.case["endpoint"].as_str().unwrap());
-        let uri = if matches!(self, Self::Http2(_)) { format!("https://proxy{path}") } else { path };
+        let uri = if matches!(self, Self::Http2(_)) { format!("https://localhost{path}") } else { path };
         let request = Request::post(uri)
-            .header("host", "proxy")
+            .header("host", "localhost")
             .header("content-type", "application/json")
             .header("x-case", number)
             .body(Full::new(recording.request().into()))

@@ -79,7 +79,7 @@ async fn client(settings: &ClientSettings, proxy: &Proxy) -> (SendRequest<Empty<
 }
 
 async fn get(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> http::Response<hyper::body::Incoming> {
-    let request = Request::get(path).header("host", "proxy").body(Empty::new()).unwrap();
+    let request = Request::get(path).header("host", "localhost").body(Empty::new()).unwrap();
     let answer =
         tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");
     let answer = answer.unwrap();
