@@ -167,12 +167,16 @@ pub enum Error {
         /// The configured limit.
         limit: Duration,
     },
-    /// The answer's head took longer than `timeouts.first_byte`.
+    /// The answer's head took longer than `timeouts.first_byte` or `first_byte_unstreamed`.
     FirstByteTimeout {
         /// The upstream's name.
         upstream: String,
         /// The configured limit.
         limit: Duration,
+        /// The key that has the limit.
+        key: &'static str,
+        /// The upstream was sent all of the request.
+        was_sent: bool,
     },
     /// A silence inside the answer's body was longer than `timeouts.idle`.
     IdleTimeout {
@@ -187,6 +191,8 @@ pub enum Error {
         upstream: String,
         /// The configured limit.
         limit: Duration,
+        /// The upstream was sent all of the request.
+        was_sent: bool,
     },
     /// The upstream closed the connection inside the answer's body.
     Truncated {
@@ -249,13 +255,13 @@ impl Error {
     }
 
     /// Whether the upstream may have executed the request, so that a repetition may execute it
-    /// twice.
+    /// twice. An incomplete request is not executed.
     pub fn may_be_executed(&self) -> bool {
         matches!(
             self,
             Self::Unanswered { .. }
-                | Self::FirstByteTimeout { .. }
-                | Self::TotalTimeout { .. }
+                | Self::FirstByteTimeout { was_sent: true, .. }
+                | Self::TotalTimeout { was_sent: true, .. }
                 | Self::Truncated { .. }
         )
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use crate::config::{self, HttpVersion, Settings};
+use crate::config::{self, HttpVersion, Settings, Timeouts};
 use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
-use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Timeouts, Witness};
+use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Witness};
 
 /// The ways to all upstreams, with how many connections of each are kept.
 pub(super) fn origins(
@@ -30,12 +30,7 @@ pub(super) fn origins(
         } else {
             None
         };
-        let timeouts = Timeouts {
-            connect: upstream.timeouts.connect,
-            first_byte: upstream.timeouts.first_byte,
-            idle: upstream.timeouts.idle,
-            total: upstream.timeouts.total,
-        };
+        let timeouts = upstream.timeouts;
         let limits =
             PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
         let proxy = upstream
@@ -68,7 +63,7 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
     };
     let proxy =
         otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
-    let (connect, total) = (otlp.timeout, Some(otlp.timeout));
+    let limit = otlp.timeout;
     Ok(Origin {
         name: TABLE.into(),
         host: host.to_owned(),
@@ -77,7 +72,13 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
         http: HttpVersion::Auto,
         proxy,
         allowed_hosts: Hosts::default(),
-        timeouts: Timeouts { connect, first_byte: otlp.timeout, idle: otlp.timeout, total },
+        timeouts: Timeouts {
+            connect: limit,
+            first_byte: limit,
+            first_byte_unstreamed: limit,
+            idle: limit,
+            total: Some(limit),
+        },
         witness: None,
     })
 }

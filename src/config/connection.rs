@@ -14,6 +14,9 @@ use crate::tls::ClientSettings;
 /// to them.
 const CONNECT: Duration = Duration::from_secs(5);
 const FIRST_BYTE: Duration = Duration::from_secs(200);
+/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up themselves: a response that
+/// is cut before costs its tokens, and the SDK asks for it again.
+const FIRST_BYTE_UNSTREAMED: Duration = Duration::from_secs(660);
 const IDLE: Duration = Duration::from_secs(120);
 
 /// What was said, key by key.
@@ -21,6 +24,7 @@ const IDLE: Duration = Duration::from_secs(120);
 pub(super) struct Connection {
     connect: Option<Duration>,
     first_byte: Option<Duration>,
+    first_byte_unstreamed: Option<Duration>,
     idle: Option<Duration>,
     /// The inner `None` is any time.
     total: Option<Option<Duration>>,
@@ -38,10 +42,18 @@ pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Conn
     let timeouts = table.section("timeouts", |table| {
         let connect = table.optional("connect", time);
         let first_byte = table.optional("first_byte", time);
+        let first_byte_unstreamed = table.optional("first_byte_unstreamed", time);
         let idle = table.optional("idle", time);
         let total = table.optional("total", time_or_none);
         let tls = Said::default();
-        Ok(Connection { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, tls })
+        Ok(Connection {
+            connect: connect?,
+            first_byte: first_byte?,
+            first_byte_unstreamed: first_byte_unstreamed?,
+            idle: idle?,
+            total: total?,
+            tls,
+        })
     });
     Ok(Connection { tls: tls?, ..timeouts? })
 }
@@ -58,6 +70,7 @@ impl Connection {
         Self {
             connect: self.connect.or(other.connect),
             first_byte: self.first_byte.or(other.first_byte),
+            first_byte_unstreamed: self.first_byte_unstreamed.or(other.first_byte_unstreamed),
             idle: self.idle.or(other.idle),
             total: self.total.or(other.total),
             tls: self.tls.or(Some(&other.tls)),
@@ -69,11 +82,16 @@ impl Connection {
         self.tls.clone().settings(table.at(&["tls", tls::ADDS]))
     }
 
-    /// What is not said at all is the default.
+    /// What is not said at all is the default. A `first_byte` alone holds for responses that are not
+    /// streamed too, as it did before there was a key for these.
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts {
             connect: self.connect.unwrap_or(CONNECT),
             first_byte: self.first_byte.unwrap_or(FIRST_BYTE),
+            first_byte_unstreamed: self
+                .first_byte_unstreamed
+                .or(self.first_byte)
+                .unwrap_or(FIRST_BYTE_UNSTREAMED),
             idle: self.idle.unwrap_or(IDLE),
             total: self.total.flatten(),
         }

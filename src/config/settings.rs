@@ -304,16 +304,30 @@ pub enum HttpVersion {
 }
 
 /// How long an upstream may take. All are longer than zero.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// To be connected, TLS included.
+    /// To be connected: the name's lookup, TCP, the proxy and TLS together.
     pub connect: Duration,
-    /// From the request sent to the head of the answer.
+    /// From the request sent to the head of a streamed response.
     pub first_byte: Duration,
+    /// The same of any other response.
+    pub first_byte_unstreamed: Duration,
     /// The longest silence inside the body of an answer.
     pub idle: Duration,
-    /// For the whole exchange; `None`: any time.
+    /// For the whole exchange, from the request's arrival on; `None`: any time.
     pub total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// From the request sent to the head of its response, and the key that says so. `is_streamed`:
+    /// the request asked for a stream.
+    pub fn first_byte_of(&self, is_streamed: bool) -> (Duration, &'static str) {
+        if is_streamed || self.first_byte == self.first_byte_unstreamed {
+            (self.first_byte, "timeouts.first_byte")
+        } else {
+            (self.first_byte_unstreamed, "timeouts.first_byte_unstreamed")
+        }
+    }
 }
 
 /// How many idle connections to an upstream are kept.

@@ -136,15 +136,14 @@ impl fmt::Display for Error {
                 f,
                 "Connecting to the upstream `{upstream}` took longer than {limit:?} (timeouts.connect)."
             ),
-            Self::FirstByteTimeout { upstream, limit } => write!(
-                f,
-                "The upstream `{upstream}` sent no answer within {limit:?} (timeouts.first_byte)."
-            ),
+            Self::FirstByteTimeout { upstream, limit, key, .. } => {
+                write!(f, "The upstream `{upstream}` sent no answer within {limit:?} ({key}).")
+            }
             Self::IdleTimeout { upstream, limit } => write!(
                 f,
                 "The upstream `{upstream}` fell silent inside its answer for {limit:?} (timeouts.idle)."
             ),
-            Self::TotalTimeout { upstream, limit } => {
+            Self::TotalTimeout { upstream, limit, .. } => {
                 write!(f, "The exchange with the upstream `{upstream}` took longer than {limit:?} (timeouts.total).")
             }
             Self::Truncated { upstream, reason } => {

@@ -122,6 +122,7 @@ impl Collector {
             upgrade: None,
             framing: Upload::Length(message.len() as u64),
             payload: Payload::Held(vec![message.into()]),
+            is_streamed: false,
             started: Instant::now(),
         };
         let answer = self.upstream.send(call).await.map_err(Failure::Away)?;

@@ -37,6 +37,11 @@ pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>,
     }
 }
 
+/// Whether the query asks for a stream, as that of a stored response does (`GET responses/{id}?stream=true`).
+pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
+    inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
+}
+
 /// Whether a request of this method may make something that is counted. Methods are case-sensitive (RFC 9110 section 9.1), and
 /// some servers take `post` for POST all the same, so what is unknown may.
 pub(super) fn may_create(method: &Method) -> bool {

@@ -279,6 +279,7 @@ impl Routed<'_> {
         };
         let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
         let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
+        let is_streamed = is_stream || held.upgrade.is_some() || asking::asks_for_stream(&inbound);
         let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
         // A session without its client has nobody who would end it.
         let on_disconnect = if held.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
@@ -289,6 +290,7 @@ impl Routed<'_> {
             payload,
             asks_for_usage,
             unasked,
+            is_streamed,
             started,
             upstream,
             keep_alive,
@@ -338,6 +340,7 @@ pub(super) struct Ready {
     asks_for_usage: bool,
     /// The same without, for an upstream that refuses it.
     unasked: Option<Unasked>,
+    is_streamed: bool,
     started: Instant,
     /// The service's place among the upstreams.
     pub(super) upstream: usize,
@@ -386,6 +389,7 @@ impl Ready {
                 upgrade: held.upgrade,
                 framing,
                 payload,
+                is_streamed: self.is_streamed,
                 started: self.started,
             };
             let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;

@@ -321,7 +321,7 @@ impl Http1Body {
                     let expired = ready!(self.watchdog.poll_expired(cx));
                     return Poll::Ready(Some(Err(match expired {
                         Expired::Silence => self.origin.idle_timeout(),
-                        Expired::Total => self.origin.total_timeout(),
+                        Expired::Total => self.origin.total_timeout(true),
                     })));
                 }
             }

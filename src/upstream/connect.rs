@@ -26,7 +26,7 @@ pub(super) async fn connect(origin: &Origin, total: Option<Instant>, http: HttpV
     let waiting_for = Cell::new(None);
     match timeout_at(TokioInstant::from_std(deadline), dial(origin, http, &waiting_for)).await {
         Ok(result) => result,
-        Err(_) if deadline < limit => Err(origin.total_timeout()),
+        Err(_) if deadline < limit => Err(origin.total_timeout(false)),
         Err(_) => {
             let (upstream, limit) = (origin.name.to_string(), origin.timeouts.connect);
             Err(match waiting_for.get() {

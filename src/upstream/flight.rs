@@ -6,9 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
-use super::Upstream;
 use super::answer::{Answer, AnswerBody, Http1Body};
 use super::origin::in_words;
 use super::resend::Unanswered;
@@ -16,6 +15,7 @@ use super::stream::Stream;
 use super::switched::Switched;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
+use super::{Call, Upstream};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
 use crate::rewrite::upgrade::Upgrade;
@@ -46,6 +46,8 @@ pub(super) struct Flight<'a> {
     kept: Option<Kept>,
     /// The request wishes for a WebSocket.
     may_switch: bool,
+    /// The request asked for a stream.
+    is_streamed: bool,
 }
 
 /// A request on a kept connection.
@@ -68,22 +70,24 @@ struct Parts {
 impl<'a> Flight<'a> {
     pub(super) fn new(
         upstream: &'a Upstream,
-        method: &Method,
+        call: &Call<'_>,
         head: Bytes,
         payload: Payload,
         stream: Stream,
         total: Option<Instant>,
     ) -> Self {
-        let watchdog = Watchdog::new(upstream.origin.timeouts.first_byte, total);
+        let is_streamed = call.is_streamed;
+        let watchdog = Watchdog::new(upstream.origin.timeouts.first_byte_of(is_streamed).0, total);
         let upload = Upload::new(head, payload);
         Self {
             upstream,
             parts: Some(Parts { stream, upload: Some(upload), broken: None, watchdog }),
-            reader: HeadReader::new(method),
+            reader: HeadReader::new(call.method),
             partial: Vec::new(),
             heard: None,
             kept: None,
             may_switch: false,
+            is_streamed,
         }
     }
 
@@ -269,10 +273,13 @@ impl Future for Flight<'_> {
                     let expired = ready!(parts.watchdog.poll_expired(cx));
                     let origin = &this.upstream.origin;
                     let starved = parts.upload.as_ref().is_some_and(Upload::is_starved);
+                    let was_sent = this.sent() == Sent::Everything;
                     return Poll::Ready(Err(Failure::Final(match expired {
-                        Expired::Silence if starved => Error::BodyTimeout(origin.timeouts.first_byte),
-                        Expired::Silence => origin.first_byte_timeout(),
-                        Expired::Total => origin.total_timeout(),
+                        Expired::Silence if starved => {
+                            Error::BodyTimeout(origin.timeouts.first_byte_of(this.is_streamed).0)
+                        }
+                        Expired::Silence => origin.first_byte_timeout(this.is_streamed, was_sent),
+                        Expired::Total => origin.total_timeout(was_sent),
                     })));
                 }
             }

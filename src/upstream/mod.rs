@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, Request};
 use tokio::time::timeout_at;
 
 pub use answer::{Answer, AnswerBody, AnswerHead};
-pub use origin::{Origin, Timeouts};
+pub use origin::Origin;
 pub use pool::PoolLimits;
 pub use scratch::Scratch;
 pub use switched::Switched;
@@ -69,6 +69,8 @@ pub struct Call<'a> {
     pub framing: h1::Upload,
     /// What follows the head.
     pub payload: Payload,
+    /// The request asks for a stream, whose head comes sooner than that of a whole answer.
+    pub is_streamed: bool,
     /// When the request arrived: `timeouts.total` counts from here.
     pub started: Instant,
 }
@@ -148,7 +150,7 @@ impl Upstream {
                     },
                 };
                 let head = call.http2_head(self.origin.tls.is_some())?;
-                match http2::send(&self.origin, slot, head, payload, total).await {
+                match http2::send(&self.origin, slot, head, payload, call.is_streamed, total).await {
                     Ok(answer) => return self.checked(answer),
                     Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
                         if tried.is_none() =>
@@ -172,7 +174,7 @@ impl Upstream {
     /// Waits for a connection within `timeouts.total`; the connection holds itself to `timeouts.connect`.
     async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(total) = total else { return way.await };
-        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout()))
+        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
     }
 
     /// The answer; or the body back, where the new connection turned out to speak HTTP/2.
@@ -186,7 +188,7 @@ impl Upstream {
         if let Some(stream) = self.pool.take(self.origin.generation(), call.started, &self.scratch) {
             let again = payload.replay();
             let kept = Kept { is_repeatable: again.is_some() };
-            match Flight::new(self, call.method, head.clone(), payload, stream, total).on_kept(kept).await {
+            match Flight::new(self, call, head.clone(), payload, stream, total).on_kept(kept).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(Failure::Unprocessed(reason)) => {
                     let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
@@ -202,7 +204,7 @@ impl Upstream {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Ok(Err(payload));
         }
-        let answer = Flight::new(self, call.method, head, payload, stream, total).await;
+        let answer = Flight::new(self, call, head, payload, stream, total).await;
         answer.map(Ok).map_err(|failure| match failure {
             Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,

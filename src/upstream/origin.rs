@@ -3,14 +3,13 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header;
 
 use super::answer::AnswerHead;
 use super::tunnel::Proxy;
 use super::witness::Witness;
-use crate::config::HttpVersion;
+use crate::config::{HttpVersion, Timeouts};
 use crate::egress::{Hosts, redirects_to, refreshes_to};
 use crate::error::Error;
 use crate::tls::Connector;
@@ -36,19 +35,6 @@ pub struct Origin {
     pub timeouts: Timeouts,
     /// Who sees each connection being made; `None`: nobody.
     pub witness: Option<Arc<Witness>>,
-}
-
-/// How long each part of an exchange may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For name resolution, TCP, the proxy and TLS together.
-    pub connect: Duration,
-    /// From the request being sent to the answer's head.
-    pub first_byte: Duration,
-    /// The longest silence inside the answer's body.
-    pub idle: Duration,
-    /// From the request's arrival to the answer's end.
-    pub total: Option<Duration>,
 }
 
 impl Origin {
@@ -118,17 +104,20 @@ impl Origin {
         Error::Truncated { upstream: self.name.to_string(), reason: reason.to_string() }
     }
 
-    pub(super) fn first_byte_timeout(&self) -> Error {
-        Error::FirstByteTimeout { upstream: self.name.to_string(), limit: self.timeouts.first_byte }
+    /// `was_sent`: all of the request was written.
+    pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> Error {
+        let (limit, key) = self.timeouts.first_byte_of(is_streamed);
+        Error::FirstByteTimeout { upstream: self.name.to_string(), limit, key, was_sent }
     }
 
     pub(super) fn idle_timeout(&self) -> Error {
         Error::IdleTimeout { upstream: self.name.to_string(), limit: self.timeouts.idle }
     }
 
-    pub(super) fn total_timeout(&self) -> Error {
+    /// `was_sent`: all of the request was written.
+    pub(super) fn total_timeout(&self, was_sent: bool) -> Error {
         let limit = self.timeouts.total.unwrap_or_default();
-        Error::TotalTimeout { upstream: self.name.to_string(), limit }
+        Error::TotalTimeout { upstream: self.name.to_string(), limit, was_sent }
     }
 }
 

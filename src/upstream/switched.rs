@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::origin::{Origin, Timeouts, in_words};
+use super::origin::{Origin, in_words};
 use super::stream::Stream;
 use super::{Answer, Call, Failure, Flight, Payload, Upstream, connect};
-use crate::config::HttpVersion;
+use crate::config::{HttpVersion, Timeouts};
 use crate::error::{Error, Result};
 
 /// The connection. It is never used for anything else again.
@@ -55,7 +55,7 @@ impl Switched {
 
     /// It took too long altogether.
     pub fn overdue(&self) -> Error {
-        self.origin.total_timeout()
+        self.origin.total_timeout(true)
     }
 }
 
@@ -94,7 +94,7 @@ impl Upstream {
         }
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
-        let flight = Flight::new(self, call.method, call.http1_head(), payload, stream, total);
+        let flight = Flight::new(self, call, call.http1_head(), payload, stream, total);
         let answer = flight.switching().await.map_err(|failure| match failure {
             Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,

@@ -26,6 +26,7 @@ mod endings;
 mod endpoints;
 mod errors;
 mod estimates;
+mod first_byte;
 mod fleet;
 mod fleet_pages;
 mod headers;

@@ -9,15 +9,14 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use streamgauge::config::HttpVersion;
+use streamgauge::config::{HttpVersion, Timeouts};
 use streamgauge::egress::Hosts;
 use streamgauge::h1::Upload;
 use streamgauge::rewrite::headers::OutboundHeaders;
 use streamgauge::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
-    Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Timeouts,
-    Upstream as Way,
+    Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Upstream as Way,
 };
 
 use crate::support::{
@@ -445,7 +444,13 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             tls: front.as_ref().map(|front| trusting(&front.certificate)),
             opening,
         };
-        let timeouts = Timeouts { connect: timeout, first_byte: timeout, idle: timeout, total: None };
+        let timeouts = Timeouts {
+            connect: timeout,
+            first_byte: timeout,
+            first_byte_unstreamed: timeout,
+            idle: timeout,
+            total: None,
+        };
         let origin = Origin {
             name: "up".into(),
             host: host.to_owned(),
@@ -471,6 +476,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
                     upgrade: None,
                     framing: Upload::None,
                     payload: Payload::Held(Vec::new()),
+                    is_streamed: true,
                     started: Instant::now(),
                 };
                 let answer = way.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));

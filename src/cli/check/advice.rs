@@ -106,10 +106,13 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
         "upstream_protocol" => {
             format!("{}: what listens at {place} does not speak HTTP as it should", key("url"))
         }
-        "first_byte_timeout" => format!(
-            "{}: raise it, if the service needs longer; else look what keeps it at {place}",
-            key("timeouts.first_byte")
-        ),
+        "first_byte_timeout" => {
+            let unstreamed = Some("timeouts.first_byte_unstreamed").filter(|key| message.contains(key));
+            format!(
+                "{}: raise it, if the service needs longer; else look what keeps it at {place}",
+                key(unstreamed.unwrap_or("timeouts.first_byte"))
+            )
+        }
         "idle_timeout" => format!("{}: raise it, if such silences are usual", key("timeouts.idle")),
         "total_timeout" => format!("{}: raise it, or \"\" for any time", key("timeouts.total")),
         "model_required" => format!("{}: name a model there, or with --model", key("default_model")),

@@ -141,14 +141,17 @@ fn ask<'a>(
     let app = App::bind_before(&alone(settings, upstream), vec![Box::new(Records(sender))], Some(&witness))?;
     let running = app.spawn()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_streamed =
+        serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body["stream"] == true);
     let sending = send(running.addresses().proxy, path, body);
     let answer = runtime.block_on(async {
         let mut sending = std::pin::pin!(sending);
         match timeout(SILENCE, &mut sending).await {
             Ok(answer) => answer,
             Err(_) => {
-                let (name, limit) = (&upstream.name, upstream.timeouts.first_byte);
-                say!("{name}: no answer yet; it may take {limit:?} (upstreams.{name}.timeouts.first_byte)");
+                let name = &upstream.name;
+                let (limit, key) = upstream.timeouts.first_byte_of(is_streamed);
+                say!("{name}: no answer yet; it may take {limit:?} (upstreams.{name}.{key})");
                 sending.await
             }
         }

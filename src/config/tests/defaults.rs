@@ -81,8 +81,9 @@ fn an_upstream_has_the_defaults_of_the_design() {
     assert_eq!(upstream.url.to_string(), "https://api.openai.com/v1");
     assert_eq!(upstream.api_version, ApiVersion::V1);
     assert_eq!((&upstream.organization, &upstream.project, &upstream.default_model), (&None, &None, &None));
-    let Timeouts { connect, first_byte, idle, total } = upstream.timeouts;
-    assert_eq!([connect, first_byte, idle].map(|time| time.as_secs()), [5, 200, 120]);
+    let Timeouts { connect, first_byte, first_byte_unstreamed, idle, total } = upstream.timeouts;
+    let seconds = [connect, first_byte, first_byte_unstreamed, idle].map(|time| time.as_secs());
+    assert_eq!(seconds, [5, 200, 660, 120]);
     assert_eq!(total, None);
     assert_eq!(upstream.keep_alive_comments, None);
     assert_eq!(upstream.on_disconnect, OnDisconnect::Cancel);

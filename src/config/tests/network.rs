@@ -132,7 +132,7 @@ fn a_hosts_settings_are_those_of_every_upstream_on_it_unless_it_says_otherwise()
     let unused = "configuration: network.hosts: no upstream is on https://10.1.2.3:8000";
     assert!(warnings.len() == 1 && warnings[0].starts_with(unused), "{warnings:?}");
     let seconds = |upstream: &Upstream| {
-        let Timeouts { connect, first_byte, idle, total } = upstream.timeouts;
+        let Timeouts { connect, first_byte, idle, total, .. } = upstream.timeouts;
         ([connect, first_byte, idle].map(|time| time.as_secs()), total.map(|time| time.as_secs()))
     };
     assert_eq!(seconds(&settings.upstreams[0]), ([1, 200, 4], None), "the upstream's own word counts first");

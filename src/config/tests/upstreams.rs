@@ -245,3 +245,17 @@ fn of_the_way_out() {
         assert!(!mistakes(&format!("{OPENAI}{text}")).concat().contains("marker"), "{text}");
     }
 }
+
+#[test]
+fn first_byte_alone_holds_for_unstreamed_responses_too() {
+    for (keys, seconds) in [
+        ("", [200, 660]),
+        ("first_byte = \"10m\"", [600, 600]),
+        ("first_byte_unstreamed = \"20m\"", [200, 1200]),
+        ("first_byte = \"5s\", first_byte_unstreamed = \"7s\"", [5, 7]),
+    ] {
+        let Timeouts { first_byte, first_byte_unstreamed, .. } =
+            settings(&format!("{OPENAI}timeouts = {{ {keys} }}")).upstreams[0].timeouts;
+        assert_eq!([first_byte, first_byte_unstreamed].map(|time| time.as_secs()), seconds, "{keys}");
+    }
+}

@@ -104,7 +104,7 @@ impl Http2Body {
                     let expired = ready!(self.watchdog.poll_expired(cx));
                     return Poll::Ready(Some(Err(match expired {
                         Expired::Silence => self.origin.idle_timeout(),
-                        Expired::Total => self.origin.total_timeout(),
+                        Expired::Total => self.origin.total_timeout(true),
                     })));
                 }
             }

@@ -40,9 +40,10 @@ pub(in crate::upstream) async fn send(
     slot: Slot,
     request: Request<()>,
     payload: Payload,
+    is_streamed: bool,
     total: Option<Instant>,
 ) -> Result<Answer, Lost> {
-    let mut watchdog = Watchdog::new(origin.timeouts.first_byte, total);
+    let mut watchdog = Watchdog::new(origin.timeouts.first_byte_of(is_streamed).0, total);
     let heard = slot.connection.heard();
     let again = payload.replay();
     let is_whole = matches!(&payload, Payload::Held(pieces) if pieces.iter().all(|piece| piece.is_empty()));
@@ -77,9 +78,9 @@ pub(in crate::upstream) async fn send(
         }
         let starved = upload.as_ref().is_some_and(Upload::is_starved);
         Poll::Ready(Err(Failed::Ours(match ready!(watchdog.poll_expired(cx)) {
-            Expired::Silence if starved => Error::BodyTimeout(origin.timeouts.first_byte),
-            Expired::Silence => origin.first_byte_timeout(),
-            Expired::Total => origin.total_timeout(),
+            Expired::Silence if starved => Error::BodyTimeout(origin.timeouts.first_byte_of(is_streamed).0),
+            Expired::Silence => origin.first_byte_timeout(is_streamed, upload.is_none()),
+            Expired::Total => origin.total_timeout(upload.is_none()),
         })))
     })
     .await;
