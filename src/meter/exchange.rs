@@ -16,7 +16,7 @@ use crate::flow::Delivery;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
 use crate::upstream::AnswerBody;
-use crate::usage::Progress;
+use crate::usage::{Cause, Progress};
 
 /// An answer's body, as everything here takes it.
 pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
@@ -297,12 +297,12 @@ impl<B: AnswerFrames> Exchange<B> {
         let mut whole = matches!(end, End::Whole);
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // In the status, or inside the answer.
-        let mut reports_error = self.status.is_client_error() || self.status.is_server_error();
+        let mut cause = Cause::of_status(self.status.as_u16());
         if let Some(tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
             whole |= is_events && tally.terminal && !self.is_given_up;
             lacks_end &= !tally.terminal && tally.error.is_none();
-            reports_error |= tally.error.is_some();
+            cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.entry.metered(tally, ended);
         }
         match end {
@@ -317,8 +317,7 @@ impl<B: AnswerFrames> Exchange<B> {
                 self.entry.close(Outcome::Truncated);
             }
             End::Failed(outcome) => self.entry.close(outcome),
-            _ if whole && reports_error => self.entry.close(Outcome::UpstreamError),
-            _ if whole => self.entry.close(Outcome::Complete),
+            _ if whole => self.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
             // The entry knows whether its client left or the process was stopped.
             _ => self.entry.abandon(),
         }

@@ -75,6 +75,8 @@ pub(super) fn error_type(row: &UsageRecord) -> Option<Cow<'static, str>> {
         Outcome::ClientDisconnected => None,
         Outcome::Truncated | Outcome::TimedOut => Some(row.outcome.as_str().into()),
         Outcome::Complete => refused,
-        Outcome::UpstreamError | Outcome::Rejected => refused.or(Some(row.outcome.as_str().into())),
+        Outcome::InvalidRequest | Outcome::RateLimited | Outcome::UpstreamError | Outcome::Rejected => {
+            refused.or(Some(row.outcome.as_str().into()))
+        }
     }
 }

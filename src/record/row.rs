@@ -7,41 +7,10 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::Outcome;
 use crate::provider::Provider;
 use crate::traceparent::SpanContext;
 use crate::usage::Usage;
-
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The whole answer went out, or the client left after the event that ends it.
-    Complete,
-    /// The upstream broke off inside its answer.
-    Truncated,
-    /// The client left first.
-    ClientDisconnected,
-    /// The upstream could not be reached, broke HTTP, or reported an error.
-    UpstreamError,
-    /// One of the four timeouts ended it.
-    TimedOut,
-    /// This proxy refused the request.
-    Rejected,
-}
-
-impl Outcome {
-    /// The name as records, metrics and logs bear it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Truncated => "truncated",
-            Self::ClientDisconnected => "client_disconnected",
-            Self::UpstreamError => "upstream_error",
-            Self::TimedOut => "timed_out",
-            Self::Rejected => "rejected",
-        }
-    }
-}
 
 /// How the token counts are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]

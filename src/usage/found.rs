@@ -1,5 +1,6 @@
 //! What one JSON text had to say.
 
+use super::Cause;
 use super::counts::Usage;
 use super::json;
 use super::output::Part;
@@ -16,6 +17,8 @@ pub(super) struct Found {
     error: [Option<Box<str>>; 7],
     /// The top-level `message`, which is an error's in texts that say that they are one.
     message: Option<Box<str>>,
+    /// The top-level `code`, the same.
+    code: Option<Box<str>>,
     says_error: bool,
     /// The top-level `type`.
     pub(super) announces: Announces,
@@ -115,11 +118,20 @@ impl Found {
         self.model.iter_mut().find_map(Option::take)
     }
 
-    /// The error's message, or the best that it has instead. `named`: the event itself is an error.
-    pub(super) fn take_error(&mut self, named: bool) -> Option<Box<str>> {
+    /// The error's message, or the best that it has instead, and what it comes of. `named`: the
+    /// event itself is an error.
+    pub(super) fn take_error(&mut self, named: bool) -> Option<(Box<str>, Cause)> {
         let says_error = named || self.says_error || self.announces == Announces::Error;
+        let at = self.error.iter().position(Option::is_some);
+        if at.is_none() && !says_error {
+            return None;
+        }
+        let words = [ErrorAt::Code, ErrorAt::ResponseCode].map(|at| &self.error[at as usize]);
+        let words = words.into_iter().chain([&self.code, &self.error[ErrorAt::Type as usize]]);
+        let cause = Cause::of(words.flatten().map(|word| &**word));
         let message = self.message.take().filter(|_| says_error);
-        self.error.iter_mut().find_map(Option::take).or(message)
+        let text = at.and_then(|at| self.error[at].take()).or(message)?;
+        Some((text, cause))
     }
 
     /// Of two equal keys the last one counts, so what was found under the first is forgotten.
@@ -163,6 +175,7 @@ impl Found {
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
             Slot::Message => self.message = text(value),
+            Slot::Code => self.code = saying(value),
             Slot::Type => {
                 self.announces = Announces::from_type(word(value));
                 self.adds_item = word(value) == b"response.output_item.added";

@@ -18,6 +18,7 @@
 
 mod anchor;
 mod body;
+mod cause;
 mod counts;
 mod found;
 mod json;
@@ -32,6 +33,7 @@ mod watch;
 mod withhold;
 
 pub use body::BodyMeter;
+pub use cause::Cause;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use session::SessionMeter;

@@ -56,6 +56,7 @@ pub(super) enum Slot {
     Model(ModelAt),
     Error(ErrorAt),
     Message,
+    Code,
     Type,
     Object,
     Status,
@@ -69,7 +70,7 @@ impl Slot {
         match self {
             Slot::Usage(_) => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
-            Slot::Error(_) | Slot::Message => ERROR_LIMIT,
+            Slot::Error(_) | Slot::Message | Slot::Code => ERROR_LIMIT,
             Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,
         }
@@ -221,6 +222,7 @@ impl Place {
             (Place::Top, Key::Type, _) => Want(Slot::Type),
             (Place::Top, Key::Object, _) => Want(Slot::Object),
             (Place::Top, Key::Message, Kind::Scalar) => Want(Slot::Message),
+            (Place::Top, Key::Code, Kind::Scalar) => Want(Slot::Code),
             (Place::Top | Place::Listed, Key::Error, Kind::Object) => Enter(Place::Error),
             (Place::Top | Place::Listed, Key::Error, _) => Want(Slot::Error(ErrorAt::Text)),
             (Place::Error, Key::Message, _) => Want(Slot::Error(ErrorAt::Message)),

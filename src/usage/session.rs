@@ -98,9 +98,7 @@ impl SessionMeter {
         if self.tally.model.is_none() {
             self.tally.model = found.take_model();
         }
-        if self.tally.error.is_none() {
-            self.tally.error = found.take_error(false);
-        }
+        self.tally.take_error(&mut found, false);
     }
 }
 

@@ -246,10 +246,10 @@ impl Sink for Pushed<'_> {
         // nothing but the error counts.
         if name == b"error" {
             let tally = &mut self.reading.tally;
-            match Scan::whole(value, None).and_then(|mut found| found.take_error(true)) {
-                Some(message) => tally.error = tally.error.take().or(Some(message)),
-                None => tally.take_error_text(value),
+            if let Some(mut found) = Scan::whole(value, None) {
+                tally.take_error(&mut found, true);
             }
+            tally.take_error_text(value);
         }
     }
 

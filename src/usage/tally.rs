@@ -2,7 +2,7 @@
 
 use super::found::{Announces, Found};
 use super::places::ERROR_LIMIT;
-use super::{Output, Usage};
+use super::{Cause, Output, Usage};
 
 /// What was read from one answer, stream or body.
 #[derive(Debug, Default, PartialEq)]
@@ -19,8 +19,10 @@ pub struct Tally {
     pub skipped: u64,
     /// The answer said that it is whole: `[DONE]`, a type that ends a stream, or a body's last bracket.
     pub terminal: bool,
-    /// What the first error in the answer said, cut to 512 bytes.
+    /// What the first error in the answer said, cut to [`ERROR_LIMIT`] bytes.
     pub error: Option<Box<str>>,
+    /// What that error comes of.
+    pub cause: Cause,
     /// A body's `status` says that its answer is still to come (Responses in the background).
     pub pending: bool,
     /// The text of the output, where it was to be kept and no usage was reported.
@@ -43,12 +45,19 @@ impl Tally {
         if self.model.is_none() {
             self.model = found.take_model();
         }
-        if self.error.is_none() {
-            self.error = found.take_error(called == Announces::Error);
-        }
+        self.take_error(&mut found, called == Announces::Error);
         self.terminal |= found.announces.is_terminal();
         self.pending = found.pending;
         self.skipped += u64::from(found.too_large);
+    }
+
+    /// Takes over the payload's error, if it is the first. `named`: the event itself is an error.
+    pub(super) fn take_error(&mut self, found: &mut Found, named: bool) {
+        if self.error.is_none()
+            && let Some((error, cause)) = found.take_error(named)
+        {
+            (self.error, self.cause) = (Some(error), cause);
+        }
     }
 
     /// An error that is not told in JSON, or not in any way we know: its own text stands for it.

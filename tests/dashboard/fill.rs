@@ -86,7 +86,9 @@ fn record(mut row: UsageRecord, started_at: Timestamp, random: &mut fastrand::Rn
     let outcome = match random.u16(..1000) {
         0..955 => Outcome::Complete,
         955..978 => Outcome::ClientDisconnected,
-        978..988 => Outcome::UpstreamError,
+        978..983 => Outcome::UpstreamError,
+        983..985 => Outcome::InvalidRequest,
+        985..988 => Outcome::RateLimited,
         988..993 => Outcome::Truncated,
         993..997 => Outcome::TimedOut,
         _ => Outcome::Rejected,
@@ -95,6 +97,8 @@ fn record(mut row: UsageRecord, started_at: Timestamp, random: &mut fastrand::Rn
     row.time_to_first_byte_ms = Some(wait);
     row.status = Some(match outcome {
         Outcome::UpstreamError => 503,
+        Outcome::InvalidRequest => 400,
+        Outcome::RateLimited => 429,
         Outcome::Rejected => 401,
         Outcome::TimedOut => 504,
         _ => 200,

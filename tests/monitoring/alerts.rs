@@ -27,7 +27,7 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
     let is = |state: &str| ("ok".to_owned(), state.to_owned());
     let now = until("the alerts that the traffic raises", || {
         let now = states();
-        let raised = ["UpstreamFails", "UsageNotReported"];
+        let raised = ["UpstreamFails", "UsageNotReported", "RateLimited"];
         raised.iter().all(|name| now[&format!("Streamgauge{name}")] == is("pending")).then_some(now)
     });
     assert!(now.len() >= 8 && now.values().all(|(health, _)| health == "ok"), "{now:?}");

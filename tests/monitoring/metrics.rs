@@ -66,7 +66,16 @@ fn what_prometheus_scrapes_is_the_records_to_the_token() {
     assert_eq!(requests, recorded(&scene, by_outcome));
     let outcomes: Vec<_> =
         scraped(&prometheus, "streamgauge_requests_total", &["outcome"]).into_keys().collect();
-    let all = ["client_disconnected", "complete", "rejected", "timed_out", "truncated", "upstream_error"];
+    let all = [
+        "client_disconnected",
+        "complete",
+        "invalid_request",
+        "rate_limited",
+        "rejected",
+        "timed_out",
+        "truncated",
+        "upstream_error",
+    ];
     assert_eq!(outcomes.concat(), all, "the traffic has them all");
     let sources = scraped(&prometheus, "streamgauge_usage_records_total", &["upstream", "usage_source"]);
     let by_source = "SELECT upstream, usage_source, count(*) FROM usage_records GROUP BY 1, 2";

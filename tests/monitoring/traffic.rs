@@ -10,7 +10,7 @@ pub const SEARCH: &str = "the-key-of-search";
 pub const SUPPORT: &str = "the-key-of-support";
 
 /// The path, the key, the members of the body beside the messages, and the status.
-const ANSWERED: [(&str, &str, &str, u16); 12] = [
+const ANSWERED: [(&str, &str, &str, u16); 13] = [
     (
         "/v1/chat/completions",
         SEARCH,
@@ -31,6 +31,7 @@ const ANSWERED: [(&str, &str, &str, u16); 12] = [
     ("/v1/chat/completions", SEARCH, r#""model":"gpt-a:fault=silence@4","stream":true"#, 200),
     ("/v1/chat/completions", SEARCH, r#""model":"gpt-a:status=500""#, 500),
     ("/beta/v1/chat/completions", SUPPORT, r#""model":"gpt-a:status=429""#, 429),
+    ("/v1/chat/completions", SUPPORT, r#""model":"gpt-a:status=422""#, 422),
     ("/beta/v1/chat/completions", SEARCH, r#""model":"gpt-a:fault=reset""#, 502),
     ("/v1/chat/completions", "the-key-of-nobody", r#""model":"gpt-a""#, 401),
 ];

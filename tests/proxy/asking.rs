@@ -263,7 +263,8 @@ fn any_other_refusal_passes_untouched() {
         let answer = asking.client().post(PATH, UNASKED).answer();
         assert_eq!((answer.status(), answer.text()), (status, body));
         assert_eq!(up.accepted(), 1, "it was sent once");
-        assert_eq!(asking.record()["outcome"], "upstream_error");
+        let outcome = if status == 429 { "rate_limited" } else { "invalid_request" };
+        assert_eq!(asking.record()["outcome"], outcome);
 
         let never = proxy().upstream(&up).tables("include_usage = \"never\"").run();
         let plain = never.client().post(PATH, UNASKED).answer();

@@ -339,7 +339,7 @@ fn an_unknown_path_is_metered_if_its_answer_has_a_known_shape() {
 }
 
 #[test]
-fn errors_inside_an_answer_of_200_are_the_upstreams() {
+fn an_error_inside_an_answer_of_200_is_no_success() {
     let chat = "/v1/chat/completions";
     let usage = r#""usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}"#;
     let delta = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";
@@ -434,10 +434,12 @@ fn errors_inside_an_answer_of_200_are_the_upstreams() {
             "none",
         ),
     ] {
+        // Its code is 400.
+        let outcome = if what == "vLLM's" { "invalid_request" } else { "upstream_error" };
         let record = exchange.record();
         assert_eq!(
             (&record["outcome"], &record["error"]),
-            (&json!("upstream_error"), &json!("it broke")),
+            (&json!(outcome), &json!("it broke")),
             "{what}: {record}"
         );
         assert_eq!(record["usage_source"], source, "{what}: {record}");

@@ -64,9 +64,9 @@ fn comments_come_before_the_answer_and_in_its_silences_and_never_inside_an_event
 fn an_error_after_the_first_comment_is_told_as_an_event() {
     let error = "{\"error\": {\"message\": \"Rate limit\",\n \"type\": \"requests\", \"code\": \"rate_limit_exceeded\"}}";
     let plain = "overloaded";
-    for (status, kind, body, code) in [
-        ("429 Too Many Requests", "application/json", error, "rate_limit_exceeded"),
-        ("503 Service Unavailable", "text/plain", plain, "upstream_refused"),
+    for (status, kind, body, code, outcome) in [
+        ("429 Too Many Requests", "application/json", error, "rate_limit_exceeded", "rate_limited"),
+        ("503 Service Unavailable", "text/plain", plain, "upstream_refused", "upstream_error"),
     ] {
         let (up, go_on) = slow(vec![sized(status, kind, body.as_bytes())]);
         let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
@@ -86,7 +86,7 @@ fn an_error_after_the_first_comment_is_told_as_an_event() {
         assert_eq!(event["error"]["code"], code);
         assert_eq!(client.rest(), b"", "no final chunk");
         let record = proxy.record();
-        assert_eq!(record["outcome"], "upstream_error");
+        assert_eq!(record["outcome"], outcome);
         assert_eq!(record["status"], status[..3].parse::<u16>().unwrap());
     }
 }

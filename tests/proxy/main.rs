@@ -41,6 +41,7 @@ mod lookups;
 mod mixed;
 mod otlp;
 mod otlp_collector;
+mod outcomes;
 mod places;
 mod providers;
 mod records;

@@ -230,7 +230,7 @@ impl Ask {
         match self.kind {
             Kind::Stream => (&["complete"], &["reported", "none", "estimated"]),
             Kind::Body | Kind::Embeddings => (&["complete"], &["reported"]),
-            Kind::UpstreamStatus => (&["upstream_error"], &["none"]),
+            Kind::UpstreamStatus => (&["upstream_error", "invalid_request", "rate_limited"], &["none"]),
             Kind::ErrorInside => (&["upstream_error", "truncated"], &["reported", "partial"]),
             Kind::CutInside => (&["truncated"], &["partial"]),
             Kind::CutBody => (&["truncated"], &["none", "estimated"]),

@@ -1,0 +1,96 @@
+//! Whose fault an upstream's error is: the outcome of the record, by status and by what a stream says.
+
+use serde_json::json;
+
+use crate::support::{CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[test]
+fn a_status_of_the_upstream_decides_the_outcome() {
+    let body = br#"{"error":{"message":"no","type":"server_error","code":"rate_limit_exceeded"}}"#;
+    for (outcome, statuses) in [
+        ("invalid_request", &[400, 402, 404, 405, 409, 413, 415, 418, 422, 451][..]),
+        ("rate_limited", &[429]),
+        ("upstream_error", &[401, 403, 408, 500, 502, 503, 504, 529]),
+        ("complete", &[200, 201, 202]),
+    ] {
+        for status in statuses {
+            let body: &[u8] = if *status < 300 { b"{}" } else { body };
+            let up = Upstream::answering(sized(&format!("{status} Said"), "application/json", body));
+            let proxy = proxy().upstream(&up).run();
+            assert_eq!(proxy.client().post(CHAT, CHAT_REQUEST).answer().status(), *status);
+            let record = proxy.record();
+            assert_eq!((&record["outcome"], &record["status"]), (&json!(outcome), &json!(status)));
+        }
+    }
+}
+
+#[test]
+fn an_error_inside_a_stream_decides_by_its_code_and_then_its_type() {
+    for (outcome, error) in [
+        ("rate_limited", r#"{"message":"no","type":"tokens","code":"rate_limit_exceeded"}"#),
+        ("rate_limited", r#"{"message":"no","type":"invalid_request_error","code":"insufficient_quota"}"#),
+        ("rate_limited", r#"{"message":"no","code":429}"#),
+        ("rate_limited", r#"{"type":"rate_limit_error","message":"no"}"#),
+        ("invalid_request", r#"{"message":"no","type":"invalid_request_error","code":null}"#),
+        ("invalid_request", r#"{"code":"context_length_exceeded","message":"no"}"#),
+        ("invalid_request", r#"{"object":"error","message":"no","type":"BadRequestError","code":400}"#),
+        ("upstream_error", r#"{"message":"no","type":"invalid_request_error","code":"invalid_api_key"}"#),
+        ("upstream_error", r#"{"message":"no","type":"server_error","code":null}"#),
+        ("upstream_error", r#"{"message":"no","code":503,"status":"UNAVAILABLE"}"#),
+        ("upstream_error", r#"{"message":"no"}"#),
+        ("upstream_error", r#""no""#),
+    ] {
+        let stream = format!("data: {{\"choices\":[]}}\n\ndata: {{\"error\":{error}}}\n\n");
+        let wire = [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat();
+        let body = format!("{{\"error\":{error}}}");
+        for wire in [wire, sized("200 OK", "application/json", body.as_bytes())] {
+            let proxy = proxy().upstream(&Upstream::answering(wire)).run();
+            proxy.client().post(CHAT, CHAT_REQUEST).answer();
+            let record = proxy.record();
+            assert_eq!((&record["outcome"], &record["error"]), (&json!(outcome), &json!("no")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_error_event_of_other_endpoints_decides_likewise() {
+    for (outcome, path, events) in [
+        (
+            "rate_limited",
+            "/v1/responses",
+            r#"event: error
+data: {"type":"error","code":"rate_limit_exceeded","message":"no","param":null}
+"#,
+        ),
+        (
+            "invalid_request",
+            "/v1/responses",
+            r#"event: response.failed
+data: {"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"no"}}}
+"#,
+        ),
+        (
+            "rate_limited",
+            "/v1/messages",
+            r#"event: error
+data: {"type":"error","error":{"type":"rate_limit_error","message":"no"}}
+"#,
+        ),
+        (
+            "upstream_error",
+            "/v1/messages",
+            r#"event: error
+data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}
+"#,
+        ),
+        ("rate_limited", CHAT, "error: {\"code\":429,\"message\":\"no\",\"type\":\"x\"}\n"),
+    ] {
+        let wire = [EVENTS_HEAD.as_bytes(), &chunk(format!("{events}\n").as_bytes()), LAST_CHUNK.as_bytes()];
+        let proxy = proxy().upstream(&Upstream::answering(wire.concat())).run();
+        proxy.client().post(path, CHAT_REQUEST).answer();
+        let record = proxy.record();
+        assert_eq!((&record["outcome"], &record["error"]), (&json!(outcome), &json!("no")), "{events}");
+    }
+}
