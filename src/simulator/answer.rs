@@ -14,10 +14,13 @@ use serde_json::Value;
 
 use super::ask::Ask;
 use super::body::{Answer, Broken, Stream, ending, nanoseconds};
+use super::content::{self, Part};
 use super::directions::{Directions, FaultKind};
 use super::error::Failure;
 use super::place::{Dialect, Place};
 use super::plain;
+use super::play::Play;
+use super::reel::Plot;
 use super::script::{Facts, Script};
 use super::shapes::Kind;
 use super::tally::{Tally, Tokens};
@@ -25,6 +28,9 @@ use super::wire::Order;
 
 /// The largest request body that is read.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// The largest body of which all members are looked at.
+const MAX_DETAILED_BYTES: usize = 8 * 1024 * 1024;
 
 /// The header with directions.
 const DIRECTIONS: &str = "x-simulate";
@@ -47,15 +53,17 @@ pub(super) async fn answer(
         return Ok(json(&shared.tally.as_json()));
     }
     let number = shared.tally.request();
-    let dialect = if path.starts_with("/openai/") { Dialect::Azure } else { Dialect::OpenAi };
+    let dialect = Dialect::of(path);
     let exchange = Exchange { shared, order, number };
     let (parts, body) = request.into_parts();
     let mut response = exchange.run(&parts, body).await.unwrap_or_else(|failure| refuse(&failure, dialect));
     let headers = response.headers_mut();
-    headers.insert("x-request-id", request_id(number));
+    let id = if dialect == Dialect::Anthropic { "request-id" } else { "x-request-id" };
+    headers.insert(id, request_id(number));
     match dialect {
         Dialect::OpenAi => headers.insert("openai-version", HeaderValue::from_static("2020-10-01")),
         Dialect::Azure => headers.insert("x-ms-region", HeaderValue::from_static("Simulator")),
+        Dialect::Anthropic => None,
     };
     Ok(response)
 }
@@ -76,6 +84,8 @@ enum Task<'a> {
     Model(&'a str),
     Embeddings,
     Text(Kind),
+    /// How many tokens a request would have; its answer's form.
+    Count(Kind),
 }
 
 impl<'a> Task<'a> {
@@ -85,6 +95,8 @@ impl<'a> Task<'a> {
             (&Method::GET, "models") => Some(Self::Models),
             (&Method::GET, _) => endpoint.strip_prefix("models/").map(Self::Model),
             (&Method::POST, "embeddings") => Some(Self::Embeddings),
+            (&Method::POST, "responses/input_tokens") => Some(Self::Count(Kind::Responses)),
+            (&Method::POST, "messages/count_tokens") => Some(Self::Count(Kind::Messages)),
             (&Method::POST, _) => Kind::of(endpoint).map(Self::Text),
             _ => None,
         }
@@ -104,7 +116,7 @@ impl Exchange {
         let ask = match task {
             Task::Echo => return Ok(json(&plain::echo(parts, &body))),
             Task::Models | Task::Model(_) => Ask::without_body(),
-            Task::Embeddings | Task::Text(_) => parse(&body)?,
+            Task::Embeddings | Task::Text(_) | Task::Count(_) => parse(&body)?,
         };
         let (model, directions) = directions(&parts.headers, &place, &ask)?;
         self.misbehave(&directions, &ask, &model).await?;
@@ -116,7 +128,11 @@ impl Exchange {
                 self.report(&directions, Tokens { input: ask.input_tokens(), output: 0 });
                 Ok(self.whole(body, &directions, place.dialect))
             }
-            Task::Text(kind) => self.text(kind, place.dialect, &ask, &model, directions),
+            Task::Count(kind) => {
+                let body = plain::count(kind, ask.input_tokens());
+                Ok(self.whole(body.into_string(), &directions, place.dialect))
+            }
+            Task::Text(kind) => self.text(kind, place.dialect, &ask, &body, &model, directions),
             Task::Echo => unreachable!("answered above"),
         }
     }
@@ -126,6 +142,7 @@ impl Exchange {
         kind: Kind,
         dialect: Dialect,
         ask: &Ask,
+        body: &[u8],
         model: &str,
         directions: Directions,
     ) -> Result<Response<Answer>, Failure> {
@@ -139,9 +156,14 @@ impl Exchange {
         let input_tokens = ask.input_tokens();
         let facts =
             Facts { id: self.number, created: now / 1_000_000_000, model: escaped(model), input_tokens };
-        let script = Script::new(kind, dialect, directions, include_usage, facts);
+        let play = match content(kind, ask, body, &directions)? {
+            Some(parts) => {
+                Play::Reel(Plot::new(kind, dialect, directions, include_usage, facts, parts).reel(kind))
+            }
+            None => Play::Script(Script::new(kind, dialect, directions, include_usage, facts)),
+        };
         if ask.stream() {
-            let stream = Stream::new(script, Arc::clone(&self.shared.tally), self.order.clone());
+            let stream = Stream::new(play, Arc::clone(&self.shared.tally), self.order.clone());
             let mut response = Response::new(Answer::Stream(Box::new(stream)));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -149,17 +171,18 @@ impl Exchange {
             return Ok(response);
         }
         let mut body = BytesMut::with_capacity(2048);
-        if let Some(tokens) = script.write_whole(script.directions().stamp.then_some(now), &mut body) {
-            self.report(script.directions(), tokens);
+        if let Some(tokens) = play.write_whole(play.directions().stamp.then_some(now), &mut body) {
+            self.report(play.directions(), tokens);
         }
-        Ok(self.whole(body, script.directions(), dialect))
+        Ok(self.whole(body, play.directions(), dialect))
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let Some(key) = &self.shared.api_key else { return Ok(()) };
         let bearer =
             headers.get(AUTHORIZATION).map(|value| value.as_bytes().strip_prefix(b"Bearer ").unwrap_or(b""));
-        let given = headers.get("api-key").map(HeaderValue::as_bytes).or(bearer);
+        let named = headers.get("api-key").or_else(|| headers.get("x-api-key"));
+        let given = named.map(HeaderValue::as_bytes).or(bearer);
         if given == Some(key.as_bytes()) { Ok(()) } else { Err(Failure::wrong_key(given.is_some())) }
     }
 
@@ -225,6 +248,23 @@ fn parse(body: &[u8]) -> Result<Ask, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         Failure::invalid(format!("We could not parse the JSON body of your request: {error}"))
     })
+}
+
+/// What the answer consists of, where that is not the sentence.
+fn content(
+    kind: Kind,
+    ask: &Ask,
+    body: &[u8],
+    directions: &Directions,
+) -> Result<Option<Vec<Part>>, Failure> {
+    if !ask.may_want_content() {
+        return Ok(None);
+    }
+    if body.len() > MAX_DETAILED_BYTES {
+        return Err(Failure::invalid(format!("With tools a body may have {MAX_DETAILED_BYTES} bytes.")));
+    }
+    let body = serde_json::from_slice(body).map_err(|error| Failure::invalid(error.to_string()))?;
+    content::of(kind, &body, directions)
 }
 
 /// The model that answers, and how. The deployment's name stands for the body's model, as it does at Azure.

@@ -13,12 +13,29 @@ pub(super) struct Ask {
     stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
     messages: Words,
+    /// Anthropic's.
+    system: Words,
     prompt: Words,
     instructions: Words,
     /// What `responses` and `embeddings` are about.
     pub(super) input: Words,
     pub(super) dimensions: Option<u32>,
     pub(super) encoding_format: Option<String>,
+    tools: Given,
+    response_format: Given,
+    text: Given,
+    output_format: Given,
+    output_config: Given,
+}
+
+/// Whether a member is there, and not null. Nothing of it is kept.
+#[derive(Debug, Default)]
+struct Given(bool);
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Option::<IgnoredAny>::deserialize(deserializer)?.is_some()))
+    }
 }
 
 /// `stream_options`.
@@ -38,9 +55,17 @@ impl Ask {
         self.stream == Some(true)
     }
 
+    /// Whether it may want something else than the sentence, so that its body is worth a second look.
+    pub(super) fn may_want_content(&self) -> bool {
+        [&self.tools, &self.response_format, &self.text, &self.output_format, &self.output_config]
+            .iter()
+            .any(|given| given.0)
+    }
+
     /// The words of all texts.
     pub(super) fn input_tokens(&self) -> u64 {
-        [self.messages, self.prompt, self.instructions, self.input].iter().map(|words| words.count).sum()
+        let texts = [self.messages, self.system, self.prompt, self.instructions, self.input];
+        texts.iter().map(|words| words.count).sum()
     }
 }
 
@@ -141,6 +166,8 @@ mod tests {
                 3,
             ),
             (r#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"x"}]}]}"#, 0),
+            (r#"{"system":"be brief","messages":[{"role":"user","content":"a"}]}"#, 3),
+            (r#"{"system":[{"type":"text","text":"be brief"}]}"#, 2),
             (r#"{"prompt":"one two"}"#, 2),
             (r#"{"prompt":["one two","three"]}"#, 3),
             (r#"{"prompt":[1,2,3]}"#, 3),

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::directions::{FaultKind, Point};
-use super::script::Script;
+use super::play::Play;
 use super::tally::{Tally, Tokens};
 use super::wire::{Ending, Order};
 
@@ -44,7 +44,7 @@ pub(super) struct Broken {
 
 /// A stream of events.
 pub(super) struct Stream {
-    script: Script,
+    play: Play,
     /// The next event.
     next: u64,
     /// Where the fault comes, if any does.
@@ -78,13 +78,13 @@ enum Step {
 }
 
 impl Stream {
-    pub(super) fn new(script: Script, tally: Arc<Tally>, order: Order) -> Self {
+    pub(super) fn new(play: Play, tally: Arc<Tally>, order: Order) -> Self {
         let start = Point { events: 0, bytes: 0 };
         // Only an error can be without a place here: the others came before the headers.
-        let fault = script.directions().fault.map(|fault| (fault.kind, fault.at.unwrap_or(start)));
+        let fault = play.directions().fault.map(|fault| (fault.kind, fault.at.unwrap_or(start)));
         tally.stream();
         Self {
-            script,
+            play,
             next: 0,
             fault,
             clock: None,
@@ -105,7 +105,7 @@ impl Stream {
         if self.fault.is_some_and(|(_, at)| at.events == self.next && at.bytes == 0) {
             return Step::Fault(self.fault.expect("just seen").0);
         }
-        if self.next == self.script.events() {
+        if self.next == self.play.events() {
             self.ended = true;
             return Step::Ended;
         }
@@ -117,7 +117,7 @@ impl Stream {
     }
 
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let pace = self.script.directions().pace;
+        let pace = self.play.directions().pace;
         if pace.is_zero() {
             return Poll::Ready(());
         }
@@ -136,7 +136,7 @@ impl Stream {
     }
 
     fn write_event(&mut self) {
-        let directions = self.script.directions();
+        let directions = self.play.directions();
         let room = directions.size + EVENT_BYTES;
         if self.written.capacity() - self.written.len() < room {
             // A stream that pauses keeps little while it does.
@@ -144,7 +144,7 @@ impl Stream {
         }
         let stamp = directions.stamp.then(nanoseconds);
         let start = self.written.len();
-        let tokens = self.script.write(self.next, stamp, &mut self.written);
+        let tokens = self.play.write(self.next, stamp, &mut self.written);
         if let Some((_, at)) = &mut self.fault
             && at.events == self.next
         {
@@ -168,7 +168,7 @@ impl Stream {
             None if kind == FaultKind::Silence => {}
             None => {
                 self.ended = true;
-                self.script.write_error(self.next, &mut self.written);
+                self.play.write_error(self.next, &mut self.written);
                 return Some(self.written.split().freeze());
             }
         }
@@ -176,7 +176,7 @@ impl Stream {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let chunk = self.script.directions().chunk;
+        let chunk = self.play.directions().chunk;
         loop {
             if chunk > 0 && self.written.len() >= chunk {
                 return Poll::Ready(Some(self.written.split_to(chunk).freeze()));

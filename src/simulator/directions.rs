@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::content::MAX_CALLS;
 use super::text::SENTENCE;
 
 /// The language of directions, for `simulate --help`.
@@ -29,6 +30,8 @@ DIRECTIONS
                 [default: asked]
   cached=N, reasoning=N   counts in the usage's details; reasoning tokens are output tokens beside the text's
   finish=REASON stop, length (responses: response.incomplete), content_filter [default: stop]
+  tool=NAME     the tool that is called, of those in the request; none: no tool is called
+  calls=N       calls of it in one answer [default: 1]
   status=CODE   answered instead, in the service's error shape; 429 comes with retry-after and x-ratelimit-*
   reject=CODE   answered if the request has stream_options
   fault=WHAT    silence (nothing more is ever sent), cut (the connection is closed), reset (it is reset; what is on its
@@ -37,12 +40,19 @@ DIRECTIONS
                 WHAT@N after N events on the wire, counting every kind of event; WHAT@N+B after B bytes of the next one.
                 In an unstreamed answer N counts bytes of the body
 
-  Input tokens are the words (between blanks) of all texts in messages, prompt, input and instructions; a number there
-  is a token. A request without directions gets 24 events of one word each, at once.
+  Input tokens are the words (between blanks) of all texts in messages, system, prompt, input and instructions; a number
+  there is a token. A request without directions gets 24 events of one word each, at once.
+
+  A request with tools gets a call, and text once a tool's result stands after the last thing that the model said. Called
+  is the tool of tool_choice or tool=; without them the first that must have a member `command` or `cmd`, whose value is a
+  harmless echo; without such a one the first. Arguments, and answers to a json_schema, are an instance of the schema with
+  its required members, in pieces of `size` bytes [default: 8]; each piece is an event and an output token.
 
 PATHS
-  /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/models, /v1/models/{id}; the same as Azure
-  has them, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
+  /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/models, /v1/models/{id},
+  /v1/responses/input_tokens; the same as Azure has them, under /openai/v1/ and, with an api-version,
+  /openai/deployments/{name}/ and /openai/. Anthropic's /v1/messages and /v1/messages/count_tokens, also under
+  /anthropic/v1/.
   .../simulator/echo answers what the request looked like: method, path, query, headers, body. /simulator/tally counts
   requests and the tokens that were reported.
 ";
@@ -74,6 +84,9 @@ pub(super) struct Directions {
     pub(super) cached: u64,
     pub(super) reasoning: u64,
     pub(super) finish: Finish,
+    /// The tool that is called; `none` is none.
+    pub(super) tool: Option<String>,
+    pub(super) calls: u64,
     pub(super) status: u16,
     /// The status for requests with `stream_options`.
     pub(super) reject: Option<u16>,
@@ -136,6 +149,8 @@ impl Default for Directions {
             cached: 0,
             reasoning: 0,
             finish: Finish::Stop,
+            tool: None,
+            calls: 1,
             status: 200,
             reject: None,
             fault: None,
@@ -169,6 +184,8 @@ impl Directions {
             "cached" => self.cached = number(value, MAX_EVENTS)?,
             "reasoning" => self.reasoning = number(value, MAX_EVENTS)?,
             "finish" => self.finish = finish(value)?,
+            "tool" => self.tool = Some(value.to_owned()),
+            "calls" => self.calls = number(value, MAX_CALLS)?.max(1),
             "status" => self.status = status(value)?,
             "reject" => self.reject = Some(status(value)?),
             "fault" => self.fault = Some(fault(value)?),
@@ -272,7 +289,7 @@ mod tests {
     #[test]
     fn all_pairs_are_taken() {
         let text = "events=100, pace=10ms,size=250,delay=2s,chunk=7,stamp=1,usage=finish,cached=3,reasoning=4,\
-                    finish=length,status=500,reject=422,fault=cut@50+9";
+                    finish=length,tool=look,calls=2,status=500,reject=422,fault=cut@50+9";
         let fault = Fault { kind: FaultKind::Cut, at: Some(Point { events: 50, bytes: 9 }) };
         let expected = Directions {
             events: 100,
@@ -285,6 +302,8 @@ mod tests {
             cached: 3,
             reasoning: 4,
             finish: Finish::Length,
+            tool: Some("look".to_owned()),
+            calls: 2,
             status: 500,
             reject: Some(422),
             fault: Some(fault),
@@ -333,11 +352,11 @@ mod tests {
     #[test]
     fn the_help_names_every_key() {
         let mut directions = Directions::default();
-        for key in
-            "events size pace delay chunk stamp usage cached reasoning finish status reject fault".split(' ')
-        {
+        let keys =
+            "events size pace delay chunk stamp usage cached reasoning finish tool calls status reject fault";
+        for key in keys.split(' ') {
             assert!(HELP.contains(&format!("{key}=")), "{key}");
-            assert!(!directions.set(key, "?").unwrap_err().contains("no such key"), "{key}");
+            assert!(!directions.set(key, "?").is_err_and(|error| error.contains("no such key")), "{key}");
         }
     }
 

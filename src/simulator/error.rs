@@ -114,6 +114,9 @@ impl Failure {
                 let code = self.code.map_or_else(|| self.status.as_u16().to_string(), str::to_owned);
                 json!({"error": {"code": code, "message": self.message}})
             }
+            Dialect::Anthropic => {
+                json!({"type": "error", "error": {"type": anthropic_type(self.status), "message": self.message}})
+            }
         }
     }
 
@@ -137,6 +140,20 @@ impl Failure {
     }
 }
 
+/// Anthropic names errors after their status.
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
 fn checked(status: u16) -> StatusCode {
     StatusCode::from_u16(status).expect("directions have only statuses that exist")
 }
@@ -154,6 +171,11 @@ mod tests {
         let azure = Failure::wrong_key(false).as_json(Dialect::Azure);
         assert_eq!(azure["error"]["code"], "401");
         assert_eq!(azure["error"].as_object().unwrap().len(), 2);
+        let anthropic = Failure::with_status(529, "m").as_json(Dialect::Anthropic);
+        assert_eq!(
+            (&anthropic["type"], &anthropic["error"]["type"]),
+            (&"error".into(), &"overloaded_error".into())
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An OpenAI-style upstream that answers from nothing, for tests, demonstrations and load.
 //!
-//! It answers as OpenAI and Azure OpenAI do, at their paths and in their shapes. Each request can say how much it wants,
+//! It answers as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their shapes. Each request can say how much it wants,
 //! how fast, and what shall go wrong ([`HELP`]); its text and its token counts follow from that alone, so that what
 //! a proxy in between reports can be checked to the last token. It must never be what a load test is limited by: each
 //! thread has its own listening socket and runtime, and shares nothing with the others but counters.
@@ -11,10 +11,15 @@
 mod answer;
 mod ask;
 mod body;
+mod content;
 mod directions;
 mod error;
+mod ordered;
 mod place;
 mod plain;
+mod play;
+mod reel;
+mod schema;
 mod script;
 mod shapes;
 mod tally;

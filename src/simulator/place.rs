@@ -1,4 +1,4 @@
-//! Where a request goes, from its path: OpenAI's paths, and the two forms of Azure's.
+//! Where a request goes, from its path: OpenAI's paths, the two forms of Azure's, and Anthropic's.
 
 use std::borrow::Cow;
 
@@ -7,6 +7,22 @@ use std::borrow::Cow;
 pub(super) enum Dialect {
     OpenAi,
     Azure,
+    Anthropic,
+}
+
+impl Dialect {
+    /// The one that an answer to this path has, also where there is nothing.
+    pub(super) fn of(path: &str) -> Self {
+        let messages =
+            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if path.starts_with("/anthropic/") || messages {
+            Self::Anthropic
+        } else if path.starts_with("/openai/") {
+            Self::Azure
+        } else {
+            Self::OpenAi
+        }
+    }
 }
 
 /// A path, taken apart.
@@ -26,8 +42,9 @@ impl<'a> Place<'a> {
     /// `None` where the service has nothing: another path, a dated Azure path without `api-version`, an endpoint
     /// that must have a deployment without one, or the other way round.
     pub(super) fn of(path: &'a str, query: Option<&str>) -> Option<Self> {
-        if let Some(endpoint) = path.strip_prefix("/v1/") {
-            return Some(Self { dialect: Dialect::OpenAi, deployment: None, endpoint });
+        let endpoint = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/anthropic/v1/"));
+        if let Some(endpoint) = endpoint {
+            return Some(Self { dialect: Dialect::of(path), deployment: None, endpoint });
         }
         let rest = path.strip_prefix("/openai/")?;
         if let Some(endpoint) = rest.strip_prefix("v1/") {
@@ -88,6 +105,11 @@ mod tests {
         let deployed = Place::of("/openai/deployments/gpt/chat/completions", dated);
         assert_eq!(deployed, azure(Some("gpt"), "chat/completions"));
         assert_eq!(Place::of("/openai/models", dated), azure(None, "models"));
+        for path in ["/v1/messages", "/anthropic/v1/messages"] {
+            let place = Place { dialect: Dialect::Anthropic, deployment: None, endpoint: "messages" };
+            assert_eq!(Place::of(path, None), Some(place));
+        }
+        assert_eq!(Dialect::of("/v1/messages_of_others"), Dialect::OpenAi);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::ask::Ask;
 use super::error::Failure;
+use super::ordered::{Json, object};
+use super::shapes::Kind;
 
 /// The models of `/v1/models`. Any other is answered for as well, but does not exist there.
 const MODELS: [&str; 4] = ["sim", "gpt-4.1", "gpt-4.1-mini", "text-embedding-3-small"];
@@ -63,6 +65,14 @@ pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<BytesMut, Failure> {
     );
     out.put_slice(end.as_bytes());
     Ok(out)
+}
+
+/// `/v1/responses/input_tokens` and `/v1/messages/count_tokens`.
+pub(super) fn count(kind: Kind, tokens: u64) -> Json {
+    match kind {
+        Kind::Responses => object! { "object": "response.input_tokens", "input_tokens": tokens },
+        _ => object! { "input_tokens": tokens },
+    }
 }
 
 /// What a request looked like when it arrived. Header names are in lower case; where one comes twice, its values stand

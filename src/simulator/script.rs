@@ -35,7 +35,7 @@ pub(super) struct Facts {
 
 /// Which events have a usage member, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum UsageRule {
+pub(super) enum UsageRule {
     /// None has it.
     Absent,
     /// All have it, null; and there is one more that has the counts.
@@ -46,8 +46,25 @@ enum UsageRule {
     Every,
     /// The object at the end has the counts, those at the beginning null (`responses`).
     Object,
-    /// The same, but the last one's is null too.
+    /// The first event has the counts so far, the one with the stop reason those at the end (`messages`).
+    Both,
+    /// `responses` and `messages` where there is to be none: null wherever it would stand.
     Null,
+}
+
+impl UsageRule {
+    pub(super) fn of(kind: Kind, place: UsagePlace, include_usage: bool) -> Self {
+        match (kind, place) {
+            (Kind::Responses | Kind::Messages, UsagePlace::None) => Self::Null,
+            (Kind::Responses, _) => Self::Object,
+            (Kind::Messages, _) => Self::Both,
+            (_, UsagePlace::None) => Self::Absent,
+            (_, UsagePlace::Asked) if !include_usage => Self::Absent,
+            (_, UsagePlace::Asked | UsagePlace::Always) => Self::Event,
+            (_, UsagePlace::Finish) => Self::Finish,
+            (_, UsagePlace::Every) => Self::Every,
+        }
+    }
 }
 
 /// The place of an event in its answer.
@@ -77,6 +94,14 @@ enum Usage {
     Absent,
     Null,
     Counts,
+    /// The counts as they stand in a whole answer, where that is another form.
+    Full,
+}
+
+impl Usage {
+    fn has_counts(self) -> bool {
+        matches!(self, Self::Counts | Self::Full)
+    }
 }
 
 impl Script {
@@ -88,15 +113,7 @@ impl Script {
         include_usage: bool,
         facts: Facts,
     ) -> Self {
-        let usage = match (kind, directions.usage) {
-            (Kind::Responses, UsagePlace::None) => UsageRule::Null,
-            (Kind::Responses, _) => UsageRule::Object,
-            (_, UsagePlace::None) => UsageRule::Absent,
-            (_, UsagePlace::Asked) if !include_usage => UsageRule::Absent,
-            (_, UsagePlace::Asked | UsagePlace::Always) => UsageRule::Event,
-            (_, UsagePlace::Finish) => UsageRule::Finish,
-            (_, UsagePlace::Every) => UsageRule::Every,
-        };
+        let usage = UsageRule::of(kind, directions.usage, include_usage);
         Self { shape: kind.shape(dialect), directions, facts, usage }
     }
 
@@ -128,7 +145,7 @@ impl Script {
             Cue::End => self.shape.end.as_ref().expect("the cue is only given where there is one"),
         };
         self.render(template, &moment, out);
-        (moment.usage == Usage::Counts && cue != Cue::End).then(|| self.tokens(said))
+        moment.usage.has_counts().then(|| self.tokens(said))
     }
 
     /// Appends the error that stands in place of event `index`.
@@ -144,11 +161,11 @@ impl Script {
         let usage = match (self.directions.usage, self.usage) {
             (UsagePlace::None, UsageRule::Null) => Usage::Null,
             (UsagePlace::None, _) => Usage::Absent,
-            _ => Usage::Counts,
+            _ => Usage::Full,
         };
         let said = self.directions.events;
         self.render(&self.shape.whole, &Moment { text: 0, said, sequence: 0, usage, stamp }, out);
-        (usage == Usage::Counts).then(|| self.tokens(said))
+        usage.has_counts().then(|| self.tokens(said))
     }
 
     fn has_usage_event(&self) -> bool {
@@ -179,6 +196,9 @@ impl Script {
             (UsageRule::Event, Cue::Usage) => Usage::Counts,
             (UsageRule::Finish, Cue::Closing(_)) => Usage::Counts,
             (UsageRule::Object, Cue::Closing(at)) if at == last => Usage::Counts,
+            (UsageRule::Both, Cue::Opening(0)) => Usage::Full,
+            (UsageRule::Both, Cue::Closing(at)) if at + 1 == last => Usage::Counts,
+            (UsageRule::Both, _) => Usage::Absent,
             (UsageRule::Every, _) => Usage::Counts,
             (UsageRule::Event | UsageRule::Finish | UsageRule::Object | UsageRule::Null, _) => Usage::Null,
         }
@@ -214,6 +234,7 @@ impl Script {
             Mark::All => {
                 return (0..directions.events).for_each(|index| text::write(index, directions.size, out));
             }
+            Mark::Stop => return out.extend_from_slice(stop_reason(directions.finish).as_bytes()),
             Mark::Finish => return out.extend_from_slice(finish_reason(directions.finish).as_bytes()),
             Mark::Status => return out.extend_from_slice(status(directions.finish).as_bytes()),
             Mark::Incomplete => {
@@ -233,9 +254,10 @@ impl Script {
         match moment.usage {
             Usage::Absent => {}
             Usage::Null => out.extend_from_slice(b",\"usage\":null"),
-            Usage::Counts => {
+            Usage::Counts | Usage::Full => {
+                let full = self.shape.full_usage.as_ref().filter(|_| moment.usage == Usage::Full);
                 out.extend_from_slice(b",\"usage\":");
-                self.render(&self.shape.usage, moment, out);
+                self.render(full.unwrap_or(&self.shape.usage), moment, out);
             }
         }
     }
@@ -245,7 +267,7 @@ fn write_number(out: &mut BytesMut, number: std::fmt::Arguments<'_>) {
     out.write_fmt(number).expect("a buffer that grows takes any text");
 }
 
-fn finish_reason(finish: Finish) -> &'static str {
+pub(super) fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
@@ -253,11 +275,20 @@ fn finish_reason(finish: Finish) -> &'static str {
     }
 }
 
-fn status(finish: Finish) -> &'static str {
+/// The reason in Anthropic's words.
+pub(super) fn stop_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "end_turn",
+        Finish::Length => "max_tokens",
+        Finish::ContentFilter => "refusal",
+    }
+}
+
+pub(super) fn status(finish: Finish) -> &'static str {
     if finish == Finish::Stop { "completed" } else { "incomplete" }
 }
 
-fn incomplete_details(finish: Finish) -> &'static str {
+pub(super) fn incomplete_details(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "null",
         Finish::Length => r#"{"reason":"max_output_tokens"}"#,

@@ -34,6 +34,8 @@ pub(super) enum Mark {
     Stamp,
     /// The reason in `finish_reason`.
     Finish,
+    /// The reason in `stop_reason`.
+    Stop,
     /// `completed` or `incomplete`.
     Status,
     /// `incomplete_details`: null or an object.
@@ -86,6 +88,7 @@ impl Mark {
             "usage" => Self::Usage,
             "stamp" => Self::Stamp,
             "finish" => Self::Finish,
+            "stop" => Self::Stop,
             "status" => Self::Status,
             "incomplete" => Self::Incomplete,
             "input" => Self::Input,

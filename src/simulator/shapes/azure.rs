@@ -70,5 +70,6 @@ pub(super) fn shape() -> Shape {
         error: templates([ERROR]),
         whole: Template::new(WHOLE),
         usage: Template::new(USAGE),
+        full_usage: None,
     }
 }

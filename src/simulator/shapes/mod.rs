@@ -1,11 +1,12 @@
 //! What each endpoint's answers look like, byte for byte as the services send them, apart from the values.
 //!
 //! Only text is here: which event comes when is `script`'s business. Sources: recorded answers of OpenAI and Azure
-//! OpenAI, and OpenAI's published API description.
+//! OpenAI, of Anthropic, and OpenAI's published API description.
 
 mod azure;
 mod chat;
 mod completions;
+mod messages;
 mod responses;
 
 use std::sync::LazyLock;
@@ -32,6 +33,8 @@ pub(super) struct Shape {
     pub(super) whole: Template,
     /// The usage object.
     pub(super) usage: Template,
+    /// The same in the first event and in the answer unstreamed, where that is another.
+    pub(super) full_usage: Option<Template>,
 }
 
 /// What is answered in events.
@@ -40,6 +43,7 @@ pub(super) enum Kind {
     Chat,
     Completions,
     Responses,
+    Messages,
 }
 
 impl Kind {
@@ -49,6 +53,7 @@ impl Kind {
             "chat/completions" => Some(Self::Chat),
             "completions" => Some(Self::Completions),
             "responses" => Some(Self::Responses),
+            "messages" => Some(Self::Messages),
             _ => None,
         }
     }
@@ -59,20 +64,24 @@ impl Kind {
         static AZURE_CHAT: LazyLock<Shape> = LazyLock::new(azure::shape);
         static COMPLETIONS: LazyLock<Shape> = LazyLock::new(completions::shape);
         static RESPONSES: LazyLock<Shape> = LazyLock::new(responses::shape);
+        static MESSAGES: LazyLock<Shape> = LazyLock::new(messages::shape);
         match (self, dialect) {
-            (Self::Chat, Dialect::OpenAi) => &CHAT,
             (Self::Chat, Dialect::Azure) => &AZURE_CHAT,
+            (Self::Chat, _) => &CHAT,
             (Self::Completions, _) => &COMPLETIONS,
             (Self::Responses, _) => &RESPONSES,
+            (Self::Messages, _) => &MESSAGES,
         }
     }
 }
 
-/// The end of every stream but those of `responses`.
+pub(super) use messages::ERROR as MESSAGES_ERROR;
+
+/// The end of every stream but those of `responses` and `messages`.
 const DONE: &str = "data: [DONE]\n\n";
 
 /// An error in place of a chunk.
-const ERROR: &str = concat!(
+pub(super) const ERROR: &str = concat!(
     r#"data: {"error":{"message":"The server had an error while processing your request. Sorry about that!","#,
     r#""type":"server_error","param":null,"code":null}}"#,
     "\n\n"

@@ -108,5 +108,6 @@ pub(super) fn shape() -> Shape {
         error: templates([ERROR, FAILED]),
         whole: Template::new(WHOLE),
         usage: Template::new(USAGE),
+        full_usage: None,
     }
 }

@@ -1,0 +1,58 @@
+//! The two kinds of answers in events.
+
+use bytes::BytesMut;
+
+use super::directions::Directions;
+use super::reel::Reel;
+use super::script::Script;
+use super::tally::Tokens;
+
+/// An answer in events.
+#[derive(Debug)]
+pub(super) enum Play {
+    /// The sentence, of any length, made as it goes out.
+    Script(Script),
+    /// Anything else, made beforehand.
+    Reel(Reel),
+}
+
+impl Play {
+    pub(super) fn directions(&self) -> &Directions {
+        match self {
+            Self::Script(script) => script.directions(),
+            Self::Reel(reel) => &reel.directions,
+        }
+    }
+
+    /// How many events it has in all.
+    pub(super) fn events(&self) -> u64 {
+        match self {
+            Self::Script(script) => script.events(),
+            Self::Reel(reel) => reel.events(),
+        }
+    }
+
+    /// Appends event `index`, and returns the counts that it reports.
+    pub(super) fn write(&self, index: u64, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
+        match self {
+            Self::Script(script) => script.write(index, stamp, out),
+            Self::Reel(reel) => reel.write(index, stamp, out),
+        }
+    }
+
+    /// Appends the error that stands in place of event `index`.
+    pub(super) fn write_error(&self, index: u64, out: &mut BytesMut) {
+        match self {
+            Self::Script(script) => script.write_error(index, out),
+            Self::Reel(reel) => out.extend_from_slice(reel.error.as_bytes()),
+        }
+    }
+
+    /// Appends the answer unstreamed, and returns the counts that it reports.
+    pub(super) fn write_whole(&self, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
+        match self {
+            Self::Script(script) => script.write_whole(stamp, out),
+            Self::Reel(reel) => reel.write_whole(stamp, out),
+        }
+    }
+}

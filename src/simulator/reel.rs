@@ -1,0 +1,149 @@
+//! An answer whose events were written beforehand: tool calls, structured outputs, and whatever else is not the sentence.
+//!
+//! Pure, as a script is. It is held whole, so its makers bound what goes into it.
+
+mod chat;
+mod messages;
+mod responses;
+
+use bytes::BytesMut;
+
+use super::content::Part;
+use super::directions::{Directions, UsagePlace};
+use super::ordered::Json;
+use super::place::Dialect;
+use super::script::{Facts, UsageRule};
+use super::shapes::Kind;
+use super::tally::Tokens;
+
+/// An answer, streamed and not.
+#[derive(Debug)]
+pub(super) struct Reel {
+    pub(super) directions: Directions,
+    pub(super) events: Vec<Event>,
+    /// What stands in place of an event where an error is ordered.
+    pub(super) error: String,
+    pub(super) whole: Json,
+    /// What the whole reports.
+    pub(super) tokens: Option<Tokens>,
+}
+
+/// An event, and the counts that it reports.
+#[derive(Debug, Default)]
+pub(super) struct Event {
+    pub(super) text: String,
+    pub(super) tokens: Option<Tokens>,
+}
+
+/// What a reel is made of.
+pub(super) struct Plot {
+    pub(super) dialect: Dialect,
+    pub(super) directions: Directions,
+    pub(super) facts: Facts,
+    pub(super) parts: Vec<Part>,
+    usage: UsageRule,
+}
+
+impl Plot {
+    /// `include_usage`: what the request's `stream_options` say.
+    pub(super) fn new(
+        kind: Kind,
+        dialect: Dialect,
+        directions: Directions,
+        include_usage: bool,
+        facts: Facts,
+        parts: Vec<Part>,
+    ) -> Self {
+        let usage = UsageRule::of(kind, directions.usage, include_usage);
+        Self { dialect, directions, facts, parts, usage }
+    }
+
+    /// The answer of that endpoint.
+    pub(super) fn reel(self, kind: Kind) -> Reel {
+        match kind {
+            Kind::Chat | Kind::Completions => chat::reel(self),
+            Kind::Responses => responses::reel(self),
+            Kind::Messages => messages::reel(self),
+        }
+    }
+
+    /// Whether an answer whose usage always comes has it.
+    fn reports(&self) -> bool {
+        self.directions.usage != UsagePlace::None
+    }
+
+    /// The counts when so many pieces have been written.
+    fn tokens(&self, pieces: usize) -> Tokens {
+        Tokens { input: self.facts.input_tokens, output: pieces as u64 + self.directions.reasoning }
+    }
+
+    /// The counts at the end.
+    fn all_tokens(&self) -> Tokens {
+        self.tokens(self.parts.iter().map(|part| part.pieces(&self.directions).len()).sum())
+    }
+
+    fn has_calls(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Call(_)))
+    }
+
+    /// The id of call `index`, after its endpoint's prefix.
+    fn call_id(&self, prefix: &str, index: usize) -> String {
+        format!("{prefix}{:020x}{index:04x}", self.facts.id)
+    }
+
+    fn model(&self) -> Json {
+        Json::raw(format!("\"{}\"", self.facts.model))
+    }
+}
+
+impl Event {
+    /// An event without a type.
+    pub(super) fn data(json: &Json) -> Self {
+        Self { text: format!("data: {}\n\n", json.as_str()), tokens: None }
+    }
+
+    /// An event whose type stands on a line of its own too.
+    pub(super) fn named(name: &str, json: &Json) -> Self {
+        Self { text: format!("event: {name}\ndata: {}\n\n", json.as_str()), tokens: None }
+    }
+
+    pub(super) fn done() -> Self {
+        Self { text: "data: [DONE]\n\n".to_owned(), tokens: None }
+    }
+
+    pub(super) fn reporting(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+}
+
+impl Reel {
+    pub(super) fn events(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// Appends event `index`, and returns the counts that it reports.
+    pub(super) fn write(&self, index: u64, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
+        let event = &self.events[index as usize];
+        match event.text.strip_suffix("}\n\n").zip(stamp) {
+            Some((start, stamp)) => {
+                out.extend_from_slice(format!("{start},\"stamp\":{stamp}}}\n\n").as_bytes());
+            }
+            None => out.extend_from_slice(event.text.as_bytes()),
+        }
+        event.tokens
+    }
+
+    /// Appends the answer unstreamed, and returns the counts that it reports.
+    pub(super) fn write_whole(&self, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
+        let whole = match stamp {
+            Some(stamp) => self.whole.clone().with("stamp", &stamp),
+            None => self.whole.clone(),
+        };
+        out.extend_from_slice(whole.as_str().as_bytes());
+        out.extend_from_slice(b"\n");
+        self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests;
