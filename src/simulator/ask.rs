@@ -69,7 +69,7 @@ impl Ask {
     }
 }
 
-/// Counts the words in a value without keeping any of it: strings, in arrays and under `content` and `text` of
+/// Counts the words in a value without keeping any of it: strings, in arrays and under `content`, `text` and `output` of
 /// objects. Words are what stands between ASCII blanks; a number is one (a token id).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Words {
@@ -138,7 +138,7 @@ impl<'de> Visitor<'de> for Counter {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
         let mut words = Words { count: 0, items: 1 };
         while let Some(key) = map.next_key::<String>()? {
-            if matches!(key.as_str(), "content" | "text") {
+            if matches!(key.as_str(), "content" | "text" | "output") {
                 words.count += map.next_value::<Words>()?.count;
             } else {
                 map.next_value::<IgnoredAny>()?;
