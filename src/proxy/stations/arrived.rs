@@ -1,0 +1,58 @@
+//! A request whose head is here: judged by it, and authenticated, before its body is read.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request};
+
+use super::Known;
+use crate::auth::{Clients, Unauthorized};
+use crate::browser::Admission;
+use crate::error::{Error, Result};
+use crate::h1::server::MAX_REQUEST_HEADERS;
+use crate::listener::{ClientCertificate, RequestBody};
+use crate::record::Entry;
+
+/// A request whose head is here.
+pub(in crate::proxy) struct Arrived {
+    /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
+    pub(super) parts: Box<Parts>,
+    pub(super) body: RequestBody,
+}
+
+impl Arrived {
+    pub(in crate::proxy) fn new(request: Request<RequestBody>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { parts: Box::new(parts), body }
+    }
+
+    /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and what `admission` does
+    /// not let in.
+    pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
+        let Parts { method, version, uri, headers, .. } = &*self.parts;
+        if matches!(*method, Method::CONNECT | Method::TRACE) {
+            return Err(Error::MethodNotAllowed(method.to_string()));
+        }
+        // HTTP/1.1's parser has counted already.
+        if headers.len() > MAX_REQUEST_HEADERS {
+            return Err(Error::HeadTooLarge);
+        }
+        admission.check(*version, uri, headers)?;
+        Ok(self)
+    }
+
+    pub(in crate::proxy) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
+        let certificate = self.parts.extensions.get::<ClientCertificate>();
+        match (clients.authenticate(&self.parts.headers), certificate) {
+            (Ok(Some(client)), _) => entry.row().client = client,
+            // A verified certificate is as good as a key. SDKs send some key in any case, so an unknown one beside it is
+            // not held against the client.
+            (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
+            (Ok(None), None) => {}
+            (Err(Unauthorized::Missing), None) => return Err(Error::KeyMissing),
+            (Err(Unauthorized::Unknown), None) => return Err(Error::KeyUnknown),
+        }
+        entry.admit();
+        Ok(Known(self))
+    }
+}

@@ -1,0 +1,97 @@
+//! A request as its upstream is to get it, and the answer to it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Held;
+use super::routed::held_payload;
+use crate::config::OnDisconnect;
+use crate::error::Result;
+use crate::h1::Upload;
+use crate::proxy::asking;
+use crate::proxy::plan::Plan;
+use crate::upstream::{Answer, Call, Payload, Upstream};
+
+/// A request as its upstream is to get it.
+pub(in crate::proxy) struct Ready {
+    pub(super) target: String,
+    pub(super) framing: Upload,
+    pub(super) payload: Payload,
+    /// It asks for usage where the client did not.
+    pub(super) asks_for_usage: bool,
+    /// The same without, for an upstream that refuses it.
+    pub(super) unasked: Option<Unasked>,
+    pub(super) is_streamed: bool,
+    pub(super) started: Instant,
+    /// The service's place among the upstreams.
+    pub(in crate::proxy) upstream: usize,
+    /// How long the client of a stream may be left without a word.
+    pub(in crate::proxy) keep_alive: Option<Duration>,
+    /// What becomes of its answer when the client leaves.
+    pub(in crate::proxy) on_disconnect: OnDisconnect,
+}
+
+/// A request that does not ask for usage, to be sent if the one that does is refused.
+pub(super) struct Unasked {
+    /// What the refusal is remembered for.
+    pub(super) of: Box<str>,
+    pub(super) target: String,
+    pub(super) pieces: Vec<Bytes>,
+}
+
+/// An upstream's answer, on its way to a client.
+pub(in crate::proxy) struct Answered {
+    pub(in crate::proxy) answer: Answer,
+    /// Usage was asked for in the client's place: what comes of it is not for the client.
+    pub(in crate::proxy) asked_for_usage: bool,
+}
+
+impl Ready {
+    /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
+    ///
+    /// A request that asks for usage in the client's place is sent once more without, if the upstream refuses that.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(in crate::proxy) fn send(
+        self,
+        plan: Arc<Plan>,
+        upstreams: Rc<[Upstream]>,
+        held: Held,
+    ) -> impl Future<Output = Result<Answered>> {
+        async move {
+            // All of it, with its place in the budget.
+            let held = &held;
+            let service = &plan.services[self.upstream];
+            let upstream = &upstreams[self.upstream];
+            let call = |target, payload, framing| Call {
+                method: &held.parts.method,
+                target,
+                headers: &service.headers,
+                client: &held.parts.headers,
+                upgrade: held.upgrade,
+                framing,
+                payload,
+                is_streamed: self.is_streamed,
+                started: self.started,
+            };
+            let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
+            let Some(Unasked { of, target, pieces }) = self.unasked else {
+                return Ok(Answered { answer, asked_for_usage: self.asks_for_usage });
+            };
+            if !asking::is_refusal(&mut answer).await {
+                return Ok(Answered { answer, asked_for_usage: true });
+            }
+            let status = answer.head.status.as_u16();
+            tracing::debug!(upstream = %service.name, %of, status, "it refuses to be asked for usage; sending once more without");
+            drop(answer);
+            let (payload, framing) = held_payload(pieces);
+            let answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
+            if asking::proves_refusal(answer.head.status) {
+                service.refusals.note(&of, Instant::now());
+            }
+            Ok(Answered { answer, asked_for_usage: false })
+        }
+    }
+}

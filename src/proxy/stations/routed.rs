@@ -1,0 +1,131 @@
+//! A request of which it is known where it goes: written as its upstream is to get it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+
+use super::ready::Unasked;
+use super::{Body, Held, Ready};
+use crate::config::OnDisconnect;
+use crate::error::{Error, Result};
+use crate::h1::Upload;
+use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
+use crate::proxy::asking;
+use crate::proxy::plan::Service;
+use crate::record::Entry;
+use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
+use crate::upstream::Payload;
+
+/// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
+static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-on-disconnect");
+
+/// A request of which it is known where it goes.
+pub(in crate::proxy) struct Routed<'a> {
+    pub(super) held: &'a Held,
+    /// What the body says, if it is a JSON object.
+    pub(super) peek: Option<Peek<'a>>,
+    pub(super) service: &'a Service,
+    /// The service's place among the upstreams.
+    pub(super) upstream: usize,
+    pub(super) inbound: Inbound<'a>,
+}
+
+impl Routed<'_> {
+    /// Writes the request as the upstream is to get it.
+    pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
+        let Self { held, peek, service, upstream, inbound } = self;
+        let parts = &held.parts;
+        let asked = peek.as_ref().and_then(|peek| peek.model.as_deref()).or(held.query_model.as_deref());
+        let model = service.model(asked);
+        let target = service.dialect.target(&inbound, model).map_err(|error| match error {
+            TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
+            TargetError::UnsafePath => Error::UnsafePath,
+            TargetError::ModelRequired => Error::ModelRequired { upstream: service.name.to_string() },
+        })?;
+
+        let mut asks_for_usage = false;
+        let mut unasked = None;
+        let (payload, framing) = match body {
+            Body::None => (Payload::Held(Vec::new()), Upload::None),
+            Body::Held => {
+                let model_edit =
+                    peek.as_ref().and_then(|peek| edit_model(&held.bytes, peek, model, service, &inbound));
+                let asking = peek
+                    .as_ref()
+                    .filter(|peek| asking::may_ask(service, &parts.method, &inbound, peek))
+                    .filter(|_| asking::takes_identity(&parts.headers))
+                    .and_then(|peek| ask_for_usage(&held.bytes, peek));
+                asks_for_usage = asking.is_some();
+                if asks_for_usage && service.include_usage == IncludeUsage::Auto {
+                    let of = asking::asked_of(&inbound, model);
+                    let plain = || Edited::new(&held.bytes, [model_edit.clone()]).into_pieces();
+                    asks_for_usage = !service.refusals.has(of, Instant::now());
+                    unasked = asks_for_usage.then(|| Unasked {
+                        of: of.into(),
+                        target: target.clone(),
+                        pieces: plain(),
+                    });
+                }
+                held_payload(
+                    Edited::new(&held.bytes, [model_edit, asking.filter(|_| asks_for_usage)]).into_pieces(),
+                )
+            }
+            Body::Passing(passing, length) => {
+                let payload = Payload::Streamed { body: Box::pin(passing), chunked: length.is_none() };
+                (payload, length.map_or(Upload::Chunked, Upload::Length))
+            }
+        };
+        let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
+        let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
+        let is_streamed = is_stream || held.upgrade.is_some() || asking::asks_for_stream(&inbound);
+        let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
+        // A session without its client has nobody who would end it.
+        let on_disconnect = if held.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
+        let started = entry.started();
+        Ok(Ready {
+            target,
+            framing,
+            payload,
+            asks_for_usage,
+            unasked,
+            is_streamed,
+            started,
+            upstream,
+            keep_alive,
+            on_disconnect,
+        })
+    }
+}
+
+/// What the client wants to become of its answer when it leaves, if it says so.
+fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
+    let Some(value) = headers.get(&ON_DISCONNECT_HEADER) else { return Ok(None) };
+    match value.to_str().ok().and_then(OnDisconnect::parse) {
+        Some(on_disconnect) => Ok(Some(on_disconnect)),
+        None => Err(Error::HeaderValue { name: ON_DISCONNECT_HEADER.as_str(), values: OnDisconnect::VALUES }),
+    }
+}
+
+/// Another model for the body, where the upstream must see another: a default, an alias, or a deployment that the URL does
+/// not name. Otherwise, and where it has no `model` to edit, the body stays as it is.
+fn edit_model(
+    bytes: &Bytes,
+    peek: &Peek<'_>,
+    model: Option<&str>,
+    service: &Service,
+    inbound: &Inbound<'_>,
+) -> Option<Splice> {
+    // An Azure SDK's own paths name the deployment, and so does a URL that was made of the model.
+    let elsewhere = !inbound.path.starts_with("/v1/") || service.dialect.needs_model(inbound);
+    if elsewhere || !Endpoint::of(inbound.path).takes_json_model() {
+        return None;
+    }
+    let model = service.dialect.body_model(inbound, model?);
+    if peek.model.as_deref() == Some(model) { None } else { set_model(bytes, peek, model) }
+}
+
+pub(super) fn held_payload(pieces: Vec<Bytes>) -> (Payload, Upload) {
+    let length = pieces.iter().map(Bytes::len).sum::<usize>();
+    (Payload::Held(pieces), Upload::Length(length as u64))
+}
