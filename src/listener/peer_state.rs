@@ -21,6 +21,8 @@ pub(super) struct PeerState {
     http2: Cell<bool>,
     /// No byte of HTTP has come yet.
     silent: Cell<bool>,
+    /// The last answer is out, and what the client still sends is taken in and dropped.
+    lingers: Cell<bool>,
     /// A request's head has been complete.
     proven: Cell<bool>,
     /// Since when the next head is due, while no request is running: the first one from accept on, a later one from its first
@@ -64,6 +66,7 @@ impl PeerState {
             running: Cell::new(0),
             http2: Cell::new(false),
             silent: Cell::new(true),
+            lingers: Cell::new(false),
             proven: Cell::new(false),
             head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
@@ -92,6 +95,12 @@ impl PeerState {
     /// Whether a request is running.
     pub(super) fn is_running(&self) -> bool {
         self.running.get() > 0
+    }
+
+    /// What comes from now on is no head, and has limits of its own. The connection can be missed.
+    pub(super) fn lingers(&self) {
+        self.lingers.set(true);
+        self.head_since.set(None);
     }
 
     /// Bytes came from the client.
@@ -200,7 +209,7 @@ impl PeerState {
             self.tell(Order::Drop, now);
             return Some(Limit::WriteTimeout);
         }
-        if self.is_running() {
+        if self.is_running() || (self.lingers.get() && self.order().is_none()) {
             return None;
         }
         match (self.order.get(), self.head_since.get()) {

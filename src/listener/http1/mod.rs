@@ -31,11 +31,13 @@ pub use body::Http1Body;
 pub(super) use peer::Buffers;
 use peer::Peer;
 
-/// The most that is taken in of a client that still sends when its connection is closed, so that it can read its answer.
-const LINGER_BYTES: usize = 1 << 20;
+/// How long a client that still sends when its connection is closed is taken in, so that it reads its answer (RFC 9112 section
+/// 9.6): many clients send their whole body before they read. The connection keeps its place meanwhile, and is among the first
+/// to be given up for a newcomer. This and the next are nginx's `lingering_time` and `lingering_timeout`.
+const LINGER: Duration = Duration::from_secs(30);
 
-/// How long it is taken in.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long such a client may be silent.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 /// How long the rest of an answer that is cut is written, and its client taken in.
 const CUT: Duration = Duration::from_secs(2);
@@ -271,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
     async fn close(&mut self, lingers: bool) -> io::Result<()> {
         poll_fn(|cx| self.peer.poll_close(cx)).await?;
         if lingers {
-            let _ = timeout(LINGER, self.peer.take_in(LINGER_BYTES)).await;
+            let _ = timeout(LINGER, self.peer.linger(LINGER_SILENCE)).await;
         }
         Ok(())
     }

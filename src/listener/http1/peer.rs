@@ -14,12 +14,13 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::body::{Http1Body, Intake};
 use crate::h1::server::{BadRequest, RequestHead, RequestReader};
 use crate::listener::ClientStream;
 use crate::listener::departure::{Departure, Socket, WATCHED};
-use crate::listener::peer_state::PeerState;
+use crate::listener::peer_state::{Order, PeerState};
 
 /// A head, and the body behind it, once all of the head is here.
 type Found = Result<Option<(RequestHead, Http1Body)>, BadRequest>;
@@ -271,17 +272,20 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(self.intake.is_none())
     }
 
-    /// Reads what still comes, to the end or so many bytes.
-    pub(super) async fn take_in(&mut self, limit: usize) -> io::Result<()> {
-        let buffers = Rc::clone(&self.buffers);
-        let mut taken = 0;
-        while taken < limit {
-            match poll_fn(|cx| self.poll_read(cx, &mut buffers.read())).await? {
-                0 => break,
-                read => taken += read,
+    /// Reads what still comes, to its end or a silence of that length, or until the place is needed.
+    pub(super) async fn linger(&mut self, silence: Duration) -> io::Result<()> {
+        self.state.lingers();
+        loop {
+            let read = poll_fn(|cx| {
+                if matches!(self.state.order(), Some(Order::Yield | Order::Stop)) {
+                    return Poll::Ready(Ok(0));
+                }
+                read_once(&mut self.io, cx, &mut self.buffers.read())
+            });
+            if timeout(silence, read).await?? == 0 {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Looks whether the client has left, and has this task woken when it does. What it sends meanwhile is kept for later.

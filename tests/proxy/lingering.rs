@@ -1,0 +1,52 @@
+//! Responses that come before the request's body is here reach clients that read only when they have sent all of it.
+
+use crate::support::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
+
+/// More than all the buffers on the way hold.
+const LARGE: usize = 40 << 20;
+
+#[test]
+fn early_response_is_read_by_client_that_sends_everything_first() {
+    let up = Upstream::answering("");
+    let proxy = proxy().upstream(&up).server("max_request_bytes = \"1MiB\"").run();
+    let path = "/v1/chat/completions";
+    let part = vec![b'x'; 1 << 20];
+    let chunk = [b"100000\r\n", &part[..], b"\r\n"].concat();
+    for (framing, piece, pieces) in [
+        (format!("content-length: {LARGE}"), part.clone(), LARGE >> 20),
+        ("transfer-encoding: chunked".to_owned(), chunk, LARGE >> 20),
+    ] {
+        let mut client = proxy.client();
+        client.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n"));
+        for _ in 0..pieces {
+            client.send(&piece);
+        }
+        let answer = client.answer();
+        assert_eq!(answer.status(), 413, "{framing}");
+        assert_eq!(answer.error()["code"], "request_too_large");
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+}
+
+#[test]
+fn early_response_over_http2_is_whole_and_then_resets_without_error() {
+    let up = Upstream::answering("");
+    let proxy = proxy().upstream(&up).server("max_request_bytes = 1000").run();
+    let mut connection = Connection::to(proxy.address);
+    let mut frames = Frames::ask(&mut connection, &[]);
+    frames.post_head(1, "/v1/chat/completions");
+    frames.data(1, &[b'x'; 2000], false);
+    let head = frames.wait_on(HEADERS, 1).expect("a response");
+    assert_eq!(head.flags & 1, 0, "it has a body");
+    let mut ended = false;
+    loop {
+        let frame = frames.next().expect("the end of the stream");
+        ended |= frame.kind == crate::support::DATA && frame.flags & 1 != 0;
+        if frame.kind == RST_STREAM {
+            // NO_ERROR, RFC 9113 section 8.1.
+            assert_eq!((frame.stream, &frame.payload[..]), (1, &[0; 4][..]));
+            assert!(ended, "the response is whole before");
+            return;
+        }
+    }
+}
