@@ -1,10 +1,14 @@
 //! Who sends a request: the clients and their keys.
 //!
-//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as `api-key`
-//! (Azure's SDKs) or as `x-api-key` (Anthropic's), or among a WebSocket's subprotocols (browsers). Any of them that is known will do.
+//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as `api-key` (Azure's SDKs),
+//! `x-api-key` (Anthropic's), `x-goog-api-key` (Google's) or `ocp-apim-subscription-key` (Azure API Management), in the query
+//! ([`QueryKeys`] says which parameters), or among a WebSocket's subprotocols (browsers), on every path. Any of them that is known
+//! will do, also where a header or a parameter comes several times.
 //!
 //! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how much of a
 //! digest is alike, it tells nothing about a key: who tries keys cannot choose their digests.
+
+mod query;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,8 +17,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use http::{HeaderMap, header};
 
+use crate::rewrite::headers::KEY_HEADERS;
 use crate::rewrite::upgrade;
 use crate::secret::Secret;
+pub use query::QueryKeys;
 
 /// The configured clients.
 #[derive(Clone, Default)]
@@ -53,12 +59,16 @@ impl Clients {
     /// # Errors
     ///
     /// Clients are configured, and the request bears no key of theirs.
-    pub fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Unauthorized> {
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: &QueryKeys,
+    ) -> Result<Option<Arc<str>>, Unauthorized> {
         if self.is_empty() {
             return Ok(None);
         }
         let mut refusal = Unauthorized::Missing;
-        for key in keys(headers) {
+        for key in keys(headers).chain(query.iter().filter(|key| !key.is_empty())) {
             if let Some(name) = self.names.get(&digest(key)) {
                 return Ok(Some(Arc::clone(name)));
             }
@@ -85,12 +95,13 @@ fn digest(key: &[u8]) -> Digest {
         .expect("a SHA-256 digest has SHA256_OUTPUT_LEN bytes")
 }
 
-/// The keys that a request bears, of each header the first.
+/// The keys that a request's headers bear.
 fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-    let plain = ["api-key", "x-api-key"].into_iter().filter_map(|name| headers.get(name));
+    let bearer =
+        headers.get_all(header::AUTHORIZATION).into_iter().filter_map(|value| bearer(value.as_bytes()));
+    let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name));
     let plain = plain.map(|value| value.as_bytes().trim_ascii());
-    bearer.into_iter().chain(plain).chain(upgrade::keys(headers)).filter(|key| !key.is_empty())
+    bearer.chain(plain).chain(upgrade::keys(headers)).filter(|key| !key.is_empty())
 }
 
 /// The token of `Bearer <token>`.
@@ -110,16 +121,18 @@ mod tests {
     }
 
     fn who(lines: &[(&'static str, &str)]) -> Result<Option<String>, Unauthorized> {
-        let headers =
-            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        clients().authenticate(&headers).map(|name| name.map(|name| name.to_string()))
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        clients().authenticate(&headers, &QueryKeys::default()).map(|name| name.map(|name| name.to_string()))
     }
 
     #[test]
     fn without_clients_everybody_is_anonymous() {
         let nobody = Clients::new([]);
         assert!(nobody.is_empty());
-        assert_eq!(nobody.authenticate(&HeaderMap::new()), Ok(None));
+        assert_eq!(nobody.authenticate(&HeaderMap::new(), &QueryKeys::default()), Ok(None));
     }
 
     #[test]
@@ -130,6 +143,8 @@ mod tests {
             ("authorization", "BEARER   sg-bob "),
             ("api-key", "sg-bob"),
             ("x-api-key", "sg-bob"),
+            ("x-goog-api-key", "sg-bob"),
+            ("ocp-apim-subscription-key", "sg-bob"),
         ] {
             assert_eq!(who(&[line]), Ok(Some("bob".to_owned())), "{line:?}");
         }
@@ -140,6 +155,7 @@ mod tests {
         for lines in [
             [("authorization", "Bearer unknown"), ("api-key", "sg-alice")],
             [("authorization", "Basic c2ctYm9i"), ("x-api-key", "sg-alice")],
+            [("authorization", "Bearer unknown"), ("authorization", "Bearer sg-alice")],
         ] {
             assert_eq!(who(&lines), Ok(Some("alice".to_owned())), "{lines:?}");
         }

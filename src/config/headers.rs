@@ -5,7 +5,8 @@ use http::{HeaderName, HeaderValue, header};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
-use crate::rewrite::headers::is_configurable;
+use crate::rewrite::headers::{is_configurable, is_credential};
+use crate::rewrite::names::HeaderNames;
 
 /// The headers of one upstream, in the order of the file; each name once, in whatever case.
 pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
@@ -15,6 +16,19 @@ pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue
 /// The headers that a proxy is asked with. `Proxy-Authorization` is among what may be set: not all schemes are Basic.
 pub(super) fn proxy_headers(proxy: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
     read(proxy, |name| is_configurable(name) || *name == header::PROXY_AUTHORIZATION)
+}
+
+/// Patterns for names of headers.
+pub(super) fn header_names(entry: &Entry<'_>) -> Read<HeaderNames> {
+    let patterns = entry.texts()?.into_iter().map(|text| {
+        text.parse(|text| match HeaderName::from_bytes(text.as_bytes()) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(_) => Err(format!(
+                "{text:?} is no name for a header: write one such as \"x-real-ip\", or \"cf-*\" for all that begin so"
+            )),
+        })
+    });
+    all(patterns).map(HeaderNames::new)
 }
 
 fn read(
@@ -31,7 +45,9 @@ fn read(
         names.push(name.clone());
         let mut value = value?;
         // Keys are secrets also where the user wrote them as plain text.
-        value.set_sensitive(value.is_sensitive() || is_credential(&name));
+        value.set_sensitive(
+            value.is_sensitive() || name == header::PROXY_AUTHORIZATION || is_credential(name.as_str()),
+        );
         Ok((name, value))
     });
     all(headers)
@@ -66,9 +82,4 @@ fn value(entry: &Entry<'_>) -> Read<HeaderValue> {
     };
     value.set_sensitive(sensitive);
     Ok(value)
-}
-
-fn is_credential(name: &HeaderName) -> bool {
-    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(name)
-        || matches!(name.as_str(), "api-key" | "x-api-key")
 }

@@ -11,13 +11,15 @@ use crate::rewrite::headers::{OutboundHeaders, end_hop, inbound};
 const HOP_BY_HOP: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// What a client says that is not for an upstream, beside `x-streamgauge-*`.
-const NOT_FOR_UPSTREAMS: [&str; 12] = [
+const NOT_FOR_UPSTREAMS: [&str; 14] = [
     "host",
     "content-length",
     "expect",
     "authorization",
     "api-key",
     "x-api-key",
+    "x-goog-api-key",
+    "ocp-apim-subscription-key",
     "cookie",
     "x-original-url",
     "x-rewrite-url",
@@ -47,7 +49,7 @@ pub fn headers(data: &[u8]) {
     }
 
     outbound(&map, custom, credentials);
-    let answer: Vec<_> = map.iter().map(line).filter(|(name, _)| !is_hop_by_hop(&map, name)).collect();
+    let answer: Vec<_> = map.iter().map(line).filter(|(name, _)| !ends_here(&map, name)).collect();
     let kept = inbound(map);
     assert_eq!(
         kept.iter().map(line).collect::<Vec<_>>(),
@@ -101,6 +103,10 @@ fn outbound(
 
 fn is_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name) || name.starts_with("proxy-")
+}
+
+fn ends_here(answer: &HeaderMap, name: &str) -> bool {
+    is_hop_by_hop(answer, name) || ["alt-svc", "strict-transport-security"].contains(&name)
 }
 
 fn is_hop_by_hop(headers: &HeaderMap, name: &str) -> bool {

@@ -16,6 +16,7 @@ pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{Endpoint, query_model};
+pub(crate) use path::percent_decoded;
 
 /// The dialect of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

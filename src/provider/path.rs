@@ -116,6 +116,11 @@ pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
+/// The bytes with each valid percent-escape decoded, once.
+pub(crate) fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    Decoded(bytes).collect()
+}
+
 /// Not whitespace, not a control character, not a fragment's beginning.
 fn may_stand_in_target(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'

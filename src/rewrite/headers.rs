@@ -14,6 +14,8 @@ use std::{fmt, mem};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::names::HeaderNames;
+
 /// What is written in front of and behind the headers of requests for one upstream. Made once at start.
 #[derive(Clone)]
 pub struct OutboundHeaders {
@@ -22,6 +24,8 @@ pub struct OutboundHeaders {
     own: Vec<(HeaderName, HeaderValue)>,
     /// What the client cannot say: the names of `own`, and what is kept from it. With hyphens for underscores.
     not_clients: Vec<Box<str>>,
+    /// What the user does not want to pass of the client's headers.
+    dropped: HeaderNames,
 }
 
 impl OutboundHeaders {
@@ -35,7 +39,14 @@ impl OutboundHeaders {
         custom.retain(|(name, _)| is_configurable(name) && !has_name(&credentials, name));
         custom.extend(credentials);
         let not_clients = custom.iter().map(|(name, _)| hyphenated(name.as_str()).into()).collect();
-        Self { host: (header::HOST, host), own: custom, not_clients }
+        Self { host: (header::HOST, host), own: custom, not_clients, dropped: HeaderNames::default() }
+    }
+
+    /// Drops the client's headers of these names, also where they are spelled with underscores.
+    #[must_use]
+    pub fn dropping(mut self, names: HeaderNames) -> Self {
+        self.dropped = names;
+        self
     }
 
     /// Keeps the headers of these names from the client. Names are in lower case, with hyphens.
@@ -68,7 +79,7 @@ impl OutboundHeaders {
     }
 
     fn is_kept(&self, name: &str) -> bool {
-        ends_here(name) || self.not_clients.iter().any(|kept| **kept == *name)
+        ends_here(name) || self.not_clients.iter().any(|kept| **kept == *name) || self.dropped.has(name)
     }
 }
 
@@ -109,12 +120,15 @@ impl fmt::Debug for OutboundHeaders {
     }
 }
 
-/// What goes back to the client of an answer's headers: all but the hop-by-hop ones, in their order.
+/// What goes back to the client of an answer's headers, in their order: all but the hop-by-hop ones, and those that bind a
+/// browser to the upstream's host.
 ///
 /// `content-length` stays: it tells the length of the body, also of one that is not sent (HEAD, 304).
 pub fn inbound(headers: HeaderMap) -> HeaderMap {
     let named = named_by_connection(&headers);
-    let passes = |name: &HeaderName| !is_hop_by_hop(name.as_str()) && !named.contains(name);
+    let passes = |name: &HeaderName| {
+        !is_hop_by_hop(name.as_str()) && !is_about_the_origin(name.as_str()) && !named.contains(name)
+    };
     if headers.keys().all(passes) { headers } else { only(headers, passes) }
 }
 
@@ -205,14 +219,31 @@ fn is_hop_by_hop(name: &str) -> bool {
         || name.starts_with("proxy-")
 }
 
+/// What holds for the origin that a client believes to be talking to, which is this proxy: where else it is served (RFC 7838),
+/// and that it is to be reached through TLS alone (RFC 6797).
+fn is_about_the_origin(name: &str) -> bool {
+    matches!(name, "alt-svc" | "strict-transport-security")
+}
+
 /// Written anew for the upstream, or answered here (`Expect: 100-continue`).
 fn is_about_the_request(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "expect")
 }
 
-/// By what a client says to this proxy who it is.
-fn is_credential(name: &str) -> bool {
-    matches!(name, "authorization" | "api-key" | "x-api-key" | "cookie")
+/// The headers whose value is a client's key as such: of Azure's SDKs, Anthropic's and Google's, and of Azure API Management.
+pub static KEY_HEADERS: [HeaderName; 4] = [
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
+];
+
+/// By what a client says to this proxy who it is: [`KEY_HEADERS`] and two more.
+pub fn is_credential(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization" | "cookie" | "api-key" | "x-api-key" | "x-goog-api-key" | "ocp-apim-subscription-key"
+    )
 }
 
 /// The headers that `Connection` names, apart from those that end here anyway.

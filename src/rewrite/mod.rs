@@ -5,4 +5,5 @@
 
 pub mod body;
 pub mod headers;
+pub mod names;
 pub mod upgrade;

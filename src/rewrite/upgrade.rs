@@ -78,8 +78,10 @@ fn take_keys(headers: &mut HeaderMap) {
     }
 }
 
+/// Read in any case: a service that does so must not get the key either.
 fn key(protocol: &[u8]) -> Option<&[u8]> {
-    protocol.strip_prefix(KEY_PROTOCOL.as_bytes())
+    let (prefix, key) = protocol.split_at_checked(KEY_PROTOCOL.len())?;
+    prefix.eq_ignore_ascii_case(KEY_PROTOCOL.as_bytes()).then_some(key)
 }
 
 fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
@@ -159,6 +161,7 @@ mod tests {
                 Some("realtime, openai-beta.realtime-v1"),
             ),
             ("openai-insecure-api-key.sk-client", None),
+            ("OpenAI-Insecure-API-Key.sk-client,realtime", Some("realtime")),
         ] {
             let lines = [("sec-websocket-protocol", value)];
             assert_eq!(keys(&headers(&lines)).collect::<Vec<_>>(), [b"sk-client"]);

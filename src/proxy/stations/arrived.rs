@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Method, Request};
 
 use super::Known;
-use crate::auth::{Clients, Unauthorized};
+use crate::auth::{Clients, QueryKeys, Unauthorized};
 use crate::browser::Admission;
 use crate::error::{Error, Result};
 use crate::h1::server::MAX_REQUEST_HEADERS;
@@ -18,12 +18,15 @@ pub(in crate::proxy) struct Arrived {
     /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
     pub(super) parts: Box<Parts>,
     pub(super) body: RequestBody,
+    /// What the client put into its query to say who it is. It stands nowhere else any more.
+    keys: QueryKeys,
 }
 
 impl Arrived {
     pub(in crate::proxy) fn new(request: Request<RequestBody>) -> Self {
-        let (parts, body) = request.into_parts();
-        Self { parts: Box::new(parts), body }
+        let (mut parts, body) = request.into_parts();
+        let keys = QueryKeys::take(&mut parts.uri);
+        Self { parts: Box::new(parts), body, keys }
     }
 
     /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and what `admission` does
@@ -43,7 +46,7 @@ impl Arrived {
 
     pub(in crate::proxy) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
         let certificate = self.parts.extensions.get::<ClientCertificate>();
-        match (clients.authenticate(&self.parts.headers), certificate) {
+        match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
             // A verified certificate is as good as a key. SDKs send some key in any case, so an unknown one beside it is
             // not held against the client.

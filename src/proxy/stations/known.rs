@@ -24,11 +24,10 @@ impl Known {
     /// Reads the body if anything in it is needed: the model, for the route or the deployment or to edit it, and what the
     /// record says of it. Any other body comes back as it is, to pass through.
     pub(in crate::proxy) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
-        let Arrived { mut parts, body } = self.0;
+        let Arrived { mut parts, body, .. } = self.0;
         let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
         let query_model = query_model(parts.uri.path(), parts.uri.query());
         let limits = &plan.bodies;
-        limits.check_length(&body)?;
         let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {
             let nothing = if has_length(&parts) { Body::Held } else { Body::None };
@@ -39,7 +38,7 @@ impl Known {
         }
         if !needs_look(&parts, plan) {
             let length = body.size_hint().exact();
-            let passing = Passing::new(body, limits.clone(), entry.count_upload());
+            let passing = limits.pass(body, entry.count_upload())?;
             return Ok((
                 Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
                 Body::Passing(passing, length),

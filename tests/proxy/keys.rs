@@ -1,0 +1,124 @@
+//! Promise 6 for the keys of clients: wherever one stands in a request, it says who sent it, and leaves no trace.
+
+use std::sync::mpsc;
+
+use crate::support::{Proxy, Request, proxy, upstream};
+
+const KEY: &str = "sg-secret-of-team";
+
+/// Headers and targets with the key in them, or with some form of it.
+const HEADERS: [&str; 8] = [
+    "Authorization: Bearer sg-secret-of-team",
+    "api-key: sg-secret-of-team",
+    "x-api-key: sg-secret-of-team",
+    "x-goog-api-key: sg-secret-of-team",
+    "Ocp-Apim-Subscription-Key: sg-secret-of-team",
+    "X-Goog-Api-Key: other\r\nx-goog-api-key: sg-secret-of-team",
+    "Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.sg-secret-of-team",
+    "Sec-WebSocket-Protocol: OpenAI-Insecure-API-Key.sg-secret-of-team, realtime",
+];
+
+const TARGETS: [(&str, &str); 9] = [
+    ("/v1/models?api-key=sg-secret-of-team", "/v1/models"),
+    ("/v1/models?limit=2&api-key=sg-secret-of-team&after=%20x", "/v1/models?limit=2&after=%20x"),
+    (
+        "/v1/models/gemini-2.5-flash:generateContent?key=sg-secret-of-team&alt=sse",
+        "/v1/models/gemini-2.5-flash:generateContent?alt=sse",
+    ),
+    ("/v1/models?subscription-key=sg-secret-of-team", "/v1/models"),
+    ("/v1/models?access_token=sg-secret-of-team", "/v1/models"),
+    ("/v1/models?API%2DKey=%73g-secret-of-team", "/v1/models"),
+    ("/v1/models?key=other&key=sg-secret-of-team", "/v1/models"),
+    ("/v1/models?a=1;key=sg-secret-of-team;b=2", "/v1/models?a=1;b=2"),
+    ("/v1/models?api%252dkey=sg-secret-of-team", "/v1/models"),
+];
+
+fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
+    let (sender, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            sender.send(request).unwrap();
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+        }
+    });
+    (proxy().upstream(&up).tables(tables).run(), requests)
+}
+
+fn get(target: &str, header: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n{header}\r\nx-last: 1\r\n\r\n")
+}
+
+fn clients() -> String {
+    format!("[clients.team]\nkey = {{ value = {KEY:?} }}")
+}
+
+/// With and without clients, for each place of a key.
+fn sent(target: &str, left: &str, header: &str) {
+    for tables in [String::new(), clients()] {
+        let (proxy, requests) = watched(&tables);
+        let answer = proxy.client().send(get(target, header)).answer();
+        assert_eq!(answer.status(), 200, "{target} {header}: {}", answer.text());
+        let request = requests.recv().unwrap();
+        assert_eq!(request.line(), format!("GET {left} HTTP/1.1"), "{target}");
+        let head = request.head.to_lowercase();
+        assert!(!head.contains("secret"), "{target} {header}: {head}");
+        assert!(head.contains("bearer sk-upstream") && head.contains("x-last: 1"), "{head}");
+        let record = proxy.record();
+        assert!(!record.to_string().contains("secret"), "{record}");
+        assert_eq!(
+            record["client"],
+            if tables.is_empty() { "anonymous" } else { "team" },
+            "{target} {header}"
+        );
+    }
+}
+
+#[test]
+fn keys_in_headers_name_the_client_and_end_here() {
+    for header in HEADERS {
+        sent("/v1/models", "/v1/models", header);
+    }
+}
+
+#[test]
+fn keys_in_queries_name_the_client_and_end_here() {
+    for (target, left) in TARGETS {
+        sent(target, left, "x-first: 1");
+    }
+}
+
+#[test]
+fn wrong_keys_are_refused_without_being_repeated() {
+    let (proxy, _requests) = watched(&clients());
+    let headers = HEADERS.map(|header| ("/v1/models", header));
+    let targets = TARGETS.map(|(target, _)| (target, "x-first: 1"));
+    for (target, header) in headers.into_iter().chain(targets) {
+        let request = get(target, header).replace("secret-of", "wrongish-of");
+        let answer = proxy.client().send(request).answer();
+        assert_eq!(answer.status(), 401, "{target} {header}");
+        assert_eq!(answer.error()["code"], "invalid_api_key", "{target} {header}");
+        assert!(
+            !answer.text().contains("wrongish") && !answer.head.contains("wrongish"),
+            "{}",
+            answer.text()
+        );
+        assert!(!proxy.record().to_string().contains("wrongish"));
+    }
+}
+
+#[test]
+fn errors_on_paths_name_no_key_of_the_query() {
+    let (proxy, _requests) = watched("[[routes]]\npath = \"/only\"\nupstream = \"up\"");
+    for target in [
+        "/other?key=sg-secret-of-team",
+        "/only/other?key=sg-secret-of-team",
+        "/only/v1/../x?key=sg-secret-of-team",
+    ] {
+        let answer = proxy.client().send(get(target, "x-first: 1")).answer();
+        assert!(matches!(answer.status(), 400 | 404), "{target}");
+        assert!(
+            !answer.text().contains("secret") && !proxy.record().to_string().contains("secret"),
+            "{target}"
+        );
+    }
+}
