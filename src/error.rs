@@ -51,10 +51,12 @@ pub enum Error {
     BodyEvicted,
     /// The body ended before it was complete.
     BodyIncomplete,
-    /// The body is larger than `max_request_bytes`.
+    /// The body is larger than it may be.
     BodyTooLarge {
         /// The configured limit in bytes.
-        limit: usize,
+        limit: u64,
+        /// The key that says so.
+        key: &'static str,
     },
     /// It does not say which host it is for.
     HostInvalid(HostFault),

@@ -11,6 +11,7 @@ use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{BodyLimits, Budget, Plan, Refusals, Service};
 use crate::rewrite::headers::OutboundHeaders;
+use crate::rewrite::names::HeaderNames;
 use crate::route::{Glob, Rule, Table};
 
 /// What all workers follow.
@@ -41,7 +42,12 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
         ),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
-        services: settings.upstreams.iter().map(service).collect::<Result<_, _>>()?,
+        services: settings
+            .upstreams
+            .iter()
+            .map(|upstream| service(upstream, &server.drop_headers))
+            .collect::<Result<_, _>>()?,
+        accel_buffering_header: server.accel_buffering_header,
         bodies: bodies(settings, counts),
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
     })
@@ -54,12 +60,13 @@ fn bodies(settings: &Settings, counts: &Arc<LimitCounts>) -> BodyLimits {
     let has_several_clients = settings.clients.len() > 1 || has_certificates;
     BodyLimits {
         max_bytes: server.max_request_bytes,
+        max_passing_bytes: server.max_passing_bytes,
         min_rate: server.min_body_rate,
         budget: Budget::new(server.max_buffered_bytes, has_several_clients, Arc::clone(counts)),
     }
 }
 
-fn service(upstream: &config::Upstream) -> Result<Service, String> {
+fn service(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<Service, String> {
     let name = &upstream.name;
     let credentials = credentials(
         upstream.provider,
@@ -70,7 +77,8 @@ fn service(upstream: &config::Upstream) -> Result<Service, String> {
     .map_err(|error| format!("upstreams.{name}: {error}"))?;
     let host = HeaderValue::from_str(upstream.url.authority())
         .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
-    let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials);
+    let dropped = upstream.drop_headers.as_ref().unwrap_or(dropped).clone();
+    let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials).dropping(dropped);
     Ok(Service {
         name: name.as_str().into(),
         provider: upstream.provider,

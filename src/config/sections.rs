@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::duration::{duration, past, timeout};
+use super::headers::header_names;
 use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
@@ -39,6 +40,12 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let origins = table.defaulted("origins", origins);
     let workers = table.defaulted("workers", workers);
     let max_request_bytes = table.defaulted("max_request_bytes", bytes);
+    let max_passing_bytes = table.defaulted("max_passing_bytes", |entry| match entry.as_text() {
+        Some("") => Ok(None),
+        _ => bytes(entry).map(|bytes| Some(bytes as u64)),
+    });
+    let drop_headers = table.defaulted("drop_headers", header_names);
+    let accel_buffering_header = table.defaulted("accel_buffering_header", Entry::boolean);
     let drain_timeout = table.defaulted("drain_timeout", |entry| entry.parse(DURATION, duration));
     // Means something beside the clients only; `contradictions` looks at it.
     let allow_anonymous = table.defaulted("allow_anonymous", Entry::boolean);
@@ -56,6 +63,9 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         origins: origins?,
         workers: workers?,
         max_request_bytes: max_request_bytes?,
+        max_passing_bytes: max_passing_bytes?,
+        drop_headers: drop_headers?,
+        accel_buffering_header: accel_buffering_header?,
         drain_timeout: drain_timeout?,
         max_connections: max_connections?,
         header_timeout: header_timeout?,

@@ -13,6 +13,7 @@ use crate::browser::{Origins, OwnHosts};
 use crate::egress::{Hosts, ProxyAddress};
 use crate::price::Prices;
 use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
+use crate::rewrite::names::HeaderNames;
 use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
 use crate::traceparent::Sampling;
@@ -53,8 +54,14 @@ pub struct Server {
     pub origins: Origins,
     /// Threads that serve; at least 1.
     pub workers: usize,
-    /// The largest request body in bytes; at least 1.
+    /// The largest request body that is held, in bytes; at least 1.
     pub max_request_bytes: usize,
+    /// The largest request body that passes through, in bytes; `None`: any size.
+    pub max_passing_bytes: Option<u64>,
+    /// The client's headers that no upstream gets, unless it says otherwise.
+    pub drop_headers: HeaderNames,
+    /// Whether event streams tell a proxy in front not to buffer them.
+    pub accel_buffering_header: bool,
     /// How long what runs may go on after the signal to stop.
     pub drain_timeout: Duration,
     /// Client connections at once in the whole process; 0: as many as open files allow.
@@ -220,6 +227,8 @@ pub struct Upstream {
     pub deployments: BTreeMap<String, String>,
     /// Put on every request, each name once; secret ones are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client's headers that it does not get; `None`: those of the server.
+    pub drop_headers: Option<HeaderNames>,
     /// Whether it is asked for usage where the client did not ask.
     pub include_usage: IncludeUsage,
     /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::connection::{Connection, connection};
-use super::headers::headers;
+use super::headers::{header_names, headers};
 use super::layers::OPENAI_API_KEY;
 use super::leaving;
 use super::network::Network;
@@ -82,6 +82,7 @@ fn upstream(
     let default_model = default_model(provider, table);
     let models = names(table, "models", "model");
     let headers = headers(table);
+    let drop_headers = table.optional("drop_headers", header_names);
     let include_usage = table.optional("include_usage", include_usage);
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
     let on_disconnect = table.optional("on_disconnect", leaving::on_disconnect);
@@ -126,6 +127,7 @@ fn upstream(
         models: models?,
         deployments: deployments?,
         headers: headers?,
+        drop_headers: drop_headers?,
         include_usage: include_usage?.unwrap_or_default(),
         keep_alive_comments: keep_alive_comments?.flatten(),
         on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),

@@ -31,10 +31,9 @@ impl fmt::Display for Error {
                  (server.max_buffered_bytes). Send it again, without pauses.",
             ),
             Self::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
-            Self::BodyTooLarge { limit } => write!(
-                f,
-                "The request's body is larger than {limit} bytes. Send less, or raise server.max_request_bytes."
-            ),
+            Self::BodyTooLarge { limit, key } => {
+                write!(f, "The request's body is larger than {limit} bytes. Send less, or raise {key}.")
+            }
             Self::HostInvalid(fault) => write!(f, "{} Send one Host that is a name or an address.", host_fault(*fault)),
             Self::HostNotAllowed(host) => write!(
                 f,

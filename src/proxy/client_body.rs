@@ -25,8 +25,10 @@ const FIRST_RESERVATION: usize = 1 << 20;
 /// What bodies may cost.
 #[derive(Clone, Debug)]
 pub struct BodyLimits {
-    /// The largest body in bytes.
+    /// The largest body that is held, in bytes.
     pub max_bytes: usize,
+    /// The largest body that passes through, in bytes; `None`: any.
+    pub max_passing_bytes: Option<u64>,
     /// Bytes per second that a body must bring; `None`: any rate.
     pub min_rate: Option<NonZeroU32>,
     /// What all held bodies share.
@@ -34,17 +36,33 @@ pub struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// Refuses a body whose declared length is too much, before a byte of it is read.
-    pub(super) fn check_length(&self, body: &RequestBody) -> Result<()> {
-        if body.size_hint().lower() > self.max_bytes as u64 { Err(self.too_large()) } else { Ok(()) }
-    }
-
     fn too_large(&self) -> Error {
-        Error::BodyTooLarge { limit: self.max_bytes }
+        Error::BodyTooLarge { limit: self.max_bytes as u64, key: "server.max_request_bytes" }
     }
 
-    /// Reads a whole body of `client`. Its bytes count against the budget until the reservation is dropped.
+    /// Has a body pass through, whose bytes are counted in `seen`.
+    ///
+    /// # Errors
+    /// Its declared length is too much.
+    pub(super) fn pass(&self, body: RequestBody, seen: Rc<Cell<u64>>) -> Result<Passing> {
+        self.check_passing(body.size_hint().lower())?;
+        Ok(Passing { pace: Pace::new(self.min_rate), body, limits: self.clone(), seen })
+    }
+
+    fn check_passing(&self, bytes: u64) -> Result<()> {
+        match self.max_passing_bytes {
+            Some(limit) if bytes > limit => {
+                Err(Error::BodyTooLarge { limit, key: "server.max_passing_bytes" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a whole body of `client`; one whose declared length is too much is refused before a byte of it is read. Its bytes count against the budget until the reservation is dropped.
     pub(super) async fn hold(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
+        if body.size_hint().lower() > self.max_bytes as u64 {
+            return Err(self.too_large());
+        }
         let (pace, reserved) = (Pace::new(self.min_rate), self.budget.reserve());
         let declared = body.size_hint().exact().map_or(0, |length| length as usize);
         let mut holding = Holding { limits: self, client, body, pace, reserved };
@@ -116,19 +134,12 @@ impl Holding<'_> {
     }
 }
 
-/// A body that passes through: counted, and held to the same limits but the budget's.
+/// A body that passes through: counted, and held to a rate and a size of its own.
 pub(super) struct Passing {
     body: RequestBody,
     limits: BodyLimits,
     pace: Pace,
     seen: Rc<Cell<u64>>,
-}
-
-impl Passing {
-    pub(super) fn new(body: RequestBody, limits: BodyLimits, seen: Rc<Cell<u64>>) -> Self {
-        let pace = Pace::new(limits.min_rate);
-        Self { body, limits, pace, seen }
-    }
 }
 
 impl Body for Passing {
@@ -152,8 +163,8 @@ impl Body for Passing {
         self.pace.heard(bytes);
         let seen = self.seen.get() + bytes as u64;
         self.seen.set(seen);
-        if seen > self.limits.max_bytes as u64 {
-            return Poll::Ready(Some(Err(self.limits.too_large())));
+        if let Err(error) = self.limits.check_passing(seen) {
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -11,6 +11,7 @@ mod client_body;
 mod keep_alive;
 mod pace;
 mod plan;
+mod probe;
 mod refusals;
 mod respond;
 mod stations;
@@ -38,6 +39,7 @@ use crate::record::{Board, Entry, Journal};
 use crate::rewrite::headers::end_hop;
 use crate::traceparent::SpanContext;
 use crate::upstream::Upstream;
+use probe::Handled;
 use stations::{Answered, Arrived, Held, Ready};
 use tunnel::Tunnels;
 use waiting::Waiting;
@@ -120,6 +122,15 @@ impl Proxy {
         Ok((ready, held))
     }
 
+    fn relay(&self, answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
+        self.announced(respond::relay(answer, entry, terms))
+    }
+
+    /// The response as those in front of this proxy should see it.
+    fn announced(&self, response: Response<ProxyBody>) -> Response<ProxyBody> {
+        if self.plan.accel_buffering_header { respond::unbuffered(response) } else { response }
+    }
+
     /// The whole way, up to the answer's body.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     fn answer(
@@ -141,7 +152,7 @@ impl Proxy {
                     Ok(Answered { answer, .. }) if answer.body.is_switched() => {
                         self.tunnels.begin(answer, entry, &terms)
                     }
-                    Ok(answer) => respond::relay(answer, entry, terms),
+                    Ok(answer) => self.relay(answer, entry, terms),
                     Err(error) => respond::refuse(&error, entry),
                 };
             }
@@ -152,11 +163,11 @@ impl Proxy {
             };
             match answered {
                 Ok((Ok(answer), entry)) => {
-                    let response = respond::relay(answer, entry, terms);
+                    let response = self.relay(answer, entry, terms);
                     respond::keep_alive(response, keep_alive)
                 }
                 Ok((Err(error), entry)) => respond::refuse(&error, entry),
-                Err(interval) => respond::begin_stream(waiting, interval),
+                Err(interval) => self.announced(respond::begin_stream(waiting, interval)),
             }
         }
     }
@@ -165,17 +176,20 @@ impl Proxy {
 impl Handler for Proxy {
     type Body = ProxyBody;
 
-    /// The record is opened at once, so that also a request whose client has left by now has one.
+    /// Unless it is a probe's, the record is opened at once, so that also a request whose client has left by now has one.
     fn handle(
         self: Rc<Self>,
         mut request: Request<RequestBody>,
     ) -> impl Future<Output = Response<ProxyBody>> {
+        if let Some(response) = probe::answer(&request, &self.plan.admission) {
+            return Handled::Probe { response: Some(response) };
+        }
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
         end_hop(request.headers_mut());
         self.trace(request.headers_mut(), &mut entry);
         entry.shown_on(&self.board);
-        self.answer(Arrived::new(request), entry)
+        Handled::Request { answer: self.answer(Arrived::new(request), entry) }
     }
 
     fn delivery(body: &ProxyBody) -> Option<&Rc<Delivery>> {

@@ -30,6 +30,8 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// What request bodies may cost.
     pub bodies: BodyLimits,
+    /// Whether event streams tell a proxy in front not to buffer them.
+    pub accel_buffering_header: bool,
     /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the clients' pass untouched.
     pub tracing: Option<Sampling>,
 }

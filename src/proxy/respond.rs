@@ -36,6 +36,9 @@ static REQUEST_IDS: [HeaderName; 4] = [
 /// errors otherwise.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// Says to nginx whether it may buffer a response.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Relays an answer; from here on the body carries the record.
 pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
     let id = entry.id();
@@ -94,6 +97,16 @@ pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<Pro
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.extend(id.map(|id| (ID_HEADER, id)));
+    response
+}
+
+/// Tells nginx, if one is in front of this proxy, not to buffer a stream of events.
+/// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering>
+pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBody> {
+    if response.body().delivery().is_some() {
+        let header = response.headers_mut().entry(ACCEL_BUFFERING);
+        header.or_insert(const { HeaderValue::from_static("no") });
+    }
     response
 }
 

@@ -175,3 +175,94 @@ fn long_heads_over_http2_count_against_the_budget() {
         assert_eq!(first.await.unwrap().unwrap().status(), 200);
     });
 }
+
+#[test]
+fn traces_of_the_way_here_do_not_pass_unless_they_are_kept() {
+    let lines = [
+        "CF-Ray: 1",
+        "cf-connecting-ip: 1",
+        "CDN-Loop: 1",
+        "X-Forwarded-For: 1",
+        "x_forwarded_proto: 1",
+        "Forwarded: for=1",
+        "X-Real-IP: 1",
+        "Referer: https://app.example/",
+        "True-Client-IP: 1",
+        "x-request-id: 1",
+        "x-forward: 1",
+        "via: 1.1 a",
+    ];
+    let credential = "authorization: Bearer sk-upstream";
+    assert_eq!(arriving("", &lines), ["x-request-id: 1", "x-forward: 1", "via: 1.1 a", credential]);
+    let own = arriving("drop_headers = [\"CF-*\", \"x-*-id\"]", &lines);
+    let kept =
+        ["cdn-loop: 1", "x-forwarded-for: 1", "x_forwarded_proto: 1", "forwarded: for=1", "x-real-ip: 1"];
+    assert_eq!(own[..kept.len()], kept);
+    assert!(!own.iter().any(|line| line.starts_with("x-request-id") || line.starts_with("cf-")), "{own:?}");
+    assert_eq!(arriving("drop_headers = []", &lines).len(), lines.len() + 1);
+    // What is configured is the operator's.
+    let put_on = "drop_headers = [\"*\"]\nheaders = { \"X-Real-IP\" = \"2\" }";
+    assert_eq!(arriving(put_on, &lines), ["x-real-ip: 2", credential]);
+}
+
+#[test]
+fn dropped_headers_of_the_server_hold_for_upstreams_without_a_list() {
+    let (sender, heads) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            sender.send(request).unwrap();
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let proxy = proxy()
+        .server("drop_headers = [\"x-team*\"]")
+        .other("a", up.address)
+        .other("b", up.address)
+        .tables(
+            "drop_headers = []\n[[routes]]\npath = \"/a\"\nupstream = \"a\"\n[[routes]]\nupstream = \"b\"",
+        )
+        .run();
+    for (path, is_dropped) in [("/a/v1/models", true), ("/v1/models", false)] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nX-Team-Name: t\r\nreferer: r\r\n\r\n");
+        proxy.client().send(head).answer();
+        let request = heads.recv().unwrap();
+        assert_eq!(request.header("x-team-name").is_none(), is_dropped, "{path}");
+        assert_eq!(request.header("referer"), Some("r"), "the list is the whole list");
+    }
+}
+
+#[test]
+fn headers_that_bind_clients_to_the_upstreams_host_end_here() {
+    let up = crate::support::Upstream::answering(
+        "HTTP/1.1 200 OK\r\nx-a: 1\r\nalt-svc: h3=\":443\"; ma=86400\r\nx-b: 2\r\nStrict-Transport-Security: max-age=1\r\nnel: 1\r\nx-c: 3\r\ncontent-length: 0\r\n\r\n",
+    );
+    let proxy = proxy().upstream(&up).run();
+    let answer = proxy.client().get("/v1/models").answer();
+    let names: Vec<_> =
+        answer.head.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert_eq!(names[..4], ["x-a", "x-b", "nel", "x-c"], "{}", answer.head);
+    assert_eq!((answer.header("alt-svc"), answer.header("strict-transport-security")), (None, None));
+}
+
+#[test]
+fn event_streams_say_that_they_are_not_to_be_buffered() {
+    use crate::support::{CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, sized};
+    let events = |more: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{more}content-length: {}\r\n\r\n{CHAT_STREAM}",
+            CHAT_STREAM.len()
+        )
+        .into_bytes()
+    };
+    let json = sized("200 OK", "application/json", CHAT_BODY.as_bytes());
+    for (answer, server, said) in [
+        (events(""), "", Some("no")),
+        (events("x-accel-buffering: yes\r\n"), "", Some("yes")),
+        (events(""), "accel_buffering_header = false", None),
+        (json, "", None),
+    ] {
+        let proxy = proxy().upstream(&crate::support::Upstream::answering(answer)).server(server).run();
+        let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
+        assert_eq!(answer.header("x-accel-buffering"), said, "{}", answer.head);
+    }
+}
