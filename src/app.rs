@@ -23,7 +23,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 use crate::admin::{Access, Admin, Shown, WORKER};
-use crate::config::{Jsonl as JsonlPath, Settings};
+use crate::config::{Jsonl as JsonlPath, Settings, Upstream};
 use crate::drain::Stop;
 use crate::flow::Flows;
 use crate::ledger::{Ledger, Place};
@@ -34,6 +34,7 @@ use crate::price::Prices;
 use crate::record::{
     AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
 };
+use crate::secret::Masks;
 use crate::threads::Threads;
 use crate::tls::{Live, Watch};
 use crate::upstream::Witness;
@@ -147,6 +148,7 @@ impl App {
         };
 
         let journal = Journal::with_threads(CAPACITY, threads);
+        journal.hide(Masks::new(settings.upstreams.iter().flat_map(Upstream::secrets)));
         let mut watch = Watch::default();
         let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;

@@ -28,9 +28,84 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What stands for a secret in a text.
+const MASK: &str = "***";
+
+/// The shortest beginning of a secret that is looked for at the end of a text, in bytes.
+const MIN_BEGINNING: usize = 8;
+
+/// Takes secrets out of what others say: an upstream may repeat in an error what it was sent.
+#[derive(Default)]
+pub struct Masks {
+    /// The longest first, since one may be a part of another.
+    secrets: Vec<Box<str>>,
+}
+
+impl Masks {
+    /// Masks these. Of one with a scheme before it (`Bearer ...`), the credential alone is masked too.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let parts =
+            |secret: &'a str| [Some(secret), secret.split_once(' ').map(|(_, credential)| credential)];
+        let secrets = secrets.into_iter().flat_map(parts).flatten().filter(|secret| !secret.is_empty());
+        let mut secrets: Vec<Box<str>> = secrets.map(Into::into).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    /// The text without the secrets; `None` where it has none. A secret that the end of the text cuts is
+    /// taken out too.
+    pub fn mask(&self, text: &str) -> Option<String> {
+        let mut masked = None;
+        for secret in &self.secrets {
+            let text = masked.as_deref().unwrap_or(text);
+            if text.contains(&**secret) {
+                masked = Some(text.replace(&**secret, MASK));
+            }
+        }
+        let text = masked.as_deref().unwrap_or(text);
+        let cut = self.secrets.iter().filter_map(|secret| beginning_at_end(secret, text)).max();
+        match cut {
+            Some(length) => Some(format!("{}{MASK}", &text[..text.len() - length])),
+            None => masked,
+        }
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// How much of the beginning of `secret` is at the end of `text`.
+fn beginning_at_end(secret: &str, text: &str) -> Option<usize> {
+    let lengths = (MIN_BEGINNING..secret.len()).rev();
+    lengths.into_iter().find(|&length| text.as_bytes().ends_with(&secret.as_bytes()[..length]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_take_secrets_out_of_a_text_also_at_its_cut_end() {
+        let masks = Masks::new(["sk-1234567890", "Bearer tok-abcdefghij", "", "sk-1234567890-longer"]);
+        for (text, expected) in [
+            ("no such key: sk-1234567890.", Some("no such key: ***.")),
+            ("sk-1234567890-longer and sk-1234567890", Some("*** and ***")),
+            ("authorization: Bearer tok-abcdefghij", Some("authorization: ***")),
+            ("tok-abcdefghij", Some("***")),
+            ("the key sk-12345", Some("the key ***")),
+            ("the key sk-1234", None),
+            ("", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(masks.mask(text).as_deref(), expected, "{text}");
+        }
+        assert_eq!(format!("{masks:?}"), "***");
+        assert_eq!(Masks::default().mask("sk-1234567890"), None);
+    }
 
     #[test]
     fn debug_shows_neither_the_text_nor_its_length() {

@@ -253,6 +253,17 @@ pub struct Upstream {
     pub tls: ClientSettings,
 }
 
+impl Upstream {
+    /// What is sent there and must not be shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let headers = self.headers.iter().filter(|(_, value)| value.is_sensitive());
+        let headers = headers.filter_map(|(_, value)| value.to_str().ok());
+        let password = self.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
+        let keys = self.api_key.iter().map(Secret::expose);
+        keys.chain(headers).chain(password.map(|(_, password)| password.expose()))
+    }
+}
+
 /// An outbound proxy.
 #[derive(Clone, Debug)]
 pub struct Proxy {

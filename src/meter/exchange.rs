@@ -90,6 +90,9 @@ impl<B: AnswerFrames> Exchange<B> {
         if let Some(room) = entry.keeps_output(status.as_u16()) {
             kind.keep_output(room);
         }
+        if Cause::of_status(status.as_u16()).is_some() {
+            kind.expect_error();
+        }
         let mut exchange = Self {
             body,
             kind,

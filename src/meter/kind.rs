@@ -57,6 +57,15 @@ impl Kind {
         }
     }
 
+    /// The status says that it is an error: a document that names none is told by its own text.
+    pub(super) fn expect_error(&mut self) {
+        match self {
+            Self::Document(meter) => meter.expect_error(),
+            Self::Coded(coded) => coded.content_mut().expect_error(),
+            Self::Events(_) | Self::Opaque => {}
+        }
+    }
+
     /// Whether it is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
         match self {

@@ -79,7 +79,7 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
         head.headers = rewrite::headers::decoded(head.headers);
         kind = Kind::of(&head.headers);
     }
-    row.stream = kind.is_events();
+    row.stream |= kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
     let mut metered = Metered::new(body, kind, entry, head.status, terms);

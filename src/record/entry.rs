@@ -215,7 +215,7 @@ impl Entry {
         }
         // A failure in place of an answer, an answer that is still to come, and what is no answer at all have no tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
-        let is_answer = row.stream || (tally.model.is_some() && !tally.pending);
+        let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
             self.material = None;
         } else if let Some(material) = &mut self.material {
@@ -269,6 +269,9 @@ impl Entry {
         row.duration_ms = millis(self.started.elapsed());
         if let Some(upload) = &self.upload {
             row.request_bytes = upload.get();
+        }
+        if let Some(masked) = row.error.as_deref().and_then(|error| self.journal.masked(error)) {
+            row.error = Some(masked.into());
         }
         row.clip();
         Some(row)

@@ -11,6 +11,7 @@ use super::estimator::Waiting;
 use super::material::{Material, ROOM};
 use super::refusals::Refusals;
 use super::{Exporting, Shipping, SinkHealth, UsageRecord};
+use crate::secret::Masks;
 use crate::threads::Threads;
 use crate::usage::Room;
 
@@ -42,6 +43,8 @@ struct Shared {
     refusals: Refusals,
     /// What handles records runs on these.
     threads: Threads,
+    /// What errors must not show.
+    masks: OnceLock<Masks>,
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +113,18 @@ impl Journal {
             waiting: Waiting::default(),
             refusals: Refusals::default(),
             threads,
+            masks: OnceLock::new(),
         }))
+    }
+
+    /// Keeps secrets out of the errors of records from now on. Only the first call counts.
+    pub fn hide(&self, masks: Masks) {
+        let _ = self.0.masks.set(masks);
+    }
+
+    /// An error without the secrets; `None` where it has none.
+    pub(super) fn masked(&self, error: &str) -> Option<String> {
+        self.0.masks.get()?.mask(error)
     }
 
     /// Queues a record; never blocks on anything but the queue's own lock.

@@ -72,7 +72,7 @@ pub struct UsageRecord {
     pub model_requested: Option<Box<str>>,
     /// The model as the upstream answered it.
     pub model: Option<Box<str>>,
-    /// Whether the answer was an event stream; before there is one, whether the body asked for it.
+    /// Whether the request asked for a stream, or the answer was one.
     pub stream: bool,
     /// The status of the answer, the upstream's or ours; null if there was none.
     pub status: Option<u16>,

@@ -1,8 +1,12 @@
 //! The meter of whole bodies.
 
 use super::found::Announces;
+use super::places::ERROR_LIMIT;
 use super::scan::Scan;
 use super::{Output, Room, Tally};
+
+/// How much of an error's body is kept, with room for blanks before it and a character at its end.
+const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 
 /// Reads one JSON body in pieces of any size, and keeps no more of it than the counts: the ten
 /// megabytes of an image or of embeddings pass by. What is no JSON, a transcript's text say, has no
@@ -24,6 +28,8 @@ use super::{Output, Room, Tally};
 pub struct BodyMeter {
     scan: Scan,
     output: Option<Box<Output>>,
+    /// The beginning of an error, in whatever form it is.
+    error: Option<Vec<u8>>,
 }
 
 impl Default for BodyMeter {
@@ -35,7 +41,7 @@ impl Default for BodyMeter {
 impl BodyMeter {
     /// A meter at the start of a body.
     pub fn new() -> BodyMeter {
-        BodyMeter { scan: Scan::of_body(), output: None }
+        BodyMeter { scan: Scan::of_body(), output: None, error: None }
     }
 
     /// Keeps the text of the output, until usage is reported.
@@ -43,8 +49,17 @@ impl BodyMeter {
         self.output = Some(Box::new(Output::new(room)));
     }
 
+    /// The body is an error's: where it names none, its own text stands for it.
+    pub fn expect_error(&mut self) {
+        self.error = Some(Vec::new());
+    }
+
     /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) {
+        if let Some(error) = &mut self.error {
+            let room = ERROR_ROOM - error.len();
+            error.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
         self.scan.push(bytes, self.output.as_deref_mut());
     }
 
@@ -63,7 +78,11 @@ impl BodyMeter {
         let complete = self.is_complete();
         let mut tally = Tally::default();
         if let Some(found) = self.scan.into_found() {
-            tally.take(found, Announces::Other);
+            let called = if self.error.is_some() { Announces::Error } else { Announces::Other };
+            tally.take(found, called);
+        }
+        if let Some(error) = self.error.filter(|error| !error.trim_ascii().is_empty()) {
+            tally.take_error_text(&error);
         }
         tally.terminal |= complete;
         tally.output = self.output.filter(|_| tally.usage.is_none());

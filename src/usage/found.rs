@@ -4,7 +4,7 @@ use super::Cause;
 use super::counts::Usage;
 use super::json;
 use super::output::Part;
-use super::places::{ErrorAt, Key, ModelAt, Place, Slot, UsageAt};
+use super::places::{ERROR_LIMIT, ErrorAt, Key, ModelAt, Place, Slot, UsageAt};
 
 /// What was found in one text.
 #[derive(Debug, Default)]
@@ -174,7 +174,7 @@ impl Found {
             }
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
-            Slot::Message => self.message = text(value),
+            Slot::Message => self.message = saying(value).filter(|_| value.starts_with(b"\"")),
             Slot::Code => self.code = saying(value),
             Slot::Type => {
                 self.announces = Announces::from_type(word(value));
@@ -195,10 +195,16 @@ fn text(value: &[u8]) -> Option<Box<str>> {
 /// What an error has to say: a string, a number, a list of strings as it stands; never a bare word.
 fn saying(value: &[u8]) -> Option<Box<str>> {
     match value.first()? {
-        b'"' => text(value),
-        b'[' | b'-' | b'0'..=b'9' => Some(String::from_utf8_lossy(value).into()),
+        b'"' => json::string(value).map(beginning).filter(|text| !text.is_empty()),
+        b'[' | b'-' | b'0'..=b'9' => Some(beginning(String::from_utf8_lossy(value).into_owned())),
         _ => None,
     }
+}
+
+/// Up to [`ERROR_LIMIT`] bytes, cut between two characters.
+pub(super) fn beginning(mut text: String) -> Box<str> {
+    text.truncate(text.floor_char_boundary(ERROR_LIMIT));
+    text.into()
 }
 
 /// A string without its quotes; the words looked for have no escapes.

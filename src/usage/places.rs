@@ -10,7 +10,10 @@ const USAGE_LIMIT: usize = 16 << 10;
 const MODEL_LIMIT: usize = 256;
 
 /// How much of an error message is kept.
-pub(super) const ERROR_LIMIT: usize = 512;
+pub(super) const ERROR_LIMIT: usize = 1024;
+
+/// How much of its JSON is read for that: every byte may be written as `\u0000`, and there is a quote.
+const ERROR_JSON_LIMIT: usize = 6 * ERROR_LIMIT + 1;
 
 /// What a short word (a type) may have before it is none that we know.
 const WORD_LIMIT: usize = 64;
@@ -70,7 +73,7 @@ impl Slot {
         match self {
             Slot::Usage(_) => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
-            Slot::Error(_) | Slot::Message | Slot::Code => ERROR_LIMIT,
+            Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
             Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,
         }

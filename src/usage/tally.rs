@@ -1,6 +1,6 @@
 //! What a meter knows so far.
 
-use super::found::{Announces, Found};
+use super::found::{Announces, Found, beginning};
 use super::places::ERROR_LIMIT;
 use super::{Cause, Output, Usage};
 
@@ -64,7 +64,9 @@ impl Tally {
     pub(super) fn take_error_text(&mut self, text: &[u8]) {
         if self.error.is_none() {
             let text = text.trim_ascii();
-            self.error = Some(String::from_utf8_lossy(&text[..text.len().min(ERROR_LIMIT)]).into());
+            // The character that begins before the limit is whole.
+            let text = String::from_utf8_lossy(&text[..text.len().min(ERROR_LIMIT + 3)]);
+            self.error = Some(beginning(text.into_owned()));
         }
     }
 }

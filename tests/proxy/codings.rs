@@ -121,7 +121,8 @@ fn every_recording_is_metered_through_every_coding_and_its_bytes_pass() {
             assert_eq!(found.3, model, "{name}");
         }
         assert_eq!(record["response_bytes"], bytes, "{name}");
-        assert_eq!(record["stream"], is_stream, "{name}");
+        assert_eq!(record["stream"], true, "a stream was asked for: {name}");
+        assert_eq!(!record["events"].is_null(), is_stream, "{name}");
     }
     assert!(with_usage > 400, "only {with_usage} recordings have usage");
 }

@@ -1,6 +1,6 @@
-//! Whose fault an upstream's error is: the outcome of the record, by status and by what a stream says.
+//! An upstream's errors in the record: whose fault they are, by status and by what a stream says, and their text.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
@@ -92,5 +92,62 @@ data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}
         proxy.client().post(path, CHAT_REQUEST).answer();
         let record = proxy.record();
         assert_eq!((&record["outcome"], &record["error"]), (&json!(outcome), &json!("no")), "{events}");
+    }
+}
+
+#[test]
+fn an_error_without_a_known_message_is_told_by_its_body() {
+    let long = "é".repeat(2000);
+    let escaped = format!("{{\"error\":\"{}\"}}", "\\u00e9".repeat(2000));
+    for (kind, body, error) in [
+        ("application/json", r#"{"detail":"Not Found"}"#, json!(r#"{"detail":"Not Found"}"#)),
+        ("application/json", r#" [1, "no"] "#, json!(r#"[1, "no"]"#)),
+        ("application/json", r#"{"message":"no such model"}"#, json!("no such model")),
+        ("application/json", r#"{"error":{"code":"c"},"detail":"d"}"#, json!("c")),
+        ("text/plain", "404 page not found\n", json!("404 page not found")),
+        ("text/html", "<html><h1>Bad Gateway</h1>", json!("<html><h1>Bad Gateway</h1>")),
+        ("text/plain", &format!("x{long}"), json!(format!("x{}", "é".repeat(511)))),
+        ("application/json", &escaped, json!("é".repeat(512))),
+        ("text/plain", "", Value::Null),
+    ] {
+        for status in ["404 Not Found", "503 Service Unavailable"] {
+            let proxy = proxy().upstream(&Upstream::answering(sized(status, kind, body.as_bytes()))).run();
+            proxy.client().post(CHAT, CHAT_REQUEST).answer();
+            assert_eq!(proxy.record()["error"], error, "{body:.40}");
+        }
+    }
+    // What is no error is not quoted.
+    let proxy = proxy().upstream(&Upstream::answering(sized("200 OK", "text/plain", b"fine"))).run();
+    proxy.client().post(CHAT, CHAT_REQUEST).answer();
+    assert_eq!(proxy.record()["error"], Value::Null);
+}
+
+#[test]
+fn secrets_that_an_upstream_repeats_are_masked_in_the_record() {
+    let echo = Upstream::answering(sized("400 Bad Request", "text/plain", b"you sent Bearer sk-upstream"));
+    let proxy = proxy().upstream(&echo).run();
+    let answer = proxy.client().post(CHAT, CHAT_REQUEST).answer();
+    assert!(answer.text().contains("sk-upstream"), "the response passes as it came");
+    assert_eq!(proxy.record()["error"], "you sent Bearer ***");
+}
+
+#[test]
+fn stream_is_what_was_asked_for_also_where_the_upstream_refuses() {
+    let body = br#"{"error":{"message":"slow down"}}"#;
+    for (path, request, stream) in [
+        (CHAT, r#"{"model":"m","stream":true}"#, true),
+        (CHAT, r#"{"model":"m","stream":false}"#, false),
+        (CHAT, r#"{"model":"m"}"#, false),
+        ("/v1/responses/r_1?stream=true", "{}", true),
+    ] {
+        let up = Upstream::answering(sized("429 Too Many Requests", "application/json", body));
+        let proxy = proxy().upstream(&up).run();
+        proxy.client().post(path, request).answer();
+        let record = proxy.record();
+        assert_eq!(
+            (&record["stream"], &record["usage_source"]),
+            (&json!(stream), &json!("none")),
+            "{path} {request}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::finding::Finding;
 use crate::config::{Proxy, Upstream};
 use crate::provider::Provider;
 use crate::record::Outcome;
-use crate::secret::Secret;
+use crate::secret::Masks;
 use crate::tls::Seen;
 
 /// Why an upstream cannot be used as it is configured.
@@ -56,7 +56,8 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &Answer) -> Option<Failure>
     };
     let what =
         if what.trim().is_empty() { format!("it answered {} and said nothing", answer.status) } else { what };
-    Some(Failure { what: plain(&without_secrets(upstream, what)), change })
+    let masked = Masks::new(upstream.secrets()).mask(&what);
+    Some(Failure { what: plain(masked.as_deref().unwrap_or(&what)), change })
 }
 
 /// A key of an upstream, as the configuration names it.
@@ -298,18 +299,4 @@ pub(super) fn plain(text: &str) -> String {
         plain.push('…');
     }
     plain
-}
-
-/// Services repeat keys that they do not take.
-fn without_secrets(upstream: &Upstream, mut text: String) -> String {
-    let headers = upstream.headers.iter().filter(|(_, value)| value.is_sensitive());
-    let headers = headers.filter_map(|(_, value)| value.to_str().ok());
-    let password = upstream.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
-    let secrets = upstream.api_key.iter().map(Secret::expose).chain(headers);
-    for secret in secrets.chain(password.map(|(_, password)| password.expose())) {
-        if !secret.is_empty() {
-            text = text.replace(secret, "***");
-        }
-    }
-    text
 }

@@ -48,6 +48,7 @@ impl Held {
         };
         let service = &plan.services[found.upstream];
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query() };
+        row.stream |= asking::asks_for_stream(&inbound);
         row.upstream = Some(service.name.clone());
         row.provider = Some(service.provider);
         let endpoint = Endpoint::of(inbound.path);
