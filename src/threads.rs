@@ -21,6 +21,7 @@
 //! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
 //! | `refusals` | its own second to end | | started again |
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
+//! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |
 //! | `certificates` | reads of certificate files | the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!

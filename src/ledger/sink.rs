@@ -55,6 +55,8 @@ pub struct Ledger {
     sweeper: Option<Sweeper>,
     /// When the last records are given up; `None` while the process is not ending.
     give_up: Option<Instant>,
+    /// Records that were written and are gone, until the lane counts them.
+    gone: usize,
     /// Dropped last, when everything is in the file.
     _shipper: Option<Shipper>,
 }
@@ -115,6 +117,7 @@ impl Ledger {
             failing: false,
             sweeper,
             give_up: None,
+            gone: 0,
             _shipper: shipper,
         }
     }
@@ -153,6 +156,10 @@ impl Sink for Ledger {
         Some(self.sweeper.as_ref().filter(|_| !self.failing).map_or(look, |sweeper| sweeper.next().min(look)))
     }
 
+    fn take_gone(&mut self) -> usize {
+        mem::take(&mut self.gone)
+    }
+
     fn reopen(&mut self) {
         self.store.close();
     }
@@ -162,8 +169,7 @@ impl Sink for Ledger {
         // What another program has cut from the log, and could not be written again.
         let unsaved = self.store.unsaved();
         if !unsaved.is_empty() {
-            let lost = self.spill(&unsaved);
-            self.journal.health().failed.fetch_add(lost as u64, Ordering::Relaxed);
+            self.gone += self.spill(&unsaved);
         }
         if let Some(sweeper) = &mut self.sweeper
             && !self.failing
@@ -177,7 +183,7 @@ impl Ledger {
     /// Looks whether another program has changed the file or its log.
     fn look(&mut self) {
         let result = self.store.mend();
-        self.count_lost();
+        self.count_gone();
         match result {
             Ok(()) => self.well(),
             Err(reason) => self.say(&reason),
@@ -192,7 +198,7 @@ impl Ledger {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
             let attempt = if self.failing { &batches[..1] } else { batches };
             let result = self.store.write(attempt);
-            self.count_lost();
+            self.count_gone();
             let Err(reason) = result else {
                 let written = count(attempt);
                 turn.record_written(written);
@@ -239,13 +245,12 @@ impl Ledger {
         }
     }
 
-    /// Records that were written and are gone are not kept, but failed.
-    fn count_lost(&mut self) {
-        let lost = self.store.take_lost();
-        if lost > 0 {
-            let health = self.journal.health();
-            health.kept.fetch_sub(lost, Ordering::Relaxed);
-            health.failed.fetch_add(lost, Ordering::Relaxed);
+    /// Records that were written and are gone are no longer kept.
+    fn count_gone(&mut self) {
+        let gone = self.store.take_lost();
+        if gone > 0 {
+            self.journal.health().kept.fetch_sub(gone, Ordering::Relaxed);
+            self.gone += usize::try_from(gone).unwrap_or(usize::MAX);
         }
     }
 

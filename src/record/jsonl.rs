@@ -9,7 +9,7 @@ use std::path::Path;
 use file::LineFile;
 pub use file::Reopener;
 
-use super::{Sink, UsageRecord};
+use super::{Batch, Sink, Turn, UsageRecord};
 
 /// One JSON object per record and line.
 #[derive(Debug)]
@@ -26,7 +26,30 @@ pub trait Lines {
     ///
     /// # Errors
     /// Some of the lines were not written, or all.
-    fn append(&mut self, lines: &[u8]) -> io::Result<()>;
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten>;
+}
+
+/// Why not all lines of a batch were written.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// The bytes of its whole lines that were written all the same.
+    whole: usize,
+    error: io::Error,
+}
+
+impl Unwritten {
+    /// After so many bytes of `lines`.
+    fn after(written: usize, lines: &[u8], error: io::Error) -> Self {
+        let whole = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |last| last + 1);
+        Self { whole, error }
+    }
+}
+
+impl From<io::Error> for Unwritten {
+    /// Nothing was written.
+    fn from(error: io::Error) -> Self {
+        Self { whole: 0, error }
+    }
 }
 
 impl Jsonl<LineFile> {
@@ -83,12 +106,37 @@ impl<L: Lines + Send> Sink for Jsonl<L> {
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.append(batch).map_err(|(_, error)| error)
+    }
+
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        for batch in batches {
+            match self.append(batch) {
+                Ok(()) => {
+                    turn.record_written(batch.len());
+                    turn.note_success(&self.name);
+                }
+                Err((written, error)) => {
+                    turn.record_written(written);
+                    turn.record_lost(batch.len() - written);
+                    turn.note_failure(&self.name, &error);
+                }
+            }
+        }
+    }
+}
+
+impl<L: Lines> Jsonl<L> {
+    /// Writes a batch. An error comes with the number of records that were written all the same.
+    fn append(&mut self, batch: &[UsageRecord]) -> Result<(), (usize, io::Error)> {
         self.lines.clear();
         for row in batch {
-            serde_json::to_writer(&mut self.lines, row)?;
+            serde_json::to_writer(&mut self.lines, row).map_err(|error| (0, error.into()))?;
             self.lines.push(b'\n');
         }
-        self.out.append(&self.lines)
+        self.out.append(&self.lines).map_err(|Unwritten { whole, error }| {
+            (memchr::memchr_iter(b'\n', &self.lines[..whole]).count(), error)
+        })
     }
 }
 
@@ -96,17 +144,36 @@ impl<L: Lines + Send> Sink for Jsonl<L> {
 #[derive(Debug)]
 pub struct LineStream<W> {
     out: W,
-    /// The last write stopped inside a line, as far as is known.
+    /// The last write stopped inside a line.
     is_torn: bool,
 }
 
 impl<W: Write> Lines for LineStream<W> {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let first: &[u8] = if self.is_torn { b"\n" } else { b"" };
-        let result = [first, lines].iter().try_for_each(|bytes| self.out.write_all(bytes));
-        let result = result.and_then(|()| self.out.flush());
-        self.is_torn = result.is_err();
-        result
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        if self.is_torn {
+            self.out.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut written = 0;
+        while written < lines.len() {
+            let error = match self.out.write(&lines[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(more) => {
+                    written += more;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            let mut unwritten = Unwritten::after(written, lines, error);
+            self.is_torn = unwritten.whole < written;
+            // A line that lacks only its line break is a record, and the next write begins with one.
+            if self.is_torn && lines[written] == b'\n' {
+                unwritten.whole = written + 1;
+            }
+            return Err(unwritten);
+        }
+        Ok(self.out.flush()?)
     }
 }
 
@@ -139,9 +206,10 @@ mod tests {
         assert_eq!(lines[0]["usage_source"], "none");
     }
 
-    /// Takes some bytes, then is full once, then works again.
+    /// Takes `room` bytes, then is full once, then works again.
     #[derive(Default)]
     struct Disk {
+        room: usize,
         kept: Vec<u8>,
         calls: usize,
     }
@@ -151,8 +219,8 @@ mod tests {
             self.calls += 1;
             match self.calls {
                 1 => {
-                    self.kept.extend_from_slice(&bytes[..10]);
-                    Ok(10)
+                    self.kept.extend_from_slice(&bytes[..self.room]);
+                    Ok(self.room)
                 }
                 2 => Err(io::ErrorKind::StorageFull.into()),
                 _ => {
@@ -168,11 +236,29 @@ mod tests {
 
     #[test]
     fn after_a_torn_line_the_next_batch_is_whole() {
-        let mut sink = Jsonl::new("disk".to_owned(), Disk::default());
+        let mut sink = Jsonl::new("disk".to_owned(), Disk { room: 10, ..Disk::default() });
         assert!(sink.write(&rows(1)).is_err());
         sink.write(&rows(1)).unwrap();
         let text = String::from_utf8(sink.out.out.kept).unwrap();
-        let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-        assert_eq!(whole.count(), 1, "{text}");
+        assert_eq!(records_in(&text), 1, "{text}");
+    }
+
+    fn records_in(text: &str) -> usize {
+        text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count()
+    }
+
+    #[test]
+    fn torn_batch_loses_only_the_records_that_are_not_there() {
+        let batch = rows(3);
+        let mut whole = Jsonl::new("memory".to_owned(), Vec::new());
+        whole.write(&batch).unwrap();
+        let whole = whole.out.out;
+        for room in 1..whole.len() {
+            let mut sink = Jsonl::new("disk".to_owned(), Disk { room, ..Disk::default() });
+            let (written, _) = sink.append(&batch).unwrap_err();
+            sink.write(&batch[..1]).unwrap();
+            let text = String::from_utf8(sink.out.out.kept).unwrap();
+            assert_eq!(records_in(&text), written + 1, "{room} bytes: {text}");
+        }
     }
 }

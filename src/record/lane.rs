@@ -31,7 +31,8 @@ pub struct SinkHealth {
     pub written: AtomicU64,
     /// Records lost because too many waited for the sink.
     pub dropped: AtomicU64,
-    /// Records lost because the sink failed, panicked, or did not write them before the end.
+    /// Records lost because the sink failed, panicked, or did not write them before the end; and
+    /// records that are gone after they were written.
     pub failed: AtomicU64,
     queue: Queue,
 }
@@ -123,21 +124,35 @@ impl Lane {
     }
 
     /// Waits for the thread of a lane that is closed, until the deadline passes. Whether every
-    /// record was finished with; those that were not are counted and said.
+    /// record was finished with; those that were not are counted and said. Also says how many
+    /// records this sink has lost since the start: no page tells it after the end.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.close(deadline);
-        if self.thread.wait(deadline) {
-            return true;
+        let mut late = 0;
+        if !self.thread.wait(deadline) {
+            late = self.health.queue.abandon();
+            count_lost(&self.health, &self.journal, late);
+            tracing::error!(
+                sink = self.name,
+                late,
+                "the sink did not end in time: usage records were not written before the end"
+            );
         }
-        let lost = self.health.queue.abandon();
-        count_lost(&self.health, &self.journal, lost);
-        tracing::error!(
-            sink = self.name,
-            lost,
-            "the sink did not end in time: usage records were not written before the end"
-        );
-        lost == 0
+        if self.health.lost() > 0 {
+            let SinkHealth { label, written, dropped, failed, .. } = &*self.health;
+            let [written, dropped, failed] =
+                [written, dropped, failed].map(|count| count.load(Ordering::Relaxed));
+            tracing::error!(
+                sink = self.name,
+                label,
+                written,
+                dropped,
+                failed,
+                "usage records were lost in this run"
+            );
+        }
+        late == 0
     }
 }
 
@@ -176,12 +191,20 @@ impl Work {
             match self.health.queue.next(wake) {
                 Next::Write(batches) => self.write(&batches),
                 Next::Wake => {}
-                Next::End => return self.sink.end(),
+                Next::End => {
+                    self.sink.end();
+                    return self.count_gone();
+                }
             }
             if wake.is_some_and(|at| at <= Instant::now()) {
                 wake = self.sink.wake();
             }
+            self.count_gone();
         }
+    }
+
+    fn count_gone(&mut self) {
+        count_lost(&self.health, &self.journal, self.sink.take_gone());
     }
 
     fn write(&mut self, batches: &[Batch]) {
@@ -233,14 +256,21 @@ impl Turn<'_> {
         self.finish(records);
     }
 
-    /// Whether the last attempt has failed, also that of an earlier turn.
-    pub fn is_failing(&self) -> bool {
-        *self.is_failing
+    /// Notes that an attempt of the sink `name` succeeded, and says so if the last one had failed.
+    pub fn note_success(&mut self, name: &str) {
+        if std::mem::take(self.is_failing) {
+            tracing::info!(sink = name, "usage records are written again");
+        }
     }
 
-    /// Notes how an attempt went. Whether that is a change, which is to be said.
-    pub fn set_failing(&mut self, is_failing: bool) -> bool {
-        std::mem::replace(self.is_failing, is_failing) != is_failing
+    /// Notes that an attempt of the sink `name` failed, and says so if the last one had succeeded.
+    pub fn note_failure(&mut self, name: &str, error: &io::Error) {
+        if !std::mem::replace(self.is_failing, true) {
+            tracing::error!(
+                sink = name, %error,
+                "usage records cannot be written; they are lost until this ends"
+            );
+        }
     }
 
     /// Waits for `pause` or for the close. When to give up, once the process is ending.
@@ -274,18 +304,11 @@ pub(super) fn write_each<S: Sink + ?Sized>(sink: &mut S, batches: &[Batch], turn
         match sink.write(batch) {
             Ok(()) => {
                 turn.record_written(batch.len());
-                if turn.set_failing(false) {
-                    tracing::info!(sink = sink.name(), "usage records are written again");
-                }
+                turn.note_success(&sink.name());
             }
             Err(error) => {
                 turn.record_lost(batch.len());
-                if turn.set_failing(true) {
-                    tracing::error!(
-                        sink = sink.name(), %error,
-                        "usage records cannot be written; they are lost until this ends"
-                    );
-                }
+                turn.note_failure(&sink.name(), &error);
             }
         }
     }

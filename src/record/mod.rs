@@ -85,6 +85,12 @@ pub trait Sink: Send {
     /// Called once, after the last batch.
     fn end(&mut self) {}
 
+    /// How many records are gone since the last call of which the sink had told that they were
+    /// written, as when another program has cut its file.
+    fn take_gone(&mut self) -> usize {
+        0
+    }
+
     /// Called after a panic of this sink, before it is given the next batch.
     fn reopen(&mut self) {}
 }

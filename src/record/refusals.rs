@@ -163,6 +163,10 @@ impl Drop for RefusalCounter {
     fn drop(&mut self) {
         self.journal.refusals().set_running(false);
         self.thread.wait(&Deadline::after(PATIENCE));
+        // Where the thread has failed, records are left.
+        while let Some(records) = self.journal.refusals().next() {
+            records.into_iter().for_each(|record| self.journal.push(record));
+        }
     }
 }
 
@@ -226,6 +230,18 @@ mod tests {
         assert!(begun.elapsed() >= WINDOW);
         assert_eq!(found[0].count, Some(5));
         drop(counter);
+    }
+
+    #[test]
+    fn end_loses_no_refusal_of_a_thread_that_has_failed() {
+        let journal = Journal::new(100);
+        let thread = journal.threads().spawn("failed", || Ok(())).unwrap();
+        journal.refusals().set_running(true);
+        let counter = RefusalCounter { journal: journal.clone(), thread };
+        let begun = Instant::now();
+        (0..APART + 2).for_each(|_| drop(journal.refusals().add("key_missing", record(), begun)));
+        drop(counter);
+        assert_eq!(journal.take().iter().filter_map(|record| record.count).sum::<u64>(), 2);
     }
 
     #[test]

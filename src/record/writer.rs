@@ -74,7 +74,8 @@ fn share(journal: &Journal, lanes: &Mutex<Vec<Lane>>, batch: Vec<UsageRecord>) {
     journal.health().written.fetch_add(written as u64, Ordering::Relaxed);
 }
 
-/// Held by the `records` thread while it shares a batch, and at the end. No code under the lock waits.
+/// Held by the `records` thread while it shares a batch, which waits for nothing, and by the end,
+/// which waits for the sinks: only after the thread has ended, or was given up.
 fn lock(lanes: &Mutex<Vec<Lane>>) -> MutexGuard<'_, Vec<Lane>> {
     lanes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,7 +20,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PIPE_BUF;
 
-use super::Lines;
+use super::{Lines, Unwritten};
 
 /// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one gets through.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl LineFile {
 }
 
 impl Lines for LineFile {
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
         let mut state = self.0.lock();
         state.follow(&self.0)?;
         state.append(lines)
@@ -161,8 +161,8 @@ impl State {
     }
 
     /// Appends whole lines to the open file.
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let Some(open) = &mut self.open else { return Err(unread()) };
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        let Some(open) = &mut self.open else { return Err(unread().into()) };
         if self.is_torn {
             open.file.write_all(b"\n")?;
             self.is_torn = false;
@@ -172,15 +172,15 @@ impl State {
             self.is_stuck = false;
             return Ok(());
         };
-        let whole = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |last| last + 1);
-        self.is_torn = whole < written
-            && !start.is_some_and(|start| open.cut_back(start + written as u64, written - whole));
-        self.is_stuck = error.kind() == io::ErrorKind::TimedOut;
-        if error.kind() == io::ErrorKind::BrokenPipe {
+        let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        let unwritten = Unwritten::after(written, lines, if is_gone { unread() } else { error });
+        let half = written - unwritten.whole;
+        self.is_torn = half > 0 && !start.is_some_and(|start| open.cut_back(start + written as u64, half));
+        self.is_stuck = unwritten.error.kind() == io::ErrorKind::TimedOut;
+        if is_gone {
             self.open = None;
-            return Err(unread());
         }
-        Err(error)
+        Err(unwritten)
     }
 }
 

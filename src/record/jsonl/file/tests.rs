@@ -72,7 +72,7 @@ fn fifo_without_a_reader_is_an_error_until_one_comes() {
     let path = folder.path().join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let mut lines = LineFile::open(&path).expect("a start does not wait for a reader");
-    let error = lines.append(b"1\n").unwrap_err();
+    let Unwritten { error, .. } = lines.append(b"1\n").unwrap_err();
     assert!(error.to_string().contains("nobody reads"), "{error}");
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
@@ -94,9 +94,10 @@ fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     let mut lines = LineFile::open(&path).unwrap();
     // Lines of 1,000 bytes: no whole number of them fills a piece or the pipe.
     let batch = [vec![b'x'; 999], vec![b'\n']].concat().repeat(200);
-    assert_eq!(lines.append(&batch).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    let first = lines.append(&batch).unwrap_err();
+    assert_eq!(first.error.kind(), io::ErrorKind::TimedOut);
     let start = Instant::now();
-    lines.append(&batch).unwrap_err();
+    let second = lines.append(&batch).unwrap_err();
     assert!(start.elapsed() < PIPE_PATIENCE / 2, "a stuck reader is waited for once");
     let mut read = Vec::new();
     // It ends with an error: the pipe is empty, and has a writer.
@@ -104,5 +105,6 @@ fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     assert!(
         read.len() > 4096 && read.split(|&byte| byte == b'\n').all(|line| [0, 999].contains(&line.len()))
     );
+    assert_eq!(read.iter().filter(|&&byte| byte == b'\n').count() * 1000, first.whole + second.whole);
     lines.append(b"after\n").unwrap();
 }
