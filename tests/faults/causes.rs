@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::matrix::Fault;
 use crate::scene::{Launch, Scene};
+use crate::sinks::Sink;
 
 /// What breaks something, and mends it.
 pub trait Cause {
@@ -29,8 +30,11 @@ pub trait Cause {
     /// When its own requests are to be among those that were answered.
     fn settle(&mut self, _scene: &mut Scene) {}
 
-    /// The ledger's ids, where its file is not where it usually is.
-    fn rows(&self, _scene: &Scene) -> Option<Vec<String>> {
+    /// Once the program writes no more: when everything that it has written is read.
+    fn finish_reading(&mut self) {}
+
+    /// The ids that a sink has, where its file is not where it usually is.
+    fn ids(&self, _scene: &Scene, _sink: Sink) -> Option<Vec<String>> {
         None
     }
 }
@@ -47,7 +51,7 @@ pub fn cause(fault: Fault) -> Box<dyn Cause> {
         Fault::StderrUnread => Box::new(outputs::StderrUnread::default()),
         Fault::StdoutUnread => Box::new(outputs::StdoutUnread::default()),
         Fault::FifoStuck => Box::new(outputs::FifoStuck::default()),
-        Fault::DiskFull => Box::new(disk::DiskFull),
+        Fault::DiskFull => Box::new(disk::DiskFull::default()),
         Fault::SqliteLocked => Box::new(lock::SqliteLocked::default()),
         Fault::PostgresHung => Box::new(peers::PostgresHung::default()),
         Fault::CollectorHung => Box::new(peers::CollectorHung::default()),

@@ -137,9 +137,19 @@ fn running(mut scene: Scene, cell: Cell) {
     until(PATIENCE, "a count of all requests", || {
         (sinks::counted(&scene.metrics()) == counted).then_some(())
     });
+    for sink in SINKS.into_iter().filter(|&sink| cell.has(Misses(sink))) {
+        until(PATIENCE, "a loss", || (sinks::lost(&scene.metrics(), sink) > 0).then_some(()));
+    }
     scene.lift();
     for sink in SINKS.into_iter().filter(|&sink| cell.has(Later(sink))) {
         has_all(&scene, sink);
+    }
+    for sink in SINKS.into_iter().filter(|&sink| cell.has(Misses(sink))) {
+        until(PATIENCE, "an end of what waits", || {
+            (sinks::waiting(&scene.metrics(), sink) == 0).then_some(())
+        });
+        let lost = sinks::lost(&scene.metrics(), sink);
+        has_all_but(&mut scene, sink, lost);
     }
 }
 
@@ -150,6 +160,11 @@ fn ended(mut scene: Scene, cell: Cell) {
     scene.settle();
     for sink in SINKS.into_iter().filter(|&sink| !cell.has(Later(sink)) && !cell.has(Misses(sink))) {
         has_exactly(&scene, sink);
+    }
+    for sink in SINKS.into_iter().filter(|&sink| cell.has(Misses(sink))) {
+        scene.lift();
+        let lost = sinks::lost_by_log(&scene.log(), sink);
+        has_all_but(&mut scene, sink, lost);
     }
     if SINKS.iter().any(|&sink| cell.has(Later(sink))) {
         scene.lift();
@@ -167,6 +182,19 @@ fn has_all(scene: &Scene, sink: Sink) {
         std::thread::sleep(Duration::from_millis(20));
     }
     has_exactly(scene, sink);
+}
+
+/// Each request has its record there, once, but for as many as the program says are lost.
+fn has_all_but(scene: &mut Scene, sink: Sink, lost: usize) {
+    scene.finish_reading();
+    let ids = scene.ids(sink);
+    let known: HashSet<_> = ids.iter().filter(|id| scene.cut > 0 || scene.served.contains(id)).collect();
+    let (records, requests) = (ids.len(), scene.requests());
+    assert!(
+        known.len() == records && records + lost == requests && lost > 0,
+        "{sink:?} has {records} records, {} of them of a request each, of {requests} requests; {lost} are said to be lost",
+        known.len()
+    );
 }
 
 /// Each request has its record there, once.

@@ -161,6 +161,11 @@ impl Scene {
         self.with_cause(|cause, scene| cause.settle(scene));
     }
 
+    /// Waits until everything that the program has written is read.
+    pub fn finish_reading(&mut self) {
+        self.cause.as_mut().expect("one at a time").finish_reading();
+    }
+
     /// Mends it.
     pub fn lift(&mut self) {
         self.with_cause(|cause, scene| cause.lift(scene));
@@ -289,12 +294,11 @@ impl Scene {
 
     /// The ids that a sink has.
     pub fn ids(&self, sink: Sink) -> Vec<String> {
+        if let Some(ids) = self.cause.as_ref().and_then(|cause| cause.ids(self, sink)) {
+            return ids;
+        }
         match (sink, &self.collected) {
-            (Sink::Sqlite, _) => self
-                .cause
-                .as_ref()
-                .and_then(|cause| cause.rows(self))
-                .unwrap_or_else(|| sinks::rows(&self.path("usage.db"))),
+            (Sink::Sqlite, _) => sinks::rows(&self.path("usage.db")),
             (Sink::Jsonl, Some(collected)) => sinks::lines(&collected.lock().unwrap()),
             (Sink::Jsonl, None) => sinks::lines_of(&self.path("usage.jsonl")),
         }

@@ -13,6 +13,16 @@ pub enum Sink {
     Jsonl,
 }
 
+impl Sink {
+    /// Its label in metrics and in the log.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Sqlite => "ledger",
+            Self::Jsonl => "jsonl",
+        }
+    }
+}
+
 /// The ids of the ledger's rows.
 pub fn rows(path: &Path) -> Vec<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -39,6 +49,30 @@ pub fn lines_of(path: &Path) -> Vec<String> {
 /// Requests that the metrics count.
 pub fn counted(metrics: &str) -> u64 {
     sum(metrics, "streamgauge_requests_total")
+}
+
+/// Records that wait for a sink or are in its hand.
+pub fn waiting(metrics: &str, sink: Sink) -> u64 {
+    sum(metrics, &format!("streamgauge_sink_waiting{{sink=\"{}\"}}", sink.label()))
+}
+
+/// Records of a sink that the metrics count as lost.
+pub fn lost(metrics: &str, sink: Sink) -> usize {
+    let count = |result| {
+        let labels = format!("{{sink=\"{}\",result=\"{result}\"}}", sink.label());
+        sum(metrics, &format!("streamgauge_sink_records_total{labels}"))
+    };
+    usize::try_from(count("dropped") + count("failed")).unwrap()
+}
+
+/// The same as the log tells at the end.
+pub fn lost_by_log(log: &str, sink: Sink) -> usize {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut told = lines.filter(|line| {
+        line["message"] == "usage records were lost in this run" && line["label"] == sink.label()
+    });
+    let count = |line: &Value, name| usize::try_from(line[name].as_u64().unwrap()).unwrap();
+    told.next().map_or(0, |line| count(&line, "dropped") + count(&line, "failed"))
 }
 
 /// The sum of a counter over its labels.

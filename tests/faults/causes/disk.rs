@@ -2,20 +2,26 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use super::{Cause, in_namespace};
 use crate::scene::{Launch, Scene};
-use crate::sinks;
+use crate::sinks::{self, Sink};
+use crate::support::{PATIENCE, until};
 
 /// The ledger and the JSON lines are on it.
-pub struct DiskFull;
+#[derive(Default)]
+pub struct DiskFull {
+    /// The file system's folder, which outlives the program's namespace.
+    disk: Option<File>,
+}
 
 impl DiskFull {
-    /// The file system, as seen from outside of the namespace.
-    fn place(scene: &Scene) -> PathBuf {
-        let path = scene.path("disk");
-        PathBuf::from(format!("/proc/{}/root{}", scene.child.id(), path.display()))
+    /// A file on it, as seen from outside of the namespace.
+    fn place(&self, name: &str) -> PathBuf {
+        let disk = self.disk.as_ref().expect("it was struck");
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", disk.as_raw_fd()))
     }
 }
 
@@ -28,25 +34,39 @@ impl Cause for DiskFull {
     }
 
     fn strike(&mut self, scene: &mut Scene) {
-        let mut filler = File::create(Self::place(scene).join("filler")).unwrap();
+        let disk = format!("/proc/{}/root{}", scene.child.id(), scene.path("disk").display());
+        self.disk = Some(File::open(disk).unwrap());
+        let mut filler = File::create(self.place("filler")).unwrap();
         let error = loop {
             if let Err(error) = filler.write_all(&[0; 1024]) {
                 break error;
             }
         };
         assert_eq!(error.kind(), ErrorKind::StorageFull);
+        // The ledger's log has room of its own, which a few commits use up.
+        until(PATIENCE, "a full ledger", || {
+            scene.request(1);
+            scene.log().contains("can wait until this ends").then_some(())
+        });
     }
 
-    fn lift(&mut self, scene: &mut Scene) {
-        fs::remove_file(Self::place(scene).join("filler")).unwrap();
+    fn lift(&mut self, _: &mut Scene) {
+        // It may have been lifted before.
+        let _ = fs::remove_file(self.place("filler"));
     }
 
-    /// Of a copy: SQLite would look for the file in this namespace.
-    fn rows(&self, scene: &Scene) -> Option<Vec<String>> {
-        for name in ["usage.db-wal", "usage.db"] {
-            fs::copy(Self::place(scene).join(name), scene.path(name)).ok();
+    fn ids(&self, scene: &Scene, sink: Sink) -> Option<Vec<String>> {
+        if sink == Sink::Jsonl {
+            return Some(sinks::lines_of(&self.place("usage.jsonl")));
         }
-        let _ = fs::remove_file(scene.path("usage.db-shm"));
-        Some(sinks::rows(&scene.path("usage.db")))
+        // Of a copy: SQLite would look for the file in this namespace.
+        for name in ["usage.db-wal", "usage.db", "usage.db-shm"] {
+            let _ = fs::remove_file(scene.path(name));
+        }
+        for name in ["usage.db-wal", "usage.db"] {
+            fs::copy(self.place(name), scene.path(name)).ok();
+        }
+        let spilled = sinks::lines_of(&self.place("usage.db.spill"));
+        Some([sinks::rows(&scene.path("usage.db")), spilled].concat())
     }
 }

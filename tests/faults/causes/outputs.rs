@@ -7,13 +7,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::Cause;
 use crate::scene::{Launch, Scene};
+use crate::support::{PATIENCE, until};
 
 /// `O_NONBLOCK` of Linux on the machines that this runs on.
 const NONBLOCK: i32 = 0o4000;
+
+/// What is written behind everything else into a FIFO, which keeps the order: no record.
+const LAST: &[u8] = b"the end\n";
 
 #[derive(Default)]
 pub struct StderrClosed(Option<PipeReader>);
@@ -54,6 +58,7 @@ impl Cause for StderrUnread {
 pub struct StdoutUnread {
     reader: Option<PipeReader>,
     collected: Arc<Mutex<Vec<u8>>>,
+    collector: Option<JoinHandle<()>>,
 }
 
 impl Cause for StdoutUnread {
@@ -66,13 +71,22 @@ impl Cause for StdoutUnread {
     }
 
     fn lift(&mut self, _: &mut Scene) {
-        let reader = self.reader.take().map(|reader| File::from(OwnedFd::from(reader)));
-        collect(reader, &self.collected);
+        if let Some(reader) = self.reader.take() {
+            self.collector = Some(collect(File::from(OwnedFd::from(reader)), &self.collected));
+        }
+    }
+
+    fn finish_reading(&mut self) {
+        // The program has ended, and with it the pipe.
+        if let Some(collector) = self.collector.take() {
+            collector.join().unwrap();
+        }
     }
 }
 
 #[derive(Default)]
 pub struct FifoStuck {
+    path: PathBuf,
     reader: Option<File>,
     collected: Arc<Mutex<Vec<u8>>>,
 }
@@ -87,10 +101,18 @@ impl Cause for FifoStuck {
         launch.ledger = "path = \"usage.db\"\njsonl = \"usage.fifo\"".to_owned();
         launch.collected = Some(Arc::clone(&self.collected));
         self.reader = Some(reader);
+        self.path = path;
     }
 
     fn lift(&mut self, _: &mut Scene) {
-        collect(self.reader.take(), &self.collected);
+        if let Some(reader) = self.reader.take() {
+            collect(reader, &self.collected);
+        }
+    }
+
+    fn finish_reading(&mut self) {
+        OpenOptions::new().write(true).open(&self.path).unwrap().write_all(LAST).unwrap();
+        until(PATIENCE, "the last line", || self.collected.lock().unwrap().ends_with(LAST).then_some(()));
     }
 }
 
@@ -115,13 +137,13 @@ fn fill(path: &Path) {
     }
 }
 
-/// Reads from now on.
-fn collect(reader: Option<File>, collected: &Arc<Mutex<Vec<u8>>>) {
-    let (Some(mut reader), collected) = (reader, Arc::clone(collected)) else { return };
+/// Reads from now on, to the end.
+fn collect(mut reader: File, collected: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    let collected = Arc::clone(collected);
     thread::spawn(move || {
         let mut part = [0; 4096];
         while let Ok(count @ 1..) = reader.read(&mut part) {
             collected.lock().unwrap().extend(&part[..count]);
         }
-    });
+    })
 }
