@@ -30,8 +30,17 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         let raised = ["UpstreamFails", "UsageNotReported", "RateLimited"];
         raised.iter().all(|name| now[&format!("Streamgauge{name}")] == is("pending")).then_some(now)
     });
-    assert!(now.len() >= 8 && now.values().all(|(health, _)| health == "ok"), "{now:?}");
-    for name in ["Down", "UsageLost", "LedgerDisconnected", "LedgerRefused", "CertificateBroken"] {
+    assert!(now.len() >= 11 && now.values().all(|(health, _)| health == "ok"), "{now:?}");
+    for name in [
+        "Down",
+        "UsageLost",
+        "SinkStuck",
+        "ThreadFails",
+        "LogLost",
+        "LedgerDisconnected",
+        "LedgerRefused",
+        "CertificateBroken",
+    ] {
         assert_eq!(now[&format!("Streamgauge{name}")], is("inactive"), "{name}");
     }
     scene.postgres.stop();
