@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
-use crate::support::{Answer, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
+use crate::support::{Answer, CHAT_REQUEST, Proxy, Upstream, http2_client, proxy, sized};
 
 fn models() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))
@@ -192,10 +191,7 @@ fn clients_keys_admit_any_host_and_page_unless_listed() {
 fn over_http2(proxy: &Proxy, request: http::Request<()>) -> (u16, Value) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-        let (mut sender, connection) = builder.handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        let (mut sender, _) = http2_client(proxy.address).await;
         let response = sender.send_request(request.map(|()| Full::new(Bytes::new()))).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -6,12 +6,12 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use streamgauge::sse::{Decoder, Event, Sink};
 
 use crate::support::{
-    CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, End, Proxy, Upstream, chunk, proxy, sized, upstream,
+    CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, End, Proxy, Upstream, chunk, http2_client, proxy, sized,
+    upstream,
 };
 
 const PATH: &str = "/v1/chat/completions";
@@ -283,11 +283,7 @@ fn drain_end_does_not_wait_for_client_that_takes_nothing() {
 fn ask_http2(proxy: &Proxy, path: &str, then: impl FnOnce()) -> (String, Option<h2::Reason>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
-        let handshake =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.unwrap();
-        tokio::spawn(connection);
+        let (mut sender, _) = http2_client(proxy.address).await;
         let request = http::Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(CHAT_REQUEST)))

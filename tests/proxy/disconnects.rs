@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, sized, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, chunk, http2_client, proxy, sized,
+    upstream,
 };
 
 /// How soon the upstream must be told.
@@ -58,7 +59,6 @@ fn a_client_that_leaves_cancels_its_upstream_at_once() {
 #[test]
 fn an_http2_client_that_resets_its_stream_cancels_the_upstream_at_once() {
     use http_body_util::{BodyExt, Full};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
 
     let (closed, told) = mpsc::channel();
     let up = upstream(move |connection| {
@@ -71,10 +71,7 @@ fn an_http2_client_that_resets_its_stream_cancels_the_upstream_at_once() {
     let proxy = proxy().upstream(&up).run();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-        tokio::spawn(connection);
+        let (mut sender, _) = http2_client(proxy.address).await;
         let request = http::Request::post("http://localhost/v1/chat/completions")
             .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))
             .unwrap();

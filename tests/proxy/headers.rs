@@ -3,9 +3,8 @@
 use std::sync::mpsc;
 
 use http_body_util::Empty;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::support::{proxy, upstream};
+use crate::support::{http2_client, proxy, upstream};
 
 #[test]
 fn credentials_and_hop_by_hop_headers_stay_here_and_all_others_pass_in_order() {
@@ -159,10 +158,7 @@ fn long_heads_over_http2_count_against_the_budget() {
     let proxy = proxy().upstream(&up).server("max_request_bytes = 1000\nmax_buffered_bytes = 50000").run();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-        let (mut sender, connection) = builder.handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        let (mut sender, _) = http2_client(proxy.address).await;
         let request = || {
             let request =
                 http::Request::get("http://localhost/v1/models").header("x-long", "a".repeat(30_000));

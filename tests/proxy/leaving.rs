@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, EVENTS_HEAD, Http2, LAST_CHUNK, PATIENCE,
-    Proxy, Upstream, chunk, proxy, sized, upstream, write,
+    Proxy, Upstream, chunk, http2_client, proxy, sized, upstream, write,
 };
 
 /// How soon the upstream must be told.
@@ -612,7 +612,6 @@ fn over_http2_a_drain_leaves_the_connection_to_others_and_a_limit_resets_the_str
 #[test]
 fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
     use http_body_util::{BodyExt, Full};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
 
     for whole_connection in [false, true] {
         let events = long_stream(Usage::Last);
@@ -620,10 +619,7 @@ fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
         let proxy = proxy().upstream(&staged.upstream).tables("on_disconnect = \"drain\"").run();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-            let (mut sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-            let connection = tokio::spawn(connection);
+            let (mut sender, connection) = http2_client(proxy.address).await;
             let request = |events: &str, then: &str| {
                 http::Request::post("http://localhost/v1/chat/completions")
                     .header("x-events", events)

@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 
 use crate::support::{
-    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
+    CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, http2_client, proxy,
+    sized, upstream,
 };
 
 #[test]
@@ -177,7 +178,6 @@ fn trailers_pass_to_a_client_that_takes_them() {
 #[test]
 fn an_http2_client_gets_the_same_bytes() {
     use http_body_util::{BodyExt, Full};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
 
     let up = upstream(|connection| {
         while connection.request().is_some() {
@@ -188,10 +188,7 @@ fn an_http2_client_gets_the_same_bytes() {
     let proxy = proxy().upstream(&up).run();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-        tokio::spawn(connection);
+        let (sender, _) = http2_client(proxy.address).await;
         let one = |mut sender: hyper::client::conn::http2::SendRequest<Full<bytes::Bytes>>| async move {
             let request = http::Request::post("http://localhost/v1/chat/completions")
                 .body(Full::new(CHAT_REQUEST.into()))

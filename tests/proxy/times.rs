@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, Proxy, chunk, proxy, upstream, write,
+    CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, Proxy, chunk, http2_client, proxy, upstream,
+    write,
 };
 
 /// Between two events.
@@ -78,7 +79,6 @@ fn gaps_and_added_latency_are_counted_for_every_event_over_http1() {
 #[test]
 fn gaps_and_added_latency_are_counted_for_every_event_over_http2_on_either_side() {
     use http_body_util::{BodyExt, Full};
-    use hyper_util::rt::{TokioExecutor, TokioIo};
 
     let up = Http2::default().run(|mut exchange| async move {
         exchange.body().await;
@@ -92,10 +92,7 @@ fn gaps_and_added_latency_are_counted_for_every_event_over_http2_on_either_side(
     let proxy = proxy().admin().http2(up.address).run();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = TokioIo::new(tokio::net::TcpStream::connect(proxy.address).await.unwrap());
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-        tokio::spawn(connection);
+        let (mut sender, _) = http2_client(proxy.address).await;
         let request = http::Request::post("http://localhost/v1/chat/completions")
             .body(Full::new(bytes::Bytes::from(CHAT_REQUEST)))
             .unwrap();

@@ -1,4 +1,4 @@
-//! An HTTP/2 upstream that is h2's own server, plain or over TLS.
+//! An HTTP/2 upstream that is h2's own server, plain or over TLS; and a client that is hyper's.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -9,8 +9,13 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
+use http_body::Body;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// What the server allows; `Http2::default().run(script)`.
@@ -146,4 +151,14 @@ impl Http2 {
             }
         }
     }
+}
+
+/// A client of the proxy at `address`, and the task that drives its connection.
+pub async fn http2_client<B>(address: SocketAddr) -> (SendRequest<B>, JoinHandle<hyper::Result<()>>)
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + Send + 'static,
+{
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (sender, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
+    (sender, tokio::spawn(connection))
 }

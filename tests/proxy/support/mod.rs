@@ -10,7 +10,7 @@ mod upstream;
 
 pub use client::{Answer, Client, End};
 pub use frames::{DATA, FINAL, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM};
-pub use http2::{Http2, write};
+pub use http2::{Http2, http2_client, write};
 pub use program::{Program, Serving, ids};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
