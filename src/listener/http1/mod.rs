@@ -5,7 +5,9 @@
 
 mod answer;
 mod body;
+mod buffers;
 mod peer;
+mod unsent;
 
 use std::future::poll_fn;
 use std::io;
@@ -28,7 +30,7 @@ use crate::error::Error;
 use crate::h1::server::{Asked, BadRequest, RequestHead};
 use answer::{Answer, Cut};
 pub use body::Http1Body;
-pub(super) use peer::Buffers;
+pub(super) use buffers::Buffers;
 use peer::Peer;
 
 /// How long a client that still sends when its connection is closed is taken in, so that it reads its answer (RFC 9112 section

@@ -1,7 +1,5 @@
 //! The client at the other end of the socket: what it sends, what it takes, and whether it is still there.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem;
@@ -10,13 +8,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use super::body::{Http1Body, Intake};
+use super::buffers::Buffers;
+use super::unsent::{Unsent, write_once};
 use crate::h1::server::{BadRequest, RequestHead, RequestReader};
 use crate::listener::ClientStream;
 use crate::listener::departure::{Departure, Socket, WATCHED};
@@ -25,70 +24,11 @@ use crate::listener::peer_state::{Order, PeerState};
 /// A head, and the body behind it, once all of the head is here.
 type Found = Result<Option<(RequestHead, Http1Body)>, BadRequest>;
 
-/// The most maps of headers that are kept for their room.
-const SPARE_MAPS: usize = 32;
-
-/// What one read may bring.
-const READ: usize = 64 * 1024;
-
 /// The most that is read of a client's next request while its last one is answered.
 const EARLY_BYTES: usize = 256;
 
 /// What asks a client for the body that it holds back.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// A worker's buffers: what one connection reads and writes at a time. A connection that waits holds none.
-pub(in crate::listener) struct Buffers {
-    read: RefCell<Box<[u8]>>,
-    write: Cell<Vec<u8>>,
-    /// Maps of answers' headers that were written, for the next requests'.
-    headers: RefCell<Vec<HeaderMap>>,
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        let read = RefCell::new(vec![0; READ].into_boxed_slice());
-        Self { read, write: Cell::default(), headers: RefCell::default() }
-    }
-}
-
-impl fmt::Debug for Buffers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffers").finish_non_exhaustive()
-    }
-}
-
-impl Buffers {
-    /// Where a read goes; never borrowed while another connection could run.
-    pub(super) fn read(&self) -> RefMut<'_, Box<[u8]>> {
-        self.read.borrow_mut()
-    }
-
-    /// An empty buffer to gather a write in. To be given back.
-    pub(super) fn take(&self) -> Vec<u8> {
-        let mut buffer = self.write.take();
-        buffer.clear();
-        buffer
-    }
-
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
-        self.write.set(buffer);
-    }
-
-    /// An empty map.
-    fn headers(&self) -> HeaderMap {
-        self.headers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Keeps a map for its room.
-    pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
-        headers.clear();
-        let mut spare = self.headers.borrow_mut();
-        if spare.len() < SPARE_MAPS {
-            spare.push(headers);
-        }
-    }
-}
 
 /// One connection.
 pub(super) struct Peer<S> {
@@ -103,14 +43,6 @@ pub(super) struct Peer<S> {
     /// The body of the request that is answered, until it is read.
     intake: Option<Intake>,
     beyond: Beyond,
-}
-
-/// What goes out next: these three, one behind the other.
-#[derive(Debug, Default)]
-struct Unsent {
-    before: Bytes,
-    data: Bytes,
-    behind: &'static [u8],
 }
 
 /// Who notices that the client has left behind bytes that are not read now: a part of its body that the upstream does not
@@ -400,21 +332,6 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     }
 }
 
-impl Unsent {
-    fn is_empty(&self) -> bool {
-        self.before.is_empty() && self.data.is_empty() && self.behind.is_empty()
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        for piece in [&mut self.before, &mut self.data] {
-            let taken = written.min(piece.len());
-            piece.advance(taken);
-            written -= taken;
-        }
-        self.behind = &self.behind[written..];
-    }
-}
-
 fn read_once(
     io: &mut (impl AsyncRead + Unpin),
     cx: &mut Context<'_>,
@@ -423,22 +340,6 @@ fn read_once(
     let mut buf = ReadBuf::new(buf);
     ready!(Pin::new(io).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
-}
-
-fn write_once(
-    io: &mut (impl AsyncWrite + Unpin),
-    cx: &mut Context<'_>,
-    pieces: [IoSlice<'_>; 3],
-) -> Poll<io::Result<usize>> {
-    // A list of one costs more than the piece.
-    let written = match pieces {
-        [piece, data, behind] if data.is_empty() && behind.is_empty() => Pin::new(io).poll_write(cx, &piece),
-        pieces => Pin::new(io).poll_write_vectored(cx, &pieces),
-    };
-    match ready!(written)? {
-        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        written => Poll::Ready(Ok(written)),
-    }
 }
 
 #[cfg(test)]
