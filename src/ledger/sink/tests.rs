@@ -114,3 +114,23 @@ fn records_that_cannot_be_spilled_either_are_counted_as_lost() {
     drop(ledger);
     assert_eq!(journal.health().failed.load(Ordering::Relaxed), 5);
 }
+
+#[test]
+fn rows_that_are_gone_with_their_file_are_lost_for_this_sink_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let journal = Journal::new(1);
+    let mut ledger = lane(&path, None, &journal);
+    // More than stay in memory.
+    const FORGOTTEN: usize = 33_000;
+    ledger.push(&batch(FORGOTTEN));
+    wait_for("the first commit", || count_at(&path) == FORGOTTEN);
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(super::super::repair::with(&path, suffix)).unwrap();
+    }
+    ledger.push(&batch(4));
+    wait_for("the loss", || ledger.health().lost() == FORGOTTEN as u64);
+    assert_eq!(journal.health().failed.load(Ordering::Relaxed), FORGOTTEN as u64);
+    drop(ledger);
+    assert_eq!(count_at(&path), 4);
+}
