@@ -89,7 +89,8 @@ impl Group {
 }
 
 /// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are added as they are, also
-/// where a total is not the sum of its parts.
+/// where a total is not the sum of its parts. A service that reports no total has one here all the same: Anthropic's would
+/// be left out otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
     /// How many requests the rows stand for.
@@ -104,8 +105,10 @@ pub struct Sums {
     pub output_tokens: Option<u64>,
     /// `reasoning_tokens`, added up.
     pub reasoning_tokens: Option<u64>,
-    /// `total_tokens`, added up.
+    /// `total_tokens`, added up; of rows without one `input_tokens` and `output_tokens` together.
     pub total_tokens: Option<u64>,
+    /// How much of it comes of rows without a total.
+    pub computed_total_tokens: Option<u64>,
     /// `billed_seconds`, added up.
     pub billed_seconds: Option<f64>,
     /// Requests of each of [`SOURCES`].
@@ -125,6 +128,7 @@ impl Sums {
             (&mut self.output_tokens, other.output_tokens),
             (&mut self.reasoning_tokens, other.reasoning_tokens),
             (&mut self.total_tokens, other.total_tokens),
+            (&mut self.computed_total_tokens, other.computed_total_tokens),
         ] {
             // Real counts never come near the end of it.
             *sum = sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0))));

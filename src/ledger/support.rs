@@ -34,7 +34,7 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
             row.usage = Usage {
                 input_tokens: Some(number as u64),
                 output_tokens: (number % 2 == 0).then_some(0),
-                total_tokens: Some(number as u64 * 3),
+                total_tokens: (number % 17 != 0).then_some(number as u64 * 3),
                 cached_input_tokens: (number % 4 == 0).then_some(7),
                 reasoning_tokens: (number % 6 == 0).then_some(1),
                 billed_seconds: (number % 9 == 0).then_some(0.25),

@@ -176,6 +176,7 @@ fn tiles(overview: &Overview) -> Markup {
         input_tokens,
         output_tokens,
         total_tokens,
+        computed_total_tokens,
         cached_input_tokens,
         reasoning_tokens,
         sources,
@@ -187,7 +188,12 @@ fn tiles(overview: &Overview) -> Markup {
     html! {
         dl.tiles #tiles {
             (tile("Requests", &maybe(Some(*requests)), &html! { (percent(complete, *requests)) " complete" }))
-            (tile("Total tokens", &maybe(*total_tokens), &html! { (percent(sources[0], *requests)) " of requests reported" }))
+            (tile("Total tokens", &maybe(*total_tokens), &html! {
+                (percent(sources[0], *requests)) " of requests reported"
+                @if let Some(computed) = computed_total_tokens {
+                    " · " (count(*computed)) " computed as input + output"
+                }
+            }))
             (tile("Input tokens", &maybe(*input_tokens), &part(*cached_input_tokens, "cached")))
             (tile("Output tokens", &maybe(*output_tokens), &part(*reasoning_tokens, "reasoning")))
             @for currency in &overview.currencies {

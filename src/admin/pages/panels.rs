@@ -48,11 +48,18 @@ fn size(sums: &Sums) -> (u64, u64) {
     (total(sums), sums.requests)
 }
 
-/// What services call the total; where none did, the sum of the parts.
 fn total(sums: &Sums) -> u64 {
-    sums.total_tokens.unwrap_or_else(|| {
-        sums.input_tokens.unwrap_or_default().saturating_add(sums.output_tokens.unwrap_or_default())
-    })
+    sums.total_tokens.unwrap_or_default()
+}
+
+/// The total, with a mark where a part of it is computed.
+fn marked_total(sums: &Sums) -> Markup {
+    html! {
+        @if let Some(computed) = sums.computed_total_tokens {
+            abbr title={ (grouped(computed)) " of it are input + output, where the service reported no total" } { "*" }
+        }
+        (maybe(sums.total_tokens))
+    }
 }
 
 fn parts(sums: &Sums) -> [u64; 2] {
@@ -122,7 +129,7 @@ pub(super) fn total_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
                     tr {
                         th.name scope="row" { (name(ask, USER, line)) }
                         td.wide { (bar(&[("total", total(&line.sums))], most)) }
-                        td.number { (maybe(line.sums.total_tokens)) }
+                        td.number { (marked_total(&line.sums)) }
                         td.number { (percent(total(&line.sums), all)) }
                     }
                 } }

@@ -44,6 +44,12 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
         known.map(|(source, rows)| format!(" {source} {}", percent(rows, report.total.requests))).collect();
     text += &known.join(",");
     text.push('\n');
+    if let Some(computed) = report.total.computed_total_tokens {
+        text += &format!(
+            "*TOTAL: {} of it are INPUT + OUTPUT, of requests whose service reported no total\n",
+            grouped(computed)
+        );
+    }
     let unpriced = report.total.cost.unpriced;
     if !paid.is_empty() && unpriced > 0 {
         let requests = if unpriced == 1 { "request" } else { "requests" };
@@ -92,7 +98,10 @@ fn cells(sums: &Sums, paid: &[Paid]) -> Vec<String> {
         count(sums.input_tokens),
         count(sums.cached_input_tokens),
         count(sums.output_tokens),
-        count(sums.total_tokens),
+        match sums.computed_total_tokens {
+            Some(_) => format!("*{}", count(sums.total_tokens)),
+            None => count(sums.total_tokens),
+        },
     ];
     cells.extend(paid.iter().map(|paid| paid.cell(sums)));
     cells.push(percent(sums.sources[0], sums.requests));

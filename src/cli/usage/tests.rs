@@ -111,6 +111,23 @@ fn programs_get_amounts_exactly_and_null_where_nothing_was_paid() {
 }
 
 #[test]
+fn a_total_that_is_computed_in_part_is_marked() {
+    let mut report = example();
+    for sums in [&mut report.groups[0].sums, &mut report.total] {
+        sums.computed_total_tokens = Some(18_000);
+    }
+    let text = table::write(&report, SINCE);
+    assert!(text.contains("  *1,234,567     66.7%\n"), "{text}");
+    assert!(text.contains("          0     50.0%\n"), "no mark without a part that is computed: {text}");
+    let said = "\n*TOTAL: 18,000 of it are INPUT + OUTPUT, of requests whose service reported no total\n";
+    assert!(text.contains(said), "{text}");
+    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0,2,0,1,0,0,18000"));
+    let value: serde_json::Value = serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    assert_eq!(value["groups"][0]["computed_total_tokens"], 18_000);
+    assert_eq!(value["groups"][1]["computed_total_tokens"], serde_json::Value::Null);
+}
+
+#[test]
 fn without_requests_the_table_says_so() {
     let report =
         Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), currencies: Vec::new() };
@@ -122,10 +139,10 @@ fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
     assert_eq!(
         csv::write(&example()),
         "model,client,requests,input_tokens,cached_input_tokens,cache_write_input_tokens,output_tokens,\
-         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none\n\
-         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0\n\
-         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0\n\
-         ,anonymous,1,,,,,,,,0,0,0,1,0,0\n"
+         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens\n\
+         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,\n\
+         ,anonymous,1,,,,,,,,0,0,0,1,0,0,\n"
     );
 }
 
@@ -138,7 +155,7 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
         value["groups"][2],
         serde_json::json!({
             "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
-            "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "billed_seconds": null,
+            "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "computed_total_tokens": null, "billed_seconds": null,
             "cost": {}, "requests_without_price": 0,
             "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
         })

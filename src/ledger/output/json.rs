@@ -21,6 +21,9 @@ pub(super) const COUNTS: [&str; 8] = [
     "billed_seconds",
 ];
 
+/// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service reported no total.
+pub(super) const COMPUTED: &str = "computed_total_tokens";
+
 /// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so that they do not depend on the
 /// order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
@@ -100,6 +103,7 @@ fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, V
         (currency.to_string(), sums.cost.amount(*currency).map_or(Value::Null, |sum| sum.to_f64().into()))
     });
     counts.chain([
+        (COMPUTED.to_owned(), sums.computed_total_tokens.into()),
         ("cost".to_owned(), Value::Object(cost.collect())),
         ("requests_without_price".to_owned(), sums.cost.unpriced.into()),
         ("usage_sources".to_owned(), Value::Object(sources.collect())),

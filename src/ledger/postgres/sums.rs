@@ -18,13 +18,16 @@ use super::condition::Condition;
 use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices};
 
 /// The sums of tokens, in the order of [`sums`].
-const TOKENS: [&str; 6] = [
+const TOKENS: [&str; 7] = [
     "input_tokens",
     "cached_input_tokens",
     "cache_write_input_tokens",
     "output_tokens",
     "reasoning_tokens",
-    "total_tokens",
+    "coalesce(total_tokens::numeric, CASE WHEN input_tokens IS NOT NULL OR output_tokens IS NOT NULL
+         THEN coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0) END)",
+    "CASE WHEN total_tokens IS NULL AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
+         THEN coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0) END",
 ];
 
 /// How many requests rows stand for.
@@ -135,6 +138,7 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         output_tokens: tokens(next())?,
         reasoning_tokens: tokens(next())?,
         total_tokens: tokens(next())?,
+        computed_total_tokens: tokens(next())?,
         billed_seconds: row.try_get(next())?,
         ..Sums::default()
     };

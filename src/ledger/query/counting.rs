@@ -56,14 +56,14 @@ impl<'a> Counting<'a> {
         };
         sums.requests += requests;
         sums.sources[source] += requests;
-        let [mut input, mut cached, mut written, mut output] = [None; 4];
+        let [mut input, mut cached, mut written, mut output, mut total] = [None; 5];
         for (index, count, sum) in [
             (1, Some(&mut input), &mut sums.input_tokens),
             (2, Some(&mut cached), &mut sums.cached_input_tokens),
             (3, Some(&mut written), &mut sums.cache_write_input_tokens),
             (4, Some(&mut output), &mut sums.output_tokens),
             (5, None, &mut sums.reasoning_tokens),
-            (6, None, &mut sums.total_tokens),
+            (6, Some(&mut total), &mut sums.total_tokens),
         ] {
             if let ValueRef::Integer(found) = row.get_ref(index)? {
                 let found = found.unsigned_abs();
@@ -71,6 +71,12 @@ impl<'a> Counting<'a> {
                 if let Some(count) = count {
                     *count = Some(found);
                 }
+            }
+        }
+        if total.is_none() && (input, output) != (None, None) {
+            let computed = input.unwrap_or(0).saturating_add(output.unwrap_or(0));
+            for sum in [&mut sums.total_tokens, &mut sums.computed_total_tokens] {
+                *sum = Some(sum.unwrap_or(0).saturating_add(computed));
             }
         }
         if let ValueRef::Real(seconds) = row.get_ref(7)? {

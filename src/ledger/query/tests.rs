@@ -66,6 +66,9 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
         let mut sources = [0; SOURCES.len()];
         sources[SOURCES.iter().position(|source| *source == row.usage_source.as_str()).unwrap()] =
             row.requests();
+        let parts: Vec<_> = [usage.input_tokens, usage.output_tokens].into_iter().flatten().collect();
+        let has_no_total = usage.total_tokens.is_none() && !parts.is_empty();
+        let computed = has_no_total.then(|| parts.iter().sum());
         groups.entry(key).or_default().add(&Sums {
             requests: row.requests(),
             input_tokens: usage.input_tokens,
@@ -73,7 +76,8 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             cache_write_input_tokens: usage.cache_write_input_tokens,
             output_tokens: usage.output_tokens,
             reasoning_tokens: usage.reasoning_tokens,
-            total_tokens: usage.total_tokens,
+            total_tokens: usage.total_tokens.or(computed),
+            computed_total_tokens: computed,
             billed_seconds: usage.billed_seconds,
             sources,
             cost: cost(row, prices),
