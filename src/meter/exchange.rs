@@ -93,6 +93,9 @@ impl<B: AnswerFrames> Exchange<B> {
         if Cause::of_status(status.as_u16()).is_some() {
             kind.expect_error();
         }
+        if entry.may_be_stored() {
+            kind.keep_id();
+        }
         let mut exchange = Self {
             body,
             kind,

@@ -66,6 +66,16 @@ impl Kind {
         }
     }
 
+    /// Keeps the id of the result that the answer is of, and whether it is made in the background.
+    pub(super) fn keep_id(&mut self) {
+        match self {
+            Self::Events(meter) => meter.keep_id(),
+            Self::Document(meter) => meter.keep_id(),
+            Self::Coded(coded) => coded.content_mut().keep_id(),
+            Self::Opaque => {}
+        }
+    }
+
     /// Whether it is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
         match self {

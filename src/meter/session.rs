@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::error::Error;
+use crate::provider::Answers;
 use crate::record::{Entry, Outcome};
 use crate::usage::{Progress, SessionMeter};
 use crate::websocket::{Close, Frames, Opcode, Sink};
@@ -61,6 +62,8 @@ impl Session {
     /// Begins with the answer that grants it.
     pub fn new(mut entry: Entry, status: u16) -> Self {
         entry.answered(status);
+        // A session makes what it reports, also where a `GET` of its path does not.
+        entry.answers(Answers::Own);
         entry.row().stream = true;
         Self { entry, reading: Some(Box::default()) }
     }

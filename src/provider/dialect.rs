@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::asking::is_before_stream_options;
-use super::endpoint::names_model_in_query;
+use super::endpoint::{deployment, names_model_in_query};
 use super::{ApiVersion, BaseUrl, Endpoint, Provider, path};
 
 /// A request's path and query as they came in.
@@ -108,6 +108,14 @@ impl Dialect {
         } else {
             model
         }
+    }
+
+    /// The model that an Azure SDK's path asks for: the one whose deployment it names, of several the first in the order of the
+    /// alphabet. A deployment that is not listed is its own model.
+    pub fn requested_model(&self, path: &str) -> Option<String> {
+        let deployment = deployment(path)?;
+        let models = self.deployments.iter().filter(|(_, listed)| **listed == deployment);
+        Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
     }
 
     /// Whether the version of Azure's API that the request is for is known to refuse `stream_options`. An Azure SDK says

@@ -15,7 +15,7 @@ pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
-pub use endpoint::{Endpoint, query_model};
+pub use endpoint::{Answers, Endpoint, Kind as StoredKind, Stored, may_create, query_model};
 pub(crate) use path::percent_decoded;
 
 /// The dialect of an upstream.

@@ -111,9 +111,12 @@ pub(crate) fn is_parameter(parameter: &str, name: &str) -> bool {
 /// The decoded value of the query's first parameter of that name; `None` also where it is no UTF-8.
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     let parameter = query.split('&').find(|parameter| is_parameter(parameter, name))?;
-    let value = parameter.split_once('=').map_or("", |(_, value)| value);
-    let value = Decoded(value.as_bytes()).collect();
-    String::from_utf8(value).ok()
+    decoded(parameter.split_once('=').map_or("", |(_, value)| value))
+}
+
+/// A text with its percent-escapes decoded, once; `None` where that is no UTF-8.
+pub(crate) fn decoded(text: &str) -> Option<String> {
+    String::from_utf8(Decoded(text.as_bytes()).collect()).ok()
 }
 
 /// The bytes with each valid percent-escape decoded, once.

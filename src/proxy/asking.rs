@@ -8,8 +8,7 @@
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::plan::Service;
-use crate::provider::IncludeUsage;
-use crate::provider::{Endpoint, Inbound};
+use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
 use crate::upstream::Answer;
 
@@ -40,12 +39,6 @@ pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>,
 /// Whether the query asks for a stream, as that of a stored response does (`GET responses/{id}?stream=true`).
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
     inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
-}
-
-/// Whether a request of this method may make something that is counted. Methods are case-sensitive (RFC 9110 section 9.1), and
-/// some servers take `post` for POST all the same, so what is unknown may.
-pub(super) fn may_create(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
 /// Whether a client takes an answer without a content coding, as one is that had to be decoded to withhold the event: not where

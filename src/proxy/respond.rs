@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::flow::Delivery;
 use crate::listener::Takeover;
 use crate::meter::{Decoded, Kind, Metered, Terms};
-use crate::provider::Endpoint;
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
@@ -66,9 +65,8 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
     let Answered { answer: Answer { mut head, body }, asked_for_usage } = answered;
     head.headers = rewrite::headers::inbound(head.headers);
     entry.answered(head.status.as_u16());
+    let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
-    let passes_unread =
-        head.status.is_success() && row.endpoint.as_deref().is_some_and(Endpoint::speaks_of_others);
     // A build for `benches/peers` alone has no meter, to show what it costs.
     let mut kind = if passes_unread || cfg!(unmetered) { Kind::Opaque } else { Kind::of(&head.headers) };
     let mut body = Decoded::plain(body);

@@ -11,10 +11,12 @@ use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::looks::{LEFT_OUT, Verdict};
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
 use crate::estimate::Shape;
+use crate::provider::Answers;
 use crate::usage::{Room, Tally, Usage};
 
 /// A usage record that is being filled in.
@@ -33,6 +35,8 @@ pub struct Entry {
     /// Where it is shown while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
+    /// Whose work the usage in the answer is; `None`: the request's own.
+    answers: Option<Box<Answers>>,
     /// What an estimate would be made of, as long as there may be one.
     material: Option<Box<Material>>,
     /// The client passed authentication, or none is configured and its request came that far.
@@ -82,6 +86,7 @@ impl Entry {
             upload: None,
             board: None,
             shown: None,
+            answers: None,
             material: None,
             is_admitted: false,
         }
@@ -145,6 +150,21 @@ impl Entry {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
 
+    /// Notes whose work the usage in the answer is. Without it, it is the request's own.
+    pub fn answers(&mut self, answers: Answers) {
+        self.answers = (answers != Answers::Own).then(|| Box::new(answers));
+    }
+
+    /// Whether nothing in the answer is to be read.
+    pub fn passes_unread(&self) -> bool {
+        self.answers.as_deref() == Some(&Answers::Unread)
+    }
+
+    /// Whether the answer may be one of a stored result, whose id is needed then.
+    pub fn may_be_stored(&self) -> bool {
+        matches!(self.answers.as_deref(), Some(Answers::Stored(_)))
+    }
+
     /// The room for the text of an answer with this status; `None` where it is not needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
         // Of what was refused, nothing was generated.
@@ -202,7 +222,12 @@ impl Entry {
     ///
     /// Counts are final if the answer ended as it should, or if its terminal event has passed: `reported`, or `drained` if
     /// the client had left by then. Else they are `partial`.
-    pub fn metered(&mut self, tally: Tally, ended: bool) {
+    ///
+    /// What was counted with another request, or will be, is no usage of this one.
+    pub fn metered(&mut self, mut tally: Tally, ended: bool) {
+        if let Some(answers) = self.answers.take() {
+            self.settle(&answers, &mut tally, ended);
+        }
         let has_client_left = self.has_client_left();
         let row = self.row.as_deref_mut().expect("an entry is metered before it is closed");
         if let Some(usage) = tally.usage {
@@ -229,6 +254,26 @@ impl Entry {
             let what =
                 format!("the meter could not read {} event(s) or bodies of this answer", tally.skipped);
             row.error.get_or_insert_with(|| what.into());
+        }
+    }
+
+    /// Takes out of `tally` the usage that is not the request's.
+    fn settle(&mut self, answers: &Answers, tally: &mut Tally, ended: bool) {
+        let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
+        let verdict = match answers {
+            Answers::Own => None,
+            Answers::Others | Answers::Unread => Some(Verdict::Passes),
+            Answers::Stored(stored) => {
+                self.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
+            }
+        };
+        let Some(verdict) = verdict else { return };
+        tally.usage = verdict.of(tally.usage);
+        // Nothing is estimated that is counted elsewhere, or will be.
+        tally.output = None;
+        self.material = None;
+        if verdict == Verdict::LeftOut {
+            tally.error.get_or_insert_with(|| LEFT_OUT.into());
         }
     }
 

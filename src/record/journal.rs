@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::estimator::Waiting;
+use super::looks::Looks;
 use super::material::{Material, ROOM};
 use super::refusals::Refusals;
 use super::{Exporting, Shipping, SinkHealth, UsageRecord};
@@ -41,6 +42,8 @@ struct Shared {
     waiting: Waiting,
     /// Refusals that share a record.
     refusals: Refusals,
+    /// Stored results, and which of them are counted.
+    looks: Looks,
     /// What handles records runs on these.
     threads: Threads,
     /// What errors must not show.
@@ -112,6 +115,7 @@ impl Journal {
             room: Room::new(ROOM),
             waiting: Waiting::default(),
             refusals: Refusals::default(),
+            looks: Looks::default(),
             threads,
             masks: OnceLock::new(),
         }))
@@ -160,6 +164,10 @@ impl Journal {
 
     pub(super) fn refusals(&self) -> &Refusals {
         &self.0.refusals
+    }
+
+    pub(super) fn looks(&self) -> &Looks {
+        &self.0.looks
     }
 
     /// What may be kept for estimates.

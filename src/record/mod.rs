@@ -13,6 +13,7 @@ mod exporting;
 mod journal;
 mod jsonl;
 mod lane;
+mod looks;
 mod material;
 mod names;
 mod outcome;

@@ -47,6 +47,10 @@ pub struct Peek<'a> {
     /// The end user that the application names: `safety_identifier`, else `user`. The empty string names
     /// none.
     pub user: Option<Cow<'a, str>>,
+    /// `background` is there, and neither `false` nor `null`: the response may go on behind its answer.
+    pub background: bool,
+    /// Where the value of `metadata` is, whatever it is.
+    metadata: Option<Range<usize>>,
     /// Behind the opening brace.
     open: usize,
     /// There is no member.
@@ -109,6 +113,10 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
             user = Some(value);
         } else if key == *"safety_identifier" {
             safety_identifier = Some(value);
+        } else if key == *"background" {
+            found.background |= !matches!(&body[value], b"false" | b"null");
+        } else if key == *"metadata" {
+            found.metadata = Some(value);
         }
     }
     if cursor.peek().is_some() {
@@ -125,6 +133,21 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
 /// The value if it is a string with something in it.
 fn name(value: &[u8]) -> Option<Cow<'_, str>> {
     Cursor::new(value).string().ok().as_ref().map(Text::decode).filter(|name| !name.is_empty())
+}
+
+/// `metadata.user_id` of a body that `peek` is of: what Anthropic calls the end user. The empty string names none.
+pub fn metadata_user<'a>(body: &'a [u8], peek: &Peek<'_>) -> Option<Cow<'a, str>> {
+    let metadata = &body[peek.metadata.clone()?];
+    let mut cursor = Cursor::new(metadata);
+    cursor.expect(b'{').ok()?;
+    let (mut first, mut found) = (true, None);
+    while let Some((key, value)) = cursor.member(first).ok()? {
+        first = false;
+        if key == *"user_id" {
+            found = Some(value);
+        }
+    }
+    name(&metadata[found?])
 }
 
 /// `include_usage` of an object. An object that breaks off says nothing.

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn learn(event: &str) -> Option<Anchor> {
-        let found = Scan::whole(event.as_bytes(), None).unwrap();
+        let found = Scan::whole(event.as_bytes(), None, false).unwrap();
         Anchor::learn(&found, event.as_bytes())
     }
 

@@ -54,6 +54,11 @@ impl BodyMeter {
         self.error = Some(Vec::new());
     }
 
+    /// Keeps the id of the result that the body is, and whether that is made in the background.
+    pub fn keep_id(&mut self) {
+        self.scan.keep_id(true);
+    }
+
     /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) {
         if let Some(error) = &mut self.error {

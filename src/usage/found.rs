@@ -4,7 +4,11 @@ use super::Cause;
 use super::counts::Usage;
 use super::json;
 use super::output::Part;
-use super::places::{ERROR_LIMIT, ErrorAt, Key, ModelAt, Place, Slot, UsageAt};
+use super::places::{ERROR_LIMIT, ErrorAt, Key, ModelAt, Place, ResultAt, Slot, UsageAt};
+
+/// What the `status` of a response, a run, a video or a batch is until it is final.
+const PENDING: [&[u8]; 6] =
+    [b"queued", b"in_progress", b"requires_action", b"validating", b"finalizing", b"cancelling"];
 
 /// What was found in one text.
 #[derive(Debug, Default)]
@@ -32,6 +36,13 @@ pub(super) struct Found {
     pub(super) adds_item: bool,
     /// The top-level `status` says that the answer is still to come.
     pub(super) pending: bool,
+    /// By [`ResultAt`], best first; only where they are kept.
+    ids: [Option<Box<str>>; 2],
+    background: [Option<bool>; 2],
+    /// The text is about a part of an assistant's run, or about what it belongs to.
+    is_beside_run: bool,
+    /// It is about a step of a run, whose usage is part of the run's.
+    is_step: bool,
     /// A usage object was beyond its limit.
     pub(super) too_large: bool,
     /// The top-level `usage` is an object, whatever is in it.
@@ -85,8 +96,20 @@ impl Announces {
 }
 
 impl Found {
+    /// The id of the stored result that the text is about, and whether that is made in the background.
+    pub(super) fn take_result(&mut self) -> (Option<Box<str>>, Option<bool>) {
+        if self.is_beside_run {
+            return (None, None);
+        }
+        let background = self.background.iter().copied().find_map(|said| said);
+        (self.ids.iter_mut().find_map(Option::take), background)
+    }
+
     /// The text's usage, and whether it completes the one before it instead of replacing it.
     pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+        if self.is_step {
+            return None;
+        }
         let at = self.usage.iter().position(Option::is_some)?;
         let merges = self.announces == Announces::Merge || at == UsageAt::Message as usize;
         self.usage[at].map(|usage| (usage, merges))
@@ -142,6 +165,8 @@ impl Found {
             (Place::Top, Key::Response) => {
                 self.usage[UsageAt::Response as usize] = None;
                 self.model[ModelAt::Response as usize] = None;
+                self.ids[ResultAt::Response as usize] = None;
+                self.background[ResultAt::Response as usize] = None;
                 self.error[ErrorAt::ResponseText as usize..].fill(None);
             }
             (Place::Top, Key::Session) => self.model[ModelAt::Session as usize] = None,
@@ -180,8 +205,21 @@ impl Found {
                 self.announces = Announces::from_type(word(value));
                 self.adds_item = word(value) == b"response.output_item.added";
             }
-            Slot::Object => self.says_error = word(value) == b"error",
-            Slot::Status => self.pending = matches!(word(value), b"queued" | b"in_progress"),
+            Slot::Object => {
+                let object = word(value);
+                self.says_error = object == b"error";
+                self.is_step = object == b"thread.run.step";
+                self.is_beside_run = object.starts_with(b"thread") && object != b"thread.run";
+            }
+            Slot::Status => self.pending = PENDING.contains(&word(value)),
+            Slot::Id(at) => self.ids[at as usize] = if too_long { None } else { text(value) },
+            Slot::Background(at) => {
+                self.background[at as usize] = match value {
+                    b"true" => Some(true),
+                    b"false" => Some(false),
+                    _ => None,
+                };
+            }
             Slot::Content => self.content |= has_content(value),
         }
     }

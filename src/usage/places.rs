@@ -9,6 +9,9 @@ const USAGE_LIMIT: usize = 16 << 10;
 /// The longest model name that is believed.
 const MODEL_LIMIT: usize = 256;
 
+/// The longest id that is believed. Real ones have up to 70 bytes.
+const ID_LIMIT: usize = 256;
+
 /// How much of an error message is kept.
 pub(super) const ERROR_LIMIT: usize = 1024;
 
@@ -40,6 +43,13 @@ pub(super) enum ModelAt {
     Session,
 }
 
+/// Where a stored result may be, best first: in a stream's event below `response`, else the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResultAt {
+    Response,
+    Top,
+}
+
 /// Where an error says what it is, best first: the top-level error's places, then the response's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorAt {
@@ -63,6 +73,10 @@ pub(super) enum Slot {
     Type,
     Object,
     Status,
+    /// The id of a result that may be stored.
+    Id(ResultAt),
+    /// Whether it is made in the background.
+    Background(ResultAt),
     /// Output of which nothing but its presence matters.
     Content,
 }
@@ -74,7 +88,8 @@ impl Slot {
             Slot::Usage(_) => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
             Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
-            Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
+            Slot::Id(_) => ID_LIMIT,
+            Slot::Background(_) | Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,
         }
     }
@@ -97,6 +112,8 @@ pub(super) enum Key {
     Error,
     Code,
     Status,
+    Id,
+    Background,
     Delta,
     /// What a whole event's content is under.
     EventContent,
@@ -138,6 +155,8 @@ impl Key {
             b"code" => Key::Code,
             b"delta" => Key::Delta,
             b"status" => Key::Status,
+            b"id" => Key::Id,
+            b"background" => Key::Background,
             b"text" => Key::Text,
             b"content" => Key::Content,
             b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,
@@ -244,6 +263,10 @@ impl Place {
             (Place::Choices, _, Kind::Object) => Enter(Place::Choice),
 
             (Place::Top, Key::Status, _) => Want(Slot::Status),
+            (Place::Top, Key::Id, _) => Want(Slot::Id(ResultAt::Top)),
+            (Place::Response, Key::Id, _) => Want(Slot::Id(ResultAt::Response)),
+            (Place::Top, Key::Background, _) => Want(Slot::Background(ResultAt::Top)),
+            (Place::Response, Key::Background, _) => Want(Slot::Background(ResultAt::Response)),
 
             (Place::Top | Place::Choice, Key::Delta, Kind::Object) => Enter(Place::Delta),
             (Place::Top, Key::EventContent | Key::Text, Kind::Scalar) => Want(Slot::Content),

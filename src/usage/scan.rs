@@ -28,6 +28,7 @@ impl Scan {
             depth: 0,
             places,
             is_body: false,
+            keeps_id: false,
             key: Key::Other,
             reading: Reading::Nothing,
             held: Vec::new(),
@@ -44,9 +45,15 @@ impl Scan {
         scan
     }
 
+    /// Keeps the id of the result that the text is about, and whether that is made in the background.
+    pub(super) fn keep_id(&mut self, keeps_id: bool) {
+        self.reader.keeps_id = keeps_id;
+    }
+
     /// A scan of an event's text that is all here. `None` when it is no JSON object or list.
-    pub(super) fn whole(text: &[u8], output: Option<&mut Output>) -> Option<Found> {
+    pub(super) fn whole(text: &[u8], output: Option<&mut Output>, keeps_id: bool) -> Option<Found> {
         let mut scan = Scan::new();
+        scan.keep_id(keeps_id);
         scan.push(text, output);
         scan.into_whole()
     }
@@ -88,6 +95,8 @@ struct Reader {
     places: [Place; DEPTHS],
     /// The text is a whole answer, and not an event.
     is_body: bool,
+    /// The id of a stored result is wanted.
+    keeps_id: bool,
     /// The last key, until its value begins.
     key: Key,
     reading: Reading,
@@ -221,6 +230,7 @@ impl Outline for Piece<'_> {
                     reader.found.choice |= place == Place::Choice;
                 }
                 Step::Text(part) => self.begin_text(part, at, depth),
+                Step::Want(Slot::Id(_) | Slot::Background(_)) if !reader.keeps_id => {}
                 Step::Want(slot) => {
                     reader.reading = Reading::Value { slot, depth };
                     self.from = at;

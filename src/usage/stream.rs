@@ -69,6 +69,8 @@ struct Reading {
     first_token: bool,
     /// Where the output's text was last, while it is kept.
     anchor: Option<Anchor>,
+    /// The id of the result that the stream is of is wanted.
+    keeps_id: bool,
     /// The scan of an event that passes in pieces.
     oversize: Option<Box<Scan>>,
 }
@@ -82,6 +84,11 @@ impl StreamMeter {
     /// Keeps the text of the output, until usage is reported.
     pub fn keep_output(&mut self, room: &Room) {
         self.reading.tally.output = Some(Box::new(Output::new(room)));
+    }
+
+    /// Keeps the id of the result that the stream is of, and whether that is made in the background.
+    pub fn keep_id(&mut self) {
+        self.reading.keeps_id = true;
     }
 
     /// Reads on.
@@ -184,7 +191,7 @@ impl Pushed<'_> {
     /// Reads an event, and takes over what it had.
     fn read(&mut self, event: &Event<'_>, called: Announces) {
         let mut output = self.reading.tally.output.take();
-        let found = Scan::whole(event.data, output.as_deref_mut());
+        let found = Scan::whole(event.data, output.as_deref_mut(), self.reading.keeps_id);
         self.reading.tally.output = output;
         let Some(found) = found else { return };
         if self.reading.tally.output.is_some() && found.has_text() {
@@ -246,7 +253,7 @@ impl Sink for Pushed<'_> {
         // nothing but the error counts.
         if name == b"error" {
             let tally = &mut self.reading.tally;
-            if let Some(mut found) = Scan::whole(value, None) {
+            if let Some(mut found) = Scan::whole(value, None, false) {
                 tally.take_error(&mut found, true);
             }
             tally.take_error_text(value);
@@ -268,7 +275,12 @@ impl Sink for Pushed<'_> {
 
     fn oversize(&mut self, piece: &[u8]) {
         let reading = &mut *self.reading;
-        let scan = reading.oversize.get_or_insert_with(|| Box::new(Scan::new()));
+        let keeps_id = reading.keeps_id;
+        let scan = reading.oversize.get_or_insert_with(|| {
+            let mut scan = Scan::new();
+            scan.keep_id(keeps_id);
+            Box::new(scan)
+        });
         scan.push(piece, reading.tally.output.as_deref_mut());
     }
 

@@ -25,6 +25,10 @@ pub struct Tally {
     pub cause: Cause,
     /// A body's `status` says that its answer is still to come (Responses in the background).
     pub pending: bool,
+    /// The first id of a result that may be stored, where it was to be kept.
+    pub id: Option<Box<str>>,
+    /// What that result said last of whether it is made in the background, where it was to be kept.
+    pub background: Option<bool>,
     /// The text of the output, where it was to be kept and no usage was reported.
     pub output: Option<Box<Output>>,
 }
@@ -46,6 +50,9 @@ impl Tally {
             self.model = found.take_model();
         }
         self.take_error(&mut found, called == Announces::Error);
+        let (id, background) = found.take_result();
+        self.id = self.id.take().or(id);
+        self.background = background.or(self.background);
         self.terminal |= found.announces.is_terminal();
         self.pending = found.pending;
         self.skipped += u64::from(found.too_large);

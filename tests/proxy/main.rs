@@ -39,6 +39,7 @@ mod leaving;
 mod ledger;
 mod limits;
 mod lingering;
+mod looks;
 mod lookups;
 mod mixed;
 mod otlp;

@@ -145,3 +145,41 @@ fn a_compressed_answer_passes_untouched() {
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     assert_eq!(proxy.record()["outcome"], "complete");
 }
+
+#[test]
+fn the_user_of_anthropics_requests_is_in_their_metadata() {
+    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let proxy = proxy().upstream(&up).run();
+    for (path, more, user) in [
+        ("/v1/messages", r#""metadata":{"user_id":"u-1"}"#, Some("u-1")),
+        ("/v1/messages", r#""metadata":{"user_id":"u-1"},"user":"u-2""#, Some("u-2")),
+        ("/v1/messages", r#""metadata":{"user_id":null}"#, None),
+        // There it is any text of the client's own.
+        ("/v1/chat/completions", r#""metadata":{"user_id":"u-1"}"#, None),
+    ] {
+        proxy.client().post(path, &format!("{{\"model\":\"m\",{more}}}")).answer();
+        assert_eq!(proxy.record()["user"].as_str(), user, "{path} {more}");
+    }
+}
+
+#[test]
+fn the_deployment_of_an_azure_path_is_the_model_that_was_asked_for() {
+    let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+    let azure = format!(
+        "[upstreams.az]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\napi_version = \"2024-10-21\"\n\
+         deployments = {{ \"gpt-4o\" = \"my-gpt\", \"gpt-4o-2024-08-06\" = \"my-gpt\" }}\ndefault_model = \"other\"",
+        up.address
+    );
+    let proxy = proxy().tables(&azure).run();
+    for (deployment, body, model) in [
+        ("my-gpt", r#"{"messages":[]}"#, "gpt-4o"),
+        ("my%2Dgpt", r#"{"messages":[]}"#, "gpt-4o"),
+        ("emb%203", r#"{"model":null}"#, "emb 3"),
+        ("my-gpt", r#"{"model":"said"}"#, "said"),
+        ("my-gpt", "", "gpt-4o"),
+    ] {
+        let path = format!("/openai/deployments/{deployment}/chat/completions?api-version=2024-10-21");
+        proxy.client().post(&path, body).answer();
+        assert_eq!(proxy.record()["model_requested"], model, "{deployment} {body}");
+    }
+}

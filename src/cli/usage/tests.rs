@@ -122,7 +122,8 @@ fn a_total_that_is_computed_in_part_is_marked() {
     let said = "\n*TOTAL: 18,000 of it are INPUT + OUTPUT, of requests whose service reported no total\n";
     assert!(text.contains(said), "{text}");
     assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0,2,0,1,0,0,18000"));
-    let value: serde_json::Value = serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    let value: serde_json::Value =
+        serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
     assert_eq!(value["groups"][0]["computed_total_tokens"], 18_000);
     assert_eq!(value["groups"][1]["computed_total_tokens"], serde_json::Value::Null);
 }

@@ -11,7 +11,7 @@ use crate::proxy::asking;
 use crate::proxy::budget::Reserved;
 use crate::proxy::plan::Plan;
 use crate::record::Entry;
-use crate::rewrite::body::{is_utf16_or_32, peek, without_bom};
+use crate::rewrite::body::{is_utf16_or_32, metadata_user, peek, without_bom};
 use crate::rewrite::upgrade::Upgrade;
 
 /// A request whose body is here as far as it is needed.
@@ -56,10 +56,19 @@ impl Held {
         if endpoint.takes_json_model() && is_utf16_or_32(&self.bytes) {
             return Err(Error::BodyNotUtf8);
         }
-        // What is asked for later (`GET`) was counted when it was made.
-        if let Some(shape) = Shape::of(endpoint.name).filter(|_| asking::may_create(&self.parts.method)) {
+        if row.model_requested.is_none() {
+            row.model_requested = service.dialect.requested_model(inbound.path).map(Into::into);
+        }
+        if let Some(peek) = peek.as_ref().filter(|_| row.user.is_none() && endpoint.names_user_in_metadata())
+        {
+            row.user = metadata_user(&self.bytes, peek).map(Into::into);
+        }
+        let background = peek.as_ref().map(|peek| peek.background);
+        let answers = endpoint.answers(&self.parts.method, inbound.path, background);
+        if let Some(shape) = Shape::of(endpoint.name).filter(|_| answers.may_be_own()) {
             entry.may_be_estimated(shape, &without_bom(&self.bytes));
         }
+        entry.answers(answers);
 
         if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {
             let decides = by_model

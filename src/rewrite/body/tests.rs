@@ -105,6 +105,39 @@ fn the_safety_identifier_goes_before_the_user() {
 }
 
 #[test]
+fn anthropics_user_is_in_the_metadata() {
+    for (body, user) in [
+        (r#"{"metadata":{"user_id":"u"}}"#, Some("u")),
+        (r#"{"metadata": {"a":{"user_id":"x"}, "user_id" : "u\u0021"} }"#, Some("u!")),
+        (r#"{"metadata":{"user_id":"x","user_id":"u"}}"#, Some("u")),
+        (r#"{"metadata":{"user_id":""}}"#, None),
+        (r#"{"metadata":{"user_id":7}}"#, None),
+        (r#"{"metadata":{}}"#, None),
+        (r#"{"metadata":null}"#, None),
+        (r#"{"metadata":"user_id"}"#, None),
+        (r#"{"user_id":"u"}"#, None),
+    ] {
+        assert_eq!(metadata_user(body.as_bytes(), &seen(body)).as_deref(), user, "{body}");
+    }
+}
+
+#[test]
+fn what_may_go_on_in_the_background_is_known() {
+    for (body, background) in [
+        (r#"{"background":true}"#, true),
+        (r#"{"background":false}"#, false),
+        (r#"{"background":null}"#, false),
+        (r#"{}"#, false),
+        // Readers may disagree.
+        (r#"{"background":true,"background":false}"#, true),
+        (r#"{"background":"true"}"#, true),
+        (r#"{"metadata":{"background":true}}"#, false),
+    ] {
+        assert_eq!(seen(body).background, background, "{body}");
+    }
+}
+
+#[test]
 fn what_is_no_object_is_not_looked_into() {
     for body in [
         "",

@@ -1,0 +1,238 @@
+use super::*;
+
+#[test]
+fn ids_are_left_out_of_the_name() {
+    for (path, name) in [
+        ("/v1/chat/completions", "chat/completions"),
+        ("/v1/chat/completions/", "chat/completions"),
+        ("/v1/chat/completions/cc_1/messages", "chat/completions/messages"),
+        ("/v1/responses", "responses"),
+        ("/v1/responses/resp_123", "responses"),
+        ("/v1/responses/resp_123/input_items", "responses/input_items"),
+        ("/v1/embeddings", "embeddings"),
+        ("/v1/images/generations", "images/generations"),
+        ("/v1/audio/transcriptions", "audio/transcriptions"),
+        ("/v1/models", "models"),
+        ("/v1/models/gpt-4o", "models"),
+        ("/v1/models/meta-llama/Llama-3", "models"),
+        ("/v1/threads/runs", "threads/runs"),
+        ("/v1/threads/t_1/runs", "threads/runs"),
+        ("/v1/threads/t_1/runs/r_1/steps/s_1", "threads/runs/steps"),
+        ("/v1/messages", "messages"),
+    ] {
+        assert_eq!(Endpoint::of(path).name, name, "{path}");
+    }
+}
+
+#[test]
+fn azures_paths_have_the_same_names() {
+    for path in [
+        "/openai/deployments/my-gpt4o/chat/completions",
+        "/openai/v1/chat/completions",
+        "/openai/chat/completions",
+    ] {
+        assert_eq!(Endpoint::of(path), Endpoint::of("/v1/chat/completions"), "{path}");
+    }
+    assert_eq!(Endpoint::of("/openai/responses/resp_1").name, "responses");
+}
+
+#[test]
+fn whatever_is_not_on_the_list_is_other() {
+    for path in [
+        "",
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/secret-of-client-123",
+        "/v1/chat/completions/a/b",
+        "/v1/Chat/Completions",
+        "/v1/responses//cancel",
+        "/v2/chat/completions",
+        "/chat/completions",
+        "/openai/deployments/x",
+    ] {
+        assert_eq!(Endpoint::of(path), Endpoint::OTHER, "{path}");
+    }
+}
+
+#[test]
+fn a_body_is_looked_into_only_where_its_model_is_the_one_to_ask() {
+    for path in ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations", "/v1/messages"]
+    {
+        assert!(Endpoint::of(path).takes_json_model(), "{path}");
+    }
+    // A run without a model uses its assistant's; the others have no JSON body, or no model in it.
+    for path in [
+        "/v1/threads/runs",
+        "/v1/threads/t_1/runs",
+        "/v1/audio/transcriptions",
+        "/v1/responses/resp_1/cancel",
+        "/v1/fine_tuning/jobs",
+        "/v1/files",
+        "/v1/unheard-of",
+    ] {
+        assert!(!Endpoint::of(path).takes_json_model(), "{path}");
+    }
+}
+
+#[test]
+fn deployment_urls_exist_for_what_azures_sdk_sends_to_one() {
+    let with_form: Vec<_> = KNOWN
+        .iter()
+        .filter(|(_, _, body, _)| Endpoint { body: *body, ..Endpoint::OTHER }.has_deployment_form())
+        .collect();
+    let mut names: Vec<_> = with_form.iter().map(|(_, name, ..)| *name).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "audio/speech",
+            "audio/transcriptions",
+            "audio/translations",
+            "chat/completions",
+            "completions",
+            "embeddings",
+            "images/edits",
+            "images/generations"
+        ]
+    );
+}
+
+#[test]
+fn a_name_is_its_pattern_without_the_ids() {
+    for (pattern, name, ..) in KNOWN {
+        let literal: Vec<_> = pattern.split('/').filter(|segment| !segment.starts_with('*')).collect();
+        assert_eq!(literal.join("/"), *name);
+        assert_eq!(Endpoint::of(&format!("/v1/{}", pattern.replace('*', "x"))).name, *name, "{pattern}");
+    }
+}
+
+#[test]
+fn no_name_has_an_id_and_their_number_is_bounded() {
+    let mut names: Vec<_> = KNOWN.iter().map(|(_, name, ..)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() < 256, "{} labels", names.len());
+    for name in names {
+        let is_literal = |byte: u8| byte.is_ascii_lowercase() || b"/_:".contains(&byte);
+        assert!(name.bytes().all(is_literal), "{name}");
+    }
+}
+
+#[test]
+fn no_pattern_hides_a_later_one() {
+    for (at, (pattern, ..)) in KNOWN.iter().enumerate() {
+        let path = pattern.replace("**", "a/b").replace('*', "id");
+        let found = KNOWN.iter().position(|(pattern, ..)| matches(pattern, &path));
+        assert_eq!(found, Some(at), "{pattern} is never found");
+    }
+}
+
+#[test]
+fn the_tables_of_the_api_are_known() {
+    for (path, name) in [
+        ("/v1/organization/projects/proj_1/api_keys/key_1", "organization/projects/api_keys"),
+        ("/v1/organization/usage/completions", "organization/usage/completions"),
+        ("/v1/organization/certificates/activate", "organization/certificates/activate"),
+        ("/v1/skills/skill_1/versions/2/content", "skills/versions/content"),
+        ("/v1/chatkit/sessions/cks_1/cancel", "chatkit/sessions/cancel"),
+        ("/v1/realtime/calls/rtc_1/hangup", "realtime/calls/hangup"),
+        ("/v1/conversations/conv_1/items/msg_1", "conversations/items"),
+        ("/v1/containers/cntr_1/files/cfile_1/content", "containers/files/content"),
+        ("/v1/vector_stores/vs_1/files/file_1", "vector_stores/files"),
+        ("/v1/evals/eval_1/runs/run_1/output_items/item_1", "evals/runs/output_items"),
+        ("/v1/evals/eval_1/runs/run_1/cancel", "evals/runs/cancel"),
+        ("/v1/uploads/upload_1/complete", "uploads/complete"),
+        ("/v1/videos/video_1/remix", "videos/remix"),
+        ("/v1/videos/characters/char_1", "videos/characters"),
+        ("/v1/fine_tuning/checkpoints/ft:gpt:1/permissions/cp_1", "fine_tuning/checkpoints/permissions"),
+        ("/v1/audio/voices", "audio/voices"),
+        ("/v1/messages/batches/msgbatch_1/results", "messages/batches/results"),
+        ("/openai/images/generations:submit", "images/generations:submit"),
+        ("/openai/v1/video/generations/jobs/job_1", "video/generations/jobs"),
+    ] {
+        assert_eq!(Endpoint::of(path).name, name, "{path}");
+    }
+}
+
+fn answers(method: &str, path: &str) -> Answers {
+    Endpoint::of(path).answers(&method.parse().unwrap(), path, Some(false))
+}
+
+fn shows(kind: Kind, id: &str) -> Answers {
+    Answers::Stored(Stored { kind, id: Some(id.to_owned()), is_known: true })
+}
+
+#[test]
+fn what_is_looked_at_was_counted_when_it_was_made() {
+    for path in
+        ["/v1/chat/completions", "/v1/messages", "/v1/unheard-of", "/v1/responses", "/v1/conversations"]
+    {
+        assert_eq!(answers("POST", path), Answers::Own, "{path}");
+        assert_eq!(answers("post", path), Answers::Own, "{path}");
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+            assert_eq!(answers(method, path), Answers::Others, "{method} {path}");
+        }
+    }
+    for path in [
+        "/v1/chat/completions/cc_1",
+        "/v1/chat/completions/cc_1/messages",
+        "/v1/responses/resp_1/input_items",
+        "/v1/threads/t_1/runs/r_1/steps/s_1",
+        "/v1/fine_tuning/jobs/j_1",
+        "/v1/evals/e_1/runs/r_1",
+    ] {
+        assert_eq!(answers("GET", path), Answers::Others, "{path}");
+        assert_eq!(answers("POST", path), Answers::Others, "{path}");
+    }
+    for path in ["/v1/files/f_1/content", "/v1/batches", "/v1/messages/batches/b_1/results"] {
+        assert_eq!(answers("GET", path), Answers::Unread, "{path}");
+        assert_eq!(answers("POST", path), Answers::Unread, "{path}");
+    }
+}
+
+#[test]
+fn a_stored_result_is_known_by_its_id_on_every_path_to_it() {
+    for path in [
+        "/v1/responses/resp_1",
+        "/v1/responses/resp_1/",
+        "/v1/responses/resp%5f1",
+        "/v1/responses/resp_1/cancel",
+        "/openai/responses/resp_1",
+        "/openai/v1/responses/resp_1/cancel",
+        "/openai/deployments/d/responses/resp_1",
+    ] {
+        assert_eq!(answers("GET", path), shows(Kind::Response, "resp_1"), "{path}");
+    }
+    for path in [
+        "/v1/threads/t_1/runs/r_1",
+        "/v1/threads/t_1/runs/r_1/cancel",
+        "/openai/threads/t_1/runs/r_1/submit_tool_outputs",
+    ] {
+        assert_eq!(answers("POST", path), shows(Kind::Run, "r_1"), "{path}");
+    }
+    assert_eq!(answers("GET", "/v1/batches/b_1"), shows(Kind::Batch, "b_1"));
+    assert_eq!(answers("GET", "/v1/videos/v_1"), shows(Kind::Video, "v_1"));
+}
+
+#[test]
+fn a_result_may_be_made_in_the_background() {
+    let made = |path: &str, background| Endpoint::of(path).answers(&Method::POST, path, background);
+    let stored = |kind, is_known| Answers::Stored(Stored { kind, id: None, is_known });
+    assert_eq!(made("/v1/responses", Some(false)), Answers::Own);
+    assert_eq!(made("/v1/responses", Some(true)), stored(Kind::Response, true));
+    assert_eq!(made("/v1/responses", None), stored(Kind::Response, false));
+    assert_eq!(made("/v1/threads/t_1/runs", None), stored(Kind::Run, true));
+    assert_eq!(made("/v1/videos", Some(false)), stored(Kind::Video, true));
+    assert_eq!(made("/v1/chat/completions", Some(true)), Answers::Own);
+}
+
+#[test]
+fn the_deployment_of_a_path_is_told() {
+    assert_eq!(deployment("/openai/deployments/my%2Dgpt/audio/speech").as_deref(), Some("my-gpt"));
+    for path in
+        ["/openai/deployments/x", "/openai/deployments//chat", "/v1/chat/completions", "/openai/responses"]
+    {
+        assert_eq!(deployment(path), None, "{path}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Stored results, whose tokens are counted once however often they are looked at.
+//!
+//! A response in the background, a run, a video and a batch go on when their request has been answered, and tell their usage to
+//! every request that asks for them later. [`judge`] is the rule:
+//!
+//! * the first answer that has all of the usage counts, be it of the request that made the result, of a look at it, of a cancel
+//!   or of a stream that is taken up again;
+//! * every other answer has no tokens;
+//! * of a result that this process has not seen before, a look counts only if the result goes on behind its own request for
+//!   certain: a response that does not say `background: true` was counted when it was made. Where it does not say either, it is
+//!   left out, and the record says so: rather a number too few than a token twice.
+//!
+//! What was seen is remembered in memory, for the process and not beyond it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::provider::{Stored, StoredKind};
+use crate::usage::{Tally, Usage};
+
+/// So many results are remembered at least, and twice as many at most: 32 bytes each, some 4 MB in all. A look at one that is
+/// forgotten is judged as that at a result which was never seen.
+const REMEMBERED: usize = 65_536;
+
+/// What a record says whose usage was left out.
+pub(super) const LEFT_OUT: &str = "its usage is not counted: the response was not made through this process, and does not say \
+                                   whether it was made in the background";
+
+/// What is known of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It was made, and its usage has not been seen.
+    Pending,
+    /// Its usage is in a record.
+    Counted,
+}
+
+/// What an answer says of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    /// Its request made it.
+    is_new: bool,
+    /// It has usage, and is whole and final: nothing will be added to it.
+    is_final: bool,
+    /// It goes on behind its own request for certain; `None`: it does not say.
+    is_background: Option<bool>,
+}
+
+/// What becomes of the usage in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is the record's.
+    Counts,
+    /// It was counted, or is not final.
+    Passes,
+    /// It may not have been counted.
+    LeftOut,
+}
+
+/// The rule: what becomes of the usage, and what is known of the result afterwards.
+fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
+    let counts = (Verdict::Counts, Some(Known::Counted));
+    match (known, seen) {
+        (_, Seen { is_final: false, is_new, .. }) => {
+            (Verdict::Passes, known.or(is_new.then_some(Known::Pending)))
+        }
+        (Some(Known::Counted), _) => (Verdict::Passes, known),
+        (Some(Known::Pending), _) | (None, Seen { is_new: true, .. }) => counts,
+        (None, Seen { is_background: Some(true), .. }) => counts,
+        (None, Seen { is_background: Some(false), .. }) => (Verdict::Passes, None),
+        (None, Seen { is_background: None, .. }) => (Verdict::LeftOut, None),
+    }
+}
+
+/// The results that this process has seen.
+#[derive(Debug, Default)]
+pub(super) struct Looks(Mutex<Memory>);
+
+impl Looks {
+    /// Whether the usage of an answer counts. `upstream`: where it comes from; `is_whole`: it came to its end. `None`: the answer
+    /// is of no stored result, and its request's own.
+    pub(super) fn settle(
+        &self,
+        stored: &Stored,
+        upstream: &str,
+        tally: &Tally,
+        is_whole: bool,
+    ) -> Option<Verdict> {
+        let is_new = stored.id.is_none();
+        let is_background = match tally.background {
+            said @ Some(_) if stored.kind.is_usually_whole() => said,
+            None if stored.kind.is_usually_whole() => (is_new && stored.is_known).then_some(true),
+            _ => Some(true),
+        };
+        if is_new && is_background != Some(true) {
+            return None;
+        }
+        let Some(id) = stored.id.as_deref().or(tally.id.as_deref()) else {
+            // Nobody can ask for it again.
+            return is_whole.then_some(Verdict::Counts);
+        };
+        let is_final = is_whole && !tally.pending && tally.usage.is_some();
+        let key = key(upstream, stored.kind, id);
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = memory.get(key);
+        let (verdict, after) = judge(before, Seen { is_new, is_final, is_background });
+        if let Some(after) = after.filter(|_| after != before) {
+            memory.put(key, after);
+        }
+        Some(verdict)
+    }
+}
+
+impl Verdict {
+    /// What of the usage is the record's.
+    pub(super) fn of(self, usage: Option<Usage>) -> Option<Usage> {
+        usage.filter(|_| self == Self::Counts)
+    }
+}
+
+/// What is known, by key: two maps, the older of which is forgotten when the younger is full.
+#[derive(Debug, Default)]
+struct Memory {
+    young: HashMap<u64, Known>,
+    old: HashMap<u64, Known>,
+}
+
+impl Memory {
+    fn get(&self, key: u64) -> Option<Known> {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
+    }
+
+    fn put(&mut self, key: u64, known: Known) {
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, known);
+    }
+}
+
+/// FNV-1a: the same in every process. Services make up the ids, so nobody can choose two that collide.
+fn key(upstream: &str, kind: StoredKind, id: &str) -> u64 {
+    let parts = [upstream, "\0", kind.as_str(), "\0", id];
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;
