@@ -8,7 +8,7 @@ use crate::config::{self, HttpVersion, Settings, Timeouts};
 use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
-use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Witness};
+use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Winner, Witness};
 
 /// The ways to all upstreams, with how many connections of each are kept.
 pub(super) fn origins(
@@ -42,7 +42,19 @@ pub(super) fn origins(
         let (port, http) = (upstream.url.port(), upstream.http);
         let (host, allowed_hosts, witness) =
             (host.to_owned(), upstream.allowed_hosts.clone(), witness.cloned());
-        let origin = Origin { name, host, port, tls, http, proxy, allowed_hosts, timeouts, witness };
+        let origin = Origin {
+            name,
+            host,
+            port,
+            tls,
+            http,
+            proxy,
+            allowed_hosts,
+            timeouts,
+            max_connection_age: upstream.max_connection_age,
+            winner: Winner::default(),
+            witness,
+        };
         origins.push((Arc::new(origin), limits));
     }
     Ok(origins)
@@ -79,6 +91,8 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
             idle: limit,
             total: Some(limit),
         },
+        max_connection_age: Some(config::MAX_CONNECTION_AGE),
+        winner: Winner::default(),
         witness: None,
     })
 }

@@ -59,6 +59,7 @@ pub use settings::{
     Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp,
     PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
 };
+pub use upstreams::MAX_CONNECTION_AGE;
 
 use file::File;
 use layers::Layers;

@@ -247,6 +247,8 @@ pub struct Upstream {
     pub http: HttpVersion,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// A connection of this age takes no further request; `None`: any age.
+    pub max_connection_age: Option<Duration>,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
     /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a moment ago.

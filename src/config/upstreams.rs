@@ -27,6 +27,9 @@ const NO_KEY: &str = "none";
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 64;
 
+/// How old a connection becomes that is always in use: a name that moves is noticed within this time.
+pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
+
 /// The names of all upstreams in the order of the file, also of wrong ones, so that routes can be checked against
 /// them; and the upstreams in the same order. `network` is what is said for all of them, if it could be read.
 pub(super) fn upstreams(root: &Table<'_>, network: Option<&Network>) -> (Vec<String>, Read<Vec<Upstream>>) {
@@ -105,6 +108,7 @@ fn upstream(
         _ => proxy.map(|_| (None, String::new())),
     };
     let http = table.optional("http", http);
+    let max_connection_age = table.optional("max_connection_age", time_or_none);
     let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
         let has_secret = api_key.is_some() || headers.iter().any(|(_, value)| value.is_sensitive());
@@ -136,6 +140,7 @@ fn upstream(
         proxy,
         why_this_way,
         timeouts: connection.timeouts(),
+        max_connection_age: max_connection_age?.unwrap_or(Some(MAX_CONNECTION_AGE)),
         http: http?.unwrap_or(HttpVersion::Auto),
         pool: pool?,
         tls: tls?,

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::origin::{Origin, in_words};
+use super::race;
 use super::stream::{Stream, Wire};
 use super::tunnel::{Proxy, Tunnel};
 use crate::config::HttpVersion;
@@ -56,7 +56,7 @@ async fn dial<'a>(
             waiting_for.set(Some(proxy));
             let begun = Instant::now();
             // Boxed, as most connections take no such way: 9 KB.
-            let tunnel = Box::pin(proxy.open(origin)).await?;
+            let tunnel = Box::pin(proxy.open(origin, http)).await?;
             waiting_for.set(None);
             (tunnel, begun.elapsed())
         }
@@ -76,17 +76,23 @@ async fn dial<'a>(
     if let Some(witness) = &origin.witness {
         witness.speaks(is_http2);
     }
-    Ok(Stream::new(wire, is_http2, generation).connected_in(connect))
+    let expires = origin.max_connection_age.map(|age| Instant::now() + jittered(age));
+    Ok(Stream::new(wire, is_http2, generation).connected_in(connect).expiring(expires))
 }
 
-/// A TCP connection to the first address of the host that takes it, which is the origin's or its
-/// proxy's, and how long that address took.
+/// Up to a fifth less, so that connections that were opened together are not replaced together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(1.0 - fastrand::f64() / 5.0)
+}
+
+/// A TCP connection to the host, which is the origin's or its proxy's, and how long the address that
+/// took it needed.
 pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(witness) = &origin.witness {
         witness.resolved(&addresses);
     }
-    let (tcp, took) = first_that_connects(&addresses).await?;
+    let (tcp, took) = race::connect(addresses, &origin.winner).await?;
     if let Some(witness) = &origin.witness {
         witness.connected(tcp.peer_addr().ok());
     }
@@ -95,19 +101,6 @@ pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(T
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     Ok((tcp, took))
-}
-
-/// Each by itself, so that the time of one that failed is none of the next one's.
-async fn first_that_connects(addresses: &[SocketAddr]) -> io::Result<(TcpStream, Duration)> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for &address in addresses {
-        let begun = Instant::now();
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok((tcp, begun.elapsed())),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
 }
 
 /// A way to the target, with the target's TLS where it has one.
@@ -145,6 +138,10 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     // Boxed, so that plain connections have no room for it.
     let tls = Box::pin(connecting).await.map_err(|error| match has_no_common_protocol(&error) {
         true if http == HttpVersion::Http2 => origin.not_http2("it refused it in the TLS handshake (ALPN)"),
+        // Only a WebSocket asks for another HTTP than the configuration.
+        true if http != origin.http => {
+            origin.protocol("a WebSocket needs HTTP/1.1, which it refused in the TLS handshake (ALPN)")
+        }
         _ => origin.tls(&error),
     })?;
     if let Some(witness) = &origin.witness {

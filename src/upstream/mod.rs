@@ -10,6 +10,7 @@ mod flight;
 mod http2;
 mod origin;
 mod pool;
+mod race;
 mod resend;
 mod scratch;
 mod stream;
@@ -30,6 +31,7 @@ use tokio::time::timeout_at;
 pub use answer::{Answer, AnswerBody, AnswerHead};
 pub use origin::Origin;
 pub use pool::PoolLimits;
+pub use race::Winner;
 pub use scratch::Scratch;
 pub use switched::Switched;
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
@@ -138,7 +140,7 @@ impl Upstream {
             }
             let mut tried = None;
             loop {
-                let way = self.http2.way(tried.as_ref());
+                let way = self.http2.way(tried.as_ref(), call.started);
                 let slot = match self.before(total, way).await? {
                     Way::Http2(slot) => slot,
                     Way::Http1 => match self.send_http1(&call, payload, total).await? {

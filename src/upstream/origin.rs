@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header;
 
 use super::answer::AnswerHead;
+use super::race::Winner;
 use super::tunnel::Proxy;
 use super::witness::Witness;
 use crate::config::{HttpVersion, Timeouts};
@@ -33,6 +35,10 @@ pub struct Origin {
     pub proxy: Option<Proxy>,
     /// How long each part of an exchange may take.
     pub timeouts: Timeouts,
+    /// A connection of this age takes no further request; `None`: any age.
+    pub max_connection_age: Option<Duration>,
+    /// Which of its addresses, or its proxy's, is tried first.
+    pub winner: Winner,
     /// Who sees each connection being made; `None`: nobody.
     pub witness: Option<Arc<Witness>>,
 }
@@ -46,10 +52,10 @@ impl Origin {
         [self.tls.as_ref(), proxys].into_iter().flatten().map(Connector::generation).sum()
     }
 
-    /// Whether the upstream may send something before it is asked: HTTP/2's SETTINGS (RFC 9113 section 3.4). Servers of
+    /// Whether the upstream may send something before it is asked, where `http` is spoken: HTTP/2's SETTINGS (RFC 9113 section 3.4). Servers of
     /// HTTP/1.1 and of TLS wait.
-    pub(super) fn may_begin(&self) -> bool {
-        self.tls.is_none() && self.http == HttpVersion::Http2
+    pub(super) fn may_begin(&self, http: HttpVersion) -> bool {
+        self.tls.is_none() && http == HttpVersion::Http2
     }
 
     /// Refuses an answer that sends the client to a host that is not allowed, whatever its status: clients follow a

@@ -31,11 +31,13 @@ impl Pool {
         Rc::new(Self { limits, idle: RefCell::default(), sweeping: Cell::new(false) })
     }
 
-    /// The connection that was used last, is still open, and was made with the present certificates. `now` may be a little earlier.
+    /// The connection that was used last, is still open, not too old, and was made with the present
+    /// certificates. `now` may be a little earlier.
     pub(super) fn take(&self, generation: u64, now: Instant, scratch: &Scratch) -> Option<Stream> {
         loop {
             let (mut stream, since) = self.idle.borrow_mut().pop_back()?;
             let is_present = stream.generation() == generation
+                && stream.expires().is_none_or(|expires| now < expires)
                 && now.saturating_duration_since(since) < self.limits.idle_timeout;
             if is_present && stream.is_quiet(&mut scratch.borrow()) {
                 return Some(stream);

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +20,8 @@ pub(super) struct Stream {
     /// costs no byte more.
     connect: u32,
     generation: u64,
+    /// From when on it takes no further request.
+    expires: Option<Instant>,
 }
 
 /// What carries it.
@@ -35,13 +37,24 @@ pub(super) enum Wire {
 impl Stream {
     /// `generation` is that of the certificates it was made with, see [`Origin::generation`](super::Origin::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
-        Self { wire, is_http2, connect: 0, generation }
+        Self { wire, is_http2, connect: 0, generation, expires: None }
     }
 
     /// Notes how long the connect took.
     pub(super) fn connected_in(mut self, connect: Duration) -> Self {
         self.connect = u32::try_from(connect.as_micros()).unwrap_or(u32::MAX);
         self
+    }
+
+    /// It takes no further request from then on.
+    pub(super) fn expiring(mut self, expires: Option<Instant>) -> Self {
+        self.expires = expires;
+        self
+    }
+
+    /// From when on it takes no further request; `None`: never.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.expires
     }
 
     /// How long the connect took: one round trip to the upstream, or to its forward proxy and from

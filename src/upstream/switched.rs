@@ -86,12 +86,9 @@ impl AsyncWrite for Switched {
 }
 
 impl Upstream {
-    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own. HTTP/2 has no such wish
-    /// (its CONNECT of RFC 8441 is not spoken).
+    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own, also where everything else goes
+    /// over HTTP/2. That has no such wish, and few services speak its CONNECT of RFC 8441.
     pub(super) async fn send_upgrade(&self, call: &Call<'_>, payload: Payload) -> Result<Answer> {
-        if self.origin.http == HttpVersion::Http2 {
-            return Err(self.origin.protocol("an upgrade needs HTTP/1.1, and `http` says 2"));
-        }
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
         let flight = Flight::new(self, call, call.http1_head(), payload, stream, total);

@@ -12,7 +12,9 @@ mod postgres;
 #[path = "../otlp/mod.rs"]
 mod collector;
 
+mod addresses;
 mod admin;
+mod ages;
 mod asking;
 mod bodies;
 mod browsers;
@@ -64,4 +66,5 @@ mod times;
 mod unread;
 mod ways_out;
 mod websocket;
+mod websocket_http2;
 mod workers;

@@ -17,6 +17,7 @@ use streamgauge::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
     Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Upstream as Way,
+    Winner,
 };
 
 use crate::support::{
@@ -460,6 +461,8 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             http: HttpVersion::Auto,
             proxy: Some(outbound),
             timeouts,
+            max_connection_age: None,
+            winner: Winner::default(),
             witness: None,
         };
         let limits = PoolLimits { idle_timeout: timeout, max_idle: 1 };

@@ -85,6 +85,7 @@ fn an_upstream_has_the_defaults_of_the_design() {
     let seconds = [connect, first_byte, first_byte_unstreamed, idle].map(|time| time.as_secs());
     assert_eq!(seconds, [5, 200, 660, 120]);
     assert_eq!(total, None);
+    assert_eq!(upstream.max_connection_age, Some(Duration::from_secs(600)));
     assert_eq!(upstream.keep_alive_comments, None);
     assert_eq!(upstream.on_disconnect, OnDisconnect::Cancel);
     let limits = DrainLimits { time: Duration::from_secs(300), bytes: 64 << 20, concurrent: 256 };
@@ -105,6 +106,7 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
     assert_eq!(format!("{:?}", shown.pool), format!("{:?}", default.pool));
     assert_eq!((shown.on_disconnect, shown.drain_limits), (default.on_disconnect, default.drain_limits));
     assert_eq!((shown.http, default.http), (HttpVersion::Auto, HttpVersion::Auto));
+    assert_eq!(shown.max_connection_age, default.max_connection_age);
     assert_eq!((&shown.name, &shown.url), (&default.name, &default.url));
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     generation: u64,
     /// How long the connect took.
     connect: Duration,
+    /// From when on it takes no further request.
+    expires: Option<Instant>,
     /// How many requests it was given.
     requests: Cell<u64>,
     /// Since when it has no stream, if it has none.
@@ -89,7 +91,7 @@ impl Connection {
     /// Why there will be no SETTINGS.
     pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
-        let (generation, connect) = (stream.generation(), stream.connect_time());
+        let (generation, connect, expires) = (stream.generation(), stream.connect_time(), stream.expires());
         let io = Io::new(stream, Rc::clone(&state.heard));
         let handshake = client::Builder::new()
             .enable_push(false)
@@ -120,7 +122,7 @@ impl Connection {
             Err(_) => return Err(Ending::Closed("the process is stopping")),
         }
         let idle_since = Cell::new(Instant::now());
-        Ok(Self { sender, state, generation, connect, requests: Cell::new(0), idle_since })
+        Ok(Self { sender, state, generation, connect, expires, requests: Cell::new(0), idle_since })
     }
 
     /// How many streams may be open at once.
@@ -143,6 +145,11 @@ impl Connection {
     /// Which certificates it was made with, see [`Origin::generation`](crate::upstream::Origin::generation).
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether it is too old for a further request.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 
     /// How long the connect took.

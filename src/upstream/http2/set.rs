@@ -78,16 +78,20 @@ impl Connections {
     }
 
     /// A place for one stream, on another connection than `except`; connects if there is none. Dropping the future leaves
-    /// the connection that it waited for to the others.
+    /// the connection that it waited for to the others. `now` may be a little earlier.
     ///
     /// # Errors
     /// No connection, in time or at all.
-    pub(in crate::upstream) async fn way(self: &Rc<Self>, except: Option<&Tried>) -> Result<Way> {
+    pub(in crate::upstream) async fn way(
+        self: &Rc<Self>,
+        except: Option<&Tried>,
+        now: Instant,
+    ) -> Result<Way> {
         loop {
             if self.is_http1() {
                 return Ok(Way::Http1);
             }
-            if let Some(slot) = self.pick(except) {
+            if let Some(slot) = self.pick(except, now) {
                 return Ok(Way::Http2(slot));
             }
             let mut outcome = self.wait_for_one();
@@ -126,11 +130,13 @@ impl Connections {
         Ok(())
     }
 
-    fn pick(self: &Rc<Self>, except: Option<&Tried>) -> Option<Slot> {
+    fn pick(self: &Rc<Self>, except: Option<&Tried>, now: Instant) -> Option<Slot> {
         let mut open = self.open.borrow_mut();
         let generation = self.origin.generation();
         // Streams keep their own hold of a connection that takes no more of them.
-        open.retain(|connection| connection.is_open() && connection.generation() == generation);
+        open.retain(|connection| {
+            connection.is_open() && connection.generation() == generation && !connection.is_expired(now)
+        });
         let usable = |connection: &&Rc<Connection>| {
             connection.has_room()
                 && except.is_none_or(|tried| !Weak::ptr_eq(&tried.0, &Rc::downgrade(connection)))

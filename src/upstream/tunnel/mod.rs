@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::connect::tcp;
 use super::origin::{Origin, in_words};
+use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 use crate::tls::Connector;
 
@@ -52,13 +53,13 @@ pub(super) enum Tunnel {
 }
 
 impl Proxy {
-    /// Connects to the proxy and has it connect to the target. Cancel safe: dropped, it closes the connection.
-    pub(super) async fn open(&self, origin: &Origin) -> Result<Tunnel> {
+    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Cancel safe: dropped, it closes the connection.
+    pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel> {
         let (tcp, _) = tcp(&self.host, self.port, origin)
             .await
             .map_err(|error| self.failed(origin, in_words(&error)))?;
         let Some(tls) = &self.tls else {
-            return Ok(Tunnel::Tcp(self.ask(tcp, origin).await?));
+            return Ok(Tunnel::Tcp(self.ask(tcp, origin, http).await?));
         };
         let tls =
             TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp).await.map_err(|error| {
@@ -70,12 +71,17 @@ impl Proxy {
         if let Some(witness) = &origin.witness {
             witness.secured_with_proxy(tls.get_ref().1);
         }
-        Ok(Tunnel::Tls(Box::new(self.ask(tls, origin).await?)))
+        Ok(Tunnel::Tls(Box::new(self.ask(tls, origin, http).await?)))
     }
 
-    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, origin: &Origin) -> Result<S> {
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        origin: &Origin,
+        http: HttpVersion,
+    ) -> Result<S> {
         let refusal = match &self.opening {
-            Opening::Connect(connect) => match connect.open(stream, origin.may_begin()).await {
+            Opening::Connect(connect) => match connect.open(stream, origin.may_begin(http)).await {
                 Ok(stream) => return Ok(stream),
                 Err(refusal) => refusal,
             },

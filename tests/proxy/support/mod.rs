@@ -14,7 +14,7 @@ pub use http2::{Http2, http2_client, write};
 pub use program::{Program, Serving, ids};
 pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
-pub use upstream::{Connection, Request, Upstream, header, upstream};
+pub use upstream::{Connection, Request, Upstream, header, upstream, upstream_on};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -16,7 +16,14 @@ pub struct Upstream {
 
 /// Serves each connection with `script`, on a thread of its own, until the script returns.
 pub fn upstream(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstream {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    upstream_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+}
+
+/// The same on a listener of the test's own.
+pub fn upstream_on(
+    listener: TcpListener,
+    script: impl Fn(&mut Connection) + Send + Sync + 'static,
+) -> Upstream {
     let address = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let (script, count) = (Arc::new(script), Arc::clone(&accepted));
@@ -116,6 +123,11 @@ impl Connection {
         let mut bytes = vec![0; count];
         self.reader.read_exact(&mut bytes).ok()?;
         Some(bytes)
+    }
+
+    /// From now on reading ends after such a silence, as at the end of the connection.
+    pub fn read_within(&self, silence: std::time::Duration) {
+        self.reader.get_ref().set_read_timeout(Some(silence)).unwrap();
     }
 
     /// Waits until the proxy has closed the connection.
