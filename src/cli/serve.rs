@@ -58,11 +58,19 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
+    // What is meant for other programs too must not keep this one from starting.
+    let rust_log = rust_log.filter(|filter| match config::check_log_filter(filter) {
+        Ok(()) => true,
+        Err(reason) => {
+            say!("warning: RUST_LOG was passed over: {reason}");
+            false
+        }
+    });
     let filter = args.log.clone().or(rust_log).unwrap_or_else(|| settings.log.level.clone());
     match telemetry::init(&filter, settings.log.format, &threads) {
         Ok(()) => {}
         Err(InitError::Filter(error)) => {
-            say!("--log or RUST_LOG: {filter:?} is not a log filter: {error}");
+            say!("--log: {filter:?} is not a log filter: {error}");
             return ExitCode::from(WRONG);
         }
         Err(InitError::System(error)) => {

@@ -29,6 +29,7 @@ mod headers;
 mod key_path;
 mod layers;
 mod leaving;
+mod log_filter;
 mod mistakes;
 mod nearest;
 mod network;
@@ -53,6 +54,7 @@ use std::path::PathBuf;
 
 pub use duration::past;
 pub use environment::environment;
+pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use sections::ANONYMOUS;
 pub use settings::{

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::duration::{duration, past, timeout};
 use super::headers::header_names;
+use super::log_filter::check_log_filter;
 use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
@@ -164,11 +163,8 @@ pub(super) fn log(table: &Table<'_>) -> Read<Log> {
         })
     });
     let level = table.defaulted("level", |entry| {
-        entry.parse("a level in quotes, such as \"info\"", |text| match EnvFilter::builder().parse(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => {
-                Err(format!("{text:?} is no filter such as \"info\" or \"warn,streamgauge=debug\": {error}"))
-            }
+        entry.parse("a level in quotes, such as \"info\"", |text| {
+            check_log_filter(text).map(|()| text.to_owned())
         })
     });
     Ok(Log { format: format?, level: level? })
