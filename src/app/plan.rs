@@ -87,7 +87,8 @@ fn service(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<Service
             upstream.url.clone(),
             upstream.api_version.clone(),
             upstream.deployments.clone(),
-        ),
+        )
+        .with_query(upstream.query.clone()),
         headers: if upstream.clients_choose_billing { headers } else { headers.without(&BILLING_HEADERS) },
         default_model: upstream.default_model.clone(),
         models: upstream.models.clone(),

@@ -1,7 +1,7 @@
 //! The configuration as it stands, for people to read: all layers merged, without its secrets.
 //!
-//! Masked is more than what must be: the text of every secret (`value`, `data`), every header's value, since nobody can tell
-//! which of them are keys, and whatever stands before an `@` in a URL. Where a secret comes from (`env`, `file`) is shown.
+//! Masked is more than what must be: the text of every secret (`value`, `data`), every value of `headers` and `query`, since
+//! nobody can tell which of them are keys, and whatever stands before an `@` in a URL. Where a secret comes from (`env`, `file`) is shown.
 
 use figment::value::{Dict, Num, Value};
 use serde_json::{Map, Number, Value as Json};
@@ -12,19 +12,25 @@ use super::reader::DATE;
 const MASK: &str = "***";
 
 /// Tables whose texts are sent to others as they are.
-const HEADERS: &str = "headers";
+const SENT: [&str; 2] = ["headers", "query"];
+
+/// Tables whose keys are names that the user chose.
+const NAMED: [&str; 2] = ["upstreams", "clients"];
 
 /// The merged tree with its secrets masked.
 pub(super) fn masked(root: &Value) -> Json {
-    value("", root, false)
+    value("", "", root, false)
 }
 
-fn value(key: &str, at: &Value, in_headers: bool) -> Json {
+/// `parent` is the key of the table that has `key`; `is_sent`: it is inside one of [`SENT`].
+fn value(parent: &str, key: &str, at: &Value, is_sent: bool) -> Json {
     match at {
-        Value::Dict(_, entries) => table(entries, in_headers || key == HEADERS),
-        Value::Array(_, items) => items.iter().map(|item| value(key, item, in_headers)).collect(),
+        Value::Dict(_, entries) => {
+            table(key, entries, is_sent || (SENT.contains(&key) && !NAMED.contains(&parent)))
+        }
+        Value::Array(_, items) => items.iter().map(|item| value(parent, key, item, is_sent)).collect(),
         // Where a header's value comes from is shown too.
-        Value::String(_, _) if in_headers && !matches!(key, "env" | "file") => MASK.into(),
+        Value::String(_, _) if is_sent && !matches!(key, "env" | "file") => MASK.into(),
         Value::String(_, _) if matches!(key, "value" | "data") => MASK.into(),
         Value::String(_, text) => without_userinfo(text).into(),
         Value::Char(_, letter) => letter.to_string().into(),
@@ -34,11 +40,11 @@ fn value(key: &str, at: &Value, in_headers: bool) -> Json {
     }
 }
 
-fn table(entries: &Dict, in_headers: bool) -> Json {
+fn table(parent: &str, entries: &Dict, is_sent: bool) -> Json {
     if let Some(Value::String(_, date)) = entries.get(DATE) {
         return date.as_str().into();
     }
-    let entries = entries.iter().map(|(key, at)| (key.clone(), value(key, at, in_headers)));
+    let entries = entries.iter().map(|(key, at)| (key.clone(), value(parent, key, at, is_sent)));
     Json::Object(entries.collect::<Map<_, _>>())
 }
 

@@ -39,6 +39,7 @@ mod outline;
 mod postgres;
 mod prices;
 mod proxies;
+mod query;
 mod reader;
 mod routes;
 mod secrets;

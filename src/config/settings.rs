@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use crate::browser::{Origins, OwnHosts};
 use crate::egress::{Hosts, ProxyAddress};
 use crate::price::Prices;
-use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
 use crate::rewrite::names::HeaderNames;
+use crate::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
 use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
 use crate::traceparent::Sampling;
@@ -229,6 +229,8 @@ pub struct Upstream {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The client's headers that it does not get; `None`: those of the server.
     pub drop_headers: Option<HeaderNames>,
+    /// Put on the query of every request.
+    pub query: FixedQuery,
     /// Whether it is asked for usage where the client did not ask.
     pub include_usage: IncludeUsage,
     /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
@@ -262,7 +264,7 @@ impl Upstream {
         let headers = headers.filter_map(|(_, value)| value.to_str().ok());
         let password = self.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
         let keys = self.api_key.iter().map(Secret::expose);
-        keys.chain(headers).chain(password.map(|(_, password)| password.expose()))
+        keys.chain(headers).chain(self.query.secrets()).chain(password.map(|(_, password)| password.expose()))
     }
 }
 

@@ -10,13 +10,14 @@ use super::leaving;
 use super::network::Network;
 use super::notes::Read;
 use super::proxies;
+use super::query::{check_version, query};
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
 use super::sections::{any_time, named, time_or_none};
 use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
 use crate::egress::Hosts;
-use crate::provider::{ApiVersion, BaseUrl, IncludeUsage, Provider};
+use crate::provider::{ApiVersion, BaseUrl, Endpoint, IncludeUsage, Provider};
 use crate::secret::Secret;
 
 /// What stands in for a key where a service wants none.
@@ -86,6 +87,10 @@ fn upstream(
     let models = names(table, "models", "model");
     let headers = headers(table);
     let drop_headers = table.optional("drop_headers", header_names);
+    let query = query(table);
+    if let (Ok(provider), Ok(version), Ok(_)) = (&provider, &api_version, &query) {
+        check_version(table, *provider, version);
+    }
     let include_usage = table.optional("include_usage", include_usage);
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
     let on_disconnect = table.optional("on_disconnect", leaving::on_disconnect);
@@ -110,8 +115,10 @@ fn upstream(
     let http = table.optional("http", http);
     let max_connection_age = table.optional("max_connection_age", time_or_none);
     let pool = table.section("pool", pool);
-    if let (Ok(url), Ok(api_key), Ok(headers)) = (&url, &api_key, &headers) {
-        let has_secret = api_key.is_some() || headers.iter().any(|(_, value)| value.is_sensitive());
+    if let (Ok(url), Ok(api_key), Ok(headers), Ok(query)) = (&url, &api_key, &headers, &query) {
+        let has_secret = api_key.is_some()
+            || headers.iter().any(|(_, value)| value.is_sensitive())
+            || query.secrets().next().is_some();
         if has_secret && !url.is_https() && !is_loopback(url.host()) {
             table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
         }
@@ -132,6 +139,7 @@ fn upstream(
         deployments: deployments?,
         headers: headers?,
         drop_headers: drop_headers?,
+        query: query?,
         include_usage: include_usage?.unwrap_or_default(),
         keep_alive_comments: keep_alive_comments?.flatten(),
         on_disconnect: on_disconnect?.unwrap_or(OnDisconnect::Cancel),
@@ -184,6 +192,11 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
         };
     };
     let url = entry.parse("an address in quotes, such as \"https://api.openai.com/v1\"", BaseUrl::parse)?;
+    if let Some(endpoint) = endpoint_at_end(&url) {
+        let shown = url.to_string();
+        let meant = shown.strip_suffix(endpoint).unwrap_or(&shown).trim_end_matches('/');
+        entry.warning(&format!("ends with {endpoint}, which requests bring themselves: write \"{meant}\""));
+    }
     match provider {
         Ok(Provider::Azure) if url.path().split('/').any(|segment| segment == "openai") => {
             Err(entry.mistake("ends with /openai or more: leave that out, the proxy puts it on"))
@@ -193,6 +206,17 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
         }
         _ => Ok(url),
     }
+}
+
+/// The endpoint that a URL ends with, as it stands in the services' manuals: `chat/completions`.
+fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
+    let slashes = url.path().rmatch_indices('/').map(|(at, _)| &url.path()[at + 1..]);
+    let is_endpoint = |rest: &&str| {
+        let endpoint = Endpoint::of(&format!("/v1/{rest}"));
+        endpoint.takes_json_model() || endpoint.has_deployment_form()
+    };
+    // The longest: `chat/completions` ends with `completions`.
+    slashes.filter(is_endpoint).last()
 }
 
 /// A client certificate stands in for the key of a service that is neither OpenAI's nor Azure's.
@@ -219,7 +243,7 @@ fn api_key(provider: Read<Provider>, has_certificate: bool, table: &Table<'_>) -
 
 fn api_version(provider: Read<Provider>, table: &Table<'_>) -> Read<ApiVersion> {
     let version = table.optional("api_version", |entry| {
-        entry.parse("text in quotes, \"v1\" or a day such as \"2024-10-21\"", ApiVersion::parse)
+        entry.parse("text in quotes, \"v1\", \"preview\" or a day such as \"2024-10-21\"", ApiVersion::parse)
     });
     if is_not(provider, Provider::Azure) && version.as_ref().is_ok_and(Option::is_some) {
         return Err(table.mistake("api_version", "is Azure's: take it out, or set provider = \"azure\""));

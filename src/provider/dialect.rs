@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | `/v1/<rest>` | openai, other | `url/<rest>` |
 //! | `/v1/<rest>` | azure, v1 | `url/openai/v1/<rest>` |
+//! | `/v1/<rest>` | azure, `preview` or `latest` | `url/openai/v1/<rest>?api-version=...` |
 //! | `/v1/<rest>` | azure, dated | `url/openai/deployments/<deployment>/<rest>?api-version=...`, or `url/openai/<rest>?api-version=...` where there is no deployment form |
 //! | `/openai/...` | azure | `url/openai/...` |
 //!
 //! Whatever of the path and the query goes on, goes on byte for byte. A path that some server could resolve
-//! to something outside of the upstream's own path is refused, never repaired. The configured version wins:
-//! on `/v1/<rest>` for a dated upstream, the client's own `api-version` is left out.
+//! to something outside of the upstream's own path is refused, never repaired. What the configuration says wins:
+//! on `/v1/<rest>` for an upstream with a version in the query, the client's own `api-version` is left out, and so is
+//! everywhere a parameter that the upstream's `query` has.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ use std::fmt;
 
 use super::asking::is_before_stream_options;
 use super::endpoint::{deployment, names_model_in_query};
-use super::{ApiVersion, BaseUrl, Endpoint, Provider, path};
+use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
 /// A request's path and query as they came in.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +60,14 @@ pub struct Dialect {
     form: Form,
     /// Model to deployment; a model that is not listed is its own.
     deployments: HashMap<String, String>,
+    query: FixedQuery,
 }
 
 /// How `/v1/<rest>` is written.
 #[derive(Clone, Debug)]
 enum Form {
     Plain,
-    AzureV1,
+    AzureV1 { version: Option<&'static str> },
     AzureDated { version: String },
 }
 
@@ -78,14 +81,20 @@ impl Dialect {
     ) -> Self {
         let form = match (provider, version) {
             (Provider::OpenAi | Provider::Other, _) => Form::Plain,
-            (Provider::Azure, ApiVersion::V1) => Form::AzureV1,
+            (Provider::Azure, ApiVersion::V1) => Form::AzureV1 { version: None },
+            (Provider::Azure, ApiVersion::V1Named(version)) => Form::AzureV1 { version: Some(version) },
             (Provider::Azure, ApiVersion::Dated(version)) => Form::AzureDated { version },
         };
         let deployments = match form {
             Form::Plain => HashMap::new(),
-            Form::AzureV1 | Form::AzureDated { .. } => deployments.into_iter().collect(),
+            Form::AzureV1 { .. } | Form::AzureDated { .. } => deployments.into_iter().collect(),
         };
-        Self { base, form, deployments }
+        Self { base, form, deployments, query: FixedQuery::default() }
+    }
+
+    /// The same with parameters on the query of every target.
+    pub fn with_query(self, query: FixedQuery) -> Self {
+        Self { query, ..self }
     }
 
     /// Where the upstream is.
@@ -124,7 +133,7 @@ impl Dialect {
         match &self.form {
             Form::Plain => false,
             Form::AzureDated { version } if inbound.path.starts_with(V1) => is_before_stream_options(version),
-            Form::AzureV1 | Form::AzureDated { .. } => inbound
+            Form::AzureV1 { .. } | Form::AzureDated { .. } => inbound
                 .query
                 .into_iter()
                 .flat_map(|query| query.split('&'))
@@ -143,6 +152,10 @@ impl Dialect {
     ///
     /// See [`TargetError`].
     pub fn target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
+        self.own_target(inbound, model).map(|target| self.query.put_on(target))
+    }
+
+    fn own_target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
         if !path::is_safe(inbound.path) || !inbound.query.is_none_or(path::is_query) {
             return Err(TargetError::UnsafePath);
         }
@@ -158,9 +171,13 @@ impl Dialect {
                 target.push('/');
                 target.push_str(rest);
             }
-            (Form::AzureV1, Some(rest)) => {
+            (Form::AzureV1 { version }, Some(rest)) => {
                 target.push_str("/openai/v1/");
                 target.push_str(rest);
+                if let Some(version) = version {
+                    push_versioned_query(&mut target, query, version);
+                    return Ok(target);
+                }
             }
             (Form::AzureDated { version }, Some(rest)) => {
                 target.push_str("/openai/");
@@ -171,7 +188,9 @@ impl Dialect {
                 push_versioned_query(&mut target, query, version);
                 return Ok(target);
             }
-            (Form::AzureV1 | Form::AzureDated { .. }, None) if inbound.path.starts_with("/openai/") => {
+            (Form::AzureV1 { .. } | Form::AzureDated { .. }, None)
+                if inbound.path.starts_with("/openai/") =>
+            {
                 target.push_str(inbound.path);
             }
             (_, None) => return Err(TargetError::UnknownPath),
@@ -192,7 +211,7 @@ impl Dialect {
         };
         let (key, name) = match self.form {
             Form::Plain => ("model", model),
-            Form::AzureV1 => ("model", self.deployment(model)),
+            Form::AzureV1 { .. } => ("model", self.deployment(model)),
             Form::AzureDated { .. } => ("deployment", self.deployment(model)),
         };
         let text = inbound.query.unwrap_or_default();

@@ -8,6 +8,7 @@ mod base_url;
 mod credentials;
 mod dialect;
 mod endpoint;
+mod fixed_query;
 mod path;
 
 pub use asking::{IncludeUsage, sends_usage_unasked};
@@ -17,6 +18,7 @@ pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{Answers, Endpoint, Kind as StoredKind, Stored, may_create, query_model};
 pub(crate) use path::percent_decoded;
+pub use fixed_query::{FixedQuery, QueryValue};
 
 /// The dialect of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,19 +66,25 @@ pub enum ApiVersion {
     /// `/openai/v1/...`, without a version in the query.
     #[default]
     V1,
+    /// `/openai/v1/...?api-version={this}`: `preview` or `latest`
+    /// (learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle).
+    V1Named(&'static str),
     /// `/openai/deployments/{deployment}/...?api-version={this}`: a day, and perhaps `-preview`.
     Dated(String),
 }
 
 impl ApiVersion {
-    /// Reads `v1`, `2024-10-21`, or `2024-05-01-preview`.
+    /// Reads `v1`, `preview`, `latest`, `2024-10-21`, or `2024-05-01-preview`.
     ///
     /// # Errors
     ///
     /// What is wrong with it, for the person who wrote it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "v1" {
-            return Ok(Self::V1);
+        match text {
+            "v1" => return Ok(Self::V1),
+            "preview" => return Ok(Self::V1Named("preview")),
+            "latest" => return Ok(Self::V1Named("latest")),
+            _ => {}
         }
         let (day, suffix) = text.split_at_checked(DAY.len()).unwrap_or((text, ""));
         let is_day = day.len() == DAY.len()
@@ -93,7 +101,8 @@ impl ApiVersion {
             Ok(Self::Dated(text.to_owned()))
         } else {
             Err(format!(
-                "{text:?} is neither `v1` nor a dated version such as 2024-10-21 or 2024-05-01-preview"
+                "{text:?} is none of `v1`, `preview` and `latest`, and no dated version such as 2024-10-21 or \
+                 2024-05-01-preview"
             ))
         }
     }
@@ -102,7 +111,17 @@ impl ApiVersion {
     pub fn as_str(&self) -> &str {
         match self {
             Self::V1 => "v1",
+            Self::V1Named(version) => version,
             Self::Dated(version) => version,
+        }
+    }
+
+    /// What `api-version` says in the query; `None`: nothing.
+    pub fn in_query(&self) -> Option<&str> {
+        match self {
+            Self::V1 => None,
+            Self::V1Named(version) => Some(version),
+            Self::Dated(version) => Some(version),
         }
     }
 }
@@ -125,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn an_api_version_is_v1_or_a_day() {
-        for good in ["v1", "2024-10-21", "2024-05-01-preview", "2025-04-01-preview2"] {
+    fn an_api_version_is_v1_or_a_word_or_a_day() {
+        for good in ["v1", "preview", "latest", "2024-10-21", "2024-05-01-preview", "2025-04-01-preview2"] {
             assert_eq!(ApiVersion::parse(good).unwrap().as_str(), good);
         }
         assert_eq!(ApiVersion::parse("v1").unwrap(), ApiVersion::V1);
         for bad in
-            ["", "V1", "v2", "latest", "2024-10", "2024-10-21-", "2024-10-21 ", "2024-10-21&x=y", "2024-1é"]
+            ["", "V1", "v2", "Preview", "2024-10", "2024-10-21-", "2024-10-21 ", "2024-10-21&x=y", "2024-1é"]
         {
             assert!(ApiVersion::parse(bad).is_err(), "{bad:?} is no api_version");
         }

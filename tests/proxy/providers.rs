@@ -160,3 +160,35 @@ fn no_route_is_an_error_that_names_path_and_model() {
     assert_eq!(error["code"], "no_route");
     assert!(error["message"].as_str().unwrap().contains("gpt-asked"));
 }
+
+#[test]
+fn parameters_of_the_upstream_win_over_the_clients() {
+    let (sender, requests) = mpsc::channel();
+    let up = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            sender.send(request.line().to_owned()).unwrap();
+            connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
+        }
+    });
+    let proxy = proxy()
+        .tables(&format!(
+            "[upstreams.azure]\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\napi_version = \"preview\"\n\
+             query = {{ \"tenant\" = {{ value = \"t/1\" }} }}",
+            up.address
+        ))
+        .run();
+    for (asked, line) in [
+        ("/v1/chat/completions", "/openai/v1/chat/completions?api-version=preview&tenant=t%2F1"),
+        (
+            "/v1/chat/completions?a=1&TENANT=2&api-version=v1",
+            "/openai/v1/chat/completions?a=1&api-version=preview&tenant=t%2F1",
+        ),
+        (
+            "/openai/v1/chat/completions?api-version=v1&t%65nant=2",
+            "/openai/v1/chat/completions?api-version=v1&tenant=t%2F1",
+        ),
+    ] {
+        assert_eq!(proxy.client().post(asked, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(requests.recv().unwrap(), format!("POST {line} HTTP/1.1"));
+    }
+}

@@ -109,6 +109,7 @@ fn upstream(upstream: &Upstream) -> String {
     if upstream.provider == Provider::Azure {
         match &upstream.api_version {
             ApiVersion::V1 => push(&mut text, format_args!("v1 URLs")),
+            ApiVersion::V1Named(version) => push(&mut text, format_args!("v1 URLs with version {version}")),
             ApiVersion::Dated(version) => push(&mut text, format_args!("deployment URLs of {version}")),
         }
     }
@@ -137,9 +138,11 @@ fn upstream(upstream: &Upstream) -> String {
     if let Some(model) = &upstream.default_model {
         push(&mut text, format_args!("default model {model}"));
     }
-    for (count, what) in
-        [(upstream.models.len(), "model aliases"), (upstream.deployments.len(), "deployments")]
-    {
+    for (count, what) in [
+        (upstream.models.len(), "model aliases"),
+        (upstream.deployments.len(), "deployments"),
+        (upstream.query.len(), "query parameters"),
+    ] {
         if count > 0 {
             push(&mut text, format_args!("{what}: {count}"));
         }

@@ -95,7 +95,7 @@ fn of_types() {
             (
                 "[upstreams.azure]\napi_version = 2024-10-21\nurl = \"https://r\"\napi_key = { value = \"k\" }\n[[routes]]\nupstream = \"openai\"",
                 "upstreams.azure.api_version",
-                "must be text in quotes, \"v1\" or a day such as \"2024-10-21\", not a date without quotes",
+                "must be text in quotes, \"v1\", \"preview\" or a day such as \"2024-10-21\", not a date without quotes",
             ),
             (
                 "[upstreams.openai.models]\na = 1",

@@ -259,3 +259,67 @@ fn first_byte_alone_holds_for_unstreamed_responses_too() {
         assert_eq!([first_byte, first_byte_unstreamed].map(|time| time.as_secs()), seconds, "{keys}");
     }
 }
+
+#[test]
+fn query_is_read_and_its_values_are_shown_nowhere() {
+    let text = format!(
+        "{OPENAI}query = {{ tenant = \"t-marker\", key = {{ value = \"k-marker\" }}, other = {{ env = \"OTHER\" }} }}\n\
+         [upstreams.query]\nprovider = \"other\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
+         [[routes]]\nupstream = \"query\""
+    );
+    let loaded = load_text(Some(&text), &[("OTHER", "o-marker")], None).unwrap();
+    let upstreams = &loaded.settings.upstreams;
+    assert_eq!((upstreams[0].query.len(), upstreams[1].query.len()), (3, 0));
+    let shown = loaded.settings.effective.to_string();
+    assert!(!shown.contains("marker") && shown.contains("\"OTHER\""), "{shown}");
+    assert!(shown.contains("http://127.0.0.1:1"), "an upstream may be called query: {shown}");
+    assert!(!format!("{:?}", loaded.settings).contains("marker"), "{:?}", loaded.settings);
+}
+
+#[test]
+fn of_queries() {
+    let azure = "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\n";
+    let named = |path: &str| format!("upstreams.{path}");
+    for (text, path, reason) in [
+        (format!("{OPENAI}query = {{ \"\" = \"x\" }}"), named("openai.query.\"\""), "is empty"),
+        (format!("{OPENAI}query = {{ a = \"x\", A = \"y\" }}"), named("openai.query.A"), "there already"),
+        (format!("{OPENAI}query = \"a=b\""), named("openai.query"), "a table of names"),
+        (
+            format!("{azure}api_version = \"preview\"\nquery = {{ \"api-version\" = \"v1\" }}"),
+            named("azure.query.api-version"),
+            "is what api_version says",
+        ),
+    ] {
+        let [mistake] = &mistakes(&text)[..] else { panic!("{text}: {:?}", mistakes(&text)) };
+        assert!(mistake.contains(&path) && mistake.contains(reason), "{mistake}");
+    }
+}
+
+#[test]
+fn url_that_ends_with_an_endpoint_is_warned_of_with_what_to_write() {
+    let warnings = |url: &str| {
+        let text = format!(
+            "[upstreams.x]\nprovider = \"other\"\nurl = \"{url}\"\napi_key = \"none\"\ndefault_model = \"m\""
+        );
+        from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).warnings.join("\n")
+    };
+    for (url, endpoint, meant) in [
+        ("http://127.0.0.1:8000/v1/chat/completions", "chat/completions", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1/completions/", "completions", "http://127.0.0.1:8000/v1"),
+        ("https://llm.internal/api/v1/responses", "responses", "https://llm.internal/api/v1"),
+        ("https://llm.internal/messages", "messages", "https://llm.internal"),
+        ("https://llm.internal/v1/audio/transcriptions", "audio/transcriptions", "https://llm.internal/v1"),
+    ] {
+        let expected = format!(
+            "upstreams.x.url: ends with {endpoint}, which requests bring themselves: write \"{meant}\""
+        );
+        assert!(warnings(url).contains(&expected), "{}", warnings(url));
+    }
+    for url in [
+        "http://127.0.0.1:8000/v1",
+        "https://r.services.ai.azure.com/models",
+        "https://a.example/completions/v1",
+    ] {
+        assert_eq!(warnings(url), "", "{url}");
+    }
+}

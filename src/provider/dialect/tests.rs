@@ -1,4 +1,5 @@
 use super::*;
+use crate::provider::QueryValue;
 
 fn dialect(provider: Provider, url: &str, version: &str) -> Dialect {
     let deployments = [("gpt-4o", "my gpt4o/x"), ("empty", ""), ("up", "..")];
@@ -54,6 +55,33 @@ fn azure_v1_gets_the_rest_below_openai_v1() {
     );
     let behind_a_gateway = dialect(Provider::Azure, "https://apim.example/llm/", "v1");
     assert_eq!(target(&behind_a_gateway, "/v1/models").unwrap(), "/llm/openai/v1/models");
+}
+
+#[test]
+fn named_version_of_azure_v1_stands_in_the_query() {
+    for version in ["preview", "latest"] {
+        for (from, to) in [
+            ("/v1/responses", "/openai/v1/responses?api-version="),
+            ("/v1/models?limit=2&API-Version=v1&x", "/openai/v1/models?limit=2&x&api-version="),
+        ] {
+            assert_eq!(target(&azure(version), from).unwrap(), format!("{to}{version}"));
+        }
+        // An Azure SDK says the version itself.
+        let own = "/openai/v1/models?api-version=v1";
+        assert_eq!(target(&azure(version), own).unwrap(), own);
+    }
+}
+
+#[test]
+fn parameters_of_the_upstream_are_on_every_target() {
+    let query = || FixedQuery::new([("tenant".to_owned(), QueryValue::Plain("t 1".to_owned()))]);
+    for (dialect, from, to) in [
+        (openai(), "/v1/models?tenant=2", "/v1/models?tenant=t%201"),
+        (azure("v1"), "/openai/v1/models?x=1", "/openai/v1/models?x=1&tenant=t%201"),
+        (azure("2024-10-21"), "/v1/models", "/openai/models?api-version=2024-10-21&tenant=t%201"),
+    ] {
+        assert_eq!(target(&dialect.with_query(query()), from).unwrap(), to);
+    }
 }
 
 #[test]
