@@ -33,7 +33,11 @@ fn a_plain_upstream_is_asked_what_has_always_been_asked() {
     assert_eq!(request.line(), "POST /v1/chat/completions HTTP/1.1");
     assert_eq!(
         serde_json::from_slice::<serde_json::Value>(&request.body).unwrap(),
-        serde_json::json!({ "model": "gpt-asked", "messages": [{ "role": "user", "content": "Hello world" }] })
+        serde_json::json!({
+            "model": "gpt-asked",
+            "messages": [{ "role": "user", "content": "Hello world" }],
+            "max_tokens": 16
+        })
     );
     assert_eq!(request.header("authorization"), Some("Bearer sk-marker-1"));
     assert_eq!(request.header("x-gateway"), Some("xh-marker-2"));
@@ -112,7 +116,7 @@ fn another_question_is_sent_as_it_is() {
         (&["--body", "gone.json"][..], "--body gone.json: "),
         (&["--body", "streamgauge.toml"], "is not JSON"),
         (&["--body", "body.json", "--model", "m"], "cannot be used with"),
-        (&["--path", "v1"], "a path begins with a slash"),
+        (&["--path", "a b"], "a path has no spaces"),
     ] {
         let ended = folder.check(&configuration, arguments);
         assert!(ended.status == 2 && ended.err.contains(reason), "{reason}: {}", ended.all());
@@ -206,4 +210,87 @@ fn mistakes_of_the_configuration_come_before_anything_is_sent() {
     assert!(ended.status == 2 && ended.err.contains("--live"), "{}", ended.all());
     let ended = folder.run(&up(&url, ""), &["check"]);
     assert!(ended.status == 0 && service.accepted() == 0, "{}", ended.all());
+}
+
+/// An upstream that refuses every body with one of these fields, as services do that do not know it.
+fn refusing(fields: &'static [&'static str]) -> (Upstream, mpsc::Receiver<serde_json::Value>) {
+    let (sender, bodies) = mpsc::channel();
+    let upstream = upstream(move |connection| {
+        while let Some(request) = connection.request() {
+            let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+            let refused = fields.iter().find(|field| !body[**field].is_null());
+            sender.send(body).unwrap();
+            let error = refused.map(|field| {
+                format!("{{\"error\":{{\"message\":\"Unsupported parameter: '{field}' is not supported\"}}}}")
+            });
+            match error {
+                Some(error) => {
+                    connection.send(sized("400 Bad Request", "application/json", error.as_bytes()))
+                }
+                None => connection.send(json()),
+            }
+        }
+    });
+    (upstream, bodies)
+}
+
+#[test]
+fn answer_is_limited_in_the_spelling_that_the_service_takes() {
+    let folder = Folder::new();
+    const BOTH: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+    for (fields, tried) in [
+        (&[][..], &[Some("max_completion_tokens")][..]),
+        (&BOTH[..1], &[Some("max_completion_tokens"), Some("max_tokens")]),
+        (&BOTH, &[Some("max_completion_tokens"), Some("max_tokens"), None]),
+    ] {
+        let (service, bodies) = refusing(fields);
+        let configuration = format!(
+            "[upstreams.openai]\nurl = \"http://{}/v1\"\napi_key = {{ value = \"sk-marker-1\" }}",
+            service.address
+        );
+        let ended = folder.check(&configuration, &[]);
+        assert_eq!(ended.status, 0, "{}", ended.all());
+        for limit in tried {
+            let body = bodies.recv().unwrap();
+            let found = BOTH.into_iter().find(|field| body[*field] == 16);
+            assert_eq!(found, *limit, "{body}");
+        }
+        assert!(bodies.try_recv().is_err(), "{fields:?}");
+    }
+}
+
+#[test]
+fn each_endpoint_is_asked_in_its_own_form() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let configuration = up(&format!("http://{}/v1", service.address), "");
+    for (path, line, field, limit) in [
+        ("messages", "/v1/messages", "messages", Some("max_tokens")),
+        ("/v1/messages", "/v1/messages", "messages", Some("max_tokens")),
+        ("/responses", "/v1/responses", "input", Some("max_output_tokens")),
+        ("v1/completions", "/v1/completions", "prompt", Some("max_tokens")),
+        ("embeddings", "/v1/embeddings", "input", None),
+    ] {
+        let ended = folder.check(&configuration, &["--path", path]);
+        assert_eq!(ended.status, 0, "{}", ended.all());
+        let request = requests.recv().unwrap();
+        assert_eq!(request.line(), format!("POST {line} HTTP/1.1"));
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        assert!(!body[field].is_null(), "{body}");
+        let limits = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+        assert_eq!(limits.into_iter().find(|limit| body[*limit] == 16), limit, "{body}");
+        assert_eq!(request.header("anthropic-version"), Some("2023-06-01"));
+    }
+}
+
+#[test]
+fn secret_of_the_query_is_sent_and_not_shown() {
+    let folder = Folder::new();
+    let (service, requests) = listening(json());
+    let query = "query = { tenant = \"search\", key = { value = \"pw-marker-3\" } }";
+    let ended = folder.check(&up(&format!("http://{}/v1", service.address), query), &[]);
+    assert_eq!(ended.status, 0, "{}", ended.all());
+    let line = requests.recv().unwrap().line().to_owned();
+    assert_eq!(line, "POST /v1/chat/completions?tenant=search&key=pw-marker-3 HTTP/1.1");
+    assert!(ended.line("request").ends_with("/v1/chat/completions?tenant=search&key=***"), "{}", ended.all());
 }

@@ -49,6 +49,16 @@ impl<'a> Finding<'a> {
         finding
     }
 
+    /// Whether the upstream refused the request for its limit on tokens: it has another name for it, or
+    /// cannot answer within it, as reasoning models cannot.
+    pub(super) fn is_about_limit(&self) -> bool {
+        matches!(self.answer_status, Some(400 | 422))
+            && self.failure.as_ref().is_some_and(|failure| {
+                let what = failure.what.to_ascii_lowercase();
+                what.contains("max_") && what.contains("tokens") || what.contains("output limit")
+            })
+    }
+
     /// The record's outcome and its error.
     pub(super) fn record(&self) -> &UsageRecord {
         &self.record
@@ -117,7 +127,10 @@ impl Finding<'_> {
     fn request(&self) -> String {
         let scheme = if self.upstream.url.is_https() { "https" } else { "http" };
         match &self.trace.asked {
-            Some(target) => format!("POST {scheme}://{}{target}", self.upstream.url.authority()),
+            Some(target) => {
+                let target = self.upstream.query.masked(target);
+                format!("POST {scheme}://{}{target}", self.upstream.url.authority())
+            }
             None => format!("POST {}, which was not sent", self.path),
         }
     }

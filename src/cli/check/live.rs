@@ -3,16 +3,14 @@
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -21,9 +19,9 @@ use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::finding::Finding;
+use super::question::Question;
 use crate::app::App;
 use crate::config::{Settings, Upstream};
-use crate::provider::Provider;
 use crate::record::{Sink, UsageRecord};
 use crate::upstream::Witness;
 
@@ -36,71 +34,12 @@ const RECORD_WAIT: Duration = Duration::from_secs(10);
 /// After how long somebody who looks on is told that an answer is waited for.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// What the SDKs of Anthropic say, and what no later version has replaced
+/// (docs.anthropic.com/en/api/versioning).
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
 /// How much of an answer is read. What is asked is answered in a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
-
-/// What OpenAI is asked for where no model is named anywhere.
-const USUAL_MODEL: &str = "gpt-4.1-mini";
-
-/// What is asked.
-#[derive(Debug, Args)]
-pub(super) struct Question {
-    /// What to say to the model
-    #[arg(long, value_name = "TEXT", default_value = "Hello world", requires = "live")]
-    message: String,
-    /// The model to ask [default: the upstream's default_model, else the first of its models or deployments, else gpt-4.1-mini]
-    #[arg(long, value_name = "NAME", requires = "live")]
-    model: Option<String>,
-    /// Send this file ("-" is stdin) in place of a chat completion, as a client would
-    #[arg(long, value_name = "FILE", requires = "live", conflicts_with_all = ["message", "model"])]
-    body: Option<PathBuf>,
-    /// Where to send it, such as /v1/embeddings
-    #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions", requires = "live", value_parser = path)]
-    path: String,
-}
-
-fn path(text: &str) -> Result<String, String> {
-    match text.parse::<http::uri::PathAndQuery>() {
-        Ok(_) if text.starts_with('/') => Ok(text.to_owned()),
-        _ => Err("a path begins with a slash and has no spaces, such as /v1/embeddings".to_owned()),
-    }
-}
-
-impl Question {
-    /// The file's text, if one is to be sent.
-    pub(super) fn body(&self) -> Result<Option<Bytes>, String> {
-        let Some(path) = &self.body else { return Ok(None) };
-        let read = if path.as_os_str() == "-" {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text).map(|_| text)
-        } else {
-            std::fs::read(path)
-        };
-        let text = read.map_err(|error| format!("--body {}: {error}", path.display()))?;
-        match serde_json::from_slice::<serde_json::Value>(&text) {
-            Ok(_) => Ok(Some(text.into())),
-            Err(error) => Err(format!("--body {}: is not JSON: {error}", path.display())),
-        }
-    }
-
-    /// One user message, as the connectors that this replaces have always tested with. The proxy puts the `default_model` in.
-    fn chat(&self, upstream: &Upstream) -> Bytes {
-        let mut body = serde_json::json!({ "messages": [{ "role": "user", "content": self.message }] });
-        if let Some(model) = self.model.as_deref().or_else(|| usual_model(upstream)) {
-            body["model"] = model.into();
-        }
-        body.to_string().into()
-    }
-}
-
-/// A model to ask for where the upstream has no default: one that the configuration names.
-fn usual_model(upstream: &Upstream) -> Option<&str> {
-    if upstream.default_model.is_some() {
-        return None;
-    }
-    let named = upstream.models.keys().chain(upstream.deployments.keys()).next();
-    named.map(String::as_str).or((upstream.provider == Provider::OpenAi).then_some(USUAL_MODEL))
-}
 
 /// Asks each, several at the same time; `tell` gets what was found in their order, as soon as it may.
 pub(super) fn each<E: From<String>>(
@@ -112,10 +51,8 @@ pub(super) fn each<E: From<String>>(
 ) -> Result<(), E> {
     thread::scope(|scope| {
         let mut waiting = upstreams.iter().copied().map(|upstream| {
-            scope.spawn(move || {
-                let body = body.cloned().unwrap_or_else(|| question.chat(upstream));
-                ask(settings, upstream, &question.path, body)
-            })
+            let bodies = body.map_or_else(|| question.bodies(upstream), |body| vec![body.clone()]);
+            scope.spawn(move || ask_in_turn(settings, upstream, &question.path, bodies))
         });
         let mut asked: VecDeque<_> = waiting.by_ref().take(AT_ONCE).collect();
         while let Some(finding) = asked.pop_front() {
@@ -128,6 +65,24 @@ pub(super) fn each<E: From<String>>(
 }
 
 type Failed = Box<dyn StdError + Send + Sync>;
+
+/// What becomes of the first of these bodies whose limit on tokens the upstream takes.
+fn ask_in_turn<'a>(
+    settings: &Settings,
+    upstream: &'a Upstream,
+    path: &str,
+    bodies: Vec<Bytes>,
+) -> Result<Finding<'a>, Failed> {
+    let mut bodies = bodies.into_iter();
+    let mut body = bodies.next().ok_or("there is nothing to ask")?;
+    loop {
+        let finding = ask(settings, upstream, path, body)?;
+        match bodies.next() {
+            Some(next) if finding.is_about_limit() => body = next,
+            _ => return Ok(finding),
+        }
+    }
+}
 
 /// What becomes of one request. An error is this program's or the system's, never the upstream's.
 fn ask<'a>(
@@ -188,6 +143,8 @@ async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<Answer, Fail
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream")
         .header(header::USER_AGENT, concat!("streamgauge-check/", env!("CARGO_PKG_VERSION")))
+        // Anthropic's API wants it; others pass it over.
+        .header("anthropic-version", ANTHROPIC_VERSION)
         .body(Full::new(body))?;
     let exchange = async {
         let (head, mut body) = sender.send_request(request).await?.into_parts();

@@ -5,6 +5,7 @@ mod advice;
 mod answer;
 mod finding;
 mod live;
+mod question;
 mod summary;
 
 use std::io;
@@ -17,7 +18,7 @@ use super::output::{print, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Loaded, Overrides, Sources, Upstream};
 use finding::Finding;
-use live::Question;
+use question::Question;
 use summary::Summary;
 
 /// Options of `check`.
