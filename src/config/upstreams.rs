@@ -210,13 +210,13 @@ fn url(provider: Read<Provider>, table: &Table<'_>) -> Read<BaseUrl> {
 
 /// The endpoint that a URL ends with, as it stands in the services' manuals: `chat/completions`.
 fn endpoint_at_end(url: &BaseUrl) -> Option<&str> {
-    let slashes = url.path().rmatch_indices('/').map(|(at, _)| &url.path()[at + 1..]);
+    let mut rests = url.path().match_indices('/').map(|(at, _)| &url.path()[at + 1..]);
     let is_endpoint = |rest: &&str| {
         let endpoint = Endpoint::of(&format!("/v1/{rest}"));
         endpoint.takes_json_model() || endpoint.has_deployment_form()
     };
     // The longest: `chat/completions` ends with `completions`.
-    slashes.filter(is_endpoint).last()
+    rests.find(is_endpoint)
 }
 
 /// A client certificate stands in for the key of a service that is neither OpenAI's nor Azure's.

@@ -88,11 +88,11 @@ impl FixedQuery {
     /// The secrets among them, as they are sent and as they are, to be taken out of what services
     /// say.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let secret = |parameter: &'_ Parameter| {
-            let (at, value) = parameter.secret.as_ref()?;
-            Some([&parameter.text[*at..], value.expose()])
-        };
-        self.0.iter().filter_map(secret).flatten()
+        let secrets = self.0.iter().filter_map(|Parameter { text, secret, .. }| {
+            let (at, value) = secret.as_ref()?;
+            Some([&text[*at..], value.expose()])
+        });
+        secrets.flatten()
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
 pub use endpoint::{Answers, Endpoint, Kind as StoredKind, Stored, may_create, query_model};
-pub(crate) use path::percent_decoded;
 pub use fixed_query::{FixedQuery, QueryValue};
+pub(crate) use path::percent_decoded;
 
 /// The dialect of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
