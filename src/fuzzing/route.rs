@@ -32,7 +32,7 @@ pub fn route(data: &[u8]) {
         let deployments =
             [("fast".to_owned(), "..".to_owned()), ("gpt-4o".to_owned(), "my gpt/4o".to_owned())];
         let dialect = Dialect::new(provider, base.clone(), version, deployments);
-        check_target(&dialect, &Inbound { path: rest, query }, model);
+        check_target(&dialect, &Inbound { path: rest, query, is_session: false }, model);
     }
 }
 

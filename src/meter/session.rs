@@ -5,8 +5,12 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::provider::Answers;
 use crate::record::{Entry, Outcome};
-use crate::usage::{Progress, SessionMeter};
+use crate::usage::{AskedModel, Progress, SessionMeter};
 use crate::websocket::{Close, Frames, Opcode, Sink};
+
+/// Endpoints in whose sessions the client's messages name the model, as far as is known. What is said to the others is sound,
+/// mostly.
+const MODEL_IS_ASKED: [&str; 2] = ["responses", "other"];
 
 /// A side of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,8 @@ struct Reading {
 #[derive(Default)]
 struct Heard {
     usage: SessionMeter,
+    /// `None` where the client names its model before the session, and says too much to be read for it.
+    asked: Option<AskedModel>,
     /// What the last bytes brought.
     progress: Progress,
     /// The first close frame.
@@ -64,8 +70,12 @@ impl Session {
         entry.answered(status);
         // A session makes what it reports, also where a `GET` of its path does not.
         entry.answers(Answers::Own);
-        entry.row().stream = true;
-        Self { entry, reading: Some(Box::default()) }
+        let row = entry.row();
+        row.stream = true;
+        let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));
+        let mut reading = Box::<Reading>::default();
+        reading.heard.asked = names_model.then(AskedModel::default);
+        Self { entry, reading: Some(reading) }
     }
 
     /// Hears bytes of one side. What cannot be read passes all the same, and the record says so.
@@ -139,6 +149,9 @@ impl Session {
     /// Takes over what has been heard; says who closed the session, and how.
     fn finish(&mut self) -> Option<(Peer, Close)> {
         let Reading { client, upstream, heard, events } = *self.reading.take()?;
+        if let Some(model) = heard.asked.and_then(AskedModel::into_model) {
+            self.entry.row().model_requested = Some(model);
+        }
         let mut tally = heard.usage.into_tally();
         tally.skipped += u64::from(client.has_failed()) + u64::from(upstream.has_failed());
         self.entry.row().events = Some(tally.events);
@@ -167,10 +180,22 @@ impl Heard {
     }
 }
 
-/// What the client says matters only where it ends.
+/// What the client says matters only where it ends, and where it names its model.
 struct FromClient<'a>(&'a mut Heard);
 
 impl Sink for FromClient<'_> {
+    fn data(&mut self, is_text: bool, piece: &[u8]) {
+        if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
+            asked.text(piece);
+        }
+    }
+
+    fn message_end(&mut self, _is_text: bool) {
+        if let Some(asked) = &mut self.0.asked {
+            asked.message_end();
+        }
+    }
+
     fn control(&mut self, opcode: Opcode, payload: &[u8]) {
         self.0.control(Peer::Client, opcode, payload);
     }

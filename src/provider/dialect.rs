@@ -28,6 +28,8 @@ pub struct Inbound<'a> {
     pub path: &'a str,
     /// What follows the `?`, if there is one.
     pub query: Option<&'a str>,
+    /// The request asks for a WebSocket.
+    pub is_session: bool,
 }
 
 /// Why a request has no target.
@@ -205,13 +207,15 @@ impl Dialect {
     /// The query, with the model as the upstream knows it where the endpoint has it there. A dated Azure calls it a deployment.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
-        let (true, Some(model)) = (names_model_in_query(inbound.path) && inbound.path.starts_with(V1), model)
-        else {
+        let names_model = names_model_in_query(inbound.path, inbound.is_session);
+        let is_realtime = names_model_in_query(inbound.path, false);
+        let (true, Some(model)) = (names_model && inbound.path.starts_with(V1), model) else {
             return query;
         };
         let (key, name) = match self.form {
             Form::Plain => ("model", model),
             Form::AzureV1 { .. } => ("model", self.deployment(model)),
+            Form::AzureDated { .. } if !is_realtime => ("model", self.deployment(model)),
             Form::AzureDated { .. } => ("deployment", self.deployment(model)),
         };
         let text = inbound.query.unwrap_or_default();

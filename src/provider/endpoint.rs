@@ -115,18 +115,20 @@ impl Endpoint {
 }
 
 /// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as `deployment`); decoded. The path may
-/// still have its route's prefix.
-pub fn query_model(path: &str, query: Option<&str>) -> Option<String> {
-    names_model_in_query(path).then_some(())?;
+/// still have its route's prefix. `is_session`: the request asks for a WebSocket.
+pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
+    names_model_in_query(path, is_session).then_some(())?;
     ["model", "deployment"]
         .iter()
         .find_map(|name| path::parameter(query?, name))
         .filter(|model| !model.is_empty())
 }
 
-/// Whether requests to the path name their model in the query.
-pub(super) fn names_model_in_query(path: &str) -> bool {
-    path.strip_suffix('/').unwrap_or(path).ends_with("/realtime")
+/// Whether requests to the path name their model in the query. A session of `responses` may; its model is that of its messages
+/// otherwise, which nobody knows before it is granted.
+pub(super) fn names_model_in_query(path: &str, is_session: bool) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
 }
 
 /// Whether a request of this method may make something that is counted. Methods are case-sensitive (RFC 9110 section 9.1), and

@@ -37,6 +37,8 @@ pub struct Entry {
     shown: Option<Shown>,
     /// Whose work the usage in the answer is; `None`: the request's own.
     answers: Option<Box<Answers>>,
+    /// The error of a record that has no other.
+    note: Option<&'static str>,
     /// What an estimate would be made of, as long as there may be one.
     material: Option<Box<Material>>,
     /// The client passed authentication, or none is configured and its request came that far.
@@ -87,6 +89,7 @@ impl Entry {
             board: None,
             shown: None,
             answers: None,
+            note: None,
             material: None,
             is_admitted: false,
         }
@@ -148,6 +151,11 @@ impl Entry {
     /// Keeps what the tokens could be estimated from if nobody reports them: a request of this shape.
     pub fn may_be_estimated(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
+    }
+
+    /// Says in the record what should be known, where nothing else went wrong.
+    pub fn note(&mut self, note: &'static str) {
+        self.note = Some(note);
     }
 
     /// Notes whose work the usage in the answer is. Without it, it is the request's own.
@@ -317,6 +325,9 @@ impl Entry {
         }
         if let Some(masked) = row.error.as_deref().and_then(|error| self.journal.masked(error)) {
             row.error = Some(masked.into());
+        }
+        if let Some(note) = self.note {
+            row.error.get_or_insert_with(|| note.into());
         }
         row.clip();
         Some(row)

@@ -69,6 +69,10 @@ pub(super) enum Announces {
     Begun,
     /// A response of a realtime session has ended.
     Done,
+    /// A response has ended, and with it a stream of its own; a session has several.
+    Completed,
+    /// A client asks for a response in a session.
+    Asked,
     /// The input of a realtime session was transcribed.
     Transcribed,
 }
@@ -76,18 +80,19 @@ pub(super) enum Announces {
 impl Announces {
     /// Whether the stream may end after it.
     pub(super) fn is_terminal(self) -> bool {
-        matches!(self, Announces::Terminal | Announces::Picture)
+        matches!(self, Announces::Terminal | Announces::Completed | Announces::Picture)
     }
 
     /// The meaning of a type, from the event's name or its `type` key.
     pub(super) fn from_type(word: &[u8]) -> Announces {
         match word {
-            b"response.completed" | b"response.incomplete" | b"response.failed" => Announces::Terminal,
+            b"response.completed" | b"response.incomplete" | b"response.failed" => Announces::Completed,
             b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => Announces::Terminal,
             b"image_generation.completed" | b"image_edit.completed" => Announces::Picture,
             b"error" => Announces::Error,
             b"response.created" => Announces::Begun,
             b"response.done" => Announces::Done,
+            b"response.create" => Announces::Asked,
             b"conversation.item.input_audio_transcription.completed" => Announces::Transcribed,
             b"message_start" | b"message_delta" => Announces::Merge,
             _ => Announces::Other,

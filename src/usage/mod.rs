@@ -36,7 +36,7 @@ pub use body::BodyMeter;
 pub use cause::Cause;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
-pub use session::SessionMeter;
+pub use session::{AskedModel, SessionMeter};
 pub use stream::{Progress, StreamMeter};
 pub use tally::Tally;
 pub use withhold::{HOLD_LIMIT, Withhold};

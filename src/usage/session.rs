@@ -1,12 +1,13 @@
-//! The meter of realtime sessions.
+//! The meters of sessions: realtime ones, and those of `responses`.
 
 use super::found::{Announces, Found};
 use super::scan::Scan;
 use super::{Progress, Tally, Usage};
 
-/// Reads what a realtime service sends in one session, message by message, each in pieces of any size.
+/// Reads what a service sends in one session, message by message, each in pieces of any size.
 ///
-/// Usage comes with every response (`response.done`) and is the sum of them. What a transcription of the input reports
+/// Usage comes with every response (realtime: `response.done`; `responses`: `response.completed`, `.incomplete`, `.failed`) and is
+/// the sum of them. What a transcription of the input reports
 /// (`conversation.item.input_audio_transcription.completed`) is another model's work and billed at its rate: its seconds are
 /// counted, and its tokens only in a session without responses, where they are the session's own. Usage anywhere else, and a
 /// response that is still under way, counts nothing. The tally's events are the responses that have ended.
@@ -83,7 +84,7 @@ impl SessionMeter {
                 self.under_way += 1;
                 None
             }
-            Announces::Done => {
+            Announces::Done | Announces::Completed => {
                 self.under_way = self.under_way.saturating_sub(1);
                 self.tally.events += 1;
                 self.tally.usage_reports += u64::from(usage.is_some());
@@ -99,6 +100,37 @@ impl SessionMeter {
             self.tally.model = found.take_model();
         }
         self.tally.take_error(&mut found, false);
+    }
+}
+
+/// Reads what a client sends in one session, until it has said which model it wants: the first `response.create` that names
+/// one, in pieces of any size.
+#[derive(Debug, Default)]
+pub struct AskedModel {
+    /// The scan of the message that has begun.
+    scan: Option<Box<Scan>>,
+    model: Option<Box<str>>,
+}
+
+impl AskedModel {
+    /// Reads a piece of a text message.
+    pub fn text(&mut self, piece: &[u8]) {
+        if self.model.is_none() {
+            self.scan.get_or_insert_with(|| Box::new(Scan::new())).push(piece, None);
+        }
+    }
+
+    /// A message has ended, text or not.
+    pub fn message_end(&mut self) {
+        let found = self.scan.take().and_then(|scan| scan.into_whole());
+        if let Some(mut found) = found.filter(|found| found.announces == Announces::Asked) {
+            self.model = found.take_model();
+        }
+    }
+
+    /// The model, if one was named.
+    pub fn into_model(self) -> Option<Box<str>> {
+        self.model
     }
 }
 

@@ -454,3 +454,121 @@ fn session_whose_upstream_breaks_off_is_closed_with_1011() {
     assert_eq!((rest[0], &rest[2..4]), (0x88, &1011_u16.to_be_bytes()[..]), "{rest:?}");
     assert_eq!(proxy.record()["outcome"], "truncated");
 }
+
+/// A turn of a session of `responses`, with 100 and 50 tokens where it has usage.
+fn turn(ending: &str, rest: &str) -> Vec<u8> {
+    let created = r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-real","status":"in_progress","usage":null}}"#;
+    let last =
+        format!(r#"{{"type":"response.{ending}","response":{{"id":"resp_1","model":"gpt-real",{rest}}}}}"#);
+    [text(created), text(DELTA), text(&last)].concat()
+}
+
+const TURN_USAGE: &str = r#""error":null,"usage":{"input_tokens":100,"input_tokens_details":{"cached_tokens":60},"output_tokens":50,"output_tokens_details":{"reasoning_tokens":7},"total_tokens":150}"#;
+
+#[test]
+fn the_turns_of_a_session_of_responses_are_added_up() {
+    let failed = r#""error":{"code":"server_error","message":"it broke"},"usage":null"#;
+    let from_server = [
+        turn("completed", TURN_USAGE),
+        turn("incomplete", TURN_USAGE),
+        text(r#"{"type":"error","status":400,"error":{"code":"previous_response_not_found","message":"no such response"}}"#),
+        turn("failed", failed),
+        close(1000, None),
+    ]
+    .concat();
+    let ask_for =
+        br#"{"type":"response.create","input":[{"role":"user","content":"Hi"}],"model":"gpt-asked"}"#;
+    let from_client = [
+        // In two frames, with a ping inside.
+        frame(0x01, &ask_for[..30], MASK),
+        frame(0x89, b"", MASK),
+        frame(0x80, &ask_for[30..], MASK),
+        frame(0x81, br#"{"type":"response.create","model":"gpt-later"}"#, MASK),
+        close(1000, MASK),
+    ]
+    .concat();
+    for path in ["/v1/responses", "/v1/responses?x=1"] {
+        let (sent, received) = (from_server.clone(), from_client.clone());
+        let up = granting(move |connection| {
+            assert_eq!(connection.read(received.len()), received);
+            sent.chunks(11).for_each(|piece| connection.send(piece));
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        ask(&mut client, path, "").head();
+        from_client.chunks(13).for_each(|piece| {
+            client.send(piece);
+        });
+        assert_eq!(client.rest(), from_server);
+        let record = proxy.record();
+        assert_eq!(record["usage_source"], "reported", "{record}");
+        assert_eq!((&record["endpoint"], &record["events"]), (&"responses".into(), &3.into()));
+        assert_eq!((&record["model_requested"], &record["model"]), (&"gpt-asked".into(), &"gpt-real".into()));
+        for (field, sum) in [
+            ("input_tokens", 200),
+            ("output_tokens", 100),
+            ("total_tokens", 300),
+            ("cached_input_tokens", 120),
+            ("reasoning_tokens", 14),
+        ] {
+            assert_eq!(record[field], sum, "{field} of {record}");
+        }
+        assert_eq!((&record["outcome"], &record["error"]), (&"complete".into(), &"no such response".into()));
+    }
+}
+
+#[test]
+fn a_session_of_responses_is_metered_on_azures_paths() {
+    let up = granting(|connection| {
+        connection.send([turn("completed", TURN_USAGE), close(1000, None)].concat());
+    });
+    let azure = format!(
+        "[upstreams.az]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}",
+        up.address
+    );
+    let proxy = proxy().tables(&azure).run();
+    for path in ["/openai/v1/responses", "/v1/responses", "/openai/responses?api-version=preview"] {
+        let mut client = proxy.client();
+        ask(&mut client, path, "").head();
+        client.send(close(1000, MASK)).rest();
+        let record = proxy.record();
+        assert_eq!(
+            (&record["input_tokens"], &record["events"]),
+            (&100.into(), &1.into()),
+            "{path}: {record}"
+        );
+    }
+}
+
+#[test]
+fn a_session_of_responses_goes_where_the_model_in_its_query_leads() {
+    let (tell, heads) = mpsc::channel();
+    let named = {
+        let tell = tell.clone();
+        upstream(move |connection| {
+            tell.send(connection.head().unwrap()).unwrap();
+            connection.send([GRANTED.as_bytes(), &close(1000, None)].concat());
+        })
+    };
+    let other = granting(|connection| connection.send(close(1000, None)));
+    let tables = "models = { fast = \"gpt-real\" }\n[[routes]]\nmodel = \"fast\"\nupstream = \"named\"\n[[routes]]\nupstream = \"other\"";
+    let proxy = proxy().other("other", other.address).other("named", named.address).tables(tables).run();
+    for (target, upstream, model, has_note) in [
+        ("/v1/responses?model=fast", "named", Some("fast"), false),
+        ("/v1/responses", "other", None, true),
+        ("/v1/responses?model=x", "other", Some("x"), false),
+    ] {
+        let mut client = proxy.client();
+        ask(&mut client, target, "").head();
+        client.send(close(1000, MASK)).rest();
+        let record = proxy.record();
+        assert_eq!(
+            (&record["upstream"], record["model_requested"].as_str()),
+            (&upstream.into(), model),
+            "{record}"
+        );
+        assert_eq!(record["error"].is_string(), has_note, "{record}");
+    }
+    let head = heads.recv().unwrap();
+    assert!(head.starts_with("GET /v1/responses?model=gpt-real HTTP/1.1\r\n"), "{head}");
+}

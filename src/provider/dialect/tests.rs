@@ -21,8 +21,8 @@ fn azure(version: &str) -> Dialect {
 
 fn inbound(target: &str) -> Inbound<'_> {
     match target.split_once('?') {
-        Some((path, query)) => Inbound { path, query: Some(query) },
-        None => Inbound { path: target, query: None },
+        Some((path, query)) => Inbound { path, query: Some(query), is_session: false },
+        None => Inbound { path: target, query: None, is_session: false },
     }
 }
 
@@ -122,7 +122,7 @@ fn a_dated_azure_without_a_deployment_form_needs_no_model() {
 fn the_configured_version_wins_over_the_clients() {
     let azure = azure("2024-10-21");
     for query in ["api-version=2023-05-15", "API%2Dversion=x&api-version=y", "api-version", ""] {
-        let inbound = Inbound { path: "/v1/models", query: Some(query) };
+        let inbound = Inbound { path: "/v1/models", query: Some(query), is_session: false };
         assert_eq!(azure.target(&inbound, None).unwrap(), "/openai/models?api-version=2024-10-21", "{query}");
     }
     assert_eq!(
@@ -198,7 +198,7 @@ fn nothing_leaves_the_upstreams_own_path() {
         ] {
             assert_eq!(target(&dialect, path), Err(TargetError::UnsafePath), "{path:?}");
         }
-        let split = Inbound { path: "/v1/models", query: Some("a b") };
+        let split = Inbound { path: "/v1/models", query: Some("a b"), is_session: false };
         assert_eq!(dialect.target(&split, None), Err(TargetError::UnsafePath), "a space ends the target");
     }
 }
@@ -252,9 +252,31 @@ fn a_realtime_session_names_its_model_in_the_query_as_its_upstream_knows_it() {
     let own = "/openai/realtime?api-version=1&deployment=d";
     assert_eq!(to(&azure("v1"), own, "m"), own, "an Azure SDK's own path");
     assert_eq!(
-        super::super::query_model("/azure/v1/realtime", Some("x&model=a%2Fb")).as_deref(),
+        super::super::query_model("/azure/v1/realtime", Some("x&model=a%2Fb"), false).as_deref(),
         Some("a/b")
     );
-    assert_eq!(super::super::query_model("/openai/realtime", Some("deployment=d")).as_deref(), Some("d"));
-    assert_eq!(super::super::query_model("/v1/models", Some("model=m")), None);
+    assert_eq!(
+        super::super::query_model("/openai/realtime", Some("deployment=d"), false).as_deref(),
+        Some("d")
+    );
+    assert_eq!(super::super::query_model("/v1/models", Some("model=m"), false), None);
+}
+
+#[test]
+fn a_session_of_responses_may_name_its_model_in_the_query() {
+    let to = |dialect: &Dialect, from: &str, model: &str| {
+        dialect.target(&Inbound { is_session: true, ..inbound(from) }, Some(model)).unwrap()
+    };
+    let from = "/v1/responses?x=1&model=gpt-4o";
+    assert_eq!(to(&openai(), from, "gpt-4o"), from);
+    assert_eq!(to(&openai(), from, "real"), "/v1/responses?model=real&x=1", "an alias");
+    assert_eq!(to(&openai(), "/v1/responses", "default"), "/v1/responses");
+    assert_eq!(to(&azure("v1"), from, "gpt-4o"), "/openai/v1/responses?model=my%20gpt4o%2Fx&x=1");
+    let dated = "/openai/responses?model=my%20gpt4o%2Fx&x=1&api-version=2025-04-01-preview";
+    assert_eq!(to(&azure("2025-04-01-preview"), from, "gpt-4o"), dated);
+    assert_eq!(openai().target(&inbound(from), Some("real")).unwrap(), from, "no session");
+    let query = Some("model=m");
+    assert_eq!(super::super::query_model("/azure/openai/v1/responses", query, true).as_deref(), Some("m"));
+    assert_eq!(super::super::query_model("/v1/responses", query, false), None);
+    assert_eq!(super::super::query_model("/v1/responses/r", query, true), None);
 }

@@ -14,6 +14,10 @@ use crate::record::Entry;
 use crate::rewrite::body::{is_utf16_or_32, metadata_user, peek, without_bom};
 use crate::rewrite::upgrade::Upgrade;
 
+/// Of a session that was routed without a model, where there are routes by model.
+const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \
+                                 its URL may name one (?model=...)";
+
 /// A request whose body is here as far as it is needed.
 pub(in crate::proxy) struct Held {
     pub(super) parts: Box<Parts>,
@@ -47,7 +51,8 @@ impl Held {
             return Err(Error::NoRoute { path: path.to_owned(), model });
         };
         let service = &plan.services[found.upstream];
-        let inbound = Inbound { path: found.rest, query: self.parts.uri.query() };
+        let is_session = self.upgrade.is_some();
+        let inbound = Inbound { path: found.rest, query: self.parts.uri.query(), is_session };
         row.stream |= asking::asks_for_stream(&inbound);
         row.upstream = Some(service.name.clone());
         row.provider = Some(service.provider);
@@ -69,6 +74,9 @@ impl Held {
             entry.may_be_estimated(shape, &without_bom(&self.bytes));
         }
         entry.answers(answers);
+        if is_session && by_model && model.is_none() {
+            entry.note(MODEL_COMES_LATER);
+        }
 
         if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {
             let decides = by_model

@@ -26,7 +26,7 @@ impl Known {
     pub(in crate::proxy) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
         let Arrived { mut parts, body, .. } = self.0;
         let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
-        let query_model = query_model(parts.uri.path(), parts.uri.query());
+        let query_model = query_model(parts.uri.path(), parts.uri.query(), upgrade.is_some());
         let limits = &plan.bodies;
         let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
         if body.is_end_stream() {

@@ -104,3 +104,51 @@ fn messages_that_are_not_text_are_no_responses() {
     assert_eq!(meter.message_end().events, 1, "its time is noted");
     assert_eq!(meter.into_tally().events, 0);
 }
+
+const COMPLETED: &str = r#"{"type":"response.completed","sequence_number":9,"response":{"id":"resp_1","model":"gpt-5","status":"completed","error":null,"usage":{"input_tokens":132,"input_tokens_details":{"cached_tokens":64},"output_tokens":121,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":253}}}"#;
+
+#[test]
+fn responses_that_end_in_any_way_are_added_up() {
+    let incomplete = COMPLETED.replace("completed", "incomplete");
+    let failed = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"it broke"},"usage":null}}"#;
+    let tally = meter(&[BEGUN, COMPLETED, BEGUN, &incomplete, BEGUN, failed]);
+    let usage = tally.usage.unwrap();
+    assert_eq!(
+        (usage.input_tokens, usage.output_tokens, usage.total_tokens),
+        (Some(264), Some(242), Some(506))
+    );
+    assert_eq!((usage.cached_input_tokens, usage.reasoning_tokens), (Some(128), Some(10)));
+    assert_eq!((tally.events, tally.usage_reports, tally.terminal), (3, 2, true));
+    assert_eq!((tally.model.as_deref(), tally.error.as_deref()), (Some("gpt-5"), Some("it broke")));
+    // Several at once, of which one is under way.
+    assert!(!meter(&[BEGUN, BEGUN, COMPLETED]).terminal);
+    assert!(meter(&[BEGUN, BEGUN, COMPLETED, COMPLETED]).terminal);
+}
+
+#[test]
+fn the_model_is_that_of_the_first_response_that_names_one_wherever_it_is_cut() {
+    let asked = |messages: &[&str], at: usize| {
+        let mut asked = AskedModel::default();
+        for message in messages {
+            let (begin, end) = message.as_bytes().split_at(at.min(message.len()));
+            asked.text(begin);
+            asked.text(end);
+            asked.message_end();
+        }
+        asked.into_model()
+    };
+    let create = r#"{"type":"response.create","input":[{"model":"no"}],"model":"gpt-5","store":false}"#;
+    for at in 0..create.len() {
+        assert_eq!(
+            asked(&[create, r#"{"type":"response.create","model":"later"}"#], at).as_deref(),
+            Some("gpt-5")
+        );
+    }
+    for (messages, model) in [
+        (&[r#"{"type":"response.create"}"#, create][..], Some("gpt-5")),
+        (&[r#"{"model":"first","type":"response.create"}"#, create], Some("first")),
+        (&[r#"{"type":"session.update","model":"no"}"#, "not JSON"], None),
+    ] {
+        assert_eq!(asked(messages, 9).as_deref(), model, "{messages:?}");
+    }
+}
