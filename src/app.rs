@@ -1,7 +1,8 @@
 //! The composition root: settings → bound sockets → addresses → running threads.
 //!
-//! Binding comes before running, and the real addresses come back, so that everything can be started on port 0. This is the
-//! only place that sees the whole settings; each part gets its own small struct.
+//! Binding comes before running, and the real addresses come back, so that everything can be
+//! started on port 0. This is the only place that sees the whole settings; each part gets its own
+//! small struct.
 
 pub(crate) mod advice;
 pub(crate) mod open_files;
@@ -46,15 +47,16 @@ use worker::{Parts, on_this_thread, serve, work};
 
 pub use running::Running;
 
-/// Threads beside the workers: one for each sink, those of records, estimates, certificates, checkpoints and the admin
-/// pages, and a few for name lookups.
+/// Threads beside the workers: one for each sink, those of records, estimates, certificates,
+/// checkpoints and the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
 
-/// How long a client may be silent before its connection is given up for a newcomer: the round trip of a client far away,
-/// with TLS.
+/// How long a client may be silent before its connection is given up for a newcomer: the round trip
+/// of a client far away, with TLS.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The same on the admin server. Probes give up after a second, as a rule, and must not wait for connections that say nothing.
+/// The same on the admin server. Probes give up after a second, as a rule, and must not wait for
+/// connections that say nothing.
 const ADMIN_GRACE: Duration = Duration::from_millis(200);
 
 /// Descriptors that the admin server keeps for probes, whatever took the others.
@@ -89,7 +91,8 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the sockets and opens the files. `sinks` get every usage record, besides those that the settings name.
+    /// Binds the sockets and opens the files. `sinks` get every usage record, besides those that
+    /// the settings name.
     ///
     /// # Errors
     /// In words for the user: which address or file, and what the system said.
@@ -97,7 +100,8 @@ impl App {
         Self::bind_on(settings, sinks, None, Threads::default())
     }
 
-    /// The same before a witness of the connections to upstreams, of which there should be one then.
+    /// The same before a witness of the connections to upstreams, of which there should be one
+    /// then.
     ///
     /// # Errors
     /// As for [`App::bind`].
@@ -181,7 +185,8 @@ impl App {
         let mut reopener = None;
         match &settings.ledger.jsonl {
             Some(JsonlPath::Stdout) => {
-                // Without the buffer and the lock of `io::stdout`, which the end of the process would wait for.
+                // Without the buffer and the lock of `io::stdout`, which the end of the process
+                // would wait for.
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
                 sinks.push(Box::new(Jsonl::new("stdout".to_owned(), File::from(stdout))));
@@ -302,7 +307,8 @@ impl App {
         Ok(running)
     }
 
-    /// The same with the last worker left to the caller: a future for a [`LocalRuntime`](tokio::runtime::LocalRuntime), on which other things may run. It ends when
+    /// The same with the last worker left to the caller: a future for a
+    /// [`LocalRuntime`](tokio::runtime::LocalRuntime), on which other things may run. It ends when
     /// what runs is told to stop.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Stopping: first drain, then cut.
 //!
-//! *Drain* means that no connection is accepted, keep-alive clients are told to close, and what is running
-//! finishes. *Cut* means that what still runs is dropped; its records say so.
+//! *Drain* means that no connection is accepted, keep-alive clients are told to close, and what is
+//! running finishes. *Cut* means that what still runs is dropped; its records say so.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;

@@ -1,16 +1,21 @@
 //! Name lookups: one at a time for each name, shared by everything in the process that connects.
 //!
-//! Names are looked up by the system's `getaddrinfo`, not by a DNS client of our own. So nsswitch.conf, /etc/hosts,
-//! mDNS, search domains and `ndots` (Kubernetes) apply as the operator has set them, and no dependency is added. Its
-//! price is a call that can neither be cancelled nor be given a deadline. Therefore:
+//! Names are looked up by the system's `getaddrinfo`, not by a DNS client of our own. So
+//! nsswitch.conf, /etc/hosts, mDNS, search domains and `ndots` (Kubernetes) apply as the operator
+//! has set them, and no dependency is added. Its price is a call that can neither be cancelled nor
+//! be given a deadline. Therefore:
 //!
-//! * at most one thread is inside that call for each name, and all requests that need the name share its result;
+//! * at most one thread is inside that call for each name, and all requests that need the name
+//!   share its result;
 //! * the thread is detached, so that the end of the process never waits for a lookup;
-//! * a failure is remembered for [`FAILURE`], so that a burst of requests does not queue lookups one after another;
-//! * while a lookup fails, or takes longer than [`PATIENCE`], addresses that are at most [`STALE`] old are used.
+//! * a failure is remembered for [`FAILURE`], so that a burst of requests does not queue lookups
+//!   one after another;
+//! * while a lookup fails, or takes longer than [`PATIENCE`], addresses that are at most [`STALE`]
+//!   old are used.
 //!
-//! The number of threads is bounded by the number of names, and names come from the configuration only. A caller bounds
-//! its own wait: dropping the future of [`Resolver::lookup`] is safe, and the lookup goes on for others.
+//! The number of threads is bounded by the number of names, and names come from the configuration
+//! only. A caller bounds its own wait: dropping the future of [`Resolver::lookup`] is safe, and the
+//! lookup goes on for others.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +27,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-/// How long addresses are used without another lookup. A name that moves is noticed with the next connection after it.
+/// How long addresses are used without another lookup. A name that moves is noticed with the next
+/// connection after it.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a failure answers for the name.
@@ -92,7 +98,8 @@ impl Resolver {
         Self(Arc::new(Shared { call: Box::new(call), names: Mutex::default() }))
     }
 
-    /// The addresses of a host name or of an address without brackets, the preferred first; at least one. Cancel safe.
+    /// The addresses of a host name or of an address without brackets, the preferred first; at
+    /// least one. Cancel safe.
     ///
     /// # Errors
     /// As the system says it.
@@ -216,7 +223,8 @@ impl Name {
 }
 
 impl Running {
-    /// Whether the lookup ended and could not note it: there was no thread for it, or the thread panicked.
+    /// Whether the lookup ended and could not note it: there was no thread for it, or the thread
+    /// panicked.
     fn is_over(&self) -> bool {
         self.result.borrow().is_some() || self.result.has_changed().is_err()
     }

@@ -48,7 +48,8 @@ pub fn init(filter: &str, format: LogFormat, threads: &Threads) -> Result<(), In
     Ok(())
 }
 
-/// Writes a line that is no event, whatever the filter. Where logs go nowhere yet, to stderr itself.
+/// Writes a line that is no event, whatever the filter. Where logs go nowhere yet, to stderr
+/// itself.
 pub fn say(words: fmt::Arguments<'_>) {
     if buffer::is_written() {
         // In one piece, as lines are counted.

@@ -1,4 +1,5 @@
-//! The program that listens on a port, as far as Linux tells this user (proc(5): `/proc/net/tcp`, `/proc/[pid]/fd`).
+//! The program that listens on a port, as far as Linux tells this user (proc(5): `/proc/net/tcp`,
+//! `/proc/[pid]/fd`).
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,6 +1,7 @@
 //! Whether the system gives what a start needs, tried before anything is bound or opened.
 //!
-//! Runtimes and libraries answer a missing file or thread in many ways, some of them with a panic; here the limit is named.
+//! Runtimes and libraries answer a missing file or thread in many ways, some of them with a panic;
+//! here the limit is named.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// Open files of any command besides those that it was started with: its configuration, a runtime, a database.
+/// Open files of any command besides those that it was started with: its configuration, a runtime,
+/// a database.
 pub(crate) const ANY_COMMAND: u64 = 10;
 
 /// How long a thread that has ended may still be counted.

@@ -75,8 +75,8 @@ impl Running {
     }
 
     /// Waits until the workers have ended and every record is written. They end only when
-    /// [`Running::stop`] says so, and from then on it takes no longer than `drain_timeout` and eight
-    /// seconds; after a cut, about one, or two where estimates are slow.
+    /// [`Running::stop`] says so, and from then on it takes no longer than `drain_timeout` and
+    /// eight seconds; after a cut, about one, or two where estimates are slow.
     ///
     /// # Errors
     /// A thread ended unexpectedly, did not end in time, or did not write every record.

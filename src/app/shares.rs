@@ -1,7 +1,8 @@
 //! How the open files that the system allows are shared out.
 //!
-//! A client's connection may need a second file, for the upstream. The process's own files come first, then a part for the
-//! admin pages, so that they answer when clients have taken everything else, and a part for clients whose leaving is watched.
+//! A client's connection may need a second file, for the upstream. The process's own files come
+//! first, then a part for the admin pages, so that they answer when clients have taken everything
+//! else, and a part for clients whose leaving is watched.
 
 use std::fs;
 

@@ -80,7 +80,8 @@ pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result
     };
     let _ = name;
     let result = runtime.block_on(future);
-    // A name that is still looked up, or a ledger that is still read, must not hold the end of the process.
+    // A name that is still looked up, or a ledger that is still read, must not hold the end of the
+    // process.
     runtime.shutdown_background();
     result
 }

@@ -40,9 +40,9 @@ pub enum Refusal {
 }
 
 impl Admission {
-    /// The rule of GATEWAY's section on browsers: without clients, hosts and origins that are not listed are
-    /// refused; with them, a page lacks a key, so that only a list that is not empty refuses.
-    /// `is_https`: clients come through TLS.
+    /// The rule of GATEWAY's section on browsers: without clients, hosts and origins that are not
+    /// listed are refused; with them, a page lacks a key, so that only a list that is not empty
+    /// refuses. `is_https`: clients come through TLS.
     pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
         let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
         let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
@@ -111,8 +111,8 @@ impl Admission {
         if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
     }
 
-    /// What some WebSocket libraries send where no page is: the origin of the address that they connect to.
-    /// No other site has this origin, since the host has been judged.
+    /// What some WebSocket libraries send where no page is: the origin of the address that they
+    /// connect to. No other site has this origin, since the host has been judged.
     fn own_origin(&self, authority: Option<Authority<'_>>) -> Option<Origin> {
         let scheme = if self.is_https { "https" } else { "http" };
         Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())

@@ -5,8 +5,8 @@ use crate::egress::Hosts;
 
 /// The names under which clients reach a listener, besides addresses and `localhost`.
 ///
-/// An address is no name that a page elsewhere could have, and `localhost` and the names below it are
-/// not to be given away (RFC 6761 section 6.3).
+/// An address is no name that a page elsewhere could have, and `localhost` and the names below it
+/// are not to be given away (RFC 6761 section 6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnHosts(Hosts);
 

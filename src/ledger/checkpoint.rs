@@ -1,7 +1,8 @@
-//! Copies the log into the file on a thread of its own, so that no commit waits for the disk to sync it.
+//! Copies the log into the file on a thread of its own, so that no commit waits for the disk to
+//! sync it.
 //!
-//! SQLite would do it as part of the commit that makes the log long enough. What is left to commits is the sync of the log's
-//! header when it begins anew, so it is let grow before that.
+//! SQLite would do it as part of the commit that makes the log long enough. What is left to commits
+//! is the sync of the log's header when it begins anew, so it is let grow before that.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,11 +17,13 @@ use crate::threads::{Deadline, Thread, Threads, fault};
 /// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
 
-/// So many pages later it is tried again, where commits went on meanwhile or somebody read, and the log could not begin anew.
+/// So many pages later it is tried again, where commits went on meanwhile or somebody read, and the
+/// log could not begin anew.
 const AGAIN_AFTER: u64 = 1024;
 
-/// The log's bound, 64 MiB: the next commit waits until all is copied and the log begins anew. It grows beyond by that one commit
-/// at most, and by what is written while one reader stays for longer than [`PATIENCE`].
+/// The log's bound, 64 MiB: the next commit waits until all is copied and the log begins anew. It
+/// grows beyond by that one commit at most, and by what is written while one reader stays for
+/// longer than [`PATIENCE`].
 pub(super) const BOUND: u32 = 16_384;
 
 /// How long readers of what is in the log are waited for at the bound.
@@ -74,7 +77,8 @@ impl Default for Log {
 }
 
 impl Checkpointer {
-    /// Copies from now on what `writer` commits to the file at `path`, as long as `watch` sees that the log is whole.
+    /// Copies from now on what `writer` commits to the file at `path`, as long as `watch` sees that
+    /// the log is whole.
     ///
     /// # Errors
     /// The file cannot be opened once more, or the system gives no thread.
@@ -107,7 +111,8 @@ impl Checkpointer {
         Ok(checkpointer)
     }
 
-    /// Waits, where the log has reached its bound, until it may grow again. To be called before each commit.
+    /// Waits, where the log has reached its bound, until it may grow again. To be called before
+    /// each commit.
     pub(super) fn wait(&self) {
         let shared = &self.shared;
         drop(shared.released.wait_while(shared.log(), |log| log.held));
@@ -166,7 +171,8 @@ impl Shared {
         }
     }
 
-    /// Waits until the log is to be copied. Whether commits wait for it, and its round; `None`: the end.
+    /// Waits until the log is to be copied. Whether commits wait for it, and its round; `None`: the
+    /// end.
     fn next(&self) -> Option<(bool, u64)> {
         let is_short = |log: &mut Log| log.end.pages < log.due && !log.held && !log.closed;
         let waited = self.due.wait_while(self.log(), is_short);
@@ -249,7 +255,8 @@ mod tests {
     const PAGE: u64 = 4096;
     const BOUND: u64 = super::BOUND as u64;
 
-    /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section 4.1).
+    /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section
+    /// 4.1).
     fn log_pages(path: &Path) -> u64 {
         fs::metadata(with(path, "-wal")).unwrap().len() / (PAGE + 24)
     }

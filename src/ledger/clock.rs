@@ -1,10 +1,11 @@
 //! The clock of retention: the system's, unless that has jumped.
 //!
-//! A system clock that is wrong makes every record look old. New records bear the wrong time too, so the records
-//! cannot tell. The time during which this process runs can: it passes at its own speed (`Instant`), whatever the
-//! clock is set to. A difference of up to [`Limits::step`] is followed at once. A greater one is doubted: retention goes on
-//! by the clock of before, at the speed of the running time, until the new one has held for [`Limits::trial`] of
-//! running. Restarts in between do not end the trial: its state is in the ledger.
+//! A system clock that is wrong makes every record look old. New records bear the wrong time too,
+//! so the records cannot tell. The time during which this process runs can: it passes at its own
+//! speed (`Instant`), whatever the clock is set to. A difference of up to [`Limits::step`] is
+//! followed at once. A greater one is doubted: retention goes on by the clock of before, at the
+//! speed of the running time, until the new one has held for [`Limits::trial`] of running. Restarts
+//! in between do not end the trial: its state is in the ledger.
 
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub(super) struct Doubted {
 /// What a tick has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The system's clock is that far ahead of what is believed, or behind it, and on trial from now on.
+    /// The system's clock is that far ahead of what is believed, or behind it, and on trial from
+    /// now on.
     Doubted(SignedDuration),
     /// It is back.
     Agrees,
@@ -85,7 +87,8 @@ impl Clock {
         None
     }
 
-    /// The time by which records may be deleted: a clock that has gone back lets nothing go by the one of before.
+    /// The time by which records may be deleted: a clock that has gone back lets nothing go by the
+    /// one of before.
     pub(super) fn retention_time(&self, now: Timestamp) -> Timestamp {
         self.believed.min(now)
     }
@@ -107,7 +110,8 @@ mod tests {
         (Limits::of(90 * DAY), "2026-11-29T12:00:00Z".parse().unwrap())
     }
 
-    /// Ticks every minute by a clock that is `offset` ahead of the true time; what changed, and after how many minutes.
+    /// Ticks every minute by a clock that is `offset` ahead of the true time; what changed, and
+    /// after how many minutes.
     fn run(clock: &mut Clock, from: Timestamp, offset: Duration, minutes: u32) -> Vec<(u32, Change)> {
         let changes = (0..=minutes).filter_map(|minute| {
             let elapsed = if minute == 0 { Duration::ZERO } else { MINUTE };

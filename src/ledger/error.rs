@@ -63,7 +63,8 @@ impl LedgerError {
         &self.reason
     }
 
-    /// Whether asking for less would help: a bound was reached, and nothing is wrong with the ledger.
+    /// Whether asking for less would help: a bound was reached, and nothing is wrong with the
+    /// ledger.
     pub fn is_bound(&self) -> bool {
         matches!(self.reason, Reason::TooLong | Reason::TooMany(_))
     }

@@ -1,8 +1,8 @@
 //! What is at the ledger's path, before SQLite opens it.
 //!
-//! Only a ledger is ever moved aside: a file that begins as SQLite's do, and bears our `application_id` on its first
-//! page (sqlite.org/fileformat.html#the_database_header). Any other file belongs to another program, and `ledger.path`
-//! is a mistake.
+//! Only a ledger is ever moved aside: a file that begins as SQLite's do, and bears our
+//! `application_id` on its first page (sqlite.org/fileformat.html#the_database_header). Any other
+//! file belongs to another program, and `ledger.path` is a mistake.
 
 use std::fs::{self, File, FileType};
 use std::io;
@@ -21,8 +21,9 @@ const ID_AT: usize = 68;
 /// As much of the header as is looked at.
 const HEADER: usize = ID_AT + 4;
 
-/// An existing file that may be opened as a ledger. It stays open as long as SQLite has the file open: closing a
-/// descriptor of a file releases all locks that the process has on it (fcntl(2)), SQLite's too.
+/// An existing file that may be opened as a ledger. It stays open as long as SQLite has the file
+/// open: closing a descriptor of a file releases all locks that the process has on it (fcntl(2)),
+/// SQLite's too.
 #[derive(Debug)]
 pub(super) struct Existing {
     file: File,

@@ -1,8 +1,10 @@
-//! Notices that another program has cut, replaced or deleted the log (`-wal`), and keeps what was in it.
+//! Notices that another program has cut, replaced or deleted the log (`-wal`), and keeps what was
+//! in it.
 //!
-//! SQLite believes its index of the log (`-shm`) and reads zeros where the log was cut, and a checkpoint would copy
-//! them into the file. So the log is looked at before each commit and each checkpoint: a few system calls. What was
-//! committed and is not in the file yet stays in memory, within [`MOST_UNCOPIED`], and is written again.
+//! SQLite believes its index of the log (`-shm`) and reads zeros where the log was cut, and a
+//! checkpoint would copy them into the file. So the log is looked at before each commit and each
+//! checkpoint: a few system calls. What was committed and is not in the file yet stays in memory,
+//! within [`MOST_UNCOPIED`], and is written again.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,11 +20,13 @@ use super::file::{Identity, identity};
 use super::repair::with;
 use super::sink::Batch;
 
-/// Records that stay in memory until they are copied into the file; at some 600 bytes each about 20 MB. A log that is
-/// copied in time has fewer. Where it has more, the oldest are lost when it is cut, and counted.
+/// Records that stay in memory until they are copied into the file; at some 600 bytes each about 20
+/// MB. A log that is copied in time has fewer. Where it has more, the oldest are lost when it is
+/// cut, and counted.
 const MOST_UNCOPIED: usize = 32_768;
 
-/// The bytes before each page of the log, and before the first of them (sqlite.org/fileformat.html#the_wal_file_format).
+/// The bytes before each page of the log, and before the first of them
+/// (sqlite.org/fileformat.html#the_wal_file_format).
 const FRAME_HEADER: u64 = 24;
 const HEADER: u64 = 32;
 
@@ -50,7 +54,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch the log of the ledger at `path`. A connection that is new has none before it reads.
+    /// Begins to watch the log of the ledger at `path`. A connection that is new has none before it
+    /// reads.
     pub(super) fn begin(path: &Path) -> Self {
         let mut watch = Self { log: with(path, "-wal"), index: with(path, "-shm"), files: (None, None) };
         watch.files = watch.identities();
@@ -72,8 +77,9 @@ impl Watch {
         Ok(pages > 0 && File::open(&self.log).and_then(|log| holds(&log, pages)).is_ok_and(|holds| !holds))
     }
 
-    /// Checks the log before a new connection to the ledger at `path` reads it. Others who have the file open may still believe in
-    /// a log that was cut; SQLite restarts it after the last of them.
+    /// Checks the log before a new connection to the ledger at `path` reads it. Others who have the
+    /// file open may still believe in a log that was cut; SQLite restarts it after the last of
+    /// them.
     ///
     /// # Errors
     /// The log was cut, or the file cannot be read. Closing the connection copies nothing then.
@@ -168,8 +174,8 @@ impl Uncopied {
         }
     }
 
-    /// The connection has ended. The next one counts from its first round, all of which these were before; they are in
-    /// the file when the second round begins.
+    /// The connection has ended. The next one counts from its first round, all of which these were
+    /// before; they are in the file when the second round begins.
     pub(super) fn begin_anew(&mut self) {
         self.batches.iter_mut().for_each(|(place, _)| *place = Place { round: 0, pages: u64::MAX });
     }

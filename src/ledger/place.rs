@@ -23,7 +23,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// The one that the configuration wants to be read (`ledger.postgres.read`); `None`: it keeps none.
+    /// The one that the configuration wants to be read (`ledger.postgres.read`); `None`: it keeps
+    /// none.
     pub fn configured(ledger: &config::Ledger) -> Option<Self> {
         match &ledger.postgres {
             Some(postgres) if postgres.read => Some(Self::Fleet(Box::new(postgres.clone()))),
@@ -40,7 +41,8 @@ impl Place {
         }
     }
 
-    /// Adds up the selected rows, and what they cost by `prices`. It blocks: on a thread of tokio's, call it by `spawn_blocking`.
+    /// Adds up the selected rows, and what they cost by `prices`. It blocks: on a thread of
+    /// tokio's, call it by `spawn_blocking`.
     ///
     /// # Errors
     /// As [`report`](super::report()), or as [`postgres::report`].
@@ -75,8 +77,8 @@ impl Place {
         }
     }
 
-    /// The latest of the selected records, at most `limit` and no more than fit on a page, the one that ended last first. `from` is
-    /// where an earlier page ended. It blocks.
+    /// The latest of the selected records, at most `limit` and no more than fit on a page, the one
+    /// that ended last first. `from` is where an earlier page ended. It blocks.
     ///
     /// # Errors
     /// As for [`Self::report`].

@@ -1,4 +1,5 @@
-//! A file that cannot be read is moved aside, with all that belongs to it, and kept: somebody may still save something.
+//! A file that cannot be read is moved aside, with all that belongs to it, and kept: somebody may
+//! still save something.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-/// What SQLite keeps beside a database. The log belongs to the file: a new file must not get the old one's.
+/// What SQLite keeps beside a database. The log belongs to the file: a new file must not get the
+/// old one's.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// Renames `path` to `<path>.corrupt-<time>`, its companions likewise, and returns the new name.
@@ -16,7 +18,8 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 /// The folder does not let it be renamed; what was renamed before stays so.
 pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let aside = new_name(path, "corrupt", now)?;
-    // The log goes first: were the process to end in between, the broken file would just be found again.
+    // The log goes first: were the process to end in between, the broken file would just be found
+    // again.
     for companion in COMPANIONS {
         match fs::rename(with(path, companion), with(&aside, companion)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -22,7 +22,8 @@ const NEAR: i64 = 86_400_000_000_000;
 pub(super) struct Retention {
     /// Rows that started longer ago than this.
     pub(super) age: Duration,
-    /// `Some`: of those that are not shipped to PostgreSQL yet, only those beyond this number, counted from the last row.
+    /// `Some`: of those that are not shipped to PostgreSQL yet, only those beyond this number,
+    /// counted from the last row.
     pub(super) unshipped: Option<u64>,
 }
 
@@ -49,8 +50,8 @@ pub(super) fn step(
         Some(most) => shipped::deletable(connection, most)?,
         None => (i64::MAX, i64::MAX),
     };
-    // Rows are written in about the order in which they started. Where the first may not go, none may, and the index need
-    // not be read to learn that of each.
+    // Rows are written in about the order in which they started. Where the first may not go, none
+    // may, and the index need not be read to learn that of each.
     let first: Option<i64> =
         connection.query_row("SELECT min(seq) FROM usage_records", [], |row| row.get(0))?;
     if first.is_none_or(|first| first > last) {
@@ -78,8 +79,9 @@ pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<Option<Timesta
     Ok(oldest.map(timestamp))
 }
 
-/// The clock as the last process has stored it. A ledger that has none yet tells it by its newest row, unless that is alone: a row
-/// from a wrong clock has no other near it. `None`: there are no rows.
+/// The clock as the last process has stored it. A ledger that has none yet tells it by its newest
+/// row, unless that is alone: a row from a wrong clock has no other near it. `None`: there are no
+/// rows.
 pub(super) fn clock(connection: &Connection) -> rusqlite::Result<Option<Clock>> {
     let stored = connection
         .query_row("SELECT clock, doubted_clock, doubted_for FROM streamgauge_ledger", [], |row| {

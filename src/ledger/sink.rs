@@ -1,7 +1,7 @@
 //! The sink that writes the ledger: group commit, retries, and when to delete.
 //!
-//! It runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches between commits. What it cannot
-//! write waits in that queue, within its bound.
+//! It runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches between
+//! commits. What it cannot write waits in that queue, within its bound.
 
 use std::io;
 use std::mem;
@@ -24,14 +24,15 @@ use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
 
-/// How long batches are gathered after the first one. With the journal's own 20 ms a record is committed 100 ms after its
-/// end, and there are at most ten commits a second.
+/// How long batches are gathered after the first one. With the journal's own 20 ms a record is
+/// committed 100 ms after its end, and there are at most ten commits a second.
 const GATHER: Duration = Duration::from_millis(80);
 
 /// So many are written without waiting for more.
 const ENOUGH: usize = CAPACITY / 4;
 
-/// The pauses between attempts while the file cannot be written: the first, doubled up to the longest.
+/// The pauses between attempts while the file cannot be written: the first, doubled up to the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -62,11 +63,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the file at `path`. Records that started longer than `retention` ago are deleted from it.
+    /// Opens the file at `path`. Records that started longer than `retention` ago are deleted from
+    /// it.
     ///
     /// # Errors
-    /// The file cannot be opened or created, is another program's or a newer version's. A file that is broken is no error: it
-    /// is moved aside, and a new one is begun.
+    /// The file cannot be opened or created, is another program's or a newer version's. A file that
+    /// is broken is no error: it is moved aside, and a new one is begun.
     pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
         let mut store = Store::open_on(path, journal.threads())?;
         let sweeper = retention.map(|age| {
@@ -77,8 +79,9 @@ impl Ledger {
         Ok(Self::with(store, path, sweeper, None, journal))
     }
 
-    /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their own, which the end waits for
-    /// a few seconds, and those that are not shipped yet are not deleted, as far as `postgres.max_waiting` goes.
+    /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their
+    /// own, which the end waits for a few seconds, and those that are not shipped yet are not
+    /// deleted, as far as `postgres.max_waiting` goes.
     ///
     /// # Errors
     /// As [`Self::open`]. A server that is away is no error.
@@ -190,12 +193,13 @@ impl Ledger {
         }
     }
 
-    /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds, or until the process ends
-    /// and [`GRACE`] is over.
+    /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds,
+    /// or until the process ends and [`GRACE`] is over.
     fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
         let mut pause = FIRST_PAUSE;
         while !batches.is_empty() {
-            // A failing file is tried with one batch: each attempt at a full disk costs the work of all that it is tried with.
+            // A failing file is tried with one batch: each attempt at a full disk costs the work of
+            // all that it is tried with.
             let attempt = if self.failing { &batches[..1] } else { batches };
             let result = self.store.write(attempt);
             self.count_gone();

@@ -1,8 +1,10 @@
-//! Records that could not be written before the end: a file beside the ledger, which the next start reads.
+//! Records that could not be written before the end: a file beside the ledger, which the next start
+//! reads.
 //!
-//! One JSON object per line, as the JSON lines have them. The file is on the disk before the process ends, and is
-//! deleted only after its records are on the disk in the ledger. A crash in between leaves both, so a record is
-//! written only where the ledger has none of its id: each is there exactly once.
+//! One JSON object per line, as the JSON lines have them. The file is on the disk before the
+//! process ends, and is deleted only after its records are on the disk in the ledger. A crash in
+//! between leaves both, so a record is written only where the ledger has none of its id: each is
+//! there exactly once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -85,7 +87,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok(identity(path) == Some((metadata.dev(), metadata.ino())))
 }
 
-/// Appends as many whole lines as there is room for, and syncs them. How many bytes, and what kept the rest.
+/// Appends as many whole lines as there is room for, and syncs them. How many bytes, and what kept
+/// the rest.
 fn write(mut file: File, lines: &[u8]) -> io::Result<(usize, Option<io::Error>)> {
     let mut end = file.metadata()?.len();
     if end > 0 {
@@ -134,7 +137,8 @@ pub(super) struct TakenIn {
     pub(super) unreadable: Option<(usize, PathBuf)>,
 }
 
-/// Reads the file of the ledger at `path`, which `connection` has open, and deletes it. `None`: there is no such file.
+/// Reads the file of the ledger at `path`, which `connection` has open, and deletes it. `None`:
+/// there is no such file.
 ///
 /// # Errors
 /// The records stay in the file for another time.

@@ -20,16 +20,16 @@ use super::spill::TakenIn;
 use super::{repair, retention, schema, spill};
 use crate::threads::Threads;
 
-/// How long to wait for a file that another process is writing: at the start, where a second try is the user's; and for
-/// each batch, where the thread tries again itself.
+/// How long to wait for a file that another process is writing: at the start, where a second try is
+/// the user's; and for each batch, where the thread tries again itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// To this the log is cut back after somebody who read for long has let it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// A ledger's file. It heals itself: what is broken is moved aside, what is gone is created again, and what another program
-/// has cut from the log is written again, each said once.
+/// A ledger's file. It heals itself: what is broken is moved aside, what is gone is created again,
+/// and what another program has cut from the log is written again, each said once.
 #[derive(Debug)]
 pub(super) struct Store {
     path: PathBuf,
@@ -49,7 +49,8 @@ pub(super) struct Store {
     threads: Threads,
 }
 
-/// Dropped in this order: the last connection that is closed copies what is left of the log, and removes it.
+/// Dropped in this order: the last connection that is closed copies what is left of the log, and
+/// removes it.
 #[derive(Debug)]
 struct Open {
     checkpointer: Checkpointer,
@@ -67,8 +68,8 @@ enum Gap {
 }
 
 impl Store {
-    /// Opens the file, creates it where there is none, moves a broken ledger aside, brings the schema up to date, and takes in
-    /// what an earlier end has spilled.
+    /// Opens the file, creates it where there is none, moves a broken ledger aside, brings the
+    /// schema up to date, and takes in what an earlier end has spilled.
     ///
     /// # Errors
     /// It cannot be created or written; it is no ledger, or a newer version's.
@@ -102,7 +103,8 @@ impl Store {
     pub(super) fn write(&mut self, batches: &[Batch]) -> Result<(), Reason> {
         self.mend()?;
         match self.insert(batches) {
-            // What this connection sees may be a file that another process has moved aside, or a log that was cut just now.
+            // What this connection sees may be a file that another process has moved aside, or a
+            // log that was cut just now.
             Err(reason) if reason.is_corrupt() => {
                 self.mend()?;
                 self.open = None;
@@ -116,8 +118,8 @@ impl Store {
         self.insert(batches)
     }
 
-    /// Looks whether the file and its log are still those that are open. Where another program has moved, deleted or cut them,
-    /// it opens what is there now, and writes again what is missing.
+    /// Looks whether the file and its log are still those that are open. Where another program has
+    /// moved, deleted or cut them, it opens what is there now, and writes again what is missing.
     ///
     /// # Errors
     /// That is not possible now, and is tried by the next call.
@@ -162,7 +164,8 @@ impl Store {
         Ok(retention::oldest(&self.connect()?.connection)?)
     }
 
-    /// The clock of retention, as the ledger has it or as its records tell it; `None`: there are none.
+    /// The clock of retention, as the ledger has it or as its records tell it; `None`: there are
+    /// none.
     pub(super) fn clock(&mut self) -> Result<Option<Clock>, Reason> {
         Ok(retention::clock(&self.connect()?.connection)?)
     }
@@ -184,8 +187,8 @@ impl Store {
         self.gap.map(|_| self.uncopied.batches()).unwrap_or_default()
     }
 
-    /// The file that is open is no longer the one at the path. What is in its log is still its own: closing a file that was
-    /// moved would leave that behind under the old name.
+    /// The file that is open is no longer the one at the path. What is in its log is still its own:
+    /// closing a file that was moved would leave that behind under the old name.
     fn let_go(&mut self) {
         let ledger = self.path.display();
         tracing::warn!(%ledger, "the file was moved or deleted while it was in use; a new one is begun");
@@ -215,7 +218,8 @@ impl Store {
         }
     }
 
-    /// The log that is open is no longer the one at its path; all of it is copied into the file, and another is begun.
+    /// The log that is open is no longer the one at its path; all of it is copied into the file,
+    /// and another is begun.
     fn let_go_of_log(&mut self) {
         let Some(Open { checkpointer, connection, .. }) = self.open.take() else { return };
         drop(checkpointer);
@@ -365,7 +369,8 @@ impl Drop for Store {
 }
 
 fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
-    // The path is a path, also where it begins with `file:`; and only one thread ever uses the connection.
+    // The path is a path, also where it begins with `file:`; and only one thread ever uses the
+    // connection.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -373,8 +378,9 @@ fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     Watch::check(path, &connection)?;
     // Before anything is changed in a file that is not ours.
     let is_new = schema::is_new(&connection)?;
-    // Readers and this writer do not wait for each other; and what was committed outlives the process, though not the
-    // machine's power: the log reaches the disk when it is copied into the file.
+    // Readers and this writer do not wait for each other; and what was committed outlives the
+    // process, though not the machine's power: the log reaches the disk when it is copied into the
+    // file.
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
@@ -383,8 +389,9 @@ fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
         // From now on the first page says whose it is, whatever becomes of the log.
         copy(&connection, "PASSIVE")?;
     }
-    // The first write begins the log, for which SQLite waits until the disk has its header: better now than while the first
-    // records wait. And a file that can be opened and not written is found out before the proxy runs.
+    // The first write begins the log, for which SQLite waits until the disk has its header: better
+    // now than while the first records wait. And a file that can be opened and not written is found
+    // out before the proxy runs.
     connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
     let watch = Watch::begin(path);

@@ -1,7 +1,8 @@
 //! When old records are deleted, up to which time, and what is said of it.
 //!
-//! The first sweep comes a minute after the start. Each deletes at most what started within one [`Limits::step`] after
-//! the oldest record, so that a mistake costs little before an operator sees it in the log.
+//! The first sweep comes a minute after the start. Each deletes at most what started within one
+//! [`Limits::step`] after the oldest record, so that a mistake costs little before an operator sees
+//! it in the log.
 
 use std::mem;
 use std::sync::Arc;
@@ -227,8 +228,8 @@ impl Sweeper {
     }
 }
 
-/// Up to which start records go in one sweep at `now`: those that are older than `age`, and no more than one step of time of
-/// them. `None`: none is.
+/// Up to which start records go in one sweep at `now`: those that are older than `age`, and no more
+/// than one step of time of them. `None`: none is.
 fn until(oldest: Timestamp, now: Timestamp, age: Duration, limits: Limits) -> Option<Timestamp> {
     let limit = now.checked_sub(age).ok().filter(|limit| *limit > oldest)?;
     Some(limit.min(oldest.checked_add(limits.step).unwrap_or(Timestamp::MAX)))

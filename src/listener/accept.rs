@@ -45,7 +45,8 @@ type Given = (std::net::TcpStream, Claim);
 /// What a connection holds: its place, and its weight on the worker that serves it.
 type Claim = (Place, Load);
 
-/// What one worker needs to accept connections. It is made before the workers' threads start, and moves into one.
+/// What one worker needs to accept connections. It is made before the workers' threads start, and
+/// moves into one.
 #[derive(Debug)]
 pub struct Listener {
     worker: usize,
@@ -59,8 +60,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One for each socket. `room` bounds them all together. A client beyond it waits until a connection ends, or one can be
-    /// given up for it; those behind it wait in the kernel's queue.
+    /// One for each socket. `room` bounds them all together. A client beyond it waits until a
+    /// connection ends, or one can be given up for it; those behind it wait in the kernel's queue.
     pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
         let reserve = room.reserve;
         let places = Arc::new(Places::new(room, sockets.len()));
@@ -96,7 +97,8 @@ pub struct Acceptor<H> {
 }
 
 impl<H: Handler> Acceptor<H> {
-    /// Serves what comes to `listener` with `handler`, through TLS where there is a configuration of it.
+    /// Serves what comes to `listener` with `handler`, through TLS where there is a configuration
+    /// of it.
     pub fn new(
         listener: Listener,
         handler: Rc<H>,
@@ -116,7 +118,8 @@ impl<H: Handler> Acceptor<H> {
         Self { listener, around: Rc::new(around) }
     }
 
-    /// Accepts until the drain begins, then waits until the last connection is gone and what outlived it, the drain's time is over, or the cut.
+    /// Accepts until the drain begins, then waits until the last connection is gone and what
+    /// outlived it, the drain's time is over, or the cut.
     ///
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
@@ -256,7 +259,8 @@ fn hand_over<H: Handler>(
 }
 
 fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H>>) {
-    // Without it the last event of a burst waits for the client's acknowledgement, 40 ms on many systems.
+    // Without it the last event of a burst waits for the client's acknowledgement, 40 ms on many
+    // systems.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }

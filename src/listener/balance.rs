@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections more than the least loaded worker one may have before it gives new ones away. The
-/// kernel's own spreading is by hash: good enough for short requests, not for streams that last for minutes.
+/// How many connections more than the least loaded worker one may have before it gives new ones
+/// away. The kernel's own spreading is by hash: good enough for short requests, not for streams
+/// that last for minutes.
 const SLACK: usize = 1;
 
 /// What each worker carries: its connections, and once more those with a request running.
@@ -19,7 +20,8 @@ impl Balance {
 
     /// The worker that should take a connection which `me` has accepted.
     ///
-    /// The loads are read one after the other while others change them: the answer is good, not exact.
+    /// The loads are read one after the other while others change them: the answer is good, not
+    /// exact.
     pub fn choose(&self, me: usize) -> usize {
         let load = |worker: usize| self.0[worker].load(Ordering::Relaxed);
         let least = (0..self.0.len()).min_by_key(|&worker| load(worker)).unwrap_or(me);

@@ -10,9 +10,9 @@ const BACKLOG: i32 = 4096;
 
 /// Binds `count` listening sockets to one address and returns them with that address.
 ///
-/// Each worker has a socket of its own (`SO_REUSEPORT`), so that workers neither share an accept queue nor wake each
-/// other. The first is bound without the option: a second process on the same port gets the error it deserves
-/// instead of half of the connections.
+/// Each worker has a socket of its own (`SO_REUSEPORT`), so that workers neither share an accept
+/// queue nor wake each other. The first is bound without the option: a second process on the same
+/// port gets the error it deserves instead of half of the connections.
 ///
 /// # Errors
 /// What the system says, such as that the address is in use.

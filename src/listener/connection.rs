@@ -121,8 +121,8 @@ pub(super) async fn ordered(state: &PeerState) {
     .await;
 }
 
-/// Waits for the first bytes, and reads until it is clear which protocol the client speaks, unless that was agreed on; what was
-/// read is returned.
+/// Waits for the first bytes, and reads until it is clear which protocol the client speaks, unless
+/// that was agreed on; what was read is returned.
 async fn tell_protocol(
     io: &mut (impl AsyncRead + Unpin),
     agreed: Option<bool>,

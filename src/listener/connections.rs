@@ -1,7 +1,8 @@
-//! A worker's connections: holds them to their limits, tells them of the drain, and knows when the last is gone.
+//! A worker's connections: holds them to their limits, tells them of the drain, and knows when the
+//! last is gone.
 //!
-//! One look over all of them at a fixed beat stands in for a timer in each: a connection that has something to do looks at
-//! two cells and at no timer, and thousands of idle ones cost a look each.
+//! One look over all of them at a fixed beat stands in for a timer in each: a connection that has
+//! something to do looks at two cells and at no timer, and thousands of idle ones cost a look each.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,8 +18,8 @@ use crate::flow::Limit;
 /// The longest time between two looks: limits are kept to this, or an eighth of the shortest.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// One in so many connections is given up at a time where places are short, and one at least: a look at all of them for each newcomer
-/// would make a flood dear.
+/// One in so many connections is given up at a time where places are short, and one at least: a
+/// look at all of them for each newcomer would make a flood dear.
 const EVICTED_AT_ONCE: usize = 256;
 
 /// The registry. It stays on its thread; clones are the same registry.
@@ -36,7 +37,8 @@ struct Inner {
 }
 
 impl Connections {
-    /// Registers a connection for as long as the guard lives. One that comes after the drain began is told so.
+    /// Registers a connection for as long as the guard lives. One that comes after the drain began
+    /// is told so.
     pub(super) fn register(&self, state: Rc<PeerState>) -> Registered {
         let inner = &*self.0;
         if inner.draining.get() {

@@ -90,7 +90,8 @@ impl<H: Handler> Counted<H> {
         H::takeover(&mut self.body).zip(self.running.take())
     }
 
-    /// A reset drops what h2 still holds for the stream, so the failure waits for the client to take it.
+    /// A reset drops what h2 still holds for the stream, so the failure waits for the client to
+    /// take it.
     #[cold]
     fn fail(&mut self, polled: Polled<H>, cx: &mut Context<'_>) -> Polled<H> {
         match polled {

@@ -31,7 +31,8 @@ impl<S: Socket> Socket for Box<TlsStream<S>> {
     }
 }
 
-/// The most that are watched at once in this process, each with one descriptor more than its connection has.
+/// The most that are watched at once in this process, each with one descriptor more than its
+/// connection has.
 pub const MOST_WATCHED: usize = 256;
 
 /// Permits that are not given out, because the process may open few files.
@@ -47,8 +48,9 @@ pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
 
 /// Waits until the other side has closed, also with bytes before that which nobody reads.
 ///
-/// A read meets the close only behind those bytes; the kernel tells of it at once. It has a descriptor of its own for the
-/// same socket, so that what the stream knows to be readable is not disturbed.
+/// A read meets the close only behind those bytes; the kernel tells of it at once. It has a
+/// descriptor of its own for the same socket, so that what the stream knows to be readable is not
+/// disturbed.
 pub(super) struct Departure {
     closed: Pin<Box<dyn Future<Output = ()>>>,
     /// Dropped after the descriptor.
@@ -87,7 +89,8 @@ async fn closed(socket: TcpStream) {
         if ready.is_read_closed() {
             break;
         }
-        // Nobody reads here: what came is forgotten, so that only more of it, or the close, is told.
+        // Nobody reads here: what came is forgotten, so that only more of it, or the close, is
+        // told.
         let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }

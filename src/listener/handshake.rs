@@ -15,8 +15,8 @@ use crate::tls::{HTTP_1_1, HTTP_2, client_name};
 /// What a client without a readable name in its certificate is called.
 const NAMELESS: &str = "certificate";
 
-/// Does the handshake, which is part of the time for a connection's first head. `None`: it failed, or the connection was told to end;
-/// both sides have been told as far as TLS tells.
+/// Does the handshake, which is part of the time for a connection's first head. `None`: it failed,
+/// or the connection was told to end; both sides have been told as far as TLS tells.
 pub(super) async fn handshake<S>(
     io: S,
     config: Arc<ServerConfig>,

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection, whose frames h2 reads and writes.
 //!
-//! Every stream is a task of its own ([`stream`]), so that one that waits for its client holds no other up.
+//! Every stream is a task of its own ([`stream`]), so that one that waits for its client holds no
+//! other up.
 
 mod body;
 mod stream;
@@ -107,8 +108,9 @@ impl<H: Handler> Connection<H> {
                 Some(Order::Drop) => return Poll::Ready(Ok(())),
                 Some(order) if !told => {
                     told = true;
-                    // A graceful shutdown waits for the client's acknowledgement, and a newcomer should not. A request that
-                    // crosses the GOAWAY is above its last stream id, so the client may send it again (RFC 9113 section 6.8).
+                    // A graceful shutdown waits for the client's acknowledgement, and a newcomer
+                    // should not. A request that crosses the GOAWAY is above its last stream id, so
+                    // the client may send it again (RFC 9113 section 6.8).
                     match order {
                         Order::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
                         _ => connection.graceful_shutdown(),
@@ -125,7 +127,8 @@ impl<H: Handler> Connection<H> {
         .await
     }
 
-    /// Hands a request on. Its record is opened at once: its client may have left before its task runs.
+    /// Hands a request on. Its record is opened at once: its client may have left before its task
+    /// runs.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let Self { certificate, state, around, .. } = self;
         let (head, body) = request.into_parts();
@@ -159,8 +162,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// The bytes of the connection, as h2 reads and writes them: it gives back those that were read to tell the protocol, and notes
-/// whether the client takes what is written.
+/// The bytes of the connection, as h2 reads and writes them: it gives back those that were read to
+/// tell the protocol, and notes whether the client takes what is written.
 struct Io<S> {
     io: S,
     prefix: Bytes,

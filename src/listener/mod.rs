@@ -1,6 +1,7 @@
 //! The server side: accepts connections, bounds what they may cost, and speaks HTTP.
 //!
-//! Nothing here knows what a request is for: a [`Handler`] answers it. The proxy and the admin pages are two.
+//! Nothing here knows what a request is for: a [`Handler`] answers it. The proxy and the admin
+//! pages are two.
 
 mod accept;
 mod balance;
@@ -55,8 +56,9 @@ pub trait Handler: 'static {
     /// The client is given up, for the reason that is told: the body is dropped next.
     fn give_up(_body: &mut Self::Body, _reason: String) {}
 
-    /// The end of the body is not the end of its response: [`Handler::sent`] is called when the client has been sent all of it. HTTP/2
-    /// has windows, behind which a response can wait for its client; a socket takes what HTTP/1.1 writes.
+    /// The end of the body is not the end of its response: [`Handler::sent`] is called when the
+    /// client has been sent all of it. HTTP/2 has windows, behind which a response can wait for its
+    /// client; a socket takes what HTTP/1.1 writes.
     fn defer(_body: &mut Self::Body) {}
 
     /// The client has been sent everything that was polled of a deferred body, to its end.
@@ -71,7 +73,8 @@ pub trait Handler: 'static {
         None
     }
 
-    /// Says goodbye to who has taken connections over: the drain's time is over. It is not waited for long.
+    /// Says goodbye to who has taken connections over: the drain's time is over. It is not waited
+    /// for long.
     fn farewell(&self) -> impl Future<Output = ()> {
         std::future::ready(())
     }
@@ -81,8 +84,8 @@ pub trait Handler: 'static {
         std::future::ready(())
     }
 
-    /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The connection is
-    /// closed afterwards.
+    /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The
+    /// connection is closed afterwards.
     fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
 
     /// Answers a request that is not handled, for a reason of the listener's.
@@ -96,11 +99,13 @@ pub struct ClientCertificate(pub Arc<str>);
 /// What a connection may cost. Times are the configuration's.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the first byte of a head to its last; for the first head of a connection, from accept on.
+    /// From the first byte of a head to its last; for the first head of a connection, from accept
+    /// on.
     pub header_timeout: Duration,
     /// How long a connection may be open with nothing going on.
     pub keep_alive_timeout: Duration,
-    /// How long a client may take nothing of what is written to it, on its connection or one HTTP/2 stream; `None`: any time.
+    /// How long a client may take nothing of what is written to it, on its connection or one HTTP/2
+    /// stream; `None`: any time.
     pub write_timeout: Option<Duration>,
 }
 

@@ -1,5 +1,5 @@
-//! What the parts of one connection know of each other: who reads and writes, the requests that run, and the
-//! worker's keeper of limits.
+//! What the parts of one connection know of each other: who reads and writes, the requests that
+//! run, and the worker's keeper of limits.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -25,8 +25,8 @@ pub(super) struct PeerState {
     lingers: Cell<bool>,
     /// A request's head has been complete.
     proven: Cell<bool>,
-    /// Since when the next head is due, while no request is running: the first one from accept on, a later one from its first
-    /// byte.
+    /// Since when the next head is due, while no request is running: the first one from accept on,
+    /// a later one from its first byte.
     head_since: Cell<Option<Instant>>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
@@ -34,7 +34,8 @@ pub(super) struct PeerState {
     order: Cell<Option<(Order, Instant)>>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
-    /// The connection is over; requests of it may still run for a moment, in tasks of their own (HTTP/2).
+    /// The connection is over; requests of it may still run for a moment, in tasks of their own
+    /// (HTTP/2).
     over: Cell<bool>,
     /// Since when the client has taken nothing of what waits for it; `None`: nothing waits.
     stalled_since: Cell<Option<Instant>>,
@@ -198,8 +199,8 @@ impl PeerState {
         }
     }
 
-    /// Holds the connection to its limits, and returns the one that closes it now. While a request runs its own timeouts apply, and
-    /// that on writing.
+    /// Holds the connection to its limits, and returns the one that closes it now. While a request
+    /// runs its own timeouts apply, and that on writing.
     pub(super) fn keep(&self, now: Instant, limits: &Limits) -> Option<Limit> {
         let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         if let (Some(limit), Some(since)) = (limits.write_timeout, self.stalled_since.get())
@@ -216,7 +217,8 @@ impl PeerState {
             (Some((Order::Drop, _)), _) => {}
             (Some((_, since)), _) if over(since, FINISH) => self.tell(Order::Drop, now),
             (None, Some(since)) if over(since, limits.header_timeout) => {
-                // HTTP/2 has no response for a head that did not come, and a client that said nothing needs none.
+                // HTTP/2 has no response for a head that did not come, and a client that said
+                // nothing needs none.
                 let has_begun = !self.silent.get() && !self.http2.get();
                 self.tell(if has_begun { Order::RefuseHead } else { Order::Finish }, now);
                 return Some(Limit::HeaderTimeout);
@@ -234,8 +236,9 @@ impl PeerState {
         None
     }
 
-    /// How readily the connection is given up for a newcomer, and since when: the least first. `None`: not now. One that waits for its
-    /// first head has `grace` for it, so that a flood of connections does not close those that are about to speak.
+    /// How readily the connection is given up for a newcomer, and since when: the least first.
+    /// `None`: not now. One that waits for its first head has `grace` for it, so that a flood of
+    /// connections does not close those that are about to speak.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
         if self.is_running() || self.order().is_some() {
             return None;
@@ -255,8 +258,8 @@ impl PeerState {
     }
 }
 
-/// Which connection is given up first for a newcomer: one that never sent a complete head, then one between two requests; of
-/// each kind the one that has waited longest.
+/// Which connection is given up first for a newcomer: one that never sent a complete head, then one
+/// between two requests; of each kind the one that has waited longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) is_idle: bool,

@@ -1,9 +1,10 @@
 //! The places that all workers of one server share.
 //!
-//! A place stands for two open files: a client's connection, and the one to an upstream that its request needs. An HTTP/2
-//! connection whose streams run side by side needs an upstream's for each of them, so every stream beyond its connection's
-//! first running one takes a place too. Streams leave the last tenth of the places to connections, so that a client with many
-//! streams does not keep others from connecting.
+//! A place stands for two open files: a client's connection, and the one to an upstream that its
+//! request needs. An HTTP/2 connection whose streams run side by side needs an upstream's for each
+//! of them, so every stream beyond its connection's first running one takes a place too. Streams
+//! leave the last tenth of the places to connections, so that a client with many streams does not
+//! keep others from connecting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

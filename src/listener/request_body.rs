@@ -20,9 +20,11 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// Adds to `all` what comes next, over HTTP/1.1 with one copy less than a frame takes. `None`: there is no more.
+    /// Adds to `all` what comes next, over HTTP/1.1 with one copy less than a frame takes. `None`:
+    /// there is no more.
     ///
-    /// While this is pending `all` is lent to the connection and empty. Dropped then, the body and what came of it are lost.
+    /// While this is pending `all` is lent to the connection and empty. Dropped then, the body and
+    /// what came of it are lost.
     pub fn poll_append(
         &mut self,
         cx: &mut Context<'_>,

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 
-/// Open files that stand for connections to come: one is closed where accepting fails for want of a descriptor, so that the
-/// connection can have it.
+/// Open files that stand for connections to come: one is closed where accepting fails for want of a
+/// descriptor, so that the connection can have it.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
     size: usize,

@@ -20,8 +20,8 @@ pub struct Takeover(Box<dyn FnOnce(ClientStream, Bytes) -> Running>);
 type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Takeover {
-    /// `run` gets the connection once the answer is written, and what was read of it beyond the request. Where the answer never
-    /// is, the connection is dropped.
+    /// `run` gets the connection once the answer is written, and what was read of it beyond the
+    /// request. Where the answer never is, the connection is dropped.
     pub fn new<F: Future<Output = ()> + 'static>(
         run: impl FnOnce(ClientStream, Bytes) -> F + 'static,
     ) -> Self {

@@ -1,12 +1,15 @@
-//! Spans and metrics of closed usage records, for an OpenTelemetry collector: OTLP over HTTP in binary protobuf.
+//! Spans and metrics of closed usage records, for an OpenTelemetry collector: OTLP over HTTP in
+//! binary protobuf.
 //!
-//! The names and the bounds of buckets are those of the GenAI semantic conventions (which are still in development, here as of
-//! `gen_ai.provider.name`), and of the HTTP ones; what has no name there begins with `streamgauge.`. No content of a request or an
-//! answer is among it.
+//! The names and the bounds of buckets are those of the GenAI semantic conventions (which are still
+//! in development, here as of `gen_ai.provider.name`), and of the HTTP ones; what has no name there
+//! begins with `streamgauge.`. No content of a request or an answer is among it.
 //!
-//! The sink counts metrics on the thread of its [lane](crate::record::Lane). Spans wait in a second queue, of sampled records only, for
-//! the thread that sends, so that a collector that is slow or away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and `names` turn records
-//! into messages and are pure; `queue`, `exporter` and `collector` take those away.
+//! The sink counts metrics on the thread of its [lane](crate::record::Lane). Spans wait in a second
+//! queue, of sampled records only, for the thread that sends, so that a collector that is slow or
+//! away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and
+//! `names` turn records into messages and are pure; `queue`, `exporter` and `collector` take those
+//! away.
 
 mod collector;
 mod exporter;
@@ -40,7 +43,8 @@ use queue::Queue;
 /// How long the thread is waited for at the end. It gives up by itself before that.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the thread.
+/// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the
+/// thread.
 #[derive(Debug)]
 pub struct Otlp {
     name: String,
@@ -56,8 +60,8 @@ pub struct Otlp {
 }
 
 impl Otlp {
-    /// Starts the thread that sends. `origin` is the way to the collector, `services` are the upstreams of the records; what becomes of
-    /// exports is counted in the journal's health.
+    /// Starts the thread that sends. `origin` is the way to the collector, `services` are the
+    /// upstreams of the records; what becomes of exports is counted in the journal's health.
     ///
     /// # Errors
     /// The system gives no thread. A collector that is away is no error.
@@ -121,7 +125,8 @@ impl Sink for Otlp {
 }
 
 impl Otlp {
-    /// Counts, and queues what has a span; never waits for the collector. No record is lost where a span is, so that is no error.
+    /// Counts, and queues what has a span; never waits for the collector. No record is lost where a
+    /// span is, so that is no error.
     fn share(&mut self, batch: &Batch) {
         if let Some(instruments) = &self.instruments {
             // No code under the lock can panic with the counts half changed.

@@ -1,4 +1,5 @@
-//! One log line per request, from its record: written by a thread of its own, so that logging costs the request nothing.
+//! One log line per request, from its record: written by a thread of its own, so that logging costs
+//! the request nothing.
 
 use std::io;
 

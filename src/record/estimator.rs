@@ -9,11 +9,13 @@ use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
 use crate::threads::{Deadline, Thread, fault};
 
-/// Records that may wait for their estimate. Beyond it one goes on without; what they are made of is bounded by
-/// `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes, this is a quarter of a second's work.
+/// Records that may wait for their estimate. Beyond it one goes on without; what they are made of
+/// is bounded by `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes,
+/// this is a quarter of a second's work.
 const CAPACITY: usize = 4096;
 
-/// How long the counts that wait may take when the process stops. What is left then goes on without.
+/// How long the counts that wait may take when the process stops. What is left then goes on
+/// without.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Records that wait for their estimate.
@@ -80,8 +82,8 @@ impl Waiting {
 /// How long the thread is waited for when it is dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The thread. Dropping it lets it count for a second more at most, and waits until it has handed on every record.
-/// It is ended before the writer of records.
+/// The thread. Dropping it lets it count for a second more at most, and waits until it has handed
+/// on every record. It is ended before the writer of records.
 #[derive(Debug)]
 pub struct Estimator {
     journal: Journal,
@@ -105,7 +107,8 @@ impl Estimator {
         Ok(Self { journal: journal.clone(), thread, is_over: false })
     }
 
-    /// Lets the thread hand on what waits, and waits for that until the deadline passes. Whether it has ended.
+    /// Lets the thread hand on what waits, and waits for that until the deadline passes. Whether it
+    /// has ended.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.journal.waiting().lock().state = State::Closed(deadline.at().min(Instant::now() + GRACE));
@@ -131,7 +134,8 @@ impl Counting {
         let waiting = journal.waiting();
         while let Some((mut record, material)) = waiting.next() {
             let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
-            // The encodings are others' code, and the record must go on whatever they make of its texts.
+            // The encodings are others' code, and the record must go on whatever they make of its
+            // texts.
             match catch_unwind(AssertUnwindSafe(|| material.estimate(model, &|| waiting.is_over()))) {
                 Ok(Some(usage)) => {
                     record.usage = usage;
@@ -147,7 +151,8 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        // Where the thread has ended although it was not told to: records go on without an estimate.
+        // Where the thread has ended although it was not told to: records go on without an
+        // estimate.
         let mut queue = self.0.waiting().lock();
         queue.state = State::Idle;
         let left = std::mem::take(&mut queue.records);

@@ -16,11 +16,12 @@ use crate::secret::Masks;
 use crate::threads::Threads;
 use crate::usage::Room;
 
-/// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded, and no
-/// stream waits for a disk. At some 600 bytes each this is about 40 MB.
+/// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded,
+/// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
 pub const CAPACITY: usize = 65_536;
 
-/// How long the writer gathers records after the first of a batch. One wake-up and one write serve them all.
+/// How long the writer gathers records after the first of a batch. One wake-up and one write serve
+/// them all.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The workers' end of the queue. Cloning it is cheap; pushing takes an uncontended lock for a few
@@ -75,7 +76,8 @@ pub struct Health {
     pub shipping: OnceLock<Shipping>,
     /// On their way to an OpenTelemetry collector, where there is one.
     pub exporting: OnceLock<Arc<Exporting>>,
-    /// Records that were to be estimated and were not: too many waited, or there was no room or time for it.
+    /// Records that were to be estimated and were not: too many waited, or there was no room or
+    /// time for it.
     pub not_estimated: AtomicU64,
 }
 
@@ -155,7 +157,8 @@ impl Journal {
         }
     }
 
-    /// Queues the record of a refusal, or adds it to one that is shared. Returns the id of the record that counts it.
+    /// Queues the record of a refusal, or adds it to one that is shared. Returns the id of the
+    /// record that counts it.
     pub(super) fn refuse(&self, reason: &'static str, row: Box<UsageRecord>) -> Uuid {
         let counted = self.0.refusals.add(reason, row, Instant::now());
         counted.done.into_iter().flatten().for_each(|row| self.push(*row));

@@ -53,8 +53,8 @@ impl From<io::Error> for Unwritten {
 }
 
 impl Jsonl<LineFile> {
-    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader is no error: its records are
-    /// lost until there is one.
+    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader
+    /// is no error: its records are lost until there is one.
     ///
     /// # Errors
     /// The file cannot be opened for appending, or holds something else.
@@ -74,8 +74,8 @@ impl Jsonl<LineFile> {
     }
 }
 
-/// Whether records may be appended to what is at `path`: a ledger, a secret or the configuration does not begin as JSON
-/// lines do. Pipes and devices take anything.
+/// Whether records may be appended to what is at `path`: a ledger, a secret or the configuration
+/// does not begin as JSON lines do. Pipes and devices take anything.
 fn holds_lines(path: &Path) -> io::Result<bool> {
     if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
         return Ok(true);
@@ -167,7 +167,8 @@ impl<W: Write> Lines for LineStream<W> {
             };
             let mut unwritten = Unwritten::after(written, lines, error);
             self.is_torn = unwritten.whole < written;
-            // A line that lacks only its line break is a record, and the next write begins with one.
+            // A line that lacks only its line break is a record, and the next write begins with
+            // one.
             if self.is_torn && lines[written] == b'\n' {
                 unwritten.whole = written + 1;
             }

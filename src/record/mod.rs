@@ -1,10 +1,12 @@
-//! The usage record: one row for every request, whatever happened to it, and how it gets to where it is kept.
+//! The usage record: one row for every request, whatever happened to it, and how it gets to where
+//! it is kept.
 //!
-//! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it is
-//! dropped. Closed records go through the [`Journal`], a bounded queue, to the `records` thread, which shares each batch with the
-//! sinks. Every sink has a [`Lane`]: a bounded queue, a thread and counters of its own, so that a sink that is stuck holds
-//! itself alone. Where no usage was reported, records go through the [`Estimator`] first, which has a thread of its own.
-//! Nothing here ever makes a stream wait.
+//! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it
+//! is dropped. Closed records go through the [`Journal`], a bounded queue, to the `records` thread,
+//! which shares each batch with the sinks. Every sink has a [`Lane`]: a bounded queue, a thread and
+//! counters of its own, so that a sink that is stuck holds itself alone. Where no usage was
+//! reported, records go through the [`Estimator`] first, which has a thread of its own. Nothing
+//! here ever makes a stream wait.
 
 mod access;
 mod entry;
@@ -54,7 +56,8 @@ pub type Batch = Arc<Vec<UsageRecord>>;
 
 /// Where closed records are kept.
 ///
-/// A sink is called by its [`Lane`]'s thread alone, in the order in which requests ended, and may block there.
+/// A sink is called by its [`Lane`]'s thread alone, in the order in which requests ended, and may
+/// block there.
 pub trait Sink: Send {
     /// A name for messages, such as the file's path.
     fn name(&self) -> String;
@@ -64,7 +67,8 @@ pub trait Sink: Send {
         "other"
     }
 
-    /// Writes a batch and hands it to the system. What cannot be written is lost, said once and counted.
+    /// Writes a batch and hands it to the system. What cannot be written is lost, said once and
+    /// counted.
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()>;
 
     /// When the sink is given what waits; a batch at once, if not said otherwise.
@@ -72,13 +76,14 @@ pub trait Sink: Send {
         lane::AT_ONCE
     }
 
-    /// Writes all that waits, and tells `turn` what became of it. A sink that tries again, or that writes several batches
-    /// together, has its own.
+    /// Writes all that waits, and tells `turn` what became of it. A sink that tries again, or that
+    /// writes several batches together, has its own.
     fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
         lane::write_each(self, batches, turn);
     }
 
-    /// Called at the start and whenever the moment that it returned last has come: for what is to be done now and then.
+    /// Called at the start and whenever the moment that it returned last has come: for what is to
+    /// be done now and then.
     fn wake(&mut self) -> Option<Instant> {
         None
     }

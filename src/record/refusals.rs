@@ -1,8 +1,9 @@
 //! Refusals before authentication is over: strangers may cause any number of them.
 //!
-//! The first [`APART`] of one reason within a second have a record each. The rest of that second share one, whose `count`
-//! says how many they are and which is otherwise that of the first of them. It goes on its way when its second is over.
-//! So a reason takes at most eleven records a second, and as much memory as one.
+//! The first [`APART`] of one reason within a second have a record each. The rest of that second
+//! share one, whose `count` says how many they are and which is otherwise that of the first of
+//! them. It goes on its way when its second is over. So a reason takes at most eleven records a
+//! second, and as much memory as one.
 
 use std::collections::HashMap;
 use std::io;
@@ -127,7 +128,8 @@ impl Second {
 /// How long the thread is waited for at the end. It only moves records.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The thread that sends shared records on their way. Dropping it sends the last ones; it is dropped before the writer of records.
+/// The thread that sends shared records on their way. Dropping it sends the last ones; it is
+/// dropped before the writer of records.
 #[derive(Debug)]
 pub struct RefusalCounter {
     journal: Journal,

@@ -1,11 +1,12 @@
-//! Faults that tests ask for. They exist with the cargo feature `faults` only, which no release has.
+//! Faults that tests ask for. They exist with the cargo feature `faults` only, which no release
+//! has.
 //!
 //! `STREAMGAUGE_FAULT="panic:NAME"` lets the thread NAME panic at each of its points: a sink
 //! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses the records in
-//! hand; `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy, `otlp-export` and `ledger-ship` at each
-//! start of their work, `certificates` at each look, `log-writer` at each write, `worker-N` and
-//! `admin` [`DELAY`] after their start. `panic:NAME:COUNT` does so COUNT times and then no more.
-//! Several faults are separated by commas.
+//! hand; `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
+//! `otlp-export` and `ledger-ship` at each start of their work, `certificates` at each look,
+//! `log-writer` at each write, `worker-N` and `admin` [`DELAY`] after their start.
+//! `panic:NAME:COUNT` does so COUNT times and then no more. Several faults are separated by commas.
 
 #[cfg(feature = "faults")]
 use std::sync::Mutex;

@@ -1,11 +1,12 @@
 //! Certificates, keys and authorities that change while the proxy runs.
 //!
-//! One thread looks at the files, [`INTERVAL`] apart, by what is in them: that follows renames, the symlink that
-//! Kubernetes swaps, and a file written over in place, where times and inodes can deceive. A few pages read from the
-//! system's cache cost less than a request. A set that is whole and valid is put in the place of the earlier one at
-//! once; one that is not is looked at once more before it is called broken, because certificate and key are
-//! often written one after the other. Connections keep what they were begun with; those to upstreams are given no new
-//! request then ([`Live::generation`]).
+//! One thread looks at the files, [`INTERVAL`] apart, by what is in them: that follows renames, the
+//! symlink that Kubernetes swaps, and a file written over in place, where times and inodes can
+//! deceive. A few pages read from the system's cache cost less than a request. A set that is whole
+//! and valid is put in the place of the earlier one at once; one that is not is looked at once more
+//! before it is called broken, because certificate and key are often written one after the other.
+//! Connections keep what they were begun with; those to upstreams are given no new request then
+//! ([`Live::generation`]).
 
 use std::fmt;
 use std::io;
@@ -53,8 +54,8 @@ impl<T> Live<T> {
         self.present.load_full()
     }
 
-    /// How often it has been replaced. Whoever asks for this first and then for the configuration has one that is at
-    /// least as new as the number says.
+    /// How often it has been replaced. Whoever asks for this first and then for the configuration
+    /// has one that is at least as new as the number says.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -191,7 +192,8 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The thread that looks. Dropping it ends the thread, and does not wait for a look that is under way.
+/// The thread that looks. Dropping it ends the thread, and does not wait for a look that is under
+/// way.
 #[derive(Debug)]
 pub struct Rotation(
     #[expect(dead_code, reason = "dropping the sender ends the thread")] Option<(Sender<()>, Thread)>,

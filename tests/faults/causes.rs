@@ -65,7 +65,8 @@ pub fn cause(fault: Fault) -> Box<dyn Cause> {
     }
 }
 
-/// A command that runs the program where this has been mounted, in a mount namespace of its own. `sh` is given the script.
+/// A command that runs the program where this has been mounted, in a mount namespace of its own.
+/// `sh` is given the script.
 fn in_namespace(script: &str) -> Vec<String> {
     // Without root, as the root of a user namespace.
     let options = if is_root() { "-m" } else { "-rm" };

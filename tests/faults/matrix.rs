@@ -36,7 +36,8 @@ pub enum Fault {
     StartAhead,
     /// The clock is set back by a day.
     ClockBack,
-    /// No file can be opened and no connection accepted: the process has as many as its limit allows.
+    /// No file can be opened and no connection accepted: the process has as many as its limit
+    /// allows.
     DescriptorsUsedUp,
     /// The thread of a sink panics once.
     SinkPanicsOnce,
@@ -69,8 +70,8 @@ impl Fault {
 /// What one cell holds the program to.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell {
-    /// Every request is served whole and has its record in every sink, the process is ready, and ends within [`SOON`] with
-    /// status 0.
+    /// Every request is served whole and has its record in every sink, the process is ready, and
+    /// ends within [`SOON`] with status 0.
     Holds,
     /// The same, with these deviations and the reason for them.
     Except(&'static [Deviation], &'static str),
@@ -81,7 +82,8 @@ pub enum Cell {
 pub enum Deviation {
     /// This sink misses records, and the process says how many.
     Misses(Sink),
-    /// This sink has its records after the fault is over: while the process runs, or after its next start.
+    /// This sink has its records after the fault is over: while the process runs, or after its next
+    /// start.
     Later(Sink),
     /// Clients that connect are served after the fault is over.
     ConnectsLater,
@@ -93,7 +95,8 @@ pub enum Deviation {
     EndsItself,
 }
 
-/// How soon the process ends: after a signal where nothing runs, after the end of what runs, after a second signal.
+/// How soon the process ends: after a signal where nothing runs, after the end of what runs, after
+/// a second signal.
 pub const SOON: Duration = Duration::from_secs(3);
 
 impl Cell {

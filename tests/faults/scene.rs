@@ -17,7 +17,8 @@ use crate::support::{
     Upstream, chunk, sized, until, upstream,
 };
 
-/// The addresses by which the two listeners are told apart: a log that cannot be read tells no port.
+/// The addresses by which the two listeners are told apart: a log that cannot be read tells no
+/// port.
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const ADMIN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -68,7 +69,8 @@ pub struct Scene {
     _service: Upstream,
 }
 
-/// Answers with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the middle of its stream.
+/// Answers with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the
+/// middle of its stream.
 fn service() -> (Upstream, Sender<()>) {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
@@ -92,7 +94,8 @@ fn service() -> (Upstream, Sender<()>) {
 }
 
 impl Scene {
-    /// Starts the program with its sinks, and waits until it is ready and has served a request on each of two connections.
+    /// Starts the program with its sinks, and waits until it is ready and has served a request on
+    /// each of two connections.
     pub fn start(mut cause: Box<dyn Cause>) -> Self {
         let program = Program::unconfigured();
         let (service, go) = service();
@@ -147,7 +150,8 @@ impl Scene {
         let held = self.begin_stream();
         self.request(1);
         self.end_stream(held);
-        // So that these are a batch of their own: a sink that stands still has it, and the next ones wait.
+        // So that these are a batch of their own: a sink that stands still has it, and the next
+        // ones wait.
         until(PATIENCE, "the first records", || (sinks::counted(&self.metrics()) >= 2).then_some(()));
     }
 
@@ -221,7 +225,8 @@ impl Scene {
         self.served.push(whole(&answer, CHAT_BODY));
     }
 
-    /// Begins a stream on the first connection, of which the rest is held back until [`Self::go`]; returns its id.
+    /// Begins a stream on the first connection, of which the rest is held back until [`Self::go`];
+    /// returns its id.
     pub fn begin_stream(&mut self) -> String {
         let client = &mut self.clients[0];
         client.send(format!(
@@ -367,7 +372,8 @@ fn sockets(pid: u32) -> HashSet<String> {
         .collect()
 }
 
-/// The address of a line of `/proc/net/tcp`, if it is a listener on `address` and among these sockets.
+/// The address of a line of `/proc/net/tcp`, if it is a listener on `address` and among these
+/// sockets.
 fn listener(line: &str, address: Ipv4Addr, sockets: &HashSet<String>) -> Option<SocketAddr> {
     const LISTEN: &str = "0A";
     let fields: Vec<_> = line.split_whitespace().collect();

@@ -68,7 +68,8 @@ impl<H: Handler> Answer<H> {
         self.head.is_some()
     }
 
-    /// Writes the head, and hands out its headers' map for another. `closes`: the connection ends behind this answer in any case.
+    /// Writes the head, and hands out its headers' map for another. `closes`: the connection ends
+    /// behind this answer in any case.
     pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) -> HeaderMap {
         let Some(head) = self.head.take() else { return HeaderMap::new() };
         self.keep_alive &= !closes;
@@ -84,7 +85,8 @@ impl<H: Handler> Answer<H> {
         head.headers
     }
 
-    /// Takes frames while there are any, up to a good write: small ones into `out`, and a large one as it is, to go behind.
+    /// Takes frames while there are any, up to a good write: small ones into `out`, and a large one
+    /// as it is, to go behind.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
         self.stage = if self.is_gathered() { self.stage } else { Stage::Flowing };
         while self.stage == Stage::Flowing && out.len() < GATHERED {

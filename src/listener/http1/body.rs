@@ -1,4 +1,5 @@
-//! A request's body on its way from the connection that reads it to who asked for it. Both are on one thread, and mostly in one task.
+//! A request's body on its way from the connection that reads it to who asked for it. Both are on
+//! one thread, and mostly in one task.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,7 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::h1::{BodyDecoder, Framing, ProtocolError};
 
-/// The body of a request over HTTP/1.1. Nothing is read of it before it is polled, but for what came with the head.
+/// The body of a request over HTTP/1.1. Nothing is read of it before it is polled, but for what
+/// came with the head.
 pub struct Http1Body(Rc<Pipe>);
 
 /// The connection's end.
@@ -107,8 +109,8 @@ impl Intake {
         decoded.unwrap_or(buf.len())
     }
 
-    /// Has `read` put what comes next where it is to stay, if such a place is known and all that comes belongs to the body. It says how many
-    /// bytes there were, which are then taken in.
+    /// Has `read` put what comes next where it is to stay, if such a place is known and all that
+    /// comes belongs to the body. It says how many bytes there were, which are then taken in.
     pub(super) fn read_to_room(
         &mut self,
         read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>>,
@@ -133,7 +135,8 @@ impl Intake {
         self.pipe.rest.set(self.decoder.remaining().map_or(Rest::Unknown, Rest::Length));
     }
 
-    /// Tells who waits that there is something, unless it is the task that polls this and can see for itself.
+    /// Tells who waits that there is something, unless it is the task that polls this and can see
+    /// for itself.
     pub(super) fn tell(&self, cx: &Context<'_>) {
         if let Some(waker) = self.pipe.wanted.take().filter(|waker| !waker.will_wake(cx.waker())) {
             waker.wake();
@@ -153,9 +156,11 @@ impl Drop for Intake {
 }
 
 impl Http1Body {
-    /// Adds to `all` what comes next; what is read from here on goes there without a stop. `None`: there is no more.
+    /// Adds to `all` what comes next; what is read from here on goes there without a stop. `None`:
+    /// there is no more.
     ///
-    /// While this is pending `all` is empty, for its bytes are lent; where they are not asked for again, they are lost.
+    /// While this is pending `all` is empty, for its bytes are lent; where they are not asked for
+    /// again, they are lost.
     pub fn poll_append(
         &mut self,
         cx: &mut Context<'_>,

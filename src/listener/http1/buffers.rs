@@ -11,7 +11,8 @@ const SPARE_MAPS: usize = 32;
 /// What one read may bring.
 const READ: usize = 64 * 1024;
 
-/// A worker's buffers: what one connection reads and writes at a time. A connection that waits holds none.
+/// A worker's buffers: what one connection reads and writes at a time. A connection that waits
+/// holds none.
 pub(in crate::listener) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,

@@ -1,7 +1,8 @@
 //! One HTTP/1.1 connection: request after request, each read, answered and written before the next.
 //!
-//! This is where a client's bytes go through, so the server half is our own ([`crate::h1::server`]): beside hyper's it takes no buffer while a
-//! stream waits, and hands a request on and its answer back without a channel.
+//! This is where a client's bytes go through, so the server half is our own
+//! ([`crate::h1::server`]): beside hyper's it takes no buffer while a stream waits, and hands a
+//! request on and its answer back without a channel.
 
 mod answer;
 mod body;
@@ -33,9 +34,10 @@ pub use body::Http1Body;
 pub(super) use buffers::Buffers;
 use peer::Peer;
 
-/// How long a client that still sends when its connection is closed is taken in, so that it reads its answer (RFC 9112 section
-/// 9.6): many clients send their whole body before they read. The connection keeps its place meanwhile, and is among the first
-/// to be given up for a newcomer. This and the next are nginx's `lingering_time` and `lingering_timeout`.
+/// How long a client that still sends when its connection is closed is taken in, so that it reads
+/// its answer (RFC 9112 section 9.6): many clients send their whole body before they read. The
+/// connection keeps its place meanwhile, and is among the first to be given up for a newcomer. This
+/// and the next are nginx's `lingering_time` and `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long such a client may be silent.
@@ -47,9 +49,11 @@ const CUT: Duration = Duration::from_secs(2);
 /// How long the client's system has for the last bytes before the connection is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(100);
 
-/// Serves a connection of which `read` was read already, until one side is done with it. Cancel-safe in that nothing of it goes on.
+/// Serves a connection of which `read` was read already, until one side is done with it.
+/// Cancel-safe in that nothing of it goes on.
 ///
-/// Every stream that waits has one of these futures: it has no more than it needs, and no argument twice, as an `async fn` has.
+/// Every stream that waits has one of these futures: it has no more than it needs, and no argument
+/// twice, as an `async fn` has.
 pub(super) fn serve<'a, S, H>(
     io: S,
     read: Vec<u8>,
@@ -108,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                     Next::Request { request, asked, keep_alive } => {
                         let running = self.around.begin(&self.peer.state);
                         let handled = Rc::clone(&self.around.handler).handle(request);
-                        // Boxed, as a connection has room for the largest future that it ever polled, and streams wait long without one.
+                        // Boxed, as a connection has room for the largest future that it ever
+                        // polled, and streams wait long without one.
                         (Box::pin(handled), running, asked, keep_alive)
                     }
                     Next::End(end) => return Ok(end),
@@ -271,7 +276,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         Err(io::Error::other("the answer broke off"))
     }
 
-    /// Closes the connection once everything is written. `lingers`: the client may still be sending.
+    /// Closes the connection once everything is written. `lingers`: the client may still be
+    /// sending.
     async fn close(&mut self, lingers: bool) -> io::Result<()> {
         poll_fn(|cx| self.peer.poll_close(cx)).await?;
         if lingers {

@@ -1,4 +1,5 @@
-//! The client at the other end of the socket: what it sends, what it takes, and whether it is still there.
+//! The client at the other end of the socket: what it sends, what it takes, and whether it is still
+//! there.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -45,8 +46,8 @@ pub(super) struct Peer<S> {
     beyond: Beyond,
 }
 
-/// Who notices that the client has left behind bytes that are not read now: a part of its body that the upstream does not
-/// take, or its next request.
+/// Who notices that the client has left behind bytes that are not read now: a part of its body that
+/// the upstream does not take, or its next request.
 #[derive(Debug)]
 enum Beyond {
     /// Nobody: there are no such bytes.
@@ -132,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         (head, body)
     }
 
-    /// Reads on where the request's body is waited for, and otherwise looks whether the client has left. Ready: who waits can go on.
+    /// Reads on where the request's body is waited for, and otherwise looks whether the client has
+    /// left. Ready: who waits can go on.
     ///
     /// # Errors
     /// The client has left.
@@ -191,12 +193,14 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Whether all of the request's body has come, or may still be read. What nobody asks for any more is read if it is little and here.
+    /// Whether all of the request's body has come, or may still be read. What nobody asks for any
+    /// more is read if it is little and here.
     pub(super) fn may_read_all(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         Ok(self.intake.as_ref().is_none_or(|intake| !intake.is_abandoned()) || self.is_read(cx)?)
     }
 
-    /// Whether all of the request's body has come. What is left, and nobody asks for any more, is read if it is little and here.
+    /// Whether all of the request's body has come. What is left, and nobody asks for any more, is
+    /// read if it is little and here.
     pub(super) fn is_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         if self.intake.as_ref().is_some_and(Intake::is_abandoned) {
             let _ = self.poll_body(cx)?;
@@ -204,7 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(self.intake.is_none())
     }
 
-    /// Reads what still comes, to its end or a silence of that length, or until the place is needed.
+    /// Reads what still comes, to its end or a silence of that length, or until the place is
+    /// needed.
     pub(super) async fn linger(&mut self, silence: Duration) -> io::Result<()> {
         self.state.lingers();
         loop {
@@ -220,7 +225,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Looks whether the client has left, and has this task woken when it does. What it sends meanwhile is kept for later.
+    /// Looks whether the client has left, and has this task woken when it does. What it sends
+    /// meanwhile is kept for later.
     fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.unread.is_empty() {
             return self.look_beyond(cx);
@@ -238,8 +244,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Looks whether the client has left behind bytes that are not read now. As long as they may be in the next turn, nothing
-    /// is spent on it.
+    /// Looks whether the client has left behind bytes that are not read now. As long as they may be
+    /// in the next turn, nothing is spent on it.
     fn look_beyond(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match &self.beyond {
             Beyond::Unneeded => {
@@ -262,7 +268,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(())
     }
 
-    /// Writes these, one behind the other. What the socket does not take is kept, and is not to be given again.
+    /// Writes these, one behind the other. What the socket does not take is kept, and is not to be
+    /// given again.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -311,7 +318,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands on what the stream itself still holds (TLS). Everything that was to be written is then with the system.
+    /// Hands on what the stream itself still holds (TLS). Everything that was to be written is then
+    /// with the system.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unsent(cx))?;
         let flushed = Pin::new(&mut self.io).poll_flush(cx);

@@ -1,10 +1,11 @@
 //! One stream: a request that is handled, and its response as the client's windows allow.
 //!
-//! A response waits here, frame by frame, until the client has room for it, so that its record ends when the last byte has left for
-//! the client and not before. A client that leaves a stream without room for `write_timeout` loses it (RFC 9113 section 5.2 gives
-//! it the means to hold a stream open for ever). Progress is what HTTP/1.1 sees of a socket, which has room again when a part of its
-//! buffer is free: a client must take [`PROGRESS`] bytes, or all that waits, within the time. A window that opens byte by byte is
-//! none.
+//! A response waits here, frame by frame, until the client has room for it, so that its record ends
+//! when the last byte has left for the client and not before. A client that leaves a stream without
+//! room for `write_timeout` loses it (RFC 9113 section 5.2 gives it the means to hold a stream open
+//! for ever). Progress is what HTTP/1.1 sees of a socket, which has room again when a part of its
+//! buffer is free: a client must take [`PROGRESS`] bytes, or all that waits, within the time. A
+//! window that opens byte by byte is none.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,7 +30,8 @@ use crate::listener::peer_state::PeerState;
 /// What a client must take within `write_timeout`, if so much waits for it.
 const PROGRESS: usize = 4 * 1024;
 
-/// The most of the connection's window that a stream asks for at a time, so that streams take turns.
+/// The most of the connection's window that a stream asks for at a time, so that streams take
+/// turns.
 const SHARE: usize = 16 * 1024;
 
 /// What HTTP/2 has no place for (RFC 9113 section 8.2.2).

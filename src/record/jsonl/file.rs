@@ -1,11 +1,12 @@
 //! The file of JSON lines: follows its path, and keeps whole lines only.
 //!
-//! * Before each batch the path's device and inode are compared with those of the open file. Where they differ, the path is
-//!   opened again, so that a file that was renamed or deleted has a successor without a signal.
-//! * Half a line, which a full disk leaves of a batch, is cut off a regular file again. A pipe gets pieces of whole lines that
-//!   the system writes as a whole (POSIX, `PIPE_BUF`).
-//! * Nothing here waits for long. A FIFO is opened and written without blocking; without a reader its records are lost, which
-//!   the log says, and the next batch looks for a reader again.
+//! * Before each batch the path's device and inode are compared with those of the open file. Where
+//!   they differ, the path is opened again, so that a file that was renamed or deleted has a
+//!   successor without a signal.
+//! * Half a line, which a full disk leaves of a batch, is cut off a regular file again. A pipe gets
+//!   pieces of whole lines that the system writes as a whole (POSIX, `PIPE_BUF`).
+//! * Nothing here waits for long. A FIFO is opened and written without blocking; without a reader
+//!   its records are lost, which the log says, and the next batch looks for a reader again.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -22,7 +23,8 @@ use rustix::pipe::PIPE_BUF;
 
 use super::{Lines, Unwritten};
 
-/// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one gets through.
+/// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one
+/// gets through.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file at a path.
@@ -70,7 +72,8 @@ enum Kind {
 }
 
 impl LineFile {
-    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader is no error.
+    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader
+    /// is no error.
     ///
     /// # Errors
     /// The file cannot be opened for appending.
@@ -106,7 +109,8 @@ impl Lines for LineFile {
 }
 
 impl Reopener {
-    /// Opens the path again: now, or before the next batch where one is being written. Never waits for a write.
+    /// Opens the path again: now, or before the next batch where one is being written. Never waits
+    /// for a write.
     pub fn reopen(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
         if let Ok(mut state) = self.0.state.try_lock()
@@ -127,7 +131,8 @@ impl Shared {
 impl State {
     /// Opens the path if it is no longer the open file, or on request.
     ///
-    /// A file that was renamed, and whose path cannot be opened, is written on: nothing is lost there.
+    /// A file that was renamed, and whose path cannot be opened, is written on: nothing is lost
+    /// there.
     fn follow(&mut self, shared: &Shared) -> io::Result<()> {
         let path = &shared.path;
         let is_asked = shared.is_asked.swap(false, Ordering::Relaxed);
@@ -270,7 +275,8 @@ fn piece(lines: &[u8]) -> &[u8] {
     end.map_or(lines, |end| &lines[..=end])
 }
 
-/// Whether a file of this length lacks its last line break, as after a crash in the middle of a write.
+/// Whether a file of this length lacks its last line break, as after a crash in the middle of a
+/// write.
 fn ends_inside_line(path: &Path, length: u64) -> bool {
     let Some(last) = length.checked_sub(1) else { return false };
     let mut byte = [0];

@@ -1,4 +1,5 @@
-//! Clocks that jump, by libfaketime. Timers go on as before: a clock that is set changes only the time of day.
+//! Clocks that jump, by libfaketime. Timers go on as before: a clock that is set changes only the
+//! time of day.
 
 use std::fs;
 use std::path::PathBuf;

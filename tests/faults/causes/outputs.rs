@@ -1,4 +1,5 @@
-//! Outputs that cannot be written: pipes whose reader has gone or does not read, and a device that is full.
+//! Outputs that cannot be written: pipes whose reader has gone or does not read, and a device that
+//! is full.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, PipeReader, Read as _, Write as _, pipe};

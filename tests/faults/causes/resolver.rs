@@ -1,4 +1,5 @@
-//! A name server that takes questions and never answers, and requests for an upstream whose name only it knows.
+//! A name server that takes questions and never answers, and requests for an upstream whose name
+//! only it knows.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -7,7 +8,8 @@ use super::{Cause, in_namespace};
 use crate::scene::{Launch, Scene};
 use crate::support::Client;
 
-/// More than the threads that a runtime has for lookups, which block: each would be held, were each request to ask by itself.
+/// More than the threads that a runtime has for lookups, which block: each would be held, were each
+/// request to ask by itself.
 const REQUESTS: usize = 600;
 
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! The thread of a sink that panics at a batch, which the program does where it is built with the feature `faults`.
+//! The thread of a sink that panics at a batch, which the program does where it is built with the
+//! feature `faults`.
 
 use super::Cause;
 use crate::scene::Launch;
