@@ -1,32 +1,26 @@
 //! The file, and the one connection that writes to it.
 
+mod open;
+
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::TransactionBehavior;
 
-use super::checkpoint::{Checkpointer, copy};
+use super::checkpoint::copy;
 use super::clock::Clock;
 use super::error::{LedgerError, Reason};
 use super::file::{Existing, identity};
-use super::log::{State, Uncopied, Watch, copy_no_more};
+use super::log::{State, Uncopied, copy_no_more};
 use super::retention::{Retention, Step};
 use super::row::insert;
 use super::sink::Batch;
 use super::spill::TakenIn;
-use super::{repair, retention, schema, spill};
+use super::{repair, retention, spill};
 use crate::threads::Threads;
-
-/// How long to wait for a file that another process is writing: at the start, where a second try is
-/// the user's; and for each batch, where the thread tries again itself.
-const PATIENCE: Duration = Duration::from_secs(5);
-const BATCH_PATIENCE: Duration = Duration::from_millis(500);
-
-/// To this the log is cut back after somebody who read for long has let it grow.
-const LOG_BYTES: i64 = 16 << 20;
+use open::{Open, open};
 
 /// A ledger's file. It heals itself: what is broken is moved aside, what is gone is created again,
 /// and what another program has cut from the log is written again, each said once.
@@ -47,15 +41,6 @@ pub(super) struct Store {
     lost: u64,
     /// Where the copying of the log runs.
     threads: Threads,
-}
-
-/// Dropped in this order: the last connection that is closed copies what is left of the log, and
-/// removes it.
-#[derive(Debug)]
-struct Open {
-    checkpointer: Checkpointer,
-    connection: Connection,
-    watch: Watch,
 }
 
 /// Why records that were committed are gone.
@@ -366,37 +351,6 @@ impl Drop for Store {
             copy_no_more(connection, true);
         }
     }
-}
-
-fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
-    // The path is a path, also where it begins with `file:`; and only one thread ever uses the
-    // connection.
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(PATIENCE)?;
-    Watch::check(path, &connection)?;
-    // Before anything is changed in a file that is not ours.
-    let is_new = schema::is_new(&connection)?;
-    // Readers and this writer do not wait for each other; and what was committed outlives the
-    // process, though not the machine's power: the log reaches the disk when it is copied into the
-    // file.
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-    schema::migrate(&mut connection, schema::MIGRATIONS)?;
-    if is_new {
-        // From now on the first page says whose it is, whatever becomes of the log.
-        copy(&connection, "PASSIVE")?;
-    }
-    // The first write begins the log, for which SQLite waits until the disk has its header: better
-    // now than while the first records wait. And a file that can be opened and not written is found
-    // out before the proxy runs.
-    connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
-    connection.busy_timeout(BATCH_PATIENCE)?;
-    let watch = Watch::begin(path);
-    let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
-    Ok(Open { checkpointer, connection, watch })
 }
 
 #[cfg(test)]

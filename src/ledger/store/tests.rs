@@ -1,4 +1,7 @@
 use std::fs;
+use std::time::Duration;
+
+use rusqlite::Connection;
 
 use super::super::support::{batch, count_at, records, rows};
 use super::*;
