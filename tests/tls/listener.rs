@@ -7,8 +7,8 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificates::Authority;
 use crate::support::*;
@@ -118,5 +118,47 @@ async fn a_handshake_that_does_not_come_to_its_end_is_cut_at_the_time_of_a_head(
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
         stream.write_all(begun).await.unwrap();
         assert_eq!(read_until(&mut stream, "never").await, "", "the proxy closes it");
+    }
+}
+
+/// The end of TLS (`close_notify`) is a proper end to clients that read to the end of the connection.
+#[tokio::test]
+async fn cut_stream_has_no_proper_end_under_tls() {
+    let folder = Folder::new();
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::of(&format!(
+        "[server.tls]\n{}[upstreams.up]\nprovider = \"other\"\nurl = \"http://{}/v1\"\napi_key = \"none\"\n\
+         default_model = \"m\"\n",
+        folder.lines("server"),
+        upstream.local_addr().unwrap()
+    ));
+    let breaks_off = async {
+        loop {
+            let (mut stream, _) = upstream.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(format!("{head}9\r\ndata: 1\n\n\r\n").as_bytes()).await.unwrap();
+        }
+    };
+    let clients = async {
+        for version in ["1.0", "1.1"] {
+            let mut stream = connect(&folder.client(None), proxy.address, &[HTTP_1_1]).await.unwrap();
+            let request = format!("GET /v1/models HTTP/{version}\r\nhost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let ended = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.contains("data: 1\n\n") && answer.contains("upstream_truncated"), "{answer}");
+            match version {
+                "1.0" => assert!(ended.is_err(), "the connection has its proper end: {answer}"),
+                _ => assert!(!answer.ends_with("0\r\n\r\n"), "{answer}"),
+            }
+            assert_eq!(proxy.record()["outcome"], "truncated");
+        }
+    };
+    tokio::select! {
+        () = breaks_off => {}
+        () = clients => {}
     }
 }
