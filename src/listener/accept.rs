@@ -173,10 +173,7 @@ impl<H: Handler> Acceptor<H> {
                 }
                 () = sleep(RETRY), if newcomer.is_some() => around.make_place(),
                 () = places.called(worker) => around.answer_calls(),
-                Some((stream, claim)) = inbox.recv() => match TcpStream::from_std(stream) {
-                    Ok(stream) => spawn(stream, claim, &around),
-                    Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
-                },
+                Some(given) = inbox.recv() => take_over(given, &around),
                 _ = beat.tick(), if !around.connections.is_empty() => {
                     around.connections.keep(&around.limits, &places);
                     reserve.fill();
@@ -186,6 +183,12 @@ impl<H: Handler> Acceptor<H> {
         }
         drop((socket, newcomer, reserve));
         around.connections.drain();
+        // From now on other workers keep what they would have given to this one. What is on its
+        // way would otherwise wait for the end of the drain, neither served nor closed.
+        inbox.close();
+        while let Ok(given) = inbox.try_recv() {
+            take_over(given, &around);
+        }
         let end = sleep(drain_timeout);
         let gone = async {
             around.connections.gone().await;
@@ -258,6 +261,14 @@ fn hand_over<H: Handler>(
     }
 }
 
+/// Serves a connection that another worker has given to this one.
+fn take_over<H: Handler>((stream, claim): Given, around: &Rc<Surroundings<H>>) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => spawn(stream, claim, around),
+        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+    }
+}
+
 fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H>>) {
     // Without it the last event of a burst waits for the client's acknowledgement, 40 ms on many
     // systems.
@@ -292,17 +303,4 @@ async fn serve_tls<H: Handler>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exhaustion_is_said_once_a_minute_and_another_error_at_once() {
-        let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
-        assert!(is_exhaustion(&full) && !is_exhaustion(&other));
-        let (mut trouble, now) = (Trouble::default(), Instant::now());
-        assert!(trouble.is_news(&full, now));
-        assert!(!trouble.is_news(&full, now + QUIET / 2));
-        assert!(trouble.is_news(&other, now + QUIET / 2));
-        assert!(trouble.is_news(&full, now + QUIET));
-    }
-}
+mod tests;

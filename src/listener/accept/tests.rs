@@ -1,0 +1,91 @@
+use std::io::{Read as _, Write as _};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+
+use super::*;
+use crate::error::Error;
+use crate::flow::LimitCounts;
+use crate::listener::RequestBody;
+
+#[test]
+fn exhaustion_is_said_once_a_minute_and_another_error_at_once() {
+    let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
+    assert!(is_exhaustion(&full) && !is_exhaustion(&other));
+    let (mut trouble, now) = (Trouble::default(), Instant::now());
+    assert!(trouble.is_news(&full, now));
+    assert!(!trouble.is_news(&full, now + QUIET / 2));
+    assert!(trouble.is_news(&other, now + QUIET / 2));
+    assert!(trouble.is_news(&full, now + QUIET));
+}
+
+/// Never answers.
+struct Silent;
+
+impl Handler for Silent {
+    type Body = Empty<Bytes>;
+
+    async fn handle(self: Rc<Self>, _: Request<RequestBody>) -> Response<Self::Body> {
+        std::future::pending().await
+    }
+
+    fn refuse(&self, _: Error) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn turn_away(&self, _: Request<RequestBody>, _: Error) -> Response<Self::Body> {
+        Response::new(Empty::new())
+    }
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+const LIMITS: Limits = Limits { header_timeout: SOON, keep_alive_timeout: SOON, write_timeout: None };
+
+/// A client's connection, and our side of it.
+fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    (client, ours)
+}
+
+#[tokio::test]
+async fn worker_in_its_drain_is_given_no_connection_and_closes_those_on_their_way() {
+    let local = tokio::task::LocalSet::new();
+    let test = local.run_until(async {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let room = Room { places: 9, grace: SOON, reserve: 0, counts: Arc::<LimitCounts>::default() };
+        let balance = Balance::new(1);
+        let listener = Listener::for_workers(vec![socket], room, &balance).pop().unwrap();
+        let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
+        let give = || {
+            let (client, ours) = pair();
+            let claim = (places.try_for_connection().unwrap(), balance.load(0));
+            (client, inbox.try_send((ours, claim)))
+        };
+        // Its request runs until the end of the drain.
+        let (mut busy, given) = give();
+        given.unwrap();
+        let stop = Stop::default();
+        let running = Acceptor::new(listener, Rc::new(Silent), None, LIMITS).run(stop.clone(), SOON * 9);
+        let running = tokio::task::spawn_local(running);
+        busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        while balance.loads() != [2] {
+            tokio::task::yield_now().await;
+        }
+        let (mut waiting, given) = give();
+        given.unwrap();
+        stop.drain();
+        let closed = tokio::task::spawn_blocking(move || waiting.read(&mut [0]));
+        assert_eq!(closed.await.unwrap().expect("it is neither served nor closed"), 0);
+        assert!(give().1.is_err(), "the other worker keeps it");
+        stop.cut();
+        assert_eq!(running.await.unwrap().unwrap(), Ended::Cut);
+    });
+    tokio::time::timeout(SOON * 2, test).await.expect("it hangs");
+}
