@@ -8,6 +8,7 @@ mod buffer;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -71,8 +72,17 @@ pub fn dropped() -> u64 {
     buffer::dropped()
 }
 
+/// Panics since the start. One ends its thread, or only the request or the connection at hand: a
+/// worker and the threads of estimates survive those.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 /// In place of the standard hook, which writes to stderr and waits for it.
 fn log_panic(info: &panic::PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
     let current = thread::current();
     let place = info.location().map(tracing::field::display);
     tracing::error!(thread = current.name(), place, reason = message(info.payload()), "a thread panicked");

@@ -50,6 +50,9 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     if telemetry::dropped() > 0 {
         let _ = writeln!(text, "log {} lines lost", telemetry::dropped());
     }
+    if telemetry::panics() > 0 {
+        let _ = writeln!(text, "panics {}", telemetry::panics());
+    }
     for thread in threads.iter().filter(|thread| thread.failures > 0) {
         let _ = match &thread.fatal {
             // The reason is in the log: this page is open to strangers.

@@ -60,6 +60,10 @@ impl Collector for SinkMetrics {
             let labels = ThreadLabels { thread: thread.name.clone() };
             ConstGauge::new(i64::from(thread.is_running)).encode(family.encode_family(&labels)?)?;
         }
+        let counter = ConstCounter::new(telemetry::panics());
+        let help = "Panics, of whole threads or of a single request";
+        let kind = counter.metric_type();
+        counter.encode(encoder.encode_descriptor("panics", help, None, kind)?)?;
         let counter = ConstCounter::new(telemetry::dropped());
         let help = "Lines of the log lost because stderr could not be written, or was not read";
         let kind = counter.metric_type();

@@ -30,12 +30,13 @@ fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
         let raised = ["UpstreamFails", "UsageNotReported", "RateLimited"];
         raised.iter().all(|name| now[&format!("Streamgauge{name}")] == is("pending")).then_some(now)
     });
-    assert!(now.len() >= 11 && now.values().all(|(health, _)| health == "ok"), "{now:?}");
+    assert!(now.len() >= 12 && now.values().all(|(health, _)| health == "ok"), "{now:?}");
     for name in [
         "Down",
         "UsageLost",
         "SinkStuck",
         "ThreadFails",
+        "Panics",
         "LogLost",
         "LedgerDisconnected",
         "LedgerRefused",

@@ -143,6 +143,7 @@ fn every_other_thread_that_panics_is_started_again() {
     for thread in threads {
         assert_eq!(served.wait_for_ready(&format!("thread {thread} started again 1 times")), 200);
     }
+    assert_eq!(served.metric("streamgauge_panics_total"), threads.len() as u64);
     wait_for_connection(&collector);
     wait_for_connection(&server);
     served.terminate();
