@@ -107,15 +107,15 @@ async def ask(port, header):
         writer.close()
 
 
-async def attack(proxy_before, started):
+async def attack(proxy_before):
     """How many bad responses there were, and what is wrong."""
     cases, wrong = list(variants()), []
     for closes in (0, 1):
         server = await asyncio.start_server(lambda reader, writer: upstream(reader, writer, cases, closes), "127.0.0.1", 0)
         with tempfile.TemporaryDirectory() as at:
-            proxy = proxy_before(pathlib.Path(at), server.sockets[0].getsockname()[1])
+            proxy = proxy_before(server.sockets[0].getsockname()[1], pathlib.Path(at))
             loop = asyncio.get_running_loop()
-            context = started("streamgauge", proxy.command, proxy.port)
+            context = proxy.running()
             await loop.run_in_executor(None, context.__enter__)
             gate = asyncio.Semaphore(PARALLEL)
 

@@ -7,17 +7,11 @@ unset). tests/run installs the servers under target/attacks. Loopback addresses 
 
 import asyncio
 import collections
-import contextlib
-import json
-import os
 import pathlib
 import posixpath
 import re
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 
 import backends
@@ -25,11 +19,8 @@ import http2
 import responses
 import smuggling
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
-
-# The longest wait for a server to listen, for an attack's answer, and for records, in seconds.
-PATIENCE = 20
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from programs import Proxy, free_port, simulator, started, upstream  # noqa: E402
 
 # How long a connection may be silent before the next attack is tried: the proxy waits for the rest of an incomplete request.
 SILENCE = 0.3
@@ -38,62 +29,10 @@ SILENCE = 0.3
 PARALLEL = 128
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(what, probe):
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if (found := probe()) is not None:
-            return found
-        time.sleep(0.02)
-    raise SystemExit(f"FAILED: {what}: not within {PATIENCE} s")
-
-
-def accepts(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return None
-
-
-@contextlib.contextmanager
-def started(name, command, port):
-    """A program that listens on `port`; it is ended at the end."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"{name} listens", lambda: accepts(port) if child.poll() is None else None)
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-class Proxy:
-    """The program under attack, before the upstream on `upstream`."""
-
-    def __init__(self, folder, upstream, more=""):
-        self.folder, self.port, self.admin = folder, free_port(), free_port()
-        self.config = folder / "streamgauge.toml"
-        self.config.write_text(
-            f'[server]\nlisten = "127.0.0.1:{self.port}"\nworkers = 1\nheader_timeout = "2s"\n{more}\n'
-            f'[admin]\nlisten = "127.0.0.1:{self.admin}"\n[log]\nformat = "json"\n'
-            f'[ledger]\npath = ""\njsonl = "{folder}/records"\n'
-            f'[upstreams.up]\nprovider = "other"\nurl = "http://127.0.0.1:{upstream}/v1"\ndefault_model = "m"\napi_key = "none"\n'
-            '[upstreams.up.timeouts]\nfirst_byte = "5s"\nidle = "5s"\n'
-        )
-        self.command = [BIN, "serve", "--config", str(self.config)]
-
-    def records(self):
-        """Its records, once it has ended. Refusals that share one are counted each."""
-        lines = (self.folder / "records").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+def proxy_before(port, folder, more=""):
+    """The program under attack, before the upstream on `port`."""
+    patience = '[upstreams.up.timeouts]\nfirst_byte = "5s"\nidle = "5s"\n'
+    return Proxy(folder, upstream(port, more=patience), f'workers = 1\nheader_timeout = "2s"\n{more}\n')
 
 
 async def send(port, payload):
@@ -139,8 +78,8 @@ def attack_by_smuggling():
             file, port = folder / "seen", free_port()
             file.touch(0o666)
             with started(name, backends.command(name, port, file, folder), port):
-                proxy = Proxy(folder, port)
-                with started("streamgauge", proxy.command, proxy.port):
+                proxy = proxy_before(port, folder)
+                with proxy.running():
                     asyncio.run(send_all(proxy.port, payloads.values()))
                 records = proxy.records()
             # Some also log connections without a request.
@@ -155,7 +94,7 @@ def attack_by_smuggling():
 
 
 def attack_by_responses():
-    count, wrong = asyncio.run(responses.attack(Proxy, started))
+    count, wrong = asyncio.run(responses.attack(proxy_before))
     print(f"responses: {count} bad responses", flush=True)
     yield from wrong
 
@@ -163,10 +102,9 @@ def attack_by_responses():
 def attack_by_http2():
     with tempfile.TemporaryDirectory() as at:
         port = free_port()
-        command = [BIN, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1"]
-        with started("the simulator", command, port):
-            proxy = Proxy(pathlib.Path(at), port)
-            with started("streamgauge", proxy.command, proxy.port) as child:
+        with started("the simulator", simulator(port), port):
+            proxy = proxy_before(port, pathlib.Path(at))
+            with proxy.running() as child:
                 count, wrong = asyncio.run(http2.attack(proxy.port, child.pid))
             if child.returncode != 0:
                 wrong.append(f"the proxy ended with status {child.returncode}")

@@ -11,14 +11,14 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import threading
 
 import upstream
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-INSTALLED = ROOT / "target/clients"
-BIN = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
+sys.path.insert(0, str(HERE.parent / "support"))
+import programs  # noqa: E402
+
+INSTALLED = programs.ROOT / "target/clients"
 PLACES = 20
 
 # How long all jobs of one language may take, in seconds.
@@ -47,26 +47,6 @@ NODE = {
 CURL = {f"curl {path}": path for path in upstream.RECORDINGS}
 
 
-def serve(folder, port):
-    """Starts the proxy; returns its process and base URL."""
-    config = folder / "streamgauge.toml"
-    config.write_text(
-        '[server]\nlisten = "127.0.0.1:0"\nworkers = 1\n[admin]\nlisten = ""\n[log]\nformat = "json"\n'
-        f'[ledger]\npath = ""\njsonl = "{folder}/records"\n[upstreams.up]\nprovider = "other"\nurl = "http://127.0.0.1:{port}/v1"\n'
-        'default_model = "m"\napi_key = "none"\n'
-    )
-    child = subprocess.Popen([BIN, "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    log = []
-    for line in child.stderr:
-        log.append(line.decode())
-        message = json.loads(line)
-        if message.get("message") == "listening":
-            # The rest of the log is read and dropped.
-            threading.Thread(target=child.stderr.read, daemon=True).start()
-            return child, f"http://{message['address']}"
-    raise SystemExit(f"FAILED: the proxy did not start: {''.join(log)}")
-
-
 def curl(job, path):
     command = ["curl", "-sN", f"{job['url']}/v1{path}", "-H", f"x-cut: {job['cut']}", "-H", "content-type: application/json"]
     done = subprocess.run([*command, "-d", '{"model":"recorded","stream":true}'], capture_output=True, timeout=PATIENCE, check=False)
@@ -91,16 +71,13 @@ def jobs_for(clients, targets):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         port = upstream.start()
-        proxy, address = serve(pathlib.Path(folder), port)
-        targets = {"direct": f"http://127.0.0.1:{port}", "proxy": address}
+        proxy = programs.Proxy(pathlib.Path(folder), programs.upstream(port))
+        targets = {"direct": f"http://127.0.0.1:{port}", "proxy": proxy.url}
         env = {**os.environ, "CLIENTS_NODE": str(INSTALLED / "node")}
-        try:
+        with proxy.running():
             found = results([str(INSTALLED / "venv/bin/python"), str(HERE / "clients.py")], list(jobs_for(PYTHON, targets)), env)
             found += results(["node", str(HERE / "clients.mjs")], list(jobs_for(NODE, targets)), env)
             found += [curl(job, CURL[job["client"]]) for job in jobs_for(CURL, targets)]
-        finally:
-            proxy.terminate()
-            proxy.wait()
     return judge(found, targets)
 
 

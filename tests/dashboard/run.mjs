@@ -1,37 +1,24 @@
-// The dashboard in a real browser: headless Chromium (Debian's), driven by playwright-core, looked over by axe-core.
+// The dashboard in a real browser, looked over by axe-core.
 //
-// STREAMGAUGE_BIN names the program (target/debug/streamgauge if unset) and FILL_LEDGER the tool that fills ledgers
-// (target/debug/examples/fill-ledger); DASHBOARD_NODE a folder whose node_modules has the packages, which tests/run makes under
-// target/dashboard. Screenshots go to target/dashboard/shots. Everything that the browser complains of fails the check that
-// it happens in, unless the check says that it must.
+// FILL_LEDGER names the tool that fills ledgers (target/debug/examples/fill-ledger); STREAMGAUGE_BIN and DASHBOARD_NODE are told
+// in checks.mjs. Screenshots go to target/dashboard/shots. Everything that the browser complains of fails the check that it
+// happens in, unless the check says that it must.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
-import { createRequire } from "node:module";
 import net from "node:net";
-import os from "node:os";
 import path from "node:path";
 
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const NODE = path.resolve(process.env.DASHBOARD_NODE ?? path.join(ROOT, "target/dashboard/node"));
-const BIN = path.resolve(process.env.STREAMGAUGE_BIN ?? path.join(ROOT, "target/debug/streamgauge"));
+import { BIN, PATIENCE, ROOT, folder, launch, processes, require, runChecks } from "./checks.mjs";
+
 const FILL = path.resolve(process.env.FILL_LEDGER ?? path.join(ROOT, "target/debug/examples/fill-ledger"));
 const SHOTS = path.join(ROOT, "target/dashboard/shots");
-const require = createRequire(path.join(NODE, "package.json"));
-const { chromium } = require("playwright-core");
 const AXE = fs.readFileSync(require.resolve("axe-core"), "utf8");
 
-const PATIENCE = 20_000; // the longest wait for anything, in ms
 const ROWS = 100_000;
 const TOKEN = "a-token-of-the-browser-tests";
-const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync",
-];
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "streamgauge-dashboard-"));
-const processes = [];
 fs.mkdirSync(SHOTS, { recursive: true });
 
 function freePort() {
@@ -93,7 +80,7 @@ ${prices}
   return { child, config, ledger, proxy: `http://${proxy}`, pages: `http://${pages}` };
 }
 
-const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+const browser = await launch();
 
 // A page of a browser that has been nowhere. `expected` are complaints that must come; all others must not.
 async function withPage({ width = 1280, scheme = "light", expected = [], ...more }, use) {
@@ -425,24 +412,6 @@ const checks = {
   },
 };
 
-let failed = 0;
-const only = process.argv[2];
-try {
-  for (const [name, check] of Object.entries(checks)) {
-    if (only && !name.includes(only) && !name.startsWith("a hundred thousand")) continue;
-    const begun = Date.now();
-    try {
-      await check();
-      console.log(`ok      ${name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAILED  ${name}\n${error.stack}`);
-    }
-  }
-} finally {
-  await browser.close();
-  for (const child of processes) child.kill("SIGKILL");
-  fs.rmSync(folder, { recursive: true, force: true });
-}
-console.log(failed ? `FAILED: ${failed} dashboard checks` : "dashboard checks: all passed");
-process.exitCode = failed ? 1 : 0;
+// The first check fills what the others look at.
+const only = process.argv[2] ?? "";
+await runChecks("dashboard", browser, checks, (name) => name.includes(only) || name.startsWith("a hundred thousand"));

@@ -1,27 +1,18 @@
 // Pages of other origins in a real browser: none of their requests may reach an upstream.
 //
-// Headless Chromium (Debian's), driven by playwright-core, opens pages of another origin, of another port of this machine, of no
+// Headless Chromium opens pages of another origin, of another port of this machine, of no
 // origin, and of a name that was rebound to this machine. Each tries every way in which a page can send a request. The upstream
-// counts what reaches it. STREAMGAUGE_BIN and DASHBOARD_NODE as in run.mjs.
+// counts what reaches it. STREAMGAUGE_BIN and DASHBOARD_NODE: checks.mjs.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import http from "node:http";
-import { createRequire } from "node:module";
-import os from "node:os";
 import path from "node:path";
 import readline from "node:readline";
 
-const ROOT = path.resolve(import.meta.dirname, "../..");
-const NODE = path.resolve(process.env.DASHBOARD_NODE ?? path.join(ROOT, "target/dashboard/node"));
-const BIN = path.resolve(process.env.STREAMGAUGE_BIN ?? path.join(ROOT, "target/debug/streamgauge"));
-const { chromium } = createRequire(path.join(NODE, "package.json"))("playwright-core");
-
-const PATIENCE = 20_000; // the longest wait for anything, in ms
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "streamgauge-strangers-"));
-const processes = [];
+import { BIN, PATIENCE, folder, launch, processes, runChecks } from "./checks.mjs";
 
 // Serves `handler` on a free port; returns the port.
 async function serve(handler, upgrade) {
@@ -135,17 +126,12 @@ async function attack({ port, name }) {
   return seen;
 }
 
-const browser = await chromium.launch({
-  executablePath: "/usr/bin/chromium",
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-    // The attacker's names: one for pages elsewhere, one that now leads to this machine.
-    "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1",
-    // Chromium's own protection of loopback addresses is no part of what is tested: other browsers have none.
-    "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessRespectPreflightResults",
-  ],
-});
+const browser = await launch(
+  // The attacker's names: one for pages elsewhere, one that now leads to this machine.
+  "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1",
+  // Chromium's own protection of loopback addresses is no part of what is tested: other browsers have none.
+  "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessRespectPreflightResults",
+);
 
 async function inPage(url, use) {
   const context = await browser.newContext();
@@ -226,21 +212,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-try {
-  for (const [name, check] of Object.entries(checks)) {
-    try {
-      await check();
-      console.log(`ok      ${name}`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAILED  ${name}\n${error.stack}`);
-    }
-  }
-} finally {
-  await browser.close();
-  for (const child of processes) child.kill("SIGKILL");
-  fs.rmSync(folder, { recursive: true, force: true });
-}
-console.log(failed ? `FAILED: ${failed} checks of strange pages` : "stranger checks: all passed");
-process.exitCode = failed ? 1 : 0;
+await runChecks("stranger", browser, checks);

@@ -12,21 +12,19 @@ import contextlib
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+from programs import PATIENCE, ROOT, Proxy, free_port, simulator, started, until  # noqa: E402
+
 KEY = "sim-key-that-only-upstreams-see"
 CLIENT_KEY = "sk-what-the-application-sends"
 API_VERSION = "2024-10-21"
 
-# The longest wait for a port to open, for a record to be written, and for a process to stop.
-PATIENCE = 20
 # The longest that all checks of one SDK may take.
 CHECKS_TIMEOUT = 180
 
@@ -70,49 +68,6 @@ DIRECT = [
 OUTCOMES = {"sim-cut": "truncated", "sim-cancel": "client_disconnected", "sim-error": "upstream_error"}
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(what, probe):
-    """Asks until there is an answer other than None."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        answer = probe()
-        if answer is not None:
-            return answer
-        time.sleep(0.02)
-    raise SystemExit(f"FAILED: {what} within {PATIENCE} s")
-
-
-@contextlib.contextmanager
-def process(name, command, port, log):
-    """A process of ours that listens on `port`, stopped whatever happens."""
-    with open(log, "wb") as output:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-
-    def listening():
-        if child.poll() is not None:
-            raise SystemExit(f"FAILED: {name} ended with status {child.returncode}:\n{log.read_text()}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        return None
-
-    try:
-        until(f"{name} listens", listening)
-        yield
-    finally:
-        child.terminate()
-        try:
-            child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            raise SystemExit(f"FAILED: {name} did not stop within {PATIENCE} s of SIGTERM") from None
-
-
 def tally(port):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/simulator/tally", timeout=PATIENCE) as answer:
         return json.load(answer)
@@ -122,11 +77,11 @@ def sdk_python():
     return os.environ.get("SDK_PYTHON", str(ROOT / "target/sdk/venv/bin/python"))
 
 
-def service(binary, name, port):
+def service(name, port):
     """The command of what stands for the upstream of this name."""
     if name in REALTIME_UPSTREAMS:
         return [sdk_python(), str(HERE / "realtime.py"), "--port", str(port), "--api-key", KEY]
-    return [binary, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1", "--api-key", KEY]
+    return simulator(port, "--api-key", KEY)
 
 
 def target(name, client, upstream, base_url):
@@ -134,12 +89,9 @@ def target(name, client, upstream, base_url):
     return {"name": name, "client": client, "base_url": base_url, "checks": checks}
 
 
-def configuration(port, simulators, records):
-    parts = [
-        f'[server]\nlisten = "127.0.0.1:{port}"\nworkers = 2\n',
-        '[admin]\nlisten = ""\n',
-        f'[ledger]\npath = ""\njsonl = {json.dumps(str(records))}\n',
-    ]
+def tables(simulators):
+    """The upstreams of the proxy, and a route to each."""
+    parts = []
     for name, (provider, path, more) in ALL_UPSTREAMS.items():
         parts.append(
             f'[upstreams.{name}]\nprovider = "{provider}"\nurl = "http://127.0.0.1:{simulators[name]}{path}"\n'
@@ -212,32 +164,25 @@ def mistakes_of_records(records, tallies):
             yield f"{record['upstream']} {check}: status {record['status']}, expected 429"
 
 
-def read_records(path):
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def through_the_proxy(binary, simulators, folder):
-    port, records = free_port(), folder / "records.jsonl"
-    config = folder / "streamgauge.toml"
-    config.write_text(configuration(port, simulators, records))
+def through_the_proxy(simulators, folder):
+    proxy = Proxy(folder, tables(simulators), "workers = 2\n")
     targets = [
-        target(f"{client} client, {upstream}{path}", client, upstream, f"http://127.0.0.1:{port}/{upstream}{path}")
+        target(f"{client} client, {upstream}{path}", client, upstream, f"{proxy.url}/{upstream}{path}")
         for client, upstream, path in PROXIED
     ]
-    with process("the proxy", [binary, "serve", "--config", str(config)], port, folder / "proxy.log"):
+    with proxy.running():
         well = run_checks(targets, CLIENT_KEY)
 
         def all_written():
             expected = sum(tally(simulators[name])["requests"] for name in simulators)
-            return len(read_records(records)) >= expected or None
+            return len(proxy.records()) >= expected or None
 
         with contextlib.suppress(SystemExit):
             until("all records are written", all_written)
     # The proxy has drained and stopped: what is not written now never will be.
-    written = read_records(records)
+    written = proxy.records()
     mistakes = list(mistakes_of_records(written, {name: tally(simulators[name]) for name in simulators}))
-    shown = "".join(file.read_text() for file in (records, folder / "proxy.log") if file.exists())
+    shown = "".join(file.read_text() for file in (proxy.file, proxy.log) if file.exists())
     for secret in (KEY, CLIENT_KEY):
         if secret in shown:
             mistakes.append("a key stands in the records or in the log")
@@ -246,7 +191,7 @@ def through_the_proxy(binary, simulators, folder):
     if not mistakes:
         print(f"ok {len(written)} usage records, one for each request, with the tokens that the simulators reported")
     else:
-        print("the end of the proxy's log:", *(folder / "proxy.log").read_text().splitlines()[-20:], sep="\n")
+        print("the end of the proxy's log:", *proxy.log.read_text().splitlines()[-20:], sep="\n")
     return well and not mistakes
 
 
@@ -267,16 +212,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--direct", action="store_true", help="leave the proxy out")
     arguments = parser.parse_args()
-    binary = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
     (ROOT / "target").mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "target", prefix="sdk-run-")))
         simulators = {}
         for name in ALL_UPSTREAMS:
             port = simulators[name] = free_port()
-            command = service(binary, name, port)
-            stack.enter_context(process(f"the simulator for {name}", command, port, folder / f"{name}.log"))
-        well = without_the_proxy(simulators) if arguments.direct else through_the_proxy(binary, simulators, folder)
+            stack.enter_context(started(f"the simulator for {name}", service(name, port), port, folder / f"{name}.log"))
+        well = without_the_proxy(simulators) if arguments.direct else through_the_proxy(simulators, folder)
     print("SDK checks: all well" if well else "SDK checks: FAILED", flush=True)
     return 0 if well else 1
 

@@ -1,0 +1,102 @@
+"""Starts the programs that checks need, waits until they listen, and reads what the proxy recorded.
+
+Checks find it by `sys.path`: it is no package, so that they run with any Python. STREAMGAUGE_BIN names the binary
+(target/debug/streamgauge if unset). Programs listen on loopback addresses only.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = os.environ.get("STREAMGAUGE_BIN", str(ROOT / "target/debug/streamgauge"))
+
+# The longest wait for a program to listen, for a record to be written, and for a program to stop, in seconds.
+PATIENCE = 20
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def until(what, probe, patience=PATIENCE):
+    """Asks until there is an answer other than None."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if (answer := probe()) is not None:
+            return answer
+        time.sleep(0.02)
+    raise SystemExit(f"FAILED: {what}: not within {patience} s")
+
+
+def accepts(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return None
+
+
+@contextlib.contextmanager
+def started(name, command, port, log=None, patience=PATIENCE, **options):
+    """A program that listens on `port`, stopped whatever happens. `log` is the file that its output goes to."""
+    with open(log or os.devnull, "wb") as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options)
+
+    def listens():
+        if child.poll() is not None:
+            raise SystemExit(f"FAILED: {name} ended with status {child.returncode}:\n{log.read_text() if log else ''}")
+        return accepts(port)
+
+    try:
+        until(f"{name} listens", listens, patience)
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            raise SystemExit(f"FAILED: {name} did not stop within {PATIENCE} s of SIGTERM") from None
+
+
+def simulator(port, *more):
+    """The command of a simulated upstream."""
+    return [BIN, "simulate", "--listen", f"127.0.0.1:{port}", "--workers", "1", *more]
+
+
+def upstream(port, name="up", key='"none"', more=""):
+    """The table of an upstream on this machine."""
+    return (
+        f'[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:{port}/v1"\ndefault_model = "m"\n'
+        f"api_key = {key}\n{more}\n"
+    )
+
+
+class Proxy:
+    """The program under test, configured in `folder`. `server` is more of its [server] table, `tables` are its upstreams."""
+
+    def __init__(self, folder, tables, server="workers = 1\n"):
+        self.folder, self.port, self.admin = folder, free_port(), free_port()
+        self.file, self.log = folder / "records.jsonl", folder / "proxy.log"
+        config = folder / "streamgauge.toml"
+        config.write_text(
+            f'[server]\nlisten = "127.0.0.1:{self.port}"\n{server}[admin]\nlisten = "127.0.0.1:{self.admin}"\n'
+            f'[log]\nformat = "json"\n[ledger]\npath = ""\njsonl = {json.dumps(str(self.file))}\n{tables}'
+        )
+        self.command = [BIN, "serve", "--config", str(config)]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def running(self):
+        """The proxy from here to the end of the block; after it all its records are written."""
+        return started("the proxy", self.command, self.port, self.log)
+
+    def records(self):
+        """What is written so far, without a line that is not complete yet."""
+        lines = self.file.read_text().splitlines(keepends=True) if self.file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
