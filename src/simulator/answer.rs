@@ -2,51 +2,70 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 
 use super::ask::Ask;
 use super::body::{Answer, Broken, Stream, ending, nanoseconds};
-use super::content::{self, Part};
 use super::directions::{Directions, FaultKind};
 use super::error::Failure;
+use super::files::Files;
+use super::form::Form;
+use super::ordered::Json;
 use super::place::{Dialect, Place};
 use super::plain;
 use super::play::Play;
 use super::reel::Plot;
 use super::script::{Facts, Script};
 use super::shapes::Kind;
+use super::stored::Responses;
 use super::tally::{Tally, Tokens};
+use super::task::Task;
 use super::wire::Order;
+use request::{ask, check_stream_options, content, directions, read};
 
-/// The largest request body that is read.
-const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-
-/// The largest body of which all members are looked at.
-const MAX_DETAILED_BYTES: usize = 8 * 1024 * 1024;
-
-/// The header with directions.
-const DIRECTIONS: &str = "x-simulate";
+mod media;
+mod request;
+mod sessions;
+mod stores;
 
 /// What all threads share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) api_key: Option<String>,
-    pub(super) tally: Arc<Tally>,
+    api_key: Option<String>,
+    tally: Arc<Tally>,
+    files: Mutex<Files>,
+    responses: Mutex<Responses>,
+}
+
+impl Shared {
+    /// `api_key`: what requests must have.
+    pub(super) fn new(api_key: Option<String>) -> Self {
+        Self { api_key, ..Self::default() }
+    }
+
+    /// A panic that held it has left it whole: nothing in it is changed in more than one step.
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn responses(&self) -> MutexGuard<'_, Responses> {
+        self.responses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Answers one request. `order` is the connection's.
 pub(super) async fn answer(
     shared: Arc<Shared>,
     order: Order,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
     let path = request.uri().path();
     if path == "/simulator/tally" {
@@ -55,8 +74,10 @@ pub(super) async fn answer(
     let number = shared.tally.request();
     let dialect = Dialect::of(path);
     let exchange = Exchange { shared, order, number };
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
-    let mut response = exchange.run(&parts, body).await.unwrap_or_else(|failure| refuse(&failure, dialect));
+    let answer = exchange.run(&parts, body, upgrade).await;
+    let mut response = answer.unwrap_or_else(|failure| refuse(&failure, dialect));
     let headers = response.headers_mut();
     let id = if dialect == Dialect::Anthropic { "request-id" } else { "x-request-id" };
     headers.insert(id, request_id(number));
@@ -76,35 +97,47 @@ struct Exchange {
     number: u64,
 }
 
-/// What a request can be for.
-#[derive(Clone, Copy, Debug)]
-enum Task<'a> {
-    Echo,
-    Models,
-    Model(&'a str),
-    Embeddings,
-    Text(Kind),
-    /// How many tokens a request would have; its answer's form.
-    Count(Kind),
+/// A request that was read.
+struct Asked {
+    dialect: Dialect,
+    /// Without the directions.
+    model: String,
+    directions: Directions,
+    ask: Ask,
+    form: Option<Form>,
+    body: Bytes,
 }
 
-impl<'a> Task<'a> {
-    fn of(method: &Method, endpoint: &'a str) -> Option<Self> {
-        match (method, endpoint) {
-            (_, "simulator/echo") => Some(Self::Echo),
-            (&Method::GET, "models") => Some(Self::Models),
-            (&Method::GET, _) => endpoint.strip_prefix("models/").map(Self::Model),
-            (&Method::POST, "embeddings") => Some(Self::Embeddings),
-            (&Method::POST, "responses/input_tokens") => Some(Self::Count(Kind::Responses)),
-            (&Method::POST, "messages/count_tokens") => Some(Self::Count(Kind::Messages)),
-            (&Method::POST, _) => Kind::of(endpoint).map(Self::Text),
-            _ => None,
-        }
+/// An answer that is not streamed.
+struct Made {
+    content_type: &'static str,
+    body: Bytes,
+    tokens: Option<Tokens>,
+}
+
+impl Made {
+    fn json(body: impl Into<Bytes>) -> Self {
+        Self { content_type: "application/json", body: body.into(), tokens: None }
+    }
+
+    fn reporting(self, tokens: Option<Tokens>) -> Self {
+        Self { tokens, ..self }
+    }
+}
+
+impl From<Json> for Made {
+    fn from(json: Json) -> Self {
+        Self::json(json.into_string())
     }
 }
 
 impl Exchange {
-    async fn run(&self, parts: &Parts, body: Incoming) -> Result<Response<Answer>, Failure> {
+    async fn run(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Response<Answer>, Failure> {
         let path = parts.uri.path();
         let found = Place::of(path, parts.uri.query()).and_then(|place| {
             let task = Task::of(&parts.method, place.endpoint)?;
@@ -112,32 +145,62 @@ impl Exchange {
         });
         let (place, task) = found.ok_or_else(|| Failure::not_found(&parts.method, path))?;
         self.check_key(&parts.headers)?;
+        if let Task::Session(session) = task {
+            return self.session(session, &place, parts, upgrade);
+        }
         let body = read(body).await?;
-        let ask = match task {
-            Task::Echo => return Ok(json(&plain::echo(parts, &body))),
-            Task::Models | Task::Model(_) => Ask::without_body(),
-            Task::Embeddings | Task::Text(_) | Task::Count(_) => parse(&body)?,
-        };
+        if task == Task::Echo {
+            return Ok(json(&plain::echo(parts, &body)));
+        }
+        let (ask, form) = ask(task, &parts.headers, &body)?;
         let (model, directions) = directions(&parts.headers, &place, &ask)?;
         self.misbehave(&directions, &ask, &model).await?;
-        match task {
-            Task::Models => Ok(self.whole(plain::models().to_string(), &directions, place.dialect)),
-            Task::Model(id) => Ok(self.whole(plain::one_model(id)?.to_string(), &directions, place.dialect)),
+        let asked = Asked { dialect: place.dialect, model, directions, ask, form, body };
+        let made = match task {
+            Task::Models => Made::json(plain::models().to_string()),
+            Task::Model(id) => Made::json(plain::one_model(id)?.to_string()),
             Task::Embeddings => {
-                let body = plain::embeddings(&ask, &escaped(&model))?;
-                self.report(&directions, Tokens { input: ask.input_tokens(), output: 0 });
-                Ok(self.whole(body, &directions, place.dialect))
+                let tokens = Tokens { input: asked.ask.input_tokens(), output: 0 };
+                Made::json(plain::embeddings(&asked.ask, &escaped(&asked.model))?).reporting(Some(tokens))
             }
-            Task::Count(kind) => {
-                let body = plain::count(kind, ask.input_tokens());
-                Ok(self.whole(body.into_string(), &directions, place.dialect))
-            }
-            Task::Text(kind) => self.text(kind, place.dialect, &ask, &body, &model, directions),
-            Task::Echo => unreachable!("answered above"),
-        }
+            Task::Moderations => self.moderation(&asked)?,
+            Task::Count(kind) => plain::count(kind, asked.ask.input_tokens()).into(),
+            Task::Text(kind) => return self.text(kind, asked),
+            Task::Speech => return self.speech(asked),
+            Task::Transcription { is_translation } => return self.transcription(is_translation, asked),
+            Task::Image { is_edit } => return self.image(is_edit, asked),
+            Task::Files(task) => self.file(task, &asked)?,
+            Task::Response(task, id) => return self.stored(task, id, parts.uri.query(), &asked),
+            Task::Echo | Task::Session(_) => unreachable!("answered above"),
+        };
+        Ok(self.whole(made, &asked.directions, asked.dialect))
     }
 
-    fn text(
+    fn text(&self, kind: Kind, asked: Asked) -> Result<Response<Answer>, Failure> {
+        let (dialect, is_stream) = (asked.dialect, asked.ask.stream());
+        let is_stored = kind == Kind::Responses && asked.ask.store != Some(false);
+        let background = asked.ask.background.filter(|background| *background && is_stored);
+        let play =
+            Arc::new(self.play(kind, dialect, &asked.ask, &asked.body, &asked.model, asked.directions)?);
+        let directions = play.directions();
+        if is_stored {
+            let time = directions.pace.saturating_mul(u32::try_from(directions.events).unwrap_or(u32::MAX));
+            let time = background.filter(|_| !is_stream).map(|_| time);
+            self.shared.responses().insert(self.number, Arc::clone(&play), &asked.body, time);
+        }
+        if is_stream {
+            return Ok(self.stream(Stream::new(play, Arc::clone(&self.shared.tally), self.order.clone())));
+        }
+        if background.is_some() {
+            return Ok(self.whole(Made::json(super::stored::queued(&play)), directions, dialect));
+        }
+        let mut body = BytesMut::with_capacity(2048);
+        let tokens = play.write_whole(directions.stamp.then(nanoseconds), &mut body);
+        Ok(self.whole(Made::json(body).reporting(tokens), directions, dialect))
+    }
+
+    /// What is answered to a question for text.
+    fn play(
         &self,
         kind: Kind,
         dialect: Dialect,
@@ -145,36 +208,30 @@ impl Exchange {
         body: &[u8],
         model: &str,
         directions: Directions,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Play, Failure> {
         check_stream_options(kind, ask)?;
         if !ask.stream() || kind == Kind::Responses {
             directions.fits_in_memory().map_err(|message| Failure::directions(&message))?;
         }
         let include_usage =
             ask.stream_options.as_ref().is_some_and(|options| options.include_usage == Some(true));
-        let now = nanoseconds();
-        let input_tokens = ask.input_tokens();
+        let created = nanoseconds() / 1_000_000_000;
         let facts =
-            Facts { id: self.number, created: now / 1_000_000_000, model: escaped(model), input_tokens };
-        let play = match content(kind, ask, body, &directions)? {
+            Facts { id: self.number, created, model: escaped(model), input_tokens: ask.input_tokens() };
+        Ok(match content(kind, ask, body, &directions)? {
             Some(parts) => {
                 Play::Reel(Plot::new(kind, dialect, directions, include_usage, facts, parts).reel(kind))
             }
             None => Play::Script(Script::new(kind, dialect, directions, include_usage, facts)),
-        };
-        if ask.stream() {
-            let stream = Stream::new(play, Arc::clone(&self.shared.tally), self.order.clone());
-            let mut response = Response::new(Answer::Stream(Box::new(stream)));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            return Ok(response);
-        }
-        let mut body = BytesMut::with_capacity(2048);
-        if let Some(tokens) = play.write_whole(play.directions().stamp.then_some(now), &mut body) {
-            self.report(play.directions(), tokens);
-        }
-        Ok(self.whole(body, play.directions(), dialect))
+        })
+    }
+
+    fn stream(&self, stream: Stream) -> Response<Answer> {
+        let mut response = Response::new(Answer::Stream(Box::new(stream)));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        response
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
@@ -206,95 +263,31 @@ impl Exchange {
         if directions.status == 200 { Ok(()) } else { Err(Failure::with_status(directions.status, model)) }
     }
 
-    /// An answer that is not streamed, with the fault that was ordered.
-    fn whole(&self, body: impl Into<Bytes>, directions: &Directions, dialect: Dialect) -> Response<Answer> {
-        let body = body.into();
-        match directions.fault {
-            None => answered(Answer::Whole(Some(body))),
+    /// An answer that is not streamed, with the fault that was ordered. What it reports is counted where it arrives whole.
+    fn whole(&self, made: Made, directions: &Directions, dialect: Dialect) -> Response<Answer> {
+        let Made { content_type, body, tokens } = made;
+        let answer = match directions.fault {
+            None => {
+                if let Some(tokens) = tokens {
+                    self.shared.tally.report(None, tokens);
+                }
+                Answer::Whole(Some(body))
+            }
             Some(fault) if fault.kind == FaultKind::Error => {
                 let mut response = refuse(&Failure::with_status(500, ""), dialect);
                 *response.status_mut() = StatusCode::OK;
-                response
+                return response;
             }
             Some(fault) => {
                 let at = fault.at.map_or(0, |at| at.events).min(body.len() as u64) as usize;
-                let start = Some(body.slice(..at));
-                let length = body.len() as u64;
-                answered(Answer::Broken(Broken {
-                    start,
-                    length,
-                    fault: fault.kind,
-                    order: self.order.clone(),
-                }))
+                let (start, length) = (Some(body.slice(..at)), body.len() as u64);
+                Answer::Broken(Broken { start, length, fault: fault.kind, order: self.order.clone() })
             }
-        }
+        };
+        let mut response = answered(answer);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
     }
-
-    /// Counts what an unstreamed answer reports. One that does not arrive whole reports nothing.
-    fn report(&self, directions: &Directions, tokens: Tokens) {
-        if directions.fault.is_none() {
-            self.shared.tally.report(None, tokens);
-        }
-    }
-}
-
-async fn read(body: Incoming) -> Result<Bytes, Failure> {
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
-    let body = body.map_err(|error| Failure::invalid(format!("The body could not be read: {error}")))?;
-    Ok(body.to_bytes())
-}
-
-fn parse(body: &[u8]) -> Result<Ask, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        Failure::invalid(format!("We could not parse the JSON body of your request: {error}"))
-    })
-}
-
-/// What the answer consists of, where that is not the sentence.
-fn content(
-    kind: Kind,
-    ask: &Ask,
-    body: &[u8],
-    directions: &Directions,
-) -> Result<Option<Vec<Part>>, Failure> {
-    if !ask.may_want_content() {
-        return Ok(None);
-    }
-    if body.len() > MAX_DETAILED_BYTES {
-        return Err(Failure::invalid(format!("With tools a body may have {MAX_DETAILED_BYTES} bytes.")));
-    }
-    let body = serde_json::from_slice(body).map_err(|error| Failure::invalid(error.to_string()))?;
-    content::of(kind, &body, directions)
-}
-
-/// The model that answers, and how. The deployment's name stands for the body's model, as it does at Azure.
-fn directions(headers: &HeaderMap, place: &Place<'_>, ask: &Ask) -> Result<(String, Directions), Failure> {
-    let name = place.deployment.as_deref().or(ask.model.as_deref());
-    let name = name.ok_or_else(|| Failure::parameter("model", None, "you must provide a model parameter"))?;
-    // Names of fine-tuned models have colons too, but no `=`.
-    let said = name.split_once(':').filter(|(_, directions)| directions.contains('='));
-    let (model, in_model) = said.unwrap_or((name, ""));
-    let mut directions = Directions::default();
-    directions.add(in_model).map_err(|message| Failure::directions(&message))?;
-    for value in headers.get_all(DIRECTIONS) {
-        let text = value.to_str().map_err(|_| Failure::directions("expected ASCII"))?;
-        directions.add(text).map_err(|message| Failure::directions(&message))?;
-    }
-    Ok((model.to_owned(), directions))
-}
-
-/// What the services refuse. A proxy that asks for usage on its client's behalf must not run into these.
-fn check_stream_options(kind: Kind, ask: &Ask) -> Result<(), Failure> {
-    let Some(options) = &ask.stream_options else { return Ok(()) };
-    if !ask.stream() {
-        let message = "The 'stream_options' parameter is only allowed when 'stream' is enabled.";
-        return Err(Failure::parameter("stream_options", None, message));
-    }
-    if kind == Kind::Responses && options.include_usage.is_some() {
-        let message = "Unknown parameter: 'stream_options.include_usage'.";
-        return Err(Failure::parameter("stream_options.include_usage", Some("unknown_parameter"), message));
-    }
-    Ok(())
 }
 
 /// A model's name as it stands between quotes in JSON.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::form::Form;
+
 /// The members of a body that matter here, of any endpoint.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -26,6 +28,9 @@ pub(super) struct Ask {
     text: Given,
     output_format: Given,
     output_config: Given,
+    /// Whether a response is kept; it is where nothing is said.
+    pub(super) store: Option<bool>,
+    pub(super) background: Option<bool>,
 }
 
 /// Whether a member is there, and not null. Nothing of it is kept.
@@ -46,9 +51,16 @@ pub(super) struct StreamOptions {
 }
 
 impl Ask {
-    /// What a request says that has no body, and needs no model.
-    pub(super) fn without_body() -> Self {
-        Self { model: Some(String::new()), ..Self::default() }
+    /// What a request says that has no body.
+    pub(super) fn of_model(model: Option<String>) -> Self {
+        Self { model, ..Self::default() }
+    }
+
+    /// What a form says.
+    pub(super) fn of_form(form: &Form) -> Self {
+        let prompt = form.text("prompt").map_or_else(Words::default, Words::of);
+        let stream = form.text("stream").map(|text| text == "true");
+        Self { model: form.text("model").map(str::to_owned), stream, prompt, ..Self::default() }
     }
 
     pub(super) fn stream(&self) -> bool {
@@ -78,6 +90,17 @@ pub(super) struct Words {
     pub(super) items: usize,
 }
 
+impl Words {
+    /// Those of one text.
+    pub(super) fn of(text: &str) -> Self {
+        let mut blank = true;
+        let count = text.bytes().filter(|byte| {
+            !byte.is_ascii_whitespace() & std::mem::replace(&mut blank, byte.is_ascii_whitespace())
+        });
+        Self { count: count.count() as u64, items: 1 }
+    }
+}
+
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Counter)
@@ -97,11 +120,7 @@ impl<'de> Visitor<'de> for Counter {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Words, E> {
-        let mut blank = true;
-        let count = text.bytes().filter(|byte| {
-            !byte.is_ascii_whitespace() & std::mem::replace(&mut blank, byte.is_ascii_whitespace())
-        });
-        Ok(Words { count: count.count() as u64, items: 1 })
+        Ok(Words::of(text))
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Words, E> {

@@ -44,7 +44,7 @@ pub(super) struct Broken {
 
 /// A stream of events.
 pub(super) struct Stream {
-    play: Play,
+    play: Arc<Play>,
     /// The next event.
     next: u64,
     /// Where the fault comes, if any does.
@@ -57,6 +57,7 @@ pub(super) struct Stream {
     ended: bool,
     /// Whether we end the connection ourselves.
     failed: bool,
+    is_repeated: bool,
     tally: Arc<Tally>,
     order: Order,
 }
@@ -78,7 +79,7 @@ enum Step {
 }
 
 impl Stream {
-    pub(super) fn new(play: Play, tally: Arc<Tally>, order: Order) -> Self {
+    pub(super) fn new(play: Arc<Play>, tally: Arc<Tally>, order: Order) -> Self {
         let start = Point { events: 0, bytes: 0 };
         // Only an error can be without a place here: the others came before the headers.
         let fault = play.directions().fault.map(|fault| (fault.kind, fault.at.unwrap_or(start)));
@@ -92,9 +93,17 @@ impl Stream {
             reported: None,
             ended: false,
             failed: false,
+            is_repeated: false,
             tally,
             order,
         }
+    }
+
+    /// The same from an event on, for whoever has seen it before: what it reports is counted already.
+    pub(super) fn again(mut self, from: u64) -> Self {
+        self.next = from.min(self.play.events());
+        self.is_repeated = true;
+        self
     }
 
     /// Writes the next event if it is due.
@@ -152,7 +161,7 @@ impl Stream {
             let whole = self.written.len() - start;
             self.written.truncate(start + at.bytes.min(whole - 1));
             *at = Point { events: at.events + 1, bytes: 0 };
-        } else if let Some(tokens) = tokens {
+        } else if let Some(tokens) = tokens.filter(|_| !self.is_repeated) {
             self.tally.report(self.reported.replace(tokens), tokens);
         }
         self.next += 1;

@@ -10,6 +10,9 @@ use super::shapes::Kind;
 /// The most calls in one answer.
 pub(super) const MAX_CALLS: u64 = 128;
 
+/// The most text in one answer.
+const MAX_TEXT: usize = 256 * 1024;
+
 /// A piece of what is streamed, where the directions give no size.
 const PIECE_BYTES: usize = 8;
 
@@ -104,6 +107,9 @@ fn calls(kind: Kind, body: &Value, directions: &Directions) -> Result<Option<Vec
     };
     let is_alone = body["parallel_tool_calls"] == false || choice["disable_parallel_tool_use"] == true;
     let count = if is_alone { directions.calls.min(1) } else { directions.calls };
+    if arguments.len().saturating_mul(count as usize) > MAX_TEXT {
+        return Err(Failure::parameter("tools", None, format!("more than {MAX_TEXT} bytes of arguments")));
+    }
     let call = Call { name: tool.name.to_owned(), arguments, is_custom };
     Ok(Some(vec![Part::Call(call); count as usize]))
 }

@@ -49,16 +49,24 @@ DIRECTIONS
   its required members, in pieces of `size` bytes [default: 8]; each piece is an event and an output token.
 
 PATHS
-  /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/models, /v1/models/{id},
-  /v1/responses/input_tokens; the same as Azure has them, under /openai/v1/ and, with an api-version,
-  /openai/deployments/{name}/ and /openai/. Anthropic's /v1/messages and /v1/messages/count_tokens, also under
-  /anthropic/v1/.
+  /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/moderations, /v1/models, /v1/models/{id}
+  /v1/responses, /v1/responses/input_tokens, and for stored responses GET and DELETE /v1/responses/{id}, .../cancel and
+  .../input_items; with \"background\": true a response is queued, in_progress for as long as its events take at their
+  pace, then completed. A WebSocket at GET /v1/responses takes response.create.
+  /v1/audio/speech (mp3, wav, pcm: silence), /v1/audio/transcriptions, /v1/audio/translations, /v1/images/generations,
+  /v1/images/edits, /v1/files, /v1/files/{id}, /v1/files/{id}/content; what is kept is kept in memory, the oldest goes first
+  /v1/realtime as a WebSocket, with text
+  The same as Azure has them, under /openai/v1/ and, with an api-version, /openai/deployments/{name}/ and /openai/.
+  Anthropic's /v1/messages and /v1/messages/count_tokens, also under /anthropic/v1/.
   .../simulator/echo answers what the request looked like: method, path, query, headers, body. /simulator/tally counts
   requests and the tokens that were reported.
 ";
 
 /// The most text that an unstreamed answer, or one that repeats itself at its end, may have.
 const MAX_WHOLE_TEXT: u64 = 64 * 1024 * 1024;
+
+/// The most events in an answer whose events are written beforehand.
+const MAX_HELD_EVENTS: u64 = 100_000;
 
 /// The most text in one event.
 const MAX_EVENT_TEXT: u64 = 16 * 1024 * 1024;
@@ -205,6 +213,19 @@ impl Directions {
             return Ok(());
         }
         Err(format!("events times size is more than the {MAX_WHOLE_TEXT} bytes that are held at once"))
+    }
+}
+
+impl Directions {
+    /// Whether its events may be written beforehand.
+    ///
+    /// # Errors
+    /// What is too much, in words for the user.
+    pub(super) fn fits_in_a_reel(&self) -> Result<(), String> {
+        if self.events > MAX_HELD_EVENTS {
+            return Err(format!("more than {MAX_HELD_EVENTS} events in an answer of this kind"));
+        }
+        self.fits_in_memory()
     }
 }
 

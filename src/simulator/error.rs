@@ -55,6 +55,11 @@ impl Failure {
         Self { param: Some("model"), ..failure }
     }
 
+    pub(super) fn no_such_object(param: &'static str, message: String) -> Self {
+        let failure = Self::new(StatusCode::NOT_FOUND, "invalid_request_error", None, message);
+        Self { param: Some(param), ..failure }
+    }
+
     /// `given`: whether there was a key at all. It is not repeated.
     pub(super) fn wrong_key(given: bool) -> Self {
         let (code, message) = if given {

@@ -14,17 +14,28 @@ mod body;
 mod content;
 mod directions;
 mod error;
+mod files;
+mod form;
+mod images;
+mod moderation;
 mod ordered;
 mod place;
 mod plain;
 mod play;
+mod realtime;
 mod reel;
 mod schema;
 mod script;
 mod shapes;
+mod socket;
+mod speech;
+mod store;
+mod stored;
 mod tally;
+mod task;
 mod template;
 mod text;
+mod transcription;
 mod wire;
 
 use std::io;
@@ -77,7 +88,7 @@ pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
         workers => workers,
     };
     let (address, sockets) = listener::bind(settings.listen, workers)?;
-    let shared = Arc::new(Shared { api_key: settings.api_key.clone(), ..Shared::default() });
+    let shared = Arc::new(Shared::new(settings.api_key.clone()));
     Ok(Bound { address, sockets, shared, tls: None })
 }
 
@@ -195,7 +206,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>)
         let mut http1 = http1::Builder::new();
         // One buffer, so that as many events as fit leave in one write.
         http1.writev(false).max_buf_size(WRITE_BUFFER_BYTES);
-        let _ = http1.serve_connection(io, service).await;
+        let _ = http1.serve_connection(io, service).with_upgrades().await;
     }
 }
 

@@ -36,7 +36,16 @@ pub(super) struct Place<'a> {
 }
 
 /// What exists under a deployment. Azure has the rest under `/openai/` alone.
-const DEPLOYED: [&str; 3] = ["chat/completions", "completions", "embeddings"];
+const DEPLOYED: [&str; 8] = [
+    "chat/completions",
+    "completions",
+    "embeddings",
+    "audio/speech",
+    "audio/transcriptions",
+    "audio/translations",
+    "images/generations",
+    "images/edits",
+];
 
 impl<'a> Place<'a> {
     /// `None` where the service has nothing: another path, a dated Azure path without `api-version`, an endpoint

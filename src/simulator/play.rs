@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::directions::Directions;
 use super::reel::Reel;
-use super::script::Script;
+use super::script::{Facts, Script};
 use super::tally::Tokens;
 
 /// An answer in events.
@@ -21,6 +21,21 @@ impl Play {
         match self {
             Self::Script(script) => script.directions(),
             Self::Reel(reel) => &reel.directions,
+        }
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        match self {
+            Self::Script(script) => script.facts(),
+            Self::Reel(reel) => &reel.facts,
+        }
+    }
+
+    /// What it takes in memory beside itself, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Script(_) => 0,
+            Self::Reel(reel) => reel.held_bytes(),
         }
     }
 

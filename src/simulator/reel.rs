@@ -6,6 +6,8 @@ mod chat;
 mod messages;
 mod responses;
 
+pub(super) use responses::response_without_output;
+
 use bytes::BytesMut;
 
 use super::content::Part;
@@ -13,7 +15,7 @@ use super::directions::{Directions, UsagePlace};
 use super::ordered::Json;
 use super::place::Dialect;
 use super::script::{Facts, UsageRule};
-use super::shapes::Kind;
+use super::shapes::{ERROR, Kind};
 use super::tally::Tokens;
 
 /// An answer, streamed and not.
@@ -26,6 +28,7 @@ pub(super) struct Reel {
     pub(super) whole: Json,
     /// What the whole reports.
     pub(super) tokens: Option<Tokens>,
+    pub(super) facts: Facts,
 }
 
 /// An event, and the counts that it reports.
@@ -92,7 +95,7 @@ impl Plot {
     }
 
     fn model(&self) -> Json {
-        Json::raw(format!("\"{}\"", self.facts.model))
+        self.facts.quoted_model()
     }
 }
 
@@ -117,6 +120,18 @@ impl Event {
 }
 
 impl Reel {
+    /// An answer in events only.
+    pub(super) fn of_events(events: Vec<Event>, directions: Directions) -> Self {
+        let error = ERROR.to_owned();
+        Self { directions, events, error, whole: Json::default(), tokens: None, facts: Facts::default() }
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        let events = self.events.iter().map(|event| event.text.capacity() + size_of::<Event>());
+        events.sum::<usize>() + self.whole.as_str().len()
+    }
+
     pub(super) fn events(&self) -> u64 {
         self.events.len() as u64
     }

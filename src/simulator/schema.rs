@@ -13,8 +13,8 @@ const MAX_VALUES: usize = 10_000;
 /// How deep a schema is followed. Recursive schemas end where a member is not required or an array may be empty.
 const MAX_DEPTH: usize = 64;
 
-/// The longest string.
-const MAX_STRING: u64 = 64 * 1024;
+/// The most text in one instance.
+const MAX_TEXT: usize = 64 * 1024;
 
 /// What a member with the name of a command is: it does no harm where it is run.
 const COMMAND: &str = "echo A stream gauge";
@@ -38,7 +38,7 @@ const FORMATS: [(&str, &str); 10] = [
 /// # Errors
 /// What of the schema is too much, in words for the user.
 pub(super) fn instance(schema: &Value) -> Result<Value, String> {
-    let mut walk = Walk { root: schema, values: 0 };
+    let mut walk = Walk { root: schema, values: 0, text: 0 };
     walk.value(schema, "", 0)
 }
 
@@ -50,6 +50,8 @@ pub(super) fn is_command(name: &str) -> bool {
 struct Walk<'a> {
     root: &'a Value,
     values: usize,
+    /// Bytes of text so far.
+    text: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -65,6 +67,7 @@ impl<'a> Walk<'a> {
             return self.value(target, name, depth + 1);
         }
         if let Some(value) = schema.get("const").or_else(|| schema["enum"].get(0)) {
+            self.spend(value.to_string().len())?;
             return Ok(value.clone());
         }
         if let Some(all) = schema["allOf"].as_array() {
@@ -84,8 +87,17 @@ impl<'a> Walk<'a> {
             "number" => Ok(number(schema, 0.5)),
             "boolean" => Ok(Value::Bool(false)),
             "null" => Ok(Value::Null),
-            _ => string(schema, name),
+            _ => {
+                let length = length(schema, usual(name));
+                self.spend(length)?;
+                Ok(Value::from(string(schema, usual(name), length)))
+            }
         }
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        self.text = self.text.saturating_add(bytes);
+        if self.text > MAX_TEXT { Err(format!("more than {MAX_TEXT} bytes of text")) } else { Ok(()) }
     }
 
     fn object(&mut self, schema: &'a Value, depth: usize) -> Result<Value, String> {
@@ -169,24 +181,29 @@ fn number(schema: &Value, usual: f64) -> Value {
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
 
-fn string(schema: &Value, name: &str) -> Result<Value, String> {
-    let format = schema["format"].as_str().unwrap_or("");
-    if let Some((_, text)) = FORMATS.iter().find(|(known, _)| *known == format) {
-        return Ok(Value::from(*text));
-    }
-    let usual = if is_command(name) { COMMAND } else { "A stream gauge" };
+/// What a string is where nothing is said of it.
+fn usual(name: &str) -> &'static str {
+    if is_command(name) { COMMAND } else { "A stream gauge" }
+}
+
+/// As long as `usual` where the bounds allow it.
+fn length(schema: &Value, usual: &str) -> usize {
     let least = schema["minLength"].as_u64().unwrap_or(0);
     let most = schema["maxLength"].as_u64().unwrap_or(u64::MAX);
-    let length = (usual.len() as u64).max(least).min(most);
-    if length > MAX_STRING {
-        return Err(format!("a string of more than {MAX_STRING} characters"));
+    usize::try_from((usual.len() as u64).max(least).min(most)).unwrap_or(usize::MAX)
+}
+
+fn string(schema: &Value, usual: &str, length: usize) -> String {
+    let format = schema["format"].as_str().unwrap_or("");
+    if let Some((_, text)) = FORMATS.iter().find(|(known, _)| *known == format) {
+        return (*text).to_owned();
     }
-    if length <= usual.len() as u64 {
-        return Ok(Value::from(&usual[..length as usize]));
+    if length <= usual.len() {
+        return usual[..length].to_owned();
     }
     let mut long = bytes::BytesMut::new();
-    text::write(0, length as usize, &mut long);
-    Ok(Value::from(String::from_utf8_lossy(&long)))
+    text::write(0, length, &mut long);
+    String::from_utf8_lossy(&long).into_owned()
 }
 
 #[cfg(test)]

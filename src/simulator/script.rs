@@ -7,6 +7,7 @@ use std::fmt::Write;
 use bytes::BytesMut;
 
 use super::directions::{Directions, Finish, UsagePlace};
+use super::ordered::Json;
 use super::place::Dialect;
 use super::shapes::{Kind, Shape};
 use super::tally::Tokens;
@@ -23,7 +24,7 @@ pub(super) struct Script {
 }
 
 /// What an answer says beside its text.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) id: u64,
     /// Seconds since 1970.
@@ -31,6 +32,12 @@ pub(super) struct Facts {
     /// As it stands between quotes in JSON.
     pub(super) model: String,
     pub(super) input_tokens: u64,
+}
+
+impl Facts {
+    pub(super) fn quoted_model(&self) -> Json {
+        Json::raw(format!("\"{}\"", self.model))
+    }
 }
 
 /// Which events have a usage member, and what it says.
@@ -119,6 +126,10 @@ impl Script {
 
     pub(super) fn directions(&self) -> &Directions {
         &self.directions
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// How many events it has in all.

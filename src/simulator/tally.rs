@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+/// Where the numbers of further answers begin: beyond those of requests.
+const FURTHER: u64 = 1 << 40;
+
 /// Token counts that an answer reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Tokens {
@@ -15,6 +18,8 @@ pub(super) struct Tokens {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     requests: AtomicU64,
+    /// Answers of sessions that have several.
+    further: AtomicU64,
     streams: AtomicU64,
     cancelled: AtomicU64,
     reports: AtomicU64,
@@ -26,6 +31,11 @@ impl Tally {
     /// Counts a request, and returns its number. Requests for the tally itself are not counted.
     pub(super) fn request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of a further answer to a request that has had one.
+    pub(super) fn number(&self) -> u64 {
+        FURTHER + self.further.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A stream has begun.

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::*;
 
+mod endpoints;
+
 /// A simulator on a free port, and how to ask it.
 struct Sim {
     address: SocketAddr,

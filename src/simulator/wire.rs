@@ -4,10 +4,10 @@
 //! empty. So exactly the bytes before the fault arrive. Over HTTP/2 an order ends the connection too, with all its
 //! streams, and what is still queued for it may be lost.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,21 +21,27 @@ pub(super) const GARBAGE: &[u8] = b"\x00\x16\xffthis is not HTTP\r\n\r\n\x80\x81
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ending {
     /// Closed in the ordinary way of TCP.
-    Close,
+    Close = 1,
     /// Reset; what the system still holds is thrown away.
     Reset,
     /// [`GARBAGE`], then closed.
     Garbage,
 }
 
-/// The other end of a [`Wire`], by which it is told. All on one thread.
+/// The other end of a [`Wire`], by which it is told. Used on one thread, but a connection that can be upgraded must be `Send`.
+/// 0 is no order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Order(Rc<Cell<Option<Ending>>>);
+pub(super) struct Order(Arc<AtomicU8>);
 
 impl Order {
     /// The connection will end thus when it is next flushed.
     pub(super) fn give(&self, ending: Ending) {
-        self.0.set(Some(ending));
+        self.0.store(ending as u8, Ordering::Relaxed);
+    }
+
+    fn given(&self) -> Option<Ending> {
+        let given = self.0.load(Ordering::Relaxed);
+        [Ending::Close, Ending::Reset, Ending::Garbage].into_iter().find(|ending| *ending as u8 == given)
     }
 }
 
@@ -110,7 +116,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.order.0.get() {
+        match self.order.given() {
             Some(ending) => Poll::Ready(Err(self.end(ending))),
             None => self.socket.stream().poll_flush(cx),
         }

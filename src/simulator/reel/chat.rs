@@ -50,7 +50,7 @@ pub(super) fn reel(plot: Plot) -> Reel {
     }
     events.push(Event::done());
     let (whole, tokens) = whole(&plot, finish);
-    Reel { events, error: ERROR.to_owned(), whole, tokens, directions: plot.directions }
+    Reel { events, error: ERROR.to_owned(), whole, tokens, directions: plot.directions, facts: plot.facts }
 }
 
 fn finish(plot: &Plot) -> &'static str {

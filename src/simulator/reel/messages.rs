@@ -33,7 +33,14 @@ pub(super) fn reel(plot: Plot) -> Reel {
     events.push(Event::named("message_delta", &json).reporting(tokens));
     events.push(Event::named("message_stop", &object! { "type": "message_stop" }));
     let whole = message(&plot, &content(&plot), Some(reason(&plot)), tokens);
-    Reel { events, error: MESSAGES_ERROR.to_owned(), whole, tokens, directions: plot.directions }
+    Reel {
+        events,
+        error: MESSAGES_ERROR.to_owned(),
+        whole,
+        tokens,
+        directions: plot.directions,
+        facts: plot.facts,
+    }
 }
 
 fn start(plot: &Plot) -> Event {

@@ -2,7 +2,7 @@
 
 use super::super::content::Part;
 use super::super::ordered::{Json, object};
-use super::super::script::{incomplete_details, status};
+use super::super::script::{Facts, incomplete_details, status};
 use super::super::tally::Tokens;
 use super::{Event, Plot, Reel};
 
@@ -32,7 +32,14 @@ pub(super) fn reel(plot: Plot) -> Reel {
     if let Some(last) = tape.events.last_mut() {
         last.tokens = tokens;
     }
-    Reel { events: tape.events, error: error(), whole, tokens, directions: plot.directions }
+    Reel {
+        events: tape.events,
+        error: error(),
+        whole,
+        tokens,
+        directions: plot.directions,
+        facts: plot.facts,
+    }
 }
 
 /// The events, each numbered.
@@ -113,19 +120,28 @@ fn item(plot: &Plot, part: &Part, index: usize, status: &str) -> Json {
     }
 }
 
-/// The response object. Its members are those of `shapes::responses`, in the same order.
+/// A response object that has nothing to show, yet or ever.
+pub(in super::super) fn response_without_output(facts: &Facts, status: &str) -> Json {
+    shown(facts, status, "null", &[], None)
+}
+
 fn response(plot: &Plot, status: &str, output: &[Json], tokens: Option<Tokens>) -> Json {
     let details = if status == "in_progress" { "null" } else { incomplete_details(plot.directions.finish) };
+    shown(&plot.facts, status, details, output, tokens.map(|tokens| usage(plot, tokens)))
+}
+
+/// The response object. Its members are those of `shapes::responses`, in the same order.
+fn shown(facts: &Facts, status: &str, details: &str, output: &[Json], usage: Option<Json>) -> Json {
     object! {
-        "id": format!("resp_{:024x}", plot.facts.id), "object": "response", "created_at": plot.facts.created,
+        "id": format!("resp_{:024x}", facts.id), "object": "response", "created_at": facts.created,
         "status": status, "background": false, "error": (), "incomplete_details": Json::raw(details),
-        "instructions": (), "max_output_tokens": (), "max_tool_calls": (), "model": plot.model(), "output": output,
+        "instructions": (), "max_output_tokens": (), "max_tool_calls": (), "model": facts.quoted_model(), "output": output,
         "parallel_tool_calls": true, "previous_response_id": (), "prompt_cache_key": (),
         "reasoning": object! { "effort": (), "summary": () }, "safety_identifier": (), "service_tier": "default",
         "store": true, "temperature": 1.0,
         "text": object! { "format": object! { "type": "text" }, "verbosity": "medium" },
         "tool_choice": "auto", "tools": Vec::new(), "top_logprobs": 0_u64, "top_p": 1.0, "truncation": "disabled",
-        "usage": tokens.map(|tokens| usage(plot, tokens)), "user": (), "metadata": object! {},
+        "usage": usage, "user": (), "metadata": object! {},
     }
 }
 

@@ -1,0 +1,148 @@
+//! What a request is for, from its method and its endpoint.
+
+use http::Method;
+
+use super::shapes::Kind;
+
+/// What a request can be for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Task<'a> {
+    Echo,
+    Models,
+    Model(&'a str),
+    Embeddings,
+    Moderations,
+    Text(Kind),
+    /// How many tokens a request would have; the form of the answer.
+    Count(Kind),
+    Speech,
+    /// Transcription, or translation.
+    Transcription {
+        is_translation: bool,
+    },
+    /// Generation, or edit.
+    Image {
+        is_edit: bool,
+    },
+    Files(FileTask<'a>),
+    Response(ResponseTask, &'a str),
+    Session(Session),
+}
+
+/// What is done with files.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FileTask<'a> {
+    Upload,
+    List,
+    Get(&'a str),
+    Content(&'a str),
+    Delete(&'a str),
+}
+
+/// What is done with a stored response.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ResponseTask {
+    Get,
+    Delete,
+    Cancel,
+    InputItems,
+}
+
+/// What is spoken over a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Session {
+    Realtime,
+    Responses,
+}
+
+impl<'a> Task<'a> {
+    /// `None` where the service has nothing.
+    pub(super) fn of(method: &Method, endpoint: &'a str) -> Option<Self> {
+        if endpoint == "simulator/echo" {
+            return Some(Self::Echo);
+        }
+        match *method {
+            Method::GET => Self::get(endpoint),
+            Method::POST => Self::post(endpoint),
+            Method::DELETE => match endpoint.split_once('/')? {
+                ("files", id) => Some(Self::Files(FileTask::Delete(one(id)?))),
+                ("responses", id) => Some(Self::Response(ResponseTask::Delete, one(id)?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn get(endpoint: &'a str) -> Option<Self> {
+        let (first, rest) = endpoint.split_once('/').unwrap_or((endpoint, ""));
+        Some(match (first, rest) {
+            ("models", "") => Self::Models,
+            ("models", id) => Self::Model(id),
+            ("realtime", "") => Self::Session(Session::Realtime),
+            ("responses", "") => Self::Session(Session::Responses),
+            ("files", "") => Self::Files(FileTask::List),
+            ("files", rest) => Self::Files(match rest.strip_suffix("/content") {
+                Some(id) => FileTask::Content(one(id)?),
+                None => FileTask::Get(one(rest)?),
+            }),
+            ("responses", rest) => match rest.strip_suffix("/input_items") {
+                Some(id) => Self::Response(ResponseTask::InputItems, one(id)?),
+                None => Self::Response(ResponseTask::Get, one(rest)?),
+            },
+            _ => return None,
+        })
+    }
+
+    fn post(endpoint: &'a str) -> Option<Self> {
+        Some(match endpoint {
+            "embeddings" => Self::Embeddings,
+            "moderations" => Self::Moderations,
+            "responses/input_tokens" => Self::Count(Kind::Responses),
+            "messages/count_tokens" => Self::Count(Kind::Messages),
+            "audio/speech" => Self::Speech,
+            "audio/transcriptions" => Self::Transcription { is_translation: false },
+            "audio/translations" => Self::Transcription { is_translation: true },
+            "images/generations" => Self::Image { is_edit: false },
+            "images/edits" => Self::Image { is_edit: true },
+            "files" => Self::Files(FileTask::Upload),
+            _ => match endpoint.strip_prefix("responses/").and_then(|rest| rest.strip_suffix("/cancel")) {
+                Some(id) => Self::Response(ResponseTask::Cancel, one(id)?),
+                None => return Kind::of(endpoint).map(Self::Text),
+            },
+        })
+    }
+}
+
+/// One segment of a path.
+fn one(id: &str) -> Option<&str> {
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_method_has_its_tasks() {
+        for (method, endpoint, task) in [
+            (Method::PUT, "simulator/echo", Some(Task::Echo)),
+            (Method::GET, "models/a/b", Some(Task::Model("a/b"))),
+            (Method::POST, "models", None),
+            (Method::POST, "responses", Some(Task::Text(Kind::Responses))),
+            (Method::GET, "responses", Some(Task::Session(Session::Responses))),
+            (Method::GET, "responses/r", Some(Task::Response(ResponseTask::Get, "r"))),
+            (Method::DELETE, "responses/r", Some(Task::Response(ResponseTask::Delete, "r"))),
+            (Method::POST, "responses/r/cancel", Some(Task::Response(ResponseTask::Cancel, "r"))),
+            (Method::GET, "responses/r/input_items", Some(Task::Response(ResponseTask::InputItems, "r"))),
+            (Method::POST, "responses//cancel", None),
+            (Method::GET, "responses/r/s", None),
+            (Method::GET, "files/f/content", Some(Task::Files(FileTask::Content("f")))),
+            (Method::GET, "files/f", Some(Task::Files(FileTask::Get("f")))),
+            (Method::DELETE, "files/f", Some(Task::Files(FileTask::Delete("f")))),
+            (Method::DELETE, "files", None),
+            (Method::GET, "chat/completions", None),
+        ] {
+            assert_eq!(Task::of(&method, endpoint), task, "{method} {endpoint}");
+        }
+    }
+}
