@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
@@ -77,20 +78,18 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 impl File {
     /// The line that is wrong is not shown: it may hold a secret.
     pub(super) fn parse(origin: Option<PathBuf>, text: &str) -> Result<Self, Mistake> {
-        let values = Toml::from_str::<Dict>(text);
-        let parsed = values.and_then(|values| Ok((values, Toml::from_str(text)?)));
-        match parsed {
-            Ok((values, shape)) => Ok(Self { origin, values, outline: Outline::new(&shape) }),
-            Err(error) => {
-                let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
-                let message = error.message().trim().replace('\n', ", ");
-                let place = origin.map_or_else(|| NAMELESS.to_owned(), |path| path.display().to_string());
-                Err(Mistake {
-                    place,
-                    reason: format!("line {line}, column {column}: this is not TOML: {message}"),
-                })
+        let wrong = |span: Option<Range<usize>>, message: &str| {
+            let (line, column) = line_and_column(text, span.map_or(0, |span| span.start));
+            let message = message.trim().replace('\n', ", ");
+            let file = origin.as_ref().map_or_else(|| NAMELESS.to_owned(), |path| path.display().to_string());
+            Mistake {
+                place: format!("{file}:{line}:{column}"),
+                reason: format!("this is not TOML: {message}"),
             }
-        }
+        };
+        let values = Toml::from_str::<Dict>(text).map_err(|error| wrong(error.span(), error.message()))?;
+        let outline = Outline::of(text).map_err(|error| wrong(error.span(), error.message()))?;
+        Ok(Self { origin, values, outline })
     }
 }
 
@@ -154,14 +153,14 @@ mod tests {
     #[test]
     fn what_is_not_toml_is_named_with_its_line_and_column_and_without_its_text() {
         for (text, place) in [
-            ("[server\n", "line 1, column 8"),
-            ("[server]\nlisten = \"127.0.0.1:1\nworkers = 1", "line 2, column 22"),
-            ("\n\nk\u{e9}y = sk-marker", "line 3, column 2"),
-            ("key = { value = \"sk-marker\"\n", "line 1, column 28"),
-            ("[a]\nx = 1\nx = 2", "line 3, column 1"),
+            ("[server\n", "1:8"),
+            ("[server]\nlisten = \"127.0.0.1:1\nworkers = 1", "2:22"),
+            ("\n\nk\u{e9}y = sk-marker", "3:2"),
+            ("key = { value = \"sk-marker\"\n", "1:28"),
+            ("[a]\nx = 1\nx = 2", "3:1"),
         ] {
             let error = File::parse(Some("f.toml".into()), text).err().expect(text).to_string();
-            assert!(error.starts_with(&format!("f.toml: {place}: ")), "{error}");
+            assert!(error.starts_with(&format!("f.toml:{place}: this is not TOML: ")), "{error}");
             assert!(!error.contains("marker") && !error.contains('\n'), "{error}");
         }
     }

@@ -118,13 +118,21 @@ impl Layers {
     pub(super) fn place(&self, path: &KeyPath) -> String {
         match self.layer(path) {
             Layer::Defaults | Layer::File => {
-                let file = self.file.as_ref().and_then(|(origin, _)| origin.as_deref());
-                let file = file.map_or_else(|| NAMELESS.to_owned(), |path| path.display().to_string());
+                let file = self.file_and_line(path);
                 if path.steps().is_empty() { file } else { format!("{file}: {path}") }
             }
             Layer::Implied => format!("environment {OPENAI_API_KEY}"),
             Layer::Environment => format!("environment {}", path.variable()),
             Layer::CommandLine => format!("--{}", path.last().unwrap_or_default()),
+        }
+    }
+
+    /// `streamgauge.toml:12`, as editors and compilers have it. What has no name has no lines either.
+    fn file_and_line(&self, path: &KeyPath) -> String {
+        let Some((Some(origin), outline)) = &self.file else { return NAMELESS.to_owned() };
+        match outline.line(path) {
+            Some(line) => format!("{}:{line}", origin.display()),
+            None => origin.display().to_string(),
         }
     }
 

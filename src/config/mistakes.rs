@@ -6,7 +6,7 @@ use std::fmt;
 /// One thing to change. It shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it was said: `streamgauge.toml: upstreams.azure.url`, `environment STREAMGAUGE_SERVER__LISTEN` or
+    /// Where it was said: `streamgauge.toml:12: upstreams.azure.url`, `environment STREAMGAUGE_SERVER__LISTEN` or
     /// `--listen`.
     pub place: String,
     /// What is wrong with it and what to write instead, on one line.

@@ -19,7 +19,10 @@ const SERVICE_NAME: &str = "service.name";
 pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<Otlp>> {
     let url = table.defaulted("endpoint", |entry| match entry.as_text() {
         Some("") => Ok(None),
-        _ => entry.parse("a URL in quotes, such as \"http://127.0.0.1:4318\"", BaseUrl::parse).map(Some),
+        _ => {
+            let url = entry.parse("a URL in quotes, such as \"http://127.0.0.1:4318\"", BaseUrl::parse)?;
+            Ok(Some(without_signal(url, entry)))
+        }
     });
     let headers = headers(table);
     let traces = table.defaulted("traces", Entry::boolean);
@@ -78,6 +81,20 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
         proxy: proxy?.0,
         tls: tls?.unwrap_or_default(),
     }))
+}
+
+/// The URL that the paths of the signals are put on, also where one of them was written
+/// (opentelemetry.io/docs/specs/otlp/#otlphttp-request).
+fn without_signal(url: BaseUrl, entry: &Entry<'_>) -> BaseUrl {
+    let text = url.to_string();
+    let base = ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().find_map(|signal| text.strip_suffix(signal));
+    match base.map(|base| (base, BaseUrl::parse(base))) {
+        Some((base, Ok(stripped))) => {
+            entry.warning(&format!("ends with the path of a signal, which is put on: taken for {base:?}"));
+            stripped
+        }
+        _ => url,
+    }
 }
 
 /// A number from 0 to 1.

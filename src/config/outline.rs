@@ -1,33 +1,32 @@
-//! The order in which keys stand in a file. The tree of values is sorted by name and has forgotten it, and people read
-//! their file, and so the list of its mistakes, from top to bottom.
+//! Where keys stand in a file: their order, and their lines. The tree of values is sorted by name and has forgotten both, and
+//! people read their file, and so the list of its mistakes, from top to bottom.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use toml_edit::{ImDocument, Item, TableLike, TomlError, Value};
 
 use super::key_path::KeyPath;
 
 /// Each path of a file and its place in it. What belongs to a table stands with it, wherever it was written.
 #[derive(Debug, Default)]
-pub(super) struct Outline(BTreeMap<KeyPath, usize>);
+pub(super) struct Outline(BTreeMap<KeyPath, Place>);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its number among all paths of the file.
+    position: usize,
+    /// Counts from 1.
+    line: usize,
+}
 
 impl Outline {
-    pub(super) fn new(shape: &Shape) -> Self {
-        let mut outline = Self::default();
-        outline.add(&KeyPath::root(), shape);
-        outline
-    }
-
-    fn add(&mut self, path: &KeyPath, shape: &Shape) {
-        self.0.insert(path.clone(), self.0.len());
-        match shape {
-            Shape::Value => {}
-            Shape::Table(entries) => entries.iter().for_each(|(key, shape)| self.add(&path.key(key), shape)),
-            Shape::Array(items) => {
-                items.iter().enumerate().for_each(|(index, shape)| self.add(&path.index(index), shape));
-            }
-        }
+    /// # Errors
+    /// The text is not TOML.
+    pub(super) fn of(text: &str) -> Result<Self, TomlError> {
+        let document = ImDocument::parse(text)?;
+        let mut walk = Walk { outline: Self::default(), lines: Lines::of(text) };
+        walk.add(&KeyPath::root(), 1, document.as_item());
+        Ok(walk.outline)
     }
 
     /// Whether the file has it.
@@ -37,83 +36,91 @@ impl Outline {
 
     /// Where it stands, or failing that what it would be in. What would be at the root comes last.
     pub(super) fn position(&self, path: &KeyPath) -> usize {
-        path.outwards().find_map(|path| self.0.get(&path).copied()).unwrap_or(usize::MAX)
+        self.nearest(path).map_or(usize::MAX, |place| place.position)
+    }
+
+    /// The line of it, or failing that of what it would be in; `None` for what would be at the root.
+    pub(super) fn line(&self, path: &KeyPath) -> Option<usize> {
+        self.nearest(path).map(|place| place.line)
+    }
+
+    fn nearest(&self, path: &KeyPath) -> Option<Place> {
+        path.outwards().find_map(|path| self.0.get(&path).copied())
     }
 }
 
-/// A document's keys in their order, without its values.
-pub(super) enum Shape {
-    Value,
-    Table(Vec<(String, Shape)>),
-    Array(Vec<Shape>),
+struct Walk {
+    outline: Outline,
+    lines: Lines,
 }
 
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
-    }
-}
-
-struct ShapeVisitor;
-
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
-        Ok(Shape::Value)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
-        Ok(Shape::Value)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
-        Ok(Shape::Value)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
-        Ok(Shape::Value)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
-        let mut shapes = Vec::new();
-        while let Some(shape) = items.next_element()? {
-            shapes.push(shape);
-        }
-        Ok(Shape::Array(shapes))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Shape, A::Error> {
-        let mut shapes = Vec::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            // Dates come as a table of one key, which is not the user's.
-            if key == super::reader::DATE {
-                entries.next_value::<IgnoredAny>()?;
-            } else {
-                shapes.push((key, entries.next_value()?));
+impl Walk {
+    fn add(&mut self, path: &KeyPath, line: usize, item: &Item) {
+        match item {
+            Item::Value(value) => self.add_value(path, line, value),
+            Item::Table(table) => self.add_table(path, line, table),
+            Item::ArrayOfTables(tables) => {
+                self.note(path, line);
+                for (index, table) in tables.iter().enumerate() {
+                    self.add_table(&path.index(index), self.lines.at(table.span(), line), table);
+                }
             }
+            Item::None => {}
         }
-        Ok(Shape::Table(shapes))
+    }
+
+    fn add_value(&mut self, path: &KeyPath, line: usize, value: &Value) {
+        match value {
+            Value::InlineTable(table) => self.add_table(path, line, table),
+            Value::Array(values) => {
+                self.note(path, line);
+                for (index, value) in values.iter().enumerate() {
+                    self.add_value(&path.index(index), self.lines.at(value.span(), line), value);
+                }
+            }
+            _ => self.note(path, line),
+        }
+    }
+
+    fn add_table(&mut self, path: &KeyPath, line: usize, table: &dyn TableLike) {
+        self.note(path, line);
+        for (key, item) in table.iter() {
+            let span = table.key(key).and_then(toml_edit::Key::span);
+            self.add(&path.key(key), self.lines.at(span, line), item);
+        }
+    }
+
+    fn note(&mut self, path: &KeyPath, line: usize) {
+        let position = self.outline.0.len();
+        self.outline.0.insert(path.clone(), Place { position, line });
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self([0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line in which the span begins; without one, the line of what is around it.
+    fn at(&self, span: Option<std::ops::Range<usize>>, around: usize) -> usize {
+        span.map_or(around, |span| self.0.partition_point(|begin| *begin <= span.start))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use figment::providers::{Format, Toml};
-
     use super::*;
 
     fn outline(text: &str) -> Outline {
-        Outline::new(&Toml::from_str(text).unwrap())
+        Outline::of(text).unwrap()
     }
 
     fn in_order(outline: &Outline) -> Vec<String> {
         let mut paths: Vec<_> = outline.0.iter().collect();
-        paths.sort_by_key(|(_, position)| **position);
+        paths.sort_by_key(|(_, place)| place.position);
         paths.iter().skip(1).map(|(path, _)| path.to_string()).collect()
     }
 
@@ -141,5 +148,32 @@ mod tests {
         assert_eq!(outline.position(&root.key("a").key("gone").key("too")), outline.position(&root.key("a")));
         assert!(outline.position(&root.key("gone")) > outline.position(&root.key("b").key("y")));
         assert!(!outline.contains(&root.key("gone")) && outline.contains(&root.key("b")));
+    }
+
+    #[test]
+    fn keys_have_the_line_of_their_name() {
+        let outline = outline(
+            "# first\nz = 1\n[m]\ny = { b = 1, a = [1,\n 2] }\n\n[u.a]\nk.l = 1\n[[r]]\nq = 2024-10-21\n[[r]]\n[u.a.t]\nx = \"\"\"\n\n\"\"\"\ny = 1\n",
+        );
+        let root = KeyPath::root();
+        let (m, a, r) = (root.key("m"), root.key("u").key("a"), root.key("r"));
+        for (path, line) in [
+            (root.key("z"), 2),
+            (m.clone(), 3),
+            (m.key("y").key("b"), 4),
+            (m.key("y").key("a").index(1), 5),
+            (a.clone(), 7),
+            (a.key("k").key("l"), 8),
+            (r.index(0), 9),
+            (r.index(0).key("q"), 10),
+            (r.index(1), 11),
+            (r.index(1).key("gone"), 11),
+            (a.key("t"), 12),
+            (a.key("t").key("y"), 16),
+            (a.key("gone"), 7),
+        ] {
+            assert_eq!(outline.line(&path), Some(line), "{path}");
+        }
+        assert_eq!(outline.line(&root.key("gone")), None);
     }
 }

@@ -15,10 +15,20 @@ const FORMS: &str =
 /// the end of a file is not part of the secret. All come out fit to be a header's value.
 pub(super) fn secret(entry: &Entry<'_>) -> Read<Secret> {
     let text = fetch(entry)?;
-    match unfit(&text) {
-        Some(reason) => Err(entry.mistake(format!("the secret {reason}"))),
-        None => Ok(Secret::new(text)),
+    if let Some(reason) = unfit(&text) {
+        return Err(entry.mistake(format!("the secret {reason}")));
     }
+    if is_quoted(&text) {
+        entry.warning(
+            "the secret begins and ends with a quote, which is sent as a part of it: take the quotes out",
+        );
+    }
+    Ok(Secret::new(text))
+}
+
+/// Whether the text was taken over with the quotes that a shell or a file of variables had around it.
+fn is_quoted(text: &str) -> bool {
+    text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
 fn fetch(entry: &Entry<'_>) -> Read<String> {
@@ -105,7 +115,9 @@ fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
 
 /// Why a text cannot be sent in a header as it is. Spaces at the ends would be trimmed on the way.
 pub(super) fn unfit(text: &str) -> Option<&'static str> {
-    if text.contains(['\n', '\r']) {
+    if text.ends_with(['\n', '\r']) {
+        Some("ends with a line break: take it out")
+    } else if text.contains(['\n', '\r']) {
         Some("has a line break inside")
     } else if !text.is_ascii() || text.bytes().any(|byte| byte.is_ascii_control()) {
         Some("has characters that a header cannot carry; it must be plain ASCII")

@@ -26,8 +26,9 @@ const MAX_WORKERS: usize = 1024;
 /// The longest name of a client or an upstream, in bytes: it is a label of every metric and a column of every record.
 const MAX_NAME: usize = 64;
 
-/// The shortest token of the admin pages, in bytes: whoever can connect can try.
-const MIN_TOKEN: usize = 16;
+/// The shortest token of the admin pages, and the shortest key of a client that is not warned of, in bytes: whoever can
+/// connect can try.
+const MIN_KEY: usize = 16;
 
 /// Who sends requests without a key, in records; no client may have the same name.
 pub const ANONYMOUS: &str = "anonymous";
@@ -85,9 +86,9 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
     let hosts = table.defaulted("hosts", own_hosts);
     let token = table.optional("token", |entry| {
         let token = secret(entry)?;
-        if token.expose().len() < MIN_TOKEN {
+        if token.expose().len() < MIN_KEY {
             return Err(entry.mistake(format!(
-                "is short enough to be guessed: take {MIN_TOKEN} characters or more, such as `openssl rand -hex 16` makes"
+                "is short enough to be guessed: take {MIN_KEY} characters or more, such as `openssl rand -hex 16` makes"
             )));
         }
         Ok(token)
@@ -184,6 +185,11 @@ pub(super) fn clients(root: &Table<'_>) -> Read<Vec<Client>> {
                 if let Some((other, _)) = known.iter().find(|(_, known)| *known == key) {
                     let reason = format!("is the key of clients.{other} too: nobody could tell them apart");
                     return Err(entry.mistake(reason));
+                }
+                if key.expose().len() < MIN_KEY {
+                    entry.warning(&format!(
+                        "is short enough to be guessed: take {MIN_KEY} characters or more, such as `openssl rand -hex 16` makes"
+                    ));
                 }
                 Ok(key)
             })

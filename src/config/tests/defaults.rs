@@ -25,8 +25,8 @@ const VARIABLES: [(&str, &str); 12] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
     ("INTERNAL_LLM_KEY", "internal-key"),
-    ("SEARCH_TEAM_KEY", "sg-search"),
-    ("SUPPORT_TEAM_KEY", "sg-support"),
+    ("SEARCH_TEAM_KEY", "sg-search-0123456"),
+    ("SUPPORT_TEAM_KEY", "sg-support-0123456"),
     ("GATEWAY_KEY", "gw-key"),
     ("PROXY_PASSWORD", "proxy-password"),
     ("LEDGER_URL", "postgres://streamgauge:db-password@db.internal/usage"),
@@ -64,7 +64,7 @@ fn the_compiled_in_defaults_are_those_of_the_design() {
     );
     let seconds =
         [server.drain_timeout, server.header_timeout, server.keep_alive_timeout].map(|time| time.as_secs());
-    assert_eq!(seconds, [30, 30, 75]);
+    assert_eq!(seconds, [30, 30, 620]);
     assert_eq!(server.write_timeout, Some(Duration::from_secs(300)));
     assert_eq!(server.min_body_rate.map(u32::from), Some(500));
     assert_eq!(admin.listen.unwrap().to_string(), "127.0.0.1:9090");

@@ -363,7 +363,7 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
         allow_anonymous = true
         max_buffered_bytes = "1MiB"
         [clients.a]
-        key = { value = "k" }
+        key = { value = "0123456789abcdef" }
         [upstreams.openai]
         url = "http://proxy.internal/v1"
         api_key = { value = "sk-1" }

@@ -51,6 +51,9 @@ fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
         (file("empty", b"\n"), ".file", "is empty"),
         (file("latin1", b"\xe9"), ".file", "is not text"),
         (file("lines", b"sk-marker\nsk-marker\n"), "", "the secret has a line break inside"),
+        (file("unix", b"sk-marker\n\n"), "", "the secret ends with a line break"),
+        (file("dos", b"sk-marker\r\n\r\n"), "", "the secret ends with a line break"),
+        ("{ env = \"ENDED\" }".to_owned(), "", "the secret ends with a line break"),
         ("{ value = \"\" }".to_owned(), ".value", "is empty"),
         ("{ value = \"sk-marker \" }".to_owned(), "", "begins or ends with a space"),
         ("{ value = \"sk-marker\\u0000\" }".to_owned(), "", "a header cannot carry"),
@@ -70,7 +73,7 @@ fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
         ("12345".to_owned(), "", "is a table that says where it is"),
     ] {
         let text = format!("[upstreams.openai]\napi_key = {form}");
-        let variables = [("EMPTY", ""), ("MARKED", "sk-marker\u{fffd}")];
+        let variables = [("EMPTY", ""), ("MARKED", "sk-marker\u{fffd}"), ("ENDED", "sk-marker\n")];
         let found = lines(load_text(Some(&text), &variables, None).expect_err(&form));
         assert_eq!(found.len(), 1, "{form}: {found:?}");
         assert!(found[0].starts_with(&path(key)) && found[0].contains(reason), "{form}: {found:?}");
@@ -161,4 +164,38 @@ fn the_effective_configuration_shows_where_secrets_are_and_none_of_them() {
     ] {
         assert_eq!(shown.pointer(pointer), Some(&value), "{pointer}: {shown:#}");
     }
+}
+
+#[test]
+fn keys_in_quotes_and_short_keys_of_clients_are_warned_of() {
+    let text = "[clients.a]\nkey = { env = \"SHORT\" }\n[clients.b]\nkey = { env = \"LONG\" }\n\
+                [upstreams.openai]\napi_key = { env = \"QUOTED\" }\n";
+    let load = |quoted| {
+        let variables = [("SHORT", "0123456789marke"), ("LONG", "0123456789marker"), ("QUOTED", quoted)];
+        load_text(Some(text), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}")).warnings
+    };
+    let short =
+        "streamgauge.toml:2: clients.a.key: is short enough to be guessed: take 16 characters or more";
+    for quoted in ["\"sk-marker\"", "'sk-marker'"] {
+        let [found_short, found_quoted] = &load(quoted)[..] else { panic!("{:?}", load(quoted)) };
+        assert!(found_short.starts_with(short), "{found_short}");
+        let start = "streamgauge.toml:6: upstreams.openai.api_key: the secret begins and ends with a quote";
+        assert!(found_quoted.starts_with(start) && !found_quoted.contains("marker"), "{found_quoted}");
+    }
+    for plain in ["sk-marker", "\"sk-marker", "\"", "'sk-marker\""] {
+        assert_eq!(load(plain).len(), 1, "{plain}");
+    }
+}
+
+#[test]
+fn two_clients_with_one_key_are_a_mistake() {
+    let text = format!(
+        "{OPENAI}[clients.a]\nkey = {{ value = \"0123456789-marker\" }}\n[clients.b]\nkey = {{ env = \"KEY\" }}\n"
+    );
+    let found =
+        load_text(Some(&text), &[("KEY", "0123456789-marker")], None).expect_err("one key").to_string();
+    assert!(
+        found.contains("clients.b.key: is the key of clients.a too") && !found.contains("marker"),
+        "{found}"
+    );
 }
