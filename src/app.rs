@@ -5,6 +5,8 @@
 //! small struct.
 
 pub(crate) mod advice;
+mod ledger_use;
+pub(crate) mod obstacles;
 pub(crate) mod open_files;
 mod plan;
 mod port_owner;
@@ -43,8 +45,9 @@ use open_files::{make_room, raise_limit};
 use plan::plan;
 use shares::{Shares, open_now};
 use ways::{collector, origins};
-use worker::{Parts, on_this_thread, serve, work};
+use worker::{Parts, administer, on_this_thread, work};
 
+use ledger_use::Mark;
 pub use running::Running;
 
 /// Threads beside the workers: one for each sink, those of records, estimates, certificates,
@@ -88,6 +91,7 @@ pub struct App {
     watch: Watch,
     sinks: Vec<Box<dyn Sink>>,
     reopener: Option<Reopener>,
+    ledger_mark: Option<Mark>,
 }
 
 impl App {
@@ -162,12 +166,18 @@ impl App {
         let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows)));
         sinks.push(Box::new(AccessLog));
         sinks.push(Box::new(Arc::clone(&metrics)));
+        let mut ledger_mark = None;
         if let Some(path) = &settings.ledger.path {
             let ledger = match settings.ledger.postgres.clone() {
                 Some(postgres) => Ledger::open_for_fleet(path, settings.ledger.retention, postgres, &journal),
                 None => Ledger::open(path, settings.ledger.retention, &journal),
             };
             sinks.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
+            let (mark, warning) = ledger_use::mark(path);
+            ledger_mark = mark;
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
         }
         if let Some(otlp) = &settings.otlp {
             let services = settings.upstreams.iter().map(|upstream| {
@@ -235,6 +245,7 @@ impl App {
             watch,
             sinks,
             reopener,
+            ledger_mark,
         })
     }
 
@@ -262,6 +273,7 @@ impl App {
             watch,
             sinks,
             reopener,
+            ledger_mark,
         } = self;
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
@@ -273,6 +285,7 @@ impl App {
             workers: Vec::new(),
             admin: None,
             reopener,
+            _ledger_mark: ledger_mark,
             _rotation: watch.spawn(&threads)?,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
@@ -301,7 +314,10 @@ impl App {
             };
             let handler = Admin::new(shown, access);
             let until = stop.clone();
-            let work = move || on_this_thread("admin", serve(listener, handler, admin_tls, parts, until));
+            let draining = running.stop.clone();
+            let work = move || {
+                on_this_thread("admin", administer(listener, handler, admin_tls, parts, draining, until))
+            };
             running.admin = Some((stop, threads.spawn_once("admin", work)?));
         }
         Ok(running)

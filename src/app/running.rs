@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Addresses;
+use super::ledger_use::Mark;
 use crate::drain::{Phase, Stop};
 use crate::listener::Balance;
 use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
@@ -31,6 +32,8 @@ pub struct Running {
     pub(super) admin: Option<(Stop, Thread)>,
     /// Opens the JSON-lines file again.
     pub(super) reopener: Option<Reopener>,
+    /// Tells other processes that the ledger is in use.
+    pub(super) _ledger_mark: Option<Mark>,
     /// Puts changed certificates in the place of earlier ones.
     pub(super) _rotation: Rotation,
     /// Hands what refusals share to the writer.

@@ -49,17 +49,23 @@ pub(super) async fn work(
     let board = parts.boards.of_worker(number);
     let (plan, journal) = (Arc::clone(&parts.plan), parts.journal.clone());
     let proxy = Proxy::new(number, plan, upstreams, &parts.flows, journal, board);
-    serve(listener, proxy, tls, parts, stop).await
+    serve(Acceptor::new(listener, Rc::new(proxy), tls, parts.limits), parts, stop).await
 }
 
-pub(super) async fn serve<H: Handler>(
+/// The admin pages, until `stop`; their port is given up when `draining` begins to drain.
+pub(super) async fn administer<H: Handler>(
     listener: Listener,
     handler: H,
     tls: Option<Arc<Live<ServerConfig>>>,
     parts: Parts,
+    draining: Stop,
     stop: Stop,
 ) -> io::Result<()> {
     let acceptor = Acceptor::new(listener, Rc::new(handler), tls, parts.limits);
+    serve(acceptor.listening_until(draining), parts, stop).await
+}
+
+async fn serve<H: Handler>(acceptor: Acceptor<H>, parts: Parts, stop: Stop) -> io::Result<()> {
     if acceptor.run(stop, parts.drain_timeout).await? == Ended::Cut {
         // What the runtime drops now did not end by itself.
         parts.journal.cut();

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use super::error::Reason;
+use super::error::{LedgerError, Reason};
 use super::schema::APPLICATION_ID;
 
 /// How every SQLite database begins.
@@ -36,6 +36,11 @@ pub(super) type Identity = (u64, u64);
 /// Which file is at the path.
 pub(super) fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Why the file at the path is never opened as a ledger; `None`: it would be, or there is none.
+pub fn refusal(path: &Path) -> Option<LedgerError> {
+    Existing::find(path).err().map(|reason| LedgerError::new(path, reason))
 }
 
 impl Existing {

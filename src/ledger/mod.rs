@@ -49,6 +49,7 @@ mod sweep;
 mod when;
 
 pub use error::LedgerError;
+pub use file::refusal;
 pub use groups::{By, Group, Key, SOURCES, Sums};
 pub use place::Place;
 pub use query::{

@@ -1,5 +1,6 @@
 //! The accept loop of one worker.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -94,6 +95,8 @@ pub enum Ended {
 pub struct Acceptor<H> {
     listener: Listener,
     around: Rc<Surroundings<H>>,
+    /// Whose drain closes the listening socket before the own one; `None`: nobody's.
+    closes: Option<Stop>,
 }
 
 impl<H: Handler> Acceptor<H> {
@@ -115,7 +118,13 @@ impl<H: Handler> Acceptor<H> {
             worker: listener.worker,
             buffers: Rc::default(),
         };
-        Self { listener, around: Rc::new(around) }
+        Self { listener, around: Rc::new(around), closes: None }
+    }
+
+    /// Gives the port up when another stop begins to drain, and serves on what is connected: a process
+    /// that follows may take the port while this one can still be watched.
+    pub fn listening_until(self, draining: Stop) -> Self {
+        Self { closes: Some(draining), ..self }
     }
 
     /// Accepts until the drain begins, then waits until the last connection is gone and what
@@ -124,12 +133,18 @@ impl<H: Handler> Acceptor<H> {
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
-        let Self { listener, around } = self;
+        let Self { listener, around, closes } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places, mut reserve } = listener;
-        let socket = TcpListener::from_std(socket)?;
+        let mut socket = Some(TcpListener::from_std(socket)?);
         let mut beat = tokio::time::interval(Connections::beat(&around.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = pin!(stop.reached(Phase::Draining));
+        let mut closing = pin!(async {
+            match &closes {
+                Some(other) => other.reached(Phase::Draining).await,
+                None => pending().await,
+            }
+        });
         let mut trouble = Trouble::default();
         // Accepted, and without a place.
         let mut newcomer: Option<TcpStream> = None;
@@ -144,7 +159,7 @@ impl<H: Handler> Acceptor<H> {
         };
         loop {
             tokio::select! {
-                accepted = accept(&socket), if newcomer.is_none() => match accepted {
+                accepted = accept(socket.as_ref()), if newcomer.is_none() => match accepted {
                     Ok(stream) => match places.try_for_connection() {
                         Some(place) => admit(stream, place),
                         None => {
@@ -178,6 +193,7 @@ impl<H: Handler> Acceptor<H> {
                     around.connections.keep(&around.limits, &places);
                     reserve.fill();
                 }
+                () = &mut closing, if socket.is_some() => socket = None,
                 () = &mut draining => break,
             }
         }
@@ -213,8 +229,9 @@ impl<H: Handler> Acceptor<H> {
     }
 }
 
-/// Takes a connection. Cancel-safe.
-async fn accept(socket: &TcpListener) -> io::Result<TcpStream> {
+/// Takes a connection, once there is a socket. Cancel-safe.
+async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
+    let Some(socket) = socket else { return pending().await };
     let (stream, _): (_, SocketAddr) = socket.accept().await?;
     Ok(stream)
 }

@@ -35,6 +35,14 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
     Ok((bound, sockets))
 }
 
+/// Tries whether a listening socket could be bound to the address, without listening there.
+///
+/// # Errors
+/// As for [`bind`].
+pub fn may_bind(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(&address.into())
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the connections of the process before it.

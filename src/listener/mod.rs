@@ -31,7 +31,7 @@ use crate::flow::Delivery;
 
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
-pub use bind::bind;
+pub use bind::{bind, may_bind};
 pub use departure::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1Body;
 pub use http2::Http2Body;

@@ -1,13 +1,13 @@
 //! The admin port, as browsers, programs and probes see it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use serde_json::Value;
-use streamgauge::app::{App, Running};
+use streamgauge::app::{Addresses, App, Running};
 use streamgauge::config;
 use streamgauge::ledger::output::json;
 use streamgauge::ledger::{Bounds, By, Selection, report};
@@ -302,7 +302,7 @@ fn a_running_stream_is_told_with_its_counts_and_then_its_record() {
 }
 
 #[test]
-fn a_proxy_that_drains_is_alive_and_not_ready_until_its_last_stream_has_ended() {
+fn draining_proxy_gives_its_ports_up_and_can_be_watched_on_kept_connections() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let up = upstream(move |connection| {
@@ -317,11 +317,20 @@ fn a_proxy_that_drains_is_alive_and_not_ready_until_its_last_stream_has_ended() 
     assert_eq!((status(&ready), ready.1.as_str()), (200, "ready\nworkers 2 of 2\nledger ok\n"));
     let mut client = Client::connect(proxy.running.addresses().proxy);
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
+    let Addresses { proxy: port, admin } = proxy.running.addresses();
+    let admin = admin.unwrap();
+    let mut watch = Client::connect(admin);
+    let mut ask = |path: &str| watch.send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).answer();
+    assert_eq!(ask("/readyz").status(), 200);
     proxy.running.stop().drain();
+    // A process that follows gets both ports while the stream still runs.
+    let followers = [port, admin]
+        .map(|address| crate::support::until(PATIENCE, "a free port", || TcpListener::bind(address).ok()));
     // The worker without a connection has ended already, or will.
-    let draining = proxy.get("/readyz");
-    assert!(status(&draining) == 503 && draining.1.starts_with("draining\n"), "{}", draining.1);
-    assert_eq!(status(&proxy.get("/healthz")), 200);
+    let draining = ask("/readyz");
+    assert!(draining.status() == 503 && draining.text().starts_with("draining\n"), "{}", draining.text());
+    assert_eq!(ask("/healthz").status(), 200);
     go_on.send(()).unwrap();
     proxy.running.finish().unwrap();
+    drop(followers);
 }

@@ -55,6 +55,7 @@ mod records;
 mod refusals;
 mod relay;
 mod resend;
+mod side_by_side;
 mod signals;
 mod sinks;
 mod slow_bodies;

@@ -1,0 +1,102 @@
+//! What would keep a start from succeeding on this machine as it is now, without starting: folders, files and ports.
+//!
+//! Nothing is created and nothing listens. What another program changes in between is not foreseen.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::advice;
+use super::port_owner::{self, Owner};
+use crate::config::{Jsonl, Settings};
+use crate::ledger;
+use crate::listener;
+
+/// What stands in the way of a start.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// It would fail, with this message.
+    Fatal(String),
+    /// It would fail unless the program that this names ends before, as it does in a restart.
+    Replaced(String),
+}
+
+/// All that is found, in the order of a start.
+pub(crate) fn obstacles(settings: &Settings) -> Vec<Obstacle> {
+    let ports = [
+        Some(("server.listen", settings.server.listen)),
+        settings.admin.listen.map(|at| ("admin.listen", at)),
+    ];
+    let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(key, at));
+    let jsonl = match &settings.ledger.jsonl {
+        Some(Jsonl::File(path)) => appended("ledger.jsonl", path),
+        Some(Jsonl::Stdout) | None => None,
+    };
+    let ledger = settings.ledger.path.as_deref().and_then(|path| {
+        let foreign = || ledger::refusal(path).map(|error| format!("ledger.path: {error}"));
+        appended("ledger.path", path).or_else(foreign)
+    });
+    ports.chain(ledger.into_iter().chain(jsonl).map(Obstacle::Fatal)).collect()
+}
+
+fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
+    let error = listener::may_bind(address).err()?;
+    let message = advice::address(key, address, &error);
+    let is_ours = error.kind() == io::ErrorKind::AddrInUse
+        && matches!(port_owner::owner(address), Some(Owner::Process { name, .. }) if name == OUR_NAME);
+    Some(if is_ours { Obstacle::Replaced(message) } else { Obstacle::Fatal(message) })
+}
+
+/// As the system names a process of this program.
+const OUR_NAME: &str = env!("CARGO_PKG_NAME");
+
+/// Why nothing could be appended to a file there.
+fn appended(key: &str, path: &Path) -> Option<String> {
+    let error = match fs::metadata(path) {
+        // A FIFO without a reader would keep this waiting, and what is no file has its own rules.
+        Ok(found) if found.is_file() => OpenOptions::new().append(true).open(path).err(),
+        Ok(found) if found.is_dir() => Some(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            access(folder, Access::WRITE_OK | Access::EXEC_OK).err().map(io::Error::from)
+        }
+        Err(error) => Some(error),
+    };
+    error.map(|error| advice::file(key, path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_that_is_missing_is_named_and_nothing_is_created() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        for (name, reason) in
+            [("gone/a", "there is no folder /"), ("", "it is a folder"), ("file/a", "is not a folder")]
+        {
+            let found = appended("ledger.path", &folder.path().join(name)).unwrap();
+            assert!(found.starts_with("ledger.path: cannot open /") && found.contains(reason), "{found}");
+        }
+        for name in ["new", "file"] {
+            assert_eq!(appended("ledger.path", &folder.path().join(name)), None);
+        }
+        assert!(!folder.path().join("new").exists());
+    }
+
+    #[test]
+    fn port_that_is_taken_is_named_with_its_owner() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let Some(Obstacle::Fatal(found)) = port("admin.listen", address) else { panic!("it is taken") };
+        assert!(found.starts_with(&format!("admin.listen: cannot listen on {address}: ")), "{found}");
+        drop(taken);
+        assert_eq!(port("admin.listen", address), None);
+    }
+}
