@@ -12,6 +12,8 @@ use crate::ledger::postgres::{Migrated, migrate};
 /// Options of `ledger`.
 #[derive(Debug, Args)]
 pub(super) struct LedgerArgs {
+    #[arg(skip)]
+    pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -22,19 +24,12 @@ enum Command {
     ///
     /// Safe to run as often as one likes, and by several at once. The user of the url must own the tables, and may be
     /// another than the one that ships records, which needs SELECT and INSERT on them.
-    Migrate(MigrateArgs),
-}
-
-#[derive(Debug, Args)]
-struct MigrateArgs {
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    Migrate,
 }
 
 /// Messages go to stderr; there is no result.
 pub(super) fn run(args: &LedgerArgs) -> ExitCode {
-    let Command::Migrate(args) = &args.command;
+    let Command::Migrate = args.command;
     let settings = match configured(args) {
         Ok(settings) => settings,
         Err(message) => {
@@ -54,7 +49,7 @@ pub(super) fn run(args: &LedgerArgs) -> ExitCode {
     }
 }
 
-fn configured(args: &MigrateArgs) -> Result<Postgres, String> {
+fn configured(args: &LedgerArgs) -> Result<Postgres, String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
     let (ledger, _) = config::load_ledger(&sources, Which::Fleet).map_err(|mistakes| mistakes.to_string())?;

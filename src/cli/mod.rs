@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 mod check;
+mod config;
 mod control;
 mod demo;
 mod ledger;
@@ -20,9 +21,11 @@ mod simulate;
 mod usage;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::preflight;
 use crate::telemetry;
@@ -39,10 +42,13 @@ const WRONG: u8 = 2;
 
 /// A reverse proxy for OpenAI-style APIs that knows exactly how many tokens went by.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     serve: serve::ServeArgs,
 }
@@ -51,28 +57,31 @@ struct Cli {
 enum Command {
     /// Run the proxy (the default command)
     Serve(serve::ServeArgs),
-    /// Read the configuration and name every mistake in it; with --live, try every upstream
+    /// Check the configuration and name every mistake in it; with --live, send a request to every upstream
     Check(check::CheckArgs),
-    /// Run the simulator and the proxy, and stream one chat completion through
+    /// Show the effective configuration
+    Config(config::ConfigArgs),
+    /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through them
     Demo(demo::DemoArgs),
-    /// Run an OpenAI-style upstream that answers from nothing
+    /// Run a simulated upstream that speaks OpenAI's API
     Simulate(simulate::SimulateArgs),
-    /// Read the ledger: who used how many tokens
+    /// Report who used how many tokens, from the ledger
     Usage(usage::UsageArgs),
-    /// Look after a fleet's ledger in PostgreSQL
+    /// Maintain the ledger
     Ledger(ledger::LedgerArgs),
 }
 
 /// Parses the process's command line and runs the command.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let command = Cli::parse().into_command().unwrap_or_else(|error| error.exit());
     if let Err(message) = preflight::files(preflight::ANY_COMMAND) {
         say!("streamgauge: {message}");
         return ExitCode::from(FAILED);
     }
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+    match command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Usage(args) => usage::run(&args),
@@ -80,11 +89,71 @@ pub fn run() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// The command with the options that stood before its name.
+    ///
+    /// # Errors
+    /// An option that the command does not have.
+    fn into_command(self) -> Result<Command, clap::Error> {
+        let Self { command, config, serve } = self;
+        let mut command = command.unwrap_or_default();
+        let conflict = |option: &str, name: &str| {
+            let message = format!("the option {option} is not one of `streamgauge {name}`\n");
+            Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+        };
+        match &mut command {
+            Command::Serve(args) => {
+                args.config = config;
+                args.listen = args.listen.take().or(serve.listen);
+                args.log = args.log.take().or(serve.log);
+                return Ok(command);
+            }
+            Command::Check(args) => args.config = config,
+            Command::Config(args) => args.config = config,
+            Command::Usage(args) => args.config = config,
+            Command::Ledger(args) => args.config = config,
+            Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
+            Command::Simulate(_) if config.is_some() => return conflict("--config", "simulate"),
+            Command::Demo(_) | Command::Simulate(_) => {}
+        }
+        let before = [("--listen", serve.listen.is_some()), ("--log", serve.log.is_some())];
+        match before.into_iter().find(|(_, is_there)| *is_there) {
+            Some((option, _)) => conflict(option, command.name()),
+            None => Ok(command),
+        }
+    }
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Serve(serve::ServeArgs::default())
+    }
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "serve",
+            Self::Check(_) => "check",
+            Self::Config(_) => "config",
+            Self::Demo(_) => "demo",
+            Self::Simulate(_) => "simulate",
+            Self::Usage(_) => "usage",
+            Self::Ledger(_) => "ledger",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
 
     use super::*;
+
+    fn parse(words: &str) -> Result<Command, clap::Error> {
+        let words = ["streamgauge"].into_iter().chain(words.split_whitespace());
+        Cli::try_parse_from(words).and_then(Cli::into_command)
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -93,8 +162,55 @@ mod tests {
 
     #[test]
     fn serve_is_the_default_command_with_its_options() {
-        let cli = Cli::try_parse_from(["streamgauge", "--listen", "127.0.0.1:1"]).unwrap();
-        assert!(cli.command.is_none());
-        assert_eq!(cli.serve.listen.as_deref(), Some("127.0.0.1:1"));
+        let Command::Serve(args) = parse("--listen 127.0.0.1:1").unwrap() else { panic!("serve") };
+        assert_eq!(args.listen.as_deref(), Some("127.0.0.1:1"));
+    }
+
+    #[test]
+    fn options_stand_before_and_behind_the_command() {
+        for words in [
+            "--config a.toml --listen 127.0.0.1:1 --log debug serve",
+            "serve --config a.toml --listen 127.0.0.1:1 --log debug",
+            "-c a.toml --log debug serve --listen 127.0.0.1:1",
+            "--listen 127.0.0.1:1 serve -ca.toml --log debug",
+            "-c a.toml --listen 127.0.0.1:1 --log debug",
+        ] {
+            let Command::Serve(args) = parse(words).unwrap() else { panic!("{words}") };
+            assert_eq!(args.config.as_deref(), Some(Path::new("a.toml")), "{words}");
+            assert_eq!(
+                (args.listen.as_deref(), args.log.as_deref()),
+                (Some("127.0.0.1:1"), Some("debug")),
+                "{words}"
+            );
+        }
+        for (words, command) in
+            [("check", "check"), ("usage", "usage"), ("config show", "config"), ("ledger migrate", "ledger")]
+        {
+            for words in [format!("-c a.toml {words}"), format!("{words} --config a.toml")] {
+                let command_found = parse(&words).unwrap();
+                let config = match &command_found {
+                    Command::Check(args) => &args.config,
+                    Command::Usage(args) => &args.config,
+                    Command::Config(args) => &args.config,
+                    Command::Ledger(args) => &args.config,
+                    _ => panic!("{words}"),
+                };
+                assert_eq!(config.as_deref(), Some(Path::new("a.toml")), "{words}");
+                assert_eq!(command_found.name(), command);
+            }
+        }
+    }
+
+    #[test]
+    fn option_of_another_command_is_refused() {
+        for (words, option) in [
+            ("--listen 127.0.0.1:1 usage", "--listen"),
+            ("--log debug check", "--log"),
+            ("-c a.toml demo", "--config"),
+            ("simulate --config a.toml", "--config"),
+        ] {
+            let error = parse(words).expect_err(words).to_string();
+            assert!(error.contains(option), "{error}");
+        }
     }
 }

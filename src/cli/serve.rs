@@ -1,6 +1,8 @@
 //! `streamgauge serve`: runs the proxy until it is told to stop.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::control::Control;
 use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
-use crate::app::{App, preflight};
+use crate::app::{Addresses, App, preflight};
 use crate::config::{self, Loaded, Overrides, Settings, Sources};
 use crate::telemetry::{self, InitError};
 use crate::threads::Threads;
@@ -22,8 +24,7 @@ pub(super) const FLUSH: Duration = Duration::from_millis(500);
 /// Options of `serve`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServeArgs {
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
     /// The address to listen on, in place of the configuration's
     #[arg(long, value_name = "ADDR")]
@@ -49,6 +50,10 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     };
     let env: BTreeMap<String, String> = config::environment();
     let rust_log = env.get("RUST_LOG").cloned();
+    if let Some(Err(reason)) = args.log.as_deref().map(config::check_log_filter) {
+        say!("--log: {reason}");
+        return ExitCode::from(WRONG);
+    }
     let overrides = Overrides { listen: args.listen.clone() };
     let loaded = config::load(&Sources { file: args.config.clone(), env, overrides });
     let Loaded { settings, origin, warnings } = match loaded {
@@ -101,7 +106,8 @@ fn start(settings: &Settings, origin: Option<&Path>, control: &Control, threads:
         let proxy = upstream.proxy.as_ref().map(|proxy| tracing::field::display(&proxy.address));
         tracing::info!(name = upstream.name, provider = upstream.provider.as_str(), url = %upstream.url, proxy, "upstream");
     }
-    match serve(app, control) {
+    let has_tls = HasTls { proxy: settings.server.tls.is_some(), admin: settings.admin.tls.is_some() };
+    match serve(app, has_tls, control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say_failure(preflight::no_thread(&error));
@@ -111,12 +117,56 @@ fn start(settings: &Settings, origin: Option<&Path>, control: &Control, threads:
 }
 
 /// Runs until a signal, or until a thread has failed, then drains; a second signal ends at once.
-fn serve(app: App, control: &Control) -> std::io::Result<()> {
+fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
     let running = app.spawn()?;
     control.attach(running.stop().clone(), running.reopener());
-    tracing::info!(address = %running.addresses().proxy, workers = running.workers(), "listening");
-    if let Some(address) = running.addresses().admin {
-        tracing::info!(%address, "admin pages");
+    let Addresses { proxy, admin } = running.addresses();
+    let proxy_url = url(proxy, has_tls.proxy, "/v1");
+    tracing::info!(address = %proxy, url = proxy_url, workers = running.workers(), "listening");
+    let admin_url = admin.map(|address| {
+        let url = url(address, has_tls.admin, "/");
+        tracing::info!(%address, url, "admin pages");
+        url
+    });
+    // For people, whatever the log's filter and form.
+    if io::stderr().is_terminal() {
+        say!("proxy      {proxy_url}   (the base URL for SDKs)");
+        if let Some(url) = admin_url {
+            say!("dashboard  {url}");
+        }
     }
     running.finish()
+}
+
+/// Which of the two servers speak TLS.
+#[derive(Clone, Copy)]
+struct HasTls {
+    proxy: bool,
+    admin: bool,
+}
+
+/// Where a client on this machine finds it.
+fn url(address: SocketAddr, has_tls: bool, path: &str) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    match address.ip().is_unspecified() {
+        true => format!("{scheme}://localhost:{}{path}", address.port()),
+        false => format!("{scheme}://{address}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_is_one_that_a_client_here_can_use() {
+        for (address, has_tls, expected) in [
+            ("127.0.0.1:8080", false, "http://127.0.0.1:8080/v1"),
+            ("[::1]:8080", true, "https://[::1]:8080/v1"),
+            ("0.0.0.0:80", false, "http://localhost:80/v1"),
+            ("[::]:443", true, "https://localhost:443/v1"),
+        ] {
+            assert_eq!(url(address.parse().unwrap(), has_tls, "/v1"), expected);
+        }
+    }
 }

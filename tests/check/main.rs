@@ -11,4 +11,5 @@ mod successes;
 #[path = "../proxy/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "only servers and proxies are needed here")]
 mod support;
+mod verdict;
 mod ways;

@@ -208,7 +208,8 @@ fn mistakes_of_the_configuration_come_before_anything_is_sent() {
     assert!(ended.out.is_empty() && service.accepted() == 0, "{}", ended.all());
     let ended = folder.run(&up(&url, ""), &["check", "--upstream", "up"]);
     assert!(ended.status == 2 && ended.err.contains("--live"), "{}", ended.all());
-    let ended = folder.run(&up(&url, ""), &["check"]);
+    let alone = "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n";
+    let ended = folder.run(&(alone.to_owned() + &up(&url, "")), &["check"]);
     assert!(ended.status == 0 && service.accepted() == 0, "{}", ended.all());
 }
 

@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::output::{print, unwritten};
 use super::{FAILED, WRONG};
+use crate::app::obstacles::{Obstacle, obstacles};
 use crate::config::{self, Loaded, Overrides, Sources, Upstream};
 use finding::Finding;
 use question::Question;
@@ -24,8 +25,7 @@ use summary::Summary;
 /// Options of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
     /// Also send a small request through each upstream, as `serve` would, and say what came back; it costs some tokens, and is
     /// in no ledger
@@ -45,7 +45,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            say!("{mistakes}");
+            say!("{mistakes}\n{}", verdict(mistakes.0.len()));
             return ExitCode::from(WRONG);
         }
     };
@@ -53,11 +53,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         say!("warning: {warning}");
     }
     let mut status = 0;
-    let ended = if args.live {
-        check(args, &loaded, &mut status)
-    } else {
-        print(Summary(&loaded)).map_err(Failed::from)
-    };
+    let ended = if args.live { check(args, &loaded, &mut status) } else { offline(&loaded, &mut status) };
     match ended {
         Ok(()) => ExitCode::from(status),
         Err(Failed::Here(code, message)) => {
@@ -65,6 +61,36 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
             ExitCode::from(code)
         }
         Err(Failed::Stdout(error)) => unwritten(&error, status),
+    }
+}
+
+/// What the configuration means, and whether a start would succeed here and now.
+fn offline(loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
+    print(Summary(loaded))?;
+    let mut fatal = 0;
+    for obstacle in obstacles(&loaded.settings) {
+        match obstacle {
+            Obstacle::Fatal(message) => {
+                say!("{message}");
+                fatal += 1;
+            }
+            Obstacle::Replaced(message) => say!("warning: {message}; a restart ends it first"),
+        }
+    }
+    if fatal > 0 {
+        *status = WRONG;
+        say!("{}", verdict(fatal));
+        return Ok(());
+    }
+    Ok(print(format_args!("{}\n", verdict(0)))?)
+}
+
+/// The last line of a check.
+fn verdict(mistakes: usize) -> String {
+    match mistakes {
+        0 => "configuration is valid".to_owned(),
+        1 => "configuration is not valid: 1 mistake".to_owned(),
+        more => format!("configuration is not valid: {more} mistakes"),
     }
 }
 

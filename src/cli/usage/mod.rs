@@ -19,9 +19,8 @@ use crate::price::Prices;
 /// Options of `usage`.
 #[derive(Debug, Args)]
 pub(super) struct UsageArgs {
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(skip)]
+    pub(super) config: Option<PathBuf>,
     /// The ledger's file, in place of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
