@@ -225,5 +225,8 @@ fn record(number: usize) -> UsageRecord {
         upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),
         error: None,
         count: None,
+        service_tier: Some("default".into()),
+        tool_calls: None,
+        reported_cost: None,
     }
 }

@@ -12,10 +12,12 @@
 //! holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of more than
 //! 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they are cut.
 
+mod billing;
 #[cfg(test)]
 mod decoys;
 mod json;
 
+use billing::Billing;
 use json::{Json, Parsed, parse};
 
 use super::sse::cuts;
@@ -43,6 +45,7 @@ pub fn usage(data: &[u8]) {
     match parse(data) {
         Parsed::Json(json) => {
             let mut expected = Oracle::default();
+            expected.billing.is_body = true;
             expected.take(&json, "");
             agree(&body, &expected, data);
             assert!(body.terminal || !matches!(json, Json::Object(_)), "a whole body is whole");
@@ -106,6 +109,7 @@ fn agree(tally: &Tally, expected: &Oracle, data: &[u8]) {
     if expected.model.as_ref().is_none_or(|model| model.len() <= MODEL_SURE) {
         assert_eq!(tally.model.as_deref(), expected.model.as_deref(), "{data:?}");
     }
+    expected.billing.agree(tally, &data);
     match &expected.error {
         Some(Said::Text(text)) if text.len() <= ERROR_SURE => {
             assert_eq!(tally.error.as_deref(), Some(&text[..]), "{data:?}");
@@ -127,6 +131,7 @@ struct Oracle {
     model: Option<String>,
     usage: Option<Usage>,
     reports: Vec<Usage>,
+    billing: Billing,
     events: u64,
     terminal: bool,
     error: Option<Said>,
@@ -207,18 +212,18 @@ impl Oracle {
             (in_choice, anthropic),
             (read(groq.get("usage")), anthropic),
         ];
+        let pictures = ["image_generation.completed", "image_edit.completed"];
+        let picture = [kind, name].iter().any(|word| pictures.contains(word));
         if let Some((usage, merges)) = candidates.into_iter().find_map(|(u, merges)| Some((u?, merges))) {
-            let pictures = ["image_generation.completed", "image_edit.completed"];
             let usage = match self.usage {
-                Some(earlier) if [kind, name].iter().any(|word| pictures.contains(word)) => {
-                    added(earlier, usage)
-                }
+                Some(earlier) if picture => added(earlier, usage),
                 Some(earlier) if merges => merged(earlier, usage),
                 _ => usage,
             };
             self.usage = Some(usage);
             self.reports.push(usage);
         }
+        self.billing.take(json, picture, TERMINAL.contains(&kind));
         if self.model.is_none() {
             self.model = [json, response, message]
                 .into_iter()
@@ -265,6 +270,10 @@ fn read(usage: &Json) -> Option<Usage> {
         names.iter().flatten().find_map(|name| usage.get(name).get(key).count())
     };
     let input = |key: &str| detail(["prompt", "input"], key);
+    let nested = |key: &str, inner: &str| {
+        let names = ["prompt_tokens", "input_tokens", "prompt_token", "input_token"];
+        names.iter().find_map(|name| usage.get(&format!("{name}_details")).get(key).get(inner).count())
+    };
     let output = |key: &str| detail(["completion", "output"], key);
     let count = |key: &str| usage.get(key).count();
     let by_duration = usage.get("type").plain() == Some("duration");
@@ -280,6 +289,11 @@ fn read(usage: &Json) -> Option<Usage> {
         cache_write_input_tokens: count("cache_creation_input_tokens")
             .or(input("cache_write_tokens"))
             .or(input("cache_creation_tokens")),
+        cache_write_1h_input_tokens: usage
+            .get("cache_creation")
+            .get("ephemeral_1h_input_tokens")
+            .count()
+            .or_else(|| nested("cache_creation_token_details", "ephemeral_1h_input_tokens")),
         reasoning_tokens: output("reasoning_tokens").or(count("reasoning_tokens")),
         input_audio_tokens: input("audio_tokens"),
         output_audio_tokens: output("audio_tokens"),
@@ -302,6 +316,10 @@ fn added(earlier: Usage, later: Usage) -> Usage {
         total_tokens: sum(earlier.total_tokens, later.total_tokens),
         cached_input_tokens: sum(earlier.cached_input_tokens, later.cached_input_tokens),
         cache_write_input_tokens: sum(earlier.cache_write_input_tokens, later.cache_write_input_tokens),
+        cache_write_1h_input_tokens: sum(
+            earlier.cache_write_1h_input_tokens,
+            later.cache_write_1h_input_tokens,
+        ),
         reasoning_tokens: sum(earlier.reasoning_tokens, later.reasoning_tokens),
         input_audio_tokens: sum(earlier.input_audio_tokens, later.input_audio_tokens),
         output_audio_tokens: sum(earlier.output_audio_tokens, later.output_audio_tokens),
@@ -319,6 +337,9 @@ fn merged(earlier: Usage, later: Usage) -> Usage {
         total_tokens: later.total_tokens.or(earlier.total_tokens),
         cached_input_tokens: later.cached_input_tokens.or(earlier.cached_input_tokens),
         cache_write_input_tokens: later.cache_write_input_tokens.or(earlier.cache_write_input_tokens),
+        cache_write_1h_input_tokens: later
+            .cache_write_1h_input_tokens
+            .or(earlier.cache_write_1h_input_tokens),
         reasoning_tokens: later.reasoning_tokens.or(earlier.reasoning_tokens),
         input_audio_tokens: later.input_audio_tokens.or(earlier.input_audio_tokens),
         output_audio_tokens: later.output_audio_tokens.or(earlier.output_audio_tokens),

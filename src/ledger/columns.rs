@@ -3,6 +3,8 @@
 //! A new field of the record is a column here, a parameter in `row`, and a step in the migrations of both schemas, or
 //! one of the [`RESERVED`] columns, which moves to [`COLUMNS`]. The tests of `schema` and of PostgreSQL compare them.
 
+use serde_json::Value;
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -57,20 +59,30 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
     ("time_to_last_event_ms", Kind::Real),
     ("time_to_disconnect_ms", Kind::Real),
     (COUNT, Kind::Integer),
+    ("service_tier", Kind::Text),
+    ("cache_write_1h_input_tokens", Kind::Integer),
+    (TOOL_CALLS, Kind::Text),
+    ("reported_cost", Kind::Text),
 ];
 
 /// How many requests a record stands for; null is 1.
 pub(super) const COUNT: &str = "count";
 
+/// Calls that are billed per use: the text is a JSON object of their numbers by kind. `reported_cost` is text too, in both
+/// databases: the digits as the service reported them, since a binary fraction does not add up to its invoice.
+pub(super) const TOOL_CALLS: &str = "tool_calls";
+
+/// The value of a field whose column holds text.
+pub(super) fn text_field(name: &str, text: String) -> Value {
+    match name {
+        TOOL_CALLS => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        _ => Value::String(text),
+    }
+}
+
 /// Columns of both tables that no version writes yet. They came together with [`COUNT`], so that a fleet migrates
-/// once for all of them. Not shown as fields of a record. `reported_cost` is text, in both databases: the digits as
-/// the service reported them, since a binary fraction does not add up to the service's invoice. `tool_calls` and
-/// `tags` are JSON.
+/// once for all of them. Not shown as fields of a record. `tags` is JSON.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
-    ("service_tier", Kind::Text),
-    ("cache_write_1h_input_tokens", Kind::Integer),
-    ("tool_calls", Kind::Text),
-    ("reported_cost", Kind::Text),
     ("attempts", Kind::Integer),
     ("group", Kind::Text),
     ("time_waiting_ms", Kind::Real),

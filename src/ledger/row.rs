@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::columns::{COLUMNS, list};
 use crate::provider::Provider;
 use crate::record::UsageRecord;
+use crate::usage::ToolCalls;
 
 /// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one statement each.
 const ROWS: usize = 16;
@@ -82,6 +83,7 @@ enum Value<'r> {
     Integer(i64),
     Real(f64),
     Text(&'r str),
+    Calls(ToolCalls),
     Id(Uuid),
 }
 
@@ -92,6 +94,7 @@ impl ToSql for Value<'_> {
             Self::Integer(number) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
             Self::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
             Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
             Self::Id(id) => ToSqlOutput::Owned(id.hyphenated().to_string().into()),
         })
     }
@@ -168,5 +171,9 @@ fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
         record.time_to_last_event_ms.into(),
         record.time_to_disconnect_ms.into(),
         record.count.into(),
+        record.service_tier.as_deref().into(),
+        usage.cache_write_1h_input_tokens.into(),
+        record.tool_calls.map_or(Value::Null, Value::Calls),
+        record.reported_cost.as_deref().into(),
     ]
 }

@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Map, Number, Value};
 
-use super::columns::RESERVED;
+use super::columns::{RESERVED, text_field};
 use super::sink::Batch;
 use crate::provider::Provider;
 use crate::record::{Entry, Journal, Outcome, UsageRecord, UsageSource};
-use crate::usage::Usage;
+use crate::usage::{ToolCalls, ToolKind, Usage};
 
 /// Records of all sorts: everything known, nothing known, and in between.
 pub(super) fn records(count: usize) -> Vec<UsageRecord> {
@@ -37,9 +37,18 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
                 total_tokens: (number % 17 != 0).then_some(number as u64 * 3),
                 cached_input_tokens: (number % 4 == 0).then_some(7),
                 reasoning_tokens: (number % 6 == 0).then_some(1),
+                cache_write_1h_input_tokens: (number % 10 == 0).then_some(5),
                 billed_seconds: (number % 9 == 0).then_some(0.25),
                 ..Usage::default()
             };
+            row.service_tier = (number % 4 == 1).then_some("flex".into());
+            row.tool_calls = (number % 6 == 1).then(|| {
+                let mut calls = ToolCalls::default();
+                calls.add(ToolKind::WebSearch, number as u64);
+                calls.add(ToolKind::FileSearch, 1);
+                calls
+            });
+            row.reported_cost = (number % 7 == 1).then(|| "0.00054005".into());
             row.events = (number % 3 == 0).then_some(12);
             row.request_bytes = 100;
             row.response_bytes = u64::from(u32::MAX) + 1;
@@ -75,7 +84,9 @@ pub(super) fn rows(connection: &Connection) -> Vec<Value> {
                 (_, ValueRef::Null) => Value::Null,
                 (_, ValueRef::Integer(number)) => number.into(),
                 (_, ValueRef::Real(number)) => Value::Number(Number::from_f64(number).unwrap()),
-                (_, ValueRef::Text(text)) => std::str::from_utf8(text).unwrap().into(),
+                (name, ValueRef::Text(text)) => {
+                    text_field(name, std::str::from_utf8(text).unwrap().to_owned())
+                }
                 (_, ValueRef::Blob(_)) => panic!("{name} is a blob"),
             };
             object.insert(name.clone(), value);

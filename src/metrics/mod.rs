@@ -127,6 +127,7 @@ impl Metrics {
             ("output", usage.output_tokens),
             ("cached_input", usage.cached_input_tokens),
             ("cache_write_input", usage.cache_write_input_tokens),
+            ("cache_write_1h_input", usage.cache_write_1h_input_tokens),
             ("reasoning", usage.reasoning_tokens),
             ("input_audio", usage.input_audio_tokens),
             ("output_audio", usage.output_audio_tokens),

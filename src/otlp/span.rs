@@ -10,6 +10,7 @@ use super::services::Services;
 use super::values::{Attributes, clipped};
 use crate::record::UsageRecord;
 use crate::traceparent::SpanContext;
+use crate::usage::ToolCalls;
 
 /// The event of the first output.
 const FIRST_TOKEN: &str = "streamgauge.first_token";
@@ -90,6 +91,8 @@ fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> At
         ("streamgauge.endpoint", row.endpoint.as_deref()),
         ("streamgauge.outcome", Some(row.outcome.as_str())),
         ("streamgauge.usage_source", Some(row.usage_source.as_str())),
+        ("streamgauge.service_tier", row.service_tier.as_deref()),
+        ("streamgauge.reported_cost", row.reported_cost.as_deref()),
     ]);
     attributes.numbers([
         ("server.port", service.map(|service| service.port.into())),
@@ -100,10 +103,14 @@ fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> At
         ("gen_ai.usage.output_tokens", usage.output_tokens),
         ("gen_ai.usage.cache_read.input_tokens", usage.cached_input_tokens),
         ("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_input_tokens),
+        ("streamgauge.usage.cache_creation_1h.input_tokens", usage.cache_write_1h_input_tokens),
         ("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens),
         ("gen_ai.usage.audio.input_tokens", usage.input_audio_tokens),
         ("gen_ai.usage.audio.output_tokens", usage.output_audio_tokens),
     ]);
+    for (kind, count) in row.tool_calls.iter().flat_map(ToolCalls::iter) {
+        attributes.number(&format!("streamgauge.tool_calls.{kind}"), count.into());
+    }
     if operation.is_some() {
         attributes.flag("gen_ai.request.stream", row.stream);
     }

@@ -78,6 +78,9 @@ impl Entry {
             upstream_request_id: None,
             error: None,
             count: None,
+            service_tier: None,
+            tool_calls: None,
+            reported_cost: None,
             span: None,
         };
         Self {
@@ -246,6 +249,7 @@ impl Entry {
                 false => UsageSource::Partial,
             };
         }
+        row.tool_calls = tally.tool_calls();
         // A failure in place of an answer, an answer that is still to come, and what is no answer at all have no tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
@@ -255,6 +259,8 @@ impl Entry {
             material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
             material.output = tally.output;
         }
+        row.service_tier = tally.service_tier;
+        row.reported_cost = tally.reported_cost;
         row.model = tally.model;
         row.error = row.error.take().or(tally.error);
         if tally.skipped > 0 {
@@ -277,6 +283,10 @@ impl Entry {
         };
         let Some(verdict) = verdict else { return };
         tally.usage = verdict.of(tally.usage);
+        if tally.usage.is_none() {
+            // What is billed beside the tokens is counted where they are.
+            (tally.calls, tally.reported_cost) = (None, None);
+        }
         // Nothing is estimated that is counted elsewhere, or will be.
         tally.output = None;
         self.material = None;

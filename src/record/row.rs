@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Outcome;
 use crate::provider::Provider;
 use crate::traceparent::SpanContext;
-use crate::usage::Usage;
+use crate::usage::{ToolCalls, Usage};
 
 /// How the token counts are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -108,6 +108,13 @@ pub struct UsageRecord {
     pub error: Option<Box<str>>,
     /// How many requests the record stands for; null is 1. Only refusals before authentication share a record.
     pub count: Option<u64>,
+    /// The service tier as the service named it: `default`, `flex`, `priority`, `batch` and others.
+    pub service_tier: Option<Cow<'static, str>>,
+    /// Calls of the service's own tools that are billed per use, by kind.
+    #[serde(serialize_with = "tool_calls")]
+    pub tool_calls: Option<ToolCalls>,
+    /// What the service says that the request cost, in US dollars; the digits are its own.
+    pub reported_cost: Option<Box<str>>,
     /// The request's span, where traces are exported; no part of what is kept.
     #[serde(skip)]
     pub span: Option<Box<SpanContext>>,
@@ -142,6 +149,13 @@ fn method<S: Serializer>(value: &Option<http::Method>, serializer: S) -> Result<
     value.as_ref().map(http::Method::as_str).serialize(serializer)
 }
 
+fn tool_calls<S: Serializer>(calls: &Option<ToolCalls>, serializer: S) -> Result<S::Ok, S::Error> {
+    match calls {
+        Some(calls) => serializer.collect_map(calls.iter()),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// The counts under the record's own names. [`Usage`] is pure and knows nothing of serialisation.
 fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
@@ -151,6 +165,7 @@ fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error>
         total_tokens: Option<u64>,
         cached_input_tokens: Option<u64>,
         cache_write_input_tokens: Option<u64>,
+        cache_write_1h_input_tokens: Option<u64>,
         reasoning_tokens: Option<u64>,
         input_audio_tokens: Option<u64>,
         output_audio_tokens: Option<u64>,
@@ -162,6 +177,7 @@ fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error>
         total_tokens: usage.total_tokens,
         cached_input_tokens: usage.cached_input_tokens,
         cache_write_input_tokens: usage.cache_write_input_tokens,
+        cache_write_1h_input_tokens: usage.cache_write_1h_input_tokens,
         reasoning_tokens: usage.reasoning_tokens,
         input_audio_tokens: usage.input_audio_tokens,
         output_audio_tokens: usage.output_audio_tokens,

@@ -1,10 +1,13 @@
 //! What one JSON text had to say.
 
 use super::Cause;
-use super::counts::Usage;
+use super::calls::{ToolCalls, ToolKind};
+use super::items::Items;
 use super::json;
 use super::output::Part;
-use super::places::{ERROR_LIMIT, ErrorAt, Key, ModelAt, Place, ResultAt, Slot, UsageAt};
+use super::places::{Beside, ERROR_LIMIT, ErrorAt, ItemAt, Key, ModelAt, Place, ResultAt, Slot, UsageAt};
+use super::report::{Report, count};
+use super::tier::{Tier, tier};
 
 /// What the `status` of a response, a run, a video or a batch is until it is final.
 const PENDING: [&[u8]; 6] =
@@ -14,11 +17,17 @@ const PENDING: [&[u8]; 6] =
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// By [`UsageAt`], best first.
-    usage: [Option<Usage>; 5],
+    usage: [Option<Box<Report>>; 5],
     /// By [`ModelAt`], best first.
     model: [Option<Box<str>>; 4],
     /// By [`ErrorAt`], best first.
     error: [Option<Box<str>>; 7],
+    /// By [`Beside`], best first.
+    tier: [Option<Tier>; 2],
+    /// The items of the output.
+    pub(super) items: Items,
+    /// Searches of the web that the service counted, by [`Beside`].
+    web_searches: [u64; 2],
     /// The top-level `message`, which is an error's in texts that say that they are one.
     message: Option<Box<str>>,
     /// The top-level `code`, the same.
@@ -34,6 +43,8 @@ pub(super) struct Found {
     text: Option<(Part, usize)>,
     /// The event begins an item of the output, whose name no other event of the stream brings.
     pub(super) adds_item: bool,
+    /// The event says that an item of the output is done.
+    pub(super) ends_item: bool,
     /// The top-level `status` says that the answer is still to come.
     pub(super) pending: bool,
     /// By [`ResultAt`], best first; only where they are kept.
@@ -110,14 +121,36 @@ impl Found {
         (self.ids.iter_mut().find_map(Option::take), background)
     }
 
-    /// The text's usage, and whether it completes the one before it instead of replacing it.
-    pub(super) fn usage(&self) -> Option<(Usage, bool)> {
+    /// Whether the text's usage completes the one before it instead of replacing it.
+    pub(super) fn merges(&self) -> bool {
+        let at = self.usage.iter().position(has_counts);
+        self.announces == Announces::Merge || at == Some(UsageAt::Message as usize)
+    }
+
+    /// The text's usage: the best that has counts, else the best.
+    pub(super) fn take_report(&mut self) -> Option<Box<Report>> {
         if self.is_step {
             return None;
         }
-        let at = self.usage.iter().position(Option::is_some)?;
-        let merges = self.announces == Announces::Merge || at == UsageAt::Message as usize;
-        self.usage[at].map(|usage| (usage, merges))
+        let at = self.usage.iter().position(has_counts);
+        let at = at.or_else(|| self.usage.iter().position(Option::is_some))?;
+        self.usage[at].take()
+    }
+
+    /// The service tier beside the usage.
+    pub(super) fn take_tier(&mut self) -> Option<Tier> {
+        self.tier.iter_mut().find_map(Option::take)
+    }
+
+    /// The billed items of the output where it is listed whole.
+    pub(super) fn listed_calls(&self) -> ToolCalls {
+        self.items.calls(ItemAt::Body).most(self.items.calls(ItemAt::Response))
+    }
+
+    /// Calls that the service counted beside the usage.
+    pub(super) fn counted_calls(&self) -> ToolCalls {
+        let [top, response] = self.web_searches.map(|count| ToolCalls::of(ToolKind::WebSearch, count));
+        top.or(response)
     }
 
     /// Whether there is usage beside no choice, as in the event that asking for usage brings.
@@ -169,6 +202,9 @@ impl Found {
             (Place::Top, Key::XGroq) => self.usage[UsageAt::XGroq as usize] = None,
             (Place::Top, Key::Response) => {
                 self.usage[UsageAt::Response as usize] = None;
+                self.tier[Beside::Response as usize] = None;
+                self.items.forget(ItemAt::Response);
+                self.web_searches[Beside::Response as usize] = 0;
                 self.model[ModelAt::Response as usize] = None;
                 self.ids[ResultAt::Response as usize] = None;
                 self.background[ResultAt::Response as usize] = None;
@@ -184,6 +220,13 @@ impl Found {
                 self.error[..ErrorAt::ResponseText as usize].fill(None);
             }
             (Place::Response, Key::Error) => self.error[ErrorAt::ResponseText as usize..].fill(None),
+            (Place::Top, Key::Output) => self.items.forget(ItemAt::Body),
+            (Place::Response, Key::Output) => self.items.forget(ItemAt::Response),
+            (Place::Top, Key::Item) => self.items.forget(ItemAt::Event),
+            (place, Key::Action) if place.item().is_some() => self.items.forget_action(),
+            (Place::Top, Key::ToolUsage) => self.web_searches[Beside::Top as usize] = 0,
+            (Place::Response, Key::ToolUsage) => self.web_searches[Beside::Response as usize] = 0,
+            (Place::ToolUsage(at), Key::WebSearch) => self.web_searches[at as usize] = 0,
             // The others are values of their own, and the last one replaces what there was.
             _ => {}
         }
@@ -196,11 +239,16 @@ impl Found {
         match slot {
             Slot::Usage(at) => {
                 self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
-                let usage = if too_long { None } else { Usage::read(value) };
+                let report = if too_long { None } else { Report::read(value) };
                 self.too_large |= too_long && value.starts_with(b"{");
                 let place = &mut self.usage[at as usize];
                 // One choice's usage is not undone by another's that has none.
-                *place = if at == UsageAt::Choice { usage.or(*place) } else { usage };
+                let report = report.map(Box::new);
+                let keeps = at == UsageAt::Choice
+                    && if has_counts(place) { !has_counts(&report) } else { report.is_none() };
+                if !keeps {
+                    *place = report;
+                }
             }
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
@@ -209,6 +257,7 @@ impl Found {
             Slot::Type => {
                 self.announces = Announces::from_type(word(value));
                 self.adds_item = word(value) == b"response.output_item.added";
+                self.ends_item = word(value) == b"response.output_item.done";
             }
             Slot::Object => {
                 let object = word(value);
@@ -225,13 +274,21 @@ impl Found {
                     _ => None,
                 };
             }
+            Slot::Tier(at) => self.tier[at as usize] = if too_long { None } else { tier(value) },
+            Slot::ItemType => self.items.kind(ToolKind::from_item(word(value))),
+            Slot::ActionType => self.items.action(word(value)),
+            Slot::WebSearches(at) => self.web_searches[at as usize] = count(value).unwrap_or(0),
             Slot::Content => self.content |= has_content(value),
         }
     }
 }
 
+fn has_counts(report: &Option<Box<Report>>) -> bool {
+    report.as_ref().is_some_and(|report| report.counts.is_some())
+}
+
 /// A string that is not empty.
-fn text(value: &[u8]) -> Option<Box<str>> {
+pub(super) fn text(value: &[u8]) -> Option<Box<str>> {
     json::string(value).filter(|text| !text.is_empty()).map(String::into_boxed_str)
 }
 

@@ -8,7 +8,12 @@
 //!    computed from others ([`Usage`]);
 //! 4. the last usage of a stream replaces the one before it whole; Anthropic's are merged field by field, and those of
 //!    finished pictures are added up ([`Tally`]);
-//! 5. nothing stops early: usage may come after the finish reason, and in any event.
+//! 5. nothing stops early: usage may come after the finish reason, and in any event;
+//! 6. what is billed beside the tokens: the service tier is the last one that a payload with usage names, else the first
+//!    one read (`.service_tier`, `.response.service_tier`, the usage's own); the cost is the last one that a usage names;
+//!    calls are those that the service counted, in its usage or in `.tool_usage` and `.response.tool_usage`, and of a kind
+//!    that it did not count, the items of `.output`, `.response.output` and of `response.output_item.done`
+//!    ([`ToolKind`]).
 //!
 //! A key counts only as it is spelled. One written with escapes (`"us\u0061ge"`) is another key to us:
 //! no JSON writer escapes ASCII letters, and nothing but a test ever did.
@@ -18,21 +23,28 @@
 
 mod anchor;
 mod body;
+mod calls;
 mod cause;
+mod cost;
 mod counts;
 mod found;
+mod items;
 mod json;
+mod keys;
 mod output;
 mod places;
 mod repeat;
+mod report;
 mod scan;
 mod session;
 mod stream;
 mod tally;
+mod tier;
 mod watch;
 mod withhold;
 
 pub use body::BodyMeter;
+pub use calls::{CallCounts, ToolCalls, ToolKind};
 pub use cause::Cause;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};

@@ -1,6 +1,7 @@
 //! Where in a JSON text the wanted values are: the rule, as a table.
 
 use super::json::Kind;
+pub(super) use super::keys::Key;
 use super::output::Part;
 
 /// The largest usage object that is read. Real ones have 100 to 1,000 bytes.
@@ -50,6 +51,24 @@ pub(super) enum ResultAt {
     Top,
 }
 
+/// Where what stands beside the usage may be, best first: the service tier, and what the service counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Top,
+    Response,
+}
+
+/// Where an item of the output may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemAt {
+    /// In the output of a body.
+    Body,
+    /// In that of a response in an event.
+    Response,
+    /// In an event of its own.
+    Event,
+}
+
 /// Where an error says what it is, best first: the top-level error's places, then the response's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorAt {
@@ -77,6 +96,13 @@ pub(super) enum Slot {
     Id(ResultAt),
     /// Whether it is made in the background.
     Background(ResultAt),
+    Tier(Beside),
+    /// The type of an item of the output.
+    ItemType,
+    /// What such an item did.
+    ActionType,
+    /// How many searches of the web the service counted.
+    WebSearches(Beside),
     /// Output of which nothing but its presence matters.
     Content,
 }
@@ -89,91 +115,15 @@ impl Slot {
             Slot::Model(_) => MODEL_LIMIT,
             Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
             Slot::Id(_) => ID_LIMIT,
-            Slot::Background(_) | Slot::Type | Slot::Object | Slot::Status => WORD_LIMIT,
+            Slot::Background(_)
+            | Slot::Type
+            | Slot::Object
+            | Slot::Status
+            | Slot::Tier(_)
+            | Slot::ItemType
+            | Slot::ActionType
+            | Slot::WebSearches(_) => WORD_LIMIT,
             Slot::Content => CONTENT_LIMIT,
-        }
-    }
-}
-
-/// A key that leads somewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Key {
-    #[default]
-    Other,
-    Usage,
-    Model,
-    Type,
-    Object,
-    Response,
-    Session,
-    Message,
-    Choices,
-    XGroq,
-    Error,
-    Code,
-    Status,
-    Id,
-    Background,
-    Delta,
-    /// What a whole event's content is under.
-    EventContent,
-    /// What a choice and a delta have their content under.
-    Text,
-    Content,
-    Reasoning,
-    Refusal,
-    ToolCalls,
-    FunctionCall,
-    Function,
-    Name,
-    Arguments,
-    PartialJson,
-    Input,
-    Output,
-    Summary,
-    Item,
-    /// What else only a delta has its content under.
-    DeltaContent,
-}
-
-impl Key {
-    /// Longer keys than this are not looked at.
-    pub(super) const LIMIT: usize = 32;
-
-    pub(super) fn from_text(text: &[u8]) -> Key {
-        match text {
-            b"usage" => Key::Usage,
-            b"model" => Key::Model,
-            b"type" => Key::Type,
-            b"object" => Key::Object,
-            b"response" => Key::Response,
-            b"session" => Key::Session,
-            b"message" => Key::Message,
-            b"choices" => Key::Choices,
-            b"x_groq" => Key::XGroq,
-            b"error" => Key::Error,
-            b"code" => Key::Code,
-            b"delta" => Key::Delta,
-            b"status" => Key::Status,
-            b"id" => Key::Id,
-            b"background" => Key::Background,
-            b"text" => Key::Text,
-            b"content" => Key::Content,
-            b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,
-            b"refusal" => Key::Refusal,
-            b"tool_calls" => Key::ToolCalls,
-            b"function_call" => Key::FunctionCall,
-            b"function" => Key::Function,
-            b"name" => Key::Name,
-            b"arguments" => Key::Arguments,
-            b"partial_json" => Key::PartialJson,
-            b"input" => Key::Input,
-            b"output" => Key::Output,
-            b"summary" => Key::Summary,
-            b"item" => Key::Item,
-            b"audio" | b"b64_json" | b"partial_image_b64" => Key::EventContent,
-            b"reasoning_details" | b"images" | b"step_details" => Key::DeltaContent,
-            _ => Key::Other,
         }
     }
 }
@@ -206,6 +156,17 @@ pub(super) enum Place {
     Item,
     /// An item that an event adds: its text is still to come.
     Added,
+    /// The items of a response in an event, which deltas have brought already.
+    Results,
+    /// One of them.
+    Result,
+    /// An item that an event says to be done.
+    Done,
+    /// What an item did.
+    Action,
+    /// What the service counted beside the usage.
+    ToolUsage(Beside),
+    WebSearch(Beside),
     Error,
     ResponseError,
     Nowhere,
@@ -267,6 +228,8 @@ impl Place {
             (Place::Response, Key::Id, _) => Want(Slot::Id(ResultAt::Response)),
             (Place::Top, Key::Background, _) => Want(Slot::Background(ResultAt::Top)),
             (Place::Response, Key::Background, _) => Want(Slot::Background(ResultAt::Response)),
+            (Place::Top, Key::ServiceTier, _) => Want(Slot::Tier(Beside::Top)),
+            (Place::Response, Key::ServiceTier, _) => Want(Slot::Tier(Beside::Response)),
 
             (Place::Top | Place::Choice, Key::Delta, Kind::Object) => Enter(Place::Delta),
             (Place::Top, Key::EventContent | Key::Text, Kind::Scalar) => Want(Slot::Content),
@@ -308,6 +271,17 @@ impl Place {
             (Place::Part, Key::Input, Kind::Object) => Text(Part::Json),
             (Place::Item, Key::Input, Kind::Scalar) => Text(Part::Arguments),
             (Place::Items, _, Kind::Object) => Enter(Place::Item),
+            (Place::Response, Key::Output, Kind::Array) => Enter(Place::Results),
+            (Place::Results, _, Kind::Object) => Enter(Place::Result),
+            (Place::Item | Place::Result | Place::Done | Place::Added, Key::Type, _) => Want(Slot::ItemType),
+            (Place::Item | Place::Result | Place::Done | Place::Added, Key::Action, Kind::Object) => {
+                Enter(Place::Action)
+            }
+            (Place::Action, Key::Type, _) => Want(Slot::ActionType),
+            (Place::Top, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage(Beside::Top)),
+            (Place::Response, Key::ToolUsage, Kind::Object) => Enter(Place::ToolUsage(Beside::Response)),
+            (Place::ToolUsage(at), Key::WebSearch, Kind::Object) => Enter(Place::WebSearch(at)),
+            (Place::WebSearch(at), Key::NumRequests, _) => Want(Slot::WebSearches(at)),
             (Place::Item, Key::Content | Key::Summary, Kind::Array) => Enter(Place::Parts),
             _ => Pass,
         }
@@ -320,6 +294,16 @@ impl Place {
             (Place::Top, Key::Content, Kind::Array) => Step::Enter(Place::Parts),
             (Place::Top, Key::Output, Kind::Array) => Step::Enter(Place::Items),
             _ => self.step(key, kind),
+        }
+    }
+
+    /// Where the item is that it is, if it is one.
+    pub(super) fn item(self) -> Option<ItemAt> {
+        match self {
+            Place::Item => Some(ItemAt::Body),
+            Place::Result => Some(ItemAt::Response),
+            Place::Done | Place::Added => Some(ItemAt::Event),
+            _ => None,
         }
     }
 

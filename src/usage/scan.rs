@@ -223,9 +223,14 @@ impl Outline for Piece<'_> {
             reader.found.content |= place.is_content();
             let step = if reader.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) };
             match step {
-                Step::Enter(Place::Added) if !reader.found.adds_item => {}
                 Step::Enter(place) => {
-                    child = place;
+                    child = match place {
+                        Place::Added if !reader.found.adds_item => Place::Done,
+                        place => place,
+                    };
+                    if let Some(at) = child.item() {
+                        reader.found.items.begin(at);
+                    }
                     reader.has_reasoned &= place != Place::Delta;
                     reader.found.choice |= place == Place::Choice;
                 }

@@ -1,5 +1,7 @@
 //! The meters of sessions: realtime ones, and those of `responses`.
 
+use super::calls::CallCounts;
+use super::cost;
 use super::found::{Announces, Found};
 use super::scan::Scan;
 use super::{Progress, Tally, Usage};
@@ -77,7 +79,9 @@ impl SessionMeter {
     }
 
     fn take(&mut self, mut found: Found) {
-        let usage = found.usage().map(|(usage, _)| usage);
+        let counted = found.counted_calls();
+        let report = found.take_report().map(|report| *report).unwrap_or_default();
+        let usage = report.counts;
         self.tally.skipped += u64::from(found.too_large);
         let sum = match found.announces {
             Announces::Begun => {
@@ -87,6 +91,18 @@ impl SessionMeter {
             Announces::Done | Announces::Completed => {
                 self.under_way = self.under_way.saturating_sub(1);
                 self.tally.events += 1;
+                let reported = report.calls.or(counted);
+                let calls = CallCounts { reported, listed: found.listed_calls(), ..CallCounts::default() };
+                if calls != CallCounts::default() {
+                    let sum = self.tally.calls.get_or_insert_default();
+                    sum.reported = sum.reported.plus(calls.total());
+                }
+                self.tally.reported_cost = match (self.tally.reported_cost.take(), report.cost) {
+                    (Some(sum), Some(cost)) => cost::plus(&sum, &cost),
+                    (sum, cost) => sum.or(cost),
+                };
+                let tier = found.take_tier().or(report.tier);
+                self.tally.service_tier = tier.or(self.tally.service_tier.take());
                 self.tally.usage_reports += u64::from(usage.is_some());
                 Some(&mut self.tally.usage)
             }

@@ -1,7 +1,10 @@
 //! What a meter knows so far.
 
+use super::calls::{CallCounts, ToolCalls};
+use super::cost;
 use super::found::{Announces, Found, beginning};
-use super::places::ERROR_LIMIT;
+use super::places::{ERROR_LIMIT, ItemAt};
+use super::tier::Tier;
 use super::{Cause, Output, Usage};
 
 /// What was read from one answer, stream or body.
@@ -11,6 +14,12 @@ pub struct Tally {
     pub model: Option<Box<str>>,
     /// The usage that holds: the last one reported; of pictures, the sum of theirs.
     pub usage: Option<Usage>,
+    /// The service tier, as the service named it.
+    pub service_tier: Option<Tier>,
+    /// What the service says that the response cost, in US dollars; the digits are its own.
+    pub reported_cost: Option<Box<str>>,
+    /// Calls that are billed per use; `None` where there was none.
+    pub calls: Option<Box<CallCounts>>,
     /// How many payloads reported usage.
     pub usage_reports: u64,
     /// How many events there were, whatever was in them.
@@ -34,18 +43,42 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Calls that are billed per use; `None` where there was none.
+    pub fn tool_calls(&self) -> Option<ToolCalls> {
+        self.calls.as_ref().map(|calls| calls.total())
+    }
+
     /// Takes over what one payload had. `called`: what its event's name announces.
     pub(super) fn take(&mut self, mut found: Found, called: Announces) {
-        if let Some((usage, merges)) = found.usage() {
-            self.usage_reports += 1;
-            self.output = None;
-            let is_picture = [called, found.announces].contains(&Announces::Picture);
-            self.usage = Some(match self.usage {
-                Some(earlier) if is_picture => earlier.plus(usage),
-                Some(earlier) if merges => earlier.updated(usage),
-                _ => usage,
-            });
+        let merges = found.merges();
+        let is_picture = [called, found.announces].contains(&Announces::Picture);
+        let mut tier = found.take_tier();
+        let mut is_reported = false;
+        let mut counted = found.counted_calls();
+        if let Some(report) = found.take_report() {
+            let report = *report;
+            tier = tier.or(report.tier);
+            counted = report.calls.or(counted);
+            self.reported_cost = match (self.reported_cost.take(), report.cost) {
+                (Some(earlier), Some(cost)) if is_picture => cost::plus(&earlier, &cost),
+                (earlier, cost) => cost.or(earlier),
+            };
+            if let Some(usage) = report.counts {
+                is_reported = true;
+                self.usage_reports += 1;
+                self.output = None;
+                self.usage = Some(match self.usage {
+                    Some(earlier) if is_picture => earlier.plus(usage),
+                    Some(earlier) if merges => earlier.updated(usage),
+                    _ => usage,
+                });
+            }
         }
+        if tier.is_some() && (is_reported || self.service_tier.is_none()) {
+            self.service_tier = tier;
+        }
+        let done = if found.ends_item { found.items.calls(ItemAt::Event) } else { ToolCalls::default() };
+        self.count_calls(CallCounts { reported: counted, done, listed: found.listed_calls() });
         if self.model.is_none() {
             self.model = found.take_model();
         }
@@ -64,6 +97,15 @@ impl Tally {
             && let Some((error, cause)) = found.take_error(named)
         {
             (self.error, self.cause) = (Some(error), cause);
+        }
+    }
+
+    fn count_calls(&mut self, found: CallCounts) {
+        if found != CallCounts::default() {
+            let calls = self.calls.get_or_insert_default();
+            calls.reported = found.reported.or(calls.reported);
+            calls.done = calls.done.plus(found.done);
+            calls.listed = calls.listed.most(found.listed);
         }
     }
 

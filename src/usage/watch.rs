@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::calls::ToolKind;
 use super::found::Announces;
 
 /// A word that is searched for, and what must follow it.
@@ -29,7 +30,10 @@ static WORDS: LazyLock<[Word; 4]> = LazyLock::new(|| {
         Word::new("\"usage\"", |rest| matches!(value(rest), Some([b'{', ..]))),
         // As a key with any value but null, or as a value: `"type":"error"`.
         Word::new("\"error\"", |rest| !matches!(value(rest), Some([b'n', ..]))),
-        Word::new("\"type\"", |rest| announces(rest) != Announces::Other),
+        Word::new("\"type\"", |rest| {
+            let word = word(rest);
+            Announces::from_type(word) != Announces::Other || ToolKind::from_item(word).is_some()
+        }),
         Word::new("\"model\"", |rest| matches!(value(rest), Some([b'"', next, ..]) if *next != b'"')),
     ]
 });
@@ -39,11 +43,11 @@ fn value(rest: &[u8]) -> Option<&[u8]> {
     Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
-/// What the type after `"type"` announces.
-fn announces(rest: &[u8]) -> Announces {
+/// The type after `"type"`.
+fn word(rest: &[u8]) -> &[u8] {
     let word = value(rest).and_then(|value| value.strip_prefix(b"\"")).unwrap_or_default();
     let end = word.iter().position(|&b| b == b'"').unwrap_or(0);
-    Announces::from_type(&word[..end])
+    &word[..end]
 }
 
 /// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to the end of the slice, since most

@@ -16,6 +16,7 @@ mod addresses;
 mod admin;
 mod ages;
 mod asking;
+mod billing;
 mod bodies;
 mod browsers;
 mod codings;

@@ -32,6 +32,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "total_tokens",
         "cached_input_tokens",
         "cache_write_input_tokens",
+        "cache_write_1h_input_tokens",
         "reasoning_tokens",
         "input_audio_tokens",
         "output_audio_tokens",
@@ -48,6 +49,9 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
         "upstream_request_id",
         "error",
         "count",
+        "service_tier",
+        "tool_calls",
+        "reported_cost",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected, "DESIGN.md section 3.4");

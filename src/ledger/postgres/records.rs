@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::super::columns::{Kind, list};
+use super::super::columns::{Kind, list, text_field};
 use super::super::error::{LedgerError, Reason};
 use super::super::query::{Bounds, Filling, Next, Page, Record, Selection};
 use super::ask::{Moment, ask};
@@ -99,7 +99,10 @@ fn read(row: &Row, names: &[(Arc<str>, usize, Kind)]) -> Result<Record, Reason> 
                 Timestamp::from_microsecond(at).map_or(Value::Null, |at| at.to_string().into())
             }
             Kind::Id => row.try_get::<_, Uuid>(index)?.to_string().into(),
-            Kind::Text => row.try_get::<_, Option<String>>(index)?.into(),
+            Kind::Text => {
+                let text = row.try_get::<_, Option<String>>(index)?;
+                text.map_or(Value::Null, |text| text_field(name, text))
+            }
             Kind::Integer => row.try_get::<_, Option<i64>>(index)?.into(),
             Kind::Real => {
                 let number: Option<f64> = row.try_get(index)?;

@@ -182,6 +182,7 @@ pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str,
     if writable_from > known {
         return Err(Failure::NewSchema(version, known));
     }
+    // Those behind it came with it.
     let is_field = |name: &str| name != COUNT || version >= COUNT_SINCE;
     let fields = COLUMNS.iter().take_while(|(name, _)| is_field(name)).count();
     Ok(&COLUMNS[..fields])

@@ -133,6 +133,13 @@ fn a_row_is_that_of_the_local_ledger_field_by_field() {
                 Some(text) if text.contains('\0') => {
                     assert_eq!(*value, text.replace('\0', "\u{FFFD}"), "PostgreSQL has no NUL");
                 }
+                _ if local.is_object() => {
+                    assert_eq!(
+                        serde_json::from_str::<Value>(value.as_str().unwrap()).unwrap(),
+                        *local,
+                        "{name}"
+                    );
+                }
                 _ => assert_eq!(
                     value.as_f64().map_or(value.clone(), Value::from),
                     local.as_f64().map_or(local.clone(), Value::from),

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 use uuid::Uuid;
 
-use super::super::columns::RESERVED;
+use super::super::columns::{RESERVED, text_field};
 use super::super::error::{LedgerError, Reason};
 use super::page::Filling;
 use super::{Bounds, Next, Page, Selection, open_bounded};
@@ -157,7 +157,7 @@ fn read(row: &Row<'_>, names: &[(Arc<str>, usize)]) -> Result<Record, Reason> {
             (_, ValueRef::Null | ValueRef::Blob(_)) => Value::Null,
             (_, ValueRef::Integer(number)) => number.into(),
             (_, ValueRef::Real(number)) => Number::from_f64(number).map_or(Value::Null, Value::Number),
-            (_, ValueRef::Text(text)) => String::from_utf8_lossy(text).into(),
+            (name, ValueRef::Text(text)) => text_field(name, String::from_utf8_lossy(text).into_owned()),
         };
         record.push((Arc::clone(name), value));
     }

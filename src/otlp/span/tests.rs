@@ -8,6 +8,7 @@ use super::*;
 use crate::otlp::Service;
 use crate::provider::Provider;
 use crate::record::{Entry, Journal, Outcome, UsageSource};
+use crate::usage::ToolKind;
 
 /// A stream of an upstream named `up` that went as it should.
 pub(in crate::otlp) fn row() -> UsageRecord {
@@ -94,6 +95,24 @@ fn a_span_has_the_attributes_of_the_conventions_and_no_content() {
             "streamgauge.usage_source=reported",
         ]
     );
+}
+
+#[test]
+fn span_tells_what_is_billed_beside_tokens() {
+    let mut row = row();
+    row.service_tier = Some("flex".into());
+    row.reported_cost = Some("0.00522".into());
+    row.tool_calls = Some(ToolCalls::of(ToolKind::WebSearch, 2));
+    row.usage.cache_write_1h_input_tokens = Some(7);
+    let attributes = listed(&made(&row).attributes);
+    for expected in [
+        "streamgauge.reported_cost=0.00522",
+        "streamgauge.service_tier=flex",
+        "streamgauge.tool_calls.web_search=2",
+        "streamgauge.usage.cache_creation_1h.input_tokens=7",
+    ] {
+        assert!(attributes.iter().any(|attribute| attribute == expected), "{expected}: {attributes:?}");
+    }
 }
 
 #[test]

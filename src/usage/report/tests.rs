@@ -1,13 +1,17 @@
 use super::*;
 
 fn read(object: &str) -> Usage {
-    Usage::read(object.as_bytes()).unwrap_or_else(|| panic!("{object} has a count"))
+    counts(object).unwrap_or_else(|| panic!("{object} has a count"))
+}
+
+fn counts(object: &str) -> Option<Usage> {
+    Report::read(object.as_bytes()).and_then(|report| report.counts)
 }
 
 #[test]
 fn null_empty_and_countless_objects_are_no_usage() {
     for none in ["null", "{}", "[]", "12", r#"{"cost":0.1,"is_byok":false}"#, r#"{"prompt_tokens":null}"#] {
-        assert_eq!(Usage::read(none.as_bytes()), None, "{none}");
+        assert_eq!(counts(none), None, "{none}");
     }
 }
 
@@ -86,9 +90,9 @@ fn parts_may_be_larger_than_the_whole() {
 #[test]
 fn seconds_count_where_usage_is_by_duration() {
     assert_eq!(read(r#"{"type":"duration","seconds":4.5}"#).billed_seconds, Some(4.5));
-    assert_eq!(Usage::read(br#"{"type":"tokens","seconds":4.5}"#), None);
+    assert_eq!(counts(r#"{"type":"tokens","seconds":4.5}"#), None);
     assert_eq!(read(r#"{"prompt_audio_seconds":3}"#).billed_seconds, Some(3.0));
-    assert_eq!(Usage::read(br#"{"prompt_audio_seconds":{}}"#), None);
+    assert_eq!(counts(r#"{"prompt_audio_seconds":{}}"#), None);
 }
 
 #[test]
@@ -132,4 +136,73 @@ fn an_update_keeps_what_it_is_silent_about() {
 fn thinking_tokens_of_anthropic_are_reasoning_tokens() {
     let usage = read(r#"{"output_tokens":31,"output_tokens_details":{"thinking_tokens":24}}"#);
     assert_eq!(usage.reasoning_tokens, Some(24));
+}
+
+#[test]
+fn cache_writes_of_one_hour_stand_beside_the_total() {
+    let usage = read(
+        r#"{"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}"#,
+    );
+    assert_eq!((usage.cache_write_input_tokens, usage.cache_write_1h_input_tokens), (Some(9), Some(5)));
+    let litellm =
+        r#"{"prompt_tokens_details":{"cache_creation_token_details":{"ephemeral_1h_input_tokens":5}}}"#;
+    assert_eq!(read(litellm).cache_write_1h_input_tokens, Some(5));
+    assert_eq!(read(r#"{"input_tokens":1,"cache_creation":null}"#).cache_write_1h_input_tokens, None);
+}
+
+fn calls_of(object: &str) -> String {
+    Report::read(object.as_bytes()).unwrap_or_default().calls.to_string()
+}
+
+#[test]
+fn calls_are_read_where_the_service_counts_them() {
+    for (object, calls) in [
+        (
+            r#"{"server_tool_use":{"web_search_requests":5,"web_fetch_requests":1}}"#,
+            r#"{"web_fetch":1,"web_search":5}"#,
+        ),
+        (
+            r#"{"server_tool_use_details":{"web_search_requests":2},"server_tool_use":{"web_search_requests":2}}"#,
+            r#"{"web_search":2}"#,
+        ),
+        (
+            r#"{"num_sources_used":3,"server_side_tool_usage_details":{"web_search_calls":2,"mcp_calls":4,"x_search_calls":1}}"#,
+            r#"{"sources":3,"web_search":2,"x_search":1}"#,
+        ),
+        (r#"{"num_search_queries":7}"#, r#"{"web_search":7}"#),
+        (r#"{"connectors":{"web_search":1}}"#, r#"{"web_search":1}"#),
+        (r#"{"server_tool_use":{"web_search_requests":0}}"#, "{}"),
+        (r#"{"server_tool_use":null,"num_sources_used":"x"}"#, "{}"),
+    ] {
+        assert_eq!(calls_of(object), calls, "{object}");
+    }
+}
+
+#[test]
+fn a_cost_is_a_number_an_object_with_a_total_or_ticks() {
+    for (object, cost) in [
+        (r#"{"cost":0.0002444}"#, Some("0.0002444")),
+        (r#"{"cost":"0.5"}"#, Some("0.5")),
+        (
+            r#"{"cost":{"input_tokens_cost":1e-05,"request_cost":0.005,"total_cost":0.00522}}"#,
+            Some("0.00522"),
+        ),
+        (r#"{"cost":{"total_cost":2.8e-08,"currency":"USD"}}"#, Some("2.8e-08")),
+        (r#"{"cost":{"total_cost":1,"currency":"EUR"}}"#, None),
+        (r#"{"cost_in_usd_ticks":3530500}"#, Some("0.00035305")),
+        (r#"{"cost":null,"cost_in_usd_ticks":0}"#, Some("0")),
+        (r#"{"market_cost":1,"cost_details":{"total_cost":1},"cost":true}"#, None),
+    ] {
+        let report = Report::read(object.as_bytes()).unwrap_or_default();
+        assert_eq!(report.cost.as_deref(), cost, "{object}");
+    }
+}
+
+#[test]
+fn tiers_stand_in_the_usage_of_some() {
+    let tier = |object: &str| Report::read(object.as_bytes()).and_then(|report| report.tier);
+    assert_eq!(tier(r#"{"service_tier":"priority"}"#).as_deref(), Some("priority"));
+    assert_eq!(tier(r#"{"service_tier":"gold"}"#).as_deref(), Some("gold"));
+    assert_eq!(tier(r#"{"service_tier":""}"#), None);
+    assert_eq!(tier(r#"{"service_tier":null}"#), None);
 }

@@ -1,0 +1,219 @@
+//! Calls of tools that a service runs itself and bills by the call.
+
+use std::fmt;
+
+/// A kind of call that is billed per use, or of what such calls used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolKind {
+    /// A run of the service's code interpreter.
+    CodeInterpreter,
+    /// xAI: a search in documents.
+    DocumentSearch,
+    /// A search in stored files.
+    FileSearch,
+    /// A picture that a tool made, where the service counts them. OpenAI bills their tokens.
+    ImageGeneration,
+    /// Cohere: a unit of searching, as reranking is billed.
+    SearchUnits,
+    /// xAI: a source that live search used.
+    Sources,
+    /// A page of the web that was fetched.
+    WebFetch,
+    /// A search of the web. Of the actions of `web_search_call`, only `search` is one.
+    WebSearch,
+    /// xAI: a search of X.
+    XSearch,
+}
+
+impl ToolKind {
+    /// All of them, in the order of [`NAMES`].
+    const ALL: [Self; KINDS] = [
+        Self::CodeInterpreter,
+        Self::DocumentSearch,
+        Self::FileSearch,
+        Self::ImageGeneration,
+        Self::SearchUnits,
+        Self::Sources,
+        Self::WebFetch,
+        Self::WebSearch,
+        Self::XSearch,
+    ];
+
+    /// The name in records and prices.
+    pub fn as_str(self) -> &'static str {
+        NAMES[self as usize]
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().position(|known| *known == name).map(|at| Self::ALL[at])
+    }
+
+    /// All names.
+    pub fn names() -> &'static [&'static str] {
+        &NAMES
+    }
+
+    /// The kind that an object of counts in the usage has under this key: Anthropic's and OpenRouter's `server_tool_use`,
+    /// xAI's `server_side_tool_usage_details`, Mistral's `connectors`, Cohere's `billed_units`.
+    pub(super) fn from_key(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"web_search_requests" | b"web_search_calls" | b"web_search" => Self::WebSearch,
+            b"web_fetch_requests" => Self::WebFetch,
+            b"file_search_calls" => Self::FileSearch,
+            b"code_interpreter_calls" | b"code_execution_requests" | b"code_interpreter" => {
+                Self::CodeInterpreter
+            }
+            b"image_generation_calls" | b"image_generation" => Self::ImageGeneration,
+            b"x_search_calls" => Self::XSearch,
+            b"document_search_calls" => Self::DocumentSearch,
+            b"search_units" => Self::SearchUnits,
+            _ => return None,
+        })
+    }
+
+    /// The kind of an item of a response's output. Pictures are billed by their tokens, and the calls of a client's
+    /// functions and of its own MCP servers are not billed.
+    pub(super) fn from_item(kind: &[u8]) -> Option<Self> {
+        Some(match kind {
+            b"web_search_call" => Self::WebSearch,
+            b"file_search_call" => Self::FileSearch,
+            b"code_interpreter_call" => Self::CodeInterpreter,
+            _ => return None,
+        })
+    }
+}
+
+const KINDS: usize = ToolKind::XSearch as usize + 1;
+
+/// In alphabetical order, as objects of JSON are written elsewhere.
+const NAMES: [&str; KINDS] = [
+    "code_interpreter",
+    "document_search",
+    "file_search",
+    "image_generation",
+    "search_units",
+    "sources",
+    "web_fetch",
+    "web_search",
+    "x_search",
+];
+
+/// How many calls of each kind there were. Its text is a JSON object of those that there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToolCalls([u32; KINDS]);
+
+impl ToolCalls {
+    /// So many calls of a kind.
+    pub fn of(kind: ToolKind, count: u64) -> Self {
+        let mut calls = Self::default();
+        calls.add(kind, count);
+        calls
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The kinds of which there were some, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        NAMES.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds calls of a kind.
+    pub fn add(&mut self, kind: ToolKind, count: u64) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let calls = &mut self.0[kind as usize];
+        *calls = calls.saturating_add(count);
+    }
+
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
+        self.with(other, u32::saturating_add)
+    }
+
+    /// Of each kind the larger number.
+    pub(super) fn most(self, other: Self) -> Self {
+        self.with(other, u32::max)
+    }
+
+    /// Of each kind these, or the others where there are none of these.
+    pub(super) fn or(self, other: Self) -> Self {
+        self.with(other, |here, there| if here > 0 { here } else { there })
+    }
+
+    fn with(mut self, other: Self, pick: impl Fn(u32, u32) -> u32) -> Self {
+        for (here, there) in self.0.iter_mut().zip(other.0) {
+            *here = pick(*here, there);
+        }
+        self
+    }
+}
+
+impl fmt::Display for ToolCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (at, (name, count)) in self.iter().enumerate() {
+            write!(f, "{}\"{name}\":{count}", if at > 0 { "," } else { "" })?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// The calls of one response, from the three places that tell of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// As the service counted them, in its usage.
+    pub reported: ToolCalls,
+    /// Items of the output that a stream said to be done.
+    pub done: ToolCalls,
+    /// Items of the output where it is listed whole.
+    pub listed: ToolCalls,
+}
+
+impl CallCounts {
+    /// What the service counted; of a kind that it did not count, the items of the output. A stream has these twice, and
+    /// some services leave one of them out.
+    pub fn total(&self) -> ToolCalls {
+        self.reported.or(self.done.most(self.listed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(counts: &[(ToolKind, u64)]) -> ToolCalls {
+        let mut calls = ToolCalls::default();
+        counts.iter().for_each(|(kind, count)| calls.add(*kind, *count));
+        calls
+    }
+
+    #[test]
+    fn every_kind_has_a_name_that_leads_back_to_it() {
+        for kind in ToolKind::ALL {
+            assert_eq!(ToolKind::from_name(kind.as_str()), Some(kind));
+        }
+        assert_eq!(ToolKind::from_name("web"), None);
+    }
+
+    #[test]
+    fn the_text_is_an_object_of_what_there_was() {
+        assert_eq!(ToolCalls::default().to_string(), "{}");
+        let some = calls(&[(ToolKind::FileSearch, 2), (ToolKind::WebSearch, 1), (ToolKind::WebFetch, 0)]);
+        assert_eq!(some.to_string(), r#"{"file_search":2,"web_search":1}"#);
+        let many = calls(&[(ToolKind::WebSearch, u64::MAX), (ToolKind::WebSearch, 1)]);
+        assert_eq!(many.to_string(), r#"{"web_search":4294967295}"#);
+    }
+
+    #[test]
+    fn the_services_own_count_goes_before_the_items_of_the_output() {
+        let counts = CallCounts {
+            reported: calls(&[(ToolKind::WebSearch, 1)]),
+            done: calls(&[(ToolKind::WebSearch, 3), (ToolKind::FileSearch, 2)]),
+            listed: calls(&[(ToolKind::FileSearch, 1), (ToolKind::CodeInterpreter, 1)]),
+        };
+        assert_eq!(counts.total().to_string(), r#"{"code_interpreter":1,"file_search":2,"web_search":1}"#);
+    }
+}

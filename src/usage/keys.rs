@@ -1,0 +1,94 @@
+//! The keys on the way to wanted values.
+
+/// A key that leads somewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Key {
+    #[default]
+    Other,
+    Usage,
+    Model,
+    Type,
+    Object,
+    Response,
+    Session,
+    Message,
+    Choices,
+    XGroq,
+    Error,
+    Code,
+    Status,
+    Id,
+    Background,
+    Delta,
+    /// What a whole event's content is under.
+    EventContent,
+    /// What a choice and a delta have their content under.
+    Text,
+    Content,
+    Reasoning,
+    Refusal,
+    ToolCalls,
+    FunctionCall,
+    Function,
+    Name,
+    Arguments,
+    PartialJson,
+    Input,
+    Output,
+    Summary,
+    Item,
+    ServiceTier,
+    Action,
+    ToolUsage,
+    WebSearch,
+    NumRequests,
+    /// What else only a delta has its content under.
+    DeltaContent,
+}
+
+impl Key {
+    /// Longer keys than this are not looked at.
+    pub(super) const LIMIT: usize = 32;
+
+    pub(super) fn from_text(text: &[u8]) -> Key {
+        match text {
+            b"usage" => Key::Usage,
+            b"model" => Key::Model,
+            b"type" => Key::Type,
+            b"object" => Key::Object,
+            b"response" => Key::Response,
+            b"session" => Key::Session,
+            b"message" => Key::Message,
+            b"choices" => Key::Choices,
+            b"x_groq" => Key::XGroq,
+            b"error" => Key::Error,
+            b"code" => Key::Code,
+            b"delta" => Key::Delta,
+            b"status" => Key::Status,
+            b"id" => Key::Id,
+            b"background" => Key::Background,
+            b"text" => Key::Text,
+            b"content" => Key::Content,
+            b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,
+            b"refusal" => Key::Refusal,
+            b"tool_calls" => Key::ToolCalls,
+            b"function_call" => Key::FunctionCall,
+            b"function" => Key::Function,
+            b"name" => Key::Name,
+            b"arguments" => Key::Arguments,
+            b"partial_json" => Key::PartialJson,
+            b"input" => Key::Input,
+            b"output" => Key::Output,
+            b"summary" => Key::Summary,
+            b"item" => Key::Item,
+            b"service_tier" => Key::ServiceTier,
+            b"action" => Key::Action,
+            b"tool_usage" => Key::ToolUsage,
+            b"web_search" => Key::WebSearch,
+            b"num_requests" => Key::NumRequests,
+            b"audio" | b"b64_json" | b"partial_image_b64" => Key::EventContent,
+            b"reasoning_details" | b"images" | b"step_details" => Key::DeltaContent,
+            _ => Key::Other,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What one usage object says, under the many names that its parts bear.
+
+use super::calls::{ToolCalls, ToolKind};
+use super::cost;
+use super::counts::Usage;
+use super::tier::{Tier, tier};
+use crate::json::Cursor;
+
+/// What one usage object says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Report {
+    /// The counts; `None` where there is none at all.
+    pub(super) counts: Option<Usage>,
+    /// Calls that are billed per use, as the service counted them.
+    pub(super) calls: ToolCalls,
+    /// What the response cost in US dollars, as the service wrote it.
+    pub(super) cost: Option<Box<str>>,
+    /// The service tier, which Anthropic and Mistral name here.
+    pub(super) tier: Option<Tier>,
+}
+
+impl Report {
+    /// Reads a usage object's text. `None` when it is no object or has nothing that is read.
+    pub(super) fn read(object: &[u8]) -> Option<Report> {
+        let members = Members::read(object)?;
+        let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
+        let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
+        let is_by_duration = members.text(Name::Type) == Some(b"\"duration\"");
+        let counts = Usage {
+            input_tokens: members.first(&[Name::PromptTokens, Name::InputTokens]),
+            output_tokens: members.first(&[Name::CompletionTokens, Name::OutputTokens]),
+            total_tokens: members.count(Name::TotalTokens),
+            cached_input_tokens: input(Detail::Cached).or_else(|| {
+                members.first(&[
+                    Name::CacheReadInputTokens,
+                    Name::PromptCacheHitTokens,
+                    Name::CachedTokens,
+                    Name::NumCachedTokens,
+                ])
+            }),
+            cache_write_input_tokens: members
+                .count(Name::CacheCreationInputTokens)
+                .or_else(|| input(Detail::CacheWrite))
+                .or_else(|| input(Detail::CacheCreation)),
+            cache_write_1h_input_tokens: members.cache_write_1h.or_else(|| input(Detail::CacheWrite1h)),
+            reasoning_tokens: output(Detail::Reasoning).or_else(|| members.count(Name::ReasoningTokens)),
+            input_audio_tokens: input(Detail::Audio),
+            output_audio_tokens: output(Detail::Audio),
+            billed_seconds: if is_by_duration { members.seconds(Name::Seconds) } else { None }
+                .or_else(|| members.seconds(Name::PromptAudioSeconds)),
+        };
+        let report = Report {
+            counts: (counts != Usage::default()).then_some(counts),
+            calls: members.calls(),
+            cost: members.cost(),
+            tier: members.text(Name::ServiceTier).and_then(tier),
+        };
+        (report != Report::default()).then_some(report)
+    }
+}
+
+/// The members of a usage object that have a name here, read in one go. Of equal keys the last one counts.
+struct Members<'a> {
+    /// As they stand, by [`Name`].
+    texts: [Option<&'a [u8]>; NAMES],
+    /// Counts by [`Detail`], in each place where the details of the input may be.
+    input: [[Option<u64>; DETAILS]; 4],
+    /// The same of the output.
+    output: [[Option<u64>; DETAILS]; 4],
+    /// Anthropic's `cache_creation` says how long what was written is kept.
+    cache_write_1h: Option<u64>,
+    /// Calls by the object that counts them.
+    calls: [ToolCalls; CALLS],
+}
+
+/// What stands in the object itself.
+#[derive(Clone, Copy)]
+enum Name {
+    PromptTokens,
+    InputTokens,
+    CompletionTokens,
+    OutputTokens,
+    TotalTokens,
+    CacheReadInputTokens,
+    PromptCacheHitTokens,
+    CachedTokens,
+    NumCachedTokens,
+    CacheCreationInputTokens,
+    ReasoningTokens,
+    Type,
+    Seconds,
+    PromptAudioSeconds,
+    ServiceTier,
+    Cost,
+    CostInUsdTicks,
+    NumSearchQueries,
+    NumSourcesUsed,
+}
+
+const NAMES: usize = Name::NumSourcesUsed as usize + 1;
+
+/// What stands in the details.
+#[derive(Clone, Copy)]
+enum Detail {
+    Cached,
+    CacheWrite,
+    CacheCreation,
+    CacheWrite1h,
+    Reasoning,
+    Audio,
+}
+
+const DETAILS: usize = Detail::Audio as usize + 1;
+
+/// Objects that count calls: `server_tool_use`, `server_tool_use_details`, `server_side_tool_usage_details`, `connectors`.
+const CALLS: usize = 4;
+
+/// Where a member's value goes.
+enum Goes {
+    Text(Name),
+    Input(usize),
+    Output(usize),
+    CacheCreation,
+    Calls(usize),
+}
+
+impl Goes {
+    /// OpenAI itself uses singular and plural of the details; their places are tried in this order.
+    fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"prompt_tokens" => Self::Text(Name::PromptTokens),
+            b"input_tokens" => Self::Text(Name::InputTokens),
+            b"completion_tokens" => Self::Text(Name::CompletionTokens),
+            b"output_tokens" => Self::Text(Name::OutputTokens),
+            b"total_tokens" => Self::Text(Name::TotalTokens),
+            b"cache_read_input_tokens" => Self::Text(Name::CacheReadInputTokens),
+            b"prompt_cache_hit_tokens" => Self::Text(Name::PromptCacheHitTokens),
+            b"cached_tokens" => Self::Text(Name::CachedTokens),
+            b"num_cached_tokens" => Self::Text(Name::NumCachedTokens),
+            b"cache_creation_input_tokens" => Self::Text(Name::CacheCreationInputTokens),
+            b"reasoning_tokens" => Self::Text(Name::ReasoningTokens),
+            b"type" => Self::Text(Name::Type),
+            b"seconds" => Self::Text(Name::Seconds),
+            b"prompt_audio_seconds" => Self::Text(Name::PromptAudioSeconds),
+            b"service_tier" => Self::Text(Name::ServiceTier),
+            b"cost" => Self::Text(Name::Cost),
+            b"cost_in_usd_ticks" => Self::Text(Name::CostInUsdTicks),
+            b"num_search_queries" => Self::Text(Name::NumSearchQueries),
+            b"num_sources_used" => Self::Text(Name::NumSourcesUsed),
+            b"prompt_tokens_details" => Self::Input(0),
+            b"input_tokens_details" => Self::Input(1),
+            b"prompt_token_details" => Self::Input(2),
+            b"input_token_details" => Self::Input(3),
+            b"completion_tokens_details" => Self::Output(0),
+            b"output_tokens_details" => Self::Output(1),
+            b"completion_token_details" => Self::Output(2),
+            b"output_token_details" => Self::Output(3),
+            b"cache_creation" => Self::CacheCreation,
+            b"server_tool_use" => Self::Calls(0),
+            b"server_tool_use_details" => Self::Calls(1),
+            b"server_side_tool_usage_details" => Self::Calls(2),
+            b"connectors" => Self::Calls(3),
+            _ => return None,
+        })
+    }
+}
+
+impl Detail {
+    fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"cached_tokens" => Self::Cached,
+            b"cache_write_tokens" => Self::CacheWrite,
+            b"cache_creation_tokens" => Self::CacheCreation,
+            // LiteLLM's place for Anthropic's `cache_creation`.
+            b"cache_creation_token_details" => Self::CacheWrite1h,
+            // Anthropic's name is `thinking_tokens`. No service sends both.
+            b"reasoning_tokens" | b"thinking_tokens" => Self::Reasoning,
+            b"audio_tokens" => Self::Audio,
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Members<'a> {
+    /// `None` when the text is no object. It is JSON: the grammar has passed it.
+    fn read(object: &'a [u8]) -> Option<Self> {
+        let mut members = Members {
+            texts: [None; _],
+            input: [[None; _]; _],
+            output: [[None; _]; _],
+            cache_write_1h: None,
+            calls: [ToolCalls::default(); _],
+        };
+        let mut cursor = Cursor::new(object);
+        if !cursor.take(b'{') {
+            return None;
+        }
+        let mut first = true;
+        while let Ok(Some(key)) = cursor.key(std::mem::take(&mut first)) {
+            match Goes::of(key.spelled()) {
+                Some(Goes::Text(name)) => {
+                    members.texts[name as usize] = cursor.value().ok().map(|value| &object[value]);
+                }
+                Some(Goes::Input(place)) => members.input[place] = details(object, &mut cursor),
+                Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
+                Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
+                Some(Goes::Calls(place)) => members.calls[place] = calls(object, &mut cursor),
+                None => drop(cursor.value()),
+            }
+        }
+        Some(members)
+    }
+
+    fn text(&self, name: Name) -> Option<&'a [u8]> {
+        self.texts[name as usize]
+    }
+
+    fn count(&self, name: Name) -> Option<u64> {
+        count(self.text(name)?)
+    }
+
+    fn first(&self, names: &[Name]) -> Option<u64> {
+        names.iter().find_map(|name| self.count(*name))
+    }
+
+    fn seconds(&self, name: Name) -> Option<f64> {
+        number(self.text(name)?).filter(|seconds| *seconds >= 0.0)
+    }
+
+    /// The same calls may stand in two objects.
+    fn calls(&self) -> ToolCalls {
+        let mut calls = self.calls.into_iter().fold(ToolCalls::default(), ToolCalls::most);
+        for (name, kind) in
+            [(Name::NumSearchQueries, ToolKind::WebSearch), (Name::NumSourcesUsed, ToolKind::Sources)]
+        {
+            calls = calls.most(ToolCalls::of(kind, self.count(name).unwrap_or(0)));
+        }
+        calls
+    }
+
+    /// OpenRouter, LiteLLM and Vercel's gateway write a number of dollars, Perplexity an object with the total, xAI ticks.
+    fn cost(&self) -> Option<Box<str>> {
+        let cost = self.text(Name::Cost);
+        cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
+            .or_else(|| self.count(Name::CostInUsdTicks).map(cost::from_ticks))
+    }
+}
+
+/// Goes through the object that is next, up to each member's value; past anything else.
+fn each<'a>(cursor: &mut Cursor<'a>, mut member: impl FnMut(&'a [u8], &mut Cursor<'a>)) {
+    if !cursor.take(b'{') {
+        return drop(cursor.value());
+    }
+    let mut first = true;
+    while let Ok(Some(key)) = cursor.key(std::mem::take(&mut first)) {
+        member(key.spelled(), cursor);
+    }
+}
+
+/// The count that is next.
+fn next_count(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
+    cursor.value().ok().and_then(|value| count(&text[value]))
+}
+
+/// The counts in the details that are next.
+fn details(text: &[u8], cursor: &mut Cursor<'_>) -> [Option<u64>; DETAILS] {
+    let mut counts = [None; _];
+    each(cursor, |key, cursor| match Detail::of(key) {
+        Some(Detail::CacheWrite1h) => counts[Detail::CacheWrite1h as usize] = one_hour(text, cursor),
+        Some(detail) => counts[detail as usize] = next_count(text, cursor),
+        None => drop(cursor.value()),
+    });
+    counts
+}
+
+/// Tokens that are kept for an hour, of the object that is next, which has them by how long they are kept.
+fn one_hour(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
+    let mut tokens = None;
+    each(cursor, |key, cursor| match key {
+        b"ephemeral_1h_input_tokens" => tokens = next_count(text, cursor),
+        _ => drop(cursor.value()),
+    });
+    tokens
+}
+
+/// The calls that the object that is next counts.
+fn calls(text: &[u8], cursor: &mut Cursor<'_>) -> ToolCalls {
+    let mut calls = ToolCalls::default();
+    each(cursor, |key, cursor| {
+        let count = next_count(text, cursor);
+        if let (Some(kind), Some(count)) = (ToolKind::from_key(key), count) {
+            calls.add(kind, count);
+        }
+    });
+    calls
+}
+
+/// The total of an object of costs, in dollars.
+fn total_cost(object: &[u8]) -> Option<Box<str>> {
+    let (mut total, mut is_in_dollars) = (None, true);
+    each(&mut Cursor::new(object), |key, cursor| {
+        let value = cursor.value().map_or(&[][..], |value| &object[value]);
+        match key {
+            b"total_cost" => total = cost::amount(value),
+            b"currency" => is_in_dollars = value == b"\"USD\"",
+            _ => {}
+        }
+    });
+    total.filter(|_| is_in_dollars)
+}
+
+/// A count is an integer, a number without a fraction, or a string of digits.
+pub(super) fn count(value: &[u8]) -> Option<u64> {
+    let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
+        let next = |count: u64, digit: &u8| count.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+        return digits.iter().try_fold(0, next);
+    }
+    let number = number(value)?;
+    // 2^64 is the first number that is none.
+    (number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number)).then_some(number as u64)
+}
+
+/// A JSON number, as near as a float comes to it.
+fn number(value: &[u8]) -> Option<f64> {
+    // Only JSON numbers begin so; Rust would also take words.
+    matches!(value.first()?, b'-' | b'0'..=b'9').then_some(())?;
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests;
