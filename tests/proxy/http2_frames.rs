@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    CHAT_REQUEST, CHAT_STREAM, Client, FINAL, Frames, GOAWAY, HEADERS, Proxy, RST_STREAM, proxy, upstream,
+    CHAT_REQUEST, CHAT_STREAM, Client, Connection, DATA, FINAL, Frames, GOAWAY, HEADERS, Proxy, RST_STREAM,
+    proxy, upstream,
 };
 
 const NO_ERROR: u32 = 0;
@@ -206,6 +207,37 @@ fn a_client_that_leaves_resets_its_stream_at_once() {
         let reset = reset.expect("the stream is reset and the connection goes on");
         assert_eq!((reset.stream, reset.payload), (stream, CANCEL.to_be_bytes().to_vec()));
         assert_eq!(proxy.record()["outcome"], "client_disconnected", "stage {stage}");
+    }
+}
+
+#[test]
+fn http2_client_that_leaves_resets_its_http2_upstream_at_once() {
+    for drops_connection in [false, true] {
+        let (tell, told) = mpsc::channel();
+        let up = upstream(move |connection| {
+            let mut frames = Frames::begin(connection, &[]);
+            let stream = frames.request().unwrap();
+            frames.head(stream, "text/event-stream");
+            frames.data(stream, b"data: 1\n\n", !FINAL);
+            let reset = frames.wait_for(RST_STREAM).unwrap();
+            tell.send((Instant::now(), reset.payload)).unwrap();
+            frames.wait_for(GOAWAY);
+        });
+        let proxy = proxy().http2(up.address).run();
+        let mut connection = Connection::to(proxy.address);
+        let mut frames = Frames::ask(&mut connection, &[]);
+        frames.post(1, "/v1/chat/completions", CHAT_REQUEST);
+        assert_eq!(frames.wait_on(DATA, 1).unwrap().payload, b"data: 1\n\n");
+        let left = Instant::now();
+        if drops_connection {
+            drop(connection);
+        } else {
+            frames.reset(1, CANCEL);
+        }
+        let (at, reason) = told.recv().unwrap();
+        assert!(at - left < AT_ONCE, "it took {:?}", at - left);
+        assert_eq!(reason, CANCEL.to_be_bytes());
+        assert_eq!(proxy.record()["outcome"], "client_disconnected");
     }
 }
 
