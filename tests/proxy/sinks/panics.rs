@@ -168,6 +168,14 @@ fn every_other_thread_that_keeps_panicking_ends_the_process_in_order() {
     }
 }
 
+/// Serves with this fault, and waits until the ledger is open: a connection is accepted before that,
+/// and answered after it.
+fn serve_ledger_with(program: &(Program, SocketAddr), fault: &str) -> Served {
+    let served = serve_with(program, fault);
+    served.wait_for_ready("ledger ok");
+    served
+}
+
 /// Grows the log of a ledger by so many bytes.
 fn grow_log(program: &(Program, SocketAddr), bytes: i64) {
     let ledger = Ledger::open(program.0.path("a.db")).unwrap();
@@ -184,7 +192,7 @@ const NEXT_COPY: i64 = 5 << 20;
 #[test]
 fn checkpoint_that_panics_is_started_again_and_copies_the_log() {
     let program = program("");
-    let mut served = serve_with(&program, "panic:checkpoint:1");
+    let mut served = serve_ledger_with(&program, "panic:checkpoint:1");
     grow_log(&program, FIRST_COPY);
     send_one(&served, "ledger");
     assert_eq!(served.wait_for_ready("thread checkpoint started again 1 times"), 200);
@@ -202,7 +210,7 @@ fn checkpoint_that_panics_is_started_again_and_copies_the_log() {
 #[test]
 fn checkpoint_that_keeps_panicking_ends_the_process_in_order() {
     let program = program("");
-    let mut served = serve_with(&program, "panic:checkpoint");
+    let mut served = serve_ledger_with(&program, "panic:checkpoint");
     grow_log(&program, FIRST_COPY);
     let body = "{\"model\":\"m\",\"messages\":[]}";
     let sent = send_until_the_end(&served, body, || grow_log(&program, NEXT_COPY));
