@@ -52,7 +52,7 @@
 //! | | [`traceparent`] | which span of which trace a request is |
 //! | | [`egress`] | straight to a service, or through which proxy |
 //! | | [`browser`] | which hosts are ours, and which web pages may send requests |
-//! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body |
+//! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body or of a form |
 //! | | [`secret`] | a value that does not print itself |
 //!
 //! # The invariants

@@ -3,6 +3,7 @@
 
 mod body_edit;
 mod coding;
+mod form;
 mod h1;
 mod h1_server;
 mod headers;
@@ -15,6 +16,7 @@ pub(crate) mod withhold;
 
 pub use body_edit::body_edit;
 pub use coding::coding;
+pub use form::form;
 pub use h1::h1;
 pub use h1_server::h1_server;
 pub use headers::headers;
