@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::browser::{HostFault, Refusal};
+use crate::coding::DecodeError;
 use crate::record::Outcome;
 
 pub use answer::ERROR_TYPE;
@@ -90,6 +91,15 @@ pub enum Error {
     },
     /// Two `model` keys, of which the first would decide.
     ModelAmbiguous,
+    /// A form names its model behind more bytes than may be held.
+    ModelTooLate {
+        /// The configured limit in bytes.
+        limit: u64,
+    },
+    /// The body is in a content coding that is not known, and something in it decides.
+    CodingUnknown(String),
+    /// The body is not in the content coding that it is said to be in, or expands beyond reason.
+    BodyUndecodable(DecodeError),
     /// The JSON body is in UTF-16 or UTF-32, as some servers read it.
     BodyNotUtf8,
     /// A header of this proxy's own has a value that it does not know.
@@ -292,6 +302,12 @@ impl Error {
             Self::KeyUnknown => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::ModelRequired { .. } => (StatusCode::BAD_REQUEST, "model_required"),
             Self::ModelAmbiguous => (StatusCode::BAD_REQUEST, "model_ambiguous"),
+            Self::ModelTooLate { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "model_too_late"),
+            Self::CodingUnknown(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding"),
+            Self::BodyUndecodable(DecodeError::Corrupt) => (StatusCode::BAD_REQUEST, "body_undecodable"),
+            Self::BodyUndecodable(DecodeError::TooLarge) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large")
+            }
             Self::BodyNotUtf8 => (StatusCode::BAD_REQUEST, "body_not_utf8"),
             Self::HeaderValue { .. } => (StatusCode::BAD_REQUEST, "invalid_header"),
             Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),

@@ -17,7 +17,7 @@ impl Error {
     /// The request's field that is at fault, if it is one field.
     fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelRequired { .. } | Self::ModelAmbiguous => Some("model"),
+            Self::ModelRequired { .. } | Self::ModelAmbiguous | Self::ModelTooLate { .. } => Some("model"),
             _ => None,
         }
     }

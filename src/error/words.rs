@@ -82,7 +82,20 @@ impl fmt::Display for Error {
                  Set `model` in the JSON body, or default_model in the configuration."
             ),
             Self::ModelAmbiguous => {
-                f.write_str("The body has the key `model` twice, and it decides where the request goes. Send it once.")
+                f.write_str("The body has `model` twice, and it decides where the request goes. Send it once.")
+            }
+            Self::ModelTooLate { limit } => write!(
+                f,
+                "The form names its model behind more than {limit} bytes, and the model decides where the request goes or is \
+                 renamed. Send the field `model` before the file, or raise server.max_request_bytes."
+            ),
+            Self::CodingUnknown(coding) => write!(
+                f,
+                "The request's Content-Encoding {coding:?} is not known here, and the model in the body decides where the request \
+                 goes or is renamed. Send the body as it is, or in gzip, deflate, br or zstd."
+            ),
+            Self::BodyUndecodable(reason) => {
+                write!(f, "The request's body cannot be read: {reason}. Send it as its Content-Encoding says, or without one.")
             }
             Self::BodyNotUtf8 => f.write_str(
                 "The request's JSON body is in UTF-16 or UTF-32. Send it in UTF-8, as RFC 8259 section 8.1 asks.",

@@ -111,6 +111,16 @@ impl Dialect {
             && Endpoint::of(inbound.path).has_deployment_form()
     }
 
+    /// Whether [`Self::body_model`] may change a name.
+    pub fn renames_models(&self, inbound: &Inbound<'_>) -> bool {
+        !self.deployments.is_empty() && inbound.path.starts_with(V1)
+    }
+
+    /// Whether the path names the deployment, so that what the body calls the model does not matter.
+    pub fn names_deployment(&self, inbound: &Inbound<'_>) -> bool {
+        self.needs_model(inbound) || inbound.path.starts_with(DEPLOYMENTS)
+    }
+
     /// The name that the body's `model` must bear so that the upstream knows it: Azure knows deployments, and
     /// looks for them in the body wherever the URL does not name one. The same name if nothing has to change.
     pub fn body_model<'a>(&'a self, inbound: &Inbound<'_>, model: &'a str) -> &'a str {
@@ -254,6 +264,9 @@ impl Dialect {
 
 /// What the paths of an OpenAI SDK begin with.
 const V1: &str = "/v1/";
+
+/// What an Azure SDK's paths begin with where they name a deployment.
+const DEPLOYMENTS: &str = "/openai/deployments/";
 
 /// Room for what an Azure URL adds to a path, so that it is built in one piece.
 const DEPLOYMENT_ROOM: usize = 96;

@@ -31,8 +31,14 @@ enum Body {
     ModelAndDeployment,
     /// JSON whose top-level `model` names the model.
     Model,
-    /// Not JSON, and Azure has a deployment URL for it.
+    /// The same, where a missing `model` means something else than the default one, as in a run of an assistant.
+    Named,
+    /// JSON whose `session.model` names the model, if there is one.
+    Session,
+    /// A form whose field `model` names the model, or JSON as of [`Body::Named`]; Azure has a deployment URL for it.
     FormAndDeployment,
+    /// The same without such a URL.
+    Form,
     /// None, or none that the proxy looks into.
     Opaque,
 }
@@ -68,11 +74,29 @@ impl Endpoint {
         found.map_or(Self::OTHER, |&(pattern, name, body, tokens)| Self { name, pattern, body, tokens })
     }
 
-    /// Whether the body is a JSON object whose `model` the proxy may read and edit.
-    ///
-    /// Not so where a missing `model` means something else than the default one, as in a run of an assistant.
+    /// The paths behind the version, with `*` for any one segment and `**` for one or more.
+    pub fn paths() -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().map(|(pattern, ..)| *pattern)
+    }
+
+    /// Whether the body is a JSON object that names its model, whatever type it is said to have.
     pub fn takes_json_model(self) -> bool {
+        matches!(self.body, Body::Model | Body::ModelAndDeployment | Body::Named | Body::Session)
+    }
+
+    /// Whether a body that names no model gets the default one.
+    pub fn takes_default_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment)
+    }
+
+    /// Whether the body is a form that names its model, or JSON that does.
+    pub fn takes_form(self) -> bool {
+        matches!(self.body, Body::FormAndDeployment | Body::Form)
+    }
+
+    /// Whether the model is that of the body's object `session`.
+    pub fn names_model_in_session(self) -> bool {
+        self.body == Body::Session
     }
 
     /// Whether its requests name their end user in `metadata.user_id` (Anthropic's). Elsewhere `metadata` is the client's own.

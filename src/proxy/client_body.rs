@@ -1,16 +1,14 @@
-//! A request's body: held because something in it is needed, or passing through.
+//! What a request's body may cost, and how it is held where something in it is needed.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 
 use super::Budget;
 use super::budget::Reserved;
@@ -18,6 +16,7 @@ use super::pace::{Pace, Wait};
 use crate::error::{Error, Result};
 use crate::flow::Limit;
 use crate::listener::RequestBody;
+use crate::rewrite::form::Form;
 
 /// The most memory that a declared length reserves before bytes of it are here.
 const FIRST_RESERVATION: usize = 1 << 20;
@@ -40,16 +39,13 @@ impl BodyLimits {
         Error::BodyTooLarge { limit: self.max_bytes as u64, key: "server.max_request_bytes" }
     }
 
-    /// Has a body pass through, whose bytes are counted in `seen`.
-    ///
-    /// # Errors
-    /// Its declared length is too much.
-    pub(super) fn pass(&self, body: RequestBody, seen: Rc<Cell<u64>>) -> Result<Passing> {
-        self.check_passing(body.size_hint().lower())?;
-        Ok(Passing { pace: Pace::new(self.min_rate), body, limits: self.clone(), seen })
+    /// Refuses so many bytes where they are more than may be held.
+    pub(super) fn check_held(&self, bytes: usize) -> Result<()> {
+        if bytes > self.max_bytes { Err(self.too_large()) } else { Ok(()) }
     }
 
-    fn check_passing(&self, bytes: u64) -> Result<()> {
+    /// The same where they are more than may pass.
+    pub(super) fn check_passing(&self, bytes: u64) -> Result<()> {
         match self.max_passing_bytes {
             Some(limit) if bytes > limit => {
                 Err(Error::BodyTooLarge { limit, key: "server.max_passing_bytes" })
@@ -58,7 +54,8 @@ impl BodyLimits {
         }
     }
 
-    /// Reads a whole body of `client`; one whose declared length is too much is refused before a byte of it is read. Its bytes count against the budget until the reservation is dropped.
+    /// Reads a whole body of `client`; one whose declared length is too much is refused before a byte of it is read. Its bytes count
+    /// against the budget until the reservation is dropped.
     pub(super) async fn hold(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
         if body.size_hint().lower() > self.max_bytes as u64 {
             return Err(self.too_large());
@@ -86,6 +83,52 @@ impl BodyLimits {
         holding.reserved.settle()?;
         Ok((all.freeze(), holding.reserved))
     }
+
+    /// Reads a form up to its model, which may be its end. What is read is held to the same limits as a whole body. Where a form
+    /// `must_name` its model, one that names it behind more than may be held is refused; any other is read no further then.
+    pub(super) async fn hold_form(
+        &self,
+        body: RequestBody,
+        client: &Arc<str>,
+        form: &mut Form,
+        must_name: bool,
+    ) -> Result<Beginning> {
+        let (pace, reserved) = (Pace::new(self.min_rate), self.budget.reserve());
+        let mut holding = Holding { limits: self, client, body, pace, reserved };
+        let mut all = BytesMut::new();
+        let mut has_ended = false;
+        while !form.fields().has_model() && !has_ended {
+            let frame = poll_fn(|cx| holding.watch(cx, |body, cx| Pin::new(body).poll_frame(cx))).await;
+            let Some(frame) = frame.transpose()? else { break };
+            let Ok(data) = frame.into_data() else { continue };
+            holding.pace.heard(data.len());
+            holding.reserved.grow_to(all.len() + data.len(), client)?;
+            all.extend_from_slice(&data);
+            form.push(&data);
+            has_ended = holding.body.is_end_stream();
+            let before_model = form.fields().model_span.as_ref().map_or(all.len(), |span| span.end);
+            if before_model > self.max_bytes {
+                if must_name {
+                    return Err(Error::ModelTooLate { limit: self.max_bytes as u64 });
+                }
+                break;
+            }
+        }
+        holding.reserved.settle()?;
+        let rest = (!holding.body.is_end_stream()).then_some(holding.body);
+        if rest.is_none() {
+            form.end();
+        }
+        Ok(Beginning { bytes: all.freeze(), reserved: holding.reserved, rest })
+    }
+}
+
+/// The beginning of a body.
+pub(super) struct Beginning {
+    pub(super) bytes: Bytes,
+    pub(super) reserved: Reserved,
+    /// What is still with the client; `None`: nothing.
+    pub(super) rest: Option<RequestBody>,
 }
 
 /// A body that is being read.
@@ -101,9 +144,7 @@ impl Holding<'_> {
     /// There are `after` bytes now, and were `before`.
     fn admit(&mut self, before: usize, after: usize) -> Result<()> {
         self.pace.heard(after - before);
-        if after > self.limits.max_bytes {
-            return Err(self.limits.too_large());
-        }
+        self.limits.check_held(after)?;
         self.reserved.grow_to(after, self.client)
     }
 
@@ -134,51 +175,7 @@ impl Holding<'_> {
     }
 }
 
-/// A body that passes through: counted, and held to a rate and a size of its own.
-pub(super) struct Passing {
-    body: RequestBody,
-    limits: BodyLimits,
-    pace: Pace,
-    seen: Rc<Cell<u64>>,
-}
-
-impl Body for Passing {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => match self.pace.poll(cx) {
-                Wait::On(_) => return Poll::Pending,
-                Wait::Over(error) => {
-                    self.limits.budget.count(Limit::BodyRate);
-                    return Poll::Ready(Some(Err(error)));
-                }
-            },
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(incomplete(&error)))),
-            Poll::Ready(Some(Ok(frame))) => frame,
-        };
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.pace.heard(bytes);
-        let seen = self.seen.get() + bytes as u64;
-        self.seen.set(seen);
-        if let Err(error) = self.limits.check_passing(seen) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        Poll::Ready(Some(Ok(frame)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn incomplete(error: &io::Error) -> Error {
+pub(super) fn incomplete(error: &io::Error) -> Error {
     tracing::debug!(%error, "the client broke off inside its request");
     Error::BodyIncomplete
 }

@@ -8,8 +8,10 @@
 mod asking;
 mod budget;
 mod client_body;
+mod decoding;
 mod keep_alive;
 mod pace;
+mod passing;
 mod plan;
 mod probe;
 mod refusals;

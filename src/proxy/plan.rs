@@ -10,7 +10,7 @@ use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect};
 use crate::provider::IncludeUsage;
-use crate::provider::{Dialect, Provider};
+use crate::provider::{Dialect, Inbound, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
 use crate::traceparent::Sampling;
@@ -66,6 +66,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether the model must be known before a request is sent: for the target, or to be renamed.
+    pub(super) fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
+        !self.models.is_empty() || self.dialect.needs_model(inbound) || self.dialect.renames_models(inbound)
+    }
+
     /// The model to ask for when the client asked for `asked`.
     pub(super) fn model<'a>(&'a self, asked: Option<&'a str>) -> Option<&'a str> {
         match asked {

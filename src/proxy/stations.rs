@@ -3,6 +3,7 @@
 mod arrived;
 mod held;
 mod known;
+mod look;
 mod ready;
 mod routed;
 

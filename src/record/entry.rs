@@ -1,6 +1,6 @@
 //! The open record of a running request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,15 @@ use crate::estimate::Shape;
 use crate::provider::Answers;
 use crate::usage::{Room, Tally, Usage};
 
+/// What a form says that is for the record.
+#[derive(Debug, Default)]
+pub struct FormNotes {
+    /// The model asked for.
+    pub model: Option<Box<str>>,
+    /// The end user.
+    pub user: Option<Box<str>>,
+}
+
 /// A usage record that is being filled in.
 ///
 /// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends when its
@@ -32,6 +41,8 @@ pub struct Entry {
     journal: Journal,
     /// Counts a request body that is streamed through, while it passes.
     upload: Option<Rc<Cell<u64>>>,
+    /// What the form says that passes, where it was not read before.
+    form: Option<Rc<RefCell<FormNotes>>>,
     /// Where it is shown while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
@@ -89,6 +100,7 @@ impl Entry {
             id,
             journal: journal.clone(),
             upload: None,
+            form: None,
             board: None,
             shown: None,
             answers: None,
@@ -149,6 +161,11 @@ impl Entry {
     /// A counter for the bytes of a request body that passes through; the record takes it over when it closes.
     pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.upload.get_or_insert_default())
+    }
+
+    /// What is noted of a form while it passes; the record takes over what it lacks when it closes.
+    pub fn note_form(&mut self) -> Rc<RefCell<FormNotes>> {
+        Rc::clone(self.form.get_or_insert_default())
     }
 
     /// Keeps what the tokens could be estimated from if nobody reports them: a request of this shape.
@@ -332,6 +349,11 @@ impl Entry {
         row.duration_ms = millis(self.started.elapsed());
         if let Some(upload) = &self.upload {
             row.request_bytes = upload.get();
+        }
+        if let Some(form) = &self.form {
+            let FormNotes { model, user } = form.take();
+            row.model_requested = row.model_requested.take().or(model);
+            row.user = row.user.take().or(user);
         }
         if let Some(masked) = row.error.as_deref().and_then(|error| self.journal.masked(error)) {
             row.error = Some(masked.into());

@@ -33,7 +33,7 @@ use std::time::Instant;
 use http::HeaderName;
 
 pub use access::AccessLog;
-pub use entry::Entry;
+pub use entry::{Entry, FormNotes};
 pub use estimator::Estimator;
 pub use exporting::Exporting;
 pub use journal::{CAPACITY, Health, Journal};

@@ -88,6 +88,26 @@ pub fn is_utf16_or_32(body: &[u8]) -> bool {
 ///
 /// The body is no JSON object, or something follows it.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
+    look(body, Place::Top)
+}
+
+/// The same of a body whose model is that of its object `session`.
+///
+/// # Errors
+///
+/// The body is no JSON object, or something follows it.
+pub fn peek_session(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
+    look(body, Place::Session)
+}
+
+/// Where the model is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Top,
+    Session,
+}
+
+fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
     let mut cursor = Cursor::new(body);
     if body.starts_with(BOM) {
         cursor = cursor.skipping(BOM.len());
@@ -99,7 +119,10 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
 
     while let Some((key, value)) = cursor.member(found.is_empty)? {
         found.is_empty = false;
-        if key == *"model" {
+        if place == Place::Session && key == *"session" {
+            found.model_is_duplicate |= found.model_span.is_some();
+            found.look_in_session(body, value);
+        } else if place == Place::Top && key == *"model" {
             found.model_is_duplicate = found.model_span.is_some();
             found.model_span = Some(value);
         } else if key == *"stream" {
@@ -128,6 +151,25 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     found.user = name(safety_identifier).or_else(|| name(user));
     found.include_usage = found.stream_options.clone().and_then(|span| include_usage(&body[span]));
     Ok(found)
+}
+
+impl Peek<'_> {
+    /// Looks for the model of a session; an object that breaks off names none behind that.
+    fn look_in_session(&mut self, body: &[u8], session: Range<usize>) {
+        let mut cursor = Cursor::new(&body[session.clone()]);
+        let mut first = true;
+        self.model_span = None;
+        if cursor.expect(b'{').is_err() {
+            return;
+        }
+        while let Ok(Some((key, value))) = cursor.member(first) {
+            first = false;
+            if key == *"model" {
+                let span = session.start + value.start..session.start + value.end;
+                self.model_is_duplicate |= self.model_span.replace(span).is_some();
+            }
+        }
+    }
 }
 
 /// The value if it is a string with something in it.
@@ -173,6 +215,13 @@ fn include_usage(options: &[u8]) -> Option<bool> {
 pub struct Splice {
     range: Range<usize>,
     with: Bytes,
+}
+
+impl Splice {
+    /// Puts `with` in the place of those bytes of a body.
+    pub fn replace(range: Range<usize>, with: &str) -> Self {
+        Self { range, with: Bytes::copy_from_slice(with.as_bytes()) }
+    }
 }
 
 /// A body after its edits, in pieces that follow each other.

@@ -52,6 +52,11 @@ impl Table {
         self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
     }
 
+    /// The path without the prefix of the first rule that takes it, whatever the model.
+    pub fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.rules.iter().find_map(|rule| rule.rest(path))
+    }
+
     /// The first rule that takes the path and the model. A rule that asks for a model takes no request
     /// without one.
     pub fn find<'p>(&self, path: &'p str, model: Option<&str>) -> Option<Match<'p>> {

@@ -167,9 +167,9 @@ fn a_header_that_is_stripped_hides_no_body() {
         assert!(!lines.contains("gzip") || request.header("content-encoding").is_none());
     }
     let coded = b"\x1f\x8b{\"model\":\"fast\"}";
-    let (_, record) = chat(&proxy, "POST", "content-encoding: gzip\r\n", coded);
+    let (status, record) = chat(&proxy, "POST", "content-encoding: gzip\r\n", coded);
+    assert_eq!(status, 400, "what cannot be read is refused where there are aliases");
     assert!(record["model_requested"].is_null());
-    assert_eq!(requests.recv().unwrap().body, coded, "what is encoded passes as it is");
 }
 
 #[test]

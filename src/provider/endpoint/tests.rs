@@ -61,16 +61,18 @@ fn a_body_is_looked_into_only_where_its_model_is_the_one_to_ask() {
     {
         assert!(Endpoint::of(path).takes_json_model(), "{path}");
     }
-    // A run without a model uses its assistant's; the others have no JSON body, or no model in it.
-    for path in [
-        "/v1/threads/runs",
-        "/v1/threads/t_1/runs",
-        "/v1/audio/transcriptions",
-        "/v1/responses/resp_1/cancel",
-        "/v1/fine_tuning/jobs",
-        "/v1/files",
-        "/v1/unheard-of",
-    ] {
+    // A run without a model uses its assistant's.
+    for path in
+        ["/v1/threads/runs", "/v1/threads/t_1/runs", "/v1/fine_tuning/jobs", "/v1/realtime/client_secrets"]
+    {
+        let endpoint = Endpoint::of(path);
+        assert!(endpoint.takes_json_model() && !endpoint.takes_default_model(), "{path}");
+    }
+    for path in ["/v1/audio/transcriptions", "/v1/images/edits", "/v1/videos"] {
+        let endpoint = Endpoint::of(path);
+        assert!(endpoint.takes_form() && !endpoint.takes_json_model(), "{path}");
+    }
+    for path in ["/v1/responses/resp_1/cancel", "/v1/files", "/v1/unheard-of"] {
         assert!(!Endpoint::of(path).takes_json_model(), "{path}");
     }
 }

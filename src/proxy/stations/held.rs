@@ -11,7 +11,8 @@ use crate::proxy::asking;
 use crate::proxy::budget::Reserved;
 use crate::proxy::plan::Plan;
 use crate::record::Entry;
-use crate::rewrite::body::{is_utf16_or_32, metadata_user, peek, without_bom};
+use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
+use crate::rewrite::form::{Fields, Form};
 use crate::rewrite::upgrade::Upgrade;
 
 /// Of a session that was routed without a model, where there are routes by model.
@@ -21,7 +22,11 @@ const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's me
 /// A request whose body is here as far as it is needed.
 pub(in crate::proxy) struct Held {
     pub(super) parts: Box<Parts>,
+    /// As the client sent it.
     pub(super) bytes: Bytes,
+    pub(super) inside: Option<Box<Inside>>,
+    /// It names its model in its object `session`.
+    pub(super) in_session: bool,
     /// The client wishes for a WebSocket.
     pub(super) upgrade: Option<Upgrade>,
     /// The model, where the query names it.
@@ -32,17 +37,76 @@ pub(in crate::proxy) struct Held {
     pub(super) _head: Option<Box<Reserved>>,
 }
 
+/// What a body says that does not stand in it as JSON.
+pub(super) struct Inside {
+    /// It without its content coding.
+    text: Option<Bytes>,
+    /// The fields of a form, as far as it is held.
+    form: Option<Fields>,
+}
+
+impl Inside {
+    pub(super) fn form(fields: &Fields) -> Box<Self> {
+        Box::new(Self { text: None, form: Some(fields.clone()) })
+    }
+
+    /// `boundary`: that of a form.
+    pub(super) fn decoded(text: Bytes, boundary: Option<&[u8]>) -> Box<Self> {
+        let form = boundary.map(|boundary| {
+            let mut form = Form::new(boundary);
+            form.push(&text);
+            form.end();
+            form.fields().clone()
+        });
+        Box::new(Self { text: Some(text), form })
+    }
+}
+
 impl Held {
+    /// The body without its content coding.
+    pub(super) fn text(&self) -> &Bytes {
+        self.decoded().unwrap_or(&self.bytes)
+    }
+
+    /// The same, if it has one.
+    pub(super) fn decoded(&self) -> Option<&Bytes> {
+        self.inside.as_ref()?.text.as_ref()
+    }
+
+    /// What a form says.
+    pub(super) fn form(&self) -> Option<&Fields> {
+        self.inside.as_ref()?.form.as_ref()
+    }
+
+    /// What the body says, if it is a JSON object.
+    fn peek(&self) -> Option<Peek<'_>> {
+        if self.form().is_some() {
+            return None;
+        }
+        if self.in_session { peek_session(self.text()).ok() } else { peek(self.text()).ok() }
+    }
+
+    /// The model that the request names.
+    pub(super) fn asked<'a>(&'a self, peek: Option<&'a Peek<'_>>) -> Option<&'a str> {
+        peek.and_then(|peek| peek.model.as_deref())
+            .or_else(|| self.form()?.model.as_deref())
+            .or(self.query_model.as_deref())
+    }
+
     pub(in crate::proxy) fn route<'a>(&'a self, plan: &'a Plan, entry: &mut Entry) -> Result<Routed<'a>> {
         let path = self.parts.uri.path();
         // What is no JSON object passes untouched where nothing in it is needed.
-        let peek = peek(&self.bytes).ok();
-        let model = peek.as_ref().and_then(|peek| peek.model.as_deref()).or(self.query_model.as_deref());
+        let peek = self.peek();
+        let model = self.asked(peek.as_ref());
         let row = entry.row();
         row.model_requested = model.map(Into::into);
         if let Some(peek) = &peek {
             row.stream = peek.stream;
             row.user = peek.user.as_deref().map(Into::into);
+        }
+        if let Some(form) = self.form() {
+            row.stream = form.stream;
+            row.user = form.user().map(Into::into);
         }
 
         let by_model = plan.routes.needs_model(path);
@@ -58,7 +122,7 @@ impl Held {
         row.provider = Some(service.provider);
         let endpoint = Endpoint::of(inbound.path);
         row.endpoint = Some(endpoint.name.into());
-        if endpoint.takes_json_model() && is_utf16_or_32(&self.bytes) {
+        if endpoint.takes_json_model() && is_utf16_or_32(self.text()) {
             return Err(Error::BodyNotUtf8);
         }
         if row.model_requested.is_none() {
@@ -66,19 +130,21 @@ impl Held {
         }
         if let Some(peek) = peek.as_ref().filter(|_| row.user.is_none() && endpoint.names_user_in_metadata())
         {
-            row.user = metadata_user(&self.bytes, peek).map(Into::into);
+            row.user = metadata_user(self.text(), peek).map(Into::into);
         }
         let background = peek.as_ref().map(|peek| peek.background);
         let answers = endpoint.answers(&self.parts.method, inbound.path, background);
         if let Some(shape) = Shape::of(endpoint.name).filter(|_| answers.may_be_own()) {
-            entry.may_be_estimated(shape, &without_bom(&self.bytes));
+            entry.may_be_estimated(shape, &without_bom(self.text()));
         }
         entry.answers(answers);
         if is_session && by_model && model.is_none() {
             entry.note(MODEL_COMES_LATER);
         }
 
-        if peek.as_ref().is_some_and(|peek| peek.model_is_duplicate) {
+        let is_duplicate = peek.as_ref().is_some_and(|peek| peek.model_is_duplicate)
+            || self.form().is_some_and(|form| form.model_is_duplicate);
+        if is_duplicate {
             let decides = by_model
                 || service.dialect.needs_model(&inbound)
                 || model != service.model(model)

@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 use http_body::Body as _;
 
+use super::held::Inside;
+use super::look::{Look, Whole};
 use super::{Arrived, Held};
-use crate::coding::Codings;
-use crate::error::Result;
-use crate::provider::{Endpoint, query_model};
+use crate::coding::DecodeError;
+use crate::error::{Error, Result};
+use crate::provider::query_model;
 use crate::proxy::budget::{Budget, Reserved};
-use crate::proxy::client_body::Passing;
+use crate::proxy::client_body::BodyLimits;
+use crate::proxy::decoding::decode;
+use crate::proxy::passing::{Passing, Watched};
 use crate::proxy::plan::Plan;
 use crate::record::Entry;
+use crate::rewrite::form::Form;
 use crate::rewrite::upgrade::Upgrade;
 
 /// A request that may be served.
@@ -29,25 +34,77 @@ impl Known {
         let query_model = query_model(parts.uri.path(), parts.uri.query(), upgrade.is_some());
         let limits = &plan.bodies;
         let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
+        let mut held = Held {
+            parts,
+            bytes: Bytes::new(),
+            inside: None,
+            in_session: false,
+            upgrade,
+            query_model,
+            _reserved: None,
+            _head,
+        };
         if body.is_end_stream() {
-            let nothing = if has_length(&parts) { Body::Held } else { Body::None };
-            return Ok((
-                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
-                nothing,
-            ));
+            let nothing = if has_length(&held.parts) { Body::Held } else { Body::None };
+            return Ok((held, nothing));
         }
-        if !needs_look(&parts, plan) {
-            let length = body.size_hint().exact();
-            let passing = limits.pass(body, entry.count_upload())?;
-            return Ok((
-                Held { parts, bytes: Bytes::new(), upgrade, query_model, _reserved: None, _head },
-                Body::Passing(passing, length),
-            ));
-        }
+        let length = body.size_hint().exact();
         let client = Arc::clone(&entry.row().client);
-        let (bytes, reserved) = limits.hold(body, &client).await?;
-        entry.row().request_bytes = bytes.len() as u64;
-        Ok((Held { parts, bytes, upgrade, query_model, _reserved: Some(reserved), _head }, Body::Held))
+        match Look::at(&held.parts, plan)? {
+            Look::Nothing => {
+                let passing = Passing::new(body, limits, entry.count_upload())?;
+                Ok((held, Body::Passing(Box::new(passing), length)))
+            }
+            Look::Fields(boundary) => {
+                let watched =
+                    Watched { form: Form::new(&boundary), notes: entry.note_form(), has_decided: false };
+                let passing = Passing::new(body, limits, entry.count_upload())?.watched(watched);
+                Ok((held, Body::Passing(Box::new(passing), length)))
+            }
+            Look::Form { boundary, must_name } => {
+                let mut form = Form::new(&boundary);
+                let beginning = Box::pin(limits.hold_form(body, &client, &mut form, must_name)).await?;
+                entry.row().request_bytes = beginning.bytes.len() as u64;
+                held.inside = Some(Inside::form(form.fields()));
+                held.bytes = beginning.bytes;
+                held._reserved = Some(beginning.reserved);
+                let Some(rest) = beginning.rest else { return Ok((held, Body::Held)) };
+                let seen = entry.count_upload();
+                seen.set(held.bytes.len() as u64);
+                let has_decided = form.fields().has_model();
+                let watched = Watched { form, notes: entry.note_form(), has_decided };
+                let passing = Passing::new(rest, limits, seen)?.watched(watched);
+                Ok((held, Body::Passing(Box::new(passing), length)))
+            }
+            Look::Whole(whole) => {
+                let (bytes, mut reserved) = limits.hold(body, &client).await?;
+                entry.row().request_bytes = bytes.len() as u64;
+                held.in_session = whole.in_session;
+                if !whole.codings.is_empty() {
+                    held.inside = Box::pin(whole.decode(&bytes, limits, &mut reserved, &client)).await?;
+                }
+                held.bytes = bytes;
+                held._reserved = Some(reserved);
+                Ok((held, Body::Held))
+            }
+        }
+    }
+}
+
+impl Whole {
+    /// What an encoded body says. `None`: it cannot be decoded, and need not be.
+    async fn decode(
+        self,
+        bytes: &Bytes,
+        limits: &BodyLimits,
+        reserved: &mut Reserved,
+        client: &Arc<str>,
+    ) -> Result<Option<Box<Inside>>> {
+        match decode(bytes, &self.codings, limits, reserved, client).await {
+            Ok(text) => Ok(Some(Inside::decoded(text, self.boundary.as_deref()))),
+            Err(Error::BodyUndecodable(DecodeError::Corrupt)) if !self.is_needed => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -71,32 +128,10 @@ pub(in crate::proxy) enum Body {
     /// In the [`Held`] request; it may be empty.
     Held,
     /// Still with the client; its length, if it was declared.
-    Passing(Passing, Option<u64>),
+    Passing(Box<Passing>, Option<u64>),
 }
 
 /// Whether the client spoke of a body's length, be it 0.
 fn has_length(parts: &Parts) -> bool {
     parts.headers.contains_key(header::CONTENT_LENGTH)
-}
-
-/// Whether the proxy has to look into the body: where its endpoint takes JSON, as servers parse it whatever its type is said to
-/// be, and where routes need the model and it could be JSON. What has a content coding passes unread.
-fn needs_look(parts: &Parts, plan: &Plan) -> bool {
-    let path = parts.uri.path();
-    let takes_json =
-        || plan.routes.find(path, None).is_some_and(|found| Endpoint::of(found.rest).takes_json_model());
-    Codings::of(&parts.headers) == Codings::Identity
-        && ((plan.routes.needs_model(path) && may_be_json(&parts.headers)) || takes_json())
-}
-
-/// Whether one of the types that are said of a body could be JSON: of several, servers take either. Curl says
-/// `application/x-www-form-urlencoded` of what it is not told of.
-fn may_be_json(headers: &HeaderMap) -> bool {
-    let is_other = |media_type: &[u8]| {
-        ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {
-            media_type.get(..other.len()).is_some_and(|start| start.eq_ignore_ascii_case(other.as_bytes()))
-        })
-    };
-    let mut said = headers.get_all(header::CONTENT_TYPE).iter().peekable();
-    said.peek().is_none() || said.any(|media_type| !is_other(media_type.as_bytes()))
 }

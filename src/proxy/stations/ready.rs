@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::h1::Upload;
 use crate::proxy::asking;
 use crate::proxy::plan::Plan;
+use crate::rewrite::headers;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 
 /// A request as its upstream is to get it.
@@ -20,6 +21,8 @@ pub(in crate::proxy) struct Ready {
     pub(super) target: String,
     pub(super) framing: Upload,
     pub(super) payload: Payload,
+    /// The payload is without the content coding that the client's headers tell of.
+    pub(super) is_decoded: bool,
     /// It asks for usage where the client did not.
     pub(super) asks_for_usage: bool,
     /// The same without, for an upstream that refuses it.
@@ -58,9 +61,13 @@ impl Ready {
         self,
         plan: Arc<Plan>,
         upstreams: Rc<[Upstream]>,
-        held: Held,
+        mut held: Held,
     ) -> impl Future<Output = Result<Answered>> {
         async move {
+            if self.is_decoded {
+                let headers = std::mem::take(&mut held.parts.headers);
+                held.parts.headers = headers::decoded(headers);
+            }
             // All of it, with its place in the budget.
             let held = &held;
             let service = &plan.services[self.upstream];

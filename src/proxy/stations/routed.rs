@@ -15,6 +15,7 @@ use crate::proxy::asking;
 use crate::proxy::plan::Service;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
+use crate::rewrite::form::Fields;
 use crate::upstream::Payload;
 
 /// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
@@ -36,30 +37,33 @@ impl Routed<'_> {
     pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
         let Self { held, peek, service, upstream, inbound } = self;
         let parts = &held.parts;
-        let asked = peek.as_ref().and_then(|peek| peek.model.as_deref()).or(held.query_model.as_deref());
-        let model = service.model(asked);
+        let model = service.model(held.asked(peek.as_ref()));
         let target = service.dialect.target(&inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
             TargetError::UnsafePath => Error::UnsafePath,
             TargetError::ModelRequired => Error::ModelRequired { upstream: service.name.to_string() },
         })?;
 
+        let model_edit = match (held.form(), &peek) {
+            (Some(form), _) => rename_in_form(form, model, service, &inbound),
+            (None, Some(peek)) => edit_model(held.text(), peek, model, service, &inbound),
+            (None, None) => None,
+        };
+        let mut is_decoded = false;
         let mut asks_for_usage = false;
         let mut unasked = None;
         let (payload, framing) = match body {
             Body::None => (Payload::Held(Vec::new()), Upload::None),
             Body::Held => {
-                let model_edit =
-                    peek.as_ref().and_then(|peek| edit_model(&held.bytes, peek, model, service, &inbound));
                 let asking = peek
                     .as_ref()
                     .filter(|peek| asking::may_ask(service, &parts.method, &inbound, peek))
                     .filter(|_| asking::takes_identity(&parts.headers))
-                    .and_then(|peek| ask_for_usage(&held.bytes, peek));
+                    .and_then(|peek| ask_for_usage(held.text(), peek));
                 asks_for_usage = asking.is_some();
                 if asks_for_usage && service.include_usage == IncludeUsage::Auto {
                     let of = asking::asked_of(&inbound, model);
-                    let plain = || Edited::new(&held.bytes, [model_edit.clone()]).into_pieces();
+                    let plain = || Edited::new(held.text(), [model_edit.clone()]).into_pieces();
                     asks_for_usage = !service.refusals.has(of, Instant::now());
                     unasked = asks_for_usage.then(|| Unasked {
                         of: of.into(),
@@ -67,16 +71,22 @@ impl Routed<'_> {
                         pieces: plain(),
                     });
                 }
-                held_payload(
-                    Edited::new(&held.bytes, [model_edit, asking.filter(|_| asks_for_usage)]).into_pieces(),
-                )
+                let edits = [model_edit, asking.filter(|_| asks_for_usage)];
+                let is_edited = edits.iter().any(Option::is_some);
+                is_decoded = is_edited && held.decoded().is_some();
+                let body = if is_edited { held.text() } else { &held.bytes };
+                held_payload(Edited::new(body, edits).into_pieces())
             }
-            Body::Passing(passing, length) => {
-                let payload = Payload::Streamed { body: Box::pin(passing), chunked: length.is_none() };
+            Body::Passing(mut passing, length) => {
+                let beginning = Edited::new(&held.bytes, [model_edit]);
+                let length = length.map(|length| length - held.bytes.len() as u64 + beginning.len() as u64);
+                passing.begin_with(beginning.into_pieces());
+                let payload = Payload::Streamed { body: Box::into_pin(passing), chunked: length.is_none() };
                 (payload, length.map_or(Upload::Chunked, Upload::Length))
             }
         };
-        let is_stream = peek.as_ref().is_some_and(|peek| peek.stream);
+        let is_stream =
+            peek.as_ref().is_some_and(|peek| peek.stream) || held.form().is_some_and(|form| form.stream);
         let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
         let is_streamed = is_stream || held.upgrade.is_some() || asking::asks_for_stream(&inbound);
         let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
@@ -87,6 +97,7 @@ impl Routed<'_> {
             target,
             framing,
             payload,
+            is_decoded,
             asks_for_usage,
             unasked,
             is_streamed,
@@ -116,13 +127,32 @@ fn edit_model(
     service: &Service,
     inbound: &Inbound<'_>,
 ) -> Option<Splice> {
-    // An Azure SDK's own paths name the deployment, and so does a URL that was made of the model.
-    let elsewhere = !inbound.path.starts_with("/v1/") || service.dialect.needs_model(inbound);
-    if elsewhere || !Endpoint::of(inbound.path).takes_json_model() {
+    if service.dialect.names_deployment(inbound) {
         return None;
     }
     let model = service.dialect.body_model(inbound, model?);
-    if peek.model.as_deref() == Some(model) { None } else { set_model(bytes, peek, model) }
+    let may_edit = match &peek.model {
+        Some(asked) => asked != model,
+        None => inbound.path.starts_with("/v1/") && Endpoint::of(inbound.path).takes_default_model(),
+    };
+    if may_edit { set_model(bytes, peek, model) } else { None }
+}
+
+/// The same for a form. One that names no model gets none: what it is sent to has a default of its own.
+fn rename_in_form(
+    form: &Fields,
+    model: Option<&str>,
+    service: &Service,
+    inbound: &Inbound<'_>,
+) -> Option<Splice> {
+    let (Some(asked), Some(span)) = (&form.model, &form.model_span) else { return None };
+    if service.dialect.names_deployment(inbound) {
+        return None;
+    }
+    let model = service.dialect.body_model(inbound, model?);
+    // A line break could end the part.
+    let may_edit = asked != model && !model.contains(['\r', '\n']);
+    may_edit.then(|| Splice::replace(span.clone(), model))
 }
 
 pub(super) fn held_payload(pieces: Vec<Bytes>) -> (Payload, Upload) {
