@@ -76,12 +76,24 @@ async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
         return Ok(vec![server.clone()]);
     };
     let addresses = Resolver::system().lookup(name, 0).await.map_err(Failure::Lookup)?;
+    Ok(at_each(server, &addresses))
+}
+
+/// The same server at each address. Of several, each has an equal part of the time, so that one that
+/// swallows SYNs leaves some to the next.
+fn at_each(server: &Config, addresses: &[SocketAddr]) -> Vec<Config> {
+    let parts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let part = CONNECT / parts;
+    let part = server.get_connect_timeout().map_or(part, |own| part.min(*own));
     let at = |address: &SocketAddr| {
         let mut server = server.clone();
         server.hostaddr(address.ip());
+        if addresses.len() > 1 {
+            server.connect_timeout(part);
+        }
         server
     };
-    Ok(addresses.iter().map(at).collect())
+    addresses.iter().map(at).collect()
 }
 
 /// Gives something its time.
@@ -111,6 +123,22 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn several_addresses_share_the_time_for_a_connection() {
+        let [one, other] = ["[fd00::1]:0", "10.0.0.1:0"].map(|address| address.parse().unwrap());
+        for (url, addresses, expected) in [
+            ("postgres://u@db.internal/x", &[one][..], None),
+            ("postgres://u@db.internal/x", &[one, other], Some(CONNECT / 3)),
+            ("postgres://u@db.internal/x?connect_timeout=1", &[one, other], Some(Duration::from_secs(1))),
+        ] {
+            let server: Config = url.parse().unwrap();
+            let each = at_each(&server, addresses);
+            let found: Vec<_> = each.iter().flat_map(|server| server.get_hostaddrs()).copied().collect();
+            assert_eq!(found, addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>());
+            assert!(each.iter().all(|server| server.get_connect_timeout().copied() == expected), "{url}");
+        }
+    }
 
     #[test]
     fn a_look_up_that_does_not_end_holds_nobody() {
