@@ -54,6 +54,7 @@ use crate::threads::Threads;
 use access::{Refusal, is_same_origin};
 use ask::Fields;
 use live::Live;
+use pages::Depth;
 use reads::{Reads, Unread};
 use respond::{Answer, fault, not_allowed, page, see_other, text};
 use room::Room;
@@ -167,7 +168,10 @@ impl Admin {
             return not_allowed(if path == "/login" { "GET, HEAD, POST" } else { "GET, HEAD" });
         }
         match path {
-            "/login" => self.login_page(StatusCode::OK, Fields::parse(query.as_bytes()).get("next"), None),
+            "/login" => {
+                let next = Fields::parse(query.as_bytes());
+                self.login_page(Depth::of(path), StatusCode::OK, next.get("next"), None)
+            }
             "/logout" => not_allowed("POST"),
             "/live" => self.live(query),
             _ => match pages::asset(path) {
@@ -217,7 +221,8 @@ impl Admin {
             ),
             Refusal::Stranger if self.access.has_login() && wants_page(&parts.headers) => {
                 let next = parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
-                self.login_page(StatusCode::UNAUTHORIZED, next.filter(|next| is_page(next)), None)
+                let depth = Depth::of(parts.uri.path());
+                self.login_page(depth, StatusCode::UNAUTHORIZED, next.filter(|next| is_page(next)), None)
             }
             Refusal::Stranger if self.access.has_login() => fault(
                 StatusCode::UNAUTHORIZED,
@@ -252,18 +257,26 @@ impl Admin {
         if !fields.get("token").is_some_and(|token| self.access.is_token(token.trim().as_bytes())) {
             tracing::warn!("a login to the admin pages was refused: wrong token");
             tokio::time::sleep(WRONG_TOKEN).await;
-            return self.login_page(StatusCode::FORBIDDEN, next, Some("That is not the token."));
+            let depth = Depth::of("/login");
+            return self.login_page(depth, StatusCode::FORBIDDEN, next, Some("That is not the token."));
         }
-        with_cookie(see_other(next.unwrap_or("/")), self.access.session(Timestamp::now()))
+        with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), self.access.session(Timestamp::now()))
     }
 
     fn logout(&self, headers: &HeaderMap) -> Answer {
         self.access.end_sessions(headers, Timestamp::now());
-        with_cookie(see_other("/login"), self.access.no_session())
+        with_cookie(see_other("./login"), self.access.no_session())
     }
 
-    fn login_page(&self, status: StatusCode, next: Option<&str>, wrong: Option<&str>) -> Answer {
-        page(status, pages::login(next.filter(|next| is_page(next)), wrong, self.access.has_login()))
+    fn login_page(
+        &self,
+        depth: Depth,
+        status: StatusCode,
+        next: Option<&str>,
+        wrong: Option<&str>,
+    ) -> Answer {
+        let next = next.filter(|next| is_page(next));
+        page(status, pages::login(depth, next, wrong, self.access.has_login()))
     }
 
     async fn dashboard(&self, query: &str) -> Answer {

@@ -302,7 +302,7 @@ const checks = {
       assert.equal(await row.locator("td").nth(2).innerText(), "grace");
       await row.waitFor({ state: "detached" });
       assert.match(await text, /\[DONE\]/);
-      await page.locator(`#records a[href="/usage/${id}"]`).waitFor();
+      await page.locator(`#records a[href="usage/${id}"]`).waitFor();
       await eventually("the sums", async () => (await exact(page, "Requests")) >= before + 1);
       assert.ok(await page.evaluate(() => window.sameDocument), "the page was loaded anew");
     });
@@ -319,7 +319,7 @@ const checks = {
       const focused = () => page.evaluate(() => document.activeElement.closest("[id]")?.id);
       const next = async () => {
         const id = (await stream(proxy, "events=2")).id;
-        await page.locator(`#records a[href="/usage/${id}"]`).waitFor();
+        await page.locator(`#records a[href="usage/${id}"]`).waitFor();
       };
       await next();
       assert.equal(await focused(), "tokens-over-time-numbers", "the focus stays where it was");
@@ -335,11 +335,11 @@ const checks = {
       // Another page sees it; this one does not.
       await withPage({}, async (other) => {
         await other.goto(`${pages}/?range=1h`);
-        await other.locator(`#records a[href="/usage/${id}"]`).waitFor();
+        await other.locator(`#records a[href="usage/${id}"]`).waitFor();
       });
       assert.equal(await page.locator("#numbers").innerHTML(), shown);
       await page.getByRole("button", { name: "Resume updates" }).click();
-      await page.locator(`#records a[href="/usage/${id}"]`).waitFor();
+      await page.locator(`#records a[href="usage/${id}"]`).waitFor();
     });
   },
 

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::charts::{Columns, Step, columns};
 use super::numbers::{compact, count, maybe, millis, percent, time};
 use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
-use super::{brand, document, records, running};
+use super::{Depth, brand, document, records, running};
 use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
 use crate::ledger::{Group, Overview, Place, Sums};
 use crate::record::Boards;
@@ -51,7 +51,7 @@ pub(super) fn page(
                 p.updated #updated data-part { "As of " (time(at)) " UTC" }
                 button.quiet #pause type="button" hidden { "Pause updates" }
                 @if has_login {
-                    form method="post" action="/logout" { button.quiet type="submit" { "Sign out" } }
+                    form method="post" action="logout" { button.quiet type="submit" { "Sign out" } }
                 }
             }
         }
@@ -70,7 +70,7 @@ pub(super) fn page(
         }
         (footer(ask, ledger))
     };
-    document("Usage · streamgauge", true, &body)
+    document(Depth::ROOT, "Usage · streamgauge", true, &body)
 }
 
 /// The time and the filters: links and forms, which need no script.
@@ -81,13 +81,13 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
         div.controls {
             nav.ranges aria-label="Time" {
                 @for range in Range::LAST {
-                    a href={ "/?" (ask.with_range(range)) } aria-current=[(range == ask.range).then_some("page")] {
+                    a href={ "./?" (ask.with_range(range)) } aria-current=[(range == ask.range).then_some("page")] {
                         (range.title())
                     }
                 }
                 details.custom #custom open[is_custom] {
                     summary.chosen[is_custom] { "Custom" }
-                    form method="get" action="/" {
+                    form method="get" action="./" {
                         input type="hidden" name="range" value="custom";
                         (hidden_filters(ask))
                         label { "From (UTC)" input type="datetime-local" name="since" required value=(minute(since)); }
@@ -96,7 +96,7 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
                     }
                 }
             }
-            form.filters method="get" action="/" role="search" aria-label="Filters" {
+            form.filters method="get" action="./" role="search" aria-label="Filters" {
                 input type="hidden" name="range" value=(ask.range.name());
                 @if let Range::Custom(since, until) = ask.range {
                     input type="hidden" name="since" value=(minute(since));
@@ -111,7 +111,7 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
                 }
                 button type="submit" { "Filter" }
                 @if ask.filters.iter().any(Option::is_some) {
-                    a.clear href={ "/?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear" }
+                    a.clear href={ "./?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear" }
                 }
             }
             div #suggestions data-part {
@@ -160,8 +160,8 @@ fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
             div.card-head {
                 h2 #records-title { "Latest records" }
                 p.links {
-                    a href={ "/records?" (ask.data_query(&[("format", "csv"), ("limit", "10000")])) } download="records.csv" { "CSV" }
-                    a href={ "/records?" (ask.data_query(&[("limit", "1000")])) } { "JSON" }
+                    a href={ "records?" (ask.data_query(&[("format", "csv"), ("limit", "10000")])) } download="records.csv" { "CSV" }
+                    a href={ "records?" (ask.data_query(&[("limit", "1000")])) } { "JSON" }
                 }
             }
             (records::table(&overview.latest))
@@ -294,7 +294,7 @@ fn nothing(ask: &PageAsk) -> Markup {
         section.card.nothing #nothing {
             h2 { "No requests in this time" }
             @if is_filtered {
-                p { "Nothing has all that the filters name. " a href={ "/?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear the filters" } }
+                p { "Nothing has all that the filters name. " a href={ "./?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear the filters" } }
             } @else {
                 p { "A request is here as soon as it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
             }
@@ -308,7 +308,7 @@ fn failed(what: &str, reason: &str) -> Markup {
         section.card.failed #failed role="alert" {
             h2 { (what) }
             p { (capital(reason)) }
-            p { a href="/" { "To the last 24 hours" } }
+            p { a href="./" { "To the last 24 hours" } }
         }
     }
 }
@@ -319,11 +319,11 @@ fn footer(ask: &PageAsk, ledger: Option<&Place>) -> Markup {
         footer {
             p {
                 "This selection: "
-                a href={ "/usage?" (ask.data_query(&[by, ("format", "csv")])) } download="usage.csv" { "sums as CSV" } " · "
-                a href={ "/usage?" (ask.data_query(&[by])) } { "sums as JSON" }
+                a href={ "usage?" (ask.data_query(&[by, ("format", "csv")])) } download="usage.csv" { "sums as CSV" } " · "
+                a href={ "usage?" (ask.data_query(&[by])) } { "sums as JSON" }
             }
             p {
-                a href="/config" { "Configuration" } " · " a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" }
+                a href="config" { "Configuration" } " · " a href="metrics" { "Metrics" } " · " a href="readyz" { "Readiness" }
                 " · streamgauge " (env!("CARGO_PKG_VERSION"))
             }
             @if let Some(place) = ledger { p { "Usage of " (place) "." } }
@@ -382,7 +382,11 @@ mod tests {
         {
             assert!(!text.contains(forbidden), "{forbidden}");
         }
-        assert_eq!(text.matches("<script").count(), text.matches("<script src=\"/assets/").count());
+        assert_eq!(text.matches("<script").count(), text.matches("<script src=\"./assets/").count());
+        // It may be below a path of somebody's server.
+        for absolute in ["href=\"/", "src=\"/", "action=\"/"] {
+            assert!(!text.contains(absolute), "{absolute}: {text}");
+        }
     }
 
     #[test]

@@ -63,8 +63,28 @@ pub(super) fn asset(path: &str) -> Option<Answer> {
     Some(respond::asset(asset.kind, asset.body))
 }
 
+/// How far a page stands below the first one, which may be below a path of somebody's server: links are relative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Depth(usize);
+
+impl Depth {
+    /// That of the first page.
+    const ROOT: Self = Self(0);
+
+    /// Of what a path asked for.
+    pub(super) fn of(path: &str) -> Self {
+        Self(path.matches('/').count().saturating_sub(1))
+    }
+
+    /// A link to a path of the first page, which begins with a slash.
+    fn link(self, path: &str) -> String {
+        let up = if self.0 == 0 { "./".to_owned() } else { "../".repeat(self.0) };
+        up + path.trim_start_matches('/')
+    }
+}
+
 /// A whole page.
-fn document(title: &str, with_script: bool, body: &Markup) -> Markup {
+fn document(depth: Depth, title: &str, with_script: bool, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -73,9 +93,9 @@ fn document(title: &str, with_script: bool, body: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) }
-                link rel="icon" type="image/svg+xml" href=(ICON.path);
-                link rel="stylesheet" href=(STYLE.path);
-                @if with_script { script src=(SCRIPT.path) defer {} }
+                link rel="icon" type="image/svg+xml" href=(depth.link(&ICON.path));
+                link rel="stylesheet" href=(depth.link(&STYLE.path));
+                @if with_script { script src=(depth.link(&SCRIPT.path)) defer {} }
             }
             body { (body) }
         }
@@ -97,15 +117,15 @@ fn brand() -> Markup {
     }
 }
 
-/// The login form, or why there is none. `next` is where it leads.
-pub(super) fn login(next: Option<&str>, wrong: Option<&str>, has_login: bool) -> Markup {
+/// The login form in the place of a page, or why there is none. `next` is where it leads.
+pub(super) fn login(depth: Depth, next: Option<&str>, wrong: Option<&str>, has_login: bool) -> Markup {
     let body = html! {
         main.login {
             (brand())
             h1 { "Sign in" }
             @if has_login {
                 @if let Some(wrong) = wrong { p.alert role="alert" { (wrong) } }
-                form method="post" action="/login" {
+                form method="post" action=(depth.link("/login")) {
                     @if let Some(next) = next { input type="hidden" name="next" value=(next); }
                     label for="token" { "Admin token" }
                     input #token type="password" name="token" required autocomplete="current-password" autofocus
@@ -114,11 +134,11 @@ pub(super) fn login(next: Option<&str>, wrong: Option<&str>, has_login: bool) ->
                     button type="submit" { "Sign in" }
                 }
             } @else {
-                p { "These pages ask for no token. " a href="/" { "To the dashboard" } }
+                p { "These pages ask for no token. " a href=(depth.link("/")) { "To the dashboard" } }
             }
         }
     };
-    document("Sign in · streamgauge", false, &body)
+    document(depth, "Sign in · streamgauge", false, &body)
 }
 
 #[cfg(test)]
@@ -127,9 +147,9 @@ mod tests {
 
     #[test]
     fn what_a_page_loads_is_there_under_the_name_that_the_page_says() {
-        let page = document("x", true, &html! {}).into_string();
+        let page = document(Depth::ROOT, "x", true, &html! {}).into_string();
         for asset in [&*STYLE, &*SCRIPT, &*ICON] {
-            assert!(page.contains(&asset.path), "{}", asset.path);
+            assert!(page.contains(&format!("\".{}\"", asset.path)), "{}", asset.path);
             assert!(super::asset(&asset.path).is_some());
         }
         assert!(super::asset("/assets/style.css").is_none());
@@ -137,7 +157,19 @@ mod tests {
 
     #[test]
     fn what_somebody_typed_is_escaped() {
-        let page = login(Some("/?user=\"><script>"), Some("<b>"), true).into_string();
+        let page = login(Depth::ROOT, Some("/?user=\"><script>"), Some("<b>"), true).into_string();
         assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+    }
+
+    #[test]
+    fn links_lead_to_the_first_page_from_any_depth() {
+        for (path, to, link) in [
+            ("/", "/login", "./login"),
+            ("/usage", "/", "./"),
+            ("/usage/0192", "/login", "../login"),
+            ("/usage/", "/assets/a.css", "../assets/a.css"),
+        ] {
+            assert_eq!(Depth::of(path).link(to), link, "{path}");
+        }
     }
 }

@@ -73,7 +73,7 @@ fn name(ask: &PageAsk, filter: usize, line: &Line<'_>) -> Markup {
             None => span.others { (grouped(line.others as u64)) " others" },
             Some(None) => span.unknown { "not named" },
             Some(Some(name)) if ask.filters[filter].as_deref() == Some(name) => span { (name) },
-            Some(Some(name)) => a href={ "/?" (ask.with_filter(filter, Some(name))) } { (name) },
+            Some(Some(name)) => a href={ "./?" (ask.with_filter(filter, Some(name))) } { (name) },
         }
     }
 }
@@ -324,7 +324,7 @@ mod tests {
         let overview = Overview { users: vec![user], ..Overview::default() };
         let text = total_per_user(&PageAsk::plain(), &overview).into_string();
         assert!(
-            text.contains(r#"href="/?range=24h&amp;user=%3Cb%3E%26%22">&lt;b&gt;&amp;&quot;</a>"#),
+            text.contains(r#"href="./?range=24h&amp;user=%3Cb%3E%26%22">&lt;b&gt;&amp;&quot;</a>"#),
             "{text}"
         );
     }

@@ -56,7 +56,7 @@ fn row(record: &Record) -> Markup {
             td { (text("usage_source")) }
             td.number { (took("time_to_first_token_ms")) }
             td.number { (took("duration_ms")) }
-            td { a.id href={ "/usage/" (id) } { (id) } }
+            td { a.id href={ "usage/" (id) } { (id) } }
         }
     }
 }

@@ -98,7 +98,7 @@
   }
 
   function watch() {
-    source = new EventSource(has === undefined ? "/live" : `/live?since=${has}`);
+    source = new EventSource(has === undefined ? "live" : `live?since=${has}`);
     source.onopen = () => say("Live", "live");
     source.addEventListener("running", (event) => {
       const fresh = parse(event.data).body;
