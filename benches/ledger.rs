@@ -220,6 +220,8 @@ fn record(number: usize) -> UsageRecord {
         time_to_first_event_ms: Some(398.75),
         time_to_last_event_ms: Some(3020.5),
         time_to_disconnect_ms: None,
+        code: None,
+        seen: None,
         span: None,
         duration_ms: 3021.125,
         upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),

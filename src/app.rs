@@ -26,9 +26,9 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 use crate::admin::{Access, Admin, Shown, WORKER};
-use crate::config::{Jsonl as JsonlPath, Settings, Upstream};
+use crate::config::{AccessLines, Jsonl as JsonlPath, Settings, Upstream};
 use crate::drain::Stop;
-use crate::flow::Flows;
+use crate::flow::{ConnectionCounts, Flows};
 use crate::ledger::{Ledger, Place};
 use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
@@ -141,15 +141,21 @@ impl App {
         let balance = Balance::new(sockets.len());
         let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
         let flows = Arc::new(Flows::new(sockets.len(), names));
-        let room =
-            |places, grace, reserve| Room { places, grace, reserve, counts: Arc::clone(flows.limits()) };
-        let listeners = Listener::for_workers(sockets, room(shares.clients, GRACE, 0), &balance);
+        let room = |places, grace, reserve, connections: &Arc<ConnectionCounts>| Room {
+            places,
+            grace,
+            reserve,
+            counts: Arc::clone(flows.limits()),
+            connections: Arc::clone(connections),
+        };
+        let clients = room(shares.clients, GRACE, 0, flows.clients());
+        let listeners = Listener::for_workers(sockets, clients, &balance);
         let listen =
             |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
         let admin = settings.admin.listen.map(listen).transpose()?;
         let (admin_address, admin) = match admin {
             Some((address, sockets)) => {
-                let room = room(shares.admin, ADMIN_GRACE, ADMIN_RESERVE);
+                let room = room(shares.admin, ADMIN_GRACE, ADMIN_RESERVE, flows.admin());
                 (Some(address), Listener::for_workers(sockets, room, &Balance::new(1)).pop())
             }
             None => (None, None),
@@ -163,8 +169,12 @@ impl App {
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
         let origins = origins(settings, &mut watch, witness)?.into();
-        let metrics = Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows)));
-        sinks.push(Box::new(AccessLog));
+        let prices = Arc::new(settings.prices.clone());
+        let metrics =
+            Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows), Arc::clone(&prices)));
+        if settings.log.access != AccessLines::Off {
+            sinks.push(Box::new(AccessLog::new(settings.log.access, Arc::clone(&prices))));
+        }
         sinks.push(Box::new(Arc::clone(&metrics)));
         let mut ledger_mark = None;
         if let Some(path) = &settings.ledger.path {
@@ -240,7 +250,7 @@ impl App {
             tls,
             admin_tls,
             access,
-            prices: Arc::new(settings.prices.clone()),
+            prices,
             effective: settings.effective.clone(),
             watch,
             sinks,

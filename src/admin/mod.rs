@@ -27,6 +27,7 @@ mod respond;
 mod room;
 mod stream;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -335,15 +336,15 @@ fn is_page(next: &str) -> bool {
 impl Handler for Admin {
     type Body = AdminBody;
 
-    async fn handle(self: Rc<Self>, request: Request<RequestBody>) -> Answer {
+    async fn handle(self: Rc<Self>, request: Request<RequestBody>, _: Option<SocketAddr>) -> Answer {
         self.answer(request).await
     }
 
-    fn refuse(&self, error: Error) -> Vec<u8> {
+    fn refuse(&self, error: Error, _: Option<SocketAddr>) -> Vec<u8> {
         error.to_http1(HeaderValue::from_static("none"))
     }
 
-    fn turn_away(&self, _request: Request<RequestBody>, error: Error) -> Answer {
+    fn turn_away(&self, _: Request<RequestBody>, error: Error, _: Option<SocketAddr>) -> Answer {
         error
             .to_response(HeaderValue::from_static("none"))
             .map(|body| AdminBody::Whole(Full::new(body), None))

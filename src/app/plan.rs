@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use crate::auth::Clients;
 use crate::browser::Admission;
-use crate::config::{self, ANONYMOUS, Settings};
+use crate::config::{self, ANONYMOUS, AccessLines, Settings};
 use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{BodyLimits, Budget, Plan, Refusals, Service};
@@ -49,6 +49,7 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
             .collect::<Result<_, _>>()?,
         accel_buffering_header: server.accel_buffering_header,
         bodies: bodies(settings, counts),
+        logs_requests: settings.log.access != AccessLines::Off,
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
     })
 }

@@ -59,8 +59,8 @@ pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use sections::ANONYMOUS;
 pub use settings::{
-    Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat, OnDisconnect, Otlp,
-    PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
+    AccessLines, Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat,
+    OnDisconnect, Otlp, PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
 };
 pub use upstreams::MAX_CONNECTION_AGE;
 

@@ -13,7 +13,7 @@ use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
-use super::settings::{Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
+use super::settings::{AccessLines, Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
 use super::size::size;
 use super::tls;
 use crate::browser::{Origin, Origins, OwnHosts};
@@ -168,7 +168,15 @@ pub(super) fn log(table: &Table<'_>) -> Read<Log> {
             check_log_filter(text).map(|()| text.to_owned())
         })
     });
-    Ok(Log { format: format?, level: level? })
+    let access = table.defaulted("access", |entry| {
+        entry.parse("\"all\", \"failures\" or \"off\"", |text| match text {
+            "all" => Ok(AccessLines::All),
+            "failures" => Ok(AccessLines::Failures),
+            "off" => Ok(AccessLines::Off),
+            _ => Err(format!("{text:?} is none of them: write \"all\", \"failures\" or \"off\"")),
+        })
+    });
+    Ok(Log { format: format?, level: level?, access: access? })
 }
 
 /// `[clients.NAME]`, in the order of the file.

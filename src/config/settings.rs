@@ -179,6 +179,19 @@ pub struct Log {
     pub format: LogFormat,
     /// A valid filter in the form of `RUST_LOG`.
     pub level: String,
+    /// Which requests have a line.
+    pub access: AccessLines,
+}
+
+/// Which requests have a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLines {
+    /// All of them.
+    All,
+    /// Those that did not end as they should: neither `complete` nor left by their client.
+    Failures,
+    /// None.
+    Off,
 }
 
 /// The form of a line of the log.

@@ -3,6 +3,7 @@
 //! Each worker has a [`Flow`] for each upstream, which it alone writes; who scrapes adds them up. No lock and no allocation is
 //! on an event's way: it costs two looks at the clock (when its bytes were read, when they were written) and some additions.
 
+mod connections;
 mod delivery;
 mod histogram;
 mod limits;
@@ -10,6 +11,7 @@ mod limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use connections::{ConnectionCounts, OpenConnection};
 pub use delivery::Delivery;
 pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
@@ -21,6 +23,8 @@ pub struct Flows {
     /// By worker, and by upstream within.
     workers: Vec<Vec<Arc<Flow>>>,
     limits: Arc<LimitCounts>,
+    clients: Arc<ConnectionCounts>,
+    admin: Arc<ConnectionCounts>,
 }
 
 /// What the workers share of an upstream.
@@ -37,12 +41,22 @@ impl Flows {
             upstreams.into_iter().map(|name| Shared { name, draining: Arc::default() }).collect();
         let flows = || upstreams.iter().map(|_| Arc::default()).collect();
         let workers = (0..workers).map(|_| flows()).collect();
-        Self { upstreams, workers, limits: Arc::default() }
+        Self { upstreams, workers, ..Self::default() }
     }
 
     /// How often limits on clients acted.
     pub fn limits(&self) -> &Arc<LimitCounts> {
         &self.limits
+    }
+
+    /// The connections of the proxy's clients.
+    pub fn clients(&self) -> &Arc<ConnectionCounts> {
+        &self.clients
+    }
+
+    /// Those of the admin server's.
+    pub fn admin(&self) -> &Arc<ConnectionCounts> {
+        &self.admin
     }
 
     /// One worker's of one upstream.

@@ -294,6 +294,7 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
     }
     let around = Rc::clone(around);
     let state = PeerState::new(Instant::now());
+    state.set_address(stream.peer_addr().ok());
     // Before its task runs, so that nothing is missed in between.
     let registered = around.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {

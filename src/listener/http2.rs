@@ -144,10 +144,11 @@ impl<H: Handler> Connection<H> {
             around.places.count(Limit::StreamPlaces);
             // The client's next try should find one.
             around.make_place();
-            let refusal = std::future::ready(around.handler.turn_away(request, Error::NoPlace));
+            let refusal =
+                std::future::ready(around.handler.turn_away(request, Error::NoPlace, state.address()));
             self.streams.spawn(stream::run(refusal, respond, running, state, around, None));
         } else {
-            let handled = Box::pin(Rc::clone(&around.handler).handle(request));
+            let handled = Box::pin(Rc::clone(&around.handler).handle(request, state.address()));
             self.streams.spawn(stream::run(handled, respond, running, state, around, seat));
         }
     }

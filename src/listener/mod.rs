@@ -19,6 +19,7 @@ mod request_body;
 mod reserve;
 mod takeover;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,12 @@ pub trait Handler: 'static {
 
     /// Answers one request. The future is dropped when the client goes away, also before it was
     /// polled.
-    fn handle(self: Rc<Self>, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>>;
+    /// `from`: the client's address.
+    fn handle(
+        self: Rc<Self>,
+        request: Request<RequestBody>,
+        from: Option<SocketAddr>,
+    ) -> impl Future<Output = Response<Self::Body>>;
 
     /// Where the times of an answer's events are counted, if it is a stream of events.
     fn delivery(_body: &Self::Body) -> Option<&Rc<Delivery>> {
@@ -86,10 +92,15 @@ pub trait Handler: 'static {
 
     /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The
     /// connection is closed afterwards.
-    fn refuse(&self, error: crate::error::Error) -> Vec<u8>;
+    fn refuse(&self, error: crate::error::Error, from: Option<SocketAddr>) -> Vec<u8>;
 
     /// Answers a request that is not handled, for a reason of the listener's.
-    fn turn_away(&self, request: Request<RequestBody>, error: crate::error::Error) -> Response<Self::Body>;
+    fn turn_away(
+        &self,
+        request: Request<RequestBody>,
+        error: crate::error::Error,
+        from: Option<SocketAddr>,
+    ) -> Response<Self::Body>;
 }
 
 /// Whom a verified client certificate names; an extension of each request on such a connection.

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ const FINISH: Duration = Duration::from_secs(2);
 /// Shared by the parts of one connection, which all run on one thread.
 #[derive(Debug)]
 pub(super) struct PeerState {
+    /// The client's address.
+    address: Cell<Option<SocketAddr>>,
     running: Cell<u32>,
     /// HTTP/2 frames come outside requests too: there is no telling when a head begins.
     http2: Cell<bool>,
@@ -64,6 +67,7 @@ pub(super) enum Order {
 impl PeerState {
     pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
+            address: Cell::default(),
             running: Cell::new(0),
             http2: Cell::new(false),
             silent: Cell::new(true),
@@ -78,6 +82,16 @@ impl PeerState {
             given_up: Cell::default(),
             deliveries: RefCell::default(),
         })
+    }
+
+    /// Notes where the client is.
+    pub(super) fn set_address(&self, address: Option<SocketAddr>) {
+        self.address.set(address);
+    }
+
+    /// Where the client is.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
     }
 
     pub(super) fn set_http2(&self) {

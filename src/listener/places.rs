@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::flow::{Limit, LimitCounts};
+use crate::flow::{ConnectionCounts, Limit, LimitCounts, OpenConnection};
 
 /// The part of the places that streams leave to connections.
 const FOR_CONNECTIONS: usize = 10;
@@ -28,6 +28,8 @@ pub struct Room {
     pub reserve: usize,
     /// Where it is counted.
     pub counts: Arc<LimitCounts>,
+    /// Where its connections are counted.
+    pub connections: Arc<ConnectionCounts>,
 }
 
 /// Shared by the workers of one server.
@@ -38,6 +40,7 @@ pub(super) struct Places {
     for_connections: usize,
     grace: Duration,
     counts: Arc<LimitCounts>,
+    connections: Arc<ConnectionCounts>,
     /// How many places other workers are asked to make.
     wanted: AtomicUsize,
     /// Wakes each worker to make one.
@@ -48,6 +51,8 @@ pub(super) struct Places {
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
+    /// `None`: it is a stream's.
+    _open: Option<OpenConnection>,
 }
 
 impl Places {
@@ -58,6 +63,7 @@ impl Places {
             for_connections: places / FOR_CONNECTIONS,
             grace: room.grace,
             counts: room.counts,
+            connections: room.connections,
             wanted: AtomicUsize::new(0),
             calls: (0..workers).map(|_| Notify::new()).collect(),
         }
@@ -65,18 +71,24 @@ impl Places {
 
     /// A place for a connection, if one is free.
     pub(super) fn try_for_connection(&self) -> Option<Place> {
-        Arc::clone(&self.free).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit, _open: Some(self.connections.begin()) })
     }
 
     /// Waits for a place for a connection. Cancel-safe.
     pub(super) async fn for_connection(&self) -> Place {
         let permit = Arc::clone(&self.free).acquire_owned().await;
-        Place { _permit: permit.expect("the semaphore is never closed") }
+        let permit = permit.expect("the semaphore is never closed");
+        Place { _permit: permit, _open: Some(self.connections.begin()) }
     }
 
     /// A place for an HTTP/2 stream, if there is one that connections do not need.
     pub(super) fn try_for_stream(&self) -> Option<Place> {
-        if self.free.available_permits() > self.for_connections { self.try_for_connection() } else { None }
+        if self.free.available_permits() <= self.for_connections {
+            return None;
+        }
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit, _open: None })
     }
 
     /// How long a connection may wait for its first head before it is given up for a newcomer.
@@ -118,7 +130,8 @@ mod tests {
     use super::*;
 
     fn places(places: usize, workers: usize) -> Places {
-        Places::new(Room { places, grace: Duration::ZERO, reserve: 0, counts: Arc::default() }, workers)
+        let (counts, connections) = (Arc::default(), Arc::default());
+        Places::new(Room { places, grace: Duration::ZERO, reserve: 0, counts, connections }, workers)
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl<B: AnswerFrames> Exchange<B> {
             return self.close(End::Left);
         }
         if self.is_open() {
-            self.entry.row().error = Some(error.to_string().into());
+            let row = self.entry.row();
+            (row.error, row.code) = (Some(error.to_string().into()), Some(error.status_and_code().1));
         }
         self.close(End::Failed(error.outcome()));
     }

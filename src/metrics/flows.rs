@@ -12,7 +12,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::labels::{LimitLabels, ReasonLabels, SideLabels, UpstreamLabels};
+use super::labels::{LimitLabels, ReasonLabels, ServerLabels, SideLabels, UpstreamLabels};
 use crate::flow::{Counts, Flows, Limit, Total};
 
 /// All of them, read on request.
@@ -54,11 +54,33 @@ impl Collector for FlowMetrics {
         for total in &totals {
             encode_counts(&total.added, family.encode_family(&labels(total))?)?;
         }
+        self.encode_connections(&mut encoder)?;
         self.encode_limits(encoder)
     }
 }
 
 impl FlowMetrics {
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let servers = [("proxy", self.0.clients()), ("admin", self.0.admin())];
+        let mut family = encoder.encode_descriptor(
+            "connections",
+            "Client connections that are open",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (server, counts) in servers {
+            let gauge = ConstGauge::new(i64::try_from(counts.open()).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&ServerLabels { server })?)?;
+        }
+        let help = "Client connections that were taken";
+        let mut family =
+            encoder.encode_descriptor("connections_accepted", help, None, MetricType::Counter)?;
+        for (server, counts) in servers {
+            ConstCounter::new(counts.accepted()).encode(family.encode_family(&ServerLabels { server })?)?;
+        }
+        Ok(())
+    }
+
     fn encode_limits(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counts = self.0.limits();
         let help = "Client connections that a limit closed";

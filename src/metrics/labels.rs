@@ -1,31 +1,81 @@
 //! The label sets.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Of what ended.
+/// Of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
-    pub(super) upstream: String,
-    pub(super) endpoint: String,
+    pub(super) upstream: Arc<str>,
+    pub(super) endpoint: Cow<'static, str>,
     /// 0 where the client got none.
     pub(super) status: u16,
     pub(super) outcome: &'static str,
+    pub(super) model: Arc<str>,
+    pub(super) client: Arc<str>,
 }
 
 /// Of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TokenLabels {
-    pub(super) upstream: String,
-    pub(super) model: String,
-    pub(super) client: String,
+    pub(super) upstream: Arc<str>,
+    pub(super) model: Arc<str>,
+    pub(super) client: Arc<str>,
     pub(super) r#type: &'static str,
+}
+
+/// Of times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TimeLabels {
+    pub(super) upstream: Arc<str>,
+    pub(super) model: Arc<str>,
+    pub(super) client: Arc<str>,
+}
+
+/// Of what requests cost.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CostLabels {
+    pub(super) upstream: Arc<str>,
+    pub(super) model: Arc<str>,
+    pub(super) client: Arc<str>,
+    pub(super) currency: String,
 }
 
 /// Of usage records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UsageLabels {
-    pub(super) upstream: String,
+    pub(super) upstream: Arc<str>,
     pub(super) usage_source: &'static str,
+}
+
+/// Of requests that this proxy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CodeLabels {
+    pub(super) code: &'static str,
+}
+
+/// Of upstreams that failed, as this proxy found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct FailureLabels {
+    pub(super) upstream: Arc<str>,
+    pub(super) code: &'static str,
+}
+
+/// Of this program.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: &'static str,
+    pub(super) os: &'static str,
+    pub(super) arch: &'static str,
+}
+
+/// Of a server's connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ServerLabels {
+    /// `proxy` or `admin`.
+    pub(super) server: &'static str,
 }
 
 /// Of what is measured at either side.
@@ -36,7 +86,7 @@ pub(super) struct SideLabels {
     pub(super) side: &'static str,
 }
 
-/// Of times.
+/// Of what is measured by upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabels {
     pub(super) upstream: String,

@@ -1,46 +1,61 @@
 //! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
 //!
 //! Nearly everything here is counted from closed usage records, by the records' own thread: counting takes nothing on the way
-//! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by the API, or by [`Names`].
+//! of a request. What happens inside streams is measured by [`crate::flow`] and read when somebody asks. Label values are bounded: by the
+//! configuration, by the API, or by [`Naming`].
 
 mod exposition;
 mod flows;
 mod labels;
+mod naming;
+mod process;
 mod sinks;
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::flow::Flows;
-use crate::record::{Exporting, Journal, Names, Shipping, Sink, UsageRecord};
+use crate::price::Prices;
+use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::tls::Reloads;
 pub use exposition::Exposition;
 use flows::FlowMetrics;
-use labels::{RequestLabels, TokenLabels, UpstreamLabels, UsageLabels};
+use labels::{
+    BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
+};
+use naming::Naming;
+use process::ProcessMetrics;
 use sinks::SinkMetrics;
 
 /// The proxy's metrics.
 pub struct Metrics {
     registry: Registry,
+    /// Without the prefix of `registry`.
+    process: Registry,
     requests: Family<RequestLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
     usages: Family<UsageLabels, Counter>,
+    costs: Family<CostLabels, Counter<f64, AtomicU64>>,
+    rejections: Family<CodeLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
     first_byte: Durations,
     first_token: Durations,
     duration: Durations,
-    models: Mutex<Names>,
+    naming: Mutex<Naming>,
+    prices: Arc<Prices>,
 }
 
-type Durations = Family<UpstreamLabels, Histogram, fn() -> Histogram>;
+type Durations = Family<TimeLabels, Histogram, fn() -> Histogram>;
 
 /// From 1 ms to about 9 minutes.
 fn durations() -> Histogram {
@@ -49,68 +64,80 @@ fn durations() -> Histogram {
 
 impl Metrics {
     /// All at zero. `journal` tells what became of records, `reloads` what became of changed certificates, `flows` what goes on
-    /// inside streams.
-    pub fn new(journal: Journal, reloads: Arc<Reloads>, flows: Arc<Flows>) -> Self {
+    /// inside streams and how many connections there are, `prices` what requests cost.
+    pub fn new(journal: Journal, reloads: Arc<Reloads>, flows: Arc<Flows>, prices: Arc<Prices>) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
-        let requests = Family::default();
-        registry.register("requests", "Requests that have ended", requests.clone());
-        let tokens = Family::default();
-        registry.register(
-            "tokens",
-            "Tokens as upstreams reported them, or as estimated where they did not",
-            tokens.clone(),
-        );
-        let usages = Family::default();
-        registry.register(
-            "usage_records",
-            "Requests that have ended, by how their token counts are known",
-            usages.clone(),
-        );
-        let mut seconds = |name, help| {
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessMetrics::new()));
+        registry.register_collector(Box::new(Build));
+        let seconds = |registry: &mut Registry, name, help| {
             let family: Durations = Family::new_with_constructor(durations);
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
             family
         };
-        let first_byte = seconds("time_to_first_byte", "From a request's head to its answer's head");
-        let first_token =
-            seconds("time_to_first_token", "From a request's head to the first event with output");
-        let duration = seconds("request_duration", "From a request's head to its end");
+        let registered = &mut registry;
+        let metrics = Self {
+            requests: family(registered, "requests", "Requests that have ended"),
+            tokens: family(
+                registered,
+                "tokens",
+                "Tokens as upstreams reported them, or as estimated where they did not",
+            ),
+            usages: family(
+                registered,
+                "usage_records",
+                "Requests that have ended, by how their token counts are known",
+            ),
+            costs: family(registered, "cost", "What requests cost at the configured prices, by currency"),
+            rejections: family(
+                registered,
+                "rejections",
+                "Requests that this proxy refused, by the error's code",
+            ),
+            failures: family(
+                registered,
+                "upstream_failures",
+                "Requests at which an upstream failed otherwise than by a status, by the error's code",
+            ),
+            first_byte: seconds(
+                registered,
+                "time_to_first_byte",
+                "From a request's head to its answer's head",
+            ),
+            first_token: seconds(
+                registered,
+                "time_to_first_token",
+                "From a request's head to the first event with output",
+            ),
+            duration: seconds(registered, "request_duration", "From a request's head to its end"),
+            registry: Registry::default(),
+            process,
+            naming: Mutex::default(),
+            prices,
+        };
         registry.register_collector(Box::new(SinkMetrics(journal.clone())));
         registry.register_collector(Box::new(Fates(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
         registry.register_collector(Box::new(FlowMetrics(flows)));
-        Self {
-            registry,
-            requests,
-            tokens,
-            usages,
-            first_byte,
-            first_token,
-            duration,
-            models: Mutex::default(),
-        }
+        Self { registry, ..metrics }
     }
 
     /// All of them as text.
     pub fn encode(&self, exposition: Exposition) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+        encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.process))
+            .and_then(|()| encode_eof(&mut text))
             .expect("writing to a string cannot fail");
         exposition.of(text)
     }
 
-    fn count(&self, row: &UsageRecord) {
-        let upstream = UpstreamLabels { upstream: row.upstream.as_deref().unwrap_or_default().to_owned() };
-        self.requests
-            .get_or_create(&RequestLabels {
-                upstream: upstream.upstream.clone(),
-                endpoint: row.endpoint.as_deref().unwrap_or_default().to_owned(),
-                status: row.status.unwrap_or_default(),
-                outcome: row.outcome.as_str(),
-            })
-            .inc_by(row.requests());
+    fn count(&self, row: &UsageRecord, naming: &mut Naming) {
+        let named = naming.of(row);
+        let TimeLabels { upstream, model, client } = &named;
+        self.count_request(row, &named, naming);
         let usage_source = row.usage_source.as_str();
-        let labels = UsageLabels { upstream: upstream.upstream.clone(), usage_source };
+        let labels = UsageLabels { upstream: Arc::clone(upstream), usage_source };
         self.usages.get_or_create(&labels).inc_by(row.requests());
         for (histogram, millis) in [
             (&self.first_byte, row.time_to_first_byte_ms),
@@ -118,7 +145,7 @@ impl Metrics {
             (&self.duration, Some(row.duration_ms)),
         ] {
             if let Some(millis) = millis {
-                histogram.get_or_create(&upstream).observe(millis / 1e3);
+                histogram.get_or_create(&named).observe(millis / 1e3);
             }
         }
         let usage = &row.usage;
@@ -133,19 +160,73 @@ impl Metrics {
             ("output_audio", usage.output_audio_tokens),
         ] {
             if let Some(count) = count.filter(|&count| count > 0) {
-                let labels = TokenLabels {
-                    upstream: upstream.upstream.clone(),
-                    model: self.model(row.model.as_deref()),
-                    client: row.client.to_string(),
-                    r#type: kind,
-                };
+                let (upstream, model, client) = (Arc::clone(upstream), Arc::clone(model), Arc::clone(client));
+                let labels = TokenLabels { upstream, model, client, r#type: kind };
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
         }
+        if let Some((currency, amount)) = cost(row, &self.prices) {
+            let TimeLabels { upstream, model, client } = named;
+            let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
+            self.costs.get_or_create(&labels).inc_by(amount.to_f64());
+        }
     }
 
-    fn model(&self, confirmed: Option<&str>) -> String {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner).of(confirmed).to_string()
+    fn count_request(&self, row: &UsageRecord, named: &TimeLabels, naming: &mut Naming) {
+        let TimeLabels { upstream, model, client } = named.clone();
+        let mut labels = RequestLabels {
+            upstream,
+            endpoint: row.endpoint.clone().unwrap_or_default(),
+            status: row.status.unwrap_or_default(),
+            outcome: row.outcome.as_str(),
+            model,
+            client,
+        };
+        let known = self.requests.get(&labels).map(|counter| counter.inc_by(row.requests()));
+        if known.is_none() {
+            if !naming.may_add_requests() {
+                (labels.model, labels.client) = (OTHER.into(), OTHER.into());
+            }
+            self.requests.get_or_create(&labels).inc_by(row.requests());
+        }
+        match row.code {
+            Some(code) if row.outcome == Outcome::Rejected => {
+                self.rejections.get_or_create(&CodeLabels { code }).inc_by(row.requests());
+            }
+            Some(code) => {
+                let labels = FailureLabels { upstream: labels.upstream, code };
+                self.failures.get_or_create(&labels).inc_by(row.requests());
+            }
+            None => {}
+        }
+    }
+}
+
+/// A family that is shown by `registry`.
+fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    Family<L, M>: Metric + Clone + Default,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// Which program this is.
+#[derive(Debug)]
+struct Build;
+
+impl Collector for Build {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let labels = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+        };
+        let gauge = ConstGauge::new(1_i64);
+        let help = "Always 1; the labels say which program runs";
+        let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
+        gauge.encode(family.encode_family(&labels)?)
     }
 }
 
@@ -159,7 +240,8 @@ impl Sink for Arc<Metrics> {
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-        batch.iter().for_each(|row| self.count(row));
+        let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|row| self.count(row, &mut naming));
         Ok(())
     }
 }
@@ -275,79 +357,4 @@ impl Collector for Certificates {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::{Entry, MAX_NAMES, Outcome};
-
-    fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
-        let journal = Journal::new(10_000);
-        for row in 0..rows {
-            let mut entry = Entry::open(&journal, &"anonymous".into());
-            entry.answered(200);
-            entry.row().upstream = Some("openai".into());
-            entry.row().endpoint = Some("responses".into());
-            entry.row().model = model(row).map(Into::into);
-            entry.row().usage.output_tokens = Some(2);
-            entry.close(Outcome::Complete);
-        }
-        let flows = Arc::new(Flows::new(1, ["openai".into()]));
-        let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), flows));
-        metrics.write(&journal.take()).unwrap();
-        metrics.encode(Exposition::OpenMetrics)
-    }
-
-    #[test]
-    fn a_closed_record_is_counted_with_its_labels() {
-        let text = metrics(3, |_| Some("gpt-x".to_owned()));
-        for line in [
-            r#"streamgauge_requests_total{upstream="openai",endpoint="responses",status="200",outcome="complete"} 3"#,
-            r#"streamgauge_tokens_total{upstream="openai",model="gpt-x",client="anonymous",type="output"} 6"#,
-            r#"streamgauge_usage_records_total{upstream="openai",usage_source="none"} 3"#,
-            r#"streamgauge_request_duration_seconds_count{upstream="openai"} 3"#,
-            "streamgauge_usage_records_dropped_total 0",
-            r#"streamgauge_streams_active{upstream="openai"} 0"#,
-            r#"streamgauge_drains_active{upstream="openai"} 0"#,
-            r#"streamgauge_inter_event_seconds_count{upstream="openai",side="client"} 0"#,
-            r#"streamgauge_added_latency_seconds_bucket{le="+Inf",upstream="openai"} 0"#,
-            "streamgauge_tls_reloads_total 0",
-            "streamgauge_tls_reloads_failed_total 0",
-            "# EOF",
-        ] {
-            assert!(text.contains(line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_shipped_is_counted_where_there_is_a_fleet() {
-        let journal = Journal::new(1);
-        let metrics = Metrics::new(journal.clone(), Arc::default(), Arc::default());
-        assert!(!metrics.encode(Exposition::OpenMetrics).contains("streamgauge_ledger_"));
-        let shipping = journal.health().shipping.get_or_init(Shipping::default);
-        shipping.up.store(true, Ordering::Relaxed);
-        shipping.shipped.store(7, Ordering::Relaxed);
-        shipping.waiting.store(5, Ordering::Relaxed);
-        let text = metrics.encode(Exposition::OpenMetrics);
-        for line in [
-            "streamgauge_ledger_shipped_total 7",
-            "streamgauge_ledger_shipping_failures_total 0",
-            "streamgauge_ledger_refused_total 0",
-            "streamgauge_ledger_deleted_unshipped_total 0",
-            "streamgauge_ledger_waiting 5",
-            "streamgauge_ledger_connected 1",
-        ] {
-            assert!(text.contains(line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_model_that_no_upstream_confirmed_has_no_label_of_its_own() {
-        assert!(metrics(1, |_| None).contains(r#"model="other""#));
-    }
-
-    #[test]
-    fn model_labels_are_bounded() {
-        let text = metrics(MAX_NAMES + 10, |row| Some(format!("model-{row}")));
-        let labels = text.lines().filter(|line| line.starts_with("streamgauge_tokens_total")).count();
-        assert_eq!(labels, MAX_NAMES + 1);
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ mod stations;
 mod tunnel;
 mod waiting;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Delivery, Flow, Flows};
 use crate::listener::{Handler, RequestBody, Takeover};
 use crate::meter::{Drains, Terms, Underway};
-use crate::record::{Board, Entry, Journal};
+use crate::record::{Board, Entry, Journal, Seen};
 use crate::rewrite::headers::end_hop;
 use crate::traceparent::SpanContext;
 use crate::upstream::Upstream;
@@ -93,6 +94,13 @@ impl Proxy {
             OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
         };
         Terms { delivery: Delivery::new(Arc::clone(&self.flows[ready.upstream])), drains }
+    }
+
+    /// Notes what the access log says of a request, where there is one.
+    fn see(&self, request: &Request<RequestBody>, from: Option<SocketAddr>, entry: &mut Entry) {
+        if self.plan.logs_requests {
+            entry.row().seen = Some(Seen::of(request, from));
+        }
     }
 
     /// Makes a request with these headers a span, where traces are exported. It stands in what goes upstream, also when that is sent
@@ -182,12 +190,14 @@ impl Handler for Proxy {
     fn handle(
         self: Rc<Self>,
         mut request: Request<RequestBody>,
+        from: Option<SocketAddr>,
     ) -> impl Future<Output = Response<ProxyBody>> {
         if let Some(response) = probe::answer(&request, &self.plan.admission) {
             return Handled::Probe { response: Some(response) };
         }
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
+        self.see(&request, from, &mut entry);
         end_hop(request.headers_mut());
         self.trace(request.headers_mut(), &mut entry);
         entry.shown_on(&self.board);
@@ -228,15 +238,22 @@ impl Handler for Proxy {
         self.draining.none().await;
     }
 
-    fn refuse(&self, error: Error) -> Vec<u8> {
+    fn refuse(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        entry.row().seen = self.plan.logs_requests.then(|| Box::new(Seen::at(from)));
         self.trace(&mut HeaderMap::new(), &mut entry);
         error.to_http1(respond::close(&error, entry))
     }
 
-    fn turn_away(&self, mut request: Request<RequestBody>, error: Error) -> Response<ProxyBody> {
+    fn turn_away(
+        &self,
+        mut request: Request<RequestBody>,
+        error: Error,
+        from: Option<SocketAddr>,
+    ) -> Response<ProxyBody> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
         entry.row().method = Some(request.method().clone());
+        self.see(&request, from, &mut entry);
         self.trace(request.headers_mut(), &mut entry);
         respond::refuse(&error, entry)
     }

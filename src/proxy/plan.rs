@@ -32,6 +32,8 @@ pub struct Plan {
     pub bodies: BodyLimits,
     /// Whether event streams tell a proxy in front not to buffer them.
     pub accel_buffering_header: bool,
+    /// Requests have lines in the access log.
+    pub logs_requests: bool,
     /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the clients' pass untouched.
     pub tracing: Option<Sampling>,
 }

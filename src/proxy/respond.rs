@@ -136,6 +136,7 @@ pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     let row = entry.row();
     row.status = Some(status.as_u16());
     row.error = Some(format!("{code}: {error}").into());
+    row.code = Some(code);
     match error.outcome() {
         Outcome::Rejected => entry.refuse(code),
         outcome => {

@@ -2,15 +2,86 @@
 //! the request nothing.
 
 use std::io;
+use std::sync::Arc;
 
-use super::{Sink, UsageRecord};
+use super::{Outcome, Sink, UsageRecord, cost};
+use crate::config::AccessLines;
+use crate::price::Prices;
 
 /// The log target of access lines, for filters such as `info,streamgauge::access=off`.
 const TARGET: &str = "streamgauge::access";
 
-/// Logs each record at level `info`.
-#[derive(Clone, Copy, Debug)]
-pub struct AccessLog;
+/// Logs records at level `info`, and those that an upstream or this proxy failed at level `warn`.
+#[derive(Debug)]
+pub struct AccessLog {
+    lines: AccessLines,
+    prices: Arc<Prices>,
+}
+
+impl AccessLog {
+    /// Logs these lines, with what requests cost by `prices`.
+    pub fn new(lines: AccessLines, prices: Arc<Prices>) -> Self {
+        Self { lines, prices }
+    }
+
+    fn has_line(&self, row: &UsageRecord) -> bool {
+        match self.lines {
+            AccessLines::All => true,
+            AccessLines::Failures => {
+                !matches!(row.outcome, Outcome::Complete | Outcome::ClientDisconnected) || is_warning(row)
+            }
+            AccessLines::Off => false,
+        }
+    }
+}
+
+/// Whether the upstream or this proxy failed the request; what a client did wrong is no warning.
+fn is_warning(row: &UsageRecord) -> bool {
+    matches!(row.outcome, Outcome::UpstreamError | Outcome::Truncated | Outcome::TimedOut)
+        || row.status.is_some_and(|status| status >= 500)
+}
+
+/// The line. Its level is a part of where it is written, so this is no function.
+macro_rules! line {
+    ($level:ident, $row:ident, $cost:ident) => {
+        tracing::$level!(
+            target: TARGET,
+            id = %$row.id,
+            trace_id = $row.span.as_ref().map(|span| span.trace()).as_deref(),
+            client_address = $row.seen.as_ref().and_then(|seen| seen.address).map(tracing::field::display),
+            client = &*$row.client,
+            user = $row.user.as_deref(),
+            request_id = $row.seen.as_ref().and_then(|seen| seen.request_id.as_deref()),
+            method = $row.method.as_ref().map(http::Method::as_str),
+            path = $row.seen.as_ref().and_then(|seen| seen.path.as_deref()),
+            upstream = $row.upstream.as_deref(),
+            endpoint = $row.endpoint.as_deref(),
+            model = $row.model.as_deref().or($row.model_requested.as_deref()),
+            stream = $row.stream,
+            status = $row.status,
+            outcome = $row.outcome.as_str(),
+            code = $row.code,
+            usage = $row.usage_source.as_str(),
+            input = $row.usage.input_tokens,
+            output = $row.usage.output_tokens,
+            cache_write_1h = $row.usage.cache_write_1h_input_tokens,
+            tier = $row.service_tier.as_deref(),
+            tools = $row.tool_calls.map(tracing::field::display),
+            cost = $cost.as_deref(),
+            reported_cost = $row.reported_cost.as_deref(),
+            bytes = $row.response_bytes,
+            first_byte_ms = $row.time_to_first_byte_ms,
+            first_token_ms = $row.time_to_first_token_ms,
+            duration_ms = $row.duration_ms,
+            count = $row.count,
+            upstream_request_id = $row.upstream_request_id.as_deref(),
+            error = $row.error.as_deref(),
+            "{} {}",
+            $row.method.as_ref().map_or("-", http::Method::as_str),
+            $row.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        )
+    };
+}
 
 impl Sink for AccessLog {
     fn name(&self) -> String {
@@ -22,37 +93,21 @@ impl Sink for AccessLog {
     }
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
-        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        if !tracing::enabled!(target: TARGET, tracing::Level::WARN) {
             return Ok(());
         }
-        for row in batch {
-            tracing::info!(
-                target: TARGET,
-                id = %row.id,
-                trace_id = row.span.as_ref().map(|span| span.trace()).as_deref(),
-                client = &*row.client,
-                upstream = row.upstream.as_deref(),
-                endpoint = row.endpoint.as_deref(),
-                model = row.model.as_deref().or(row.model_requested.as_deref()),
-                stream = row.stream,
-                outcome = row.outcome.as_str(),
-                usage = row.usage_source.as_str(),
-                input = row.usage.input_tokens,
-                output = row.usage.output_tokens,
-                cache_write_1h = row.usage.cache_write_1h_input_tokens,
-                tier = row.service_tier.as_deref(),
-                tools = row.tool_calls.map(tracing::field::display),
-                cost = row.reported_cost.as_deref(),
-                bytes = row.response_bytes,
-                first_byte_ms = row.time_to_first_byte_ms,
-                first_token_ms = row.time_to_first_token_ms,
-                duration_ms = row.duration_ms,
-                count = row.count,
-                error = row.error.as_deref(),
-                "{} {}",
-                row.method.as_ref().map_or("-", http::Method::as_str),
-                row.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
-            );
+        let has_info = tracing::enabled!(target: TARGET, tracing::Level::INFO);
+        for row in batch.iter().filter(|row| self.has_line(row)) {
+            let is_warning = is_warning(row);
+            if !is_warning && !has_info {
+                continue;
+            }
+            let cost = cost(row, &self.prices).map(|(currency, amount)| format!("{amount} {currency}"));
+            if is_warning {
+                line!(warn, row, cost);
+            } else {
+                line!(info, row, cost);
+            }
         }
         Ok(())
     }

@@ -89,6 +89,8 @@ impl Entry {
             upstream_request_id: None,
             error: None,
             count: None,
+            code: None,
+            seen: None,
             service_tier: None,
             tool_calls: None,
             reported_cost: None,

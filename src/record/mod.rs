@@ -9,6 +9,7 @@
 //! here ever makes a stream wait.
 
 mod access;
+mod cost;
 mod entry;
 mod estimator;
 mod exporting;
@@ -23,6 +24,7 @@ mod queue;
 mod refusals;
 mod row;
 mod running;
+mod seen;
 mod shipping;
 mod writer;
 
@@ -33,6 +35,7 @@ use std::time::Instant;
 use http::HeaderName;
 
 pub use access::AccessLog;
+pub use cost::cost;
 pub use entry::{Entry, FormNotes};
 pub use estimator::Estimator;
 pub use exporting::Exporting;
@@ -45,6 +48,7 @@ pub use queue::Gathering;
 pub use refusals::RefusalCounter;
 pub use row::{UsageRecord, UsageSource};
 pub use running::{Board, Boards, Stream};
+pub use seen::Seen;
 pub use shipping::Shipping;
 pub use writer::Writer;
 

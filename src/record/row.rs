@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::Outcome;
+use super::{Outcome, Seen};
 use crate::provider::Provider;
 use crate::traceparent::SpanContext;
 use crate::usage::{ToolCalls, Usage};
@@ -108,6 +108,12 @@ pub struct UsageRecord {
     pub error: Option<Box<str>>,
     /// How many requests the record stands for; null is 1. Only refusals before authentication share a record.
     pub count: Option<u64>,
+    /// The `code` of an error that this proxy made; no part of what is kept.
+    #[serde(skip)]
+    pub code: Option<&'static str>,
+    /// What the access log says beside the record, where there is one; no part of what is kept.
+    #[serde(skip)]
+    pub seen: Option<Box<Seen>>,
     /// The service tier as the service named it: `default`, `flex`, `priority`, `batch` and others.
     pub service_tier: Option<Cow<'static, str>>,
     /// Calls of the service's own tools that are billed per use, by kind.

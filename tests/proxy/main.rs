@@ -12,6 +12,7 @@ mod postgres;
 #[path = "../otlp/mod.rs"]
 mod collector;
 
+mod access_log;
 mod addresses;
 mod admin;
 mod ages;

@@ -47,7 +47,7 @@ fn metrics_count_every_refusal_within_a_second_or_two() {
         assert_eq!(proxy.client().get("/v1/models").answer().status(), 401);
     }
     let told = Instant::now();
-    let name = "streamgauge_requests_total{upstream=\"\",endpoint=\"\",status=\"401\",outcome=\"rejected\"}";
+    let name = "streamgauge_requests_total{upstream=\"\",endpoint=\"\",status=\"401\",outcome=\"rejected\",model=\"other\",client=\"anonymous\"}";
     proxy.record();
     while proxy.metric(name) < 50.0 {
         assert!(told.elapsed() < PATIENCE, "{} of 50", proxy.metric(name));

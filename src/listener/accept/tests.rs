@@ -26,15 +26,15 @@ struct Silent;
 impl Handler for Silent {
     type Body = Empty<Bytes>;
 
-    async fn handle(self: Rc<Self>, _: Request<RequestBody>) -> Response<Self::Body> {
+    async fn handle(self: Rc<Self>, _: Request<RequestBody>, _: Option<SocketAddr>) -> Response<Self::Body> {
         std::future::pending().await
     }
 
-    fn refuse(&self, _: Error) -> Vec<u8> {
+    fn refuse(&self, _: Error, _: Option<SocketAddr>) -> Vec<u8> {
         Vec::new()
     }
 
-    fn turn_away(&self, _: Request<RequestBody>, _: Error) -> Response<Self::Body> {
+    fn turn_away(&self, _: Request<RequestBody>, _: Error, _: Option<SocketAddr>) -> Response<Self::Body> {
         Response::new(Empty::new())
     }
 }
@@ -59,7 +59,8 @@ async fn worker_in_its_drain_is_given_no_connection_and_closes_those_on_their_wa
     let test = local.run_until(async {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let room = Room { places: 9, grace: SOON, reserve: 0, counts: Arc::<LimitCounts>::default() };
+        let counts = Arc::<LimitCounts>::default();
+        let room = Room { places: 9, grace: SOON, reserve: 0, counts, connections: Arc::default() };
         let balance = Balance::new(1);
         let listener = Listener::for_workers(vec![socket], room, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));

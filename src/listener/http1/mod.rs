@@ -111,7 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 match poll_fn(|cx| self.poll_next(cx)).await? {
                     Next::Request { request, asked, keep_alive } => {
                         let running = self.around.begin(&self.peer.state);
-                        let handled = Rc::clone(&self.around.handler).handle(request);
+                        let from = self.peer.state.address();
+                        let handled = Rc::clone(&self.around.handler).handle(request, from);
                         // Boxed, as a connection has room for the largest future that it ever
                         // polled, and streams wait long without one.
                         (Box::pin(handled), running, asked, keep_alive)
@@ -253,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 
     /// Says what is wrong with a head, and closes the connection.
     async fn refuse(&mut self, error: Error) -> io::Result<()> {
-        let refusal = Bytes::from(self.around.handler.refuse(error));
+        let refusal = Bytes::from(self.around.handler.refuse(error, self.peer.state.address()));
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;
         self.close(true).await

@@ -1,0 +1,35 @@
+//! What the access log says of a request beside its usage record.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderName, Request};
+
+use super::row::MAX_TEXT;
+
+/// The header in which clients put an id of their own.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Kept for the access log alone, where there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The client's address, or that of the load balancer before this proxy.
+    pub address: Option<IpAddr>,
+    /// The path as the client wrote it, without the query, which may have keys in it.
+    pub path: Option<Box<str>>,
+    /// The client's own id of the request.
+    pub request_id: Option<Box<str>>,
+}
+
+impl Seen {
+    /// What a head says. Texts are cut at [`MAX_TEXT`] bytes.
+    pub fn of<B>(request: &Request<B>, from: Option<SocketAddr>) -> Box<Self> {
+        let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].into();
+        Box::new(Self { path: Some(cut(request.uri().path())), request_id: id.map(cut), ..Self::at(from) })
+    }
+
+    /// Of a head that could not be read.
+    pub fn at(from: Option<SocketAddr>) -> Self {
+        Self { address: from.map(|from| from.ip().to_canonical()), ..Self::default() }
+    }
+}
