@@ -13,12 +13,15 @@
 //! 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they are cut.
 
 mod billing;
+mod counts;
 #[cfg(test)]
 mod decoys;
 mod json;
+mod unread;
 
 use billing::Billing;
-use json::{Json, Parsed, parse};
+use counts::{added, merged, read};
+use json::{Json, Parsed, parse, parse_body};
 
 use super::sse::cuts;
 use crate::sse::{Decoder, Event, Position, Sink};
@@ -42,7 +45,7 @@ pub fn usage(data: &[u8]) {
         assert_eq!(stream.tally.events, expected.events);
         assert_eq!(stream.tally.terminal, expected.terminal);
     }
-    match parse(data) {
+    match parse_body(data) {
         Parsed::Json(json) => {
             let mut expected = Oracle::default();
             expected.billing.is_body = true;
@@ -110,6 +113,9 @@ fn agree(tally: &Tally, expected: &Oracle, data: &[u8]) {
         assert_eq!(tally.model.as_deref(), expected.model.as_deref(), "{data:?}");
     }
     expected.billing.agree(tally, &data);
+    let is_whole = |usage: Usage| usage.input_tokens.is_some() && usage.output_tokens.is_some();
+    let not_understood = expected.unread && !expected.usage.is_some_and(is_whole);
+    assert_eq!(tally.not_understood().is_some(), not_understood, "{data:?}");
     match &expected.error {
         Some(Said::Text(text)) if text.len() <= ERROR_SURE => {
             assert_eq!(tally.error.as_deref(), Some(&text[..]), "{data:?}");
@@ -132,6 +138,10 @@ struct Oracle {
     usage: Option<Usage>,
     reports: Vec<Usage>,
     billing: Billing,
+    /// Indexes of legacy completions whose usage was added up.
+    indexes: Vec<u64>,
+    is_cumulative: bool,
+    unread: bool,
     events: u64,
     terminal: bool,
     error: Option<Said>,
@@ -196,13 +206,20 @@ impl Oracle {
         if self.error.is_none() {
             self.error = error_of(json, named);
         }
-        let Json::Object(_) = json else { return };
+        let items = match json {
+            Json::List(items) => &items[..],
+            _ => &[],
+        };
+        let listed = |key| items.iter().flat_map(move |item| item.all(key));
         let [response, message, groq] = ["response", "message", "x_groq"].map(|key| json.get(key));
+        let [interaction, delta, meta] = ["interaction", "delta", "meta"].map(|key| json.get(key));
         let choices = match json.get("choices") {
             Json::List(choices) => &choices[..],
             _ => &[],
         };
         let in_choice = choices.iter().flat_map(|choice| choice.all("usage")).filter_map(read).last();
+        let completions = listed("object").any(|object| object.plain() == Some("text_completion"));
+        let sum = listed("usage").filter(|_| completions).filter_map(read).reduce(added);
         let kind = json.get("type").plain().unwrap_or_default();
         let anthropic = kind == "message_start" || kind == "message_delta";
         let candidates = [
@@ -211,27 +228,66 @@ impl Oracle {
             (read(message.get("usage")), true),
             (in_choice, anthropic),
             (read(groq.get("usage")), anthropic),
+            (read(interaction.get("usage")), anthropic),
+            (read(delta.get("usage")), anthropic),
+            (read(json.get("usageMetadata")), anthropic),
+            (listed("usageMetadata").filter_map(read).last(), anthropic),
+            (sum, anthropic),
+            (read(meta).filter(|_| self.billing.is_body), anthropic),
         ];
         let pictures = ["image_generation.completed", "image_edit.completed"];
         let picture = [kind, name].iter().any(|word| pictures.contains(word));
-        if let Some((usage, merges)) = candidates.into_iter().find_map(|(u, merges)| Some((u?, merges))) {
+        let unread = self.billing.take(json, picture, TERMINAL.contains(&kind));
+        let counts = candidates.into_iter().find_map(|(u, merges)| Some((u?, merges)));
+        if counts.is_some() || self.usage.is_none() {
+            self.unread = unread.unwrap_or(self.unread);
+        }
+        if let Some((usage, merges)) = counts {
+            let adds = picture || self.adds(json, choices);
             let usage = match self.usage {
-                Some(earlier) if picture => added(earlier, usage),
+                Some(earlier) if adds => added(earlier, usage),
                 Some(earlier) if merges => merged(earlier, usage),
                 _ => usage,
             };
             self.usage = Some(usage);
             self.reports.push(usage);
         }
-        self.billing.take(json, picture, TERMINAL.contains(&kind));
         if self.model.is_none() {
-            self.model = [json, response, message]
+            let version = listed("modelVersion").last().unwrap_or(json.get("modelVersion"));
+            self.model = [json, response, message, json.get("session"), interaction]
                 .into_iter()
-                .filter_map(|place| place.get("model").text())
+                .map(|place| place.get("model"))
+                .chain([version, listed("model").last().unwrap_or(&Json::Null)])
+                .filter_map(Json::text)
                 .find(|model| !model.is_empty())
                 .map(str::to_owned);
         }
         self.terminal |= TERMINAL.contains(&kind);
+    }
+
+    /// Whether a usage adds to the one before it, as that of another choice of a legacy completion.
+    fn adds(&mut self, json: &Json, choices: &[Json]) -> bool {
+        let is_completion = json.get("object").plain() == Some("text_completion");
+        let choices: Vec<_> = choices.iter().filter(|choice| matches!(choice, Json::Object(_))).collect();
+        let Some(last) = choices.last().filter(|_| is_completion) else {
+            self.indexes.clear();
+            return false;
+        };
+        if last.get("finish_reason").text().is_none_or(str::is_empty) {
+            self.is_cumulative = true;
+        }
+        match last.get("index").count().filter(|_| choices.len() == 1) {
+            _ if self.is_cumulative => false,
+            None => {
+                self.indexes.clear();
+                false
+            }
+            Some(index) => {
+                self.is_cumulative = self.indexes.contains(&index);
+                self.indexes.push(index);
+                !self.is_cumulative && self.indexes.len() > 1
+            }
+        }
     }
 }
 
@@ -260,90 +316,6 @@ fn says(value: &Json) -> Option<Said> {
         Json::Text { text, .. } if !text.is_empty() => Some(Said::Text(text.clone())),
         Json::Number(_) | Json::List(_) => Some(Said::Something),
         _ => None,
-    }
-}
-
-fn read(usage: &Json) -> Option<Usage> {
-    let Json::Object(_) = usage else { return None };
-    let detail = |sides: [&str; 2], key: &str| {
-        let names = ["tokens_details", "token_details"].map(|d| sides.map(|side| format!("{side}_{d}")));
-        names.iter().flatten().find_map(|name| usage.get(name).get(key).count())
-    };
-    let input = |key: &str| detail(["prompt", "input"], key);
-    let nested = |key: &str, inner: &str| {
-        let names = ["prompt_tokens", "input_tokens", "prompt_token", "input_token"];
-        names.iter().find_map(|name| usage.get(&format!("{name}_details")).get(key).get(inner).count())
-    };
-    let output = |key: &str| detail(["completion", "output"], key);
-    let count = |key: &str| usage.get(key).count();
-    let by_duration = usage.get("type").plain() == Some("duration");
-    let read = Usage {
-        input_tokens: count("prompt_tokens").or(count("input_tokens")),
-        output_tokens: count("completion_tokens").or(count("output_tokens")),
-        total_tokens: count("total_tokens"),
-        cached_input_tokens: input("cached_tokens")
-            .or(count("cache_read_input_tokens"))
-            .or(count("prompt_cache_hit_tokens"))
-            .or(count("cached_tokens"))
-            .or(count("num_cached_tokens")),
-        cache_write_input_tokens: count("cache_creation_input_tokens")
-            .or(input("cache_write_tokens"))
-            .or(input("cache_creation_tokens")),
-        cache_write_1h_input_tokens: usage
-            .get("cache_creation")
-            .get("ephemeral_1h_input_tokens")
-            .count()
-            .or_else(|| nested("cache_creation_token_details", "ephemeral_1h_input_tokens")),
-        reasoning_tokens: output("reasoning_tokens").or(count("reasoning_tokens")),
-        input_audio_tokens: input("audio_tokens"),
-        output_audio_tokens: output("audio_tokens"),
-        billed_seconds: by_duration
-            .then(|| usage.get("seconds").seconds())
-            .flatten()
-            .or(usage.get("prompt_audio_seconds").seconds()),
-    };
-    (read != Usage::default()).then_some(read)
-}
-
-fn added(earlier: Usage, later: Usage) -> Usage {
-    let sum = |one: Option<u64>, two: Option<u64>| match (one, two) {
-        (Some(one), Some(two)) => Some(one.saturating_add(two)),
-        (one, two) => one.or(two),
-    };
-    Usage {
-        input_tokens: sum(earlier.input_tokens, later.input_tokens),
-        output_tokens: sum(earlier.output_tokens, later.output_tokens),
-        total_tokens: sum(earlier.total_tokens, later.total_tokens),
-        cached_input_tokens: sum(earlier.cached_input_tokens, later.cached_input_tokens),
-        cache_write_input_tokens: sum(earlier.cache_write_input_tokens, later.cache_write_input_tokens),
-        cache_write_1h_input_tokens: sum(
-            earlier.cache_write_1h_input_tokens,
-            later.cache_write_1h_input_tokens,
-        ),
-        reasoning_tokens: sum(earlier.reasoning_tokens, later.reasoning_tokens),
-        input_audio_tokens: sum(earlier.input_audio_tokens, later.input_audio_tokens),
-        output_audio_tokens: sum(earlier.output_audio_tokens, later.output_audio_tokens),
-        billed_seconds: match (earlier.billed_seconds, later.billed_seconds) {
-            (Some(one), Some(two)) => Some(one + two),
-            (one, two) => one.or(two),
-        },
-    }
-}
-
-fn merged(earlier: Usage, later: Usage) -> Usage {
-    Usage {
-        input_tokens: later.input_tokens.or(earlier.input_tokens),
-        output_tokens: later.output_tokens.or(earlier.output_tokens),
-        total_tokens: later.total_tokens.or(earlier.total_tokens),
-        cached_input_tokens: later.cached_input_tokens.or(earlier.cached_input_tokens),
-        cache_write_input_tokens: later.cache_write_input_tokens.or(earlier.cache_write_input_tokens),
-        cache_write_1h_input_tokens: later
-            .cache_write_1h_input_tokens
-            .or(earlier.cache_write_1h_input_tokens),
-        reasoning_tokens: later.reasoning_tokens.or(earlier.reasoning_tokens),
-        input_audio_tokens: later.input_audio_tokens.or(earlier.input_audio_tokens),
-        output_audio_tokens: later.output_audio_tokens.or(earlier.output_audio_tokens),
-        billed_seconds: later.billed_seconds.or(earlier.billed_seconds),
     }
 }
 

@@ -267,6 +267,11 @@ impl Collector for Fates {
                 &health.unread,
             ),
             (
+                "usage_not_understood",
+                "Responses whose usage has counts under names that the meter does not know",
+                &health.not_understood,
+            ),
+            (
                 "estimates_skipped",
                 "Usage records that were to be estimated and were not, for want of room or time",
                 &health.not_estimated,

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::looks::{LEFT_OUT, Verdict};
 use super::material::Material;
 use super::running::{Progress, Shown};
-use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource};
+use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource, gaps};
 use crate::estimate::Shape;
 use crate::provider::Answers;
 use crate::usage::{Room, Tally, Usage};
@@ -276,18 +275,13 @@ impl Entry {
             self.material = None;
         } else if let Some(material) = &mut self.material {
             material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
-            material.output = tally.output;
+            material.output = tally.output.take();
         }
+        row.error = row.error.take().or(tally.error.take());
+        gaps::note(row, &tally, self.journal.health());
         row.service_tier = tally.service_tier;
         row.reported_cost = tally.reported_cost;
         row.model = tally.model;
-        row.error = row.error.take().or(tally.error);
-        if tally.skipped > 0 {
-            self.journal.health().unread.fetch_add(tally.skipped, Ordering::Relaxed);
-            let what =
-                format!("the meter could not read {} event(s) or bodies of this answer", tally.skipped);
-            row.error.get_or_insert_with(|| what.into());
-        }
     }
 
     /// Takes out of `tally` the usage that is not the request's.
@@ -304,7 +298,7 @@ impl Entry {
         tally.usage = verdict.of(tally.usage);
         if tally.usage.is_none() {
             // What is billed beside the tokens is counted where they are.
-            (tally.calls, tally.reported_cost) = (None, None);
+            (tally.calls, tally.reported_cost, tally.unread) = (None, None, None);
         }
         // Nothing is estimated that is counted elsewhere, or will be.
         tally.output = None;

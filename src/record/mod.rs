@@ -13,6 +13,7 @@ mod cost;
 mod entry;
 mod estimator;
 mod exporting;
+mod gaps;
 mod journal;
 mod jsonl;
 mod lane;

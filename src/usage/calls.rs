@@ -55,7 +55,7 @@ impl ToolKind {
     }
 
     /// The kind that an object of counts in the usage has under this key: Anthropic's and OpenRouter's `server_tool_use`,
-    /// xAI's `server_side_tool_usage_details`, Mistral's `connectors`, Cohere's `billed_units`.
+    /// xAI's `server_side_tool_usage_details`, Mistral's `connectors`.
     pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"web_search_requests" | b"web_search_calls" | b"web_search" => Self::WebSearch,
@@ -67,7 +67,6 @@ impl ToolKind {
             b"image_generation_calls" | b"image_generation" => Self::ImageGeneration,
             b"x_search_calls" => Self::XSearch,
             b"document_search_calls" => Self::DocumentSearch,
-            b"search_units" => Self::SearchUnits,
             _ => return None,
         })
     }

@@ -17,9 +17,9 @@ const PENDING: [&[u8]; 6] =
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// By [`UsageAt`], best first.
-    usage: [Option<Box<Report>>; 5],
+    usage: [Option<Box<Report>>; 11],
     /// By [`ModelAt`], best first.
-    model: [Option<Box<str>>; 4],
+    model: [Option<Box<str>>; 7],
     /// By [`ErrorAt`], best first.
     error: [Option<Box<str>>; 7],
     /// By [`Beside`], best first.
@@ -60,6 +60,23 @@ pub(super) struct Found {
     usage_object: bool,
     /// There is a choice.
     pub(super) choice: bool,
+    /// How many choices there are, and what the last of them says of itself.
+    choices: u32,
+    index: Option<u64>,
+    is_finished: bool,
+    /// The text is a legacy completion, or a list of them.
+    is_completion: bool,
+}
+
+/// Whose the usage beside a choice is, in legacy completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shares {
+    /// That of all choices.
+    All,
+    /// The usage of a choice that is not over, which grows with every event.
+    SoFar,
+    /// That of the choice of this index, which is over.
+    Own(u64),
 }
 
 /// What an event's type means to the meter.
@@ -132,9 +149,30 @@ impl Found {
         if self.is_step {
             return None;
         }
+        if !self.is_completion {
+            self.usage[UsageAt::Listed as usize] = None;
+        }
         let at = self.usage.iter().position(has_counts);
         let at = at.or_else(|| self.usage.iter().position(Option::is_some))?;
         self.usage[at].take()
+    }
+
+    /// Whose the usage beside the choices is, in legacy completions.
+    pub(super) fn shares(&self) -> Shares {
+        match self.index {
+            _ if !self.is_completion || self.choices == 0 => Shares::All,
+            Some(index) if self.choices == 1 && self.is_finished => Shares::Own(index),
+            _ if self.is_finished => Shares::All,
+            _ => Shares::SoFar,
+        }
+    }
+
+    /// A choice begins.
+    pub(super) fn choice_begins(&mut self) {
+        self.choice = true;
+        self.choices += 1;
+        self.index = None;
+        self.is_finished = false;
     }
 
     /// The service tier beside the usage.
@@ -198,7 +236,17 @@ impl Found {
     /// Of two equal keys the last one counts, so what was found under the first is forgotten.
     pub(super) fn forget(&mut self, place: Place, key: Key) {
         match (place, key) {
-            (Place::Top, Key::Choices) => self.usage[UsageAt::Choice as usize] = None,
+            (Place::Top, Key::Choices) => {
+                self.usage[UsageAt::Choice as usize] = None;
+                self.choices = 0;
+            }
+            (Place::Top, Key::Interaction) => {
+                self.usage[UsageAt::Interaction as usize] = None;
+                self.model[ModelAt::Interaction as usize] = None;
+            }
+            (Place::Top, Key::Delta) => self.usage[UsageAt::Delta as usize] = None,
+            (Place::Choice, Key::Index) => self.index = None,
+            (Place::Choice, Key::FinishReason) => self.is_finished = false,
             (Place::Top, Key::XGroq) => self.usage[UsageAt::XGroq as usize] = None,
             (Place::Top, Key::Response) => {
                 self.usage[UsageAt::Response as usize] = None;
@@ -239,16 +287,10 @@ impl Found {
         match slot {
             Slot::Usage(at) => {
                 self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
-                let report = if too_long { None } else { Report::read(value) };
-                self.too_large |= too_long && value.starts_with(b"{");
-                let place = &mut self.usage[at as usize];
-                // One choice's usage is not undone by another's that has none.
-                let report = report.map(Box::new);
-                let keeps = at == UsageAt::Choice
-                    && if has_counts(place) { !has_counts(&report) } else { report.is_none() };
-                if !keeps {
-                    *place = report;
-                }
+                let report = if too_long { None } else { Report::read(value).map(Box::new) };
+                // Cohere's `meta` may be anything to others.
+                self.too_large |= too_long && value.starts_with(b"{") && at != UsageAt::Meta;
+                self.take_usage(at, report);
             }
             Slot::Model(at) => self.model[at as usize] = if too_long { None } else { text(value) },
             Slot::Error(at) => self.error[at as usize] = saying(value),
@@ -262,9 +304,13 @@ impl Found {
             Slot::Object => {
                 let object = word(value);
                 self.says_error = object == b"error";
+                self.is_completion = object == b"text_completion";
                 self.is_step = object == b"thread.run.step";
                 self.is_beside_run = object.starts_with(b"thread") && object != b"thread.run";
             }
+            Slot::ListedObject => self.is_completion |= word(value) == b"text_completion",
+            Slot::Index => self.index = count(value),
+            Slot::FinishReason => self.is_finished = value.starts_with(b"\"") && value != b"\"\"",
             Slot::Status => self.pending = PENDING.contains(&word(value)),
             Slot::Id(at) => self.ids[at as usize] = if too_long { None } else { text(value) },
             Slot::Background(at) => {
@@ -279,6 +325,24 @@ impl Found {
             Slot::ActionType => self.items.action(word(value)),
             Slot::WebSearches(at) => self.web_searches[at as usize] = count(value).unwrap_or(0),
             Slot::Content => self.content |= has_content(value),
+        }
+    }
+
+    /// In a list, and among choices, what has no counts does not undo what has some.
+    fn take_usage(&mut self, at: UsageAt, mut report: Option<Box<Report>>) {
+        let place = &mut self.usage[at as usize];
+        if let (UsageAt::Meta, Some(report)) = (at, &mut report) {
+            report.unread = None;
+        }
+        if let (UsageAt::Listed, Some(sum), Some(report)) = (at, &mut *place, &mut report)
+            && let (Some(earlier), Some(counts)) = (sum.counts, &mut report.counts)
+        {
+            *counts = earlier.plus(*counts);
+        }
+        let is_list = matches!(at, UsageAt::Choice | UsageAt::Listed | UsageAt::ListedMetadata);
+        let keeps = if has_counts(place) { !has_counts(&report) } else { report.is_none() };
+        if !(is_list && keeps) {
+            *place = report;
         }
     }
 }

@@ -33,6 +33,18 @@ pub(super) enum UsageAt {
     Message,
     Choice,
     XGroq,
+    /// Gemini's interactions.
+    Interaction,
+    /// Cohere's events.
+    Delta,
+    /// Gemini's `usageMetadata`.
+    Metadata,
+    /// The same in a streamed list: the last one counts.
+    ListedMetadata,
+    /// Completions in a list, one of each prompt, as llama.cpp answers several prompts: their sum counts.
+    Listed,
+    /// Cohere's bodies of version 1.
+    Meta,
 }
 
 /// Where a model's name may be, best first.
@@ -42,6 +54,9 @@ pub(super) enum ModelAt {
     Response,
     Message,
     Session,
+    Interaction,
+    Version,
+    Listed,
 }
 
 /// Where a stored result may be, best first: in a stream's event below `response`, else the text itself.
@@ -91,6 +106,12 @@ pub(super) enum Slot {
     Code,
     Type,
     Object,
+    /// The `object` of an item of a list.
+    ListedObject,
+    /// A choice's index.
+    Index,
+    /// Why a choice is over, if it is.
+    FinishReason,
     Status,
     /// The id of a result that may be stored.
     Id(ResultAt),
@@ -118,6 +139,9 @@ impl Slot {
             Slot::Background(_)
             | Slot::Type
             | Slot::Object
+            | Slot::ListedObject
+            | Slot::Index
+            | Slot::FinishReason
             | Slot::Status
             | Slot::Tier(_)
             | Slot::ItemType
@@ -140,10 +164,19 @@ pub(super) enum Place {
     Session,
     Message,
     XGroq,
+    Interaction,
     Choices,
     Choice,
     /// Of a choice or an event; in a body, a choice's whole message.
     Delta,
+    /// Of an event, which may have usage in it (Cohere).
+    EventDelta,
+    /// The message in it.
+    DeltaMessage,
+    /// Gemini's choices, one of them, and its content.
+    Candidates,
+    Candidate,
+    CandidateContent,
     /// The tools that a delta calls.
     Calls,
     Call,
@@ -186,6 +219,12 @@ impl Place {
     pub(super) fn step(self, key: Key, kind: Kind) -> Step {
         use Step::{Enter, Pass, Text, Want};
         match (self, key, kind) {
+            (Place::EventDelta, Key::Usage, _) => Want(Slot::Usage(UsageAt::Delta)),
+            (Place::EventDelta, Key::Message, Kind::Object) => Enter(Place::DeltaMessage),
+            (Place::EventDelta, ..) => Place::Delta.step(key, kind),
+            (Place::DeltaMessage, Key::Content, Kind::Object) => Enter(Place::Part),
+            (Place::DeltaMessage, Key::ToolCalls, Kind::Object) => Enter(Place::Call),
+
             (Place::Document, _, Kind::Object) => Enter(Place::Top),
             (Place::Document, _, Kind::Array) => Enter(Place::List),
             (Place::List, _, Kind::Object) => Enter(Place::Listed),
@@ -195,12 +234,22 @@ impl Place {
             (Place::Message, Key::Usage, _) => Want(Slot::Usage(UsageAt::Message)),
             (Place::Choice, Key::Usage, _) => Want(Slot::Usage(UsageAt::Choice)),
             (Place::XGroq, Key::Usage, _) => Want(Slot::Usage(UsageAt::XGroq)),
+            (Place::Interaction, Key::Usage, _) => Want(Slot::Usage(UsageAt::Interaction)),
+            (Place::Top, Key::UsageMetadata, _) => Want(Slot::Usage(UsageAt::Metadata)),
+            (Place::Listed, Key::UsageMetadata, _) => Want(Slot::Usage(UsageAt::ListedMetadata)),
+            (Place::Listed, Key::Usage, _) => Want(Slot::Usage(UsageAt::Listed)),
+            (Place::Listed, Key::Object, _) => Want(Slot::ListedObject),
+            (Place::Choice, Key::Index, _) => Want(Slot::Index),
+            (Place::Choice, Key::FinishReason, _) => Want(Slot::FinishReason),
 
             (Place::Top, Key::Model, _) => Want(Slot::Model(ModelAt::Top)),
             (Place::Response, Key::Model, _) => Want(Slot::Model(ModelAt::Response)),
             (Place::Message, Key::Model, _) => Want(Slot::Model(ModelAt::Message)),
 
             (Place::Session, Key::Model, _) => Want(Slot::Model(ModelAt::Session)),
+            (Place::Interaction, Key::Model, _) => Want(Slot::Model(ModelAt::Interaction)),
+            (Place::Top | Place::Listed, Key::ModelVersion, _) => Want(Slot::Model(ModelAt::Version)),
+            (Place::Listed, Key::Model, _) => Want(Slot::Model(ModelAt::Listed)),
 
             (Place::Top, Key::Type, _) => Want(Slot::Type),
             (Place::Top, Key::Object, _) => Want(Slot::Object),
@@ -220,6 +269,11 @@ impl Place {
             (Place::Top, Key::Session, Kind::Object) => Enter(Place::Session),
             (Place::Top, Key::Message, Kind::Object) => Enter(Place::Message),
             (Place::Top, Key::XGroq, Kind::Object) => Enter(Place::XGroq),
+            (Place::Top, Key::Interaction, Kind::Object) => Enter(Place::Interaction),
+            (Place::Top | Place::Listed, Key::Candidates, Kind::Array) => Enter(Place::Candidates),
+            (Place::Candidates, _, Kind::Object) => Enter(Place::Candidate),
+            (Place::Candidate, Key::Content, Kind::Object) => Enter(Place::CandidateContent),
+            (Place::CandidateContent, Key::PartList, Kind::Array) => Enter(Place::Parts),
             (Place::Top, Key::Choices, Kind::Array) => Enter(Place::Choices),
             (Place::Choices, _, Kind::Object) => Enter(Place::Choice),
 
@@ -231,7 +285,8 @@ impl Place {
             (Place::Top, Key::ServiceTier, _) => Want(Slot::Tier(Beside::Top)),
             (Place::Response, Key::ServiceTier, _) => Want(Slot::Tier(Beside::Response)),
 
-            (Place::Top | Place::Choice, Key::Delta, Kind::Object) => Enter(Place::Delta),
+            (Place::Top, Key::Delta, Kind::Object) => Enter(Place::EventDelta),
+            (Place::Choice, Key::Delta, Kind::Object) => Enter(Place::Delta),
             (Place::Top, Key::EventContent | Key::Text, Kind::Scalar) => Want(Slot::Content),
             (Place::Top, Key::Delta, Kind::Scalar) => Text(Part::Text),
             (Place::Choice, Key::Text, Kind::Scalar) => Text(Part::Text),
@@ -293,6 +348,7 @@ impl Place {
             (Place::Choice, Key::Message, Kind::Object) => Step::Enter(Place::Delta),
             (Place::Top, Key::Content, Kind::Array) => Step::Enter(Place::Parts),
             (Place::Top, Key::Output, Kind::Array) => Step::Enter(Place::Items),
+            (Place::Top, Key::Meta, _) => Step::Want(Slot::Usage(UsageAt::Meta)),
             _ => self.step(key, kind),
         }
     }

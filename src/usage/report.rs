@@ -1,5 +1,10 @@
 //! What one usage object says, under the many names that its parts bear.
 
+mod names;
+mod unread;
+
+use names::{CALLS, DETAILS, Detail, Goes, NAMES, Name};
+
 use super::calls::{ToolCalls, ToolKind};
 use super::cost;
 use super::counts::Usage;
@@ -17,6 +22,8 @@ pub(super) struct Report {
     pub(super) cost: Option<Box<str>>,
     /// The service tier, which Anthropic and Mistral name here.
     pub(super) tier: Option<Tier>,
+    /// A count whose name is not known, where the input or the output is under no known one.
+    pub(super) unread: Option<Box<str>>,
 }
 
 impl Report {
@@ -25,17 +32,35 @@ impl Report {
         let members = Members::read(object)?;
         let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
         let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
-        let is_by_duration = members.text(Name::Type) == Some(b"\"duration\"");
+        let units = |side: usize| members.units.iter().find_map(|units| units[side]);
+        // OpenRouter leaves the type out.
+        let is_by_duration = members.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
         let counts = Usage {
-            input_tokens: members.first(&[Name::PromptTokens, Name::InputTokens]),
-            output_tokens: members.first(&[Name::CompletionTokens, Name::OutputTokens]),
-            total_tokens: members.count(Name::TotalTokens),
+            input_tokens: members
+                .first(&[
+                    Name::PromptTokens,
+                    Name::InputTokens,
+                    Name::PromptTokenCount,
+                    Name::TotalInputTokens,
+                ])
+                .or_else(|| units(INPUT)),
+            output_tokens: members
+                .first(&[
+                    Name::CompletionTokens,
+                    Name::OutputTokens,
+                    Name::CandidatesTokenCount,
+                    Name::TotalOutputTokens,
+                ])
+                .or_else(|| units(OUTPUT)),
+            total_tokens: members.first(&[Name::TotalTokens, Name::TotalTokenCount]),
             cached_input_tokens: input(Detail::Cached).or_else(|| {
                 members.first(&[
                     Name::CacheReadInputTokens,
                     Name::PromptCacheHitTokens,
                     Name::CachedTokens,
                     Name::NumCachedTokens,
+                    Name::CachedContentTokenCount,
+                    Name::TotalCachedTokens,
                 ])
             }),
             cache_write_input_tokens: members
@@ -43,7 +68,9 @@ impl Report {
                 .or_else(|| input(Detail::CacheWrite))
                 .or_else(|| input(Detail::CacheCreation)),
             cache_write_1h_input_tokens: members.cache_write_1h.or_else(|| input(Detail::CacheWrite1h)),
-            reasoning_tokens: output(Detail::Reasoning).or_else(|| members.count(Name::ReasoningTokens)),
+            reasoning_tokens: output(Detail::Reasoning).or_else(|| {
+                members.first(&[Name::ReasoningTokens, Name::ThoughtsTokenCount, Name::TotalThoughtTokens])
+            }),
             input_audio_tokens: input(Detail::Audio),
             output_audio_tokens: output(Detail::Audio),
             billed_seconds: if is_by_duration { members.seconds(Name::Seconds) } else { None }
@@ -53,7 +80,10 @@ impl Report {
             counts: (counts != Usage::default()).then_some(counts),
             calls: members.calls(),
             cost: members.cost(),
-            tier: members.text(Name::ServiceTier).and_then(tier),
+            tier: [Name::ServiceTier, Name::GeminiTier, Name::TrafficType]
+                .into_iter()
+                .find_map(|name| members.text(name).and_then(tier)),
+            unread: unread::find(object, &counts),
         };
         (report != Report::default()).then_some(report)
     }
@@ -71,115 +101,12 @@ struct Members<'a> {
     cache_write_1h: Option<u64>,
     /// Calls by the object that counts them.
     calls: [ToolCalls; CALLS],
+    /// [`INPUT`] and [`OUTPUT`] of Cohere's `tokens` and `billed_units`.
+    units: [[Option<u64>; 2]; 2],
 }
 
-/// What stands in the object itself.
-#[derive(Clone, Copy)]
-enum Name {
-    PromptTokens,
-    InputTokens,
-    CompletionTokens,
-    OutputTokens,
-    TotalTokens,
-    CacheReadInputTokens,
-    PromptCacheHitTokens,
-    CachedTokens,
-    NumCachedTokens,
-    CacheCreationInputTokens,
-    ReasoningTokens,
-    Type,
-    Seconds,
-    PromptAudioSeconds,
-    ServiceTier,
-    Cost,
-    CostInUsdTicks,
-    NumSearchQueries,
-    NumSourcesUsed,
-}
-
-const NAMES: usize = Name::NumSourcesUsed as usize + 1;
-
-/// What stands in the details.
-#[derive(Clone, Copy)]
-enum Detail {
-    Cached,
-    CacheWrite,
-    CacheCreation,
-    CacheWrite1h,
-    Reasoning,
-    Audio,
-}
-
-const DETAILS: usize = Detail::Audio as usize + 1;
-
-/// Objects that count calls: `server_tool_use`, `server_tool_use_details`, `server_side_tool_usage_details`, `connectors`.
-const CALLS: usize = 4;
-
-/// Where a member's value goes.
-enum Goes {
-    Text(Name),
-    Input(usize),
-    Output(usize),
-    CacheCreation,
-    Calls(usize),
-}
-
-impl Goes {
-    /// OpenAI itself uses singular and plural of the details; their places are tried in this order.
-    fn of(key: &[u8]) -> Option<Self> {
-        Some(match key {
-            b"prompt_tokens" => Self::Text(Name::PromptTokens),
-            b"input_tokens" => Self::Text(Name::InputTokens),
-            b"completion_tokens" => Self::Text(Name::CompletionTokens),
-            b"output_tokens" => Self::Text(Name::OutputTokens),
-            b"total_tokens" => Self::Text(Name::TotalTokens),
-            b"cache_read_input_tokens" => Self::Text(Name::CacheReadInputTokens),
-            b"prompt_cache_hit_tokens" => Self::Text(Name::PromptCacheHitTokens),
-            b"cached_tokens" => Self::Text(Name::CachedTokens),
-            b"num_cached_tokens" => Self::Text(Name::NumCachedTokens),
-            b"cache_creation_input_tokens" => Self::Text(Name::CacheCreationInputTokens),
-            b"reasoning_tokens" => Self::Text(Name::ReasoningTokens),
-            b"type" => Self::Text(Name::Type),
-            b"seconds" => Self::Text(Name::Seconds),
-            b"prompt_audio_seconds" => Self::Text(Name::PromptAudioSeconds),
-            b"service_tier" => Self::Text(Name::ServiceTier),
-            b"cost" => Self::Text(Name::Cost),
-            b"cost_in_usd_ticks" => Self::Text(Name::CostInUsdTicks),
-            b"num_search_queries" => Self::Text(Name::NumSearchQueries),
-            b"num_sources_used" => Self::Text(Name::NumSourcesUsed),
-            b"prompt_tokens_details" => Self::Input(0),
-            b"input_tokens_details" => Self::Input(1),
-            b"prompt_token_details" => Self::Input(2),
-            b"input_token_details" => Self::Input(3),
-            b"completion_tokens_details" => Self::Output(0),
-            b"output_tokens_details" => Self::Output(1),
-            b"completion_token_details" => Self::Output(2),
-            b"output_token_details" => Self::Output(3),
-            b"cache_creation" => Self::CacheCreation,
-            b"server_tool_use" => Self::Calls(0),
-            b"server_tool_use_details" => Self::Calls(1),
-            b"server_side_tool_usage_details" => Self::Calls(2),
-            b"connectors" => Self::Calls(3),
-            _ => return None,
-        })
-    }
-}
-
-impl Detail {
-    fn of(key: &[u8]) -> Option<Self> {
-        Some(match key {
-            b"cached_tokens" => Self::Cached,
-            b"cache_write_tokens" => Self::CacheWrite,
-            b"cache_creation_tokens" => Self::CacheCreation,
-            // LiteLLM's place for Anthropic's `cache_creation`.
-            b"cache_creation_token_details" => Self::CacheWrite1h,
-            // Anthropic's name is `thinking_tokens`. No service sends both.
-            b"reasoning_tokens" | b"thinking_tokens" => Self::Reasoning,
-            b"audio_tokens" => Self::Audio,
-            _ => return None,
-        })
-    }
-}
+const INPUT: usize = 0;
+const OUTPUT: usize = 1;
 
 impl<'a> Members<'a> {
     /// `None` when the text is no object. It is JSON: the grammar has passed it.
@@ -190,6 +117,7 @@ impl<'a> Members<'a> {
             output: [[None; _]; _],
             cache_write_1h: None,
             calls: [ToolCalls::default(); _],
+            units: [[None; _]; _],
         };
         let mut cursor = Cursor::new(object);
         if !cursor.take(b'{') {
@@ -205,6 +133,11 @@ impl<'a> Members<'a> {
                 Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
                 Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
                 Some(Goes::Calls(place)) => members.calls[place] = calls(object, &mut cursor),
+                Some(Goes::Units(place)) => {
+                    let (units, calls) = units(object, &mut cursor);
+                    members.units[place] = units;
+                    members.calls[CALLS - 1] = members.calls[CALLS - 1].most(calls);
+                }
                 None => drop(cursor.value()),
             }
         }
@@ -293,6 +226,21 @@ fn calls(text: &[u8], cursor: &mut Cursor<'_>) -> ToolCalls {
         }
     });
     calls
+}
+
+/// Input and output of Cohere's object that is next, and the units of searching that it bills.
+fn units(text: &[u8], cursor: &mut Cursor<'_>) -> ([Option<u64>; 2], ToolCalls) {
+    let (mut units, mut calls) = ([None; 2], ToolCalls::default());
+    each(cursor, |key, cursor| {
+        let count = next_count(text, cursor);
+        match key {
+            b"input_tokens" => units[INPUT] = count,
+            b"output_tokens" => units[OUTPUT] = count,
+            b"search_units" => calls = ToolCalls::of(ToolKind::SearchUnits, count.unwrap_or(0)),
+            _ => {}
+        }
+    });
+    (units, calls)
 }
 
 /// The total of an object of costs, in dollars.

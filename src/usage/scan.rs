@@ -12,9 +12,14 @@ use super::places::{Key, Place, Slot, Step};
 /// the same once more inside it, with the document around them.
 const DEPTHS: usize = 10;
 
+/// The byte order mark in UTF-8.
+const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
 /// A scan of one text.
 #[derive(Debug)]
 pub(super) struct Scan {
+    /// How much of a body's byte order mark has come; all of it also where there is none.
+    mark: usize,
     grammar: Grammar,
     reader: Reader,
 }
@@ -35,13 +40,14 @@ impl Scan {
             has_reasoned: false,
             found: Found::default(),
         };
-        Scan { grammar: Grammar::new(), reader }
+        Scan { mark: MARK.len(), grammar: Grammar::new(), reader }
     }
 
     /// A scan of a whole answer's text.
     pub(super) fn of_body() -> Scan {
         let mut scan = Scan::new();
         scan.reader.is_body = true;
+        scan.mark = 0;
         scan
     }
 
@@ -60,9 +66,26 @@ impl Scan {
 
     /// Reads on. The text of output is added to `output`.
     pub(super) fn push(&mut self, bytes: &[u8], output: Option<&mut Output>) {
+        let bytes = if self.mark < MARK.len() { self.behind_mark(bytes) } else { bytes };
         let mut piece = Piece { bytes, from: 0, reader: &mut self.reader, output };
         self.grammar.push(bytes, &mut piece);
         piece.hold();
+    }
+
+    /// What follows the byte order mark, which some services put before their JSON (RFC 8259 section 8.1 lets a reader
+    /// ignore it).
+    fn behind_mark<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let come = bytes.iter().zip(&MARK[self.mark..]).take_while(|(byte, mark)| byte == mark).count();
+        let rest = &bytes[come..];
+        self.mark += come;
+        if self.mark < MARK.len() && !rest.is_empty() {
+            // None, or the beginning of one, which is no JSON.
+            let begun = &MARK[..self.mark];
+            self.grammar
+                .push(begun, &mut Piece { bytes: begun, from: 0, reader: &mut self.reader, output: None });
+            self.mark = MARK.len();
+        }
+        rest
     }
 
     /// The text has ended as a whole.
@@ -231,8 +254,10 @@ impl Outline for Piece<'_> {
                     if let Some(at) = child.item() {
                         reader.found.items.begin(at);
                     }
-                    reader.has_reasoned &= place != Place::Delta;
-                    reader.found.choice |= place == Place::Choice;
+                    reader.has_reasoned &= !matches!(place, Place::Delta | Place::EventDelta);
+                    if place == Place::Choice {
+                        reader.found.choice_begins();
+                    }
                 }
                 Step::Text(part) => self.begin_text(part, at, depth),
                 Step::Want(Slot::Id(_) | Slot::Background(_)) if !reader.keeps_id => {}

@@ -101,6 +101,7 @@ impl SessionMeter {
                     (Some(sum), Some(cost)) => cost::plus(&sum, &cost),
                     (sum, cost) => sum.or(cost),
                 };
+                self.tally.unread = report.unread.or(self.tally.unread.take());
                 let tier = found.take_tier().or(report.tier);
                 self.tally.service_tier = tier.or(self.tally.service_tier.take());
                 self.tally.usage_reports += u64::from(usage.is_some());

@@ -1,6 +1,7 @@
 //! What a meter knows so far.
 
 use super::calls::{CallCounts, ToolCalls};
+use super::choices::Choices;
 use super::cost;
 use super::found::{Announces, Found, beginning};
 use super::places::{ERROR_LIMIT, ItemAt};
@@ -20,6 +21,10 @@ pub struct Tally {
     pub reported_cost: Option<Box<str>>,
     /// Calls that are billed per use; `None` where there was none.
     pub calls: Option<Box<CallCounts>>,
+    /// The usages of the choices of a legacy completion; `None` where none was reported.
+    pub choices: Option<Box<Choices>>,
+    /// A count whose name is not known, where the usage lacks its input or output.
+    pub unread: Option<Box<str>>,
     /// How many payloads reported usage.
     pub usage_reports: u64,
     /// How many events there were, whatever was in them.
@@ -48,6 +53,13 @@ impl Tally {
         self.calls.as_ref().map(|calls| calls.total())
     }
 
+    /// A count that was not understood, if the usage lacks its input or output for that.
+    pub fn not_understood(&self) -> Option<&str> {
+        let is_whole =
+            self.usage.is_some_and(|usage| usage.input_tokens.is_some() && usage.output_tokens.is_some());
+        self.unread.as_deref().filter(|_| !is_whole)
+    }
+
     /// Takes over what one payload had. `called`: what its event's name announces.
     pub(super) fn take(&mut self, mut found: Found, called: Announces) {
         let merges = found.merges();
@@ -63,12 +75,16 @@ impl Tally {
                 (Some(earlier), Some(cost)) if is_picture => cost::plus(&earlier, &cost),
                 (earlier, cost) => cost.or(earlier),
             };
+            if report.counts.is_some() || self.usage.is_none() {
+                self.unread = report.unread;
+            }
             if let Some(usage) = report.counts {
                 is_reported = true;
                 self.usage_reports += 1;
                 self.output = None;
+                let adds = is_picture || Choices::add(&mut self.choices, found.shares());
                 self.usage = Some(match self.usage {
-                    Some(earlier) if is_picture => earlier.plus(usage),
+                    Some(earlier) if adds => earlier.plus(usage),
                     Some(earlier) if merges => earlier.updated(usage),
                     _ => usage,
                 });

@@ -27,14 +27,22 @@ impl Word {
 /// The searchers are built once for the process. The model comes last, so that it can be left out.
 static WORDS: LazyLock<[Word; 4]> = LazyLock::new(|| {
     [
-        Word::new("\"usage\"", |rest| matches!(value(rest), Some([b'{', ..]))),
+        // Also Gemini's `usageMetadata`.
+        Word::new("\"usage", |rest| {
+            let rest = rest.strip_prefix(b"Metadata").unwrap_or(rest).strip_prefix(b"\"");
+            matches!(rest.and_then(value), Some([b'{', ..]))
+        }),
         // As a key with any value but null, or as a value: `"type":"error"`.
         Word::new("\"error\"", |rest| !matches!(value(rest), Some([b'n', ..]))),
         Word::new("\"type\"", |rest| {
             let word = word(rest);
             Announces::from_type(word) != Announces::Other || ToolKind::from_item(word).is_some()
         }),
-        Word::new("\"model\"", |rest| matches!(value(rest), Some([b'"', next, ..]) if *next != b'"')),
+        // Also Gemini's `modelVersion`.
+        Word::new("\"model", |rest| {
+            let rest = rest.strip_prefix(b"Version").unwrap_or(rest).strip_prefix(b"\"");
+            matches!(rest.and_then(value), Some([b'"', next, ..]) if *next != b'"')
+        }),
     ]
 });
 

@@ -49,6 +49,7 @@ mod looks;
 mod lookups;
 mod mixed;
 mod models;
+mod native;
 mod otlp;
 mod otlp_collector;
 mod outcomes;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::counts::read;
 use super::json::Json;
-use super::read;
+use super::unread::unread;
 use crate::usage::Tally;
 
 type Calls = BTreeMap<&'static str, u64>;
@@ -23,25 +24,43 @@ pub(super) struct Billing {
 }
 
 impl Billing {
-    pub(super) fn take(&mut self, json: &Json, is_picture: bool, is_terminal: bool) {
+    /// Whether the payload's usage has counts that are not known; `None`: it has no usage.
+    pub(super) fn take(&mut self, json: &Json, is_picture: bool, is_terminal: bool) -> Option<bool> {
         let [response, message, groq] = ["response", "message", "x_groq"].map(|key| json.get(key));
         let in_choices = items(json.get("choices")).iter().flat_map(|choice| choice.all("usage"));
         let in_choices: Vec<_> = in_choices.filter(|usage| has_anything(usage)).collect();
         let in_choice = in_choices.iter().rfind(|usage| read(usage).is_some()).or(in_choices.last());
+        let list = items(json);
+        let completions = list
+            .iter()
+            .any(|item| item.all("object").any(|object| object.plain() == Some("text_completion")));
+        let of_list = |key: &str, wanted: bool| {
+            let all: Vec<_> = list.iter().filter(|_| wanted).flat_map(|item| item.all(key)).collect();
+            let all: Vec<_> = all.into_iter().filter(|usage| has_anything(usage)).collect();
+            all.iter().rfind(|usage| read(usage).is_some()).or(all.last()).copied().unwrap_or(&Json::Null)
+        };
         let usages = [
             json.get("usage"),
             response.get("usage"),
             message.get("usage"),
             in_choice.copied().unwrap_or(&Json::Null),
             groq.get("usage"),
+            json.get("interaction").get("usage"),
+            json.get("delta").get("usage"),
+            json.get("usageMetadata"),
+            of_list("usageMetadata", true),
+            of_list("usage", completions),
+            if self.is_body { json.get("meta") } else { &Json::Null },
         ];
+        let is_meta = |usage: &Json| std::ptr::eq(usage, usages[10]);
         let usage = usages.iter().find(|usage| read(usage).is_some());
         let has_counts = usage.is_some();
         let usage = usage.or_else(|| usages.iter().find(|usage| has_anything(usage)));
         let usage = usage.copied().unwrap_or(&Json::Null);
+        let unread = has_anything(usage).then(|| unread(usage) && !is_meta(usage));
 
-        let tiers = [json, response, usage].map(|place| place.get("service_tier").text());
-        let tier = tiers.into_iter().flatten().find(|tier| !tier.is_empty()).map(str::to_owned);
+        let tiers = [json, response].map(|place| named(place, "service_tier"));
+        let tier = tiers.into_iter().flatten().next().or(tier_of(usage)).map(str::to_owned);
         self.tiers.extend(tier.clone());
         self.tier = tier.filter(|_| has_counts).or(self.tier.take());
 
@@ -69,6 +88,7 @@ impl Billing {
                 *self.done.entry(kind).or_default() += count;
             }
         }
+        unread
     }
 
     pub(super) fn agree(&self, tally: &Tally, data: &str) {
@@ -105,8 +125,16 @@ fn items(list: &Json) -> &[Json] {
     if let Json::List(items) = list { items } else { &[] }
 }
 
+fn named<'a>(place: &'a Json, key: &str) -> Option<&'a str> {
+    place.get(key).text().filter(|text| !text.is_empty())
+}
+
+fn tier_of(usage: &Json) -> Option<&str> {
+    ["service_tier", "serviceTier", "trafficType"].into_iter().find_map(|key| named(usage, key))
+}
+
 fn has_anything(usage: &Json) -> bool {
-    let tier = usage.get("service_tier").text().is_some_and(|tier| !tier.is_empty());
+    let tier = tier_of(usage).is_some() || unread(usage);
     matches!(usage, Json::Object(_))
         && (read(usage).is_some() || cost(usage).is_some() || tier || !counted(usage).is_empty())
 }
@@ -154,6 +182,8 @@ fn counted(usage: &Json) -> Calls {
     let searches = usage.get("num_search_queries").count().unwrap_or(0);
     let web = calls.entry("web_search").or_default();
     *web = searches.max(*web);
+    let units = ["tokens", "billed_units"].map(|name| usage.get(name).get("search_units").count());
+    calls.insert("search_units", units.into_iter().flatten().max().unwrap_or(0));
     calls.insert("sources", usage.get("num_sources_used").count().unwrap_or(0));
     calls.retain(|_, count| *count > 0);
     calls

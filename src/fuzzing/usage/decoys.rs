@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 /// The keys on the way to usage, and some that lead nowhere.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 30] = [
     "usage",
     "usage",
     "response",
@@ -18,10 +18,26 @@ const KEYS: [&str; 14] = [
     "usage_breakdown",
     "arguments",
     "output",
+    "output",
+    "usageMetadata",
+    "modelVersion",
+    "interaction",
+    "meta",
+    "item",
+    "object",
+    "object",
+    "index",
+    "finish_reason",
+    "tool_usage",
+    "web_search",
+    "num_requests",
+    "service_tier",
+    "action",
+    "session",
 ];
 
 /// Values that say something at the right place, and nothing at any other.
-const SAYINGS: [&str; 16] = [
+const SAYINGS: [&str; 32] = [
     r#"{"prompt_tokens":1}"#,
     r#"{"prompt_tokens":3,"completion_tokens":2.0,"total_tokens":"5"}"#,
     r#"{"input_tokens":0,"output_tokens":0}"#,
@@ -38,6 +54,22 @@ const SAYINGS: [&str; 16] = [
     r#""image_generation.completed""#,
     r#"[{"usage":{"prompt_tokens":4}}]"#,
     "7",
+    r#"{"promptTokenCount":4,"candidatesTokenCount":2,"toolUsePromptTokenCount":9,"serviceTier":"standard"}"#,
+    r#"{"promptTokenCount":4,"trafficType":"ON_DEMAND_FLEX"}"#,
+    r#"{"total_input_tokens":1,"strange_tokens":4}"#,
+    r#"{"counts":{"new_tokens":4},"total_tokens":4}"#,
+    r#"{"cost":0.5,"service_tier":"flex"}"#,
+    r#"{"cost":{"total_cost":1e-05},"cost_in_usd_ticks":7,"prompt_tokens":1}"#,
+    r#"{"tokens":{"input_tokens":3},"billed_units":{"output_tokens":1,"search_units":2},"cached_tokens":1}"#,
+    r#"{"server_tool_use":{"web_search_requests":2},"num_sources_used":1,"output_tokens":3}"#,
+    r#""text_completion""#,
+    r#""stop""#,
+    r#""response.output_item.done""#,
+    r#""response.completed""#,
+    r#"{"type":"web_search_call","action":{"type":"open_page"}}"#,
+    r#"{"type":"file_search_call"}"#,
+    r#"[{"type":"web_search_call"},{"action":{"type":"search"},"type":"web_search_call"}]"#,
+    r#"[{"index":0,"finish_reason":"stop","text":"x"}]"#,
 ];
 
 /// How many are made of each kind.

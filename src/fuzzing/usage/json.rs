@@ -62,8 +62,16 @@ pub(super) enum Parsed {
 }
 
 pub(super) fn parse(data: &[u8]) -> Parsed {
-    let text = String::from_utf8_lossy(data);
-    match serde_json::from_str(&text) {
+    parse_text(&String::from_utf8_lossy(data))
+}
+
+/// Of a body, which may begin with a byte order mark.
+pub(super) fn parse_body(data: &[u8]) -> Parsed {
+    parse(data.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(data))
+}
+
+fn parse_text(text: &str) -> Parsed {
+    match serde_json::from_str(text) {
         Ok(json) => Parsed::Json(json),
         Err(e) if e.is_eof() => Parsed::CutOff,
         Err(e) => {

@@ -1,0 +1,51 @@
+//! Whether a usage object has counts whose names are not known, by the rule written down plainly.
+
+use super::counts::read;
+use super::json::Json;
+
+/// Every name that is known.
+const KNOWN: &str = "prompt_tokens input_tokens completion_tokens output_tokens total_tokens cache_read_input_tokens \
+    prompt_cache_hit_tokens cached_tokens num_cached_tokens cache_creation_input_tokens reasoning_tokens \
+    promptTokenCount candidatesTokenCount totalTokenCount cachedContentTokenCount thoughtsTokenCount \
+    total_input_tokens total_output_tokens total_cached_tokens total_thought_tokens accepted_prediction_tokens \
+    audio_prompt_tokens audio_tokens connector_tokens image_tokens prompt_cache_miss_tokens \
+    rejected_prediction_tokens text_tokens video_tokens prompt_image_tokens prompt_text_tokens \
+    toolUsePromptTokenCount total_tool_use_tokens";
+
+/// Objects whose members are known.
+const OBJECTS: &str = "prompt_tokens_details input_tokens_details prompt_token_details input_token_details \
+    completion_tokens_details output_tokens_details completion_token_details output_token_details cache_creation \
+    server_tool_use server_tool_use_details server_side_tool_usage_details connectors tokens billed_units type \
+    seconds prompt_audio_seconds service_tier serviceTier trafficType cost cost_in_usd_ticks num_search_queries \
+    num_sources_used";
+
+pub(super) fn unread(usage: &Json) -> bool {
+    let counts = read(usage).unwrap_or_default();
+    if counts.billed_seconds.is_some() || (counts.input_tokens.is_some() && counts.output_tokens.is_some()) {
+        return false;
+    }
+    let has_neither = counts.input_tokens.is_none() && counts.output_tokens.is_none();
+    let is_in = |names: &str, key: &str| names.split_whitespace().any(|name| name == key);
+    members(usage).any(|(key, value)| {
+        let is_read = is_in(OBJECTS, key) || is_in(KNOWN, key) && !is_in(APART, key);
+        let inner = has_neither && !is_read && members(value).any(|(key, value)| is_count(key, value));
+        !is_read && is_count(key, value) || inner
+    })
+}
+
+/// Those of them that are no column of their own, wherever they are.
+const APART: &str = "accepted_prediction_tokens audio_prompt_tokens audio_tokens connector_tokens image_tokens \
+    prompt_cache_miss_tokens rejected_prediction_tokens text_tokens video_tokens prompt_image_tokens \
+    prompt_text_tokens toolUsePromptTokenCount total_tool_use_tokens";
+
+fn members(object: &Json) -> impl Iterator<Item = (&str, &Json)> {
+    let members = if let Json::Object(members) = object { &members[..] } else { &[] };
+    members.iter().filter_map(|(key, value)| Some((key.as_deref()?, value)))
+}
+
+fn is_count(key: &str, value: &Json) -> bool {
+    let name = key.to_ascii_lowercase();
+    let is_rate = ["per_", "limit", "max", "remaining", "time"].iter().any(|word| name.contains(word));
+    let is_known = APART.split_whitespace().any(|known| known == key);
+    name.contains("token") && !is_rate && !is_known && value.count().is_some_and(|count| count > 0)
+}

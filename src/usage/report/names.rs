@@ -1,0 +1,138 @@
+//! The names that the parts of a usage object bear.
+
+/// What stands in the object itself.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    PromptTokens,
+    InputTokens,
+    CompletionTokens,
+    OutputTokens,
+    TotalTokens,
+    CacheReadInputTokens,
+    PromptCacheHitTokens,
+    CachedTokens,
+    NumCachedTokens,
+    CacheCreationInputTokens,
+    ReasoningTokens,
+    Type,
+    Seconds,
+    PromptAudioSeconds,
+    ServiceTier,
+    Cost,
+    CostInUsdTicks,
+    NumSearchQueries,
+    NumSourcesUsed,
+    /// Gemini's `usageMetadata`.
+    PromptTokenCount,
+    CandidatesTokenCount,
+    TotalTokenCount,
+    CachedContentTokenCount,
+    ThoughtsTokenCount,
+    GeminiTier,
+    TrafficType,
+    /// Gemini's interactions.
+    TotalInputTokens,
+    TotalOutputTokens,
+    TotalCachedTokens,
+    TotalThoughtTokens,
+}
+
+pub(super) const NAMES: usize = Name::TotalThoughtTokens as usize + 1;
+
+/// What stands in the details.
+#[derive(Clone, Copy)]
+pub(super) enum Detail {
+    Cached,
+    CacheWrite,
+    CacheCreation,
+    CacheWrite1h,
+    Reasoning,
+    Audio,
+}
+
+pub(super) const DETAILS: usize = Detail::Audio as usize + 1;
+
+/// Objects that count calls: `server_tool_use`, `server_tool_use_details`, `server_side_tool_usage_details`, `connectors`,
+/// and last Cohere's.
+pub(super) const CALLS: usize = 5;
+
+/// Where a member's value goes.
+pub(super) enum Goes {
+    Text(Name),
+    Input(usize),
+    Output(usize),
+    CacheCreation,
+    Calls(usize),
+    /// Cohere's `tokens` and `billed_units`.
+    Units(usize),
+}
+
+impl Goes {
+    /// OpenAI itself uses singular and plural of the details; their places are tried in this order.
+    pub(super) fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"prompt_tokens" => Self::Text(Name::PromptTokens),
+            b"input_tokens" => Self::Text(Name::InputTokens),
+            b"completion_tokens" => Self::Text(Name::CompletionTokens),
+            b"output_tokens" => Self::Text(Name::OutputTokens),
+            b"total_tokens" => Self::Text(Name::TotalTokens),
+            b"cache_read_input_tokens" => Self::Text(Name::CacheReadInputTokens),
+            b"prompt_cache_hit_tokens" => Self::Text(Name::PromptCacheHitTokens),
+            b"cached_tokens" => Self::Text(Name::CachedTokens),
+            b"num_cached_tokens" => Self::Text(Name::NumCachedTokens),
+            b"cache_creation_input_tokens" => Self::Text(Name::CacheCreationInputTokens),
+            b"reasoning_tokens" => Self::Text(Name::ReasoningTokens),
+            b"type" => Self::Text(Name::Type),
+            b"seconds" => Self::Text(Name::Seconds),
+            b"prompt_audio_seconds" => Self::Text(Name::PromptAudioSeconds),
+            b"service_tier" => Self::Text(Name::ServiceTier),
+            b"cost" => Self::Text(Name::Cost),
+            b"cost_in_usd_ticks" => Self::Text(Name::CostInUsdTicks),
+            b"num_search_queries" => Self::Text(Name::NumSearchQueries),
+            b"num_sources_used" => Self::Text(Name::NumSourcesUsed),
+            b"promptTokenCount" => Self::Text(Name::PromptTokenCount),
+            b"candidatesTokenCount" => Self::Text(Name::CandidatesTokenCount),
+            b"totalTokenCount" => Self::Text(Name::TotalTokenCount),
+            b"cachedContentTokenCount" => Self::Text(Name::CachedContentTokenCount),
+            b"thoughtsTokenCount" => Self::Text(Name::ThoughtsTokenCount),
+            b"serviceTier" => Self::Text(Name::GeminiTier),
+            b"trafficType" => Self::Text(Name::TrafficType),
+            b"total_input_tokens" => Self::Text(Name::TotalInputTokens),
+            b"total_output_tokens" => Self::Text(Name::TotalOutputTokens),
+            b"total_cached_tokens" => Self::Text(Name::TotalCachedTokens),
+            b"total_thought_tokens" => Self::Text(Name::TotalThoughtTokens),
+            b"prompt_tokens_details" => Self::Input(0),
+            b"input_tokens_details" => Self::Input(1),
+            b"prompt_token_details" => Self::Input(2),
+            b"input_token_details" => Self::Input(3),
+            b"completion_tokens_details" => Self::Output(0),
+            b"output_tokens_details" => Self::Output(1),
+            b"completion_token_details" => Self::Output(2),
+            b"output_token_details" => Self::Output(3),
+            b"cache_creation" => Self::CacheCreation,
+            b"server_tool_use" => Self::Calls(0),
+            b"server_tool_use_details" => Self::Calls(1),
+            b"server_side_tool_usage_details" => Self::Calls(2),
+            b"connectors" => Self::Calls(3),
+            b"tokens" => Self::Units(0),
+            b"billed_units" => Self::Units(1),
+            _ => return None,
+        })
+    }
+}
+
+impl Detail {
+    pub(super) fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"cached_tokens" => Self::Cached,
+            b"cache_write_tokens" => Self::CacheWrite,
+            b"cache_creation_tokens" => Self::CacheCreation,
+            // LiteLLM's place for Anthropic's `cache_creation`.
+            b"cache_creation_token_details" => Self::CacheWrite1h,
+            // Anthropic's name is `thinking_tokens`. No service sends both.
+            b"reasoning_tokens" | b"thinking_tokens" => Self::Reasoning,
+            b"audio_tokens" => Self::Audio,
+            _ => return None,
+        })
+    }
+}

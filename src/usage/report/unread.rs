@@ -1,0 +1,70 @@
+//! Counts under names that are not known: how the next new shape of usage is seen.
+
+use super::names::Goes;
+use super::{Usage, count, each};
+use crate::json::Cursor;
+
+/// The longest name that is told.
+const NAME_LIMIT: usize = 64;
+
+/// Counts that are known and are no column of their own.
+const KNOWN: [&[u8]; 13] = [
+    b"accepted_prediction_tokens",
+    b"audio_prompt_tokens",
+    b"audio_tokens",
+    b"connector_tokens",
+    b"image_tokens",
+    b"prompt_cache_miss_tokens",
+    b"rejected_prediction_tokens",
+    b"text_tokens",
+    b"video_tokens",
+    b"prompt_image_tokens",
+    b"prompt_text_tokens",
+    // Gemini counts what its tools brought apart from the prompt, and in the total.
+    b"toolUsePromptTokenCount",
+    b"total_tool_use_tokens",
+];
+
+/// What a name has that tells of a rate or a limit.
+const NO_COUNT: [&[u8]; 5] = [b"per_", b"limit", b"max", b"remaining", b"time"];
+
+/// The name of a count of tokens that is not known, where the input or the output is under no known name.
+///
+/// A name is that of a count of tokens where it has `token` in it and its value is a count above 0. Where neither
+/// input nor output is known, the objects of the usage are looked through too. Usage by duration, and one that is
+/// only a total, have no such counts.
+pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
+    let has_one = counts.input_tokens.is_some() || counts.output_tokens.is_some();
+    let has_both = counts.input_tokens.is_some() && counts.output_tokens.is_some();
+    if has_both || counts.billed_seconds.is_some() {
+        return None;
+    }
+    let mut found = None;
+    each(&mut Cursor::new(object), |key, cursor| {
+        let value = cursor.value().map_or(&[][..], |value| &object[value]);
+        if Goes::of(key).is_some() || found.is_some() {
+            return;
+        }
+        if is_count(key, value) {
+            found = Some(key);
+        } else if !has_one && value.starts_with(b"{") {
+            each(&mut Cursor::new(value), |key, cursor| {
+                let inner = cursor.value().map_or(&[][..], |inner| &value[inner]);
+                if found.is_none() && is_count(key, inner) {
+                    found = Some(key);
+                }
+            });
+        }
+    });
+    found.map(|name| String::from_utf8_lossy(&name[..name.len().min(NAME_LIMIT)]).into())
+}
+
+fn is_count(key: &[u8], value: &[u8]) -> bool {
+    let name = key.to_ascii_lowercase();
+    let has = |word: &[u8]| name.windows(word.len()).any(|part| part == word);
+    has(b"token")
+        && !has(b"\\")
+        && !NO_COUNT.iter().any(|word| has(word))
+        && !KNOWN.contains(&key)
+        && count(value).is_some_and(|count| count > 0)
+}
