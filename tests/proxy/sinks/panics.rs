@@ -155,16 +155,30 @@ fn every_other_thread_that_panics_is_started_again() {
 }
 
 #[test]
-fn every_other_thread_that_keeps_panicking_ends_the_process_in_order() {
+fn estimates_that_keep_panicking_end_the_process_in_order() {
+    let program = program("");
+    let mut served = serve_with(&program, "panic:estimates");
+    let sent = send_until_the_end(&served, "{\"model\":\"sim:usage=none\",\"messages\":[]}", || ());
+    assert_eq!(served.end(DEADLINE).code(), Some(1));
+    assert_eq!(rows(&program), sent);
+}
+
+/// They panic before the proxy listens, perhaps.
+#[test]
+fn thread_that_panics_at_each_start_ends_the_process_in_order() {
     let (collector, server) = (silent(), silent());
-    for (thread, tables) in
-        [("estimates", String::new()), ("otlp-export", otlp(&collector)), ("ledger-ship", postgres(&server))]
-    {
+    for (thread, tables) in [("otlp-export", otlp(&collector)), ("ledger-ship", postgres(&server))] {
         let program = program(&tables);
-        let mut served = serve_with(&program, &format!("panic:{thread}"));
-        let sent = send_until_the_end(&served, "{\"model\":\"sim:usage=none\",\"messages\":[]}", || ());
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut command = program.0.command(&["serve"]);
+        command.env("STREAMGAUGE_FAULT", format!("panic:{thread}")).stderr(writer);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let mut served = Served { child, proxy: program.1, admin: program.1 };
         assert_eq!(served.end(DEADLINE).code(), Some(1), "{thread}");
-        assert_eq!(rows(&program), sent, "{thread}");
+        let mut log = String::new();
+        reader.read_to_string(&mut log).unwrap();
+        assert!(log.contains(&format!("the thread {thread} ended unexpectedly")), "{log}");
     }
 }
 
