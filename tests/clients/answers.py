@@ -8,6 +8,7 @@ import json
 import sys
 
 import anthropic
+import endpoints
 import openai
 import pydantic
 from langchain_anthropic import ChatAnthropic
@@ -270,6 +271,7 @@ CLIENTS = {
     "langchain-python anthropic": lambda job, answer: langchain(langchain_anthropic(job), answer),
     "langchain-python anthropic, streamed": lambda job, answer: langchain_stream(langchain_anthropic(job), answer),
     "langchain-python anthropic, tools": lambda job, answer: langchain_tools(langchain_anthropic(job), answer),
+    **endpoints.CLIENTS,
     "litellm openai": lambda job, answer: litellm_chat(job, answer, "openai"),
     "litellm openai, streamed": lambda job, answer: litellm_stream(job, answer, "openai"),
     "litellm openai, tools": lambda job, answer: litellm_tools(job, answer, "openai"),
