@@ -16,6 +16,7 @@ mod directions;
 mod error;
 mod files;
 mod form;
+mod help;
 mod images;
 mod moderation;
 mod ordered;
@@ -55,7 +56,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use answer::{Shared, answer};
-pub use directions::HELP;
+pub use help::HELP;
 use wire::{Order, Socket, Wire};
 
 use crate::listener;

@@ -1,9 +1,12 @@
 //! An instance of a JSON schema, for structured outputs and the arguments of tool calls.
 //!
-//! Covers what structured outputs allow (`$ref`, `anyOf`, `enum`, `const`, bounds, formats). An object has its required
-//! members only. `pattern` and `not` are not looked at.
+//! Covers what structured outputs allow (`$ref`, `anyOf`, `enum`, `const`, bounds, formats, patterns). An object has its required
+//! members only. `not`, `if` and `uniqueItems` are not looked at.
 
-use serde_json::{Map, Number, Value};
+mod number;
+mod pattern;
+
+use serde_json::{Map, Value};
 
 use super::text;
 
@@ -83,14 +86,16 @@ impl<'a> Walk<'a> {
         match kind(schema) {
             "object" => self.object(schema, depth),
             "array" => self.array(schema, name, depth),
-            "integer" => Ok(number(schema, 1.0)),
-            "number" => Ok(number(schema, 0.5)),
+            "integer" => number::integer(schema),
+            "number" => number::number(schema),
             "boolean" => Ok(Value::Bool(false)),
             "null" => Ok(Value::Null),
             _ => {
                 let length = length(schema, usual(name));
                 self.spend(length)?;
-                Ok(Value::from(string(schema, usual(name), length)))
+                let string = string(schema, usual(name), length)?;
+                self.spend(string.len())?;
+                Ok(Value::from(string))
             }
         }
     }
@@ -160,27 +165,6 @@ fn kind(schema: &Value) -> &str {
     })
 }
 
-/// `usual` where the bounds allow it.
-fn number(schema: &Value, usual: f64) -> Value {
-    let bound = |name: &str| schema[name].as_f64();
-    let step = bound("multipleOf").filter(|step| *step > 0.0);
-    // The distance from an exclusive bound that any type and step allow.
-    let unit = step.unwrap_or(usual);
-    let least = bound("minimum").or_else(|| bound("exclusiveMinimum").map(|least| least + unit));
-    let most = bound("maximum").or_else(|| bound("exclusiveMaximum").map(|most| most - unit));
-    let mut value = usual.max(least.unwrap_or(f64::MIN)).min(most.unwrap_or(f64::MAX));
-    if let Some(step) = step {
-        value = (value / step).ceil() * step;
-        if most.is_some_and(|most| value > most) {
-            value -= step;
-        }
-    }
-    if value.fract() == 0.0 && value.abs() < 9e15 {
-        return Value::from(value as i64);
-    }
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
-}
-
 /// What a string is where nothing is said of it.
 fn usual(name: &str) -> &'static str {
     if is_command(name) { COMMAND } else { "A stream gauge" }
@@ -193,83 +177,22 @@ fn length(schema: &Value, usual: &str) -> usize {
     usize::try_from((usual.len() as u64).max(least).min(most)).unwrap_or(usize::MAX)
 }
 
-fn string(schema: &Value, usual: &str, length: usize) -> String {
+fn string(schema: &Value, usual: &str, length: usize) -> Result<String, String> {
+    if let Some(pattern) = schema["pattern"].as_str() {
+        let least = schema["minLength"].as_u64().unwrap_or(0);
+        return pattern::matching(pattern, usize::try_from(least).unwrap_or(usize::MAX));
+    }
     let format = schema["format"].as_str().unwrap_or("");
     if let Some((_, text)) = FORMATS.iter().find(|(known, _)| *known == format) {
-        return (*text).to_owned();
+        return Ok((*text).to_owned());
     }
     if length <= usual.len() {
-        return usual[..length].to_owned();
+        return Ok(usual[..length].to_owned());
     }
     let mut long = bytes::BytesMut::new();
     text::write(0, length, &mut long);
-    String::from_utf8_lossy(&long).into_owned()
+    Ok(String::from_utf8_lossy(&long).into_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn each_type_has_an_instance() {
-        for (schema, expected) in [
-            (json!({"type": "string"}), json!("A stream gauge")),
-            (json!({"type": "string", "maxLength": 3}), json!("A s")),
-            (json!({"type": "string", "minLength": 20}), json!("A stream gauge measu")),
-            (json!({"type": "string", "format": "date"}), json!("2026-01-02")),
-            (json!({"type": "integer"}), json!(1)),
-            (json!({"type": "integer", "minimum": 7}), json!(7)),
-            (json!({"type": "integer", "exclusiveMinimum": 7}), json!(8)),
-            (json!({"type": "integer", "maximum": -3}), json!(-3)),
-            (json!({"type": "integer", "multipleOf": 5}), json!(5)),
-            (json!({"type": "integer", "multipleOf": 5, "minimum": 11, "maximum": 19}), json!(15)),
-            (json!({"type": "number"}), json!(0.5)),
-            (json!({"type": "boolean"}), json!(false)),
-            (json!({"type": "null"}), json!(null)),
-            (json!({"type": ["null", "integer"]}), json!(1)),
-            (json!({"enum": ["b", "a"]}), json!("b")),
-            (json!({"const": 4}), json!(4)),
-            (json!({"anyOf": [{"type": "null"}, {"type": "boolean"}]}), json!(false)),
-            (json!({"type": "array", "items": {"type": "integer"}}), json!([1])),
-            (json!({"type": "array", "items": {"type": "integer"}, "minItems": 2}), json!([1, 1])),
-            (json!({"type": "array", "items": {"type": "integer"}, "maxItems": 0}), json!([])),
-            (json!({"allOf": [{"required": ["a"], "properties": {"a": {"const": 1}}}]}), json!({"a": 1})),
-        ] {
-            assert_eq!(instance(&schema), Ok(expected), "{schema}");
-        }
-    }
-
-    #[test]
-    fn an_object_has_its_required_members() {
-        let schema = json!({
-            "type": "object", "required": ["place", "days"],
-            "properties": {
-                "place": {"$ref": "#/$defs/place"}, "days": {"type": "integer"}, "unit": {"type": "string"},
-            },
-            "$defs": {"place": {"type": "object", "properties": {"name": {"enum": ["Ulm"]}}, "required": ["name"]}},
-        });
-        assert_eq!(instance(&schema), Ok(json!({"place": {"name": "Ulm"}, "days": 1})));
-    }
-
-    #[test]
-    fn a_command_does_no_harm() {
-        let schema = |items| json!({"required": ["command"], "properties": {"command": items}});
-        let text = schema(json!({"type": "string"}));
-        assert_eq!(instance(&text), Ok(json!({"command": "echo A stream gauge"})));
-        let list = schema(json!({"type": "array", "items": {"type": "string"}}));
-        assert_eq!(instance(&list), Ok(json!({"command": ["echo", "A stream gauge"]})));
-    }
-
-    #[test]
-    fn a_schema_without_end_is_refused_or_ends() {
-        let endless = json!({"properties": {"next": {"$ref": "#"}}, "required": ["next"]});
-        assert!(instance(&endless).is_err());
-        let tree = json!({"properties": {"nodes": {"type": "array", "items": {"$ref": "#"}}}, "required": ["nodes"]});
-        assert!(instance(&tree).is_ok());
-        assert!(instance(&json!({"type": "string", "minLength": 1e9 as u64})).is_err());
-        assert!(instance(&json!({"type": "array", "minItems": 1e9 as u64})).is_err());
-        assert!(instance(&json!({"$ref": "#/missing"})).is_err());
-    }
-}
+mod tests;
