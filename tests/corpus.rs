@@ -179,6 +179,7 @@ fn shred<'a>(body: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_recording_yields_its_model_and_every_count() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
@@ -265,6 +266,7 @@ fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
 /// The recordings with the event are pairs: what was recorded is what comes of asking, and the same without the event what
 /// would have come without.
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_become_those_that_were_not_asked_for_usage() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();

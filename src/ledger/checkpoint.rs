@@ -294,6 +294,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "slow"), ignore = "slow")]
     fn the_log_stays_within_its_bound_and_begins_anew_once_nobody_reads_what_is_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");

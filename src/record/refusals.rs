@@ -216,6 +216,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "slow"), ignore = "slow")]
     fn shared_record_goes_on_when_its_second_is_over() {
         let journal = Journal::new(100);
         let counter = RefusalCounter::spawn(&journal).unwrap();

@@ -60,6 +60,7 @@ fn thread_takes_a_name_that_no_running_thread_has() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn wait_for_a_stuck_thread_ends_soon_after_a_cut() {
     let threads = Threads::default();
     let (_held, stuck) = std::sync::mpsc::channel::<()>();

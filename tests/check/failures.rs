@@ -18,6 +18,7 @@ fn failed(ended: &Ended, error: &str, change: &str) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_answer_that_is_none_names_the_key() {
     let folder = Folder::new();
     let json = |status: &str, body: &str| sized(status, "application/json", body.as_bytes());
@@ -101,6 +102,7 @@ fn a_way_that_does_not_lead_there_names_the_key() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
     let folder = Folder::new();
     let silent = upstream(|connection| while connection.request().is_some() {});

@@ -57,6 +57,7 @@ fn a_plain_upstream_is_asked_what_has_always_been_asked() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_certificates_of_both_sides_are_told_and_the_key_goes_with_ours() {
     let folder = Folder::new();
     let (service, requests) = listening(json());

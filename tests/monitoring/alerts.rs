@@ -7,6 +7,7 @@ use crate::scene::Scene;
 use crate::until;
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn prometheus_takes_the_configuration_and_evaluates_every_alert() {
     let mut scene = Scene::start();
     let prometheus = Prometheus::start(&scene);

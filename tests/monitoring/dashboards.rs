@@ -49,6 +49,7 @@ fn every_panel_says_what_it_shows_and_stands_beside_the_others() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_query_of_the_prometheus_dashboard_has_data() {
     let mut scene = Scene::start();
     let prometheus = Prometheus::start(&scene);
@@ -124,6 +125,7 @@ fn escaped(value: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_query_of_the_postgres_dashboard_has_data_and_its_sums_are_the_ledgers() {
     let mut scene = Scene::start();
     scene.send_traffic();

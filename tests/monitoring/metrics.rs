@@ -32,6 +32,7 @@ fn recorded(scene: &Scene, sql: &str) -> Sums {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn promtool_finds_nothing_to_say_against_the_metrics() {
     let mut scene = Scene::start();
     scene.send_traffic();
@@ -44,6 +45,7 @@ fn promtool_finds_nothing_to_say_against_the_metrics() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn what_prometheus_scrapes_is_the_records_to_the_token() {
     let mut scene = Scene::start();
     assert_eq!(scene.get("/metrics", "").status(), 401);

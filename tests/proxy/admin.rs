@@ -147,6 +147,7 @@ fn without_the_token_there_is_nothing_but_health_and_the_form() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_login_gives_a_cookie_that_is_not_the_token_and_a_logout_takes_it() {
     let proxy = proxy(&chat_upstream(), &format!("token = {{ value = {TOKEN:?} }}"));
     let host = format!("host: {}\r\n", proxy.admin);
@@ -263,6 +264,7 @@ fn methods_heads_and_caches_are_as_http_has_them() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_running_stream_is_told_with_its_counts_and_then_its_record() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);

@@ -505,6 +505,7 @@ pub(crate) fn recorded() -> Vec<Pair> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_reach_a_client_that_does_not_ask_as_if_nobody_had() {
     let mut random = fastrand::Rng::with_seed(5);
     let pairs = recorded();

@@ -26,6 +26,7 @@ fn assert_refused(proxy: &Proxy, answer: &Answer, status: u16, code: &str) -> St
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn foreign_host_is_refused_with_the_line_to_write() {
     let up = models();
     let proxy = proxy().upstream(&up).server("hosts = [\"gauge.internal\", \"*.llm.example\"]").run();
@@ -66,6 +67,7 @@ fn foreign_host_is_refused_with_the_line_to_write() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn host_that_is_none_or_several_gets_400() {
     let up = models();
     let proxy = proxy().upstream(&up).server("hosts = [\"*\"]").run();

@@ -67,6 +67,7 @@ fn expected(bytes: &[u8], is_stream: bool) -> (Value, Value, Value, Value) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_recording_is_metered_through_every_coding_and_its_bytes_pass() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
@@ -246,6 +247,7 @@ fn encoded_stream(coding: &str, encoded: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_that_were_asked_for_usage_are_decoded_and_reach_the_client_as_if_nobody_had_asked() {
     let mut random = fastrand::Rng::with_seed(6);
     let pairs = recorded();
@@ -453,6 +455,7 @@ fn a_decoded_stream_that_breaks_off_ends_with_an_error_event() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_bomb_that_is_decoded_for_the_client_ends_early_and_in_bounded_memory() {
     const PART: usize = 32 << 20;
     for coding in ["gzip", "zstd", "br"] {

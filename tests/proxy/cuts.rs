@@ -71,6 +71,7 @@ const ENDPOINTS: [&str; 6] =
     [PATH, "/v1/completions", "/v1/messages", "/v1/responses", "/v1/images/generations", "/v1/audio/speech"];
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn broken_stream_ends_in_error_of_its_endpoint_and_no_final_chunk() {
     for path in ENDPOINTS {
         let sent = "event: x\ndata: {}\n\nevent: x\ndata: {}\n\n";
@@ -89,6 +90,7 @@ fn broken_stream_ends_in_error_of_its_endpoint_and_no_final_chunk() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn error_event_stands_alone_wherever_the_stream_was_cut() {
     for line_end in ["\n", "\r\n", "\r"] {
         let stream = ["event: a", "data: {\"x\":1}", "", ": c", "id: 7", "data: {}", "", ""].join(line_end);
@@ -229,6 +231,7 @@ fn stalling(begins: bool) -> Upstream {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn drain_end_cuts_stream_with_error_event() {
     for path in ENDPOINTS {
         let up = stalling(true);
@@ -247,6 +250,7 @@ fn drain_end_cuts_stream_with_error_event() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn drain_end_cuts_stream_that_has_only_comments() {
     let up = stalling(false);
     let proxy = proxy()
@@ -263,6 +267,7 @@ fn drain_end_cuts_stream_that_has_only_comments() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn drain_end_does_not_wait_for_client_that_takes_nothing() {
     let event = chunk(format!("data: {}\n\n", "x".repeat(60_000)).as_bytes());
     let up = upstream(move |connection| {
@@ -318,6 +323,7 @@ fn http2_stream_that_breaks_off_is_reset_behind_its_error_event() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn http2_stream_that_outlasts_the_drain_is_reset_behind_its_error_event() {
     let up = stalling(true);
     let mut proxy = proxy().server("drain_timeout = \"100ms\"").upstream(&up).run();

@@ -145,6 +145,7 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
 
 /// The upstream reads the head and nothing behind it: what the client has sent stays where it is, and its leaving comes behind that.
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
     let (end, ended) = mpsc::channel::<()>();
     let ended = std::sync::Mutex::new(ended);
@@ -239,6 +240,7 @@ fn a_pipelined_request_waits_and_is_answered() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
     const REQUESTS: usize = 2000;
     const THREADS: usize = 8;

@@ -326,6 +326,7 @@ fn ticks(name: &str) -> u64 {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn prompts_of_one_letter_cost_little_and_are_counted_as_skipped() {
     const PROMPTS: usize = 40;
     let text = "a".repeat((1 << 20) - 200);

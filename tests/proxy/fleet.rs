@@ -52,6 +52,7 @@ fn wait_until_the_same(server: &Server, program: &Program) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn ten_crashes_cost_no_record_older_than_200_ms_and_postgres_gets_each_once() {
     let server = Server::start();
     let program = program(&server);
@@ -86,6 +87,7 @@ fn ten_crashes_cost_no_record_older_than_200_ms_and_postgres_gets_each_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_server_that_crashes_under_load_gets_each_record_once() {
     let mut server = Server::start();
     let program = program(&server);
@@ -109,6 +111,7 @@ fn a_server_that_crashes_under_load_gets_each_record_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn sigterm_ships_all_that_ended() {
     let server = Server::start();
     let program = program(&server);
@@ -121,6 +124,7 @@ fn sigterm_ships_all_that_ended() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn it_serves_without_the_tables_and_ships_once_they_are_there() {
     let server = Server::start();
     let program = Program::new(&ledger(&server));
@@ -161,6 +165,7 @@ fn it_serves_without_the_tables_and_ships_once_they_are_there() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_wrong_password_is_said_once_without_it_and_stops_no_request() {
     let server = Server::start();
     let wrong = server.url().replace(PASSWORD_ENCODED, "wrong-marker");
@@ -200,6 +205,7 @@ fn commands_without_a_fleet_say_so() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
     let mut server = Server::start();
     let program = program(&server);

@@ -40,6 +40,7 @@ fn json(admin: SocketAddr, path: &str) -> Value {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_command_the_pages_and_both_databases_give_the_same_numbers() {
     let server = Server::start();
     let (program, fleet) = program(&server, "postgres");
@@ -93,6 +94,7 @@ fn the_command_the_pages_and_both_databases_give_the_same_numbers() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_database_that_is_away_is_said_and_keeps_no_other_page_waiting() {
     let mut server = Server::start();
     let (program, admin) = program(&server, "postgres");

@@ -102,6 +102,7 @@ fn the_request_is_the_one_that_http_1_would_carry() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_recording_has_the_same_bytes_and_the_same_usage_as_over_http_1() {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else {
@@ -213,6 +214,7 @@ fn a_peer_that_says_goaway_again_and_again_loses_no_stream() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_does_not_read_holds_one_window_and_stops_nobody_else() {
     const MORE: usize = 64 << 20;
     /// The stream's window, and what the sockets between here and the client may hold.

@@ -103,6 +103,7 @@ fn until_noticed(proxy: &Proxy) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
     for usage in [Usage::Every, Usage::Last] {
         let events = long_stream(usage);
@@ -145,6 +146,7 @@ fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn at_every_event_a_client_may_leave_and_the_rest_is_drained() {
     for usage in [Usage::Every, Usage::Last] {
         let events = long_stream(usage);
@@ -319,6 +321,7 @@ fn a_body_is_drained_and_what_cannot_be_read_is_not() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_drain_ends_at_its_seconds() {
     let events = long_stream(Usage::Every);
     let staged = staged(events.clone());
@@ -344,6 +347,7 @@ fn a_drain_ends_at_its_seconds() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_drain_that_waits_for_an_answer_ends_at_its_seconds_too() {
     let (arrived, arrival) = mpsc::channel();
     let (closed, told) = mpsc::channel();
@@ -477,6 +481,7 @@ fn an_upstream_that_fails_while_it_is_drained_leaves_a_partial_record() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_upstream_that_does_not_end_after_its_last_event_does_not_hold_the_record_up() {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
@@ -565,6 +570,7 @@ fn a_drain_that_is_cut_at_the_end_of_a_stop_has_its_record() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn over_http2_a_drain_leaves_the_connection_to_others_and_a_limit_resets_the_stream() {
     for seconds in [300, 1] {
         let (go, gone) = tokio::sync::mpsc::unbounded_channel();
@@ -653,6 +659,7 @@ fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_never_reads_is_given_up_in_time() {
     for (drain, source) in [("cancel", "partial"), ("drain", "drained")] {
         let (stop, stopped) = mpsc::channel::<()>();
@@ -703,6 +710,7 @@ fn a_client_that_never_reads_is_given_up_in_time() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_reads_slowly_is_not_given_up() {
     let up = upstream(|connection| {
         connection.request();

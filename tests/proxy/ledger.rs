@@ -13,6 +13,7 @@ use crate::support::{PATIENCE, Program, ids};
 const LOSS: Duration = Duration::from_millis(200);
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_crash_costs_no_record_older_than_200_ms_ten_times_over() {
     let program = Program::new("path = \"usage.db\"");
     let mut all = 0;
@@ -138,6 +139,7 @@ fn a_ledger_that_cannot_be_opened_ends_the_start_with_its_reason() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn locked_or_corrupt_ledger_touches_no_request_and_is_said_once() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();
@@ -185,6 +187,7 @@ fn ledger_path_of_another_file_is_refused_and_left_alone() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn sigterm_under_a_foreign_lock_leaves_records_to_the_next_start() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();
@@ -213,6 +216,7 @@ fn sigterm_under_a_foreign_lock_leaves_records_to_the_next_start() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn log_cut_by_another_program_costs_no_record() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();

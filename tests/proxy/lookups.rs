@@ -50,6 +50,7 @@ fn ask(client: &mut Client, model: &str) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn silent_resolver_holds_one_thread_and_no_other_upstream() {
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         println!("not run: only root can put a resolver in the place of the system's");

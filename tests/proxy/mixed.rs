@@ -269,6 +269,7 @@ fn tally(simulator: SocketAddr) -> Value {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn ten_thousand_requests_have_ten_thousand_records_and_every_token_is_in_them() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let simulator = simulator::bind(&SimulatorSettings { listen, workers: 1, api_key: None }).unwrap();

@@ -18,6 +18,7 @@ use crate::otlp::{chat, otlp, streaming};
 use crate::support::{PATIENCE, Program, ids, proxy, sized, tls_in_front_of, until};
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_https_collector_is_reached_if_its_certificate_is_trusted() {
     let backend = Backend::new();
     let front = tls_in_front_of(backend.address());
@@ -46,6 +47,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_takes_are_not() {
     for (status, again) in [
         ("503 Service Unavailable", true),
@@ -77,6 +79,7 @@ fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_tak
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn spans_that_a_collector_takes_only_in_part_are_counted_as_it_says() {
     let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
     let answer = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
@@ -117,6 +120,7 @@ fn sigterm_sends_all_that_ended() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_end_does_not_wait_for_a_collector_that_refuses() {
     let backend = Backend::answering(|_| sized("503 Service Unavailable", "text/plain", b"no such tenant"));
     let (up, _requests) = streaming();
@@ -171,6 +175,7 @@ fn mute(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_collector_that_is_away_is_said_once_and_stops_no_request_and_no_end() {
     for closes in [false, true] {
         let (address, attempts) = mute(closes);

@@ -62,6 +62,7 @@ fn http2_streams_take_places_and_leave_some_to_connections() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn silent_connections_make_room_for_a_newcomer() {
     let up = ok();
     let proxy = proxy().server("max_connections = 4").upstream(&up).admin().run();
@@ -119,6 +120,7 @@ fn idle_http2_connection_is_closed_for_a_newcomer_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn running_request_keeps_its_place() {
     let (up, arrivals, go) = held();
     let proxy = proxy().server("max_connections = 1").upstream(&up).run();
@@ -165,6 +167,7 @@ fn probe_is_answered_while_silent_connections_fill_the_admin_port() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn header_timeout_counts_from_accept_on() {
     let up = ok();
     let proxy = proxy().server("header_timeout = \"400ms\"").upstream(&up).admin().run();

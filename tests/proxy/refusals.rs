@@ -41,6 +41,7 @@ fn refusals_beyond_a_rate_share_records_that_count_them() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn metrics_count_every_refusal_within_a_second_or_two() {
     let (_up, proxy) = run();
     for _ in 0..50 {

@@ -61,6 +61,7 @@ fn make_fifo(path: &Path) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn serve_outlives_every_signal_but_those_that_stop_it() {
     let program = Program::new(LINES);
     let serving = program.serve();
@@ -80,6 +81,7 @@ fn serve_outlives_every_signal_but_those_that_stop_it() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn drain_outlives_every_signal_but_those_that_stop_it() {
     let program = Program::new(LINES);
     let serving = program.serve();
@@ -124,6 +126,7 @@ fn start_outlives_every_signal_and_ends_in_order_at_sigterm() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn sigquit_drains_and_never_cuts() {
     let program = Program::new(LINES);
     let serving = program.serve();
@@ -235,6 +238,7 @@ fn jsonl_fifo_without_a_reader_is_said_and_read_later() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn simulate_and_demo_end_in_order_at_hangup_and_ignore_the_rest() {
     let program = Program::new(LINES);
     for (arguments, ready) in [

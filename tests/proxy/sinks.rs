@@ -148,6 +148,7 @@ fn stderr_on_a_full_disk_costs_no_record() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn stderr_that_nobody_reads_costs_no_record() {
     let (_reader, writer) = io::pipe().unwrap();
     serves_whatever_stderr_is(writer.into(), || ());
@@ -166,6 +167,7 @@ fn lost_log_lines_are_counted_and_told() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn wrong_login_does_not_wait_for_a_stuck_stderr() {
     let program = program("");
     let (_reader, writer) = io::pipe().unwrap();
@@ -204,6 +206,7 @@ fn serves_beside_a_stuck_sink(program: &(Program, SocketAddr), mut served: Serve
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn unread_stdout_holds_no_other_sink() {
     let program = program("jsonl = \"-\"");
     let (_reader, writer) = io::pipe().unwrap();
@@ -221,6 +224,7 @@ fn fifo(path: &Path) -> File {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn fifo_that_nobody_reads_holds_no_other_sink() {
     let program = program("jsonl = \"fifo\"");
     let _reader = fifo(&program.0.path("fifo"));
@@ -232,6 +236,7 @@ fn fifo_that_nobody_reads_holds_no_other_sink() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn second_signal_ends_at_once_beside_stuck_sinks() {
     let program = program("jsonl = \"-\"");
     let (_stdout, stdout) = io::pipe().unwrap();

@@ -25,6 +25,7 @@ fn json(length: usize) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn trickled_body_gets_408_and_a_record() {
     let up = ok();
     let proxy = proxy().upstream(&up).admin().run();
@@ -66,6 +67,7 @@ fn trickled_body_gets_408_and_a_record() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn upstream_that_takes_nothing_is_not_the_clients_fault() {
     let (go, gone) = mpsc::channel::<()>();
     let gone = std::sync::Mutex::new(gone);
@@ -88,6 +90,7 @@ fn upstream_that_takes_nothing_is_not_the_clients_fault() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn slow_bodies_lose_their_memory_to_others() {
     const MIB: usize = 1 << 20;
     let up = ok();

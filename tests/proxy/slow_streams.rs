@@ -107,6 +107,7 @@ fn http2_window_opened_byte_by_byte_is_no_progress() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn http2_client_that_reads_slowly_is_not_given_up() {
     const PIECE: u32 = 20_000;
     let up = Upstream::answering(sized("200 OK", "application/json", &vec![b' '; LARGE]));

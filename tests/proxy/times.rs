@@ -130,6 +130,7 @@ fn events_that_come_together_have_no_gap_and_a_client_that_does_not_read_adds_to
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn what_a_client_does_not_take_is_in_our_hands() {
     // Far more than the sockets on the way hold.
     const EVENTS: usize = 2000;

@@ -82,6 +82,7 @@ fn peak() -> u64 {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn unread_records_take_little_memory_and_hold_no_transaction() {
     let proxy = Proxy::new();
     let before = peak();
@@ -96,6 +97,7 @@ fn unread_records_take_little_memory_and_hold_no_transaction() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn records_are_all_there_page_by_page() {
     let proxy = Proxy::new();
     let answer = proxy.ask("/records?limit=10000").answer();
@@ -114,6 +116,7 @@ fn records_are_all_there_page_by_page() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn sums_wait_for_the_room_that_unread_ones_hold() {
     let proxy = Proxy::new();
     let mut unread: Vec<_> = (0..12).map(|_| proxy.ask("/usage?by=user")).collect();

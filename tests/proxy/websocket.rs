@@ -348,6 +348,7 @@ fn upstream_that_grants_another_protocol_gets_502() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn much_passes_both_ways_at_once_and_a_slow_side_slows_the_other_down() {
     const PIECE: usize = 60_000;
     const COUNT: usize = 200;

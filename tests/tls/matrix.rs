@@ -247,12 +247,14 @@ async fn assert_every_cell(who: &Identities, peers: &Peers) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 async fn every_cell_is_as_it_should_be_with_nginx_and_squid() {
     let who = identities();
     assert_every_cell(&who, &Peers::programs(&who)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 async fn every_cell_is_as_it_should_be_with_peers_in_this_process() {
     let who = identities();
     assert_every_cell(&who, &Peers::in_process(&who).await).await;

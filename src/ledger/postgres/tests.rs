@@ -109,6 +109,7 @@ fn count(server: &Server) -> u64 {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_row_is_that_of_the_local_ledger_field_by_field() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -153,6 +154,7 @@ fn a_row_is_that_of_the_local_ledger_field_by_field() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn what_was_written_and_not_noted_is_shipped_again_and_there_once() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -171,6 +173,7 @@ fn what_was_written_and_not_noted_is_shipped_again_and_there_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_server_that_is_away_is_waited_for_and_said_once() {
     let (mut server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -195,6 +198,7 @@ fn a_server_that_is_away_is_waited_for_and_said_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_end_does_not_wait_for_a_server_that_is_away() {
     let (mut server, settings) = migrated();
     server.stop();
@@ -209,6 +213,7 @@ fn the_end_does_not_wait_for_a_server_that_is_away() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://u:p@{}/d", listener.local_addr().unwrap());
@@ -226,6 +231,7 @@ fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn what_is_wrong_is_said_with_what_to_do_and_without_the_password() {
     let (server, settings_) = migrated();
     let error = |url: &str| {
@@ -252,6 +258,7 @@ fn what_is_wrong_is_said_with_what_to_do_and_without_the_password() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -270,6 +277,7 @@ fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
     let (server, _) = migrated();
     server.sql(
@@ -289,6 +297,7 @@ fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_locked_file_delays_what_is_shipped_and_a_replaced_one_is_shipped_from_its_beginning() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -317,6 +326,7 @@ fn data(pem: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn tls_is_held_to_the_certificate_and_the_password_to_tls() {
     let authority = Authority::new("The database's");
     let pair = authority.issue("db", &["localhost"]);

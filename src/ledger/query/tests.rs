@@ -256,6 +256,7 @@ fn an_unknown_usage_source_is_no_source_at_all() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million() {
     let (_folder, path) = ledger(&records(100_000));
     // A million in a second is what the optimised program promises (benches/ledger.rs); this one is not optimised. What counts is

@@ -105,6 +105,7 @@ fn what_is_not_shipped_is_not_deleted_up_to_the_bound() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_log_of_a_file_that_is_only_shipped_stays_within_its_bound() {
     let (_folder, path, store) = ledger(5);
     drop(store);

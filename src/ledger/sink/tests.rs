@@ -43,6 +43,7 @@ fn a_record_is_committed_by_itself_soon() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_locked_file_delays_records_without_blocking_and_heals_without_losing_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
@@ -83,6 +84,7 @@ fn records_beyond_the_bound_are_refused_at_once() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn file_that_stays_locked_leaves_its_records_to_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
@@ -102,6 +104,7 @@ fn file_that_stays_locked_leaves_its_records_to_the_next_start() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn records_that_cannot_be_spilled_either_are_counted_as_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");

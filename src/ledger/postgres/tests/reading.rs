@@ -10,6 +10,7 @@ use crate::ledger::{Group, Overview, Place, Record};
 use crate::price::Currency;
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn reports_are_those_of_the_local_ledger() {
     let (_server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -82,6 +83,7 @@ fn without_nul(mut report: Report) -> Report {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -148,6 +150,7 @@ fn sums(overview: &Overview) -> Overview {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn overviews_are_those_of_the_local_ledger() {
     let (_server, _ships, [local, fleet]) = both(2000);
     let at = |row: usize| records(row + 1)[row].started_at;
@@ -171,6 +174,7 @@ fn overviews_are_those_of_the_local_ledger() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn records_are_those_of_the_local_ledger() {
     let (_server, _ships, [local, fleet]) = both(300);
     let all = Selection { model: Some("gpt-1".into()), ..Selection::since(Timestamp::UNIX_EPOCH) };
@@ -191,6 +195,7 @@ fn records_are_those_of_the_local_ledger() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn pages_one_behind_the_other_are_all_records() {
     let (_server, _ships, [_, fleet]) = both(600);
     let all = Selection::since(Timestamp::UNIX_EPOCH);
@@ -210,6 +215,7 @@ fn pages_one_behind_the_other_are_all_records() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
     let (server, _ships, [_, fleet]) = both(10);
     let bounds = Bounds::default();
@@ -231,6 +237,7 @@ fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_server_that_says_nothing_of_its_tables_is_away_and_no_question_too_large() {
     let (_server, settings) = migrated();
     let answer = with(&settings, async |client| {

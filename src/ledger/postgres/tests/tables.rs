@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
     let server = Server::start();
     let settings = settings(&server.url(), "");
@@ -20,6 +21,7 @@ fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_tables_have_the_columns_of_records() {
     let (server, _) = migrated();
     let columns = server.sql(
@@ -36,6 +38,7 @@ fn the_tables_have_the_columns_of_records() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_allows_that() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -72,6 +75,7 @@ fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_al
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_step_that_fails_leaves_nothing_behind() {
     let server = Server::start();
     let settings = settings(&server.url(), "");
@@ -84,6 +88,7 @@ fn a_step_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn the_tables_of_another_program_are_left_alone() {
     let server = Server::start();
     server.sql("CREATE TABLE usage_records (a int)");
@@ -103,6 +108,7 @@ fn the_tables_of_another_program_are_left_alone() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn months_have_their_partitions_and_old_ones_go() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -128,6 +134,7 @@ fn months_have_their_partitions_and_old_ones_go() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn clock_ahead_drops_no_month_that_the_newest_record_keeps() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
@@ -143,6 +150,7 @@ fn clock_ahead_drops_no_month_that_the_newest_record_keeps() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn rows_of_a_month_without_a_partition_are_kept_and_move_into_theirs() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);

@@ -106,6 +106,7 @@ fn without_rows_there_are_empty_steps_and_nothing_else() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn halves_add_up_to_the_whole() {
     let records = records(3000);
     // Enough of them that they are read by halves.
@@ -152,6 +153,7 @@ fn halves_add_up_to_the_whole() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn more_users_than_there_may_be_groups_are_told_as_one_pass_tells_them() {
     let mut records = records(52_000);
     // Those of the second half are those of the first in another order, and some more.
@@ -173,6 +175,7 @@ fn more_users_than_there_may_be_groups_are_told_as_one_pass_tells_them() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn samples_of_halves_are_a_sample_of_the_whole() {
     let half = |from: usize, rows: usize| {
         let mut samples = Samples::default();

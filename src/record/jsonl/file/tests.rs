@@ -85,6 +85,7 @@ fn fifo_without_a_reader_is_an_error_until_one_comes() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fifo");
