@@ -5,8 +5,7 @@ import io
 import time
 
 import openai
-
-QUESTION = "How does a stream gauge work?"
+from question import QUESTION
 
 # How long a response in the background may take, in seconds.
 PATIENCE = 20

@@ -1,0 +1,84 @@
+"""OpenAI's SDK at the endpoints for text: one function for each way to ask."""
+
+import json
+
+import openai
+from question import CHAT_TOOLS, MESSAGES, QUESTION, RESPONSES_TOOLS, RESULT, River
+
+
+def openai_client(job):
+    return openai.OpenAI(base_url=f"{job['url']}/v1", api_key=job["key"], max_retries=0, timeout=30)
+
+
+def openai_chat(job, answer):
+    done = openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES)
+    answer.text = done.choices[0].message.content
+    answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+
+
+def openai_stream(job, answer):
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    for chunk in openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES, **options):
+        for choice in chunk.choices:
+            answer.text += choice.delta.content or ""
+        if chunk.usage:
+            answer.count(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+
+
+def openai_stream_unasked(job, answer):
+    """The commonest loop, which takes the first choice of every chunk. It must see no chunk more than without the proxy."""
+    count = 0
+    for count, chunk in enumerate(openai_client(job).chat.completions.create(model=job["model"], messages=MESSAGES, stream=True), 1):
+        answer.text += chunk.choices[0].delta.content or ""
+    answer.text += f" ({count} chunks, the last: {chunk.choices[0].finish_reason}, {chunk.usage})"
+
+
+def openai_tools(job, answer):
+    client, messages = openai_client(job), list(MESSAGES)
+    for _ in range(2):
+        done = client.chat.completions.create(model=job["model"], messages=messages, tools=CHAT_TOOLS)
+        answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+        message = done.choices[0].message
+        messages.append(message.model_dump(exclude_none=True))
+        for call in message.tool_calls or []:
+            answer.calls.append([call.function.name, json.loads(call.function.arguments)])
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": RESULT})
+    answer.text = message.content
+
+
+def openai_parse(job, answer):
+    done = openai_client(job).chat.completions.parse(model=job["model"], messages=MESSAGES, response_format=River)
+    answer.text = str(done.choices[0].message.parsed)
+    answer.count(done.usage.prompt_tokens, done.usage.completion_tokens)
+
+
+def openai_responses(job, answer):
+    done = openai_client(job).responses.create(model=job["model"], input=QUESTION)
+    answer.text = done.output_text
+    answer.count(done.usage.input_tokens, done.usage.output_tokens)
+
+
+def openai_responses_tools(job, answer):
+    client, items = openai_client(job), list(MESSAGES)
+    for _ in range(2):
+        with client.responses.stream(model=job["model"], input=items, tools=RESPONSES_TOOLS) as stream:
+            for _ in stream:
+                pass
+            done = stream.get_final_response()
+        answer.count(done.usage.input_tokens, done.usage.output_tokens)
+        for call in (item for item in done.output if item.type == "function_call"):
+            answer.calls.append([call.name, json.loads(call.arguments)])
+            items += [call.model_dump(exclude={"parsed_arguments"}, exclude_none=True)]
+            items += [{"type": "function_call_output", "call_id": call.call_id, "output": RESULT}]
+    answer.text = done.output_text
+
+
+CLIENTS = {
+    "openai-python chat": openai_chat,
+    "openai-python chat, streamed": openai_stream,
+    "openai-python chat, streamed, usage unasked": openai_stream_unasked,
+    "openai-python chat, tools": openai_tools,
+    "openai-python chat.parse": openai_parse,
+    "openai-python responses": openai_responses,
+    "openai-python responses.stream, tools": openai_responses_tools,
+}
