@@ -24,10 +24,9 @@ const TOKENS: [&str; 7] = [
     "cache_write_input_tokens",
     "output_tokens",
     "reasoning_tokens",
-    "coalesce(total_tokens::numeric, CASE WHEN input_tokens IS NOT NULL OR output_tokens IS NOT NULL
-         THEN coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0) END)",
-    "CASE WHEN total_tokens IS NULL AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
-         THEN coalesce(input_tokens, 0)::numeric + coalesce(output_tokens, 0) END",
+    "coalesce(total_tokens::numeric, input_tokens::numeric + output_tokens, input_tokens, output_tokens)",
+    "CASE WHEN total_tokens IS NULL
+         THEN coalesce(input_tokens::numeric + output_tokens, input_tokens, output_tokens) END",
 ];
 
 /// How many requests rows stand for.
