@@ -222,6 +222,7 @@ fn record(number: usize) -> UsageRecord {
         time_to_disconnect_ms: None,
         code: None,
         seen: None,
+        counted_result: None,
         span: None,
         duration_ms: 3021.125,
         upstream_request_id: Some(format!("req_{}", Uuid::nil().simple()).into()),

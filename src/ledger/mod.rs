@@ -11,6 +11,7 @@
 //! | `log` | notices a log that another program has cut, and keeps what was in it |
 //! | `file` | what is at the path before SQLite opens it |
 //! | `spill` | records that could not be written before the end, for the next start |
+//! | `counted` | which stored results are counted |
 //! | `columns` | what a row has, in both databases |
 //! | `shipped` | what of the file is in PostgreSQL already |
 //! | [`postgres`] | the fleet's ledger |
@@ -27,6 +28,7 @@
 mod checkpoint;
 mod clock;
 mod columns;
+mod counted;
 mod error;
 mod file;
 mod groups;

@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, ToSql};
 use uuid::Uuid;
 
 use super::columns::{COLUMNS, list};
+use super::counted;
 use crate::provider::Provider;
 use crate::record::UsageRecord;
 use crate::usage::ToolCalls;
@@ -36,6 +37,8 @@ pub(super) fn insert<'r>(
     let mut several = None;
     let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
     for record in records {
+        // Before the record, so that the last row that is inserted is a record's.
+        counted::keep(connection, record)?;
         group.push(record);
         if group.len() == ROWS {
             match &mut several {

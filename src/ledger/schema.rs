@@ -82,6 +82,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         doubted_for INTEGER
     ) STRICT;
     INSERT INTO streamgauge_ledger (one, id, writable_from) VALUES (1, lower(hex(randomblob(16))), 1);",
+    // 5. The keys of stored results that are counted, in the order of counting.
+    "CREATE TABLE counted_results (seq INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL UNIQUE) STRICT;",
 ];
 
 /// The version from which on files have `columns::COUNT`.

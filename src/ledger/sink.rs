@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use super::error::{LedgerError, Reason};
 use super::postgres::Shipper;
 use super::retention::Retention;
-use super::spill;
 use super::store::Store;
 use super::sweep::Sweeper;
+use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
@@ -105,12 +105,18 @@ impl Ledger {
     }
 
     fn with(
-        store: Store,
+        mut store: Store,
         path: &Path,
         sweeper: Option<Sweeper>,
         shipper: Option<Shipper>,
         journal: &Journal,
     ) -> Self {
+        match store.connection().and_then(|connection| Ok(counted::load(connection)?)) {
+            Ok(results) => journal.remember_counted(&results),
+            Err(reason) => {
+                tracing::warn!(ledger = %path.display(), %reason, "which stored responses are counted cannot be read");
+            }
+        }
         Self {
             name: path.display().to_string(),
             path: path.to_owned(),

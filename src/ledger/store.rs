@@ -7,7 +7,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::checkpoint::copy;
 use super::clock::Clock;
@@ -144,9 +144,9 @@ impl Store {
         Ok(retention::step(connection, retention, until)?)
     }
 
-    /// When the oldest record started; `None`: there is none.
-    pub(super) fn oldest(&mut self) -> Result<Option<Timestamp>, Reason> {
-        Ok(retention::oldest(&self.connect()?.connection)?)
+    /// The connection, for questions.
+    pub(super) fn connection(&mut self) -> Result<&Connection, Reason> {
+        Ok(&self.connect()?.connection)
     }
 
     /// The clock of retention, as the ledger has it or as its records tell it; `None`: there are

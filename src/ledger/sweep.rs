@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::clock::{Change, Clock, Limits};
 use super::error::Reason;
-use super::retention::Retention;
+use super::retention::{self, Retention};
 use super::store::Store;
 use crate::record::Journal;
 
@@ -177,7 +177,7 @@ impl Sweeper {
             self.stored = started;
         }
         let Some(retention) = self.retention else { return Ok(None) };
-        let Some(oldest) = store.oldest()? else { return Ok(None) };
+        let Some(oldest) = retention::oldest(store.connection()?)? else { return Ok(None) };
         Ok(until(oldest, self.clock.retention_time(now), retention.age, self.limits))
     }
 

@@ -217,7 +217,8 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// Whether reading on could tell more of the usage.
     pub(super) fn has_more_to_tell(&self) -> bool {
-        self.is_open() && self.ended.is_none() && self.kind.is_metered() && !self.is_final()
+        let is_open = self.is_open() && self.ended.is_none();
+        is_open && self.kind.is_metered() && !self.is_final() && self.entry.may_have_usage()
     }
 
     /// Whether what has been read says that the answer is whole.

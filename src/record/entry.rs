@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::looks::{LEFT_OUT, Verdict};
+use super::looks::{LEFT_OUT, Settled, Verdict};
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource, gaps};
@@ -93,6 +93,7 @@ impl Entry {
             service_tier: None,
             tool_calls: None,
             reported_cost: None,
+            counted_result: None,
             span: None,
         };
         Self {
@@ -182,6 +183,11 @@ impl Entry {
     /// Notes whose work the usage in the answer is. Without it, it is the request's own.
     pub fn answers(&mut self, answers: Answers) {
         self.answers = (answers != Answers::Own).then(|| Box::new(answers));
+    }
+
+    /// Whether any usage in the answer may be this record's.
+    pub fn may_have_usage(&self) -> bool {
+        !matches!(self.answers.as_deref(), Some(Answers::Others | Answers::Unread))
     }
 
     /// Whether nothing in the answer is to be read.
@@ -287,16 +293,18 @@ impl Entry {
     /// Takes out of `tally` the usage that is not the request's.
     fn settle(&mut self, answers: &Answers, tally: &mut Tally, ended: bool) {
         let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
-        let verdict = match answers {
+        let settled = match answers {
             Answers::Own => None,
-            Answers::Others | Answers::Unread => Some(Verdict::Passes),
+            Answers::Others | Answers::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
             Answers::Stored(stored) => {
                 self.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
             }
         };
-        let Some(verdict) = verdict else { return };
+        let Some(Settled { verdict, key }) = settled else { return };
         tally.usage = verdict.of(tally.usage);
-        if tally.usage.is_none() {
+        if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
+            row.counted_result = key;
+        } else {
             // What is billed beside the tokens is counted where they are.
             (tally.calls, tally.reported_cost, tally.unread) = (None, None, None);
         }

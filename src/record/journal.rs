@@ -171,6 +171,11 @@ impl Journal {
         &self.0.refusals
     }
 
+    /// Takes over which stored results an earlier process has counted, the latest last.
+    pub fn remember_counted(&self, results: &[u64]) {
+        self.0.looks.remember(results);
+    }
+
     pub(super) fn looks(&self) -> &Looks {
         &self.0.looks
     }

@@ -10,7 +10,8 @@
 //!   certain: a response that does not say `background: true` was counted when it was made. Where it does not say either, it is
 //!   left out, and the record says so: rather a number too few than a token twice.
 //!
-//! What was seen is remembered in memory, for the process and not beyond it.
+//! What was seen is remembered in memory. A record bears the key of what it counts, so that a ledger can keep it for the next
+//! process ([`Looks::remember`]).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -57,6 +58,13 @@ pub(super) enum Verdict {
     LeftOut,
 }
 
+/// A verdict, and the key of the result that it is on, if that has an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) verdict: Verdict,
+    pub(super) key: Option<u64>,
+}
+
 /// The rule: what becomes of the usage, and what is known of the result afterwards.
 fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
     let counts = (Verdict::Counts, Some(Known::Counted));
@@ -85,7 +93,7 @@ impl Looks {
         upstream: &str,
         tally: &Tally,
         is_whole: bool,
-    ) -> Option<Verdict> {
+    ) -> Option<Settled> {
         let is_new = stored.id.is_none();
         let is_background = match tally.background {
             said @ Some(_) if stored.kind.is_usually_whole() => said,
@@ -97,7 +105,7 @@ impl Looks {
         }
         let Some(id) = stored.id.as_deref().or(tally.id.as_deref()) else {
             // Nobody can ask for it again.
-            return is_whole.then_some(Verdict::Counts);
+            return is_whole.then_some(Settled { verdict: Verdict::Counts, key: None });
         };
         let is_final = is_whole && !tally.pending && tally.usage.is_some();
         let key = key(upstream, stored.kind, id);
@@ -107,7 +115,13 @@ impl Looks {
         if let Some(after) = after.filter(|_| after != before) {
             memory.put(key, after);
         }
-        Some(verdict)
+        Some(Settled { verdict, key: Some(key) })
+    }
+
+    /// Takes over what an earlier process has counted, the latest last.
+    pub(super) fn remember(&self, counted: &[u64]) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.iter().for_each(|key| memory.put(*key, Known::Counted));
     }
 }
 

@@ -121,6 +121,9 @@ pub struct UsageRecord {
     pub tool_calls: Option<ToolCalls>,
     /// What the service says that the request cost, in US dollars; the digits are its own.
     pub reported_cost: Option<Box<str>>,
+    /// The key of the stored result whose usage this is; no part of what is shown.
+    #[serde(skip)]
+    pub counted_result: Option<u64>,
     /// The request's span, where traces are exported; no part of what is kept.
     #[serde(skip)]
     pub span: Option<Box<SpanContext>>,

@@ -344,3 +344,38 @@ fn workers_know_of_each_others_looks() {
     let counted = (0..16).filter_map(|_| input(&ask(&proxy, "GET", "/v1/responses/resp_1", ""))).count();
     assert_eq!(counted, 1);
 }
+
+#[test]
+fn a_restart_knows_what_is_counted() {
+    let up = answering(|request| match request.line() {
+        line if line.starts_with("POST") => body(&in_background("queued")),
+        _ => body(&in_background("completed")),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("usage.db");
+    let run = || proxy().env("STREAMGAUGE_LEDGER__PATH", ledger.to_str().unwrap()).upstream(&up).run();
+    let first = run();
+    assert_eq!(input(&ask(&first, "GET", "/v1/responses/resp_2", "")), Some(100));
+    assert_eq!(input(&ask(&first, "POST", RESPONSES, ASKED_IN_BACKGROUND)), None);
+    first.stop();
+    let second = run();
+    assert_eq!(input(&ask(&second, "GET", "/v1/responses/resp_2", "")), None);
+    assert_eq!(input(&ask(&second, "GET", "/v1/responses/resp_1", "")), Some(100), "it went on meanwhile");
+    assert_eq!(input(&ask(&second, "GET", "/v1/responses/resp_1", "")), None);
+}
+
+#[test]
+fn a_look_whose_client_leaves_is_not_read_on() {
+    let up = upstream(|connection| {
+        connection.request();
+        connection.send(cut(&[json!({ "type": "response.output_text.delta", "delta": "Hi" })]));
+        connection.wait_for_close();
+    });
+    let proxy = proxy().upstream(&up).tables("on_disconnect = \"drain\"").run();
+    let mut client = proxy.client();
+    client.get("/v1/chat/completions/chatcmpl_1?stream=true").head();
+    client.chunk();
+    drop(client);
+    let record = proxy.record();
+    assert_eq!((&record["outcome"], input(&record)), (&json!("client_disconnected"), None));
+}

@@ -13,72 +13,76 @@ fn response(id: &str, pending: bool, background: Option<bool>) -> Tally {
     Tally { id: Some(id.into()), pending, background, usage: (!pending).then_some(usage), ..Tally::default() }
 }
 
+fn settle(looks: &Looks, stored: &Stored, upstream: &str, tally: &Tally, is_whole: bool) -> Option<Verdict> {
+    looks.settle(stored, upstream, tally, is_whole).map(|settled| settled.verdict)
+}
+
 const COUNTS: Option<Verdict> = Some(Verdict::Counts);
 const PASSES: Option<Verdict> = Some(Verdict::Passes);
 
 #[test]
 fn the_first_final_answer_counts_and_no_other() {
     let looks = Looks::default();
-    let settle = |stored: &Stored, tally: &Tally| looks.settle(stored, "up", tally, true);
-    assert_eq!(settle(&made(true), &response("r", true, None)), PASSES, "queued");
+    let of = |stored: &Stored, tally: &Tally| settle(&looks, stored, "up", tally, true);
+    assert_eq!(of(&made(true), &response("r", true, None)), PASSES, "queued");
     let seen = look(StoredKind::Response, "r");
-    assert_eq!(settle(&seen, &response("r", true, None)), PASSES, "in progress");
-    assert_eq!(settle(&seen, &response("r", false, None)), COUNTS);
+    assert_eq!(of(&seen, &response("r", true, None)), PASSES, "in progress");
+    assert_eq!(of(&seen, &response("r", false, None)), COUNTS);
     for background in [None, Some(true), Some(false)] {
-        assert_eq!(settle(&seen, &response("r", false, background)), PASSES);
+        assert_eq!(of(&seen, &response("r", false, background)), PASSES);
     }
 }
 
 #[test]
 fn a_stream_that_broke_off_is_counted_where_it_is_taken_up_again() {
     let looks = Looks::default();
-    assert_eq!(looks.settle(&made(true), "up", &response("r", false, Some(true)), false), PASSES);
+    assert_eq!(settle(&looks, &made(true), "up", &response("r", false, Some(true)), false), PASSES);
     let seen = look(StoredKind::Response, "r");
-    assert_eq!(looks.settle(&seen, "up", &response("r", false, Some(true)), true), COUNTS);
-    assert_eq!(looks.settle(&seen, "up", &response("r", false, Some(true)), true), PASSES);
+    assert_eq!(settle(&looks, &seen, "up", &response("r", false, Some(true)), true), COUNTS);
+    assert_eq!(settle(&looks, &seen, "up", &response("r", false, Some(true)), true), PASSES);
 }
 
 #[test]
 fn a_request_that_is_read_on_behind_a_look_that_counted_does_not_count() {
     let looks = Looks::default();
     let whole = response("r", false, Some(true));
-    assert_eq!(looks.settle(&look(StoredKind::Response, "r"), "up", &whole, true), COUNTS);
-    assert_eq!(looks.settle(&made(true), "up", &whole, true), PASSES);
-    assert_eq!(looks.settle(&made(true), "up", &response("r", true, Some(true)), true), PASSES);
-    assert_eq!(looks.settle(&look(StoredKind::Response, "r"), "up", &whole, true), PASSES);
+    assert_eq!(settle(&looks, &look(StoredKind::Response, "r"), "up", &whole, true), COUNTS);
+    assert_eq!(settle(&looks, &made(true), "up", &whole, true), PASSES);
+    assert_eq!(settle(&looks, &made(true), "up", &response("r", true, Some(true)), true), PASSES);
+    assert_eq!(settle(&looks, &look(StoredKind::Response, "r"), "up", &whole, true), PASSES);
 }
 
 #[test]
 fn of_what_was_never_seen_only_the_background_counts() {
     let looks = Looks::default();
-    let settle = |id: &str, said| {
-        looks.settle(&look(StoredKind::Response, id), "up", &response(id, false, said), true)
+    let of = |id: &str, said| {
+        settle(&looks, &look(StoredKind::Response, id), "up", &response(id, false, said), true)
     };
-    assert_eq!(settle("a", Some(false)), PASSES);
-    assert_eq!(settle("b", None), Some(Verdict::LeftOut));
-    assert_eq!(settle("b", None), Some(Verdict::LeftOut));
-    assert_eq!(settle("c", Some(true)), COUNTS);
-    assert_eq!(settle("c", Some(true)), PASSES);
+    assert_eq!(of("a", Some(false)), PASSES);
+    assert_eq!(of("b", None), Some(Verdict::LeftOut));
+    assert_eq!(of("b", None), Some(Verdict::LeftOut));
+    assert_eq!(of("c", Some(true)), COUNTS);
+    assert_eq!(of("c", Some(true)), PASSES);
     for kind in [StoredKind::Run, StoredKind::Video, StoredKind::Batch] {
-        assert_eq!(looks.settle(&look(kind, "d"), "up", &response("d", false, None), true), COUNTS);
-        assert_eq!(looks.settle(&look(kind, "d"), "up", &response("d", false, None), true), PASSES);
+        assert_eq!(settle(&looks, &look(kind, "d"), "up", &response("d", false, None), true), COUNTS);
+        assert_eq!(settle(&looks, &look(kind, "d"), "up", &response("d", false, None), true), PASSES);
     }
 }
 
 #[test]
 fn a_response_that_is_not_in_the_background_is_its_requests_own() {
     let looks = Looks::default();
-    assert_eq!(looks.settle(&made(true), "up", &response("r", false, Some(false)), true), None);
-    assert_eq!(looks.settle(&made(false), "up", &response("r", false, None), true), None);
-    assert_eq!(looks.settle(&made(false), "up", &response("r", false, Some(true)), true), COUNTS);
+    assert_eq!(settle(&looks, &made(true), "up", &response("r", false, Some(false)), true), None);
+    assert_eq!(settle(&looks, &made(false), "up", &response("r", false, None), true), None);
+    assert_eq!(settle(&looks, &made(false), "up", &response("r", false, Some(true)), true), COUNTS);
 }
 
 #[test]
 fn upstreams_do_not_share_ids() {
     let looks = Looks::default();
     let whole = response("r", false, Some(true));
-    assert_eq!(looks.settle(&look(StoredKind::Response, "r"), "a", &whole, true), COUNTS);
-    assert_eq!(looks.settle(&look(StoredKind::Response, "r"), "b", &whole, true), COUNTS);
+    assert_eq!(settle(&looks, &look(StoredKind::Response, "r"), "a", &whole, true), COUNTS);
+    assert_eq!(settle(&looks, &look(StoredKind::Response, "r"), "b", &whole, true), COUNTS);
 }
 
 #[test]
@@ -89,4 +93,15 @@ fn what_is_remembered_is_bounded_and_the_latest_stays() {
     assert!(memory.young.len() + memory.old.len() <= 2 * REMEMBERED);
     assert_eq!(memory.get(0), None);
     assert_eq!(memory.get(all - REMEMBERED as u64), Some(Known::Counted));
+}
+
+#[test]
+fn what_an_earlier_process_counted_is_not_counted_again() {
+    let whole = response("r", false, Some(true));
+    let seen = look(StoredKind::Response, "r");
+    let earlier = Looks::default().settle(&seen, "up", &whole, true).unwrap();
+    let looks = Looks::default();
+    looks.remember(&[7, earlier.key.unwrap()]);
+    assert_eq!(settle(&looks, &seen, "up", &whole, true), PASSES);
+    assert_eq!(settle(&looks, &look(StoredKind::Response, "s"), "up", &whole, true), COUNTS);
 }
