@@ -1,5 +1,7 @@
 //! The open record of a running request.
 
+mod answers;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +12,6 @@ use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::looks::{LEFT_OUT, Settled, Verdict};
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource, gaps};
@@ -180,26 +181,6 @@ impl Entry {
         self.note = Some(note);
     }
 
-    /// Notes whose work the usage in the answer is. Without it, it is the request's own.
-    pub fn answers(&mut self, answers: Answers) {
-        self.answers = (answers != Answers::Own).then(|| Box::new(answers));
-    }
-
-    /// Whether any usage in the answer may be this record's.
-    pub fn may_have_usage(&self) -> bool {
-        !matches!(self.answers.as_deref(), Some(Answers::Others | Answers::Unread))
-    }
-
-    /// Whether nothing in the answer is to be read.
-    pub fn passes_unread(&self) -> bool {
-        self.answers.as_deref() == Some(&Answers::Unread)
-    }
-
-    /// Whether the answer may be one of a stored result, whose id is needed then.
-    pub fn may_be_stored(&self) -> bool {
-        matches!(self.answers.as_deref(), Some(Answers::Stored(_)))
-    }
-
     /// The room for the text of an answer with this status; `None` where it is not needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
         // Of what was refused, nothing was generated.
@@ -288,32 +269,6 @@ impl Entry {
         row.service_tier = tally.service_tier;
         row.reported_cost = tally.reported_cost;
         row.model = tally.model;
-    }
-
-    /// Takes out of `tally` the usage that is not the request's.
-    fn settle(&mut self, answers: &Answers, tally: &mut Tally, ended: bool) {
-        let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
-        let settled = match answers {
-            Answers::Own => None,
-            Answers::Others | Answers::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
-            Answers::Stored(stored) => {
-                self.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
-            }
-        };
-        let Some(Settled { verdict, key }) = settled else { return };
-        tally.usage = verdict.of(tally.usage);
-        if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
-            row.counted_result = key;
-        } else {
-            // What is billed beside the tokens is counted where they are.
-            (tally.calls, tally.reported_cost, tally.unread) = (None, None, None);
-        }
-        // Nothing is estimated that is counted elsewhere, or will be.
-        tally.output = None;
-        self.material = None;
-        if verdict == Verdict::LeftOut {
-            tally.error.get_or_insert_with(|| LEFT_OUT.into());
-        }
     }
 
     /// Closes the record and hands it on. A second call does nothing.
