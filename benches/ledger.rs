@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use streamgauge::ledger::{Bounds, By, Ledger, Selection, overview, report};
 use streamgauge::price::{Currency, Price, Prices, Rate, Rates};
 use streamgauge::provider::Provider;
-use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, UsageRecord, UsageSource};
+use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, Seen, UsageRecord, UsageSource};
 use streamgauge::usage::Usage;
 use uuid::Uuid;
 
@@ -221,7 +221,7 @@ fn record(number: usize) -> UsageRecord {
         time_to_last_event_ms: Some(3020.5),
         time_to_disconnect_ms: None,
         code: None,
-        seen: None,
+        seen: Seen::default(),
         counted_result: None,
         span: None,
         duration_ms: 3021.125,

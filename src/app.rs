@@ -54,6 +54,9 @@ pub use running::Running;
 /// checkpoints and the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
 
+/// The shortest secret that is masked in the errors of records, in bytes.
+const MIN_SECRET: usize = 6;
+
 /// How long a client may be silent before its connection is given up for a newcomer: the round trip
 /// of a client far away, with TLS.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -162,7 +165,9 @@ impl App {
         };
 
         let journal = Journal::with_threads(CAPACITY, threads);
-        journal.hide(Masks::new(settings.upstreams.iter().flat_map(Upstream::secrets)));
+        // A shorter one is a word that errors may have, and no secret.
+        let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
+        journal.hide(Masks::new(secrets.filter(|secret| secret.len() >= MIN_SECRET)));
         let mut watch = Watch::default();
         let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;

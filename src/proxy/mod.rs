@@ -99,7 +99,7 @@ impl Proxy {
     /// Notes what the access log says of a request, where there is one.
     fn see(&self, request: &Request<RequestBody>, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.plan.logs_requests {
-            entry.row().seen = Some(Seen::of(request, from));
+            entry.row().seen = Seen::of(request, from);
         }
     }
 
@@ -240,7 +240,9 @@ impl Handler for Proxy {
 
     fn refuse(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {
         let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
-        entry.row().seen = self.plan.logs_requests.then(|| Box::new(Seen::at(from)));
+        if self.plan.logs_requests {
+            entry.row().seen = Seen::at(from);
+        }
         self.trace(&mut HeaderMap::new(), &mut entry);
         error.to_http1(respond::close(&error, entry))
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::material::Material;
 use super::running::{Progress, Shown};
-use super::{Board, Journal, Outcome, Stream, UsageRecord, UsageSource, gaps};
+use super::{Board, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
 use crate::estimate::Shape;
 use crate::provider::Answers;
 use crate::usage::{Room, Tally, Usage};
@@ -90,7 +90,7 @@ impl Entry {
             error: None,
             count: None,
             code: None,
-            seen: None,
+            seen: Seen::default(),
             service_tier: None,
             tool_calls: None,
             reported_cost: None,

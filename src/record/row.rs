@@ -113,7 +113,7 @@ pub struct UsageRecord {
     pub code: Option<&'static str>,
     /// What the access log says beside the record, where there is one; no part of what is kept.
     #[serde(skip)]
-    pub seen: Option<Box<Seen>>,
+    pub seen: Seen,
     /// The service tier as the service named it: `default`, `flex`, `priority`, `batch` and others.
     pub service_tier: Option<Cow<'static, str>>,
     /// Calls of the service's own tools that are billed per use, by kind.

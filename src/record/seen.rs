@@ -22,10 +22,10 @@ pub struct Seen {
 
 impl Seen {
     /// What a head says. Texts are cut at [`MAX_TEXT`] bytes.
-    pub fn of<B>(request: &Request<B>, from: Option<SocketAddr>) -> Box<Self> {
+    pub fn of<B>(request: &Request<B>, from: Option<SocketAddr>) -> Self {
         let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].into();
-        Box::new(Self { path: Some(cut(request.uri().path())), request_id: id.map(cut), ..Self::at(from) })
+        Self { path: Some(cut(request.uri().path())), request_id: id.map(cut), ..Self::at(from) }
     }
 
     /// Of a head that could not be read.

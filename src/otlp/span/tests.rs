@@ -174,6 +174,9 @@ fn an_error_has_a_type_and_no_words() {
         (Outcome::TimedOut, Some(504), Some("timed_out")),
         (Outcome::UpstreamError, Some(502), Some("502")),
         (Outcome::UpstreamError, Some(200), Some("upstream_error")),
+        (Outcome::InvalidRequest, Some(404), Some("404")),
+        (Outcome::RateLimited, Some(429), Some("429")),
+        (Outcome::RateLimited, Some(200), Some("rate_limited")),
         (Outcome::Rejected, Some(401), Some("401")),
         (Outcome::Rejected, None, Some("rejected")),
     ] {
