@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
 use crate::ledger::{By, Selection, When};
 
@@ -41,13 +39,10 @@ impl Fields {
         let when = |name: &str| -> Result<_, String> {
             let Some(text) = self.get(name) else { return Ok(None) };
             let when = When::parse(text).map_err(|reason| format!("{name}: {reason}"))?;
-            Ok(Some(when.before(now)))
+            Ok(Some(when))
         };
-        let since = when("since")?.unwrap_or_else(|| When::Ago(DEFAULT_SINCE).before(now));
-        let until = when("until")?;
-        if until.is_some_and(|until| until <= since) {
-            return Err("until: is not after since".to_owned());
-        }
+        let since = when("since")?.unwrap_or(When::Ago(DEFAULT_SINCE));
+        let (since, until) = When::range(since, when("until")?, now)?;
         Ok(self.filters(since, until))
     }
 
@@ -307,9 +302,7 @@ fn moment(fields: &Fields, name: &str) -> Result<Timestamp, String> {
     let Some(text) = fields.get(name) else {
         return Err("Choose when the time begins and when it ends.".to_owned());
     };
-    let civil = text.trim_end_matches('Z').parse::<DateTime>();
-    let at = civil.ok().and_then(|civil| civil.to_zoned(TimeZone::UTC).ok()).map(|at| at.timestamp());
-    at.or_else(|| text.parse().ok()).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
+    When::at(text).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Milliseconds in each unit.
-const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const UNITS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 7 * 86_400_000)];
 
 /// The longest past that anybody keeps or asks for: a hundred years.
 const LONGEST_PAST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
@@ -37,7 +38,7 @@ fn sum(text: &str) -> Result<Duration, String> {
         let (unit, behind) = split(behind, |letter| letter.is_ascii_alphabetic());
         if !number.is_empty() && unit.is_empty() && behind.is_empty() {
             return Err(format!(
-                "{text:?} has no unit: write {:?}, or one of the units ms, s, m, h, d",
+                "{text:?} has no unit: write {:?}, or one of the units ms, s, m, h, d, w",
                 format!("{text}s")
             ));
         }
@@ -82,6 +83,7 @@ mod tests {
             ("2m", 120_000),
             ("1h", 3_600_000),
             ("1d", 86_400_000),
+            ("1w", 604_800_000),
             ("1m30s", 90_000),
             ("007s", 7_000),
         ] {

@@ -2,34 +2,87 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 
 use crate::config;
 
-/// A length of time back from now (`30m`, `24h`, `90d`), a UTC day (`2026-07-30`) or a time (`2026-07-30T08:00:00Z`).
+/// The forms that are taken, for messages.
+const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a day (2026-07-30) or a time (2026-07-30T08:00, \
+                     2026-07-30T08:00:00Z, 2026-07-30T08:00+02:00), or one of now, today, yesterday, and this or last before week, \
+                     month, year (\"last month\"); without a zone all are UTC";
+
+/// A length of time back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and zone, or a word.
+///
+/// Days, weeks, months and years are those of UTC, and so is a time without a zone. A span of time stands for its
+/// beginning: `yesterday` is the midnight before last, also as the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// So long before now.
     Ago(Duration),
     /// That moment; of a day, its beginning.
     At(Timestamp),
+    /// The beginning of this span, or of one before it.
+    Begin(Span, Turn),
+}
+
+/// A span of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From midnight on.
+    Day,
+    /// From Monday on (ISO 8601).
+    Week,
+    /// From the first on.
+    Month,
+    /// From the first of January on.
+    Year,
+}
+
+/// Which of the spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The one that now is in.
+    This,
+    /// The one before it.
+    Last,
 }
 
 impl When {
     /// Reads one of the forms.
     ///
     /// # Errors
-    /// In words: what is wrong with the text.
+    /// In words: what is wrong with the text, and which forms are taken.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(at) = text.parse::<Timestamp>() {
-            return Ok(Self::At(at));
+        let text = text.trim();
+        if let Some(when) = word(text) {
+            return Ok(when);
         }
-        if let Some(day) = text.parse::<Date>().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok()) {
-            return Ok(Self::At(day.timestamp()));
+        // A number and a unit; a day begins with more digits.
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let is_length = digits > 0 && text.as_bytes().get(digits).is_none_or(u8::is_ascii_alphabetic);
+        if is_length {
+            return config::past(text).map(Self::Ago).map_err(|reason| format!("{reason}; or {FORMS}"));
         }
-        config::past(text).map(Self::Ago)
+        Self::at(text).map(Self::At).ok_or_else(|| format!("{text:?} is no time: {FORMS}"))
+    }
+
+    /// Reads a day or a time.
+    pub fn at(text: &str) -> Option<Timestamp> {
+        if let Ok(at) = text.parse() {
+            return Some(at);
+        }
+        // jiff passes over a zone that it has no use for, so nothing but digits may be there.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"-T: .t".contains(&byte));
+        if !is_plain {
+            return None;
+        }
+        let civil = match text.len() {
+            10 => text.parse::<Date>().ok()?.to_datetime(Time::midnight()),
+            _ => text.parse::<DateTime>().ok()?,
+        };
+        civil.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
     }
 
     /// The moment itself.
@@ -37,30 +90,145 @@ impl When {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
             Self::At(at) => at,
+            Self::Begin(span, turn) => begin(span, turn, now).unwrap_or(Timestamp::MIN),
         }
     }
+
+    /// From when until when a question is, if it is `now`; without `until`, until now.
+    ///
+    /// # Errors
+    /// In words: the range is empty or backwards.
+    pub fn range(
+        since: Self,
+        until: Option<Self>,
+        now: Timestamp,
+    ) -> Result<(Timestamp, Option<Timestamp>), String> {
+        let (since, until) = (since.before(now), until.map(|until| until.before(now)));
+        match until {
+            Some(until) if until <= since => Err(format!("until: is not after since ({until}, {since})")),
+            None if now < since => Err(format!("since: {since} is in the future")),
+            _ => Ok((since, until)),
+        }
+    }
+}
+
+fn word(text: &str) -> Option<When> {
+    let text = text.to_ascii_lowercase();
+    let mut words = text.split([' ', '-', '_']).filter(|word| !word.is_empty());
+    let when = match (words.next()?, words.next()) {
+        ("now", None) => When::Ago(Duration::ZERO),
+        ("today", None) => When::Begin(Span::Day, Turn::This),
+        ("yesterday", None) => When::Begin(Span::Day, Turn::Last),
+        (turn, Some(span)) => {
+            let turn = match turn {
+                "this" => Turn::This,
+                "last" => Turn::Last,
+                _ => return None,
+            };
+            let span = match span {
+                "week" => Span::Week,
+                "month" => Span::Month,
+                "year" => Span::Year,
+                _ => return None,
+            };
+            When::Begin(span, turn)
+        }
+        _ => return None,
+    };
+    words.next().is_none().then_some(when)
+}
+
+fn begin(span: Span, turn: Turn, now: Timestamp) -> Option<Timestamp> {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let this = match span {
+        Span::Day => today,
+        Span::Week => {
+            let since_monday = today.weekday().to_monday_zero_offset();
+            today.checked_sub(i64::from(since_monday).days()).ok()?
+        }
+        Span::Month => today.first_of_month(),
+        Span::Year => today.first_of_year(),
+    };
+    let begin = match (turn, span) {
+        (Turn::This, _) => this,
+        (Turn::Last, Span::Day) => this.checked_sub(1.day()).ok()?,
+        (Turn::Last, Span::Week) => this.checked_sub(1.week()).ok()?,
+        (Turn::Last, Span::Month) => this.checked_sub(1.month()).ok()?,
+        (Turn::Last, Span::Year) => this.checked_sub(1.year()).ok()?,
+    };
+    begin.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn now() -> Timestamp {
+        // A Thursday.
+        "2026-07-30T12:00:00Z".parse().unwrap()
+    }
+
     #[test]
-    fn a_moment_is_a_length_of_time_a_day_or_a_time() {
-        let now: Timestamp = "2026-07-30T12:00:00Z".parse().unwrap();
+    fn a_moment_is_a_length_of_time_a_day_a_time_or_a_word() {
         for (text, expected) in [
             ("24h", "2026-07-29T12:00:00Z"),
+            ("1w", "2026-07-23T12:00:00Z"),
+            ("1w2d", "2026-07-21T12:00:00Z"),
             ("730d", "2024-07-30T12:00:00Z"),
             ("2026-07-01", "2026-07-01T00:00:00Z"),
+            ("2026-07-28T10:00", "2026-07-28T10:00:00Z"),
+            ("2026-07-28 10:00", "2026-07-28T10:00:00Z"),
+            ("2026-07-28T10", "2026-07-28T10:00:00Z"),
+            ("2026-07-28T10:00:30", "2026-07-28T10:00:30Z"),
+            ("2026-07-28T10:00:30.5", "2026-07-28T10:00:30.5Z"),
+            ("2026-07-28T10:00Z", "2026-07-28T10:00:00Z"),
             ("2026-07-30T08:00:00+02:00", "2026-07-30T06:00:00Z"),
+            ("2026-07-30T08:00+02:00", "2026-07-30T06:00:00Z"),
+            (" now ", "2026-07-30T12:00:00Z"),
+            ("today", "2026-07-30T00:00:00Z"),
+            ("Yesterday", "2026-07-29T00:00:00Z"),
+            ("this week", "2026-07-27T00:00:00Z"),
+            ("last-week", "2026-07-20T00:00:00Z"),
+            ("this month", "2026-07-01T00:00:00Z"),
+            ("last month", "2026-06-01T00:00:00Z"),
+            ("last_year", "2025-01-01T00:00:00Z"),
+            ("this year", "2026-01-01T00:00:00Z"),
         ] {
-            assert_eq!(When::parse(text).unwrap().before(now).to_string(), expected, "{text}");
+            assert_eq!(When::parse(text).unwrap().before(now()).to_string(), expected, "{text}");
         }
-        for (text, reason) in
-            [("24", "no unit"), ("yesterday", "no length of time"), ("0s", "longer than zero")]
-        {
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused_with_the_forms_that_are_taken() {
+        for (text, reason) in [
+            ("24", "no unit"),
+            ("0s", "longer than zero"),
+            ("tomorrow", "is no time"),
+            ("", "is no time"),
+            ("last", "is no time"),
+            ("last month or so", "is no time"),
+            ("2026-07-28T25:00", "is no time"),
+            ("2026-02-30", "is no time"),
+            ("2026-07-28T10:00[Europe/Berlin]", "is no time"),
+            ("2026-07-28T10:00 CEST", "is no time"),
+            ("28.07.2026", "is no time"),
+            ("2026-07", "is no time"),
+        ] {
             let error = When::parse(text).unwrap_err();
-            assert!(error.contains(reason), "{text}: {error}");
+            assert!(error.contains(reason) && error.contains("2026-07-30T08:00+02:00"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_range_goes_forward() {
+        let range = |since: &str, until: Option<&str>| {
+            let until = until.map(|until| When::parse(until).unwrap());
+            When::range(When::parse(since).unwrap(), until, now())
+        };
+        assert!(range("24h", None).is_ok());
+        assert!(range("yesterday", Some("today")).is_ok());
+        assert!(range("today", Some("yesterday")).unwrap_err().contains("is not after since"));
+        assert!(range("1h", Some("1h")).unwrap_err().contains("is not after since"));
+        assert!(range("2026-08-01", None).unwrap_err().contains("in the future"));
     }
 }

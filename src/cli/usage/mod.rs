@@ -27,10 +27,11 @@ pub(super) struct UsageArgs {
     /// Where to read: this instance's file, or the fleet's database [default: as ledger.postgres.read says]
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
-    /// How far to look back (30m, 24h, 90d), or from when on: a UTC day (2026-07-30) or time (2026-07-30T08:00:00Z)
+    /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time (2026-07-30T08:00, UTC; or with a zone,
+    /// 2026-07-30T08:00+02:00), today, yesterday, "this week", "last month" and so on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
     since: When,
-    /// Until when, in the same forms [default: now]
+    /// Until when, in the same forms; of a day, a week or a month that is its beginning [default: now]
     #[arg(long, value_name = "TIME", value_parser = When::parse)]
     until: Option<When>,
     /// Only this client's requests
@@ -117,8 +118,13 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         }
     };
     let now = Timestamp::now();
-    let since = args.since.before(now);
-    let until = args.until.map(|until| until.before(now));
+    let (since, until) = match When::range(args.since, args.until, now) {
+        Ok(range) => range,
+        Err(reason) => {
+            say!("usage: {reason}");
+            return ExitCode::from(WRONG);
+        }
+    };
     let selection = Selection {
         since,
         until,
