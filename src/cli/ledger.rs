@@ -1,4 +1,4 @@
-//! `streamgauge ledger`: what the owner of a fleet's database does with it.
+//! `streamgauge ledger`: what the owner of a ledger does with it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Postgres, Sources, Which};
+use crate::ledger::backup;
 use crate::ledger::postgres::{Migrated, migrate};
 
 /// Options of `ledger`.
@@ -25,11 +26,64 @@ enum Command {
     /// Safe to run as often as one likes, and by several at once. The user of the url must own the tables, and may be
     /// another than the one that ships records, which needs SELECT and INSERT on them.
     Migrate,
+    /// Copy this instance's ledger to a new file, also while it is being written
+    ///
+    /// The copy is one file, with all records up to one moment. A file that is there is not overwritten. `cp` of a ledger in
+    /// use misses the records in its log.
+    Backup(BackupArgs),
+}
+
+#[derive(Debug, Args)]
+struct BackupArgs {
+    /// The file to make
+    #[arg(value_name = "FILE")]
+    to: PathBuf,
+    /// The ledger's file, in place of the configuration's
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
 }
 
 /// Messages go to stderr; there is no result.
 pub(super) fn run(args: &LedgerArgs) -> ExitCode {
-    let Command::Migrate = args.command;
+    match &args.command {
+        Command::Migrate => run_migrate(args),
+        Command::Backup(backup) => run_backup(args, backup),
+    }
+}
+
+fn run_backup(args: &LedgerArgs, BackupArgs { to, ledger }: &BackupArgs) -> ExitCode {
+    let from = match ledger.clone().map_or_else(|| local(args), Ok) {
+        Ok(from) => from,
+        Err(message) => {
+            say!("{message}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    match backup(&from, to) {
+        Ok(records) => {
+            let records = if records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+            say!("{} has {records}", to.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say!("ledger backup: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The file of this instance.
+fn local(args: &LedgerArgs) -> Result<PathBuf, String> {
+    let sources =
+        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    let (ledger, _) = config::load_ledger(&sources, Which::Local).map_err(|mistakes| mistakes.to_string())?;
+    ledger.path.ok_or_else(|| {
+        "ledger backup: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger"
+            .to_owned()
+    })
+}
+
+fn run_migrate(args: &LedgerArgs) -> ExitCode {
     let settings = match configured(args) {
         Ok(settings) => settings,
         Err(message) => {

@@ -17,6 +17,7 @@
 //! | [`postgres`] | the fleet's ledger |
 //! | `schema` | tables and their versions |
 //! | `row` | a record as a row |
+//! | `backup` | a copy of a ledger in use |
 //! | `repair` | moves a broken file aside |
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
 //! | `clock` | the clock of retention |
@@ -25,6 +26,7 @@
 //! | `when` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
+mod backup;
 mod checkpoint;
 mod clock;
 mod columns;
@@ -50,6 +52,7 @@ mod support;
 mod sweep;
 mod when;
 
+pub use backup::backup;
 pub use error::LedgerError;
 pub use file::refusal;
 pub use groups::{By, Group, Key, SOURCES, Sums};

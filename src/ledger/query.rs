@@ -89,26 +89,41 @@ fn open_bounded(path: &Path, bounds: &Bounds) -> Result<Connection, Reason> {
     Ok(connection)
 }
 
-fn open(path: &Path) -> Result<Connection, Reason> {
+/// Opens a ledger for reading, also a copy where nothing can be written.
+pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
     if !fs::exists(path)? {
         return Err(Reason::Missing);
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, READ_ONLY)?;
     connection.busy_timeout(PATIENCE)?;
     match schema::expect_readable(&connection) {
-        // A reader needs the log's index, and may not be allowed to make one. Without a log nobody is writing.
+        // A reader needs the log's index, and may not be allowed to make one. Whoever writes has made one.
         Err(Reason::Sqlite(error))
-            if error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
-                && !fs::exists(repair::with(path, "-wal"))? =>
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+                && !fs::exists(repair::with(path, "-shm"))? =>
         {
-            let connection =
-                Connection::open_with_flags(immutable(path)?, flags | OpenFlags::SQLITE_OPEN_URI)?;
-            schema::expect_readable(&connection)?;
-            Ok(connection)
+            open_unwritten(path)
         }
         result => result.map(|()| connection),
     }
+}
+
+const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// Opens a file that nobody writes, with no lock and nothing beside it. Where it has a log, the log's index is made in memory
+/// (sqlite.org/wal.html, "Use of WAL without shared memory").
+fn open_unwritten(path: &Path) -> Result<Connection, Reason> {
+    let log = fs::metadata(repair::with(path, "-wal"));
+    let has_log = log.is_ok_and(|log| log.len() > 0);
+    let connection = if has_log {
+        let connection = Connection::open_with_flags_and_vfs(path, READ_ONLY, c"unix-none")?;
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+        connection
+    } else {
+        Connection::open_with_flags(immutable(path)?, READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    schema::expect_readable(&connection)?;
+    Ok(connection)
 }
 
 /// The file as a URI that says that nobody changes it (sqlite.org/uri.html).

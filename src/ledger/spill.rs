@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::columns::{COLUMNS, Kind, TOOL_CALLS, list};
 use super::error::Reason;
-use super::file::identity;
+use super::file::{PRIVATE, identity};
 use super::repair::{move_to_new_name, with};
 use crate::record::UsageRecord;
 
@@ -71,7 +72,8 @@ pub(super) fn append<'r>(path: &Path, records: impl Iterator<Item = &'r UsageRec
 /// The file, locked against those who read it. It is created if it is not there.
 fn open(path: &Path) -> io::Result<File> {
     loop {
-        let file = OpenOptions::new().read(true).append(true).create(true).open(file_of(path))?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(PRIVATE).open(file_of(path))?;
         file.lock()?;
         // Whoever had the lock may have deleted the file.
         if is_at(&file, &file_of(path))? {

@@ -17,6 +17,7 @@ mod addresses;
 mod admin;
 mod ages;
 mod asking;
+mod backups;
 mod billing;
 mod bodies;
 mod browsers;

@@ -361,3 +361,25 @@ fn the_price_is_for_the_model_that_was_asked_for_where_none_was_answered() {
     let usd = Currency::parse("USD").unwrap();
     assert_eq!(found.total.cost.amount(usd).map(|amount| amount.to_string()).as_deref(), Some("2"));
 }
+
+#[test]
+fn a_copy_with_its_log_is_read_where_no_index_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy db.db"));
+    let mut store = Store::open(&path).unwrap();
+    store.write(&[records(100).into()]).unwrap();
+    for suffix in ["", "-wal"] {
+        fs::copy(repair::with(&path, suffix), repair::with(&copy, suffix)).unwrap();
+    }
+    let before = ["", "-wal"].map(|suffix| fs::read(repair::with(&copy, suffix)).unwrap());
+    let count = |path: &Path| -> i64 {
+        let connection = open_unwritten(path).unwrap();
+        connection.query_row("SELECT count(*) FROM usage_records", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(&copy), 100, "the log is read");
+    assert_eq!(["", "-wal"].map(|suffix| fs::read(repair::with(&copy, suffix)).unwrap()), before);
+    assert!(!repair::with(&copy, "-shm").exists());
+    // Without the log it is a whole ledger too, of what had been copied into the file.
+    fs::write(repair::with(&copy, "-wal"), "").unwrap();
+    assert!(count(&copy) <= 100);
+}

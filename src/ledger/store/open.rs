@@ -1,5 +1,7 @@
 //! A ledger's file that is open.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::checkpoint::{Checkpointer, copy};
 use super::super::error::Reason;
+use super::super::file::PRIVATE;
 use super::super::log::Watch;
 use super::super::schema;
 use crate::threads::Threads;
@@ -34,6 +37,7 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     // connection.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    make_private(path);
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
     Watch::check(path, &connection)?;
@@ -58,4 +62,11 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     let watch = Watch::begin(path);
     let checkpointer = Checkpointer::begin(path, &mut connection, &watch, threads)?;
     Ok(Open { checkpointer, connection, watch })
+}
+
+/// Makes an empty file where there is none, which SQLite takes for an empty database. SQLite itself would
+/// make one that everybody may read; the log and the index get the permissions of the file. Where it
+/// cannot be made, SQLite says why.
+fn make_private(path: &Path) {
+    drop(OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path));
 }

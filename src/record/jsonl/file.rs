@@ -63,6 +63,9 @@ struct Open {
     kind: Kind,
 }
 
+/// The permissions of a file that is made here: records say who asked for what. One that is there keeps its own.
+const PRIVATE: u32 = 0o600;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Regular,
@@ -203,7 +206,7 @@ impl Open {
     fn at(path: &Path) -> io::Result<(Self, bool)> {
         let mut options = OpenOptions::new();
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-        let file = options.create(true).append(true).custom_flags(nonblocking).open(path)?;
+        let file = options.create(true).append(true).mode(PRIVATE).custom_flags(nonblocking).open(path)?;
         let metadata = file.metadata()?;
         let kind = match metadata.file_type() {
             kind if kind.is_file() => Kind::Regular,
