@@ -114,6 +114,10 @@ key = {{ value = "{}" }}
 {up}
 [upstreams.beta]
 {up}
+[[prices]]
+model = "*"
+input = 1
+output = 2
 [[routes]]
 path = "/beta"
 upstream = "beta"
