@@ -92,7 +92,17 @@ fn prices() -> Prices {
             model: model.to_owned(),
             upstream: upstream.map(str::to_owned),
             from: from.map(|from| from.parse().unwrap()),
-            rates: Rates { currency, input: rate, cached_input: rate, cache_write: rate, output: rate },
+            tier: None,
+            above_input_tokens: None,
+            rates: Rates {
+                currency,
+                input: rate,
+                cached_input: rate,
+                cache_write: rate,
+                cache_write_1h: None,
+                output: rate,
+                tool_calls: Default::default(),
+            },
         }
     };
     Prices::new([

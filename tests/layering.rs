@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules of one line that may be used by others of it.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config"), ("auth", "rewrite")];
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config"), ("auth", "rewrite"), ("price", "usage")];
 
 /// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
 const PURE: &[&str] = &[

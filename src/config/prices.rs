@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
-use crate::price::{Currency, Price, Prices, Rate, Rates};
+use crate::price::{Currency, Price, Prices, Rate, Rates, is_standard};
+use crate::usage::ToolKind;
 
 /// What is paid in where nobody says: nearly every price list is in it.
 const CURRENCY: &str = "USD";
@@ -18,11 +19,13 @@ pub(super) fn prices(root: &Table<'_>, names: &[String]) -> Read<Prices> {
     let prices = all(entries.iter().map(|entry| {
         let price = entry.table(|table| price(table, names))?;
         let same = |known: &Price| {
-            (&known.model, &known.upstream, known.from) == (&price.model, &price.upstream, price.from)
+            let key = |price: &Price| (price.model.clone(), price.upstream.clone(), price.from, price.above_input_tokens);
+            let tier = |price: &Price| price.tier.as_deref().map(str::to_ascii_lowercase);
+            key(known) == key(&price) && tier(known) == tier(&price)
         };
         if let Some(index) = known.iter().position(same) {
             let reason = format!(
-                "is for the model, the upstream and the day of prices[{index}]: keep one of them, or give the later one its `from`"
+                "is for the model, the upstream, the day, the tier and the input of prices[{index}]: keep one of them, or give the later one its `from`"
             );
             return Err(entry.mistake(reason));
         }
@@ -47,6 +50,11 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
         Ok(name.to_owned())
     });
     let from = table.optional("from", day);
+    let tier = table.optional("tier", |entry| {
+        entry.text().map(|tier| Some(tier.to_owned()).filter(|tier| !is_standard(tier)))
+    });
+    let above_input_tokens =
+        table.optional("above_input_tokens", |entry| entry.integer().map(|tokens| tokens as u64));
     let currency = table.optional("currency", |entry| {
         entry.parse("a currency in quotes, such as \"USD\"", |text| {
             Currency::parse(text).ok_or_else(|| {
@@ -57,6 +65,8 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
     let input = table.required("input", "write what a million tokens of input cost, such as 2.50", rate);
     let cached_input = table.optional("cached_input", rate);
     let cache_write = table.optional("cache_write", rate);
+    let cache_write_1h = table.optional("cache_write_1h", rate);
+    let tool_calls = table.optional("tool_calls", calls);
     let missing = "write what a million tokens of output cost, such as 10.00; 0 where there is none";
     let output = table.required("output", missing, rate);
     let (input, currency) = (input?, currency?);
@@ -65,9 +75,36 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
         input,
         cached_input: cached_input?.unwrap_or(input),
         cache_write: cache_write?.unwrap_or(input),
+        cache_write_1h: cache_write_1h?,
         output: output?,
+        tool_calls: tool_calls?.unwrap_or_default(),
     };
-    Ok(Price { model: model?, upstream: upstream?, from: from?, rates })
+    Ok(Price {
+        model: model?,
+        upstream: upstream?,
+        from: from?,
+        tier: tier?.flatten(),
+        above_input_tokens: above_input_tokens?,
+        rates,
+    })
+}
+
+/// What a thousand calls cost, by kind.
+fn calls(entry: &Entry<'_>) -> Read<[Option<Rate>; ToolKind::COUNT]> {
+    let rates = all(entry.names()?.into_iter().map(|(name, entry)| {
+        let Some(kind) = ToolKind::from_name(&name) else {
+            let known = ToolKind::names().join(", ");
+            return Err(entry.mistake(format!("is no kind of call that is counted: write one of {known}")));
+        };
+        let rate = Rate::parse(&entry.decimal("a price without quotes, such as 10.00")?);
+        Ok((
+            kind,
+            rate.map_err(|reason| entry.mistake(reason.replace("a million tokens", "a thousand calls")))?,
+        ))
+    }))?;
+    let mut by_kind = [None; ToolKind::COUNT];
+    rates.into_iter().for_each(|(kind, rate)| by_kind[kind as usize] = Some(rate));
+    Ok(by_kind)
 }
 
 fn rate(entry: &Entry<'_>) -> Read<Rate> {

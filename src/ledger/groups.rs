@@ -5,11 +5,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::mem;
 
-use crate::price::Cost;
+use crate::price::{Cost, Reported};
 
 /// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them, so that their form does
 /// not depend on what happened.
 pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
+
+/// Which rows are of requests that could have had tokens, in the SQL of both databases: those that have some, and those that a
+/// model answered where the API reports usage. So not `GET /v1/models`, errors, refusals, and files.
+pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
+    (outcome IN ('complete', 'truncated', 'client_disconnected', 'timed_out')
+     AND (status = 101 OR (method = 'POST' AND status BETWEEN 200 AND 299))
+     AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
+                      'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";
 
 /// What rows can be grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,11 +121,36 @@ pub struct Sums {
     pub billed_seconds: Option<f64>,
     /// Requests of each of [`SOURCES`].
     pub sources: [u64; SOURCES.len()],
+    /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the share of those whose counts are reported is of these.
+    pub countable: u64,
     /// What they cost at the prices of their days.
     pub cost: Cost,
+    /// `reported_cost`, added up.
+    pub reported_cost: Option<Reported>,
 }
 
 impl Sums {
+    /// Requests whose counts the upstream reported to the end.
+    pub fn reported(&self) -> u64 {
+        self.sources[0] + self.sources[1]
+    }
+
+    /// How the counts are known of requests that could have had tokens, by [`SOURCES`]; together they are `countable`.
+    pub fn known(&self) -> [(&'static str, u64); SOURCES.len()] {
+        let mut known = self.sources;
+        let counted: u64 = known[..SOURCES.len() - 1].iter().sum();
+        known[SOURCES.len() - 1] = self.countable.saturating_sub(counted);
+        let mut sources = SOURCES.into_iter().zip(known);
+        std::array::from_fn(|_| sources.next().unwrap_or_default())
+    }
+
+    /// Adds what services say that requests cost.
+    pub(super) fn report(&mut self, cost: Option<Reported>) {
+        if let Some(cost) = cost {
+            self.reported_cost = Some(self.reported_cost.unwrap_or_default().plus(cost));
+        }
+    }
+
     /// Adds what others add up to.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -139,7 +172,9 @@ impl Sums {
         for (sum, more) in self.sources.iter_mut().zip(other.sources) {
             *sum += more;
         }
+        self.countable += other.countable;
         self.cost.add(&other.cost);
+        self.report(other.reported_cost);
     }
 }
 

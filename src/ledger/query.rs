@@ -20,6 +20,7 @@ use super::groups::{By, Group, Groups, Sums};
 use super::{repair, schema};
 use crate::price::{Currency, Prices};
 
+pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
 use halves::{Range, halves, whole};
 
@@ -154,7 +155,7 @@ fn read(
     let columns: String = by.iter().map(|by| format!(", {}", column(*by))).collect();
     let mut statement = transaction.prepare(&format!(
         "SELECT {}{columns} FROM usage_records NOT INDEXED WHERE {}",
-        counted(transaction)?,
+        counted(transaction, prices)?,
         condition.text
     ))?;
     let mut groups = Groups::default();

@@ -42,6 +42,57 @@ impl fmt::Display for Amount {
     }
 }
 
+/// What services say that requests cost, in US dollars: exact to 18 decimals.
+///
+/// It is never added to an [`Amount`]: one is the service's own figure, the other comes of configured prices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reported(u128);
+
+impl Reported {
+    /// The decimals that are kept.
+    pub const DECIMALS: usize = 18;
+
+    /// A number that is not negative, with decimals, an exponent, or both; further decimals are cut off. `None`: it is none, or
+    /// more money than there is.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let is_number = !whole.is_empty()
+            && [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let exponent =
+            exponent.strip_prefix('+').unwrap_or(exponent).parse::<i32>().ok().filter(|_| is_number)?;
+        let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+        let fraction = i32::try_from(fraction.len()).ok()?;
+        let shift = exponent.checked_sub(fraction)?.checked_add(Self::DECIMALS as i32)?;
+        let power = 10_u128.checked_pow(shift.unsigned_abs());
+        match power {
+            Some(power) if shift < 0 => Some(Self(digits / power)),
+            Some(power) => digits.checked_mul(power).map(Self),
+            None if shift < 0 || digits == 0 => Some(Self(0)),
+            None => None,
+        }
+    }
+
+    /// The sum. It stays at the end of what can be counted.
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The nearest floating-point number, for JSON.
+    pub fn to_f64(self) -> f64 {
+        self.to_string().parse().unwrap_or(f64::MAX)
+    }
+}
+
+impl fmt::Display for Reported {
+    /// All decimals that are not 0 at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = 10_u128.pow(Self::DECIMALS as u32);
+        let text = format!("{}.{:0decimals$}", self.0 / one, self.0 % one, decimals = Self::DECIMALS);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 /// A currency by its code of three letters (ISO 4217), such as `USD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
@@ -139,6 +190,31 @@ mod tests {
         assert_eq!(Amount(UNIT / 10 + UNIT / 5).to_f64(), 0.3, "no 0.30000000000000004");
         assert_eq!(Amount(u128::MAX).plus(Amount(1)), Amount(u128::MAX));
         assert_eq!(Amount(7).rounded(12), "0.000000000007");
+    }
+
+    #[test]
+    fn reported_costs_are_read_to_18_decimals() {
+        for (text, expected) in [
+            ("0", Some("0")),
+            ("0.0002444", Some("0.0002444")),
+            ("2.8e-08", Some("0.000000028")),
+            ("1E+2", Some("100")),
+            ("12.50", Some("12.5")),
+            ("1e-19", Some("0")),
+            ("1e-99", Some("0")),
+            ("0e99", Some("0")),
+            ("1e99", None),
+            ("", None),
+            (".5", None),
+            ("-1", None),
+            ("1.2.3", None),
+            ("1e", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(Reported::parse(text).map(|cost| cost.to_string()).as_deref(), expected, "{text}");
+        }
+        let sum = Reported::parse("0.1").unwrap().plus(Reported::parse("0.2").unwrap());
+        assert_eq!((sum.to_string().as_str(), sum.to_f64()), ("0.3", 0.3));
     }
 
     #[test]

@@ -1,22 +1,31 @@
 //! What a request costs at the prices of its day.
 
 use super::UsageRecord;
-use crate::price::{Amount, Billable, Currency, INPUT_WITHOUT_CACHE, Prices};
+use crate::price::{Amount, Counts, Currency, INPUT_WITHOUT_CACHE, Prices, Served};
 
-/// What the request costs; `None` where it has no tokens, or there is no price for it.
+/// What the request costs; `None` where nothing of it is paid for, or there is no price for all of it.
 pub fn cost(row: &UsageRecord, prices: &Prices) -> Option<(Currency, Amount)> {
     if prices.is_empty() {
         return None;
     }
     let usage = &row.usage;
-    let tokens = Billable::new(
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_input_tokens,
-        usage.output_tokens,
-        row.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE),
-    )?;
-    let model = row.model.as_deref().or(row.model_requested.as_deref())?;
-    let rates = prices.find(model, row.upstream.as_deref(), row.started_at)?;
-    Some((rates.currency, rates.amount(&tokens)))
+    let counts = Counts {
+        input: usage.input_tokens,
+        cached_input: usage.cached_input_tokens,
+        cache_write: usage.cache_write_input_tokens,
+        cache_write_1h: usage.cache_write_1h_input_tokens,
+        output: usage.output_tokens,
+        tool_calls: row.tool_calls,
+        cache_is_apart: row.endpoint.as_deref() == Some(INPUT_WITHOUT_CACHE),
+    };
+    let used = counts.billable()?;
+    let served = Served {
+        model: row.model.as_deref().or(row.model_requested.as_deref())?,
+        upstream: row.upstream.as_deref(),
+        at: row.started_at,
+        tier: row.service_tier.as_deref(),
+        input_tokens: counts.whole_input(),
+    };
+    let rates = prices.find(&served)?;
+    Some((rates.currency, rates.amount(&used)?))
 }

@@ -49,6 +49,9 @@ impl ToolKind {
         NAMES.iter().position(|known| *known == name).map(|at| Self::ALL[at])
     }
 
+    /// How many kinds there are.
+    pub const COUNT: usize = KINDS;
+
     /// All names.
     pub fn names() -> &'static [&'static str] {
         &NAMES
@@ -118,6 +121,11 @@ impl ToolCalls {
     /// The kinds of which there were some, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
         NAMES.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// The number of each kind, by [`ToolKind`].
+    pub fn counts(&self) -> [u32; KINDS] {
+        self.0
     }
 
     /// Adds calls of a kind.

@@ -179,7 +179,8 @@ fn tiles(overview: &Overview) -> Markup {
         computed_total_tokens,
         cached_input_tokens,
         reasoning_tokens,
-        sources,
+        countable,
+        reported_cost,
         ..
     } = &overview.total;
     let complete =
@@ -189,13 +190,17 @@ fn tiles(overview: &Overview) -> Markup {
         dl.tiles #tiles {
             (tile("Requests", &maybe(Some(*requests)), &html! { (percent(complete, *requests)) " complete" }))
             (tile("Total tokens", &maybe(*total_tokens), &html! {
-                (percent(sources[0], *requests)) " of requests reported"
+                (percent(overview.total.reported(), *countable)) " of requests reported"
+                @if countable < requests { " · " (count(requests - countable)) " without tokens to count" }
                 @if let Some(computed) = computed_total_tokens {
                     " · " (count(*computed)) " computed as input + output"
                 }
             }))
             (tile("Input tokens", &maybe(*input_tokens), &part(*cached_input_tokens, "cached")))
             (tile("Output tokens", &maybe(*output_tokens), &part(*reasoning_tokens, "reasoning")))
+            @if let Some(cost) = reported_cost {
+                (tile("Reported cost, USD", &html! { data value=(cost) { (cost) } }, &html! { "as services say; in no other sum" }))
+            }
             @for currency in &overview.currencies {
                 (tile(&format!("Cost, {currency}"), &panels::money(&overview.total, *currency), &html! {
                     @match overview.total.cost.unpriced {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::charts::{bar, legend};
 use super::numbers::{compact, grouped, maybe, millis, percent};
 use crate::admin::ask::PageAsk;
-use crate::ledger::{Group, Overview, Percentiles, SOURCES, Sums};
+use crate::ledger::{Group, Overview, Percentiles, Sums};
 use crate::price::Currency;
 
 /// Names that are shown one by one; the others are one line.
@@ -214,10 +214,10 @@ pub(super) fn outcomes(overview: &Overview) -> Markup {
     shares("outcomes", "Outcomes", "Outcome", &rows.collect::<Vec<_>>(), overview.total.requests)
 }
 
-/// How counts are known.
+/// How counts are known, of the requests that could have had tokens.
 pub(super) fn sources(overview: &Overview) -> Markup {
-    let rows = SOURCES.into_iter().zip(overview.total.sources).filter(|(_, rows)| *rows > 0);
-    shares("sources", "Usage sources", "Source", &rows.collect::<Vec<_>>(), overview.total.requests)
+    let rows = overview.total.known().into_iter().filter(|(_, rows)| *rows > 0);
+    shares("sources", "Usage sources", "Source", &rows.collect::<Vec<_>>(), overview.total.countable)
 }
 
 fn shares(id: &str, title: &str, column: &str, rows: &[(&str, u64)], all: u64) -> Markup {

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, Unit};
 
 use crate::ledger::output::numbers::{grouped, name, percent};
-use crate::ledger::{Report, SOURCES, Sums};
+use crate::ledger::{Report, Sums};
 use crate::price::{Amount, Currency};
 
 /// How wide a terminal is at least.
@@ -25,7 +25,7 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
     let names = report.by.iter().map(|by| by.as_str().to_uppercase()).collect();
     let mut heads: Vec<_> = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "TOTAL"].map(str::to_owned).into();
     heads.extend(paid.iter().map(|paid| paid.currency.to_string()));
-    // The share of requests whose counts the upstream reported to the end.
+    // The share of the requests that could have had tokens whose counts the upstream reported to the end.
     heads.push("REPORTED".to_owned());
     let mut lines = vec![(names, heads)];
     for group in &report.groups {
@@ -39,10 +39,15 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
     }
     let mut text = layout(&lines);
     text += &format!("\nsince {since}\nusage:");
-    let known = SOURCES.into_iter().zip(report.total.sources).filter(|(_, rows)| *rows > 0);
+    let known = report.total.known().into_iter().filter(|(_, rows)| *rows > 0);
     let known: Vec<_> =
-        known.map(|(source, rows)| format!(" {source} {}", percent(rows, report.total.requests))).collect();
+        known.map(|(source, rows)| format!(" {source} {}", percent(rows, report.total.countable))).collect();
     text += &known.join(",");
+    if report.total.countable < report.total.requests {
+        let separator = if known.is_empty() { "" } else { ";" };
+        let others = report.total.requests - report.total.countable;
+        text += &format!("{separator} {} without tokens to count", grouped(others));
+    }
     text.push('\n');
     if let Some(computed) = report.total.computed_total_tokens {
         text += &format!(
@@ -50,11 +55,14 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
             grouped(computed)
         );
     }
+    if let Some(cost) = report.total.reported_cost {
+        text += &format!("reported by services as cost: {cost} USD, in no other sum\n");
+    }
     let unpriced = report.total.cost.unpriced;
     if !paid.is_empty() && unpriced > 0 {
         let requests = if unpriced == 1 { "request" } else { "requests" };
         text += &format!(
-            "without a price in [[prices]], and in no sum of money: {} {requests}\n",
+            "without a price in [[prices]] for all of it, and in no sum of money: {} {requests}\n",
             grouped(unpriced)
         );
     }
@@ -104,7 +112,7 @@ fn cells(sums: &Sums, paid: &[Paid]) -> Vec<String> {
         },
     ];
     cells.extend(paid.iter().map(|paid| paid.cell(sums)));
-    cells.push(percent(sums.sources[0], sums.requests));
+    cells.push(percent(sums.reported(), sums.countable));
     cells
 }
 

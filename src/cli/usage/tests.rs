@@ -1,10 +1,11 @@
 use super::*;
 use crate::ledger::{Group, Sums};
-use crate::price::{Billable, Currency, Rate, Rates};
+use crate::price::{Billable, Currency, Rate, Rates, Reported};
 
 fn sums(requests: u64, tokens: Option<u64>) -> Sums {
     let mut sums = Sums { requests, input_tokens: tokens, total_tokens: tokens, ..Sums::default() };
     sums.sources = [requests - 1, 0, 1, 0, 0];
+    sums.countable = requests;
     sums
 }
 
@@ -60,11 +61,19 @@ fn priced() -> Report {
     let mut report = example();
     let rates = |currency: &str, input: &str| {
         let (currency, rate) = (Currency::parse(currency).unwrap(), Rate::parse(input).unwrap());
-        Rates { currency, input: rate, cached_input: rate, cache_write: rate, output: rate }
+        Rates {
+            currency,
+            input: rate,
+            cached_input: rate,
+            cache_write: rate,
+            cache_write_1h: None,
+            output: rate,
+            tool_calls: Default::default(),
+        }
     };
     let pay = |sums: &mut Sums, rates: Rates| {
         let tokens = Billable { input: sums.input_tokens.unwrap_or(1), ..Billable::default() };
-        sums.cost.pay(rates.currency, rates.amount(&tokens));
+        sums.cost.pay(rates.currency, rates.amount(&tokens).unwrap());
     };
     pay(&mut report.groups[0].sums, rates("USD", "2345.67"));
     pay(&mut report.groups[1].sums, rates("USD", "2"));
@@ -90,7 +99,7 @@ all                        6  1,234,567       -       -  1,234,567  <0.000001  2
 
 since 1970-01-01T00:00:00Z
 usage: reported 83.3%, partial 16.7%
-without a price in [[prices]], and in no sum of money: 1 request
+without a price in [[prices]] for all of it, and in no sum of money: 1 request
 ";
     assert_eq!(text, expected, "\n{text}");
 }
@@ -121,7 +130,7 @@ fn a_total_that_is_computed_in_part_is_marked() {
     assert!(text.contains("          0     50.0%\n"), "no mark without a part that is computed: {text}");
     let said = "\n*TOTAL: 18,000 of it are INPUT + OUTPUT, of requests whose service reported no total\n";
     assert!(text.contains(said), "{text}");
-    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0,2,0,1,0,0,18000"));
+    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0,2,0,1,0,0,18000,,3"));
     let value: serde_json::Value =
         serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
     assert_eq!(value["groups"][0]["computed_total_tokens"], 18_000);
@@ -140,10 +149,10 @@ fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
     assert_eq!(
         csv::write(&example()),
         "model,client,requests,input_tokens,cached_input_tokens,cache_write_input_tokens,output_tokens,\
-         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens\n\
-         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,\n\
-         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,\n\
-         ,anonymous,1,,,,,,,,0,0,0,1,0,0,\n"
+         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens,reported_cost,countable_requests\n\
+         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,,,3\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,,,2\n\
+         ,anonymous,1,,,,,,,,0,0,0,1,0,0,,,1\n"
     );
 }
 
@@ -157,6 +166,7 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
         serde_json::json!({
             "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
             "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "computed_total_tokens": null, "billed_seconds": null,
+            "reported_cost": null, "countable_requests": 1,
             "cost": {}, "requests_without_price": 0,
             "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
         })
@@ -175,4 +185,32 @@ fn fields_to_group_by_are_known_and_named_once() {
             .contains("\"moon\" is none of model, client, upstream, endpoint, user, day, hour")
     );
     assert!(Grouping::parse("day,day").unwrap_err().contains("twice"));
+}
+
+#[test]
+fn shares_are_of_requests_that_could_have_had_tokens() {
+    let mut report = example();
+    report.total.requests = 1_006;
+    report.total.sources[4] = 1_001;
+    report.total.sources[0] = 4;
+    let text = table::write(&report, SINCE);
+    assert!(
+        text.contains("\nusage: reported 66.7%, partial 16.7%, none 16.7%; 1,000 without tokens to count\n"),
+        "{text}"
+    );
+    report.total = Sums { requests: 3, sources: [0, 0, 0, 0, 3], ..Sums::default() };
+    assert!(table::write(&report, SINCE).contains("\nusage: 3 without tokens to count\n"));
+}
+
+#[test]
+fn a_cost_that_services_report_stands_beside_ours() {
+    let mut report = priced();
+    report.total.reported_cost = Reported::parse("0.0125");
+    report.groups[0].sums.reported_cost = Reported::parse("0.0125");
+    let text = table::write(&report, SINCE);
+    assert!(text.contains("\nreported by services as cost: 0.0125 USD, in no other sum\n"), "{text}");
+    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0.0125,3"));
+    let value: serde_json::Value =
+        serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    assert_eq!(value["total"]["reported_cost"], 0.0125);
 }

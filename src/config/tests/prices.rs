@@ -2,12 +2,13 @@
 
 use super::mistakes::each;
 use super::*;
-use crate::price::Rate;
+use crate::price::{Rate, Served};
+use crate::usage::ToolKind;
 
 const WHOLE: &str = "[[prices]]\nmodel = \"gpt*\"\ninput = 2\noutput = 8.25\n";
 
-fn at(text: &str) -> jiff::Timestamp {
-    text.parse().unwrap()
+fn served<'a>(model: &'a str, upstream: Option<&'a str>, at: &str) -> Served<'a> {
+    Served { model, upstream, at: at.parse().unwrap(), tier: None, input_tokens: 0 }
 }
 
 #[test]
@@ -19,20 +20,20 @@ fn a_price_is_read_as_it_is_written() {
     );
     let prices = settings(&text).prices;
     let rate = |text| Rate::parse(text).unwrap();
-    let first = prices.find("gpt-4.1-mini", Some("openai"), at("2025-12-31T23:59:59Z")).unwrap();
+    let first = prices.find(&served("gpt-4.1-mini", Some("openai"), "2025-12-31T23:59:59Z")).unwrap();
     assert_eq!(first.currency.as_str(), "EUR");
     assert_eq!(
         [first.input, first.cached_input, first.cache_write, first.output],
         [rate("2"), rate("0.075"), rate("2.5"), rate("8")]
     );
-    let second = prices.find("gpt-4.1-mini", Some("openai"), at("2026-01-01T00:00:00Z")).unwrap();
+    let second = prices.find(&served("gpt-4.1-mini", Some("openai"), "2026-01-01T00:00:00Z")).unwrap();
     assert_eq!(second.currency.as_str(), "USD", "where nobody says");
     assert_eq!(
         [second.input, second.cached_input, second.cache_write, second.output],
         [rate("1"), rate("1"), rate("1"), rate("0")],
         "input of other kinds costs what input costs"
     );
-    assert!(prices.find("gpt-4.1", Some("openai"), at("2025-04-13T00:00:00Z")).is_none());
+    assert!(prices.find(&served("gpt-4.1", Some("openai"), "2025-04-13T00:00:00Z")).is_none());
     assert!(settings(OPENAI).prices.is_empty(), "none is built in");
 }
 
@@ -94,7 +95,7 @@ fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
     let locked = "[upstreams.openai]\napi_key = { env = \"NOT_THERE\" }\n[ledger]\npath = \"a.db\"\n";
     let (ledger, prices) = load(&format!("{locked}{WHOLE}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(ledger.path.as_deref(), Some(std::path::Path::new("a.db")));
-    assert!(prices.find("gpt", None, at("2026-01-01T00:00:00Z")).is_some());
+    assert!(prices.find(&served("gpt", None, "2026-01-01T00:00:00Z")).is_some());
     for (text, reason) in [
         (format!("{locked}{WHOLE}cached = 1"), "prices[0].cached"),
         (format!("{locked}{WHOLE}cached_input = \"\""), "prices[0].cached_input"),
@@ -104,4 +105,53 @@ fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
         assert_eq!(found.len(), 2, "the missing secret too, each once: {found:?}");
         assert!(found.iter().any(|line| line.contains(reason)), "{reason}: {found:?}");
     }
+}
+
+#[test]
+fn a_price_may_name_a_tier_an_input_and_what_is_billed_beside_tokens() {
+    let text = format!(
+        "{OPENAI}{WHOLE}cache_write_1h = 4\ntool_calls = {{ web_search = 10, file_search = 2.5 }}\n\
+         {WHOLE}tier = \"flex\"\n{WHOLE}above_input_tokens = 200000\n\
+         {WHOLE}tier = \"Flex\"\nabove_input_tokens = 200000\n"
+    );
+    let prices = settings(&text).prices;
+    let standard = served("gpt", None, "2026-01-01T00:00:00Z");
+    let rates = prices.find(&standard).unwrap();
+    let rate = |text| Some(Rate::parse(text).unwrap());
+    assert_eq!(rates.cache_write_1h, rate("4"));
+    assert_eq!(rates.tool_calls[ToolKind::WebSearch as usize], rate("10"));
+    assert_eq!(rates.tool_calls[ToolKind::FileSearch as usize], rate("2.5"));
+    assert_eq!(rates.tool_calls[ToolKind::WebFetch as usize], None);
+    for (tier, input_tokens) in [(Some("flex"), 0), (None, 200_001), (Some("flex"), 200_001)] {
+        let rates = prices.find(&Served { tier, input_tokens, ..standard }).unwrap();
+        assert_eq!(rates.cache_write_1h, None, "{tier:?} {input_tokens}: it is another price");
+    }
+    each(
+        OPENAI,
+        &[
+            (
+                &format!("{WHOLE}tool_calls = {{ web = 1 }}"),
+                "prices[0].tool_calls.web",
+                "write one of code_interpreter",
+            ),
+            (
+                &format!("{WHOLE}tool_calls = {{ web_search = \"1\" }}"),
+                "prices[0].tool_calls.web_search",
+                "must be a price without quotes, such as 10.00",
+            ),
+            (
+                &format!("{WHOLE}tool_calls = {{ web_search = -1 }}"),
+                "prices[0].tool_calls.web_search",
+                "-1 is no price of a thousand calls",
+            ),
+            (&format!("{WHOLE}above_input_tokens = -1"), "prices[0].above_input_tokens", "0 or more"),
+            (&format!("{WHOLE}tier = 1"), "prices[0].tier", "text"),
+            (
+                &format!("{WHOLE}tier = \"flex\"\n{WHOLE}tier = \"FLEX\"\n"),
+                "prices[1]",
+                "the tier and the input of prices[0]",
+            ),
+            (&format!("{WHOLE}tier = \"default\"\n{WHOLE}"), "prices[1]", "of prices[0]"),
+        ],
+    );
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::{Record, Report, SOURCES};
-use super::json::{COMPUTED, COUNTS, counts};
+use super::json::{COMPUTED, COUNTABLE, COUNTS, REPORTED_COST, counts};
 use serde_json::Value;
 
 /// What is not known is an empty field.
@@ -22,7 +22,7 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         .chain(report.currencies.iter().map(|currency| format!("cost_{}", currency.as_str().to_lowercase())))
         .chain(["requests_without_price".to_owned()])
         .chain(SOURCES.map(|source| format!("requests_{source}")))
-        .chain([COMPUTED.to_owned()]);
+        .chain([COMPUTED, REPORTED_COST, COUNTABLE].map(str::to_owned));
     out.write_all(line(header).as_bytes())?;
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
@@ -34,7 +34,9 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         });
         let cost = cost.chain([group.sums.cost.unpriced.to_string()]);
         let computed = group.sums.computed_total_tokens.map_or_else(String::new, |sum| sum.to_string());
-        out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain([computed])).as_bytes())?;
+        let reported = group.sums.reported_cost.map_or_else(String::new, |cost| cost.to_string());
+        let last = [computed, reported, group.sums.countable.to_string()];
+        out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain(last)).as_bytes())?;
     }
     Ok(())
 }

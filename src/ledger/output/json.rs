@@ -24,6 +24,12 @@ pub(super) const COUNTS: [&str; 8] = [
 /// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service reported no total.
 pub(super) const COMPUTED: &str = "computed_total_tokens";
 
+/// What services say that requests cost, in US dollars. It is in none of the sums of money.
+pub(super) const REPORTED_COST: &str = "reported_cost";
+
+/// Requests that could have had tokens, of which the share of the usage sources is.
+pub(super) const COUNTABLE: &str = "countable_requests";
+
 /// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so that they do not depend on the
 /// order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
@@ -104,6 +110,8 @@ fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, V
     });
     counts.chain([
         (COMPUTED.to_owned(), sums.computed_total_tokens.into()),
+        (REPORTED_COST.to_owned(), sums.reported_cost.map_or(Value::Null, |cost| cost.to_f64().into())),
+        (COUNTABLE.to_owned(), sums.countable.into()),
         ("cost".to_owned(), Value::Object(cost.collect())),
         ("requests_without_price".to_owned(), sums.cost.unpriced.into()),
         ("usage_sources".to_owned(), Value::Object(sources.collect())),

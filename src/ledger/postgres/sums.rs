@@ -12,10 +12,12 @@ use tokio_postgres::Row;
 
 use super::super::columns::COUNT;
 use super::super::error::Reason;
-use super::super::groups::{SOURCES, Sums};
+use super::super::groups::{MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::query;
 use super::ask::Moment;
 use super::condition::Condition;
-use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices};
+use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices, Reported, Served};
+use crate::usage::ToolCalls;
 
 /// The sums of tokens, in the order of [`sums`].
 const TOKENS: [&str; 7] = [
@@ -37,27 +39,70 @@ fn requests(moment: &Moment<'_>, filter: &str) -> String {
     }
 }
 
-/// How many requests have counts, and what is paid for in them, each row as [`Billable::new`] has it.
-fn billable(moment: &Moment<'_>, prices: &Prices) -> [String; 5] {
-    let counted = "FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL)";
-    let requests = requests(moment, counted);
-    if prices.is_empty() {
-        let nothing = || "'0'".to_owned();
-        return [requests, nothing(), nothing(), nothing(), nothing()];
+/// A column that earlier versions lack, or nothing of its type.
+fn later(moment: &Moment<'_>, column: &str, kind: &str) -> String {
+    if moment.has(column) { column.to_owned() } else { format!("NULL::{kind}") }
+}
+
+/// The columns that a price depends on, in the order of [`sums`], each row as [`Counts`] has it.
+struct Priced {
+    /// What a group has in common.
+    keys: Vec<String>,
+    /// How many requests are paid for, and what of them.
+    paid: Vec<String>,
+}
+
+impl Priced {
+    fn of(moment: &Moment<'_>, condition: &mut Condition, prices: &Prices) -> Self {
+        if prices.is_empty() {
+            let counted = "FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL)";
+            return Self { keys: Vec::new(), paid: vec![requests(moment, counted)] };
+        }
+        // No bare number: in GROUP BY that is a column's place.
+        let mut period = "0::int4".to_owned();
+        for change in prices.changes() {
+            period += &format!(" + (started_at >= {})::int", condition.time(*change));
+        }
+        let tier = later(moment, "service_tier", "text");
+        let hour = format!("coalesce({}, 0)", later(moment, "cache_write_1h_input_tokens", "bigint"));
+        let calls = format!("nullif({}, '{{}}')", later(moment, "tool_calls", "text"));
+        // Numbers without an end: what a service reports may be at the end of `bigint`.
+        let cached = "coalesce(cached_input_tokens, 0)::numeric";
+        let written = format!("greatest(coalesce(cache_write_input_tokens, 0), {hour})::numeric");
+        let is_apart = format!("coalesce(endpoint, '') = '{INPUT_WITHOUT_CACHE}'");
+        let input = "coalesce(input_tokens, 0)::numeric";
+        let mut length = "0::int4".to_owned();
+        for threshold in prices.thresholds() {
+            let whole = format!("{input} + CASE WHEN {is_apart} THEN {cached} + {written} ELSE 0 END");
+            length += &format!(" + ({whole} > {threshold})::int");
+        }
+        let counted = format!(
+            "FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL OR {calls} IS NOT NULL)"
+        );
+        let sum = |tokens: &str| format!("coalesce(sum({tokens}) {counted}, 0)::text");
+        Self {
+            keys: vec![
+                "upstream".to_owned(),
+                "coalesce(model, model_requested)".to_owned(),
+                period,
+                length,
+                tier,
+                calls.clone(),
+                // What has no price must not be added to what has one.
+                format!("{hour} > 0"),
+            ],
+            paid: vec![
+                requests(moment, &counted),
+                sum(&format!(
+                    "greatest({input} - CASE WHEN {is_apart} THEN 0 ELSE {cached} + {written} END, 0)"
+                )),
+                sum("cached_input_tokens"),
+                sum(&format!("{written} - {hour}")),
+                sum(&hour),
+                sum("output_tokens"),
+            ],
+        }
     }
-    // A number without an end: what a service reports may be at the end of `bigint`.
-    let apart = format!(
-        "CASE WHEN endpoint = '{INPUT_WITHOUT_CACHE}' THEN 0
-         ELSE coalesce(cached_input_tokens, 0)::numeric + coalesce(cache_write_input_tokens, 0) END"
-    );
-    let tokens = |tokens: &str| format!("coalesce(sum({tokens}) {counted}, 0)::text");
-    [
-        requests,
-        tokens(&format!("greatest(coalesce(input_tokens, 0) - {apart}, 0)")),
-        tokens("cached_input_tokens"),
-        tokens("cache_write_input_tokens"),
-        tokens("output_tokens"),
-    ]
 }
 
 /// What rows are grouped by: as it is shown, and as it is compared.
@@ -76,22 +121,24 @@ pub(super) async fn add_up(
     mut take: impl FnMut(&Row, &Sums) -> Result<(), Reason>,
 ) -> Result<(), Reason> {
     let mut also = vec!["usage_source".to_owned()];
-    if !prices.is_empty() {
-        let mut period = "0".to_owned();
-        for change in prices.changes() {
-            period += &format!(" + (started_at >= {})::int", condition.time(*change));
-        }
-        also.extend(["upstream".to_owned(), "coalesce(model, model_requested)".to_owned(), period]);
-    }
+    let Priced { keys: priced, paid } = Priced::of(moment, &mut condition, prices);
+    also.extend(priced);
     let mut columns: Vec<_> = keys.iter().map(|key| key.shown.clone()).collect();
     let mut groups: Vec<_> = keys.iter().map(|key| key.compared.clone()).collect();
     columns.extend(also.iter().cloned());
     groups.extend(also);
     columns.push(requests(moment, ""));
+    columns.push(requests(moment, &format!("FILTER (WHERE {MAY_HAVE_TOKENS})")));
     // Sums of `bigint` are numbers without an end, which have no form of their own here but their digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
-    columns.extend(billable(moment, prices));
+    let cost = later(moment, "reported_cost", "text");
+    columns.push(format!(
+        "sum(CASE WHEN {cost} ~ '^[0-9]+([.][0-9]*)?([eE][+-]?[0-9]{{1,3}})?$'
+              THEN CASE WHEN {cost}::numeric < 1e20 THEN trunc({cost}::numeric, {}) END END)::text",
+        Reported::DECIMALS
+    ));
+    columns.extend(paid);
     let statement = format!(
         "SELECT {} FROM usage_records WHERE {} GROUP BY {}",
         columns.join(", "),
@@ -117,20 +164,30 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
     let Some(source) = SOURCES.iter().position(|known| *known == source) else {
         return Err(Reason::Row(format!("a row has the unknown usage_source {source:?}")));
     };
+    let mut tool_calls = Some(ToolCalls::default());
     let rates = if prices.is_empty() {
         None
     } else {
         let (upstream, model): (Option<&str>, Option<&str>) = (row.try_get(next())?, row.try_get(next())?);
-        let period: i32 = row.try_get(next())?;
-        let since =
-            usize::try_from(period).ok().and_then(|period| prices.changes().get(period.checked_sub(1)?));
-        let since = since.copied().unwrap_or(Timestamp::MIN);
-        model.and_then(|model| prices.find(model, upstream, since))
+        // Where the period begins, and an input of the length.
+        let [at, above] = [next(), next()].map(|index| row.try_get::<_, i32>(index));
+        let place = |number: i32| usize::try_from(number).ok()?.checked_sub(1);
+        let at = place(at?).and_then(|place| prices.changes().get(place).copied()).unwrap_or(Timestamp::MIN);
+        let above = place(above?).and_then(|place| prices.thresholds().get(place).copied());
+        let input_tokens = above.map_or(0, |above| above.saturating_add(1));
+        let (tier, calls): (Option<&str>, Option<&str>) = (row.try_get(next())?, row.try_get(next())?);
+        if let Some(calls) = calls {
+            tool_calls = query::tool_calls(calls.as_bytes());
+        }
+        // It is there to be told apart alone.
+        next();
+        model.and_then(|model| prices.find(&Served { model, upstream, at, tier, input_tokens }))
     };
     let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
     let tokens = |index| row.try_get(index).map(number);
     let mut sums = Sums {
         requests: count(next())?,
+        countable: count(next())?,
         input_tokens: tokens(next())?,
         cached_input_tokens: tokens(next())?,
         cache_write_input_tokens: tokens(next())?,
@@ -142,12 +199,29 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         ..Sums::default()
     };
     sums.sources[source] = sums.requests;
+    let reported: Option<&str> = row.try_get(next())?;
+    sums.report(reported.and_then(Reported::parse));
     let counted = count(next())?;
-    let mut part = || tokens(next()).map(Option::unwrap_or_default);
-    let paid = Billable { input: part()?, cached_input: part()?, cache_write: part()?, output: part()? };
-    match rates {
-        Some(rates) if counted > 0 => sums.cost.pay(rates.currency, rates.amount(&paid)),
-        Some(_) => {}
+    if counted == 0 {
+        return Ok(sums);
+    }
+    let amount = match (rates, tool_calls) {
+        (Some(rates), Some(calls)) => {
+            let mut part = || tokens(next()).map(Option::unwrap_or_default);
+            let paid = Billable {
+                input: part()?,
+                cached_input: part()?,
+                cache_write: part()?,
+                cache_write_1h: part()?,
+                output: part()?,
+                tool_calls: calls.counts().map(|calls| counted.saturating_mul(calls.into())),
+            };
+            rates.amount(&paid).map(|amount| (rates.currency, amount))
+        }
+        _ => None,
+    };
+    match amount {
+        Some((currency, amount)) => sums.cost.pay(currency, amount),
         None => sums.cost.unpriced = counted,
     }
     Ok(sums)

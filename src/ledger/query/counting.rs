@@ -1,29 +1,39 @@
 //! One row's counts, and what they cost at the price of its day.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::super::error::Reason;
-use super::super::groups::{SOURCES, Sums};
+use super::super::groups::{MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::schema;
-use crate::price::{Billable, INPUT_WITHOUT_CACHE, Prices, Rates};
+use crate::price::{Counts, INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served};
+use crate::usage::{ToolCalls, ToolKind};
 
-/// The columns, in the order in which [`Counting::add`] takes them; those of the caller follow. The four before the last
+/// The columns, in the order in which [`Counting::add`] takes them; those of [`later`] and of the caller follow. The last four
 /// are for the price, and the further they stand in a row the longer it takes to find them: they are only looked for
 /// where they matter.
 const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
     output_tokens, reasoning_tokens, total_tokens, billed_seconds, started_at, upstream,
     CASE WHEN model IS NULL THEN model_requested ELSE model END,
     CASE WHEN cached_input_tokens > 0 OR cache_write_input_tokens > 0 THEN endpoint END";
-pub(super) const COUNTED_COLUMNS: usize = 13;
+pub(super) const COUNTED_COLUMNS: usize = 18;
 
-/// The columns of the ledger that is open. Files of earlier versions have no `count`.
-pub(super) fn counted(connection: &Connection) -> Result<String, Reason> {
-    let count = if schema::has_count(connection)? { "\"count\"" } else { "NULL" };
-    Ok(format!("{COUNTED}, {count}"))
+/// The columns of the ledger that is open. Files of earlier versions lack some.
+pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String, Reason> {
+    let has_later = schema::has_count(connection)?;
+    let later = |column: &'static str, matters: bool| if has_later && matters { column } else { "NULL" };
+    let has_prices = !prices.is_empty();
+    Ok(format!(
+        "{COUNTED}, {}, {}, {}, {}, {}, CASE WHEN usage_source <> 'none' THEN 1 ELSE {MAY_HAVE_TOKENS} END",
+        later("\"count\"", true),
+        later("reported_cost", true),
+        later("service_tier", has_prices),
+        later("cache_write_1h_input_tokens", has_prices),
+        later("tool_calls", has_prices),
+    ))
 }
 
 /// How many models' prices are remembered. Those that a client makes up are not remembered for ever.
@@ -32,7 +42,7 @@ const MOST_REMEMBERED: usize = 10_000;
 /// Adds rows to sums. What it has found out of a model's price it remembers.
 pub(super) struct Counting<'a> {
     prices: &'a Prices,
-    /// By model, upstream and period between two changes of a price.
+    /// By model, upstream, tier, length of the input, and period between two changes of a price.
     remembered: HashMap<Box<[u8]>, Option<Rates>>,
     /// The key of the row at hand; its memory is kept.
     key: Vec<u8>,
@@ -56,6 +66,9 @@ impl<'a> Counting<'a> {
         };
         sums.requests += requests;
         sums.sources[source] += requests;
+        if matches!(row.get_ref(17)?, ValueRef::Integer(1)) {
+            sums.countable += requests;
+        }
         let [mut input, mut cached, mut written, mut output, mut total] = [None; 5];
         for (index, count, sum) in [
             (1, Some(&mut input), &mut sums.input_tokens),
@@ -82,42 +95,86 @@ impl<'a> Counting<'a> {
         if let ValueRef::Real(seconds) = row.get_ref(7)? {
             sums.billed_seconds = Some(sums.billed_seconds.unwrap_or(0.0) + seconds);
         }
-        let cache_is_apart = text(row.get_ref(11)?) == Some(INPUT_WITHOUT_CACHE.as_bytes());
-        if let Some(tokens) = Billable::new(input, cached, written, output, cache_is_apart) {
-            match self.rates(row)? {
-                Some(rates) => sums.cost.pay(rates.currency, rates.amount(&tokens)),
+        if let Some(cost) = text(row.get_ref(13)?) {
+            sums.report(std::str::from_utf8(cost).ok().and_then(Reported::parse));
+        }
+        let json = text(row.get_ref(16)?);
+        let tool_calls = json.and_then(tool_calls);
+        let is_readable = json.is_some() == tool_calls.is_some();
+        let counts = Counts {
+            input,
+            cached_input: cached,
+            cache_write: written,
+            cache_write_1h: integer(row.get_ref(15)?),
+            output,
+            tool_calls,
+            cache_is_apart: text(row.get_ref(11)?) == Some(INPUT_WITHOUT_CACHE.as_bytes()),
+        };
+        if let Some(used) = counts.billable() {
+            let rates = if is_readable { self.rates(row, counts.whole_input())? } else { None };
+            match rates.and_then(|rates| Some((rates.currency, rates.amount(&used)?))) {
+                Some((currency, amount)) => sums.cost.pay(currency, amount),
                 None => sums.cost.unpriced += requests,
             }
         }
         Ok(())
     }
 
-    /// The price that holds for the row.
-    fn rates(&mut self, row: &Row<'_>) -> Result<Option<Rates>, Reason> {
+    /// The price that holds for the row, which has so much input.
+    fn rates(&mut self, row: &Row<'_>, input_tokens: u64) -> Result<Option<Rates>, Reason> {
         if self.prices.is_empty() {
             return Ok(None);
         }
         let ValueRef::Integer(started) = row.get_ref(8)? else { return Ok(None) };
         let Some(model) = text(row.get_ref(10)?) else { return Ok(None) };
-        let upstream = text(row.get_ref(9)?);
-        let started = Timestamp::from_nanosecond(started.into()).unwrap_or(Timestamp::MAX);
-        let period = self.prices.changes().partition_point(|change| *change <= started);
+        let (upstream, tier) = (text(row.get_ref(9)?), text(row.get_ref(14)?));
+        let at = Timestamp::from_nanosecond(started.into()).unwrap_or(Timestamp::MAX);
+        let period = self.prices.changes().partition_point(|change| *change <= at);
+        let length = self.prices.thresholds().partition_point(|threshold| *threshold < input_tokens);
         self.key.clear();
-        self.key.extend_from_slice(&period.to_ne_bytes());
-        self.key.extend_from_slice(&upstream.map_or(usize::MAX, <[u8]>::len).to_ne_bytes());
-        self.key.extend_from_slice(upstream.unwrap_or_default());
-        self.key.extend_from_slice(model);
+        for number in
+            [period, length, upstream.map_or(usize::MAX, <[u8]>::len), tier.map_or(usize::MAX, <[u8]>::len)]
+        {
+            self.key.extend_from_slice(&number.to_ne_bytes());
+        }
+        for part in [upstream, tier, Some(model)] {
+            self.key.extend_from_slice(part.unwrap_or_default());
+        }
         if let Some(known) = self.remembered.get(self.key.as_slice()) {
             return Ok(*known);
         }
-        let upstream = upstream.map(String::from_utf8_lossy);
-        let found = self.prices.find(&String::from_utf8_lossy(model), upstream.as_deref(), started).copied();
+        let (upstream, tier) = (upstream.map(String::from_utf8_lossy), tier.map(String::from_utf8_lossy));
+        let found = self.prices.find(&Served {
+            model: &String::from_utf8_lossy(model),
+            upstream: upstream.as_deref(),
+            at,
+            tier: tier.as_deref(),
+            input_tokens,
+        });
+        let found = found.copied();
         if self.remembered.len() == MOST_REMEMBERED {
             self.remembered.clear();
         }
         self.remembered.insert(self.key.as_slice().into(), found);
         Ok(found)
     }
+}
+
+fn integer(value: ValueRef<'_>) -> Option<u64> {
+    match value {
+        ValueRef::Integer(number) => Some(number.unsigned_abs()),
+        _ => None,
+    }
+}
+
+/// The calls in a row's JSON; `None` where there is a kind that this version does not know.
+pub(in crate::ledger) fn tool_calls(json: &[u8]) -> Option<ToolCalls> {
+    let counts: BTreeMap<String, u64> = serde_json::from_slice(json).ok()?;
+    let mut calls = ToolCalls::default();
+    for (name, count) in counts {
+        calls.add(ToolKind::from_name(&name)?, count);
+    }
+    Some(calls)
 }
 
 pub(super) fn text(value: ValueRef<'_>) -> Option<&[u8]> {

@@ -133,7 +133,7 @@ fn read(
     let condition = selection.condition(range);
     let mut statement = transaction.prepare(&format!(
         "SELECT {}, {COLUMNS} FROM usage_records NOT INDEXED WHERE {}",
-        counted(transaction)?,
+        counted(transaction, prices)?,
         condition.text
     ))?;
     let mut adding = Adding::new(selection, step);

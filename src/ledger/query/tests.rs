@@ -8,8 +8,9 @@ use super::super::schema::{MIGRATIONS, migrate};
 use super::super::store::Store;
 use super::super::support::{batch, records};
 use super::*;
-use crate::price::{Billable, Cost, Currency, Price, Rate, Rates};
+use crate::price::{Cost, Currency, Price, Rate, Rates, Reported};
 use crate::record::UsageRecord;
+use crate::usage::ToolKind;
 
 pub(super) fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -30,23 +31,25 @@ fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
 /// What the record costs.
 fn cost(row: &UsageRecord, prices: &Prices) -> Cost {
     let mut cost = Cost::default();
-    let usage = &row.usage;
-    if usage.input_tokens.is_none() && usage.output_tokens.is_none() {
+    let has_calls = row.tool_calls.is_some_and(|calls| !calls.is_empty()) && !prices.is_empty();
+    if row.usage.input_tokens.is_none() && row.usage.output_tokens.is_none() && !has_calls {
         return cost;
     }
-    let model = row.model.as_deref().or(row.model_requested.as_deref());
-    let rates = model.and_then(|model| prices.find(model, row.upstream.as_deref(), row.started_at));
-    let Some(rates) = rates else {
-        cost.unpriced = 1;
-        return cost;
-    };
-    let [input, cached_input, cache_write, output] =
-        [usage.input_tokens, usage.cached_input_tokens, usage.cache_write_input_tokens, usage.output_tokens]
-            .map(Option::unwrap_or_default);
-    let apart = if row.endpoint.as_deref() == Some("messages") { 0 } else { cached_input + cache_write };
-    let tokens = Billable { input: input.saturating_sub(apart), cached_input, cache_write, output };
-    cost.pay(rates.currency, rates.amount(&tokens));
+    match crate::record::cost(row, prices) {
+        Some((currency, amount)) => cost.pay(currency, amount),
+        None => cost.unpriced = row.requests(),
+    }
     cost
+}
+
+/// Whether the request could have had tokens.
+fn is_countable(row: &UsageRecord) -> bool {
+    const ENDPOINTS: [&str; 3] = ["chat/completions", "messages", "embeddings"];
+    let is_answered = row.status.is_some_and(|status| (200..300).contains(&status))
+        && row.method == Some(http::Method::POST)
+        && row.outcome == crate::record::Outcome::Complete
+        && row.endpoint.as_deref().is_some_and(|endpoint| ENDPOINTS.contains(&endpoint));
+    is_answered || row.usage_source != crate::record::UsageSource::None
 }
 
 fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], prices: &Prices) -> Vec<Group> {
@@ -80,7 +83,9 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             computed_total_tokens: computed,
             billed_seconds: usage.billed_seconds,
             sources,
+            countable: if is_countable(row) { row.requests() } else { 0 },
             cost: cost(row, prices),
+            reported_cost: row.reported_cost.as_deref().and_then(Reported::parse),
         });
     }
     let group = |(key, sums): (Vec<(bool, Option<String>)>, _)| {
@@ -286,7 +291,17 @@ fn price(model: &str, from: Option<&str>, currency: &str, rates: [&str; 4]) -> P
         model: model.to_owned(),
         upstream: None,
         from: from.map(|day| format!("{day}T00:00:00Z").parse().unwrap()),
-        rates: Rates { currency, input, cached_input, cache_write, output },
+        tier: None,
+        above_input_tokens: None,
+        rates: Rates {
+            currency,
+            input,
+            cached_input,
+            cache_write,
+            cache_write_1h: None,
+            output,
+            tool_calls: Default::default(),
+        },
     }
 }
 
@@ -297,6 +312,16 @@ fn prices() -> Prices {
         price("gpt-2", Some("2026-06-05"), "EUR", ["1.5", "1", "3", "7"]),
         Price { upstream: Some("azure".to_owned()), ..price("gpt", None, "USD", ["1", "1", "1", "1"]) },
         price("gpt-3", None, "EUR", ["0", "0", "0", "0"]),
+        {
+            let mut flex =
+                Price { tier: Some("flex".to_owned()), ..price("gpt-1", None, "USD", ["1", "1", "1", "2"]) };
+            flex.rates.cache_write_1h = Some(Rate::parse("3").unwrap());
+            for kind in [ToolKind::WebSearch, ToolKind::FileSearch] {
+                flex.rates.tool_calls[kind as usize] = Some(Rate::parse("2.5").unwrap());
+            }
+            flex
+        },
+        Price { above_input_tokens: Some(900), ..price("gpt-2", None, "EUR", ["3", "2", "6", "14"]) },
     ])
 }
 
@@ -328,6 +353,7 @@ fn a_model_without_a_price_has_no_cost_and_not_0() {
     let mut records = records(8);
     for (number, row) in records.iter_mut().enumerate() {
         row.model = Some(["free", "unknown"][number % 2].into());
+        (row.service_tier, row.tool_calls) = (None, None);
         row.usage.input_tokens = (number > 1).then_some(1_000_000);
         row.usage.output_tokens = None;
     }
@@ -350,6 +376,7 @@ fn the_price_is_for_the_model_that_was_asked_for_where_none_was_answered() {
     for row in &mut records {
         row.model = None;
         row.model_requested = Some("gpt".into());
+        (row.service_tier, row.tool_calls) = (None, None);
         row.upstream = Some("azure".into());
         row.usage.input_tokens = Some(500_000);
         row.usage.output_tokens = Some(500_000);

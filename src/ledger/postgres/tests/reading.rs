@@ -70,7 +70,11 @@ fn prices(change: Timestamp) -> Prices {
          [[prices]]\nmodel = \"gpt-1\"\ninput = 2\ncached_input = 0.5\noutput = 8.125\n\
          [[prices]]\nmodel = \"gpt-1\"\nfrom = \"{day}\"\ninput = 1\noutput = 3\n\
          [[prices]]\nmodel = \"gpt-2\"\nupstream = \"azure\"\ninput = 0.000001\noutput = 0\n\
-         [[prices]]\nmodel = \"gpt\"\ninput = 7\noutput = 7\ncurrency = \"EUR\"\n"
+         [[prices]]\nmodel = \"gpt\"\ninput = 7\noutput = 7\ncurrency = \"EUR\"\n\
+         [[prices]]\nmodel = \"gpt-1\"\ninput = 5\noutput = 5\nabove_input_tokens = 300\ncache_write_1h = 6\n\
+         [[prices]]\nmodel = \"gpt-1\"\ninput = 3\noutput = 3\ntier = \"flex\"\ncache_write_1h = 4\n\
+         tool_calls = {{ web_search = 10, file_search = 2.5 }}\n\
+         [[prices]]\nmodel = \"gpt-3\"\ninput = 1\noutput = 1\ntier = \"flex\"\ntool_calls = {{ web_search = 10, file_search = 0 }}\n"
     );
     config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings.prices
 }
