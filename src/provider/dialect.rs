@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::asking::is_before_stream_options;
-use super::endpoint::{deployment, names_model_in_query};
+use super::endpoint::{MODEL_PARAMETERS, deployment, names_model_in_query};
 use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
 /// A request's path and query as they came in.
@@ -214,31 +214,39 @@ impl Dialect {
         Ok(target)
     }
 
-    /// The query, with the model as the upstream knows it where the endpoint has it there. A dated Azure calls it a deployment.
+    /// The query, with the model as the upstream knows it where the endpoint has it there, and once: readers differ in which of several
+    /// they take. A dated Azure calls it a deployment. What a client calls a deployment, and what an Azure SDK's own paths name, is an alias
+    /// or a deployment already.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
-        let names_model = names_model_in_query(inbound.path, inbound.is_session);
         let is_realtime = names_model_in_query(inbound.path, false);
-        let (true, Some(model)) = (names_model && inbound.path.starts_with(V1), model) else {
+        let (true, Some(model)) = (names_model_in_query(inbound.path, inbound.is_session), model) else {
             return query;
         };
-        let (key, name) = match self.form {
-            Form::Plain => ("model", model),
-            Form::AzureV1 { .. } => ("model", self.deployment(model)),
-            Form::AzureDated { .. } if !is_realtime => ("model", self.deployment(model)),
-            Form::AzureDated { .. } => ("deployment", self.deployment(model)),
-        };
         let text = inbound.query.unwrap_or_default();
-        let named = path::parameter(text, "model");
-        let is_model = |parameter: &str| path::is_parameter(parameter, "model");
-        if (named.is_none() && path::parameter(text, key).is_some())
-            || (key == "model" && named.as_deref().is_none_or(|named| named == name))
-        {
+        let is_own = !inbound.path.starts_with(V1);
+        let said = MODEL_PARAMETERS.into_iter().find_map(|key| Some((key, path::parameter(text, key)?)));
+        let (key, name) = match (&self.form, &said) {
+            (_, None) if is_own => return query,
+            (_, Some((said, _))) if is_own || *said == "deployment" => (*said, model),
+            (Form::Plain, _) => ("model", model),
+            (Form::AzureDated { .. }, _) if is_realtime => ("deployment", self.deployment(model)),
+            (Form::AzureV1 { .. } | Form::AzureDated { .. }, _) => ("model", self.deployment(model)),
+        };
+        let is_named = |parameter: &str| {
+            path::is_parameter(parameter, key)
+                || said.as_ref().is_some_and(|(said, _)| path::is_parameter(parameter, said))
+        };
+        let is_right = match &said {
+            None => key == "model",
+            Some((said, named)) => *said == key && named == name,
+        };
+        if is_right && text.split('&').filter(|parameter| is_named(parameter)).count() < 2 {
             return query;
         }
         let mut edited = format!("{key}=");
         path::push_segment(&mut edited, name);
-        for parameter in text.split('&').filter(|parameter| !parameter.is_empty() && !is_model(parameter)) {
+        for parameter in text.split('&').filter(|parameter| !parameter.is_empty() && !is_named(parameter)) {
             edited.push('&');
             edited.push_str(parameter);
         }

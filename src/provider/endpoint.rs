@@ -138,14 +138,14 @@ impl Endpoint {
     }
 }
 
+/// By which a query names the model; the first of them counts.
+pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
+
 /// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as `deployment`); decoded. The path may
 /// still have its route's prefix. `is_session`: the request asks for a WebSocket.
 pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
     names_model_in_query(path, is_session).then_some(())?;
-    ["model", "deployment"]
-        .iter()
-        .find_map(|name| path::parameter(query?, name))
-        .filter(|model| !model.is_empty())
+    MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query?, name)).filter(|model| !model.is_empty())
 }
 
 /// Whether requests to the path name their model in the query. A session of `responses` may; its model is that of its messages

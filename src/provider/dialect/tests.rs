@@ -245,12 +245,17 @@ fn a_realtime_session_names_its_model_in_the_query_as_its_upstream_knows_it() {
         "/openai/realtime?deployment=my%20gpt4o%2Fx&x=%20&y&api-version=2024-10-01-preview"
     );
     let named = "/v1/realtime?deployment=d";
-    assert_eq!(to(&azure("2024-10-21"), named, "m"), "/openai/realtime?deployment=d&api-version=2024-10-21");
+    assert_eq!(to(&azure("2024-10-21"), named, "d"), "/openai/realtime?deployment=d&api-version=2024-10-21");
     for without in ["/v1/realtime?intent=transcription", "/v1/realtime"] {
         assert_eq!(to(&openai(), without, "default"), without);
     }
     let own = "/openai/realtime?api-version=1&deployment=d";
-    assert_eq!(to(&azure("v1"), own, "m"), own, "an Azure SDK's own path");
+    assert_eq!(to(&azure("v1"), own, "d"), own, "an Azure SDK's own path");
+    assert_eq!(to(&azure("v1"), own, "m"), "/openai/realtime?deployment=m&api-version=1", "an alias");
+    assert_eq!(to(&azure("v1"), "/openai/v1/realtime?model=d", "gpt-4o"), "/openai/v1/realtime?model=gpt-4o");
+    assert_eq!(to(&azure("v1"), "/openai/realtime?x", "default"), "/openai/realtime?x");
+    let twice = "/v1/realtime?model=a&x&model=b";
+    assert_eq!(to(&openai(), twice, "a"), "/v1/realtime?model=a&x", "readers must not differ");
     assert_eq!(
         super::super::query_model("/azure/v1/realtime", Some("x&model=a%2Fb"), false).as_deref(),
         Some("a/b")
