@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{Proxy, Request, proxy, upstream};
+use crate::support::{Client, Program, Proxy, Request, proxy, upstream};
 
 const KEY: &str = "sg-secret-of-team";
 
@@ -121,4 +121,43 @@ fn errors_on_paths_name_no_key_of_the_query() {
             "{target}"
         );
     }
+}
+
+#[test]
+fn keys_of_websockets_end_here() {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+    sent("/v1/realtime?model=m&api-key=sg-secret-of-team", "/v1/realtime?model=m", upgrade);
+    let protocol =
+        format!("{upgrade}\r\nSec-WebSocket-Protocol: realtime, openai-insecure-api-key.sg-secret-of-team");
+    sent("/v1/realtime?key=other&model=m", "/v1/realtime?model=m", &protocol);
+}
+
+#[test]
+fn keys_are_in_no_line_of_the_log_at_any_level() {
+    let program = Program::unconfigured();
+    program.configure(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"\"\n[log]\nformat = \"json\"\nlevel = \"trace\"\n\
+         [ledger]\npath = \"\"\n[upstreams.up]\nprovider = \"other\"\nurl = \"http://127.0.0.1:9/v1\"\napi_key = \"none\"\n\
+         default_model = \"m\"\n{}",
+        clients()
+    ));
+    let serving = program.serve();
+    for (target, header) in TARGETS
+        .map(|(target, _)| (target, "x-first: 1"))
+        .into_iter()
+        .chain(HEADERS.map(|header| ("/v1/models", header)))
+    {
+        for request in
+            [get(target, header), get(target, header).replace("x-last", "bad header with sg-secret")]
+        {
+            let mut client = Client::connect(serving.address);
+            client.send(request).finish();
+            client.rest();
+        }
+    }
+    serving.signal("-TERM");
+    let log = serving.end();
+    assert!(log.len() > TARGETS.len(), "{log:#?}");
+    let told: Vec<_> = log.iter().filter(|line| line.contains("secret")).collect();
+    assert!(told.is_empty(), "{told:#?}");
 }

@@ -1,5 +1,7 @@
 //! Responses that come before the request's body is here reach clients that read only when they have sent all of it.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
 
 /// More than all the buffers on the way hold.
@@ -26,6 +28,19 @@ fn early_response_is_read_by_client_that_sends_everything_first() {
         assert_eq!(answer.error()["code"], "request_too_large");
         assert_eq!(answer.header("connection"), Some("close"));
     }
+}
+
+#[test]
+fn client_behind_an_early_response_keeps_its_place_until_a_newcomer_needs_it() {
+    let up = Upstream::answering("");
+    let proxy = proxy().upstream(&up).server("max_connections = 1\nmax_request_bytes = 1000").run();
+    let mut first = proxy.client();
+    first.send("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n{");
+    assert_eq!(first.answer().status(), 413);
+    // It would be taken in for 5 s more.
+    let start = Instant::now();
+    assert_eq!(proxy.client().get("/health").answer().status(), 200);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[test]
