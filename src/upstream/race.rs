@@ -72,7 +72,7 @@ impl Winner {
 
 /// The winner first, if it is still an address of the name; then one of each family in turn,
 /// beginning with the family of the first.
-fn ordered(addresses: Vec<SocketAddr>, winner: Option<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn ordered(addresses: Vec<SocketAddr>, winner: Option<SocketAddr>) -> Vec<SocketAddr> {
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = {
         let is_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
         addresses.iter().copied().partition(|address| address.is_ipv6() == is_first)

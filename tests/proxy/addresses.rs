@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    CHAT_BODY, Client, Connection, PATIENCE, Program, Serving, Upstream, sized, until, upstream_on,
+    CHAT_BODY, Client, Connection, PATIENCE, Program, Serving, Upstream, sized, until, upstream, upstream_on,
 };
 
 /// The system puts it before the others of 127.0.0.0/8, whose source address it is (RFC 6724 section
@@ -133,6 +133,36 @@ fn forward_proxy_is_reached_at_its_second_address() {
     assert_eq!(proxy.accepted(), 1);
     let opening = openings.recv_timeout(PATIENCE).unwrap();
     assert!(opening.starts_with("CONNECT llm.invalid:8000 "), "{opening}");
+}
+
+#[test]
+fn socks5_proxy_is_asked_for_the_next_address_of_the_target() {
+    if !is_root() {
+        return;
+    }
+    const UNREACHABLE: &[u8] = &[5, 4, 0, 1, 0, 0, 0, 0, 0, 0];
+    const OPEN: &[u8] = &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let (tell, targets) = mpsc::channel();
+    let proxy = upstream(move |connection| {
+        // RFC 1928: no authentication, then CONNECT to an IPv4 address.
+        assert_eq!(connection.read(3), [5, 1, 0]);
+        connection.send([5, 0]);
+        let request = connection.read(10);
+        assert_eq!(request[..4], [5, 1, 0, 1]);
+        let target = [request[4], request[5], request[6], request[7]];
+        tell.send(target).unwrap();
+        if target == FIRST.octets() {
+            return connection.send(UNREACHABLE);
+        }
+        connection.send(OPEN);
+        answer(connection);
+    });
+    let lines = format!("url = \"http://both.test:8000/v1\"\nproxy = \"socks5://{}\"", proxy.address);
+    let named = Named::new("127.0.0.1 both.test\n127.0.0.2 both.test", &lines);
+    let serving = named.serve();
+    assert_eq!(ask(&mut Client::connect(serving.address)), 200);
+    let asked: Vec<_> = targets.try_iter().collect();
+    assert_eq!(asked, [FIRST.octets(), SECOND.octets()]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_socks::TargetAddr;
 
 use super::connect::tcp;
 use super::origin::{Origin, in_words};
@@ -53,14 +54,42 @@ pub(super) enum Tunnel {
 }
 
 impl Proxy {
-    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Cancel safe: dropped, it closes the connection.
+    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Where SOCKS5 is given addresses, each
+    /// that it cannot reach costs a connection. Cancel safe: dropped, it closes the connection.
     pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel> {
+        let asks: Vec<_> = match &self.opening {
+            Opening::Connect(connect) => vec![Ask::Connect(connect, origin.may_begin(http))],
+            Opening::Socks5(socks5) => {
+                let targets = socks5.targets(&origin.host, origin.port).await;
+                let targets = targets.map_err(|reason| self.failed(origin, reason))?;
+                targets.into_iter().map(|target| Ask::Socks5(socks5, target)).collect()
+            }
+        };
+        let mut refused = self.failed(origin, "the target has no address");
+        for ask in asks {
+            let asked = match self.connect(origin).await? {
+                Tunnel::Tcp(tcp) => ask.on(tcp).await.map(Tunnel::Tcp),
+                Tunnel::Tls(tls) => ask.on(tls).await.map(Tunnel::Tls),
+            };
+            refused = match asked {
+                Ok(tunnel) => return Ok(tunnel),
+                Err(Refusal::Status(status)) => Error::ProxyRefused {
+                    upstream: origin.name.to_string(),
+                    proxy: self.url.to_string(),
+                    status: status.as_u16(),
+                },
+                Err(Refusal::Failed(reason)) => self.failed(origin, reason),
+            };
+        }
+        Err(refused)
+    }
+
+    /// Connects to the proxy itself.
+    async fn connect(&self, origin: &Origin) -> Result<Tunnel> {
         let (tcp, _) = tcp(&self.host, self.port, origin)
             .await
             .map_err(|error| self.failed(origin, in_words(&error)))?;
-        let Some(tls) = &self.tls else {
-            return Ok(Tunnel::Tcp(self.ask(tcp, origin, http).await?));
-        };
+        let Some(tls) = &self.tls else { return Ok(Tunnel::Tcp(tcp)) };
         let tls =
             TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp).await.map_err(|error| {
                 self.failed(
@@ -71,33 +100,7 @@ impl Proxy {
         if let Some(witness) = &origin.witness {
             witness.secured_with_proxy(tls.get_ref().1);
         }
-        Ok(Tunnel::Tls(Box::new(self.ask(tls, origin, http).await?)))
-    }
-
-    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-        origin: &Origin,
-        http: HttpVersion,
-    ) -> Result<S> {
-        let refusal = match &self.opening {
-            Opening::Connect(connect) => match connect.open(stream, origin.may_begin(http)).await {
-                Ok(stream) => return Ok(stream),
-                Err(refusal) => refusal,
-            },
-            Opening::Socks5(socks5) => match socks5.open(stream, &origin.host, origin.port).await {
-                Ok(stream) => return Ok(stream),
-                Err(refusal) => refusal,
-            },
-        };
-        Err(match refusal {
-            Refusal::Status(status) => Error::ProxyRefused {
-                upstream: origin.name.to_string(),
-                proxy: self.url.to_string(),
-                status: status.as_u16(),
-            },
-            Refusal::Failed(reason) => self.failed(origin, reason),
-        })
+        Ok(Tunnel::Tls(Box::new(tls)))
     }
 
     fn failed(&self, origin: &Origin, reason: impl ToString) -> Error {
@@ -105,6 +108,22 @@ impl Proxy {
             upstream: origin.name.to_string(),
             proxy: self.url.to_string(),
             reason: reason.to_string(),
+        }
+    }
+}
+
+/// What a proxy is asked for.
+enum Ask<'a> {
+    /// The target; and whether that may send something before it is asked.
+    Connect(&'a Connect, bool),
+    Socks5(&'a Socks5, TargetAddr<'a>),
+}
+
+impl Ask<'_> {
+    async fn on<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> std::result::Result<S, Refusal> {
+        match self {
+            Self::Connect(connect, target_may_begin) => connect.open(stream, target_may_begin).await,
+            Self::Socks5(socks5, target) => socks5.open(stream, target).await,
         }
     }
 }

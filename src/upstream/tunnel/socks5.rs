@@ -8,6 +8,10 @@ use super::Refusal;
 use crate::resolver::Resolver;
 use crate::secret::Secret;
 use crate::upstream::origin::in_words;
+use crate::upstream::race;
+
+/// The most addresses of a target that a proxy is asked for, one after the other.
+const MOST_TARGETS: usize = 4;
 
 /// What a SOCKS5 proxy is told.
 #[derive(Debug)]
@@ -19,11 +23,11 @@ pub struct Socks5 {
 }
 
 impl Socks5 {
-    pub(super) async fn open<S>(&self, stream: S, host: &str, port: u16) -> Result<S, Refusal>
+    /// Asks for a tunnel to one of [`Socks5::targets`].
+    pub(super) async fn open<S>(&self, stream: S, target: TargetAddr<'_>) -> Result<S, Refusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let target = self.target(host, port).await.map_err(Refusal::Failed)?;
         let opened = match &self.credentials {
             Some((name, password)) => {
                 Socks5Stream::connect_with_password_and_socket(stream, target, name, password.expose()).await
@@ -37,14 +41,16 @@ impl Socks5 {
         }
     }
 
-    async fn target<'a>(&self, host: &'a str, port: u16) -> Result<TargetAddr<'a>, String> {
+    /// What to ask for, in this order: the name, or addresses of it; at least one.
+    pub(super) async fn targets<'a>(&self, host: &'a str, port: u16) -> Result<Vec<TargetAddr<'a>>, String> {
         if !self.resolve_here {
-            return (host, port).into_target_addr().map_err(|error| error.to_string());
+            let target = (host, port).into_target_addr().map_err(|error| error.to_string())?;
+            return Ok(vec![target]);
         }
         let unknown = |reason: String| format!("the target's name cannot be looked up here: {reason}");
         let found =
             Resolver::system().lookup(host, port).await.map_err(|error| unknown(error.to_string()))?;
-        let address = found.first().ok_or_else(|| unknown("it has no address".to_owned()))?;
-        Ok(TargetAddr::Ip(*address))
+        let addresses = race::ordered(found, None).into_iter().take(MOST_TARGETS);
+        Ok(addresses.map(TargetAddr::Ip).collect())
     }
 }
