@@ -51,6 +51,7 @@ pub fn record(record: &Record) -> String {
     line(record.fields().map(|(_, value)| match value {
         Value::Null => String::new(),
         Value::String(text) => field(text),
+        Value::Object(_) => field(&value.to_string()),
         other => other.to_string(),
     }))
 }
@@ -90,6 +91,13 @@ fn is_formula(cell: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_of_a_record_are_one_field() {
+        let calls = serde_json::json!({"file_search": 1, "web_search": 2});
+        let written = record(&Record::new(vec![("tool_calls".into(), calls), ("status".into(), 200.into())]));
+        assert_eq!(written, "\"{\"\"file_search\"\":1,\"\"web_search\"\":2}\",200\n");
+    }
 
     #[test]
     fn no_field_is_a_formula_for_a_spreadsheet() {
