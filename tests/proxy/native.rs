@@ -141,6 +141,8 @@ fn usage_of_which_a_part_is_unknown_is_partial_and_says_so() {
         (r#"{"total_tokens":18,"new_input_tokens":11,"new_output_tokens":7}"#, "partial"),
         (r#"{"input_tokens":11,"generated_tokens":7}"#, "partial"),
         (r#"{"counts":{"tokens_in":11}}"#, "none"),
+        (r#"{"prompt_units":11,"completion_units":7,"total_tokens":18}"#, "partial"),
+        (r#"{"input_tokens":11,"output_count":7}"#, "partial"),
     ] {
         let up = Upstream::answering(sized(
             "200 OK",
@@ -159,6 +161,7 @@ fn usage_of_which_a_part_is_unknown_is_partial_and_says_so() {
         r#"{"total_tokens":18}"#,
         r#"{"prompt_tokens":8,"total_tokens":8,"image_tokens":3}"#,
         r#"{"input_tokens":11,"output_tokens":7,"strange_tokens":9,"details":{"odd_tokens":1}}"#,
+        r#"{"prompt_tokens":8,"input_count":1,"input_characters":9,"output_seconds":3}"#,
         r#"{"prompt_tokens":8,"tokens_per_second":31.0,"max_tokens":100,"new_tokens":0}"#,
         r#"{"cache_read_input_tokens":0,"output_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":3}}"#,
     ] {

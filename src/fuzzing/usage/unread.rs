@@ -25,6 +25,16 @@ pub(super) fn unread(usage: &Json) -> bool {
         return false;
     }
     let has_neither = counts.input_tokens.is_none() && counts.output_tokens.is_none();
+    let mut words = vec!["token"];
+    if counts.input_tokens.is_none() {
+        words.extend(["input", "prompt"]);
+    }
+    if counts.output_tokens.is_none() {
+        words.extend(["output", "completion"]);
+    }
+    let is_count = |key: &str, value: &Json| {
+        is_count(key, value) && words.iter().any(|word| key.to_ascii_lowercase().contains(word))
+    };
     let is_in = |names: &str, key: &str| names.split_whitespace().any(|name| name == key);
     members(usage).any(|(key, value)| {
         let is_read = is_in(OBJECTS, key) || is_in(KNOWN, key) && !is_in(APART, key);
@@ -38,6 +48,8 @@ const APART: &str = "accepted_prediction_tokens audio_prompt_tokens audio_tokens
     prompt_cache_miss_tokens rejected_prediction_tokens text_tokens video_tokens prompt_image_tokens \
     prompt_text_tokens toolUsePromptTokenCount total_tool_use_tokens";
 
+const NO_COUNT: &str = "per_ limit max remaining time second _ms cost price char byte image video dim";
+
 fn members(object: &Json) -> impl Iterator<Item = (&str, &Json)> {
     let members = if let Json::Object(members) = object { &members[..] } else { &[] };
     members.iter().filter_map(|(key, value)| Some((key.as_deref()?, value)))
@@ -45,7 +57,7 @@ fn members(object: &Json) -> impl Iterator<Item = (&str, &Json)> {
 
 fn is_count(key: &str, value: &Json) -> bool {
     let name = key.to_ascii_lowercase();
-    let is_rate = ["per_", "limit", "max", "remaining", "time"].iter().any(|word| name.contains(word));
+    let is_rate = NO_COUNT.split_whitespace().any(|word| name.contains(word));
     let is_known = APART.split_whitespace().any(|known| known == key);
-    name.contains("token") && !is_rate && !is_known && value.count().is_some_and(|count| count > 0)
+    !is_rate && !is_known && value.count().is_some_and(|count| count > 0)
 }

@@ -25,20 +25,38 @@ const KNOWN: [&[u8]; 13] = [
     b"total_tool_use_tokens",
 ];
 
-/// What a name has that tells of a rate or a limit.
-const NO_COUNT: [&[u8]; 5] = [b"per_", b"limit", b"max", b"remaining", b"time"];
+/// What a name has that tells of something else than tokens: a rate, a limit, a size, money.
+const NO_COUNT: [&[u8]; 14] = [
+    b"per_",
+    b"limit",
+    b"max",
+    b"remaining",
+    b"time",
+    b"second",
+    b"_ms",
+    b"cost",
+    b"price",
+    b"char",
+    b"byte",
+    b"image",
+    b"video",
+    b"dim",
+];
 
 /// The name of a count of tokens that is not known, where the input or the output is under no known name.
 ///
-/// A name is that of a count of tokens where it has `token` in it and its value is a count above 0. Where neither
-/// input nor output is known, the objects of the usage are looked through too. Usage by duration, and one that is
-/// only a total, have no such counts.
+/// A name is that of a count of tokens where it says so, or names the side that is missing, and its value is a count
+/// above 0. Where neither input nor output is known, the objects of the usage are looked through too. Usage by duration,
+/// and one that is only a total, have no such counts.
 pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
     let has_one = counts.input_tokens.is_some() || counts.output_tokens.is_some();
     let has_both = counts.input_tokens.is_some() && counts.output_tokens.is_some();
     if has_both || counts.billed_seconds.is_some() {
         return None;
     }
+    let input: &[&[u8]] = if counts.input_tokens.is_none() { &[b"input", b"prompt"] } else { &[] };
+    let output: &[&[u8]] = if counts.output_tokens.is_none() { &[b"output", b"completion"] } else { &[] };
+    let is_count = |key: &[u8], value: &[u8]| is_count(key, value, &[&[b"token"], input, output]);
     let mut found = None;
     each(&mut Cursor::new(object), |key, cursor| {
         let value = cursor.value().map_or(&[][..], |value| &object[value]);
@@ -59,10 +77,10 @@ pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
     found.map(|name| String::from_utf8_lossy(&name[..name.len().min(NAME_LIMIT)]).into())
 }
 
-fn is_count(key: &[u8], value: &[u8]) -> bool {
+fn is_count(key: &[u8], value: &[u8], words: &[&[&[u8]]; 3]) -> bool {
     let name = key.to_ascii_lowercase();
     let has = |word: &[u8]| name.windows(word.len()).any(|part| part == word);
-    has(b"token")
+    words.iter().copied().flatten().any(|word| has(word))
         && !has(b"\\")
         && !NO_COUNT.iter().any(|word| has(word))
         && !KNOWN.contains(&key)
