@@ -296,6 +296,7 @@ fn a_batch_is_counted_by_the_first_look_at_it_when_it_is_finished() {
         assert_eq!(input(&ask(&proxy, "GET", "/v1/batches", "")), None);
         let record = ask(&proxy, "GET", "/v1/batches/batch_1", "");
         assert_eq!((input(&record), &record["endpoint"]), (Some(100), &json!("batches")));
+        assert_eq!(record["service_tier"], "batch", "its price is another");
         assert_eq!(input(&ask(&proxy, "GET", "/v1/batches/batch_1", "")), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Whose work the usage in an answer is, and what of it the record has.
 
 use super::Entry;
-use crate::provider::Answers;
+use crate::provider::{Answers, Stored, StoredKind};
 use crate::record::looks::{LEFT_OUT, Settled, Verdict};
 use crate::usage::Tally;
 
@@ -40,6 +40,10 @@ impl Entry {
         tally.usage = verdict.of(tally.usage);
         if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
             row.counted_result = key;
+            if matches!(answers, Answers::Stored(Stored { kind: StoredKind::Batch, .. })) {
+                // No batch says it, and its tokens have prices of their own.
+                tally.service_tier.get_or_insert_with(|| "batch".into());
+            }
         } else {
             // What is billed beside the tokens is counted where they are.
             (tally.calls, tally.reported_cost, tally.unread) = (None, None, None);
