@@ -79,7 +79,7 @@ impl fmt::Display for Error {
             Self::ModelRequired { upstream } => write!(
                 f,
                 "The upstream `{upstream}` chooses the deployment by the model, and the request names none. \
-                 Set `model` in the JSON body, or default_model in the configuration."
+                 Set `model` in the body, or default_model in the configuration."
             ),
             Self::ModelAmbiguous => {
                 f.write_str("The body has `model` twice, and it decides where the request goes. Send it once.")

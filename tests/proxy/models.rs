@@ -100,3 +100,33 @@ fn aliases_hold_on_the_paths_of_azures_sdk_but_where_they_name_the_deployment() 
         assert_eq!(proxy.record()["model_requested"], "alias", "{path}");
     }
 }
+
+#[test]
+fn json_at_endpoints_that_take_forms_is_renamed() {
+    let (proxy, requests) = watched("");
+    for path in ["/v1/images/edits", "/v1/videos", "/v1/audio/transcriptions"] {
+        for content_type in
+            ["content-type: application/json\r\n", "content-type: application/x-www-form-urlencoded\r\n", ""]
+        {
+            let body = "{\"model\":\"alias\"}";
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\n{content_type}content-length: {}\r\n\r\n",
+                body.len()
+            );
+            assert_eq!(proxy.client().send(head + body).answer().status(), 200);
+            assert_eq!(
+                String::from_utf8_lossy(&requests.recv().unwrap().body),
+                "{\"model\":\"real\"}",
+                "{path} {content_type}"
+            );
+            assert_eq!(proxy.record()["model_requested"], "alias");
+        }
+        // Sound as such is no JSON, and is not held.
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: audio/wav\r\ncontent-length: 4\r\n\r\nRIFF"
+        );
+        proxy.client().send(head).answer();
+        assert_eq!(requests.recv().unwrap().body, b"RIFF");
+        assert!(proxy.record()["model_requested"].is_null());
+    }
+}

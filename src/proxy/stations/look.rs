@@ -64,7 +64,7 @@ impl Look {
         let boundary =
             if endpoint.takes_form() || (is_unknown && by_model) { boundary(headers) } else { None };
         let takes_json = if endpoint.takes_form() {
-            boundary.is_none() && says_json(headers)
+            boundary.is_none() && (says_json(headers) || (is_needed && may_be_json(headers)))
         } else {
             endpoint.takes_json_model() || ((by_model || (is_unknown && is_needed)) && may_be_json(headers))
         };
