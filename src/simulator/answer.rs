@@ -216,9 +216,11 @@ impl Exchange {
         let include_usage =
             ask.stream_options.as_ref().is_some_and(|options| options.include_usage == Some(true));
         let created = nanoseconds() / 1_000_000_000;
-        let facts =
-            Facts { id: self.number, created, model: escaped(model), input_tokens: ask.input_tokens() };
-        Ok(match content(kind, ask, body, &directions)? {
+        let is_warm_up = ask.generate == Some(false);
+        let input_tokens = if is_warm_up { 0 } else { ask.input_tokens() };
+        let facts = Facts { id: self.number, created, model: escaped(model), input_tokens };
+        let parts = if is_warm_up { Some(Vec::new()) } else { content(kind, ask, body, &directions)? };
+        Ok(match parts {
             Some(parts) => {
                 Play::Reel(Plot::new(kind, dialect, directions, include_usage, facts, parts).reel(kind))
             }

@@ -31,6 +31,8 @@ pub(super) struct Ask {
     /// Whether a response is kept; it is where nothing is said.
     pub(super) store: Option<bool>,
     pub(super) background: Option<bool>,
+    /// False: an agent warms up what comes next, and wants nothing said.
+    pub(super) generate: Option<bool>,
 }
 
 /// Whether a member is there, and not null. Nothing of it is kept.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Codex and Claude Code run a tool loop against the simulator, through the proxy and without it.
+"""Codex (over HTTP and over a WebSocket) and Claude Code run a tool loop against the simulator, with the proxy and without it.
 
 Each agent is told to say hello; the simulator has it run `echo` in its shell and then answers with text. STREAMGAUGE_BIN names
 the binary (target/debug/streamgauge if unset). tests/run installs the agents under target/agents. They have a home of their own
@@ -37,6 +37,7 @@ name = "simulator"
 base_url = "{url}/v1"
 env_key = "AGENT_KEY"
 wire_api = "responses"
+supports_websockets = {websocket}
 """
 
 
@@ -62,10 +63,10 @@ def run(command, home, env):
     return done.stdout
 
 
-def codex(home, url):
+def codex(home, url, websocket="false"):
     """What it echoed, what it said, and the tokens that it counts."""
     (home / "codex").mkdir()
-    (home / "codex/config.toml").write_text(CODEX_CONFIG.format(url=url))
+    (home / "codex/config.toml").write_text(CODEX_CONFIG.format(url=url, websocket=websocket))
     options = ["exec", "--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox"]
     command = [str(BINARIES / "codex"), *options, "Say hello."]
     out = run(command, home, {**environment(home), "CODEX_HOME": str(home / "codex")})
@@ -75,6 +76,11 @@ def codex(home, url):
     said = [item["text"] for item in items if item["type"] == "agent_message"]
     usage = next(event["usage"] for event in events if event["type"] == "turn.completed")
     return echoed, said, (usage["input_tokens"], usage["output_tokens"])
+
+
+def codex_websocket(home, url):
+    """The same. All its requests are one session."""
+    return codex(home, url, "true")
 
 
 def claude(home, url):
@@ -89,23 +95,29 @@ def claude(home, url):
     return echoed, [result["result"]], (result["usage"]["input_tokens"], result["usage"]["output_tokens"])
 
 
-# Each agent, and the endpoint of its requests.
-AGENTS = {"codex": (codex, "responses"), "claude-code": (claude, "messages")}
+# Each agent, and the method and the endpoint of its requests.
+AGENTS = {
+    "codex": (codex, "POST", "responses"),
+    "codex, websocket": (codex_websocket, "GET", "responses"),
+    "claude-code": (claude, "POST", "messages"),
+}
 
 
-def mistakes(found, records):
+def mistakes(found, method, records):
     """`found`: of the agent without the proxy and with it."""
     for name, (echoed, said, _) in found.items():
         if echoed != [ECHOED] or said != [SAID]:
             yield f"{name}: echoed {echoed}, said {said}"
-    if any(record["outcome"] != "complete" or record["usage_source"] != "reported" for record in records):
+    # Codex leaves a WebSocket without a closing handshake.
+    ends = {"complete"} if method == "POST" else {"complete", "client_disconnected"}
+    if any(record["outcome"] not in ends or record["usage_source"] != "reported" for record in records):
         yield f"records: {[(record['outcome'], record['usage_source'], record['error']) for record in records]}"
     recorded = tuple(sum(record[member] or 0 for record in records) for member in ("input_tokens", "output_tokens"))
-    if len(records) < 2 or found["proxy"][2] != recorded:
+    if len(records) < (2 if method == "POST" else 1) or found["proxy"][2] != recorded:
         yield f"the agent counts {found['proxy'][2]} tokens, the {len(records)} records {recorded}"
 
 
-def check(name, agent, endpoint, folder):
+def check(agent, method, endpoint, folder):
     port = free_port()
     with started("the simulator", simulator(port), port, folder / "simulator.log"):
         proxy, found = Proxy(folder, upstream(port)), {}
@@ -114,16 +126,16 @@ def check(name, agent, endpoint, folder):
                 home = folder / way
                 home.mkdir()
                 found[way] = agent(home, url)
-    records = [record for record in proxy.records() if record["endpoint"] == endpoint]
-    return list(mistakes(found, records)), f"{len(records)} records, {' + '.join(map(str, found['proxy'][2]))} tokens"
+    records = [record for record in proxy.records() if (record["method"], record["endpoint"]) == (method, endpoint)]
+    return list(mistakes(found, method, records)), f"{len(records)} records, {' + '.join(map(str, found['proxy'][2]))} tokens"
 
 
 def main():
     failed = 0
-    for name, (agent, endpoint) in AGENTS.items():
+    for name, (agent, method, endpoint) in AGENTS.items():
         with tempfile.TemporaryDirectory(dir=ROOT / "target", prefix="agents-") as folder:
             try:
-                wrong, shown = check(name, agent, endpoint, pathlib.Path(folder))
+                wrong, shown = check(agent, method, endpoint, pathlib.Path(folder))
             except (RuntimeError, subprocess.TimeoutExpired, StopIteration, KeyError, ValueError) as error:
                 wrong, shown = [f"{type(error).__name__}: {error}"], ""
         failed += bool(wrong)

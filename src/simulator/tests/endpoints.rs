@@ -272,6 +272,12 @@ fn responses_are_answered_over_a_websocket() {
         ids.push(last["id"].clone());
     }
     assert_ne!(ids[0], ids[1]);
+    stream
+        .write_all(&frame(r#"{"type":"response.create","model":"m","input":"one","generate":false}"#))
+        .unwrap();
+    let warm_up = messages(&mut stream, "response.completed");
+    let last = &warm_up.last().unwrap()["response"];
+    assert_eq!((&last["output"], &last["usage"]["total_tokens"]), (&json!([]), &0.into()));
     stream.write_all(&frame("{}")).unwrap();
     assert_eq!(messages(&mut stream, "error")[0]["status"], 400);
     assert_eq!(sim.tally()["total_tokens"], 8);
