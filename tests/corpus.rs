@@ -14,6 +14,9 @@ use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
 /// How often each recording is cut at random places.
 const CUTS: usize = 4;
 
+/// Recordings below this size are also given byte by byte, where that takes its time.
+const SMALL: usize = 100_000;
+
 /// Where the recordings are. Without them there is nothing to test, which only CI takes for a failure.
 fn corpus() -> Option<PathBuf> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
@@ -217,10 +220,11 @@ fn every_recording_yields_its_model_and_every_count() {
     assert!(with_usage > 400, "only {with_usage} of {seen} recordings have usage");
 }
 
-/// Where in a recording the events are that are there because usage was asked for: with no choice, with usage, and with
-/// nothing that the client would miss.
+/// Where in a recording the events are that are there because usage was asked for: with usage, with
+/// no choice but an empty one behind the finish reason, and with nothing that the client would
+/// miss.
 fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
-    const ENVELOPE: [&str; 10] = [
+    const ENVELOPE: [&str; 12] = [
         "choices",
         "created",
         "id",
@@ -228,8 +232,10 @@ fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
         "model",
         "obfuscation",
         "object",
+        "provider",
         "service_tier",
         "system_fingerprint",
+        "timings",
         "usage",
     ];
     let text = std::str::from_utf8(recording).unwrap_or_default();
@@ -242,13 +248,36 @@ fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
             continue;
         };
         let Ok(Value::Object(chunk)) = serde_json::from_str(json) else { continue };
-        let is_empty = chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        let is_empty = match chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([]) => true,
+            Some([choice]) => {
+                let has_finished = text[..range.start].contains("\"finish_reason\":\"");
+                has_finished && choice["finish_reason"].is_null() && choice["delta"]["content"] == ""
+            }
+            _ => false,
+        };
         let is_alone = chunk.iter().all(|(key, value)| ENVELOPE.contains(&&**key) || value.is_null());
         if is_empty && is_alone && chunk.get("usage").is_some_and(Value::is_object) {
             found.push(range);
         }
     }
     found
+}
+
+/// The stream as it would be had nobody asked: without these events, and with llama.cpp's `timings`
+/// where they are then.
+fn unasked(asked: &[u8], events: &[Range<usize>]) -> Vec<u8> {
+    let mut unasked = asked.to_vec();
+    for event in events.iter().rev() {
+        let text = std::str::from_utf8(&asked[event.clone()]).unwrap();
+        let moved = text.find(",\"timings\":").map(|at| text[at..text.rfind('}').unwrap()].to_owned());
+        unasked.drain(event.clone());
+        if let Some(moved) = moved {
+            let end = unasked[..event.start].iter().rposition(|&byte| byte == b'}').unwrap();
+            unasked.splice(end..end, moved.into_bytes());
+        }
+    }
+    unasked
 }
 
 /// What passes, and what is metered beside it.
@@ -259,7 +288,7 @@ fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
         let progress = meter.push(piece);
         passed.extend_from_slice(&withhold.pass(bytes::Bytes::copy_from_slice(piece), progress));
     }
-    passed.extend_from_slice(&withhold.rest());
+    passed.extend_from_slice(&withhold.finish());
     (passed, meter.into_tally())
 }
 
@@ -280,32 +309,46 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
         let file = case["file"].as_str().unwrap();
         let asked = fs::read(root.join(file)).unwrap();
         let events = asked_for(&asked);
-        let mut unasked = asked.clone();
-        events.iter().rev().for_each(|event| {
-            unasked.drain(event.clone());
-        });
+        let expected_stream = unasked(&asked, &events);
         let whole = stream(&[&asked]);
         let check = |pieces: &[&[u8]]| {
             let (passed, tally) = withheld(pieces);
-            assert!(passed == unasked, "{file} in {} pieces, the first of {}", pieces.len(), pieces[0].len());
+            assert!(
+                passed == expected_stream,
+                "{file} in {} pieces, the first of {}",
+                pieces.len(),
+                pieces[0].len()
+            );
             assert_eq!(tally, whole, "the meter sees all of {file}");
         };
         check(&[&asked]);
-        check(&asked.chunks(1).collect::<Vec<_>>());
+        if asked.len() < SMALL {
+            check(&asked.chunks(1).collect::<Vec<_>>());
+        }
         for _ in 0..CUTS {
             check(&shred(&asked, &mut random));
         }
         // Two frames that meet anywhere in the event or beside it, and the event in three, with the event before it and
         // the one behind it.
         for event in &events {
+            // An empty text is nothing only behind the content, which is far.
+            if !asked[event.clone()].windows(12).any(|part| part == b"\"choices\":[]") {
+                continue;
+            }
             let begin = asked[..event.start.saturating_sub(2)].windows(2).rposition(|end| end == b"\n\n");
             let begin = begin.map_or(0, |at| at + 2);
             let behind = asked[event.end..].windows(2).position(|end| end == b"\n\n");
             let end = behind.map_or(asked.len(), |at| event.end + at + 2);
-            let near = &asked[begin..end];
-            let kept = [&asked[begin..event.start], &asked[event.end..end]].concat();
-            let middle = event.start - begin;
-            for at in 0..=near.len() {
+            // A stream of llama.cpp's server is known as one by its first event.
+            let first = match file.starts_with("streams/llama.cpp") {
+                true => asked.windows(2).position(|end| end == b"\n\n").map_or(0, |at| at + 2),
+                false => 0,
+            };
+            let near = &[&asked[..first], &asked[begin..end]].concat()[..];
+            let middle = event.start - begin + first;
+            let kept = unasked(near, &[middle..event.end - begin + first]);
+            let close = middle.saturating_sub(40)..=middle + event.len() + 40;
+            for at in (0..=near.len()).filter(|at| at % 5 == 0 || close.contains(at)) {
                 let mut ways = vec![vec![&near[..at], &near[at..]]];
                 if at > middle && at % 7 == 0 {
                     ways.push(vec![&near[..middle], &near[middle..at], &near[at..]]);
@@ -324,4 +367,77 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
         }
     }
     assert!(pairs > 75 && others > 200, "only {pairs} recordings with the event, and {others} without");
+}
+
+/// Where a recorded stream is cut: at so many places, evenly.
+const BROKEN_OFF: usize = 50;
+
+/// The beginning and the end of a recording: what is between them only takes time.
+fn abridged(recording: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(recording).unwrap_or_default();
+    let events: Vec<_> = text.split_inclusive("\n\n").collect();
+    if events.len() < 20 {
+        return recording.to_vec();
+    }
+    [&events[..6], &events[events.len() - 12..]].concat().concat().into()
+}
+
+/// What a stream says up to a place where it ends, cleanly or not: the last event counts if its
+/// JSON is whole.
+#[test]
+fn recorded_streams_that_end_anywhere_yield_what_was_whole_by_then() {
+    let Some(root) = corpus() else { return };
+    let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
+    let mut seen = 0;
+    for line in index.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        if case["stream"] != true {
+            continue;
+        }
+        let file = case["file"].as_str().unwrap();
+        let asked = abridged(&fs::read(root.join(file)).unwrap());
+        let events = asked_for(&asked);
+        let whole = stream(&[&asked]);
+        // The same without its last line ends, at a clean end.
+        let bare = asked.trim_ascii_end();
+        let (passed, _) = withheld(&[bare]);
+        let expected = unasked(&asked, &events);
+        assert!(passed.trim_ascii_end() == expected.trim_ascii_end(), "{file} without its last line ends");
+        let ended = |bytes: &[u8], is_cut: bool| {
+            let mut meter = StreamMeter::new();
+            meter.push(bytes);
+            meter.finish(is_cut);
+            meter.into_tally()
+        };
+        assert_eq!(ended(bare, false).usage, whole.usage, "{file} without its last line ends");
+        for place in 1..=BROKEN_OFF {
+            let end = asked.len() * place / BROKEN_OFF;
+            let cut = &asked[..end];
+            // What is whole: all events that have ended, and one more if its JSON has.
+            let ended_at = cut.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |at| at + 2);
+            let is_lf = !asked.contains(&b'\r');
+            let data = cut[ended_at..].split(|&byte| byte == b'\n').rfind(|line| line.starts_with(b"data:"));
+            let is_json =
+                |data: &[u8]| serde_json::from_slice::<Value>(&data[5..]).is_ok_and(|json| json.is_object());
+            let is_whole = data.is_some_and(is_json);
+            let closed = [cut, b"\n\n"].concat();
+            let expected = if is_whole { stream(&[&closed]) } else { stream(&[&cut[..ended_at]]) };
+            if is_lf {
+                assert_eq!(ended(cut, true).usage, expected.usage, "{file} cut at {end}");
+            }
+            // Nothing is lost or added on its way, but for the event and what was moved into it.
+            let (passed, _) = withheld(&[cut]);
+            let begun = events.iter().any(|event| event.start < end && end < event.end);
+            let expected = if begun && is_whole {
+                let closed = [cut.trim_ascii_end(), b"\n\n"].concat();
+                unasked(&closed, &asked_for(&closed))
+            } else {
+                let gone: Vec<_> = events.iter().filter(|event| event.end <= end).cloned().collect();
+                unasked(cut, &gone)
+            };
+            assert!(passed == expected, "{file} cut at {end}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 300, "only {seen} recordings are streams");
 }

@@ -96,7 +96,7 @@ fn service(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<Service
         keep_alive_comments: upstream.keep_alive_comments,
         include_usage: upstream.include_usage,
         sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
-        refusals: Refusals::default(),
+        refusals: Refusals::default().into(),
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
     })

@@ -1,12 +1,11 @@
 //! The filter that takes the usage event out of a stream, against one that has the whole stream and serde_json.
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::usage::{HOLD_LIMIT, Room, StreamMeter, Withhold};
+use crate::usage::{ANSWERS, HOLD_LIMIT, Room, StreamMeter, Withhold};
 
 /// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out, and they are those that
 /// the naive filter leaves.
@@ -38,7 +37,7 @@ pub(crate) fn filtered<'a>(slices: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8
         let progress = meter.push(&slice);
         passed.extend_from_slice(&withhold.pass(slice, progress));
     }
-    passed.extend_from_slice(&withhold.rest());
+    passed.extend_from_slice(&withhold.finish());
     passed
 }
 
@@ -55,20 +54,56 @@ pub(crate) fn every_split(stream: &[u8], expected: &[u8]) {
 
 /// The filter as one would write it with the whole stream at hand.
 pub(crate) fn naive(stream: &[u8]) -> Vec<u8> {
-    let mut passed = Vec::new();
-    let mut block = Vec::new();
-    for (number, line) in lines(stream).into_iter().enumerate() {
-        block.push(line);
-        let text = if number == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    let (mut passed, mut block) = (Vec::new(), Vec::new());
+    let (mut meter, mut has_content, mut at_start) = (StreamMeter::new(), false, true);
+    for line in lines(stream) {
+        let text = if at_start && block.is_empty() { line.strip_prefix(MARK).unwrap_or(line) } else { line };
+        block.extend_from_slice(line);
         if matches!(text, b"\n" | b"\r\n" | b"\r") {
-            let comments = block.iter().take_while(|line| line.starts_with(b":")).count();
-            let kept = if is_asked_for(&block[comments..]) { &block[..comments] } else { &block[..] };
-            passed.extend(kept.concat());
+            passed.extend_from_slice(kept(&block, at_start, has_content));
+            has_content |= meter.push(&block).first_token;
+            at_start = false;
             block.clear();
         }
     }
-    passed.extend(block.concat());
+    passed.extend_from_slice(kept(&block, at_start, has_content));
     passed
+}
+
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What passes of a block, which may be the stream's unfinished last one.
+fn kept(block: &[u8], at_start: bool, has_content: bool) -> &[u8] {
+    let mark = MARK.iter().zip(block).take_while(|(mark, byte)| at_start && mark == byte).count();
+    if matches!(mark, 1 | 2) {
+        return block;
+    }
+    let (mut before, mut length) = (mark, 0);
+    let (mut data, mut has_begun, mut is_error) = (Vec::new(), false, false);
+    for line in lines(&block[mark..]) {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() {
+            break;
+        }
+        if !has_begun && text.starts_with(b":") {
+            before += line.len();
+            continue;
+        }
+        has_begun = true;
+        length += line.len() - usize::from(line.ends_with(b"\r\n"));
+        let colon = text.iter().position(|&byte| byte == b':');
+        let (name, value) = colon.map_or((text, &b""[..]), |colon| (&text[..colon], &text[colon + 1..]));
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match name {
+            b"data" => data.push(value),
+            b"event" => is_error |= value == b"error",
+            _ => is_error |= name == b"error",
+        }
+    }
+    let json = data.join(&b'\n');
+    let is_asked_for = !is_error && length <= HOLD_LIMIT && is_asked_for(&json, has_content);
+    if is_asked_for { &block[..before] } else { block }
 }
 
 /// The lines with their ends; the last one may have none.
@@ -84,52 +119,106 @@ fn lines(stream: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-fn is_asked_for(lines: &[&[u8]]) -> bool {
-    let [data, _blank] = lines else { return false };
-    let Some(json) = data.strip_prefix(b"data:") else { return false };
-    let json = json.strip_prefix(b" ").unwrap_or(json);
-    // The line, with one byte of its end.
-    if data.len() - usize::from(data.ends_with(b"\r\n")) > HOLD_LIMIT {
-        return false;
-    }
-    let Ok(Members(members)) = serde_json::from_slice(json) else { return false };
-    let has = |key: &str| members.iter().any(|(other, _)| other == key);
-    let fits = |(key, value): &(String, Value)| match key.as_str() {
-        "choices" => value.as_array().is_some_and(Vec::is_empty),
-        "usage" => value.is_object(),
-        "id" | "object" | "created" | "model" | "system_fingerprint" | "service_tier" | "obfuscation" => {
-            !value.is_array() && !value.is_object()
+fn is_asked_for(json: &[u8], has_content: bool) -> bool {
+    let Ok(Tree::Object(members)) = serde_json::from_slice(json) else { return false };
+    let mut is_hollow = false;
+    let fits = |(key, value): &(String, Tree)| match (key.as_str(), value) {
+        ("choices", Tree::List(choices)) => {
+            choices.iter().all(|choice| is_empty(choice, 2, "", &mut is_hollow))
         }
-        "latency_checkpoint" => true,
-        _ => value.is_null(),
+        ("usage", value) => matches!(value, Tree::Object(_)),
+        (key, value) if key == "choices" || ANSWERS.contains(&key.as_bytes()) => matches!(value, Tree::Null),
+        _ => true,
     };
-    has("choices") && has("usage") && members.iter().all(fits)
+    let has_usage = members.iter().any(|(key, _)| key == "usage");
+    has_usage && members.iter().all(fits) && (has_content || !is_hollow)
 }
 
-/// Every member of an object, also those that a map would lose. A key with escapes is not what it stands for.
-struct Members(Vec<(String, Value)>);
+/// Whether a value in `choices` says nothing.
+fn is_empty(value: &Tree, depth: usize, key: &str, is_hollow: &mut bool) -> bool {
+    match (value, depth, key) {
+        (Tree::Null | Tree::Bool(false), ..) | (Tree::Object(_), 3, "usage") => true,
+        (Tree::Text(_) | Tree::Bool(_) | Tree::Number, 3, "index") => true,
+        (Tree::Text(_) | Tree::Bool(_) | Tree::Number, 4, "role") => {
+            *is_hollow = true;
+            true
+        }
+        (Tree::Text(text), ..) => {
+            *is_hollow = true;
+            text.is_empty()
+        }
+        (Tree::Bool(true) | Tree::Number, ..) => false,
+        (Tree::List(values), ..) => values.iter().all(|value| is_empty(value, depth + 1, "", is_hollow)),
+        (Tree::Object(members), ..) => {
+            members.iter().all(|(key, value)| is_empty(value, depth + 1, key, is_hollow))
+        }
+    }
+}
 
-impl<'de> Deserialize<'de> for Members {
+/// A JSON value with every member of its objects, also those that a map would lose. A key with
+/// escapes is not what it stands for.
+enum Tree {
+    Null,
+    Bool(bool),
+    Number,
+    Text(String),
+    List(Vec<Tree>),
+    Object(Vec<(String, Tree)>),
+}
+
+impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
+        struct Grow;
 
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members;
+        impl<'de> Visitor<'de> for Grow {
+            type Value = Tree;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("JSON")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_unit<E>(self) -> Result<Tree, E> {
+                Ok(Tree::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+                Ok(Tree::Bool(value))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
+                Ok(Tree::Number)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
+                Ok(Tree::Number)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
+                Ok(Tree::Number)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
+                Ok(Tree::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tree, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(Tree::List(values))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
                 let mut members = Vec::new();
                 while let Some((Key(key), value)) = map.next_entry()? {
                     members.push((key, value));
                 }
-                Ok(Members(members))
+                Ok(Tree::Object(members))
             }
         }
 
-        deserializer.deserialize_map(Collect)
+        deserializer.deserialize_any(Grow)
     }
 }
 

@@ -7,16 +7,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::Kind;
+use super::{Kind, Lesson};
 use crate::error::{Error, EventStream};
 use crate::flow::Delivery;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
 use crate::upstream::AnswerBody;
-use crate::usage::{Cause, Progress};
+use crate::usage::{Cause, Progress, Tally};
 
 /// An answer's body, as everything here takes it.
 pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
@@ -63,6 +63,9 @@ pub(super) struct Exchange<B: AnswerFrames> {
     is_given_up: bool,
     /// How the answer ended, while the record stays open.
     ended: Option<End>,
+    lesson: Option<Lesson>,
+    /// The answer's type is that of an event stream.
+    promises_events: bool,
 }
 
 /// How an exchange ends.
@@ -96,6 +99,7 @@ impl<B: AnswerFrames> Exchange<B> {
         if entry.may_be_stored() {
             kind.keep_id();
         }
+        let promises_events = kind.is_events() && !kind.is_ambiguous();
         let mut exchange = Self {
             body,
             kind,
@@ -108,6 +112,8 @@ impl<B: AnswerFrames> Exchange<B> {
             defers: false,
             is_given_up: false,
             ended: None,
+            lesson: None,
+            promises_events,
         };
         if exchange.body.is_end_stream() {
             exchange.close(End::Whole);
@@ -163,15 +169,17 @@ impl<B: AnswerFrames> Exchange<B> {
     /// form of the endpoint.
     ///
     /// `None` where no event may stand: in any other body, and behind the event that ends the
-    /// answer. To be called before [`Exchange::fail`]. `held`: bytes that were not passed on.
-    pub(super) fn last_words(&mut self, error: &Error, held: &[u8]) -> Option<Vec<u8>> {
+    /// answer. To be called before [`Exchange::fail`]. `held`: bytes that were not passed on;
+    /// `None`: nor will those be that are unfinished.
+    pub(super) fn last_words(&mut self, error: &Error, held: Option<&[u8]>) -> Option<Vec<u8>> {
         if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
             return None;
         }
         let mut stream = EventStream::of(&mut self.entry);
         stream.model = self.kind.model().map(str::to_owned).or(stream.model);
         stream.events = self.kind.progress().map_or(0, |(events, _)| events);
-        Some([held, self.kind.separator(), &error.to_event(&stream)].concat())
+        let separator = if held.is_some() { self.kind.separator() } else { b"" };
+        Some([held.unwrap_or_default(), separator, &error.to_event(&stream)].concat())
     }
 
     /// The next frame, as [`Exchange::poll_frame`] gives it. Cancel-safe.
@@ -204,6 +212,14 @@ impl<B: AnswerFrames> Exchange<B> {
         if self.is_open() {
             self.entry.row().error = Some(reason.into());
         }
+    }
+
+    /// What the answer teaches is learnt at its end.
+    pub(super) fn teach(&mut self, lesson: Lesson) {
+        if !lesson.asked {
+            self.kind.expect_timings();
+        }
+        self.lesson = Some(lesson);
     }
 
     /// The record.
@@ -306,8 +322,17 @@ impl<B: AnswerFrames> Exchange<B> {
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
         // In the status, or inside the answer.
         let mut cause = Cause::of_status(self.status.as_u16());
-        if let Some(tally) = self.kind.take_tally(ended) {
+        if let Some(mut tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
+            if whole && tally.error.is_none() {
+                tally.error = self.lack(is_events, &tally).map(Into::into);
+            }
+            if ended
+                && self.status.is_success()
+                && let Some(lesson) = self.lesson.take()
+            {
+                lesson.learn(&tally);
+            }
             whole |= is_events && tally.terminal && !self.is_given_up;
             lacks_end &= !tally.terminal && tally.error.is_none();
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
@@ -333,6 +358,28 @@ impl<B: AnswerFrames> Exchange<B> {
 }
 
 impl<B: AnswerFrames> Exchange<B> {
+    /// What a whole answer lacks that its status and its request promised, if it is no answer at
+    /// all: some services fail like that (llama-cpp-python, where a prompt is too long for the
+    /// model).
+    fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
+        let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
+        if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {
+            return None;
+        }
+        let is_empty = self.entry.row().response_bytes == 0;
+        if is_events {
+            return (tally.events == 0).then_some(if is_empty {
+                "the upstream answered with an empty body"
+            } else {
+                "the upstream's event stream ended without an event"
+            });
+        }
+        let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
+        let is_answer = tally.usage.is_some() || tally.model.is_some() || tally.pending || has_output;
+        (self.promises_events && !is_answer)
+            .then_some("the upstream answered with neither an event stream nor a completion")
+    }
+
     fn is_ended_by_event(&mut self) -> bool {
         self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
     }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{AnswerFrames, Exchange};
-use super::{Drains, Kind};
+use super::{Drains, Kind, Lesson};
 use crate::error::Error;
 use crate::flow::{Active, Delivery};
 use crate::record::Entry;
@@ -81,6 +81,19 @@ impl<B: AnswerFrames> Metered<B> {
         }
     }
 
+    /// If this is an event stream, it is one of llama.cpp's server, where asking moves what a
+    /// client would have got.
+    pub fn expect_llama_cpp(&mut self) {
+        self.withhold.iter_mut().for_each(|withhold| withhold.expect_llama_cpp());
+    }
+
+    /// What the answer teaches is learnt at its end.
+    pub fn teach(&mut self, lesson: Lesson) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.teach(lesson);
+        }
+    }
+
     /// Whether an event may be withheld.
     pub fn withholds(&self) -> bool {
         self.withhold.is_some()
@@ -96,10 +109,21 @@ impl<B: AnswerFrames> Metered<B> {
         self.exchange.as_ref().is_some_and(Exchange::takes_events)
     }
 
+    /// Whether events were among the bytes that were read last, or the answer is known to be an
+    /// event stream.
+    pub fn has_events(&self) -> bool {
+        let has_events = |exchange: &Exchange<B>| exchange.takes_events() || exchange.progress().events > 0;
+        self.exchange.as_ref().is_some_and(has_events)
+    }
+
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
         // What waits is all that there is of its event.
-        self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding())
+        let withhold = self.withhold.as_ref();
+        if withhold.is_some_and(|withhold| withhold.is_inside_event()) {
+            return false;
+        }
+        withhold.is_some_and(|withhold| withhold.is_holding())
             || self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
@@ -131,23 +155,30 @@ impl<B: AnswerFrames> Metered<B> {
             return Some(frame);
         };
         let data = match frame.into_data() {
-            Ok(data) => {
-                let before = withhold.withheld();
-                let data = withhold.pass(data, exchange.progress());
-                exchange.passes(withhold.withheld() - before);
-                data
+            Ok(data) if exchange.progress().is_other => {
+                self.withhold = None;
+                exchange.passes(0);
+                return Some(Frame::data(data));
             }
-            Err(trailers) if withhold.is_holding() => {
+            Ok(mut data) => {
+                let progress = exchange.progress();
+                let before =
+                    if progress.skipped > 0 { data.split_to(progress.skipped) } else { Bytes::new() };
+                let earlier = withhold.withheld();
+                let data = withhold.pass(data, progress);
+                exchange.passes(withhold.withheld() - earlier);
+                join(before, data)
+            }
+            Err(trailers) => {
+                let rest = withhold.finish();
+                if rest.is_empty() {
+                    return Some(trailers);
+                }
                 self.last = Some(Last::Trailers(Box::new(trailers)));
-                return Some(Frame::data(withhold.rest()));
+                return Some(Frame::data(rest));
             }
-            Err(trailers) => return Some(trailers),
         };
-        let data = if exchange.is_end_stream() && withhold.is_holding() {
-            [data, withhold.rest()].concat().into()
-        } else {
-            data
-        };
+        let data = if exchange.is_end_stream() { join(data, withhold.finish()) } else { data };
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
@@ -169,8 +200,10 @@ impl<B: AnswerFrames> Metered<B> {
         // An event that filled a declared length would make the answer look whole.
         let room = self.size_hint().exact();
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        let held = self.withhold.as_mut().map(|withhold| withhold.rest()).unwrap_or_default();
-        let words = exchange.last_words(&error, &held);
+        let is_holding = self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding());
+        let held = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+        // Of an event that stays withheld the client has nothing that would have to be ended.
+        let words = exchange.last_words(&error, (!is_holding || !held.is_empty()).then_some(&held));
         let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
         exchange.fail(&error);
         match words {
@@ -197,6 +230,15 @@ impl<B: AnswerFrames> Metered<B> {
         // A connection flushes when a body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// Both in one piece; most often one of them is empty.
+fn join(one: Bytes, other: Bytes) -> Bytes {
+    match (one.is_empty(), other.is_empty()) {
+        (_, true) => one,
+        (true, false) => other,
+        (false, false) => [one, other].concat().into(),
     }
 }
 
@@ -231,7 +273,7 @@ impl<B: AnswerFrames> Body for Metered<B> {
                     }
                 }
                 None => {
-                    let rest = self.withhold.as_mut().map(|withhold| withhold.rest()).unwrap_or_default();
+                    let rest = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
                     self.last = Some(Last::Nothing);
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }

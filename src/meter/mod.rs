@@ -10,6 +10,7 @@ mod decoded;
 mod drain;
 mod exchange;
 mod kind;
+mod lesson;
 mod metered;
 mod session;
 
@@ -18,5 +19,6 @@ pub use decoded::Decoded;
 pub use drain::{Drains, Underway};
 pub use exchange::AnswerFrames;
 pub use kind::Kind;
+pub use lesson::{Learns, Lesson};
 pub use metered::{Metered, Terms};
 pub use session::{Peer, Session, SessionEnd};

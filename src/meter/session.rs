@@ -67,7 +67,7 @@ struct Heard {
 impl Session {
     /// Begins with the answer that grants it.
     pub fn new(mut entry: Entry, status: u16) -> Self {
-        entry.answered(status);
+        entry.answered(status, Instant::now());
         // A session makes what it reports, also where a `GET` of its path does not.
         entry.answers(Answers::Own);
         let row = entry.row();

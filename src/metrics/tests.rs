@@ -5,7 +5,7 @@ fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
     let journal = Journal::new(10_000);
     for row in 0..rows {
         let mut entry = Entry::open(&journal, &"anonymous".into());
-        entry.answered(200);
+        entry.answered(200, std::time::Instant::now());
         entry.row().upstream = Some("openai".into());
         entry.row().endpoint = Some("responses".into());
         entry.row().model = model(row).map(Into::into);
@@ -110,7 +110,7 @@ fn combinations_of_labels_are_bounded() {
     let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default()));
     for row in 0..2 * naming::MAX_NAMED {
         let mut entry = Entry::open(&journal, &format!("client-{row}").into());
-        entry.answered(200);
+        entry.answered(200, std::time::Instant::now());
         entry.first_token(std::time::Instant::now());
         entry.row().model = Some("m".into());
         entry.row().usage.input_tokens = Some(1);

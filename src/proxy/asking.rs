@@ -1,23 +1,36 @@
 //! Asking for usage on the client's behalf: which requests, and what becomes of a refusal.
 //!
-//! A streamed chat or legacy completion bears usage only if it is asked for (`stream_options.include_usage`). Where the
-//! client did not, the proxy does, and the meter's body withholds the one event that comes of it
-//! ([`Withhold`](crate::usage::Withhold)). Some services refuse the field. In `auto` mode a refusal that names it costs
-//! one more request, the client sees only the answer to that, and the model is not asked again for a day.
+//! A streamed chat or legacy completion bears usage only if it is asked for
+//! (`stream_options.include_usage`). Where the client did not, the proxy does, and the meter's body
+//! withholds the one event that comes of it ([`Withhold`](crate::usage::Withhold)). Some services
+//! refuse the field. In `auto` mode an error that names it, whatever its status, and also in a
+//! stream before any content, costs one more request, the client sees only the answer to that, and
+//! the model is not asked again for a day.
+//!
+//! Where a type does not tell if an answer is a stream, and until a model has been seen to take the
+//! question, the answer is relayed once its first bytes tell ([`Beginning`]).
+
+mod beginning;
+
+use std::borrow::Cow;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
+use self::beginning::{Beginning, names_asking};
 use super::plan::Service;
+use crate::coding::{Codings, Decoder};
+use crate::meter::Kind;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
 use crate::upstream::Answer;
+use crate::usage::Content;
 
 /// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One that is longer passes.
 const REFUSAL: usize = 64 << 10;
 
-/// What a refusal says that is about the field. The last is what MiMo and some hosts of GLM and Qwen say, whose message does not
-/// tell which parameter it is.
-const SAYS: [&str; 3] = ["stream_options", "include_usage", "Param Incorrect"];
+/// From this length on, the beginning of an answer is looked at again only when a line has ended,
+/// or when so much more has come.
+const STEP: usize = 512;
 
 /// Whether usage may be asked for in the request, if it does not ask itself.
 pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
@@ -72,25 +85,99 @@ pub(super) fn asked_of<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a
     if inbound.path.starts_with("/openai/deployments/") { inbound.path } else { model.unwrap_or_default() }
 }
 
-/// Whether the answer refuses what was asked. What was read of it comes again when its body is read.
-///
-/// One that is encoded is not read, and may be: what the upstream says to the request as its client sent it is right in any case.
-pub(super) async fn is_refusal(answer: &mut Answer) -> bool {
-    if !is_bad_request(answer.head.status) {
-        return false;
-    }
-    let body = answer.body.read_ahead(REFUSAL).await;
-    let is_encoded =
-        answer.head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    body.is_some_and(|body| {
-        is_encoded || SAYS.iter().any(|word| memchr::memmem::find(&body, word.as_bytes()).is_some())
-    })
+/// What an answer to a request that asks turned out to be.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// It refuses what was asked.
+    Refusal,
+    /// It does not; and what its body is, where that is known and its type does not tell.
+    Answer(Option<Content>),
 }
 
-/// Whether the answer to the same request without asking proves that the asking was at fault. A message that names the
-/// field may do so for another reason, such as repeating the request.
-pub(super) fn proves_refusal(status: StatusCode) -> bool {
-    !is_bad_request(status)
+/// Looks at an answer to a request that asks. What was read of it comes again when its body is
+/// read. `is_taken`: the model is known to take the question, so that an answer whose type says
+/// what it is needs no look.
+pub(super) async fn look(answer: &mut Answer, is_taken: bool) -> Seen {
+    let status = answer.head.status;
+    if status.is_client_error() || status.is_server_error() {
+        return if is_refusal(answer).await { Seen::Refusal } else { Seen::Answer(None) };
+    }
+    let kind = Kind::of(&answer.head.headers, true);
+    let is_ambiguous = kind.is_ambiguous();
+    if !status.is_success() || !kind.is_events() || (is_taken && !is_ambiguous) {
+        return Seen::Answer(None);
+    }
+    let codings = Codings::of(&answer.head.headers);
+    let mut looked_at = 0;
+    let mut beginning = Beginning::Open;
+    let open = |bytes: &[u8], has_ended: bool| {
+        let is_due =
+            has_ended || bytes.len() < STEP || bytes.len() >= looked_at + STEP || bytes.ends_with(b"\n");
+        if is_due {
+            looked_at = bytes.len();
+            beginning = match decoded(&codings, bytes) {
+                Some(bytes) => Beginning::of(&bytes, !is_ambiguous, has_ended),
+                None => Beginning::Answer(None),
+            };
+        }
+        beginning == Beginning::Open
+    };
+    answer.body.read_while(REFUSAL, open).await;
+    match beginning {
+        Beginning::Refusal => Seen::Refusal,
+        Beginning::Answer(content) => Seen::Answer(content.filter(|_| is_ambiguous)),
+        Beginning::Open => Seen::Answer(None),
+    }
+}
+
+/// What the body of an answer to a request that asks is, where its type does not tell and its first
+/// bytes do.
+pub(super) async fn content(answer: &mut Answer) -> Option<Content> {
+    match look(answer, true).await {
+        Seen::Answer(content) => content,
+        Seen::Refusal => None,
+    }
+}
+
+/// Whether an error refuses what was asked.
+///
+/// One whose coding is not understood is not read, and may be: what the upstream says to the
+/// request as its client sent it is right in any case.
+async fn is_refusal(answer: &mut Answer) -> bool {
+    let Some(body) = answer.body.read_ahead(REFUSAL).await else { return false };
+    match decoded(&Codings::of(&answer.head.headers), &body) {
+        Some(body) => names_asking(&body),
+        None => is_bad_request(answer.head.status),
+    }
+}
+
+/// The beginning of a body without its codings. `None` where they are not known, or not what the
+/// body has.
+fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    match codings {
+        Codings::Identity => Some(Cow::Borrowed(body)),
+        Codings::Known(codings) => {
+            let mut decoded = Vec::new();
+            let mut decoder = Decoder::new(codings);
+            let result = decoder.push(body, &mut |piece| {
+                let room = REFUSAL.saturating_sub(decoded.len());
+                decoded.extend_from_slice(&piece[..piece.len().min(room)]);
+            });
+            result.ok().map(|_| Cow::Owned(decoded))
+        }
+        Codings::Unknown => None,
+    }
+}
+
+/// Whether the second answer, to the same request without asking, proves that the asking was at
+/// fault in the first one, of status `refused`. A message that names the field may do so for
+/// another reason, such as repeating the request.
+pub(super) async fn proves_refusal(refused: StatusCode, second: &mut Answer) -> bool {
+    let status = second.head.status;
+    if refused.is_success() {
+        return status.is_success() && !matches!(look(second, false).await, Seen::Refusal);
+    }
+    status.is_success() || (is_bad_request(refused) && !is_bad_request(status))
 }
 
 fn is_bad_request(status: StatusCode) -> bool {

@@ -146,6 +146,12 @@ impl KeptAlive {
                 Stage::Relaying(body) => return Pin::new(body).poll_frame(cx),
                 Stage::Refused(refusal) => {
                     let frame = ready!(Pin::new(&mut refusal.answer).poll_frame(cx));
+                    if refusal.is_stream() {
+                        if let Stage::Refused(refusal) = std::mem::replace(&mut self.stage, Stage::Ended) {
+                            self.stage = Stage::Relaying(refusal.answer);
+                        }
+                        return Poll::Ready(frame);
+                    }
                     if let Some(Ok(frame)) = &frame {
                         refusal.add(frame.data_ref().map_or(&[][..], |data| data));
                         continue;
@@ -209,6 +215,11 @@ impl KeptAlive {
 }
 
 impl Refusal {
+    /// Whether its first bytes have shown that it is a stream, whatever its type says.
+    fn is_stream(&self) -> bool {
+        self.status == StatusCode::OK && self.told.is_empty() && self.answer.has_events()
+    }
+
     fn add(&mut self, data: &[u8]) {
         let room = REFUSAL - self.told.len();
         self.told.extend_from_slice(&data[..data.len().min(room)]);

@@ -59,8 +59,8 @@ pub struct Service {
     pub include_usage: IncludeUsage,
     /// It is known to send usage unasked.
     pub sends_usage_unasked: bool,
-    /// Which of its models refused to be asked.
-    pub refusals: Refusals,
+    /// Which of its models refused to be asked, and what else was learnt by asking.
+    pub refusals: Arc<Refusals>,
     /// What becomes of an answer whose client leaves, where the request does not say.
     pub on_disconnect: OnDisconnect,
     /// What draining may cost.

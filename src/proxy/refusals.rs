@@ -1,9 +1,16 @@
-//! Which models of a service refused to be asked for usage, for as long as that is believed.
+//! What was learnt of a service by asking it for usage: which of its models refused, for as long as
+//! that is believed, which took the question, and whether the service counts itself.
+//!
+//! A service that counts itself (llama.cpp's server, whose `timings` come unasked) is not asked;
+//! but for models whose answers turned out to have no counts then: behind one address there may be
+//! servers of several kinds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::meter::Learns;
 
 /// How long a refusal is believed: services learn, and one request a day is what it costs to see that.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,7 +28,16 @@ pub struct Refusals {
     count: AtomicUsize,
     /// When each refused.
     models: Mutex<HashMap<Box<str>, Instant>>,
+    /// Those that took the question.
+    taken: Names,
+    /// When the service was last seen to count itself, in milliseconds since [`START`], or 0.
+    counted: AtomicU64,
+    /// Those whose answers have no counts unless they are asked for.
+    lacking: Names,
 }
+
+/// Some moment before all others.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Refusals {
     /// Whether `model` has refused, as far as that is believed at `now`.
@@ -47,9 +63,71 @@ impl Refusals {
         self.count.store(models.len(), Ordering::Relaxed);
     }
 
+    /// Whether `model` has taken the question, as far as that is remembered. If it is not, its next
+    /// answer is looked at again.
+    pub(super) fn is_taken(&self, model: &str) -> bool {
+        self.taken.has(Self::hash(model))
+    }
+
+    /// Notes that `model` has taken the question.
+    pub(super) fn note_taken(&self, model: &str) {
+        self.taken.note(Self::hash(model));
+    }
+
+    /// Whether answers of `model` have counts unasked, as far as that is believed at `now`.
+    pub(super) fn counts_itself(&self, model: &str, now: Instant) -> bool {
+        let counted = self.counted.load(Ordering::Relaxed);
+        counted > 0
+            && is_believed(*START + Duration::from_millis(counted), now)
+            && !self.lacking.has(Self::hash(model))
+    }
+
+    /// A number by which a model is known here. It is never 0.
+    pub(super) fn hash(model: &str) -> u64 {
+        // FNV-1a.
+        let hash = model.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        hash.max(1)
+    }
+
     /// Nothing that holds the lock can panic in the middle of a change.
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Instant>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A few names, by their hashes: each has one place, where the last one that was noted is
+/// remembered. No lock, and no more memory than this.
+#[derive(Debug, Default)]
+struct Names([AtomicU64; 32]);
+
+impl Names {
+    fn has(&self, hash: u64) -> bool {
+        self.place(hash).load(Ordering::Relaxed) == hash
+    }
+
+    fn note(&self, hash: u64) {
+        let place = self.place(hash);
+        // Most often it is there, and a store would take the line from the other workers.
+        if place.load(Ordering::Relaxed) != hash {
+            place.store(hash, Ordering::Relaxed);
+        }
+    }
+
+    fn place(&self, hash: u64) -> &AtomicU64 {
+        &self.0[(hash >> 59) as usize]
+    }
+}
+
+impl Learns for Refusals {
+    fn note_counts(&self) {
+        let since = START.elapsed().as_millis() as u64;
+        self.counted.store(since.max(1), Ordering::Relaxed);
+    }
+
+    fn note_lack(&self, model: u64) {
+        self.lacking.note(model);
     }
 }
 
@@ -72,6 +150,27 @@ mod tests {
         assert!(!refusals.has("m", now + BELIEVED));
         refusals.note("m", now + BELIEVED);
         assert!(refusals.has("m", now + BELIEVED), "it refused again");
+    }
+
+    #[test]
+    fn a_model_that_took_the_question_is_known_by_its_name() {
+        let refusals = Refusals::default();
+        assert!(!refusals.is_taken("m") && !refusals.is_taken(""));
+        refusals.note_taken("m");
+        refusals.note_taken("");
+        assert!(refusals.is_taken("m") && refusals.is_taken("") && !refusals.is_taken("n"));
+    }
+
+    #[test]
+    fn a_service_that_counts_itself_is_believed_for_a_day_but_for_models_that_do_not() {
+        let refusals = Refusals::default();
+        let now = Instant::now();
+        assert!(!refusals.counts_itself("m", now));
+        refusals.note_counts();
+        assert!(refusals.counts_itself("m", now) && refusals.counts_itself("n", now));
+        refusals.note_lack(Refusals::hash("n"));
+        assert!(refusals.counts_itself("m", now) && !refusals.counts_itself("n", now));
+        assert!(!refusals.counts_itself("m", now + BELIEVED + Duration::from_secs(1)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::meter::{Decoded, Kind, Metered, Terms};
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
+use crate::usage::Content;
 
 /// The headers in which services say their own id of a request, the most usual first.
 static REQUEST_IDS: [HeaderName; 4] = [
@@ -62,27 +63,40 @@ pub(super) type MeteredAnswer = Metered<Decoded<AnswerBody>>;
 /// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the client. Of an encoded stream from which an event may be
 /// withheld the coding is undone, and the head says so.
 pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, MeteredAnswer) {
-    let Answered { answer: Answer { mut head, body }, asked_for_usage } = answered;
+    let Answered { answer: Answer { mut head, body }, asked_for_usage, at, content, lesson } = answered;
     head.headers = rewrite::headers::inbound(head.headers);
-    entry.answered(head.status.as_u16());
+    entry.answered(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
+    let asks_for_stream = row.stream && head.status.is_success();
     // A build for `benches/peers` alone has no meter, to show what it costs.
-    let mut kind = if passes_unread || cfg!(unmetered) { Kind::Opaque } else { Kind::of(&head.headers) };
+    let is_read = !passes_unread && !cfg!(unmetered);
+    let mut kind = if is_read { Kind::of(&head.headers, asks_for_stream) } else { Kind::Opaque };
     let mut body = Decoded::plain(body);
-    let may_be_decoded =
-        asked_for_usage && head.status.is_success() && kind.is_events() && !kind.takes_events();
+    let is_stream = content == Some(Content::Events) || (kind.is_events() && !kind.is_ambiguous());
+    let may_be_decoded = asked_for_usage && head.status.is_success() && is_stream && !kind.takes_events();
     if may_be_decoded && let Codings::Known(codings) = Codings::of(&head.headers) {
         body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
         head.headers = rewrite::headers::decoded(head.headers);
-        kind = Kind::of(&head.headers);
+        kind = Kind::of(&head.headers, asks_for_stream);
+    }
+    if let Some(content) = content {
+        kind = kind.decided(content);
     }
     row.stream |= kind.is_events();
     row.upstream_request_id = upstream_request_id(&head.headers);
     entry.show();
+    let is_llama_cpp =
+        asked_for_usage && head.headers.get(header::SERVER).is_some_and(|server| server == "llama.cpp");
     let mut metered = Metered::new(body, kind, entry, head.status, terms);
     if asked_for_usage {
         metered.withhold_usage();
+        if is_llama_cpp {
+            metered.expect_llama_cpp();
+        }
+    }
+    if let Some(lesson) = lesson {
+        metered.teach(lesson);
     }
     (head, metered)
 }

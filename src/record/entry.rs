@@ -189,9 +189,9 @@ impl Entry {
         material.shape.has_output().then(|| self.journal.room())
     }
 
-    /// Notes that the answer's head is here.
-    pub fn answered(&mut self, status: u16) {
-        let elapsed = millis(self.started.elapsed());
+    /// Notes the answer's status, and when its head was here.
+    pub fn answered(&mut self, status: u16, at: Instant) {
+        let elapsed = self.since_start(at);
         let row = self.row();
         row.status = Some(status);
         row.time_to_first_byte_ms = Some(elapsed);
@@ -205,10 +205,12 @@ impl Entry {
         }
     }
 
-    /// Notes when the first event and the last one were here.
+    /// Notes when the first event and the last one were here. The first byte was no later: an
+    /// event's bytes may be read together with the head, before that is noted.
     pub fn events(&mut self, first: Instant, last: Instant) {
         let (first, last) = (self.since_start(first), self.since_start(last));
         let row = self.row();
+        row.time_to_first_byte_ms = row.time_to_first_byte_ms.map(|byte| byte.min(first));
         row.time_to_first_event_ms = Some(first);
         row.time_to_last_event_ms = Some(last);
     }
@@ -262,7 +264,10 @@ impl Entry {
             self.material = None;
         } else if let Some(material) = &mut self.material {
             material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
-            material.output = tally.output.take();
+            // Of events of which nothing was understood, or not everything, the output is not
+            // known.
+            let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
+            material.output = tally.output.take().filter(|_| is_known);
         }
         row.error = row.error.take().or(tally.error.take());
         gaps::note(row, &tally, self.journal.health());

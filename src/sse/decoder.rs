@@ -26,7 +26,8 @@ pub enum Position {
 /// A push parser for one event stream. See the [module](super) for what it promises.
 ///
 /// At the end of the stream there is nothing to call: an unfinished event is discarded, and
-/// [`Decoder::position`] tells whether there was one.
+/// [`Decoder::position`] tells whether there was one. [`Decoder::finish`] is for those who read it
+/// nevertheless.
 ///
 /// ```
 /// use streamgauge::sse::{Decoder, Event, Sink};
@@ -125,6 +126,17 @@ impl Decoder {
             at = open.behind;
         }
         self.hold(open);
+    }
+
+    /// The stream has ended: shows the sink the event that is unfinished, if there is one with
+    /// data. The standard discards it, the SDKs do not.
+    pub fn finish<S: Sink>(&mut self, sink: &mut S) {
+        let mut open = Open::default();
+        match self.lines.take_unfinished() {
+            Some(line) => self.pieced(line, &mut open, sink),
+            None => self.long_data = false,
+        }
+        self.dispatch(&mut open, sink);
     }
 
     /// How many events were too large to be held.

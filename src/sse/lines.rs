@@ -95,6 +95,13 @@ impl Lines {
         &self.tail
     }
 
+    /// Ends the unfinished line, as the stream's end does. `None` where there is none, or a long
+    /// one passes.
+    pub(super) fn take_unfinished(&mut self) -> Option<Vec<u8>> {
+        let is_whole = !std::mem::take(&mut self.long) && !self.tail.is_empty();
+        is_whole.then(|| std::mem::take(&mut self.tail))
+    }
+
     /// Whether a line has begun and not ended.
     pub fn in_line(&self) -> bool {
         self.long || !self.tail.is_empty()

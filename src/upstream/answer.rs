@@ -96,13 +96,18 @@ impl AnswerBody {
     /// The data of the whole body, if it is here and no longer than `limit` bytes. Read as usual, the body begins with
     /// what was read ahead, whole or not. Cancel-safe in that nothing is lost but the place where frames were cut.
     pub async fn read_ahead(&mut self, limit: usize) -> Option<Bytes> {
+        self.read_while(limit, |_, _| true).await;
+        let failed = self.after.as_ref().is_some_and(|after| after.is_err());
+        (self.has_ended() && !failed && self.ahead.len() <= limit).then(|| self.ahead.clone())
+    }
+
+    /// Reads ahead as long as `wants_more` says so of the data that are here, and whether they are
+    /// all of the body; to its end at most, and hardly further than `limit` bytes.
+    pub async fn read_while(&mut self, limit: usize, mut wants_more: impl FnMut(&[u8], bool) -> bool) {
         loop {
-            if self.ahead.len() > limit {
-                return None;
-            }
-            if self.after.is_some() || self.wire.is_end_stream() {
-                let failed = self.after.as_ref().is_some_and(|after| after.is_err());
-                return (!failed).then(|| self.ahead.clone());
+            let has_ended = self.has_ended();
+            if !wants_more(&self.ahead, has_ended) || has_ended || self.ahead.len() > limit {
+                return;
             }
             match poll_fn(|cx| self.wire.poll_frame(cx)).await {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -111,9 +116,14 @@ impl AnswerBody {
                     Err(trailers) => self.after = Some(Box::new(Ok(trailers))),
                 },
                 Some(Err(error)) => self.after = Some(Box::new(Err(error))),
-                None => return Some(self.ahead.clone()),
+                None => {}
             }
         }
+    }
+
+    /// Whether what was read ahead is all of the body.
+    fn has_ended(&self) -> bool {
+        self.after.is_some() || self.wire.is_end_stream()
     }
 }
 

@@ -1,6 +1,5 @@
 //! What one JSON text had to say.
 
-use super::Cause;
 use super::calls::{ToolCalls, ToolKind};
 use super::items::Items;
 use super::json;
@@ -8,6 +7,8 @@ use super::output::Part;
 use super::places::{Beside, ERROR_LIMIT, ErrorAt, ItemAt, Key, ModelAt, Place, ResultAt, Slot, UsageAt};
 use super::report::{Report, count};
 use super::tier::{Tier, tier};
+use super::timings;
+use super::{Cause, Usage};
 
 /// What the `status` of a response, a run, a video or a batch is until it is final.
 const PENDING: [&[u8]; 6] =
@@ -57,9 +58,11 @@ pub(super) struct Found {
     /// A usage object was beyond its limit.
     pub(super) too_large: bool,
     /// The top-level `usage` is an object, whatever is in it.
-    usage_object: bool,
-    /// There is a choice.
-    pub(super) choice: bool,
+    pub(super) usage_object: bool,
+    /// llama.cpp's counts, which count where there is no usage.
+    pub(super) timings: Option<Usage>,
+    /// It was made by llama.cpp's server.
+    pub(super) is_llama_cpp: bool,
     /// How many choices there are, and what the last of them says of itself.
     choices: u32,
     index: Option<u64>,
@@ -153,6 +156,9 @@ impl Found {
             self.usage[UsageAt::Listed as usize] = None;
         }
         let at = self.usage.iter().position(has_counts);
+        if at.is_none() && self.timings.is_some() {
+            return Some(Box::new(Report { counts: self.timings, ..Report::default() }));
+        }
         let at = at.or_else(|| self.usage.iter().position(Option::is_some))?;
         self.usage[at].take()
     }
@@ -169,7 +175,6 @@ impl Found {
 
     /// A choice begins.
     pub(super) fn choice_begins(&mut self) {
-        self.choice = true;
         self.choices += 1;
         self.index = None;
         self.is_finished = false;
@@ -189,11 +194,6 @@ impl Found {
     pub(super) fn counted_calls(&self) -> ToolCalls {
         let [top, response] = self.web_searches.map(|count| ToolCalls::of(ToolKind::WebSearch, count));
         top.or(response)
-    }
-
-    /// Whether there is usage beside no choice, as in the event that asking for usage brings.
-    pub(super) fn has_lone_usage(&self) -> bool {
-        self.usage_object && !self.choice
     }
 
     /// A text of output begins at this place of its piece.
@@ -324,6 +324,8 @@ impl Found {
             Slot::ItemType => self.items.kind(ToolKind::from_item(word(value))),
             Slot::ActionType => self.items.action(word(value)),
             Slot::WebSearches(at) => self.web_searches[at as usize] = count(value).unwrap_or(0),
+            Slot::Timings => self.timings = if too_long { None } else { timings::read(value) },
+            Slot::Fingerprint => self.is_llama_cpp = timings::is_llama_cpp(value),
             Slot::Content => self.content |= has_content(value),
         }
     }

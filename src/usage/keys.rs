@@ -19,6 +19,8 @@ pub(super) enum Key {
     Status,
     Id,
     Background,
+    Timings,
+    Fingerprint,
     Delta,
     /// What a whole event's content is under.
     EventContent,
@@ -75,6 +77,8 @@ impl Key {
             b"status" => Key::Status,
             b"id" => Key::Id,
             b"background" => Key::Background,
+            b"timings" => Key::Timings,
+            b"system_fingerprint" => Key::Fingerprint,
             b"text" => Key::Text,
             b"content" => Key::Content,
             b"reasoning_content" | b"reasoning" | b"thinking" => Key::Reasoning,

@@ -6,7 +6,8 @@
 //! 2. usage is looked for at exact places and nowhere else, best first: `.usage`,
 //!    `.response.usage`, `.message.usage`, `.choices[i].usage`, `.x_groq.usage`, `.interaction.usage` (Gemini's
 //!    interactions), `.delta.usage` (Cohere), `.usageMetadata` (Gemini), `[i].usageMetadata` of a streamed list, `[i].usage` of
-//!    a list of legacy completions, and in a body `.meta` (Cohere's version 1) (`places::Place`);
+//!    a list of legacy completions, and in a body `.meta` (Cohere's version 1) (`places::Place`); where there
+//!    is none, llama.cpp's `.timings` count, whose input is a sum (`timings`);
 //! 3. null, `{}` and objects without a count are no usage, zero is a count, and no count is ever
 //!    computed from others ([`Usage`]). Of Gemini, output is without thoughts, and what its tools brought
 //!    (`toolUsePromptTokenCount`) is in the total alone. Cohere's `tokens` go before its `billed_units`;
@@ -44,9 +45,11 @@ mod repeat;
 mod report;
 mod scan;
 mod session;
+mod sniff;
 mod stream;
 mod tally;
 mod tier;
+mod timings;
 mod watch;
 mod withhold;
 
@@ -57,6 +60,9 @@ pub use choices::Choices;
 pub use counts::Usage;
 pub use output::{Hold, OUTPUT_LIMIT, Output, Part, Room};
 pub use session::{AskedModel, SessionMeter};
+pub use sniff::{Content, Sniff};
 pub use stream::{Progress, StreamMeter};
 pub use tally::Tally;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use withhold::ANSWERS;
 pub use withhold::{HOLD_LIMIT, Withhold};

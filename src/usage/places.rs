@@ -124,6 +124,10 @@ pub(super) enum Slot {
     ActionType,
     /// How many searches of the web the service counted.
     WebSearches(Beside),
+    /// llama.cpp's counts.
+    Timings,
+    /// The service's build.
+    Fingerprint,
     /// Output of which nothing but its presence matters.
     Content,
 }
@@ -132,7 +136,7 @@ impl Slot {
     /// How much of the value is looked at.
     pub(super) fn limit(self) -> usize {
         match self {
-            Slot::Usage(_) => USAGE_LIMIT,
+            Slot::Usage(_) | Slot::Timings => USAGE_LIMIT,
             Slot::Model(_) => MODEL_LIMIT,
             Slot::Error(_) | Slot::Message | Slot::Code => ERROR_JSON_LIMIT,
             Slot::Id(_) => ID_LIMIT,
@@ -143,6 +147,7 @@ impl Slot {
             | Slot::Index
             | Slot::FinishReason
             | Slot::Status
+            | Slot::Fingerprint
             | Slot::Tier(_)
             | Slot::ItemType
             | Slot::ActionType
@@ -280,6 +285,8 @@ impl Place {
             (Place::Top, Key::Status, _) => Want(Slot::Status),
             (Place::Top, Key::Id, _) => Want(Slot::Id(ResultAt::Top)),
             (Place::Response, Key::Id, _) => Want(Slot::Id(ResultAt::Response)),
+            (Place::Top, Key::Timings, Kind::Object) => Want(Slot::Timings),
+            (Place::Top, Key::Fingerprint, Kind::Scalar) => Want(Slot::Fingerprint),
             (Place::Top, Key::Background, _) => Want(Slot::Background(ResultAt::Top)),
             (Place::Response, Key::Background, _) => Want(Slot::Background(ResultAt::Response)),
             (Place::Top, Key::ServiceTier, _) => Want(Slot::Tier(Beside::Top)),

@@ -7,27 +7,36 @@ use super::found::{Announces, Found};
 use super::output::Part;
 use super::repeat::Pattern;
 use super::scan::Scan;
-use super::watch::Watch;
+use super::watch::{Wants, Watch};
 use super::{Output, Room, Tally};
 use crate::sse::{Decoder, Event, Position, Sink};
 
 /// What one push brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// How many bytes at its start stand before the stream's first significant one, and were not
+    /// shown to the meter: all other places are told from there.
+    pub skipped: usize,
     /// How many events ended in it.
     pub events: u32,
     /// The stream's first event with text, reasoning or a tool call's output was among them.
     pub first_token: bool,
+    /// Where in the pushed slice that event begins, as of [`Progress::usage_at`].
+    pub first_token_at: usize,
     /// An event that ends the stream was among them.
     pub terminal: bool,
-    /// An event with usage and without a choice was among them.
-    pub lone_usage: bool,
+    /// An event with a top-level `usage` object was among them.
+    pub usage: bool,
     /// Where in the pushed slice the first such event begins, with what stands in its block before it; 0 also where it began before.
-    pub lone_usage_at: usize,
+    pub usage_at: usize,
     /// Where in the pushed slice the first of its blank lines is over; 0 if it has none.
     pub first_end: usize,
     /// The same of the last of them: behind it an event is unfinished, or nothing is.
     pub last_end: usize,
+    /// The body turned out to be no event stream.
+    pub is_other: bool,
+    /// An event among them was one of llama.cpp's server.
+    pub is_llama_cpp: bool,
 }
 
 impl Progress {
@@ -67,6 +76,8 @@ struct Reading {
     tally: Tally,
     /// Content has been seen.
     first_token: bool,
+    /// It is a stream of llama.cpp's server, whose counts may stand where others have none.
+    is_llama_cpp: bool,
     /// Where the output's text was last, while it is kept.
     anchor: Option<Anchor>,
     /// The id of the result that the stream is of is wanted.
@@ -91,12 +102,31 @@ impl StreamMeter {
         self.reading.keeps_id = true;
     }
 
+    /// The stream is one of llama.cpp's server: its counts are looked for.
+    pub fn expect_timings(&mut self) {
+        self.reading.is_llama_cpp = true;
+    }
+
     /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
         let (watch, progress) = (Watch::new(bytes), Progress::default());
         let mut pushed = Pushed { bytes, watch, progress, last_text: None, reading: &mut self.reading };
         self.decoder.push(bytes, &mut pushed);
         pushed.progress
+    }
+
+    /// The stream has ended. What is unfinished of its last event counts as an event: the SDKs read
+    /// it too, though the standard discards it (WHATWG, section 9.2.6). `is_cut`: the stream broke
+    /// off, so that only whole JSON counts.
+    pub fn finish(&mut self, is_cut: bool) {
+        let pushed = Pushed {
+            bytes: b"",
+            watch: Watch::new(b""),
+            progress: Progress::default(),
+            last_text: None,
+            reading: &mut self.reading,
+        };
+        self.decoder.finish(&mut Last { pushed, is_cut });
     }
 
     /// What is known so far.
@@ -141,11 +171,11 @@ impl Pushed<'_> {
     /// Whether there may be anything in the event that is still wanted.
     #[inline]
     fn worth_reading(&mut self, event: &Event<'_>) -> bool {
-        let model_wanted = self.reading.tally.model.is_none();
+        let wants = Wants { model: self.reading.tally.model.is_none(), timings: self.reading.is_llama_cpp };
         match event.at {
             _ if !self.reading.first_token => true,
-            Some(at) => self.watch.worth_reading(at, at + event.data.len(), model_wanted),
-            None => Watch::new(event.data).worth_reading(0, event.data.len(), model_wanted),
+            Some(at) => self.watch.worth_reading(at, at + event.data.len(), wants),
+            None => Watch::new(event.data).worth_reading(0, event.data.len(), wants),
         }
     }
 
@@ -206,10 +236,15 @@ impl Pushed<'_> {
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
         self.progress.terminal |= found.announces.is_terminal();
-        if found.has_lone_usage() && !self.progress.lone_usage {
-            self.progress.lone_usage = true;
-            self.progress.lone_usage_at = self.progress.last_end;
+        if first_token {
+            self.progress.first_token_at = self.progress.last_end;
         }
+        if found.usage_object && !self.progress.usage {
+            self.progress.usage = true;
+            self.progress.usage_at = self.progress.last_end;
+        }
+        self.reading.is_llama_cpp |= found.is_llama_cpp || found.timings.is_some();
+        self.progress.is_llama_cpp |= self.reading.is_llama_cpp;
         self.reading.tally.take(found, called);
     }
 
@@ -289,6 +324,36 @@ impl Sink for Pushed<'_> {
         match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
             Some(found) => self.take(found, Announces::Other),
             None => self.reading.tally.skipped += 1,
+        }
+    }
+}
+
+/// The event that the stream's end ended.
+struct Last<'a> {
+    pushed: Pushed<'a>,
+    is_cut: bool,
+}
+
+impl Sink for Last<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        let is_whole = || event.data == b"[DONE]" || Scan::whole(event.data, None, false).is_some();
+        if !self.is_cut || is_whole() {
+            self.pushed.event(event);
+        }
+    }
+
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        self.pushed.unknown_field(name, value);
+    }
+
+    fn oversize(&mut self, piece: &[u8]) {
+        self.pushed.oversize(piece);
+    }
+
+    fn oversize_end(&mut self) {
+        let is_whole = |scan: &Scan| scan.complete();
+        if !self.is_cut || self.pushed.reading.oversize.as_deref().is_some_and(is_whole) {
+            self.pushed.oversize_end();
         }
     }
 }

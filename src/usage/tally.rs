@@ -43,6 +43,8 @@ pub struct Tally {
     pub id: Option<Box<str>>,
     /// What that result said last of whether it is made in the background, where it was to be kept.
     pub background: Option<bool>,
+    /// It reported llama.cpp's `timings`, which that server sends unasked.
+    pub has_timings: bool,
     /// The text of the output, where it was to be kept and no usage was reported.
     pub output: Option<Box<Output>>,
 }
@@ -63,6 +65,7 @@ impl Tally {
     /// Takes over what one payload had. `called`: what its event's name announces.
     pub(super) fn take(&mut self, mut found: Found, called: Announces) {
         let merges = found.merges();
+        self.has_timings |= found.timings.is_some();
         let is_picture = [called, found.announces].contains(&Announces::Picture);
         let mut tier = found.take_tier();
         let mut is_reported = false;

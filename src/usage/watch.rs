@@ -24,8 +24,8 @@ impl Word {
     }
 }
 
-/// The searchers are built once for the process. The model comes last, so that it can be left out.
-static WORDS: LazyLock<[Word; 4]> = LazyLock::new(|| {
+/// The searchers are built once for the process. The last two can be left out.
+static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
     [
         // Also Gemini's `usageMetadata`.
         Word::new("\"usage", |rest| {
@@ -38,6 +38,7 @@ static WORDS: LazyLock<[Word; 4]> = LazyLock::new(|| {
             let word = word(rest);
             Announces::from_type(word) != Announces::Other || ToolKind::from_item(word).is_some()
         }),
+        Word::new("\"timings\"", |rest| matches!(value(rest), Some([b'{', ..]))),
         // Also Gemini's `modelVersion`.
         Word::new("\"model", |rest| {
             let rest = rest.strip_prefix(b"Version").unwrap_or(rest).strip_prefix(b"\"");
@@ -58,6 +59,13 @@ fn word(rest: &[u8]) -> &[u8] {
     &word[..end]
 }
 
+/// What is wanted beside usage, errors and the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    pub(super) model: bool,
+    pub(super) timings: bool,
+}
+
 /// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to the end of the slice, since most
 /// payloads of a large one are never asked about.
 const STRIDE: usize = 2048;
@@ -65,23 +73,24 @@ const STRIDE: usize = 2048;
 /// The words in one pushed slice. Each is searched for over several events at once.
 pub(super) struct Watch<'a> {
     bytes: &'a [u8],
-    words: &'static [Word; 4],
+    words: &'static [Word; 5],
     /// By word: none begins before this place and behind the start of the last payload asked about; one may begin here.
-    next: [usize; 4],
+    next: [usize; 5],
 }
 
 impl<'a> Watch<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a [u8]) -> Watch<'a> {
-        Watch { bytes, words: &WORDS, next: [0; 4] }
+        Watch { bytes, words: &WORDS, next: [0; 5] }
     }
 
     /// Whether the payload that lies in the slice from `start` to `end` is worth reading. Payloads are
     /// asked about in their order.
     #[inline]
-    pub(super) fn worth_reading(&mut self, start: usize, end: usize, model_wanted: bool) -> bool {
-        let wanted = if model_wanted { 4 } else { 3 };
-        (0..wanted).any(|i| self.has(i, start, end))
+    pub(super) fn worth_reading(&mut self, start: usize, end: usize, wants: Wants) -> bool {
+        (0..3).any(|i| self.has(i, start, end))
+            || wants.timings && self.has(3, start, end)
+            || wants.model && self.has(4, start, end)
     }
 
     #[inline]

@@ -1,23 +1,39 @@
 //! The usage event that the proxy asked for, taken out of a stream whose client did not ask.
 //!
-//! Which event that is: one that would not be there without asking. It is one `data` line with a JSON object, whose
-//! `choices` is an empty list, whose `usage` is an object, and beside which stands nothing but what every chunk has
-//! ([`likeness`] has the list). Usage that rides with a choice, with moderation, with a filter's results or a service's own members
-//! is not that event: it passes, since its client would miss something. Every event of this kind is taken out, be there several.
+//! The rule, in one sentence: **an event with a `usage` object is withheld, with everything in its
+//! block, where nothing else in it is part of the answer: no choice with anything in it, no error,
+//! and none of the members of an answer.**
 //!
-//! What goes is the event and its blank line; comments before it stay. Every other byte passes as it came.
+//! So the framing does not matter (`id`, `event` and unknown lines, comments between them, several
+//! `data` lines, no blank line at the stream's end), nor does the shape of `choices`: empty, null,
+//! missing, or with choices that hold nothing but an index, nulls and empty deltas. A role or an
+//! empty text counts as something until the stream has had content, since either may begin an
+//! answer. Members that came with the usage (`metrics`, `timings`, `cost`, what every chunk has) go
+//! with it; those that are part of an answer (`error`, `moderation`, `prompt_filter_results` and
+//! others, `likeness::members` has the list) let the event pass, since its client would miss them.
+//! An event of the type `error` passes. Every event of this kind is taken out, be there several.
 //!
-//! How long a byte may wait: an event that is whole in one slice never does. Of one that is not, the bytes so far wait
-//! until one of them rules it out, which in a usual chunk is the first one of `choices`; never longer than [`HOLD_LIMIT`]
-//! bytes, and never with an event before it. At any end of the stream what waits is passed ([`Withhold::rest`]).
+//! Comments before the event's first field stay. Every other byte passes as it came.
+//!
+//! How long a byte may wait: an event that is whole in one slice never does. Of one that is not,
+//! the bytes so far wait until one of them rules it out, which in a usual chunk is the first one of
+//! its text; never longer than [`HOLD_LIMIT`] bytes, and never with an event before it, but in
+//! streams of llama.cpp's server ([`rejoin`]). At the end of the stream what waits is passed,
+//! unless it is the event, all but its end ([`Withhold::finish`]).
 
 mod likeness;
+mod passing;
+mod rejoin;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::likeness::ANSWERS;
 use self::likeness::Likeness;
+use self::passing::Passing;
+use self::rejoin::Rejoin;
 use super::Progress;
 use crate::sse::{Line, Lines};
 
@@ -42,7 +58,7 @@ pub const HOLD_LIMIT: usize = 16 << 10;
 ///     let progress = meter.push(slice.as_bytes());
 ///     passed.extend_from_slice(&withhold.pass(Bytes::from_static(slice.as_bytes()), progress));
 /// }
-/// passed.extend_from_slice(&withhold.rest());
+/// passed.extend_from_slice(&withhold.finish());
 /// assert_eq!(passed, b"data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\ndata: [DONE]\n\n");
 /// ```
 #[derive(Debug, Default)]
@@ -55,7 +71,13 @@ pub struct Withhold {
     after_cr: bool,
     /// And that blank line was taken out.
     took_cr: bool,
+    /// Its first event has begun.
+    begun: bool,
+    /// An event with content has passed.
+    has_content: bool,
     withheld: u32,
+    /// In a stream of llama.cpp's server.
+    rejoin: Option<Box<Rejoin>>,
 }
 
 /// An unfinished event.
@@ -80,26 +102,57 @@ impl Withhold {
     /// withheld. `progress` is what the meter said of the same bytes.
     #[inline]
     pub fn pass(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
+        if self.rejoin.is_some() || progress.is_llama_cpp {
+            return self.pass_rejoined(bytes, progress);
+        }
         let ends_with_event = progress.last_end == bytes.len();
-        if ends_with_event && !progress.lone_usage && self.held.is_empty() && !self.took_cr {
+        if ends_with_event && !progress.usage && self.held.is_empty() && !self.took_cr {
             if let Some(&last) = bytes.last() {
                 self.open = Open::None;
                 self.after_cr = last == b'\r';
+                self.begun = true;
+                self.has_content |= progress.first_token;
             }
             return bytes;
         }
         self.look(bytes, progress)
     }
 
-    /// What waits, as at the end of a stream: it is not the event, or not all of it.
-    pub fn rest(&mut self) -> Bytes {
-        self.open = Open::Cleared;
-        std::mem::take(&mut self.held).into()
+    /// The stream is one of llama.cpp's server, where asking moves something into the event that is
+    /// withheld.
+    pub fn expect_llama_cpp(&mut self) {
+        self.rejoin = Some(Box::default());
     }
 
-    /// Whether bytes of an event wait. The client has none of them.
+    /// What waits, now that the stream has ended, without the event.
+    pub fn finish(&mut self) -> Bytes {
+        let mut held = std::mem::take(&mut self.held);
+        let is_asked_for = match std::mem::replace(&mut self.open, Open::Cleared) {
+            Open::Suspect(likeness) => likeness.is_asked_for_at_end(self.has_content),
+            Open::None | Open::Cleared => false,
+        };
+        let mut rest = Vec::new();
+        if let Some(mut rejoin) = self.rejoin.take() {
+            if is_asked_for {
+                rejoin.withheld(&held, &mut rest);
+            }
+            rejoin.release(&mut rest);
+        }
+        if is_asked_for {
+            self.withheld += 1;
+            held.clear();
+        }
+        if rest.is_empty() { held.into() } else { [rest, held].concat().into() }
+    }
+
+    /// Whether bytes wait.
     pub fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() || self.is_inside_event()
+    }
+
+    /// Whether the client has the beginning of an event whose rest waits.
+    pub fn is_inside_event(&self) -> bool {
+        self.rejoin.as_ref().is_some_and(|rejoin| rejoin.is_inside_event())
     }
 
     /// How many events were withheld.
@@ -107,8 +160,42 @@ impl Withhold {
         self.withheld
     }
 
+    /// The same in a stream of llama.cpp's server: event by event, so that the one with the finish
+    /// reason can wait for the next.
+    fn pass_rejoined(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
+        let mut rejoin = self.rejoin.take().unwrap_or_default();
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let has_ended = at < progress.last_end;
+            let length = match (at, has_ended) {
+                (0, true) => progress.first_end,
+                (_, true) => block_length(&bytes[at..progress.last_end]),
+                (_, false) => bytes.len() - at,
+            };
+            let end = if has_ended { length } else { 0 };
+            let block = bytes.slice(at..at + length);
+            let own = Progress {
+                usage: true,
+                first_end: end,
+                last_end: end,
+                first_token: progress.first_token && (at..at + length).contains(&progress.first_token_at),
+                ..Progress::default()
+            };
+            let (held, withheld) = (self.held.clone(), self.withheld);
+            let passed = self.look(block.clone(), own);
+            rejoin.pass(&passed, has_ended, &mut out);
+            if self.withheld > withheld {
+                rejoin.withheld(&[&held, &block[..]].concat(), &mut out);
+            }
+            at += length;
+        }
+        self.rejoin = Some(rejoin);
+        out.into()
+    }
+
     fn look(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
-        let Progress { lone_usage, lone_usage_at, first_end, last_end, .. } = progress;
+        let Progress { usage, usage_at, first_end, last_end, .. } = progress;
         let mut passing = Passing::default();
         let begin = usize::from(self.after_cr && bytes.first() == Some(&b'\n'));
         if !bytes.is_empty() {
@@ -121,15 +208,17 @@ impl Withhold {
 
         if first_end > 0 {
             self.block(&bytes, begin..first_end, true, &mut passing);
-            let mut at = first_end.max(lone_usage_at);
-            while lone_usage && at < last_end {
+            let mut at = first_end.max(usage_at);
+            while usage && at < last_end {
                 let end = at + block_length(&bytes[at..last_end]);
+                self.has_content |= progress.first_token && progress.first_token_at < at;
                 self.block(&bytes, at..end, true, &mut passing);
                 at = end;
             }
             self.after_cr = last_end == bytes.len() && bytes.ends_with(b"\r");
             self.took_cr &= self.after_cr;
         }
+        self.has_content |= progress.first_token;
         let tail = last_end.max(begin)..bytes.len();
         if !tail.is_empty() {
             self.block(&bytes, tail, false, &mut passing);
@@ -139,8 +228,10 @@ impl Withhold {
 
     /// An event, or what there is of it in this slice.
     fn block(&mut self, bytes: &Bytes, range: Range<usize>, ended: bool, passing: &mut Passing) {
+        let at_start = !self.begun;
+        self.begun |= ended;
         let mut likeness = match std::mem::take(&mut self.open) {
-            Open::None => Box::default(),
+            Open::None => Box::new(Likeness::new(at_start)),
             Open::Suspect(likeness) => likeness,
             Open::Cleared => {
                 self.open = if ended { Open::None } else { Open::Cleared };
@@ -148,7 +239,7 @@ impl Withhold {
             }
         };
         let own = range.start + likeness.push(&bytes[range.clone()])..range.end;
-        if ended && likeness.is_asked_for() {
+        if ended && likeness.is_asked_for(self.has_content) {
             self.held = Vec::new();
             self.withheld += 1;
             self.took_cr = true;
@@ -162,49 +253,6 @@ impl Withhold {
             self.open = Open::Suspect(likeness);
             passing.cut(own);
         }
-    }
-}
-
-/// Which bytes of a slice pass, and what goes before them.
-#[derive(Default)]
-struct Passing {
-    before: Vec<u8>,
-    /// What of the slice does not pass, in order.
-    cuts: Vec<Range<usize>>,
-}
-
-impl Passing {
-    /// Bytes that had waited. Only the first event of a slice can have any, so they come first.
-    fn before(&mut self, held: Vec<u8>) {
-        if !held.is_empty() {
-            self.before = held;
-        }
-    }
-
-    fn cut(&mut self, range: Range<usize>) {
-        if !range.is_empty() {
-            self.cuts.push(range);
-        }
-    }
-
-    /// Copies only where what passes is not one piece of the slice.
-    fn of(self, bytes: Bytes) -> Bytes {
-        let mut kept = Vec::with_capacity(self.cuts.len() + 1);
-        let mut from = 0;
-        for cut in &self.cuts {
-            kept.push(from..cut.start);
-            from = cut.end;
-        }
-        kept.push(from..bytes.len());
-        kept.retain(|range| !range.is_empty());
-        if self.before.is_empty() && kept.len() < 2 {
-            return kept.pop().map_or_else(Bytes::new, |range| bytes.slice(range));
-        }
-        let mut whole = self.before;
-        for range in kept {
-            whole.extend_from_slice(&bytes[range]);
-        }
-        whole.into()
     }
 }
 

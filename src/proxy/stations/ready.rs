@@ -11,10 +11,13 @@ use super::routed::held_payload;
 use crate::config::OnDisconnect;
 use crate::error::Result;
 use crate::h1::Upload;
-use crate::proxy::asking;
+use crate::meter::Lesson;
+use crate::proxy::asking::{self, Seen};
 use crate::proxy::plan::Plan;
+use crate::proxy::refusals::Refusals;
 use crate::rewrite::headers;
 use crate::upstream::{Answer, Call, Payload, Upstream};
+use crate::usage::Content;
 
 /// A request as its upstream is to get it.
 pub(in crate::proxy) struct Ready {
@@ -27,6 +30,8 @@ pub(in crate::proxy) struct Ready {
     pub(super) asks_for_usage: bool,
     /// The same without, for an upstream that refuses it.
     pub(super) unasked: Option<Unasked>,
+    /// It does not ask, since the upstream is believed to count itself: the model, by its hash.
+    pub(super) counts_itself: Option<u64>,
     pub(super) is_streamed: bool,
     pub(super) started: Instant,
     /// The service's place among the upstreams.
@@ -50,6 +55,12 @@ pub(in crate::proxy) struct Answered {
     pub(in crate::proxy) answer: Answer,
     /// Usage was asked for in the client's place: what comes of it is not for the client.
     pub(in crate::proxy) asked_for_usage: bool,
+    /// When its head was here.
+    pub(in crate::proxy) at: Instant,
+    /// What its body is, where its type does not tell and its first bytes did.
+    pub(in crate::proxy) content: Option<Content>,
+    /// What it teaches of its upstream.
+    pub(in crate::proxy) lesson: Option<Lesson>,
 }
 
 impl Ready {
@@ -84,21 +95,31 @@ impl Ready {
                 started: self.started,
             };
             let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
+            let at = Instant::now();
+            let lesson = |model, asked| Lesson { pupil: Arc::clone(&service.refusals) as _, model, asked };
             let Some(Unasked { of, target, pieces }) = self.unasked else {
-                return Ok(Answered { answer, asked_for_usage: self.asks_for_usage });
+                let asked_for_usage = self.asks_for_usage;
+                let content = if asked_for_usage { asking::content(&mut answer).await } else { None };
+                let lesson = self.counts_itself.map(|model| lesson(model, false));
+                return Ok(Answered { answer, asked_for_usage, at, content, lesson });
             };
-            if !asking::is_refusal(&mut answer).await {
-                return Ok(Answered { answer, asked_for_usage: true });
+            if let Seen::Answer(content) = asking::look(&mut answer, service.refusals.is_taken(&of)).await {
+                if answer.head.status.is_success() {
+                    service.refusals.note_taken(&of);
+                }
+                let lesson = Some(lesson(Refusals::hash(&of), true));
+                return Ok(Answered { answer, asked_for_usage: true, at, content, lesson });
             }
-            let status = answer.head.status.as_u16();
-            tracing::debug!(upstream = %service.name, %of, status, "it refuses to be asked for usage; sending once more without");
+            let status = answer.head.status;
+            tracing::debug!(upstream = %service.name, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
             drop(answer);
             let (payload, framing) = held_payload(pieces);
-            let answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
-            if asking::proves_refusal(answer.head.status) {
+            let mut answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
+            let at = Instant::now();
+            if asking::proves_refusal(status, &mut answer).await {
                 service.refusals.note(&of, Instant::now());
             }
-            Ok(Answered { answer, asked_for_usage: false })
+            Ok(Answered { answer, asked_for_usage: false, at, content: None, lesson: None })
         }
     }
 }

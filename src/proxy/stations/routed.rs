@@ -13,6 +13,7 @@ use crate::h1::Upload;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::proxy::asking;
 use crate::proxy::plan::Service;
+use crate::proxy::refusals::Refusals;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
@@ -51,7 +52,7 @@ impl Routed<'_> {
         };
         let mut is_decoded = false;
         let mut asks_for_usage = false;
-        let mut unasked = None;
+        let (mut unasked, mut counts_itself) = (None, None);
         let (payload, framing) = match body {
             Body::None => (Payload::Held(Vec::new()), Upload::None),
             Body::Held => {
@@ -64,7 +65,9 @@ impl Routed<'_> {
                 if asks_for_usage && service.include_usage == IncludeUsage::Auto {
                     let of = asking::asked_of(&inbound, model);
                     let plain = || Edited::new(held.text(), [model_edit.clone()]).into_pieces();
-                    asks_for_usage = !service.refusals.has(of, Instant::now());
+                    let now = Instant::now();
+                    counts_itself = service.refusals.counts_itself(of, now).then(|| Refusals::hash(of));
+                    asks_for_usage = counts_itself.is_none() && !service.refusals.has(of, now);
                     unasked = asks_for_usage.then(|| Unasked {
                         of: of.into(),
                         target: target.clone(),
@@ -100,6 +103,7 @@ impl Routed<'_> {
             is_decoded,
             asks_for_usage,
             unasked,
+            counts_itself,
             is_streamed,
             started,
             upstream,

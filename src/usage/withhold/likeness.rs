@@ -1,17 +1,29 @@
-//! Whether an event is the one that asking for usage brings, seen byte by byte.
+//! Whether an event is one that only asking for usage brings, seen byte by byte.
+
+mod members;
 
 use memchr::memchr2;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::members::ANSWERS;
+use self::members::Members;
 use super::HOLD_LIMIT;
-use crate::usage::json::{Grammar, Kind, Outline};
+use crate::usage::json::Grammar;
 
 /// A look at one event from its first byte on. It is over when a byte rules the event out.
+///
+/// What stands before the event's first field (comments, the stream's byte order mark) is not part
+/// of it.
 #[derive(Debug)]
 pub(super) struct Likeness {
     at: At,
     /// The last line ended with a CR: an LF now belongs to it.
     after_cr: bool,
-    /// How many bytes the event's line has so far.
+    /// A field of the event has begun.
+    begun: bool,
+    /// It has had a `data` line.
+    has_data: bool,
+    /// How many bytes the event has so far.
     length: usize,
     grammar: Grammar,
     members: Members,
@@ -20,96 +32,144 @@ pub(super) struct Likeness {
 /// Where in the event the bytes so far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// Nothing but comments has come.
-    Start,
-    Comment,
-    /// So many bytes of [`FIELD`] have come.
-    Field(usize),
-    /// The field's colon has come.
-    Colon,
+    /// At the start of the stream, where so many bytes of [`MARK`] have come.
+    Mark(usize),
+    /// At the start of a line.
+    Line,
+    /// In a line that tells nothing: a comment, an ID, an unknown field.
+    Skipped,
+    /// In the name of a field.
+    Name(Word),
+    /// The colon behind the name has come.
+    Colon(Field),
+    /// In the value of a `data` line.
     Data,
-    /// The line has ended, and with it a JSON object with nothing against it.
-    Behind,
-    /// And the blank line.
+    /// In the event's type.
+    Type(Word),
+    /// The blank line has come, and with it an event with nothing against it.
     End,
     RuledOut,
 }
 
-/// The one field that the event has.
-const FIELD: &[u8] = b"data:";
+/// A field whose value matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Data,
+    Type,
+}
 
-impl Default for Likeness {
-    fn default() -> Self {
+/// A short word as far as it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Word {
+    letters: [u8; 5],
+    length: usize,
+}
+
+impl Word {
+    /// With one letter more. `None` where it is longer than any word that matters.
+    fn with(mut self, letter: u8) -> Option<Self> {
+        *self.letters.get_mut(self.length)? = letter;
+        self.length += 1;
+        Some(self)
+    }
+
+    fn is(self, word: &[u8]) -> bool {
+        &self.letters[..self.length] == word
+    }
+}
+
+/// The one byte order mark that may begin a stream.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Likeness {
+    /// Before an event's first byte; `at_start`: the stream's first event.
+    pub(super) fn new(at_start: bool) -> Self {
         Self {
-            at: At::Start,
+            at: if at_start { At::Mark(0) } else { At::Line },
             after_cr: false,
+            begun: false,
+            has_data: false,
             length: 0,
             grammar: Grammar::new(),
             members: Members::default(),
         }
     }
-}
 
-impl Likeness {
-    /// Reads on. Returns how many bytes at the start are comments before the event, which pass in any case.
+    /// Reads on. Returns how many bytes at the start are not part of the event, which pass in any
+    /// case.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
-        let mut comments = 0;
+        let mut before = 0;
         let mut at = 0;
         while at < bytes.len() {
             let byte = bytes[at];
-            if std::mem::take(&mut self.after_cr) && byte == b'\n' {
-                at += 1;
-                if self.at == At::Start {
-                    comments = at;
-                }
-                continue;
-            }
+            let from = at;
             match self.at {
-                At::Start => {
-                    self.at = match byte {
-                        b':' => At::Comment,
-                        _ if byte == FIELD[0] => At::Field(0),
-                        _ => At::RuledOut,
-                    };
-                }
-                At::Comment => {
-                    at = self.line_end(bytes, at, At::Start);
-                    comments = at;
-                }
-                At::Field(come) => {
-                    self.at = match come + 1 {
-                        _ if byte != FIELD[come] => At::RuledOut,
-                        come if come == FIELD.len() => At::Colon,
-                        come => At::Field(come),
-                    };
+                _ if std::mem::take(&mut self.after_cr) && byte == b'\n' => {
                     at += 1;
-                    self.length += 1;
+                    if !self.begun {
+                        before = at;
+                    }
+                    continue;
                 }
-                At::Colon => {
-                    self.at = At::Data;
+                At::Mark(come) if byte == MARK[come] => {
+                    at += 1;
+                    before = at;
+                    self.at = if come + 1 == MARK.len() { At::Line } else { At::Mark(come + 1) };
+                }
+                At::Mark(0) => self.at = At::Line,
+                At::Line => match byte {
+                    b'\n' | b'\r' => {
+                        self.after_cr = byte == b'\r';
+                        self.at = if self.is_whole() { At::End } else { At::RuledOut };
+                        at += 1;
+                        continue;
+                    }
+                    b':' => self.at = At::Skipped,
+                    _ => {
+                        self.begun = true;
+                        self.at = At::Name(Word::default());
+                    }
+                },
+                At::Skipped => at = self.line_end(bytes, at),
+                At::Name(name) => at += self.name(name, byte),
+                At::Colon(field) => {
                     at += usize::from(byte == b' ');
-                    self.length += usize::from(byte == b' ');
+                    self.at = match field {
+                        Field::Data => At::Data,
+                        Field::Type => At::Type(Word::default()),
+                    };
                 }
                 At::Data => {
-                    let from = at;
-                    at = self.line_end(bytes, at, At::Behind);
+                    at = self.line_end(bytes, at);
                     self.data(&bytes[from..at]);
                 }
-                At::Behind => {
-                    self.at = if matches!(byte, b'\n' | b'\r') { At::End } else { At::RuledOut };
-                    self.after_cr = byte == b'\r';
-                    at += 1;
-                }
-                At::End => self.at = At::RuledOut,
+                At::Type(word) => at += self.event_type(word, byte),
+                At::Mark(_) | At::End => self.at = At::RuledOut,
                 At::RuledOut => break,
             }
+            if self.begun {
+                self.length += at - from;
+                if self.length > HOLD_LIMIT {
+                    self.at = At::RuledOut;
+                }
+            } else if self.at != At::RuledOut {
+                before = before.max(at);
+            }
         }
-        comments
+        before
     }
 
-    /// The event, now that it has ended, is the one.
-    pub(super) fn is_asked_for(&self) -> bool {
-        self.at == At::End
+    /// The event, now that it has ended, is one that only asking brings. `has_content`: an event
+    /// before it had content.
+    pub(super) fn is_asked_for(&self, has_content: bool) -> bool {
+        self.at == At::End && self.members.are_asked_for(has_content)
+    }
+
+    /// The same of an event that the stream's end ended.
+    pub(super) fn is_asked_for_at_end(&self, has_content: bool) -> bool {
+        let is_error = matches!(self.at, At::Type(word) | At::Name(word) if word.is(ERROR));
+        let goes_on = !matches!(self.at, At::End | At::RuledOut);
+        goes_on && !is_error && self.is_whole() && self.members.are_asked_for(has_content)
     }
 
     /// The event is another one, whatever follows.
@@ -117,132 +177,82 @@ impl Likeness {
         self.at == At::RuledOut
     }
 
-    /// Where the line is over that goes on at `from`, and what comes then; else the slice is.
-    fn line_end(&mut self, bytes: &[u8], from: usize, then: At) -> usize {
+    /// Its data so far are a whole JSON object.
+    fn is_whole(&self) -> bool {
+        self.has_data && self.grammar.complete()
+    }
+
+    /// Where the line is over that goes on at `from`; else the slice is.
+    fn line_end(&mut self, bytes: &[u8], from: usize) -> usize {
         let Some(end) = memchr2(b'\n', b'\r', &bytes[from..]) else { return bytes.len() };
-        self.at = then;
-        self.after_cr = bytes[from + end] == b'\r';
+        self.end_line(bytes[from + end]);
         from + end + 1
+    }
+
+    fn end_line(&mut self, byte: u8) {
+        self.at = At::Line;
+        self.after_cr = byte == b'\r';
+    }
+
+    /// A byte of a field's name, or behind it. Returns whether it is taken.
+    fn name(&mut self, name: Word, byte: u8) -> usize {
+        match byte {
+            b':' | b'\n' | b'\r' => {
+                let has_value = byte == b':';
+                if !has_value {
+                    self.end_line(byte);
+                }
+                if name.is(b"data") {
+                    self.begin_data();
+                    if has_value {
+                        self.at = At::Colon(Field::Data);
+                    }
+                } else if name.is(ERROR) {
+                    // llama.cpp reports its failures in a field of that name.
+                    self.at = At::RuledOut;
+                } else if has_value {
+                    self.at = if name.is(b"event") { At::Colon(Field::Type) } else { At::Skipped };
+                }
+            }
+            _ => self.at = name.with(byte).map_or(At::Skipped, At::Name),
+        }
+        1
+    }
+
+    /// A byte of the event's type, or behind it.
+    fn event_type(&mut self, word: Word, byte: u8) -> usize {
+        match byte {
+            b'\n' | b'\r' => {
+                self.end_line(byte);
+                if word.is(ERROR) {
+                    self.at = At::RuledOut;
+                }
+            }
+            _ => self.at = word.with(byte).map_or(At::Skipped, At::Type),
+        }
+        1
+    }
+
+    /// Lines of data are joined with an LF, which in JSON is whitespace or an error.
+    fn begin_data(&mut self) {
+        if std::mem::replace(&mut self.has_data, true) {
+            self.read(b"\n");
+        }
     }
 
     /// Data, with the line's end if that is here. To the grammar it is whitespace.
     fn data(&mut self, bytes: &[u8]) {
-        self.length += bytes.len();
-        self.members.push(bytes, &mut self.grammar);
-        let ended = self.at == At::Behind;
-        let is_another = self.grammar.refused()
-            || self.members.is_another
-            || self.length > HOLD_LIMIT
-            || ended && !(self.grammar.complete() && self.members.are_all());
-        if is_another {
+        let value = if self.at == At::Line { &bytes[..bytes.len() - 1] } else { bytes };
+        self.read(value);
+    }
+
+    fn read(&mut self, json: &[u8]) {
+        self.members.push(json, &mut self.grammar);
+        if self.grammar.refused() || self.members.are_another() {
             self.at = At::RuledOut;
         }
     }
 }
 
-/// Keys longer than this are none of ours.
-const KEY_LIMIT: usize = 32;
-
-/// What every chunk has, as OpenAI's specification lists it (`CreateChatCompletionStreamResponse`,
-/// `CreateCompletionResponse`): told again in the usage event, and worth nothing without the rest.
-const ENVELOPE: [&[u8]; 7] =
-    [b"id", b"object", b"created", b"model", b"system_fingerprint", b"service_tier", b"obfuscation"];
-
-/// Azure's times of the answer, which it puts into this event and into no other one.
-const LATENCY: &[u8] = b"latency_checkpoint";
-
-/// The members that the object has so far.
-#[derive(Debug, Default)]
-struct Members {
-    /// Values within values, scalars included.
-    depth: usize,
-    /// A top-level key is being read.
-    in_key: bool,
-    /// The last top-level key, as it is spelled.
-    key: Vec<u8>,
-    choices: bool,
-    usage: bool,
-    /// Something is in it that the event does not have.
-    is_another: bool,
-}
-
-impl Members {
-    fn push(&mut self, bytes: &[u8], grammar: &mut Grammar) {
-        let mut piece = Piece { bytes, from: 0, members: self };
-        grammar.push(bytes, &mut piece);
-        if piece.members.in_key {
-            piece.read(bytes.len());
-        }
-    }
-
-    /// Whether the event's own members are there.
-    fn are_all(&self) -> bool {
-        self.choices && self.usage
-    }
-
-    /// A member's value begins; `is_null` tells only of scalars.
-    fn member(&mut self, kind: Kind, is_null: bool) {
-        let may_be = match (&self.key[..], kind) {
-            (b"choices", Kind::Array) => {
-                self.choices = true;
-                true
-            }
-            (b"usage", Kind::Object) => {
-                self.usage = true;
-                true
-            }
-            (b"choices" | b"usage", _) => false,
-            (LATENCY, _) => true,
-            (key, Kind::Scalar) => is_null || ENVELOPE.contains(&key),
-            _ => false,
-        };
-        self.is_another |= !may_be;
-    }
-}
-
-/// A piece of the object, and the members that are read from it.
-struct Piece<'a> {
-    bytes: &'a [u8],
-    /// Where in the piece the key being read begins or goes on.
-    from: usize,
-    members: &'a mut Members,
-}
-
-impl Piece<'_> {
-    /// The key goes on to `to`. Of one that is too long, a byte beyond the limit is kept to show it.
-    fn read(&mut self, to: usize) {
-        let room = (KEY_LIMIT + 1).saturating_sub(self.members.key.len());
-        self.members.key.extend(self.bytes[self.from..to].iter().take(room));
-    }
-}
-
-impl Outline for Piece<'_> {
-    fn key(&mut self, at: usize) {
-        if self.members.depth == 1 {
-            self.members.in_key = true;
-            self.members.key.clear();
-            self.from = at;
-        }
-    }
-
-    fn key_end(&mut self, at: usize) {
-        if self.members.in_key {
-            self.read(at);
-            self.members.in_key = false;
-        }
-    }
-
-    fn value(&mut self, at: usize, kind: Kind) {
-        match self.members.depth {
-            0 => self.members.is_another |= kind != Kind::Object,
-            1 => self.members.member(kind, self.bytes[at] == b'n'),
-            2 if self.members.key == b"choices" => self.members.is_another = true,
-            _ => {}
-        }
-        self.members.depth += 1;
-    }
-
-    fn value_end(&mut self, _: usize) {
-        self.members.depth -= 1;
-    }
-}
+/// The type, and the field, of an event that tells of a failure.
+const ERROR: &[u8] = b"error";

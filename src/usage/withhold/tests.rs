@@ -58,34 +58,71 @@ fn the_data_may_stand_without_a_space_and_be_spaced() {
 }
 
 #[test]
-fn what_every_chunk_has_may_be_in_it() {
-    becomes(
-        "data: {\"choices\":[],\"created\":1,\"id\":\"c\",\"latency_checkpoint\":{\"engine_tbt_ms\":10},\"model\":\"m\",\
-         \"obfuscation\":\"R\",\"object\":\"chat.completion.chunk\",\"service_tier\":\"default\",\
-         \"system_fingerprint\":null,\"usage\":{\"prompt_tokens\":1},\"timings\":null}\n\n",
+fn what_came_with_the_usage_goes_with_it() {
+    for choices in [
+        r#""choices":[],"#,
+        r#""choices":null,"#,
         "",
-    );
+        r#""choices":[{"index":0,"delta":{}}],"#,
+        r#""choices":[{"index":0}],"#,
+        r#""choices":[{}],"#,
+        r#""choices":[{"index":0,"delta":{"content":null,"tool_calls":[]},"finish_reason":null,"logprobs":null}],"#,
+        r#""choices":[{"index":0,"delta":null,"usage":{"prompt_tokens":1}},{"index":1,"delta":{}}],"#,
+    ] {
+        for member in [
+            "",
+            r#""metrics":{"ttft":[1,{"a":"b"}]},"#,
+            r#""timings":{"prompt_n":1,"predicted_n":2},"#,
+            r#""cost":0.1,"provider":"x","x_metrics":{"usage":{"prompt_tokens":1}},"#,
+            r#""id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":null,"service_tier":"default","#,
+            r#""latency_checkpoint":{"engine_tbt_ms":10},"obfuscation":"R","error":null,"moderation":null,"#,
+            r#""a_name_of_a_member_that_is_longer_than_any_we_know":{"content":"x"},"#,
+        ] {
+            becomes(&format!("data: {{{choices}{member}\"usage\":{{\"prompt_tokens\":1}}}}\n\n"), "");
+            becomes(&format!("data: {{\"usage\":{{\"prompt_tokens\":1}},{member}{choices}\"x\":0}}\n\n"), "");
+        }
+    }
 }
 
 #[test]
 fn what_the_client_would_miss_stays() {
     for member in [
-        r#""choices":[{"delta":{}}]"#,
+        r#""choices":[{"delta":{"content":"x"}}]"#,
+        r#""choices":[{"delta":{},"finish_reason":"stop"}]"#,
+        r#""choices":[{"index":0,"text":" "}]"#,
+        r#""choices":[{"delta":{"tool_calls":[{"index":0}]}}]"#,
+        r#""choices":[{"delta":{},"content_filter_results":{"hate":{"filtered":true}}}]"#,
+        r#""choices":[{"index":0,"delta":{"index":0}}]"#,
         r#""choices":[0]"#,
-        r#""choices":null"#,
-        r#""object":{}"#,
+        r#""choices":{}"#,
+        r#""choices":"x""#,
         r#""choices":[],"moderation":{"input":1}"#,
         r#""choices":[],"prompt_filter_results":[]"#,
-        r#""choices":[],"x_groq":{"usage":{"prompt_tokens":1}}"#,
-        r#""choices":[],"timings":{"prompt_ms":8.9}"#,
         r#""choices":[],"error":{"message":"no"}"#,
-        r#""choices":[],"cost":0.1"#,
-        r#""choices":[{}],"choices":[]"#,
-        r#""ch\u006fices":[]"#,
-        r#""choices":[],"a_name_of_a_member_that_is_longer_than_any_we_know":1"#,
+        r#""choices":[],"x_groq":{"id":"r"}"#,
+        r#""choices":[],"citations":["https://example.com"]"#,
+        r#""choices":[{"delta":{"content":"x"}}],"choices":[]"#,
+        r#""choices":[{"delta":{"content":"x"},"delta":{}}]"#,
     ] {
         stays(&format!("data: {{\"usage\":{{\"prompt_tokens\":1}},{member}}}\n\n"));
         stays(&format!("data: {{{member},\"usage\":{{\"prompt_tokens\":1}}}}\n\n"));
+    }
+}
+
+/// A service that reports usage in every chunk sends it with the one that begins the answer;
+/// another one sends an empty text behind the answer's end.
+#[test]
+fn a_role_or_an_empty_text_is_nothing_once_there_was_content() {
+    for choice in [
+        r#"{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}"#,
+        r#"{"index":0,"delta":{"role":"assistant"}}"#,
+        r#"{"index":0,"text":"","finish_reason":""}"#,
+    ] {
+        let event = format!("data: {{\"choices\":[{choice}],\"usage\":{{\"prompt_tokens\":1}}}}\n\n");
+        let content = format!("{CHUNK}\n\n");
+        becomes(&format!("{event}{content}"), &format!("{event}{content}"));
+        becomes(&format!("{content}{event}data: [DONE]\n\n"), &format!("{content}data: [DONE]\n\n"));
+        becomes(&format!("{event}{content}{event}"), &format!("{event}{content}"));
     }
 }
 
@@ -102,24 +139,53 @@ fn what_is_no_usage_stays() {
 }
 
 #[test]
-fn an_event_with_another_line_stays() {
-    for line in ["event: x", "id: 1", "retry: 3", "data: ", "data", "datax: 1", ": late", "x"] {
-        stays(&format!("{USAGE}\n{line}\n\n"));
-        if line != ": late" {
-            stays(&format!("{line}\n{USAGE}\n\n"));
+fn the_other_lines_of_the_event_go_with_it() {
+    let spread = USAGE.replace(",\"usage\"", ",\ndata: \"usage\"");
+    for end in ["\n", "\r\n", "\r"] {
+        for event in [USAGE, &spread] {
+            for line in [
+                "event: usage",
+                "event: error_free",
+                "event",
+                "id: 1",
+                "retry: 3",
+                "data: ",
+                "data",
+                "datax: 1",
+                "x",
+                "error_: 1",
+            ] {
+                for block in [format!("{event}\n{line}\n\n"), format!("{line}\n{event}\n\n")] {
+                    becomes(&block.replace('\n', end), "");
+                }
+            }
+            becomes(&format!("{event}\n: late\n\n").replace('\n', end), "");
+            becomes(&format!("\u{feff}{event}\n\n").replace('\n', end), "\u{feff}");
+            becomes(&format!("\u{feff}: x\n{event}\n\n").replace('\n', end), &format!("\u{feff}: x{end}"));
         }
+        stays(&format!("data: {{}}{end}{USAGE}{end}{end}"));
+        stays(&format!("data: [DONE]{end}{end}\u{feff}{USAGE}{end}{end}"));
     }
-    stays(&format!("\u{feff}{USAGE}\n\n"));
-    becomes(&format!("\u{feff}\n{USAGE}\n\n"), "\u{feff}\n");
 }
 
 #[test]
-fn an_event_that_does_not_end_stays() {
-    let stream = format!("{CHUNK}\n\n{USAGE}\r");
+fn an_event_that_tells_of_a_failure_stays() {
+    for line in ["event: error", "event:error", "error: {\"code\":500}", "error"] {
+        stays(&format!("{USAGE}\n{line}\n\n"));
+        stays(&format!("{line}\n{USAGE}\n\n"));
+        stays(&format!("{USAGE}\n{line}"));
+    }
+}
+
+#[test]
+fn an_event_that_the_streams_end_ends_goes_once_its_json_is_whole() {
+    let stream = format!("{CHUNK}\n\n{USAGE}");
     for end in 0..stream.len() {
         stays(&stream[..end]);
     }
-    stays(&stream);
+    for rest in ["", "\n", "\r", "\r\n", "\nid: 1", "\n: x", "\ndat"] {
+        becomes(&format!("{stream}{rest}"), &format!("{CHUNK}\n\n"));
+    }
 }
 
 #[test]
@@ -140,9 +206,9 @@ fn an_event_beyond_the_limit_stays() {
 }
 
 #[test]
-fn a_whole_event_never_waits_and_a_usual_chunk_waits_to_its_choices_at_most() {
+fn a_whole_event_never_waits_and_a_usual_chunk_waits_to_its_text_at_most() {
     let stream = format!("{CHUNK}\n\n");
-    let choice = CHUNK.find("[{").unwrap() + 2;
+    let choice = CHUNK.find("Hi").unwrap() + 1;
     for end in 1..=stream.len() {
         let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
         let begin = Bytes::copy_from_slice(&stream.as_bytes()[..end]);
@@ -160,7 +226,7 @@ fn only_the_unfinished_event_waits() {
     let begin = Bytes::from(format!("{CHUNK}\n\n: x\n{}", &USAGE[..20]));
     let progress = meter.push(&begin);
     assert_eq!(withhold.pass(begin, progress), format!("{CHUNK}\n\n: x\n"));
-    assert_eq!(withhold.rest(), &USAGE[..20]);
+    assert_eq!(withhold.finish(), &USAGE[..20]);
     assert_eq!(withhold.withheld(), 0);
 }
 

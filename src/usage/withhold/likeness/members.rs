@@ -1,0 +1,187 @@
+//! What an event's JSON object has that its client would miss.
+
+use crate::usage::json::{Grammar, Kind, Outline};
+
+/// Keys longer than this are none of ours.
+const KEY_LIMIT: usize = 32;
+
+/// Members that are part of the answer, or say that there is none, wherever they stand: an event
+/// with one of them that is not null is passed, whatever usage rides with it. All others
+/// (`metrics`, `timings`, `cost`, what each chunk has) came with the usage and go with it.
+pub(crate) const ANSWERS: [&[u8]; 24] = [
+    b"annotations",
+    b"audio",
+    b"b64_json",
+    b"citations",
+    b"content",
+    b"content_filter_result",
+    b"content_filter_results",
+    b"data",
+    b"delta",
+    b"detail",
+    b"error",
+    b"images",
+    b"item",
+    b"message",
+    b"moderation",
+    b"moderations",
+    b"output",
+    b"prompt_filter_results",
+    b"response",
+    b"search_results",
+    b"sources",
+    b"text",
+    b"tool_calls",
+    // Groq's, which has the request's id.
+    b"x_groq",
+];
+
+/// The members that the object has so far.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Values within values, scalars included.
+    depth: usize,
+    /// A key is being read.
+    in_key: bool,
+    /// The last key, as it is spelled, until its value begins.
+    key: Vec<u8>,
+    /// Inside `choices`.
+    in_choices: bool,
+    /// Inside a choice's own usage, which is at this depth.
+    own_usage: Option<usize>,
+    /// A string in a choice is being read, of which so many bytes have come, quotes included.
+    string: Option<usize>,
+    usage: bool,
+    /// A choice says something that is no content: a role, or an empty text.
+    is_hollow: bool,
+    /// Something is in it that the client would miss.
+    is_another: bool,
+}
+
+impl Members {
+    pub(super) fn push(&mut self, bytes: &[u8], grammar: &mut Grammar) {
+        let mut piece = Piece { bytes, from: 0, members: self };
+        grammar.push(bytes, &mut piece);
+        if piece.members.in_key {
+            piece.read_key(bytes.len());
+        }
+        piece.read_string(bytes.len());
+        // With its closing quote it would have ended.
+        self.is_another |= self.string.is_some_and(|length| length > 1);
+    }
+
+    /// It is another event, whatever follows.
+    pub(super) fn are_another(&self) -> bool {
+        self.is_another
+    }
+
+    /// Whether they are those of an event that only asking brings, now that all are here. A role or
+    /// an empty text may begin an answer; where `has_content` says that it has begun, they are
+    /// nothing.
+    pub(super) fn are_asked_for(&self, has_content: bool) -> bool {
+        self.usage && !self.is_another && (has_content || !self.is_hollow)
+    }
+
+    /// A member of the object begins; `is_null` tells only of scalars.
+    fn member(&mut self, kind: Kind, is_null: bool) {
+        match (&self.key[..], kind) {
+            (b"choices", Kind::Array) => self.in_choices = true,
+            (b"usage", Kind::Object) => self.usage = true,
+            (b"usage", _) => self.is_another = true,
+            (key, _) if key == b"choices" || ANSWERS.contains(&key) => self.is_another |= !is_null,
+            _ => {}
+        }
+    }
+
+    /// A value in `choices` begins at this depth. Returns whether it is a string, which tells at
+    /// its end what it is.
+    fn in_choice(&mut self, depth: usize, kind: Kind, first: u8) -> bool {
+        match kind {
+            Kind::Object if depth == CHOICE && self.key == b"usage" => self.own_usage = Some(depth),
+            Kind::Scalar if depth == CHOICE && self.key == b"index" => {}
+            Kind::Scalar if depth == DELTA && self.key == b"role" => self.is_hollow |= first != b'n',
+            Kind::Scalar if first == b'"' => return true,
+            // Neither null nor false.
+            Kind::Scalar => self.is_another |= !matches!(first, b'n' | b'f'),
+            _ => {}
+        }
+        false
+    }
+}
+
+/// How deep the members of a choice are, and those of its delta.
+const CHOICE: usize = 3;
+const DELTA: usize = 4;
+
+/// A piece of the object, and the members that are read from it.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    /// Where in the piece the key or string being read begins or goes on.
+    from: usize,
+    members: &'a mut Members,
+}
+
+impl Piece<'_> {
+    /// The key goes on to `to`. Of one that is too long, a byte beyond the limit is kept to show
+    /// it.
+    fn read_key(&mut self, to: usize) {
+        let room = (KEY_LIMIT + 1).saturating_sub(self.members.key.len());
+        self.members.key.extend(self.bytes[self.from..to].iter().take(room));
+    }
+
+    /// The string goes on to `to`, if one is being read.
+    fn read_string(&mut self, to: usize) {
+        if let Some(length) = &mut self.members.string {
+            *length += to - self.from;
+        }
+    }
+}
+
+impl Outline for Piece<'_> {
+    fn key(&mut self, at: usize) {
+        let Members { depth, in_choices, .. } = *self.members;
+        if depth == 1 || in_choices && matches!(depth, CHOICE | DELTA) {
+            self.members.in_key = true;
+            self.members.key.clear();
+            self.from = at;
+        }
+    }
+
+    fn key_end(&mut self, at: usize) {
+        if self.members.in_key {
+            self.read_key(at);
+            self.members.in_key = false;
+        }
+    }
+
+    fn value(&mut self, at: usize, kind: Kind) {
+        let (members, first) = (&mut *self.members, self.bytes[at]);
+        match members.depth {
+            0 => members.is_another |= kind != Kind::Object,
+            1 => members.member(kind, first == b'n'),
+            depth => {
+                let is_read = members.in_choices && members.own_usage.is_none();
+                if is_read && members.in_choice(depth, kind, first) {
+                    members.string = Some(0);
+                    self.from = at;
+                }
+            }
+        }
+        members.key.clear();
+        members.depth += 1;
+    }
+
+    fn value_end(&mut self, at: usize) {
+        self.read_string(at);
+        let members = &mut *self.members;
+        members.depth -= 1;
+        if let Some(length) = members.string.take() {
+            members.is_hollow |= length == 2;
+            members.is_another |= length != 2;
+        }
+        members.in_choices &= members.depth > 1;
+        if members.own_usage == Some(members.depth) {
+            members.own_usage = None;
+        }
+    }
+}
