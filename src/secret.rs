@@ -42,7 +42,8 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Masks these. Of one with a scheme before it (`Bearer ...`), the credential alone is masked too.
+    /// Masks these. Of one with a scheme before it (`Bearer ...`), the credential alone is masked
+    /// too.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let parts =
             |secret: &'a str| [Some(secret), secret.split_once(' ').map(|(_, credential)| credential)];
@@ -53,8 +54,8 @@ impl Masks {
         Self { secrets }
     }
 
-    /// The text without the secrets; `None` where it has none. A secret that the end of the text cuts is
-    /// taken out too.
+    /// The text without the secrets; `None` where it has none. A secret that the end of the text
+    /// cuts is taken out too.
     pub fn mask(&self, text: &str) -> Option<String> {
         let mut masked = None;
         for secret in &self.secrets {

@@ -28,8 +28,8 @@ enum Command {
     Migrate,
     /// Copy this instance's ledger to a new file, also while it is being written
     ///
-    /// The copy is one file, with all records up to one moment. A file that is there is not overwritten. `cp` of a ledger in
-    /// use misses the records in its log.
+    /// The copy is one file, with all records up to one moment. A file that is there is not
+    /// overwritten. `cp` of a ledger in use misses the records in its log.
     Backup(BackupArgs),
 }
 

@@ -1,7 +1,7 @@
 //! A copy of a ledger, taken while it is being written.
 //!
-//! The file alone is no copy: records that are in its log (`-wal`) and not in the file yet are missing in it. SQLite
-//! copies both, as they are at one moment (sqlite.org/backup.html).
+//! The file alone is no copy: records that are in its log (`-wal`) and not in the file yet are
+//! missing in it. SQLite copies both, as they are at one moment (sqlite.org/backup.html).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -21,7 +21,8 @@ use super::query;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Copies the ledger at `from` to a new file at `to`, and says how many records it has. The copy is one file without a log.
+/// Copies the ledger at `from` to a new file at `to`, and says how many records it has. The copy is
+/// one file without a log.
 ///
 /// # Errors
 /// `from` is no ledger or cannot be read; there is a file at `to`, or it cannot be written.

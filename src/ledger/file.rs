@@ -18,7 +18,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Where the header has the `application_id`, big-endian.
 const ID_AT: usize = 68;
 
-/// The permissions of files that are made here: records say who asked for what. Files that are there keep theirs.
+/// The permissions of files that are made here: records say who asked for what. Files that are
+/// there keep theirs.
 pub(super) const PRIVATE: u32 = 0o600;
 
 /// As much of the header as is looked at.

@@ -11,8 +11,9 @@ use crate::price::{Cost, Reported};
 /// not depend on what happened.
 pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
 
-/// Which rows are of requests that could have had tokens, in the SQL of both databases: those that have some, and those that a
-/// model answered where the API reports usage. So not `GET /v1/models`, errors, refusals, and files.
+/// Which rows are of requests that could have had tokens, in the SQL of both databases: those that
+/// have some, and those that a model answered where the API reports usage. So not `GET /v1/models`,
+/// errors, refusals, and files.
 pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
     (outcome IN ('complete', 'truncated', 'client_disconnected', 'timed_out')
      AND (status = 101 OR (method = 'POST' AND status BETWEEN 200 AND 299))
@@ -121,7 +122,8 @@ pub struct Sums {
     pub billed_seconds: Option<f64>,
     /// Requests of each of [`SOURCES`].
     pub sources: [u64; SOURCES.len()],
-    /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the share of those whose counts are reported is of these.
+    /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the share of those whose counts
+    /// are reported is of these.
     pub countable: u64,
     /// What they cost at the prices of their days.
     pub cost: Cost,
@@ -135,7 +137,8 @@ impl Sums {
         self.sources[0] + self.sources[1]
     }
 
-    /// How the counts are known of requests that could have had tokens, by [`SOURCES`]; together they are `countable`.
+    /// How the counts are known of requests that could have had tokens, by [`SOURCES`]; together
+    /// they are `countable`.
     pub fn known(&self) -> [(&'static str, u64); SOURCES.len()] {
         let mut known = self.sources;
         let counted: u64 = known[..SOURCES.len() - 1].iter().sum();

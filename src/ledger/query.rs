@@ -98,7 +98,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
     let connection = Connection::open_with_flags(path, READ_ONLY)?;
     connection.busy_timeout(PATIENCE)?;
     match schema::expect_readable(&connection) {
-        // A reader needs the log's index, and may not be allowed to make one. Whoever writes has made one.
+        // A reader needs the log's index, and may not be allowed to make one. Whoever writes has
+        // made one.
         Err(Reason::Sqlite(error))
             if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
                 && !fs::exists(repair::with(path, "-shm"))? =>
@@ -111,8 +112,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
 
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Opens a file that nobody writes, with no lock and nothing beside it. Where it has a log, the log's index is made in memory
-/// (sqlite.org/wal.html, "Use of WAL without shared memory").
+/// Opens a file that nobody writes, with no lock and nothing beside it. Where it has a log, the
+/// log's index is made in memory (sqlite.org/wal.html, "Use of WAL without shared memory").
 fn open_unwritten(path: &Path) -> Result<Connection, Reason> {
     let log = fs::metadata(repair::with(path, "-wal"));
     let has_log = log.is_ok_and(|log| log.len() > 0);

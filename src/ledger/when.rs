@@ -13,10 +13,11 @@ const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a 
                      2026-07-30T08:00:00Z, 2026-07-30T08:00+02:00), or one of now, today, yesterday, and this or last before week, \
                      month, year (\"last month\"); without a zone all are UTC";
 
-/// A length of time back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and zone, or a word.
+/// A length of time back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and
+/// zone, or a word.
 ///
-/// Days, weeks, months and years are those of UTC, and so is a time without a zone. A span of time stands for its
-/// beginning: `yesterday` is the midnight before last, also as the end of a range.
+/// Days, weeks, months and years are those of UTC, and so is a time without a zone. A span of time
+/// stands for its beginning: `yesterday` is the midnight before last, also as the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// So long before now.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::labels::TimeLabels;
 use crate::record::{MAX_NAMES, Names, OTHER, UsageRecord};
 
-/// The most combinations of upstream, model and client that have series of their own. Each may have 69
-/// lines of histograms, so a scrape has 69,000 of them at most.
+/// The most combinations of upstream, model and client that have series of their own. Each may have
+/// 69 lines of histograms, so a scrape has 69,000 of them at most.
 pub(super) const MAX_NAMED: usize = 1_000;
 
 /// The most series of `requests` with a model and a client. Statuses are the upstreams' to choose.
@@ -27,9 +27,9 @@ pub(super) struct Naming {
 impl Naming {
     /// The labels of the request.
     ///
-    /// The model is the one that the upstream answered as. A request without an answer is counted under the
-    /// model that answered the same `model_requested` last. Clients can ask for any name, so one that no
-    /// upstream has confirmed is [`OTHER`].
+    /// The model is the one that the upstream answered as. A request without an answer is counted
+    /// under the model that answered the same `model_requested` last. Clients can ask for any name,
+    /// so one that no upstream has confirmed is [`OTHER`].
     pub(super) fn of(&mut self, row: &UsageRecord) -> TimeLabels {
         let upstream = row.upstream.clone().unwrap_or_default();
         let labels = TimeLabels { upstream, model: self.model(row), client: Arc::clone(&row.client) };

@@ -65,8 +65,8 @@ pub struct Rates {
 const CALLS: u64 = 1_000;
 
 impl Rates {
-    /// What these cost; `None` where there is something among them whose price is not known. It is linear: the cost of a sum
-    /// is the sum of the costs.
+    /// What these cost; `None` where there is something among them whose price is not known. It is
+    /// linear: the cost of a sum is the sum of the costs.
     pub fn amount(&self, used: &Billable) -> Option<Amount> {
         let mut sum = [
             self.input.of(used.input),
@@ -137,15 +137,16 @@ impl Counts {
         self.cached_input.unwrap_or_default()
     }
 
-    /// Writes of an hour are a part of all writes; a service that reports more of them reports no others.
+    /// Writes of an hour are a part of all writes; a service that reports more of them reports no
+    /// others.
     fn written(&self) -> u64 {
         self.cache_write.unwrap_or_default().max(self.cache_write_1h.unwrap_or_default())
     }
 
     /// What is paid for; `None` where nothing was counted.
     ///
-    /// Where the cache is not apart, its tokens are taken out of the input; where more of them are reported than input, as some
-    /// services do, none is left at the full price.
+    /// Where the cache is not apart, its tokens are taken out of the input; where more of them are
+    /// reported than input, as some services do, none is left at the full price.
     pub fn billable(&self) -> Option<Billable> {
         let calls = self.tool_calls.filter(|calls| !calls.is_empty());
         if self.input.is_none() && self.output.is_none() && calls.is_none() {
@@ -166,163 +167,4 @@ impl Counts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rate(text: &str) -> Rate {
-        Rate::parse(text).unwrap_or_else(|reason| panic!("{reason}"))
-    }
-
-    fn rates() -> Rates {
-        Rates {
-            currency: Currency::parse("USD").unwrap(),
-            input: rate("2.00"),
-            cached_input: rate("0.5"),
-            cache_write: rate("2.5"),
-            cache_write_1h: None,
-            output: rate("8"),
-            tool_calls: [None; ToolKind::COUNT],
-        }
-    }
-
-    fn cost(billable: Option<Billable>) -> String {
-        rates().amount(&billable.unwrap()).unwrap().to_string()
-    }
-
-    fn billable(
-        input: Option<u64>,
-        cached_input: Option<u64>,
-        cache_write: Option<u64>,
-        output: Option<u64>,
-        cache_is_apart: bool,
-    ) -> Option<Billable> {
-        Counts { input, cached_input, cache_write, output, cache_is_apart, ..Counts::default() }.billable()
-    }
-
-    #[test]
-    fn a_rate_is_read_exactly() {
-        assert_eq!(rate("2"), Rate(2_000_000));
-        assert_eq!(rate("0.075"), Rate(75_000));
-        assert_eq!(rate("0.000001"), Rate(1));
-        assert_eq!(rate("1000000000"), Rate(MOST * 1_000_000));
-        for (text, reason) in [
-            ("", "is no price"),
-            ("-1", "is no price"),
-            ("1e3", "is no price"),
-            ("NaN", "is no price"),
-            (".5", "is no price"),
-            ("0.0000001", "decimals"),
-            ("1000000001", "more than"),
-            ("99999999999999999999999", "more than"),
-        ] {
-            let error = Rate::parse(text).unwrap_err();
-            assert!(error.contains(reason), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn cached_input_is_a_part_of_the_input_but_for_anthropic() {
-        // 1000 tokens in, of which 600 from the cache and 100 into it; 50 out.
-        let openai = billable(Some(1000), Some(600), Some(100), Some(50), false);
-        assert_eq!(
-            openai,
-            Some(Billable {
-                input: 300,
-                cached_input: 600,
-                cache_write: 100,
-                output: 50,
-                ..Billable::default()
-            })
-        );
-        assert_eq!(cost(openai), "0.00155");
-        // The same request as Anthropic counts it.
-        assert_eq!(billable(Some(300), Some(600), Some(100), Some(50), true), openai);
-        assert_eq!(
-            billable(Some(300), None, None, Some(50), true),
-            billable(Some(300), None, None, Some(50), false)
-        );
-    }
-
-    #[test]
-    fn more_cached_input_than_input_leaves_none_at_the_full_price() {
-        let grok = billable(Some(235), Some(373), None, Some(1), false);
-        assert_eq!(grok, Some(Billable { cached_input: 373, output: 1, ..Billable::default() }));
-        let end = billable(Some(1), Some(u64::MAX), Some(u64::MAX), None, false);
-        assert_eq!(end.unwrap().input, 0);
-    }
-
-    #[test]
-    fn without_counts_there_is_no_cost_and_0_costs_0() {
-        assert_eq!(billable(None, Some(1), Some(1), None, false), None);
-        assert_eq!(cost(billable(Some(0), None, None, None, false)), "0");
-        assert_eq!(cost(billable(None, None, None, Some(1), false)), "0.000008");
-    }
-
-    #[test]
-    fn the_cost_of_a_sum_is_the_sum_of_the_costs() {
-        let mut sum = Billable::default();
-        let mut cost = Amount::default();
-        for number in 0..1000_u64 {
-            let part = Billable {
-                input: number * 7,
-                cached_input: number % 13,
-                cache_write: number % 3,
-                output: number,
-                ..Billable::default()
-            };
-            cost = cost.plus(rates().amount(&part).unwrap());
-            sum = Billable {
-                input: sum.input + part.input,
-                cached_input: sum.cached_input + part.cached_input,
-                cache_write: sum.cache_write + part.cache_write,
-                output: sum.output + part.output,
-                ..Billable::default()
-            };
-        }
-        assert_eq!(rates().amount(&sum), Some(cost));
-        let end = Billable { input: u64::MAX, output: u64::MAX, ..Billable::default() };
-        assert!(rates().amount(&end).unwrap() > cost, "no overflow");
-    }
-
-    #[test]
-    fn what_has_no_rate_has_no_cost() {
-        let counts = Counts {
-            input: Some(1_000),
-            cache_write: Some(500),
-            cache_write_1h: Some(200),
-            output: Some(10),
-            tool_calls: Some(ToolCalls::of(ToolKind::WebSearch, 3)),
-            cache_is_apart: true,
-            ..Counts::default()
-        };
-        let used = counts.billable().unwrap();
-        assert_eq!((used.cache_write, used.cache_write_1h, counts.whole_input()), (300, 200, 1_500));
-        let mut rates = rates();
-        assert_eq!(rates.amount(&used), None);
-        rates.cache_write_1h = Some(rate("4"));
-        assert_eq!(rates.amount(&used), None);
-        rates.tool_calls[ToolKind::WebSearch as usize] = Some(rate("10"));
-        // 1000 x 2.00 + 300 x 2.50 + 200 x 4.00 + 10 x 8.00, of a million each, and 3 x 10.00 of a thousand.
-        assert_eq!(rates.amount(&used).unwrap().to_string(), "0.03363");
-        let none = Counts { tool_calls: None, cache_write_1h: Some(0), ..counts };
-        assert!(self::rates().amount(&none.billable().unwrap()).is_some(), "0 of an hour cost nothing");
-    }
-
-    #[test]
-    fn calls_are_paid_for_without_tokens_too() {
-        let counts =
-            Counts { tool_calls: Some(ToolCalls::of(ToolKind::SearchUnits, 2)), ..Counts::default() };
-        let mut rates = rates();
-        rates.tool_calls[ToolKind::SearchUnits as usize] = Some(rate("2"));
-        assert_eq!(rates.amount(&counts.billable().unwrap()).unwrap().to_string(), "0.004");
-        let none = Counts { tool_calls: Some(ToolCalls::default()), ..Counts::default() };
-        assert_eq!(none.billable(), None);
-    }
-
-    #[test]
-    fn more_writes_of_an_hour_than_writes_are_all_of_them() {
-        let counts = Counts { input: Some(10), cache_write_1h: Some(4), ..Counts::default() };
-        let used = counts.billable().unwrap();
-        assert_eq!((used.input, used.cache_write, used.cache_write_1h), (6, 0, 4));
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 use super::UsageRecord;
 use crate::price::{Amount, Counts, Currency, INPUT_WITHOUT_CACHE, Prices, Served};
 
-/// What the request costs; `None` where nothing of it is paid for, or there is no price for all of it.
+/// What the request costs; `None` where nothing of it is paid for, or there is no price for all of
+/// it.
 pub fn cost(row: &UsageRecord, prices: &Prices) -> Option<(Currency, Amount)> {
     if prices.is_empty() {
         return None;

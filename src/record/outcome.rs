@@ -18,12 +18,13 @@ pub enum Outcome {
     Truncated,
     /// The client left first.
     ClientDisconnected,
-    /// The upstream refused the request: 400, 404, 422 and every other 4xx that no outcome below has.
+    /// The upstream refused the request: 400, 404, 422 and every other 4xx that no outcome below
+    /// has.
     InvalidRequest,
     /// The upstream refused the request because a rate or a quota is used up: 429.
     RateLimited,
-    /// The upstream could not be reached, broke HTTP, or reported an error: 5xx, 401, 403, 408, or an
-    /// error in a stream that tells of nothing else.
+    /// The upstream could not be reached, broke HTTP, or reported an error: 5xx, 401, 403, 408, or
+    /// an error in a stream that tells of nothing else.
     UpstreamError,
     /// One of the four timeouts ended it.
     TimedOut,

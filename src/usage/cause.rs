@@ -7,7 +7,8 @@
 /// A code that is a status counts as that status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// The service failed, or refused the credentials that it was given here; also what is not known.
+    /// The service failed, or refused the credentials that it was given here; also what is not
+    /// known.
     #[default]
     Upstream,
     /// The request cannot be served as it is: sent again, it fails again.
@@ -60,8 +61,8 @@ const WORDS: &[(Cause, &[&str])] = &[
 const MAX_WORD: usize = 64;
 
 impl Cause {
-    /// By status: 429 is a rate; 401, 403, 408 and 5xx are the upstream's; other 4xx are the request's.
-    /// `None`: the status tells of no error.
+    /// By status: 429 is a rate; 401, 403, 408 and 5xx are the upstream's; other 4xx are the
+    /// request's. `None`: the status tells of no error.
     pub fn of_status(status: u16) -> Option<Cause> {
         match status {
             429 => Some(Cause::Rate),

@@ -16,7 +16,8 @@ const ID_LIMIT: usize = 256;
 /// How much of an error message is kept.
 pub(super) const ERROR_LIMIT: usize = 1024;
 
-/// How much of its JSON is read for that: every byte may be written as `\u0000`, and there is a quote.
+/// How much of its JSON is read for that: every byte may be written as `\u0000`, and there is a
+/// quote.
 const ERROR_JSON_LIMIT: usize = 6 * ERROR_LIMIT + 1;
 
 /// What a short word (a type) may have before it is none that we know.

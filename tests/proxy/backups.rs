@@ -1,4 +1,5 @@
-//! Copies of the ledger, who may read what the program writes, and the times that `usage` is asked for.
+//! Copies of the ledger, who may read what the program writes, and the times that `usage` is asked
+//! for.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

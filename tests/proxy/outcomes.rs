@@ -1,4 +1,5 @@
-//! An upstream's errors in the record: whose fault they are, by status and by what a stream says, and their text.
+//! An upstream's errors in the record: whose fault they are, by status and by what a stream says,
+//! and their text.
 
 use serde_json::{Value, json};
 

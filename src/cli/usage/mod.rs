@@ -27,11 +27,13 @@ pub(super) struct UsageArgs {
     /// Where to read: this instance's file, or the fleet's database [default: as ledger.postgres.read says]
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
-    /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time (2026-07-30T08:00, UTC; or with a zone,
-    /// 2026-07-30T08:00+02:00), today, yesterday, "this week", "last month" and so on
+    /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
+    /// (2026-07-30T08:00, UTC; or with a zone, 2026-07-30T08:00+02:00), today, yesterday, "this
+    /// week", "last month" and so on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
     since: When,
-    /// Until when, in the same forms; of a day, a week or a month that is its beginning [default: now]
+    /// Until when, in the same forms; of a day, a week or a month that is its beginning [default:
+    /// now]
     #[arg(long, value_name = "TIME", value_parser = When::parse)]
     until: Option<When>,
     /// Only this client's requests

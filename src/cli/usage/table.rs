@@ -25,7 +25,8 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
     let names = report.by.iter().map(|by| by.as_str().to_uppercase()).collect();
     let mut heads: Vec<_> = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "TOTAL"].map(str::to_owned).into();
     heads.extend(paid.iter().map(|paid| paid.currency.to_string()));
-    // The share of the requests that could have had tokens whose counts the upstream reported to the end.
+    // The share of the requests that could have had tokens whose counts the upstream reported to
+    // the end.
     heads.push("REPORTED".to_owned());
     let mut lines = vec![(names, heads)];
     for group in &report.groups {

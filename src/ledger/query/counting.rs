@@ -12,9 +12,9 @@ use super::super::schema;
 use crate::price::{Counts, INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served};
 use crate::usage::{ToolCalls, ToolKind};
 
-/// The columns, in the order in which [`Counting::add`] takes them; those of [`later`] and of the caller follow. The last four
-/// are for the price, and the further they stand in a row the longer it takes to find them: they are only looked for
-/// where they matter.
+/// The columns, in the order in which [`Counting::add`] takes them; those of [`later`] and of the
+/// caller follow. The last four are for the price, and the further they stand in a row the longer
+/// it takes to find them: they are only looked for where they matter.
 const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
     output_tokens, reasoning_tokens, total_tokens, billed_seconds, started_at, upstream,
     CASE WHEN model IS NULL THEN model_requested ELSE model END,

@@ -64,9 +64,9 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     Ok(Open { checkpointer, connection, watch })
 }
 
-/// Makes an empty file where there is none, which SQLite takes for an empty database. SQLite itself would
-/// make one that everybody may read; the log and the index get the permissions of the file. Where it
-/// cannot be made, SQLite says why.
+/// Makes an empty file where there is none, which SQLite takes for an empty database. SQLite itself
+/// would make one that everybody may read; the log and the index get the permissions of the file.
+/// Where it cannot be made, SQLite says why.
 fn make_private(path: &Path) {
     drop(OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path));
 }

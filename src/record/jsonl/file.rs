@@ -63,7 +63,8 @@ struct Open {
     kind: Kind,
 }
 
-/// The permissions of a file that is made here: records say who asked for what. One that is there keeps its own.
+/// The permissions of a file that is made here: records say who asked for what. One that is there
+/// keeps its own.
 const PRIVATE: u32 = 0o600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
