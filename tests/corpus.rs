@@ -248,16 +248,20 @@ fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
             continue;
         };
         let Ok(Value::Object(chunk)) = serde_json::from_str(json) else { continue };
+        let is_alone = chunk.iter().all(|(key, value)| ENVELOPE.contains(&&**key) || value.is_null());
+        if !is_alone || !chunk.get("usage").is_some_and(Value::is_object) {
+            continue;
+        }
         let is_empty = match chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice) {
             Some([]) => true,
             Some([choice]) => {
-                let has_finished = text[..range.start].contains("\"finish_reason\":\"");
-                has_finished && choice["finish_reason"].is_null() && choice["delta"]["content"] == ""
+                choice["finish_reason"].is_null()
+                    && choice["delta"]["content"] == ""
+                    && text[..range.start].contains("\"finish_reason\":\"")
             }
             _ => false,
         };
-        let is_alone = chunk.iter().all(|(key, value)| ENVELOPE.contains(&&**key) || value.is_null());
-        if is_empty && is_alone && chunk.get("usage").is_some_and(Value::is_object) {
+        if is_empty {
             found.push(range);
         }
     }

@@ -546,14 +546,16 @@ pub(crate) fn recorded() -> Vec<Pair> {
             let json = event.strip_prefix("data:").unwrap_or_default();
             let chunk: Value = serde_json::from_str(json).unwrap_or_default();
             let is_alone = ["moderation", "x_groq"].iter().all(|other| chunk[other].is_null());
+            if !chunk["usage"].is_object() || !is_alone {
+                return false;
+            }
             let before = &text[..event.as_ptr() as usize - text.as_ptr() as usize];
             let choice = &chunk["choices"][0];
             // OpenRouter's has an empty text, behind the end of the answer.
-            let is_empty = chunk["choices"] == json!([])
-                || (before.contains("\"finish_reason\":\"")
-                    && choice["finish_reason"].is_null()
-                    && choice["delta"]["content"] == "");
-            is_empty && chunk["usage"].is_object() && is_alone
+            chunk["choices"] == json!([])
+                || (choice["finish_reason"].is_null()
+                    && choice["delta"]["content"] == ""
+                    && before.contains("\"finish_reason\":\""))
         };
         let unasked =
             text.split_inclusive("\n\n").filter(|event| !known(event)).collect::<String>().into_bytes();
