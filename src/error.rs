@@ -1,8 +1,8 @@
 //! What can go wrong with a request, whose fault it is, and what the client is told.
 //!
-//! This is the only place that makes an HTTP error. Every one is OpenAI-style JSON with
-//! `type: "streamgauge_error"`, so that it cannot be taken for the upstream's own, and a message that
-//! says what to do. No message bears a secret: upstreams are named by their name in the configuration.
+//! This is the only place that makes an HTTP error. Every one is OpenAI-style JSON with `type:
+//! "streamgauge_error"`, so that it cannot be taken for the upstream's own, and a message that says
+//! what to do. No message bears a secret: upstreams are named by their name in the configuration.
 
 mod answer;
 mod event;
@@ -220,7 +220,8 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The upstream answered with an error when its client had already been told that a stream begins.
+    /// The upstream answered with an error when its client had already been told that a stream
+    /// begins.
     Refused {
         /// The upstream's name.
         upstream: String,

@@ -1,6 +1,6 @@
-//! A reverse proxy for OpenAI-style APIs. It puts the right URL and credentials on each request, relays the answer's
-//! bytes the moment they arrive, and knows afterwards exactly how many tokens went by, whose they were, and how
-//! that is known.
+//! A reverse proxy for OpenAI-style APIs. It puts the right URL and credentials on each request,
+//! relays the answer's bytes the moment they arrive, and knows afterwards exactly how many tokens
+//! went by, whose they were, and how that is known.
 //!
 //! # The life of a request
 //!
@@ -13,9 +13,9 @@
 //!                            └──> record: journal ──> its own thread ──> sinks (JSON lines, log, metrics; ledger and OpenTelemetry, which have their own)
 //! ```
 //!
-//! One thread per core, each with its own runtime, listening socket and pool; one task per client connection does
-//! everything for it, from the client's first byte to the upstream's last. Start reading at
-//! [`proxy`]: its `prepare` and `handle` are the whole way in a few lines.
+//! One thread per core, each with its own runtime, listening socket and pool; one task per client
+//! connection does everything for it, from the client's first byte to the upstream's last. Start
+//! reading at [`proxy`]: its `prepare` and `handle` are the whole way in a few lines.
 //!
 //! # The map
 //!
@@ -57,11 +57,13 @@
 //!
 //! # The invariants
 //!
-//! 1. Bytes of an answer are passed on as they came; the meter looks and never holds. The one exception is the event that comes
-//!    of asking for usage in the client's place ([`usage::Withhold`]); to take it out of an encoded stream, the coding is undone
+//! 1. Bytes of an answer are passed on as they came; the meter looks and never holds. The one
+//!    exception is the event that comes of asking for usage in the client's place
+//!    ([`usage::Withhold`]); to take it out of an encoded stream, the coding is undone
 //!    ([`meter::Decoded`]).
-//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop. Where the client has left, it is
-//!    dropped at once, or goes on in a [drain](meter::Drains), which the worker waits for when it stops.
+//! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop.
+//!    Where the client has left, it is dropped at once, or goes on in a [drain](meter::Drains),
+//!    which the worker waits for when it stops.
 //! 3. Every buffer and queue has a bound, with a name.
 //! 4. What the network can influence is parsed into an error, never into a panic.
 

@@ -1,8 +1,9 @@
 //! A value that does not print itself: keys of upstreams and clients.
 //!
-//! It promises that no formatting shows it: `Debug` prints `***`, and there is neither `Display` nor `Serialize`. Whoever
-//! needs the text says [`Secret::expose`], which can be searched for. The memory is not wiped: the same text was in the
-//! environment or in a file, and will be in every request.
+//! It promises that no formatting shows it: `Debug` prints `***`, and there is neither `Display`
+//! nor `Serialize`. Whoever needs the text says [`Secret::expose`], which can be searched for. The
+//! memory is not wiped: the same text was in the environment or in a file, and will be in every
+//! request.
 
 use std::fmt;
 

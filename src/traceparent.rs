@@ -1,8 +1,9 @@
-//! W3C Trace Context (Level 1, and the random flag of Level 2): which span of which trace a request is.
+//! W3C Trace Context (Level 1, and the random flag of Level 2): which span of which trace a request
+//! is.
 //!
-//! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` goes on with it; without one, or with one
-//! that is not valid, a trace begins here (sections 3.2 and 4.3). What goes upstream names the span here, so that the upstream's is its
-//! child.
+//! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` goes on
+//! with it; without one, or with one that is not valid, a trace begins here (sections 3.2 and 4.3).
+//! What goes upstream names the span here, so that the upstream's is its child.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -21,7 +22,8 @@ const RANDOM: u8 = 2;
 /// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
 const LENGTH: usize = 55;
 
-/// The longest `tracestate` that is recorded with the span; a longer one passes all the same (section 3.3.1.5 asks for 512).
+/// The longest `tracestate` that is recorded with the span; a longer one passes all the same
+/// (section 3.3.1.5 asks for 512).
 const MAX_STATE: usize = 512;
 
 /// A request's span.
@@ -40,8 +42,9 @@ pub struct SpanContext {
 }
 
 impl SpanContext {
-    /// The span `span_id` of a request with these headers. Where the client began no trace, it is the first one of `trace_id`, whose
-    /// last seven bytes are random, and `sampling` says whether it is recorded; else the client has said that.
+    /// The span `span_id` of a request with these headers. Where the client began no trace, it is
+    /// the first one of `trace_id`, whose last seven bytes are random, and `sampling` says whether
+    /// it is recorded; else the client has said that.
     pub fn of(headers: &HeaderMap, trace_id: [u8; 16], span_id: [u8; 8], sampling: Sampling) -> Self {
         match Parent::of(headers) {
             Some(Parent { trace_id, span_id: parent, flags }) => {
@@ -54,8 +57,9 @@ impl SpanContext {
         }
     }
 
-    /// Lets `sampling` say whether the span is recorded, by this request's own `id`, whose last seven bytes are random; whatever the
-    /// client has said, who could choose a trace that is taken.
+    /// Lets `sampling` say whether the span is recorded, by this request's own `id`, whose last
+    /// seven bytes are random; whatever the client has said, who could choose a trace that is
+    /// taken.
     pub fn sample(&mut self, id: &[u8; 16], sampling: Sampling) {
         let sampled = if sampling.takes(id) { SAMPLED } else { 0 };
         self.flags = self.flags & !SAMPLED | sampled;
@@ -85,8 +89,8 @@ impl SpanContext {
         HeaderValue::try_from(text).expect("hexadecimal digits and hyphens")
     }
 
-    /// Puts it on a request: in the place of the client's `traceparent`, or behind the other headers. All others stay in their order;
-    /// a `tracestate` goes where it belongs to no trace.
+    /// Puts it on a request: in the place of the client's `traceparent`, or behind the other
+    /// headers. All others stay in their order; a `tracestate` goes where it belongs to no trace.
     pub fn put_on(&self, headers: &mut HeaderMap) {
         if self.parent_id.is_none() && headers.contains_key(TRACESTATE) {
             // Removing would move the last header into the gap.
@@ -136,7 +140,8 @@ impl Parent {
         Self::parse(value.as_bytes())
     }
 
-    /// Section 3.2.2, and section 4.3 for later versions, which may have more behind a further hyphen.
+    /// Section 3.2.2, and section 4.3 for later versions, which may have more behind a further
+    /// hyphen.
     fn parse(text: &[u8]) -> Option<Self> {
         let (known, more) = text.split_at_checked(LENGTH)?;
         let [version] = hex(&known[..2])?;

@@ -1,5 +1,6 @@
-//! The recorded answers of some forty services, and the event-stream vectors of other projects: what
-//! the library makes of them must be what is known to be in them, in whatever pieces they come.
+//! The recorded answers of some forty services, and the event-stream vectors of other projects:
+//! what the library makes of them must be what is known to be in them, in whatever pieces they
+//! come.
 
 use std::fs;
 use std::ops::Range;
@@ -17,7 +18,8 @@ const CUTS: usize = 4;
 /// Recordings below this size are also given byte by byte, where that takes its time.
 const SMALL: usize = 100_000;
 
-/// Where the recordings are. Without them there is nothing to test, which only CI takes for a failure.
+/// Where the recordings are. Without them there is nothing to test, which only CI takes for a
+/// failure.
 fn corpus() -> Option<PathBuf> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     if root.is_dir() {
@@ -296,8 +298,8 @@ fn withheld(pieces: &[&[u8]]) -> (Vec<u8>, Tally) {
     (passed, meter.into_tally())
 }
 
-/// The recordings with the event are pairs: what was recorded is what comes of asking, and the same without the event what
-/// would have come without.
+/// The recordings with the event are pairs: what was recorded is what comes of asking, and the same
+/// without the event what would have come without.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_become_those_that_were_not_asked_for_usage() {
@@ -332,8 +334,8 @@ fn recorded_streams_become_those_that_were_not_asked_for_usage() {
         for _ in 0..CUTS {
             check(&shred(&asked, &mut random));
         }
-        // Two frames that meet anywhere in the event or beside it, and the event in three, with the event before it and
-        // the one behind it.
+        // Two frames that meet anywhere in the event or beside it, and the event in three, with the
+        // event before it and the one behind it.
         for event in &events {
             // An empty text is nothing only behind the content, which is far.
             if !asked[event.clone()].windows(12).any(|part| part == b"\"choices\":[]") {

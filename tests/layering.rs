@@ -1,4 +1,5 @@
-//! Dependencies between modules point downward only (DESIGN.md section 5): read off the `use` lines and the paths.
+//! Dependencies between modules point downward only (DESIGN.md section 5): read off the `use` lines
+//! and the paths.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +29,8 @@ const LAYERS: &[&[&str]] = &[
 /// Modules of one line that may be used by others of it.
 const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "config"), ("auth", "rewrite"), ("price", "usage")];
 
-/// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values out).
+/// What the pure modules may not touch (DESIGN.md section 5: bytes and values in, bytes and values
+/// out).
 const PURE: &[&str] = &[
     "sse",
     "h1",

@@ -2,15 +2,18 @@
 //!
 //! Two questions come before any page but the open ones:
 //!
-//! * **Is this where the browser thinks it is?** A web page elsewhere can give its own name the address of this machine (DNS
-//!   rebinding), and would be same-origin with these pages. So the host that the browser was sent to must be one of
-//!   [`OwnHosts`]. A program that sends the token itself is no such browser.
-//! * **Who asks?** Where there is a token or an authority of client certificates: a request with the token
-//!   (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or with the cookie that the login form
-//!   gave. Without either, whoever can connect, which is this machine alone.
+//! * **Is this where the browser thinks it is?** A web page elsewhere can give its own name the
+//!   address of this machine (DNS rebinding), and would be same-origin with these pages. So the
+//!   host that the browser was sent to must be one of [`OwnHosts`]. A program that sends the token
+//!   itself is no such browser.
+//! * **Who asks?** Where there is a token or an authority of client certificates: a request with
+//!   the token (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or
+//!   with the cookie that the login form gave. Without either, whoever can connect, which is this
+//!   machine alone.
 //!
-//! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key made of the token. It goes out of
-//! use with the token, and outlives a restart. A logout ends it in this process, for every copy of its cookie.
+//! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key
+//! made of the token. It goes out of use with the token, and outlives a restart. A logout ends it
+//! in this process, for every copy of its cookie.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,7 +37,8 @@ const SESSION: Duration = Duration::from_hours(12);
 /// What the session key is made for, so that no other MAC under the token is a session.
 const PURPOSE: &[u8] = b"streamgauge admin session, 2";
 
-/// The most sessions that are remembered as ended before their time. Beyond it all that are under way end.
+/// The most sessions that are remembered as ended before their time. Beyond it all that are under
+/// way end.
 const MAX_ENDED: usize = 1024;
 
 /// The rules.
@@ -77,8 +81,8 @@ pub(super) enum Refusal {
 }
 
 impl Access {
-    /// `certificates`: whether clients are asked for certificates, and a verified one opens the pages; `tls`: whether browsers
-    /// come through TLS.
+    /// `certificates`: whether clients are asked for certificates, and a verified one opens the
+    /// pages; `tls`: whether browsers come through TLS.
     pub fn new(hosts: OwnHosts, token: Option<&Secret>, certificates: bool, tls: bool) -> Self {
         let token = token.map(|token| {
             let token = token.expose().as_bytes();
@@ -201,7 +205,8 @@ fn end_of_session(now: Timestamp) -> i64 {
     now.as_second().saturating_add(SESSION.as_secs() as i64)
 }
 
-/// Whether a form was sent from a page of this host: what browsers say, where they say it. (`SameSite` guards the rest.)
+/// Whether a form was sent from a page of this host: what browsers say, where they say it.
+/// (`SameSite` guards the rest.)
 pub(super) fn is_same_origin(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {

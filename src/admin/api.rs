@@ -19,8 +19,8 @@ const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";
 const TOML: &str = "application/toml; charset=utf-8";
 
-/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage` prints. It is written on the thread
-/// that reads, as far as there is room.
+/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage`
+/// prints. It is written on the thread that reads, as far as there is room.
 pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str, place: Place) -> Answer {
     let now = Timestamp::now();
     let UsageAsk { selection, by, format } = match UsageAsk::parse(query, now) {
@@ -61,7 +61,8 @@ pub(super) async fn one(reads: &Reads, id: &str) -> Answer {
     }
 }
 
-/// `/records?since=&until=&client=&user=&upstream=&model=&limit=&format=`: the latest records, the one that ended last first.
+/// `/records?since=&until=&client=&user=&upstream=&model=&limit=&format=`: the latest records, the
+/// one that ended last first.
 pub(super) async fn latest(reads: &Reads, query: &str, place: Place) -> Answer {
     let ask = match RecordsAsk::parse(query, Timestamp::now()) {
         Ok(ask) => ask,

@@ -12,7 +12,8 @@ const MOST_RECORDS: usize = 10_000;
 /// Records that are given where nobody says how many.
 const RECORDS: usize = 100;
 
-/// The pairs of a query or a form, in their order. An empty value is as good as none: forms send their empty fields.
+/// The pairs of a query or a form, in their order. An empty value is as good as none: forms send
+/// their empty fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
 

@@ -1,10 +1,14 @@
-//! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard open:
+//! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard
+//! open:
 //!
-//! * `running`: the table of running streams, as the page has it, whenever it has changed; once a second at most;
-//! * `records`: how many usage records the ledger was given since the start, whenever that is another number than the page has
-//!   read: it reads itself again. Of a fleet, whose other instances tell nothing here, how many times [`FLEET`] have passed.
+//! * `running`: the table of running streams, as the page has it, whenever it has changed; once a
+//!   second at most;
+//! * `records`: how many usage records the ledger was given since the start, whenever that is
+//!   another number than the page has read: it reads itself again. Of a fleet, whose other
+//!   instances tell nothing here, how many times [`FLEET`] have passed.
 //!
-//! The number of those who watch is bounded. A watcher that does not read is not written to: nothing is gathered for it.
+//! The number of those who watch is bounded. A watcher that does not read is not written to:
+//! nothing is gathered for it.
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -45,8 +49,9 @@ pub struct Live {
 }
 
 impl Live {
-    /// From now on, on a page of this instance's records or the fleet's (`of_fleet`). A page of this instance's says how many records
-    /// there were when it was read (`since`). `place` is given back at the end.
+    /// From now on, on a page of this instance's records or the fleet's (`of_fleet`). A page of
+    /// this instance's says how many records there were when it was read (`since`). `place` is
+    /// given back at the end.
     pub(super) fn new(
         boards: Boards,
         journal: Journal,

@@ -1,4 +1,5 @@
-//! Pages for whoever runs the proxy, on an address of their own: the dashboard, health, metrics, usage records, the configuration.
+//! Pages for whoever runs the proxy, on an address of their own: the dashboard, health, metrics,
+//! usage records, the configuration.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -12,8 +13,9 @@
 //! | `room`, `stream` | what answers hold until they are taken |
 //! | `respond`, `body` | answers and their headers |
 //!
-//! One thread serves them all; whatever takes long is done on others. Nothing here can make a request wait: running streams are
-//! looked at without a lock, and the ledger is read beside its writer.
+//! One thread serves them all; whatever takes long is done on others. Nothing here can make a
+//! request wait: running streams are looked at without a lock, and the ledger is read beside its
+//! writer.
 
 mod access;
 mod api;
@@ -72,7 +74,8 @@ const FORM_TIME: Duration = Duration::from_secs(5);
 /// Login forms that may be arriving at once: they must not fill the connections that probes need.
 const FORMS: usize = 16;
 
-/// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of those who try short.
+/// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of
+/// those who try short.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
 /// What the names of the workers' threads begin with.
@@ -182,7 +185,8 @@ impl Admin {
         }
     }
 
-    /// What has no small bound is made only when there is room for it, which it holds until it is taken.
+    /// What has no small bound is made only when there is room for it, which it holds until it is
+    /// taken.
     async fn answer_of_any_size(&self, path: &str, query: &str, headers: &HeaderMap) -> Answer {
         let Some(place) = self.room.enter().await else { return api::unreadable(&Unread::NoRoom) };
         let answer = match path {
@@ -326,7 +330,8 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Whether it is a page of ours, and no way to somebody else's: browsers take `//host` and `/\host` for one.
+/// Whether it is a page of ours, and no way to somebody else's: browsers take `//host` and `/\host`
+/// for one.
 fn is_page(next: &str) -> bool {
     next.starts_with('/')
         && !next[1..].starts_with(['/', '\\'])

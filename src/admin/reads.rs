@@ -1,6 +1,6 @@
-//! Reads of the ledger, on threads of their own: few at once, each within a time, and none for somebody who has left. They are
-//! read-only connections, for which the ledger's writer never waits. A database that is away keeps nobody waiting but those who
-//! asked for what is in it.
+//! Reads of the ledger, on threads of their own: few at once, each within a time, and none for
+//! somebody who has left. They are read-only connections, for which the ledger's writer never
+//! waits. A database that is away keeps nobody waiting but those who asked for what is in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use crate::ledger::{Bounds, LedgerError, Place};
 
-/// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and the workers want theirs.
+/// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and
+/// the workers want theirs.
 const AT_ONCE: usize = 2;
 
 /// How long to wait for a turn.

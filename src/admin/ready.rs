@@ -1,9 +1,9 @@
 //! What `/readyz` says.
 //!
 //! A proxy is ready while it accepts with all of its workers and no thread has ended for good. Each
-//! further line tells of a part that is not well. A sink that is stuck, a lost record or a lost line
-//! of the log decides nothing: requests are served without them, and a proxy taken out of rotation
-//! would help no client.
+//! further line tells of a part that is not well. A sink that is stuck, a lost record or a lost
+//! line of the log decides nothing: requests are served without them, and a proxy taken out of
+//! rotation would help no client.
 
 use std::fmt::Write as _;
 

@@ -16,7 +16,8 @@ use crate::error::ERROR_TYPE;
 /// An answer.
 pub(super) type Answer = Response<AdminBody>;
 
-/// What pages may load and do: their own script, style and picture, and nothing that was written into them.
+/// What pages may load and do: their own script, style and picture, and nothing that was written
+/// into them.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -29,8 +30,8 @@ const NO_STORE: &str = "no-store";
 /// What is called by its digest never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-/// On every answer: a browser takes it for what it says it is, shows it in no frame, and tells nobody where it came from. (The
-/// login form needs the origin of a same-origin request.)
+/// On every answer: a browser takes it for what it says it is, shows it in no frame, and tells
+/// nobody where it came from. (The login form needs the origin of a same-origin request.)
 const ALWAYS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
     (HeaderName::from_static("x-frame-options"), "DENY"),

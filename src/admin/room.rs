@@ -1,8 +1,9 @@
 //! The memory of answers that are not taken yet.
 //!
-//! An answer of no small size holds a [`Place`] from before it is made until its client has taken it, or was given up
-//! (`server.write_timeout`). All places together are [`UNITS`] MiB, so that clients that ask and do not read cost no
-//! more than that. A request that finds no room gets 503 and `retry-after`.
+//! An answer of no small size holds a [`Place`] from before it is made until its client has taken
+//! it, or was given up (`server.write_timeout`). All places together are [`UNITS`] MiB, so that
+//! clients that ask and do not read cost no more than that. A request that finds no room gets 503
+//! and `retry-after`.
 
 use std::io;
 use std::mem;
@@ -13,7 +14,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// What answers may hold in all, in [`UNIT`]s. One has a unit at least, so this is how many there may be at once.
+/// What answers may hold in all, in [`UNIT`]s. One has a unit at least, so this is how many there
+/// may be at once.
 const UNITS: usize = 64;
 
 /// A MiB: nearly all answers are smaller.

@@ -1,7 +1,7 @@
 //! Records as a body: read from the ledger page by page as their client takes them.
 //!
-//! Each page is a read of its own, from where the last one ended, so that a client that does not read holds no
-//! transaction open and no more than one page in memory.
+//! Each page is a read of its own, from where the last one ended, so that a client that does not
+//! read holds no transaction open and no more than one page in memory.
 
 use std::fmt;
 use std::future::Future;
@@ -49,8 +49,8 @@ pub struct RecordStream {
 }
 
 impl RecordStream {
-    /// Reads the first page, so that what is wrong with it can still be said in place of an answer. Where that is all, the body's
-    /// length is known.
+    /// Reads the first page, so that what is wrong with it can still be said in place of an answer.
+    /// Where that is all, the body's length is known.
     pub(super) async fn open(reads: Reads, ask: RecordsAsk, place: Place) -> Result<AdminBody, Unread> {
         let first = page(reads.clone(), ask.clone(), ask.limit, None).await?;
         let left = ask.limit;

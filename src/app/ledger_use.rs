@@ -1,7 +1,8 @@
 //! Whether another process writes to the same ledger.
 //!
-//! SQLite lets several processes write to one file, and a restart may overlap with the process before
-//! it. Two proxies that run side by side by mistake would be counted as one, so a start says it.
+//! SQLite lets several processes write to one file, and a restart may overlap with the process
+//! before it. Two proxies that run side by side by mistake would be counted as one, so a start says
+//! it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,8 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 #[derive(Debug)]
 pub(super) struct Mark(#[expect(dead_code, reason = "held, never read")] File);
 
-/// Marks the ledger, and says who had marked it before. `None`, where the file system has no such locks,
-/// or nobody had.
+/// Marks the ledger, and says who had marked it before. `None`, where the file system has no such
+/// locks, or nobody had.
 pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
     let Ok(file) = File::open(path) else { return (None, None) };
     let is_taken = flock(&file, FlockOperation::NonBlockingLockExclusive)

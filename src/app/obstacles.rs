@@ -1,4 +1,5 @@
-//! What would keep a start from succeeding on this machine as it is now, without starting: folders, files and ports.
+//! What would keep a start from succeeding on this machine as it is now, without starting: folders,
+//! files and ports.
 //!
 //! Nothing is created and nothing listens. What another program changes in between is not foreseen.
 

@@ -1,12 +1,14 @@
 //! Who sends a request: the clients and their keys.
 //!
-//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as `api-key` (Azure's SDKs),
-//! `x-api-key` (Anthropic's), `x-goog-api-key` (Google's) or `ocp-apim-subscription-key` (Azure API Management), in the query
-//! ([`QueryKeys`] says which parameters), or among a WebSocket's subprotocols (browsers), on every path. Any of them that is known
-//! will do, also where a header or a parameter comes several times.
+//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as
+//! `api-key` (Azure's SDKs), `x-api-key` (Anthropic's), `x-goog-api-key` (Google's) or
+//! `ocp-apim-subscription-key` (Azure API Management), in the query ([`QueryKeys`] says which
+//! parameters), or among a WebSocket's subprotocols (browsers), on every path. Any of them that is
+//! known will do, also where a header or a parameter comes several times.
 //!
-//! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how much of a
-//! digest is alike, it tells nothing about a key: who tries keys cannot choose their digests.
+//! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how
+//! much of a digest is alike, it tells nothing about a key: who tries keys cannot choose their
+//! digests.
 
 mod query;
 
@@ -38,7 +40,8 @@ pub enum Unauthorized {
 }
 
 impl Clients {
-    /// The clients by name and key. Of two with the same key the first one has it; an empty key is nobody's.
+    /// The clients by name and key. Of two with the same key the first one has it; an empty key is
+    /// nobody's.
     pub fn new(clients: impl IntoIterator<Item = (String, Secret)>) -> Self {
         let mut names = HashMap::new();
         for (name, key) in clients {

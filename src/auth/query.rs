@@ -1,14 +1,16 @@
 //! Keys in a request's query.
 //!
-//! Azure's WebSockets and API Management take a key as `?api-key=` and `?subscription-key=`, Google's API as
-//! `?key=`, RFC 6750 section 2.3 as `?access_token=`; some clients spell a header's name there. Which
-//! dialect a request is written in is not known when its client is authenticated: routes may go by the
-//! model, and no body is read before. So each of these names is a key's on every path, whether or not
-//! clients are configured: its parameter is taken out of the request before anything else looks at
-//! it. Neither an upstream nor a record, a log line or an error ever has it.
+//! Azure's WebSockets and API Management take a key as `?api-key=` and `?subscription-key=`,
+//! Google's API as `?key=`, RFC 6750 section 2.3 as `?access_token=`; some clients spell a header's
+//! name there. Which dialect a request is written in is not known when its client is authenticated:
+//! routes may go by the model, and no body is read before. So each of these names is a key's on
+//! every path, whether or not clients are configured: its parameter is taken out of the request
+//! before anything else looks at it. Neither an upstream nor a record, a log line or an error ever
+//! has it.
 //!
-//! Names are read as the most liberal server reads them: escapes decoded, also of escapes, case ignored,
-//! `_` for `-`, and `;` beside `&` between parameters. What else stands in the query stays as it is.
+//! Names are read as the most liberal server reads them: escapes decoded, also of escapes, case
+//! ignored, `_` for `-`, and `;` beside `&` between parameters. What else stands in the query stays
+//! as it is.
 
 use std::fmt;
 
@@ -33,7 +35,8 @@ const NAMES: [&str; 9] = [
 /// How often the name of a parameter may be encoded.
 const MAX_ENCODINGS: usize = 4;
 
-/// The longest name of a parameter that could be a key's, in bytes: each byte of the longest name, encoded as often as it may be.
+/// The longest name of a parameter that could be a key's, in bytes: each byte of the longest name,
+/// encoded as often as it may be.
 const MAX_NAME: usize = 25 * (3 + 2 * (MAX_ENCODINGS - 1));
 
 /// The keys that stood in a request's query, decoded; mostly none.

@@ -40,7 +40,8 @@ enum Format {
     Json,
 }
 
-/// The result goes to stdout, mistakes and warnings to stderr. `/config` of the admin pages has the same text.
+/// The result goes to stdout, mistakes and warnings to stderr. `/config` of the admin pages has the
+/// same text.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
     let Command::Show(ShowArgs { format }) = &args.command;
     let sources =

@@ -14,8 +14,8 @@ use crate::record::Reopener;
 use crate::telemetry;
 use crate::threads::Threads;
 
-/// A second signal within this time after the first is the same request to stop: GNU `timeout` and supervisors signal both the
-/// process and its group.
+/// A second signal within this time after the first is the same request to stop: GNU `timeout` and
+/// supervisors signal both the process and its group.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The thread that answers signals. It ends with the process.
@@ -74,8 +74,8 @@ impl Control {
 }
 
 impl Stage {
-    /// The first signal drains, also where a failure has begun the drain: streams that still run may
-    /// finish. The second ends at once, if `at_once`.
+    /// The first signal drains, also where a failure has begun the drain: streams that still run
+    /// may finish. The second ends at once, if `at_once`.
     fn stop(&mut self, name: &str, at_once: bool, now: Instant) {
         match self {
             Self::Starting => {

@@ -23,8 +23,9 @@ pub(super) struct LedgerArgs {
 enum Command {
     /// Create the tables in the database of [ledger.postgres], or bring them up to date
     ///
-    /// Safe to run as often as one likes, and by several at once. The user of the url must own the tables, and may be
-    /// another than the one that ships records, which needs SELECT and INSERT on them.
+    /// Safe to run as often as one likes, and by several at once. The user of the url must own the
+    /// tables, and may be another than the one that ships records, which needs SELECT and INSERT on
+    /// them.
     Migrate,
     /// Copy this instance's ledger to a new file, also while it is being written
     ///

@@ -1,6 +1,7 @@
 //! The commands, one file each. Every message goes to stderr; only results go to stdout.
 //!
-//! Exit status: 0 done, 1 it failed while running, 2 the command line or the configuration is wrong.
+//! Exit status: 0 done, 1 it failed while running, 2 the command line or the configuration is
+//! wrong.
 
 /// Writes a line to stderr, as `eprintln!`, which panics where stderr cannot be written.
 macro_rules! say {
@@ -46,7 +47,8 @@ const WRONG: u8 = 2;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml, /etc/streamgauge/streamgauge.toml]
+    /// The configuration file [default: $STREAMGAUGE_CONFIG, ./streamgauge.toml,
+    /// /etc/streamgauge/streamgauge.toml]
     #[arg(long, short, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -57,11 +59,13 @@ struct Cli {
 enum Command {
     /// Run the proxy (the default command)
     Serve(serve::ServeArgs),
-    /// Check the configuration and name every mistake in it; with --live, send a request to every upstream
+    /// Check the configuration and name every mistake in it; with --live, send a request to every
+    /// upstream
     Check(check::CheckArgs),
     /// Show the effective configuration
     Config(config::ConfigArgs),
-    /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through them
+    /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through
+    /// them
     Demo(demo::DemoArgs),
     /// Run a simulated upstream that speaks OpenAI's API
     Simulate(simulate::SimulateArgs),

@@ -29,7 +29,8 @@ pub(crate) struct ServeArgs {
     /// The address to listen on, in place of the configuration's
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
-    /// What to log: a level or a filter such as info,streamgauge::access=off [default: $RUST_LOG, else the configuration's]
+    /// What to log: a level or a filter such as info,streamgauge::access=off [default: $RUST_LOG,
+    /// else the configuration's]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The signals that a long-running command answers.
 //!
-//! None of them ends the process by itself: each has a listener from [`Signals::listen`] on, in place of the system's
-//! default action. The meanings are nginx's, where nginx has one.
+//! None of them ends the process by itself: each has a listener from [`Signals::listen`] on, in
+//! place of the system's default action. The meanings are nginx's, where nginx has one.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,9 +29,12 @@ pub(super) enum Asked {
 
 /// Each signal with its name and meaning.
 ///
-/// * `SIGXFSZ` comes with a write beyond the limit on file sizes, which then fails with `EFBIG` like any other write.
-/// * `SIGPIPE` is ignored by the standard library already; the listener covers a program that embeds this one.
-/// * `SIGALRM`, `SIGVTALRM`, `SIGPROF` and `SIGIO` belong to timers and files that this process does not have.
+/// * `SIGXFSZ` comes with a write beyond the limit on file sizes, which then fails with `EFBIG`
+///   like any other write.
+/// * `SIGPIPE` is ignored by the standard library already; the listener covers a program that
+///   embeds this one.
+/// * `SIGALRM`, `SIGVTALRM`, `SIGPROF` and `SIGIO` belong to timers and files that this process
+///   does not have.
 const SIGNALS: [(SignalKind, &str, Asked); 13] = [
     (SignalKind::terminate(), "SIGTERM", Asked::Stop),
     (SignalKind::interrupt(), "SIGINT", Asked::Stop),
@@ -69,7 +72,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal; returns its name and what it asks for. Several of one kind may come as one. Cancel-safe.
+    /// Waits for the next signal; returns its name and what it asks for. Several of one kind may
+    /// come as one. Cancel-safe.
     pub(super) async fn next(&mut self) -> (&'static str, Asked) {
         poll_fn(|cx| {
             for (listener, name, asked) in &mut self.listeners {
@@ -82,8 +86,9 @@ impl Signals {
         .await
     }
 
-    /// Waits for one that asks a command without files and without a configuration to stop; returns its name. The end of the
-    /// terminal (`SIGHUP`) is one, unless `nohup` started the command. Cancel-safe.
+    /// Waits for one that asks a command without files and without a configuration to stop; returns
+    /// its name. The end of the terminal (`SIGHUP`) is one, unless `nohup` started the command.
+    /// Cancel-safe.
     pub(super) async fn next_stop(&mut self) -> &'static str {
         loop {
             match self.next().await {

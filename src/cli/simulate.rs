@@ -62,7 +62,8 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     };
     preflight::files(FILES_PER_WORKER * (workers as u64 + 1) + SPARE_FILES)?;
     preflight::threads(workers)?;
-    // Thousands of idle streams are what it is for. Where the limit stays, the system says so at the connection.
+    // Thousands of idle streams are what it is for. Where the limit stays, the system says so at
+    // the connection.
     make_room(raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(|error| error.to_string())?;

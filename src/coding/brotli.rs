@@ -8,8 +8,8 @@ use super::{Corrupt, Step};
 
 type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
 
-/// Decodes one Brotli stream. Its window is at most 16 MiB (RFC 7932): a large one, which browsers do not take either, is
-/// refused.
+/// Decodes one Brotli stream. Its window is at most 16 MiB (RFC 7932): a large one, which browsers
+/// do not take either, is refused.
 pub(super) struct Brotli {
     /// `None` behind the end.
     state: Option<Box<State>>,

@@ -10,8 +10,8 @@ use super::{Coding, Corrupt, Step};
 /// What may come out of an answer whatever went in: a short answer may repeat itself much.
 pub const FREE_OUTPUT: u64 = 8 << 20;
 
-/// What may come out of it besides, as a multiple of what went in. Event streams of models shrink to a tenth, bodies to a
-/// third; a hundredth is a bomb.
+/// What may come out of it besides, as a multiple of what went in. Event streams of models shrink
+/// to a tenth, bodies to a third; a hundredth is a bomb.
 pub const MAX_RATIO: u64 = 128;
 
 /// What one step may write: the stack holds it, once for each coding.
@@ -19,8 +19,9 @@ const PIECE: usize = 8 * 1024;
 
 /// Undoes an answer's codings in pieces of any size.
 ///
-/// What the encoder has flushed comes out with the push that brought it. Besides what it needs for its codings (50 KB for
-/// `gzip` and `deflate`; for `br` and `zstd` what comes out, up to their windows of 16 and 8 MiB) it holds nothing.
+/// What the encoder has flushed comes out with the push that brought it. Besides what it needs for
+/// its codings (50 KB for `gzip` and `deflate`; for `br` and `zstd` what comes out, up to their
+/// windows of 16 and 8 MiB) it holds nothing.
 ///
 /// ```
 /// use streamgauge::coding::{Coding, Decoder};
@@ -86,7 +87,8 @@ impl Decoder {
         result
     }
 
-    /// Whether the codings have come to their ends. Streams that are whole need not: some servers flush and hang up.
+    /// Whether the codings have come to their ends. Streams that are whole need not: some servers
+    /// flush and hang up.
     pub fn is_complete(&self) -> bool {
         self.stages.iter().all(Stage::is_complete)
     }

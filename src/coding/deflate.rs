@@ -90,8 +90,8 @@ impl Inflate {
     }
 }
 
-/// RFC 1950 section 2.2: the compression method, the window, and the check of both bytes. Without that header it is the
-/// bare compression, as some servers send it.
+/// RFC 1950 section 2.2: the compression method, the window, and the check of both bytes. Without
+/// that header it is the bare compression, as some servers send it.
 fn is_zlib([first, second]: [u8; 2]) -> bool {
     first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31)
 }

@@ -1,7 +1,9 @@
-//! Content codings (RFC 9110 section 8.4.1) undone for the meter: `gzip`, `deflate`, `br`, `zstd`, and several in a row.
+//! Content codings (RFC 9110 section 8.4.1) undone for the meter: `gzip`, `deflate`, `br`, `zstd`,
+//! and several in a row.
 //!
-//! It decodes a copy while the bytes go their way, as much at each push as the encoder has flushed. Memory and work are
-//! bounded: what would need more, or is no such coding, is an error, and costs no more than the number.
+//! It decodes a copy while the bytes go their way, as much at each push as the encoder has flushed.
+//! Memory and work are bounded: what would need more, or is no such coding, is an error, and costs
+//! no more than the number.
 
 mod brotli;
 mod codings;

@@ -1,5 +1,6 @@
-//! How a host is spoken with: said of an upstream (`timeouts` and `tls` of `[upstreams.NAME]`), or of a host for every upstream
-//! on it (those of `[[network.hosts]]`). Both are read by the same function, so that what one takes the other takes too.
+//! How a host is spoken with: said of an upstream (`timeouts` and `tls` of `[upstreams.NAME]`), or
+//! of a host for every upstream on it (those of `[[network.hosts]]`). Both are read by the same
+//! function, so that what one takes the other takes too.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use super::settings::Timeouts;
 use super::tls::{self, Said};
 use crate::tls::ClientSettings;
 
-/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a test holds its examples
-/// to them.
+/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a
+/// test holds its examples to them.
 const CONNECT: Duration = Duration::from_secs(5);
 const FIRST_BYTE: Duration = Duration::from_secs(200);
-/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up themselves: a response that
-/// is cut before costs its tokens, and the SDK asks for it again.
+/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up themselves: a response
+/// that is cut before costs its tokens, and the SDK asks for it again.
 const FIRST_BYTE_UNSTREAMED: Duration = Duration::from_secs(660);
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -31,7 +32,8 @@ pub(super) struct Connection {
     tls: Said,
 }
 
-/// Reads the tables of an upstream or a host that say how it is spoken with; `is_https` is what its URL says, if it has a valid one.
+/// Reads the tables of an upstream or a host that say how it is spoken with; `is_https` is what its
+/// URL says, if it has a valid one.
 pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Connection> {
     let tls = table.section("tls", tls::client);
     if let (Some(entry), Some(false)) = (table.at(&["tls"]), is_https) {
@@ -82,8 +84,8 @@ impl Connection {
         self.tls.clone().settings(table.at(&["tls", tls::ADDS]))
     }
 
-    /// What is not said at all is the default. A `first_byte` alone holds for responses that are not
-    /// streamed too, as it did before there was a key for these.
+    /// What is not said at all is the default. A `first_byte` alone holds for responses that are
+    /// not streamed too, as it did before there was a key for these.
     pub(super) fn timeouts(&self) -> Timeouts {
         Timeouts {
             connect: self.connect.unwrap_or(CONNECT),

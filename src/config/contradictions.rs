@@ -98,7 +98,8 @@ fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Of two keys that contradict each other, the one to name: the first, unless only the defaults say so.
+/// Of two keys that contradict each other, the one to name: the first, unless only the defaults say
+/// so.
 fn later<'a>(root: &Table<'a>, first: Key, second: Key) -> Entry<'a> {
     let entry = at(root, first);
     if entry.is_default() { at(root, second) } else { entry }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The longest one. Beyond it nobody means what they wrote, and clocks overflow when such times are added to now.
+/// The longest one. Beyond it nobody means what they wrote, and clocks overflow when such times are
+/// added to now.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Milliseconds in each unit.

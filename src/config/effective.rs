@@ -1,7 +1,8 @@
 //! The configuration as it stands, for people to read: all layers merged, without its secrets.
 //!
-//! Masked is more than what must be: the text of every secret (`value`, `data`), every value of `headers` and `query`, since
-//! nobody can tell which of them are keys, and whatever stands before an `@` in a URL. Where a secret comes from (`env`, `file`) is shown.
+//! Masked is more than what must be: the text of every secret (`value`, `data`), every value of
+//! `headers` and `query`, since nobody can tell which of them are keys, and whatever stands before
+//! an `@` in a URL. Where a secret comes from (`env`, `file`) is shown.
 
 use figment::value::{Dict, Num, Value};
 use serde_json::{Map, Number, Value as Json};

@@ -1,9 +1,9 @@
 //! Environment variables as keys: `STREAMGAUGE_SERVER__LISTEN` is `server.listen`.
 //!
-//! Two underscores go one table deeper. Values stay text, whatever they look like, and are read as what the key
-//! wants: a secret of digits only is not a number. A part is the key of the file that it equals without regard to
-//! case and with `_` for `-`; where the file has none, it is taken in lower case. Arrays, which is to say routes,
-//! cannot be written so.
+//! Two underscores go one table deeper. Values stay text, whatever they look like, and are read as
+//! what the key wants: a secret of digits only is not a number. A part is the key of the file that
+//! it equals without regard to case and with `_` for `-`; where the file has none, it is taken in
+//! lower case. Arrays, which is to say routes, cannot be written so.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use figment::value::{Dict, Value};
 use super::key_path::{PREFIX, SEPARATOR};
 use super::mistakes::Mistake;
 
-/// The process's environment. What is not Unicode in it is replaced, and then refused where it is used.
+/// The process's environment. What is not Unicode in it is replaced, and then refused where it is
+/// used.
 pub fn environment() -> BTreeMap<String, String> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
@@ -21,8 +22,9 @@ pub fn environment() -> BTreeMap<String, String> {
 /// What the names of variables begin with that were probably meant as keys.
 const SECTIONS: [&str; 7] = ["SERVER_", "ADMIN_", "LEDGER_", "LOG_", "CLIENTS_", "NETWORK_", "UPSTREAMS_"];
 
-/// Whether the variable is none of the keys, and was probably meant as one. Any other without two underscores is somebody
-/// else's: a secret that `{ env = "STREAMGAUGE_KEY" }` names, or what Kubernetes sets for a service of that name.
+/// Whether the variable is none of the keys, and was probably meant as one. Any other without two
+/// underscores is somebody else's: a secret that `{ env = "STREAMGAUGE_KEY" }` names, or what
+/// Kubernetes sets for a service of that name.
 pub(super) fn is_stray(variable: &str) -> bool {
     let name = variable.strip_prefix(PREFIX).filter(|name| !name.contains(SEPARATOR));
     name.is_some_and(|name| SECTIONS.iter().any(|section| name.starts_with(section)))

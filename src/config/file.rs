@@ -29,8 +29,8 @@ pub(super) struct File {
     pub(super) outline: Outline,
 }
 
-/// Reads the file that `--config` names, else the one that the environment names, else the first of `candidates` that
-/// is there. A named one must be there.
+/// Reads the file that `--config` names, else the one that the environment names, else the first of
+/// `candidates` that is there. A named one must be there.
 pub(super) fn find(
     option: Option<&Path>,
     env: &BTreeMap<String, String>,

@@ -13,7 +13,8 @@ pub(super) fn headers(upstream: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue
     read(upstream, is_configurable)
 }
 
-/// The headers that a proxy is asked with. `Proxy-Authorization` is among what may be set: not all schemes are Basic.
+/// The headers that a proxy is asked with. `Proxy-Authorization` is among what may be set: not all
+/// schemes are Basic.
 pub(super) fn proxy_headers(proxy: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {
     read(proxy, |name| is_configurable(name) || *name == header::PROXY_AUTHORIZATION)
 }

@@ -8,8 +8,8 @@ pub(super) const PREFIX: &str = "STREAMGAUGE_";
 /// What stands between the parts of such a name, because keys have single underscores themselves.
 pub(super) const SEPARATOR: &str = "__";
 
-/// The keys from the root to a value. `Display` is TOML's way: `upstreams.azure.headers."X.Team"`, `routes[1].path`
-/// (tables of an array count from 0).
+/// The keys from the root to a value. `Display` is TOML's way: `upstreams.azure.headers."X.Team"`,
+/// `routes[1].path` (tables of an array count from 0).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPath(Vec<Step>);
 

@@ -42,7 +42,8 @@ impl Layer {
     }
 }
 
-/// Where a mistake stands among the others: the file's in its order, then the environment's, then the command line's.
+/// Where a mistake stands among the others: the file's in its order, then the environment's, then
+/// the command line's.
 pub(super) type Rank = (u8, usize);
 
 /// The rank of what is wrong with the name of a variable.
@@ -97,8 +98,8 @@ impl Layers {
         origin.and_then(Path::parent).unwrap_or(Path::new(""))
     }
 
-    /// The layer of a value. A table belongs to the file if the file has it, whatever else adds to it; what is missing
-    /// belongs to what it would be in.
+    /// The layer of a value. A table belongs to the file if the file has it, whatever else adds to
+    /// it; what is missing belongs to what it would be in.
     pub(super) fn layer(&self, path: &KeyPath) -> Layer {
         let found = path.outwards().find_map(|path| Some((self.value(&path)?, path)));
         match found {
@@ -127,7 +128,8 @@ impl Layers {
         }
     }
 
-    /// `streamgauge.toml:12`, as editors and compilers have it. What has no name has no lines either.
+    /// `streamgauge.toml:12`, as editors and compilers have it. What has no name has no lines
+    /// either.
     fn file_and_line(&self, path: &KeyPath) -> String {
         let Some((Some(origin), outline)) = &self.file else { return NAMELESS.to_owned() };
         match outline.line(path) {
@@ -158,7 +160,8 @@ impl Layers {
     }
 }
 
-/// Without a file, OpenAI's own variable is enough, unless the environment describes other upstreams.
+/// Without a file, OpenAI's own variable is enough, unless the environment describes other
+/// upstreams.
 fn implied(env: &BTreeMap<String, String>, in_env: &Dict) -> Dict {
     let elsewhere = match in_env.get("upstreams") {
         Some(Value::Dict(_, upstreams)) => upstreams.keys().any(|name| name != "openai"),

@@ -1,4 +1,5 @@
-//! What becomes of an answer whose client leaves: `on_disconnect` and `[upstreams.NAME.drain_limits]`.
+//! What becomes of an answer whose client leaves: `on_disconnect` and
+//! `[upstreams.NAME.drain_limits]`.
 
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use super::reader::{Entry, Table};
 use super::sections::bytes;
 use super::settings::{DrainLimits, OnDisconnect};
 
-/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a test holds its examples
-/// to them.
+/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a
+/// test holds its examples to them.
 ///
-/// Five minutes are longer than nearly every answer takes. The longest answers of today's models have 128,000 tokens, at
-/// some 350 bytes for the event of each: 45 MB. Each drain holds a connection to the upstream, a task, and a few KiB.
+/// Five minutes are longer than nearly every answer takes. The longest answers of today's models
+/// have 128,000 tokens, at some 350 bytes for the event of each: 45 MB. Each drain holds a
+/// connection to the upstream, a task, and a few KiB.
 const SECONDS: u64 = 300;
 const BYTES: usize = 64 << 20;
 const CONCURRENT: usize = 256;

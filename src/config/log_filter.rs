@@ -7,8 +7,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Checks a filter in the form of `RUST_LOG`.
 ///
-/// `EnvFilter` takes every word for a target, so that `inf` logs everything of a crate of that name and
-/// nothing else. Here a word alone is a level or, with `::` in it, a target.
+/// `EnvFilter` takes every word for a target, so that `inf` logs everything of a crate of that name
+/// and nothing else. Here a word alone is a level or, with `::` in it, a target.
 ///
 /// # Errors
 /// What is wrong with it, and the words that are right.

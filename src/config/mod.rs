@@ -1,10 +1,10 @@
-//! The configuration: a TOML file over compiled-in defaults, under the environment and the command line, made into
-//! [`Settings`] that are valid by construction. What is valid may be used without another check; nothing here opens a
-//! socket or changes a file.
+//! The configuration: a TOML file over compiled-in defaults, under the environment and the command
+//! line, made into [`Settings`] that are valid by construction. What is valid may be used without
+//! another check; nothing here opens a socket or changes a file.
 //!
-//! It promises that **every mistake is named in one go**, in the order in which it stands in the file, with where it
-//! was said, the key, and what to change; only a file that is not TOML at all ends with its first one. No message and
-//! no `Debug` shows a secret.
+//! It promises that **every mistake is named in one go**, in the order in which it stands in the
+//! file, with where it was said, the key, and what to change; only a file that is not TOML at all
+//! ends with its first one. No message and no `Debug` shows a secret.
 //!
 //! From what the user wrote to what the program takes, in the order of reading:
 //!
@@ -114,7 +114,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Reads the configuration: defaults, then the file, then the environment, then the command line; the last one wins.
+/// Reads the configuration: defaults, then the file, then the environment, then the command line;
+/// the last one wins.
 ///
 /// # Errors
 /// Every mistake of it.
@@ -134,11 +135,13 @@ pub enum Which {
     Configured,
 }
 
-/// Reads where usage records are kept and what tokens cost, from the same places as [`load`]. Mistakes elsewhere do not matter for
-/// it: who looks at the ledger may lack the secrets that the proxy has.
+/// Reads where usage records are kept and what tokens cost, from the same places as [`load`].
+/// Mistakes elsewhere do not matter for it: who looks at the ledger may lack the secrets that the
+/// proxy has.
 ///
 /// # Errors
-/// The file cannot be read; or every mistake, where one of them is in `[ledger]`, as far as that is wanted, or in `[[prices]]`.
+/// The file cannot be read; or every mistake, where one of them is in `[ledger]`, as far as that is
+/// wanted, or in `[[prices]]`.
 pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
@@ -164,7 +167,8 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), 
     reader.finish(settings, clashes).map(|(settings, _)| (settings.ledger, settings.prices))
 }
 
-/// Reads a configuration from text as from a file in the working directory, without any environment.
+/// Reads a configuration from text as from a file in the working directory, without any
+/// environment.
 ///
 /// # Errors
 /// Every mistake of it.

@@ -2,8 +2,8 @@
 
 /// The candidate that `word` was probably meant to be. Case does not count, nor does `-` for `_`.
 ///
-/// Near is a third of the word's letters changed, left out, put in or swapped with their neighbour; failing that, one
-/// word that is a part of the other (`key` and `api_key`).
+/// Near is a third of the word's letters changed, left out, put in or swapped with their neighbour;
+/// failing that, one word that is a part of the other (`key` and `api_key`).
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = plain(word);
     let candidates: Vec<_> = candidates.into_iter().collect();

@@ -61,7 +61,8 @@ impl Notes {
         self.known.borrow().clone()
     }
 
-    /// The value and the warnings, or every mistake in its order, those of variables' names among them.
+    /// The value and the warnings, or every mistake in its order, those of variables' names among
+    /// them.
     pub(super) fn finish<T>(
         self,
         layers: &Layers,
@@ -88,7 +89,8 @@ impl Notes {
         }
     }
 
-    /// The known key that an unknown one was meant to be: one of the same table, or the same one of other tables.
+    /// The known key that an unknown one was meant to be: one of the same table, or the same one of
+    /// other tables.
     fn meant(&self, form: &KeyPath) -> Option<String> {
         let known = self.known.borrow();
         let table = |path: &KeyPath| path.outwards().nth(1).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Where keys stand in a file: their order, and their lines. The tree of values is sorted by name and has forgotten both, and
-//! people read their file, and so the list of its mistakes, from top to bottom.
+//! Where keys stand in a file: their order, and their lines. The tree of values is sorted by name
+//! and has forgotten both, and people read their file, and so the list of its mistakes, from top to
+//! bottom.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use toml_edit::{ImDocument, Item, TableLike, TomlError, Value};
 
 use super::key_path::KeyPath;
 
-/// Each path of a file and its place in it. What belongs to a table stands with it, wherever it was written.
+/// Each path of a file and its place in it. What belongs to a table stands with it, wherever it was
+/// written.
 #[derive(Debug, Default)]
 pub(super) struct Outline(BTreeMap<KeyPath, Place>);
 
@@ -39,7 +41,8 @@ impl Outline {
         self.nearest(path).map_or(usize::MAX, |place| place.position)
     }
 
-    /// The line of it, or failing that of what it would be in; `None` for what would be at the root.
+    /// The line of it, or failing that of what it would be in; `None` for what would be at the
+    /// root.
     pub(super) fn line(&self, path: &KeyPath) -> Option<usize> {
         self.nearest(path).map(|place| place.line)
     }

@@ -23,7 +23,8 @@ const BATCH: usize = 1000;
 /// The most of them: a batch is held in memory, and lost work when the connection breaks.
 const LARGEST_BATCH: usize = 10_000;
 
-/// Records beyond `ledger.retention` that are kept while they cannot be shipped, where nothing is said: some 4 GB.
+/// Records beyond `ledger.retention` that are kept while they cannot be shipped, where nothing is
+/// said: some 4 GB.
 const MAX_WAITING: usize = 10_000_000;
 
 /// What connections are called on the server, in `pg_stat_activity`.
@@ -99,7 +100,8 @@ fn server(entry: &Entry<'_>, text: Secret) -> Read<Said> {
 
 const FORM: &str = "it has the form postgres://user:password@host:5432/database";
 
-/// `verify-full` and `verify-ca` are `require` with what the certificate is held to, which `require` does not say.
+/// `verify-full` and `verify-ca` are `require` with what the certificate is held to, which
+/// `require` does not say.
 fn verification(text: &str) -> (String, Option<Verification>) {
     for (mode, verification) in
         [("sslmode=verify-full", Verification::Full), ("sslmode=verify-ca", Verification::Certificate)]
@@ -111,8 +113,8 @@ fn verification(text: &str) -> (String, Option<Verification>) {
     (text.to_owned(), None)
 }
 
-/// The parser's words, where they are its own. Of a text that was split at the wrong place, an "unknown option" may be a
-/// piece of the password.
+/// The parser's words, where they are its own. Of a text that was split at the wrong place, an
+/// "unknown option" may be a piece of the password.
 fn reason(error: &tokio_postgres::Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match cause {

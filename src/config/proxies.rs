@@ -1,7 +1,8 @@
 //! `proxy`: of an upstream, of `[network]`, or of the environment; and which of them counts.
 //!
-//! The nearest word counts alone: the upstream's, else the network's, else `HTTPS_PROXY` and its relatives. Where it is
-//! "none", or its `bypass` takes the host, or its `only` does not, the upstream is reached straight.
+//! The nearest word counts alone: the upstream's, else the network's, else `HTTPS_PROXY` and its
+//! relatives. Where it is "none", or its `bypass` takes the host, or its `only` does not, the
+//! upstream is reached straight.
 
 use http::{HeaderName, HeaderValue, header};
 
@@ -48,8 +49,8 @@ pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
     })
 }
 
-/// The way to an upstream, and in words why it is that one. `own` is what the upstream's `table` says, `network` what is said for
-/// all of them.
+/// The way to an upstream, and in words why it is that one. `own` is what the upstream's `table`
+/// says, `network` what is said for all of them.
 pub(super) fn way(
     table: &Table<'_>,
     url: &BaseUrl,
@@ -69,7 +70,8 @@ pub(super) fn way(
     })
 }
 
-/// Services on this machine are never sent through a proxy that only the environment names: it is meant for the way out.
+/// Services on this machine are never sent through a proxy that only the environment names: it is
+/// meant for the way out.
 fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<Proxy>, String)> {
     let environment = table.environment();
     let chosen = chosen(environment, url.is_https(), url.host());

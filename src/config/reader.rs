@@ -1,8 +1,9 @@
-//! A typed view of the merged tree. Reading goes on after a mistake, so that all of them are found: each read gives the
-//! value or [`Noted`], and a struct is built when all its fields have been read.
+//! A typed view of the merged tree. Reading goes on after a mistake, so that all of them are found:
+//! each read gives the value or [`Noted`], and a struct is built when all its fields have been
+//! read.
 //!
-//! A key exists because somebody asks for it; what is there and was not asked for is unknown. So there is no list of
-//! keys that could be forgotten.
+//! A key exists because somebody asks for it; what is there and was not asked for is unknown. So
+//! there is no list of keys that could be forgotten.
 
 mod entry;
 

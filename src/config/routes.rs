@@ -6,7 +6,8 @@ use super::reader::{Entry, Table, all};
 use super::settings::Route;
 use crate::route::Glob;
 
-/// The routes, whose upstreams are among `names`. With none and one upstream, everything goes there.
+/// The routes, whose upstreams are among `names`. With none and one upstream, everything goes
+/// there.
 pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
     let entries = root.optional("routes", Entry::items)?.unwrap_or_default();
     if entries.is_empty() {
@@ -79,8 +80,9 @@ fn upstream(text: &str, names: &[String]) -> Result<usize, String> {
     })
 }
 
-/// Whether `earlier` leaves no request for `later`. A glob that takes a pattern as if that were a model takes all that
-/// the pattern does: its literal pieces have no stars, so each star of the pattern falls under one of its own.
+/// Whether `earlier` leaves no request for `later`. A glob that takes a pattern as if that were a
+/// model takes all that the pattern does: its literal pieces have no stars, so each star of the
+/// pattern falls under one of its own.
 fn takes_all_of(earlier: &Route, later: &Route) -> bool {
     let path = match (&earlier.path, &later.path) {
         (None, _) => true,

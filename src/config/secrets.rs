@@ -11,8 +11,9 @@ use crate::secret::Secret;
 const FORMS: &str =
     "write { env = \"NAME\" } or { file = \"PATH\" }, or { value = \"...\" } if it must stand here";
 
-/// A secret, fetched from where the table says it is. Relative paths begin at the folder of the file. One line break at
-/// the end of a file is not part of the secret. All come out fit to be a header's value.
+/// A secret, fetched from where the table says it is. Relative paths begin at the folder of the
+/// file. One line break at the end of a file is not part of the secret. All come out fit to be a
+/// header's value.
 pub(super) fn secret(entry: &Entry<'_>) -> Read<Secret> {
     let text = fetch(entry)?;
     if let Some(reason) = unfit(&text) {
@@ -26,7 +27,8 @@ pub(super) fn secret(entry: &Entry<'_>) -> Read<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Whether the text was taken over with the quotes that a shell or a file of variables had around it.
+/// Whether the text was taken over with the quotes that a shell or a file of variables had around
+/// it.
 fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
@@ -76,8 +78,8 @@ fn not_a_table(entry: &Entry<'_>) -> String {
     format!("is a secret, which is a table that says where it is: {FORMS}")
 }
 
-/// Who took `env` for the place of the secret itself finds no secret in the message: only what looks like a variable's
-/// name is repeated.
+/// Who took `env` for the place of the secret itself finds no secret in the message: only what
+/// looks like a variable's name is repeated.
 pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     match form.variable(name) {

@@ -23,11 +23,12 @@ use crate::secret::Secret;
 /// The most threads that serve. Beyond this somebody mistook them for connections.
 const MAX_WORKERS: usize = 1024;
 
-/// The longest name of a client or an upstream, in bytes: it is a label of every metric and a column of every record.
+/// The longest name of a client or an upstream, in bytes: it is a label of every metric and a
+/// column of every record.
 const MAX_NAME: usize = 64;
 
-/// The shortest token of the admin pages, and the shortest key of a client that is not warned of, in bytes: whoever can
-/// connect can try.
+/// The shortest token of the admin pages, and the shortest key of a client that is not warned of,
+/// in bytes: whoever can connect can try.
 const MIN_KEY: usize = 16;
 
 /// Who sends requests without a key, in records; no client may have the same name.
@@ -104,7 +105,8 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
     Ok(Admin { listen: listen?, hosts: hosts?, token: token?, ledger: ledger?, tls: tls? })
 }
 
-/// Names of this machine. An address needs no entry, since no web page elsewhere can have it for a name.
+/// Names of this machine. An address needs no entry, since no web page elsewhere can have it for a
+/// name.
 fn own_hosts(entry: &Entry<'_>) -> Read<OwnHosts> {
     let patterns = entry.texts()?.into_iter().map(|text| {
         text.parse(|text| match Pattern::parse(text) {

@@ -1,5 +1,5 @@
-//! What the program runs with. Every value has passed the rules of its key, and those between keys: whoever holds one
-//! of these structs need not look again.
+//! What the program runs with. Every value has passed the rules of its key, and those between keys:
+//! whoever holds one of these structs need not look again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,11 +31,13 @@ pub struct Settings {
     pub otlp: Option<Otlp>,
     /// What is logged and how.
     pub log: Log,
-    /// Who may come, in the order of the file; none: anybody who can connect. No two have the same key.
+    /// Who may come, in the order of the file; none: anybody who can connect. No two have the same
+    /// key.
     pub clients: Vec<Client>,
     /// Where requests may go, in the order of the file. At least one.
     pub upstreams: Vec<Upstream>,
-    /// Which request goes where; the first match wins. Empty only when there is one upstream, which gets everything.
+    /// Which request goes where; the first match wins. Empty only when there is one upstream, which
+    /// gets everything.
     pub routes: Vec<Route>,
     /// What tokens cost, for those who read the ledger.
     pub prices: Prices,
@@ -46,7 +48,8 @@ pub struct Settings {
 /// The side of the clients.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where to listen. Beyond loopback only with clients, or where the user allowed anonymous ones.
+    /// Where to listen. Beyond loopback only with clients, or where the user allowed anonymous
+    /// ones.
     pub listen: SocketAddr,
     /// Names under which clients reach it, besides addresses and localhost.
     pub hosts: OwnHosts,
@@ -83,8 +86,8 @@ pub struct Server {
 /// The side of the operators.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where to listen, and not where the server does. Beyond loopback only with a token, or with authorities of client
-    /// certificates. `None`: nowhere.
+    /// Where to listen, and not where the server does. Beyond loopback only with a token, or with
+    /// authorities of client certificates. `None`: nowhere.
     pub listen: Option<SocketAddr>,
     /// Further names under which browsers reach the pages.
     pub hosts: OwnHosts,
@@ -92,7 +95,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Whose usage records they show. PostgreSQL only where the ledger has one.
     pub ledger: Database,
-    /// The certificate of the pages; `None`: plain HTTP. A verified client certificate opens them too.
+    /// The certificate of the pages; `None`: plain HTTP. A verified client certificate opens them
+    /// too.
     pub tls: Option<ServerSettings>,
 }
 
@@ -223,8 +227,8 @@ pub struct Upstream {
     pub url: BaseUrl,
     /// Which of Azure's URL forms it takes; `V1` for the other providers.
     pub api_version: ApiVersion,
-    /// What it is paid with; always there for `openai` and `azure`, and for `other` unless the user said `none` or gave a
-    /// client certificate. A valid header value.
+    /// What it is paid with; always there for `openai` and `azure`, and for `other` unless the user
+    /// said `none` or gave a client certificate. A valid header value.
     pub api_key: Option<Secret>,
     /// `OpenAI-Organization`; for `openai` only. A valid header value.
     pub organization: Option<String>,
@@ -246,7 +250,8 @@ pub struct Upstream {
     pub query: FixedQuery,
     /// Whether it is asked for usage where the client did not ask.
     pub include_usage: IncludeUsage,
-    /// How long a streamed answer may be silent before its client gets a comment; `None`: never one.
+    /// How long a streamed answer may be silent before its client gets a comment; `None`: never
+    /// one.
     pub keep_alive_comments: Option<Duration>,
     /// What becomes of an answer whose client leaves, where the request does not say.
     pub on_disconnect: OnDisconnect,
@@ -254,7 +259,8 @@ pub struct Upstream {
     pub drain_limits: DrainLimits,
     /// Where its redirects may lead, besides itself.
     pub allowed_hosts: Hosts,
-    /// The proxy between here and there, chosen by all that was said about proxies; `None`: straight.
+    /// The proxy between here and there, chosen by all that was said about proxies; `None`:
+    /// straight.
     pub proxy: Option<Proxy>,
     /// Who chose that proxy, or why there is none, in words.
     pub why_this_way: String,
@@ -266,7 +272,8 @@ pub struct Upstream {
     pub max_connection_age: Option<Duration>,
     /// How many idle connections are kept.
     pub pool: PoolLimits,
-    /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a moment ago.
+    /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a
+    /// moment ago.
     pub tls: ClientSettings,
 }
 
@@ -288,8 +295,9 @@ pub struct Proxy {
     pub address: ProxyAddress,
     /// Sent with CONNECT, each name once; none for SOCKS5. Secret ones are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// A name, which is not empty, and a password. For SOCKS5 neither is empty or longer than 255 bytes; else the name has
-    /// no colon. There is no `Proxy-Authorization` among the headers beside it.
+    /// A name, which is not empty, and a password. For SOCKS5 neither is empty or longer than 255
+    /// bytes; else the name has no colon. There is no `Proxy-Authorization` among the headers
+    /// beside it.
     pub credentials: Option<(String, Secret)>,
     /// What its own certificate is held to; for `https` only.
     pub tls: ClientSettings,
@@ -321,7 +329,8 @@ impl OnDisconnect {
 /// What reading the rest of answers may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// For how long the rest of one answer is read, from when its client left: longer than zero, at most a day.
+    /// For how long the rest of one answer is read, from when its client left: longer than zero, at
+    /// most a day.
     pub time: Duration,
     /// How many bytes of it; at least 1.
     pub bytes: u64,
@@ -336,7 +345,8 @@ pub enum HttpVersion {
     Auto,
     /// HTTP/1.1 alone.
     Http1,
-    /// HTTP/2 alone; on a plain connection without asking first (RFC 9113 section 3.3, prior knowledge).
+    /// HTTP/2 alone; on a plain connection without asking first (RFC 9113 section 3.3, prior
+    /// knowledge).
     Http2,
 }
 
@@ -376,7 +386,8 @@ pub struct PoolLimits {
     pub max_idle: usize,
 }
 
-/// What a request must match, and where it goes then. Each can be reached: no earlier one takes all that it would.
+/// What a request must match, and where it goes then. Each can be reached: no earlier one takes all
+/// that it would.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// What the path begins with: a slash, and none at the end. `None`: any path.

@@ -1,5 +1,5 @@
-//! `[upstreams.NAME.tls]` and `[server.tls]`: certificates and keys are read once here, so that all that is wrong with them
-//! is found before anything runs.
+//! `[upstreams.NAME.tls]` and `[server.tls]`: certificates and keys are read once here, so that all
+//! that is wrong with them is found before anything runs.
 
 use std::time::SystemTime;
 
@@ -49,7 +49,8 @@ impl Said {
         }
     }
 
-    /// What is not said at all is the default; `at` is where the last word on all of it together was said.
+    /// What is not said at all is the default; `at` is where the last word on all of it together
+    /// was said.
     pub(super) fn settings(self, at: Option<Entry<'_>>) -> Read<ClientSettings> {
         if self.ca_adds_to_system == Some(true)
             && self.ca.is_empty()
@@ -75,7 +76,8 @@ pub(super) fn client(table: &Table<'_>) -> Read<Said> {
     Ok(Said { identity: identity?, ..trust? })
 }
 
-/// What a server's certificate is held to: the keys that an upstream, a host and a proxy have in common.
+/// What a server's certificate is held to: the keys that an upstream, a host and a proxy have in
+/// common.
 pub(super) fn trust(table: &Table<'_>) -> Read<Said> {
     let verification = table.optional("verification_mode", |entry| {
         entry.parse(MODES, |text| Verification::parse(text).ok_or_else(|| format!("{text:?} is not {MODES}")))

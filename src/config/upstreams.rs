@@ -23,16 +23,18 @@ use crate::secret::Secret;
 /// What stands in for a key where a service wants none.
 const NO_KEY: &str = "none";
 
-/// The defaults of an upstream's tables. They are here because `config/default.toml` cannot name the user's upstreams;
-/// a test holds its examples to them.
+/// The defaults of an upstream's tables. They are here because `config/default.toml` cannot name
+/// the user's upstreams; a test holds its examples to them.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 const POOL_MAX_IDLE: usize = 64;
 
-/// How old a connection becomes that is always in use: a name that moves is noticed within this time.
+/// How old a connection becomes that is always in use: a name that moves is noticed within this
+/// time.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// The names of all upstreams in the order of the file, also of wrong ones, so that routes can be checked against
-/// them; and the upstreams in the same order. `network` is what is said for all of them, if it could be read.
+/// The names of all upstreams in the order of the file, also of wrong ones, so that routes can be
+/// checked against them; and the upstreams in the same order. `network` is what is said for all of
+/// them, if it could be read.
 pub(super) fn upstreams(root: &Table<'_>, network: Option<&Network>) -> (Vec<String>, Read<Vec<Upstream>>) {
     let tables = match root.names("upstreams") {
         Ok(tables) if tables.is_empty() => return (Vec::new(), Err(root.mistake("upstreams", none(root)))),

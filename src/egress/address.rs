@@ -66,8 +66,9 @@ pub struct UserInfo {
 }
 
 impl ProxyAddress {
-    /// Reads `scheme://[user[:password]@]host[:port][/]`; a text without a scheme is `http://`, as curl takes it. The
-    /// ports that are not written are 80, 443 and 1080. Credentials are percent-encoded (RFC 3986 section 3.2.1).
+    /// Reads `scheme://[user[:password]@]host[:port][/]`; a text without a scheme is `http://`, as
+    /// curl takes it. The ports that are not written are 80, 443 and 1080. Credentials are
+    /// percent-encoded (RFC 3986 section 3.2.1).
     ///
     /// # Errors
     /// What is wrong with it. The text itself is not repeated: it may hold a password.

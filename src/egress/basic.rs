@@ -6,7 +6,8 @@ use http::HeaderValue;
 
 use crate::secret::Secret;
 
-/// The value of `Proxy-Authorization`, marked sensitive. The name must have no colon, which would end it early.
+/// The value of `Proxy-Authorization`, marked sensitive. The name must have no colon, which would
+/// end it early.
 pub fn basic(username: &str, password: &Secret) -> HeaderValue {
     debug_assert!(!username.contains(':'), "the first colon ends the name (RFC 7617 section 2)");
     let text = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose())));

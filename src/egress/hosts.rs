@@ -20,8 +20,9 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Reads an entry of the configuration: `llm.internal` is that host, `.internal` and `*.internal` are the names
-    /// below it, `10.0.0.0/8` and `fd00::/8` are networks, `*` is everything.
+    /// Reads an entry of the configuration: `llm.internal` is that host, `.internal` and
+    /// `*.internal` are the names below it, `10.0.0.0/8` and `fd00::/8` are networks, `*` is
+    /// everything.
     ///
     /// # Errors
     /// What is wrong with it, and what to write.
@@ -69,10 +70,11 @@ impl Hosts {
         Self(patterns)
     }
 
-    /// Reads `NO_PROXY` by curl's rules: entries stand between commas or spaces; a name takes itself and every name
-    /// below it, with or without a dot before it; an address takes itself, a network its addresses; `*` alone takes
-    /// everything. An entry of any other form takes nothing. Ports have no meaning, and this machine's own addresses
-    /// are no exception unless they are named.
+    /// Reads `NO_PROXY` by curl's rules: entries stand between commas or spaces; a name takes
+    /// itself and every name below it, with or without a dot before it; an address takes itself, a
+    /// network its addresses; `*` alone takes everything. An entry of any other form takes nothing.
+    /// Ports have no meaning, and this machine's own addresses are no exception unless they are
+    /// named.
     pub fn no_proxy(text: &str) -> Self {
         if text.trim() == "*" {
             return Self(vec![Pattern::All]);

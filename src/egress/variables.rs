@@ -1,8 +1,10 @@
-//! The environment's word on proxies: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by curl's rules.
+//! The environment's word on proxies: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by
+//! curl's rules.
 //!
-//! The target's scheme chooses the variable, the one for all comes second, lower case comes before upper case, and an
-//! empty one is none. Two things differ from curl: `HTTP_PROXY` counts in upper case too (this is no CGI program, where a
-//! client's `Proxy` header would set it), and a proxy without a port has its scheme's own (curl's 1080 is SOCKS's).
+//! The target's scheme chooses the variable, the one for all comes second, lower case comes before
+//! upper case, and an empty one is none. Two things differ from curl: `HTTP_PROXY` counts in upper
+//! case too (this is no CGI program, where a client's `Proxy` header would set it), and a proxy
+//! without a port has its scheme's own (curl's 1080 is SOCKS's).
 
 use std::collections::BTreeMap;
 

@@ -66,7 +66,8 @@ impl Error {
         response
     }
 
-    /// The same as HTTP/1.1 bytes, for a connection whose request could not be read; it is closed afterwards.
+    /// The same as HTTP/1.1 bytes, for a connection whose request could not be read; it is closed
+    /// afterwards.
     pub fn to_http1(&self, id: HeaderValue) -> Vec<u8> {
         let response = self.to_response(id);
         let status = response.status();

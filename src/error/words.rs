@@ -192,7 +192,8 @@ fn host_fault(fault: HostFault) -> &'static str {
     }
 }
 
-/// The list that takes a host. A service of Kubernetes has four names, of which its clients may use any.
+/// The list that takes a host. A service of Kubernetes has four names, of which its clients may use
+/// any.
 fn hosts_to_write(host: &str) -> String {
     let labels: Vec<_> = host.split('.').collect();
     match labels[..] {

@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use super::Encoding;
 
-/// The most text that is counted in one go. Prose takes 20 µs, the worst (one letter, over and over) 1 ms.
+/// The most text that is counted in one go. Prose takes 20 µs, the worst (one letter, over and
+/// over) 1 ms.
 const PIECE: usize = 4 << 10;
 
 /// The most work for one [`Counter`], in bytes of prose: about 20 ms of its thread. A limit on time
@@ -14,8 +15,8 @@ const WORK: usize = 4 << 20;
 /// What the handling of one text costs, in bytes of prose.
 const TEXT: usize = 16;
 
-/// A word of more bytes is long. Merging its bytes costs [`LONG_WORD_COST`] times as much as finding
-/// usual words in the encoding's table: 200 ns a byte beside 5.
+/// A word of more bytes is long. Merging its bytes costs [`LONG_WORD_COST`] times as much as
+/// finding usual words in the encoding's table: 200 ns a byte beside 5.
 const LONG_WORD: usize = 256;
 const LONG_WORD_COST: usize = 40;
 
@@ -56,8 +57,8 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// What counting a piece costs, in bytes of prose. A word is a run of characters of one class, as in
-/// the encodings' patterns; digits never make long ones.
+/// What counting a piece costs, in bytes of prose. A word is a run of characters of one class, as
+/// in the encodings' patterns; digits never make long ones.
 fn cost(piece: &str) -> usize {
     let class = |c: char| (c.is_alphabetic(), c.is_whitespace(), c.is_numeric());
     let (mut long, mut run, mut last) = (0, 0, (false, false, true));

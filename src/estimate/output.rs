@@ -4,16 +4,18 @@ use super::{Counter, Shape};
 use crate::json::Text;
 use crate::usage::{Output, Part};
 
-/// What a tool call takes beside its name and arguments, in tokens: the marks around it, which services count as output
-/// and which are no text. Read off recorded answers of OpenAI's, where it is exact.
+/// What a tool call takes beside its name and arguments, in tokens: the marks around it, which
+/// services count as output and which are no text. Read off recorded answers of OpenAI's, where it
+/// is exact.
 const CALL: u64 = 7;
 
-/// What each of several calls takes beside that: they are written as a list of objects, with keys. Between 4 and 9 in
-/// the recordings.
+/// What each of several calls takes beside that: they are written as a list of objects, with keys.
+/// Between 4 and 9 in the recordings.
 const ONE_OF_SEVERAL: u64 = 6;
 
-/// What an answer takes beside its texts, by the same recordings: nothing in chats; in `responses` the mark that ends it,
-/// and with the models that came after GPT-4 those of the channel that it is written to.
+/// What an answer takes beside its texts, by the same recordings: nothing in chats; in `responses`
+/// the mark that ends it, and with the models that came after GPT-4 those of the channel that it is
+/// written to.
 fn frame(shape: Shape, model: &str) -> u64 {
     match shape {
         Shape::Responses if model.starts_with("gpt-5") => 4,
@@ -22,8 +24,8 @@ fn frame(shape: Shape, model: &str) -> u64 {
     }
 }
 
-/// The tokens of the texts that passed. Of more text than was kept, the rest counts as if it were like the beginning.
-/// `None`: nothing of it was kept, or the count was stopped.
+/// The tokens of the texts that passed. Of more text than was kept, the rest counts as if it were
+/// like the beginning. `None`: nothing of it was kept, or the count was stopped.
 pub fn output_tokens(counter: &Counter<'_>, shape: Shape, model: &str, output: &Output) -> Option<u64> {
     if output.is_empty() {
         return Some(0);

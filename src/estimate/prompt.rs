@@ -38,8 +38,9 @@ impl Shape {
     }
 }
 
-/// What a message takes beside its role and content: the marks at its begin and end. Published with OpenAI's cookbook
-/// ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and what [`tools`] says.
+/// What a message takes beside its role and content: the marks at its begin and end. Published with
+/// OpenAI's cookbook ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and what
+/// [`tools`] says.
 const MESSAGE: u64 = 3;
 
 /// What begins the answer.
@@ -48,8 +49,8 @@ const PRIMING: u64 = 3;
 /// What a message's `name` takes beside itself.
 const NAME: u64 = 1;
 
-/// The tokens of a request's body. `None`: it is no such body, or it speaks of what the proxy has not seen (an earlier
-/// response, a stored prompt), or the count was stopped.
+/// The tokens of a request's body. `None`: it is no such body, or it speaks of what the proxy has
+/// not seen (an earlier response, a stored prompt), or the count was stopped.
 pub fn input_tokens(counter: &Counter<'_>, shape: Shape, body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let unseen = ["previous_response_id", "conversation", "prompt"];
@@ -107,8 +108,8 @@ fn messages(counter: &Counter<'_>, list: &[Value], tools: &[&Value], format: &Va
     Some(tokens)
 }
 
-/// The text in a message, a part of one, or an item: whatever keys services have for it. Pictures, sound and files have
-/// none of them.
+/// The text in a message, a part of one, or an item: whatever keys services have for it. Pictures,
+/// sound and files have none of them.
 fn content(counter: &Counter<'_>, item: &Value) -> Option<u64> {
     let mut tokens = 0;
     for key in ["content", "text", "thinking", "reasoning_content", "refusal", "name", "arguments", "output"]

@@ -1,8 +1,8 @@
 //! Tokens of the tools that a request offers.
 //!
-//! Services turn a schema into a text of their own before a model sees it. OpenAI has published what comes of it for
-//! flat schemas (the cookbook's "How to count tokens with tiktoken", `num_tokens_for_tools`); what is nested is counted
-//! by the same rule, level by level.
+//! Services turn a schema into a text of their own before a model sees it. OpenAI has published
+//! what comes of it for flat schemas (the cookbook's "How to count tokens with tiktoken",
+//! `num_tokens_for_tools`); what is nested is counted by the same rule, level by level.
 
 use serde_json::Value;
 

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use super::Flow;
 
-/// Measures one answer's events: when they were read, and when they were written. It is shared by who reads the upstream and
-/// who writes to the client, on one thread.
+/// Measures one answer's events: when they were read, and when they were written. It is shared by
+/// who reads the upstream and who writes to the client, on one thread.
 ///
-/// Events that came with one read have no gap between them, nor have those that left with one write. What was gathered for
-/// one write was in our hands since the oldest of it was read: what is counted is never less than what was.
+/// Events that came with one read have no gap between them, nor have those that left with one
+/// write. What was gathered for one write was in our hands since the oldest of it was read: what is
+/// counted is never less than what was.
 #[derive(Debug)]
 pub struct Delivery {
     flow: Arc<Flow>,
     last_read: Cell<Option<Instant>>,
     last_written: Cell<Option<Instant>>,
-    /// When the oldest of the events that were passed on and are not written was read, and how many there are.
+    /// When the oldest of the events that were passed on and are not written was read, and how many
+    /// there are.
     waiting: Cell<Option<(Instant, u32)>>,
     /// Who writes knows of them.
     announced: Cell<bool>,

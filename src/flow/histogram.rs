@@ -9,7 +9,8 @@ const FIRST: u32 = 3;
 /// How many bounds there are: from 8 µs to 134 s, each twice the one before.
 pub const BOUNDS: usize = 25;
 
-/// A histogram that one thread writes and any thread reads. A reader may see a duration in the counts and not yet in the sum.
+/// A histogram that one thread writes and any thread reads. A reader may see a duration in the
+/// counts and not yet in the sum.
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// By bound; the last is for what is beyond all of them.
@@ -63,8 +64,8 @@ impl Counts {
         Duration::from_nanos(self.nanoseconds)
     }
 
-    /// Each bound in seconds, with how many durations were not longer than it and longer than the bound before. The last
-    /// bound is [`f64::INFINITY`].
+    /// Each bound in seconds, with how many durations were not longer than it and longer than the
+    /// bound before. The last bound is [`f64::INFINITY`].
     pub fn by_bound(&self) -> Vec<(f64, u64)> {
         let bound = |place: usize| match place {
             BOUNDS => f64::INFINITY,

@@ -1,7 +1,9 @@
-//! What is measured while answers flow: the gaps between their events, how long each was in our hands, and how many flow.
+//! What is measured while answers flow: the gaps between their events, how long each was in our
+//! hands, and how many flow.
 //!
-//! Each worker has a [`Flow`] for each upstream, which it alone writes; who scrapes adds them up. No lock and no allocation is
-//! on an event's way: it costs two looks at the clock (when its bytes were read, when they were written) and some additions.
+//! Each worker has a [`Flow`] for each upstream, which it alone writes; who scrapes adds them up.
+//! No lock and no allocation is on an event's way: it costs two looks at the clock (when its bytes
+//! were read, when they were written) and some additions.
 
 mod connections;
 mod delivery;

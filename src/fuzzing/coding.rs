@@ -1,6 +1,8 @@
-//! Content codings, against themselves at another split: the same bytes give the same text and the same verdict.
+//! Content codings, against themselves at another split: the same bytes give the same text and the
+//! same verdict.
 //!
-//! Input: a byte that says which codings, a byte that says how the rest is cut, and the encoded bytes.
+//! Input: a byte that says which codings, a byte that says how the rest is cut, and the encoded
+//! bytes.
 
 use crate::coding::{Coding, DecodeError, Decoder, FREE_OUTPUT, MAX_RATIO};
 
@@ -20,8 +22,8 @@ pub fn coding(data: &[u8]) {
     let whole = decode(codings, encoded.chunks(encoded.len().max(1)));
     let cut = decode(codings, encoded.chunks(usize::from(*step).max(1)));
     if codings.contains(&Coding::Zstd) {
-        // Its library has a way of its own for a frame that is all here, which looks at other things first where a frame is
-        // broken. Of whole frames both ways make the same.
+        // Its library has a way of its own for a frame that is all here, which looks at other
+        // things first where a frame is broken. Of whole frames both ways make the same.
         assert!(whole.1 != Ok(true) || cut.1 != Ok(true) || whole.0 == cut.0, "{codings:?}: two texts");
         return;
     }

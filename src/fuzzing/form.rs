@@ -4,8 +4,8 @@
 
 use crate::rewrite::form::{Fields, Form, MAX_VALUE};
 
-/// What is read does not depend on the cuts, stays within its bounds, and stands where it is said to. Behind the edit of a model the
-/// form has the other model, and else says the same.
+/// What is read does not depend on the cuts, stays within its bounds, and stands where it is said
+/// to. Behind the edit of a model the form has the other model, and else says the same.
 pub fn form(data: &[u8]) {
     let [step, rest @ ..] = data else { return };
     let mut parts = rest.splitn(2, |&byte| byte == b'\n');

@@ -1,7 +1,7 @@
 //! Our client half of HTTP/1.1 against itself at another split, and against hyper's.
 //!
-//! Input: a byte for the request's method, a byte for the size of the pieces, and what the upstream sends before it
-//! closes the connection.
+//! Input: a byte for the request's method, a byte for the size of the pieces, and what the upstream
+//! sends before it closes the connection.
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
@@ -15,16 +15,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use crate::h1::replay::{Replay, Verdict, replay};
 use crate::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
 
-/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB, where our limits are
-/// others.
+/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
+/// where our limits are others.
 const MAX_INPUT: usize = 8 * 1024;
 
 /// What we drop from trailers and hyper does not.
 const NOT_FOR_TRAILERS: [&str; 7] =
     ["transfer-encoding", "content-length", "connection", "host", "te", "trailer", "upgrade"];
 
-/// The same bytes give the same answer at any split, and hyper's answer, or they are refused for a reason that
-/// [`is_stricter`] states.
+/// The same bytes give the same answer at any split, and hyper's answer, or they are refused for a
+/// reason that [`is_stricter`] states.
 pub fn h1(data: &[u8]) {
     let [method, step, answer @ ..] = data else { return };
     if answer.len() > MAX_INPUT {
@@ -48,11 +48,14 @@ pub fn h1(data: &[u8]) {
 /// Why hyper may accept what we refuse.
 fn is_stricter(error: ProtocolError) -> bool {
     match error {
-        // It takes LF for a line end wherever its line parser looks, and skips empty lines before a head.
+        // It takes LF for a line end wherever its line parser looks, and skips empty lines before a
+        // head.
         ProtocolError::BareLineFeed | ProtocolError::EmptyLineFirst => true,
-        // It believes the coding and forgets the length, which is how two readers come to see two messages.
+        // It believes the coding and forgets the length, which is how two readers come to see two
+        // messages.
         ProtocolError::LengthAndCoding => true,
-        // It reads other codings until the close, or takes `chunked` off and hands on the rest as if it were the payload.
+        // It reads other codings until the close, or takes `chunked` off and hands on the rest as
+        // if it were the payload.
         ProtocolError::TransferEncoding => true,
         // It takes any number of leading zeros, and any byte but LF in an extension of any length.
         ProtocolError::ChunkSizeTooLong

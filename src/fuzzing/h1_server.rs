@@ -16,12 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::h1::server::{BadRequest, RequestReader};
 use crate::h1::{BodyDecoder, ProtocolError};
 
-/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB, where our limits are
-/// others.
+/// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
+/// where our limits are others.
 const MAX_INPUT: usize = 8 * 1024;
 
-/// The same bytes give the same requests at any split, and hyper's requests, or they are refused for a reason that
-/// [`is_stricter`] states.
+/// The same bytes give the same requests at any split, and hyper's requests, or they are refused
+/// for a reason that [`is_stricter`] states.
 pub fn h1_server(data: &[u8]) {
     let [step, sent @ ..] = data else { return };
     if sent.len() > MAX_INPUT || sent.starts_with(b"PRI ") {
@@ -40,7 +40,8 @@ fn is_stricter(error: ProtocolError) -> bool {
         ProtocolError::BareLineFeed => true,
         // It believes the coding and forgets the length.
         ProtocolError::LengthAndCoding => true,
-        // It asks only that the last coding be `chunked`, and hands on the rest as if it were the payload.
+        // It asks only that the last coding be `chunked`, and hands on the rest as if it were the
+        // payload.
         ProtocolError::TransferEncoding => true,
         // It takes lengths that no signed number holds.
         ProtocolError::ContentLength => true,

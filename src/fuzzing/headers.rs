@@ -1,7 +1,7 @@
 //! Headers on their way through, against the plain list of what may not pass.
 //!
-//! Input: `name: value` lines in up to three blocks with an empty line between them: the client's headers,
-//! the custom ones, the credentials. Lines that no header can be are left out.
+//! Input: `name: value` lines in up to three blocks with an empty line between them: the client's
+//! headers, the custom ones, the credentials. Lines that no header can be are left out.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -30,7 +30,8 @@ const NOT_FOR_UPSTREAMS: [&str; 14] = [
 
 type Line = (String, Vec<u8>);
 
-/// Nothing that concerns a hop, and no credential of the client, goes out; all else is there, in its order.
+/// Nothing that concerns a hop, and no credential of the client, goes out; all else is there, in
+/// its order.
 pub fn headers(data: &[u8]) {
     let mut blocks = [Vec::new(), Vec::new(), Vec::new()];
     let mut block = 0;

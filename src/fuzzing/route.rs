@@ -1,7 +1,7 @@
 //! The table against its definition, and targets against what a server could make of them.
 //!
-//! Input, by lines: the inbound `path[?query]`; the model, empty for none; the upstream's URL; then the
-//! rules, `prefix glob`, with `-` where a rule does not ask.
+//! Input, by lines: the inbound `path[?query]`; the model, empty for none; the upstream's URL; then
+//! the rules, `prefix glob`, with `-` where a rule does not ask.
 
 use crate::provider::{ApiVersion, BaseUrl, Dialect, Inbound, Provider, TargetError};
 use crate::route::{Glob, Match, Rule, Table};

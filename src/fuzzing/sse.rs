@@ -1,9 +1,10 @@
 //! The event-stream decoder against a naive one.
 //!
-//! The property: for any bytes, cut in any way, the decoder shows its sink exactly what a naive reading
-//! of the whole text shows (events, comments, unknown fields, and the data of events that are too
-//! large, joined), ends at the same position, and counts as many skipped events. What it lends as lying
-//! in the pushed slice does lie there. It holds for a limit that nothing reaches and for a small one.
+//! The property: for any bytes, cut in any way, the decoder shows its sink exactly what a naive
+//! reading of the whole text shows (events, comments, unknown fields, and the data of events that
+//! are too large, joined), ends at the same position, and counts as many skipped events. What it
+//! lends as lying in the pushed slice does lie there. It holds for a limit that nothing reaches and
+//! for a small one.
 
 use crate::sse::{Decoder, Event, LIMIT, Position, Sink};
 
@@ -35,8 +36,8 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-/// Ways to cut an input: whole, byte by byte, in two at many places, and in pieces as long as its own
-/// bytes say.
+/// Ways to cut an input: whole, byte by byte, in two at many places, and in pieces as long as its
+/// own bytes say.
 pub(super) fn cuts(data: &[u8]) -> Vec<Vec<&[u8]>> {
     let step = data.len().div_ceil(CUTS).max(1);
     let mut cuts = vec![vec![data], data.chunks(1).collect()];

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::traceparent::{Sampling, SpanContext, TRACEPARENT, TRACESTATE};
 
-/// What goes out is always valid, reads as the same trace again, and is the client's trace exactly where that is valid.
+/// What goes out is always valid, reads as the same trace again, and is the client's trace exactly
+/// where that is valid.
 pub fn traceparent(data: &[u8]) {
     let (parent, state) = data.split_at(data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len()));
     let mut headers = HeaderMap::new();

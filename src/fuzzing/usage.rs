@@ -1,16 +1,17 @@
 //! The meters against naive ones.
 //!
 //! The properties, for any bytes:
-//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, the output's text included, and the parts of [`StreamMeter`]'s
-//!   progress add up to the same;
-//! * [`StreamMeter`] tells what a decoder, a whole parse of every payload by `serde_json`, and the rule
-//!   written down plainly tell;
-//! * [`BodyMeter`] tells what the same rule makes of the whole body, and nothing for what is not JSON.
-//!   A body that is JSON so far may have yielded what was whole in it.
+//! * cut in any way, [`StreamMeter`] and [`BodyMeter`] tell the same, the output's text included,
+//!   and the parts of [`StreamMeter`]'s progress add up to the same;
+//! * [`StreamMeter`] tells what a decoder, a whole parse of every payload by `serde_json`, and the
+//!   rule written down plainly tell;
+//! * [`BodyMeter`] tells what the same rule makes of the whole body, and nothing for what is not
+//!   JSON. A body that is JSON so far may have yielded what was whole in it.
 //!
-//! The oracle abstains where the two are allowed to differ: lone surrogate escapes, numbers that no type
-//! holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of more than
-//! 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they are cut.
+//! The oracle abstains where the two are allowed to differ: lone surrogate escapes, numbers that no
+//! type holds and nesting at the limit (`serde_json` refuses what the meters read on), numbers of
+//! more than 15 digits (`serde_json` rounds them otherwise), and texts that are so long that they
+//! are cut.
 
 mod billing;
 mod counts;

@@ -1,4 +1,5 @@
-//! The filter that takes the usage event out of a stream, against one that has the whole stream and serde_json.
+//! The filter that takes the usage event out of a stream, against one that has the whole stream and
+//! serde_json.
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -7,8 +8,8 @@ use std::fmt;
 
 use crate::usage::{ANSWERS, HOLD_LIMIT, Room, StreamMeter, Withhold};
 
-/// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out, and they are those that
-/// the naive filter leaves.
+/// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out,
+/// and they are those that the naive filter leaves.
 pub fn withhold(data: &[u8]) {
     let Some((&seed, stream)) = data.split_first() else { return };
     let whole = filtered([stream]);

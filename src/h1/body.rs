@@ -10,8 +10,9 @@ use super::framing::Framing;
 
 /// Takes the framing off a body.
 ///
-/// A body without chunks is left where it is. Of chunks, the first run of payload stays where it is and the others are
-/// moved up behind it, so that what one read brought is one piece; nothing is allocated.
+/// A body without chunks is left where it is. Of chunks, the first run of payload stays where it is
+/// and the others are moved up behind it, so that what one read brought is one piece; nothing is
+/// allocated.
 #[derive(Debug)]
 pub struct BodyDecoder(Kind);
 
@@ -46,8 +47,9 @@ impl BodyDecoder {
     /// Takes in what has come next, and leaves its payload in one piece.
     ///
     /// # Errors
-    /// The chunks are malformed. Payload that came before the mistake in the same buffer is not lost for it: it is
-    /// given first, and the error by the next call, for which an empty buffer will do.
+    /// The chunks are malformed. Payload that came before the mistake in the same buffer is not
+    /// lost for it: it is given first, and the error by the next call, for which an empty buffer
+    /// will do.
     #[inline]
     pub fn decode(&mut self, buf: &mut [u8]) -> Result<Decoded, ProtocolError> {
         let whole = match &mut self.0 {

@@ -11,8 +11,9 @@ use super::trailers::Trailers;
 /// The most bytes between a chunk's size and the end of its line.
 pub const MAX_CHUNK_LINE: usize = 4 * 1024;
 
-/// The bytes of extensions that a body may have for nothing. Beyond them, it may have as many as it has payload, so
-/// that a stream of days may sign each chunk, and yet nobody is kept busy with extensions alone.
+/// The bytes of extensions that a body may have for nothing. Beyond them, it may have as many as it
+/// has payload, so that a stream of days may sign each chunk, and yet nobody is kept busy with
+/// extensions alone.
 pub const EXTENSIONS_FREE: u64 = 16 * 1024;
 
 /// The most digits of a size: those of a `u64`, leading zeros included.
@@ -147,7 +148,8 @@ impl Chunked {
         Ok(())
     }
 
-    /// One byte of what may stand between a chunk's size and the end of its line: spaces, then extensions.
+    /// One byte of what may stand between a chunk's size and the end of its line: spaces, then
+    /// extensions.
     #[cold]
     fn extension(&mut self, byte: u8, size: u64, seen: usize, named: bool) -> Result<State, ProtocolError> {
         match byte {

@@ -7,25 +7,29 @@ use super::lines::{MAX_HEAD, MAX_HEADERS};
 use super::response::MAX_INTERIM;
 use super::trailers::MAX_TRAILERS;
 
-/// Why an answer, or a request, is not to be trusted. Nothing that follows on its connection means anything.
+/// Why an answer, or a request, is not to be trusted. Nothing that follows on its connection means
+/// anything.
 ///
-/// Shown, it is a clause that names an answer's mistake; a client is told of its own in the words of [`crate::error`].
+/// Shown, it is a clause that names an answer's mistake; a client is told of its own in the words
+/// of [`crate::error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// It does not begin with a status line of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 4).
     NotHttp1,
-    /// An empty line comes before the status line. RFC 9112 section 2.2 lets only servers skip it; to a client it
-    /// says that the answer before was longer than its length.
+    /// An empty line comes before the status line. RFC 9112 section 2.2 lets only servers skip it;
+    /// to a client it says that the answer before was longer than its length.
     EmptyLineFirst,
     /// The status line is not one (RFC 9112 section 4).
     StatusLine,
     /// The request line is not one of HTTP/1.0 or HTTP/1.1 (RFC 9112 section 3).
     RequestLine,
-    /// A field's name has a byte that is no token's, or a space before its colon (RFC 9112 section 5.1).
+    /// A field's name has a byte that is no token's, or a space before its colon (RFC 9112 section
+    /// 5.1).
     HeaderName,
     /// A field's value has a control character (RFC 9110 section 5.5).
     HeaderValue,
-    /// A line ends with LF alone. RFC 9112 section 2.2 lets a recipient accept it; this one does not.
+    /// A line ends with LF alone. RFC 9112 section 2.2 lets a recipient accept it; this one does
+    /// not.
     BareLineFeed,
     /// A field goes on in a second line, `obs-fold` (RFC 9112 section 5.2: a proxy may refuse it).
     FoldedLine,
@@ -36,15 +40,18 @@ pub enum ProtocolError {
     TooManyHeaders,
     /// More than [`MAX_INTERIM`] heads with a status of 1xx, and no answer.
     TooManyInterim,
-    /// `Content-Length` is not a number, or beyond [`super::MAX_LENGTH`] (RFC 9112 section 6.3, item 5).
+    /// `Content-Length` is not a number, or beyond [`super::MAX_LENGTH`] (RFC 9112 section 6.3,
+    /// item 5).
     ContentLength,
     /// Several `Content-Length` that differ (RFC 9112 section 6.3, item 5).
     ContentLengthsDiffer,
     /// Both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.3, item 3).
     LengthAndCoding,
-    /// `Transfer-Encoding` is anything but `chunked`, once: no other coding was asked for (RFC 9112 section 7.4).
+    /// `Transfer-Encoding` is anything but `chunked`, once: no other coding was asked for (RFC 9112
+    /// section 7.4).
     TransferEncoding,
-    /// `Transfer-Encoding` in HTTP/1.0, where the framing must be taken as faulty (RFC 9112 section 6.1).
+    /// `Transfer-Encoding` in HTTP/1.0, where the framing must be taken as faulty (RFC 9112 section
+    /// 6.1).
     CodingInHttp10,
     /// A chunk's size is not a number (RFC 9112 section 7.1).
     ChunkSize,
@@ -52,8 +59,8 @@ pub enum ProtocolError {
     ChunkSizeTooLong,
     /// A chunk's extension has a control character (RFC 9112 section 7.1.1).
     ChunkExtension,
-    /// A chunk's size and extensions are beyond [`MAX_CHUNK_LINE`], or all extensions together out of proportion
-    /// (RFC 9112 section 7.1.1 asks for a limit).
+    /// A chunk's size and extensions are beyond [`MAX_CHUNK_LINE`], or all extensions together out
+    /// of proportion (RFC 9112 section 7.1.1 asks for a limit).
     ChunkExtensionsTooLarge,
     /// No line end after a chunk's data: it is not as long as it said (RFC 9112 section 7.1).
     ChunkEnd,

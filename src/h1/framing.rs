@@ -5,8 +5,8 @@ use http::{HeaderName, Method, StatusCode, Version};
 
 use super::error::ProtocolError;
 
-/// The longest body that a `Content-Length` may promise: no sum of lengths overflows, and a ledger's signed column
-/// can hold it.
+/// The longest body that a `Content-Length` may promise: no sum of lengths overflows, and a
+/// ledger's signed column can hold it.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// How the end of a body is found.
@@ -116,7 +116,8 @@ impl Clues {
         !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
 
-    /// The rule of RFC 9112 section 9.3; also never where it is doubtful whether a body follows after all.
+    /// The rule of RFC 9112 section 9.3; also never where it is doubtful whether a body follows
+    /// after all.
     pub(super) fn keep_alive(
         &self,
         asked: Asked,

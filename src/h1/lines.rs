@@ -6,7 +6,8 @@ use memchr::memchr;
 
 use super::error::ProtocolError;
 
-/// The largest head, with its blank line: several times what services send, cookies and policies included.
+/// The largest head, with its blank line: several times what services send, cookies and policies
+/// included.
 pub const MAX_HEAD: usize = 64 * 1024;
 
 /// The most fields of one head.
@@ -22,8 +23,8 @@ pub(super) struct HeadEnd {
 }
 
 impl HeadEnd {
-    /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here yet. The search goes on where the
-    /// last one ended, and begins anew behind an end.
+    /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here
+    /// yet. The search goes on where the last one ended, and begins anew behind an end.
     pub(super) fn find(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let buf = &buf[..buf.len().min(MAX_HEAD)];
         while let Some(found) = memchr(b'\n', &buf[self.looked..]) {
@@ -57,8 +58,8 @@ impl HeadEnd {
 /// Whether `line`, which ends with LF, is the empty one that ends its section.
 ///
 /// # Errors
-/// It ends with LF alone, or goes on with the field of the line before. Both could be read differently by the next
-/// reader: RFC 9112 section 11.1 tells what that is used for.
+/// It ends with LF alone, or goes on with the field of the line before. Both could be read
+/// differently by the next reader: RFC 9112 section 11.1 tells what that is used for.
 pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
     match line {
         [b'\r', b'\n'] => Ok(true),

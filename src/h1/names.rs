@@ -4,8 +4,8 @@ use http::HeaderName;
 
 use super::error::ProtocolError;
 
-/// A name, in lower case. One that services usually send costs no allocation, which an answer's head shows: it takes
-/// an eighth less time.
+/// A name, in lower case. One that services usually send costs no allocation, which an answer's
+/// head shows: it takes an eighth less time.
 pub(super) fn header_name(name: &str) -> Result<HeaderName, ProtocolError> {
     if let Some(known) = KNOWN.get(usize::from(PLACES[place(name.as_bytes())]))
         && known.as_str().eq_ignore_ascii_case(name)
@@ -22,8 +22,8 @@ macro_rules! known {
     };
 }
 
-// What OpenAI, Azure and what stands in front of them put on an answer, and their SDKs on a request, beside the names that `http`
-// knows itself.
+// What OpenAI, Azure and what stands in front of them put on an answer, and their SDKs on a
+// request, beside the names that `http` knows itself.
 known! {
     "api-key"
     "apim-request-id"

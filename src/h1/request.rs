@@ -11,7 +11,8 @@ pub enum Upload {
     None,
     /// It has this many bytes.
     Length(u64),
-    /// It comes in chunks: [`chunk_size_line`], the data and [`CHUNK_END`] for each, then [`LAST_CHUNK`].
+    /// It comes in chunks: [`chunk_size_line`], the data and [`CHUNK_END`] for each, then
+    /// [`LAST_CHUNK`].
     Chunked,
 }
 
@@ -21,12 +22,12 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// What ends a body in chunks, if it has no trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends the request line, the headers as they come, the header that says how the body is framed, and the blank line
-/// (RFC 9112 section 3).
+/// Appends the request line, the headers as they come, the header that says how the body is framed,
+/// and the blank line (RFC 9112 section 3).
 ///
-/// The headers must have none that is about framing, and valid names and values; the target no space or control
-/// character. A request without a body whose method expects one says `content-length: 0`, as RFC 9110 section 8.6
-/// asks: some servers answer 411 otherwise.
+/// The headers must have none that is about framing, and valid names and values; the target no
+/// space or control character. A request without a body whose method expects one says
+/// `content-length: 0`, as RFC 9110 section 8.6 asks: some servers answer 411 otherwise.
 pub fn write_request_head<'a>(
     out: &mut Vec<u8>,
     method: &Method,

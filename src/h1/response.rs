@@ -12,8 +12,8 @@ use super::framing::{Asked, Clues, Framing};
 use super::lines::{HeadEnd, MAX_HEADERS, parse_error};
 use super::names::header_name;
 
-/// The most heads with a status of 1xx before the answer: who sends one every few seconds to show that it still works
-/// stays below, who sends nothing else is stopped.
+/// The most heads with a status of 1xx before the answer: who sends one every few seconds to show
+/// that it still works stays below, who sends nothing else is stopped.
 pub const MAX_INTERIM: u8 = 100;
 
 /// The head of an answer.
@@ -25,18 +25,20 @@ pub struct ResponseHead {
     pub reason: Option<Bytes>,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The headers as they came, except that a repeated `Content-Length` with one value is there once, where it says
-    /// how long the body is (RFC 9110 section 8.6).
+    /// The headers as they came, except that a repeated `Content-Length` with one value is there
+    /// once, where it says how long the body is (RFC 9110 section 8.6).
     pub headers: HeaderMap,
     /// How the end of the body is found.
     pub framing: Framing,
-    /// Whether the connection may be used again, once the body has ended and nothing has come after it.
+    /// Whether the connection may be used again, once the body has ended and nothing has come after
+    /// it.
     pub keep_alive: bool,
 }
 
 /// Finds the head at the beginning of what has come, and reads it once it is whole.
 ///
-/// Heads with a status of 1xx are given as they are, with [`Framing::None`]; the same reader then reads the next.
+/// Heads with a status of 1xx are given as they are, with [`Framing::None`]; the same reader then
+/// reads the next.
 #[derive(Debug)]
 pub struct HeadReader {
     asked: Asked,
@@ -51,13 +53,15 @@ impl HeadReader {
         Self { asked: Asked::new(method), interim: 0, end: HeadEnd::default() }
     }
 
-    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes are needed.
+    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes
+    /// are needed.
     ///
-    /// Until there is a head, each call must be given what the call before was given, and more behind it. After a
-    /// head, the next one begins with the first byte of `buf`.
+    /// Until there is a head, each call must be given what the call before was given, and more
+    /// behind it. After a head, the next one begins with the first byte of `buf`.
     ///
     /// # Errors
-    /// What came is no answer to be trusted. An answer that is no HTTP/1 at all is refused with its first bytes.
+    /// What came is no answer to be trusted. An answer that is no HTTP/1 at all is refused with its
+    /// first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, ProtocolError> {
         if self.end.is_in_first_line() {
             check_beginning(buf)?;
@@ -122,8 +126,8 @@ fn parse(bytes: Bytes, asked: Asked) -> Result<ResponseHead, ProtocolError> {
 /// Room in the map for what is added to an answer on its way, so that it is not built twice.
 const ROOM: usize = 2;
 
-/// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser gives none that has
-/// a byte beyond ASCII.
+/// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser
+/// gives none that has a byte beyond ASCII.
 fn unusual_reason(head: &Bytes, status: StatusCode) -> Option<Bytes> {
     const CODE_END: usize = "HTTP/1.1 200".len();
     let rest = head[CODE_END..].strip_prefix(b" ").unwrap_or(&head[CODE_END..]);

@@ -11,8 +11,9 @@ use super::names::header_name;
 /// The most bytes of trailers, with their blank line. Services send a checksum or a duration.
 pub const MAX_TRAILERS: usize = 16 * 1024;
 
-/// What would say something about the message's frame or its connection, when both are past. Such a field is dropped,
-/// as RFC 9110 section 6.5.1 allows: the body is whole, and the field cannot do any more harm.
+/// What would say something about the message's frame or its connection, when both are past. Such a
+/// field is dropped, as RFC 9110 section 6.5.1 allows: the body is whole, and the field cannot do
+/// any more harm.
 const DROPPED: [HeaderName; 7] = [TRANSFER_ENCODING, CONTENT_LENGTH, CONNECTION, HOST, TE, TRAILER, UPGRADE];
 
 /// Whether a trailer of this name goes on.
@@ -35,7 +36,8 @@ enum Stage {
 }
 
 impl Trailers {
-    /// Takes in the next line, or what is there of it; says how many bytes that was and whether it was the last.
+    /// Takes in the next line, or what is there of it; says how many bytes that was and whether it
+    /// was the last.
     pub(super) fn read(&mut self, rest: &[u8]) -> Result<(usize, bool), ProtocolError> {
         if self.0.is_none() && rest.starts_with(b"\r\n") {
             return Ok((2, true));

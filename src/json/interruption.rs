@@ -2,12 +2,13 @@
 
 use memchr::memchr2;
 
-/// Where in these bytes the first quote or backslash is, or, with `CONTROLS`, the first control character, which JSON does not allow there.
-/// `None` when all of the bytes are text.
+/// Where in these bytes the first quote or backslash is, or, with `CONTROLS`, the first control
+/// character, which JSON does not allow there. `None` when all of the bytes are text.
 #[inline]
 pub(crate) fn interruption<const CONTROLS: bool>(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
-    // Keys, most values and what lies between escapes are short: eight bytes at a time, without the cost of setting up a search.
+    // Keys, most values and what lies between escapes are short: eight bytes at a time, without the
+    // cost of setting up a search.
     while at < SHORT
         && let Some(eight) = bytes.get(at..at + 8)
     {
@@ -35,8 +36,8 @@ const SHORT: usize = 64;
 /// One in every byte.
 const SPREAD: u64 = 0x0101_0101_0101_0101;
 
-/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above the
-/// lowest one may be wrong.
+/// Marks the bytes of `eight` that are below `n` (at most 0x80) with their highest bit. Marks above
+/// the lowest one may be wrong.
 #[inline]
 fn below(eight: u64, n: u64) -> u64 {
     eight.wrapping_sub(SPREAD * n) & !eight & (SPREAD << 7)

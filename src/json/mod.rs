@@ -1,12 +1,12 @@
-//! A cursor over one complete JSON text, for finding a few values in a request body without building the
-//! rest.
+//! A cursor over one complete JSON text, for finding a few values in a request body without
+//! building the rest.
 //!
-//! It answers "where does this value begin and end?" at the speed of the search for the next quote, however
-//! large the prompt in between. The text is RFC 8259's; what is skipped is not validated beyond finding its
-//! end: brackets are counted and not paired, numbers and literals are runs of bytes, escapes are not looked
-//! into. So every valid text is read correctly, and of an invalid one the cursor either says so or reports
-//! spans that lie inside it; it neither panics nor reads twice. There is no depth limit because nothing
-//! recurses.
+//! It answers "where does this value begin and end?" at the speed of the search for the next quote,
+//! however large the prompt in between. The text is RFC 8259's; what is skipped is not validated
+//! beyond finding its end: brackets are counted and not paired, numbers and literals are runs of
+//! bytes, escapes are not looked into. So every valid text is read correctly, and of an invalid one
+//! the cursor either says so or reports spans that lie inside it; it neither panics nor reads
+//! twice. There is no depth limit because nothing recurses.
 
 mod interruption;
 mod text;
@@ -77,8 +77,9 @@ impl<'a> Cursor<'a> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// Goes past the next member of an object, whose opening brace or last member lies just behind: its key,
-    /// and where its value is. `None` when the object's closing brace was next, which is then behind too.
+    /// Goes past the next member of an object, whose opening brace or last member lies just behind:
+    /// its key, and where its value is. `None` when the object's closing brace was next, which is
+    /// then behind too.
     ///
     /// # Errors
     ///
@@ -139,7 +140,8 @@ impl<'a> Cursor<'a> {
         Ok(begin..self.at)
     }
 
-    /// From behind the opening quote to behind the closing one. Says whether a backslash was on the way.
+    /// From behind the opening quote to behind the closing one. Says whether a backslash was on the
+    /// way.
     fn skip_string(&mut self) -> Result<bool, Error> {
         let mut has_escapes = false;
         loop {

@@ -1,7 +1,9 @@
-//! The columns of usage records, as both databases have them: `usage_records` in SQLite and in PostgreSQL.
+//! The columns of usage records, as both databases have them: `usage_records` in SQLite and in
+//! PostgreSQL.
 //!
-//! A new field of the record is a column here, a parameter in `row`, and a step in the migrations of both schemas, or
-//! one of the [`RESERVED`] columns, which moves to [`COLUMNS`]. The tests of `schema` and of PostgreSQL compare them.
+//! A new field of the record is a column here, a parameter in `row`, and a step in the migrations
+//! of both schemas, or one of the [`RESERVED`] columns, which moves to [`COLUMNS`]. The tests of
+//! `schema` and of PostgreSQL compare them.
 
 use serde_json::Value;
 
@@ -68,8 +70,9 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
 /// How many requests a record stands for; null is 1.
 pub(super) const COUNT: &str = "count";
 
-/// Calls that are billed per use: the text is a JSON object of their numbers by kind. `reported_cost` is text too, in both
-/// databases: the digits as the service reported them, since a binary fraction does not add up to its invoice.
+/// Calls that are billed per use: the text is a JSON object of their numbers by kind.
+/// `reported_cost` is text too, in both databases: the digits as the service reported them, since a
+/// binary fraction does not add up to its invoice.
 pub(super) const TOOL_CALLS: &str = "tool_calls";
 
 /// The value of a field whose column holds text.
@@ -80,8 +83,8 @@ pub(super) fn text_field(name: &str, text: String) -> Value {
     }
 }
 
-/// Columns of both tables that no version writes yet. They came together with [`COUNT`], so that a fleet migrates
-/// once for all of them. Not shown as fields of a record. `tags` is JSON.
+/// Columns of both tables that no version writes yet. They came together with [`COUNT`], so that a
+/// fleet migrates once for all of them. Not shown as fields of a record. `tags` is JSON.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
     ("attempts", Kind::Integer),
     ("group", Kind::Text),

@@ -7,8 +7,8 @@ use std::mem;
 
 use crate::price::{Cost, Reported};
 
-/// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them, so that their form does
-/// not depend on what happened.
+/// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them,
+/// so that their form does not depend on what happened.
 pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
 
 /// Which rows are of requests that could have had tokens, in the SQL of both databases: those that
@@ -78,7 +78,8 @@ impl fmt::Display for By {
     }
 }
 
-/// What the rows of a group have in common, in the order that was asked for; `None` where it is not known.
+/// What the rows of a group have in common, in the order that was asked for; `None` where it is not
+/// known.
 pub type Key = Vec<Option<String>>;
 
 /// Rows with something in common.
@@ -97,9 +98,9 @@ impl Group {
     }
 }
 
-/// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are added as they are, also
-/// where a total is not the sum of its parts. A service that reports no total has one here all the same: Anthropic's would
-/// be left out otherwise.
+/// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are
+/// added as they are, also where a total is not the sum of its parts. A service that reports no
+/// total has one here all the same: Anthropic's would be left out otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
     /// How many requests the rows stand for.
@@ -197,8 +198,8 @@ impl Groups {
         self.key.clear();
     }
 
-    /// The next part of the row's key. Its length goes before it, so that no two keys look the same; a value that is not
-    /// known has none.
+    /// The next part of the row's key. Its length goes before it, so that no two keys look the
+    /// same; a value that is not known has none.
     pub(super) fn part(&mut self, value: Option<&[u8]>) {
         let length = value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
         self.key.extend_from_slice(&length.to_ne_bytes());
@@ -212,7 +213,8 @@ impl Groups {
         &mut self.sums[place]
     }
 
-    /// The sums that the row belongs to, unless it would be the first of one group more than `most`.
+    /// The sums that the row belongs to, unless it would be the first of one group more than
+    /// `most`.
     pub(super) fn sums_within(&mut self, most: usize) -> Option<&mut Sums> {
         let place = self.places.get(self.key.as_slice()).copied();
         let place = place.or_else(|| (self.sums.len() < most).then(|| self.begin_group()))?;
@@ -231,7 +233,8 @@ impl Groups {
         self.sums.len()
     }
 
-    /// Adds other groups, each to that of the same key; to `rest` those that would be more than `most`.
+    /// Adds other groups, each to that of the same key; to `rest` those that would be more than
+    /// `most`.
     pub(super) fn add(&mut self, mut others: Self, most: usize, rest: &mut Sums) {
         for (key, place) in others.places {
             let sums = mem::take(&mut others.sums[place]);

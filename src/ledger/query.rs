@@ -31,10 +31,12 @@ pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
 
-/// How long to wait for a file that is just being opened or recovered; those who write do not keep readers waiting.
+/// How long to wait for a file that is just being opened or recovered; those who write do not keep
+/// readers waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much of the file is read through the page cache's own pages instead of copies of them. Address space, not memory.
+/// How much of the file is read through the page cache's own pages instead of copies of them.
+/// Address space, not memory.
 const MAPPED: i64 = 8 << 30;
 
 /// Nanoseconds.
@@ -49,15 +51,17 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// All of them together.
     pub total: Sums,
-    /// The currencies that there are prices in, in alphabetical order, whether or not anything was paid in them.
+    /// The currencies that there are prices in, in alphabetical order, whether or not anything was
+    /// paid in them.
     pub currencies: Vec<Currency>,
 }
 
-/// Adds up the selected rows of the ledger at `path`, and what they cost by `prices`. It is read as it is at one moment, and
-/// nothing is written.
+/// Adds up the selected rows of the ledger at `path`, and what they cost by `prices`. It is read as
+/// it is at one moment, and nothing is written.
 ///
 /// # Errors
-/// There is no ledger, or it cannot be read, or it is of another version; or one of the bounds was reached.
+/// There is no ledger, or it cannot be read, or it is of another version; or one of the bounds was
+/// reached.
 pub fn report(
     path: &Path,
     selection: &Selection,

@@ -1,7 +1,8 @@
 //! Usage records as rows.
 //!
-//! What a row costs is mostly what SQLite does once per statement and once per value, so a statement writes several rows,
-//! and a value that its parameter has already is not bound again: of two requests, most have much in common.
+//! What a row costs is mostly what SQLite does once per statement and once per value, so a
+//! statement writes several rows, and a value that its parameter has already is not bound again: of
+//! two requests, most have much in common.
 
 use std::sync::LazyLock;
 
@@ -15,15 +16,16 @@ use crate::provider::Provider;
 use crate::record::UsageRecord;
 use crate::usage::ToolCalls;
 
-/// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one statement each.
+/// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one
+/// statement each.
 const ROWS: usize = 16;
 
 /// The statements, which are the same for every batch.
 static SEVERAL: LazyLock<String> = LazyLock::new(|| sql(ROWS));
 static ONE: LazyLock<String> = LazyLock::new(|| sql(1));
 
-/// A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so SQLite need not keep each
-/// page as it was before the statement.
+/// A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so
+/// SQLite need not keep each page as it was before the statement.
 fn sql(rows: usize) -> String {
     let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
     format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(COLUMNS), vec![row; rows].join(","))
@@ -110,7 +112,8 @@ impl From<Option<u64>> for Value<'_> {
 }
 
 impl From<u64> for Value<'_> {
-    /// SQLite's integers are signed. A count beyond them, which no service has ever served, stays at their end.
+    /// SQLite's integers are signed. A count beyond them, which no service has ever served, stays
+    /// at their end.
     fn from(count: u64) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
     }

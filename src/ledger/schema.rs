@@ -1,24 +1,28 @@
 //! The tables, and how older files come to have them.
 //!
-//! A file says its version in `user_version`, and that it is ours in `application_id`. Version N is what the first N
-//! steps of [`MIGRATIONS`] make of an empty file; a step that was released is never changed, the next one is added.
+//! A file says its version in `user_version`, and that it is ours in `application_id`. Version N is
+//! what the first N steps of [`MIGRATIONS`] make of an empty file; a step that was released is
+//! never changed, the next one is added.
 //!
-//! Steps only add columns that may be null, so that programs of different versions can use one file: a reader opens
-//! files of earlier versions, and both readers and writers open files of later versions as long as `writable_from`
-//! of `streamgauge_ledger`, which files have from version 4 on, is not above the version that they know.
+//! Steps only add columns that may be null, so that programs of different versions can use one
+//! file: a reader opens files of earlier versions, and both readers and writers open files of later
+//! versions as long as `writable_from` of `streamgauge_ledger`, which files have from version 4 on,
+//! is not above the version that they know.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::Reason;
 
-/// `SGgl` in ASCII. Files of other programs are left alone, also where they happen to have the same version.
+/// `SGgl` in ASCII. Files of other programs are left alone, also where they happen to have the same
+/// version.
 pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
 
 /// What makes each version of the one before it.
 pub(super) const MIGRATIONS: &[&str] = &[
-    // 1. `seq` is the order of writing, for those who read on from where they were; it never changes and is never used
-    // again. `started_at` is in nanoseconds since 1970, UTC: exact, and a day is a division. What sums need comes first:
-    // SQLite reads a row from its beginning, as far as it must.
+    // 1. `seq` is the order of writing, for those who read on from where they were; it never
+    //    changes and is never used again. `started_at` is in nanoseconds since 1970, UTC: exact,
+    //    and a day is a division. What sums need comes first: SQLite reads a row from its
+    //    beginning, as far as it must.
     "CREATE TABLE usage_records (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         started_at INTEGER NOT NULL,
@@ -60,8 +64,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE usage_records ADD COLUMN time_to_disconnect_ms REAL;",
     // 3. Up to which `seq` the rows are in PostgreSQL, for each fleet ledger.
     "CREATE TABLE shipped (ledger TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
-    // 4. `count`, and the columns that later versions fill (`columns::RESERVED`). `streamgauge_ledger` has one row: which
-    // ledger this is, from which version on a program may write to it, and the clock of `retention`.
+    // 4. `count`, and the columns that later versions fill (`columns::RESERVED`).
+    //    `streamgauge_ledger` has one row: which ledger this is, from which version on a program
+    //    may write to it, and the clock of `retention`.
     "ALTER TABLE usage_records ADD COLUMN \"count\" INTEGER;
     ALTER TABLE usage_records ADD COLUMN service_tier TEXT;
     ALTER TABLE usage_records ADD COLUMN cache_write_1h_input_tokens INTEGER;
@@ -89,8 +94,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// The version from which on files have `columns::COUNT`.
 const COUNT_SINCE: usize = 4;
 
-/// Brings the file to the last version of `migrations`, in one transaction: another process sees all of it or nothing, and
-/// two that start at once do it once.
+/// Brings the file to the last version of `migrations`, in one transaction: another process sees
+/// all of it or nothing, and two that start at once do it once.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Reason> {
     if version(connection, migrations)? >= migrations.len() {
         return Ok(());
@@ -133,13 +138,14 @@ pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
-/// Whether the rows of the ledger have `columns::COUNT`: files of earlier versions are read as they are.
+/// Whether the rows of the ledger have `columns::COUNT`: files of earlier versions are read as they
+/// are.
 pub(super) fn has_count(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? >= COUNT_SINCE)
 }
 
-/// How many of the steps the file has had; 0 for an empty one. More than are known where the file may be written all
-/// the same.
+/// How many of the steps the file has had; 0 for an empty one. More than are known where the file
+/// may be written all the same.
 fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason> {
     let known = migrations.len();
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -1,11 +1,12 @@
 //! What of the file has been shipped to PostgreSQL, kept in the file itself.
 //!
-//! `seq` is the order in which rows became visible: writers take turns, and none of its numbers is used again. So
-//! one number says it all: rows up to it are shipped, those beyond it are not. It is stored after the server has
-//! committed them. A crash in between ships them once more, and the server knows them by their id.
+//! `seq` is the order in which rows became visible: writers take turns, and none of its numbers is
+//! used again. So one number says it all: rows up to it are shipped, those beyond it are not. It is
+//! stored after the server has committed them. A crash in between ships them once more, and the
+//! server knows them by their id.
 //!
-//! There is a number per fleet ledger, which has an identity of its own: whoever changes the address of the same one sends
-//! nothing again, and a new one gets all that is still here.
+//! There is a number per fleet ledger, which has an identity of its own: whoever changes the
+//! address of the same one sends nothing again, and a new one gets all that is still here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,8 @@ pub(super) struct Unshipped {
 }
 
 impl Unshipped {
-    /// Opens the file at `path`, whose writer has brought its schema up to date, where the fleet ledger `ledger` left off.
+    /// Opens the file at `path`, whose writer has brought its schema up to date, where the fleet
+    /// ledger `ledger` left off.
     pub(super) fn open(path: &Path, ledger: &str) -> Result<Self, Reason> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -44,8 +46,8 @@ impl Unshipped {
         connection.busy_timeout(PATIENCE)?;
         Watch::check(path, &connection)?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        // The log is copied by the writer's own thread. That knows of no commits but the writer's: where rows are shipped and
-        // none written, SQLite copies at the bound, here.
+        // The log is copied by the writer's own thread. That knows of no commits but the writer's:
+        // where rows are shipped and none written, SQLite copies at the bound, here.
         connection.pragma_update(None, "wal_autocheckpoint", BOUND)?;
         schema::expect_writable(&connection)?;
         let seq = connection
@@ -66,8 +68,9 @@ impl Unshipped {
         })
     }
 
-    /// Whether the file that is open is still the one at the path, and its log whole: a corrupt file is moved aside, and another
-    /// is begun; a log that was cut is restarted once no program has the file open.
+    /// Whether the file that is open is still the one at the path, and its log whole: a corrupt
+    /// file is moved aside, and another is begun; a log that was cut is restarted once no program
+    /// has the file open.
     pub(super) fn is_current(&self) -> bool {
         match self.watch.look(&self.connection) {
             Ok(State::Whole) | Err(_) => identity(&self.path) == self.file,
@@ -78,8 +81,9 @@ impl Unshipped {
         }
     }
 
-    /// Shows the next `limit` rows to `take`, whose columns are `seq` and then those of [`columns::COLUMNS`]. The `seq` of the
-    /// last one, for [`Self::advance`]; `None`: there is none.
+    /// Shows the next `limit` rows to `take`, whose columns are `seq` and then those of
+    /// [`columns::COLUMNS`]. The `seq` of the last one, for [`Self::advance`]; `None`: there is
+    /// none.
     pub(super) fn next(
         &mut self,
         limit: usize,
@@ -95,7 +99,8 @@ impl Unshipped {
         Ok(last)
     }
 
-    /// Rows up to `seq` are with the server. In this process that holds also where it cannot be stored, as on a full disk.
+    /// Rows up to `seq` are with the server. In this process that holds also where it cannot be
+    /// stored, as on a full disk.
     ///
     /// # Errors
     /// It could not be stored, and a restart would ship what came since the last time again.
@@ -125,10 +130,11 @@ impl Unshipped {
     }
 }
 
-/// Up to which row old ones may be deleted: what is shipped, and what lies more than `max_waiting` rows back in any case.
-/// Also, up to which row they are shipped.
+/// Up to which row old ones may be deleted: what is shipped, and what lies more than `max_waiting`
+/// rows back in any case. Also, up to which row they are shipped.
 pub(super) fn deletable(connection: &Connection, max_waiting: u64) -> rusqlite::Result<(i64, i64)> {
-    // Before the server was reached nobody knows which fleet ledger it is; as good as always there is only one.
+    // Before the server was reached nobody knows which fleet ledger it is; as good as always there
+    // is only one.
     let shipped: Option<i64> = connection.query_row("SELECT max(seq) FROM shipped", [], |row| row.get(0))?;
     let shipped = shipped.unwrap_or(0);
     let kept = last(connection)?.saturating_sub(i64::try_from(max_waiting).unwrap_or(i64::MAX));

@@ -121,8 +121,8 @@ impl<H: Handler> Acceptor<H> {
         Self { listener, around: Rc::new(around), closes: None }
     }
 
-    /// Gives the port up when another stop begins to drain, and serves on what is connected: a process
-    /// that follows may take the port while this one can still be watched.
+    /// Gives the port up when another stop begins to drain, and serves on what is connected: a
+    /// process that follows may take the port while this one can still be watched.
     pub fn listening_until(self, draining: Stop) -> Self {
         Self { closes: Some(draining), ..self }
     }

@@ -5,8 +5,9 @@ use crate::usage::{Progress, Tally};
 
 use super::Kind;
 
-/// The bytes pass as they came, encoded, so nothing of ours can be put between them. What cannot be decoded, or costs too
-/// much, passes all the same; only its number is lost, and the record says so.
+/// The bytes pass as they came, encoded, so nothing of ours can be put between them. What cannot be
+/// decoded, or costs too much, passes all the same; only its number is lost, and the record says
+/// so.
 #[derive(Debug)]
 pub struct Coded {
     /// `None` where it has a coding that is not known.
@@ -52,8 +53,9 @@ impl Coded {
         progress
     }
 
-    /// What was found; `ended` says that no more comes of the answer. If the decoder has not come to the end of it, the meter
-    /// has missed something, unless what it read says itself that it is whole: some servers flush and hang up.
+    /// What was found; `ended` says that no more comes of the answer. If the decoder has not come
+    /// to the end of it, the meter has missed something, unless what it read says itself that it is
+    /// whole: some servers flush and hang up.
     pub(super) fn into_tally(mut self, ended: bool) -> Option<Tally> {
         let mut tally = self.content.take_tally(ended)?;
         let unread = match &self.decoder {

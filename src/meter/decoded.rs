@@ -1,6 +1,7 @@
 //! An answer whose content coding is undone on its way to the client.
 //!
-//! Only for a stream from which an event may be withheld: that cannot be done to encoded bytes. Any other answer passes as it came.
+//! Only for a stream from which an event may be withheld: that cannot be done to encoded bytes. Any
+//! other answer passes as it came.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,7 +21,8 @@ const SLICE: usize = 4 << 10;
 /// A frame gets no more of them once it has so many decoded bytes.
 const FRAME: usize = 64 << 10;
 
-/// The most that one slice may become. What comes of a short answer may be as much, so it is a bomb that comes to more.
+/// The most that one slice may become. What comes of a short answer may be as much, so it is a bomb
+/// that comes to more.
 const MAX_FRAME: usize = FRAME + crate::coding::FREE_OUTPUT as usize;
 
 /// A body, with its codings undone if it was made so. Dropping it drops the body.
@@ -36,10 +38,12 @@ impl<B> Decoded<B> {
         Self { body, decoding: None }
     }
 
-    /// The same, which was encoded with `codings`, applied in this order. What the encoder has flushed is in the frame that follows.
+    /// The same, which was encoded with `codings`, applied in this order. What the encoder has
+    /// flushed is in the frame that follows.
     ///
-    /// What is not in these codings, grows beyond the [`Decoder`]'s bounds, or ends inside of them, ends with
-    /// [`Error::Undecodable`], after what was decoded. What stands right before a break, and came with it, may be lost with it.
+    /// What is not in these codings, grows beyond the [`Decoder`]'s bounds, or ends inside of them,
+    /// ends with [`Error::Undecodable`], after what was decoded. What stands right before a break,
+    /// and came with it, may be lost with it.
     #[must_use]
     pub fn undoing(self, codings: &[Coding], upstream: &str) -> Self {
         let decoding = Decoding {

@@ -1,8 +1,9 @@
 //! Reading the rest of an answer whose client has left, so that its tokens are known.
 //!
-//! It goes on in a task of its own on the worker's runtime, within [`DrainLimits`], and holds what the exchange held: a
-//! connection to the upstream, the meter, the record. What is read is shown to the meter and dropped. After a full drain the
-//! connection goes back to its pool. Whatever ends a drain, its record is closed, also where the runtime drops its task.
+//! It goes on in a task of its own on the worker's runtime, within [`DrainLimits`], and holds what
+//! the exchange held: a connection to the upstream, the meter, the record. What is read is shown to
+//! the meter and dropped. After a full drain the connection goes back to its pool. Whatever ends a
+//! drain, its record is closed, also where the runtime drops its task.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -22,8 +23,8 @@ use crate::config::DrainLimits;
 use crate::error::Error;
 use crate::record::{Entry, Outcome};
 
-/// How long the end of a stream is waited for after the event that ends it: its counts are final, and all that can still be
-/// had is the connection.
+/// How long the end of a stream is waited for after the event that ends it: its counts are final,
+/// and all that can still be had is the connection.
 const AFTER_TERMINAL: Duration = Duration::from_secs(1);
 
 /// One worker's drains of one upstream's answers. Clones are the same.
@@ -57,12 +58,14 @@ impl Underway {
 }
 
 impl Drains {
-    /// `everywhere` counts the drains of this upstream on all workers, `here` those of all upstreams on this one.
+    /// `everywhere` counts the drains of this upstream on all workers, `here` those of all
+    /// upstreams on this one.
     pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: Underway) -> Self {
         Self(Rc::new(Inner { limits, everywhere, here }))
     }
 
-    /// The client has left before there was an answer: goes on waiting for it, and reads it. `meter` puts the meter beside it.
+    /// The client has left before there was an answer: goes on waiting for it, and reads it.
+    /// `meter` puts the meter beside it.
     pub fn take_over_request<A, B: AnswerFrames>(
         &self,
         send: impl Future<Output = Result<A, Error>> + 'static,

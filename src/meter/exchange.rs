@@ -40,10 +40,11 @@ impl AnswerFrames for AnswerBody {
     }
 }
 
-/// Reads an answer, shows each frame to the meter, and closes the record when the answer ends. Who reads it decides what
-/// becomes of the frames: `Metered` hands them to the client.
+/// Reads an answer, shows each frame to the meter, and closes the record when the answer ends. Who
+/// reads it decides what becomes of the frames: `Metered` hands them to the client.
 ///
-/// Dropping it closes the record of an exchange that did not come to its end, and tells the upstream.
+/// Dropping it closes the record of an exchange that did not come to its end, and tells the
+/// upstream.
 pub(super) struct Exchange<B: AnswerFrames> {
     body: B,
     kind: Kind,
@@ -121,8 +122,9 @@ impl<B: AnswerFrames> Exchange<B> {
         exchange
     }
 
-    /// The next frame, which the meter has seen. The record is closed with the last one, since nobody need ask for what
-    /// comes after it. After an error the caller says what becomes of it, and calls [`Exchange::fail`].
+    /// The next frame, which the meter has seen. The record is closed with the last one, since
+    /// nobody need ask for what comes after it. After an error the caller says what becomes of it,
+    /// and calls [`Exchange::fail`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
@@ -303,8 +305,8 @@ impl<B: AnswerFrames> Exchange<B> {
         }
     }
 
-    /// Closes the record, once. After the event that ends a stream its answer is whole, however it ended: many SDKs close
-    /// without reading further.
+    /// Closes the record, once. After the event that ends a stream its answer is whole, however it
+    /// ended: many SDKs close without reading further.
     fn close(&mut self, end: End) {
         if self.entry.is_closed() {
             return;

@@ -240,7 +240,8 @@ impl Kind {
         Progress { skipped, is_other: content != Content::Events, ..self.push(&bytes[skipped..]) }
     }
 
-    /// Of an event stream: how many events have passed, and the output tokens that were reported so far.
+    /// Of an event stream: how many events have passed, and the output tokens that were reported so
+    /// far.
     pub(super) fn progress(&self) -> Option<(u64, Option<u64>)> {
         match self {
             Self::Events(meter) => {

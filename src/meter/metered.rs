@@ -16,14 +16,17 @@ use crate::record::Entry;
 use crate::sse::Position;
 use crate::usage::Withhold;
 
-/// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these ways:
+/// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these
+/// ways:
 ///
-/// * the upstream's answer is complete: seen at the last frame, since nobody need ask for what comes after it;
+/// * the upstream's answer is complete: seen at the last frame, since nobody need ask for what
+///   comes after it;
 /// * the upstream breaks off or falls silent, or the process stops: an event stream gets one more
 ///   event that bears the error, in the form that its SDKs raise. Then the body fails, so that its
 ///   connection cuts the answer and no client can take it for whole;
-/// * the client leaves: its connection drops the body. After the event that ends a stream this is `complete`,
-///   since many SDKs close without reading further. Before it, the upstream is stopped, or the rest is drained.
+/// * the client leaves: its connection drops the body. After the event that ends a stream this is
+///   `complete`, since many SDKs close without reading further. Before it, the upstream is stopped,
+///   or the rest is drained.
 pub struct Metered<B: AnswerFrames> {
     /// `None` once it has gone elsewhere, which is the end of this.
     exchange: Option<Exchange<B>>,
@@ -45,7 +48,8 @@ pub struct Terms {
     pub drains: Option<Drains>,
 }
 
-/// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams wait long.
+/// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams
+/// wait long.
 enum Last {
     /// The answer is to be cut, and nothing of it is recorded or said.
     Failed(Box<Error>),
@@ -72,8 +76,8 @@ impl<B: AnswerFrames> Metered<B> {
         &self.terms.delivery
     }
 
-    /// Withholds the usage event that comes of asking in the client's place, if this is a stream that can have one. Its
-    /// length, if the upstream told one, is then not that of what passes.
+    /// Withholds the usage event that comes of asking in the client's place, if this is a stream
+    /// that can have one. Its length, if the upstream told one, is then not that of what passes.
     pub fn withhold_usage(&mut self) {
         let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
         if self.exchange.as_ref().is_some_and(is_stream) {
@@ -104,7 +108,8 @@ impl<B: AnswerFrames> Metered<B> {
         self.exchange.as_ref().is_some_and(Exchange::is_events)
     }
 
-    /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream that is not encoded.
+    /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream
+    /// that is not encoded.
     pub fn takes_events(&self) -> bool {
         self.exchange.as_ref().is_some_and(Exchange::takes_events)
     }

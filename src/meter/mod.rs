@@ -1,9 +1,10 @@
-//! The body that a client is served: the upstream's frames, unchanged, each shown to the meter as it passes.
+//! The body that a client is served: the upstream's frames, unchanged, each shown to the meter as
+//! it passes.
 //!
 //! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
-//! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends. It lists the ways.
-//! [`Decoded`] undoes the content coding of a stream from which an event may be withheld.
-//! [`Drains`] read the rest of an answer whose client has left.
+//! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends.
+//! It lists the ways. [`Decoded`] undoes the content coding of a stream from which an event may be
+//! withheld. [`Drains`] read the rest of an answer whose client has left.
 
 mod coded;
 mod decoded;

@@ -8,8 +8,8 @@ use crate::record::{Entry, Outcome};
 use crate::usage::{AskedModel, Progress, SessionMeter};
 use crate::websocket::{Close, Frames, Opcode, Sink};
 
-/// Endpoints in whose sessions the client's messages name the model, as far as is known. What is said to the others is sound,
-/// mostly.
+/// Endpoints in whose sessions the client's messages name the model, as far as is known. What is
+/// said to the others is sound, mostly.
 const MODEL_IS_ASKED: [&str; 2] = ["responses", "other"];
 
 /// A side of a session.
@@ -32,7 +32,8 @@ pub enum SessionEnd {
     Stopped,
 }
 
-/// Hears a session and keeps its record: one for all of it, with the sum of what its responses used.
+/// Hears a session and keeps its record: one for all of it, with the sum of what its responses
+/// used.
 ///
 /// Dropping it closes the record of a session that did not come to its end.
 pub struct Session {
@@ -54,7 +55,8 @@ struct Reading {
 #[derive(Default)]
 struct Heard {
     usage: SessionMeter,
-    /// `None` where the client names its model before the session, and says too much to be read for it.
+    /// `None` where the client names its model before the session, and says too much to be read for
+    /// it.
     asked: Option<AskedModel>,
     /// What the last bytes brought.
     progress: Progress,
@@ -104,8 +106,8 @@ impl Session {
         }
     }
 
-    /// Whether a close frame of this proxy's own may stand in what `from` says: it says frames, is between two of them, and has
-    /// not said its last.
+    /// Whether a close frame of this proxy's own may stand in what `from` says: it says frames, is
+    /// between two of them, and has not said its last.
     pub fn takes_close(&self, from: Peer) -> bool {
         self.reading.as_deref().is_some_and(|reading| {
             let frames = match from {
@@ -123,8 +125,8 @@ impl Session {
 
     /// Closes the record.
     ///
-    /// After a close frame the session is `complete`, unless it is the upstream's and tells of a failure. Without one, who
-    /// leaves it is to blame.
+    /// After a close frame the session is `complete`, unless it is the upstream's and tells of a
+    /// failure. Without one, who leaves it is to blame.
     pub fn close(mut self, end: &SessionEnd) {
         let closed = self.finish();
         let (outcome, error) = match (closed, end) {

@@ -3,8 +3,8 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// A text format. Prometheus and its relatives ask for OpenMetrics; whoever names none (`curl`, most agents, the way to
-/// `promtool check metrics`) gets the older one, which all of them read.
+/// A text format. Prometheus and its relatives ask for OpenMetrics; whoever names none (`curl`,
+/// most agents, the way to `promtool check metrics`) gets the older one, which all of them read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.
@@ -42,7 +42,8 @@ impl Exposition {
     }
 }
 
-/// The highest weight (RFC 9110 section 12.4.2) that `Accept` gives a media type by its name; 0 if it does not name it.
+/// The highest weight (RFC 9110 section 12.4.2) that `Accept` gives a media type by its name; 0 if
+/// it does not name it.
 fn weight(headers: &HeaderMap, media_type: &str) -> f32 {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let ranges = lines.flat_map(|line| line.split(','));
@@ -55,8 +56,8 @@ fn weight(headers: &HeaderMap, media_type: &str) -> f32 {
     weights.fold(0.0, f32::max)
 }
 
-/// The samples are the same in both. In the older format a counter's family has the name of its samples, with `_total`, and
-/// there are no units and no end.
+/// The samples are the same in both. In the older format a counter's family has the name of its
+/// samples, with `_total`, and there are no units and no end.
 fn to_prometheus(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut lines = openmetrics.lines().peekable();

@@ -64,8 +64,9 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// All at zero. `journal` tells what became of records, `reloads` what became of changed certificates, `flows` what goes on
-    /// inside streams and how many connections there are, `prices` what requests cost.
+    /// All at zero. `journal` tells what became of records, `reloads` what became of changed
+    /// certificates, `flows` what goes on inside streams and how many connections there are,
+    /// `prices` what requests cost.
     pub fn new(journal: Journal, reloads: Arc<Reloads>, flows: Arc<Flows>, prices: Arc<Prices>) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
         let mut process = Registry::default();

@@ -47,7 +47,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the same may be taken later. What the collector has answered otherwise it must not be sent again.
+    /// Whether the same may be taken later. What the collector has answered otherwise it must not
+    /// be sent again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Away(error) => !matches!(error, Error::Redirect { .. }),
@@ -107,7 +108,8 @@ impl Collector {
         }
     }
 
-    /// Sends a message to what is at `path` of the collector, and reads its answer. Dropping the future closes the connection.
+    /// Sends a message to what is at `path` of the collector, and reads its answer. Dropping the
+    /// future closes the connection.
     pub(super) async fn post<A: Message + Default>(
         &self,
         path: &str,
@@ -145,7 +147,8 @@ impl Collector {
     }
 }
 
-/// Why a message is refused, as the body of the answer has it: in a `Status`, or as text by whoever is in between.
+/// Why a message is refused, as the body of the answer has it: in a `Status`, or as text by whoever
+/// is in between.
 fn reason(body: &[u8], is_protobuf: bool) -> String {
     /// `google.rpc.Status`, without its details.
     #[derive(Message)]

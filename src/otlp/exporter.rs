@@ -1,7 +1,8 @@
 //! The thread that sends.
 //!
-//! Spans and metrics go side by side, each with its own pauses. Spans that a collector may take later are sent again after a pause that
-//! grows, while further ones wait in the queue; metrics are counted on, and the next export has all of them.
+//! Spans and metrics go side by side, each with its own pauses. Spans that a collector may take
+//! later are sent again after a pause that grows, while further ones wait in the queue; metrics are
+//! counted on, and the next export has all of them.
 
 use std::io;
 use std::mem;
@@ -38,8 +39,8 @@ use crate::upstream::Origin;
 /// The most spans of one request: some 500 kB.
 const MAX_SPANS: usize = 512;
 
-/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper half of that, so that the
-/// instances of a fleet do not come back all at once.
+/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper
+/// half of that, so that the instances of a fleet do not come back all at once.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -63,12 +64,14 @@ impl Exporter {
         let runtime: LocalRuntime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         runtime.block_on(self.run());
-        // The system may still look up the collector's name, which must not hold the end of the process.
+        // The system may still look up the collector's name, which must not hold the end of the
+        // process.
         runtime.shutdown_background();
         Ok(())
     }
 
-    /// Ends when the process does: after everything is sent, or when an attempt fails, or when the time for it is over.
+    /// Ends when the process does: after everything is sent, or when an attempt fails, or when the
+    /// time for it is over.
     async fn run(&self) {
         let collector = Collector::new(Arc::clone(&self.origin), &self.settings);
         let resource = resource(&self.settings);
@@ -102,8 +105,8 @@ impl Exporter {
         }
     }
 
-    /// Sends spans until they are taken, or refused, or the process ends. Whether further ones are worth an attempt: where one has
-    /// failed while the process ends, none is.
+    /// Sends spans until they are taken, or refused, or the process ends. Whether further ones are
+    /// worth an attempt: where one has failed while the process ends, none is.
     async fn send_spans_of(
         &self,
         count: usize,
@@ -273,7 +276,8 @@ impl Teller {
     }
 }
 
-/// Who all of it is from. An instance has an id for as long as it runs, since its counts begin with it.
+/// Who all of it is from. An instance has an id for as long as it runs, since its counts begin with
+/// it.
 fn resource(settings: &config::Otlp) -> Resource {
     let instance = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string();
     let mut attributes = Attributes::default();

@@ -1,4 +1,5 @@
-//! A histogram with explicit bounds, counted from the start of the process (cumulative temporality).
+//! A histogram with explicit bounds, counted from the start of the process (cumulative
+//! temporality).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +10,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Histogram as Points, HistogramDataPoint, Metric,
 };
 
-/// The most series of one histogram, as OpenTelemetry's SDKs have it. What would be another one is counted in a last one together.
+/// The most series of one histogram, as OpenTelemetry's SDKs have it. What would be another one is
+/// counted in a last one together.
 pub(super) const MAX_SERIES: usize = 2000;
 
 /// What a histogram is called and how it counts.
@@ -19,7 +21,8 @@ pub(super) struct Kind {
     pub(super) description: &'static str,
     /// In UCUM.
     pub(super) unit: &'static str,
-    /// The upper bounds of all buckets but the last, which has none; a value on a bound is below it.
+    /// The upper bounds of all buckets but the last, which has none; a value on a bound is below
+    /// it.
     pub(super) bounds: &'static [f64],
 }
 
@@ -64,7 +67,8 @@ impl<L: Eq + Hash> Histogram<L> {
         self.series.contains_key(&None).then_some(self.kind.name)
     }
 
-    /// As it is at `now`, counted since `start`; both in nanoseconds since 1970. `None`: nothing has been counted.
+    /// As it is at `now`, counted since `start`; both in nanoseconds since 1970. `None`: nothing
+    /// has been counted.
     pub(super) fn metric(
         &self,
         start: u64,

@@ -102,7 +102,8 @@ impl Instruments {
         }
     }
 
-    /// Counts a record, if the request asked something of a model and was not refused before it was sent.
+    /// Counts a record, if the request asked something of a model and was not refused before it was
+    /// sent.
     pub(super) fn record(&mut self, row: &UsageRecord) {
         let service = row.upstream.as_deref().and_then(|name| self.services.position(name));
         let (Some(operation), Some(service)) = (operation(row), service) else { return };
@@ -177,8 +178,9 @@ impl Instruments {
     }
 }
 
-/// The seconds of each output token after the first one, which came after so many milliseconds: of a stream whose count is final, up
-/// to its last event. Reasoning that was counted may not have been streamed, so that no time can be told of what was.
+/// The seconds of each output token after the first one, which came after so many milliseconds: of
+/// a stream whose count is final, up to its last event. Reasoning that was counted may not have
+/// been streamed, so that no time can be told of what was.
 fn per_token(row: &UsageRecord, first: f64) -> Option<f64> {
     let is_final = row.outcome == Outcome::Complete && row.usage_source == UsageSource::Reported;
     let last = row.time_to_last_event_ms.filter(|_| is_final && row.stream)?;

@@ -13,8 +13,9 @@ pub(super) fn is_a_call(row: &UsageRecord) -> bool {
     row.upstream.is_some() && !is_refused
 }
 
-/// `gen_ai.operation.name`; `None`: nothing is asked of a model, or the request was refused before it went there. An endpoint that the conventions have no word for is called by
-/// its own where it has used tokens. All of them are of fixed lists.
+/// `gen_ai.operation.name`; `None`: nothing is asked of a model, or the request was refused before
+/// it went there. An endpoint that the conventions have no word for is called by its own where it
+/// has used tokens. All of them are of fixed lists.
 pub(super) fn operation(row: &UsageRecord) -> Option<Cow<'static, str>> {
     let endpoint = row.endpoint.as_ref().filter(|_| is_a_call(row))?;
     let has_used_tokens = row.usage.input_tokens.is_some() || row.usage.output_tokens.is_some();
@@ -36,7 +37,8 @@ pub(super) fn operation(row: &UsageRecord) -> Option<Cow<'static, str>> {
     asks.then_some(Cow::Borrowed(operation))
 }
 
-/// `http.request.method`: one that HTTP does not define is `_OTHER`, so that nobody can make up values.
+/// `http.request.method`: one that HTTP does not define is `_OTHER`, so that nobody can make up
+/// values.
 pub(super) fn method(row: &UsageRecord) -> Option<&str> {
     const KNOWN: [Method; 9] = [
         Method::GET,
@@ -53,7 +55,8 @@ pub(super) fn method(row: &UsageRecord) -> Option<&str> {
     Some(if KNOWN.contains(method) { method.as_str() } else { "_OTHER" })
 }
 
-/// `gen_ai.usage.input_tokens`, which includes what came from a cache or went into one. Some services report that apart.
+/// `gen_ai.usage.input_tokens`, which includes what came from a cache or went into one. Some
+/// services report that apart.
 pub(super) fn input_tokens(row: &UsageRecord) -> Option<u64> {
     let usage = &row.usage;
     let apart = match row.endpoint.as_deref() {
@@ -64,8 +67,9 @@ pub(super) fn input_tokens(row: &UsageRecord) -> Option<u64> {
     Some(apart.into_iter().flatten().fold(input, u64::saturating_add))
 }
 
-/// `error.type`, where the request ended in an error: how it ended, or the status that says it. A client that left is no error, and
-/// what is refused here is the client's, as the conventions have it of servers, unless the status is 500 or more.
+/// `error.type`, where the request ended in an error: how it ended, or the status that says it. A
+/// client that left is no error, and what is refused here is the client's, as the conventions have
+/// it of servers, unless the status is 500 or more.
 pub(super) fn error_type(row: &UsageRecord) -> Option<Cow<'static, str>> {
     let refused = row.status.filter(|&status| status >= 400).map(|status| Cow::Owned(status.to_string()));
     if !is_a_call(row) && row.status.is_some_and(|status| status < 500) {

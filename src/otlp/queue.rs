@@ -11,8 +11,9 @@ use super::names::method;
 use super::values::{MAX_TEXT, clipped};
 use crate::record::{self, UsageRecord};
 
-/// Records that may wait, those included whose spans are being sent; as many as the journal can hand over at once. At some 600 bytes
-/// each about 40 MB, which the ledger may hold too; and since no text of theirs is longer than [`MAX_TEXT`], 200 MB at the very most.
+/// Records that may wait, those included whose spans are being sent; as many as the journal can
+/// hand over at once. At some 600 bytes each about 40 MB, which the ledger may hold too; and since
+/// no text of theirs is longer than [`MAX_TEXT`], 200 MB at the very most.
 const CAPACITY: usize = record::CAPACITY;
 
 /// How long batches are gathered after the first one.
@@ -45,7 +46,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues those of a batch that have spans. The number of spans that are lost, because there is no room for them.
+    /// Queues those of a batch that have spans. The number of spans that are lost, because there is
+    /// no room for them.
     pub(super) fn push(&self, batch: &Arc<Vec<UsageRecord>>) -> usize {
         let spans = batch.iter().filter(|row| has_span(row)).count();
         if spans == 0 {
@@ -65,8 +67,8 @@ impl Queue {
         0
     }
 
-    /// Waits for batches, and lets them gather; then they must be reported as [done](Self::done). `None`: the process ends, and there
-    /// are none. Cancel-safe.
+    /// Waits for batches, and lets them gather; then they must be reported as [done](Self::done).
+    /// `None`: the process ends, and there are none. Cancel-safe.
     pub(super) async fn next(
         &self,
         closed: &mut watch::Receiver<bool>,
@@ -113,7 +115,8 @@ impl Queue {
     }
 }
 
-/// What is queued of a batch with so many spans. Most batches are kept as they are, with whoever else keeps them.
+/// What is queued of a batch with so many spans. Most batches are kept as they are, with whoever
+/// else keeps them.
 fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     if spans == batch.len() && batch.iter().all(is_short) {
         return Arc::clone(batch);

@@ -39,7 +39,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// The upstream `name` of a provider at an address. A provider that the conventions do not know is called by the upstream's name.
+    /// The upstream `name` of a provider at an address. A provider that the conventions do not know
+    /// is called by the upstream's name.
     pub fn new(name: &str, provider: Provider, host: &str, port: u16) -> Self {
         let known = |(known, provider): &(&str, &'static str)| {
             let start = host.strip_suffix(known)?;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// An amount, in millionths of a millionth of its currency's unit: what one token costs at the finest [`Rate`](super::Rate).
+/// An amount, in millionths of a millionth of its currency's unit: what one token costs at the
+/// finest [`Rate`](super::Rate).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(u128);
 

@@ -1,7 +1,9 @@
-//! What tokens cost: prices as the user wrote them, the one that holds for a request, and amounts that add up exactly.
+//! What tokens cost: prices as the user wrote them, the one that holds for a request, and amounts
+//! that add up exactly.
 //!
-//! Nothing is built in: prices change, and a wrong one is worse than none. An amount is a whole number of the smallest unit
-//! that a price can make ([`Amount`]), so a sum is the same in whatever order and groups its parts are added.
+//! Nothing is built in: prices change, and a wrong one is worse than none. An amount is a whole
+//! number of the smallest unit that a price can make ([`Amount`]), so a sum is the same in whatever
+//! order and groups its parts are added.
 
 mod amount;
 mod rates;
@@ -18,7 +20,8 @@ use crate::route::Glob;
 /// A price of some models, from some day on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// A glob for the model as the upstream answered it, or as it was asked for where the answer named none.
+    /// A glob for the model as the upstream answered it, or as it was asked for where the answer
+    /// named none.
     pub model: String,
     /// The upstream that it is asked by; `None`: any.
     pub upstream: Option<String>,
@@ -145,7 +148,8 @@ impl Prices {
         &self.thresholds
     }
 
-    /// The moments at which a price changes, in their order: between two of them, one model of one upstream has one price.
+    /// The moments at which a price changes, in their order: between two of them, one model of one
+    /// upstream has one price.
     pub fn changes(&self) -> &[Timestamp] {
         &self.changes
     }

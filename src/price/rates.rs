@@ -122,8 +122,8 @@ pub struct Counts {
     pub cache_is_apart: bool,
 }
 
-/// The endpoint whose `input_tokens` leave out what came from a cache or went into one, as Anthropic's do
-/// (docs.anthropic.com, prompt caching). In all other shapes they include it.
+/// The endpoint whose `input_tokens` leave out what came from a cache or went into one, as
+/// Anthropic's do (docs.anthropic.com, prompt caching). In all other shapes they include it.
 pub const INPUT_WITHOUT_CACHE: &str = "messages";
 
 impl Counts {

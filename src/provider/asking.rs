@@ -3,7 +3,8 @@
 /// What the user wants of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IncludeUsage {
-    /// Ask where the service is not known to send usage anyway or to refuse, and give in where it refuses.
+    /// Ask where the service is not known to send usage anyway or to refuse, and give in where it
+    /// refuses.
     #[default]
     Auto,
     /// Ask, whatever is known of the service, and leave it to the client when the service refuses.
@@ -33,8 +34,8 @@ impl IncludeUsage {
     }
 }
 
-/// Services that were recorded or that document to send usage in every stream, asked or not. Some of them refuse to be
-/// asked. A name stands for itself and what is below it.
+/// Services that were recorded or that document to send usage in every stream, asked or not. Some
+/// of them refuse to be asked. A name stands for itself and what is below it.
 const UNASKED: &[&str] = &[
     "api.cohere.ai",
     "api.cohere.com",
@@ -61,8 +62,8 @@ pub fn sends_usage_unasked(host: &str) -> bool {
     })
 }
 
-/// The last day whose dated version of Azure's API is known to refuse `stream_options`: 2023-05-15 to 2024-05-01-preview
-/// do, 2024-10-21 does not (openai-python#1469, azure-rest-api-specs#29157).
+/// The last day whose dated version of Azure's API is known to refuse `stream_options`: 2023-05-15
+/// to 2024-05-01-preview do, 2024-10-21 does not (openai-python#1469, azure-rest-api-specs#29157).
 const LAST_AZURE_WITHOUT: &str = "2024-05-01";
 
 /// Whether that version of Azure's API is known to refuse `stream_options`.

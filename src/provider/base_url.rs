@@ -1,9 +1,9 @@
 //! Where an upstream is: scheme, host, port, and the path that all its paths begin with.
 //!
-//! The form is the `https?://host[:port][/path]` subset of RFC 3986. User information, a query and a fragment
-//! have no meaning here and are refused, so that a key pasted into the URL is a mistake with a message. Hosts
-//! are names of letters, digits, `-` and `_`, or IP addresses; internationalised names are written in their
-//! `xn--` form.
+//! The form is the `https?://host[:port][/path]` subset of RFC 3986. User information, a query and
+//! a fragment have no meaning here and are refused, so that a key pasted into the URL is a mistake
+//! with a message. Hosts are names of letters, digits, `-` and `_`, or IP addresses;
+//! internationalised names are written in their `xn--` form.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -33,8 +33,8 @@ impl BaseUrl {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for the person who wrote it. The URL itself is not repeated: it may hold a
-    /// password.
+    /// What is wrong with it, for the person who wrote it. The URL itself is not repeated: it may
+    /// hold a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("it does not begin with http:// or https://")?;
         let https = match scheme.to_ascii_lowercase().as_str() {
@@ -81,8 +81,8 @@ impl BaseUrl {
         self.port
     }
 
-    /// `host[:port]` for the `Host` header: the scheme's own port is left out, an IPv6 address has its
-    /// brackets.
+    /// `host[:port]` for the `Host` header: the scheme's own port is left out, an IPv6 address has
+    /// its brackets.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -100,7 +100,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// The host, checked, in lower case and without brackets, and the port if there is one; also for proxies.
+/// The host, checked, in lower case and without brackets, and the port if there is one; also for
+/// proxies.
 pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or("its IPv6 address lacks the closing bracket")?;
@@ -129,8 +130,8 @@ pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), Strin
     Ok((host, port))
 }
 
-/// A name that DNS can have, or an IPv4 address. One dot may end it, which keeps resolvers from trying
-/// suffixes.
+/// A name that DNS can have, or an IPv4 address. One dot may end it, which keeps resolvers from
+/// trying suffixes.
 fn check_host(host: &str) -> Result<(), String> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.is_empty() {
@@ -148,7 +149,8 @@ fn check_host(host: &str) -> Result<(), String> {
     if name.len() > MAX_HOST || !name.split('.').all(is_label) {
         return Err("its host is not a valid name".to_owned());
     }
-    // A name whose last label is a number is an address to every resolver, so it must be a whole one.
+    // A name whose last label is a number is an address to every resolver, so it must be a whole
+    // one.
     let last = name.rsplit('.').next().unwrap_or(name);
     if last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<Ipv4Addr>().is_err() {
         return Err("its host is not a valid IPv4 address".to_owned());

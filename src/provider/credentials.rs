@@ -1,7 +1,7 @@
 //! The headers by which an upstream knows who pays.
 //!
-//! Azure takes its key as `api-key`, everybody else as `Authorization: Bearer`. `OpenAI-Organization` and
-//! `OpenAI-Project` are added wherever they are configured.
+//! Azure takes its key as `api-key`, everybody else as `Authorization: Bearer`.
+//! `OpenAI-Organization` and `OpenAI-Project` are added wherever they are configured.
 
 use std::fmt;
 
@@ -37,8 +37,8 @@ impl fmt::Display for InvalidCredential {
 
 impl std::error::Error for InvalidCredential {}
 
-/// The headers for one upstream, made once at start. Keys are marked sensitive, so that neither logs nor
-/// HPACK's table keep them. An empty `organization` or `project` is none.
+/// The headers for one upstream, made once at start. Keys are marked sensitive, so that neither
+/// logs nor HPACK's table keep them. An empty `organization` or `project` is none.
 ///
 /// # Errors
 ///

@@ -8,10 +8,11 @@
 //! | `/v1/<rest>` | azure, dated | `url/openai/deployments/<deployment>/<rest>?api-version=...`, or `url/openai/<rest>?api-version=...` where there is no deployment form |
 //! | `/openai/...` | azure | `url/openai/...` |
 //!
-//! Whatever of the path and the query goes on, goes on byte for byte. A path that some server could resolve
-//! to something outside of the upstream's own path is refused, never repaired. What the configuration says wins:
-//! on `/v1/<rest>` for an upstream with a version in the query, the client's own `api-version` is left out, and so is
-//! everywhere a parameter that the upstream's `query` has.
+//! Whatever of the path and the query goes on, goes on byte for byte. A path that some server could
+//! resolve to something outside of the upstream's own path is refused, never repaired. What the
+//! configuration says wins: on `/v1/<rest>` for an upstream with a version in the query, the
+//! client's own `api-version` is left out, and so is everywhere a parameter that the upstream's
+//! `query` has.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -74,7 +75,8 @@ enum Form {
 }
 
 impl Dialect {
-    /// The dialect of one upstream. `version` and `deployments` (model to deployment) matter to Azure only.
+    /// The dialect of one upstream. `version` and `deployments` (model to deployment) matter to
+    /// Azure only.
     pub fn new(
         provider: Provider,
         base: BaseUrl,
@@ -116,13 +118,15 @@ impl Dialect {
         !self.deployments.is_empty() && inbound.path.starts_with(V1)
     }
 
-    /// Whether the path names the deployment, so that what the body calls the model does not matter.
+    /// Whether the path names the deployment, so that what the body calls the model does not
+    /// matter.
     pub fn names_deployment(&self, inbound: &Inbound<'_>) -> bool {
         self.needs_model(inbound) || inbound.path.starts_with(DEPLOYMENTS)
     }
 
-    /// The name that the body's `model` must bear so that the upstream knows it: Azure knows deployments, and
-    /// looks for them in the body wherever the URL does not name one. The same name if nothing has to change.
+    /// The name that the body's `model` must bear so that the upstream knows it: Azure knows
+    /// deployments, and looks for them in the body wherever the URL does not name one. The same
+    /// name if nothing has to change.
     pub fn body_model<'a>(&'a self, inbound: &Inbound<'_>, model: &'a str) -> &'a str {
         if inbound.path.starts_with(V1) && !self.needs_model(inbound) {
             self.deployment(model)
@@ -131,16 +135,16 @@ impl Dialect {
         }
     }
 
-    /// The model that an Azure SDK's path asks for: the one whose deployment it names, of several the first in the order of the
-    /// alphabet. A deployment that is not listed is its own model.
+    /// The model that an Azure SDK's path asks for: the one whose deployment it names, of several
+    /// the first in the order of the alphabet. A deployment that is not listed is its own model.
     pub fn requested_model(&self, path: &str) -> Option<String> {
         let deployment = deployment(path)?;
         let models = self.deployments.iter().filter(|(_, listed)| **listed == deployment);
         Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
     }
 
-    /// Whether the version of Azure's API that the request is for is known to refuse `stream_options`. An Azure SDK says
-    /// the version in its query.
+    /// Whether the version of Azure's API that the request is for is known to refuse
+    /// `stream_options`. An Azure SDK says the version in its query.
     pub fn refuses_stream_options(&self, inbound: &Inbound<'_>) -> bool {
         match &self.form {
             Form::Plain => false,
@@ -155,10 +159,11 @@ impl Dialect {
         }
     }
 
-    /// The request's target in origin form (RFC 9112 section 3.2.1): path, and query if there is one.
+    /// The request's target in origin form (RFC 9112 section 3.2.1): path, and query if there is
+    /// one.
     ///
-    /// An empty `model` is none. Apart from the query, the result begins with the base URL's path and a
-    /// slash, and resolves to something below it on every server.
+    /// An empty `model` is none. Apart from the query, the result begins with the base URL's path
+    /// and a slash, and resolves to something below it on every server.
     ///
     /// # Errors
     ///
@@ -214,9 +219,10 @@ impl Dialect {
         Ok(target)
     }
 
-    /// The query, with the model as the upstream knows it where the endpoint has it there, and once: readers differ in which of several
-    /// they take. A dated Azure calls it a deployment. What a client calls a deployment, and what an Azure SDK's own paths name, is an alias
-    /// or a deployment already.
+    /// The query, with the model as the upstream knows it where the endpoint has it there, and
+    /// once: readers differ in which of several they take. A dated Azure calls it a deployment.
+    /// What a client calls a deployment, and what an Azure SDK's own paths name, is an alias or a
+    /// deployment already.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
         let is_realtime = names_model_in_query(inbound.path, false);

@@ -1,8 +1,9 @@
-//! Which of the API's endpoints a path is: the name in records and metrics, and what the proxy may do with
-//! it.
+//! Which of the API's endpoints a path is: the name in records and metrics, and what the proxy may
+//! do with it.
 //!
-//! The names are OpenAI's paths after `/v1` with the ids left out ([`paths`] says where they are from). They are a fixed list,
-//! because metrics are labelled with them: whatever is not on it is [`Endpoint::OTHER`], so that no client can make up a label.
+//! The names are OpenAI's paths after `/v1` with the ids left out ([`paths`] says where they are
+//! from). They are a fixed list, because metrics are labelled with them: whatever is not on it is
+//! [`Endpoint::OTHER`], so that no client can make up a label.
 
 mod paths;
 mod stored;
@@ -16,8 +17,8 @@ pub use stored::{Answers, Kind, Stored};
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The name in records: `chat/completions`; `threads/runs` for `/v1/threads/t_1/runs`; `other` if
-    /// unknown.
+    /// The name in records: `chat/completions`; `threads/runs` for `/v1/threads/t_1/runs`; `other`
+    /// if unknown.
     pub name: &'static str,
     pattern: &'static str,
     body: Body,
@@ -31,11 +32,13 @@ enum Body {
     ModelAndDeployment,
     /// JSON whose top-level `model` names the model.
     Model,
-    /// The same, where a missing `model` means something else than the default one, as in a run of an assistant.
+    /// The same, where a missing `model` means something else than the default one, as in a run of
+    /// an assistant.
     Named,
     /// JSON whose `session.model` names the model, if there is one.
     Session,
-    /// A form whose field `model` names the model, or JSON as of [`Body::Named`]; Azure has a deployment URL for it.
+    /// A form whose field `model` names the model, or JSON as of [`Body::Named`]; Azure has a
+    /// deployment URL for it.
     FormAndDeployment,
     /// The same without such a URL.
     Form,
@@ -43,8 +46,8 @@ enum Body {
     Opaque,
 }
 
-/// Whose work the usage in an endpoint's answers is. Whatever it says here, `GET` and its kin make nothing: what they show of
-/// [`Tokens::Own`] and [`Tokens::Creates`] was counted when it was made.
+/// Whose work the usage in an endpoint's answers is. Whatever it says here, `GET` and its kin make
+/// nothing: what they show of [`Tokens::Own`] and [`Tokens::Creates`] was counted when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tokens {
     /// The request's.
@@ -55,7 +58,8 @@ enum Tokens {
     Shows(Kind),
     /// That of earlier requests, whatever the method.
     Restates,
-    /// The same, in answers that are not read: files, and lists of what may be any number of requests.
+    /// The same, in answers that are not read: files, and lists of what may be any number of
+    /// requests.
     Unread,
 }
 
@@ -64,8 +68,8 @@ impl Endpoint {
     pub const OTHER: Self = Self { name: "other", pattern: "", body: Body::Opaque, tokens: Tokens::Own };
 
     /// The endpoint of an inbound path, the route's prefix already taken off: `/v1/...`, or Azure's
-    /// `/openai/v1/...`, `/openai/deployments/{deployment}/...`, `/openai/...`. One slash at the end changes
-    /// nothing.
+    /// `/openai/v1/...`, `/openai/deployments/{deployment}/...`, `/openai/...`. One slash at the
+    /// end changes nothing.
     pub fn of(path: &str) -> Self {
         let Some(rest) = after_version(path) else {
             return Self::OTHER;
@@ -99,13 +103,14 @@ impl Endpoint {
         self.body == Body::Session
     }
 
-    /// Whether its requests name their end user in `metadata.user_id` (Anthropic's). Elsewhere `metadata` is the client's own.
+    /// Whether its requests name their end user in `metadata.user_id` (Anthropic's). Elsewhere
+    /// `metadata` is the client's own.
     pub fn names_user_in_metadata(self) -> bool {
         self.name == "messages"
     }
 
-    /// Whose work the usage is in the answer to a request of this method to `path`, which is this endpoint's. `background`: what
-    /// the body says; `None` where it is not read.
+    /// Whose work the usage is in the answer to a request of this method to `path`, which is this
+    /// endpoint's. `background`: what the body says; `None` where it is not read.
     pub fn answers(self, method: &Method, path: &str, background: Option<bool>) -> Answers {
         let may_create = may_create(method);
         match self.tokens {
@@ -125,7 +130,8 @@ impl Endpoint {
         }
     }
 
-    /// What stands in `path` for the pattern's last star, decoded. `None` also where it is no UTF-8.
+    /// What stands in `path` for the pattern's last star, decoded. `None` also where it is no
+    /// UTF-8.
     fn last_id(self, path: &str) -> Option<String> {
         let stars = self.pattern.split('/').zip(after_version(path)?.split('/'));
         let (_, id) = stars.filter(|(segment, _)| *segment == "*").last()?;
@@ -141,27 +147,30 @@ impl Endpoint {
 /// By which a query names the model; the first of them counts.
 pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
 
-/// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as `deployment`); decoded. The path may
-/// still have its route's prefix. `is_session`: the request asks for a WebSocket.
+/// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as
+/// `deployment`); decoded. The path may still have its route's prefix. `is_session`: the request
+/// asks for a WebSocket.
 pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
     names_model_in_query(path, is_session).then_some(())?;
     MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query?, name)).filter(|model| !model.is_empty())
 }
 
-/// Whether requests to the path name their model in the query. A session of `responses` may; its model is that of its messages
-/// otherwise, which nobody knows before it is granted.
+/// Whether requests to the path name their model in the query. A session of `responses` may; its
+/// model is that of its messages otherwise, which nobody knows before it is granted.
 pub(super) fn names_model_in_query(path: &str, is_session: bool) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
 }
 
-/// Whether a request of this method may make something that is counted. Methods are case-sensitive (RFC 9110 section 9.1), and
-/// some servers take `post` for POST all the same, so what is unknown may.
+/// Whether a request of this method may make something that is counted. Methods are case-sensitive
+/// (RFC 9110 section 9.1), and some servers take `post` for POST all the same, so what is unknown
+/// may.
 pub fn may_create(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
-/// The path without what names the API's version or the deployment, and without one slash at the end.
+/// The path without what names the API's version or the deployment, and without one slash at the
+/// end.
 fn after_version(path: &str) -> Option<&str> {
     let rest = match path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/openai/v1/")) {
         Some(rest) => rest,

@@ -1,7 +1,7 @@
 //! The dialects of upstreams: which URL and which credentials a request for one gets.
 //!
-//! Values in, values out: no socket, no clock, no configuration file. What may not live here is anything that
-//! reads a body; the model that an Azure deployment URL needs is handed in.
+//! Values in, values out: no socket, no clock, no configuration file. What may not live here is
+//! anything that reads a body; the model that an Azure deployment URL needs is handed in.
 
 mod asking;
 mod base_url;
@@ -51,7 +51,8 @@ impl Provider {
         }
     }
 
-    /// Where the provider is when the configuration does not say: only OpenAI has one address for everybody.
+    /// Where the provider is when the configuration does not say: only OpenAI has one address for
+    /// everybody.
     pub fn default_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),

@@ -1,20 +1,20 @@
 //! Which paths may be put behind an upstream's own path.
 //!
-//! A path with dot segments names something above its prefix once a server resolves it (RFC 3986 section
-//! 5.2.4), and servers differ in what they decode before they do. So a path is looked at as the most liberal
-//! of them would see it: percent-escapes decoded, an encoded slash a slash, `..;x` a `..` as servlet
-//! containers have it, and `..?x` or `..#x` a `..` as it is for a server behind a hop that decodes. What is
-//! refused is refused; what is not is never changed.
+//! A path with dot segments names something above its prefix once a server resolves it (RFC 3986
+//! section 5.2.4), and servers differ in what they decode before they do. So a path is looked at as
+//! the most liberal of them would see it: percent-escapes decoded, an encoded slash a slash, `..;x`
+//! a `..` as servlet containers have it, and `..?x` or `..#x` a `..` as it is for a server behind a
+//! hop that decodes. What is refused is refused; what is not is never changed.
 
 /// How often a path may be encoded. No client encodes a segment more than twice.
 const MAX_ENCODINGS: usize = 4;
 
 /// Whether every server resolves the path to something below its first slash.
 ///
-/// Refused are: no slash at the start; `.`, `..` and empty segments (an empty last one, a slash at the end,
-/// is fine); backslashes, control characters and overlong UTF-8, all of these also when percent-encoded; dot
-/// segments that come up when what was encoded several times is decoded as often; and bytes that
-/// cannot stand in a request line's path: a space, `?`, `#`.
+/// Refused are: no slash at the start; `.`, `..` and empty segments (an empty last one, a slash at
+/// the end, is fine); backslashes, control characters and overlong UTF-8, all of these also when
+/// percent-encoded; dot segments that come up when what was encoded several times is decoded as
+/// often; and bytes that cannot stand in a request line's path: a space, `?`, `#`.
 pub(crate) fn is_safe(path: &str) -> bool {
     let Some(rest) = path.as_bytes().strip_prefix(b"/") else {
         return false;
@@ -50,7 +50,8 @@ pub(crate) fn is_safe(path: &str) -> bool {
     matches!(segment, Segment::Empty | Segment::Other) && !(may_be_encoded_again && hides_dot_segment(rest))
 }
 
-/// Whether a path has a dot segment once it is decoded more than once, or is encoded more often than any client does.
+/// Whether a path has a dot segment once it is decoded more than once, or is encoded more often
+/// than any client does.
 fn hides_dot_segment(path: &[u8]) -> bool {
     let mut decoded: Vec<u8> = Decoded(path).collect();
     for _ in 1..MAX_ENCODINGS {
@@ -67,7 +68,8 @@ fn hides_dot_segment(path: &[u8]) -> bool {
     true
 }
 
-/// `.` or `..`, with what some servers take off before they compare: parameters, a query, a control character, spaces.
+/// `.` or `..`, with what some servers take off before they compare: parameters, a query, a control
+/// character, spaces.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let Some(rest) = segment.strip_prefix(b".") else { return false };
     match rest.strip_prefix(b".").unwrap_or(rest) {
@@ -76,14 +78,14 @@ fn is_dot_segment(segment: &[u8]) -> bool {
     }
 }
 
-/// Whether the two bytes begin a longer form of a character than UTF-8 allows (RFC 3629 section 3), by which decoders that are not
-/// strict let a dot or a slash through.
+/// Whether the two bytes begin a longer form of a character than UTF-8 allows (RFC 3629 section 3),
+/// by which decoders that are not strict let a dot or a slash through.
 fn is_overlong(lead: u8, next: u8) -> bool {
     matches!((lead, next), (0xc0 | 0xc1, 0x80..0xc0) | (0xe0, 0x80..0xa0) | (0xf0, 0x80..0x90))
 }
 
-/// Whether a query can stand in a request line: nothing in it ends the line, the target, or begins a
-/// fragment.
+/// Whether a query can stand in a request line: nothing in it ends the line, the target, or begins
+/// a fragment.
 pub(crate) fn is_query(query: &str) -> bool {
     query.bytes().all(may_stand_in_target)
 }
@@ -102,7 +104,8 @@ pub(crate) fn push_segment(out: &mut String, text: &str) {
     }
 }
 
-/// Whether the name of a query parameter is `name`, read as servers do: escapes decoded, case ignored.
+/// Whether the name of a query parameter is `name`, read as servers do: escapes decoded, case
+/// ignored.
 pub(crate) fn is_parameter(parameter: &str, name: &str) -> bool {
     let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
     Decoded(key.as_bytes()).map(|byte| byte.to_ascii_lowercase()).eq(name.bytes())

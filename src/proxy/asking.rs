@@ -25,7 +25,8 @@ use crate::rewrite::body::Peek;
 use crate::upstream::Answer;
 use crate::usage::Content;
 
-/// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One that is longer passes.
+/// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One
+/// that is longer passes.
 const REFUSAL: usize = 64 << 10;
 
 /// From this length on, the beginning of an answer is looked at again only when a line has ended,
@@ -49,13 +50,15 @@ pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>,
     }
 }
 
-/// Whether the query asks for a stream, as that of a stored response does (`GET responses/{id}?stream=true`).
+/// Whether the query asks for a stream, as that of a stored response does (`GET
+/// responses/{id}?stream=true`).
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
     inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
 }
 
-/// Whether a client takes an answer without a content coding, as one is that had to be decoded to withhold the event: not where
-/// its `Accept-Encoding` says `identity;q=0`, or `*;q=0` and nothing of identity (RFC 9110 section 12.5.3).
+/// Whether a client takes an answer without a content coding, as one is that had to be decoded to
+/// withhold the event: not where its `Accept-Encoding` says `identity;q=0`, or `*;q=0` and nothing
+/// of identity (RFC 9110 section 12.5.3).
 pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     let mut others = true;
     for value in client.get_all(header::ACCEPT_ENCODING) {

@@ -1,11 +1,14 @@
-//! The bytes of request bodies that the whole process may hold at once, and who gets them when they are short.
+//! The bytes of request bodies that the whole process may hold at once, and who gets them when they
+//! are short.
 //!
 //! Two rules keep one client from leaving the others without memory:
 //!
-//! * A request that finds the budget used up takes the memory of bodies that come too slowly for what they hold, the slowest
-//!   first. These are answered with 408. Nothing is taken while the budget lasts.
-//! * Where there are several clients, one that holds more than half of the budget may not take the last quarter. Its only body is
-//!   never refused for that, and with a single client, or none, the rule does not apply.
+//! * A request that finds the budget used up takes the memory of bodies that come too slowly for
+//!   what they hold, the slowest first. These are answered with 408. Nothing is taken while the
+//!   budget lasts.
+//! * Where there are several clients, one that holds more than half of the budget may not take the
+//!   last quarter. Its only body is never refused for that, and with a single client, or none, the
+//!   rule does not apply.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +19,8 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::flow::{Limit, LimitCounts};
 
-/// Bodies up to this size do not count against their client's share: finding the client costs more than they do.
+/// Bodies up to this size do not count against their client's share: finding the client costs more
+/// than they do.
 const SMALL: usize = 64 << 10;
 
 /// Shared by all workers.
@@ -31,7 +35,8 @@ struct Inner {
     has_shares: bool,
     /// What each client holds, as far as it counts.
     clients: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
-    /// Bodies that come too slowly for what they hold. A body's bytes grow under this lock while it is in here.
+    /// Bodies that come too slowly for what they hold. A body's bytes grow under this lock while it
+    /// is in here.
     slow: Mutex<Vec<Arc<Slow>>>,
     counts: Arc<LimitCounts>,
 }

@@ -54,8 +54,8 @@ impl BodyLimits {
         }
     }
 
-    /// Reads a whole body of `client`; one whose declared length is too much is refused before a byte of it is read. Its bytes count
-    /// against the budget until the reservation is dropped.
+    /// Reads a whole body of `client`; one whose declared length is too much is refused before a
+    /// byte of it is read. Its bytes count against the budget until the reservation is dropped.
     pub(super) async fn hold(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
         if body.size_hint().lower() > self.max_bytes as u64 {
             return Err(self.too_large());
@@ -84,8 +84,9 @@ impl BodyLimits {
         Ok((all.freeze(), holding.reserved))
     }
 
-    /// Reads a form up to its model, which may be its end. What is read is held to the same limits as a whole body. Where a form
-    /// `must_name` its model, one that names it behind more than may be held is refused; any other is read no further then.
+    /// Reads a form up to its model, which may be its end. What is read is held to the same limits
+    /// as a whole body. Where a form `must_name` its model, one that names it behind more than may
+    /// be held is refused; any other is read no further then.
     pub(super) async fn hold_form(
         &self,
         body: RequestBody,

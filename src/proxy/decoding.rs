@@ -1,8 +1,10 @@
 //! The content coding of a request's body, undone to look inside.
 //!
-//! The body goes on as it came, under its `Content-Encoding`, unless something in it must be edited: then it goes on decoded, without that
-//! header. What comes of it is held to `server.max_request_bytes` and to the memory budget like the body itself, and to the
-//! decoder's own bounds ([`FREE_OUTPUT`](crate::coding::FREE_OUTPUT), [`MAX_RATIO`](crate::coding::MAX_RATIO)).
+//! The body goes on as it came, under its `Content-Encoding`, unless something in it must be
+//! edited: then it goes on decoded, without that header. What comes of it is held to
+//! `server.max_request_bytes` and to the memory budget like the body itself, and to the decoder's
+//! own bounds ([`FREE_OUTPUT`](crate::coding::FREE_OUTPUT),
+//! [`MAX_RATIO`](crate::coding::MAX_RATIO)).
 
 use std::sync::Arc;
 
@@ -20,7 +22,8 @@ const TURN: usize = 1 << 20;
 /// How much is given to the decoder at a time.
 const PIECE: usize = 4 << 10;
 
-/// What `bytes` say without their codings, which a client applied in this order. Its memory is added to what is reserved for them.
+/// What `bytes` say without their codings, which a client applied in this order. Its memory is
+/// added to what is reserved for them.
 ///
 /// # Errors
 /// They cannot be decoded, or not within the limits.

@@ -1,4 +1,5 @@
-//! Comments in the silences of an event stream, for whoever cuts silent connections: a load balancer, a mobile network.
+//! Comments in the silences of an event stream, for whoever cuts silent connections: a load
+//! balancer, a mobile network.
 //!
 //! They are sent only where the user asked for them, and only between events. A comment is no event
 //! (WHATWG, section 9.2.6): clients pass over it. Before the upstream has answered, the first of

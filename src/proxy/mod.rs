@@ -1,9 +1,10 @@
 //! The life of a request: read [`Proxy::prepare`] first, then `answer`.
 //!
-//! Each station takes what the station before it made, and makes the next type, so that none can be left out:
-//! [`Arrived`] → [`Known`](stations::Known) → [`Held`](stations::Held) → [`Routed`](stations::Routed) →
-//! [`Ready`](stations::Ready) → [`Answer`](crate::upstream::Answer). The usage record goes along and notes what each station learns. The client is
-//! authenticated before its body is read: what a stranger sends is never held.
+//! Each station takes what the station before it made, and makes the next type, so that none can be
+//! left out: [`Arrived`] → [`Known`](stations::Known) → [`Held`](stations::Held) →
+//! [`Routed`](stations::Routed) → [`Ready`](stations::Ready) → [`Answer`](crate::upstream::Answer).
+//! The usage record goes along and notes what each station learns. The client is authenticated
+//! before its body is read: what a stranger sends is never held.
 
 mod asking;
 mod budget;
@@ -66,8 +67,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of its services. Running streams
-    /// are shown on `board`.
+    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of
+    /// its services. Running streams are shown on `board`.
     pub fn new(
         worker: usize,
         plan: Arc<Plan>,
@@ -103,8 +104,8 @@ impl Proxy {
         }
     }
 
-    /// Makes a request with these headers a span, where traces are exported. It stands in what goes upstream, also when that is sent
-    /// once more. A trace that begins here has the record's id.
+    /// Makes a request with these headers a span, where traces are exported. It stands in what goes
+    /// upstream, also when that is sent once more. A trace that begins here has the record's id.
     fn trace(&self, headers: &mut HeaderMap, entry: &mut Entry) {
         let Some(sampling) = self.plan.tracing else { return };
         let span_id = fastrand::u64(1..).to_be_bytes();
@@ -186,7 +187,8 @@ impl Proxy {
 impl Handler for Proxy {
     type Body = ProxyBody;
 
-    /// Unless it is a probe's, the record is opened at once, so that also a request whose client has left by now has one.
+    /// Unless it is a probe's, the record is opened at once, so that also a request whose client
+    /// has left by now has one.
     fn handle(
         self: Rc<Self>,
         mut request: Request<RequestBody>,

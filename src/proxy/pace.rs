@@ -1,12 +1,14 @@
 //! How fast a request's body must come.
 //!
-//! The clock runs only while the proxy waits for the client: what the upstream does not take yet is not the client's fault. A body is
-//! *behind* by the time that it was waited for, less the time that its bytes may take at `server.min_body_rate`. It may be behind by
-//! [`GRACE`] and by as long as the bytes so far may have taken, up to [`LONGEST`]. This is Apache's `RequestReadTimeout` with a
-//! bound on what a fast beginning earns.
+//! The clock runs only while the proxy waits for the client: what the upstream does not take yet is
+//! not the client's fault. A body is *behind* by the time that it was waited for, less the time
+//! that its bytes may take at `server.min_body_rate`. It may be behind by [`GRACE`] and by as long
+//! as the bytes so far may have taken, up to [`LONGEST`]. This is Apache's `RequestReadTimeout`
+//! with a bound on what a fast beginning earns.
 //!
-//! A body that is held must also come at a rate that fits what it holds (all of it within [`LONGEST`]), or it is *late*: where memory is
-//! short, late bodies lose theirs (see [`Budget`](super::Budget)).
+//! A body that is held must also come at a rate that fits what it holds (all of it within
+//! [`LONGEST`]), or it is *late*: where memory is short, late bodies lose theirs (see
+//! [`Budget`](super::Budget)).
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -20,7 +22,8 @@ use crate::error::Error;
 /// By how much any body may be behind.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// By how much a body may be behind that has brought something, and the longest pause where there is no minimum rate.
+/// By how much a body may be behind that has brought something, and the longest pause where there
+/// is no minimum rate.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A body that is late by so much may lose its memory.

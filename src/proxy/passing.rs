@@ -34,7 +34,8 @@ pub(super) struct Watched {
     pub(super) form: Form,
     /// Where what it says is noted.
     pub(super) notes: Rc<RefCell<FormNotes>>,
-    /// Its first model has decided where it goes or was renamed, so there must not be a second one, which other servers would take.
+    /// Its first model has decided where it goes or was renamed, so there must not be a second one,
+    /// which other servers would take.
     pub(super) has_decided: bool,
 }
 

@@ -1,4 +1,5 @@
-//! What all workers know and none changes: who may come, where requests go, what is written on them.
+//! What all workers know and none changes: who may come, where requests go, what is written on
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ pub struct Plan {
     pub accel_buffering_header: bool,
     /// Requests have lines in the access log.
     pub logs_requests: bool,
-    /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the clients' pass untouched.
+    /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the
+    /// clients' pass untouched.
     pub tracing: Option<Sampling>,
 }
 

@@ -1,8 +1,9 @@
 //! Probes: load balancers and supervisors that ask on the clients' port whether it is served.
 //!
-//! GET and HEAD of `/`, `/health` and `/healthz` are answered with 200 here. Nothing is recorded of them, and they need no key: they
-//! tell no more than that the port is open. A probe that the rules for hosts and web pages refuse is none, but a request like any other,
-//! which is refused and recorded. Whether this proxy should get requests at all is said by the admin server's `/readyz`.
+//! GET and HEAD of `/`, `/health` and `/healthz` are answered with 200 here. Nothing is recorded of
+//! them, and they need no key: they tell no more than that the port is open. A probe that the rules
+//! for hosts and web pages refuse is none, but a request like any other, which is refused and
+//! recorded. Whether this proxy should get requests at all is said by the admin server's `/readyz`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use crate::meter::Learns;
 
-/// How long a refusal is believed: services learn, and one request a day is what it costs to see that.
+/// How long a refusal is believed: services learn, and one request a day is what it costs to see
+/// that.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many models are remembered of one service. Beyond it, the one that refused longest ago is forgotten.
+/// How many models are remembered of one service. Beyond it, the one that refused longest ago is
+/// forgotten.
 const MODELS: usize = 1024;
 
 /// Names that are longer are not remembered. Clients make them up.

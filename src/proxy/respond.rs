@@ -60,8 +60,9 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
 /// An answer that is metered.
 pub(super) type MeteredAnswer = Metered<Decoded<AnswerBody>>;
 
-/// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the client. Of an encoded stream from which an event may be
-/// withheld the coding is undone, and the head says so.
+/// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the
+/// client. Of an encoded stream from which an event may be withheld the coding is undone, and the
+/// head says so.
 pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, MeteredAnswer) {
     let Answered { answer: Answer { mut head, body }, asked_for_usage, at, content, lesson } = answered;
     head.headers = rewrite::headers::inbound(head.headers);
@@ -101,7 +102,8 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
     (head, metered)
 }
 
-/// Begins a stream whose upstream has not answered: its client must not be left without a word any longer.
+/// Begins a stream whose upstream has not answered: its client must not be left without a word any
+/// longer.
 pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<ProxyBody> {
     let id = waiting.entry().map(Entry::id);
     let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(waiting, interval))));
@@ -144,7 +146,8 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
     response
 }
 
-/// Closes the record of a request that ends with an error of ours. Returns the id of the record that counts it.
+/// Closes the record of a request that ends with an error of ours. Returns the id of the record
+/// that counts it.
 pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     let (status, code) = error.status_and_code();
     let row = entry.row();

@@ -1,4 +1,5 @@
-//! The stations on a request's way, one file each, in their order: [`Arrived`], [`Known`], [`Held`], [`Routed`], [`Ready`].
+//! The stations on a request's way, one file each, in their order: [`Arrived`], [`Known`],
+//! [`Held`], [`Routed`], [`Ready`].
 
 mod arrived;
 mod held;

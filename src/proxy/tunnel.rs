@@ -1,4 +1,5 @@
-//! After an answer with status 101: the bytes of both sides pass as they come, and the session's meter hears them.
+//! After an answer with status 101: the bytes of both sides pass as they come, and the session's
+//! meter hears them.
 
 use std::cell::Cell;
 use std::io;
@@ -119,7 +120,8 @@ impl Tunnel {
             _ => {}
         }
         let closing = self.session.is_closing();
-        // A WebSocket has no halves: it ends with its close frames, and without one where a side leaves.
+        // A WebSocket has no halves: it ends with its close frames, and without one where a side
+        // leaves.
         match down {
             Poll::Ready(_) if closing => Poll::Ready(SessionEnd::Left(Peer::Upstream)),
             Poll::Ready(_) => Poll::Ready(SessionEnd::Failed(self.upstream.ended())),
@@ -177,7 +179,8 @@ async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) 
     to.shutdown().await
 }
 
-/// One direction. What was read is written before more is read, so that who is slow slows the other side down.
+/// One direction. What was read is written before more is read, so that who is slow slows the other
+/// side down.
 #[derive(Default)]
 struct Pipe {
     /// Read and not yet written: at most what one read brings.

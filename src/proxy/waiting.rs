@@ -12,8 +12,8 @@ use crate::record::Entry;
 /// A request under way.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answered>>>>;
 
-/// Waits for the answer. Dropped before it is here, since the client has left, it stops the upstream, or goes on in a task of
-/// its own, as the user chose.
+/// Waits for the answer. Dropped before it is here, since the client has left, it stops the
+/// upstream, or goes on in a task of its own, as the user chose.
 pub(super) struct Waiting {
     send: Sending,
     /// `None` once there is an answer, or somebody else waits for it.

@@ -30,8 +30,9 @@ pub struct FormNotes {
 
 /// A usage record that is being filled in.
 ///
-/// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends when its
-/// client goes away (its connection drops the handler or the body) or when the process cuts what is left at shutdown.
+/// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends
+/// when its client goes away (its connection drops the handler or the body) or when the process
+/// cuts what is left at shutdown.
 #[derive(Debug)]
 pub struct Entry {
     /// `None` once it is closed.
@@ -138,7 +139,8 @@ impl Entry {
         self.board = Some(board.clone());
     }
 
-    /// Puts the exchange up among the running streams, if it is to be one and is not there yet, until the record is closed.
+    /// Puts the exchange up among the running streams, if it is to be one and is not there yet,
+    /// until the record is closed.
     pub fn show(&mut self) {
         let Some(board) = self.board.as_ref().filter(|_| self.shown.is_none()) else { return };
         let Some(row) = self.row.as_deref().filter(|row| row.stream) else { return };
@@ -154,14 +156,16 @@ impl Entry {
         }));
     }
 
-    /// Tells those who watch how far the stream has come: events that passed, and output tokens if any were reported.
+    /// Tells those who watch how far the stream has come: events that passed, and output tokens if
+    /// any were reported.
     pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
         if let Some(shown) = &self.shown {
             shown.stream().progress.set(events, output_tokens);
         }
     }
 
-    /// A counter for the bytes of a request body that passes through; the record takes it over when it closes.
+    /// A counter for the bytes of a request body that passes through; the record takes it over when
+    /// it closes.
     pub fn count_upload(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.upload.get_or_insert_default())
     }
@@ -171,7 +175,8 @@ impl Entry {
         Rc::clone(self.form.get_or_insert_default())
     }
 
-    /// Keeps what the tokens could be estimated from if nobody reports them: a request of this shape.
+    /// Keeps what the tokens could be estimated from if nobody reports them: a request of this
+    /// shape.
     pub fn may_be_estimated(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
@@ -215,8 +220,8 @@ impl Entry {
         row.time_to_last_event_ms = Some(last);
     }
 
-    /// Notes that the client has left while its answer was under way. What is read from here on is drained, and however it
-    /// ends, the outcome is that the client left.
+    /// Notes that the client has left while its answer was under way. What is read from here on is
+    /// drained, and however it ends, the outcome is that the client left.
     pub fn client_left(&mut self) {
         let elapsed = self.since_start(Instant::now());
         self.row().time_to_disconnect_ms.get_or_insert(elapsed);
@@ -238,8 +243,8 @@ impl Entry {
 
     /// Takes over what the meter has found so far.
     ///
-    /// Counts are final if the answer ended as it should, or if its terminal event has passed: `reported`, or `drained` if
-    /// the client had left by then. Else they are `partial`.
+    /// Counts are final if the answer ended as it should, or if its terminal event has passed:
+    /// `reported`, or `drained` if the client had left by then. Else they are `partial`.
     ///
     /// What was counted with another request, or will be, is no usage of this one.
     pub fn metered(&mut self, mut tally: Tally, ended: bool) {
@@ -257,7 +262,8 @@ impl Entry {
             };
         }
         row.tool_calls = tally.tool_calls();
-        // A failure in place of an answer, an answer that is still to come, and what is no answer at all have no tokens.
+        // A failure in place of an answer, an answer that is still to come, and what is no answer
+        // at all have no tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
@@ -329,7 +335,8 @@ impl Entry {
         Some(row)
     }
 
-    /// Closes the record of an exchange that did not come to its end: its client left, or this process was stopped.
+    /// Closes the record of an exchange that did not come to its end: its client left, or this
+    /// process was stopped.
     pub fn abandon(&mut self) {
         let Some(row) = &mut self.row else { return };
         if self.journal.is_cutting() {
@@ -364,14 +371,15 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// In whole microseconds: PostgreSQL has no finer times, and a record is the same wherever it is kept.
+/// In whole microseconds: PostgreSQL has no finer times, and a record is the same wherever it is
+/// kept.
 fn microseconds(now: SystemTime) -> Timestamp {
     let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the system
-/// seeded: an id must not repeat, but nothing depends on its being secret.
+/// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the
+/// system seeded: an id must not repeat, but nothing depends on its being secret.
 fn new_id(now: SystemTime) -> Uuid {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 10];

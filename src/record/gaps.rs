@@ -6,7 +6,8 @@ use super::journal::Health;
 use super::{UsageRecord, UsageSource};
 use crate::usage::Tally;
 
-/// Notes what was not read. Counts of which only a part was understood are `partial`, not `reported`.
+/// Notes what was not read. Counts of which only a part was understood are `partial`, not
+/// `reported`.
 pub(super) fn note(row: &mut UsageRecord, tally: &Tally, health: &Health) {
     if let Some(name) = tally.not_understood() {
         health.not_understood.fetch_add(1, Ordering::Relaxed);

@@ -72,7 +72,8 @@ pub struct Health {
     sinks: Mutex<Vec<Arc<SinkHealth>>>,
     /// Events and bodies that passed and that the meter could not read.
     pub unread: AtomicU64,
-    /// Responses whose usage has counts under names that are not known, and lacks its input or output.
+    /// Responses whose usage has counts under names that are not known, and lacks its input or
+    /// output.
     pub not_understood: AtomicU64,
     /// On their way to a fleet's database, where there is one.
     pub shipping: OnceLock<Shipping>,

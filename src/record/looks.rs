@@ -1,17 +1,18 @@
 //! Stored results, whose tokens are counted once however often they are looked at.
 //!
-//! A response in the background, a run, a video and a batch go on when their request has been answered, and tell their usage to
-//! every request that asks for them later. [`judge`] is the rule:
+//! A response in the background, a run, a video and a batch go on when their request has been
+//! answered, and tell their usage to every request that asks for them later. [`judge`] is the rule:
 //!
-//! * the first answer that has all of the usage counts, be it of the request that made the result, of a look at it, of a cancel
-//!   or of a stream that is taken up again;
+//! * the first answer that has all of the usage counts, be it of the request that made the result,
+//!   of a look at it, of a cancel or of a stream that is taken up again;
 //! * every other answer has no tokens;
-//! * of a result that this process has not seen before, a look counts only if the result goes on behind its own request for
-//!   certain: a response that does not say `background: true` was counted when it was made. Where it does not say either, it is
-//!   left out, and the record says so: rather a number too few than a token twice.
+//! * of a result that this process has not seen before, a look counts only if the result goes on
+//!   behind its own request for certain: a response that does not say `background: true` was
+//!   counted when it was made. Where it does not say either, it is left out, and the record says
+//!   so: rather a number too few than a token twice.
 //!
-//! What was seen is remembered in memory. A record bears the key of what it counts, so that a ledger can keep it for the next
-//! process ([`Looks::remember`]).
+//! What was seen is remembered in memory. A record bears the key of what it counts, so that a
+//! ledger can keep it for the next process ([`Looks::remember`]).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::provider::{Stored, StoredKind};
 use crate::usage::{Tally, Usage};
 
-/// So many results are remembered at least, and twice as many at most: 32 bytes each, some 4 MB in all. A look at one that is
-/// forgotten is judged as that at a result which was never seen.
+/// So many results are remembered at least, and twice as many at most: 32 bytes each, some 4 MB in
+/// all. A look at one that is forgotten is judged as that at a result which was never seen.
 const REMEMBERED: usize = 65_536;
 
 /// What a record says whose usage was left out.
@@ -85,8 +86,8 @@ fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
 pub(super) struct Looks(Mutex<Memory>);
 
 impl Looks {
-    /// Whether the usage of an answer counts. `upstream`: where it comes from; `is_whole`: it came to its end. `None`: the answer
-    /// is of no stored result, and its request's own.
+    /// Whether the usage of an answer counts. `upstream`: where it comes from; `is_whole`: it came
+    /// to its end. `None`: the answer is of no stored result, and its request's own.
     pub(super) fn settle(
         &self,
         stored: &Stored,
@@ -152,7 +153,8 @@ impl Memory {
     }
 }
 
-/// FNV-1a: the same in every process. Services make up the ids, so nobody can choose two that collide.
+/// FNV-1a: the same in every process. Services make up the ids, so nobody can choose two that
+/// collide.
 fn key(upstream: &str, kind: StoredKind, id: &str) -> u64 {
     let parts = [upstream, "\0", kind.as_str(), "\0", id];
     let bytes = parts.iter().flat_map(|part| part.bytes());

@@ -1,19 +1,21 @@
-//! What an estimate is made of: the request and the text of its answer, kept until usage is reported.
+//! What an estimate is made of: the request and the text of its answer, kept until usage is
+//! reported.
 
 use bytes::Bytes;
 
 use crate::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
 use crate::usage::{Hold, Output, Room, Usage};
 
-/// What all requests and answers that are kept for estimates may take up together. Where it is used up, the rest has
-/// no estimate.
+/// What all requests and answers that are kept for estimates may take up together. Where it is used
+/// up, the rest has no estimate.
 pub(super) const ROOM: usize = 64 << 20;
 
-/// The longest request that is kept, some 250,000 tokens. A longer one has pictures or files in it, most likely, and its
-/// input is not estimated.
+/// The longest request that is kept, some 250,000 tokens. A longer one has pictures or files in it,
+/// most likely, and its input is not estimated.
 const PROMPT_LIMIT: usize = 1 << 20;
 
-/// Up to this length a request is copied, so that the buffer it was read into is free for the next one.
+/// Up to this length a request is copied, so that the buffer it was read into is free for the next
+/// one.
 const COPIED: usize = 16 << 10;
 
 /// Of one exchange.

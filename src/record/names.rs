@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The most names that are counted by themselves. Upstreams that answer with a new one each time would fill the memory of
-/// whoever keeps the counts; the rest are [`OTHER`].
+/// The most names that are counted by themselves. Upstreams that answer with a new one each time
+/// would fill the memory of whoever keeps the counts; the rest are [`OTHER`].
 pub const MAX_NAMES: usize = 256;
 
-/// The longest beginning of a name that tells it from others, in bytes: a client may ask for a model of megabytes, and an upstream may
-/// repeat it.
+/// The longest beginning of a name that tells it from others, in bytes: a client may ask for a
+/// model of megabytes, and an upstream may repeat it.
 const MAX_LENGTH: usize = 256;
 
 /// What stands for a name that no upstream has confirmed, and for those beyond [`MAX_NAMES`].

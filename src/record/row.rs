@@ -22,7 +22,8 @@ pub enum UsageSource {
     Drained,
     /// The upstream reported them so far; the exchange ended before they were final.
     Partial,
-    /// Nobody reported any; what passed was counted here ([`crate::estimate`]). All of the record's counts are such.
+    /// Nobody reported any; what passed was counted here ([`crate::estimate`]). All of the record's
+    /// counts are such.
     Estimated,
     /// Nobody reported any.
     #[default]
@@ -42,12 +43,12 @@ impl UsageSource {
     }
 }
 
-/// The longest text of a record, in bytes. What clients and upstreams name and say has no bound of its own, and records wait in
-/// queues that count them.
+/// The longest text of a record, in bytes. What clients and upstreams name and say has no bound of
+/// its own, and records wait in queues that count them.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// One row per request. What is not known is null, never 0; a count that the upstream reported is never
-/// recomputed.
+/// One row per request. What is not known is null, never 0; a count that the upstream reported is
+/// never recomputed.
 #[derive(Clone, Debug, Serialize)]
 pub struct UsageRecord {
     /// UUIDv7, also answered as `x-streamgauge-id`.
@@ -83,8 +84,8 @@ pub struct UsageRecord {
     /// The counts, as reported or as estimated; never a mixture.
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
-    /// Server-sent events that were read, also after the client had left; of a realtime session the responses that ended in it.
-    /// Null where the answer was neither.
+    /// Server-sent events that were read, also after the client had left; of a realtime session the
+    /// responses that ended in it. Null where the answer was neither.
     pub events: Option<u64>,
     /// Bytes of the request's body as the client sent it.
     pub request_bytes: u64,
@@ -106,7 +107,8 @@ pub struct UsageRecord {
     pub upstream_request_id: Option<Box<str>>,
     /// What went wrong, in words.
     pub error: Option<Box<str>>,
-    /// How many requests the record stands for; null is 1. Only refusals before authentication share a record.
+    /// How many requests the record stands for; null is 1. Only refusals before authentication
+    /// share a record.
     pub count: Option<u64>,
     /// The `code` of an error that this proxy made; no part of what is kept.
     #[serde(skip)]

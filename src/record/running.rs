@@ -1,7 +1,8 @@
 //! Which streams run now, for people who watch.
 //!
-//! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and taking it down is one atomic
-//! store, an event is two relaxed ones, and whoever lists the boards takes no lock that a worker could wait for.
+//! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and
+//! taking it down is one atomic store, an event is two relaxed ones, and whoever lists the boards
+//! takes no lock that a worker could wait for.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +14,8 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Streams of one worker that are listed. Those beyond it run as well and are only counted. 8 bytes each.
+/// Streams of one worker that are listed. Those beyond it run as well and are only counted. 8 bytes
+/// each.
 const PLACES: usize = 4096;
 
 /// The boards of all workers. Clones are the same boards.
@@ -42,8 +44,8 @@ impl Boards {
         Self((0..workers).map(places).collect())
     }
 
-    /// The board of a worker; only that one may put streams up, so it is asked for once. A worker that is not there gets a board
-    /// that nobody looks at.
+    /// The board of a worker; only that one may put streams up, so it is asked for once. A worker
+    /// that is not there gets a board that nobody looks at.
     pub fn of_worker(&self, worker: usize) -> Board {
         let places = self.0.get(worker).cloned().unwrap_or_else(|| Arc::clone(&Self::new(1).0[0]));
         Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))

@@ -1,9 +1,10 @@
 //! A look into a request body, and an edit of it that leaves every other byte as it is.
 //!
-//! Only the top level of the object is looked at, in one pass that steps over prompts at the speed of a byte
-//! search. An edit is a list of splices; the result is pieces of the body around the new bytes, so that
-//! nothing of a long prompt is copied. Parsing and writing the body again would be slower, and would lose
-//! what a parser does not keep: the order and spelling of keys, large numbers, duplicates.
+//! Only the top level of the object is looked at, in one pass that steps over prompts at the speed
+//! of a byte search. An edit is a list of splices; the result is pieces of the body around the new
+//! bytes, so that nothing of a long prompt is copied. Parsing and writing the body again would be
+//! slower, and would lose what a parser does not keep: the order and spelling of keys, large
+//! numbers, duplicates.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,17 +23,17 @@ impl From<Error> for NotAnObject {
     }
 }
 
-/// What the proxy wants to know of a request. Of a key that stands there several times the last one counts,
-/// as JSON parsers have it.
+/// What the proxy wants to know of a request. Of a key that stands there several times the last one
+/// counts, as JSON parsers have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peek<'a> {
-    /// The model asked for. `None` also for `null` and the empty string, which name none, and for what is no
-    /// string.
+    /// The model asked for. `None` also for `null` and the empty string, which name none, and for
+    /// what is no string.
     pub model: Option<Cow<'a, str>>,
     /// Where the value of `model` is, whatever it is.
     pub model_span: Option<Range<usize>>,
-    /// `model` is there more than once. A reader that takes the first one would disagree with this one, so a
-    /// request whose model decides anything should be refused.
+    /// `model` is there more than once. A reader that takes the first one would disagree with this
+    /// one, so a request whose model decides anything should be refused.
     pub model_is_duplicate: bool,
     /// `stream` is `true`.
     pub stream: bool,
@@ -40,14 +41,16 @@ pub struct Peek<'a> {
     pub stream_options: Option<Range<usize>>,
     /// `stream_options.include_usage`, if it is a boolean.
     pub include_usage: Option<bool>,
-    /// `stream` or `stream_options` is there more than once: readers may disagree on which one counts.
+    /// `stream` or `stream_options` is there more than once: readers may disagree on which one
+    /// counts.
     pub streaming_is_ambiguous: bool,
     /// `data_sources` is there: Azure's "on your data".
     pub has_data_sources: bool,
-    /// The end user that the application names: `safety_identifier`, else `user`. The empty string names
-    /// none.
+    /// The end user that the application names: `safety_identifier`, else `user`. The empty string
+    /// names none.
     pub user: Option<Cow<'a, str>>,
-    /// `background` is there, and neither `false` nor `null`: the response may go on behind its answer.
+    /// `background` is there, and neither `false` nor `null`: the response may go on behind its
+    /// answer.
     pub background: bool,
     /// Where the value of `metadata` is, whatever it is.
     metadata: Option<Range<usize>>,
@@ -65,8 +68,8 @@ pub fn without_bom(body: &Bytes) -> Bytes {
     if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() }
 }
 
-/// Whether a parser that guesses encodings would read the body as an object in UTF-16 or UTF-32: it begins with their byte order
-/// mark, or with a brace or whitespace beside a zero byte.
+/// Whether a parser that guesses encodings would read the body as an object in UTF-16 or UTF-32: it
+/// begins with their byte order mark, or with a brace or whitespace beside a zero byte.
 pub fn is_utf16_or_32(body: &[u8]) -> bool {
     matches!(
         body,
@@ -79,10 +82,11 @@ pub fn is_utf16_or_32(body: &[u8]) -> bool {
     )
 }
 
-/// Looks at the top level of a JSON object, behind a byte order mark if there is one. Allocates only where a value that is asked for has escapes.
+/// Looks at the top level of a JSON object, behind a byte order mark if there is one. Allocates
+/// only where a value that is asked for has escapes.
 ///
-/// Every valid JSON object is taken. Some invalid ones are too ([`crate::json`] says which); the upstream
-/// refuses those.
+/// Every valid JSON object is taken. Some invalid ones are too ([`crate::json`] says which); the
+/// upstream refuses those.
 ///
 /// # Errors
 ///
@@ -177,7 +181,8 @@ fn name(value: &[u8]) -> Option<Cow<'_, str>> {
     Cursor::new(value).string().ok().as_ref().map(Text::decode).filter(|name| !name.is_empty())
 }
 
-/// `metadata.user_id` of a body that `peek` is of: what Anthropic calls the end user. The empty string names none.
+/// `metadata.user_id` of a body that `peek` is of: what Anthropic calls the end user. The empty
+/// string names none.
 pub fn metadata_user<'a>(body: &'a [u8], peek: &Peek<'_>) -> Option<Cow<'a, str>> {
     let metadata = &body[peek.metadata.clone()?];
     let mut cursor = Cursor::new(metadata);
@@ -231,7 +236,8 @@ pub struct Edited {
 }
 
 impl Edited {
-    /// The body with the splices made, which do not overlap. Those at one place stand in the order given.
+    /// The body with the splices made, which do not overlap. Those at one place stand in the order
+    /// given.
     pub fn new<const N: usize>(body: &Bytes, splices: [Option<Splice>; N]) -> Self {
         let mut splices = splices;
         splices.sort_by_key(|splice| splice.as_ref().map(|splice| splice.range.start));
@@ -265,9 +271,9 @@ impl Edited {
 
 /// What makes the body ask for `model`. `peek` is what [`peek`] says of the same body.
 ///
-/// A string or `null` gives way to the new name (the last one, if there are several); where there is no
-/// `model`, one is put in front of the first member. A `model` that is neither is left for the upstream to
-/// refuse.
+/// A string or `null` gives way to the new name (the last one, if there are several); where there
+/// is no `model`, one is put in front of the first member. A `model` that is neither is left for
+/// the upstream to refuse.
 pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
     let mut with = serde_json::to_vec(model).expect("a string has a JSON form");
     let range = match peek.model_span.clone() {
@@ -283,12 +289,12 @@ pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
     Some(Splice { range, with: with.into() })
 }
 
-/// What makes a streamed request ask for usage that does not: `stream_options.include_usage` set to true. `peek` is what
-/// [`peek`] says of the same body.
+/// What makes a streamed request ask for usage that does not: `stream_options.include_usage` set to
+/// true. `peek` is what [`peek`] says of the same body.
 ///
-/// The other options stay. `None` where it asks already, and where it is not clear what it says: the body is not streamed,
-/// a key stands there twice, `stream_options` is neither an object nor `null`, or `include_usage` is neither a boolean nor
-/// `null`.
+/// The other options stay. `None` where it asks already, and where it is not clear what it says:
+/// the body is not streamed, a key stands there twice, `stream_options` is neither an object nor
+/// `null`, or `include_usage` is neither a boolean nor `null`.
 pub fn ask_for_usage(body: &[u8], peek: &Peek<'_>) -> Option<Splice> {
     if !peek.stream || peek.streaming_is_ambiguous {
         return None;

@@ -1,14 +1,18 @@
-//! The small fields of a form (`multipart/form-data`, RFC 7578 and RFC 2046 section 5.1), read while it passes.
+//! The small fields of a form (`multipart/form-data`, RFC 7578 and RFC 2046 section 5.1), read
+//! while it passes.
 //!
-//! The reader sees the bytes of a body in pieces of any size and keeps none of them but the head and the value of the part it is
-//! in, as far as that is a field it knows. It says which bytes the model's name takes up, so that an alias can be replaced and every
-//! other byte stays. Libraries for forms (`multer`, `multipart-rs`) take the body for themselves and give out the contents of
+//! The reader sees the bytes of a body in pieces of any size and keeps none of them but the head
+//! and the value of the part it is in, as far as that is a field it knows. It says which bytes the
+//! model's name takes up, so that an alias can be replaced and every other byte stays. Libraries
+//! for forms (`multer`, `multipart-rs`) take the body for themselves and give out the contents of
 //! its parts without their places, so that nothing could be passed on as it came.
 //!
-//! It reads as the most liberal server does: a line ends with CR LF or LF, a delimiter may be padded, names are in quotes or
-//! not. Of a field that stands there several times the first one counts, and [`Fields::model_is_duplicate`] says so: another
-//! server may take the last one. A form that breaks off behind the beginning of a value has the value as far as it goes. A
-//! part whose head is longer than [`MAX_HEAD`], or that is no form at all, ends the reading: nothing more is known then.
+//! It reads as the most liberal server does: a line ends with CR LF or LF, a delimiter may be
+//! padded, names are in quotes or not. Of a field that stands there several times the first one
+//! counts, and [`Fields::model_is_duplicate`] says so: another server may take the last one. A form
+//! that breaks off behind the beginning of a value has the value as far as it goes. A part whose
+//! head is longer than [`MAX_HEAD`], or that is no form at all, ends the reading: nothing more is
+//! known then.
 
 mod boundary;
 mod part;
@@ -29,9 +33,11 @@ pub const MAX_VALUE: usize = 1 << 10;
 /// What a form says, as far as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
-    /// The model asked for. `None` also for the empty name, and for one that is longer than [`MAX_VALUE`].
+    /// The model asked for. `None` also for the empty name, and for one that is longer than
+    /// [`MAX_VALUE`].
     pub model: Option<String>,
-    /// Where the model's name stands in the body. `None` where there is no field of that name, or its value is not known.
+    /// Where the model's name stands in the body. `None` where there is no field of that name, or
+    /// its value is not known.
     pub model_span: Option<Range<usize>>,
     /// The field `model` is there more than once.
     pub model_is_duplicate: bool,

@@ -1,13 +1,15 @@
 //! Which headers pass, both ways, and which are put on.
 //!
-//! RFC 9110 section 7.6.1: what concerns one connection only (`Connection`, what it names, and its relatives)
-//! ends at each hop. The client's credentials end here too, because they were meant for this proxy and not
-//! for an upstream, and so do headers that ask an upstream for another path or method than the request's.
-//! Everything else passes untouched and in its order, known or not; several values of one
-//! name stand together, and names are in lower case, because that is how `HeaderMap` keeps them.
+//! RFC 9110 section 7.6.1: what concerns one connection only (`Connection`, what it names, and its
+//! relatives) ends at each hop. The client's credentials end here too, because they were meant for
+//! this proxy and not for an upstream, and so do headers that ask an upstream for another path or
+//! method than the request's. Everything else passes untouched and in its order, known or not;
+//! several values of one name stand together, and names are in lower case, because that is how
+//! `HeaderMap` keeps them.
 //!
-//! Servers behind CGI or WSGI read `_` in a name as `-`. A client's header with an underscore passes unless
-//! its name with hyphens is one that does not, or is put on, or says how the body is to be read.
+//! Servers behind CGI or WSGI read `_` in a name as `-`. A client's header with an underscore
+//! passes unless its name with hyphens is one that does not, or is put on, or says how the body is
+//! to be read.
 
 use std::collections::HashSet;
 use std::{fmt, mem};
@@ -16,21 +18,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::names::HeaderNames;
 
-/// What is written in front of and behind the headers of requests for one upstream. Made once at start.
+/// What is written in front of and behind the headers of requests for one upstream. Made once at
+/// start.
 #[derive(Clone)]
 pub struct OutboundHeaders {
     host: (HeaderName, HeaderValue),
     /// The custom headers that no credential overrides, then the credentials.
     own: Vec<(HeaderName, HeaderValue)>,
-    /// What the client cannot say: the names of `own`, and what is kept from it. With hyphens for underscores.
+    /// What the client cannot say: the names of `own`, and what is kept from it. With hyphens for
+    /// underscores.
     not_clients: Vec<Box<str>>,
     /// What the user does not want to pass of the client's headers.
     dropped: HeaderNames,
 }
 
 impl OutboundHeaders {
-    /// `custom` override the client's headers of the same name, `credentials` override both. Custom headers
-    /// that are not [configurable](is_configurable) are left out.
+    /// `custom` override the client's headers of the same name, `credentials` override both. Custom
+    /// headers that are not [configurable](is_configurable) are left out.
     pub fn new(
         host: HeaderValue,
         mut custom: Vec<(HeaderName, HeaderValue)>,
@@ -56,9 +60,9 @@ impl OutboundHeaders {
         self
     }
 
-    /// What goes upstream: `host`, then what passes of the client's headers in their order, then the custom
-    /// headers, then the credentials. The framing (`content-length`, `transfer-encoding`) is left to who
-    /// writes the body.
+    /// What goes upstream: `host`, then what passes of the client's headers in their order, then
+    /// the custom headers, then the credentials. The framing (`content-length`,
+    /// `transfer-encoding`) is left to who writes the body.
     ///
     /// What `Connection` names is not looked for: [`end_hop`] has removed it.
     pub fn iter<'a>(
@@ -103,8 +107,8 @@ fn has_underscore(name: &[u8]) -> bool {
     }
 }
 
-/// Removes what a request's `Connection` names, so that nothing is decided by a header that no upstream sees. The headers
-/// that end here in any case stay, since this proxy reads some of them.
+/// Removes what a request's `Connection` names, so that nothing is decided by a header that no
+/// upstream sees. The headers that end here in any case stay, since this proxy reads some of them.
 pub fn end_hop(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
     let passes = |name: &HeaderName| !named.contains(name) || ends_here(name.as_str());
@@ -120,10 +124,11 @@ impl fmt::Debug for OutboundHeaders {
     }
 }
 
-/// What goes back to the client of an answer's headers, in their order: all but the hop-by-hop ones, and those that bind a
-/// browser to the upstream's host.
+/// What goes back to the client of an answer's headers, in their order: all but the hop-by-hop
+/// ones, and those that bind a browser to the upstream's host.
 ///
-/// `content-length` stays: it tells the length of the body, also of one that is not sent (HEAD, 304).
+/// `content-length` stays: it tells the length of the body, also of one that is not sent (HEAD,
+/// 304).
 pub fn inbound(headers: HeaderMap) -> HeaderMap {
     let named = named_by_connection(&headers);
     let passes = |name: &HeaderName| {
@@ -132,7 +137,8 @@ pub fn inbound(headers: HeaderMap) -> HeaderMap {
     if headers.keys().all(passes) { headers } else { only(headers, passes) }
 }
 
-/// Those of the names that pass, in their order: removing the others would move the last header into each gap.
+/// Those of the names that pass, in their order: removing the others would move the last header
+/// into each gap.
 fn only(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
@@ -148,9 +154,10 @@ fn only(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     kept
 }
 
-/// What is left of an answer's headers, or trailers, where its content coding is undone, in their order: without the coding,
-/// the length, and the digests of what is no longer sent (RFC 9530, RFC 3230, RFC 1864). An entity tag becomes weak: what is sent says
-/// the same in other bytes (RFC 9110 section 8.8.1).
+/// What is left of an answer's headers, or trailers, where its content coding is undone, in their
+/// order: without the coding, the length, and the digests of what is no longer sent (RFC 9530, RFC
+/// 3230, RFC 1864). An entity tag becomes weak: what is sent says the same in other bytes (RFC 9110
+/// section 8.8.1).
 pub fn decoded(headers: HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
@@ -181,8 +188,8 @@ fn is_about_the_coded(name: &str) -> bool {
     )
 }
 
-/// Whether the user may configure the header: not what HTTP itself or the body decides, nor what only this
-/// proxy says.
+/// Whether the user may configure the header: not what HTTP itself or the body decides, nor what
+/// only this proxy says.
 pub fn is_configurable(name: &HeaderName) -> bool {
     let name = name.as_str();
     !is_hop_by_hop(name) && !is_about_the_request(name) && !name.starts_with(OWN)
@@ -200,7 +207,8 @@ fn ends_here(name: &str) -> bool {
         || name.starts_with(OWN)
 }
 
-/// By what some frameworks take a request for one with another path or method, which nothing here has judged.
+/// By what some frameworks take a request for one with another path or method, which nothing here
+/// has judged.
 fn is_override(name: &str) -> bool {
     matches!(
         name,
@@ -219,8 +227,8 @@ fn is_hop_by_hop(name: &str) -> bool {
         || name.starts_with("proxy-")
 }
 
-/// What holds for the origin that a client believes to be talking to, which is this proxy: where else it is served (RFC 7838),
-/// and that it is to be reached through TLS alone (RFC 6797).
+/// What holds for the origin that a client believes to be talking to, which is this proxy: where
+/// else it is served (RFC 7838), and that it is to be reached through TLS alone (RFC 6797).
 fn is_about_the_origin(name: &str) -> bool {
     matches!(name, "alt-svc" | "strict-transport-security")
 }
@@ -230,7 +238,8 @@ fn is_about_the_request(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "expect")
 }
 
-/// The headers whose value is a client's key as such: of Azure's SDKs, Anthropic's and Google's, and of Azure API Management.
+/// The headers whose value is a client's key as such: of Azure's SDKs, Anthropic's and Google's,
+/// and of Azure API Management.
 pub static KEY_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-api-key"),

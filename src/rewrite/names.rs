@@ -1,7 +1,7 @@
 //! Patterns for the names of headers.
 //!
-//! Every name of every request is held against them, so most names are told apart by two of their letters before
-//! any pattern is looked at.
+//! Every name of every request is held against them, so most names are told apart by two of their
+//! letters before any pattern is looked at.
 
 use crate::route::Glob;
 
@@ -43,7 +43,8 @@ impl HeaderNames {
 }
 
 impl Letters {
-    /// The letter, which is none where the pattern's literal text is over: any, or where it `is_whole`, the end of a name.
+    /// The letter, which is none where the pattern's literal text is over: any, or where it
+    /// `is_whole`, the end of a name.
     fn add(&mut self, letter: Option<u8>, is_whole: bool) {
         self.0 |= match letter {
             Some(letter) => bit(letter),

@@ -1,12 +1,13 @@
 //! A client's wish to go on in WebSocket on its connection (RFC 6455, RFC 9110 section 7.8).
 //!
-//! No other protocol is offered to an upstream: it would pass by all that this proxy does to requests. A request that wishes
-//! for one, or for several, is answered as if it did not.
+//! No other protocol is offered to an upstream: it would pass by all that this proxy does to
+//! requests. A request that wishes for one, or for several, is answered as if it did not.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-/// In which a browser, whose WebSockets cannot have headers, tells its key: a subprotocol that begins so.
+/// In which a browser, whose WebSockets cannot have headers, tells its key: a subprotocol that
+/// begins so.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 /// The one protocol.
@@ -17,8 +18,9 @@ const WEBSOCKET: &str = "websocket";
 pub struct Upgrade(());
 
 impl Upgrade {
-    /// Reads it from a request's headers, and takes out of them what is not for an upstream: the client's key among the
-    /// subprotocols, and the extensions of a WebSocket, since a compressed message could not be metered.
+    /// Reads it from a request's headers, and takes out of them what is not for an upstream: the
+    /// client's key among the subprotocols, and the extensions of a WebSocket, since a compressed
+    /// message could not be metered.
     pub fn take(method: &Method, version: Version, headers: &mut HeaderMap) -> Option<Self> {
         take_keys(headers);
         if version != Version::HTTP_11 || method != Method::GET || !names_websocket(headers) {

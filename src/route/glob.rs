@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// Literal text in which each `*` stands for any run of characters, also none. Nothing else is special, and
-/// case counts.
+/// Literal text in which each `*` stands for any run of characters, also none. Nothing else is
+/// special, and case counts.
 ///
-/// Matching takes time linear in pattern and text: the pieces between stars are searched from left to right,
-/// the leftmost occurrence is always as good as any later one, and nothing is tried twice.
+/// Matching takes time linear in pattern and text: the pieces between stars are searched from left
+/// to right, the leftmost occurrence is always as good as any later one, and nothing is tried
+/// twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     /// What the text begins with, up to the first star.

@@ -1,8 +1,8 @@
 //! The table of routes: which upstream a request goes to. The first rule that matches wins.
 //!
-//! A rule may ask for a prefix of the path, for the request's model, for both or for nothing. Prefixes are
-//! compared byte by byte and end where a segment ends: `/azure` takes `/azure` and `/azure/v1`, and not
-//! `/azurex`.
+//! A rule may ask for a prefix of the path, for the request's model, for both or for nothing.
+//! Prefixes are compared byte by byte and end where a segment ends: `/azure` takes `/azure` and
+//! `/azure/v1`, and not `/azurex`.
 
 mod glob;
 
@@ -36,8 +36,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table of these rules. In a rule's path, a slash at the end and a missing one at the start change
-    /// nothing.
+    /// The table of these rules. In a rule's path, a slash at the end and a missing one at the
+    /// start change nothing.
     pub fn new(mut rules: Vec<Rule>) -> Self {
         for rule in &mut rules {
             let path = rule.path.take().unwrap_or_default();
@@ -47,7 +47,8 @@ impl Table {
         Self { rules }
     }
 
-    /// Whether the model may decide where this path goes: the first rule that takes the path asks for one.
+    /// Whether the model may decide where this path goes: the first rule that takes the path asks
+    /// for one.
     pub fn needs_model(&self, path: &str) -> bool {
         self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
     }
@@ -57,8 +58,8 @@ impl Table {
         self.rules.iter().find_map(|rule| rule.rest(path))
     }
 
-    /// The first rule that takes the path and the model. A rule that asks for a model takes no request
-    /// without one.
+    /// The first rule that takes the path and the model. A rule that asks for a model takes no
+    /// request without one.
     pub fn find<'p>(&self, path: &'p str, model: Option<&str>) -> Option<Match<'p>> {
         self.rules.iter().find_map(|rule| {
             let rest = rule.rest(path)?;

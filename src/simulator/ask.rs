@@ -1,4 +1,5 @@
-//! What the simulator reads of a request's body: the model, how it is to be answered, and how many words it has.
+//! What the simulator reads of a request's body: the model, how it is to be answered, and how many
+//! words it has.
 
 use std::fmt;
 
@@ -69,7 +70,8 @@ impl Ask {
         self.stream == Some(true)
     }
 
-    /// Whether it may want something else than the sentence, so that its body is worth a second look.
+    /// Whether it may want something else than the sentence, so that its body is worth a second
+    /// look.
     pub(super) fn may_want_content(&self) -> bool {
         [&self.tools, &self.response_format, &self.text, &self.output_format, &self.output_config]
             .iter()
@@ -83,8 +85,9 @@ impl Ask {
     }
 }
 
-/// Counts the words in a value without keeping any of it: strings, in arrays and under `content`, `text` and `output` of
-/// objects. Words are what stands between ASCII blanks; a number is one (a token id).
+/// Counts the words in a value without keeping any of it: strings, in arrays and under `content`,
+/// `text` and `output` of objects. Words are what stands between ASCII blanks; a number is one (a
+/// token id).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Words {
     pub(super) count: u64,

@@ -62,7 +62,8 @@ pub(super) struct Stream {
     order: Order,
 }
 
-/// When events are due: each a whole number of steps after the first, so that a late one delays no other.
+/// When events are due: each a whole number of steps after the first, so that a late one delays no
+/// other.
 struct Clock {
     start: Instant,
     sleep: Pin<Box<Sleep>>,
@@ -99,7 +100,8 @@ impl Stream {
         }
     }
 
-    /// The same from an event on, for whoever has seen it before: what it reports is counted already.
+    /// The same from an event on, for whoever has seen it before: what it reports is counted
+    /// already.
     pub(super) fn again(mut self, from: u64) -> Self {
         self.next = from.min(self.play.events());
         self.is_repeated = true;
@@ -134,7 +136,8 @@ impl Stream {
             let start = Instant::now();
             Clock { start, sleep: Box::pin(tokio::time::sleep_until(start)) }
         });
-        // As nanoseconds: a Duration can be multiplied by 32 bits only. Beyond 584 years it never comes.
+        // As nanoseconds: a Duration can be multiplied by 32 bits only. Beyond 584 years it never
+        // comes.
         let nanos = (pace.as_nanos() as u64).saturating_mul(self.next);
         let due = clock.start + std::time::Duration::from_nanos(nanos);
         if Instant::now() >= due {

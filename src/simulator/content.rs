@@ -1,4 +1,5 @@
-//! What an answer consists of where the request asks for more than text: tool calls, and instances of a schema.
+//! What an answer consists of where the request asks for more than text: tool calls, and instances
+//! of a schema.
 
 use serde_json::Value;
 
@@ -67,8 +68,8 @@ impl Part {
 
 /// What is answered to `body`; `None` is the sentence.
 ///
-/// Where there are tools, they are called until a result stands after the last thing that the model said. A choice that
-/// forces a call is followed also then, as the services do.
+/// Where there are tools, they are called until a result stands after the last thing that the model
+/// said. A choice that forces a call is followed also then, as the services do.
 pub(super) fn of(kind: Kind, body: &Value, directions: &Directions) -> Result<Option<Vec<Part>>, Failure> {
     if let Some(calls) = calls(kind, body, directions)? {
         return Ok(Some(calls));

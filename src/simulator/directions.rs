@@ -1,8 +1,10 @@
-//! What one request asks of the simulator: how much, how fast, in which shape, and what shall go wrong.
+//! What one request asks of the simulator: how much, how fast, in which shape, and what shall go
+//! wrong.
 //!
-//! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`, and, since most
-//! applications can set little more than a model, behind a colon in the model's name: `sim:events=100,pace=10ms`.
-//! Where both say something, the header wins. [`HELP`](super::HELP) is the whole language.
+//! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`,
+//! and, since most applications can set little more than a model, behind a colon in the model's
+//! name: `sim:events=100,pace=10ms`. Where both say something, the header wins.
+//! [`HELP`](super::HELP) is the whole language.
 
 use std::time::Duration;
 

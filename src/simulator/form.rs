@@ -58,7 +58,8 @@ impl Form {
         std::str::from_utf8(&self.body[field.content.clone()]).ok()
     }
 
-    /// The name and the content of the first file, under any name that begins thus: `image` is also `image[]`.
+    /// The name and the content of the first file, under any name that begins thus: `image` is also
+    /// `image[]`.
     pub(super) fn file(&self, name: &str) -> Option<(&str, Bytes)> {
         let mut files = self.fields.iter().filter(|field| field.name.starts_with(name));
         let field = files.find(|field| field.file_name.is_some())?;

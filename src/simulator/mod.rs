@@ -1,12 +1,13 @@
 //! An OpenAI-style upstream that answers from nothing, for tests, demonstrations and load.
 //!
-//! It answers as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their shapes. Each request can say how much it wants,
-//! how fast, and what shall go wrong ([`HELP`]); its text and its token counts follow from that alone, so that what
-//! a proxy in between reports can be checked to the last token. It must never be what a load test is limited by: each
-//! thread has its own listening socket and runtime, and shares nothing with the others but counters.
+//! It answers as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their shapes. Each
+//! request can say how much it wants, how fast, and what shall go wrong ([`HELP`]); its text and
+//! its token counts follow from that alone, so that what a proxy in between reports can be checked
+//! to the last token. It must never be what a load test is limited by: each thread has its own
+//! listening socket and runtime, and shares nothing with the others but counters.
 //!
-//! It is for tests: it believes everyone, echoes credentials when asked, and bounds what one request may cost, but not how
-//! many there are.
+//! It is for tests: it believes everyone, echoes credentials when asked, and bounds what one
+//! request may cost, but not how many there are.
 
 mod answer;
 mod ask;
@@ -75,7 +76,8 @@ pub struct SimulatorSettings {
     pub listen: SocketAddr,
     /// Threads; 0 is one for each CPU that this process may use.
     pub workers: usize,
-    /// The key that requests must have, as `Authorization: Bearer` or `api-key`; `None` asks for none.
+    /// The key that requests must have, as `Authorization: Bearer` or `api-key`; `None` asks for
+    /// none.
     pub api_key: Option<String>,
 }
 
@@ -211,8 +213,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>)
     }
 }
 
-/// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method is `PRI`. Clients send
-/// the preface in one piece, so that a first segment shorter than the word is taken for HTTP/1.
+/// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method is
+/// `PRI`. Clients send the preface in one piece, so that a first segment shorter than the word is
+/// taken for HTTP/1.
 async fn speaks_http2(stream: &TcpStream) -> bool {
     let mut start = [0; 4];
     matches!(stream.peek(&mut start).await, Ok(4)) && &start == b"PRI "

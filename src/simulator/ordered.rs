@@ -1,4 +1,5 @@
-//! JSON whose members stand in the order in which they were written, as the services' do: `serde_json` sorts them.
+//! JSON whose members stand in the order in which they were written, as the services' do:
+//! `serde_json` sorts them.
 
 use serde_json::Value;
 
@@ -12,7 +13,8 @@ pub(super) trait Member {
     fn write(&self, out: &mut String);
 }
 
-/// An object whose members are given in their order: `object! { "id": id, "usage": () }`. `()` is null.
+/// An object whose members are given in their order: `object! { "id": id, "usage": () }`. `()` is
+/// null.
 macro_rules! object {
     ($($name:literal : $value:expr),* $(,)?) => {
         $crate::simulator::ordered::Json::of_members(&[$(($name, &$value)),*])

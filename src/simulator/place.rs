@@ -29,7 +29,8 @@ impl Dialect {
 #[derive(Debug, PartialEq)]
 pub(super) struct Place<'a> {
     pub(super) dialect: Dialect,
-    /// The name in `/openai/deployments/{name}/`, decoded. It says which model answers; the body's is ignored.
+    /// The name in `/openai/deployments/{name}/`, decoded. It says which model answers; the body's
+    /// is ignored.
     pub(super) deployment: Option<Cow<'a, str>>,
     /// What follows, such as `chat/completions`.
     pub(super) endpoint: &'a str,
@@ -48,8 +49,8 @@ const DEPLOYED: [&str; 8] = [
 ];
 
 impl<'a> Place<'a> {
-    /// `None` where the service has nothing: another path, a dated Azure path without `api-version`, an endpoint
-    /// that must have a deployment without one, or the other way round.
+    /// `None` where the service has nothing: another path, a dated Azure path without
+    /// `api-version`, an endpoint that must have a deployment without one, or the other way round.
     pub(super) fn of(path: &'a str, query: Option<&str>) -> Option<Self> {
         let endpoint = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/anthropic/v1/"));
         if let Some(endpoint) = endpoint {

@@ -34,8 +34,8 @@ fn model(id: &str) -> Value {
     json!({"id": id, "object": "model", "created": 1_744_316_542, "owned_by": "simulator"})
 }
 
-/// `/v1/embeddings`: a vector of length one for each text, as numbers or as the base64 of little-endian floats.
-/// `model` is as it stands between quotes in JSON.
+/// `/v1/embeddings`: a vector of length one for each text, as numbers or as the base64 of
+/// little-endian floats. `model` is as it stands between quotes in JSON.
 pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<BytesMut, Failure> {
     let dimensions = ask.dimensions.unwrap_or(DIMENSIONS);
     let texts = ask.input.items as u64;
@@ -77,8 +77,9 @@ pub(super) fn count(kind: Kind, tokens: u64) -> Json {
     }
 }
 
-/// What a request looked like when it arrived. Header names are in lower case; where one comes twice, its values stand
-/// together at the place of the first. A body that is not UTF-8 has U+FFFD for what is wrong.
+/// What a request looked like when it arrived. Header names are in lower case; where one comes
+/// twice, its values stand together at the place of the first. A body that is not UTF-8 has U+FFFD
+/// for what is wrong.
 pub(super) fn echo(parts: &Parts, body: &[u8]) -> Value {
     let headers = parts.headers.iter();
     let headers = headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));

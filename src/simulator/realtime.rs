@@ -1,4 +1,5 @@
-//! `realtime`: a session over a WebSocket that answers `response.create` with the sentence, as text.
+//! `realtime`: a session over a WebSocket that answers `response.create` with the sentence, as
+//! text.
 
 use std::io;
 use std::sync::Arc;

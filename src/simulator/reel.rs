@@ -1,4 +1,5 @@
-//! An answer whose events were written beforehand: tool calls, structured outputs, and whatever else is not the sentence.
+//! An answer whose events were written beforehand: tool calls, structured outputs, and whatever
+//! else is not the sentence.
 //!
 //! Pure, as a script is. It is held whole, so its makers bound what goes into it.
 

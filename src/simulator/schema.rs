@@ -1,7 +1,8 @@
 //! An instance of a JSON schema, for structured outputs and the arguments of tool calls.
 //!
-//! Covers what structured outputs allow (`$ref`, `anyOf`, `enum`, `const`, bounds, formats, patterns). An object has its required
-//! members only. `not`, `if` and `uniqueItems` are not looked at.
+//! Covers what structured outputs allow (`$ref`, `anyOf`, `enum`, `const`, bounds, formats,
+//! patterns). An object has its required members only. `not`, `if` and `uniqueItems` are not looked
+//! at.
 
 mod number;
 mod pattern;
@@ -13,7 +14,8 @@ use super::text;
 /// The most values in one instance.
 const MAX_VALUES: usize = 10_000;
 
-/// How deep a schema is followed. Recursive schemas end where a member is not required or an array may be empty.
+/// How deep a schema is followed. Recursive schemas end where a member is not required or an array
+/// may be empty.
 const MAX_DEPTH: usize = 64;
 
 /// The most text in one instance.
@@ -126,7 +128,8 @@ impl<'a> Walk<'a> {
         (0..count).map(|_| self.value(&schema["items"], "", depth + 1)).collect()
     }
 
-    /// The members of all; of anything but objects, the first. The schema's own members are one more.
+    /// The members of all; of anything but objects, the first. The schema's own members are one
+    /// more.
     fn all_of(
         &mut self,
         schema: &'a Value,

@@ -53,7 +53,8 @@ pub(super) enum UsageRule {
     Every,
     /// The object at the end has the counts, those at the beginning null (`responses`).
     Object,
-    /// The first event has the counts so far, the one with the stop reason those at the end (`messages`).
+    /// The first event has the counts so far, the one with the stop reason those at the end
+    /// (`messages`).
     Both,
     /// `responses` and `messages` where there is to be none: null wherever it would stand.
     Null,

@@ -10,7 +10,8 @@ use super::ordered::object;
 use super::reel::{Event, Reel};
 use super::tally::Tokens;
 
-/// A frame of silence, 26 ms: MPEG-1 layer III, 32 kbit/s, 44.1 kHz, one channel; its length is 144 * 32,000 / 44,100.
+/// A frame of silence, 26 ms: MPEG-1 layer III, 32 kbit/s, 44.1 kHz, one channel; its length is 144
+/// * 32,000 / 44,100.
 const MP3_HEADER: [u8; 4] = [0xff, 0xfb, 0x10, 0xc4];
 const MP3_FRAME: usize = 104;
 

@@ -1,4 +1,5 @@
-//! What the simulator keeps from one request for the next: files, responses. Bounded; the oldest goes first.
+//! What the simulator keeps from one request for the next: files, responses. Bounded; the oldest
+//! goes first.
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,8 @@ impl<T> Store<T> {
         Self { entries: VecDeque::new(), bytes: 0, max_entries, max_bytes }
     }
 
-    /// Keeps a value of `bytes` bytes under a number that was not used before. One that is too large is not kept.
+    /// Keeps a value of `bytes` bytes under a number that was not used before. One that is too
+    /// large is not kept.
     pub(super) fn insert(&mut self, number: u64, value: T, bytes: usize) {
         if bytes > self.max_bytes {
             return;

@@ -1,4 +1,5 @@
-//! Stored responses: looked at again, cancelled, deleted; and those in the background, which are done later.
+//! Stored responses: looked at again, cancelled, deleted; and those in the background, which are
+//! done later.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,7 +150,8 @@ pub(super) fn queued(play: &Play) -> Bytes {
     in_background(response_without_output(play.facts(), "queued").as_str())
 }
 
-/// A response object that says that it ran in the background. The member stands before anything of the request's.
+/// A response object that says that it ran in the background. The member stands before anything of
+/// the request's.
 fn in_background(response: &str) -> Bytes {
     response.replacen("\"background\":false", "\"background\":true", 1).into()
 }

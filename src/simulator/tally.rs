@@ -1,4 +1,5 @@
-//! What the simulator has done since it started, for whoever wants to compare: `GET /simulator/tally`.
+//! What the simulator has done since it started, for whoever wants to compare: `GET
+//! /simulator/tally`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,7 +49,8 @@ impl Tally {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An answer reported `now`, where it had reported `before` already: counts within a stream are cumulative.
+    /// An answer reported `now`, where it had reported `before` already: counts within a stream are
+    /// cumulative.
     pub(super) fn report(&self, before: Option<Tokens>, now: Tokens) {
         self.reports.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
         let before = before.unwrap_or_default();

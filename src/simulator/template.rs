@@ -1,6 +1,7 @@
 //! A piece of an answer as the service writes it, with names in angle brackets where values go.
 //!
-//! The templates in `shapes` are read once; writing one is a run of copies. No template has `<` for anything else.
+//! The templates in `shapes` are read once; writing one is a run of copies. No template has `<` for
+//! anything else.
 
 /// A template, taken apart.
 #[derive(Debug)]
@@ -51,7 +52,8 @@ impl Template {
     /// Takes a template apart.
     ///
     /// # Panics
-    /// When a name is not known or a bracket not closed: templates are constants, and a test reads them all.
+    /// When a name is not known or a bracket not closed: templates are constants, and a test reads
+    /// them all.
     pub(super) fn new(text: &'static str) -> Self {
         let mut parts = Vec::new();
         let mut pieces = text.split('<');

@@ -1,5 +1,5 @@
-//! What the simulator says: one sentence of 24 words, over and over, so that every byte of an answer is known
-//! beforehand.
+//! What the simulator says: one sentence of 24 words, over and over, so that every byte of an
+//! answer is known beforehand.
 
 use std::sync::LazyLock;
 

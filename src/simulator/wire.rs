@@ -1,8 +1,8 @@
 //! A connection that can be told to misbehave in ways that HTTP has no words for.
 //!
-//! An order is carried out when what was written before has left: hyper flushes the connection only when its own buffer is
-//! empty. So exactly the bytes before the fault arrive. Over HTTP/2 an order ends the connection too, with all its
-//! streams, and what is still queued for it may be lost.
+//! An order is carried out when what was written before has left: hyper flushes the connection only
+//! when its own buffer is empty. So exactly the bytes before the fault arrive. Over HTTP/2 an order
+//! ends the connection too, with all its streams, and what is still queued for it may be lost.
 
 use std::io;
 use std::pin::Pin;
@@ -28,8 +28,8 @@ pub(super) enum Ending {
     Garbage,
 }
 
-/// The other end of a [`Wire`], by which it is told. Used on one thread, but a connection that can be upgraded must be `Send`.
-/// 0 is no order.
+/// The other end of a [`Wire`], by which it is told. Used on one thread, but a connection that can
+/// be upgraded must be `Send`. 0 is no order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order(Arc<AtomicU8>);
 

@@ -73,7 +73,8 @@ pub struct Decoder {
 struct Open<'a> {
     name: Option<&'a [u8]>,
     data: Option<(&'a [u8], usize)>,
-    /// Where in the slice the line being read is over, its end included; after a blank line, where to go on.
+    /// Where in the slice the line being read is over, its end included; after a blank line, where
+    /// to go on.
     behind: usize,
 }
 
@@ -217,8 +218,8 @@ impl Decoder {
         }
     }
 
-    /// The beginning of a line that is too long. Only data is worth an event; the rest is ignored, as
-    /// an unknown field would be.
+    /// The beginning of a line that is too long. Only data is worth an event; the rest is ignored,
+    /// as an unknown field would be.
     #[cold]
     fn long<S: Sink>(&mut self, line: &[u8], open: &mut Open<'_>, sink: &mut S) {
         let line = self.without_bom(line);
@@ -350,8 +351,8 @@ impl Decoder {
     }
 }
 
-/// A line's field: up to the first colon, and what follows without one leading space. A comment is a
-/// field without a name.
+/// A line's field: up to the first colon, and what follows without one leading space. A comment is
+/// a field without a name.
 #[inline]
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     // Nearly every line of these streams.

@@ -11,8 +11,8 @@ pub struct Event<'a> {
     pub data: &'a [u8],
     /// The last event ID of the stream so far, empty when there was none.
     pub id: &'a [u8],
-    /// Where `data` begins in the slice just pushed, when it is whole there. A sink that searched the
-    /// slice beforehand need not search the event again.
+    /// Where `data` begins in the slice just pushed, when it is whole there. A sink that searched
+    /// the slice beforehand need not search the event again.
     pub at: Option<usize>,
 }
 
@@ -45,15 +45,17 @@ pub trait Sink {
         let _ = piece;
     }
 
-    /// The event of the pieces has ended, or one that is too large for another reason; it was counted
-    /// as skipped, and [`Sink::event`] never saw it.
+    /// The event of the pieces has ended, or one that is too large for another reason; it was
+    /// counted as skipped, and [`Sink::event`] never saw it.
     fn oversize_end(&mut self) {}
 
-    /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is where in the slice just
-    /// pushed the blank line is over; of a CRLF that is cut behind its CR, the LF at the next slice's start belongs to it.
+    /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is
+    /// where in the slice just pushed the blank line is over; of a CRLF that is cut behind its CR,
+    /// the LF at the next slice's start belongs to it.
     ///
-    /// Returns where in the slice the decoder is to go on: at `end`, or behind events that follow there, if the sink has taken
-    /// them in itself. Those must be whole, consist of `data` and `event` lines, and end with an LF.
+    /// Returns where in the slice the decoder is to go on: at `end`, or behind events that follow
+    /// there, if the sink has taken them in itself. Those must be whole, consist of `data` and
+    /// `event` lines, and end with an LF.
     fn block_end(&mut self, end: usize) -> usize {
         end
     }

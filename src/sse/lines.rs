@@ -42,8 +42,9 @@ impl Lines {
         Lines { tail: Vec::new(), long: false, after_cr: false, limit }
     }
 
-    /// The next line that ends in `bytes` at or after `at`, which moves past it. `None` when there is no
-    /// further one: then the rest of the slice has been kept, and the next slice may be given.
+    /// The next line that ends in `bytes` at or after `at`, which moves past it. `None` when there
+    /// is no further one: then the rest of the slice has been kept, and the next slice may be
+    /// given.
     #[inline]
     pub fn next<'a>(&mut self, bytes: &'a [u8], at: &mut usize) -> Option<Line<'a>> {
         if self.after_cr && *at < bytes.len() {

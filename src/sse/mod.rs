@@ -6,12 +6,14 @@
 //!
 //! Promises, all of them tested at every split:
 //! * pieces do not matter: the same bytes give the same events, however they were cut;
-//! * a line that lies whole in the pushed slice is lent, not copied; only what is unfinished is kept;
+//! * a line that lies whole in the pushed slice is lent, not copied; only what is unfinished is
+//!   kept;
 //! * every byte is looked at once, so the cost is linear also when a long line comes byte by byte;
 //! * nothing is held between events, and never more than about twice [`LIMIT`] inside one.
 //!
-//! What does not live here: what the data means. Decoding UTF-8 is the reader's affair, since most of
-//! the data is never looked at: an [`Event`] has bytes, and [`Event::data_str`] for those who want text.
+//! What does not live here: what the data means. Decoding UTF-8 is the reader's affair, since most
+//! of the data is never looked at: an [`Event`] has bytes, and [`Event::data_str`] for those who
+//! want text.
 
 mod decoder;
 mod event;
@@ -21,6 +23,7 @@ pub use decoder::{Decoder, Position};
 pub use event::{Event, Sink};
 pub use lines::{Line, Lines};
 
-/// The longest line, and the most data of one event, that is held in one piece: ten times the largest
-/// text event on record. What is larger goes to [`Sink::oversize`] in pieces and is counted as skipped.
+/// The longest line, and the most data of one event, that is held in one piece: ten times the
+/// largest text event on record. What is larger goes to [`Sink::oversize`] in pieces and is counted
+/// as skipped.
 pub const LIMIT: usize = 1 << 20;

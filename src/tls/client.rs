@@ -11,7 +11,8 @@ use super::verify::Verifier;
 use super::witness::{Witness, Witnessed};
 use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
 
-/// What the user says of the TLS to an upstream. The default is the system's roots, all verified, no client certificate.
+/// What the user says of the TLS to an upstream. The default is the system's roots, all verified,
+/// no client certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ClientSettings {
     /// How the upstream's certificate is verified.
@@ -27,8 +28,8 @@ pub struct ClientSettings {
 impl ClientSettings {
     /// A configuration of what is there now; `alpn` names the protocols to offer, the best first.
     ///
-    /// Each has its own memory of TLS sessions: a session that was agreed on with one identity is never resumed with
-    /// another.
+    /// Each has its own memory of TLS sessions: a session that was agreed on with one identity is
+    /// never resumed with another.
     ///
     /// # Errors
     /// A part cannot be read or used.
@@ -63,8 +64,9 @@ impl ClientSettings {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {
-            // Presented to whoever asks, also where the server's list of authorities does not name its issuer: such lists
-            // are often wrong, and a refusal says more than a certificate that was silently held back.
+            // Presented to whoever asks, also where the server's list of authorities does not name
+            // its issuer: such lists are often wrong, and a refusal says more than a certificate
+            // that was silently held back.
             Some(identity) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())))
             }
@@ -138,7 +140,8 @@ impl Connector {
     }
 }
 
-/// What the system trusts, or Mozilla's roots where the system has none; read once, and not again when it changes.
+/// What the system trusts, or Mozilla's roots where the system has none; read once, and not again
+/// when it changes.
 fn system_roots() -> &'static Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS.get_or_init(|| {

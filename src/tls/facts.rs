@@ -11,7 +11,8 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-/// The longest name of a client that is taken from a certificate, in bytes: it is a label of metrics.
+/// The longest name of a client that is taken from a certificate, in bytes: it is a label of
+/// metrics.
 const MAX_CLIENT_NAME: usize = 255;
 
 /// What a certificate says of itself. Nothing of it is verified.
@@ -63,8 +64,9 @@ impl Facts {
     }
 }
 
-/// What to call the client that presented a certificate: the subject's common name, else the first alternative name, else
-/// the serial number. It has no control characters, and at most 255 bytes. `None`: the certificate cannot be read.
+/// What to call the client that presented a certificate: the subject's common name, else the first
+/// alternative name, else the serial number. It has no control characters, and at most 255 bytes.
+/// `None`: the certificate cannot be read.
 pub fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
     let serial = || parsed.serial_number.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

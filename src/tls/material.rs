@@ -100,7 +100,8 @@ fn read_blocks(source: &Source, part: Part) -> Result<Vec<Block>, Fault> {
     Ok(blocks)
 }
 
-/// All certificates of a bundle; keys and parameters beside them are passed over, since many keep both in one file.
+/// All certificates of a bundle; keys and parameters beside them are passed over, since many keep
+/// both in one file.
 fn certificates(blocks: Vec<Block>, source: &Source) -> Result<Vec<CertificateDer<'static>>, String> {
     let labels = labels(&blocks);
     let is_certificate = |block: &Block| matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE");

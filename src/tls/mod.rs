@@ -1,10 +1,10 @@
-//! TLS for both sides: what the user configured is read, checked, made into rustls' configurations, and read again when
-//! its files change. Nothing here opens a connection.
+//! TLS for both sides: what the user configured is read, checked, made into rustls' configurations,
+//! and read again when its files change. Nothing here opens a connection.
 //!
-//! What is read, in the order of reading: `source` says where a text is, `pem` takes it apart, `material` makes sure
-//! that it is whole and belongs together, `facts` says in words what it is. `client` and `server` make
-//! configurations of it, with the rules of `verify`; `rotate` keeps them up to date, and a `witness` may look on. No message and no `Debug` shows a
-//! key or a passphrase.
+//! What is read, in the order of reading: `source` says where a text is, `pem` takes it apart,
+//! `material` makes sure that it is whole and belongs together, `facts` says in words what it is.
+//! `client` and `server` make configurations of it, with the rules of `verify`; `rotate` keeps them
+//! up to date, and a `witness` may look on. No message and no `Debug` shows a key or a passphrase.
 
 mod client;
 mod facts;

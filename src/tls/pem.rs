@@ -1,8 +1,9 @@
-//! PEM (RFC 7468) as people have it: whole bundles, CRLF, text around the blocks, and a whole file on one line, with spaces
-//! or with `\n` in place of its line breaks, as it comes out of an environment variable.
+//! PEM (RFC 7468) as people have it: whole bundles, CRLF, text around the blocks, and a whole file
+//! on one line, with spaces or with `\n` in place of its line breaks, as it comes out of an
+//! environment variable.
 //!
-//! It is laxer than the RFC in all white space, and in nothing else: a block without its end, or with a character that
-//! is not base64, is a mistake and not a shorter bundle.
+//! It is laxer than the RFC in all white space, and in nothing else: a block without its end, or
+//! with a character that is not base64, is a mistake and not a shorter bundle.
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -14,7 +15,8 @@ pub(super) struct Block {
     pub(super) label: String,
     /// The bytes inside.
     pub(super) der: Vec<u8>,
-    /// Whether OpenSSL's old form of encryption was used, whose parameters stand before the base64 (RFC 1421 section 4.6).
+    /// Whether OpenSSL's old form of encryption was used, whose parameters stand before the base64
+    /// (RFC 1421 section 4.6).
     pub(super) old_encryption: bool,
 }
 

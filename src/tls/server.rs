@@ -44,8 +44,9 @@ impl Recipe for ServerSettings {
         [&self.identity.certificate, &self.identity.private_key].into_iter().chain(&self.client_ca).collect()
     }
 
-    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Sessions are resumed by tickets under a key that lives as long as this
-    /// configuration: what was agreed on under an earlier one is verified anew.
+    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Sessions are resumed by tickets under a key that
+    /// lives as long as this configuration: what was agreed on under an earlier one is verified
+    /// anew.
     fn make(&self) -> Result<ServerConfig, Fault> {
         let client_ca = |fault: Fault| Fault { part: Part::ClientCa, ..fault };
         let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;

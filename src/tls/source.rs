@@ -43,7 +43,8 @@ impl Source {
         }
     }
 
-    /// The text as it is now. Whatever is no UTF-8 in it is replaced: PEM may have any text around it.
+    /// The text as it is now. Whatever is no UTF-8 in it is replaced: PEM may have any text around
+    /// it.
     ///
     /// # Errors
     /// The file cannot be read, in words.
@@ -69,7 +70,8 @@ impl Source {
         Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The bytes as they are now, at most one more than a text may have; nothing for what cannot change.
+    /// The bytes as they are now, at most one more than a text may have; nothing for what cannot
+    /// change.
     pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Self::File(path) = self {

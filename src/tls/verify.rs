@@ -16,7 +16,8 @@ use super::{Facts, Witness};
 /// How much of a certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// That a known authority signed it, that it is valid now, and that it bears the name that was asked for.
+    /// That a known authority signed it, that it is valid now, and that it bears the name that was
+    /// asked for.
     #[default]
     Full,
     /// The same, but for any name.
@@ -46,8 +47,9 @@ impl Verification {
 pub(super) struct Verifier {
     pub(super) mode: Verification,
     pub(super) roots: Arc<RootCertStore>,
-    /// Certificates that the user trusts as such. A server may present one of them as its own, also where it calls itself an
-    /// authority, as `openssl req -x509` makes them and as no path of RFC 5280 can end.
+    /// Certificates that the user trusts as such. A server may present one of them as its own, also
+    /// where it calls itself an authority, as `openssl req -x509` makes them and as no path of RFC
+    /// 5280 can end.
     pub(super) pinned: Vec<CertificateDer<'static>>,
     pub(super) provider: Arc<CryptoProvider>,
     /// Who is shown each certificate.

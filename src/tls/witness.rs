@@ -1,5 +1,5 @@
-//! What happens in a client's handshakes, for those who want to know (`streamgauge check --live`): rustls tells neither what
-//! certificate it refused, nor whether it was asked for one.
+//! What happens in a client's handshakes, for those who want to know (`streamgauge check --live`):
+//! rustls tells neither what certificate it refused, nor whether it was asked for one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,8 @@ use rustls::sign::CertifiedKey;
 
 use super::Facts;
 
-/// Sees the handshakes of one client configuration; the last one counts. It changes nothing in them.
+/// Sees the handshakes of one client configuration; the last one counts. It changes nothing in
+/// them.
 #[derive(Debug, Default)]
 pub struct Witness(Mutex<Seen>);
 
@@ -31,7 +32,8 @@ impl Witness {
         self.lock().clone()
     }
 
-    /// The peer shows its certificate. In TLS 1.3 it has asked for ours before, in TLS 1.2 it does so afterwards.
+    /// The peer shows its certificate. In TLS 1.3 it has asked for ours before, in TLS 1.2 it does
+    /// so afterwards.
     pub(super) fn peer(&self, certificate: &CertificateDer<'_>) {
         self.lock().peer = Facts::of(certificate);
     }

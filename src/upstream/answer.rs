@@ -47,7 +47,8 @@ impl From<ResponseHead> for AnswerHead {
     }
 }
 
-/// The body of an answer. Dropping it before its end tells the upstream at once; it is read only as it is polled.
+/// The body of an answer. Dropping it before its end tells the upstream at once; it is read only as
+/// it is polled.
 pub struct AnswerBody {
     /// Data that was read ahead, which comes before all else.
     ahead: Bytes,
@@ -93,8 +94,9 @@ impl AnswerBody {
         Self { ahead: Bytes::new(), after: None, wire }
     }
 
-    /// The data of the whole body, if it is here and no longer than `limit` bytes. Read as usual, the body begins with
-    /// what was read ahead, whole or not. Cancel-safe in that nothing is lost but the place where frames were cut.
+    /// The data of the whole body, if it is here and no longer than `limit` bytes. Read as usual,
+    /// the body begins with what was read ahead, whole or not. Cancel-safe in that nothing is lost
+    /// but the place where frames were cut.
     pub async fn read_ahead(&mut self, limit: usize) -> Option<Bytes> {
         self.read_while(limit, |_, _| true).await;
         let failed = self.after.as_ref().is_some_and(|after| after.is_err());
@@ -159,8 +161,8 @@ impl AnswerBody {
         matches!(&self.wire, Wire::Http1(body) if body.ends_by_close)
     }
 
-    /// When the bytes of the frame that was polled last were read from the socket. Over HTTP/2, where a connection reads for
-    /// many, when it was read last.
+    /// When the bytes of the frame that was polled last were read from the socket. Over HTTP/2,
+    /// where a connection reads for many, when it was read last.
     pub fn read_at(&self) -> Instant {
         match &self.wire {
             Wire::Http1(body) => body.read_at,
@@ -201,11 +203,12 @@ impl Body for AnswerBody {
     }
 }
 
-/// The body of an answer over HTTP/1.1: what one read of the socket brings becomes one frame, with the chunk framing taken off.
+/// The body of an answer over HTTP/1.1: what one read of the socket brings becomes one frame, with
+/// the chunk framing taken off.
 ///
-/// It also sends what is left of the request. When it has ended, the connection goes back to its pool, if the
-/// upstream said nothing more than it should have; when it is dropped before, the connection is closed, and the upstream
-/// knows at once.
+/// It also sends what is left of the request. When it has ended, the connection goes back to its
+/// pool, if the upstream said nothing more than it should have; when it is dropped before, the
+/// connection is closed, and the upstream knows at once.
 pub(super) struct Http1Body {
     origin: Arc<Origin>,
     scratch: Scratch,
@@ -361,7 +364,8 @@ impl Body for Http1Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Known only where the upstream said it: a length would be declared to the client that the upstream did not.
+        // Known only where the upstream said it: a length would be declared to the client that the
+        // upstream did not.
         match self.decoder.remaining() {
             Some(remaining) if self.is_sized => SizeHint::with_exact(remaining + self.first.len() as u64),
             _ => SizeHint::default(),

@@ -43,8 +43,8 @@ async fn dial<'a>(
     http: HttpVersion,
     waiting_for: &Cell<Option<&'a Proxy>>,
 ) -> Result<Stream> {
-    // Before the certificates themselves are looked at: what changes in between makes the connection old too early,
-    // never too late.
+    // Before the certificates themselves are looked at: what changes in between makes the
+    // connection old too early, never too late.
     let generation = origin.generation();
     let (tunnel, connect) = match &origin.proxy {
         None => {
@@ -85,8 +85,8 @@ fn jittered(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 5.0)
 }
 
-/// A TCP connection to the host, which is the origin's or its proxy's, and how long the address that
-/// took it needed.
+/// A TCP connection to the host, which is the origin's or its proxy's, and how long the address
+/// that took it needed.
 pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(witness) = &origin.witness {
@@ -110,8 +110,8 @@ enum Secured<S> {
 }
 
 impl<S> Secured<S> {
-    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake with the target itself, or known before (RFC 9113
-    /// sections 3.2 and 3.3).
+    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake with the target itself, or known
+    /// before (RFC 9113 sections 3.2 and 3.3).
     fn is_http2(&self, http: HttpVersion) -> bool {
         match self {
             Self::Plain(_) => http == HttpVersion::Http2,

@@ -31,8 +31,8 @@ pub(super) enum Failure {
     Final(Error),
 }
 
-/// Writes the request and reads the answer's head, both at once: an upstream may answer before it has read
-/// everything.
+/// Writes the request and reads the answer's head, both at once: an upstream may answer before it
+/// has read everything.
 pub(super) struct Flight<'a> {
     upstream: &'a Upstream,
     /// `None` once it has moved into the answer.
@@ -103,7 +103,8 @@ impl<'a> Flight<'a> {
         self
     }
 
-    /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last read brought.
+    /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last
+    /// read brought.
     fn head_in(&mut self, new: &mut [u8]) -> Result<Option<Answer>, Failure> {
         if self.heard.is_none() {
             let sent = self.sent();
@@ -127,7 +128,8 @@ impl<'a> Flight<'a> {
         Ok(answer)
     }
 
-    /// Reads the heads at the beginning of `buf`. Without an answer: how many bytes the interim ones among them used.
+    /// Reads the heads at the beginning of `buf`. Without an answer: how many bytes the interim
+    /// ones among them used.
     fn head_at(&mut self, buf: &mut [u8]) -> Result<(Option<Answer>, usize), Failure> {
         let mut at = 0;
         loop {

@@ -1,8 +1,9 @@
-//! The way to the services: connects, keeps connections, sends a request, and hands its answer on as a body.
+//! The way to the services: connects, keeps connections, sends a request, and hands its answer on
+//! as a body.
 //!
-//! Everything here but the frames of an HTTP/2 connection runs in the task that serves the client: dropping an answer
-//! closes its connection or resets its stream, and an answer that is not polled is not read, which is how cancelling and
-//! slowing down reach the upstream.
+//! Everything here but the frames of an HTTP/2 connection runs in the task that serves the client:
+//! dropping an answer closes its connection or resets its stream, and an answer that is not polled
+//! is not read, which is how cancelling and slowing down reach the upstream.
 
 mod answer;
 mod connect;
@@ -55,7 +56,8 @@ pub struct Upstream {
     scratch: Scratch,
 }
 
-/// A request that is ready to go: what its head is made of, once it is known which HTTP carries it, and its body.
+/// A request that is ready to go: what its head is made of, once it is known which HTTP carries it,
+/// and its body.
 pub struct Call<'a> {
     /// The method, which also says whether the answer has a body.
     pub method: &'a Method,
@@ -125,8 +127,8 @@ impl Upstream {
     /// resets the stream.
     ///
     /// # Errors
-    /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect to a host that is not
-    /// allowed.
+    /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect
+    /// to a host that is not allowed.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub fn send<'a>(&'a self, mut call: Call<'a>) -> impl Future<Output = Result<Answer>> + 'a {
         async move {
@@ -173,7 +175,8 @@ impl Upstream {
         Ok(answer)
     }
 
-    /// Waits for a connection within `timeouts.total`; the connection holds itself to `timeouts.connect`.
+    /// Waits for a connection within `timeouts.total`; the connection holds itself to
+    /// `timeouts.connect`.
     async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(total) = total else { return way.await };
         timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
@@ -200,7 +203,8 @@ impl Upstream {
                 Err(Failure::Final(error)) => return Err(error),
             }
         }
-        // Boxed, as what happens once in a connection's life: the future of every request would have 8 KB of room for it.
+        // Boxed, as what happens once in a connection's life: the future of every request would
+        // have 8 KB of room for it.
         let stream = Box::pin(connect::connect(&self.origin, total, self.origin.http)).await?;
         if stream.is_http2() {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;

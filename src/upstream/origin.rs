@@ -44,22 +44,23 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Which certificates a new connection is made with, the target's and the proxy's: another number after each change. A
-    /// connection of an earlier generation finishes what runs on it, and is given no new request.
+    /// Which certificates a new connection is made with, the target's and the proxy's: another
+    /// number after each change. A connection of an earlier generation finishes what runs on it,
+    /// and is given no new request.
     pub fn generation(&self) -> u64 {
         let proxys = self.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
         // Each only grows, so that their sum is the same only while both are.
         [self.tls.as_ref(), proxys].into_iter().flatten().map(Connector::generation).sum()
     }
 
-    /// Whether the upstream may send something before it is asked, where `http` is spoken: HTTP/2's SETTINGS (RFC 9113 section 3.4). Servers of
-    /// HTTP/1.1 and of TLS wait.
+    /// Whether the upstream may send something before it is asked, where `http` is spoken: HTTP/2's
+    /// SETTINGS (RFC 9113 section 3.4). Servers of HTTP/1.1 and of TLS wait.
     pub(super) fn may_begin(&self, http: HttpVersion) -> bool {
         self.tls.is_none() && http == HttpVersion::Http2
     }
 
-    /// Refuses an answer that sends the client to a host that is not allowed, whatever its status: clients follow a
-    /// `Location` of 201 and 202 too, to look after what was begun.
+    /// Refuses an answer that sends the client to a host that is not allowed, whatever its status:
+    /// clients follow a `Location` of 201 and 202 too, to look after what was begun.
     pub(super) fn check_redirect(&self, head: &AnswerHead) -> Result<(), Error> {
         if self.allowed_hosts.is_everything() {
             return Ok(());
@@ -127,8 +128,8 @@ impl Origin {
     }
 }
 
-/// Whether the peer ended TLS and said why. Of a client's certificate, TLS 1.3 speaks after the client's part of the
-/// handshake is over, so that the first read or write brings it.
+/// Whether the peer ended TLS and said why. Of a client's certificate, TLS 1.3 speaks after the
+/// client's part of the handshake is over, so that the first read or write brings it.
 pub(super) fn is_alert(error: &io::Error) -> bool {
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(tls, Some(rustls::Error::AlertReceived(_)))

@@ -17,8 +17,8 @@ pub struct PoolLimits {
     pub max_idle: usize,
 }
 
-/// Idle connections, the one used last at the back. It is taken first: it is the least likely to have been closed by the
-/// upstream, and those at the front grow old and go when the load is over.
+/// Idle connections, the one used last at the back. It is taken first: it is the least likely to
+/// have been closed by the upstream, and those at the front grow old and go when the load is over.
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: PoolLimits,
@@ -45,8 +45,8 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection on which nothing is under way and nothing is left to read, unless the certificates that
-    /// it was made with are no longer the present ones. It was used until `now`.
+    /// Keeps a connection on which nothing is under way and nothing is left to read, unless the
+    /// certificates that it was made with are no longer the present ones. It was used until `now`.
     pub(super) fn put(self: &Rc<Self>, stream: Stream, generation: u64, now: Instant) {
         if self.limits.max_idle == 0 || stream.generation() != generation {
             return;

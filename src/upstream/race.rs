@@ -1,15 +1,16 @@
-//! A TCP connection to one of a host's addresses, the first that takes it (RFC 8305, "Happy Eyeballs").
+//! A TCP connection to one of a host's addresses, the first that takes it (RFC 8305, "Happy
+//! Eyeballs").
 //!
 //! * The addresses are tried in the order of the system (RFC 6724) with their families interleaved
 //!   (section 4), so that a family without a way out costs one attempt.
 //! * The next attempt begins after [`DELAY`], while earlier ones go on, and at once where one fails
 //!   (section 5).
-//! * An address that won although others come before it is tried first for [`MEMORY`]: an address that
-//!   swallows SYNs costs one connection its delay, not each.
+//! * An address that won although others come before it is tried first for [`MEMORY`]: an address
+//!   that swallows SYNs costs one connection its delay, not each.
 //!
 //! An upstream whose first address answers is not remembered, so that names whose addresses rotate
-//! (round-robin DNS) go on rotating. The caller bounds the whole race. Cancel safe: dropped, it closes
-//! all attempts.
+//! (round-robin DNS) go on rotating. The caller bounds the whole race. Cancel safe: dropped, it
+//! closes all attempts.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -23,12 +24,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// How long an attempt may be without an answer before the next begins beside it (RFC 8305 section 5
-/// recommends this).
+/// How long an attempt may be without an answer before the next begins beside it (RFC 8305 section
+/// 5 recommends this).
 const DELAY: Duration = Duration::from_millis(250);
 
-/// How long a winner is tried first (RFC 8305 section 4 leaves it open; RFC 6555 section 4.2 says ten
-/// minutes).
+/// How long a winner is tried first (RFC 8305 section 4 leaves it open; RFC 6555 section 4.2 says
+/// ten minutes).
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// The most attempts at once. Each is an open file. The oldest gives way to the next address, after

@@ -6,8 +6,9 @@ use std::rc::Rc;
 /// What one read may bring. A busy stream's events come together, and go out together.
 const SIZE: usize = 64 * 1024;
 
-/// One read buffer for a whole worker: a read fills it, what arrived is copied out at its own size, and nothing stays
-/// behind. A stream that waits for its next event therefore holds no buffer at all.
+/// One read buffer for a whole worker: a read fills it, what arrived is copied out at its own size,
+/// and nothing stays behind. A stream that waits for its next event therefore holds no buffer at
+/// all.
 #[derive(Clone, Debug)]
 pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
 

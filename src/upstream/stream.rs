@@ -35,7 +35,8 @@ pub(super) enum Wire {
 }
 
 impl Stream {
-    /// `generation` is that of the certificates it was made with, see [`Origin::generation`](super::Origin::generation).
+    /// `generation` is that of the certificates it was made with, see
+    /// [`Origin::generation`](super::Origin::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
         Self { wire, is_http2, connect: 0, generation, expires: None }
     }

@@ -86,8 +86,9 @@ impl AsyncWrite for Switched {
 }
 
 impl Upstream {
-    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own, also where everything else goes
-    /// over HTTP/2. That has no such wish, and few services speak its CONNECT of RFC 8441.
+    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own, also
+    /// where everything else goes over HTTP/2. That has no such wish, and few services speak its
+    /// CONNECT of RFC 8441.
     pub(super) async fn send_upgrade(&self, call: &Call<'_>, payload: Payload) -> Result<Answer> {
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;

@@ -100,7 +100,8 @@ impl Upload {
         self.starved
     }
 
-    /// Writes as much as the socket takes and the client has sent. `Ready(Ok)`: all of it; not to be polled again.
+    /// Writes as much as the socket takes and the client has sent. `Ready(Ok)`: all of it; not to
+    /// be polled again.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -169,7 +170,8 @@ impl Upload {
                     self.queue.push_back(Bytes::from_static(h1::CHUNK_END));
                 }
                 Ok(data) => self.queue.push_back(data),
-                // No service asks for trailers of a request, and a sender must not rely on them (RFC 9110 section 6.5).
+                // No service asks for trailers of a request, and a sender must not rely on them
+                // (RFC 9110 section 6.5).
                 Err(_trailers) => {}
             },
         }

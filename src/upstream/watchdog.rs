@@ -15,16 +15,16 @@ pub(crate) enum Expired {
     Total,
 }
 
-/// Watches one exchange. It has a timer only once something was waited for, and that timer is set again only when it
-/// fires: an event that comes in time costs one look at the clock.
+/// Watches one exchange. It has a timer only once something was waited for, and that timer is set
+/// again only when it fires: an event that comes in time costs one look at the clock.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     /// The longest silence.
     silence: Duration,
     /// When everything must be over.
     total: Option<Instant>,
-    /// Since when we have been waiting; `None` while there was always something to read. A client that reads slowly
-    /// does not make its upstream late.
+    /// Since when we have been waiting; `None` while there was always something to read. A client
+    /// that reads slowly does not make its upstream late.
     waiting_since: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -50,14 +50,16 @@ impl Watchdog {
         self.waiting_since = None;
     }
 
-    /// To be called when there is nothing to read: `Ready` when a limit is reached, else the task is woken in time.
+    /// To be called when there is nothing to read: `Ready` when a limit is reached, else the task
+    /// is woken in time.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         loop {
             let silent = since + self.silence;
             let deadline = self.total.map_or(silent, |total| total.min(silent));
             let Timer { sleep, waker } = self.timer.get_or_insert_with(|| Timer::new(deadline));
-            // A timer for a later moment than is needed must be set again; one for an earlier moment just fires early.
+            // A timer for a later moment than is needed must be set again; one for an earlier
+            // moment just fires early.
             let late = sleep.deadline() > deadline.into();
             if late {
                 sleep.as_mut().reset(deadline.into());

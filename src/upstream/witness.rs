@@ -1,5 +1,5 @@
-//! What happens on the way to an upstream, for those who want to know (`streamgauge check --live`). Where nobody does, as in
-//! `serve`, nothing is noted.
+//! What happens on the way to an upstream, for those who want to know (`streamgauge check --live`).
+//! Where nobody does, as in `serve`, nothing is noted.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

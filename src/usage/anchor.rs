@@ -1,5 +1,5 @@
-//! Where the text of the next event will be: nearly every event of a stream is the one before it with another text in
-//! it, so that its text is where the other one's was.
+//! Where the text of the next event will be: nearly every event of a stream is the one before it
+//! with another text in it, so that its text is where the other one's was.
 
 use std::ops::Range;
 
@@ -13,8 +13,9 @@ const LENGTH: usize = 16;
 
 /// What stood before the only text of an event.
 ///
-/// Unescaped quotes and a colon are part of it, so it is in no string and is found nowhere but before another string
-/// under the same key; and it was there once only, so that there is no other one.
+/// Unescaped quotes and a colon are part of it, so it is in no string and is found nowhere but
+/// before another string under the same key; and it was there once only, so that there is no other
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     sign: [u8; LENGTH],
@@ -24,15 +25,16 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// Learns from an event that was read. `None` where it has no text, or several, or where they could be confused
-    /// (some services repeat all that was said so far beside the delta).
+    /// Learns from an event that was read. `None` where it has no text, or several, or where they
+    /// could be confused (some services repeat all that was said so far beside the delta).
     pub(super) fn learn(found: &Found, data: &[u8]) -> Option<Self> {
         let (part, at) = found.lone_text().filter(|(part, _)| !matches!(part, Part::Json | Part::Name))?;
         let sign: [u8; LENGTH] = data.get(at.checked_sub(LENGTH)?..at)?.try_into().ok()?;
         (memmem::find_iter(data, &sign).count() == 1).then_some(Self { sign, at, part })
     }
 
-    /// The text of an event that is like the one learnt from; never an empty one, which may have another beside it.
+    /// The text of an event that is like the one learnt from; never an empty one, which may have
+    /// another beside it.
     #[inline]
     pub(super) fn find(&mut self, data: &[u8]) -> Option<(Part, Range<usize>)> {
         let here = self.at.checked_sub(LENGTH).and_then(|from| data.get(from..self.at));

@@ -57,8 +57,9 @@ impl ToolKind {
         &NAMES
     }
 
-    /// The kind that an object of counts in the usage has under this key: Anthropic's and OpenRouter's `server_tool_use`,
-    /// xAI's `server_side_tool_usage_details`, Mistral's `connectors`.
+    /// The kind that an object of counts in the usage has under this key: Anthropic's and
+    /// OpenRouter's `server_tool_use`, xAI's `server_side_tool_usage_details`, Mistral's
+    /// `connectors`.
     pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"web_search_requests" | b"web_search_calls" | b"web_search" => Self::WebSearch,
@@ -74,8 +75,8 @@ impl ToolKind {
         })
     }
 
-    /// The kind of an item of a response's output. Pictures are billed by their tokens, and the calls of a client's
-    /// functions and of its own MCP servers are not billed.
+    /// The kind of an item of a response's output. Pictures are billed by their tokens, and the
+    /// calls of a client's functions and of its own MCP servers are not billed.
     pub(super) fn from_item(kind: &[u8]) -> Option<Self> {
         Some(match kind {
             b"web_search_call" => Self::WebSearch,
@@ -180,8 +181,8 @@ pub struct CallCounts {
 }
 
 impl CallCounts {
-    /// What the service counted; of a kind that it did not count, the items of the output. A stream has these twice, and
-    /// some services leave one of them out.
+    /// What the service counted; of a kind that it did not count, the items of the output. A stream
+    /// has these twice, and some services leave one of them out.
     pub fn total(&self) -> ToolCalls {
         self.reported.or(self.done.most(self.listed))
     }

@@ -1,10 +1,12 @@
 //! Usage that a legacy completion reports choice by choice.
 //!
-//! llama.cpp answers each of several prompts with a choice of its own, and the event that ends a choice has the usage
-//! of that choice. So usage beside one choice that has an index and a finish reason is that choice's own, and those of
-//! different indexes are added up. Usage beside no choice, or several, is that of all and replaces what there was. A
-//! service that reports usage beside a choice that goes on, or twice for one index, reports what all have used so far:
-//! of it, the last counts. Chat completions are never added up, since their services report what all choices used.
+//! llama.cpp answers each of several prompts with a choice of its own, and the event that ends a
+//! choice has the usage of that choice. So usage beside one choice that has an index and a finish
+//! reason is that choice's own, and those of different indexes are added up. Usage beside no
+//! choice, or several, is that of all and replaces what there was. A service that reports usage
+//! beside a choice that goes on, or twice for one index, reports what all have used so far: of it,
+//! the last counts. Chat completions are never added up, since their services report what all
+//! choices used.
 
 use super::found::Shares;
 

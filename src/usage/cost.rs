@@ -9,7 +9,8 @@ const DECIMALS: usize = 18;
 /// xAI's ticks: ten thousand million of them are one dollar (docs.x.ai, `cost_in_usd_ticks`).
 const TICK: u128 = 10_u128.pow(DECIMALS as u32 - 10);
 
-/// An amount as the service wrote it, digit by digit: a JSON number that is not negative, or a string of one.
+/// An amount as the service wrote it, digit by digit: a JSON number that is not negative, or a
+/// string of one.
 pub(super) fn amount(value: &[u8]) -> Option<Box<str>> {
     let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(value);
     let is_number = text.first().is_some_and(u8::is_ascii_digit)

@@ -1,8 +1,8 @@
 //! Token counts, and how they accumulate.
 
-/// Token counts as the upstream reported them. What it did not report is `None`, and never 0; nothing
-/// is computed, also where the counts do not add up (some upstreams' totals include what their parts
-/// leave out, and more may be cached than was sent).
+/// Token counts as the upstream reported them. What it did not report is `None`, and never 0;
+/// nothing is computed, also where the counts do not add up (some upstreams' totals include what
+/// their parts leave out, and more may be cached than was sent).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     /// Tokens read: `prompt_tokens` or `input_tokens`. Anthropic's leaves cached ones out.

@@ -132,7 +132,8 @@ impl Announces {
 }
 
 impl Found {
-    /// The id of the stored result that the text is about, and whether that is made in the background.
+    /// The id of the stored result that the text is about, and whether that is made in the
+    /// background.
     pub(super) fn take_result(&mut self) -> (Option<Box<str>>, Option<bool>) {
         if self.is_beside_run {
             return (None, None);
@@ -280,7 +281,8 @@ impl Found {
         }
     }
 
-    /// A wanted value has ended. Of one that is too long, a byte beyond the limit is there to show it.
+    /// A wanted value has ended. Of one that is too long, a byte beyond the limit is there to show
+    /// it.
     pub(super) fn take(&mut self, slot: Slot, value: &[u8]) {
         let too_long = value.len() > slot.limit();
         let value = &value[..value.len().min(slot.limit())];

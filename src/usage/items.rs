@@ -31,8 +31,8 @@ impl Items {
         }
     }
 
-    /// Of the actions of a search of the web only `search` is billed, and not that a page is opened or looked through
-    /// (platform.openai.com, web search).
+    /// Of the actions of a search of the web only `search` is billed, and not that a page is opened
+    /// or looked through (platform.openai.com, web search).
     pub(super) fn action(&mut self, action: &[u8]) {
         self.is_free = matches!(action, b"open_page" | b"find_in_page" | b"find");
     }

@@ -1,12 +1,14 @@
-//! The text that an answer brings, kept while nothing is reported, so that its tokens can be counted in the end.
+//! The text that an answer brings, kept while nothing is reported, so that its tokens can be
+//! counted in the end.
 //!
-//! It is kept as it was written, escapes and all: an event costs a copy of a few bytes, and what nobody needs is
-//! never looked at.
+//! It is kept as it was written, escapes and all: an event costs a copy of a few bytes, and what
+//! nobody needs is never looked at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most text that is kept of one answer, some 60,000 tokens; of what follows only the length is known.
+/// The most text that is kept of one answer, some 60,000 tokens; of what follows only the length is
+/// known.
 pub const OUTPUT_LIMIT: usize = 256 << 10;
 
 /// The first piece of memory that a text takes.

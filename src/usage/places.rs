@@ -42,7 +42,8 @@ pub(super) enum UsageAt {
     Metadata,
     /// The same in a streamed list: the last one counts.
     ListedMetadata,
-    /// Completions in a list, one of each prompt, as llama.cpp answers several prompts: their sum counts.
+    /// Completions in a list, one of each prompt, as llama.cpp answers several prompts: their sum
+    /// counts.
     Listed,
     /// Cohere's bodies of version 1.
     Meta,
@@ -60,14 +61,16 @@ pub(super) enum ModelAt {
     Listed,
 }
 
-/// Where a stored result may be, best first: in a stream's event below `response`, else the text itself.
+/// Where a stored result may be, best first: in a stream's event below `response`, else the text
+/// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResultAt {
     Response,
     Top,
 }
 
-/// Where what stands beside the usage may be, best first: the service tier, and what the service counted.
+/// Where what stands beside the usage may be, best first: the service tier, and what the service
+/// counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     Top,
@@ -350,7 +353,8 @@ impl Place {
         }
     }
 
-    /// Where only a whole body has its output: events that restate what deltas have brought already are not counted twice.
+    /// Where only a whole body has its output: events that restate what deltas have brought already
+    /// are not counted twice.
     pub(super) fn step_in_body(self, key: Key, kind: Kind) -> Step {
         match (self, key, kind) {
             (Place::Choice, Key::Message, Kind::Object) => Step::Enter(Place::Delta),

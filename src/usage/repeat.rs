@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use crate::json::interruption;
 
-/// An event in a slice, of which nothing but its text was wanted. It is one `data` line and the blank line behind it.
+/// An event in a slice, of which nothing but its text was wanted. It is one `data` line and the
+/// blank line behind it.
 pub(super) struct Pattern {
     block: Range<usize>,
     text: Range<usize>,
 }
 
 impl Pattern {
-    /// The event in `block`, with its data at `data` and its text at `text` in that. `None` where the block has another line, or ends
-    /// otherwise than nearly all do.
+    /// The event in `block`, with its data at `data` and its text at `text` in that. `None` where
+    /// the block has another line, or ends otherwise than nearly all do.
     #[inline]
     pub(super) fn of(
         slice: &[u8],
@@ -25,8 +26,8 @@ impl Pattern {
         is_one_line.then_some(Self { block, text })
     }
 
-    /// Where the text lies of an event at `at` in the same slice, and where that event is over, if it is like this one: the same bytes
-    /// around a text that is not empty.
+    /// Where the text lies of an event at `at` in the same slice, and where that event is over, if
+    /// it is like this one: the same bytes around a text that is not empty.
     #[inline]
     pub(super) fn matches(&self, slice: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
         let before = &slice[self.block.start..self.text.start];

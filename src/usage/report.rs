@@ -89,7 +89,8 @@ impl Report {
     }
 }
 
-/// The members of a usage object that have a name here, read in one go. Of equal keys the last one counts.
+/// The members of a usage object that have a name here, read in one go. Of equal keys the last one
+/// counts.
 struct Members<'a> {
     /// As they stand, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
@@ -171,7 +172,8 @@ impl<'a> Members<'a> {
         calls
     }
 
-    /// OpenRouter, LiteLLM and Vercel's gateway write a number of dollars, Perplexity an object with the total, xAI ticks.
+    /// OpenRouter, LiteLLM and Vercel's gateway write a number of dollars, Perplexity an object
+    /// with the total, xAI ticks.
     fn cost(&self) -> Option<Box<str>> {
         let cost = self.text(Name::Cost);
         cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
@@ -206,7 +208,8 @@ fn details(text: &[u8], cursor: &mut Cursor<'_>) -> [Option<u64>; DETAILS] {
     counts
 }
 
-/// Tokens that are kept for an hour, of the object that is next, which has them by how long they are kept.
+/// Tokens that are kept for an hour, of the object that is next, which has them by how long they
+/// are kept.
 fn one_hour(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
     let mut tokens = None;
     each(cursor, |key, cursor| match key {

@@ -1,15 +1,15 @@
 //! Walks through one JSON text and stops where something is wanted.
 //!
-//! The text may come in any pieces and be of any size: only the value being read is held, and only when
-//! it is wanted and lies in more than one piece.
+//! The text may come in any pieces and be of any size: only the value being read is held, and only
+//! when it is wanted and lies in more than one piece.
 
 use super::found::Found;
 use super::json::{Grammar, Kind, Outline};
 use super::output::{Output, Part};
 use super::places::{Key, Place, Slot, Step};
 
-/// Wanted places are at most this deep: `choices`, its element, `delta`, a list of its content, that one's element, and
-/// the same once more inside it, with the document around them.
+/// Wanted places are at most this deep: `choices`, its element, `delta`, a list of its content,
+/// that one's element, and the same once more inside it, with the document around them.
 const DEPTHS: usize = 10;
 
 /// The byte order mark in UTF-8.
@@ -51,7 +51,8 @@ impl Scan {
         scan
     }
 
-    /// Keeps the id of the result that the text is about, and whether that is made in the background.
+    /// Keeps the id of the result that the text is about, and whether that is made in the
+    /// background.
     pub(super) fn keep_id(&mut self, keeps_id: bool) {
         self.reader.keeps_id = keeps_id;
     }
@@ -72,8 +73,8 @@ impl Scan {
         piece.hold();
     }
 
-    /// What follows the byte order mark, which some services put before their JSON (RFC 8259 section 8.1 lets a reader
-    /// ignore it).
+    /// What follows the byte order mark, which some services put before their JSON (RFC 8259
+    /// section 8.1 lets a reader ignore it).
     fn behind_mark<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let come = bytes.iter().zip(&MARK[self.mark..]).take_while(|(byte, mark)| byte == mark).count();
         let rest = &bytes[come..];

@@ -8,11 +8,12 @@ use super::{Progress, Tally, Usage};
 
 /// Reads what a service sends in one session, message by message, each in pieces of any size.
 ///
-/// Usage comes with every response (realtime: `response.done`; `responses`: `response.completed`, `.incomplete`, `.failed`) and is
-/// the sum of them. What a transcription of the input reports
-/// (`conversation.item.input_audio_transcription.completed`) is another model's work and billed at its rate: its seconds are
-/// counted, and its tokens only in a session without responses, where they are the session's own. Usage anywhere else, and a
-/// response that is still under way, counts nothing. The tally's events are the responses that have ended.
+/// Usage comes with every response (realtime: `response.done`; `responses`: `response.completed`,
+/// `.incomplete`, `.failed`) and is the sum of them. What a transcription of the input reports
+/// (`conversation.item.input_audio_transcription.completed`) is another model's work and billed at
+/// its rate: its seconds are counted, and its tokens only in a session without responses, where
+/// they are the session's own. Usage anywhere else, and a response that is still under way, counts
+/// nothing. The tally's events are the responses that have ended.
 ///
 /// ```
 /// use streamgauge::usage::SessionMeter;
@@ -120,8 +121,8 @@ impl SessionMeter {
     }
 }
 
-/// Reads what a client sends in one session, until it has said which model it wants: the first `response.create` that names
-/// one, in pieces of any size.
+/// Reads what a client sends in one session, until it has said which model it wants: the first
+/// `response.create` that names one, in pieces of any size.
 #[derive(Debug, Default)]
 pub struct AskedModel {
     /// The scan of the message that has begun.

@@ -27,7 +27,8 @@ pub struct Progress {
     pub terminal: bool,
     /// An event with a top-level `usage` object was among them.
     pub usage: bool,
-    /// Where in the pushed slice the first such event begins, with what stands in its block before it; 0 also where it began before.
+    /// Where in the pushed slice the first such event begins, with what stands in its block before
+    /// it; 0 also where it began before.
     pub usage_at: usize,
     /// Where in the pushed slice the first of its blank lines is over; 0 if it has none.
     pub first_end: usize,
@@ -50,8 +51,8 @@ impl Progress {
 
 /// Reads one event stream in pieces of any size, beside the bytes' way to the client.
 ///
-/// Nearly every payload is only searched for a few words; those that may have something are read. An
-/// event that is too large to be held is read as it passes.
+/// Nearly every payload is only searched for a few words; those that may have something are read.
+/// An event that is too large to be held is read as it passes.
 ///
 /// ```
 /// use streamgauge::usage::StreamMeter;
@@ -97,7 +98,8 @@ impl StreamMeter {
         self.reading.tally.output = Some(Box::new(Output::new(room)));
     }
 
-    /// Keeps the id of the result that the stream is of, and whether that is made in the background.
+    /// Keeps the id of the result that the stream is of, and whether that is made in the
+    /// background.
     pub fn keep_id(&mut self) {
         self.reading.keeps_id = true;
     }
@@ -179,7 +181,8 @@ impl Pushed<'_> {
         }
     }
 
-    /// Keeps the text of an event in which nothing else is wanted. False if it has to be read for that.
+    /// Keeps the text of an event in which nothing else is wanted. False if it has to be read for
+    /// that.
     #[inline]
     fn keep_text(&mut self, event: &Event<'_>) -> bool {
         let Some(output) = &mut self.reading.tally.output else { return true };
@@ -197,8 +200,8 @@ impl Pushed<'_> {
         true
     }
 
-    /// Takes in the events at `at` that repeat the one in `block` with other texts, of which nothing else is wanted either. Returns
-    /// where they are over.
+    /// Takes in the events at `at` that repeat the one in `block` with other texts, of which
+    /// nothing else is wanted either. Returns where they are over.
     #[inline]
     fn repeats(&mut self, block: Range<usize>) -> usize {
         let mut at = block.end;

@@ -31,7 +31,8 @@ pub struct Tally {
     pub events: u64,
     /// How many events, bodies or usage objects were too large to be read.
     pub skipped: u64,
-    /// The answer said that it is whole: `[DONE]`, a type that ends a stream, or a body's last bracket.
+    /// The answer said that it is whole: `[DONE]`, a type that ends a stream, or a body's last
+    /// bracket.
     pub terminal: bool,
     /// What the first error in the answer said, cut to [`ERROR_LIMIT`] bytes.
     pub error: Option<Box<str>>,

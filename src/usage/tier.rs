@@ -7,7 +7,8 @@ use super::found::text;
 /// A tier's name as the service wrote it. Those in common use are not copied.
 pub(super) type Tier = Cow<'static, str>;
 
-/// The names in common use: OpenAI's and Anthropic's, Groq's, Gemini's, and Vertex AI's `trafficType`.
+/// The names in common use: OpenAI's and Anthropic's, Groq's, Gemini's, and Vertex AI's
+/// `trafficType`.
 const COMMON: [&str; 12] = [
     "default",
     "standard",

@@ -1,9 +1,9 @@
 //! Which payloads are worth reading: a search for words over many payloads at once.
 //!
 //! Once the model is known and the first token seen, a stream's payloads are deltas, and nothing in
-//! them is wanted. Only one that has a wanted key *and* a value worth reading under it goes through the
-//! scan; `"usage":null` in every chunk is not worth it. The search may say yes for nothing (the word is
-//! elsewhere in the payload), never no for something.
+//! them is wanted. Only one that has a wanted key *and* a value worth reading under it goes through
+//! the scan; `"usage":null` in every chunk is not worth it. The search may say yes for nothing (the
+//! word is elsewhere in the payload), never no for something.
 
 use std::sync::LazyLock;
 
@@ -66,15 +66,16 @@ pub(super) struct Wants {
     pub(super) timings: bool,
 }
 
-/// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to the end of the slice, since most
-/// payloads of a large one are never asked about.
+/// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to
+/// the end of the slice, since most payloads of a large one are never asked about.
 const STRIDE: usize = 2048;
 
 /// The words in one pushed slice. Each is searched for over several events at once.
 pub(super) struct Watch<'a> {
     bytes: &'a [u8],
     words: &'static [Word; 5],
-    /// By word: none begins before this place and behind the start of the last payload asked about; one may begin here.
+    /// By word: none begins before this place and behind the start of the last payload asked about;
+    /// one may begin here.
     next: [usize; 5],
 }
 
@@ -84,8 +85,8 @@ impl<'a> Watch<'a> {
         Watch { bytes, words: &WORDS, next: [0; 5] }
     }
 
-    /// Whether the payload that lies in the slice from `start` to `end` is worth reading. Payloads are
-    /// asked about in their order.
+    /// Whether the payload that lies in the slice from `start` to `end` is worth reading. Payloads
+    /// are asked about in their order.
     #[inline]
     pub(super) fn worth_reading(&mut self, start: usize, end: usize, wants: Wants) -> bool {
         (0..3).any(|i| self.has(i, start, end))

@@ -37,13 +37,15 @@ use self::rejoin::Rejoin;
 use super::Progress;
 use crate::sse::{Line, Lines};
 
-/// The most of one event that waits, and the largest event that is taken out. Real ones have 200 to 1,300 bytes.
+/// The most of one event that waits, and the largest event that is taken out. Real ones have 200 to
+/// 1,300 bytes.
 pub const HOLD_LIMIT: usize = 16 << 10;
 
 /// A stream on its way to a client that did not ask for usage.
 ///
-/// It goes beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] tells where events end, so that nothing is
-/// searched for twice: a slice that ends with an event, as most do, passes without a look at it.
+/// It goes beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] tells where events end,
+/// so that nothing is searched for twice: a slice that ends with an event, as most do, passes
+/// without a look at it.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -98,8 +100,8 @@ impl Withhold {
         Self::default()
     }
 
-    /// What may go to the client now that these bytes are here: nothing, or what waited and these without what is
-    /// withheld. `progress` is what the meter said of the same bytes.
+    /// What may go to the client now that these bytes are here: nothing, or what waited and these
+    /// without what is withheld. `progress` is what the meter said of the same bytes.
     #[inline]
     pub fn pass(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
         if self.rejoin.is_some() || progress.is_llama_cpp {

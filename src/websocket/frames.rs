@@ -4,8 +4,8 @@ use std::fmt;
 
 /// What is heard of a direction.
 pub trait Sink {
-    /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come in their order, and never two
-    /// messages' between each other.
+    /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come
+    /// in their order, and never two messages' between each other.
     fn data(&mut self, is_text: bool, piece: &[u8]) {
         let _ = (is_text, piece);
     }
@@ -70,8 +70,8 @@ const MAX_CONTROL: usize = 125;
 /// So much is unmasked at once.
 const PIECE: usize = 1024;
 
-/// Reads frames in pieces of any size. It holds a frame's head and a control frame's payload while they are not whole, and
-/// nothing of a message.
+/// Reads frames in pieces of any size. It holds a frame's head and a control frame's payload while
+/// they are not whole, and nothing of a message.
 ///
 /// ```
 /// use streamgauge::websocket::{Frames, Sink};

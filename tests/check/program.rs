@@ -125,7 +125,8 @@ pub fn answering() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
 }
 
-/// TLS under the certificate in front of a plain server; it may ask clients for certificates of the folder's authority.
+/// TLS under the certificate in front of a plain server; it may ask clients for certificates of the
+/// folder's authority.
 pub fn tls(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>, server: SocketAddr) -> SocketAddr {
     let source = |text: &str| Source::text("the test", text).unwrap();
     let settings = ServerSettings {

@@ -214,7 +214,8 @@ fn mistakes_of_the_configuration_come_before_anything_is_sent() {
     assert!(ended.status == 0 && service.accepted() == 0, "{}", ended.all());
 }
 
-/// An upstream that refuses every body with one of these fields, as services do that do not know it.
+/// An upstream that refuses every body with one of these fields, as services do that do not know
+/// it.
 fn refusing(fields: &'static [&'static str]) -> (Upstream, mpsc::Receiver<serde_json::Value>) {
     let (sender, bodies) = mpsc::channel();
     let upstream = upstream(move |connection| {

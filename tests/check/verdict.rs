@@ -1,4 +1,5 @@
-//! What `check` says of a configuration and of this machine, without asking any upstream; and `config show`.
+//! What `check` says of a configuration and of this machine, without asking any upstream; and
+//! `config show`.
 
 use std::net::TcpListener;
 

@@ -1,6 +1,6 @@
 //! Fills a ledger with records as a company's week has them, through the program's own writer:
-//! `cargo run --example fill-ledger -- PATH ROWS DAYS`. The records end now. The same arguments give the same records but for
-//! their ids' random bits and the time.
+//! `cargo run --example fill-ledger -- PATH ROWS DAYS`. The records end now. The same arguments
+//! give the same records but for their ids' random bits and the time.
 
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 
@@ -48,7 +48,8 @@ fn main() {
     let (rows, days): (u64, u64) = (rows.parse().unwrap(), days.parse().unwrap());
     let mut random = fastrand::Rng::with_seed(7);
     let (now, span) = (Timestamp::now(), Duration::from_hours(24 * days));
-    // The busiest hour has some eight times as many as the quietest: starts are drawn, and kept as often as their hour is busy.
+    // The busiest hour has some eight times as many as the quietest: starts are drawn, and kept as
+    // often as their hour is busy.
     let mut starts: Vec<Timestamp> = Vec::with_capacity(rows as usize);
     while starts.len() < rows as usize {
         let start = now - span.mul_f64(random.f64());

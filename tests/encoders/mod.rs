@@ -6,7 +6,8 @@ use std::mem::take;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// Every coding that is understood, by the name that `Content-Encoding` has; `deflate` in both of its forms.
+/// Every coding that is understood, by the name that `Content-Encoding` has; `deflate` in both of
+/// its forms.
 pub const CODINGS: [&str; 5] = ["gzip", "deflate", "bare deflate", "br", "zstd"];
 
 /// What the header says of a coding.

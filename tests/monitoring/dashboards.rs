@@ -1,4 +1,5 @@
-//! The dashboards of `config/grafana`: every query is asked where it will be asked, after traffic that leaves nothing empty.
+//! The dashboards of `config/grafana`: every query is asked where it will be asked, after traffic
+//! that leaves nothing empty.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

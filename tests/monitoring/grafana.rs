@@ -1,4 +1,5 @@
-//! What Grafana does with a dashboard: reads its panels, asks for the values of its variables, and fills both into queries.
+//! What Grafana does with a dashboard: reads its panels, asks for the values of its variables, and
+//! fills both into queries.
 
 use std::fs;
 use std::path::Path;
@@ -65,8 +66,8 @@ impl Dashboard {
     }
 }
 
-/// Fills in `$name` and `${name}`, and `$name(arguments)`, whose arguments have no parentheses in Grafana. `value` gives what
-/// each stands for.
+/// Fills in `$name` and `${name}`, and `$name(arguments)`, whose arguments have no parentheses in
+/// Grafana. `value` gives what each stands for.
 ///
 /// # Panics
 /// One stands for nothing.

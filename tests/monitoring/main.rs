@@ -1,5 +1,6 @@
-//! What operators watch the proxy with: the real program and its simulator, scraped by a real Prometheus, its records in a real
-//! PostgreSQL, and the dashboards, alerts and scrape configuration of `config/` asked against them.
+//! What operators watch the proxy with: the real program and its simulator, scraped by a real
+//! Prometheus, its records in a real PostgreSQL, and the dashboards, alerts and scrape
+//! configuration of `config/` asked against them.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! A real Prometheus: Debian's `prometheus`, under the scrape configuration and the alerts of `config/prometheus`.
+//! A real Prometheus: Debian's `prometheus`, under the scrape configuration and the alerts of
+//! `config/prometheus`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -85,7 +86,8 @@ impl Prometheus {
         series(&self.api("query", &[("query", query)]), |series| &series["value"])
     }
 
-    /// The same for a range that ends now, as graphs ask for it: the last value of each series that has one.
+    /// The same for a range that ends now, as graphs ask for it: the last value of each series that
+    /// has one.
     pub fn query_range(&self, query: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let now = jiff::Timestamp::now().as_second();
         let range = [("start", &(now - 10).to_string()), ("end", &(now + 1).to_string())];

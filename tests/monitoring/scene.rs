@@ -1,4 +1,5 @@
-//! The program as a gateway: two upstreams, clients with keys, an admin token, and a fleet's ledger.
+//! The program as a gateway: two upstreams, clients with keys, an admin token, and a fleet's
+//! ledger.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -56,7 +57,8 @@ impl Scene {
         Self { postgres, proxy, admin, folder, sent: 0, _processes: [simulator, gauge] }
     }
 
-    /// Sends [`traffic`] through, and waits until PostgreSQL has all that was ever sent. How many requests that is.
+    /// Sends [`traffic`] through, and waits until PostgreSQL has all that was ever sent. How many
+    /// requests that is.
     pub fn send_traffic(&mut self) -> usize {
         self.sent += traffic::send(self.proxy);
         until("the records of all requests", || {

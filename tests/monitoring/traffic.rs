@@ -1,5 +1,6 @@
-//! Requests of each kind that there is, so that nothing which is watched stays empty: streams and bodies, two clients with users and
-//! without, two upstreams, several models, and everything that goes wrong.
+//! Requests of each kind that there is, so that nothing which is watched stays empty: streams and
+//! bodies, two clients with users and without, two upstreams, several models, and everything that
+//! goes wrong.
 
 use std::net::SocketAddr;
 

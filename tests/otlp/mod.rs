@@ -1,6 +1,8 @@
-//! A real OpenTelemetry collector for tests, with a backend behind it that shows what came through. It is gone when it is dropped.
+//! A real OpenTelemetry collector for tests, with a backend behind it that shows what came through.
+//! It is gone when it is dropped.
 //!
-//! The collector is Rotel, which `tests/run` installs. It reads what it gets, and sends on what it has understood.
+//! The collector is Rotel, which `tests/run` installs. It reads what it gets, and sends on what it
+//! has understood.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "this is the tests' own library")]

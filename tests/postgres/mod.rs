@@ -1,7 +1,8 @@
-//! A real PostgreSQL server for tests, with a database of its own, on loopback. It is gone when it is dropped.
+//! A real PostgreSQL server for tests, with a database of its own, on loopback. It is gone when it
+//! is dropped.
 //!
-//! Its programs are Debian's `postgresql`, which `tests/run` installs. It refuses to run as root, and so runs as the user
-//! `postgres`, or `nobody`, there.
+//! Its programs are Debian's `postgresql`, which `tests/run` installs. It refuses to run as root,
+//! and so runs as the user `postgres`, or `nobody`, there.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -231,7 +232,8 @@ fn kill(signal: &str, pid: &str) {
     let _ = Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
 }
 
-/// One of the server's programs, as a user whom it does not refuse; it does not outlive this process.
+/// One of the server's programs, as a user whom it does not refuse; it does not outlive this
+/// process.
 fn program(name: &str) -> Command {
     let mut command = Command::new("setpriv");
     if let Some(user) = other_user() {

@@ -14,8 +14,8 @@ use crate::support::{
     CHAT_BODY, Client, Connection, PATIENCE, Program, Serving, Upstream, sized, until, upstream, upstream_on,
 };
 
-/// The system puts it before the others of 127.0.0.0/8, whose source address it is (RFC 6724 section
-/// 5, rule 9).
+/// The system puts it before the others of 127.0.0.0/8, whose source address it is (RFC 6724
+/// section 5, rule 9).
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 

@@ -69,7 +69,8 @@ impl Proxy {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// Sends a chat completion through, and returns the id of its record, once that is in the ledger.
+    /// Sends a chat completion through, and returns the id of its record, once that is in the
+    /// ledger.
     fn chat(&self) -> String {
         let mut client = Client::connect(self.running.addresses().proxy);
         let answer = client.post("/v1/chat/completions", CHAT_REQUEST).answer();

@@ -1,4 +1,5 @@
-//! Usage asked for in the client's place: the record has it, and the client sees the stream it would have seen.
+//! Usage asked for in the client's place: the record has it, and the client sees the stream it
+//! would have seen.
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -430,7 +431,8 @@ fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
     assert_eq!(proxy.record()["usage_source"], "reported");
 }
 
-/// The answer to a request that was made to ask, sent in these pieces, each only when the client has what is told.
+/// The answer to a request that was made to ask, sent in these pieces, each only when the client
+/// has what is told.
 fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str) -> (String, Value) {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -524,7 +526,8 @@ pub(crate) struct Pair {
     pub(crate) tokens: Value,
 }
 
-/// Recordings of chats, those with the event first. Without the corpus, which CI has, there is nothing to test.
+/// Recordings of chats, those with the event first. Without the corpus, which CI has, there is
+/// nothing to test.
 pub(crate) fn recorded() -> Vec<Pair> {
     let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = std::fs::read_to_string(root.join("index.jsonl")) else {

@@ -1,4 +1,5 @@
-//! What happens to a request's body: edited only where it must be, held only where something in it is needed.
+//! What happens to a request's body: edited only where it must be, held only where something in it
+//! is needed.
 
 use std::sync::mpsc;
 

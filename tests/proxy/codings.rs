@@ -1,5 +1,5 @@
-//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered; but a stream that usage was asked
-//! for in the client's place is decoded on its way.
+//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered; but a
+//! stream that usage was asked for in the client's place is decoded on its way.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -35,7 +35,8 @@ fn shred<'a>(body: &'a [u8], random: &mut fastrand::Rng) -> Vec<&'a [u8]> {
     .collect()
 }
 
-/// Where the recordings are. Without them there is nothing to test, which only CI takes for a failure.
+/// Where the recordings are. Without them there is nothing to test, which only CI takes for a
+/// failure.
 fn corpus() -> Option<PathBuf> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     if root.is_dir() {

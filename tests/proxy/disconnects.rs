@@ -1,4 +1,5 @@
-//! Promise 5: when the client goes away, the upstream is told at once. Promise 3: and there is one record.
+//! Promise 5: when the client goes away, the upstream is told at once. Promise 3: and there is one
+//! record.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -143,7 +144,8 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
     assert_eq!(up.accepted(), 0);
 }
 
-/// The upstream reads the head and nothing behind it: what the client has sent stays where it is, and its leaving comes behind that.
+/// The upstream reads the head and nothing behind it: what the client has sent stays where it is,
+/// and its leaving comes behind that.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
@@ -161,7 +163,8 @@ fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
     );
     let sent = client.send_until_full();
     let left = Instant::now();
-    // A close without it could not leave the client's own system: that comes behind what nobody takes.
+    // A close without it could not leave the client's own system: that comes behind what nobody
+    // takes.
     client.reset();
     let record = proxy.record();
     let took = left.elapsed();
@@ -289,7 +292,8 @@ fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
         complete += usize::from(outcome == "complete");
     }
     assert!(complete <= REQUESTS - SILENT, "{complete} complete: an answer without an end cannot be");
-    // The drain ends only when no connection is left; one that was would hold it up for the 30 s of drain_timeout.
+    // The drain ends only when no connection is left; one that was would hold it up for the 30 s of
+    // drain_timeout.
     let end = Instant::now();
     assert_eq!(proxy.stop().len(), 0, "a record each, and no more");
     assert!(end.elapsed() < LEFT_OVER, "a connection was left: the drain took {:?}", end.elapsed());

@@ -1,5 +1,5 @@
-//! Promise 3 as a property: whatever ends a request, and whenever, it has exactly one record, also when the proxy is stopped in
-//! the middle of everything.
+//! Promise 3 as a property: whatever ends a request, and whenever, it has exactly one record, also
+//! when the proxy is stopped in the middle of everything.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! A fleet's ledger in a real PostgreSQL: what reaches it through crashes and outages, and that no stream feels any of it.
+//! A fleet's ledger in a real PostgreSQL: what reaches it through crashes and outages, and that no
+//! stream feels any of it.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -244,8 +245,9 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
         (within(begin, away), within(away, back))
     });
     assert!(before.len() > 2000 && outage.len() > 10_000, "{} and {} events", before.len(), outage.len());
-    // From the service to the client. A worker that waited for the database, or for a file that waits for it, would be late
-    // by its pauses, which are half a second and more; all other differences are this machine's.
+    // From the service to the client. A worker that waited for the database, or for a file that
+    // waits for it, would be late by its pauses, which are half a second and more; all other
+    // differences are this machine's.
     let at = |sorted: &[Duration], share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
     let show = |sorted: &[Duration]| [0.5, 0.9, 0.99, 1.0].map(|share| at(sorted, share));
     eprintln!("late by p50, p90, p99, max: before {:?}, in the outage {:?}", show(&before), show(&outage));
@@ -261,7 +263,8 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
     drop(serving);
 }
 
-/// Reads streams one after the other, of an event every 10 ms; when each event came, and how late after the service had made it.
+/// Reads streams one after the other, of an event every 10 ms; when each event came, and how late
+/// after the service had made it.
 fn stream(address: SocketAddr, stop: &AtomicBool) -> Vec<(Instant, Duration)> {
     let mut late = Vec::new();
     while !stop.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! The model of a form: for routes, deployments, aliases and records, wherever it stands, while the file passes.
+//! The model of a form: for routes, deployments, aliases and records, wherever it stands, while the
+//! file passes.
 
 use std::sync::mpsc;
 

@@ -297,7 +297,8 @@ fn an_answer_before_the_body_was_read_reaches_the_client() {
     let up = Http2::default().run(|mut exchange| async move {
         let mut stream = exchange.head(413, &[("content-type", "application/json")], false);
         stream.send_data(Bytes::from_static(b"{\"error\":1}"), true).unwrap();
-        // Nothing of the body is read: its window closes, and dropping this resets the stream with NO_ERROR or CANCEL.
+        // Nothing of the body is read: its window closes, and dropping this resets the stream with
+        // NO_ERROR or CANCEL.
     });
     let proxy = proxy().http2(up.address).run();
     let mut client = proxy.client();

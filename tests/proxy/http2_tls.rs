@@ -1,4 +1,5 @@
-//! Which HTTP is spoken over TLS: what the upstream chooses by ALPN (RFC 7301), and what the user asks for.
+//! Which HTTP is spoken over TLS: what the upstream chooses by ALPN (RFC 7301), and what the user
+//! asks for.
 //!
 //! The proxy is the program itself here, since what it trusts comes from its environment.
 

@@ -1,4 +1,5 @@
-//! Comments in silences: a load balancer that cuts silent connections must not cut a model that thinks.
+//! Comments in silences: a load balancer that cuts silent connections must not cut a model that
+//! thinks.
 
 use std::sync::mpsc;
 

@@ -1,4 +1,5 @@
-//! Promise 6 for the keys of clients: wherever one stands in a request, it says who sent it, and leaves no trace.
+//! Promise 6 for the keys of clients: wherever one stands in a request, it says who sent it, and
+//! leaves no trace.
 
 use std::sync::mpsc;
 

@@ -14,7 +14,8 @@ use crate::support::{
 /// How soon the upstream must be told.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// The events of text in a long stream; before it comes the role, and behind it what ends it: 100 in all.
+/// The events of text in a long stream; before it comes the role, and behind it what ends it: 100
+/// in all.
 const TEXTS: usize = 96;
 
 /// Where a stream has its usage.
@@ -48,7 +49,8 @@ fn long_stream(usage: Usage) -> Vec<String> {
     events
 }
 
-/// An upstream that sends as many events as the header `x-events` says, and what it is told to do then.
+/// An upstream that sends as many events as the header `x-events` says, and what it is told to do
+/// then.
 struct Staged {
     upstream: Upstream,
     /// The rest is sent for each of these.
@@ -109,7 +111,8 @@ fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
         let events = long_stream(usage);
         let staged = staged(events.clone());
         let proxy = proxy().upstream(&staged.upstream).run();
-        // The machine may stop all of this for a while; it does not do so at the same event again and again.
+        // The machine may stop all of this for a while; it does not do so at the same event again
+        // and again.
         let (mut count, mut late) = (0, 0);
         while count <= events.len() {
             let mut client = proxy.client();
@@ -642,7 +645,8 @@ fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
                 until_noticed(&proxy);
             } else {
                 drop(body);
-                // A whole stream of another exchange on the same connection: the reset has come before it.
+                // A whole stream of another exchange on the same connection: the reset has come
+                // before it.
                 let mut body = sender.send_request(request("100", "stay")).await.unwrap().into_body();
                 let mut read = Vec::new();
                 while !read.ends_with(b"data: [DONE]\n\n") {

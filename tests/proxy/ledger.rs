@@ -1,4 +1,5 @@
-//! The ledger of the real program: what is in it after the process was killed, stopped, or kept from writing.
+//! The ledger of the real program: what is in it after the process was killed, stopped, or kept
+//! from writing.
 
 use std::collections::HashSet;
 use std::fs;

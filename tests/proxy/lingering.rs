@@ -1,4 +1,5 @@
-//! Responses that come before the request's body is here reach clients that read only when they have sent all of it.
+//! Responses that come before the request's body is here reach clients that read only when they
+//! have sent all of it.
 
 use std::time::{Duration, Instant};
 

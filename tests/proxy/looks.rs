@@ -59,7 +59,8 @@ fn ask(proxy: &Proxy, method: &str, path: &str, sent: &str) -> Value {
     proxy.record()
 }
 
-/// The input tokens of a record; those it has must be final, and those it has not must have no source.
+/// The input tokens of a record; those it has must be final, and those it has not must have no
+/// source.
 fn input(record: &Value) -> Option<u64> {
     let source = if record["input_tokens"].is_null() { "none" } else { "reported" };
     assert_eq!(record["usage_source"], source, "{record}");
@@ -105,7 +106,8 @@ fn looks_at_a_response_count_nothing() {
 
 #[test]
 fn a_response_in_the_background_is_counted_by_the_first_look_that_has_its_usage() {
-    // The look that counts: a fetch, a stream, a cancel; and a service that does not repeat `background`.
+    // The look that counts: a fetch, a stream, a cancel; and a service that does not repeat
+    // `background`.
     for (method, last) in [
         ("GET", "/v1/responses/resp_1"),
         ("GET", "/v1/responses/resp_1?stream=true"),

@@ -1,5 +1,5 @@
-//! Promise 3, at length: ten thousand requests of every kind, each with exactly one record, and every token that the upstream
-//! reported is in one of them.
+//! Promise 3, at length: ten thousand requests of every kind, each with exactly one record, and
+//! every token that the upstream reported is in one of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -14,8 +14,9 @@ use crate::support::{Client, proxy};
 const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 64;
 
-/// What happens to a request. Wherever its client leaves or its upstream fails, the upstream has reported by then what it
-/// ever will, and all of that has arrived, so that the sums must be the same.
+/// What happens to a request. Wherever its client leaves or its upstream fails, the upstream has
+/// reported by then what it ever will, and all of that has arrived, so that the sums must be the
+/// same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Kind {
     Stream,
@@ -195,7 +196,8 @@ impl Ask {
         !matches!(self.kind, Kind::UnknownPath | Kind::NotHttp | Kind::BreaksOffInBody)
     }
 
-    /// Sends it and takes the answer, as far as the client wants it; false if the connection is used up.
+    /// Sends it and takes the answer, as far as the client wants it; false if the connection is
+    /// used up.
     fn run(&self, client: &mut Client) -> bool {
         if self.kind == Kind::NotHttp {
             client.send("this is not HTTP\r\n\r\n");
@@ -224,8 +226,9 @@ impl Ask {
         false
     }
 
-    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the answer may have been faster: on a machine
-    /// under load both are there when the proxy looks, however long the upstream waits.
+    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the answer may
+    /// have been faster: on a machine under load both are there when the proxy looks, however long
+    /// the upstream waits.
     fn endings(&self) -> (&'static [&'static str], &'static [&'static str]) {
         match self.kind {
             Kind::Stream => (&["complete"], &["reported", "none", "estimated"]),

@@ -1,4 +1,5 @@
-//! At every endpoint the model that routes read is the one that is renamed and the one that is recorded.
+//! At every endpoint the model that routes read is the one that is renamed and the one that is
+//! recorded.
 
 use std::sync::mpsc;
 

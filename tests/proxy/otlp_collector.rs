@@ -1,5 +1,5 @@
-//! The OpenTelemetry collector's own doings: it is trusted or not, takes things later, in part or never, or is away; and nothing of
-//! that changes a request.
+//! The OpenTelemetry collector's own doings: it is trusted or not, takes things later, in part or
+//! never, or is away; and nothing of that changes a request.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

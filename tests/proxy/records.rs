@@ -1,4 +1,5 @@
-//! Promise 3: every request has exactly one usage record. Promise 2: metering loses a number at most, never a byte.
+//! Promise 3: every request has exactly one usage record. Promise 2: metering loses a number at
+//! most, never a byte.
 
 use crate::support::{
     CHAT_BODY, CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,

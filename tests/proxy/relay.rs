@@ -1,4 +1,5 @@
-//! Promise 1: a byte the upstream sent reaches the client unchanged, in order, as soon as it is here.
+//! Promise 1: a byte the upstream sent reaches the client unchanged, in order, as soon as it is
+//! here.
 
 use std::sync::mpsc;
 

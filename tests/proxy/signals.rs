@@ -1,4 +1,5 @@
-//! Signals of the real program, from before it listens to the end of its drain; and what they do to the JSON-lines file.
+//! Signals of the real program, from before it listens to the end of its drain; and what they do to
+//! the JSON-lines file.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -104,7 +105,8 @@ fn start_outlives_every_signal_and_ends_in_order_at_sigterm() {
     let start = || {
         let mut command = program.command(&["serve", "--config", "fifo.toml"]);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // The open returns when the program has opened the other end: it waits for its configuration now.
+        // The open returns when the program has opened the other end: it waits for its
+        // configuration now.
         let configuration = File::options().write(true).open(program.path("fifo.toml")).unwrap();
         (child, configuration)
     };

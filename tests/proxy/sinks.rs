@@ -120,8 +120,8 @@ fn rows(program: &(Program, SocketAddr)) -> usize {
     ids(&program.0.path("a.db")).len()
 }
 
-/// Serves with this stderr: all requests succeed, all are in the ledger, lost lines are counted, and
-/// the end is an ordinary one.
+/// Serves with this stderr: all requests succeed, all are in the ledger, lost lines are counted,
+/// and the end is an ordinary one.
 fn serves_whatever_stderr_is(stderr: Stdio, after_start: impl FnOnce()) {
     let program = program("");
     let mut served = serve(&program, |command| {

@@ -13,7 +13,8 @@ use crate::support::{Client, Program};
 
 const KEPT: &str = "path = \"usage.db\"\njsonl = \"usage.jsonl\"";
 
-/// Runs the program as a user without privileges, under a limit of `ulimit`, in its folder, where that user may write.
+/// Runs the program as a user without privileges, under a limit of `ulimit`, in its folder, where
+/// that user may write.
 fn unprivileged(program: &Program, limit: &str, arguments: &str) -> Command {
     fs::set_permissions(program.path(""), fs::Permissions::from_mode(0o777)).unwrap();
     program.shell(&format!(

@@ -1,4 +1,5 @@
-//! WebSockets: tunnelled both ways byte for byte, and realtime sessions metered. Nothing else is upgraded to.
+//! WebSockets: tunnelled both ways byte for byte, and realtime sessions metered. Nothing else is
+//! upgraded to.
 
 use std::sync::mpsc;
 use std::thread;

@@ -1,4 +1,5 @@
-//! WebSockets through an upstream that is spoken with over HTTP/2: each has an HTTP/1.1 connection of its own.
+//! WebSockets through an upstream that is spoken with over HTTP/2: each has an HTTP/1.1 connection
+//! of its own.
 
 use std::sync::{Mutex, mpsc};
 

@@ -121,7 +121,8 @@ async fn a_handshake_that_does_not_come_to_its_end_is_cut_at_the_time_of_a_head(
     }
 }
 
-/// The end of TLS (`close_notify`) is a proper end to clients that read to the end of the connection.
+/// The end of TLS (`close_notify`) is a proper end to clients that read to the end of the
+/// connection.
 #[tokio::test]
 async fn cut_stream_has_no_proper_end_under_tls() {
     let folder = Folder::new();

@@ -1,5 +1,6 @@
-//! Every kind of target, reached in every way, under every verification mode, with the right authority and with another,
-//! under the right name and under another: what becomes of the request, and that the target saw who came, and from where.
+//! Every kind of target, reached in every way, under every verification mode, with the right
+//! authority and with another, under the right name and under another: what becomes of the request,
+//! and that the target saw who came, and from where.
 //!
 //! One proxy serves it all: each cell is an upstream of its own.
 
@@ -113,7 +114,8 @@ impl Cell {
         let mut all = Vec::new();
         for (target, way) in TARGETS.into_iter().flat_map(|target| WAYS.map(|way| (target, way))) {
             let cell = Self::new(target, way);
-            // Without TLS there is nothing to verify; that such settings are refused is another test's.
+            // Without TLS there is nothing to verify; that such settings are refused is another
+            // test's.
             if target == Target::Http {
                 all.push(cell);
             } else {

@@ -1,5 +1,6 @@
-//! The recorded answers of some forty services through the whole proxy, over HTTPS and without, in random pieces: each must
-//! arrive byte for byte, and its record must have the model and the counts that are known to be in it.
+//! The recorded answers of some forty services through the whole proxy, over HTTPS and without, in
+//! random pieces: each must arrive byte for byte, and its record must have the model and the counts
+//! that are known to be in it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +43,8 @@ struct Recording {
     body: Bytes,
 }
 
-/// Those whose usage is judged. Without the corpus there is nothing to test, which only CI takes for a failure.
+/// Those whose usage is judged. Without the corpus there is nothing to test, which only CI takes
+/// for a failure.
 fn recordings() -> Option<Vec<Recording>> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else {
@@ -86,7 +88,8 @@ impl Recording {
         format!("{{\"model\":\"asked\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]{more}}}")
     }
 
-    /// The answer in pieces of random sizes, small ones more often than large ones. A whole one has a length.
+    /// The answer in pieces of random sizes, small ones more often than large ones. A whole one has
+    /// a length.
     fn answer(&self, mut random: fastrand::Rng) -> Response<AnswerBody> {
         let usual = if self.is_stream() { "text/event-stream" } else { "application/json" };
         let content_type = self.case["content_type"].as_str().unwrap_or(usual);

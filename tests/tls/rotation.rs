@@ -25,8 +25,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The authority is replaced too, each time.
 const GENERATIONS: u8 = 3;
 
-/// What a folder of certificates holds in one generation, by file name. The authority before is still trusted, as in any
-/// rotation that its peers do not make in the same instant.
+/// What a folder of certificates holds in one generation, by file name. The authority before is
+/// still trusted, as in any rotation that its peers do not make in the same instant.
 fn files(authorities: &[Authority], number: u8) -> Vec<(&'static str, String)> {
     let (index, ours) = (usize::from(number) - 1, &authorities[usize::from(number) - 1]);
     let server = ours.issue_numbered(number, "proxy", &["127.0.0.1"]);
@@ -41,8 +41,8 @@ fn files(authorities: &[Authority], number: u8) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// As Kubernetes writes a mounted secret: the names lead through `..data` into a folder of their generation, and it is
-/// `..data` that is replaced.
+/// As Kubernetes writes a mounted secret: the names lead through `..data` into a folder of their
+/// generation, and it is `..data` that is replaced.
 fn mount(folder: &Folder, generation: u8, files: &[(&str, String)]) {
     let here = format!("..{generation}");
     fs::create_dir(folder.path(&here)).unwrap();
@@ -116,8 +116,9 @@ fn assert_whole(body: &[u8]) {
     assert!(ticks >= 5, "only {ticks} events in a stream: it did not run");
 }
 
-/// Client certificate, authority and the listener's certificate are swapped twice under running streams: none is lost, no
-/// request fails, and what is new has the new certificates, also on connections of clients that were there before.
+/// Client certificate, authority and the listener's certificate are swapped twice under running
+/// streams: none is lost, no request fails, and what is new has the new certificates, also on
+/// connections of clients that were there before.
 async fn two_swaps(upstreams_protocols: &[&[u8]]) {
     let authorities: Vec<_> =
         (1..=GENERATIONS).map(|number| Authority::new(&format!("ours {number}"))).collect();

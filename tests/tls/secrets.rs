@@ -28,7 +28,8 @@ const PASSPHRASE: &str = "pass-marker";
 const CLIENT_KEY: &str = "sg-marker";
 const ADMIN_TOKEN: &str = "admin-marker-of-16";
 
-/// The configuration, with every kind of secret in it, and the ways out on which each is used and each is refused.
+/// The configuration, with every kind of secret in it, and the ways out on which each is used and
+/// each is refused.
 fn configuration(folder: &Folder, upstream: SocketAddr, peers: &Peers) -> String {
     let (ca, server, client) = (folder.ca_line("ca"), folder.lines("server"), folder.lines("client"));
     let up = |name: &str, url: &str, more: &str| {

@@ -110,8 +110,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// `server` are lines of `[server.tls]`, none for plain HTTP; `upstream` are lines of `[upstreams.up.tls]`; `more` are
-    /// further tables.
+    /// `server` are lines of `[server.tls]`, none for plain HTTP; `upstream` are lines of
+    /// `[upstreams.up.tls]`; `more` are further tables.
     pub fn run(server: &str, upstream: SocketAddr, tls: &str, more: &str) -> Self {
         Self::run_with("", server, upstream, tls, more)
     }
@@ -125,7 +125,8 @@ impl Proxy {
         ))
     }
 
-    /// With further lines of `[server]` and tables behind them; it listens on a free port, and keeps no ledger.
+    /// With further lines of `[server]` and tables behind them; it listens on a free port, and
+    /// keeps no ledger.
     pub fn of(text: &str) -> Self {
         let text = format!(
             "[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{text}"
@@ -158,8 +159,9 @@ impl Sink for Records {
     }
 }
 
-/// An upstream, mostly with TLS. Each answer says who came, mostly as [`name_and_serial`]. An answer to a path that has `slow`
-/// in it goes on with a number each [`TICK`], from 1, until [`Upstream::release`] ends it with [`REST`].
+/// An upstream, mostly with TLS. Each answer says who came, mostly as [`name_and_serial`]. An
+/// answer to a path that has `slow` in it goes on with a number each [`TICK`], from 1, until
+/// [`Upstream::release`] ends it with [`REST`].
 pub struct Upstream {
     pub address: SocketAddr,
     config: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -184,7 +186,8 @@ pub const REST: &str = "and the rest";
 pub const TICK: Duration = Duration::from_millis(200);
 
 impl Upstream {
-    /// Under the certificate, over HTTP/1.1; whether it asks for those of clients, who are signed by the folder's authority.
+    /// Under the certificate, over HTTP/1.1; whether it asks for those of clients, who are signed
+    /// by the folder's authority.
     pub async fn run(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>) -> Self {
         let ca = asks.map(|asks| (fs::read_to_string(folder.path("ca.crt")).unwrap(), asks));
         Self::start(server(pair, ca, &[HTTP_1_1])).await
@@ -216,8 +219,8 @@ impl Upstream {
     }
 }
 
-/// Answers every request, when its body is here, knowing what `says` says of who came. Returns where, and the way to
-/// change the configuration of new connections.
+/// Answers every request, when its body is here, knowing what `says` says of who came. Returns
+/// where, and the way to change the configuration of new connections.
 pub async fn serve(
     config: Option<Arc<ServerConfig>>,
     says: Says,
@@ -241,7 +244,8 @@ pub async fn serve(
                         let who = says(from, session.peer_certificates().map(|chain| &chain[0]));
                         answer_all(stream, is_http2, who, answer).await;
                     }
-                    // One of the two has refused the other, and said why: a close with something unread could take that away.
+                    // One of the two has refused the other, and said why: a close with something
+                    // unread could take that away.
                     Err((_, mut tcp)) => {
                         let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
                     }
@@ -252,7 +256,8 @@ pub async fn serve(
     (address, config)
 }
 
-/// What an upstream speaks TLS with: its certificate, the authorities of its clients, and its protocols.
+/// What an upstream speaks TLS with: its certificate, the authorities of its clients, and its
+/// protocols.
 pub fn server(
     pair: &Pair,
     clients: Option<(String, ClientCertificates)>,

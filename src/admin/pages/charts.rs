@@ -1,5 +1,5 @@
-//! Columns over time, as SVG that is as wide as its place: lengths across are in percent, lengths down in pixels, and so text
-//! keeps its size.
+//! Columns over time, as SVG that is as wide as its place: lengths across are in percent, lengths
+//! down in pixels, and so text keeps its size.
 
 use maud::{Markup, html};
 
@@ -165,7 +165,8 @@ fn told(parts: &[(&str, &str)], values: &[u64]) -> String {
     told.join(", ")
 }
 
-/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is no less: the half of it is as round.
+/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is no less: the half of it is as
+/// round.
 fn nice(most: u64) -> u64 {
     let mut power = 1_u64;
     loop {

@@ -26,8 +26,9 @@ pub(super) enum State<'a> {
     Wrong(&'a str),
 }
 
-/// The dashboard. What stands in an element with `data-part` is taken over by the script from a later reading of the page.
-/// `kept` is how many records the ledger had been given when this one was read, which the script compares with what it is told.
+/// The dashboard. What stands in an element with `data-part` is taken over by the script from a
+/// later reading of the page. `kept` is how many records the ledger had been given when this one
+/// was read, which the script compares with what it is told.
 pub(super) fn page(
     ask: &PageAsk,
     at: Timestamp,

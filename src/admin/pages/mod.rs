@@ -1,10 +1,11 @@
-//! What people see. Everything is rendered here, as HTML and SVG that need no script; the page's own script only keeps it up to
-//! date.
+//! What people see. Everything is rendered here, as HTML and SVG that need no script; the page's
+//! own script only keeps it up to date.
 //!
-//! Markup is made by maud, which escapes all that it is given. The charts are hand-written SVG through the same templates: chart
-//! crates (plotters, charming) write sizes, colours and fonts into the picture, so that it can follow neither a dark scheme nor a
-//! narrow screen, and give its parts no names for screen readers. Ours are rectangles in percent of their width, coloured by the
-//! style sheet, with their numbers in a table beside them.
+//! Markup is made by maud, which escapes all that it is given. The charts are hand-written SVG
+//! through the same templates: chart crates (plotters, charming) write sizes, colours and fonts
+//! into the picture, so that it can follow neither a dark scheme nor a narrow screen, and give its
+//! parts no names for screen readers. Ours are rectangles in percent of their width, coloured by
+//! the style sheet, with their numbers in a table beside them.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -63,7 +64,8 @@ pub(super) fn asset(path: &str) -> Option<Answer> {
     Some(respond::asset(asset.kind, asset.body))
 }
 
-/// How far a page stands below the first one, which may be below a path of somebody's server: links are relative.
+/// How far a page stands below the first one, which may be below a path of somebody's server: links
+/// are relative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Depth(usize);
 

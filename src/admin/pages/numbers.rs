@@ -10,8 +10,8 @@ pub(super) use crate::ledger::output::numbers::{grouped, percent};
 /// What stands for a number that nobody knows.
 pub(super) const UNKNOWN: &str = "–";
 
-/// Three digits and a letter: `1.23M`. Up to 9,999 the number itself. It is cut, not rounded up, so that no part seems larger than
-/// its whole.
+/// Three digits and a letter: `1.23M`. Up to 9,999 the number itself. It is cut, not rounded up, so
+/// that no part seems larger than its whole.
 pub(super) fn compact(number: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K")];

@@ -1,5 +1,5 @@
-//! What the dashboard shows, read from the ledger, and kept for a moment: several people look at the same page, and each open one
-//! reads itself again when something was written.
+//! What the dashboard shows, read from the ledger, and kept for a moment: several people look at
+//! the same page, and each open one reads itself again when something was written.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,8 +23,8 @@ const LATEST: usize = 20;
 /// Pages that are kept.
 const KEPT: usize = 16;
 
-/// How long one is kept: so many times as long as it took to read, so that reading never takes more than a part of a CPU however
-/// many pages are open; and at least that long.
+/// How long one is kept: so many times as long as it took to read, so that reading never takes more
+/// than a part of a CPU however many pages are open; and at least that long.
 const TIMES_AS_LONG: u32 = 8;
 const AT_LEAST: Duration = Duration::from_millis(500);
 

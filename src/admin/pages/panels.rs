@@ -1,4 +1,5 @@
-//! Names with their sums and bars: users, models, upstreams, clients; outcomes, usage sources, times to the first token.
+//! Names with their sums and bars: users, models, upstreams, clients; outcomes, usage sources,
+//! times to the first token.
 
 use maud::{Markup, html};
 

@@ -66,7 +66,8 @@ fn row(stream: &Stream, now: Instant) -> Markup {
     }
 }
 
-/// What was reported, or about as many as there were events with output: most services send a token in each.
+/// What was reported, or about as many as there were events with output: most services send a token
+/// in each.
 fn tokens(stream: &Stream) -> Markup {
     match (stream.output_tokens(), stream.time_to_first_token()) {
         (Some(tokens), _) => count(tokens),

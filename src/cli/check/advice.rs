@@ -126,8 +126,8 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
     }
 }
 
-/// Whether the peer ended the handshake over the certificate that it got, or did not get. In TLS 1.3 it says so after the client
-/// thinks that the handshake is over.
+/// Whether the peer ended the handshake over the certificate that it got, or did not get. In TLS
+/// 1.3 it says so after the client thinks that the handshake is over.
 fn is_about_our_certificate(seen: &Seen, message: &str) -> bool {
     seen.asked && (message.contains("alert") || seen.presented.is_none())
 }
@@ -168,7 +168,8 @@ fn of_tls(finding: &Finding<'_>, message: &str) -> String {
     format!("{}: what listens there does not speak TLS; does it want http://?", key("url"))
 }
 
-/// What to do about a certificate that was refused here. `ca` is the key of the authorities, `trusted` what they are now.
+/// What to do about a certificate that was refused here. `ca` is the key of the authorities,
+/// `trusted` what they are now.
 fn of_peer(seen: &Seen, message: &str, ca: &str, trusted: &str, mode: &str, url: &str) -> Option<String> {
     let peer = seen.peer.as_ref()?;
     let until = peer.not_after.strftime("%Y-%m-%d");

@@ -61,7 +61,8 @@ fn said(is_success: bool, media_type: &str, body: &[u8]) -> Said {
     if is_success && error.is_null() {
         return Said::Result;
     }
-    // `error` is an object with a message, or the message itself; some services have the message on top.
+    // `error` is an object with a message, or the message itself; some services have the message on
+    // top.
     let message = text(&error["message"]).or_else(|| text(error)).or_else(|| text(&value["message"]));
     Said::Theirs(message.unwrap_or_else(|| value.to_string()))
 }

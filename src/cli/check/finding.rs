@@ -49,8 +49,8 @@ impl<'a> Finding<'a> {
         finding
     }
 
-    /// Whether the upstream refused the request for its limit on tokens: it has another name for it, or
-    /// cannot answer within it, as reasoning models cannot.
+    /// Whether the upstream refused the request for its limit on tokens: it has another name for
+    /// it, or cannot answer within it, as reasoning models cannot.
     pub(super) fn is_about_limit(&self) -> bool {
         matches!(self.answer_status, Some(400 | 422))
             && self.failure.as_ref().is_some_and(|failure| {

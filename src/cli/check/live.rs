@@ -1,5 +1,5 @@
-//! Asks an upstream: a proxy is run for it alone, by the code and with the settings that `serve` runs, and a client sends it one
-//! request. So whatever is found here is what clients will meet.
+//! Asks an upstream: a proxy is run for it alone, by the code and with the settings that `serve`
+//! runs, and a client sends it one request. So whatever is found here is what clients will meet.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -25,7 +25,8 @@ use crate::config::{Settings, Upstream};
 use crate::record::{Sink, UsageRecord};
 use crate::upstream::Witness;
 
-/// How many upstreams are asked at the same time. The others wait: each of them is a proxy of its own.
+/// How many upstreams are asked at the same time. The others wait: each of them is a proxy of its
+/// own.
 const AT_ONCE: usize = 8;
 
 /// How long the record may take after the last byte. It is written within milliseconds.
@@ -41,7 +42,8 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// How much of an answer is read. What is asked is answered in a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Asks each, several at the same time; `tell` gets what was found in their order, as soon as it may.
+/// Asks each, several at the same time; `tell` gets what was found in their order, as soon as it
+/// may.
 pub(super) fn each<E: From<String>>(
     settings: &Settings,
     upstreams: &[&Upstream],
@@ -117,7 +119,8 @@ fn ask<'a>(
     Ok(Finding::new(upstream, path, &answer, record, &witness))
 }
 
-/// The settings of a proxy for this upstream alone, which keeps nothing and which nobody else can find.
+/// The settings of a proxy for this upstream alone, which keeps nothing and which nobody else can
+/// find.
 fn alone(settings: &Settings, upstream: &Upstream) -> Settings {
     let mut alone = settings.clone();
     alone.server.listen = (Ipv4Addr::LOCALHOST, 0).into();

@@ -1,5 +1,5 @@
-//! `streamgauge check`: reads the configuration, names every mistake, or says what it means; with `--live` it also asks every
-//! upstream something.
+//! `streamgauge check`: reads the configuration, names every mistake, or says what it means; with
+//! `--live` it also asks every upstream something.
 
 mod advice;
 mod answer;
@@ -27,8 +27,8 @@ use summary::Summary;
 pub(crate) struct CheckArgs {
     #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
-    /// Also send a small request through each upstream, as `serve` would, and say what came back; it costs some tokens, and is
-    /// in no ledger
+    /// Also send a small request through each upstream, as `serve` would, and say what came back;
+    /// it costs some tokens, and is in no ledger
     #[arg(long)]
     live: bool,
     /// Only this upstream; may be repeated

@@ -1,5 +1,5 @@
-//! What `check --live` asks: a few words in the form of the endpoint, with a small limit on the answer in the service's
-//! spelling.
+//! What `check --live` asks: a few words in the form of the endpoint, with a small limit on the
+//! answer in the service's spelling.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ pub(super) struct Question {
     /// What to say to the model
     #[arg(long, value_name = "TEXT", default_value = "Hello world", requires = "live")]
     message: String,
-    /// The model to ask [default: the upstream's default_model, else the first of its models or deployments, else gpt-4.1-mini]
+    /// The model to ask [default: the upstream's default_model, else the first of its models or
+    /// deployments, else gpt-4.1-mini]
     #[arg(long, value_name = "NAME", requires = "live")]
     model: Option<String>,
     /// Send this file ("-" is stdin) in place of a question, as a client would
@@ -64,15 +65,16 @@ impl Question {
         }
     }
 
-    /// What to send, in the order in which to try it: the first that the upstream does not refuse for its limit. The proxy puts the
-    /// `default_model` in. At least one.
+    /// What to send, in the order in which to try it: the first that the upstream does not refuse
+    /// for its limit. The proxy puts the `default_model` in. At least one.
     pub(super) fn bodies(&self, upstream: &Upstream) -> Vec<Bytes> {
         let text = self.message.as_str();
         let chat = json!({ "messages": [{ "role": "user", "content": text }] });
         let is_openai = upstream.provider != Provider::Other;
         let (mut body, limits): (Value, &[&str]) =
             match Endpoint::of(self.path.split('?').next().unwrap_or_default()).name {
-                // OpenAI's models that reason know the longer name alone, and services of older days the other.
+                // OpenAI's models that reason know the longer name alone, and services of older
+                // days the other.
                 "chat/completions" if is_openai => (chat, &["max_completion_tokens", "max_tokens"]),
                 "chat/completions" => (chat, &["max_tokens", "max_completion_tokens"]),
                 "messages" => (chat, &["max_tokens"]),

@@ -24,7 +24,8 @@ pub(super) struct UsageArgs {
     /// The ledger's file, in place of the configuration's
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// Where to read: this instance's file, or the fleet's database [default: as ledger.postgres.read says]
+    /// Where to read: this instance's file, or the fleet's database [default: as
+    /// ledger.postgres.read says]
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
     /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
@@ -48,7 +49,8 @@ pub(super) struct UsageArgs {
     /// Only those that this model answered
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// What to group by, in this order: model, client, upstream, endpoint, user, day, hour (UTC); "" for the totals alone
+    /// What to group by, in this order: model, client, upstream, endpoint, user, day, hour (UTC);
+    /// "" for the totals alone
     #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = Grouping::parse)]
     by: Grouping,
     /// The form of the result

@@ -15,7 +15,8 @@ const MIN_NAME: usize = 8;
 /// Between columns.
 const GAP: &str = "  ";
 
-/// A line per group, the totals, and how the counts are known. Where there are prices, a column for each currency.
+/// A line per group, the totals, and how the counts are known. Where there are prices, a column for
+/// each currency.
 pub(super) fn write(report: &Report, since: Timestamp) -> String {
     let since = since.round(Unit::Second).unwrap_or(since);
     if report.total.requests == 0 {

@@ -127,7 +127,8 @@ fn what_is_not_encoded_so_is_an_error_and_stays_one() {
     for coding in [Coding::Gzip, Coding::Zstd, Coding::Deflate] {
         let mut decoder = Decoder::new(&[coding]);
         let mut nothing = |_: &[u8]| panic!("{coding}: nothing can come of it");
-        // A stored block's length and its complement do not agree, which the first byte of the text begins.
+        // A stored block's length and its complement do not agree, which the first byte of the text
+        // begins.
         assert_eq!(
             decoder.push(b"hello\xff\xff\xff\xff", &mut nothing),
             Err(DecodeError::Corrupt),

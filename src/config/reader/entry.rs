@@ -45,7 +45,8 @@ impl<'a> Entry<'a> {
         self.text_that_is("text in quotes")
     }
 
-    /// Text that `parse` takes; it says what is wrong with others. `what` it is stands in for a value of another type.
+    /// Text that `parse` takes; it says what is wrong with others. `what` it is stands in for a
+    /// value of another type.
     pub(in crate::config) fn parse<T>(
         &self,
         what: &str,
@@ -89,8 +90,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A number as it would be written by hand: whole, or with its decimals, and never with an exponent. `what` it is stands in for
-    /// a value of another type.
+    /// A number as it would be written by hand: whole, or with its decimals, and never with an
+    /// exponent. `what` it is stands in for a value of another type.
     pub(in crate::config) fn decimal(&self, what: &str) -> Read<String> {
         match self.value {
             Value::Num(_, number) => Ok(match (number.to_f64(), number.to_i128()) {
@@ -178,8 +179,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The keys of a table that the last layer wrote which wrote any: where values of two layers would exclude each
-    /// other, the later layer's stand.
+    /// The keys of a table that the last layer wrote which wrote any: where values of two layers
+    /// would exclude each other, the later layer's stand.
     pub(in crate::config) fn last_layer(&self) -> Option<Vec<(&'a str, Entry<'a>)>> {
         let Value::Dict(_, entries) = self.value else { return None };
         let layer = |value: &Value| self.reader.layers.layer_of(value.tag());

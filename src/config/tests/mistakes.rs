@@ -1,4 +1,5 @@
-//! Every mistake has its own words. Each line: what is written, the key that is named, a part of the reason.
+//! Every mistake has its own words. Each line: what is written, the key that is named, a part of
+//! the reason.
 
 use super::*;
 

@@ -33,7 +33,8 @@ fn pictures_and_sound_are_not_counted() {
 
 #[test]
 fn tools_are_counted_as_published() {
-    // The cookbook's rule: 7 a tool, 3 for parameters, 3 each, less 3 and 3 a value for a list of values, 12 in the end.
+    // The cookbook's rule: 7 a tool, 3 for parameters, 3 each, less 3 and 3 a value for a list of
+    // values, 12 in the end.
     let body = r#"{"messages":[],"tools":[{"type":"function","function":{"name":"get","description":"Get it.",
         "parameters":{"type":"object","properties":{"unit":{"type":"string","description":"Which.","enum":["a","b"]}}}}}]}"#;
     let counter = Counter::new(Encoding::O200k, &|| false);

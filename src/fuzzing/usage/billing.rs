@@ -93,7 +93,8 @@ impl Billing {
 
     pub(super) fn agree(&self, tally: &Tally, data: &str) {
         let tier = tally.service_tier.as_deref();
-        // A name that is too long to be one is left out, and an escaped one is longer than it reads.
+        // A name that is too long to be one is left out, and an escaped one is longer than it
+        // reads.
         if self.tiers.iter().all(|tier| tier.len() < 10) {
             match &self.tier {
                 Some(expected) => assert_eq!(tier, Some(&**expected), "{data:?}"),

@@ -1,4 +1,5 @@
-//! Random documents full of what looks like usage and is none, and of what is: the meters against the oracle.
+//! Random documents full of what looks like usage and is none, and of what is: the meters against
+//! the oracle.
 
 use fastrand::Rng;
 

@@ -1,10 +1,11 @@
-//! A whole parse by `serde_json` that keeps what the rule asks about and `serde_json`'s own values lose:
-//! equal keys, and how strings were spelled.
+//! A whole parse by `serde_json` that keeps what the rule asks about and `serde_json`'s own values
+//! lose: equal keys, and how strings were spelled.
 
 use serde::Deserializer;
 use serde::de::{Deserialize, MapAccess, SeqAccess, Visitor};
 
-/// JSON as the rule sees it: every member in order, and whether a string was written without escapes.
+/// JSON as the rule sees it: every member in order, and whether a string was written without
+/// escapes.
 #[derive(Debug)]
 pub(super) enum Json {
     Null,

@@ -1,5 +1,6 @@
-//! The server half: [`RequestReader`] finds a request's head and reads it, [`BodyDecoder`](super::BodyDecoder) takes its body out of
-//! its frame, [`write_response_head`] begins the answer, and [`Outgoing`] frames its body.
+//! The server half: [`RequestReader`] finds a request's head and reads it,
+//! [`BodyDecoder`](super::BodyDecoder) takes its body out of its frame, [`write_response_head`]
+//! begins the answer, and [`Outgoing`] frames its body.
 
 mod request;
 mod response;

@@ -24,7 +24,8 @@ pub struct RequestHead {
     pub uri: Uri,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// The headers as they came, except that a repeated `Content-Length` with one value is there once.
+    /// The headers as they came, except that a repeated `Content-Length` with one value is there
+    /// once.
     pub headers: HeaderMap,
     /// How the end of the body is found; it never is the connection's.
     pub framing: Framing,
@@ -65,13 +66,16 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
-    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes are needed.
+    /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes
+    /// are needed.
     ///
-    /// Until there is a head, each call must be given what the call before was given, and more behind it. After a
-    /// head, the next one begins with the first byte of `buf`. `map` gives an empty map for the headers, which may have room already.
+    /// Until there is a head, each call must be given what the call before was given, and more
+    /// behind it. After a head, the next one begins with the first byte of `buf`. `map` gives an
+    /// empty map for the headers, which may have room already.
     ///
     /// # Errors
-    /// What came is no request to be trusted. One that is no HTTP/1 at all is refused with its first line, or its first bytes.
+    /// What came is no request to be trusted. One that is no HTTP/1 at all is refused with its
+    /// first line, or its first bytes.
     pub fn read(
         &mut self,
         buf: &[u8],
@@ -88,7 +92,8 @@ impl RequestReader {
         let rest = &buf[self.skipped..];
         let end = match self.end.find(rest) {
             Ok(Some(end)) => end,
-            // Before any other mistake, so that what is said of a request does not depend on the pieces it came in.
+            // Before any other mistake, so that what is said of a request does not depend on the
+            // pieces it came in.
             other => {
                 self.check_beginning(rest)?;
                 return match other {

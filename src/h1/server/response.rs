@@ -70,8 +70,8 @@ impl Outgoing {
         matches!(self, Self::None | Self::Length(0))
     }
 
-    /// The frame of the next piece: what comes before and behind it. Of a body that is longer than its length the rest is cut
-    /// off, for it would be taken for the next answer.
+    /// The frame of the next piece: what comes before and behind it. Of a body that is longer than
+    /// its length the rest is cut off, for it would be taken for the next answer.
     pub fn frame(&mut self, data: &mut Bytes) -> (Option<ChunkSize>, &'static [u8]) {
         match self {
             Self::None => data.clear(),
@@ -85,7 +85,8 @@ impl Outgoing {
         (None, b"")
     }
 
-    /// Appends what ends the body; of its trailers none that would speak of the frame. `false`: it is shorter than its length, and the connection must end too.
+    /// Appends what ends the body; of its trailers none that would speak of the frame. `false`: it
+    /// is shorter than its length, and the connection must end too.
     #[must_use]
     pub fn end(self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> bool {
         match (self, trailers) {
@@ -103,9 +104,9 @@ impl Outgoing {
     }
 }
 
-/// Appends an answer's head, and says how its body goes out: its headers as they are, but for those about framing and the
-/// connection. Only 101 keeps its own `Connection`. `exact` is the length of the body that is at hand, if it is known. `date` is asked for
-/// where the headers have none.
+/// Appends an answer's head, and says how its body goes out: its headers as they are, but for those
+/// about framing and the connection. Only 101 keeps its own `Connection`. `exact` is the length of
+/// the body that is at hand, if it is known. `date` is asked for where the headers have none.
 pub fn write_response_head(
     out: &mut Vec<u8>,
     asked: Asked,

@@ -1,4 +1,5 @@
-//! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a line per group.
+//! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a
+//! line per group.
 
 use std::io;
 
@@ -65,11 +66,13 @@ fn line(fields: impl Iterator<Item = String>) -> String {
     line
 }
 
-/// Where a spreadsheet may begin another cell, whatever quotes say: many divide lines at semicolons.
+/// Where a spreadsheet may begin another cell, whatever quotes say: many divide lines at
+/// semicolons.
 const DIVIDES: [char; 4] = [';', '\t', '\r', '\n'];
 
-/// In quotes where it would be read as something else: an empty one would look like an unknown one. What a spreadsheet would take
-/// for a formula has an apostrophe before it, which makes it text (OWASP, CSV injection): clients name their users and models.
+/// In quotes where it would be read as something else: an empty one would look like an unknown one.
+/// What a spreadsheet would take for a formula has an apostrophe before it, which makes it text
+/// (OWASP, CSV injection): clients name their users and models.
 fn field(text: &str) -> String {
     let is_number = text.parse().is_ok_and(f64::is_finite);
     let text: String = text

@@ -21,7 +21,8 @@ pub(super) const COUNTS: [&str; 8] = [
     "billed_seconds",
 ];
 
-/// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service reported no total.
+/// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service
+/// reported no total.
 pub(super) const COMPUTED: &str = "computed_total_tokens";
 
 /// What services say that requests cost, in US dollars. It is in none of the sums of money.
@@ -30,8 +31,8 @@ pub(super) const REPORTED_COST: &str = "reported_cost";
 /// Requests that could have had tokens, of which the share of the usage sources is.
 pub(super) const COUNTABLE: &str = "countable_requests";
 
-/// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so that they do not depend on the
-/// order of adding.
+/// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so
+/// that they do not depend on the order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
     let whole = |count: Option<u64>| count.map(Number::from);
     [

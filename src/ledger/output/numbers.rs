@@ -27,7 +27,8 @@ pub fn percent(part: u64, whole: u64) -> String {
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A name that came from somewhere, in at most `width` characters and without what a terminal would obey.
+/// A name that came from somewhere, in at most `width` characters and without what a terminal would
+/// obey.
 pub fn name(name: &str, width: usize) -> String {
     let mut text: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().count() > width {

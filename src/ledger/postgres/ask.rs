@@ -20,8 +20,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long the server is told that nobody does.
 const CANCEL: Duration = Duration::from_secs(1);
 
-/// Asks, of the ledger as it is at one moment. It blocks, and must not be called on a thread of tokio's. A question that takes too
-/// long, or that nobody waits for any more, is cancelled on the server too.
+/// Asks, of the ledger as it is at one moment. It blocks, and must not be called on a thread of
+/// tokio's. A question that takes too long, or that nobody waits for any more, is cancelled on the
+/// server too.
 ///
 /// # Errors
 /// The server cannot be reached or has no ledger of this version; or one of the bounds was reached.

@@ -53,8 +53,8 @@ impl Condition {
         );
     }
 
-    /// A time as a parameter: its name. Times in the database are whole microseconds, rounded down; so the bounds of a selection
-    /// are too.
+    /// A time as a parameter: its name. Times in the database are whole microseconds, rounded down;
+    /// so the bounds of a selection are too.
     pub(super) fn time(&mut self, at: Timestamp) -> String {
         self.parameters.push((Box::new(Micros(at.as_microsecond())), Type::TIMESTAMPTZ));
         format!("${}", self.parameters.len())

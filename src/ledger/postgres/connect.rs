@@ -19,7 +19,8 @@ use crate::resolver::Resolver;
 /// For a connection: names, TCP, TLS, the password, and the first look at the tables.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
-/// For a statement. A batch takes milliseconds; a server that takes longer than this is stuck, or so is the way to it.
+/// For a statement. A batch takes milliseconds; a server that takes longer than this is stuck, or
+/// so is the way to it.
 pub(super) const STATEMENT: Duration = Duration::from_secs(30);
 
 /// A connection. Dropping it closes it at once.
@@ -69,8 +70,9 @@ impl Drop for Connection {
     }
 }
 
-/// The same server once for each address of its name, so that tokio-postgres, whose own lookups cannot be shared, has none to
-/// make. A list of servers, a socket and a given address are left to it as they are.
+/// The same server once for each address of its name, so that tokio-postgres, whose own lookups
+/// cannot be shared, has none to make. A list of servers, a socket and a given address are left to
+/// it as they are.
 async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
     let ([Host::Tcp(name)], []) = (server.get_hosts(), server.get_hostaddrs()) else {
         return Ok(vec![server.clone()]);
@@ -79,8 +81,8 @@ async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
     Ok(at_each(server, &addresses))
 }
 
-/// The same server at each address. Of several, each has an equal part of the time, so that one that
-/// swallows SYNs leaves some to the next.
+/// The same server at each address. Of several, each has an equal part of the time, so that one
+/// that swallows SYNs leaves some to the next.
 fn at_each(server: &Config, addresses: &[SocketAddr]) -> Vec<Config> {
     let parts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
     let part = CONNECT / parts;
@@ -104,8 +106,8 @@ pub(super) async fn within<T>(
     timeout(time, work).await.unwrap_or(Err(Failure::Silence(time)))
 }
 
-/// Does it on the thread at hand. What is left of it then, such as the look-up of a name, which the system does not let go of, holds
-/// nobody.
+/// Does it on the thread at hand. What is left of it then, such as the look-up of a name, which the
+/// system does not let go of, holds nobody.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = runtime()?;
     let done = runtime.block_on(work);

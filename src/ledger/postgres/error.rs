@@ -26,7 +26,8 @@ pub(crate) enum Failure {
     NoSchema,
     /// It has one of an earlier version: the one found, and the one that is needed.
     OldSchema(i32, i32),
-    /// It has one that this program must not write: the version found, and the latest that is known here.
+    /// It has one that this program must not write: the version found, and the latest that is known
+    /// here.
     NewSchema(i32, i32),
     /// The database has tables of these names that are no ledger's.
     Foreign(String),

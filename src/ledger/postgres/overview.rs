@@ -14,8 +14,9 @@ use super::sums::{Key, add_up};
 use crate::config::Postgres;
 use crate::price::Prices;
 
-/// Reads it, as [`crate::ledger::overview`] does of one instance's ledger: the same numbers for the same rows, but for percentiles,
-/// which are never of a sample, and for the order of the latest records: that of their end.
+/// Reads it, as [`crate::ledger::overview`] does of one instance's ledger: the same numbers for the
+/// same rows, but for percentiles, which are never of a sample, and for the order of the latest
+/// records: that of their end.
 ///
 /// It blocks, and must not be called on a thread of tokio's.
 ///

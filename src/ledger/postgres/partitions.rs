@@ -1,8 +1,9 @@
-//! A partition per month, so that old months go in one step and questions about a time look at little else.
+//! A partition per month, so that old months go in one step and questions about a time look at
+//! little else.
 //!
-//! Whoever ships makes those of the rows that it has, and of the coming months. What has no partition is in the default one,
-//! where every question finds it too: nothing is lost where partitions cannot be made, be it for want of the right to or
-//! because somebody holds the table.
+//! Whoever ships makes those of the rows that it has, and of the coming months. What has no
+//! partition is in the default one, where every question finds it too: nothing is lost where
+//! partitions cannot be made, be it for want of the right to or because somebody holds the table.
 
 use std::fmt;
 use std::time::Duration;
@@ -67,7 +68,8 @@ impl fmt::Display for Month {
     }
 }
 
-/// What to do about rows of a month that are in the default partition already, and keep it from having one of its own.
+/// What to do about rows of a month that are in the default partition already, and keep it from
+/// having one of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strays {
     /// Leave them there, and the month without.
@@ -90,7 +92,8 @@ pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> R
     if has_strays && strays == Strays::Leave {
         return Ok(false);
     }
-    // Made first and attached then, the table that all use is locked for the last moment only, and never for reading.
+    // Made first and attached then, the table that all use is locked for the last moment only, and
+    // never for reading.
     let create =
         format!("CREATE TABLE {table} (LIKE usage_records INCLUDING DEFAULTS INCLUDING CONSTRAINTS)");
     transaction.batch_execute(&create).await?;
@@ -109,8 +112,8 @@ pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> R
     Ok(true)
 }
 
-/// Makes the partitions of this month and the coming ones, and of those whose rows are in the default partition. Those that it
-/// made.
+/// Makes the partitions of this month and the coming ones, and of those whose rows are in the
+/// default partition. Those that it made.
 pub(super) async fn prepare(client: &mut Client) -> Result<Vec<Month>, Failure> {
     let mut made = Vec::new();
     let strays = "SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
@@ -139,15 +142,17 @@ pub(super) async fn look_ahead(client: &mut Client, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// A month that was deleted, and about how many records it had: as PostgreSQL has last counted them.
+/// A month that was deleted, and about how many records it had: as PostgreSQL has last counted
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dropped {
     pub(super) month: Month,
     pub(super) records: i64,
 }
 
-/// Deletes the oldest month, if it ended longer than `retention` ago. What the time is, the caller's clock (`now`), the
-/// server's and the newest record must agree on: the earliest of them counts.
+/// Deletes the oldest month, if it ended longer than `retention` ago. What the time is, the
+/// caller's clock (`now`), the server's and the newest record must agree on: the earliest of them
+/// counts.
 pub(super) async fn drop_old(
     client: &mut Client,
     retention: Duration,

@@ -32,8 +32,8 @@ pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<R
     })
 }
 
-/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one that ended last comes first. `from`
-/// is where an earlier page of the same selection ended.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one
+/// that ended last comes first. `from` is where an earlier page of the same selection ended.
 ///
 /// It blocks, and must not be called on a thread of tokio's.
 ///
@@ -80,7 +80,8 @@ pub(super) async fn latest(
     rows.iter().map(|row| read(row, &names)).collect()
 }
 
-/// The fields and the columns they are in, which records share: the id, then as in SQLite's table, and the instance.
+/// The fields and the columns they are in, which records share: the id, then as in SQLite's table,
+/// and the instance.
 fn names(columns: &[(&str, Kind)]) -> Vec<(Arc<str>, usize, Kind)> {
     let columns = columns.iter().zip(1..);
     let mut names: Vec<_> = columns.map(|((name, kind), index)| (Arc::from(*name), index, *kind)).collect();

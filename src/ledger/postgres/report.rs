@@ -11,8 +11,9 @@ use super::sums::{Key, add_up};
 use crate::config::Postgres;
 use crate::price::Prices;
 
-/// Adds up the selected rows of all instances, and what they cost, as [`crate::ledger::report`] does those of one: the same
-/// numbers for the same rows, but for the order in which seconds are added up. It is read as it is at one moment.
+/// Adds up the selected rows of all instances, and what they cost, as [`crate::ledger::report`]
+/// does those of one: the same numbers for the same rows, but for the order in which seconds are
+/// added up. It is read as it is at one moment.
 ///
 /// It blocks, and must not be called on a thread of tokio's.
 ///

@@ -1,4 +1,5 @@
-//! Rows of SQLite as parameters of PostgreSQL: a list of values per column, so that a batch is one statement.
+//! Rows of SQLite as parameters of PostgreSQL: a list of values per column, so that a batch is one
+//! statement.
 
 use std::error::Error;
 use std::ops::Range;
@@ -87,8 +88,8 @@ impl Rows {
         self.len
     }
 
-    /// Adds a row, whose columns are `seq` and those of [`COLUMNS`]. What another hand wrote into a column that cannot be is
-    /// null.
+    /// Adds a row, whose columns are `seq` and those of [`COLUMNS`]. What another hand wrote into a
+    /// column that cannot be is null.
     pub(super) fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let value = row.get_ref(index + 1)?;

@@ -1,9 +1,10 @@
 //! The tables, and how older databases come to have them.
 //!
-//! `streamgauge_ledger` has one row: which ledger this is, its version, and from which version on a program may still write
-//! to it. Version N is what the first N steps of [`MIGRATIONS`] make of an empty database; a step that was released is never
-//! changed, the next one is added. As long as steps add columns that may be null, a fleet can be updated one instance after
-//! the other: the database first, then the programs.
+//! `streamgauge_ledger` has one row: which ledger this is, its version, and from which version on a
+//! program may still write to it. Version N is what the first N steps of [`MIGRATIONS`] make of an
+//! empty database; a step that was released is never changed, the next one is added. As long as
+//! steps add columns that may be null, a fleet can be updated one instance after the other: the
+//! database first, then the programs.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
@@ -15,14 +16,17 @@ use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
 use crate::config::Postgres;
 
-/// Whoever changes tables holds this lock until the end of the transaction (`pg_advisory_xact_lock`): programs that start at
-/// once do it once, one after the other. The number is `SGgl` in ASCII, as in the files of SQLite.
+/// Whoever changes tables holds this lock until the end of the transaction
+/// (`pg_advisory_xact_lock`): programs that start at once do it once, one after the other. The
+/// number is `SGgl` in ASCII, as in the files of SQLite.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
 
-/// What makes each version of the one before it, and the version from which on a program may write to it.
+/// What makes each version of the one before it, and the version from which on a program may write
+/// to it.
 ///
-/// The primary key must have the column that rows are divided by, and it serves the questions about a time. That an `id` is
-/// there once follows from it: `started_at` never changes, and nobody writes an id with two times.
+/// The primary key must have the column that rows are divided by, and it serves the questions about
+/// a time. That an `id` is there once follows from it: `started_at` never changes, and nobody
+/// writes an id with two times.
 pub(super) const MIGRATIONS: &[(&str, i32)] = &[
     (
         r#"CREATE TABLE usage_records (
@@ -111,11 +115,13 @@ pub struct Migrated {
     pub months: Vec<String>,
 }
 
-/// Creates the ledger in the database or brings it up to date, and makes the partitions of the coming months. All of it or
-/// nothing, except that each partition is a step of its own; and as often as one likes.
+/// Creates the ledger in the database or brings it up to date, and makes the partitions of the
+/// coming months. All of it or nothing, except that each partition is a step of its own; and as
+/// often as one likes.
 ///
 /// # Errors
-/// The server cannot be reached or refuses it, or the database has such tables that are another's, or a newer version's.
+/// The server cannot be reached or refuses it, or the database has such tables that are another's,
+/// or a newer version's.
 pub fn migrate(settings: &Postgres) -> Result<Migrated, LedgerError> {
     let work = async {
         let mut connection = Connection::open(settings).await?;
@@ -175,7 +181,8 @@ pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
     }
 }
 
-/// The columns of records that the database has. One of an earlier version can be read before it is migrated.
+/// The columns of records that the database has. One of an earlier version can be read before it is
+/// migrated.
 pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str, Kind)], Failure> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     let Version { version, writable_from, .. } = find_any(client).await?;
@@ -197,8 +204,8 @@ async fn find_any(client: &Client) -> Result<Version, Failure> {
     Ok(Version { id: row.get(0), version: row.get(1), writable_from: row.get(2) })
 }
 
-/// Takes the lock of those who change tables, for the rest of the transaction. No lock of it is waited for longer than
-/// `patience`: who waits for a table keeps all others from it too.
+/// Takes the lock of those who change tables, for the rest of the transaction. No lock of it is
+/// waited for longer than `patience`: who waits for a table keeps all others from it too.
 pub(super) async fn lock(transaction: &Transaction<'_>, patience: &str) -> Result<(), Failure> {
     transaction.batch_execute(&format!("SET LOCAL lock_timeout = '{patience}'; {LOCK}")).await?;
     Ok(())

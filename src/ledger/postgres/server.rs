@@ -48,8 +48,8 @@ impl Server {
         self.ledger
     }
 
-    /// Writes the rows that are not there yet, whatever of them is; the server has them on its disk then. Not cancel safe: who
-    /// gives it up does not know what was written, and calls it again.
+    /// Writes the rows that are not there yet, whatever of them is; the server has them on its disk
+    /// then. Not cancel safe: who gives it up does not know what was written, and calls it again.
     ///
     /// # Errors
     /// As for those who give it up.
@@ -78,8 +78,8 @@ impl Server {
         Ok(written)
     }
 
-    /// In one round trip, with a statement that leaves nothing behind on the server: poolers hand the next one to another
-    /// connection.
+    /// In one round trip, with a statement that leaves nothing behind on the server: poolers hand
+    /// the next one to another connection.
     async fn insert(&self, rows: &Rows, part: Range<usize>) -> Result<u64, Failure> {
         let slices = rows.slices(part);
         let instance = (&self.instance as _, Type::TEXT);
@@ -122,7 +122,8 @@ impl Server {
     }
 }
 
-/// Tables may be another user's to change, or in use just now: `None`, and rows go to the default partition.
+/// Tables may be another user's to change, or in use just now: `None`, and rows go to the default
+/// partition.
 fn excused<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Err(failure)

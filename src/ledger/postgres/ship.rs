@@ -1,8 +1,9 @@
 //! The thread that ships.
 //!
-//! It sleeps until the ledger has committed something, reads the rows beyond the last one shipped, writes them to the server,
-//! and notes how far it is. Whatever fails, it begins again from what the file says, after a pause that grows. It has a
-//! runtime, a connection and a file handle of its own: all that the rest of the proxy ever does for it is to wake it.
+//! It sleeps until the ledger has committed something, reads the rows beyond the last one shipped,
+//! writes them to the server, and notes how far it is. Whatever fails, it begins again from what
+//! the file says, after a pause that grows. It has a runtime, a connection and a file handle of its
+//! own: all that the rest of the proxy ever does for it is to wake it.
 
 use std::fmt;
 use std::io;
@@ -26,16 +27,17 @@ use crate::config::Postgres;
 use crate::record::{Journal, Shipping};
 use crate::threads::{Deadline, Thread, fault};
 
-/// How long commits are gathered after the first one. Records are in the fleet's database about half a second after their end,
-/// and there are at most some round trips a second.
+/// How long commits are gathered after the first one. Records are in the fleet's database about
+/// half a second after their end, and there are at most some round trips a second.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper half of that, so that the
-/// instances of a fleet do not come back all at once.
+/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper
+/// half of that, so that the instances of a fleet do not come back all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long the last records are shipped when the process ends. The rest is in the file for the next start.
+/// How long the last records are shipped when the process ends. The rest is in the file for the
+/// next start.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long the thread is waited for at the end. It gives up by itself before that.
@@ -56,8 +58,8 @@ pub(in super::super) struct Shipper {
 }
 
 impl Shipper {
-    /// Starts the thread, for the ledger at `path`, which is open already. What becomes of records is counted in the journal's
-    /// health.
+    /// Starts the thread, for the ledger at `path`, which is open already. What becomes of records
+    /// is counted in the journal's health.
     ///
     /// # Errors
     /// The system gives no thread or runtime.
@@ -261,7 +263,8 @@ impl Line {
         }
     }
 
-    /// Deletes the oldest month, if it is older than the retention. Never at the start, and one an hour.
+    /// Deletes the oldest month, if it is older than the retention. Never at the start, and one an
+    /// hour.
     async fn drop_old(&mut self, server: &mut Server) -> Result<(), Failure> {
         let Some(retention) = self.settings.retention else { return Ok(()) };
         if self.dropped.elapsed() < HOUSEKEEPING {

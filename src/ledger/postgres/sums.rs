@@ -1,7 +1,8 @@
 //! What rows add up to.
 //!
-//! The server adds up. What rows cost depends on the price of their day, model and upstream, so where there are prices it adds
-//! up for each of these, and the rest is done here: costs are linear, and the cost of a sum is the sum of the costs.
+//! The server adds up. What rows cost depends on the price of their day, model and upstream, so
+//! where there are prices it adds up for each of these, and the rest is done here: costs are
+//! linear, and the cost of a sum is the sum of the costs.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -111,8 +112,8 @@ pub(super) struct Key {
     pub(super) compared: String,
 }
 
-/// Adds up the rows of each group. `take` gets a group, whose first columns are the `keys`, and its sums; a group comes in several
-/// parts, and no more of them are in memory than one.
+/// Adds up the rows of each group. `take` gets a group, whose first columns are the `keys`, and its
+/// sums; a group comes in several parts, and no more of them are in memory than one.
 pub(super) async fn add_up(
     moment: &Moment<'_>,
     mut condition: Condition,
@@ -129,7 +130,8 @@ pub(super) async fn add_up(
     groups.extend(also);
     columns.push(requests(moment, ""));
     columns.push(requests(moment, &format!("FILTER (WHERE {MAY_HAVE_TOKENS})")));
-    // Sums of `bigint` are numbers without an end, which have no form of their own here but their digits.
+    // Sums of `bigint` are numbers without an end, which have no form of their own here but their
+    // digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
     let cost = later(moment, "reported_cost", "text");
@@ -153,7 +155,8 @@ pub(super) async fn add_up(
     Ok(())
 }
 
-/// Of a part of a group that has one usage source and one price; its columns after those of the key.
+/// Of a part of a group that has one usage source and one price; its columns after those of the
+/// key.
 fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
     let mut index = keys;
     let mut next = || {

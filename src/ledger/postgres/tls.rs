@@ -56,8 +56,8 @@ where
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
-    /// Ties the password's proof to the certificate that was seen, so that nobody in between can use it (RFC 5929
-    /// section 4.1, `tls-server-end-point`).
+    /// Ties the password's proof to the certificate that was seen, so that nobody in between can
+    /// use it (RFC 5929 section 4.1, `tls-server-end-point`).
     fn channel_binding(&self) -> ChannelBinding {
         let certificates = self.0.get_ref().1.peer_certificates();
         match certificates.and_then(|certificates| end_point(certificates.first()?)) {
@@ -67,12 +67,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     }
 }
 
-/// The certificate's hash, by the hash that it was signed with; MD5 and SHA-1 count as SHA-256. `None` where the signature
-/// has no hash of its own, as Ed25519's.
+/// The certificate's hash, by the hash that it was signed with; MD5 and SHA-1 count as SHA-256.
+/// `None` where the signature has no hash of its own, as Ed25519's.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let algorithm = match parsed.signature_algorithm.oid.to_string().as_str() {
-        // RSA with MD5, SHA-1 and SHA-256 (RFC 8017 appendix A.2.4); ECDSA with SHA-1 and SHA-256 (RFC 5758 section 3.2).
+        // RSA with MD5, SHA-1 and SHA-256 (RFC 8017 appendix A.2.4); ECDSA with SHA-1 and SHA-256
+        // (RFC 5758 section 3.2).
         "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" => &digest::SHA256,
         "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => &digest::SHA256,
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &digest::SHA384,

@@ -36,7 +36,8 @@ pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String
     ))
 }
 
-/// How many models' prices are remembered. Those that a client makes up are not remembered for ever.
+/// How many models' prices are remembered. Those that a client makes up are not remembered for
+/// ever.
 const MOST_REMEMBERED: usize = 10_000;
 
 /// Adds rows to sums. What it has found out of a model's price it remembers.

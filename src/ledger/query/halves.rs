@@ -1,4 +1,5 @@
-//! Many rows are read by halves, on two threads: adding up a million takes a CPU some time, and somebody waits for it.
+//! Many rows are read by halves, on two threads: adding up a million takes a CPU some time, and
+//! somebody waits for it.
 
 use std::path::Path;
 use std::thread;
@@ -31,8 +32,9 @@ pub(super) fn whole<T>(
 
 /// Reads the selected rows with `read`: the earlier ones, and the later ones where there are many.
 ///
-/// Each half has a connection of its own. The second sees the file as it is a moment after the first did; what was written in
-/// between is beyond the range, rows never change, and those that grow too old go from the other end.
+/// Each half has a connection of its own. The second sees the file as it is a moment after the
+/// first did; what was written in between is beyond the range, rows never change, and those that
+/// grow too old go from the other end.
 ///
 /// # Errors
 /// Those of `read`, and those of opening the file.

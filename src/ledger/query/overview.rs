@@ -1,4 +1,5 @@
-//! All that the dashboard shows of a selection, from one pass over its rows, or by halves where there are many.
+//! All that the dashboard shows of a selection, from one pass over its rows, or by halves where
+//! there are many.
 
 mod adding;
 
@@ -19,8 +20,8 @@ use crate::price::{Currency, Prices};
 
 pub(in crate::ledger) use adding::Adding;
 
-/// The most times to the first token that are kept, 8 bytes each. Of more rows they are a sample, every one as likely as any
-/// other.
+/// The most times to the first token that are kept, 8 bytes each. Of more rows they are a sample,
+/// every one as likely as any other.
 const MOST_SAMPLES: usize = 1 << 20;
 
 /// What the selected rows add up to, in many ways.
@@ -38,8 +39,8 @@ pub struct Overview {
     pub models: Vec<Group>,
     /// By outcome: its name, and how many requests had it, the most first.
     pub outcomes: Vec<(String, u64)>,
-    /// By time: from the start of the selection in steps of the length that was asked for, the last one maybe cut short. Empty
-    /// ones are there too.
+    /// By time: from the start of the selection in steps of the length that was asked for, the last
+    /// one maybe cut short. Empty ones are there too.
     pub times: Vec<Sums>,
     /// When the first step begins.
     pub start: Timestamp,
@@ -51,7 +52,8 @@ pub struct Overview {
     pub currencies: Vec<Currency>,
 }
 
-/// How long something took, in milliseconds: the nearest-rank percentiles, which are values that occurred.
+/// How long something took, in milliseconds: the nearest-rank percentiles, which are values that
+/// occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Percentiles {
     /// How many rows have a value. With 0 there are no percentiles.
@@ -66,8 +68,8 @@ pub struct Percentiles {
     pub sampled: bool,
 }
 
-/// Reads it. Times are told apart in steps of `step`, whole ones since 1970; the last `latest` records are read too. The ledger is
-/// read as it is at one moment.
+/// Reads it. Times are told apart in steps of `step`, whole ones since 1970; the last `latest`
+/// records are read too. The ledger is read as it is at one moment.
 ///
 /// # Errors
 /// As for [`report`](super::report).
@@ -164,8 +166,8 @@ fn read(
     Ok(Part { adding, samples, latest: records::at(transaction, places.into_iter().rev())? })
 }
 
-/// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one, or none (Vitter's
-/// algorithm R).
+/// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one,
+/// or none (Vitter's algorithm R).
 #[derive(Default)]
 struct Samples {
     kept: Vec<f64>,

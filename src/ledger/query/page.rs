@@ -19,13 +19,13 @@ pub struct Page {
 pub enum Next {
     /// In SQLite: what is left of the range in the order of writing.
     File(Range),
-    /// In PostgreSQL, whose records are in the order of their ends: the last one's start in microseconds, how long it took in
-    /// milliseconds, and its id.
+    /// In PostgreSQL, whose records are in the order of their ends: the last one's start in
+    /// microseconds, how long it took in milliseconds, and its id.
     Fleet(i64, f64, Uuid),
 }
 
-/// What the texts of a page may take up, so that a page that waits for its client is small whatever clients wrote into its
-/// records: about 200 of the usual ones.
+/// What the texts of a page may take up, so that a page that waits for its client is small whatever
+/// clients wrote into its records: about 200 of the usual ones.
 const PAGE: usize = 256 << 10;
 
 /// What a record takes beside its texts as JSON.

@@ -15,8 +15,8 @@ use super::super::error::{LedgerError, Reason};
 use super::page::Filling;
 use super::{Bounds, Next, Page, Selection, open_bounded};
 
-/// A usage record as it was written: its id, then its fields in the order of the table's columns. Their form, and so its JSON, is
-/// that of the JSON lines.
+/// A usage record as it was written: its id, then its fields in the order of the table's columns.
+/// Their form, and so its JSON, is that of the JSON lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record(Vec<(Arc<str>, Value)>);
 
@@ -58,8 +58,8 @@ pub fn record(path: &Path, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, 
     found.map_err(|reason| LedgerError::new(path, reason))
 }
 
-/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one that ended last comes first. `from`
-/// is where an earlier page of the same selection ended.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one
+/// that ended last comes first. `from` is where an earlier page of the same selection ended.
 ///
 /// # Errors
 /// As for [`report`](super::report).
@@ -123,7 +123,8 @@ fn latest(
     Ok(Page { records, next: None })
 }
 
-/// The records of these places in the order of writing; those that are no longer there are left out.
+/// The records of these places in the order of writing; those that are no longer there are left
+/// out.
 pub(super) fn at(connection: &Connection, places: impl Iterator<Item = i64>) -> Result<Vec<Record>, Reason> {
     let mut statement = connection.prepare("SELECT * FROM usage_records WHERE seq = ?1")?;
     let names = names(&statement);

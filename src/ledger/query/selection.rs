@@ -35,8 +35,9 @@ impl Selection {
 
     /// From which `seq` to which the rows are; more of them may be in between.
     ///
-    /// Rows are written in the order in which they end, so the first and the last that count are where to begin and to end:
-    /// reading all between them is much faster than looking up each row that the index names.
+    /// Rows are written in the order in which they end, so the first and the last that count are
+    /// where to begin and to end: reading all between them is much faster than looking up each row
+    /// that the index names.
     pub(super) fn range(&self, connection: &Connection) -> Result<Range, Reason> {
         let (since, until) = self.times();
         let range = "SELECT min(seq), max(seq) FROM usage_records INDEXED BY usage_records_started_at
@@ -84,8 +85,8 @@ impl Condition {
     }
 }
 
-/// As the column `started_at` has it, in whole microseconds, as PostgreSQL has times: a question gets the same answer from
-/// both. A clock beyond the year 2262 stays at its end.
+/// As the column `started_at` has it, in whole microseconds, as PostgreSQL has times: a question
+/// gets the same answer from both. A clock beyond the year 2262 stays at its end.
 pub(super) fn nanoseconds(at: Timestamp) -> i64 {
     let at = at.as_nanosecond();
     i64::try_from(at.div_euclid(1000) * 1000).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX })

@@ -265,8 +265,9 @@ fn an_unknown_usage_source_is_no_source_at_all() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million() {
     let (_folder, path) = ledger(&records(100_000));
-    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is not optimised. What counts is
-    // the time that this thread has run: its machine may be busy with other tests. The best of some runs, as caches differ.
+    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is
+    // not optimised. What counts is the time that this thread has run: its machine may be busy with
+    // other tests. The best of some runs, as caches differ.
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let best = (0..5).map(|_| {
         let start = thread_time();

@@ -45,7 +45,8 @@ fn a_row_is_the_json_line_field_by_field() {
 #[test]
 fn rows_of_one_statement_take_nothing_from_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    // Fewer rows than a statement has, as many, one more, and many; of each record's values most change from row to row.
+    // Fewer rows than a statement has, as many, one more, and many; of each record's values most
+    // change from row to row.
     for count in [0, 1, 15, 16, 17, 32, 333] {
         let path = folder.path().join(format!("{count}.db"));
         let mut all = records(count);

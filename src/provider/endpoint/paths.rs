@@ -1,16 +1,17 @@
-//! The API's paths, as data: the names of endpoints, what their requests' bodies are, and whose work the usage in their
-//! answers is.
+//! The API's paths, as data: the names of endpoints, what their requests' bodies are, and whose
+//! work the usage in their answers is.
 //!
-//! OpenAI's are those of its Python SDK 3.57.0, read on 2026-11-29, which is made of its OpenAPI document; beside them stand
-//! those of Azure, Anthropic and the usual neighbours that this proxy was seen to be asked for. A path that is not here is
-//! `other`, and passes all the same.
+//! OpenAI's are those of its Python SDK 3.57.0, read on 2026-11-29, which is made of its OpenAPI
+//! document; beside them stand those of Azure, Anthropic and the usual neighbours that this proxy
+//! was seen to be asked for. A path that is not here is `other`, and passes all the same.
 
 use super::Body::{self, Form, FormAndDeployment, Model, ModelAndDeployment, Named, Opaque, Session};
 use super::Tokens::{self, Creates, Own, Restates, Shows, Unread};
 use super::stored::Kind::{Batch, Response, Run, Video};
 
-/// Pattern after the version, name, body, tokens. In a pattern `*` is any one segment, `**` one or more; the name is the pattern
-/// without them. The list is searched in order: the busiest come first, and what is spelled out before ids.
+/// Pattern after the version, name, body, tokens. In a pattern `*` is any one segment, `**` one or
+/// more; the name is the pattern without them. The list is searched in order: the busiest come
+/// first, and what is spelled out before ids.
 #[rustfmt::skip] // a table reads best with one entry a line
 pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("chat/completions", "chat/completions", ModelAndDeployment, Own),

@@ -1,4 +1,5 @@
-//! Whose work an answer reports, and results that a service keeps: they are made by one request and shown to others.
+//! Whose work an answer reports, and results that a service keeps: they are made by one request and
+//! shown to others.
 
 /// Whose work the usage in an answer is, as far as the request tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,16 +30,19 @@ impl Answers {
 pub struct Stored {
     /// What it is.
     pub kind: Kind,
-    /// Its id, where the path has it; `None` where the request makes it, and its answer says the id.
+    /// Its id, where the path has it; `None` where the request makes it, and its answer says the
+    /// id.
     pub id: Option<String>,
-    /// The request is known to want it made in the background, or it shows one. Else only the answer can say.
+    /// The request is known to want it made in the background, or it shows one. Else only the
+    /// answer can say.
     pub is_known: bool,
 }
 
 /// What can be stored with usage of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A response: in the background only if its request wants that. Any other was counted with its request.
+    /// A response: in the background only if its request wants that. Any other was counted with its
+    /// request.
     Response,
     /// A run of an assistant. It always works in the background.
     Run,

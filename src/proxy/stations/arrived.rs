@@ -29,8 +29,8 @@ impl Arrived {
         Self { parts: Box::new(parts), body, keys }
     }
 
-    /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and what `admission` does
-    /// not let in.
+    /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and
+    /// what `admission` does not let in.
     pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
         let Parts { method, version, uri, headers, .. } = &*self.parts;
         if matches!(*method, Method::CONNECT | Method::TRACE) {
@@ -48,8 +48,8 @@ impl Arrived {
         let certificate = self.parts.extensions.get::<ClientCertificate>();
         match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
-            // A verified certificate is as good as a key. SDKs send some key in any case, so an unknown one beside it is
-            // not held against the client.
+            // A verified certificate is as good as a key. SDKs send some key in any case, so an
+            // unknown one beside it is not held against the client.
             (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
             (Ok(None), None) => {}
             (Err(Unauthorized::Missing), None) => return Err(Error::KeyMissing),

@@ -26,8 +26,9 @@ use crate::rewrite::upgrade::Upgrade;
 pub(in crate::proxy) struct Known(pub(super) Arrived);
 
 impl Known {
-    /// Reads the body if anything in it is needed: the model, for the route or the deployment or to edit it, and what the
-    /// record says of it. Any other body comes back as it is, to pass through.
+    /// Reads the body if anything in it is needed: the model, for the route or the deployment or to
+    /// edit it, and what the record says of it. Any other body comes back as it is, to pass
+    /// through.
     pub(in crate::proxy) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
         let Arrived { mut parts, body, .. } = self.0;
         let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
@@ -108,8 +109,8 @@ impl Whole {
     }
 }
 
-/// Takes the room of a head out of the budget where one connection may have many of them. Over HTTP/1.1 it has one, and
-/// `server.max_connections` is their bound.
+/// Takes the room of a head out of the budget where one connection may have many of them. Over
+/// HTTP/1.1 it has one, and `server.max_connections` is their bound.
 fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Option<Box<Reserved>>> {
     if parts.version != Version::HTTP_2 {
         return Ok(None);

@@ -1,13 +1,15 @@
 //! What of a request's body has to be looked at before it is sent.
 //!
-//! One table says where an endpoint names its model ([`Endpoint`]). What is read there is what routes match, what aliases and
-//! deployments rename, and what the record says: all three, or none.
+//! One table says where an endpoint names its model ([`Endpoint`]). What is read there is what
+//! routes match, what aliases and deployments rename, and what the record says: all three, or none.
 //!
 //! * JSON is held whole, in its content coding if it has one.
-//! * A form whose model decides where it goes, or may be renamed, is held up to the model, which clients put before the file or
-//!   behind it. Where more than `server.max_request_bytes` come before it, the request is refused with 413 `model_too_late`. Of any
-//!   other form the fields are read for the record while it passes, and nothing is held.
-//! * A content coding that is not known is refused with 415 where the model must be known, and passes unread elsewhere.
+//! * A form whose model decides where it goes, or may be renamed, is held up to the model, which
+//!   clients put before the file or behind it. Where more than `server.max_request_bytes` come
+//!   before it, the request is refused with 413 `model_too_late`. Of any other form the fields are
+//!   read for the record while it passes, and nothing is held.
+//! * A content coding that is not known is refused with 415 where the model must be known, and
+//!   passes unread elsewhere.
 
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -104,8 +106,8 @@ fn says_json(headers: &HeaderMap) -> bool {
     said.any(|media_type| media_type.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
-/// Whether one of the types that are said of a body could be JSON: of several, servers take either. Curl says
-/// `application/x-www-form-urlencoded` of what it is not told of.
+/// Whether one of the types that are said of a body could be JSON: of several, servers take either.
+/// Curl says `application/x-www-form-urlencoded` of what it is not told of.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let is_other = |media_type: &[u8]| {
         ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {

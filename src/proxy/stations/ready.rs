@@ -64,9 +64,11 @@ pub(in crate::proxy) struct Answered {
 }
 
 impl Ready {
-    /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back when it is sent.
+    /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back
+    /// when it is sent.
     ///
-    /// A request that asks for usage in the client's place is sent once more without, if the upstream refuses that.
+    /// A request that asks for usage in the client's place is sent once more without, if the
+    /// upstream refuses that.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(in crate::proxy) fn send(
         self,

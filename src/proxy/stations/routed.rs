@@ -19,7 +19,8 @@ use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
 use crate::upstream::Payload;
 
-/// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's own, it is not forwarded.
+/// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's
+/// own, it is not forwarded.
 static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-on-disconnect");
 
 /// A request of which it is known where it goes.
@@ -122,8 +123,9 @@ fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
     }
 }
 
-/// Another model for the body, where the upstream must see another: a default, an alias, or a deployment that the URL does
-/// not name. Otherwise, and where it has no `model` to edit, the body stays as it is.
+/// Another model for the body, where the upstream must see another: a default, an alias, or a
+/// deployment that the URL does not name. Otherwise, and where it has no `model` to edit, the body
+/// stays as it is.
 fn edit_model(
     bytes: &Bytes,
     peek: &Peek<'_>,
@@ -142,7 +144,8 @@ fn edit_model(
     if may_edit { set_model(bytes, peek, model) } else { None }
 }
 
-/// The same for a form. One that names no model gets none: what it is sent to has a default of its own.
+/// The same for a form. One that names no model gets none: what it is sent to has a default of its
+/// own.
 fn rename_in_form(
     form: &Fields,
     model: Option<&str>,

@@ -7,7 +7,8 @@ use super::part::parameters;
 /// The longest boundary (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
-/// The boundary, if the body is said to be a form, in one `Content-Type`. Of several, servers take either, and so nothing is known.
+/// The boundary, if the body is said to be a form, in one `Content-Type`. Of several, servers take
+/// either, and so nothing is known.
 pub fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(media_type), None) = (types.next(), types.next()) else { return None };

@@ -9,7 +9,8 @@ pub(super) enum Field {
     SafetyIdentifier,
 }
 
-/// The field that a part with this head is. `None` for a file, and for a value in an encoding of its own.
+/// The field that a part with this head is. `None` for a file, and for a value in an encoding of
+/// its own.
 pub(super) fn field(head: &[u8]) -> Option<Field> {
     let mut name = None;
     for line in head.split(|&byte| byte == b'\n') {

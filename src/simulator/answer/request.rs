@@ -83,7 +83,8 @@ pub(super) fn content(
     if ask.may_want_content() { content::of(kind, &detailed(body)?, directions) } else { Ok(None) }
 }
 
-/// The model that answers, and how. The deployment's name stands for the body's model, as it does at Azure.
+/// The model that answers, and how. The deployment's name stands for the body's model, as it does
+/// at Azure.
 pub(super) fn directions(
     headers: &HeaderMap,
     place: &Place<'_>,
@@ -103,7 +104,8 @@ pub(super) fn directions(
     Ok((model.to_owned(), directions))
 }
 
-/// What the services refuse. A proxy that asks for usage on its client's behalf must not run into these.
+/// What the services refuse. A proxy that asks for usage on its client's behalf must not run into
+/// these.
 pub(super) fn check_stream_options(kind: Kind, ask: &Ask) -> Result<(), Failure> {
     let Some(options) = &ask.stream_options else { return Ok(()) };
     if !ask.stream() {

@@ -65,7 +65,8 @@ impl Exchange {
         Ok(response)
     }
 
-    /// `responses` over a WebSocket: each `response.create` is a request, and its events are messages.
+    /// `responses` over a WebSocket: each `response.create` is a request, and its events are
+    /// messages.
     async fn responses<S: AsyncRead + AsyncWrite + Unpin>(
         mut self,
         dialect: Dialect,

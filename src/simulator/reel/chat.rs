@@ -83,7 +83,8 @@ fn deltas(call: Json) -> Json {
     object! { "tool_calls": [call] }
 }
 
-/// A chunk, with the usage that the rule puts into one that is neither the last nor the usage's own.
+/// A chunk, with the usage that the rule puts into one that is neither the last nor the usage's
+/// own.
 fn chunk(plot: &Plot, delta: Json, finish: Option<&str>, said: usize) -> Event {
     let tokens = (plot.usage == UsageRule::Every).then(|| plot.tokens(said));
     chunk_with(plot, &choice(plot, delta, finish), tokens)

@@ -15,7 +15,8 @@ const MAX_BYTES: usize = 16 * 1024;
 /// A match of `pattern` with at least so many bytes.
 ///
 /// # Errors
-/// There is none that is found, in words for the user. Look-around and back references are not understood.
+/// There is none that is found, in words for the user. Look-around and back references are not
+/// understood.
 pub(super) fn matching(pattern: &str, least: usize) -> Result<String, String> {
     let mut parser = ParserBuilder::new().nest_limit(MAX_DEPTH).unicode(false).utf8(false).build();
     let hir = parser.parse(pattern).map_err(|_| format!("the pattern `{pattern}` is not understood"))?;

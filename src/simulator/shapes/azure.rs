@@ -1,5 +1,5 @@
-//! Azure OpenAI's `chat/completions`: members in alphabetical order, content filter results in every choice, and a first
-//! chunk with neither choices nor a model.
+//! Azure OpenAI's `chat/completions`: members in alphabetical order, content filter results in
+//! every choice, and a first chunk with neither choices nor a model.
 
 use super::super::template::Template;
 use super::{DONE, ERROR, Shape, USAGE, templates};

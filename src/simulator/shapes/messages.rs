@@ -1,4 +1,5 @@
-//! Anthropic's `messages`: typed events, the counts so far in the first and all of them in the last but one.
+//! Anthropic's `messages`: typed events, the counts so far in the first and all of them in the last
+//! but one.
 
 use super::super::template::Template;
 use super::{Shape, templates};

@@ -1,7 +1,8 @@
-//! What each endpoint's answers look like, byte for byte as the services send them, apart from the values.
+//! What each endpoint's answers look like, byte for byte as the services send them, apart from the
+//! values.
 //!
-//! Only text is here: which event comes when is `script`'s business. Sources: recorded answers of OpenAI and Azure
-//! OpenAI, of Anthropic, and OpenAI's published API description.
+//! Only text is here: which event comes when is `script`'s business. Sources: recorded answers of
+//! OpenAI and Azure OpenAI, of Anthropic, and OpenAI's published API description.
 
 mod azure;
 mod chat;

@@ -1,4 +1,5 @@
-//! `responses`: typed events, each with its number, that end with the whole answer and without `[DONE]`.
+//! `responses`: typed events, each with its number, that end with the whole answer and without
+//! `[DONE]`.
 
 use super::super::template::Template;
 use super::{Shape, templates};

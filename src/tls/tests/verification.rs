@@ -6,7 +6,8 @@ use super::*;
 
 const HOST: &str = "llm.internal";
 
-/// What each mode says of a server with this certificate, asked for as `name` by a client that trusts `ca`.
+/// What each mode says of a server with this certificate, asked for as `name` by a client that
+/// trusts `ca`.
 fn modes(pair: &Pair, name: &str, ca: &str) -> [Result<(), String>; 3] {
     let server = server_config(&server(pair));
     [Full, Certificate, Nothing].map(|mode| {

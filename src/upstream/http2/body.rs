@@ -18,8 +18,9 @@ use crate::upstream::origin::Origin;
 use crate::upstream::upload::UploadError;
 use crate::upstream::watchdog::{Expired, Watchdog};
 
-/// The body of an answer over HTTP/2: each DATA frame becomes one frame. A frame's bytes go back into the windows when it is
-/// taken, so that a client that does not read stops its upstream at the size of one window.
+/// The body of an answer over HTTP/2: each DATA frame becomes one frame. A frame's bytes go back
+/// into the windows when it is taken, so that a client that does not read stops its upstream at the
+/// size of one window.
 ///
 /// It also sends what is left of the request. Dropping it before its end resets the stream at once.
 pub(in crate::upstream) struct Http2Body {

@@ -84,8 +84,9 @@ impl State {
 }
 
 impl Connection {
-    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS: before them it is not known how many streams
-    /// it allows, nor whether it speaks HTTP/2 at all. Dropping the future closes the connection.
+    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS: before them it is not
+    /// known how many streams it allows, nor whether it speaks HTTP/2 at all. Dropping the future
+    /// closes the connection.
     ///
     /// # Errors
     /// Why there will be no SETTINGS.
@@ -142,7 +143,8 @@ impl Connection {
         !self.state.ended.get() && matches!(ready, Poll::Ready(Ok(())))
     }
 
-    /// Which certificates it was made with, see [`Origin::generation`](crate::upstream::Origin::generation).
+    /// Which certificates it was made with, see
+    /// [`Origin::generation`](crate::upstream::Origin::generation).
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -211,8 +213,8 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Reads and writes the connection's frames until it has ended. It ends, after its last stream, when nobody can open another
-/// one, or when the peer said GOAWAY.
+/// Reads and writes the connection's frames until it has ended. It ends, after its last stream,
+/// when nobody can open another one, or when the peer said GOAWAY.
 struct Driver {
     connection: client::Connection<Io, Bytes>,
     state: Rc<State>,

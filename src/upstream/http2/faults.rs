@@ -6,8 +6,8 @@ use super::connection::Ending;
 use crate::error::Error;
 use crate::upstream::origin::{Origin, in_words};
 
-/// Whether the peer said that it has not looked at the request (RFC 9113 section 8.7): it may be sent again, whatever
-/// it does.
+/// Whether the peer said that it has not looked at the request (RFC 9113 section 8.7): it may be
+/// sent again, whatever it does.
 pub(super) fn is_unprocessed(error: &H2Error) -> bool {
     // h2 gives a peer's GOAWAY only to streams above the last one that it says it looked at.
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))

@@ -33,8 +33,8 @@ pub(in crate::upstream) enum Lost {
     Final(Error),
 }
 
-/// Sends a request as a stream and waits for its answer's head; both at once, since an upstream may answer before it
-/// has read everything. Dropping the future resets the stream.
+/// Sends a request as a stream and waits for its answer's head; both at once, since an upstream may
+/// answer before it has read everything. Dropping the future resets the stream.
 pub(in crate::upstream) async fn send(
     origin: &std::sync::Arc<Origin>,
     slot: Slot,

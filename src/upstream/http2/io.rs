@@ -36,8 +36,8 @@ impl Io {
         Self { stream, heard, broken: None }
     }
 
-    /// Nothing can be written. A peer that ended TLS said why before it closed, which only a read brings: a write does not
-    /// fail before that is known.
+    /// Nothing can be written. A peer that ended TLS said why before it closed, which only a read
+    /// brings: a write does not fail before that is known.
     fn poll_broken<T>(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Result<T>> {
         loop {
             match self.poll_bytes(cx, &mut [0; 256]) {

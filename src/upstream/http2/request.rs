@@ -5,9 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 
 use crate::h1::Upload;
 
-/// The head whose parts HTTP/1.1 would write as a request line and fields (RFC 9113 section 8.3.1): the scheme and the
-/// target as pseudo-headers, `Host` as `:authority`. The headers must have none that is about the connection or the
-/// framing. A value that is marked sensitive stays so, and is kept out of the compression table.
+/// The head whose parts HTTP/1.1 would write as a request line and fields (RFC 9113 section 8.3.1):
+/// the scheme and the target as pseudo-headers, `Host` as `:authority`. The headers must have none
+/// that is about the connection or the framing. A value that is marked sensitive stays so, and is
+/// kept out of the compression table.
 ///
 /// # Errors
 /// The target or the host cannot stand in a URI.

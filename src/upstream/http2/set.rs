@@ -18,8 +18,9 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::stream::Stream;
 
-/// Connections as streams need them. A request takes the first with room, so that those opened for a burst grow idle when it
-/// is over; idle ones go after their time, and as soon as there are more than may be kept.
+/// Connections as streams need them. A request takes the first with room, so that those opened for
+/// a burst grow idle when it is over; idle ones go after their time, and as soon as there are more
+/// than may be kept.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connections {
     origin: Arc<Origin>,
@@ -36,7 +37,8 @@ pub(in crate::upstream) struct Connections {
     sweeping: Cell<bool>,
 }
 
-/// A connection on its way, and who waits for it: a burst of requests must not open a connection each.
+/// A connection on its way, and who waits for it: a burst of requests must not open a connection
+/// each.
 #[derive(Debug)]
 struct Attempt {
     /// How many more may wait for it.
@@ -77,8 +79,9 @@ impl Connections {
         self.speaks.get() == Some(HttpVersion::Http1)
     }
 
-    /// A place for one stream, on another connection than `except`; connects if there is none. Dropping the future leaves
-    /// the connection that it waited for to the others. `now` may be a little earlier.
+    /// A place for one stream, on another connection than `except`; connects if there is none.
+    /// Dropping the future leaves the connection that it waited for to the others. `now` may be a
+    /// little earlier.
     ///
     /// # Errors
     /// No connection, in time or at all.
@@ -180,7 +183,8 @@ impl Connections {
         }
     }
 
-    /// Closes what was idle too long; returns how long the next has at least, or `None` if none is left.
+    /// Closes what was idle too long; returns how long the next has at least, or `None` if none is
+    /// left.
     fn close_old(&self) -> Option<Duration> {
         let mut open = self.open.borrow_mut();
         let keep = self.limits.idle_timeout;
@@ -205,7 +209,8 @@ async fn sweep(set: Weak<Connections>) {
     }
 }
 
-/// A place on a connection, for one stream. It is given back when this is dropped, which must be after the stream.
+/// A place on a connection, for one stream. It is given back when this is dropped, which must be
+/// after the stream.
 #[derive(Debug)]
 pub(in crate::upstream) struct Slot {
     pub(super) connection: Rc<Connection>,

@@ -9,7 +9,8 @@ use h2::SendStream;
 use crate::error::Error;
 use crate::upstream::upload::{ClientBody, Payload, UploadError};
 
-/// A body on its way out, as fast as the peer's windows let it. At most one frame of a streamed body waits here.
+/// A body on its way out, as fast as the peer's windows let it. At most one frame of a streamed
+/// body waits here.
 pub(super) struct Upload {
     stream: SendStream<Bytes>,
     queue: VecDeque<Bytes>,
@@ -47,7 +48,8 @@ impl Upload {
         Some(Payload::Streamed { body, chunked: true })
     }
 
-    /// Hands on as much as the windows take and the client has sent. `Ready(Ok)`: all of it; not to be polled again.
+    /// Hands on as much as the windows take and the client has sent. `Ready(Ok)`: all of it; not to
+    /// be polled again.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         self.starved = false;
         loop {

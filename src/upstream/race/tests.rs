@@ -4,8 +4,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
-/// An address that swallows SYNs: its listener's backlog is full, so that Linux answers none of them
-/// (tcp(7), `tcp_abort_on_overflow`).
+/// An address that swallows SYNs: its listener's backlog is full, so that Linux answers none of
+/// them (tcp(7), `tcp_abort_on_overflow`).
 struct Silent {
     address: SocketAddr,
     _listener: Socket,

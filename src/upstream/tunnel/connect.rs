@@ -10,7 +10,8 @@ use super::Refusal;
 use crate::h1::{HeadReader, Upload, write_request_head};
 use crate::upstream::origin::in_words;
 
-/// What one read of an answer may bring; most are smaller. The head's own limit is [`crate::h1::MAX_HEAD`].
+/// What one read of an answer may bring; most are smaller. The head's own limit is
+/// [`crate::h1::MAX_HEAD`].
 const READ: usize = 4 * 1024;
 
 /// The request for a tunnel to one target, written once at start.
@@ -19,8 +20,8 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// A request for a tunnel to `host` (an IPv6 address without brackets) and `port`. `headers` are for the proxy,
-    /// `credentials` are the value of `Proxy-Authorization`.
+    /// A request for a tunnel to `host` (an IPv6 address without brackets) and `port`. `headers`
+    /// are for the proxy, `credentials` are the value of `Proxy-Authorization`.
     pub fn new(
         host: &str,
         port: u16,
@@ -38,8 +39,9 @@ impl Connect {
         Self { head: head.into() }
     }
 
-    /// Asks for the tunnel. Only a status of 2xx opens it, and nothing may come behind its head unless it is the target
-    /// that may begin: else such bytes would be the proxy's own, taken for the target's.
+    /// Asks for the tunnel. Only a status of 2xx opens it, and nothing may come behind its head
+    /// unless it is the target that may begin: else such bytes would be the proxy's own, taken for
+    /// the target's.
     pub(super) async fn open<S>(&self, mut stream: S, target_may_begin: bool) -> Result<S, Refusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -73,8 +75,8 @@ impl Connect {
                 }
             }
             bytes.reserve(READ);
-            // What is behind the head must stay in the stream where it may be the target's. It is a head's worth of small
-            // reads, once for each connection.
+            // What is behind the head must stay in the stream where it may be the target's. It is a
+            // head's worth of small reads, once for each connection.
             let most = if target_may_begin { 1 } else { READ as u64 };
             match ((&mut stream).take(most).read_buf(&mut bytes).await, &unwritten) {
                 (Ok(1..), _) => {}

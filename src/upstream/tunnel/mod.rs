@@ -1,7 +1,8 @@
 //! The way through a proxy: a connection to it, made into one to the target.
 //!
-//! The proxy learns the target's host and port and its own credentials and headers, and nothing of the requests; they
-//! go through it as bytes, also to `http` targets. The target learns nothing of the proxy.
+//! The proxy learns the target's host and port and its own credentials and headers, and nothing of
+//! the requests; they go through it as bytes, also to `http` targets. The target learns nothing of
+//! the proxy.
 
 mod connect;
 mod socks5;
@@ -32,7 +33,8 @@ pub struct Proxy {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The TLS client for the proxy itself and the name that its certificate must bear; none for `http` and SOCKS5.
+    /// The TLS client for the proxy itself and the name that its certificate must bear; none for
+    /// `http` and SOCKS5.
     pub tls: Option<Connector>,
     /// What is said to it.
     pub opening: Opening,
@@ -54,8 +56,9 @@ pub(super) enum Tunnel {
 }
 
 impl Proxy {
-    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Where SOCKS5 is given addresses, each
-    /// that it cannot reach costs a connection. Cancel safe: dropped, it closes the connection.
+    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Where
+    /// SOCKS5 is given addresses, each that it cannot reach costs a connection. Cancel safe:
+    /// dropped, it closes the connection.
     pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel> {
         let asks: Vec<_> = match &self.opening {
             Opening::Connect(connect) => vec![Ask::Connect(connect, origin.may_begin(http))],

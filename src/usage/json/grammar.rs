@@ -1,8 +1,8 @@
 //! The grammar of JSON, for texts that come in any pieces.
 //!
-//! It is RFC 8259's, with two leniencies that lose no number: a surrogate escape may stand alone (some
-//! upstreams cut a character in two), and a number may be larger than any type. Bytes that are no UTF-8
-//! are taken for text, as the event stream's rule has it.
+//! It is RFC 8259's, with two leniencies that lose no number: a surrogate escape may stand alone
+//! (some upstreams cut a character in two), and a number may be larger than any type. Bytes that
+//! are no UTF-8 are taken for text, as the event stream's rule has it.
 
 use crate::json::interruption;
 

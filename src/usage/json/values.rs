@@ -22,7 +22,8 @@ fn lossy(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-/// Adds what the escape stands for, and gives what follows it. An escape that was cut off adds nothing.
+/// Adds what the escape stands for, and gives what follows it. An escape that was cut off adds
+/// nothing.
 fn unescape<'a>(escape: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
     let Some((&letter, rest)) = escape.split_first() else { return b"" };
     match letter {

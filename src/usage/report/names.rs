@@ -52,8 +52,8 @@ pub(super) enum Detail {
 
 pub(super) const DETAILS: usize = Detail::Audio as usize + 1;
 
-/// Objects that count calls: `server_tool_use`, `server_tool_use_details`, `server_side_tool_usage_details`, `connectors`,
-/// and last Cohere's.
+/// Objects that count calls: `server_tool_use`, `server_tool_use_details`,
+/// `server_side_tool_usage_details`, `connectors`, and last Cohere's.
 pub(super) const CALLS: usize = 5;
 
 /// Where a member's value goes.

@@ -43,11 +43,12 @@ const NO_COUNT: [&[u8]; 14] = [
     b"dim",
 ];
 
-/// The name of a count of tokens that is not known, where the input or the output is under no known name.
+/// The name of a count of tokens that is not known, where the input or the output is under no known
+/// name.
 ///
-/// A name is that of a count of tokens where it says so, or names the side that is missing, and its value is a count
-/// above 0. Where neither input nor output is known, the objects of the usage are looked through too. Usage by duration,
-/// and one that is only a total, have no such counts.
+/// A name is that of a count of tokens where it says so, or names the side that is missing, and its
+/// value is a count above 0. Where neither input nor output is known, the objects of the usage are
+/// looked through too. Usage by duration, and one that is only a total, have no such counts.
 pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
     let has_one = counts.input_tokens.is_some() || counts.output_tokens.is_some();
     let has_both = counts.input_tokens.is_some() && counts.output_tokens.is_some();

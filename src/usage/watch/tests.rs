@@ -64,7 +64,8 @@ fn a_word_is_found_wherever_the_windows_of_the_search_end() {
     let line = |text: &str| format!("data: {text}\n\n");
     let wanted = r#"{"usage":{"prompt_tokens":1}}"#;
     for before in STRIDE - 80..STRIDE + 20 {
-        // The first payload is asked about, so that a window begins with it; that of the wanted one ends in the middle of it or near it.
+        // The first payload is asked about, so that a window begins with it; that of the wanted one
+        // ends in the middle of it or near it.
         let filler = "x".repeat(before - line("").len() - line("{}").len());
         let stream = line("{}") + &line(&filler) + &line(wanted) + &line("{}");
         let mut watch = Watch::new(stream.as_bytes());

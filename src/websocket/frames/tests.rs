@@ -49,7 +49,8 @@ fn hear(pieces: &[&[u8]]) -> Result<Heard, FrameError> {
     Ok(heard)
 }
 
-/// A text in three frames with a ping and a pong between them, a binary message, a text of each length, a close.
+/// A text in three frames with a ping and a pong between them, a binary message, a text of each
+/// length, a close.
 fn session(mask: Option<[u8; 4]>) -> (Vec<u8>, Heard) {
     let long = vec![b'x'; 300];
     let bytes = [

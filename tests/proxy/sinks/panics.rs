@@ -26,7 +26,8 @@ fn send_one(served: &Served, sink: &str) {
     }
 }
 
-/// Sends requests, with `between` before each, until none is taken any more; how many were answered.
+/// Sends requests, with `between` before each, until none is taken any more; how many were
+/// answered.
 fn send_until_the_end(served: &Served, body: &str, mut between: impl FnMut()) -> usize {
     let mut client = Client::connect(served.proxy);
     let begun = Instant::now();
@@ -182,8 +183,8 @@ fn thread_that_panics_at_each_start_ends_the_process_in_order() {
     }
 }
 
-/// Serves with this fault, and waits until the ledger is open: a connection is accepted before that,
-/// and answered after it.
+/// Serves with this fault, and waits until the ledger is open: a connection is accepted before
+/// that, and answered after it.
 fn serve_ledger_with(program: &(Program, SocketAddr), fault: &str) -> Served {
     let served = serve_with(program, fault);
     served.wait_for_ready("ledger ok");

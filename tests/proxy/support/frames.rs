@@ -1,4 +1,5 @@
-//! An HTTP/2 upstream or client frame by frame, for what no library's server would do (RFC 9113 section 4.1).
+//! An HTTP/2 upstream or client frame by frame, for what no library's server would do (RFC 9113
+//! section 4.1).
 
 use super::Connection;
 
@@ -55,7 +56,8 @@ impl<'a> Frames<'a> {
         frames
     }
 
-    /// The head of a request with a JSON body. Literals that touch no table, but for the pseudo-headers of the static one.
+    /// The head of a request with a JSON body. Literals that touch no table, but for the
+    /// pseudo-headers of the static one.
     pub fn post_head(&mut self, stream: u32, path: &str) {
         let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
             block.extend_from_slice(name);

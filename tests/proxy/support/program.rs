@@ -69,7 +69,8 @@ impl Program {
         command
     }
 
-    /// A shell command in whose text `"$0"` is the program, such as `ulimit -n 16; exec "$0" serve`.
+    /// A shell command in whose text `"$0"` is the program, such as `ulimit -n 16; exec "$0"
+    /// serve`.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("bash");
         command.args(["-c", script, env!("CARGO_BIN_EXE_streamgauge")]).current_dir(self.folder.path());
@@ -117,8 +118,8 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Sends requests one after the other until told to stop or until the proxy is gone; each answer's id, and when it had
-    /// ended.
+    /// Sends requests one after the other until told to stop or until the proxy is gone; each
+    /// answer's id, and when it had ended.
     pub fn load(&self, clients: usize, until: impl FnOnce()) -> Vec<(String, Instant)> {
         let stop = AtomicBool::new(false);
         let address = self.address;

@@ -37,7 +37,8 @@ impl Tunnels {
         Self::with(target, move |stream| socks5(stream, wanted))
     }
 
-    /// `open` says yes to the client and returns what was asked for, or says no and returns what was wrong with `Err`.
+    /// `open` says yes to the client and returns what was asked for, or says no and returns what
+    /// was wrong with `Err`.
     fn with(
         target: SocketAddr,
         open: impl Fn(&mut TcpStream) -> Result<String, String> + Send + Sync + 'static,
@@ -196,7 +197,8 @@ pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // A client that does not trust this server breaks off, and its test looks at what it says.
+                    // A client that does not trust this server breaks off, and its test looks at
+                    // what it says.
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut plain = tokio::net::TcpStream::connect(server).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;

@@ -43,7 +43,8 @@ struct Plan {
     ready: (&'static str, usize),
 }
 
-/// How often a program is started before it is given up: between finding free ports and using them, another may take one.
+/// How often a program is started before it is given up: between finding free ports and using them,
+/// another may take one.
 const ATTEMPTS: usize = 3;
 
 /// Starts it on three free ports and waits until it serves.

@@ -12,7 +12,8 @@ fn get() -> Asked {
     asked("GET / HTTP/1.1")
 }
 
-/// The head of an answer with these headers to `asked`, without its date, and how its body goes out.
+/// The head of an answer with these headers to `asked`, without its date, and how its body goes
+/// out.
 fn write(
     asked: Asked,
     status: u16,

@@ -61,7 +61,8 @@ fn reports_are_those_of_the_local_ledger() {
     assert!(report(&settings, &selections[0], &[], &Prices::default(), &past).unwrap_err().is_bound());
 }
 
-/// Some models have none, some one in another currency, one changes at `change`, and one holds at an upstream only.
+/// Some models have none, some one in another currency, one changes at `change`, and one holds at
+/// an upstream only.
 fn prices(change: Timestamp) -> Prices {
     let day = change.strftime("%Y-%m-%d");
     let text = format!(

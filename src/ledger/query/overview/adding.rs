@@ -53,8 +53,8 @@ impl Adding {
         Duration::from_nanos(self.step.unsigned_abs())
     }
 
-    /// Adds rows that started in the same step of time, at `started` in nanoseconds since 1970, and have the same client, upstream,
-    /// model and user, in this order.
+    /// Adds rows that started in the same step of time, at `started` in nanoseconds since 1970, and
+    /// have the same client, upstream, model and user, in this order.
     pub(in crate::ledger) fn add(
         &mut self,
         started: i64,
@@ -93,8 +93,8 @@ impl Adding {
         }
     }
 
-    /// Whether there were more groups than there may be. What is added up by parts is then not what one pass adds up: a name may
-    /// be a group in one part, and one of the others in another.
+    /// Whether there were more groups than there may be. What is added up by parts is then not what
+    /// one pass adds up: a name may be a group in one part, and one of the others in another.
     pub(super) fn overflows(&self) -> bool {
         self.groups.iter().any(|dimension| dimension.others.requests > 0)
     }

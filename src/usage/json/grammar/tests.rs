@@ -25,7 +25,8 @@ fn verdict(text: &[u8]) -> (bool, bool) {
     whole
 }
 
-/// Every text of up to seven bytes that is made of these, in a list, is judged as serde_json judges it.
+/// Every text of up to seven bytes that is made of these, in a list, is judged as serde_json judges
+/// it.
 #[test]
 fn the_grammar_is_the_one_that_serde_json_has() {
     let words: [&str; 22] = [
