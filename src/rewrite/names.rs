@@ -1,21 +1,16 @@
 //! Patterns for the names of headers.
 //!
-//! Every name of every request is held against them, so most names are told apart by two of their
-//! letters before any pattern is looked at.
+//! Every name of every request is held against them, so that most names are told apart by a bit for
+//! their first three letters, and no pattern is looked at.
 
 use crate::route::Glob;
 
 /// Names in lower case, in which `*` stands for any run of characters, also none.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderNames {
-    patterns: Vec<Glob>,
-    first: Letters,
-    third: Letters,
+    patterns: Vec<(Beginning, Glob)>,
+    beginnings: Beginnings,
 }
-
-/// What a name may have at one place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Letters(u128);
 
 impl HeaderNames {
     /// The patterns in any case.
@@ -23,47 +18,83 @@ impl HeaderNames {
         let mut names = Self::default();
         for pattern in patterns {
             let pattern = pattern.to_ascii_lowercase();
-            let literal = pattern.split('*').next().unwrap_or_default().as_bytes();
-            // A pattern without a star is a name as long as itself.
-            let is_whole = literal.len() == pattern.len();
-            names.first.add(literal.first().copied(), is_whole);
-            names.third.add(literal.get(2).copied(), is_whole);
-            names.patterns.push(Glob::new(&pattern));
+            let beginning = Beginning::of_pattern(&pattern);
+            names.beginnings.add(beginning);
+            names.patterns.push((beginning, Glob::new(&pattern)));
         }
         names
     }
 
     /// Whether the name, in lower case, is among them.
+    #[inline]
     pub fn has(&self, name: &str) -> bool {
-        let letters = name.as_bytes();
-        self.first.has(letters.first().copied())
-            && self.third.has(letters.get(2).copied())
-            && self.patterns.iter().any(|pattern| pattern.matches(name))
+        let letters = letters(name.as_bytes());
+        self.beginnings.may_have(letters) && self.has_pattern(letters, name)
+    }
+
+    fn has_pattern(&self, letters: u32, name: &str) -> bool {
+        let may_match = |beginning: &Beginning| letters & beginning.mask == beginning.letters;
+        self.patterns.iter().any(|(beginning, pattern)| may_match(beginning) && pattern.matches(name))
     }
 }
 
-impl Letters {
-    /// The letter, which is none where the pattern's literal text is over: any, or where it
-    /// `is_whole`, the end of a name.
-    fn add(&mut self, letter: Option<u8>, is_whole: bool) {
-        self.0 |= match letter {
-            Some(letter) => bit(letter),
-            None if is_whole => bit(END),
-            None => u128::MAX,
-        };
-    }
+/// Up to three letters that every name of a pattern begins with.
+#[derive(Clone, Copy, Debug)]
+struct Beginning {
+    letters: u32,
+    /// Which of a name's letters are compared.
+    mask: u32,
+}
 
-    fn has(self, letter: Option<u8>) -> bool {
-        self.0 & bit(letter.unwrap_or(END)) != 0
+/// A mask of three letters.
+const THREE: u32 = 0x00ff_ffff;
+
+impl Beginning {
+    fn of_pattern(pattern: &str) -> Self {
+        let literal = pattern.split('*').next().unwrap_or_default().as_bytes();
+        // A pattern without a star is a name as long as itself, so that its end is compared too.
+        let is_whole = literal.len() == pattern.len();
+        let mask = if is_whole { THREE } else { (1 << (8 * literal.len().min(3))) - 1 };
+        Self { letters: letters(literal), mask }
     }
 }
 
-/// Stands for the end of a name. No name has this byte.
-const END: u8 = 0;
+/// The first three letters of a name, in the low bytes; 0 behind the end of a shorter one.
+#[inline]
+fn letters(name: &[u8]) -> u32 {
+    match name.first_chunk() {
+        Some(four) => u32::from_le_bytes(*four) & THREE,
+        None => name.iter().take(3).rev().fold(0, |letters, letter| letters << 8 | u32::from(*letter)),
+    }
+}
 
-/// Names are ASCII.
-fn bit(letter: u8) -> u128 {
-    1 << (letter & 0x7f)
+/// The beginnings that names have, and others that share a bit with one of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beginnings([u64; 4]);
+
+impl Beginnings {
+    fn add(&mut self, beginning: Beginning) {
+        if beginning.mask == THREE {
+            let (word, bit) = Self::place(beginning.letters);
+            self.0[word] |= bit;
+        } else {
+            self.0 = [u64::MAX; 4];
+        }
+    }
+
+    #[inline]
+    fn may_have(&self, letters: u32) -> bool {
+        let (word, bit) = Self::place(letters);
+        self.0[word] & bit != 0
+    }
+
+    /// The word, of four, and the bit in it: the highest byte of a product that spreads the letters
+    /// (Fibonacci hashing).
+    #[inline]
+    fn place(letters: u32) -> (usize, u64) {
+        let hash = letters.wrapping_mul(0x9e37_79b1) >> 24;
+        (hash as usize >> 6, 1 << (hash & 63))
+    }
 }
 
 #[cfg(test)]

@@ -193,6 +193,9 @@ impl Found {
 
     /// Calls that the service counted beside the usage.
     pub(super) fn counted_calls(&self) -> ToolCalls {
+        if self.web_searches == [0; 2] {
+            return ToolCalls::default();
+        }
         let [top, response] = self.web_searches.map(|count| ToolCalls::of(ToolKind::WebSearch, count));
         top.or(response)
     }
@@ -289,7 +292,7 @@ impl Found {
         match slot {
             Slot::Usage(at) => {
                 self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
-                let report = if too_long { None } else { Report::read(value).map(Box::new) };
+                let report = if too_long { None } else { Report::read(value) };
                 // Cohere's `meta` may be anything to others.
                 self.too_large |= too_long && value.starts_with(b"{") && at != UsageAt::Meta;
                 self.take_usage(at, report);

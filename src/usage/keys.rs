@@ -60,6 +60,30 @@ impl Key {
     /// Longer keys than this are not looked at.
     pub(super) const LIMIT: usize = 32;
 
+    /// Whether a value under the key is forgotten where the key comes again, beside the values that
+    /// replace each other.
+    #[inline]
+    pub(super) fn is_forgotten(self) -> bool {
+        matches!(
+            self,
+            Key::Action
+                | Key::Choices
+                | Key::Delta
+                | Key::Error
+                | Key::FinishReason
+                | Key::Index
+                | Key::Interaction
+                | Key::Item
+                | Key::Message
+                | Key::Output
+                | Key::Response
+                | Key::Session
+                | Key::ToolUsage
+                | Key::WebSearch
+                | Key::XGroq
+        )
+    }
+
     pub(super) fn from_text(text: &[u8]) -> Key {
         match text {
             b"usage" => Key::Usage,

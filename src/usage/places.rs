@@ -375,6 +375,13 @@ impl Place {
         }
     }
 
+    /// Whether values are looked at there whatever their key is: those of a list, and output.
+    #[inline]
+    pub(super) fn looks_at_all(self) -> bool {
+        use Place::{Calls, Candidates, Choices, Document, Function, Items, List, Parts, Results};
+        matches!(self, Document | List | Choices | Candidates | Calls | Function | Parts | Items | Results)
+    }
+
     /// Whether anything at all in it is output.
     pub(super) fn is_content(self) -> bool {
         matches!(self, Place::Calls | Place::Function | Place::Parts)

@@ -28,8 +28,14 @@ pub(super) struct Report {
 
 impl Report {
     /// Reads a usage object's text. `None` when it is no object or has nothing that is read.
-    pub(super) fn read(object: &[u8]) -> Option<Report> {
-        let members = Members::read(object)?;
+    ///
+    /// On the heap, and out of line: few of the values that are taken are usage.
+    #[inline(never)]
+    pub(super) fn read(object: &[u8]) -> Option<Box<Report>> {
+        let mut members = Members::NONE;
+        if !members.fill(object) {
+            return None;
+        }
         let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
         let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
         let units = |side: usize| members.units.iter().find_map(|units| units[side]);
@@ -76,7 +82,7 @@ impl Report {
             billed_seconds: if is_by_duration { members.seconds(Name::Seconds) } else { None }
                 .or_else(|| members.seconds(Name::PromptAudioSeconds)),
         };
-        let report = Report {
+        let report = Box::new(Report {
             counts: (counts != Usage::default()).then_some(counts),
             calls: members.calls(),
             cost: members.cost(),
@@ -84,8 +90,8 @@ impl Report {
                 .into_iter()
                 .find_map(|name| members.text(name).and_then(tier)),
             unread: unread::find(object, &counts),
-        };
-        (report != Report::default()).then_some(report)
+        });
+        (report.counts.is_some() || *report != Report::default()).then_some(report)
     }
 }
 
@@ -100,8 +106,8 @@ struct Members<'a> {
     output: [[Option<u64>; DETAILS]; 4],
     /// Anthropic's `cache_creation` says how long what was written is kept.
     cache_write_1h: Option<u64>,
-    /// Calls by the object that counts them.
-    calls: [ToolCalls; CALLS],
+    /// Calls by the object that counts them; most usage has none.
+    calls: Option<Box<[ToolCalls; CALLS]>>,
     /// [`INPUT`] and [`OUTPUT`] of Cohere's `tokens` and `billed_units`.
     units: [[Option<u64>; 2]; 2],
 }
@@ -110,19 +116,21 @@ const INPUT: usize = 0;
 const OUTPUT: usize = 1;
 
 impl<'a> Members<'a> {
-    /// `None` when the text is no object. It is JSON: the grammar has passed it.
-    fn read(object: &'a [u8]) -> Option<Self> {
-        let mut members = Members {
-            texts: [None; _],
-            input: [[None; _]; _],
-            output: [[None; _]; _],
-            cache_write_1h: None,
-            calls: [ToolCalls::default(); _],
-            units: [[None; _]; _],
-        };
+    const NONE: Self = Members {
+        texts: [None; _],
+        input: [[None; _]; _],
+        output: [[None; _]; _],
+        cache_write_1h: None,
+        calls: None,
+        units: [[None; _]; _],
+    };
+
+    /// False when the text is no object. It is JSON: the grammar has passed it.
+    fn fill(&mut self, object: &'a [u8]) -> bool {
+        let members = self;
         let mut cursor = Cursor::new(object);
         if !cursor.take(b'{') {
-            return None;
+            return false;
         }
         let mut first = true;
         while let Ok(Some(key)) = cursor.key(std::mem::take(&mut first)) {
@@ -133,16 +141,19 @@ impl<'a> Members<'a> {
                 Some(Goes::Input(place)) => members.input[place] = details(object, &mut cursor),
                 Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
                 Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
-                Some(Goes::Calls(place)) => members.calls[place] = calls(object, &mut cursor),
+                Some(Goes::Calls(place)) => {
+                    members.calls.get_or_insert_default()[place] = calls(object, &mut cursor);
+                }
                 Some(Goes::Units(place)) => {
                     let (units, calls) = units(object, &mut cursor);
                     members.units[place] = units;
-                    members.calls[CALLS - 1] = members.calls[CALLS - 1].most(calls);
+                    let all = members.calls.get_or_insert_default();
+                    all[CALLS - 1] = all[CALLS - 1].most(calls);
                 }
                 None => drop(cursor.value()),
             }
         }
-        Some(members)
+        true
     }
 
     fn text(&self, name: Name) -> Option<&'a [u8]> {
@@ -163,11 +174,14 @@ impl<'a> Members<'a> {
 
     /// The same calls may stand in two objects.
     fn calls(&self) -> ToolCalls {
-        let mut calls = self.calls.into_iter().fold(ToolCalls::default(), ToolCalls::most);
+        let all = self.calls.iter().flat_map(|calls| calls.iter().copied());
+        let mut calls = all.fold(ToolCalls::default(), ToolCalls::most);
         for (name, kind) in
             [(Name::NumSearchQueries, ToolKind::WebSearch), (Name::NumSourcesUsed, ToolKind::Sources)]
         {
-            calls = calls.most(ToolCalls::of(kind, self.count(name).unwrap_or(0)));
+            if let Some(count) = self.count(name) {
+                calls = calls.most(ToolCalls::of(kind, count));
+            }
         }
         calls
     }

@@ -241,9 +241,11 @@ impl Outline for Piece<'_> {
         reader.depth += 1;
         let Some(&place) = reader.places.get(depth) else { return };
         let mut child = Place::Nowhere;
-        if place != Place::Nowhere {
-            let key = std::mem::take(&mut reader.key);
-            reader.found.forget(place, key);
+        let key = std::mem::take(&mut reader.key);
+        if key != Key::Other || place.looks_at_all() {
+            if key.is_forgotten() {
+                reader.found.forget(place, key);
+            }
             reader.found.content |= place.is_content();
             let step = if reader.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) };
             match step {

@@ -71,16 +71,15 @@ impl Tally {
         let mut tier = found.take_tier();
         let mut is_reported = false;
         let mut counted = found.counted_calls();
-        if let Some(report) = found.take_report() {
-            let report = *report;
-            tier = tier.or(report.tier);
+        if let Some(mut report) = found.take_report() {
+            tier = tier.or(report.tier.take());
             counted = report.calls.or(counted);
-            self.reported_cost = match (self.reported_cost.take(), report.cost) {
+            self.reported_cost = match (self.reported_cost.take(), report.cost.take()) {
                 (Some(earlier), Some(cost)) if is_picture => cost::plus(&earlier, &cost),
                 (earlier, cost) => cost.or(earlier),
             };
             if report.counts.is_some() || self.usage.is_none() {
-                self.unread = report.unread;
+                self.unread = report.unread.take();
             }
             if let Some(usage) = report.counts {
                 is_reported = true;
@@ -97,8 +96,10 @@ impl Tally {
         if tier.is_some() && (is_reported || self.service_tier.is_none()) {
             self.service_tier = tier;
         }
-        let done = if found.ends_item { found.items.calls(ItemAt::Event) } else { ToolCalls::default() };
-        self.count_calls(CallCounts { reported: counted, done, listed: found.listed_calls() });
+        if !found.items.is_empty() || !counted.is_empty() {
+            let done = if found.ends_item { found.items.calls(ItemAt::Event) } else { ToolCalls::default() };
+            self.count_calls(CallCounts { reported: counted, done, listed: found.listed_calls() });
+        }
         if self.model.is_none() {
             self.model = found.take_model();
         }

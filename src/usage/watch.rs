@@ -29,7 +29,7 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
     [
         // Also Gemini's `usageMetadata`.
         Word::new("\"usage", |rest| {
-            let rest = rest.strip_prefix(b"Metadata").unwrap_or(rest).strip_prefix(b"\"");
+            let rest = key_end(rest, b"Metadata\"");
             matches!(rest.and_then(value), Some([b'{', ..]))
         }),
         // As a key with any value but null, or as a value: `"type":"error"`.
@@ -41,11 +41,20 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
         Word::new("\"timings\"", |rest| matches!(value(rest), Some([b'{', ..]))),
         // Also Gemini's `modelVersion`.
         Word::new("\"model", |rest| {
-            let rest = rest.strip_prefix(b"Version").unwrap_or(rest).strip_prefix(b"\"");
+            let rest = key_end(rest, b"Version\"");
             matches!(rest.and_then(value), Some([b'"', next, ..]) if *next != b'"')
         }),
     ]
 });
+
+/// What follows a key, which ends here or goes on with `more`, quote and all.
+#[inline]
+fn key_end<'a>(rest: &'a [u8], more: &[u8]) -> Option<&'a [u8]> {
+    match rest {
+        [b'"', rest @ ..] => Some(rest),
+        _ => rest.strip_prefix(more),
+    }
+}
 
 /// The value after a key's closing quote.
 fn value(rest: &[u8]) -> Option<&[u8]> {
@@ -89,7 +98,9 @@ impl<'a> Watch<'a> {
     /// are asked about in their order.
     #[inline]
     pub(super) fn worth_reading(&mut self, start: usize, end: usize, wants: Wants) -> bool {
-        (0..3).any(|i| self.has(i, start, end))
+        self.has(0, start, end)
+            || self.has(1, start, end)
+            || self.has(2, start, end)
             || wants.timings && self.has(3, start, end)
             || wants.model && self.has(4, start, end)
     }
