@@ -114,10 +114,17 @@ pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<Pro
     response
 }
 
+/// The media type of a stream of events (WHATWG, section 9.2.1).
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 /// Tells nginx, if one is in front of this proxy, not to buffer a stream of events.
 /// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering>
 pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBody> {
-    if response.body().delivery().is_some() {
+    let is_events = || {
+        let media_type = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        media_type.get(..EVENT_STREAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+    };
+    if response.body().delivery().is_some() && is_events() {
         let header = response.headers_mut().entry(ACCEL_BUFFERING);
         header.or_insert(const { HeaderValue::from_static("no") });
     }

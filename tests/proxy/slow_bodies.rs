@@ -1,10 +1,12 @@
 //! Request bodies that come slowly: `server.min_body_rate`, and whose memory others get.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Connection, DATA, Frames, HEADERS, Upstream, proxy, sized, upstream};
+use crate::support::{Client, Connection, DATA, Frames, HEADERS, PATIENCE, Upstream, proxy, sized, upstream};
 
 fn ok() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))
@@ -89,6 +91,35 @@ fn upstream_that_takes_nothing_is_not_the_clients_fault() {
     assert_eq!(client.answer().status(), 200);
 }
 
+/// Waits until nothing that was sent to this address is still in a socket's queue (proc(5),
+/// `/proc/net/tcp`).
+fn until_all_is_read(address: SocketAddr) {
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap();
+    let begun = Instant::now();
+    loop {
+        let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let queued: usize = table
+            .lines()
+            .skip(1)
+            .map(|line| {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let (unsent, unread) = fields[4].split_once(':').unwrap();
+                let of = |port_of: &str, queue: &str| match port(port_of) == address.port() {
+                    true => usize::from_str_radix(queue, 16).unwrap(),
+                    false => 0,
+                };
+                // A listening socket counts the connections that wait.
+                of(fields[1], unread) + of(fields[2], unsent)
+            })
+            .sum();
+        if queued == 0 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{queued} bytes are unread");
+        thread::yield_now();
+    }
+}
+
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn slow_bodies_lose_their_memory_to_others() {
@@ -103,10 +134,11 @@ fn slow_bodies_lose_their_memory_to_others() {
         })
         .collect();
     let begun = Instant::now();
+    until_all_is_read(proxy.address);
     // A body may be late by a second.
     let status = loop {
         let status = proxy.client().post("/v1/chat/completions", &json(100_000)).answer().status();
-        if status == 200 || begun.elapsed() > Duration::from_secs(4) {
+        if status == 200 || begun.elapsed() > Duration::from_secs(8) {
             break status;
         }
         assert_eq!(status, 503);
