@@ -82,17 +82,20 @@ fn sigterm_loses_nothing_and_the_rows_are_the_json_lines() {
 fn usage_reads_the_ledger_while_the_proxy_writes_it_and_without_its_secrets() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();
-    let ended = serving.load(1, || thread::sleep(Duration::from_millis(50)));
-    let start = Instant::now();
-    let report = loop {
-        let output = program.usage(&["--format", "json", "--by", "client,upstream"]);
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        if report["total"]["requests"] == ended.len() {
-            break report;
+    let until = |has_enough: &dyn Fn(u64) -> bool| {
+        let start = Instant::now();
+        loop {
+            let output = program.usage(&["--format", "json", "--by", "client,upstream"]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            if has_enough(report["total"]["requests"].as_u64().unwrap()) {
+                return report;
+            }
+            assert!(start.elapsed() < PATIENCE, "{report}");
         }
-        assert!(start.elapsed() < PATIENCE, "{report}");
     };
+    let ended = serving.load(1, || drop(until(&|requests| requests > 0)));
+    let report = until(&|requests| requests == ended.len() as u64);
     assert_eq!(report["groups"][0]["client"], "anonymous");
     assert_eq!(report["groups"][0]["upstream"], "up");
     assert_eq!(report["total"]["usage_sources"]["reported"], ended.len());
