@@ -95,14 +95,24 @@ impl<'a> Cursor<'a> {
     ///
     /// Neither a key with its colon nor the closing brace is next.
     pub fn key(&mut self, first: bool) -> Result<Option<Text<'a>>, Error> {
-        if self.take(b'}') {
+        // As most writers write it, without whitespace.
+        let opening: &[u8] = if first { b"\"" } else { b",\"" };
+        if self.text[self.at..].starts_with(opening) {
+            self.at += opening.len();
+        } else if self.take(b'}') {
             return Ok(None);
+        } else {
+            if !first {
+                self.expect(b',')?;
+            }
+            self.expect(b'"')?;
         }
-        if !first {
-            self.expect(b',')?;
+        let key = self.string_inside()?;
+        if self.text.get(self.at) == Some(&b':') {
+            self.at += 1;
+        } else {
+            self.expect(b':')?;
         }
-        let key = self.string()?;
-        self.expect(b':')?;
         Ok(Some(key))
     }
 
@@ -113,6 +123,11 @@ impl<'a> Cursor<'a> {
     /// No string is next, or it does not end.
     pub fn string(&mut self) -> Result<Text<'a>, Error> {
         self.expect(b'"')?;
+        self.string_inside()
+    }
+
+    /// The same from behind its opening quote.
+    fn string_inside(&mut self) -> Result<Text<'a>, Error> {
         let begin = self.at;
         let has_escapes = self.skip_string()?;
         Ok(Text::new(&self.text[begin..self.at - 1], has_escapes))

@@ -277,13 +277,26 @@ fn total_cost(object: &[u8]) -> Option<Box<str>> {
 /// A count is an integer, a number without a fraction, or a string of digits.
 pub(super) fn count(value: &[u8]) -> Option<u64> {
     let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-    if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-        let next = |count: u64, digit: &u8| count.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-        return digits.iter().try_fold(0, next);
+    if let Some(count) = whole(digits) {
+        return count;
     }
     let number = number(value)?;
     // 2^64 is the first number that is none.
     (number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number)).then_some(number as u64)
+}
+
+/// The number that these digits are, or `Some(None)` where it is larger than any count; `None` where
+/// they are not all digits, or none.
+fn whole(digits: &[u8]) -> Option<Option<u64>> {
+    let mut count = Some(0_u64);
+    for byte in digits {
+        let digit = u64::from(byte.wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        count = count.and_then(|count| count.checked_mul(10)?.checked_add(digit));
+    }
+    (!digits.is_empty()).then_some(count)
 }
 
 /// A JSON number, as near as a float comes to it.

@@ -164,18 +164,25 @@ impl Grammar {
                 _ => State::Refused,
             },
             State::Colon if byte == b':' => State::Value,
-            State::Value | State::ValueOrEnd => match byte {
-                b'{' => return self.open(Kind::Object, at, outline),
-                b'[' => return self.open(Kind::Array, at, outline),
-                b']' if self.state == State::ValueOrEnd => return self.close(at, outline),
-                _ => {
-                    outline.value(at, Kind::Scalar);
-                    scalar(byte)
-                }
-            },
+            State::ValueOrEnd if byte == b']' => return self.close(at, outline),
+            State::Value | State::ValueOrEnd => return self.value(byte, at, outline),
             _ => State::Refused,
         };
         at + 1
+    }
+
+    /// The first byte of a value.
+    #[inline]
+    fn value(&mut self, byte: u8, at: usize, outline: &mut impl Outline) -> usize {
+        match byte {
+            b'{' => self.open(Kind::Object, at, outline),
+            b'[' => self.open(Kind::Array, at, outline),
+            _ => {
+                outline.value(at, Kind::Scalar);
+                self.state = scalar(byte);
+                at + 1
+            }
+        }
     }
 
     fn open(&mut self, kind: Kind, at: usize, outline: &mut impl Outline) -> usize {
@@ -216,9 +223,14 @@ impl Grammar {
             self.state = State::Refused;
         } else if key {
             outline.key_end(at);
-            // The colon follows at once, but for who puts a space there.
+            // The colon follows at once, but for who puts a space there, and the value at once too.
             if bytes.get(at + 1) == Some(&b':') {
                 self.state = State::Value;
+                if let Some(&byte) = bytes.get(at + 2)
+                    && !is_space(byte)
+                {
+                    return self.value(byte, at + 2, outline);
+                }
                 return at + 2;
             }
             self.state = State::Colon;
