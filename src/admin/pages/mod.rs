@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `overviews` | reads what a page shows, and keeps it for a moment |
 //! | `dashboard` | the page as a whole |
+//! | `tiles` | the sums at a glance |
 //! | `charts`, `panels` | columns over time; names with bars and sums |
 //! | `running`, `records` | streams that run; records that were written |
 //! | `numbers` | numbers and times as people read them |
@@ -22,6 +23,7 @@ mod overviews;
 mod panels;
 mod records;
 pub(super) mod running;
+mod tiles;
 
 use std::sync::LazyLock;
 
@@ -64,8 +66,8 @@ pub(super) fn asset(path: &str) -> Option<Answer> {
     Some(respond::asset(asset.kind, asset.body))
 }
 
-/// How far a page stands below the first one, which may be below a path of somebody's server: links
-/// are relative.
+/// How many path segments a page is below the first one. Links are relative, since another server
+/// may publish the pages below a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Depth(usize);
 

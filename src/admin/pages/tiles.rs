@@ -1,0 +1,76 @@
+//! The sums at a glance: a tile for each.
+
+use maud::{Markup, html};
+
+use super::numbers::{compact, count, maybe, millis, percent};
+use super::panels;
+use crate::ledger::{Overview, Sums};
+
+/// The sums at a glance.
+pub(super) fn tiles(overview: &Overview) -> Markup {
+    let Sums {
+        requests,
+        input_tokens,
+        output_tokens,
+        total_tokens,
+        computed_total_tokens,
+        cached_input_tokens,
+        reasoning_tokens,
+        countable,
+        reported_cost,
+        ..
+    } = &overview.total;
+    let complete =
+        overview.outcomes.iter().find(|(outcome, _)| outcome == "complete").map_or(0, |(_, rows)| *rows);
+    let times = overview.first_token;
+    html! {
+        dl.tiles #tiles {
+            (tile("Requests", &maybe(Some(*requests)), &html! { (percent(complete, *requests)) " complete" }))
+            (tile("Total tokens", &maybe(*total_tokens), &html! {
+                (percent(overview.total.reported(), *countable)) " of requests reported"
+                @if countable < requests { " · " (count(requests - countable)) " without tokens to count" }
+                @if let Some(computed) = computed_total_tokens {
+                    " · " (count(*computed)) " computed as input + output"
+                }
+            }))
+            (tile("Input tokens", &maybe(*input_tokens), &part(*cached_input_tokens, "cached")))
+            (tile("Output tokens", &maybe(*output_tokens), &part(*reasoning_tokens, "reasoning")))
+            @if let Some(cost) = reported_cost {
+                (tile("Reported cost, USD", &html! { data value=(cost) { (cost) } }, &html! { "as services say; in no other sum" }))
+            }
+            @for currency in &overview.currencies {
+                (tile(&format!("Cost, {currency}"), &panels::money(&overview.total, *currency), &html! {
+                    @match overview.total.cost.unpriced {
+                        0 => "every request has a price",
+                        some => { (compact(some)) " requests without a price" }
+                    }
+                }))
+            }
+            @if times.rows > 0 {
+                (tile("First token, median", &html! { (millis(times.p50)) }, &html! { "p95 " (millis(times.p95)) " · p99 " (millis(times.p99)) }))
+            } @else {
+                (tile("First token, median", &maybe(None), &html! { "no streams" }))
+            }
+        }
+    }
+}
+
+/// How many of the tokens were of a kind.
+fn part(tokens: Option<u64>, kind: &str) -> Markup {
+    html! {
+        @match tokens {
+            Some(tokens) => { (count(tokens)) " " (kind) },
+            None => { (kind) " not reported" },
+        }
+    }
+}
+
+fn tile(name: &str, value: &Markup, beside: &Markup) -> Markup {
+    html! {
+        div.tile {
+            dt { (name) }
+            dd.value { (value) }
+            dd.beside { (beside) }
+        }
+    }
+}
