@@ -8,8 +8,8 @@
 //!   itself is no such browser.
 //! * **Who asks?** Where there is a token or an authority of client certificates: a request with
 //!   the token (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or
-//!   with the cookie that the login form gave. Without either, whoever can connect, which is this
-//!   machine alone.
+//!   with the cookie that the login form gave. Without a token, every program on
+//!   this machine, which alone can connect.
 //!
 //! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key
 //! made of the token. It goes out of use with the token, and outlives a restart. A logout ends it
@@ -140,7 +140,7 @@ impl Access {
         })
     }
 
-    /// The cookie for somebody who had the token at `now`.
+    /// The cookie of a session that began with the token at `now`.
     pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
         let token = self.token.as_ref()?;
         let session = format!("{}.{:016x}", end_of_session(now), fastrand::u64(..));
@@ -225,7 +225,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
-/// The values of our cookie. There may be several, of which one may be somebody else's.
+/// The values of our cookie. There may be several, also one of another program.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));

@@ -20,7 +20,7 @@ pub enum AdminBody {
     Held(HeldBody),
     /// As its client takes it.
     Records(Box<RecordStream>),
-    /// Events, for as long as somebody watches.
+    /// Events, until the client leaves.
     Live(Box<Live>),
 }
 

@@ -1,5 +1,4 @@
-//! What changes, told as server-sent events (WHATWG HTML, section 9.2) to whoever has the dashboard
-//! open:
+//! Changes, sent as server-sent events (WHATWG HTML, section 9.2) to every open dashboard:
 //!
 //! * `running`: the table of running streams, as the page has it, whenever it has changed; once a
 //!   second at most;

@@ -1,5 +1,5 @@
-//! Pages for whoever runs the proxy, on an address of their own: the dashboard, health, metrics,
-//! usage records, the configuration.
+//! Pages for operators, on an address of their own: the dashboard, health, metrics, usage records,
+//! the configuration.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -330,8 +330,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Whether it is a page of ours, and no way to somebody else's: browsers take `//host` and `/\host`
-/// for one.
+/// Whether it is a path of these pages. Browsers take `//host` and `/\host` for another host.
 fn is_page(next: &str) -> bool {
     next.starts_with('/')
         && !next[1..].starts_with(['/', '\\'])

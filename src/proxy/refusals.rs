@@ -1,9 +1,9 @@
 //! What was learnt of a service by asking it for usage: which of its models refused, for as long as
 //! that is believed, which took the question, and whether the service counts itself.
 //!
-//! A service that counts itself (llama.cpp's server, whose `timings` come unasked) is not asked;
-//! but for models whose answers turned out to have no counts then: behind one address there may be
-//! servers of several kinds.
+//! A service that counts itself (llama.cpp's server, whose `timings` come unasked) is not asked.
+//! Models whose responses have no counts then are asked again, since servers of several kinds may
+//! be behind one address.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -3,8 +3,8 @@
 //! A response in the background, a run, a video and a batch go on when their request has been
 //! answered, and tell their usage to every request that asks for them later. [`judge`] is the rule:
 //!
-//! * the first answer that has all of the usage counts, be it of the request that made the result,
-//!   of a look at it, of a cancel or of a stream that is taken up again;
+//! * the first response that has the final usage counts: that of the request that made the result,
+//!   of a look at it, of a cancel or of a resumed stream;
 //! * every other answer has no tokens;
 //! * of a result that this process has not seen before, a look counts only if the result goes on
 //!   behind its own request for certain: a response that does not say `background: true` was

@@ -29,7 +29,7 @@ pub(super) fn compact(number: u64) -> String {
     }
 }
 
-/// The same with all of its digits for whoever asks, and for programs.
+/// The same, with all digits in the title and for programs.
 pub(super) fn count(number: u64) -> Markup {
     html! { data value=(number) title=(grouped(number)) { (compact(number)) } }
 }

@@ -223,7 +223,7 @@ impl Grammar {
             self.state = State::Refused;
         } else if key {
             outline.key_end(at);
-            // The colon follows at once, but for who puts a space there, and the value at once too.
+            // Compact JSON: the colon follows at once, and the value follows the colon.
             if bytes.get(at + 1) == Some(&b':') {
                 self.state = State::Value;
                 if let Some(&byte) = bytes.get(at + 2)
