@@ -101,11 +101,11 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
 fn proxy_for(
     table: &str,
     url: &BaseUrl,
-    proxy: &config::Proxy,
+    proxy: &config::ForwardProxy,
     watch: &mut Watch,
     witness: Option<&Arc<Witness>>,
 ) -> Result<Proxy, String> {
-    let config::Proxy { address, headers, credentials, tls } = proxy;
+    let config::ForwardProxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
         let place = format!("{table}: proxy");
         let seen = witness.map(|witness| &witness.proxy);

@@ -1,8 +1,8 @@
 //! `[network]`: what is said for all upstreams, or for those on one host.
 
 use super::connection::{Connection, connection};
+use super::forward_proxy;
 use super::notes::Read;
-use super::proxies;
 use super::reader::{Entry, Table, all};
 use super::settings::Upstream;
 use crate::egress::{Hosts, Pattern};
@@ -13,7 +13,7 @@ pub(super) struct Network {
     /// Who may be an upstream.
     pub(super) allowed: Hosts,
     /// For upstreams that say nothing of a proxy.
-    pub(super) proxy: Option<proxies::Said>,
+    pub(super) proxy: Option<forward_proxy::Said>,
     hosts: Vec<(BaseUrl, Connection)>,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn warn_of_unused(root: &Table<'_>, network: &Network, upstreams: &[U
 
 pub(super) fn network(table: &Table<'_>) -> Read<Network> {
     let allowed = table.defaulted("allowed_hosts", allowed);
-    let proxy = proxies::said(table);
+    let proxy = forward_proxy::said(table);
     let hosts = table.optional("hosts", hosts);
     Ok(Network { allowed: allowed?, proxy: proxy?, hosts: hosts?.unwrap_or_default() })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::key_path::KeyPath;
 use super::layers::{Layers, Rank, VARIABLE_RANK};
 use super::mistakes::{Mistake, Mistakes};
-use super::nearest::nearest;
+use super::suggest::suggest;
 
 /// Proof that a mistake has been noted: who holds it has nothing to add.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ impl Notes {
         let table = |path: &KeyPath| path.outwards().nth(1).unwrap_or_default();
         let siblings = known.iter().filter(|path| table(path) == table(form));
         let word = form.last()?;
-        if let Some(key) = nearest(word, siblings.filter_map(KeyPath::last)) {
+        if let Some(key) = suggest(word, siblings.filter_map(KeyPath::last)) {
             return Some(format!("`{key}`"));
         }
         let elsewhere: Vec<_> =

@@ -1,9 +1,9 @@
 //! `[otlp]`: the OpenTelemetry collector that spans and metrics are sent to.
 
+use super::forward_proxy;
 use super::headers::headers;
 use super::network::Network;
 use super::notes::Read;
-use super::proxies;
 use super::reader::{Entry, Table, all};
 use super::sections::time;
 use super::settings::Otlp;
@@ -58,7 +58,7 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
             .warning("endpoint", "is http:// to another machine: the headers' secrets are sent in the clear");
     }
     let proxy = match (&url, network) {
-        (Ok(Some(url)), Some(network)) => proxies::way(table, url, None, network.proxy.as_ref()),
+        (Ok(Some(url)), Some(network)) => forward_proxy::way(table, url, None, network.proxy.as_ref()),
         _ => Ok((None, String::new())),
     };
     let (url, traces, metrics, sample) = (url?, traces?, metrics?, sample?);

@@ -1,9 +1,9 @@
 //! `[[routes]]`: which request goes where, and whether any request ever gets there.
 
-use super::nearest::nearest;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::settings::Route;
+use super::suggest::suggest;
 use crate::route::Glob;
 
 /// The routes, whose upstreams are among `names`. With none and one upstream, everything goes
@@ -72,7 +72,7 @@ fn path(text: &str) -> Result<String, String> {
 
 fn upstream(text: &str, names: &[String]) -> Result<usize, String> {
     names.iter().position(|name| name == text).ok_or_else(|| {
-        match nearest(text, names.iter().map(String::as_str)) {
+        match suggest(text, names.iter().map(String::as_str)) {
             Some(meant) => format!("there is no upstream {text:?}; did you mean {meant:?}?"),
             None if names.is_empty() => format!("there is no upstream {text:?}"),
             None => format!("there is no upstream {text:?}, only {}", names.join(", ")),

@@ -48,7 +48,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
     let drop_headers = table.defaulted("drop_headers", header_names);
     let accel_buffering_header = table.defaulted("accel_buffering_header", Entry::boolean);
     let drain_timeout = table.defaulted("drain_timeout", |entry| entry.parse(DURATION, duration));
-    // Means something beside the clients only; `contradictions` looks at it.
+    // Means something beside the clients only; `cross_checks` looks at it.
     let allow_anonymous = table.defaulted("allow_anonymous", Entry::boolean);
     let max_connections = table.defaulted("max_connections", Entry::integer);
     let header_timeout = table.defaulted("header_timeout", time);

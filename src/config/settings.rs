@@ -162,7 +162,7 @@ pub struct Otlp {
     /// Further attributes of all that is sent; none is `service.name`.
     pub resource: Vec<(String, String)>,
     /// The proxy between here and there; `None`: straight.
-    pub proxy: Option<Proxy>,
+    pub proxy: Option<ForwardProxy>,
     /// How TLS is spoken with it; the default where the URL is `http`.
     pub tls: ClientSettings,
 }
@@ -261,7 +261,7 @@ pub struct Upstream {
     pub allowed_hosts: Hosts,
     /// The proxy between here and there, chosen by all that was said about proxies; `None`:
     /// straight.
-    pub proxy: Option<Proxy>,
+    pub proxy: Option<ForwardProxy>,
     /// Who chose that proxy, or why there is none, in words.
     pub why_this_way: String,
     /// Which HTTP is spoken with it.
@@ -290,7 +290,7 @@ impl Upstream {
 
 /// An outbound proxy.
 #[derive(Clone, Debug)]
-pub struct Proxy {
+pub struct ForwardProxy {
     /// Where it is.
     pub address: ProxyAddress,
     /// Sent with CONNECT, each name once; none for SOCKS5. Secret ones are marked sensitive.

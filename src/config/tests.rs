@@ -1,10 +1,10 @@
 //! The contract with users, as a list.
 
 mod defaults;
-mod lines;
 mod mistakes;
 mod network;
 mod otlp;
+mod places;
 mod postgres;
 mod precedence;
 mod prices;

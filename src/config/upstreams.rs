@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::connection::{Connection, connection};
+use super::disconnect;
+use super::forward_proxy;
 use super::headers::{header_names, headers};
 use super::layers::OPENAI_API_KEY;
-use super::leaving;
 use super::network::Network;
 use super::notes::Read;
-use super::proxies;
 use super::query::{check_version, query};
 use super::reader::{Entry, Table, all};
 use super::secrets::{secret, unfit};
@@ -95,12 +95,12 @@ fn upstream(
     }
     let include_usage = table.optional("include_usage", include_usage);
     let keep_alive_comments = table.optional("keep_alive_comments", time_or_none);
-    let on_disconnect = table.optional("on_disconnect", leaving::on_disconnect);
-    let drain_limits = table.section("drain_limits", leaving::drain_limits);
+    let on_disconnect = table.optional("on_disconnect", disconnect::on_disconnect);
+    let drain_limits = table.section("drain_limits", disconnect::drain_limits);
     let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https));
     let connection = connection.map(|connection| connection.or(host));
     let tls = connection.as_ref().map_or_else(|noted| Err(*noted), |connection| connection.tls(table));
-    let proxy = proxies::said(table);
+    let proxy = forward_proxy::said(table);
     if let (Ok(url), Some(network)) = (&url, network)
         && !network.allowed.take(url.host())
     {
@@ -111,7 +111,9 @@ fn upstream(
         table.mistake("url", reason);
     }
     let proxy = match (&url, &proxy, network) {
-        (Ok(url), Ok(own), Some(network)) => proxies::way(table, url, own.as_ref(), network.proxy.as_ref()),
+        (Ok(url), Ok(own), Some(network)) => {
+            forward_proxy::way(table, url, own.as_ref(), network.proxy.as_ref())
+        }
         _ => proxy.map(|_| (None, String::new())),
     };
     let http = table.optional("http", http);

@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Said};
 use super::finding::Finding;
-use crate::config::{Proxy, Upstream};
+use crate::config::{ForwardProxy, Upstream};
 use crate::provider::Provider;
 use crate::record::Outcome;
 use crate::secret::Masks;
@@ -202,7 +202,7 @@ fn of_peer(seen: &Seen, message: &str, ca: &str, trusted: &str, mode: &str, url:
     }
 }
 
-fn of_proxy(finding: &Finding<'_>, proxy: &Proxy, code: &str, message: &str) -> String {
+fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, message: &str) -> String {
     let upstream = finding.upstream;
     // Who chose the proxy: a key of the configuration, or a variable.
     let place = &upstream.why_this_way;

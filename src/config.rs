@@ -14,31 +14,30 @@
 //! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as one more tree |
 //! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
 //! | `reader` | a typed view of the tree that notes mistakes and goes on |
-//! | `network`, `proxies`, `connection` | what is said for several upstreams, and how one of them is reached |
+//! | `network`, `forward_proxy`, `connection` | what is said for several upstreams, and how one of them is reached |
 //! | `sections`, `postgres`, `otlp`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
-//! | `contradictions` | the rules between sections |
+//! | `cross_checks` | the rules between sections |
 //! | `effective` | the merged tree again, for people, without its secrets |
 
 mod connection;
-mod contradictions;
+mod cross_checks;
+mod disconnect;
 mod duration;
 mod effective;
 mod environment;
 mod file;
+mod forward_proxy;
 mod headers;
 mod key_path;
 mod layers;
-mod leaving;
 mod log_filter;
 mod mistakes;
-mod nearest;
 mod network;
 mod notes;
 mod otlp;
 mod outline;
 mod postgres;
 mod prices;
-mod proxies;
 mod query;
 mod reader;
 mod routes;
@@ -46,6 +45,7 @@ mod secrets;
 mod sections;
 mod settings;
 mod size;
+mod suggest;
 mod tls;
 mod upstreams;
 
@@ -59,8 +59,8 @@ pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
 pub use sections::ANONYMOUS;
 pub use settings::{
-    AccessLines, Admin, Client, Database, DrainLimits, HttpVersion, Jsonl, Ledger, Log, LogFormat,
-    OnDisconnect, Otlp, PoolLimits, Postgres, Proxy, Route, Server, Settings, Timeouts, Upstream,
+    AccessLines, Admin, Client, Database, DrainLimits, ForwardProxy, HttpVersion, Jsonl, Ledger, Log,
+    LogFormat, OnDisconnect, Otlp, PoolLimits, Postgres, Route, Server, Settings, Timeouts, Upstream,
 };
 pub use upstreams::MAX_CONNECTION_AGE;
 
@@ -72,7 +72,7 @@ use reader::{Reader, Table};
 use crate::price::Prices;
 
 /// The compiled-in defaults, which are also the reference of all keys.
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// Where a configuration may come from. Nothing else is looked at but the files that it names.
 #[derive(Clone, Default)]
@@ -209,7 +209,7 @@ fn read(root: &Table<'_>) -> Read<Settings> {
     let (names, upstreams) = upstreams::upstreams(root, network.as_ref().ok());
     let routes = routes::routes(root, &names);
     let prices = prices::prices(root, &names);
-    contradictions::check(root, &server, &admin, &ledger, &clients);
+    cross_checks::check(root, &server, &admin, &ledger, &clients);
     if let (Ok(network), Ok(upstreams)) = (&network, &upstreams) {
         network::warn_of_unused(root, network, upstreams);
     }

@@ -10,7 +10,7 @@ use super::headers::proxy_headers;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
-use super::settings::Proxy;
+use super::settings::ForwardProxy;
 use super::tls::{ADDS, trust};
 use super::upstreams::is_loopback;
 use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen, spared};
@@ -27,7 +27,7 @@ pub(super) enum Said {
     Straight,
     Through {
         /// Boxed: it is much larger than no proxy.
-        proxy: Box<Proxy>,
+        proxy: Box<ForwardProxy>,
         /// Hosts that are reached straight.
         bypass: Hosts,
         /// The only hosts that are not; `None`: all.
@@ -41,8 +41,12 @@ pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
         Some(NONE) => Ok(Said::Straight),
         Some(_) => {
             let address = address(entry)?;
-            let proxy =
-                Proxy { address, headers: Vec::new(), credentials: None, tls: ClientSettings::default() };
+            let proxy = ForwardProxy {
+                address,
+                headers: Vec::new(),
+                credentials: None,
+                tls: ClientSettings::default(),
+            };
             Ok(Said::Through { proxy: Box::new(proxy), bypass: Hosts::default(), only: None })
         }
         None => entry.table(through),
@@ -56,7 +60,7 @@ pub(super) fn way(
     url: &BaseUrl,
     own: Option<&Said>,
     network: Option<&Said>,
-) -> Read<(Option<Proxy>, String)> {
+) -> Read<(Option<ForwardProxy>, String)> {
     let Some(said) = own.or(network) else { return from_environment(table, url) };
     let own = own.and_then(|_| table.at(&["proxy"]));
     let place = own.map_or_else(|| "network.proxy".to_owned(), |entry| entry.path().to_string());
@@ -66,13 +70,13 @@ pub(super) fn way(
         Said::Through { only: Some(only), .. } if !only.take(url.host()) => {
             (None, format!("{place}.only does not have it"))
         }
-        Said::Through { proxy, .. } => (Some(Proxy::clone(proxy)), place),
+        Said::Through { proxy, .. } => (Some(ForwardProxy::clone(proxy)), place),
     })
 }
 
 /// Services on this machine are never sent through a proxy that only the environment names: it is
 /// meant for the way out.
-fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<Proxy>, String)> {
+fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardProxy>, String)> {
     let environment = table.environment();
     let chosen = chosen(environment, url.is_https(), url.host());
     let Some(chosen) = chosen.filter(|_| !is_loopback(url.host())) else {
@@ -93,7 +97,7 @@ fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<Proxy>, St
     {
         return Err(mistake(format!("its credentials: {reason}")));
     }
-    let proxy = Proxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() };
+    let proxy = ForwardProxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() };
     Ok((Some(proxy), format!("{} of the environment", chosen.variable)))
 }
 
@@ -105,7 +109,7 @@ fn through(table: &Table<'_>) -> Read<Said> {
     let tls = tls(table, scheme);
     let bypass = table.optional("bypass", hosts);
     let only = table.optional("only", hosts);
-    let proxy = Proxy { address: address?, headers: headers?, credentials: credentials?, tls: tls? };
+    let proxy = ForwardProxy { address: address?, headers: headers?, credentials: credentials?, tls: tls? };
     let only = only?.filter(|only| !only.is_empty());
     Ok(Said::Through { proxy: Box::new(proxy), bypass: bypass?.unwrap_or_default(), only })
 }
