@@ -24,13 +24,13 @@ pub enum Framing {
 
 /// What the request was, as far as its answer's framing depends on it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub(super) enum RequestKind {
     Head,
     Connect,
     Other,
 }
 
-impl Asked {
+impl RequestKind {
     pub(super) fn new(method: &Method) -> Self {
         match *method {
             Method::HEAD => Self::Head,
@@ -42,7 +42,7 @@ impl Asked {
 
 /// What the headers say about framing and the connection, gathered while they are read.
 #[derive(Debug, Default)]
-pub(super) struct Clues {
+pub(super) struct FramingHeaders {
     length: Option<Result<u64, ProtocolError>>,
     /// The same length came more than once.
     repeated: bool,
@@ -52,7 +52,7 @@ pub(super) struct Clues {
     keep_alive: bool,
 }
 
-impl Clues {
+impl FramingHeaders {
     pub(super) fn note(&mut self, name: &HeaderName, value: &[u8]) {
         if *name == CONTENT_LENGTH {
             self.note_length(value);
@@ -85,12 +85,12 @@ impl Clues {
     /// The rule of RFC 9112 section 6.3, in its order.
     pub(super) fn framing(
         &self,
-        asked: Asked,
+        request: RequestKind,
         status: StatusCode,
         version: Version,
     ) -> Result<Framing, ProtocolError> {
-        let bodiless = is_bodiless(status) || matches!(asked, Asked::Head);
-        let tunnel = matches!(asked, Asked::Connect) && status.is_success();
+        let bodiless = is_bodiless(status) || matches!(request, RequestKind::Head);
+        let tunnel = matches!(request, RequestKind::Connect) && status.is_success();
         if bodiless || tunnel { Ok(Framing::None) } else { self.declared(version, Framing::UntilClose) }
     }
 
@@ -120,7 +120,7 @@ impl Clues {
     /// after all.
     pub(super) fn keep_alive(
         &self,
-        asked: Asked,
+        request: RequestKind,
         status: StatusCode,
         version: Version,
         framing: Framing,
@@ -128,7 +128,7 @@ impl Clues {
         let ends = match framing {
             Framing::UntilClose => false,
             Framing::Chunked | Framing::Length(_) => true,
-            Framing::None if matches!(asked, Asked::Connect) => false,
+            Framing::None if matches!(request, RequestKind::Connect) => false,
             Framing::None if status == StatusCode::SWITCHING_PROTOCOLS => false,
             // 204 with a length was meant to have a body, or was made by who does not know.
             Framing::None if status == StatusCode::NO_CONTENT => {

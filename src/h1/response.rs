@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use memchr::memchr;
 
 use super::error::ProtocolError;
-use super::framing::{Asked, Clues, Framing};
+use super::framing::{Framing, FramingHeaders, RequestKind};
 use super::lines::{HeadEnd, MAX_HEADERS, parse_error};
 use super::names::header_name;
 
@@ -41,7 +41,7 @@ pub struct ResponseHead {
 /// reads the next.
 #[derive(Debug)]
 pub struct HeadReader {
-    asked: Asked,
+    request: RequestKind,
     /// The 1xx heads so far.
     interim: u8,
     end: HeadEnd,
@@ -50,7 +50,7 @@ pub struct HeadReader {
 impl HeadReader {
     /// A reader of the answer to a request with this method: it decides whether a body follows.
     pub fn new(method: &Method) -> Self {
-        Self { asked: Asked::new(method), interim: 0, end: HeadEnd::default() }
+        Self { request: RequestKind::new(method), interim: 0, end: HeadEnd::default() }
     }
 
     /// Reads the head in `buf`; also says how many of its bytes the head had. `None`: more bytes
@@ -67,7 +67,7 @@ impl HeadReader {
             check_beginning(buf)?;
         }
         let Some(end) = self.end.find(buf)? else { return Ok(None) };
-        let head = parse(Bytes::copy_from_slice(&buf[..end]), self.asked)?;
+        let head = parse(Bytes::copy_from_slice(&buf[..end]), self.request)?;
         if head.status.is_informational() {
             self.interim += 1;
             if self.interim > MAX_INTERIM {
@@ -90,7 +90,7 @@ fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
 }
 
 /// Reads a whole head. All values share its one allocation.
-fn parse(bytes: Bytes, asked: Asked) -> Result<ResponseHead, ProtocolError> {
+fn parse(bytes: Bytes, request: RequestKind) -> Result<ResponseHead, ProtocolError> {
     let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -104,21 +104,21 @@ fn parse(bytes: Bytes, asked: Asked) -> Result<ResponseHead, ProtocolError> {
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let status = StatusCode::from_u16(code).map_err(|_| ProtocolError::StatusLine)?;
 
-    let mut clues = Clues::default();
+    let mut framing_headers = FramingHeaders::default();
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ROOM);
     for line in parsed.headers.iter() {
         let name = header_name(line.name)?;
-        clues.note(&name, line.value);
+        framing_headers.note(&name, line.value);
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
             .map_err(|_| ProtocolError::HeaderValue)?;
         headers.append(name, value);
     }
 
-    let framing = clues.framing(asked, status, version)?;
-    if let (Framing::Length(_), Some(length)) = (framing, clues.repeated_length()) {
+    let framing = framing_headers.framing(request, status, version)?;
+    if let (Framing::Length(_), Some(length)) = (framing, framing_headers.repeated_length()) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let keep_alive = clues.keep_alive(asked, status, version, framing);
+    let keep_alive = framing_headers.keep_alive(request, status, version, framing);
     let reason = unusual_reason(&bytes, status);
     Ok(ResponseHead { status, reason, version, headers, framing, keep_alive })
 }

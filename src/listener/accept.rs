@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::balance::Load;
-use super::connection::{Arrival, Surroundings, serve};
+use super::conn_state::ConnState;
+use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::Connections;
 use super::handshake::handshake;
-use super::peer_state::PeerState;
 use super::places::{Place, Places, Room};
 use super::reserve::Reserve;
 use super::{Balance, Handler, Limits};
@@ -94,7 +94,7 @@ pub enum Ended {
 /// The accept loop of one worker.
 pub struct Acceptor<H> {
     listener: Listener,
-    around: Rc<Surroundings<H>>,
+    context: Rc<WorkerContext<H>>,
     /// Whose drain closes the listening socket before the own one; `None`: nobody's.
     closes: Option<Stop>,
 }
@@ -108,7 +108,7 @@ impl<H: Handler> Acceptor<H> {
         tls: Option<Arc<Live<ServerConfig>>>,
         limits: Limits,
     ) -> Self {
-        let around = Surroundings {
+        let context = WorkerContext {
             handler,
             tls,
             limits,
@@ -118,7 +118,7 @@ impl<H: Handler> Acceptor<H> {
             worker: listener.worker,
             buffers: Rc::default(),
         };
-        Self { listener, around: Rc::new(around), closes: None }
+        Self { listener, context: Rc::new(context), closes: None }
     }
 
     /// Gives the port up when another stop begins to drain, and serves on what is connected: a
@@ -133,10 +133,10 @@ impl<H: Handler> Acceptor<H> {
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
-        let Self { listener, around, closes } = self;
+        let Self { listener, context, closes } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places, mut reserve } = listener;
         let mut socket = Some(TcpListener::from_std(socket)?);
-        let mut beat = tokio::time::interval(Connections::beat(&around.limits));
+        let mut beat = tokio::time::interval(Connections::beat(&context.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut closing = pin!(async {
@@ -152,9 +152,9 @@ impl<H: Handler> Acceptor<H> {
             let chosen = balance.choose(worker);
             let claim = (place, balance.load(chosen));
             if chosen == worker {
-                spawn(stream, claim, &around);
+                spawn(stream, claim, &context);
             } else {
-                hand_over(stream, claim, &outboxes[chosen], &around);
+                hand_over(stream, claim, &outboxes[chosen], &context);
             }
         };
         loop {
@@ -164,7 +164,7 @@ impl<H: Handler> Acceptor<H> {
                         Some(place) => admit(stream, place),
                         None => {
                             newcomer = Some(stream);
-                            around.make_place();
+                            context.make_place();
                         }
                     },
                     Err(error) => {
@@ -176,7 +176,7 @@ impl<H: Handler> Acceptor<H> {
                             if reserve.spend() {
                                 continue;
                             }
-                            around.connections.make_places(&places);
+                            context.connections.make_places(&places);
                         }
                         sleep(PAUSE).await;
                     }
@@ -186,11 +186,11 @@ impl<H: Handler> Acceptor<H> {
                         admit(stream, place);
                     }
                 }
-                () = sleep(RETRY), if newcomer.is_some() => around.make_place(),
-                () = places.called(worker) => around.answer_calls(),
-                Some(given) = inbox.recv() => take_over(given, &around),
-                _ = beat.tick(), if !around.connections.is_empty() => {
-                    around.connections.keep(&around.limits, &places);
+                () = sleep(RETRY), if newcomer.is_some() => context.make_place(),
+                () = places.called(worker) => context.answer_calls(),
+                Some(given) = inbox.recv() => take_over(given, &context),
+                _ = beat.tick(), if !context.connections.is_empty() => {
+                    context.connections.keep(&context.limits, &places);
                     reserve.fill();
                 }
                 () = &mut closing, if socket.is_some() => socket = None,
@@ -198,17 +198,17 @@ impl<H: Handler> Acceptor<H> {
             }
         }
         drop((socket, newcomer, reserve));
-        around.connections.drain();
+        context.connections.drain();
         // From now on other workers keep what they would have given to this one. What is on its
         // way would otherwise wait for the end of the drain, neither served nor closed.
         inbox.close();
         while let Ok(given) = inbox.try_recv() {
-            take_over(given, &around);
+            take_over(given, &context);
         }
         let end = sleep(drain_timeout);
         let gone = async {
-            around.connections.gone().await;
-            around.handler.idle().await;
+            context.connections.gone().await;
+            context.handler.idle().await;
         };
         let (mut gone, mut cut, mut end) = (pin!(gone), pin!(stop.reached(Phase::Cut)), pin!(end));
         loop {
@@ -217,13 +217,13 @@ impl<H: Handler> Acceptor<H> {
                 () = &mut cut => return Ok(Ended::Cut),
                 () = &mut end => {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
-                    around.handler.farewell().await;
-                    around.connections.stop();
+                    context.handler.farewell().await;
+                    context.connections.stop();
                     // A client that does not take its last event in time goes without.
-                    let _ = timeout(STOP, around.connections.gone()).await;
+                    let _ = timeout(STOP, context.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
-                _ = beat.tick() => around.connections.keep(&around.limits, &places),
+                _ = beat.tick() => context.connections.keep(&context.limits, &places),
             }
         }
     }
@@ -267,41 +267,41 @@ fn hand_over<H: Handler>(
     stream: TcpStream,
     claim: Claim,
     outbox: &mpsc::Sender<Given>,
-    around: &Rc<Surroundings<H>>,
+    context: &Rc<WorkerContext<H>>,
 ) {
     let Ok(stream) = stream.into_std() else { return };
     if let Err(back) = outbox.try_send((stream, claim)) {
         let (stream, claim) = back.into_inner();
         if let Ok(stream) = TcpStream::from_std(stream) {
-            spawn(stream, claim, around);
+            spawn(stream, claim, context);
         }
     }
 }
 
 /// Serves a connection that another worker has given to this one.
-fn take_over<H: Handler>((stream, claim): Given, around: &Rc<Surroundings<H>>) {
+fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => spawn(stream, claim, around),
+        Ok(stream) => spawn(stream, claim, context),
         Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
     }
 }
 
-fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H>>) {
+fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext<H>>) {
     // Without it the last event of a burst waits for the client's acknowledgement, 40 ms on many
     // systems.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let around = Rc::clone(around);
-    let state = PeerState::new(Instant::now());
+    let context = Rc::clone(context);
+    let state = ConnState::new(Instant::now());
     state.set_address(stream.peer_addr().ok());
     // Before its task runs, so that nothing is missed in between.
-    let registered = around.connections.register(Rc::clone(&state));
+    let registered = context.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {
-        match around.tls.as_deref().map(Live::load) {
-            None => serve(stream, Arrival::default(), Rc::clone(&state), around).await,
+        match context.tls.as_deref().map(Live::load) {
+            None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
             // Boxed, so that the tasks of plain connections have no room for it.
-            Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), around)).await,
+            Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), context)).await,
         }
         state.settled().await;
         drop((claim, registered));
@@ -312,11 +312,11 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, around: &Rc<Surroundings<H
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-    state: Rc<PeerState>,
-    around: Rc<Surroundings<H>>,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
 ) {
-    if let Some((stream, arrival)) = handshake(stream, config, &state).await {
-        serve(stream, arrival, state, around).await;
+    if let Some((stream, info)) = handshake(stream, config, &state).await {
+        serve(stream, info, state, context).await;
     }
 }
 

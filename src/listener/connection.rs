@@ -11,10 +11,10 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::balance::Balance;
+use super::conn_state::{ConnCommand, ConnState};
 use super::connections::Connections;
-use super::counted::Guard;
-use super::departure::Socket;
-use super::peer_state::{Order, PeerState};
+use super::disconnect::Socket;
+use super::in_flight::Guard;
 use super::places::Places;
 use super::{ClientCertificate, Handler, Limits, http1, http2};
 use crate::tls::Live;
@@ -27,7 +27,7 @@ const FIRST_READ: usize = 2048;
 
 /// What a worker's connections have in common.
 #[derive(Debug)]
-pub(super) struct Surroundings<H> {
+pub(super) struct WorkerContext<H> {
     pub(super) handler: Rc<H>,
     pub(super) tls: Option<Arc<Live<ServerConfig>>>,
     pub(super) limits: Limits,
@@ -38,9 +38,9 @@ pub(super) struct Surroundings<H> {
     pub(super) buffers: Rc<http1::Buffers>,
 }
 
-impl<H> Surroundings<H> {
+impl<H> WorkerContext<H> {
     /// A request of this connection begins.
-    pub(super) fn begin(&self, state: &Rc<PeerState>) -> Guard {
+    pub(super) fn begin(&self, state: &Rc<ConnState>) -> Guard {
         (state.begin(), self.balance.load(self.worker))
     }
 
@@ -59,7 +59,7 @@ impl<H> Surroundings<H> {
 
 /// What is known of a connection before its first byte of HTTP.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Arrival {
+pub(super) struct ConnInfo {
     /// Whether HTTP/2 was agreed on; `None`: the first bytes must tell.
     pub(super) http2: Option<bool>,
     /// Who the client's certificate says it is.
@@ -70,9 +70,9 @@ pub(super) struct Arrival {
 #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
 pub(super) fn serve<S, H>(
     mut io: S,
-    arrival: Arrival,
-    state: Rc<PeerState>,
-    around: Rc<Surroundings<H>>,
+    info: ConnInfo,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
 ) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
@@ -81,8 +81,8 @@ where
     async move {
         let (is_http2, read) = {
             let told = tokio::select! {
-                told = tell_protocol(&mut io, arrival.http2) => told,
-                () = ordered(&state) => return,
+                told = tell_protocol(&mut io, info.http2) => told,
+                () = wait_for_command(&state) => return,
             };
             match told {
                 Ok((_, read)) if read.is_empty() => return,
@@ -92,31 +92,31 @@ where
         };
         if is_http2 {
             // Boxed, so that the tasks of HTTP/1.1 connections have no room for it.
-            return Box::pin(http2::serve(io, read, arrival.certificate, state, around)).await;
+            return Box::pin(http2::serve(io, read, info.certificate, state, context)).await;
         }
-        let served = pin!(http1::serve(io, read, arrival.certificate, Rc::clone(&state), &around));
+        let served = pin!(http1::serve(io, read, info.certificate, Rc::clone(&state), &context));
         unless_dropped(served, &state).await;
     }
 }
 
 /// Goes on until the connection is told to be dropped.
-async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &PeerState) {
+async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &ConnState) {
     let mut known = false;
     poll_fn(|cx| {
         // One task polls a connection all its life.
         if !std::mem::replace(&mut known, true) {
             state.wake_me(cx);
         }
-        if state.order() == Some(Order::Drop) { Poll::Ready(()) } else { served.as_mut().poll(cx) }
+        if state.command() == Some(ConnCommand::Drop) { Poll::Ready(()) } else { served.as_mut().poll(cx) }
     })
     .await;
 }
 
 /// Waits until the connection is told to end. Cancel-safe.
-pub(super) async fn ordered(state: &PeerState) {
+pub(super) async fn wait_for_command(state: &ConnState) {
     poll_fn(|cx| {
         state.wake_me(cx);
-        if state.order().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        if state.command().is_some() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Limits;
-use super::peer_state::{PeerState, Rank};
+use super::conn_state::{ConnState, Rank};
 use super::places::Places;
 use crate::flow::Limit;
 
@@ -29,7 +29,7 @@ pub(super) struct Connections(Rc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     /// Free places are `None`, and listed in `free`.
-    open: RefCell<Vec<Option<Rc<PeerState>>>>,
+    open: RefCell<Vec<Option<Rc<ConnState>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
     draining: Cell<bool>,
@@ -39,7 +39,7 @@ struct Inner {
 impl Connections {
     /// Registers a connection for as long as the guard lives. One that comes after the drain began
     /// is told so.
-    pub(super) fn register(&self, state: Rc<PeerState>) -> Registered {
+    pub(super) fn register(&self, state: Rc<ConnState>) -> Registered {
         let inner = &*self.0;
         if inner.draining.get() {
             state.finish(Instant::now());
@@ -80,7 +80,7 @@ impl Connections {
     pub(super) fn make_places(&self, places: &Places) -> bool {
         let now = Instant::now();
         let open = self.0.open.borrow();
-        let mut ranked: Vec<(Rank, &Rc<PeerState>)> = open
+        let mut ranked: Vec<(Rank, &Rc<ConnState>)> = open
             .iter()
             .flatten()
             .filter_map(|state| Some((state.rank(now, places.grace())?, state)))
@@ -142,13 +142,13 @@ impl Drop for Registered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::peer_state::Order;
+    use super::super::conn_state::ConnCommand;
     use super::*;
 
     #[tokio::test]
     async fn a_worker_is_empty_when_its_last_connection_is_gone() {
         let connections = Connections::default();
-        let register = || connections.register(PeerState::new(Instant::now()));
+        let register = || connections.register(ConnState::new(Instant::now()));
         let (first, second) = (register(), register());
         let closer = async {
             drop(first);
@@ -162,17 +162,17 @@ mod tests {
     #[test]
     fn every_connection_is_told_of_the_drain_also_one_that_comes_later() {
         let connections = Connections::default();
-        let states = [PeerState::new(Instant::now()), PeerState::new(Instant::now())];
+        let states = [ConnState::new(Instant::now()), ConnState::new(Instant::now())];
         let _first = connections.register(Rc::clone(&states[0]));
         connections.drain();
         let _second = connections.register(Rc::clone(&states[1]));
-        assert!(states.iter().all(|state| state.order() == Some(Order::Finish)));
+        assert!(states.iter().all(|state| state.command() == Some(ConnCommand::Finish)));
     }
 
     #[test]
     fn a_place_is_used_again() {
         let connections = Connections::default();
-        let register = || connections.register(PeerState::new(Instant::now()));
+        let register = || connections.register(ConnState::new(Instant::now()));
         let _kept = register();
         for _ in 0..100 {
             drop(register());

@@ -8,8 +8,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ClientCertificate;
-use super::connection::{Arrival, ordered};
-use super::peer_state::PeerState;
+use super::conn_state::ConnState;
+use super::connection::{ConnInfo, wait_for_command};
 use crate::tls::{HTTP_1_1, HTTP_2, client_name};
 
 /// What a client without a readable name in its certificate is called.
@@ -20,20 +20,20 @@ const NAMELESS: &str = "certificate";
 pub(super) async fn handshake<S>(
     io: S,
     config: Arc<ServerConfig>,
-    state: &PeerState,
-) -> Option<(Box<TlsStream<S>>, Arrival)>
+    state: &ConnState,
+) -> Option<(Box<TlsStream<S>>, ConnInfo)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let accepted = tokio::select! {
         accepted = TlsAcceptor::from(config).accept(io) => accepted,
-        () = ordered(state) => return None,
+        () = wait_for_command(state) => return None,
     };
     match accepted {
         Ok(stream) => {
-            let arrival = arrival(stream.get_ref().1);
+            let info = info(stream.get_ref().1);
             // Boxed, as it has 1.2 KB, and is moved from hand to hand.
-            Some((Box::new(stream), arrival))
+            Some((Box::new(stream), info))
         }
         Err(error) => {
             tracing::debug!(%error, "a TLS handshake with a client failed");
@@ -42,7 +42,7 @@ where
     }
 }
 
-fn arrival(session: &ServerConnection) -> Arrival {
+fn info(session: &ServerConnection) -> ConnInfo {
     let http2 = session.alpn_protocol().and_then(|protocol| match protocol {
         HTTP_2 => Some(true),
         HTTP_1_1 => Some(false),
@@ -52,5 +52,5 @@ fn arrival(session: &ServerConnection) -> Arrival {
     let certificate = certificate.map(|certificate| {
         ClientCertificate(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from))
     });
-    Arrival { http2, certificate }
+    ConnInfo { http2, certificate }
 }

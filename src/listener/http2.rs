@@ -20,13 +20,13 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Surroundings;
-use super::peer_state::{Order, PeerState};
+use super::conn_state::{ConnCommand, ConnState};
+use super::connection::WorkerContext;
 use super::places::Place;
 use super::{ClientCertificate, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
 use crate::error::Error;
 use crate::flow::Limit;
-pub use body::Http2Body;
+pub use body::Http2RequestBody;
 use streams::Streams;
 
 /// Response bytes that may wait in h2 for the socket, per stream.
@@ -43,8 +43,8 @@ pub(super) async fn serve<S, H>(
     io: S,
     read: Vec<u8>,
     certificate: Option<ClientCertificate>,
-    state: Rc<PeerState>,
-    around: Rc<Surroundings<H>>,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Handler,
@@ -52,7 +52,7 @@ pub(super) async fn serve<S, H>(
     state.set_http2();
     let io = Io { io, prefix: read.into(), state: Rc::clone(&state) };
     let connection =
-        Connection { certificate, state, around, places: Rc::default(), streams: Streams::default() };
+        Connection { certificate, state, context, places: Rc::default(), streams: Streams::default() };
     if let Err(error) = connection.run(io).await {
         tracing::debug!(%error, "client connection ended");
     }
@@ -61,8 +61,8 @@ pub(super) async fn serve<S, H>(
 /// What the streams of a connection have in common.
 struct Connection<H> {
     certificate: Option<ClientCertificate>,
-    state: Rc<PeerState>,
-    around: Rc<Surroundings<H>>,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
     /// One for each running stream but the first, which has its connection's.
     places: Rc<RefCell<Vec<Place>>>,
     streams: Streams,
@@ -91,7 +91,7 @@ impl<H: Handler> Connection<H> {
         let agreed = poll_fn(|cx| {
             state.wake_me(cx);
             // Nothing has been said that could be finished.
-            if state.order().is_some() {
+            if state.command().is_some() {
                 return Poll::Ready(None);
             }
             Pin::new(&mut handshake).poll(cx).map(Some)
@@ -101,18 +101,18 @@ impl<H: Handler> Connection<H> {
         let (mut told, mut stopped) = (false, false);
         poll_fn(|cx| {
             state.wake_me(cx);
-            if state.order() == Some(Order::Stop) && !std::mem::replace(&mut stopped, true) {
+            if state.command() == Some(ConnCommand::Stop) && !std::mem::replace(&mut stopped, true) {
                 self.streams.wake();
             }
-            match state.order() {
-                Some(Order::Drop) => return Poll::Ready(Ok(())),
-                Some(order) if !told => {
+            match state.command() {
+                Some(ConnCommand::Drop) => return Poll::Ready(Ok(())),
+                Some(command) if !told => {
                     told = true;
                     // A graceful shutdown waits for the client's acknowledgement, and a newcomer
                     // should not. A request that crosses the GOAWAY is above its last stream id, so
                     // the client may send it again (RFC 9113 section 6.8).
-                    match order {
-                        Order::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
+                    match command {
+                        ConnCommand::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
                         _ => connection.graceful_shutdown(),
                     }
                 }
@@ -130,33 +130,33 @@ impl<H: Handler> Connection<H> {
     /// Hands a request on. Its record is opened at once: its client may have left before its task
     /// runs.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let Self { certificate, state, around, .. } = self;
+        let Self { certificate, state, context, .. } = self;
         let (head, body) = request.into_parts();
-        let body = RequestBody::Http2(Http2Body::new(body, &head.headers));
+        let body = RequestBody::Http2(Http2RequestBody::new(body, &head.headers));
         let mut request = Request::from_parts(head, body);
         if let Some(certificate) = certificate {
             request.extensions_mut().insert(certificate.clone());
         }
         let seat = self.seat();
-        let running = around.begin(state);
-        let (state, around) = (Rc::clone(state), Rc::clone(around));
+        let running = context.begin(state);
+        let (state, context) = (Rc::clone(state), Rc::clone(context));
         if seat.is_none() {
-            around.places.count(Limit::StreamPlaces);
+            context.places.count(Limit::StreamPlaces);
             // The client's next try should find one.
-            around.make_place();
+            context.make_place();
             let refusal =
-                std::future::ready(around.handler.turn_away(request, Error::NoPlace, state.address()));
-            self.streams.spawn(stream::run(refusal, respond, running, state, around, None));
+                std::future::ready(context.handler.turn_away(request, Error::NoPlace, state.address()));
+            self.streams.spawn(stream::run(refusal, respond, running, state, context, None));
         } else {
-            let handled = Box::pin(Rc::clone(&around.handler).handle(request, state.address()));
-            self.streams.spawn(stream::run(handled, respond, running, state, around, seat));
+            let handled = Box::pin(Rc::clone(&context.handler).handle(request, state.address()));
+            self.streams.spawn(stream::run(handled, respond, running, state, context, seat));
         }
     }
 
     /// Room for one more stream, if there is any.
     fn seat(&self) -> Option<Seat> {
         if self.state.is_running() {
-            let place = self.around.places.try_for_stream()?;
+            let place = self.context.places.try_for_stream()?;
             self.places.borrow_mut().push(place);
         }
         Some(Seat(Rc::clone(&self.places)))
@@ -168,7 +168,7 @@ impl<H: Handler> Connection<H> {
 struct Io<S> {
     io: S,
     prefix: Bytes,
-    state: Rc<PeerState>,
+    state: Rc<ConnState>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
@@ -189,7 +189,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.state.takes(polled)
+        self.state.track_write(polled)
     }
 
     fn poll_write_vectored(
@@ -198,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
-        self.state.takes(polled)
+        self.state.track_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -207,7 +207,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
-        ready!(self.state.takes(polled))?;
+        ready!(self.state.track_write(polled))?;
         // h2 flushes when it has written all that it had.
         self.state.flushed();
         Poll::Ready(Ok(()))

@@ -41,7 +41,7 @@ pub(super) struct Places {
     grace: Duration,
     counts: Arc<LimitCounts>,
     connections: Arc<ConnectionCounts>,
-    /// How many places other workers are asked to make.
+    /// How many places other workers are to make.
     wanted: AtomicUsize,
     /// Wakes each worker to make one.
     calls: Box<[Notify]>,
@@ -112,7 +112,7 @@ impl Places {
         }
     }
 
-    /// Waits until a worker is asked to make a place. Cancel-safe.
+    /// Waits for a call to make a place. Cancel-safe.
     pub(super) async fn called(&self, me: usize) {
         self.calls[me].notified().await;
     }

@@ -7,16 +7,16 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::http1::Http1Body;
-use super::http2::Http2Body;
+use super::http1::Http1RequestBody;
+use super::http2::Http2RequestBody;
 
 /// The body of a request, which is read as it is polled.
 #[derive(Debug)]
 pub enum RequestBody {
     /// Over HTTP/1.1.
-    Http1(Http1Body),
+    Http1(Http1RequestBody),
     /// Over HTTP/2.
-    Http2(Http2Body),
+    Http2(Http2RequestBody),
 }
 
 impl RequestBody {

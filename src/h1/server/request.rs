@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use memchr::memchr;
 
 use crate::h1::error::ProtocolError;
-use crate::h1::framing::{Clues, Framing};
+use crate::h1::framing::{Framing, FramingHeaders};
 use crate::h1::lines::{HeadEnd, MAX_HEAD, parse_error};
 use crate::h1::names::header_name;
 
@@ -164,7 +164,7 @@ fn parse(bytes: Bytes, mut headers: HeaderMap) -> Result<RequestHead, ProtocolEr
     let uri = uri.map_err(|_| ProtocolError::RequestLine)?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
 
-    let mut clues = Clues::default();
+    let mut framing_headers = FramingHeaders::default();
     let mut expects_continue = false;
     headers.reserve(parsed.headers.len() + ROOM);
     for line in parsed.headers.iter() {
@@ -173,18 +173,18 @@ fn parse(bytes: Bytes, mut headers: HeaderMap) -> Result<RequestHead, ProtocolEr
         if name == CONTENT_LENGTH && line.value.contains(&b',') {
             return Err(ProtocolError::ContentLength);
         }
-        clues.note(&name, line.value);
+        framing_headers.note(&name, line.value);
         expects_continue |= name == EXPECT && line.value.eq_ignore_ascii_case(b"100-continue");
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
             .map_err(|_| ProtocolError::HeaderValue)?;
         headers.append(name, value);
     }
 
-    let framing = clues.request_framing(version)?;
-    if let Some(length) = clues.repeated_length() {
+    let framing = framing_headers.request_framing(version)?;
+    if let Some(length) = framing_headers.repeated_length() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let keep_alive = clues.client_keeps_alive(version);
+    let keep_alive = framing_headers.client_keeps_alive(version);
     // RFC 9110 section 10.1.1: not of an HTTP/1.0 client, which would not know what the word means.
     let expects_continue = expects_continue && version == Version::HTTP_11;
     Ok(RequestHead { method, uri, version, headers, framing, keep_alive, expects_continue })

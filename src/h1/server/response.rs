@@ -11,14 +11,14 @@ use crate::h1::trailers;
 
 /// What of a request its answer depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct RequestFraming {
     is_head: bool,
     version: Version,
     /// Whether the client reads trailers (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
 }
 
-impl Asked {
+impl RequestFraming {
     /// What a request with this head asks for.
     pub fn new(head: &RequestHead) -> Self {
         let options = head.headers.get_all(TE).iter().flat_map(|value| list(value.as_bytes()));
@@ -43,7 +43,7 @@ pub struct ResponseStart<'a> {
 
 /// How an answer's body goes out, and what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outgoing {
+pub enum BodyEncoder {
     /// There is none, whatever the answer has: it is to a HEAD request, or its status allows none.
     None,
     /// So many bytes are still to be written.
@@ -54,13 +54,13 @@ pub enum Outgoing {
     UntilClose,
 }
 
-impl Outgoing {
+impl BodyEncoder {
     /// How the body of an answer goes out whose length is known, or not (RFC 9112 section 6.3).
-    fn new(asked: Asked, status: StatusCode, length: Option<u64>) -> Self {
+    fn new(request: RequestFraming, status: StatusCode, length: Option<u64>) -> Self {
         match length {
-            _ if asked.is_head || is_bodiless(status) => Self::None,
+            _ if request.is_head || is_bodiless(status) => Self::None,
             Some(length) => Self::Length(length),
-            None if asked.version == Version::HTTP_11 => Self::Chunked,
+            None if request.version == Version::HTTP_11 => Self::Chunked,
             None => Self::UntilClose,
         }
     }
@@ -109,26 +109,26 @@ impl Outgoing {
 /// the body that is at hand, if it is known. `date` is asked for where the headers have none.
 pub fn write_response_head(
     out: &mut Vec<u8>,
-    asked: Asked,
+    request: RequestFraming,
     start: ResponseStart<'_>,
     headers: &HeaderMap,
     exact: Option<u64>,
     date: impl FnOnce() -> String,
-) -> Outgoing {
+) -> BodyEncoder {
     let ResponseStart { status, reason, close } = start;
-    let version: &[u8] = if asked.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
+    let version: &[u8] = if request.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
     let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
     for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
         out.extend_from_slice(piece);
     }
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()).ok());
-    let outgoing = Outgoing::new(asked, status, declared.or(exact));
+    let encoder = BodyEncoder::new(request, status, declared.or(exact));
     // That a body which is not sent has none at hand says nothing of its length.
-    let mut told = match outgoing {
-        Outgoing::Length(length) => Some(length),
-        Outgoing::None if !allows_length(status) => None,
-        Outgoing::None => declared.or(exact.filter(|&length| length > 0)),
-        Outgoing::Chunked | Outgoing::UntilClose => None,
+    let mut told = match encoder {
+        BodyEncoder::Length(length) => Some(length),
+        BodyEncoder::None if !allows_length(status) => None,
+        BodyEncoder::None => declared.or(exact.filter(|&length| length > 0)),
+        BodyEncoder::Chunked | BodyEncoder::UntilClose => None,
     };
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     let mut has_date = false;
@@ -144,11 +144,11 @@ pub fn write_response_head(
         }
     }
     told.into_iter().for_each(|length| write_length(out, length));
-    let more: &[u8] = match (outgoing, asked.version) {
+    let more: &[u8] = match (encoder, request.version) {
         _ if switches => b"",
-        (Outgoing::UntilClose, _) => b"connection: close\r\n",
-        (Outgoing::Chunked, _) if close => b"transfer-encoding: chunked\r\nconnection: close\r\n",
-        (Outgoing::Chunked, _) => b"transfer-encoding: chunked\r\n",
+        (BodyEncoder::UntilClose, _) => b"connection: close\r\n",
+        (BodyEncoder::Chunked, _) if close => b"transfer-encoding: chunked\r\nconnection: close\r\n",
+        (BodyEncoder::Chunked, _) => b"transfer-encoding: chunked\r\n",
         _ if close => b"connection: close\r\n",
         (_, Version::HTTP_10) => b"connection: keep-alive\r\n",
         _ => b"",
@@ -160,7 +160,7 @@ pub fn write_response_head(
         }
     }
     out.extend_from_slice(b"\r\n");
-    outgoing
+    encoder
 }
 
 /// RFC 9110 section 8.6.

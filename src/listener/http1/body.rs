@@ -1,4 +1,4 @@
-//! A request's body on its way from the connection that reads it to who asked for it. Both are on
+//! A request's body on its way from the connection that reads it to the handler. Both are on
 //! one thread, and mostly in one task.
 
 use std::cell::{Cell, RefCell};
@@ -16,11 +16,11 @@ use crate::h1::{BodyDecoder, Framing, ProtocolError};
 
 /// The body of a request over HTTP/1.1. Nothing is read of it before it is polled, but for what
 /// came with the head.
-pub struct Http1Body(Rc<Pipe>);
+pub struct Http1RequestBody(Rc<BodyChannel>);
 
 /// The connection's end.
-pub(super) struct Intake {
-    pipe: Rc<Pipe>,
+pub(super) struct BodyReader {
+    channel: Rc<BodyChannel>,
     decoder: BodyDecoder,
     /// The client waits for a word before it sends anything.
     expects_continue: bool,
@@ -28,10 +28,10 @@ pub(super) struct Intake {
 
 /// At most one frame waits here, or what is to be added to.
 #[derive(Default)]
-struct Pipe {
+struct BodyChannel {
     frame: Cell<Option<Bytes>>,
     /// Where what comes is to go instead, while it is waited for.
-    room: Cell<Option<BytesMut>>,
+    buffer: Cell<Option<BytesMut>>,
     /// What is to come after the frame.
     rest: Cell<Rest>,
     /// The client said how long the body is.
@@ -57,14 +57,15 @@ enum Failure {
     Malformed(ProtocolError),
 }
 
-impl Intake {
+impl BodyReader {
     /// Both ends of a body that is framed like this.
-    pub(super) fn new(framing: Framing, expects_continue: bool) -> (Self, Http1Body) {
+    pub(super) fn new(framing: Framing, expects_continue: bool) -> (Self, Http1RequestBody) {
         let decoder = BodyDecoder::new(framing);
-        let pipe = Rc::new(Pipe { is_sized: framing != Framing::Chunked, ..Pipe::default() });
-        let intake = Self { pipe: Rc::clone(&pipe), decoder, expects_continue };
-        intake.tell_rest();
-        (intake, Http1Body(pipe))
+        let channel =
+            Rc::new(BodyChannel { is_sized: framing != Framing::Chunked, ..BodyChannel::default() });
+        let body_reader = Self { channel: Rc::clone(&channel), decoder, expects_continue };
+        body_reader.tell_rest();
+        (body_reader, Http1RequestBody(channel))
     }
 
     /// Whether all of the body has come.
@@ -74,12 +75,12 @@ impl Intake {
 
     /// Whether something of the body is still to come, and waited for.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.is_done() && self.pipe.wanted.borrow().is_some()
+        !self.is_done() && self.channel.wanted.borrow().is_some()
     }
 
     /// Whether nobody will ask for the body any more.
     pub(super) fn is_abandoned(&self) -> bool {
-        Rc::strong_count(&self.pipe) == 1
+        Rc::strong_count(&self.channel) == 1
     }
 
     /// Whether the client is to be told that its body is wanted. Once.
@@ -92,11 +93,11 @@ impl Intake {
         self.expects_continue = false;
         let decoded = self.decoder.decode(buf).and_then(|decoded| {
             let data = &buf[decoded.data];
-            if let Some(mut room) = self.pipe.room.take() {
-                room.extend_from_slice(data);
-                self.pipe.room.set(Some(room));
+            if let Some(mut buffer) = self.channel.buffer.take() {
+                buffer.extend_from_slice(data);
+                self.channel.buffer.set(Some(buffer));
             } else if !data.is_empty() {
-                self.pipe.frame.set(Some(Bytes::copy_from_slice(data)));
+                self.channel.frame.set(Some(Bytes::copy_from_slice(data)));
             }
             // What is wrong behind that payload.
             self.decoder.decode(&mut [])?;
@@ -104,69 +105,69 @@ impl Intake {
         });
         match decoded {
             Ok(_) => self.tell_rest(),
-            Err(error) => self.pipe.rest.set(Rest::Failed(Failure::Malformed(error))),
+            Err(error) => self.channel.rest.set(Rest::Failed(Failure::Malformed(error))),
         }
         decoded.unwrap_or(buf.len())
     }
 
     /// Has `read` put what comes next where it is to stay, if such a place is known and all that
     /// comes belongs to the body. It says how many bytes there were, which are then taken in.
-    pub(super) fn read_to_room(
+    pub(super) fn read_to_buffer(
         &mut self,
         read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>>,
     ) -> Option<Poll<io::Result<usize>>> {
-        let left = self.decoder.remaining().filter(|_| self.pipe.is_sized)?;
-        let mut room = self.pipe.room.take()?;
-        let before = room.len();
-        let read = read(&mut (&mut room).limit(usize::try_from(left).unwrap_or(usize::MAX)));
+        let left = self.decoder.remaining().filter(|_| self.channel.is_sized)?;
+        let mut buffer = self.channel.buffer.take()?;
+        let before = buffer.len();
+        let read = read(&mut (&mut buffer).limit(usize::try_from(left).unwrap_or(usize::MAX)));
         // Of a length nothing is malformed.
-        let _ = self.decoder.decode(&mut room[before..]);
-        self.pipe.room.set(Some(room));
+        let _ = self.decoder.decode(&mut buffer[before..]);
+        self.channel.buffer.set(Some(buffer));
         self.tell_rest();
         Some(read)
     }
 
     /// The client sends nothing more.
     pub(super) fn end(&self) {
-        self.pipe.rest.set(Rest::Failed(Failure::Left));
+        self.channel.rest.set(Rest::Failed(Failure::Left));
     }
 
     fn tell_rest(&self) {
-        self.pipe.rest.set(self.decoder.remaining().map_or(Rest::Unknown, Rest::Length));
+        self.channel.rest.set(self.decoder.remaining().map_or(Rest::Unknown, Rest::Length));
     }
 
     /// Tells who waits that there is something, unless it is the task that polls this and can see
     /// for itself.
     pub(super) fn tell(&self, cx: &Context<'_>) {
-        if let Some(waker) = self.pipe.wanted.take().filter(|waker| !waker.will_wake(cx.waker())) {
+        if let Some(waker) = self.channel.wanted.take().filter(|waker| !waker.will_wake(cx.waker())) {
             waker.wake();
         }
     }
 }
 
-impl Drop for Intake {
+impl Drop for BodyReader {
     fn drop(&mut self) {
-        if !self.is_done() && !matches!(self.pipe.rest.get(), Rest::Failed(_)) {
-            self.pipe.rest.set(Rest::Failed(Failure::Left));
-            if let Some(waker) = self.pipe.wanted.take() {
+        if !self.is_done() && !matches!(self.channel.rest.get(), Rest::Failed(_)) {
+            self.channel.rest.set(Rest::Failed(Failure::Left));
+            if let Some(waker) = self.channel.wanted.take() {
                 waker.wake();
             }
         }
     }
 }
 
-impl Http1Body {
+impl Http1RequestBody {
     /// Adds to `all` what comes next; what is read from here on goes there without a stop. `None`:
     /// there is no more.
     ///
-    /// While this is pending `all` is empty, for its bytes are lent; where they are not asked for
+    /// While this is pending `all` is empty, for its bytes are lent; where they are not polled for
     /// again, they are lost.
     pub fn poll_append(
         &mut self,
         cx: &mut Context<'_>,
         all: &mut BytesMut,
     ) -> Poll<Option<Result<(), io::Error>>> {
-        let was_lent = self.0.room.take().map(|room| *all = room).is_some();
+        let was_lent = self.0.buffer.take().map(|buffer| *all = buffer).is_some();
         let has_come = was_lent && self.0.wanted.borrow().is_none();
         match Pin::new(&mut *self).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -179,22 +180,22 @@ impl Http1Body {
             Poll::Pending if has_come => Poll::Ready(Some(Ok(()))),
             Poll::Pending => {
                 all.reserve(1);
-                self.0.room.set(Some(std::mem::take(all)));
+                self.0.buffer.set(Some(std::mem::take(all)));
                 Poll::Pending
             }
         }
     }
 }
 
-impl Drop for Http1Body {
+impl Drop for Http1RequestBody {
     /// Nobody waits any more, and what was lent is not needed.
     fn drop(&mut self) {
         self.0.wanted.take();
-        self.0.room.take();
+        self.0.buffer.take();
     }
 }
 
-impl Body for Http1Body {
+impl Body for Http1RequestBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -202,18 +203,18 @@ impl Body for Http1Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let pipe = &self.0;
-        if let Some(data) = pipe.frame.take() {
+        let channel = &self.0;
+        if let Some(data) = channel.frame.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        match pipe.rest.get() {
+        match channel.rest.get() {
             Rest::Length(0) => Poll::Ready(None),
             Rest::Failed(Failure::Left) => {
                 Poll::Ready(Some(Err(io::Error::other("the client left inside its request"))))
             }
             Rest::Failed(Failure::Malformed(error)) => Poll::Ready(Some(Err(io::Error::other(error)))),
             Rest::Length(_) | Rest::Unknown => {
-                pipe.wanted.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+                channel.wanted.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
                 Poll::Pending
             }
         }
@@ -231,7 +232,7 @@ impl Body for Http1Body {
     }
 }
 
-impl Pipe {
+impl BodyChannel {
     /// The bytes of the frame that waits.
     fn waiting(&self) -> u64 {
         let frame = self.frame.take();
@@ -241,8 +242,8 @@ impl Pipe {
     }
 }
 
-impl fmt::Debug for Http1Body {
+impl fmt::Debug for Http1RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http1Body").finish_non_exhaustive()
+        f.debug_struct("Http1RequestBody").finish_non_exhaustive()
     }
 }

@@ -14,16 +14,16 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-use super::body::{Http1Body, Intake};
+use super::body::{BodyReader, Http1RequestBody};
 use super::buffers::Buffers;
 use super::unsent::{Unsent, write_once};
 use crate::h1::server::{BadRequest, RequestHead, RequestReader};
 use crate::listener::ClientStream;
-use crate::listener::departure::{Departure, Socket, WATCHED};
-use crate::listener::peer_state::{Order, PeerState};
+use crate::listener::conn_state::{ConnCommand, ConnState};
+use crate::listener::disconnect::{DisconnectWatch, Socket, WATCHED};
 
 /// A head, and the body behind it, once all of the head is here.
-type Found = Result<Option<(RequestHead, Http1Body)>, BadRequest>;
+type Found = Result<Option<(RequestHead, Http1RequestBody)>, BadRequest>;
 
 /// The most that is read of a client's next request while its last one is answered.
 const EARLY_BYTES: usize = 256;
@@ -34,7 +34,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// One connection.
 pub(super) struct Peer<S> {
     io: S,
-    pub(super) state: Rc<PeerState>,
+    pub(super) state: Rc<ConnState>,
     buffers: Rc<Buffers>,
     /// What was read beyond the request that is answered.
     pub(super) unread: Vec<u8>,
@@ -42,25 +42,25 @@ pub(super) struct Peer<S> {
     unsent: Option<Box<Unsent>>,
     reader: RequestReader,
     /// The body of the request that is answered, until it is read.
-    intake: Option<Intake>,
-    beyond: Beyond,
+    body_reader: Option<BodyReader>,
+    pipelined: Pipelined,
 }
 
 /// Who notices that the client has left behind bytes that are not read now: a part of its body that
 /// the upstream does not take, or its next request.
 #[derive(Debug)]
-enum Beyond {
+enum Pipelined {
     /// Nobody: there are no such bytes.
     Unneeded,
-    /// Nobody yet: they may be asked for in the next turn.
+    /// Not watched yet: the next turn may read them.
     Soon,
-    Watched(Departure),
+    Watched(DisconnectWatch),
     /// Nobody: there is no descriptor left for it.
     Unwatched,
 }
 
 impl<S> Peer<S> {
-    pub(super) fn new(io: S, unread: Vec<u8>, state: Rc<PeerState>, buffers: Rc<Buffers>) -> Self {
+    pub(super) fn new(io: S, unread: Vec<u8>, state: Rc<ConnState>, buffers: Rc<Buffers>) -> Self {
         Self {
             io,
             state,
@@ -68,8 +68,8 @@ impl<S> Peer<S> {
             unread,
             unsent: None,
             reader: RequestReader::default(),
-            intake: None,
-            beyond: Beyond::Unneeded,
+            body_reader: None,
+            pipelined: Pipelined::Unneeded,
         }
     }
 }
@@ -87,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         let read = ready!(read_once(&mut self.io, cx, buf))?;
         if read > 0 {
             self.state.received();
-            self.beyond = Beyond::Unneeded;
+            self.pipelined = Pipelined::Unneeded;
         }
         Poll::Ready(Ok(read))
     }
@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             return Ok(None);
         }
         self.state.received();
-        self.beyond = Beyond::Unneeded;
+        self.pipelined = Pipelined::Unneeded;
         let mut unread = mem::take(&mut self.unread);
         self.head_in(&mut unread)
     }
@@ -123,13 +123,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     }
 
     /// Takes in what was read behind a head: first the body, then what belongs to the next request.
-    fn begin(&mut self, head: RequestHead, rest: &mut [u8]) -> (RequestHead, Http1Body) {
-        let (mut intake, body) = Intake::new(head.framing, head.expects_continue);
+    fn begin(&mut self, head: RequestHead, rest: &mut [u8]) -> (RequestHead, Http1RequestBody) {
+        let (mut body_reader, body) = BodyReader::new(head.framing, head.expects_continue);
         if !rest.is_empty() {
-            let used = intake.feed(rest);
+            let used = body_reader.feed(rest);
             self.unread.extend_from_slice(&rest[used..]);
         }
-        self.intake = (!intake.is_done()).then_some(intake);
+        self.body_reader = (!body_reader.is_done()).then_some(body_reader);
         (head, body)
     }
 
@@ -138,11 +138,11 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     ///
     /// # Errors
     /// The client has left.
-    pub(super) fn poll_attend(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.intake {
-            Some(intake) if intake.is_wanted() => {
-                if intake.take_expectation() {
-                    // What it does not take now goes before the answer.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.body_reader {
+            Some(body_reader) if body_reader.is_wanted() => {
+                if body_reader.take_expectation() {
+                    // What it does not take now goes before the response.
                     let _ = self.poll_write(cx, CONTINUE, Bytes::new(), b"")?;
                 }
                 let _ = self.poll_flush(cx)?;
@@ -151,12 +151,12 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             }
             Some(_) => {
                 if self.io.tcp().poll_read_ready(cx)?.is_ready() {
-                    self.look_beyond(cx)?;
+                    self.peek_next(cx)?;
                 }
                 Poll::Pending
             }
             None => {
-                self.look(cx)?;
+                self.poll_disconnect(cx)?;
                 Poll::Pending
             }
         }
@@ -164,48 +164,51 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Reads some of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(intake) = &mut self.intake else { return Poll::Ready(Ok(())) };
-        let read = if let Some(read) = intake.read_to_room(|room| pin!(self.io.read_buf(room)).poll(cx)) {
+        let Some(body_reader) = &mut self.body_reader else { return Poll::Ready(Ok(())) };
+        let read = if let Some(read) =
+            body_reader.read_to_buffer(|buffer| pin!(self.io.read_buf(buffer)).poll(cx))
+        {
             ready!(read)?
         } else {
             let mut buf = self.buffers.read();
             let read = ready!(read_once(&mut self.io, cx, &mut buf))?;
-            let used = intake.feed(&mut buf[..read]);
+            let used = body_reader.feed(&mut buf[..read]);
             self.unread.extend_from_slice(&buf[used..read]);
             read
         };
         if read == 0 {
-            intake.end();
+            body_reader.end();
         }
-        intake.tell(cx);
-        if intake.is_done() {
-            self.intake = None;
+        body_reader.tell(cx);
+        if body_reader.is_done() {
+            self.body_reader = None;
         }
         // Not a byte of a head: where the last answer is over, it is what was left of its request.
-        self.beyond = Beyond::Unneeded;
+        self.pipelined = Pipelined::Unneeded;
         Poll::Ready(Ok(()))
     }
 
     /// The answer begins: a client that waited for a word before its body has one.
-    pub(super) fn answers(&mut self) {
-        if let Some(intake) = &mut self.intake {
-            intake.take_expectation();
+    pub(super) fn on_response_start(&mut self) {
+        if let Some(body_reader) = &mut self.body_reader {
+            body_reader.take_expectation();
         }
     }
 
     /// Whether all of the request's body has come, or may still be read. What nobody asks for any
     /// more is read if it is little and here.
-    pub(super) fn may_read_all(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        Ok(self.intake.as_ref().is_none_or(|intake| !intake.is_abandoned()) || self.is_read(cx)?)
+    pub(super) fn poll_reusable(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        Ok(self.body_reader.as_ref().is_none_or(|body_reader| !body_reader.is_abandoned())
+            || self.poll_discard_body(cx)?)
     }
 
     /// Whether all of the request's body has come. What is left, and nobody asks for any more, is
     /// read if it is little and here.
-    pub(super) fn is_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.intake.as_ref().is_some_and(Intake::is_abandoned) {
+    pub(super) fn poll_discard_body(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.body_reader.as_ref().is_some_and(BodyReader::is_abandoned) {
             let _ = self.poll_body(cx)?;
         }
-        Ok(self.intake.is_none())
+        Ok(self.body_reader.is_none())
     }
 
     /// Reads what still comes, to its end or a silence of that length, or until the place is
@@ -214,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         self.state.lingers();
         loop {
             let read = poll_fn(|cx| {
-                if matches!(self.state.order(), Some(Order::Yield | Order::Stop)) {
+                if matches!(self.state.command(), Some(ConnCommand::Yield | ConnCommand::Stop)) {
                     return Poll::Ready(Ok(0));
                 }
                 read_once(&mut self.io, cx, &mut self.buffers.read())
@@ -227,9 +230,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
 
     /// Looks whether the client has left, and has this task woken when it does. What it sends
     /// meanwhile is kept for later.
-    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.unread.is_empty() {
-            return self.look_beyond(cx);
+            return self.peek_next(cx);
         }
         let buffers = Rc::clone(&self.buffers);
         let mut buf = buffers.read();
@@ -239,29 +242,29 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Ok(read)) => {
                 self.unread.extend_from_slice(&buf[..read]);
-                self.look_beyond(cx)
+                self.peek_next(cx)
             }
         }
     }
 
     /// Looks whether the client has left behind bytes that are not read now. As long as they may be
     /// in the next turn, nothing is spent on it.
-    fn look_beyond(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match &self.beyond {
-            Beyond::Unneeded => {
-                self.beyond = Beyond::Soon;
+    fn peek_next(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match &self.pipelined {
+            Pipelined::Unneeded => {
+                self.pipelined = Pipelined::Soon;
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
-            Beyond::Soon => {
-                self.beyond = Departure::watch(self.io.tcp(), &WATCHED)
+            Pipelined::Soon => {
+                self.pipelined = DisconnectWatch::watch(self.io.tcp(), &WATCHED)
                     .inspect_err(|error| tracing::debug!(%error, "a client that leaves will be noticed late"))
-                    .map_or(Beyond::Unwatched, Beyond::Watched);
+                    .map_or(Pipelined::Unwatched, Pipelined::Watched);
             }
-            Beyond::Watched(_) | Beyond::Unwatched => {}
+            Pipelined::Watched(_) | Pipelined::Unwatched => {}
         }
-        if let Beyond::Watched(departure) = &mut self.beyond
-            && departure.poll(cx).is_ready()
+        if let Pipelined::Watched(watch) = &mut self.pipelined
+            && watch.poll(cx).is_ready()
         {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -302,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
             rest.before = Bytes::copy_from_slice(before);
             self.unsent = Some(Box::new(rest));
         }
-        self.state.takes(written)
+        self.state.track_write(written)
     }
 
     /// Writes what the socket has not taken yet.
@@ -310,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         while let Some(unsent) = &mut self.unsent {
             let pieces = [&unsent.before, &unsent.data, unsent.behind].map(IoSlice::new);
             let written = write_once(&mut self.io, cx, pieces);
-            unsent.advance(ready!(self.state.takes(written))?);
+            unsent.advance(ready!(self.state.track_write(written))?);
             if unsent.is_empty() {
                 self.unsent = None;
             }
@@ -323,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unsent(cx))?;
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        ready!(self.state.takes(flushed))?;
+        ready!(self.state.track_write(flushed))?;
         self.state.flushed();
         Poll::Ready(Ok(()))
     }

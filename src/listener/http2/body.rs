@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// The body of a request over HTTP/2. The client may send as much more as is read of it.
 #[derive(Debug)]
-pub struct Http2Body {
+pub struct Http2RequestBody {
     stream: RecvStream,
     /// What is still to come, where the client has said so; h2 holds it to that.
     rest: Option<u64>,
@@ -18,7 +18,7 @@ pub struct Http2Body {
     is_read: bool,
 }
 
-impl Http2Body {
+impl Http2RequestBody {
     pub(super) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let declared = headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -27,7 +27,7 @@ impl Http2Body {
     }
 }
 
-impl Body for Http2Body {
+impl Body for Http2RequestBody {
     type Data = Bytes;
     type Error = h2::Error;
 

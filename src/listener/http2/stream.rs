@@ -23,9 +23,9 @@ use tokio::time::{Sleep, sleep_until};
 use super::Seat;
 use crate::flow::Limit;
 use crate::listener::Handler;
-use crate::listener::connection::Surroundings;
-use crate::listener::counted::{Counted, Guard};
-use crate::listener::peer_state::PeerState;
+use crate::listener::conn_state::ConnState;
+use crate::listener::connection::WorkerContext;
+use crate::listener::in_flight::{Guard, InFlightBody};
 
 /// What a client must take within `write_timeout`, if so much waits for it.
 const PROGRESS: usize = 4 * 1024;
@@ -48,8 +48,8 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
     mut handled: F,
     mut respond: SendResponse<Bytes>,
     running: Guard,
-    state: Rc<PeerState>,
-    around: Rc<Surroundings<H>>,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
     seat: Option<Seat>,
 ) {
     let response = poll_fn(|cx| match Pin::new(&mut handled).poll(cx) {
@@ -60,8 +60,8 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
     let response = response.await;
     drop(handled);
     if let Some(response) = response {
-        let response = response.map(|body| Counted::<H>::new(body, running, &state));
-        if let Err(error) = send(response, respond, &around).await {
+        let response = response.map(|body| InFlightBody::<H>::new(body, running, &state));
+        if let Err(error) = send(response, respond, &context).await {
             tracing::debug!(%error, "an HTTP/2 stream ended");
         }
     }
@@ -70,9 +70,9 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
 
 /// Sends a response.
 async fn send<H: Handler>(
-    response: Response<Counted<H>>,
+    response: Response<InFlightBody<H>>,
     mut respond: SendResponse<Bytes>,
-    around: &Surroundings<H>,
+    context: &WorkerContext<H>,
 ) -> Result<(), h2::Error> {
     let (head, mut body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
@@ -84,8 +84,9 @@ async fn send<H: Handler>(
         return Ok(());
     }
     body.defer();
-    let mut outgoing = Outgoing { body, stream, data: Bytes::new(), is_last: false, stall: Stall::default() };
-    poll_fn(|cx| outgoing.poll(cx, around)).await
+    let mut sender =
+        ResponseSender { body, stream, data: Bytes::new(), is_last: false, stall: Stall::default() };
+    poll_fn(|cx| sender.poll(cx, context)).await
 }
 
 /// Makes the headers HTTP/2's.
@@ -103,8 +104,8 @@ fn tidy(headers: &mut http::HeaderMap, length: Option<u64>) {
 }
 
 /// A response's body on its way out.
-struct Outgoing<H: Handler> {
-    body: Counted<H>,
+struct ResponseSender<H: Handler> {
+    body: InFlightBody<H>,
     stream: SendStream<Bytes>,
     /// What waits for the client's windows.
     data: Bytes,
@@ -113,9 +114,9 @@ struct Outgoing<H: Handler> {
     stall: Stall,
 }
 
-impl<H: Handler> Outgoing<H> {
+impl<H: Handler> ResponseSender<H> {
     /// Ready once everything is handed over, or the stream is reset.
-    fn poll(&mut self, cx: &mut Context<'_>, around: &Surroundings<H>) -> Poll<Result<(), h2::Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<Result<(), h2::Error>> {
         loop {
             while !self.data.is_empty() {
                 self.stream.reserve_capacity(self.data.len().min(SHARE));
@@ -125,7 +126,7 @@ impl<H: Handler> Outgoing<H> {
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         // The stream is reset.
                         Poll::Ready(None) => return Poll::Ready(Ok(())),
-                        Poll::Pending => return self.poll_stalled(cx, around).map(Ok),
+                        Poll::Pending => return self.poll_stalled(cx, context).map(Ok),
                     },
                     room => room,
                 };
@@ -171,10 +172,10 @@ impl<H: Handler> Outgoing<H> {
     }
 
     /// Ready when the client has left what waits for too long; the stream is then reset.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, around: &Surroundings<H>) -> Poll<()> {
-        let Some(limit) = around.limits.write_timeout else { return Poll::Pending };
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
+        let Some(limit) = context.limits.write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
-        around.places.count(Limit::StreamWriteTimeout);
+        context.places.count(Limit::StreamWriteTimeout);
         self.body.give_up(limit);
         self.stream.send_reset(Reason::CANCEL);
         Poll::Ready(())

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::listener::Limits;
-use crate::listener::peer_state::Order;
+use crate::listener::conn_state::ConnCommand;
 
 const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(30),
@@ -26,13 +26,13 @@ fn with_peer<T: Future<Output = ()>>(test: impl FnOnce(Peer<TcpStream>, std::net
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (io, _) = listener.accept().await.unwrap();
-        let peer = Peer::new(io, Vec::new(), PeerState::new(Instant::now()), Rc::default());
+        let peer = Peer::new(io, Vec::new(), ConnState::new(Instant::now()), Rc::default());
         test(peer, client).await;
     });
 }
 
 /// The request that the client has sent, as far as it has.
-async fn request(peer: &mut Peer<TcpStream>) -> Http1Body {
+async fn request(peer: &mut Peer<TcpStream>) -> Http1RequestBody {
     loop {
         let mut buf = vec![0; 1024];
         let read = poll_fn(|cx| peer.poll_read(cx, &mut buf)).await.unwrap();
@@ -51,14 +51,14 @@ fn the_rest_of_a_body_that_nobody_wanted_is_no_head_of_another_request() {
         client.write_all(b"cd").unwrap();
         peer.io.readable().await.unwrap();
         drop((body, running));
-        assert!(poll_fn(|cx| Poll::Ready(peer.is_read(cx))).await.unwrap());
+        assert!(poll_fn(|cx| Poll::Ready(peer.poll_discard_body(cx))).await.unwrap());
         peer.state.keep(later(), &LIMITS);
-        assert_eq!(peer.state.order(), None, "no head is waited for");
+        assert_eq!(peer.state.command(), None, "no head is waited for");
 
         client.write_all(b"POST").unwrap();
         poll_fn(|cx| peer.poll_read(cx, &mut [0; 8])).await.unwrap();
         peer.state.keep(later(), &LIMITS);
-        assert_eq!(peer.state.order(), Some(Order::RefuseHead));
+        assert_eq!(peer.state.command(), Some(ConnCommand::RefuseHead));
     });
 }
 
@@ -69,7 +69,7 @@ fn a_body_that_somebody_still_reads_is_left_to_him() {
         let mut body = request(&mut peer).await;
         client.write_all(b"cd").unwrap();
         peer.io.readable().await.unwrap();
-        assert!(!poll_fn(|cx| Poll::Ready(peer.is_read(cx))).await.unwrap());
+        assert!(!poll_fn(|cx| Poll::Ready(peer.poll_discard_body(cx))).await.unwrap());
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), "ab");
     });
@@ -80,10 +80,10 @@ fn a_client_that_has_its_answer_is_not_asked_for_its_body() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n").unwrap();
         let mut body = request(&mut peer).await;
-        peer.answers();
+        peer.on_response_start();
         let polled = poll_fn(|cx| {
             let wanted = Pin::new(&mut body).poll_frame(cx).is_pending();
-            Poll::Ready(wanted && peer.poll_attend(cx).is_pending())
+            Poll::Ready(wanted && peer.poll_client(cx).is_pending())
         });
         assert!(polled.await);
         drop((peer, body));
@@ -98,23 +98,23 @@ fn what_waited_behind_an_answer_is_not_watched_once_it_is_read() {
         drop(request(&mut peer).await);
         client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
         peer.io.readable().await.unwrap();
-        // Twice: what is there may be asked for in the next turn.
+        // Twice: the first poll only schedules another turn.
         for _ in 0..2 {
-            assert!(poll_fn(|cx| Poll::Ready(peer.poll_attend(cx).is_pending())).await);
+            assert!(poll_fn(|cx| Poll::Ready(peer.poll_client(cx).is_pending())).await);
         }
-        assert!(matches!(peer.beyond, Beyond::Watched(_)));
+        assert!(matches!(peer.pipelined, Pipelined::Watched(_)));
         assert!(peer.head_in_unread().unwrap().is_some());
-        assert!(matches!(peer.beyond, Beyond::Unneeded));
+        assert!(matches!(peer.pipelined, Pipelined::Unneeded));
     });
 }
 
 #[test]
 fn writing_nothing_says_nothing_of_whether_the_client_takes_anything() {
     with_peer(|mut peer, _client| async move {
-        let _ = peer.state.takes(Poll::<()>::Pending);
+        let _ = peer.state.track_write(Poll::<()>::Pending);
         assert!(poll_fn(|cx| Poll::Ready(peer.poll_write(cx, b"", Bytes::new(), b"").is_ready())).await);
         peer.state.keep(Instant::now() + LIMITS.write_timeout.unwrap(), &LIMITS);
-        assert_eq!(peer.state.order(), Some(Order::Drop));
+        assert_eq!(peer.state.command(), Some(ConnCommand::Drop));
     });
 }
 
@@ -125,9 +125,11 @@ fn what_was_lent_to_who_reads_ends_with_him() {
         let mut body = request(&mut peer).await;
         let mut all = bytes::BytesMut::from(&b"before"[..]);
         assert!(poll_fn(|cx| Poll::Ready(body.poll_append(cx, &mut all).is_pending())).await);
-        assert!(peer.intake.as_ref().unwrap().is_wanted());
+        assert!(peer.body_reader.as_ref().unwrap().is_wanted());
         drop(body);
-        assert!(!peer.intake.as_ref().unwrap().is_wanted());
-        assert!(peer.intake.as_mut().unwrap().read_to_room(|_| unreachable!("it is not there")).is_none());
+        assert!(!peer.body_reader.as_ref().unwrap().is_wanted());
+        assert!(
+            peer.body_reader.as_mut().unwrap().read_to_buffer(|_| unreachable!("it is not there")).is_none()
+        );
     });
 }

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::balance::Load;
-use super::peer_state::{Order, PeerState, Running};
+use super::conn_state::{ConnCommand, ConnState, RequestGuard};
 use super::{Handler, Takeover};
 use crate::flow::Delivery;
 
@@ -19,15 +19,15 @@ use crate::flow::Delivery;
 type Polled<H> = Poll<Option<Result<Frame<Bytes>, <<H as Handler>::Body as Body>::Error>>>;
 
 /// A request runs for as long as this lives.
-pub(super) type Guard = (Running, Load);
+pub(super) type Guard = (RequestGuard, Load);
 
 /// An answer's body.
-pub(super) struct Counted<H: Handler> {
+pub(super) struct InFlightBody<H: Handler> {
     body: H::Body,
     /// Where its events' times are counted.
     delivery: Option<Rc<Delivery>>,
     /// The connection, whose writes end them.
-    state: Rc<PeerState>,
+    state: Rc<ConnState>,
     running: Option<Guard>,
     /// The body has been told that the process is stopping.
     stopped: bool,
@@ -55,7 +55,7 @@ impl<E> Cut<E> {
     }
 
     /// Ready when the client has taken what was written, or has had its time.
-    fn poll_written(&mut self, state: &PeerState, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_written(&mut self, state: &ConnState, cx: &mut Context<'_>) -> Poll<()> {
         while state.is_stalled() && Instant::now() < self.until {
             ready!(self.timer.as_mut().poll(cx));
             self.timer.as_mut().reset((Instant::now() + LOOK).into());
@@ -69,8 +69,8 @@ fn reason(limit: Duration) -> String {
     format!("the client took nothing of its answer for {limit:?} (server.write_timeout)")
 }
 
-impl<H: Handler> Counted<H> {
-    pub(super) fn new(body: H::Body, running: Guard, state: &Rc<PeerState>) -> Self {
+impl<H: Handler> InFlightBody<H> {
+    pub(super) fn new(body: H::Body, running: Guard, state: &Rc<ConnState>) -> Self {
         let delivery = H::delivery(&body).map(Rc::clone);
         Self { body, delivery, state: Rc::clone(state), running: Some(running), stopped: false, cut: None }
     }
@@ -117,7 +117,7 @@ impl<H: Handler> Counted<H> {
     }
 }
 
-impl<H: Handler> Body for Counted<H> {
+impl<H: Handler> Body for InFlightBody<H> {
     type Data = Bytes;
     type Error = <H::Body as Body>::Error;
 
@@ -128,7 +128,7 @@ impl<H: Handler> Body for Counted<H> {
         if self.cut.is_some() {
             return self.poll_cut(cx);
         }
-        if self.state.order() == Some(Order::Stop) && !mem::replace(&mut self.stopped, true) {
+        if self.state.command() == Some(ConnCommand::Stop) && !mem::replace(&mut self.stopped, true) {
             H::stop(&mut self.body);
         }
         let mut polled = Pin::new(&mut self.body).poll_frame(cx);
@@ -150,7 +150,7 @@ impl<H: Handler> Body for Counted<H> {
     }
 }
 
-impl<H: Handler> Drop for Counted<H> {
+impl<H: Handler> Drop for InFlightBody<H> {
     fn drop(&mut self) {
         if let Some(limit) = self.state.given_up() {
             self.give_up(limit);

@@ -16,7 +16,7 @@ const FINISH: Duration = Duration::from_secs(2);
 
 /// Shared by the parts of one connection, which all run on one thread.
 #[derive(Debug)]
-pub(super) struct PeerState {
+pub(super) struct ConnState {
     /// The client's address.
     address: Cell<Option<SocketAddr>>,
     running: Cell<u32>,
@@ -34,7 +34,7 @@ pub(super) struct PeerState {
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
     /// What the connection is told to do, and since when.
-    order: Cell<Option<(Order, Instant)>>,
+    command: Cell<Option<(ConnCommand, Instant)>>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
     /// The connection is over; requests of it may still run for a moment, in tasks of their own
@@ -50,7 +50,7 @@ pub(super) struct PeerState {
 
 /// What a connection is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ConnCommand {
     /// Finish what runs, and close.
     Finish,
     /// Close at once: no request runs, and a newcomer needs the place.
@@ -64,7 +64,7 @@ pub(super) enum Order {
     Drop,
 }
 
-impl PeerState {
+impl ConnState {
     pub(super) fn new(now: Instant) -> Rc<Self> {
         Rc::new(Self {
             address: Cell::default(),
@@ -75,7 +75,7 @@ impl PeerState {
             proven: Cell::new(false),
             head_since: Cell::new(Some(now)),
             idle_since: Cell::new(now),
-            order: Cell::new(None),
+            command: Cell::new(None),
             waker: RefCell::new(None),
             over: Cell::new(false),
             stalled_since: Cell::default(),
@@ -100,11 +100,11 @@ impl PeerState {
     }
 
     /// A request's head is complete; it runs for as long as the guard lives.
-    pub(super) fn begin(self: &Rc<Self>) -> Running {
+    pub(super) fn begin(self: &Rc<Self>) -> RequestGuard {
         self.running.set(self.running.get() + 1);
         self.head_since.set(None);
         self.proven.set(true);
-        Running(Rc::clone(self))
+        RequestGuard(Rc::clone(self))
     }
 
     /// Whether a request is running.
@@ -127,7 +127,7 @@ impl PeerState {
     }
 
     /// Notes whether the client takes what is written, as a write or a flush tells.
-    pub(super) fn takes<T>(&self, polled: Poll<T>) -> Poll<T> {
+    pub(super) fn track_write<T>(&self, polled: Poll<T>) -> Poll<T> {
         match polled {
             Poll::Pending if self.stalled_since.get().is_none() => {
                 self.stalled_since.set(Some(Instant::now()));
@@ -174,21 +174,21 @@ impl PeerState {
     }
 
     /// What the connection is told to do.
-    pub(super) fn order(&self) -> Option<Order> {
-        self.order.get().map(|(order, _)| order)
+    pub(super) fn command(&self) -> Option<ConnCommand> {
+        self.command.get().map(|(command, _)| command)
     }
 
     /// Tells the connection to finish what runs.
     pub(super) fn finish(&self, now: Instant) {
-        if self.order().is_none() {
-            self.tell(Order::Finish, now);
+        if self.command().is_none() {
+            self.tell(ConnCommand::Finish, now);
         }
     }
 
     /// Tells the connection to cut what runs.
     pub(super) fn stop(&self, now: Instant) {
-        if self.order() != Some(Order::Drop) {
-            self.tell(Order::Stop, now);
+        if self.command() != Some(ConnCommand::Drop) {
+            self.tell(ConnCommand::Stop, now);
         }
     }
 
@@ -202,8 +202,8 @@ impl PeerState {
         self.http2.get()
     }
 
-    fn tell(&self, order: Order, now: Instant) {
-        self.order.set(Some((order, now)));
+    fn tell(&self, command: ConnCommand, now: Instant) {
+        self.command.set(Some((command, now)));
         self.wake();
     }
 
@@ -221,20 +221,20 @@ impl PeerState {
             && over(since, limit)
             && self.given_up.replace(Some(limit)).is_none()
         {
-            self.tell(Order::Drop, now);
+            self.tell(ConnCommand::Drop, now);
             return Some(Limit::WriteTimeout);
         }
-        if self.is_running() || (self.lingers.get() && self.order().is_none()) {
+        if self.is_running() || (self.lingers.get() && self.command().is_none()) {
             return None;
         }
-        match (self.order.get(), self.head_since.get()) {
-            (Some((Order::Drop, _)), _) => {}
-            (Some((_, since)), _) if over(since, FINISH) => self.tell(Order::Drop, now),
+        match (self.command.get(), self.head_since.get()) {
+            (Some((ConnCommand::Drop, _)), _) => {}
+            (Some((_, since)), _) if over(since, FINISH) => self.tell(ConnCommand::Drop, now),
             (None, Some(since)) if over(since, limits.header_timeout) => {
                 // HTTP/2 has no response for a head that did not come, and a client that said
                 // nothing needs none.
                 let has_begun = !self.silent.get() && !self.http2.get();
-                self.tell(if has_begun { Order::RefuseHead } else { Order::Finish }, now);
+                self.tell(if has_begun { ConnCommand::RefuseHead } else { ConnCommand::Finish }, now);
                 return Some(Limit::HeaderTimeout);
             }
             (None, Some(since)) if self.silent.get() && over(since, limits.keep_alive_timeout) => {
@@ -254,7 +254,7 @@ impl PeerState {
     /// `None`: not now. One that waits for its first head has `grace` for it, so that a flood of
     /// connections does not close those that are about to speak.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
-        if self.is_running() || self.order().is_some() {
+        if self.is_running() || self.command().is_some() {
             return None;
         }
         match self.head_since.get() {
@@ -268,7 +268,7 @@ impl PeerState {
     /// Gives the connection up for a newcomer.
     pub(super) fn evict(&self, now: Instant) {
         let in_head = self.head_since.get().is_some();
-        self.tell(if in_head { Order::Drop } else { Order::Yield }, now);
+        self.tell(if in_head { ConnCommand::Drop } else { ConnCommand::Yield }, now);
     }
 }
 
@@ -282,9 +282,9 @@ pub(super) struct Rank {
 
 /// A running request.
 #[derive(Debug)]
-pub(super) struct Running(Rc<PeerState>);
+pub(super) struct RequestGuard(Rc<ConnState>);
 
-impl Drop for Running {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
         self.0.idle_since.set(Instant::now());
@@ -306,57 +306,57 @@ mod tests {
 
     #[test]
     fn a_head_has_its_own_limit_from_its_first_byte() {
-        let state = PeerState::new(Instant::now());
+        let state = ConnState::new(Instant::now());
         state.received();
         state.keep(Instant::now(), &LIMITS);
-        assert_eq!(state.order(), None);
+        assert_eq!(state.command(), None);
         state.keep(Instant::now() + LIMITS.header_timeout, &LIMITS);
-        assert_eq!(state.order(), Some(Order::RefuseHead));
+        assert_eq!(state.command(), Some(ConnCommand::RefuseHead));
     }
 
     #[test]
     fn a_connection_is_idle_from_the_end_of_its_last_request() {
         let start = Instant::now();
-        let state = PeerState::new(start);
+        let state = ConnState::new(start);
         let running = state.begin();
         state.keep(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
-        assert_eq!(state.order(), None, "a running request is not idle");
+        assert_eq!(state.command(), None, "a running request is not idle");
         drop(running);
         state.keep(start + LIMITS.keep_alive_timeout / 2, &LIMITS);
-        assert_eq!(state.order(), None);
+        assert_eq!(state.command(), None);
         state.keep(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
-        assert_eq!(state.order(), Some(Order::Finish));
+        assert_eq!(state.command(), Some(ConnCommand::Finish));
     }
 
     #[test]
     fn a_client_that_takes_nothing_is_given_up_although_its_request_runs() {
         let start = Instant::now();
-        let state = PeerState::new(start);
+        let state = ConnState::new(start);
         let _running = state.begin();
         let late = || Instant::now() + LIMITS.write_timeout.unwrap();
-        let _ = state.takes(Poll::<()>::Pending);
-        let _ = state.takes(Poll::Ready(()));
+        let _ = state.track_write(Poll::<()>::Pending);
+        let _ = state.track_write(Poll::Ready(()));
         state.keep(late(), &LIMITS);
-        assert_eq!((state.order(), state.given_up()), (None, None), "it has taken something");
-        let _ = state.takes(Poll::<()>::Pending);
+        assert_eq!((state.command(), state.given_up()), (None, None), "it has taken something");
+        let _ = state.track_write(Poll::<()>::Pending);
         state.keep(Instant::now(), &LIMITS);
-        assert_eq!(state.order(), None);
+        assert_eq!(state.command(), None);
         state.keep(late(), &Limits { write_timeout: None, ..LIMITS });
-        assert_eq!(state.order(), None);
+        assert_eq!(state.command(), None);
         state.keep(late(), &LIMITS);
-        assert_eq!((state.order(), state.given_up()), (Some(Order::Drop), LIMITS.write_timeout));
+        assert_eq!((state.command(), state.given_up()), (Some(ConnCommand::Drop), LIMITS.write_timeout));
     }
 
     #[test]
     fn what_does_not_end_when_it_is_told_to_is_dropped_unless_a_request_runs() {
         let now = Instant::now();
-        let state = PeerState::new(now);
+        let state = ConnState::new(now);
         state.finish(now);
         let running = state.begin();
         state.keep(now + FINISH, &LIMITS);
-        assert_eq!(state.order(), Some(Order::Finish));
+        assert_eq!(state.command(), Some(ConnCommand::Finish));
         drop(running);
         state.keep(now + FINISH, &LIMITS);
-        assert_eq!(state.order(), Some(Order::Drop));
+        assert_eq!(state.command(), Some(ConnCommand::Drop));
     }
 }

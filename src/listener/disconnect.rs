@@ -51,13 +51,13 @@ pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
 /// A read meets the close only behind those bytes; the kernel tells of it at once. It has a
 /// descriptor of its own for the same socket, so that what the stream knows to be readable is not
 /// disturbed.
-pub(super) struct Departure {
+pub(super) struct DisconnectWatch {
     closed: Pin<Box<dyn Future<Output = ()>>>,
     /// Dropped after the descriptor.
     _permit: SemaphorePermit<'static>,
 }
 
-impl Departure {
+impl DisconnectWatch {
     /// Takes one of the `permits`, as a rule of [`WATCHED`].
     ///
     /// # Errors
@@ -77,9 +77,9 @@ impl Departure {
     }
 }
 
-impl fmt::Debug for Departure {
+impl fmt::Debug for DisconnectWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Departure").finish_non_exhaustive()
+        f.debug_struct("DisconnectWatch").finish_non_exhaustive()
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         static TWO: Semaphore = Semaphore::const_new(2);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let watch = || Departure::watch(&client, &TWO);
+        let watch = || DisconnectWatch::watch(&client, &TWO);
         let (one, two) = (watch().unwrap(), watch().unwrap());
         watch().unwrap_err();
         drop(one);
@@ -123,15 +123,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (served, _) = listener.accept().await.unwrap();
-        let mut departure = Departure::watch(&served, &WATCHED).unwrap();
+        let mut watch = DisconnectWatch::watch(&served, &WATCHED).unwrap();
         for _ in 0..3 {
             client.write_all(&[b'x'; 1000]).await.unwrap();
             served.readable().await.unwrap();
-            let polled = poll_fn(|cx| Poll::Ready(departure.poll(cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(watch.poll(cx))).await;
             assert!(polled.is_pending());
         }
         client.shutdown().await.unwrap();
-        poll_fn(|cx| departure.poll(cx)).await;
+        poll_fn(|cx| watch.poll(cx)).await;
         let mut read = Vec::new();
         while served.try_read_buf(&mut read).unwrap() > 0 {}
         assert_eq!(read.len(), 3000, "the stream itself is not disturbed");

@@ -45,11 +45,12 @@ struct Asset {
 
 /// Called by a part of their digest, so that a browser never keeps an old one.
 static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("style.css")));
-static SCRIPT: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("script", "js", "text/javascript; charset=utf-8", include_str!("script.js")));
+    LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("pages/style.css")));
+static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("script", "js", "text/javascript; charset=utf-8", include_str!("pages/script.js"))
+});
 static ICON: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("icon.svg")));
+    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("pages/icon.svg")));
 
 impl Asset {
     fn new(name: &str, suffix: &str, kind: &'static str, body: &'static str) -> Self {

@@ -4,10 +4,10 @@
 //! ([`crate::h1::server`]): beside hyper's it takes no buffer while a stream waits, and hands a
 //! request on and its answer back without a channel.
 
-mod answer;
 mod body;
 mod buffers;
 mod peer;
+mod response;
 mod unsent;
 
 use std::future::poll_fn;
@@ -22,17 +22,17 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use super::connection::Surroundings;
-use super::counted::{Counted, Guard};
-use super::departure::Socket;
-use super::peer_state::{Order, PeerState};
+use super::conn_state::{ConnCommand, ConnState};
+use super::connection::WorkerContext;
+use super::disconnect::Socket;
+use super::in_flight::{Guard, InFlightBody};
 use super::{ClientCertificate, Handler, RequestBody, Takeover};
 use crate::error::Error;
-use crate::h1::server::{Asked, BadRequest, RequestHead};
-use answer::{Answer, Cut};
-pub use body::Http1Body;
+use crate::h1::server::{BadRequest, RequestFraming, RequestHead};
+pub use body::Http1RequestBody;
 pub(super) use buffers::Buffers;
 use peer::Peer;
+use response::{Cut, ResponseWriter};
 
 /// How long a client that still sends when its connection is closed is taken in, so that it reads
 /// its answer (RFC 9112 section 9.6): many clients send their whole body before they read. The
@@ -58,15 +58,15 @@ pub(super) fn serve<'a, S, H>(
     io: S,
     read: Vec<u8>,
     certificate: Option<ClientCertificate>,
-    state: Rc<PeerState>,
-    around: &'a Surroundings<H>,
+    state: Rc<ConnState>,
+    context: &'a WorkerContext<H>,
 ) -> impl Future<Output = ()> + use<'a, S, H>
 where
     S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     H: Handler,
 {
-    let peer = Peer::new(io, read, state, Rc::clone(&around.buffers));
-    let mut connection = Connection { peer, certificate, around };
+    let peer = Peer::new(io, read, state, Rc::clone(&context.buffers));
+    let mut connection = Connection { peer, certificate, context };
     async move {
         let end = connection.run().await;
         // Boxed, as it comes once.
@@ -77,14 +77,14 @@ where
 struct Connection<'a, S, H> {
     peer: Peer<S>,
     certificate: Option<ClientCertificate>,
-    around: &'a Surroundings<H>,
+    context: &'a WorkerContext<H>,
 }
 
 /// What a client sends next.
 enum Next {
     Request {
         request: Request<RequestBody>,
-        asked: Asked,
+        framing: RequestFraming,
         /// The client may send another request.
         keep_alive: bool,
     },
@@ -107,15 +107,15 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
     /// Answers request after request.
     async fn run(&mut self) -> io::Result<End> {
         loop {
-            let (mut handled, running, asked, keep_alive) = {
+            let (mut handled, running, framing, keep_alive) = {
                 match poll_fn(|cx| self.poll_next(cx)).await? {
-                    Next::Request { request, asked, keep_alive } => {
-                        let running = self.around.begin(&self.peer.state);
+                    Next::Request { request, framing, keep_alive } => {
+                        let running = self.context.begin(&self.peer.state);
                         let from = self.peer.state.address();
-                        let handled = Rc::clone(&self.around.handler).handle(request, from);
+                        let handled = Rc::clone(&self.context.handler).handle(request, from);
                         // Boxed, as a connection has room for the largest future that it ever
                         // polled, and streams wait long without one.
-                        (Box::pin(handled), running, asked, keep_alive)
+                        (Box::pin(handled), running, framing, keep_alive)
                     }
                     Next::End(end) => return Ok(end),
                 }
@@ -123,19 +123,19 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
             drop(handled);
 
-            let response = response.map(|body| Counted::new(body, running, &self.peer.state));
-            let mut answer = Answer::new(response, asked, keep_alive);
-            let takeover = answer.takeover();
-            poll_fn(|cx| self.poll_relay(cx, &mut answer)).await?;
+            let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
+            let mut writer = ResponseWriter::new(response, framing, keep_alive);
+            let takeover = writer.takeover();
+            poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
             if let Some((takeover, running)) = takeover {
                 return Ok(End::TakenOver(takeover, running));
             }
-            let (kept, cut) = (answer.keeps_connection(), answer.cut());
-            drop(answer);
+            let (kept, cut) = (writer.keeps_connection(), writer.cut());
+            drop(writer);
             if let Some(cut) = cut {
                 return Ok(End::Cut(cut));
             }
-            let is_read = poll_fn(|cx| Poll::Ready(self.peer.is_read(cx))).await?;
+            let is_read = poll_fn(|cx| Poll::Ready(self.peer.poll_discard_body(cx))).await?;
             if !(kept && is_read) {
                 return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
             }
@@ -151,21 +151,21 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             match found {
                 Ok(None) => {}
                 Ok(Some((head, body))) => {
-                    let (asked, keep_alive) = (Asked::new(&head), head.keep_alive);
+                    let (framing, keep_alive) = (RequestFraming::new(&head), head.keep_alive);
                     let request = self.request(head, body);
-                    return Poll::Ready(Ok(Next::Request { request, asked, keep_alive }));
+                    return Poll::Ready(Ok(Next::Request { request, framing, keep_alive }));
                 }
                 Err(error) => return end(End::Refuse(refusal(error))),
             }
-            match peer.state.order() {
-                Some(Order::RefuseHead) => {
-                    let limit = self.around.limits.header_timeout;
+            match peer.state.command() {
+                Some(ConnCommand::RefuseHead) => {
+                    let limit = self.context.limits.header_timeout;
                     return end(End::Refuse(Error::HeadTimeout(limit)));
                 }
                 Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
                 _ => {}
             }
-            let mut buf = self.around.buffers.read();
+            let mut buf = self.context.buffers.read();
             let read = ready!(peer.poll_read(cx, &mut buf))?;
             if read == 0 {
                 return end(End::Close { lingers: false });
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    fn request(&self, head: RequestHead, body: Http1Body) -> Request<RequestBody> {
+    fn request(&self, head: RequestHead, body: Http1RequestBody) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Http1(body));
         *request.method_mut() = head.method;
         *request.uri_mut() = head.uri;
@@ -196,41 +196,41 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             if let Poll::Ready(response) = handled.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
-            if self.peer.state.order() == Some(Order::Stop) {
+            if self.peer.state.command() == Some(ConnCommand::Stop) {
                 return Poll::Ready(Err(io::Error::other("the process is stopping")));
             }
-            ready!(self.peer.poll_attend(cx))?;
+            ready!(self.peer.poll_client(cx))?;
         }
     }
 
     /// Writes an answer as its body comes, and looks after the client meanwhile.
-    fn poll_relay(&mut self, cx: &mut Context<'_>, answer: &mut Answer<H>) -> Poll<io::Result<()>> {
+    fn poll_relay(&mut self, cx: &mut Context<'_>, writer: &mut ResponseWriter<H>) -> Poll<io::Result<()>> {
         let peer = &mut self.peer;
         loop {
             if peer.poll_unsent(cx)?.is_pending() {
-                ready!(peer.poll_attend(cx))?;
+                ready!(peer.poll_client(cx))?;
                 continue;
             }
-            if answer.is_gathered() {
+            if writer.is_gathered() {
                 // What a cut answer still has is written within a limit of its own.
-                if answer.cut().is_none() {
+                if writer.cut().is_none() {
                     ready!(peer.poll_flush(cx))?;
                 }
                 return Poll::Ready(Ok(()));
             }
-            let mut out = self.around.buffers.take();
-            if answer.begins() {
-                peer.answers();
-                let closes = peer.state.order().is_some() || !peer.may_read_all(cx)?;
-                self.around.buffers.give_back_headers(answer.write_head(&mut out, closes));
+            let mut out = self.context.buffers.take();
+            if writer.begins() {
+                peer.on_response_start();
+                let closes = peer.state.command().is_some() || !peer.poll_reusable(cx)?;
+                self.context.buffers.give_back_headers(writer.write_head(&mut out, closes));
             }
-            let (data, behind) = answer.gather(cx, &mut out);
+            let (data, behind) = writer.gather(cx, &mut out);
             let written = peer.poll_write(cx, &out, data, behind);
-            self.around.buffers.give_back(out);
-            if written?.is_ready() && answer.pauses() {
+            self.context.buffers.give_back(out);
+            if written?.is_ready() && writer.pauses() {
                 // A stream that cannot be flushed has more to write, and is woken for that.
                 let _ = peer.poll_flush(cx)?;
-                ready!(peer.poll_attend(cx))?;
+                ready!(peer.poll_client(cx))?;
             }
         }
     }
@@ -254,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 
     /// Says what is wrong with a head, and closes the connection.
     async fn refuse(&mut self, error: Error) -> io::Result<()> {
-        let refusal = Bytes::from(self.around.handler.refuse(error, self.peer.state.address()));
+        let refusal = Bytes::from(self.context.handler.refuse(error, self.peer.state.address()));
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;
         self.close(true).await

@@ -9,8 +9,8 @@ use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
-use crate::h1::server::{Asked, Outgoing, ResponseStart, write_response_head};
-use crate::listener::counted::{Counted, Guard};
+use crate::h1::server::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};
+use crate::listener::in_flight::{Guard, InFlightBody};
 use crate::listener::{Handler, Takeover};
 
 /// What is gathered for one write.
@@ -20,12 +20,12 @@ const GATHERED: usize = 16 * 1024;
 const LARGE: usize = 4 * 1024;
 
 /// An answer, its head to be written first, then its body as it comes.
-pub(super) struct Answer<H: Handler> {
+pub(super) struct ResponseWriter<H: Handler> {
     head: Option<response::Parts>,
-    body: Counted<H>,
-    asked: Asked,
+    body: InFlightBody<H>,
+    framing: RequestFraming,
     keep_alive: bool,
-    outgoing: Outgoing,
+    encoder: BodyEncoder,
     stage: Stage,
 }
 
@@ -50,11 +50,15 @@ enum Stage {
     Cut,
 }
 
-impl<H: Handler> Answer<H> {
-    pub(super) fn new(response: Response<Counted<H>>, asked: Asked, keep_alive: bool) -> Self {
+impl<H: Handler> ResponseWriter<H> {
+    pub(super) fn new(
+        response: Response<InFlightBody<H>>,
+        framing: RequestFraming,
+        keep_alive: bool,
+    ) -> Self {
         let (head, body) = response.into_parts();
-        let outgoing = Outgoing::None;
-        Self { head: Some(head), body, asked, keep_alive, outgoing, stage: Stage::Flowing }
+        let encoder = BodyEncoder::None;
+        Self { head: Some(head), body, framing, keep_alive, encoder, stage: Stage::Flowing }
     }
 
     /// Who takes the connection over behind the head, and the request that runs until then.
@@ -77,9 +81,9 @@ impl<H: Handler> Answer<H> {
         let start = ResponseStart { status: head.status, reason, close: !self.keep_alive };
         let exact = self.body.size_hint().exact();
         let date = || httpdate::fmt_http_date(SystemTime::now());
-        self.outgoing = write_response_head(out, self.asked, start, &head.headers, exact, date);
-        self.keep_alive &= self.outgoing != Outgoing::UntilClose;
-        if self.outgoing.is_done() {
+        self.encoder = write_response_head(out, self.framing, start, &head.headers, exact, date);
+        self.keep_alive &= self.encoder != BodyEncoder::UntilClose;
+        if self.encoder.is_done() {
             self.stage = Stage::Whole;
         }
         head.headers
@@ -107,24 +111,24 @@ impl<H: Handler> Answer<H> {
             };
             match frame.into_data() {
                 Ok(mut data) => {
-                    let (size, behind) = self.outgoing.frame(&mut data);
+                    let (size, behind) = self.encoder.frame(&mut data);
                     if let Some(size) = size {
                         out.extend_from_slice(size.as_ref());
                     }
                     if data.len() >= LARGE {
-                        if self.outgoing.is_done() {
+                        if self.encoder.is_done() {
                             self.stage = Stage::Whole;
                         }
                         return (data, behind);
                     }
                     out.extend_from_slice(&data);
                     out.extend_from_slice(behind);
-                    if self.outgoing.is_done() || self.body.is_end_stream() {
+                    if self.encoder.is_done() || self.body.is_end_stream() {
                         self.end(out, None);
                     }
                 }
                 Err(frame) => {
-                    let trailers = frame.into_trailers().ok().filter(|_| self.asked.takes_trailers);
+                    let trailers = frame.into_trailers().ok().filter(|_| self.framing.takes_trailers);
                     self.end(out, trailers.as_ref());
                 }
             }
@@ -133,7 +137,7 @@ impl<H: Handler> Answer<H> {
     }
 
     fn end(&mut self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-        self.stage = if self.outgoing.end(out, trailers) { Stage::Whole } else { Stage::Cut };
+        self.stage = if self.encoder.end(out, trailers) { Stage::Whole } else { Stage::Cut };
     }
 
     /// Whether nothing more comes.
@@ -148,7 +152,7 @@ impl<H: Handler> Answer<H> {
 
     /// How its connection must end, if the body broke off.
     pub(super) fn cut(&self) -> Option<Cut> {
-        let by_close = self.outgoing == Outgoing::UntilClose;
+        let by_close = self.encoder == BodyEncoder::UntilClose;
         (self.stage == Stage::Cut).then_some(if by_close { Cut::Reset } else { Cut::Close })
     }
 
