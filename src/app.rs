@@ -8,12 +8,12 @@ pub(crate) mod advice;
 mod ledger_use;
 pub(crate) mod obstacles;
 pub(crate) mod open_files;
-mod plan;
 mod port_owner;
 pub(crate) mod preflight;
 mod running;
 mod shares;
-mod ways;
+mod snapshot;
+mod upstreams;
 mod worker;
 
 use std::fs::File;
@@ -40,11 +40,11 @@ use crate::record::{
 use crate::secret::Masks;
 use crate::threads::Threads;
 use crate::tls::{Live, Watch};
-use crate::upstream::Witness;
+use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
-use plan::plan;
 use shares::{Shares, open_now};
-use ways::{collector, origins};
+use snapshot::snapshot;
+use upstreams::{collector, origins};
 use worker::{Parts, administer, on_this_thread, work};
 
 use ledger_use::Mark;
@@ -107,17 +107,16 @@ impl App {
         Self::bind_on(settings, sinks, None, Threads::default())
     }
 
-    /// The same before a witness of the connections to upstreams, of which there should be one
-    /// then.
+    /// The same with an observer of the connections; `settings` should have one upstream.
     ///
     /// # Errors
     /// As for [`App::bind`].
     pub fn bind_before(
         settings: &Settings,
         sinks: Vec<Box<dyn Sink>>,
-        witness: Option<&Arc<Witness>>,
+        observer: Option<&Arc<ConnectObserver>>,
     ) -> Result<Self, String> {
-        Self::bind_on(settings, sinks, witness, Threads::default())
+        Self::bind_on(settings, sinks, observer, Threads::default())
     }
 
     /// The same whose threads are among `threads`.
@@ -127,7 +126,7 @@ impl App {
     pub fn bind_on(
         settings: &Settings,
         mut sinks: Vec<Box<dyn Sink>>,
-        witness: Option<&Arc<Witness>>,
+        observer: Option<&Arc<ConnectObserver>>,
         threads: Threads,
     ) -> Result<Self, String> {
         let (limit, open) = (raise_limit(), open_now());
@@ -173,7 +172,7 @@ impl App {
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let origins = origins(settings, &mut watch, witness)?.into();
+        let origins = origins(settings, &mut watch, observer)?.into();
         let prices = Arc::new(settings.prices.clone());
         let metrics =
             Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows), Arc::clone(&prices)));
@@ -224,7 +223,7 @@ impl App {
             None => {}
         }
         let parts = Parts {
-            plan: Arc::new(plan(settings, flows.limits())?),
+            snapshot: Arc::new(snapshot(settings, flows.limits())?),
             origins,
             journal,
             limits: Limits {

@@ -13,7 +13,7 @@ use crate::flow::Flows;
 use crate::ledger::Place;
 use crate::listener::{Acceptor, Ended, Handler, Limits, Listener};
 use crate::metrics::Metrics;
-use crate::proxy::{Plan, Proxy};
+use crate::proxy::{Proxy, Snapshot};
 use crate::record::{Boards, Journal};
 use crate::tls::Live;
 use crate::upstream::{Origin, PoolLimits, Scratch, Upstream};
@@ -21,7 +21,7 @@ use crate::upstream::{Origin, PoolLimits, Scratch, Upstream};
 /// What each worker needs.
 #[derive(Clone)]
 pub(super) struct Parts {
-    pub(super) plan: Arc<Plan>,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) origins: Arc<[(Arc<Origin>, PoolLimits)]>,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
@@ -47,8 +47,8 @@ pub(super) async fn work(
         .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
         .collect();
     let board = parts.boards.of_worker(number);
-    let (plan, journal) = (Arc::clone(&parts.plan), parts.journal.clone());
-    let proxy = Proxy::new(number, plan, upstreams, &parts.flows, journal, board);
+    let (snapshot, journal) = (Arc::clone(&parts.snapshot), parts.journal.clone());
+    let proxy = Proxy::new(number, snapshot, upstreams, &parts.flows, journal, board);
     serve(Acceptor::new(listener, Rc::new(proxy), tls, parts.limits), parts, stop).await
 }
 

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use self::beginning::{Beginning, names_asking};
-use super::plan::Service;
+use super::snapshot::UpstreamSpec;
 use crate::coding::{Codings, Decoder};
 use crate::meter::Kind;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
@@ -34,18 +34,18 @@ const REFUSAL: usize = 64 << 10;
 const STEP: usize = 512;
 
 /// Whether usage may be asked for in the request, if it does not ask itself.
-pub(super) fn may_ask(service: &Service, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
+pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
     let can = peek.stream
         && may_create(method)
         && matches!(Endpoint::of(inbound.path).name, "chat/completions" | "completions");
-    can && match service.include_usage {
+    can && match spec.include_usage {
         IncludeUsage::Never => false,
         IncludeUsage::Always => true,
         // Azure's "on your data" refuses it too (azure-sdk-for-js#30751).
         IncludeUsage::Auto => {
-            !service.sends_usage_unasked
+            !spec.sends_usage_unasked
                 && !peek.has_data_sources
-                && !service.dialect.refuses_stream_options(inbound)
+                && !spec.dialect.refuses_stream_options(inbound)
         }
     }
 }

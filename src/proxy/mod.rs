@@ -13,10 +13,10 @@ mod decoding;
 mod keep_alive;
 mod pace;
 mod passing;
-mod plan;
 mod probe;
 mod refusals;
 mod respond;
+mod snapshot;
 mod stations;
 mod tunnel;
 mod waiting;
@@ -30,9 +30,9 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use client_body::BodyLimits;
-pub use plan::{Plan, Service};
 pub use refusals::Refusals;
 pub use respond::ProxyBody;
+pub use snapshot::{Snapshot, UpstreamSpec};
 
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
@@ -51,8 +51,8 @@ use waiting::Waiting;
 /// One worker's proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    plan: Arc<Plan>,
-    /// This worker's way to each of the plan's services, in their order.
+    snapshot: Arc<Snapshot>,
+    /// This worker's way to each of the snapshot's services, in their order.
     upstreams: Rc<[Upstream]>,
     /// Where answers of each of them are read on when their clients leave.
     drains: Vec<Drains>,
@@ -67,11 +67,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The worker of this number, which follows `plan`; `upstreams` and `flows` are in the order of
+    /// The worker of this number, which follows `snapshot`; `upstreams` and `flows` are in the order of
     /// its services. Running streams are shown on `board`.
     pub fn new(
         worker: usize,
-        plan: Arc<Plan>,
+        snapshot: Arc<Snapshot>,
         upstreams: Vec<Upstream>,
         flows: &Flows,
         journal: Journal,
@@ -79,13 +79,13 @@ impl Proxy {
     ) -> Self {
         let tunnels = Tunnels::new(upstreams.first().map(Upstream::scratch).unwrap_or_default());
         let draining = Underway::default();
-        let services = plan.services.iter().enumerate();
-        let drains = services.map(|(upstream, service)| {
-            Drains::new(service.drain_limits, Arc::clone(flows.draining(upstream)), draining.clone())
+        let specs = snapshot.upstreams.iter().enumerate();
+        let drains = specs.map(|(upstream, spec)| {
+            Drains::new(spec.drain_limits, Arc::clone(flows.draining(upstream)), draining.clone())
         });
         let drains = drains.collect();
-        let flows = (0..plan.services.len()).map(|upstream| flows.of(worker, upstream)).collect();
-        Self { drains, draining, flows, plan, tunnels, upstreams: upstreams.into(), journal, board }
+        let flows = (0..snapshot.upstreams.len()).map(|upstream| flows.of(worker, upstream)).collect();
+        Self { drains, draining, flows, snapshot, tunnels, upstreams: upstreams.into(), journal, board }
     }
 
     /// What the answer to a request goes by.
@@ -99,7 +99,7 @@ impl Proxy {
 
     /// Notes what the access log says of a request, where there is one.
     fn see(&self, request: &Request<RequestBody>, from: Option<SocketAddr>, entry: &mut Entry) {
-        if self.plan.logs_requests {
+        if self.snapshot.logs_requests {
             entry.row().seen = Seen::of(request, from);
         }
     }
@@ -107,7 +107,7 @@ impl Proxy {
     /// Makes a request with these headers a span, where traces are exported. It stands in what goes
     /// upstream, also when that is sent once more. A trace that begins here has the record's id.
     fn trace(&self, headers: &mut HeaderMap, entry: &mut Entry) {
-        let Some(sampling) = self.plan.tracing else { return };
+        let Some(sampling) = self.snapshot.tracing else { return };
         let span_id = fastrand::u64(1..).to_be_bytes();
         let span = SpanContext::of(headers, entry.row().id.into_bytes(), span_id, sampling);
         span.put_on(headers);
@@ -117,7 +117,7 @@ impl Proxy {
     /// Takes from whoever was not let in the say whether the request's span is recorded.
     fn sample(&self, entry: &mut Entry) {
         let row = entry.row();
-        if let (Some(sampling), Some(span)) = (self.plan.tracing, &mut row.span) {
+        if let (Some(sampling), Some(span)) = (self.snapshot.tracing, &mut row.span) {
             span.sample(row.id.as_bytes(), sampling);
         }
     }
@@ -125,11 +125,11 @@ impl Proxy {
     /// The way of a request up to the point where it is sent.
     async fn prepare(&self, arrived: Arrived, entry: &mut Entry) -> Result<(Ready, Held)> {
         let known = arrived
-            .check_head(&self.plan.admission)
-            .and_then(|arrived| arrived.authenticate(&self.plan.clients, entry));
+            .check_head(&self.snapshot.admission)
+            .and_then(|arrived| arrived.authenticate(&self.snapshot.clients, entry));
         let known = known.inspect_err(|_| self.sample(entry))?;
-        let (held, body) = known.hold(&self.plan, entry).await?;
-        let ready = held.route(&self.plan, entry)?.rewrite(body, entry)?;
+        let (held, body) = known.hold(&self.snapshot, entry).await?;
+        let ready = held.route(&self.snapshot, entry)?.rewrite(body, entry)?;
         Ok((ready, held))
     }
 
@@ -139,7 +139,7 @@ impl Proxy {
 
     /// The response as those in front of this proxy should see it.
     fn announced(&self, response: Response<ProxyBody>) -> Response<ProxyBody> {
-        if self.plan.accel_buffering_header { respond::unbuffered(response) } else { response }
+        if self.snapshot.accel_buffering_header { respond::unbuffered(response) } else { response }
     }
 
     /// The whole way, up to the answer's body.
@@ -157,7 +157,7 @@ impl Proxy {
             entry.show();
             let keep_alive = ready.keep_alive;
             let terms = self.terms(&ready);
-            let send = ready.send(Arc::clone(&self.plan), Rc::clone(&self.upstreams), held);
+            let send = ready.send(Arc::clone(&self.snapshot), Rc::clone(&self.upstreams), held);
             if keep_alive.is_none() && terms.drains.is_none() {
                 return match send.await {
                     Ok(Answered { answer, .. }) if answer.body.is_switched() => {
@@ -194,10 +194,10 @@ impl Handler for Proxy {
         mut request: Request<RequestBody>,
         from: Option<SocketAddr>,
     ) -> impl Future<Output = Response<ProxyBody>> {
-        if let Some(response) = probe::answer(&request, &self.plan.admission) {
+        if let Some(response) = probe::answer(&request, &self.snapshot.admission) {
             return Handled::Probe { response: Some(response) };
         }
-        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        let mut entry = Entry::open(&self.journal, &self.snapshot.anonymous);
         entry.row().method = Some(request.method().clone());
         self.see(&request, from, &mut entry);
         end_hop(request.headers_mut());
@@ -241,8 +241,8 @@ impl Handler for Proxy {
     }
 
     fn refuse(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {
-        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
-        if self.plan.logs_requests {
+        let mut entry = Entry::open(&self.journal, &self.snapshot.anonymous);
+        if self.snapshot.logs_requests {
             entry.row().seen = Seen::at(from);
         }
         self.trace(&mut HeaderMap::new(), &mut entry);
@@ -255,7 +255,7 @@ impl Handler for Proxy {
         error: Error,
         from: Option<SocketAddr>,
     ) -> Response<ProxyBody> {
-        let mut entry = Entry::open(&self.journal, &self.plan.anonymous);
+        let mut entry = Entry::open(&self.journal, &self.snapshot.anonymous);
         entry.row().method = Some(request.method().clone());
         self.see(&request, from, &mut entry);
         self.trace(request.headers_mut(), &mut entry);

@@ -6,9 +6,9 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::observer::{HandshakeObserver, ObservedResolver};
 use super::rotate::Recipe;
 use super::verify::Verifier;
-use super::witness::{Witness, Witnessed};
 use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
 
 /// What the user says of the TLS to an upstream. The default is the system's roots, all verified,
@@ -37,8 +37,12 @@ impl ClientSettings {
         self.config_before(alpn, None)
     }
 
-    /// The same before a witness.
-    fn config_before(&self, alpn: &[&[u8]], witness: Option<&Arc<Witness>>) -> Result<ClientConfig, Fault> {
+    /// The same with an observer.
+    fn config_before(
+        &self,
+        alpn: &[&[u8]],
+        observer: Option<&Arc<HandshakeObserver>>,
+    ) -> Result<ClientConfig, Fault> {
         let authorities = Authorities::read(&self.ca)?;
         let identity = self.identity.as_ref().map(Identity::read).transpose()?;
         let roots = if self.ca.is_empty() {
@@ -56,7 +60,7 @@ impl ClientSettings {
             roots,
             pinned: authorities.certificates,
             provider: Arc::clone(&provider),
-            witness: witness.cloned(),
+            observer: observer.cloned(),
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -72,10 +76,10 @@ impl ClientSettings {
             }
             None => builder.with_no_client_auth(),
         };
-        if let Some(witness) = witness {
-            config.client_auth_cert_resolver = Arc::new(Witnessed {
+        if let Some(observer) = observer {
+            config.client_auth_cert_resolver = Arc::new(ObservedResolver {
                 inner: Arc::clone(&config.client_auth_cert_resolver),
-                witness: Arc::clone(witness),
+                observer: Arc::clone(observer),
             });
         }
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
@@ -88,7 +92,7 @@ impl ClientSettings {
 pub(super) struct ClientRecipe {
     pub(super) settings: ClientSettings,
     pub(super) alpn: Vec<&'static [u8]>,
-    pub(super) witness: Option<Arc<Witness>>,
+    pub(super) observer: Option<Arc<HandshakeObserver>>,
 }
 
 impl Recipe for ClientRecipe {
@@ -103,7 +107,7 @@ impl Recipe for ClientRecipe {
     }
 
     fn make(&self) -> Result<ClientConfig, Fault> {
-        self.settings.config_before(&self.alpn, self.witness.as_ref())
+        self.settings.config_before(&self.alpn, self.observer.as_ref())
     }
 
     fn identity(&self) -> Option<&IdentitySource> {

@@ -4,17 +4,17 @@
 //! What is read, in the order of reading: `source` says where a text is, `pem` takes it apart,
 //! `material` makes sure that it is whole and belongs together, `facts` says in words what it is.
 //! `client` and `server` make configurations of it, with the rules of `verify`; `rotate` keeps them
-//! up to date, and a `witness` may look on. No message and no `Debug` shows a key or a passphrase.
+//! up to date, and an `observer` may record them. No message and no `Debug` shows a key or a passphrase.
 
 mod client;
 mod facts;
 mod material;
+mod observer;
 mod pem;
 mod rotate;
 mod server;
 mod source;
 mod verify;
-mod witness;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use client::{ClientSettings, Connector};
 pub use facts::{Facts, client_name};
 pub use material::{Authorities, Identity, IdentitySource};
+pub use observer::{HandshakeObserver, Seen};
 pub use rotate::{Live, Reloads, Rotation, Watch};
 pub use server::{ClientCertificates, ServerSettings};
 pub use source::{Source, decode};
 pub use verify::Verification;
-pub use witness::{Seen, Witness};
 
 /// HTTP/1.1, as ALPN names it (RFC 7301 section 6).
 pub const HTTP_1_1: &[u8] = b"http/1.1";

@@ -20,7 +20,7 @@ use aws_lc_rs::digest;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::client::ClientRecipe;
-use super::{ClientSettings, Fault, Identity, IdentitySource, ServerSettings, Source, Witness};
+use super::{ClientSettings, Fault, HandshakeObserver, Identity, IdentitySource, ServerSettings, Source};
 use crate::threads::{Thread, Threads, fault};
 
 /// How often the files are looked at. New connections use a new set after at most one interval.
@@ -102,7 +102,7 @@ impl Watch {
         self.client_before(name, settings, alpn, None)
     }
 
-    /// The same before a witness.
+    /// The same with an observer.
     ///
     /// # Errors
     /// It is broken now.
@@ -111,10 +111,10 @@ impl Watch {
         name: &str,
         settings: &ClientSettings,
         alpn: &[&'static [u8]],
-        witness: Option<&Arc<Witness>>,
+        observer: Option<&Arc<HandshakeObserver>>,
     ) -> Result<Arc<Live<ClientConfig>>, Fault> {
-        let witness = witness.cloned();
-        self.add(name, ClientRecipe { settings: settings.clone(), alpn: alpn.to_vec(), witness })
+        let observer = observer.cloned();
+        self.add(name, ClientRecipe { settings: settings.clone(), alpn: alpn.to_vec(), observer })
     }
 
     /// The listener's configuration.

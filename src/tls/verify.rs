@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::{Facts, Witness};
+use super::{Facts, HandshakeObserver};
 
 /// How much of a certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) struct Verifier {
     pub(super) pinned: Vec<CertificateDer<'static>>,
     pub(super) provider: Arc<CryptoProvider>,
     /// Who is shown each certificate.
-    pub(super) witness: Option<Arc<Witness>>,
+    pub(super) observer: Option<Arc<HandshakeObserver>>,
 }
 
 impl Verifier {
@@ -96,8 +96,8 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(witness) = &self.witness {
-            witness.peer(certificate);
+        if let Some(observer) = &self.observer {
+            observer.peer(certificate);
         }
         if self.mode != Verification::None {
             let parsed = ParsedCertificate::try_from(certificate)?;

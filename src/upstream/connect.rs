@@ -73,8 +73,8 @@ async fn dial<'a>(
             (secured.either(Wire::Tls, Wire::TlsInTls), is_http2)
         }
     };
-    if let Some(witness) = &origin.witness {
-        witness.speaks(is_http2);
+    if let Some(observer) = &origin.observer {
+        observer.speaks(is_http2);
     }
     let expires = origin.max_connection_age.map(|age| Instant::now() + jittered(age));
     Ok(Stream::new(wire, is_http2, generation).connected_in(connect).expiring(expires))
@@ -89,12 +89,12 @@ fn jittered(age: Duration) -> Duration {
 /// that took it needed.
 pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
-    if let Some(witness) = &origin.witness {
-        witness.resolved(&addresses);
+    if let Some(observer) = &origin.observer {
+        observer.resolved(&addresses);
     }
     let (tcp, took) = race::connect(addresses, &origin.winner).await?;
-    if let Some(witness) = &origin.witness {
-        witness.connected(tcp.peer_addr().ok());
+    if let Some(observer) = &origin.observer {
+        observer.connected(tcp.peer_addr().ok());
     }
     // Without it a request in two writes waits for the upstream's acknowledgement of the first.
     if let Err(error) = tcp.set_nodelay(true) {
@@ -144,8 +144,8 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
         }
         _ => origin.tls(&error),
     })?;
-    if let Some(witness) = &origin.witness {
-        witness.secured(tls.get_ref().1);
+    if let Some(observer) = &origin.observer {
+        observer.secured(tls.get_ref().1);
     }
     Ok(Secured::Tls(Box::new(tls)))
 }

@@ -9,6 +9,7 @@ mod answer;
 mod connect;
 mod flight;
 mod http2;
+mod observer;
 mod origin;
 mod pool;
 mod race;
@@ -19,7 +20,6 @@ mod switched;
 mod tunnel;
 mod upload;
 mod watchdog;
-mod witness;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use http::{HeaderMap, Method, Request};
 use tokio::time::timeout_at;
 
 pub use answer::{Answer, AnswerBody, AnswerHead};
+pub use observer::{ConnectObserver, Session, Trace};
 pub use origin::Origin;
 pub use pool::PoolLimits;
 pub use race::Winner;
@@ -37,14 +38,13 @@ pub use scratch::Scratch;
 pub use switched::Switched;
 pub use tunnel::{Connect, Opening, Proxy, Socks5};
 pub use upload::{ClientBody, Payload};
-pub use witness::{Session, Trace, Witness};
 
 use crate::error::{Error, Result};
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::upgrade::Upgrade;
 use flight::{Failure, Flight, Kept};
-use http2::{Connections, Lost, Way};
+use http2::{Connections, Lost, Transport};
 use pool::Pool;
 
 /// One worker's way to one upstream.
@@ -132,8 +132,8 @@ impl Upstream {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub fn send<'a>(&'a self, mut call: Call<'a>) -> impl Future<Output = Result<Answer>> + 'a {
         async move {
-            if let Some(witness) = &self.origin.witness {
-                witness.asked(&call.target);
+            if let Some(observer) = &self.origin.observer {
+                observer.asked(&call.target);
             }
             let total = self.origin.timeouts.total.map(|total| call.started + total);
             let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
@@ -142,10 +142,10 @@ impl Upstream {
             }
             let mut tried = None;
             loop {
-                let way = self.http2.way(tried.as_ref(), call.started);
-                let slot = match self.before(total, way).await? {
-                    Way::Http2(slot) => slot,
-                    Way::Http1 => match self.send_http1(&call, payload, total).await? {
+                let transport = self.http2.transport(tried.as_ref(), call.started);
+                let slot = match self.before(total, transport).await? {
+                    Transport::Http2(slot) => slot,
+                    Transport::Http1 => match self.send_http1(&call, payload, total).await? {
                         Ok(answer) => return self.checked(answer),
                         Err(unsent) => {
                             payload = unsent;
@@ -177,9 +177,9 @@ impl Upstream {
 
     /// Waits for a connection within `timeouts.total`; the connection holds itself to
     /// `timeouts.connect`.
-    async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(total) = total else { return way.await };
-        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
+    async fn before<T>(&self, total: Option<Instant>, waiting: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(total) = total else { return waiting.await };
+        timeout_at(total.into(), waiting).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
     }
 
     /// The answer; or the body back, where the new connection turned out to speak HTTP/2.

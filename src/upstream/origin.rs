@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::header;
 
 use super::answer::AnswerHead;
+use super::observer::ConnectObserver;
 use super::race::Winner;
 use super::tunnel::Proxy;
-use super::witness::Witness;
 use crate::config::{HttpVersion, Timeouts};
 use crate::egress::{Hosts, redirects_to, refreshes_to};
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub struct Origin {
     /// Which of its addresses, or its proxy's, is tried first.
     pub winner: Winner,
     /// Who sees each connection being made; `None`: nobody.
-    pub witness: Option<Arc<Witness>>,
+    pub observer: Option<Arc<ConnectObserver>>,
 }
 
 impl Origin {

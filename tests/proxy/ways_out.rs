@@ -463,7 +463,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             timeouts,
             max_connection_age: None,
             winner: Winner::default(),
-            witness: None,
+            observer: None,
         };
         let limits = PoolLimits { idle_timeout: timeout, max_idle: 1 };
         let runtime =

@@ -8,7 +8,7 @@ use crate::config::Upstream;
 use crate::egress::Scheme;
 use crate::record::UsageRecord;
 use crate::tls::{Facts, Seen, Verification};
-use crate::upstream::{Trace, Witness};
+use crate::upstream::{ConnectObserver, Trace};
 
 /// What was found.
 pub(super) struct Finding<'a> {
@@ -31,7 +31,7 @@ impl<'a> Finding<'a> {
         path: &str,
         answer: &Answer,
         record: UsageRecord,
-        witness: &Witness,
+        observer: &ConnectObserver,
     ) -> Self {
         // An answer that this proxy made itself says nothing of the upstream's status.
         let is_ours = matches!(answer.said, super::answer::Said::Ours(..));
@@ -40,9 +40,9 @@ impl<'a> Finding<'a> {
             path: path.to_owned(),
             answer_status: (!is_ours).then_some(answer.status),
             record,
-            trace: witness.trace(),
-            target: witness.target.seen(),
-            proxy: witness.proxy.seen(),
+            trace: observer.trace(),
+            target: observer.target.seen(),
+            proxy: observer.proxy.seen(),
             failure: None,
         };
         finding.failure = advice::failure(&finding, answer);

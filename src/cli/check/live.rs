@@ -23,7 +23,7 @@ use super::question::Question;
 use crate::app::App;
 use crate::config::{Settings, Upstream};
 use crate::record::{Sink, UsageRecord};
-use crate::upstream::Witness;
+use crate::upstream::ConnectObserver;
 
 /// How many upstreams are asked at the same time. The others wait: each of them is a proxy of its
 /// own.
@@ -93,9 +93,9 @@ fn ask<'a>(
     path: &str,
     body: Bytes,
 ) -> Result<Finding<'a>, Failed> {
-    let witness = Arc::new(Witness::default());
+    let observer = Arc::new(ConnectObserver::default());
     let (sender, records) = mpsc::channel();
-    let app = App::bind_before(&alone(settings, upstream), vec![Box::new(Records(sender))], Some(&witness))?;
+    let app = App::bind_before(&alone(settings, upstream), vec![Box::new(Records(sender))], Some(&observer))?;
     let running = app.spawn()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_streamed =
@@ -116,7 +116,7 @@ fn ask<'a>(
     let record = records.recv_timeout(RECORD_WAIT)?;
     running.stop().cut();
     running.finish()?;
-    Ok(Finding::new(upstream, path, &answer, record, &witness))
+    Ok(Finding::new(upstream, path, &answer, record, &observer))
 }
 
 /// The settings of a proxy for this upstream alone, which keeps nothing and which nobody else can

@@ -9,7 +9,7 @@ use crate::estimate::Shape;
 use crate::provider::{Endpoint, Inbound};
 use crate::proxy::asking;
 use crate::proxy::budget::Reserved;
-use crate::proxy::plan::Plan;
+use crate::proxy::snapshot::Snapshot;
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
 use crate::rewrite::form::{Fields, Form};
@@ -93,7 +93,11 @@ impl Held {
             .or(self.query_model.as_deref())
     }
 
-    pub(in crate::proxy) fn route<'a>(&'a self, plan: &'a Plan, entry: &mut Entry) -> Result<Routed<'a>> {
+    pub(in crate::proxy) fn route<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        entry: &mut Entry,
+    ) -> Result<Routed<'a>> {
         let path = self.parts.uri.path();
         // What is no JSON object passes untouched where nothing in it is needed.
         let peek = self.peek();
@@ -109,24 +113,24 @@ impl Held {
             row.user = form.user().map(Into::into);
         }
 
-        let by_model = plan.routes.needs_model(path);
-        let Some(found) = plan.routes.find(path, model) else {
+        let by_model = snapshot.routes.needs_model(path);
+        let Some(found) = snapshot.routes.find(path, model) else {
             let model = model.filter(|_| by_model).map(str::to_owned);
             return Err(Error::NoRoute { path: path.to_owned(), model });
         };
-        let service = &plan.services[found.upstream];
+        let spec = &snapshot.upstreams[found.upstream];
         let is_session = self.upgrade.is_some();
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query(), is_session };
         row.stream |= asking::asks_for_stream(&inbound);
-        row.upstream = Some(service.name.clone());
-        row.provider = Some(service.provider);
+        row.upstream = Some(spec.name.clone());
+        row.provider = Some(spec.provider);
         let endpoint = Endpoint::of(inbound.path);
         row.endpoint = Some(endpoint.name.into());
         if endpoint.takes_json_model() && is_utf16_or_32(self.text()) {
             return Err(Error::BodyNotUtf8);
         }
         if row.model_requested.is_none() {
-            row.model_requested = service.dialect.requested_model(inbound.path).map(Into::into);
+            row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);
         }
         if let Some(peek) = peek.as_ref().filter(|_| row.user.is_none() && endpoint.names_user_in_metadata())
         {
@@ -146,13 +150,13 @@ impl Held {
             || self.form().is_some_and(|form| form.model_is_duplicate);
         if is_duplicate {
             let decides = by_model
-                || service.dialect.needs_model(&inbound)
-                || model != service.model(model)
-                || model.is_some_and(|model| service.dialect.body_model(&inbound, model) != model);
+                || spec.dialect.needs_model(&inbound)
+                || model != spec.model(model)
+                || model.is_some_and(|model| spec.dialect.body_model(&inbound, model) != model);
             if decides {
                 return Err(Error::ModelAmbiguous);
             }
         }
-        Ok(Routed { held: self, peek, service, upstream: found.upstream, inbound })
+        Ok(Routed { held: self, peek, spec, upstream: found.upstream, inbound })
     }
 }

@@ -17,7 +17,7 @@ use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::client_body::BodyLimits;
 use crate::proxy::decoding::decode;
 use crate::proxy::passing::{Passing, Watched};
-use crate::proxy::plan::Plan;
+use crate::proxy::snapshot::Snapshot;
 use crate::record::Entry;
 use crate::rewrite::form::Form;
 use crate::rewrite::upgrade::Upgrade;
@@ -29,11 +29,11 @@ impl Known {
     /// Reads the body if anything in it is needed: the model, for the route or the deployment or to
     /// edit it, and what the record says of it. Any other body comes back as it is, to pass
     /// through.
-    pub(in crate::proxy) async fn hold(self, plan: &Plan, entry: &mut Entry) -> Result<(Held, Body)> {
+    pub(in crate::proxy) async fn hold(self, snapshot: &Snapshot, entry: &mut Entry) -> Result<(Held, Body)> {
         let Arrived { mut parts, body, .. } = self.0;
         let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
         let query_model = query_model(parts.uri.path(), parts.uri.query(), upgrade.is_some());
-        let limits = &plan.bodies;
+        let limits = &snapshot.bodies;
         let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
         let mut held = Held {
             parts,
@@ -51,7 +51,7 @@ impl Known {
         }
         let length = body.size_hint().exact();
         let client = Arc::clone(&entry.row().client);
-        match Look::at(&held.parts, plan)? {
+        match Look::at(&held.parts, snapshot)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;
                 Ok((held, Body::Passing(Box::new(passing), length)))

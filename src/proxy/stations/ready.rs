@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::h1::Upload;
 use crate::meter::Lesson;
 use crate::proxy::asking::{self, Seen};
-use crate::proxy::plan::Plan;
 use crate::proxy::refusals::Refusals;
+use crate::proxy::snapshot::Snapshot;
 use crate::rewrite::headers;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 use crate::usage::Content;
@@ -72,7 +72,7 @@ impl Ready {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub(in crate::proxy) fn send(
         self,
-        plan: Arc<Plan>,
+        snapshot: Arc<Snapshot>,
         upstreams: Rc<[Upstream]>,
         mut held: Held,
     ) -> impl Future<Output = Result<Answered>> {
@@ -83,12 +83,12 @@ impl Ready {
             }
             // All of it, with its place in the budget.
             let held = &held;
-            let service = &plan.services[self.upstream];
+            let spec = &snapshot.upstreams[self.upstream];
             let upstream = &upstreams[self.upstream];
             let call = |target, payload, framing| Call {
                 method: &held.parts.method,
                 target,
-                headers: &service.headers,
+                headers: &spec.headers,
                 client: &held.parts.headers,
                 upgrade: held.upgrade,
                 framing,
@@ -98,28 +98,28 @@ impl Ready {
             };
             let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
             let at = Instant::now();
-            let lesson = |model, asked| Lesson { pupil: Arc::clone(&service.refusals) as _, model, asked };
+            let lesson = |model, asked| Lesson { pupil: Arc::clone(&spec.refusals) as _, model, asked };
             let Some(Unasked { of, target, pieces }) = self.unasked else {
                 let asked_for_usage = self.asks_for_usage;
                 let content = if asked_for_usage { asking::content(&mut answer).await } else { None };
                 let lesson = self.counts_itself.map(|model| lesson(model, false));
                 return Ok(Answered { answer, asked_for_usage, at, content, lesson });
             };
-            if let Seen::Answer(content) = asking::look(&mut answer, service.refusals.is_taken(&of)).await {
+            if let Seen::Answer(content) = asking::look(&mut answer, spec.refusals.is_taken(&of)).await {
                 if answer.head.status.is_success() {
-                    service.refusals.note_taken(&of);
+                    spec.refusals.note_taken(&of);
                 }
                 let lesson = Some(lesson(Refusals::hash(&of), true));
                 return Ok(Answered { answer, asked_for_usage: true, at, content, lesson });
             }
             let status = answer.head.status;
-            tracing::debug!(upstream = %service.name, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
+            tracing::debug!(upstream = %spec.name, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
             drop(answer);
             let (payload, framing) = held_payload(pieces);
             let mut answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
             let at = Instant::now();
             if asking::proves_refusal(status, &mut answer).await {
-                service.refusals.note(&of, Instant::now());
+                spec.refusals.note(&of, Instant::now());
             }
             Ok(Answered { answer, asked_for_usage: false, at, content: None, lesson: None })
         }

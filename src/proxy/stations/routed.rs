@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::h1::Upload;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::proxy::asking;
-use crate::proxy::plan::Service;
 use crate::proxy::refusals::Refusals;
+use crate::proxy::snapshot::UpstreamSpec;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
@@ -28,7 +28,7 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) held: &'a Held,
     /// What the body says, if it is a JSON object.
     pub(super) peek: Option<Peek<'a>>,
-    pub(super) service: &'a Service,
+    pub(super) spec: &'a UpstreamSpec,
     /// The service's place among the upstreams.
     pub(super) upstream: usize,
     pub(super) inbound: Inbound<'a>,
@@ -37,18 +37,18 @@ pub(in crate::proxy) struct Routed<'a> {
 impl Routed<'_> {
     /// Writes the request as the upstream is to get it.
     pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
-        let Self { held, peek, service, upstream, inbound } = self;
+        let Self { held, peek, spec, upstream, inbound } = self;
         let parts = &held.parts;
-        let model = service.model(held.asked(peek.as_ref()));
-        let target = service.dialect.target(&inbound, model).map_err(|error| match error {
+        let model = spec.model(held.asked(peek.as_ref()));
+        let target = spec.dialect.target(&inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
             TargetError::UnsafePath => Error::UnsafePath,
-            TargetError::ModelRequired => Error::ModelRequired { upstream: service.name.to_string() },
+            TargetError::ModelRequired => Error::ModelRequired { upstream: spec.name.to_string() },
         })?;
 
         let model_edit = match (held.form(), &peek) {
-            (Some(form), _) => rename_in_form(form, model, service, &inbound),
-            (None, Some(peek)) => edit_model(held.text(), peek, model, service, &inbound),
+            (Some(form), _) => rename_in_form(form, model, spec, &inbound),
+            (None, Some(peek)) => edit_model(held.text(), peek, model, spec, &inbound),
             (None, None) => None,
         };
         let mut is_decoded = false;
@@ -59,16 +59,16 @@ impl Routed<'_> {
             Body::Held => {
                 let asking = peek
                     .as_ref()
-                    .filter(|peek| asking::may_ask(service, &parts.method, &inbound, peek))
+                    .filter(|peek| asking::may_ask(spec, &parts.method, &inbound, peek))
                     .filter(|_| asking::takes_identity(&parts.headers))
                     .and_then(|peek| ask_for_usage(held.text(), peek));
                 asks_for_usage = asking.is_some();
-                if asks_for_usage && service.include_usage == IncludeUsage::Auto {
+                if asks_for_usage && spec.include_usage == IncludeUsage::Auto {
                     let of = asking::asked_of(&inbound, model);
                     let plain = || Edited::new(held.text(), [model_edit.clone()]).into_pieces();
                     let now = Instant::now();
-                    counts_itself = service.refusals.counts_itself(of, now).then(|| Refusals::hash(of));
-                    asks_for_usage = counts_itself.is_none() && !service.refusals.has(of, now);
+                    counts_itself = spec.refusals.counts_itself(of, now).then(|| Refusals::hash(of));
+                    asks_for_usage = counts_itself.is_none() && !spec.refusals.has(of, now);
                     unasked = asks_for_usage.then(|| Unasked {
                         of: of.into(),
                         target: target.clone(),
@@ -91,9 +91,9 @@ impl Routed<'_> {
         };
         let is_stream =
             peek.as_ref().is_some_and(|peek| peek.stream) || held.form().is_some_and(|form| form.stream);
-        let keep_alive = service.keep_alive_comments.filter(|_| is_stream);
+        let keep_alive = spec.keep_alive_comments.filter(|_| is_stream);
         let is_streamed = is_stream || held.upgrade.is_some() || asking::asks_for_stream(&inbound);
-        let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(service.on_disconnect);
+        let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(spec.on_disconnect);
         // A session without its client has nobody who would end it.
         let on_disconnect = if held.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
         let started = entry.started();
@@ -130,13 +130,13 @@ fn edit_model(
     bytes: &Bytes,
     peek: &Peek<'_>,
     model: Option<&str>,
-    service: &Service,
+    spec: &UpstreamSpec,
     inbound: &Inbound<'_>,
 ) -> Option<Splice> {
-    if service.dialect.names_deployment(inbound) {
+    if spec.dialect.names_deployment(inbound) {
         return None;
     }
-    let model = service.dialect.body_model(inbound, model?);
+    let model = spec.dialect.body_model(inbound, model?);
     let may_edit = match &peek.model {
         Some(asked) => asked != model,
         None => inbound.path.starts_with("/v1/") && Endpoint::of(inbound.path).takes_default_model(),
@@ -149,14 +149,14 @@ fn edit_model(
 fn rename_in_form(
     form: &Fields,
     model: Option<&str>,
-    service: &Service,
+    spec: &UpstreamSpec,
     inbound: &Inbound<'_>,
 ) -> Option<Splice> {
     let (Some(asked), Some(span)) = (&form.model, &form.model_span) else { return None };
-    if service.dialect.names_deployment(inbound) {
+    if spec.dialect.names_deployment(inbound) {
         return None;
     }
-    let model = service.dialect.body_model(inbound, model?);
+    let model = spec.dialect.body_model(inbound, model?);
     // A line break could end the part.
     let may_edit = asked != model && !model.contains(['\r', '\n']);
     may_edit.then(|| Splice::replace(span.clone(), model))

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(super) use body::Http2Body;
 pub(super) use flight::{Lost, send};
 pub(super) use request::request;
-pub(super) use set::{Connections, Way};
+pub(super) use set::{Connections, Transport};
 
 /// What one answer may have on its way to a client that does not read: its window, which is also
 /// what bounds a stream's memory. At 50 ms to the upstream and back it lets 10 MiB per second

@@ -47,7 +47,7 @@ struct Attempt {
 }
 
 /// How a request gets to the upstream.
-pub(in crate::upstream) enum Way {
+pub(in crate::upstream) enum Transport {
     /// As a stream of this connection.
     Http2(Slot),
     /// The upstream wants HTTP/1.1.
@@ -85,17 +85,17 @@ impl Connections {
     ///
     /// # Errors
     /// No connection, in time or at all.
-    pub(in crate::upstream) async fn way(
+    pub(in crate::upstream) async fn transport(
         self: &Rc<Self>,
         except: Option<&Tried>,
         now: Instant,
-    ) -> Result<Way> {
+    ) -> Result<Transport> {
         loop {
             if self.is_http1() {
-                return Ok(Way::Http1);
+                return Ok(Transport::Http1);
             }
             if let Some(slot) = self.pick(except, now) {
-                return Ok(Way::Http2(slot));
+                return Ok(Transport::Http2(slot));
             }
             let mut outcome = self.wait_for_one();
             let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());

@@ -100,8 +100,8 @@ impl Proxy {
                     format_args!("no TLS session with the proxy itself: {}", in_words(&error)),
                 )
             })?;
-        if let Some(witness) = &origin.witness {
-            witness.secured_with_proxy(tls.get_ref().1);
+        if let Some(observer) = &origin.observer {
+            observer.secured_with_proxy(tls.get_ref().1);
         }
         Ok(Tunnel::Tls(Box::new(tls)))
     }

@@ -1,5 +1,5 @@
-//! What happens on the way to an upstream, for those who want to know (`streamgauge check --live`).
-//! Where nobody does, as in `serve`, nothing is noted.
+//! Records the steps of a connection to an upstream for `streamgauge check --live`. `serve` has no
+//! observer and records nothing.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use rustls::{ClientConnection, ProtocolVersion};
 
 use crate::tls;
 
-/// Sees the connections to one upstream; the last one counts. It changes nothing in them.
+/// Records the latest connection to one upstream, without changing it.
 #[derive(Debug, Default)]
-pub struct Witness {
-    /// Sees the handshakes with the upstream.
-    pub target: Arc<tls::Witness>,
-    /// Sees those with a proxy.
-    pub proxy: Arc<tls::Witness>,
+pub struct ConnectObserver {
+    /// TLS handshakes with the upstream.
+    pub target: Arc<tls::HandshakeObserver>,
+    /// TLS handshakes with a forward proxy.
+    pub proxy: Arc<tls::HandshakeObserver>,
     trace: Mutex<Trace>,
 }
 
@@ -44,7 +44,7 @@ pub struct Session {
     pub cipher: String,
 }
 
-impl Witness {
+impl ConnectObserver {
     /// How far the last connection came.
     pub fn trace(&self) -> Trace {
         self.lock().clone()

@@ -8,20 +8,20 @@ use crate::config::{self, HttpVersion, Settings, Timeouts};
 use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
-use crate::upstream::{Connect, Opening, Origin, PoolLimits, Proxy, Socks5, Winner, Witness};
+use crate::upstream::{Connect, ConnectObserver, Opening, Origin, PoolLimits, Proxy, Socks5, Winner};
 
 /// The ways to all upstreams, with how many connections of each are kept.
 pub(super) fn origins(
     settings: &Settings,
     watch: &mut Watch,
-    witness: Option<&Arc<Witness>>,
+    observer: Option<&Arc<ConnectObserver>>,
 ) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
     let mut origins = Vec::with_capacity(settings.upstreams.len());
     for upstream in &settings.upstreams {
         let host = upstream.url.host();
         let table = format!("upstreams.{}", upstream.name);
         let tls = if upstream.url.is_https() {
-            let seen = witness.map(|witness| &witness.target);
+            let seen = observer.map(|observer| &observer.target);
             let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
             let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
             let name =
@@ -36,12 +36,12 @@ pub(super) fn origins(
         let proxy = upstream
             .proxy
             .as_ref()
-            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, witness))
+            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, observer))
             .transpose()?;
         let name = upstream.name.as_str().into();
         let (port, http) = (upstream.url.port(), upstream.http);
-        let (host, allowed_hosts, witness) =
-            (host.to_owned(), upstream.allowed_hosts.clone(), witness.cloned());
+        let (host, allowed_hosts, observer) =
+            (host.to_owned(), upstream.allowed_hosts.clone(), observer.cloned());
         let origin = Origin {
             name,
             host,
@@ -53,7 +53,7 @@ pub(super) fn origins(
             timeouts,
             max_connection_age: upstream.max_connection_age,
             winner: Winner::default(),
-            witness,
+            observer,
         };
         origins.push((Arc::new(origin), limits));
     }
@@ -93,7 +93,7 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
         },
         max_connection_age: Some(config::MAX_CONNECTION_AGE),
         winner: Winner::default(),
-        witness: None,
+        observer: None,
     })
 }
 
@@ -103,12 +103,12 @@ fn proxy_for(
     url: &BaseUrl,
     proxy: &config::ForwardProxy,
     watch: &mut Watch,
-    witness: Option<&Arc<Witness>>,
+    observer: Option<&Arc<ConnectObserver>>,
 ) -> Result<Proxy, String> {
     let config::ForwardProxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
         let place = format!("{table}: proxy");
-        let seen = witness.map(|witness| &witness.proxy);
+        let seen = observer.map(|observer| &observer.proxy);
         let live = watch.client_before(&place, tls, &[HTTP_1_1], seen);
         let live = live.map_err(|fault| format!("{place}: {fault}"))?;
         let name = ServerName::try_from(address.host.clone()).map_err(|error| format!("{place}: {error}"))?;

@@ -1,5 +1,5 @@
-//! What happens in a client's handshakes, for those who want to know (`streamgauge check --live`):
-//! rustls tells neither what certificate it refused, nor whether it was asked for one.
+//! Records the TLS handshakes of a client for `streamgauge check --live`: rustls reports neither the
+//! certificate that it refused nor whether the server requested one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,30 +10,27 @@ use rustls::sign::CertifiedKey;
 
 use super::Facts;
 
-/// Sees the handshakes of one client configuration; the last one counts. It changes nothing in
-/// them.
+/// Records the latest handshake of one client configuration, without changing it.
 #[derive(Debug, Default)]
-pub struct Witness(Mutex<Seen>);
+pub struct HandshakeObserver(Mutex<Seen>);
 
-/// What was seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The certificate that the peer presented, be it refused.
+    /// The certificate that the peer presented, also if it was refused.
     pub peer: Option<Facts>,
-    /// Whether the peer asked for a certificate.
+    /// The peer requested a certificate.
     pub asked: bool,
-    /// The certificate that it was given.
+    /// The certificate that it was sent.
     pub presented: Option<Facts>,
 }
 
-impl Witness {
-    /// What was seen so far.
+impl HandshakeObserver {
     pub fn seen(&self) -> Seen {
         self.lock().clone()
     }
 
-    /// The peer shows its certificate. In TLS 1.3 it has asked for ours before, in TLS 1.2 it does
-    /// so afterwards.
+    /// The peer presents its certificate. TLS 1.3 servers request ours before this, TLS 1.2 servers
+    /// after it.
     pub(super) fn peer(&self, certificate: &CertificateDer<'_>) {
         self.lock().peer = Facts::of(certificate);
     }
@@ -49,17 +46,17 @@ impl Witness {
     }
 }
 
-/// Chooses as `inner` does, before a witness.
+/// Resolves as `inner` does, and reports to the observer.
 #[derive(Debug)]
-pub(super) struct Witnessed {
+pub(super) struct ObservedResolver {
     pub(super) inner: Arc<dyn ResolvesClientCert>,
-    pub(super) witness: Arc<Witness>,
+    pub(super) observer: Arc<HandshakeObserver>,
 }
 
-impl ResolvesClientCert for Witnessed {
+impl ResolvesClientCert for ObservedResolver {
     fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let chosen = self.inner.resolve(issuers, schemes);
-        self.witness.asked(chosen.as_deref());
+        self.observer.asked(chosen.as_deref());
         chosen
     }
 
@@ -68,7 +65,8 @@ impl ResolvesClientCert for Witnessed {
     }
 
     fn has_certs(&self) -> bool {
-        // rustls asks nobody who has none, and whoever was asked shall be known.
+        // Otherwise rustls would not call the resolver, and we could not report that the server
+        // requested a certificate.
         true
     }
 }

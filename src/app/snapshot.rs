@@ -9,7 +9,7 @@ use crate::browser::Admission;
 use crate::config::{self, ANONYMOUS, AccessLines, Settings};
 use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
-use crate::proxy::{BodyLimits, Budget, Plan, Refusals, Service};
+use crate::proxy::{BodyLimits, Budget, Refusals, Snapshot, UpstreamSpec};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::names::HeaderNames;
 use crate::route::{Glob, Rule, Table};
@@ -18,7 +18,7 @@ use crate::route::{Glob, Rule, Table};
 ///
 /// # Errors
 /// A value that cannot stand in a header.
-pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Plan, String> {
+pub(super) fn snapshot(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Snapshot, String> {
     let rules = settings.routes.iter().map(|route| Rule {
         path: route.path.clone(),
         model: route.model.as_deref().map(Glob::new),
@@ -30,7 +30,7 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
         rules.collect()
     };
     let server = &settings.server;
-    Ok(Plan {
+    Ok(Snapshot {
         admission: Admission::new(
             server.hosts.clone(),
             server.origins.clone(),
@@ -42,10 +42,10 @@ pub(super) fn plan(settings: &Settings, counts: &Arc<LimitCounts>) -> Result<Pla
         ),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
-        services: settings
+        upstreams: settings
             .upstreams
             .iter()
-            .map(|upstream| service(upstream, &server.drop_headers))
+            .map(|upstream| spec(upstream, &server.drop_headers))
             .collect::<Result<_, _>>()?,
         accel_buffering_header: server.accel_buffering_header,
         bodies: bodies(settings, counts),
@@ -67,7 +67,7 @@ fn bodies(settings: &Settings, counts: &Arc<LimitCounts>) -> BodyLimits {
     }
 }
 
-fn service(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<Service, String> {
+fn spec(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<UpstreamSpec, String> {
     let name = &upstream.name;
     let credentials = credentials(
         upstream.provider,
@@ -80,7 +80,7 @@ fn service(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<Service
         .map_err(|error| format!("upstreams.{name}.url: {error}"))?;
     let dropped = upstream.drop_headers.as_ref().unwrap_or(dropped).clone();
     let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials).dropping(dropped);
-    Ok(Service {
+    Ok(UpstreamSpec {
         name: name.as_str().into(),
         provider: upstream.provider,
         dialect: Dialect::new(

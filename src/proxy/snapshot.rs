@@ -1,5 +1,5 @@
-//! What all workers know and none changes: who may come, where requests go, what is written on
-//! them.
+//! The immutable part of a configuration that requests are served by: admission, clients, routes
+//! and upstreams. All workers share it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,60 +16,52 @@ use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
 use crate::traceparent::Sampling;
 
-/// Made once at start.
+/// Built from one `Settings`.
 #[derive(Debug)]
-pub struct Plan {
-    /// For which hosts, and from which web pages, requests are taken.
+pub struct Snapshot {
+    /// The accepted hosts and web origins.
     pub admission: Admission,
-    /// Who may come.
     pub clients: Clients,
     /// The `client` of records where no clients are configured.
     pub anonymous: Arc<str>,
-    /// Where requests go; its indices are those of `services`.
+    /// Its indices are those of `upstreams`.
     pub routes: Table,
-    /// The upstreams as requests are written for them.
-    pub services: Vec<Service>,
-    /// What request bodies may cost.
+    pub upstreams: Vec<UpstreamSpec>,
     pub bodies: BodyLimits,
-    /// Whether event streams tell a proxy in front not to buffer them.
+    /// Event streams get `X-Accel-Buffering: no`.
     pub accel_buffering_header: bool,
-    /// Requests have lines in the access log.
+    /// Requests are written to the access log.
     pub logs_requests: bool,
-    /// Which of the traces that begin here are recorded; `None`: no traces are exported, and the
-    /// clients' pass untouched.
+    /// Sampling of the traces that begin here; `None`: no traces are exported, and `traceparent`
+    /// headers pass untouched.
     pub tracing: Option<Sampling>,
 }
 
-/// An upstream, as far as requests are written for it.
+/// How requests for one upstream are written, and how its responses are treated.
 #[derive(Debug)]
-pub struct Service {
+pub struct UpstreamSpec {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// Its dialect's name.
     pub provider: Provider,
-    /// How its targets are written.
     pub dialect: Dialect,
-    /// What goes into each request's head.
     pub headers: OutboundHeaders,
-    /// Put into requests that name no model.
+    /// The model of requests that name none.
     pub default_model: Option<String>,
     /// Alias to real name.
     pub models: BTreeMap<String, String>,
-    /// How long a streamed answer may be silent before its client gets a comment.
+    /// The silence of a streamed response after which its client is sent a comment.
     pub keep_alive_comments: Option<Duration>,
-    /// Whether it is asked for usage where the client did not ask.
     pub include_usage: IncludeUsage,
-    /// It is known to send usage unasked.
+    /// It is known to send usage without `stream_options`.
     pub sends_usage_unasked: bool,
-    /// Which of its models refused to be asked, and what else was learnt by asking.
+    /// Which of its models accept `stream_options`.
     pub refusals: Arc<Refusals>,
-    /// What becomes of an answer whose client leaves, where the request does not say.
+    /// The default for requests without `x-streamgauge-on-disconnect`.
     pub on_disconnect: OnDisconnect,
-    /// What draining may cost.
     pub drain_limits: DrainLimits,
 }
 
-impl Service {
+impl UpstreamSpec {
     /// Whether the model must be known before a request is sent: for the target, or to be renamed.
     pub(super) fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
         !self.models.is_empty() || self.dialect.needs_model(inbound) || self.dialect.renames_models(inbound)
