@@ -17,6 +17,7 @@
 //! | `network`, `forward_proxy`, `connection` | what is said for several upstreams, and how one of them is reached |
 //! | `sections`, `postgres`, `otlp`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
+//! | `probe` | where the admin port is, whatever else is wrong |
 //! | `effective` | the merged tree again, for people, without its secrets |
 
 mod connection;
@@ -38,6 +39,7 @@ mod otlp;
 mod outline;
 mod postgres;
 mod prices;
+mod probe;
 mod query;
 mod reader;
 mod routes;
@@ -57,6 +59,7 @@ pub use duration::past;
 pub use environment::environment;
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
+pub use probe::{AdminPort, load_admin_port};
 pub use sections::ANONYMOUS;
 pub use settings::{
     AccessLines, Admin, Client, Database, DrainLimits, ForwardProxy, HttpVersion, Jsonl, Ledger, Log,

@@ -14,6 +14,7 @@ mod check;
 mod config;
 mod control;
 mod demo;
+mod health;
 mod ledger;
 mod output;
 mod serve;
@@ -69,6 +70,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run a simulated upstream that speaks OpenAI's API
     Simulate(simulate::SimulateArgs),
+    /// Ask the running proxy whether it is well, for probes: status 0 if it is, else 1
+    Health(health::HealthArgs),
     /// Report who used how many tokens, from the ledger
     Usage(usage::UsageArgs),
     /// Maintain the ledger
@@ -88,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Usage(args) => usage::run(&args),
         Command::Ledger(args) => ledger::run(&args),
     }
@@ -114,6 +118,7 @@ impl Cli {
             }
             Command::Check(args) => args.config = config,
             Command::Config(args) => args.config = config,
+            Command::Health(args) => args.config = config,
             Command::Usage(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
             Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
@@ -142,6 +147,7 @@ impl Command {
             Self::Config(_) => "config",
             Self::Demo(_) => "demo",
             Self::Simulate(_) => "simulate",
+            Self::Health(_) => "health",
             Self::Usage(_) => "usage",
             Self::Ledger(_) => "ledger",
         }

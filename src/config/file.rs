@@ -36,6 +36,16 @@ pub(super) fn find(
     env: &BTreeMap<String, String>,
     candidates: &[&str],
 ) -> Result<Option<File>, Mistake> {
+    find_with(option, env, candidates, parse)
+}
+
+/// As [`find`], with another way to read the text.
+pub(super) fn find_with(
+    option: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    candidates: &[&str],
+    parse: fn((PathBuf, String)) -> Result<Option<File>, Mistake>,
+) -> Result<Option<File>, Mistake> {
     let variable = env.get(VARIABLE).filter(|path| !path.is_empty());
     let named = match (option, variable) {
         (Some(path), _) => Some((path, "--config".to_owned())),
@@ -65,6 +75,18 @@ fn read(path: &Path) -> io::Result<(PathBuf, String)> {
 
 fn parse((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
     File::parse(Some(path), &text).map(Some)
+}
+
+/// The lines before the first one that is not TOML.
+pub(super) fn parse_begun((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
+    let mut text = text.as_str();
+    while let Err(error) = Toml::from_str::<Dict>(text) {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        // The line itself goes, so that the text gets shorter each time.
+        let line = text.as_bytes()[..at].iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        text = &text[..line.min(text.len().saturating_sub(1))];
+    }
+    parse((path, text.to_owned()))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {

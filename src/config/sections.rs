@@ -80,10 +80,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
 
 /// `[admin]`.
 pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
-    let listen = table.defaulted("listen", |entry| match entry.as_text() {
-        Some("") => Ok(None),
-        _ => address(entry).map(Some),
-    });
+    let listen = table.defaulted("listen", admin_listen);
     let hosts = table.defaulted("hosts", own_hosts);
     let token = table.optional("token", |entry| {
         let token = secret(entry)?;
@@ -103,6 +100,14 @@ pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
     });
     let tls = table.optional("tls", |entry| entry.table(tls::server));
     Ok(Admin { listen: listen?, hosts: hosts?, token: token?, ledger: ledger?, tls: tls? })
+}
+
+/// `admin.listen`; `None`: no admin server.
+pub(super) fn admin_listen(entry: &Entry<'_>) -> Read<Option<SocketAddr>> {
+    match entry.as_text() {
+        Some("") => Ok(None),
+        _ => address(entry).map(Some),
+    }
 }
 
 /// Names of this machine. An address needs no entry, since no web page elsewhere can have it for a

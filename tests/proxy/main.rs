@@ -39,6 +39,7 @@ mod fleet;
 mod fleet_pages;
 mod forms;
 mod headers;
+mod health;
 mod http2;
 mod http2_frames;
 mod http2_tls;

@@ -3,13 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, PATIENCE, Program, ids};
+use crate::support::{Answer, Client, PATIENCE, Program, free_address, ids};
 
 /// Enough for the access lines and the JSON lines to fill a pipe several times.
 const MANY: usize = 600;
@@ -25,10 +25,6 @@ struct Served {
     child: Child,
     proxy: SocketAddr,
     admin: SocketAddr,
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The program with this in `[ledger]` besides the SQLite file, and the address of its admin pages.

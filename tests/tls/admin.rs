@@ -1,6 +1,7 @@
 //! The admin pages under TLS, opened by a client's certificate or by the token.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use streamgauge::app::{App, Running};
 use streamgauge::config;
@@ -76,4 +77,18 @@ async fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
     tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
     let answer = read_until(&mut stream, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 303 ") && answer.contains("; Secure\r\n"), "{answer}");
+}
+
+#[test]
+fn health_asks_an_admin_port_that_speaks_tls() {
+    let folder = Folder::new();
+    let (_running, address) = pages(&folder, "", "");
+    let config = format!("[admin]\nlisten = \"{address}\"\n[admin.tls]\n{}", folder.lines("server"));
+    let file = folder.path("health.toml");
+    std::fs::write(&file, config).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_streamgauge")).args(["health", "--ready", "-c"]).arg(&file).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stdout.starts_with(b"ready\n"), "{output:?}");
 }

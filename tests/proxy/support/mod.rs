@@ -16,6 +16,7 @@ pub use proxy::{Proxy, proxy};
 pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
 pub use upstream::{Connection, Request, Upstream, header, upstream, upstream_on};
 
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,3 +70,7 @@ pub fn chunk(data: &[u8]) -> Vec<u8> {
 
 /// The end of a chunked body.
 pub const LAST_CHUNK: &str = "0\r\n\r\n";
+
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

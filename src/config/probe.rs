@@ -1,0 +1,88 @@
+//! The part of a configuration that a health probe needs. Mistakes in other keys do not count, and
+//! neither do missing secrets or the end of a file that is being written.
+
+use std::net::SocketAddr;
+
+use super::layers::Layers;
+use super::mistakes::Mistakes;
+use super::reader::Reader;
+use super::{Sources, file, sections};
+
+/// Where the admin server of a process with this configuration listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminPort {
+    /// `None`: there is no admin server.
+    pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub has_tls: bool,
+}
+
+/// Reads `admin.listen`, and whether there is a table `[admin.tls]`, from the same places as
+/// [`load`](super::load). Of a file that is not TOML, the lines before the first mistake count.
+///
+/// # Errors
+/// The file cannot be read, or `admin.listen` is not an address.
+pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
+    let file = file::find_with(sources.file.as_deref(), &sources.env, &file::CANDIDATES, file::parse_begun)
+        .map_err(Mistakes::one)?;
+    let (layers, _) = Layers::merge(file, &sources.env, &sources.overrides);
+    let reader = Reader::new(&layers, &sources.env);
+    let port = reader.glance(|root| {
+        let listen = root.at(&["admin", "listen"]);
+        Ok(AdminPort {
+            address: listen.map(|entry| sections::admin_listen(&entry)).transpose()?.flatten(),
+            has_tls: root.at(&["admin", "tls"]).is_some(),
+        })
+    });
+    reader.finish(port, Vec::new()).map(|(port, _)| port)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn load(text: &str) -> Result<AdminPort, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("streamgauge.toml");
+        fs::write(&path, text).unwrap();
+        let sources = Sources { file: Some(path), ..Sources::default() };
+        load_admin_port(&sources).map_err(|mistakes| mistakes.to_string())
+    }
+
+    fn address(text: &str) -> Option<SocketAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn mistakes_outside_of_admin_do_not_count() {
+        let text = "[admin]\nlisten = \"127.0.0.1:9191\"\ntoken = { file = \"/no/such/file\" }\nhosts = 5\n\
+                    [server]\nlisten = 7\nno_such_key = 1\n[upstreams.openai]\n";
+        let port = AdminPort { address: address("127.0.0.1:9191"), has_tls: false };
+        assert_eq!(load(text), Ok(port));
+        assert_eq!(
+            load(&format!("{text}[admin.tls]\ncertificate = 5\n")),
+            Ok(AdminPort { has_tls: true, ..port })
+        );
+    }
+
+    #[test]
+    fn file_that_is_half_written_counts_up_to_its_last_good_line() {
+        let text =
+            "[admin]\nlisten = \"127.0.0.1:9191\"\n\n[upstreams.openai]\nurl = \"https://example.com\"\n";
+        let (begun, good) = ("[admin]\nlisten = ".len(), "[admin]\nlisten = \"127.0.0.1:9191\"".len());
+        for end in 0..=text.len() {
+            let expected = if end < good { "127.0.0.1:9090" } else { "127.0.0.1:9191" };
+            let port = load(&text[..end]).unwrap_or_else(|error| panic!("{end} ({begun}): {error}"));
+            assert_eq!(port.address, address(expected), "{end}");
+        }
+    }
+
+    #[test]
+    fn admin_port_may_be_off_or_wrong() {
+        assert_eq!(load("[admin]\nlisten = \"\"\n"), Ok(AdminPort { address: None, has_tls: false }));
+        let error = load("[admin]\nlisten = \"localhost\"\n").unwrap_err();
+        assert!(error.contains("streamgauge.toml:2: admin.listen"), "{error}");
+    }
+}
