@@ -48,7 +48,7 @@ use crate::browser::Authority;
 use crate::drain::Stop;
 use crate::error::Error;
 use crate::h1::server::MAX_REQUEST_HEADERS;
-use crate::ledger::Place;
+use crate::ledger::LedgerSource;
 use crate::listener::{Handler, RequestBody};
 use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
@@ -96,7 +96,7 @@ pub struct Shown {
     /// What became of records.
     pub journal: Journal,
     /// Whose records the pages show, if any are kept.
-    pub ledger: Option<Place>,
+    pub ledger: Option<LedgerSource>,
     /// What tokens cost.
     pub prices: Arc<Prices>,
     /// The configuration without its secrets.
@@ -291,7 +291,7 @@ impl Admin {
     fn live(&self, query: &str) -> Answer {
         match Arc::clone(&self.watchers).try_acquire_owned() {
             Ok(place) => {
-                let of_fleet = matches!(self.shown.ledger, Some(Place::Fleet(_)));
+                let of_fleet = matches!(self.shown.ledger, Some(LedgerSource::Fleet(_)));
                 respond::live(Live::new(
                     self.shown.boards.clone(),
                     self.shown.journal.clone(),

@@ -29,7 +29,7 @@ use crate::admin::{Access, Admin, Shown, WORKER};
 use crate::config::{AccessLines, Jsonl as JsonlPath, Settings, Upstream};
 use crate::drain::Stop;
 use crate::flow::{ConnectionCounts, Flows};
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{Ledger, LedgerSource};
 use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
@@ -235,7 +235,7 @@ impl App {
             metrics,
             flows,
             boards: Boards::new(settings.server.workers),
-            ledger: Place::shown(settings),
+            ledger: LedgerSource::shown(settings),
         };
         let addresses = Addresses { proxy, admin: admin_address };
         let asks_certificates = settings.admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::ledger::{By, Selection, When};
+use crate::ledger::{By, Selection, TimeSpec};
 
 /// The most records that are given at once.
 const MOST_RECORDS: usize = 10_000;
@@ -39,11 +39,11 @@ impl Fields {
     fn selection(&self, now: Timestamp) -> Result<Selection, String> {
         let when = |name: &str| -> Result<_, String> {
             let Some(text) = self.get(name) else { return Ok(None) };
-            let when = When::parse(text).map_err(|reason| format!("{name}: {reason}"))?;
+            let when = TimeSpec::parse(text).map_err(|reason| format!("{name}: {reason}"))?;
             Ok(Some(when))
         };
-        let since = when("since")?.unwrap_or(When::Ago(DEFAULT_SINCE));
-        let (since, until) = When::range(since, when("until")?, now)?;
+        let since = when("since")?.unwrap_or(TimeSpec::Ago(DEFAULT_SINCE));
+        let (since, until) = TimeSpec::range(since, when("until")?, now)?;
         Ok(self.filters(since, until))
     }
 
@@ -173,7 +173,7 @@ impl Range {
             Self::Month => 30 * 24,
             Self::Custom(since, until) => return (since, Some(until)),
         };
-        (When::Ago(Duration::from_hours(hours)).before(now), None)
+        (TimeSpec::Ago(Duration::from_hours(hours)).before(now), None)
     }
 
     /// How long a step of time is in its charts: at most some sixty of them.
@@ -303,7 +303,7 @@ fn moment(fields: &Fields, name: &str) -> Result<Timestamp, String> {
     let Some(text) = fields.get(name) else {
         return Err("Choose when the time begins and when it ends.".to_owned());
     };
-    When::at(text).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
+    TimeSpec::at(text).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::ledger::{Bounds, LedgerError, Place};
+use crate::ledger::{Bounds, LedgerError, LedgerSource};
 
 /// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and
 /// the workers want theirs.
@@ -28,7 +28,7 @@ const MOST_GROUPS: usize = 100_000;
 /// The way to the ledger.
 #[derive(Clone, Debug)]
 pub(super) struct Reads {
-    place: Option<Place>,
+    place: Option<LedgerSource>,
     turns: Arc<Semaphore>,
 }
 
@@ -84,14 +84,14 @@ impl Unread {
 }
 
 impl Reads {
-    pub(super) fn new(place: Option<Place>) -> Self {
+    pub(super) fn new(place: Option<LedgerSource>) -> Self {
         Self { place, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Reads with `read`. Dropping the future gives the read up, which ends soon after.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Place, &Bounds) -> Result<T, LedgerError> + Send + 'static,
+        read: impl FnOnce(&LedgerSource, &Bounds) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, Unread> {
         let place = self.place.clone().ok_or(Unread::NoLedger)?;
         let deadline = Some(Instant::now() + MOST_TIME);
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_nobody_waits_for_is_given_up() {
-        let reads = Reads::new(Some(Place::File("a.db".into())));
+        let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
         let (sender, receiver) = mpsc::channel();
         let endless = reads.read(move |_, bounds| {
             sender.send("begun").unwrap();
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gets_no_turn_is_told_so() {
-        let reads = Reads::new(Some(Place::File("a.db".into())));
+        let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
         let _turns = Arc::clone(&reads.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
         assert!(matches!(reads.read(|_, _| Ok(())).await, Err(Unread::Busy)));
     }
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_ledger_that_is_not_there_is_a_fault_and_no_panic() {
-        let reads = Reads::new(Some(Place::File("/nowhere/a.db".into())));
+        let reads = Reads::new(Some(LedgerSource::File("/nowhere/a.db".into())));
         let told = reads
             .read(|place, bounds| {
                 let all = crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);

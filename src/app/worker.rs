@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::drain::Stop;
 use crate::flow::Flows;
-use crate::ledger::Place;
+use crate::ledger::LedgerSource;
 use crate::listener::{Acceptor, Ended, Handler, Limits, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Snapshot};
@@ -30,7 +30,7 @@ pub(super) struct Parts {
     pub(super) flows: Arc<Flows>,
     pub(super) boards: Boards,
     /// Whose records the pages show.
-    pub(super) ledger: Option<Place>,
+    pub(super) ledger: Option<LedgerSource>,
 }
 
 /// A worker, for a runtime of its own.

@@ -1,9 +1,9 @@
 //! Reads a ledger, also one that is being written.
 
 mod counting;
-mod halves;
 mod overview;
 mod page;
+mod parallel;
 mod records;
 mod selection;
 
@@ -22,9 +22,9 @@ use crate::price::{Currency, Prices};
 
 pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
-use halves::{Range, halves, whole};
+use parallel::{Range, by_halves, whole};
 
-pub(super) use overview::Adding;
+pub(super) use overview::Accumulator;
 pub use overview::{Overview, Percentiles, overview};
 pub(super) use page::Filling;
 pub use page::{Next, Page};
@@ -70,7 +70,7 @@ pub fn report(
     bounds: &Bounds,
 ) -> Result<Report, LedgerError> {
     let sum = || {
-        let (mut groups, later) = halves(path, selection, bounds, |transaction, range| {
+        let (mut groups, later) = by_halves(path, selection, bounds, |transaction, range| {
             read(transaction, range, selection, by, prices, bounds)
         })?;
         groups.add(later.unwrap_or_default(), usize::MAX, &mut Sums::default());

@@ -11,7 +11,7 @@ use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::tiles::tiles;
 use super::{Depth, brand, document, records, running};
 use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
-use crate::ledger::{Group, Overview, Place, Sums};
+use crate::ledger::{Group, LedgerSource, Overview, Sums};
 use crate::record::Boards;
 
 /// Names that a filter suggests.
@@ -35,7 +35,7 @@ pub(super) fn page(
     at: Timestamp,
     state: &State<'_>,
     kept: Option<u64>,
-    ledger: Option<&Place>,
+    ledger: Option<&LedgerSource>,
     boards: &Boards,
     has_login: bool,
 ) -> Markup {
@@ -49,7 +49,7 @@ pub(super) fn page(
             (brand())
             div.state {
                 p #state role="status" {}
-                @if let Some(place @ Place::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
+                @if let Some(place @ LedgerSource::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
                 p.updated #updated data-part { "As of " (time(at)) " UTC" }
                 button.quiet #pause type="button" hidden { "Pause updates" }
                 @if has_login {
@@ -251,7 +251,7 @@ fn failed(what: &str, reason: &str) -> Markup {
     }
 }
 
-fn footer(ask: &PageAsk, ledger: Option<&Place>) -> Markup {
+fn footer(ask: &PageAsk, ledger: Option<&LedgerSource>) -> Markup {
     let by = ("by", "day,client,user,upstream,model");
     html! {
         footer {
@@ -285,7 +285,7 @@ mod tests {
             Timestamp::UNIX_EPOCH,
             state,
             Some(7),
-            Some(&Place::File("a.db".into())),
+            Some(&LedgerSource::File("a.db".into())),
             &Boards::new(1),
             true,
         )

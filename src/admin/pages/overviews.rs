@@ -15,7 +15,7 @@ use crate::admin::Shown;
 use crate::admin::ask::PageAsk;
 use crate::admin::reads::{Reads, Unread};
 use crate::admin::respond::{Answer, page};
-use crate::ledger::{Overview, Place};
+use crate::ledger::{LedgerSource, Overview};
 
 /// The latest records that the page shows.
 const LATEST: usize = 20;
@@ -75,7 +75,7 @@ impl Overviews {
             (None, None) => unreachable!("a query that is right is read"),
         };
         // Of a fleet, no instance knows.
-        let is_fleet = matches!(shown.ledger, Some(Place::Fleet(_)));
+        let is_fleet = matches!(shown.ledger, Some(LedgerSource::Fleet(_)));
         let kept =
             read.as_ref().and_then(|read| read.as_ref().ok()).filter(|_| !is_fleet).map(|read| read.kept);
         page(status, dashboard::page(&ask, at, &state, kept, shown.ledger.as_ref(), &shown.boards, has_login))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Transaction;
 
 use super::super::error::{LedgerError, Reason};
-use super::super::query::{Adding, Bounds, Overview, Percentiles, Selection};
+use super::super::query::{Accumulator, Bounds, Overview, Percentiles, Selection};
 use super::ask::ask;
 use super::condition::Condition;
 use super::records;
@@ -31,7 +31,7 @@ pub fn overview(
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
     ask(settings, bounds, async |moment| {
-        let mut adding = Adding::new(selection, step);
+        let mut adding = Accumulator::new(selection, step);
         let mut condition = Condition::of(selection);
         let step = format!(
             // In words, microseconds of more than half an hour are too many for PostgreSQL 14.

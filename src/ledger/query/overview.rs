@@ -1,7 +1,7 @@
 //! All that the dashboard shows of a selection, from one pass over its rows, or by halves where
 //! there are many.
 
-mod adding;
+mod accumulate;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::super::error::{LedgerError, Reason};
 use super::super::groups::{Group, Sums};
 use super::counting::text;
 use super::records::{self, Record};
-use super::{Bounds, COUNTED_COLUMNS, Counting, Range, Selection, counted, halves, whole};
+use super::{Bounds, COUNTED_COLUMNS, Counting, Range, Selection, by_halves, counted, whole};
 use crate::price::{Currency, Prices};
 
-pub(in crate::ledger) use adding::Adding;
+pub(in crate::ledger) use accumulate::Accumulator;
 
 /// The most times to the first token that are kept, 8 bytes each. Of more rows they are a sample,
 /// every one as likely as any other.
@@ -84,10 +84,10 @@ pub fn overview(
     let read =
         |transaction: &Transaction<'_>, range| read(transaction, range, selection, step, latest, prices);
     let add_up = || {
-        let (mut part, later) = halves(path, selection, bounds, read)?;
+        let (mut part, later) = by_halves(path, selection, bounds, read)?;
         if let Some(later) = later {
             part.add(later, latest);
-            if part.adding.overflows() {
+            if part.totals.overflows() {
                 return whole(path, selection, bounds, read);
             }
         }
@@ -99,7 +99,7 @@ pub fn overview(
 
 /// An overview of some of the rows.
 struct Part {
-    adding: Adding,
+    totals: Accumulator,
     samples: Samples,
     latest: Vec<Record>,
 }
@@ -107,7 +107,7 @@ struct Part {
 impl Part {
     /// Adds one of later rows.
     fn add(&mut self, mut later: Self, most_latest: usize) {
-        self.adding.add_all(later.adding);
+        self.totals.add_all(later.totals);
         self.samples.add_all(later.samples);
         later.latest.append(&mut self.latest);
         later.latest.truncate(most_latest);
@@ -115,9 +115,9 @@ impl Part {
     }
 
     fn finish(self, prices: &Prices) -> Overview {
-        let Self { adding, samples, latest } = self;
+        let Self { totals, samples, latest } = self;
         let currencies = prices.currencies().to_vec();
-        Overview { first_token: samples.finish(), latest, currencies, ..adding.finish() }
+        Overview { first_token: samples.finish(), latest, currencies, ..totals.finish() }
     }
 }
 
@@ -138,7 +138,7 @@ fn read(
         counted(transaction, prices)?,
         condition.text
     ))?;
-    let mut adding = Adding::new(selection, step);
+    let mut totals = Accumulator::new(selection, step);
     let mut counting = Counting::new(prices);
     let mut samples = Samples::default();
     let mut places = VecDeque::with_capacity(latest);
@@ -148,7 +148,7 @@ fn read(
         counting.add(row, &mut sums)?;
         let column = |index| row.get_ref(COUNTED_COLUMNS + index);
         let text = |index| Ok::<_, rusqlite::Error>(text(column(index)?));
-        adding.add(
+        totals.add(
             column(0)?.as_i64().map_err(rusqlite::Error::from)?,
             [text(1)?, text(2)?, text(3)?, text(4)?],
             text(5)?.unwrap_or_default(),
@@ -163,7 +163,7 @@ fn read(
         places.push_back(column(7)?.as_i64().map_err(rusqlite::Error::from)?);
     }
     places.truncate(latest);
-    Ok(Part { adding, samples, latest: records::at(transaction, places.into_iter().rev())? })
+    Ok(Part { totals, samples, latest: records::at(transaction, places.into_iter().rev())? })
 }
 
 /// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one,

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::Record;
-use super::halves::Range;
+use super::parallel::Range;
 
 /// Some of the selected records, the one that ended last first.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ToSql};
 
 use super::super::error::Reason;
-use super::halves::Range;
+use super::parallel::Range;
 
 /// Rows of a time, and what they must have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::ledger::columns::{COLUMNS, COUNT, RESERVED};
-use crate::ledger::{Group, Overview, Place, Record};
+use crate::ledger::{Group, LedgerSource, Overview, Record};
 use crate::price::Currency;
 
 #[test]
@@ -104,7 +104,7 @@ fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
         "ALTER TABLE usage_records {}; UPDATE streamgauge_ledger SET version = 1",
         dropped.join(", ")
     ));
-    let place = Place::Fleet(Box::new(settings.clone()));
+    let place = LedgerSource::Fleet(Box::new(settings.clone()));
     let (all, bounds) = (Selection::since(Timestamp::UNIX_EPOCH), Bounds::default());
     let total = place.report(&all, &[], &Prices::default(), &bounds).unwrap().total;
     assert_eq!(total.requests, 20);
@@ -119,12 +119,12 @@ fn fleet_ledger_of_version_1_is_read_before_it_is_migrated() {
 }
 
 /// The local ledger and the fleet's, with the same rows.
-fn both(count: usize) -> (Server, Ships, [Place; 2]) {
+fn both(count: usize) -> (Server, Ships, [LedgerSource; 2]) {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(count));
     shipping.close();
-    let places = [Place::File(shipping.path()), Place::Fleet(Box::new(settings))];
+    let places = [LedgerSource::File(shipping.path()), LedgerSource::Fleet(Box::new(settings))];
     (server, shipping, places)
 }
 
@@ -166,7 +166,7 @@ fn overviews_are_those_of_the_local_ledger() {
     for (selection, rows) in [(day, 1400), (named, 186), (nobody, 0)] {
         for (prices, step) in [(Prices::default(), 3600), (prices(at(1000)), 86_400)] {
             let step = Duration::from_secs(step);
-            let read = |place: &Place| place.overview(&selection, step, 20, &prices, &bounds).unwrap();
+            let read = |place: &LedgerSource| place.overview(&selection, step, 20, &prices, &bounds).unwrap();
             let (local, fleet) = (read(&local), read(&fleet));
             assert_eq!(local.total.requests, rows, "{selection:?}");
             assert_eq!(sums(&local), sums(&fleet), "{selection:?}");
@@ -224,7 +224,7 @@ fn pages_one_behind_the_other_are_all_records() {
 fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
     let (server, _ships, [_, fleet]) = both(10);
     let bounds = Bounds::default();
-    let Place::Fleet(settings) = &fleet else { unreachable!("it is the fleet's") };
+    let LedgerSource::Fleet(settings) = &fleet else { unreachable!("it is the fleet's") };
     let waiting = || server.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
     with(settings, async |client| {
         // Whoever changes the table keeps all others from reading it.

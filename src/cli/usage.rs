@@ -13,7 +13,7 @@ use super::output::{self, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::ledger::output::{csv, json};
-use crate::ledger::{Bounds, By, Place, Report, Selection, When};
+use crate::ledger::{Bounds, By, LedgerSource, Report, Selection, TimeSpec};
 use crate::price::Prices;
 
 /// Options of `usage`.
@@ -31,12 +31,12 @@ pub(super) struct UsageArgs {
     /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
     /// (2026-07-30T08:00, UTC; or with a zone, 2026-07-30T08:00+02:00), today, yesterday, "this
     /// week", "last month" and so on
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = When::parse)]
-    since: When,
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = TimeSpec::parse)]
+    since: TimeSpec,
     /// Until when, in the same forms; of a day, a week or a month that is its beginning [default:
     /// now]
-    #[arg(long, value_name = "TIME", value_parser = When::parse)]
-    until: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = TimeSpec::parse)]
+    until: Option<TimeSpec>,
     /// Only this client's requests
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
@@ -99,16 +99,16 @@ impl Grouping {
 }
 
 /// What is usually the matter where there is no file.
-fn hint(place: &Place) -> String {
+fn hint(place: &LedgerSource) -> String {
     match place {
-        Place::File(path) if !path.exists() => {
+        LedgerSource::File(path) if !path.exists() => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             format!(
                 " ({}). `streamgauge serve` begins it when it starts; where that was done in another folder, name the file with --ledger",
                 path.display()
             )
         }
-        Place::File(_) | Place::Fleet(_) => String::new(),
+        LedgerSource::File(_) | LedgerSource::Fleet(_) => String::new(),
     }
 }
 
@@ -122,7 +122,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         }
     };
     let now = Timestamp::now();
-    let (since, until) = match When::range(args.since, args.until, now) {
+    let (since, until) = match TimeSpec::range(args.since, args.until, now) {
         Ok(range) => range,
         Err(reason) => {
             say!("usage: {reason}");
@@ -151,7 +151,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
 }
 
 /// The ledger and the prices.
-fn configured(args: &UsageArgs) -> Result<(Place, Prices), String> {
+fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices), String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
     let which = match args.from {
@@ -163,11 +163,11 @@ fn configured(args: &UsageArgs) -> Result<(Place, Prices), String> {
     let (ledger, prices) = config::load_ledger(&sources, which).map_err(|mistakes| mistakes.to_string())?;
     let place = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
         // What was not wanted was not read.
-        (_, Some(postgres)) => Place::Fleet(Box::new(postgres)),
+        (_, Some(postgres)) => LedgerSource::Fleet(Box::new(postgres)),
         (_, None) if which == Which::Fleet => {
             return Err("usage: the configuration has no [ledger.postgres] to read from".to_owned());
         }
-        (Some(path), None) => Place::File(path),
+        (Some(path), None) => LedgerSource::File(path),
         (None, None) => {
             return Err(
                 "usage: the configuration keeps no ledger: ledger.path is \"\"; name one with --ledger"

@@ -16,7 +16,7 @@ const MOST_GROUPS: usize = 10_000;
 const MOST_STEPS: i64 = 1_000;
 
 /// What rows of one or of many are added up in.
-pub(in crate::ledger) struct Adding {
+pub(in crate::ledger) struct Accumulator {
     total: Sums,
     groups: [Dimension; 4],
     outcomes: Vec<(String, u64)>,
@@ -26,7 +26,7 @@ pub(in crate::ledger) struct Adding {
     step: i64,
 }
 
-impl Adding {
+impl Accumulator {
     pub(in crate::ledger) fn new(selection: &Selection, step: Duration) -> Self {
         let since = nanoseconds(selection.since);
         let until = nanoseconds(selection.until.unwrap_or_else(Timestamp::now)).max(since);

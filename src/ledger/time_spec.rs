@@ -19,7 +19,7 @@ const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a 
 /// Days, weeks, months and years are those of UTC, and so is a time without a zone. A span of time
 /// stands for its beginning: `yesterday` is the midnight before last, also as the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum TimeSpec {
     /// So long before now.
     Ago(Duration),
     /// That moment; of a day, its beginning.
@@ -50,7 +50,7 @@ pub enum Turn {
     Last,
 }
 
-impl When {
+impl TimeSpec {
     /// Reads one of the forms.
     ///
     /// # Errors
@@ -113,13 +113,13 @@ impl When {
     }
 }
 
-fn word(text: &str) -> Option<When> {
+fn word(text: &str) -> Option<TimeSpec> {
     let text = text.to_ascii_lowercase();
     let mut words = text.split([' ', '-', '_']).filter(|word| !word.is_empty());
     let when = match (words.next()?, words.next()) {
-        ("now", None) => When::Ago(Duration::ZERO),
-        ("today", None) => When::Begin(Span::Day, Turn::This),
-        ("yesterday", None) => When::Begin(Span::Day, Turn::Last),
+        ("now", None) => TimeSpec::Ago(Duration::ZERO),
+        ("today", None) => TimeSpec::Begin(Span::Day, Turn::This),
+        ("yesterday", None) => TimeSpec::Begin(Span::Day, Turn::Last),
         (turn, Some(span)) => {
             let turn = match turn {
                 "this" => Turn::This,
@@ -132,7 +132,7 @@ fn word(text: &str) -> Option<When> {
                 "year" => Span::Year,
                 _ => return None,
             };
-            When::Begin(span, turn)
+            TimeSpec::Begin(span, turn)
         }
         _ => return None,
     };
@@ -195,7 +195,7 @@ mod tests {
             ("last_year", "2025-01-01T00:00:00Z"),
             ("this year", "2026-01-01T00:00:00Z"),
         ] {
-            assert_eq!(When::parse(text).unwrap().before(now()).to_string(), expected, "{text}");
+            assert_eq!(TimeSpec::parse(text).unwrap().before(now()).to_string(), expected, "{text}");
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
             ("28.07.2026", "is no time"),
             ("2026-07", "is no time"),
         ] {
-            let error = When::parse(text).unwrap_err();
+            let error = TimeSpec::parse(text).unwrap_err();
             assert!(error.contains(reason) && error.contains("2026-07-30T08:00+02:00"), "{text}: {error}");
         }
     }
@@ -223,8 +223,8 @@ mod tests {
     #[test]
     fn a_range_goes_forward() {
         let range = |since: &str, until: Option<&str>| {
-            let until = until.map(|until| When::parse(until).unwrap());
-            When::range(When::parse(since).unwrap(), until, now())
+            let until = until.map(|until| TimeSpec::parse(until).unwrap());
+            TimeSpec::range(TimeSpec::parse(since).unwrap(), until, now())
         };
         assert!(range("24h", None).is_ok());
         assert!(range("yesterday", Some("today")).is_ok());

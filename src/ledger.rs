@@ -23,8 +23,8 @@
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
 //! | `clock` | the clock of retention |
 //! | `query`, `groups` | reads, and adds up |
-//! | `place` | which of the two to read |
-//! | `when` | a moment as people write it |
+//! | `source` | which of the two to read |
+//! | `time_spec` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
 mod backup;
@@ -37,7 +37,6 @@ mod file;
 mod groups;
 mod log;
 pub mod output;
-mod place;
 pub mod postgres;
 mod query;
 mod repair;
@@ -46,20 +45,21 @@ mod row;
 mod schema;
 mod shipped;
 mod sink;
+mod source;
 mod spill;
 mod store;
 #[cfg(test)]
 mod support;
 mod sweep;
-mod when;
+mod time_spec;
 
 pub use backup::backup;
 pub use error::LedgerError;
 pub use file::refusal;
 pub use groups::{By, Group, Key, SOURCES, Sums};
-pub use place::Place;
 pub use query::{
     Bounds, Next, Overview, Page, Percentiles, Record, Report, Selection, overview, record, records, report,
 };
 pub use sink::Ledger;
-pub use when::When;
+pub use source::LedgerSource;
+pub use time_spec::TimeSpec;

@@ -18,7 +18,7 @@ pub(super) type Range = (i64, i64);
 /// Reads all selected rows with `read`, in one pass.
 ///
 /// # Errors
-/// As for [`halves`].
+/// As for [`by_halves`].
 pub(super) fn whole<T>(
     path: &Path,
     selection: &Selection,
@@ -38,7 +38,7 @@ pub(super) fn whole<T>(
 ///
 /// # Errors
 /// Those of `read`, and those of opening the file.
-pub(super) fn halves<T: Send>(
+pub(super) fn by_halves<T: Send>(
     path: &Path,
     selection: &Selection,
     bounds: &Bounds,

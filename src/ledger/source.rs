@@ -15,14 +15,14 @@ use crate::price::Prices;
 
 /// A ledger to be read.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum LedgerSource {
     /// This instance's, in SQLite.
     File(PathBuf),
     /// The fleet's, in PostgreSQL.
     Fleet(Box<config::Postgres>),
 }
 
-impl Place {
+impl LedgerSource {
     /// The one that the configuration wants to be read (`ledger.postgres.read`); `None`: it keeps
     /// none.
     pub fn configured(ledger: &config::Ledger) -> Option<Self> {
@@ -108,7 +108,7 @@ impl Place {
 }
 
 /// As pages call it: whose it is, and where.
-impl fmt::Display for Place {
+impl fmt::Display for LedgerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "this instance, from {}", path.display()),
