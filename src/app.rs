@@ -28,7 +28,7 @@ use rustls::ServerConfig;
 use crate::admin::{Access, Admin, Shown, WORKER};
 use crate::config::{AccessLines, Jsonl as JsonlPath, Settings, Upstream};
 use crate::drain::Stop;
-use crate::flow::{ConnectionCounts, Flows};
+use crate::flow::{ConnectionCounts, StreamMetricsRegistry};
 use crate::ledger::{Ledger, LedgerSource};
 use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
@@ -142,7 +142,7 @@ impl App {
             .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
         let balance = Balance::new(sockets.len());
         let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
-        let flows = Arc::new(Flows::new(sockets.len(), names));
+        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len(), names));
         let room = |places, grace, reserve, connections: &Arc<ConnectionCounts>| Room {
             places,
             grace,

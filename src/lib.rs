@@ -60,7 +60,7 @@
 //! 1. Bytes of an answer are passed on as they came; the meter looks and never holds. The one
 //!    exception is the event that comes of asking for usage in the client's place
 //!    ([`usage::Withhold`]); to take it out of an encoded stream, the coding is undone
-//!    ([`meter::Decoded`]).
+//!    ([`meter::DecodedBody`]).
 //! 2. Every request has one [`record::Entry`], which closes itself exactly once, also on drop.
 //!    Where the client has left, it is dropped at once, or goes on in a [drain](meter::Drains),
 //!    which the worker waits for when it stops.

@@ -17,7 +17,7 @@ mod in_flight;
 mod places;
 mod request_body;
 mod reserve;
-mod takeover;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 
-use crate::flow::Delivery;
+use crate::flow::StreamTiming;
 
 pub use accept::{Acceptor, Ended, Listener};
 pub use balance::Balance;
@@ -38,7 +38,7 @@ pub use http1::Http1RequestBody;
 pub use http2::Http2RequestBody;
 pub use places::Room;
 pub use request_body::RequestBody;
-pub use takeover::{ClientStream, Takeover};
+pub use upgrade::{ClientStream, Upgrade};
 
 /// What answers requests.
 pub trait Handler: 'static {
@@ -55,12 +55,12 @@ pub trait Handler: 'static {
     ) -> impl Future<Output = Response<Self::Body>>;
 
     /// Where the times of an answer's events are counted, if it is a stream of events.
-    fn delivery(_body: &Self::Body) -> Option<&Rc<Delivery>> {
+    fn timing(_body: &Self::Body) -> Option<&Rc<StreamTiming>> {
         None
     }
 
     /// The client is given up, for the reason that is told: the body is dropped next.
-    fn give_up(_body: &mut Self::Body, _reason: String) {}
+    fn abort(_body: &mut Self::Body, _reason: String) {}
 
     /// The end of the body is not the end of its response: [`Handler::sent`] is called when the
     /// client has been sent all of it. HTTP/2 has windows, behind which a response can wait for its
@@ -75,13 +75,13 @@ pub trait Handler: 'static {
     fn stop(_body: &mut Self::Body) {}
 
     /// Who takes the connection over after an answer with status 101 and this body.
-    fn takeover(_body: &mut Self::Body) -> Option<Takeover> {
+    fn upgrade(_body: &mut Self::Body) -> Option<Upgrade> {
         None
     }
 
     /// Says goodbye to who has taken connections over: the drain's time is over. It is not waited
     /// for long.
-    fn farewell(&self) -> impl Future<Output = ()> {
+    fn shutdown(&self) -> impl Future<Output = ()> {
         std::future::ready(())
     }
 

@@ -9,7 +9,7 @@ use crate::browser::Admission;
 use crate::config::{self, ANONYMOUS, AccessLines, Settings};
 use crate::flow::LimitCounts;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
-use crate::proxy::{BodyLimits, Budget, Refusals, Snapshot, UpstreamSpec};
+use crate::proxy::{BodyLimits, Budget, Snapshot, StreamOptionsSupport, UpstreamSpec};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::names::HeaderNames;
 use crate::route::{Glob, Rule, Table};
@@ -96,7 +96,7 @@ fn spec(upstream: &config::Upstream, dropped: &HeaderNames) -> Result<UpstreamSp
         keep_alive_comments: upstream.keep_alive_comments,
         include_usage: upstream.include_usage,
         sends_usage_unasked: sends_usage_unasked(upstream.url.host()),
-        refusals: Refusals::default().into(),
+        refusals: StreamOptionsSupport::default().into(),
         on_disconnect: upstream.on_disconnect,
         drain_limits: upstream.drain_limits,
     })

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::drain::Stop;
-use crate::flow::Flows;
+use crate::flow::StreamMetricsRegistry;
 use crate::ledger::LedgerSource;
 use crate::listener::{Acceptor, Ended, Handler, Limits, Listener};
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) flows: Arc<Flows>,
+    pub(super) flows: Arc<StreamMetricsRegistry>,
     pub(super) boards: Boards,
     /// Whose records the pages show.
     pub(super) ledger: Option<LedgerSource>,

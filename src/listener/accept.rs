@@ -217,7 +217,7 @@ impl<H: Handler> Acceptor<H> {
                 () = &mut cut => return Ok(Ended::Cut),
                 () = &mut end => {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
-                    context.handler.farewell().await;
+                    context.handler.shutdown().await;
                     context.connections.stop();
                     // A client that does not take its last event in time goes without.
                     let _ = timeout(STOP, context.connections.gone()).await;

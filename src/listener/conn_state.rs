@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use crate::flow::{Delivery, Limit};
+use crate::flow::{Limit, StreamTiming};
 
 /// How long a connection that was told to end may take to do so.
 const FINISH: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ pub(super) struct ConnState {
     /// The connection is dropped because the client took nothing for so long.
     given_up: Cell<Option<Duration>>,
     /// What has events that are not written yet.
-    deliveries: RefCell<Vec<Rc<Delivery>>>,
+    timings: RefCell<Vec<Rc<StreamTiming>>>,
 }
 
 /// What a connection is told to do.
@@ -80,7 +80,7 @@ impl ConnState {
             over: Cell::new(false),
             stalled_since: Cell::default(),
             given_up: Cell::default(),
-            deliveries: RefCell::default(),
+            timings: RefCell::default(),
         })
     }
 
@@ -143,19 +143,19 @@ impl ConnState {
         self.given_up.get()
     }
 
-    /// The next writes are of this delivery too. It is told when they are done.
-    pub(super) fn delivers(&self, delivery: &Rc<Delivery>) {
-        self.deliveries.borrow_mut().push(Rc::clone(delivery));
+    /// Adds a stream whose events the next writes carry; it gets the time of the write.
+    pub(super) fn track_timing(&self, timing: &Rc<StreamTiming>) {
+        self.timings.borrow_mut().push(Rc::clone(timing));
     }
 
     /// Everything was written.
     pub(super) fn flushed(&self) {
-        let mut deliveries = self.deliveries.borrow_mut();
-        if deliveries.is_empty() {
+        let mut timings = self.timings.borrow_mut();
+        if timings.is_empty() {
             return;
         }
         let now = Instant::now();
-        deliveries.drain(..).for_each(|delivery| delivery.written(now));
+        timings.drain(..).for_each(|timing| timing.written(now));
     }
 
     /// The task that is woken when there is an order.

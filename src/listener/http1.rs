@@ -26,7 +26,7 @@ use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::disconnect::Socket;
 use super::in_flight::{Guard, InFlightBody};
-use super::{ClientCertificate, Handler, RequestBody, Takeover};
+use super::{ClientCertificate, Handler, RequestBody, Upgrade};
 use crate::error::Error;
 use crate::h1::server::{BadRequest, RequestFraming, RequestHead};
 pub use body::Http1RequestBody;
@@ -100,7 +100,7 @@ enum End {
     /// The answer broke off.
     Cut(Cut),
     /// Nothing more of HTTP is on the connection. Until it ends, the last request runs.
-    TakenOver(Takeover, Guard),
+    Upgraded(Upgrade, Guard),
 }
 
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
@@ -125,10 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 
             let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
             let mut writer = ResponseWriter::new(response, framing, keep_alive);
-            let takeover = writer.takeover();
+            let upgrade = writer.upgrade();
             poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
-            if let Some((takeover, running)) = takeover {
-                return Ok(End::TakenOver(takeover, running));
+            if let Some((upgrade, running)) = upgrade {
+                return Ok(End::Upgraded(upgrade, running));
             }
             let (kept, cut) = (writer.keeps_connection(), writer.cut());
             drop(writer);
@@ -240,9 +240,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             Ok(End::Close { lingers }) => self.close(lingers).await,
             Ok(End::Refuse(error)) => self.refuse(error).await,
             Ok(End::Cut(cut)) => self.cut(cut).await,
-            Ok(End::TakenOver(takeover, _running)) => {
+            Ok(End::Upgraded(upgrade, _running)) => {
                 let (io, first) = self.peer.into_parts();
-                takeover.run(io, first).await;
+                upgrade.run(io, first).await;
                 Ok(())
             }
             Err(error) => Err(error),

@@ -12,8 +12,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::balance::Load;
 use super::conn_state::{ConnCommand, ConnState, RequestGuard};
-use super::{Handler, Takeover};
-use crate::flow::Delivery;
+use super::{Handler, Upgrade};
+use crate::flow::StreamTiming;
 
 /// What polling the body gives.
 type Polled<H> = Poll<Option<Result<Frame<Bytes>, <<H as Handler>::Body as Body>::Error>>>;
@@ -25,7 +25,7 @@ pub(super) type Guard = (RequestGuard, Load);
 pub(super) struct InFlightBody<H: Handler> {
     body: H::Body,
     /// Where its events' times are counted.
-    delivery: Option<Rc<Delivery>>,
+    timing: Option<Rc<StreamTiming>>,
     /// The connection, whose writes end them.
     state: Rc<ConnState>,
     running: Option<Guard>,
@@ -71,8 +71,8 @@ fn reason(limit: Duration) -> String {
 
 impl<H: Handler> InFlightBody<H> {
     pub(super) fn new(body: H::Body, running: Guard, state: &Rc<ConnState>) -> Self {
-        let delivery = H::delivery(&body).map(Rc::clone);
-        Self { body, delivery, state: Rc::clone(state), running: Some(running), stopped: false, cut: None }
+        let timing = H::timing(&body).map(Rc::clone);
+        Self { body, timing, state: Rc::clone(state), running: Some(running), stopped: false, cut: None }
     }
 
     /// The end of the body is not the end of its response, until it is sent.
@@ -86,8 +86,8 @@ impl<H: Handler> InFlightBody<H> {
     }
 
     /// Who takes the connection over, and the request, which then runs until that one is done.
-    pub(super) fn takeover(&mut self) -> Option<(Takeover, Guard)> {
-        H::takeover(&mut self.body).zip(self.running.take())
+    pub(super) fn upgrade(&mut self) -> Option<(Upgrade, Guard)> {
+        H::upgrade(&mut self.body).zip(self.running.take())
     }
 
     /// A reset drops what h2 still holds for the stream, so the failure waits for the client to
@@ -112,8 +112,8 @@ impl<H: Handler> InFlightBody<H> {
     }
 
     /// The client took nothing of this response for `limit`.
-    pub(super) fn give_up(&mut self, limit: Duration) {
-        H::give_up(&mut self.body, reason(limit));
+    pub(super) fn abort(&mut self, limit: Duration) {
+        H::abort(&mut self.body, reason(limit));
     }
 }
 
@@ -135,8 +135,8 @@ impl<H: Handler> Body for InFlightBody<H> {
         if matches!(polled, Poll::Ready(Some(Err(_)))) {
             polled = self.fail(polled, cx);
         }
-        if let Some(delivery) = self.delivery.as_ref().filter(|delivery| delivery.announces()) {
-            self.state.delivers(delivery);
+        if let Some(timing) = self.timing.as_ref().filter(|timing| timing.take_notification()) {
+            self.state.track_timing(timing);
         }
         polled
     }
@@ -153,7 +153,7 @@ impl<H: Handler> Body for InFlightBody<H> {
 impl<H: Handler> Drop for InFlightBody<H> {
     fn drop(&mut self) {
         if let Some(limit) = self.state.given_up() {
-            self.give_up(limit);
+            self.abort(limit);
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::Metered;
-use super::exchange::{AnswerFrames, Exchange};
+use super::exchange::{Exchange, ResponseFrames};
 use crate::config::DrainLimits;
 use crate::error::Error;
 use crate::record::{Entry, Outcome};
@@ -35,12 +35,12 @@ pub struct Drains(Rc<Inner>);
 struct Inner {
     limits: DrainLimits,
     everywhere: Arc<AtomicUsize>,
-    here: Underway,
+    here: ActiveDrains,
 }
 
 /// How many drains are under way on one worker, of all upstreams. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Underway(Rc<Counted>);
+pub struct ActiveDrains(Rc<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -48,7 +48,7 @@ struct Counted {
     empty: Notify,
 }
 
-impl Underway {
+impl ActiveDrains {
     /// Waits until none is. Cancel-safe.
     pub async fn none(&self) {
         while self.0.count.get() > 0 {
@@ -60,13 +60,13 @@ impl Underway {
 impl Drains {
     /// `everywhere` counts the drains of this upstream on all workers, `here` those of all
     /// upstreams on this one.
-    pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: Underway) -> Self {
+    pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: ActiveDrains) -> Self {
         Self(Rc::new(Inner { limits, everywhere, here }))
     }
 
     /// The client has left before there was an answer: goes on waiting for it, and reads it.
     /// `meter` puts the meter beside it.
-    pub fn take_over_request<A, B: AnswerFrames>(
+    pub fn take_over_request<A, B: ResponseFrames>(
         &self,
         send: impl Future<Output = Result<A, Error>> + 'static,
         mut entry: Entry,
@@ -83,8 +83,8 @@ impl Drains {
                     entry.row().error = Some(error.to_string().into());
                     entry.close(Outcome::ClientDisconnected);
                 }
-                Ok(Ok(answer)) => {
-                    if let Some(exchange) = meter(answer, entry).into_exchange() {
+                Ok(Ok(response)) => {
+                    if let Some(exchange) = meter(response, entry).into_exchange() {
                         drain.read(exchange).await;
                     }
                 }
@@ -93,7 +93,7 @@ impl Drains {
     }
 
     /// The client has left inside an answer: reads the rest.
-    pub(super) fn take_over<B: AnswerFrames>(&self, mut exchange: Exchange<B>) {
+    pub(super) fn take_over<B: ResponseFrames>(&self, mut exchange: Exchange<B>) {
         if exchange.has_more_to_tell()
             && let Some(drain) = self.begin(exchange.entry())
         {
@@ -132,7 +132,7 @@ struct Drain {
 }
 
 impl Drain {
-    async fn read<B: AnswerFrames>(self, mut exchange: Exchange<B>) {
+    async fn read<B: ResponseFrames>(self, mut exchange: Exchange<B>) {
         let mut left = self.limits.bytes;
         let mut is_final = false;
         let timer = sleep_until(self.deadline.into());
@@ -143,7 +143,7 @@ impl Drain {
                 frame = exchange.frame() => frame,
                 () = &mut timer => {
                     // After its last event there is nothing to complain of.
-                    return if is_final { drop(exchange) } else { exchange.give_up(self.out_of_time()) };
+                    return if is_final { drop(exchange) } else { exchange.abort(self.out_of_time()) };
                 }
             };
             let bytes = match &frame {
@@ -153,7 +153,7 @@ impl Drain {
             };
             if bytes > left {
                 return exchange
-                    .give_up(format!("drained no further than drain_limits.bytes, {}", self.limits.bytes));
+                    .abort(format!("drained no further than drain_limits.bytes, {}", self.limits.bytes));
             }
             left -= bytes;
             if !is_final && exchange.is_final() {
@@ -172,7 +172,7 @@ impl Drain {
 #[derive(Debug)]
 struct Place {
     everywhere: Arc<AtomicUsize>,
-    here: Underway,
+    here: ActiveDrains,
 }
 
 impl Drop for Place {

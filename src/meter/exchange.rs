@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Kind, Lesson};
+use super::{ResponseMeter, UsageFeedback};
 use crate::error::{Error, EventStream};
-use crate::flow::Delivery;
+use crate::flow::StreamTiming;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
 use crate::upstream::AnswerBody;
 use crate::usage::{Cause, Progress, Tally};
 
 /// An answer's body, as everything here takes it.
-pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
+pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
     /// When the bytes of the frame that was polled last were read from the upstream's socket.
     fn read_at(&self) -> Instant;
 
@@ -30,7 +30,7 @@ pub trait AnswerFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
 /// Endpoints whose streams end with an event that says so.
 const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
 
-impl AnswerFrames for AnswerBody {
+impl ResponseFrames for AnswerBody {
     fn read_at(&self) -> Instant {
         self.read_at()
     }
@@ -45,9 +45,9 @@ impl AnswerFrames for AnswerBody {
 ///
 /// Dropping it closes the record of an exchange that did not come to its end, and tells the
 /// upstream.
-pub(super) struct Exchange<B: AnswerFrames> {
+pub(super) struct Exchange<B: ResponseFrames> {
     body: B,
-    kind: Kind,
+    kind: ResponseMeter,
     entry: Entry,
     status: StatusCode,
     /// What the last frame brought.
@@ -55,7 +55,7 @@ pub(super) struct Exchange<B: AnswerFrames> {
     /// When the first event was here, and the last.
     events: Option<(Instant, Instant)>,
     /// Where the times of a stream's events are counted; `None` for other bodies.
-    delivery: Option<Rc<Delivery>>,
+    timing: Option<Rc<StreamTiming>>,
     /// How many events ended in the frame that was read last.
     fresh: u32,
     /// The record stays open when the answer has ended, until the client has been sent all of it.
@@ -64,7 +64,7 @@ pub(super) struct Exchange<B: AnswerFrames> {
     is_given_up: bool,
     /// How the answer ended, while the record stays open.
     ended: Option<End>,
-    lesson: Option<Lesson>,
+    feedback: Option<UsageFeedback>,
     /// The answer's type is that of an event stream.
     promises_events: bool,
 }
@@ -82,14 +82,14 @@ enum End {
     Left,
 }
 
-impl<B: AnswerFrames> Exchange<B> {
-    /// Meters `body` as `kind`, into `entry`, and the times of its events into `delivery`.
+impl<B: ResponseFrames> Exchange<B> {
+    /// Meters `body` as `kind`, into `entry`, and the times of its events into `timing`.
     pub(super) fn new(
         body: B,
-        mut kind: Kind,
+        mut kind: ResponseMeter,
         mut entry: Entry,
         status: StatusCode,
-        delivery: Option<Rc<Delivery>>,
+        timing: Option<Rc<StreamTiming>>,
     ) -> Self {
         if let Some(room) = entry.keeps_output(status.as_u16()) {
             kind.keep_output(room);
@@ -108,12 +108,12 @@ impl<B: AnswerFrames> Exchange<B> {
             status,
             progress: Progress::default(),
             events: None,
-            delivery,
+            timing,
             fresh: 0,
             defers: false,
             is_given_up: false,
             ended: None,
-            lesson: None,
+            feedback: None,
             promises_events,
         };
         if exchange.body.is_end_stream() {
@@ -149,8 +149,8 @@ impl<B: AnswerFrames> Exchange<B> {
 
     /// The frame that was read last goes to the client now, but for so many of its events.
     pub(super) fn passes(&mut self, withheld: u32) {
-        if let (Some(delivery), Some((_, read))) = (&self.delivery, self.events) {
-            delivery.passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
+        if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
+            timing.passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
         }
     }
 
@@ -190,7 +190,7 @@ impl<B: AnswerFrames> Exchange<B> {
     }
 
     /// Not read to its end, for the reason that is told.
-    pub(super) fn give_up(&mut self, reason: String) {
+    pub(super) fn abort(&mut self, reason: String) {
         self.explain(reason);
         self.close(End::Left);
     }
@@ -217,11 +217,11 @@ impl<B: AnswerFrames> Exchange<B> {
     }
 
     /// What the answer teaches is learnt at its end.
-    pub(super) fn teach(&mut self, lesson: Lesson) {
-        if !lesson.asked {
+    pub(super) fn teach(&mut self, feedback: UsageFeedback) {
+        if !feedback.asked {
             self.kind.expect_timings();
         }
-        self.lesson = Some(lesson);
+        self.feedback = Some(feedback);
     }
 
     /// The record.
@@ -297,8 +297,8 @@ impl<B: AnswerFrames> Exchange<B> {
         }
         self.events = Some((self.events.map_or(read, |(first, _)| first), read));
         self.fresh = progress.events;
-        if let Some(delivery) = &self.delivery {
-            delivery.read(read, progress.events);
+        if let Some(timing) = &self.timing {
+            timing.read(read, progress.events);
         }
         if let Some((events, output_tokens)) = self.kind.progress() {
             self.entry.progressed(events, output_tokens);
@@ -331,9 +331,9 @@ impl<B: AnswerFrames> Exchange<B> {
             }
             if ended
                 && self.status.is_success()
-                && let Some(lesson) = self.lesson.take()
+                && let Some(feedback) = self.feedback.take()
             {
-                lesson.learn(&tally);
+                feedback.learn(&tally);
             }
             whole |= is_events && tally.terminal && !self.is_given_up;
             lacks_end &= !tally.terminal && tally.error.is_none();
@@ -359,7 +359,7 @@ impl<B: AnswerFrames> Exchange<B> {
     }
 }
 
-impl<B: AnswerFrames> Exchange<B> {
+impl<B: ResponseFrames> Exchange<B> {
     /// What a whole answer lacks that its status and its request promised, if it is no answer at
     /// all: some services fail like that (llama-cpp-python, where a prompt is too long for the
     /// model).
@@ -387,7 +387,7 @@ impl<B: AnswerFrames> Exchange<B> {
     }
 }
 
-impl<B: AnswerFrames> Drop for Exchange<B> {
+impl<B: ResponseFrames> Drop for Exchange<B> {
     fn drop(&mut self) {
         self.defers = false;
         let end = match self.ended.take() {

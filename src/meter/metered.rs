@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::exchange::{AnswerFrames, Exchange};
-use super::{Drains, Kind, Lesson};
+use super::exchange::{Exchange, ResponseFrames};
+use super::{Drains, ResponseMeter, UsageFeedback};
 use crate::error::Error;
-use crate::flow::{Active, Delivery};
+use crate::flow::{ActiveStream, StreamTiming};
 use crate::record::Entry;
 use crate::sse::Position;
 use crate::usage::Withhold;
@@ -27,12 +27,12 @@ use crate::usage::Withhold;
 /// * the client leaves: its connection drops the body. After the event that ends a stream this is
 ///   `complete`, since many SDKs close without reading further. Before it, the upstream is stopped,
 ///   or the rest is drained.
-pub struct Metered<B: AnswerFrames> {
+pub struct Metered<B: ResponseFrames> {
     /// `None` once it has gone elsewhere, which is the end of this.
     exchange: Option<Exchange<B>>,
-    terms: Terms,
+    policy: ResponsePolicy,
     /// It counts as a stream.
-    _active: Option<Active>,
+    _active: Option<ActiveStream>,
     /// Takes out the usage event that the client did not ask for; `None`: everything passes.
     withhold: Option<Box<Withhold>>,
     /// Nothing more is read, and this is how it ends.
@@ -41,9 +41,9 @@ pub struct Metered<B: AnswerFrames> {
 
 /// What one request's answer goes by.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct ResponsePolicy {
     /// Where the times of its events are counted, if it is a stream.
-    pub delivery: Rc<Delivery>,
+    pub timing: Rc<StreamTiming>,
     /// Where the rest is read when the client leaves; `None`: nowhere.
     pub drains: Option<Drains>,
 }
@@ -62,18 +62,24 @@ enum Last {
     Nothing,
 }
 
-impl<B: AnswerFrames> Metered<B> {
+impl<B: ResponseFrames> Metered<B> {
     /// Meters `body` as `kind`, into `entry`.
-    pub fn new(body: B, kind: Kind, entry: Entry, status: StatusCode, terms: Terms) -> Self {
-        let delivery = kind.is_events().then(|| Rc::clone(&terms.delivery));
-        let active = delivery.as_ref().map(|delivery| Active::new(delivery.flow()));
-        let exchange = Exchange::new(body, kind, entry, status, delivery);
-        Self { exchange: Some(exchange), terms, _active: active, withhold: None, last: None }
+    pub fn new(
+        body: B,
+        kind: ResponseMeter,
+        entry: Entry,
+        status: StatusCode,
+        policy: ResponsePolicy,
+    ) -> Self {
+        let timing = kind.is_events().then(|| Rc::clone(&policy.timing));
+        let active = timing.as_ref().map(|timing| ActiveStream::new(timing.flow()));
+        let exchange = Exchange::new(body, kind, entry, status, timing);
+        Self { exchange: Some(exchange), policy, _active: active, withhold: None, last: None }
     }
 
     /// Where the times of its events are counted.
-    pub fn delivery(&self) -> &Rc<Delivery> {
-        &self.terms.delivery
+    pub fn timing(&self) -> &Rc<StreamTiming> {
+        &self.policy.timing
     }
 
     /// Withholds the usage event that comes of asking in the client's place, if this is a stream
@@ -92,9 +98,9 @@ impl<B: AnswerFrames> Metered<B> {
     }
 
     /// What the answer teaches is learnt at its end.
-    pub fn teach(&mut self, lesson: Lesson) {
+    pub fn teach(&mut self, feedback: UsageFeedback) {
         if let Some(exchange) = &mut self.exchange {
-            exchange.teach(lesson);
+            exchange.teach(feedback);
         }
     }
 
@@ -133,7 +139,7 @@ impl<B: AnswerFrames> Metered<B> {
     }
 
     /// The client is given up, for the reason that is told: this is dropped next.
-    pub fn give_up(&mut self, reason: String) {
+    pub fn abort(&mut self, reason: String) {
         if let Some(exchange) = &mut self.exchange {
             exchange.explain(reason);
         }
@@ -247,7 +253,7 @@ fn join(one: Bytes, other: Bytes) -> Bytes {
     }
 }
 
-impl<B: AnswerFrames> Body for Metered<B> {
+impl<B: ResponseFrames> Body for Metered<B> {
     type Data = Bytes;
     type Error = Error;
 
@@ -302,9 +308,9 @@ impl<B: AnswerFrames> Body for Metered<B> {
     }
 }
 
-impl<B: AnswerFrames> Drop for Metered<B> {
+impl<B: ResponseFrames> Drop for Metered<B> {
     fn drop(&mut self) {
-        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.terms.drains) {
+        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.policy.drains) {
             drains.take_over(exchange);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::error::Error;
-use crate::provider::Answers;
+use crate::provider::UsageOwner;
 use crate::record::{Entry, Outcome};
 use crate::usage::{AskedModel, Progress, SessionMeter};
 use crate::websocket::{Close, Frames, Opcode, Sink};
@@ -71,7 +71,7 @@ impl Session {
     pub fn new(mut entry: Entry, status: u16) -> Self {
         entry.answered(status, Instant::now());
         // A session makes what it reports, also where a `GET` of its path does not.
-        entry.answers(Answers::Own);
+        entry.answers(UsageOwner::Own);
         let row = entry.row();
         row.stream = true;
         let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));

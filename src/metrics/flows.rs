@@ -13,14 +13,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::labels::{LimitLabels, ReasonLabels, ServerLabels, SideLabels, UpstreamLabels};
-use crate::flow::{Counts, Flows, Limit, Total};
+use crate::flow::{Counts, Limit, StreamMetricsRegistry, StreamTotals};
 
 /// All of them, read on request.
 #[derive(Debug)]
-pub(super) struct FlowMetrics(pub(super) Arc<Flows>);
+pub(super) struct FlowMetrics(pub(super) Arc<StreamMetricsRegistry>);
 
 /// A gauge's name, what it is, and where its value is.
-type Gauge = (&'static str, &'static str, fn(&Total) -> usize);
+type Gauge = (&'static str, &'static str, fn(&StreamTotals) -> usize);
 
 const GAUGES: [Gauge; 2] = [
     ("streams_active", "Event streams that clients are being sent", |total| total.streams),
@@ -30,7 +30,7 @@ const GAUGES: [Gauge; 2] = [
 impl Collector for FlowMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let totals: Vec<_> = self.0.totals().collect();
-        let labels = |total: &Total| UpstreamLabels { upstream: total.upstream.to_string() };
+        let labels = |total: &StreamTotals| UpstreamLabels { upstream: total.upstream.to_string() };
         for (name, help, value) in GAUGES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for total in &totals {

@@ -25,7 +25,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use crate::flow::Flows;
+use crate::flow::StreamMetricsRegistry;
 use crate::price::Prices;
 use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
 use crate::tls::Reloads;
@@ -67,7 +67,12 @@ impl Metrics {
     /// All at zero. `journal` tells what became of records, `reloads` what became of changed
     /// certificates, `flows` what goes on inside streams and how many connections there are,
     /// `prices` what requests cost.
-    pub fn new(journal: Journal, reloads: Arc<Reloads>, flows: Arc<Flows>, prices: Arc<Prices>) -> Self {
+    pub fn new(
+        journal: Journal,
+        reloads: Arc<Reloads>,
+        flows: Arc<StreamMetricsRegistry>,
+        prices: Arc<Prices>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessMetrics::new()));

@@ -18,8 +18,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::asking::is_before_stream_options;
 use super::endpoint::{MODEL_PARAMETERS, deployment, names_model_in_query};
+use super::include_usage::is_before_stream_options;
 use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
 /// A request's path and query as they came in.

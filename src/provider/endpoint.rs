@@ -12,7 +12,7 @@ use http::Method;
 
 use super::path;
 use paths::KNOWN;
-pub use stored::{Answers, Kind, Stored};
+pub use stored::{Kind, Stored, UsageOwner};
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,22 +111,22 @@ impl Endpoint {
 
     /// Whose work the usage is in the answer to a request of this method to `path`, which is this
     /// endpoint's. `background`: what the body says; `None` where it is not read.
-    pub fn answers(self, method: &Method, path: &str, background: Option<bool>) -> Answers {
+    pub fn answers(self, method: &Method, path: &str, background: Option<bool>) -> UsageOwner {
         let may_create = may_create(method);
         match self.tokens {
-            Tokens::Own if may_create => Answers::Own,
+            Tokens::Own if may_create => UsageOwner::Own,
             Tokens::Creates(kind) if may_create => match background {
-                Some(false) if kind.is_usually_whole() => Answers::Own,
+                Some(false) if kind.is_usually_whole() => UsageOwner::Own,
                 _ => {
                     let is_known = background.is_some() || !kind.is_usually_whole();
-                    Answers::Stored(Stored { kind, id: None, is_known })
+                    UsageOwner::Stored(Stored { kind, id: None, is_known })
                 }
             },
-            Tokens::Shows(kind) => self
-                .last_id(path)
-                .map_or(Answers::Others, |id| Answers::Stored(Stored { kind, id: Some(id), is_known: true })),
-            Tokens::Own | Tokens::Creates(_) | Tokens::Restates => Answers::Others,
-            Tokens::Unread => Answers::Unread,
+            Tokens::Shows(kind) => self.last_id(path).map_or(UsageOwner::Others, |id| {
+                UsageOwner::Stored(Stored { kind, id: Some(id), is_known: true })
+            }),
+            Tokens::Own | Tokens::Creates(_) | Tokens::Restates => UsageOwner::Others,
+            Tokens::Unread => UsageOwner::Unread,
         }
     }
 

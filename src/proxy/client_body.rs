@@ -56,7 +56,7 @@ impl BodyLimits {
 
     /// Reads a whole body of `client`; one whose declared length is too much is refused before a
     /// byte of it is read. Its bytes count against the budget until the reservation is dropped.
-    pub(super) async fn hold(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
+    pub(super) async fn buffer(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
         if body.size_hint().lower() > self.max_bytes as u64 {
             return Err(self.too_large());
         }
@@ -87,7 +87,7 @@ impl BodyLimits {
     /// Reads a form up to its model, which may be its end. What is read is held to the same limits
     /// as a whole body. Where a form `must_name` its model, one that names it behind more than may
     /// be held is refused; any other is read no further then.
-    pub(super) async fn hold_form(
+    pub(super) async fn buffer_form(
         &self,
         body: RequestBody,
         client: &Arc<str>,

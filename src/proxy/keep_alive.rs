@@ -17,12 +17,12 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use super::pending_response::PendingResponse;
+use super::request::Accepted;
 use super::respond;
-use super::stations::Answered;
-use super::waiting::Waiting;
 use crate::error::{Error, EventStream, Result, upstream_error_event};
-use crate::flow::Delivery;
-use crate::meter::Terms;
+use crate::flow::StreamTiming;
+use crate::meter::ResponsePolicy;
 use crate::record::Entry;
 
 /// What is sent.
@@ -34,7 +34,7 @@ const REFUSAL: usize = 64 * 1024;
 /// An event stream that is never silent for longer than its interval.
 pub struct KeptAlive {
     stage: Stage,
-    delivery: Rc<Delivery>,
+    timing: Rc<StreamTiming>,
     interval: Duration,
     /// When the client got something last.
     last: Instant,
@@ -46,9 +46,9 @@ pub struct KeptAlive {
 #[expect(clippy::large_enum_variant, reason = "the largest is where a stream spends its life")]
 enum Stage {
     /// The upstream has not answered.
-    Waiting(Waiting),
+    Pending(PendingResponse),
     /// It answers as it should.
-    Relaying(respond::MeteredAnswer),
+    Relaying(respond::MeteredResponse),
     /// It answers with something else than a stream.
     Refused(Box<Refusal>),
     /// The client has been told: the answer is cut once its connection has written what it holds.
@@ -60,7 +60,7 @@ enum Stage {
 
 /// An answer that is no stream.
 struct Refusal {
-    answer: respond::MeteredAnswer,
+    response: respond::MeteredResponse,
     status: StatusCode,
     upstream: String,
     /// So much of its body is here.
@@ -70,10 +70,10 @@ struct Refusal {
 
 impl KeptAlive {
     /// Begins before there is an answer, with a comment at once: the interval is over.
-    pub(super) fn waiting(waiting: Waiting, interval: Duration) -> Self {
+    pub(super) fn pending(pending: PendingResponse, interval: Duration) -> Self {
         Self {
-            delivery: Rc::clone(&waiting.terms().delivery),
-            stage: Stage::Waiting(waiting),
+            timing: Rc::clone(&pending.policy().timing),
+            stage: Stage::Pending(pending),
             interval,
             last: Instant::now().checked_sub(interval).unwrap_or_else(Instant::now),
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -82,9 +82,9 @@ impl KeptAlive {
     }
 
     /// Goes on with an answer that came in time.
-    pub(super) fn relaying(body: respond::MeteredAnswer, interval: Duration) -> Self {
+    pub(super) fn relaying(body: respond::MeteredResponse, interval: Duration) -> Self {
         Self {
-            delivery: Rc::clone(body.delivery()),
+            timing: Rc::clone(body.timing()),
             stage: Stage::Relaying(body),
             interval,
             last: Instant::now(),
@@ -94,16 +94,16 @@ impl KeptAlive {
     }
 
     /// Where the times of its events are counted.
-    pub(super) fn delivery(&self) -> &Rc<Delivery> {
-        &self.delivery
+    pub(super) fn timing(&self) -> &Rc<StreamTiming> {
+        &self.timing
     }
 
     /// Its client is given up, for the reason that is told.
-    pub(super) fn give_up(&mut self, reason: String) {
+    pub(super) fn abort(&mut self, reason: String) {
         match &mut self.stage {
-            Stage::Relaying(body) => body.give_up(reason),
-            Stage::Refused(refusal) => refusal.answer.give_up(reason),
-            Stage::Waiting(waiting) => waiting.explain(reason),
+            Stage::Relaying(body) => body.abort(reason),
+            Stage::Refused(refusal) => refusal.response.abort(reason),
+            Stage::Pending(pending) => pending.explain(reason),
             Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => {}
         }
     }
@@ -127,8 +127,8 @@ impl KeptAlive {
     pub(super) fn stop(&mut self) {
         match &mut self.stage {
             Stage::Relaying(body) => body.stop(),
-            Stage::Refused(refusal) => refusal.answer.stop(),
-            Stage::Waiting(waiting) => waiting.stop(),
+            Stage::Refused(refusal) => refusal.response.stop(),
+            Stage::Pending(pending) => pending.stop(),
             Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => {}
         }
     }
@@ -136,20 +136,20 @@ impl KeptAlive {
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         loop {
             match &mut self.stage {
-                Stage::Waiting(waiting) => {
-                    let (result, entry) = ready!(Pin::new(&mut *waiting).poll(cx));
-                    let terms = waiting.terms().clone();
-                    match self.answered(result, entry, terms) {
+                Stage::Pending(pending) => {
+                    let (result, entry) = ready!(Pin::new(&mut *pending).poll(cx));
+                    let policy = pending.policy().clone();
+                    match self.accept(result, entry, policy) {
                         Some(event) => return Poll::Ready(Some(Ok(event))),
                         None => continue,
                     }
                 }
                 Stage::Relaying(body) => return Pin::new(body).poll_frame(cx),
                 Stage::Refused(refusal) => {
-                    let frame = ready!(Pin::new(&mut refusal.answer).poll_frame(cx));
+                    let frame = ready!(Pin::new(&mut refusal.response).poll_frame(cx));
                     if refusal.is_stream() {
                         if let Stage::Refused(refusal) = std::mem::replace(&mut self.stage, Stage::Ended) {
-                            self.stage = Stage::Relaying(refusal.answer);
+                            self.stage = Stage::Relaying(refusal.response);
                         }
                         return Poll::Ready(frame);
                     }
@@ -180,10 +180,15 @@ impl KeptAlive {
     }
 
     /// The upstream has answered, or will not. An event is returned if that is all there is to say.
-    fn answered(&mut self, result: Result<Answered>, mut entry: Entry, terms: Terms) -> Option<Frame<Bytes>> {
+    fn accept(
+        &mut self,
+        result: Result<Accepted>,
+        mut entry: Entry,
+        policy: ResponsePolicy,
+    ) -> Option<Frame<Bytes>> {
         let stream = EventStream::of(&mut entry);
-        let answer = match result {
-            Ok(answer) => answer,
+        let response = match result {
+            Ok(response) => response,
             Err(error) => {
                 respond::close(&error, entry);
                 let event = error.to_event(&stream);
@@ -192,23 +197,23 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, mut answer) = respond::meter(answer, entry, terms);
+        let (head, mut response) = respond::meter(response, entry, policy);
         let status = head.status;
-        let relays = status == StatusCode::OK && answer.takes_events();
+        let relays = status == StatusCode::OK && response.takes_events();
         if self.defers && relays {
-            answer.defer();
+            response.defer();
         }
         self.stage = if relays {
-            Stage::Relaying(answer)
+            Stage::Relaying(response)
         } else {
-            Stage::Refused(Box::new(Refusal { answer, status, upstream, told: Vec::new(), stream }))
+            Stage::Refused(Box::new(Refusal { response, status, upstream, told: Vec::new(), stream }))
         };
         None
     }
 
     fn is_between_events(&self) -> bool {
         match &self.stage {
-            Stage::Waiting(_) | Stage::Refused(_) => true,
+            Stage::Pending(_) | Stage::Refused(_) => true,
             Stage::Relaying(body) => body.is_between_events(),
             Stage::Flush(_) | Stage::Cut(_) | Stage::Ended => false,
         }
@@ -218,7 +223,7 @@ impl KeptAlive {
 impl Refusal {
     /// Whether its first bytes have shown that it is a stream, whatever its type says.
     fn is_stream(&self) -> bool {
-        self.status == StatusCode::OK && self.told.is_empty() && self.answer.has_events()
+        self.status == StatusCode::OK && self.told.is_empty() && self.response.has_events()
     }
 
     fn add(&mut self, data: &[u8]) {
@@ -267,7 +272,7 @@ impl Body for KeptAlive {
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             Stage::Relaying(body) => body.is_end_stream(),
-            Stage::Waiting(_) | Stage::Refused(_) | Stage::Flush(_) | Stage::Cut(_) => false,
+            Stage::Pending(_) | Stage::Refused(_) | Stage::Flush(_) | Stage::Cut(_) => false,
             Stage::Ended => true,
         }
     }

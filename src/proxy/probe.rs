@@ -20,7 +20,7 @@ use crate::browser::Admission;
 const PATHS: [&str; 3] = ["/", "/health", "/healthz"];
 
 /// The answer to a request that is a probe.
-pub(super) fn answer<B>(request: &Request<B>, admission: &Admission) -> Option<Response<ProxyBody>> {
+pub(super) fn respond<B>(request: &Request<B>, admission: &Admission) -> Option<Response<ProxyBody>> {
     let (method, uri) = (request.method(), request.uri());
     if !PATHS.contains(&uri.path()) || !matches!(*method, Method::GET | Method::HEAD) {
         return None;
@@ -39,7 +39,7 @@ pin_project! {
     #[project = HandledProjection]
     pub(super) enum Handled<F> {
         Probe { response: Option<Response<ProxyBody>> },
-        Request { #[pin] answer: F },
+        Request { #[pin] response: F },
     }
 }
 
@@ -51,7 +51,7 @@ impl<F: Future<Output = Response<ProxyBody>>> Future for Handled<F> {
             HandledProjection::Probe { response } => {
                 Poll::Ready(response.take().expect("polled after it was ready"))
             }
-            HandledProjection::Request { answer } => answer.poll(cx),
+            HandledProjection::Request { response } => response.poll(cx),
         }
     }
 }

@@ -12,13 +12,13 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
 use super::keep_alive::KeptAlive;
-use super::stations::Answered;
-use super::waiting::Waiting;
+use super::pending_response::PendingResponse;
+use super::request::Accepted;
 use crate::coding::Codings;
 use crate::error::Error;
-use crate::flow::Delivery;
-use crate::listener::Takeover;
-use crate::meter::{Decoded, Kind, Metered, Terms};
+use crate::flow::StreamTiming;
+use crate::listener::Upgrade;
+use crate::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
 use crate::upstream::{Answer, AnswerBody, AnswerHead};
@@ -40,9 +40,9 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Relays an answer; from here on the body carries the record.
-pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
+pub(super) fn relay(response: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
     let id = entry.id();
-    let (head, metered) = meter(answer, entry, terms);
+    let (head, metered) = meter(response, entry, policy);
     let withholds = metered.withholds();
     let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
     *response.status_mut() = head.status;
@@ -58,13 +58,17 @@ pub(super) fn relay(answer: Answered, entry: Entry, terms: Terms) -> Response<Pr
 }
 
 /// An answer that is metered.
-pub(super) type MeteredAnswer = Metered<Decoded<AnswerBody>>;
+pub(super) type MeteredResponse = Metered<DecodedBody<AnswerBody>>;
 
 /// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the
 /// client. Of an encoded stream from which an event may be withheld the coding is undone, and the
 /// head says so.
-pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (AnswerHead, MeteredAnswer) {
-    let Answered { answer: Answer { mut head, body }, asked_for_usage, at, content, lesson } = answered;
+pub(super) fn meter(
+    accepted: Accepted,
+    mut entry: Entry,
+    policy: ResponsePolicy,
+) -> (AnswerHead, MeteredResponse) {
+    let Accepted { response: Answer { mut head, body }, asked_for_usage, at, content, feedback } = accepted;
     head.headers = rewrite::headers::inbound(head.headers);
     entry.answered(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();
@@ -72,14 +76,15 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
     let asks_for_stream = row.stream && head.status.is_success();
     // A build for `benches/peers` alone has no meter, to show what it costs.
     let is_read = !passes_unread && !cfg!(unmetered);
-    let mut kind = if is_read { Kind::of(&head.headers, asks_for_stream) } else { Kind::Opaque };
-    let mut body = Decoded::plain(body);
+    let mut kind =
+        if is_read { ResponseMeter::of(&head.headers, asks_for_stream) } else { ResponseMeter::Opaque };
+    let mut body = DecodedBody::plain(body);
     let is_stream = content == Some(Content::Events) || (kind.is_events() && !kind.is_ambiguous());
     let may_be_decoded = asked_for_usage && head.status.is_success() && is_stream && !kind.takes_events();
     if may_be_decoded && let Codings::Known(codings) = Codings::of(&head.headers) {
         body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
         head.headers = rewrite::headers::decoded(head.headers);
-        kind = Kind::of(&head.headers, asks_for_stream);
+        kind = ResponseMeter::of(&head.headers, asks_for_stream);
     }
     if let Some(content) = content {
         kind = kind.decided(content);
@@ -89,24 +94,24 @@ pub(super) fn meter(answered: Answered, mut entry: Entry, terms: Terms) -> (Answ
     entry.show();
     let is_llama_cpp =
         asked_for_usage && head.headers.get(header::SERVER).is_some_and(|server| server == "llama.cpp");
-    let mut metered = Metered::new(body, kind, entry, head.status, terms);
+    let mut metered = Metered::new(body, kind, entry, head.status, policy);
     if asked_for_usage {
         metered.withhold_usage();
         if is_llama_cpp {
             metered.expect_llama_cpp();
         }
     }
-    if let Some(lesson) = lesson {
-        metered.teach(lesson);
+    if let Some(feedback) = feedback {
+        metered.teach(feedback);
     }
     (head, metered)
 }
 
 /// Begins a stream whose upstream has not answered: its client must not be left without a word any
 /// longer.
-pub(super) fn begin_stream(waiting: Waiting, interval: Duration) -> Response<ProxyBody> {
-    let id = waiting.entry().map(Entry::id);
-    let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::waiting(waiting, interval))));
+pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> Response<ProxyBody> {
+    let id = pending.entry().map(Entry::id);
+    let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -124,7 +129,7 @@ pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBod
         let media_type = response.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         media_type.get(..EVENT_STREAM.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
     };
-    if response.body().delivery().is_some() && is_events() {
+    if response.body().timing().is_some() && is_events() {
         let header = response.headers_mut().entry(ACCEL_BUFFERING);
         header.or_insert(const { HeaderValue::from_static("no") });
     }
@@ -178,38 +183,38 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 /// A response body of the proxy.
 pub enum ProxyBody {
     /// The upstream's, as it comes. Boxed: a body is moved around before it settles.
-    Relayed(Box<MeteredAnswer>),
+    Relayed(Box<MeteredResponse>),
     /// The upstream's, with comments in its silences.
     KeptAlive(Box<KeptAlive>),
     /// None: who takes the connection over goes on.
-    Switching(Option<Takeover>),
+    Switching(Option<Upgrade>),
     /// Ours.
     Whole(Full<Bytes>),
 }
 
 impl ProxyBody {
     /// Where the times of its events are counted, if it is a stream.
-    pub(super) fn delivery(&self) -> Option<&Rc<Delivery>> {
+    pub(super) fn timing(&self) -> Option<&Rc<StreamTiming>> {
         match self {
-            Self::Relayed(body) if body.is_events() => Some(body.delivery()),
-            Self::KeptAlive(body) => Some(body.delivery()),
+            Self::Relayed(body) if body.is_events() => Some(body.timing()),
+            Self::KeptAlive(body) => Some(body.timing()),
             Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
         }
     }
 
     /// Who takes the connection over.
-    pub(super) fn takeover(&mut self) -> Option<Takeover> {
+    pub(super) fn upgrade(&mut self) -> Option<Upgrade> {
         match self {
-            Self::Switching(takeover) => takeover.take(),
+            Self::Switching(upgrade) => upgrade.take(),
             _ => None,
         }
     }
 
     /// Its client is given up, for the reason that is told.
-    pub(super) fn give_up(&mut self, reason: String) {
+    pub(super) fn abort(&mut self, reason: String) {
         match self {
-            Self::Relayed(body) => body.give_up(reason),
-            Self::KeptAlive(body) => body.give_up(reason),
+            Self::Relayed(body) => body.abort(reason),
+            Self::KeptAlive(body) => body.abort(reason),
             Self::Switching(_) | Self::Whole(_) => {}
         }
     }

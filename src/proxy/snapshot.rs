@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BodyLimits;
-use super::refusals::Refusals;
+use super::stream_options::StreamOptionsSupport;
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect};
@@ -55,7 +55,7 @@ pub struct UpstreamSpec {
     /// It is known to send usage without `stream_options`.
     pub sends_usage_unasked: bool,
     /// Which of its models accept `stream_options`.
-    pub refusals: Arc<Refusals>,
+    pub refusals: Arc<StreamOptionsSupport>,
     /// The default for requests without `x-streamgauge-on-disconnect`.
     pub on_disconnect: OnDisconnect,
     pub drain_limits: DrainLimits,

@@ -16,7 +16,7 @@ use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
 use crate::estimate::Shape;
-use crate::provider::Answers;
+use crate::provider::UsageOwner;
 use crate::usage::{Room, Tally, Usage};
 
 /// What a form says that is for the record.
@@ -48,7 +48,7 @@ pub struct Entry {
     board: Option<Board>,
     shown: Option<Shown>,
     /// Whose work the usage in the answer is; `None`: the request's own.
-    answers: Option<Box<Answers>>,
+    answers: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
     note: Option<&'static str>,
     /// What an estimate would be made of, as long as there may be one.

@@ -15,9 +15,9 @@ const WEBSOCKET: &str = "websocket";
 
 /// The wish for a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upgrade(());
+pub struct WebSocketUpgrade(());
 
-impl Upgrade {
+impl WebSocketUpgrade {
     /// Reads it from a request's headers, and takes out of them what is not for an upstream: the
     /// client's key among the subprotocols, and the extensions of a WebSocket, since a compressed
     /// message could not be metered.
@@ -102,9 +102,9 @@ mod tests {
         lines.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
     }
 
-    fn take(lines: &[(&'static str, &'static str)]) -> (Option<Upgrade>, HeaderMap) {
+    fn take(lines: &[(&'static str, &'static str)]) -> (Option<WebSocketUpgrade>, HeaderMap) {
         let mut headers = headers(lines);
-        (Upgrade::take(&Method::GET, Version::HTTP_11, &mut headers), headers)
+        (WebSocketUpgrade::take(&Method::GET, Version::HTTP_11, &mut headers), headers)
     }
 
     #[test]
@@ -144,14 +144,22 @@ mod tests {
         for value in [&b"\xa0h2c"[..], b"\xa0websocket", b"websocket\xa0", b"websocket;h2c"] {
             let mut headers = headers(&wish[..1]);
             headers.insert(UPGRADE, HeaderValue::from_bytes(value).unwrap());
-            assert_eq!(Upgrade::take(&Method::GET, Version::HTTP_11, &mut headers), None, "{value:?}");
+            assert_eq!(
+                WebSocketUpgrade::take(&Method::GET, Version::HTTP_11, &mut headers),
+                None,
+                "{value:?}"
+            );
         }
         for (method, version) in [
             (Method::GET, Version::HTTP_2),
             (Method::GET, Version::HTTP_10),
             (Method::POST, Version::HTTP_11),
         ] {
-            assert_eq!(Upgrade::take(&method, version, &mut headers(&wish)), None, "{method} {version:?}");
+            assert_eq!(
+                WebSocketUpgrade::take(&method, version, &mut headers(&wish)),
+                None,
+                "{method} {version:?}"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ use super::watchdog::{Expired, Watchdog};
 use super::{Call, Upstream};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
-use crate::rewrite::upgrade::Upgrade;
+use crate::rewrite::upgrade::WebSocketUpgrade;
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
@@ -139,7 +139,7 @@ impl<'a> Flight<'a> {
                 Some((head, used))
                     if head.status == SWITCHING_PROTOCOLS
                         && self.may_switch
-                        && Upgrade::is_granted(&head.headers) =>
+                        && WebSocketUpgrade::is_granted(&head.headers) =>
                 {
                     return Ok((Some(self.switched(head, &buf[at + used..])?), at + used));
                 }

@@ -42,7 +42,7 @@ pub use upload::{ClientBody, Payload};
 use crate::error::{Error, Result};
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
-use crate::rewrite::upgrade::Upgrade;
+use crate::rewrite::upgrade::WebSocketUpgrade;
 use flight::{Failure, Flight, Kept};
 use http2::{Connections, Lost, Transport};
 use pool::Pool;
@@ -68,7 +68,7 @@ pub struct Call<'a> {
     /// The client's headers.
     pub client: &'a HeaderMap,
     /// A WebSocket is wished for.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<WebSocketUpgrade>,
     /// How long the body is.
     pub framing: h1::Upload,
     /// What follows the head.
@@ -88,7 +88,7 @@ impl Call<'_> {
         let mut head = Vec::with_capacity(HEAD_ROOM);
         let headers = self.headers.iter(self.client);
         let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let headers = headers.chain(self.upgrade.iter().flat_map(Upgrade::fields));
+        let headers = headers.chain(self.upgrade.iter().flat_map(WebSocketUpgrade::fields));
         h1::write_request_head(&mut head, self.method, &self.target, headers, self.framing);
         head.into()
     }

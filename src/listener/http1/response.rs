@@ -11,7 +11,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::h1::server::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};
 use crate::listener::in_flight::{Guard, InFlightBody};
-use crate::listener::{Handler, Takeover};
+use crate::listener::{Handler, Upgrade};
 
 /// What is gathered for one write.
 const GATHERED: usize = 16 * 1024;
@@ -62,9 +62,9 @@ impl<H: Handler> ResponseWriter<H> {
     }
 
     /// Who takes the connection over behind the head, and the request that runs until then.
-    pub(super) fn takeover(&mut self) -> Option<(Takeover, Guard)> {
+    pub(super) fn upgrade(&mut self) -> Option<(Upgrade, Guard)> {
         let switches = self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
-        if switches { self.body.takeover() } else { None }
+        if switches { self.body.upgrade() } else { None }
     }
 
     /// Whether the head is still to be written.

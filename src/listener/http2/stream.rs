@@ -176,7 +176,7 @@ impl<H: Handler> ResponseSender<H> {
         let Some(limit) = context.limits.write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
         context.places.count(Limit::StreamWriteTimeout);
-        self.body.give_up(limit);
+        self.body.abort(limit);
         self.stream.send_reset(Reason::CANCEL);
         Poll::Ready(())
     }

@@ -3,7 +3,7 @@
 
 /// Whose work the usage in an answer is, as far as the request tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answers {
+pub enum UsageOwner {
     /// The request's own: it counts.
     Own,
     /// A stored result's: it counts once, in the first answer that has all of it.
@@ -14,7 +14,7 @@ pub enum Answers {
     Unread,
 }
 
-impl Answers {
+impl UsageOwner {
     /// Whether the usage may be the request's own.
     pub fn may_be_own(&self) -> bool {
         match self {

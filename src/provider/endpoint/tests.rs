@@ -157,12 +157,12 @@ fn the_tables_of_the_api_are_known() {
     }
 }
 
-fn answers(method: &str, path: &str) -> Answers {
+fn answers(method: &str, path: &str) -> UsageOwner {
     Endpoint::of(path).answers(&method.parse().unwrap(), path, Some(false))
 }
 
-fn shows(kind: Kind, id: &str) -> Answers {
-    Answers::Stored(Stored { kind, id: Some(id.to_owned()), is_known: true })
+fn shows(kind: Kind, id: &str) -> UsageOwner {
+    UsageOwner::Stored(Stored { kind, id: Some(id.to_owned()), is_known: true })
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn what_is_looked_at_was_counted_when_it_was_made() {
     for path in
         ["/v1/chat/completions", "/v1/messages", "/v1/unheard-of", "/v1/responses", "/v1/conversations"]
     {
-        assert_eq!(answers("POST", path), Answers::Own, "{path}");
-        assert_eq!(answers("post", path), Answers::Own, "{path}");
+        assert_eq!(answers("POST", path), UsageOwner::Own, "{path}");
+        assert_eq!(answers("post", path), UsageOwner::Own, "{path}");
         for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
-            assert_eq!(answers(method, path), Answers::Others, "{method} {path}");
+            assert_eq!(answers(method, path), UsageOwner::Others, "{method} {path}");
         }
     }
     for path in [
@@ -184,12 +184,12 @@ fn what_is_looked_at_was_counted_when_it_was_made() {
         "/v1/fine_tuning/jobs/j_1",
         "/v1/evals/e_1/runs/r_1",
     ] {
-        assert_eq!(answers("GET", path), Answers::Others, "{path}");
-        assert_eq!(answers("POST", path), Answers::Others, "{path}");
+        assert_eq!(answers("GET", path), UsageOwner::Others, "{path}");
+        assert_eq!(answers("POST", path), UsageOwner::Others, "{path}");
     }
     for path in ["/v1/files/f_1/content", "/v1/batches", "/v1/messages/batches/b_1/results"] {
-        assert_eq!(answers("GET", path), Answers::Unread, "{path}");
-        assert_eq!(answers("POST", path), Answers::Unread, "{path}");
+        assert_eq!(answers("GET", path), UsageOwner::Unread, "{path}");
+        assert_eq!(answers("POST", path), UsageOwner::Unread, "{path}");
     }
 }
 
@@ -220,13 +220,13 @@ fn a_stored_result_is_known_by_its_id_on_every_path_to_it() {
 #[test]
 fn a_result_may_be_made_in_the_background() {
     let made = |path: &str, background| Endpoint::of(path).answers(&Method::POST, path, background);
-    let stored = |kind, is_known| Answers::Stored(Stored { kind, id: None, is_known });
-    assert_eq!(made("/v1/responses", Some(false)), Answers::Own);
+    let stored = |kind, is_known| UsageOwner::Stored(Stored { kind, id: None, is_known });
+    assert_eq!(made("/v1/responses", Some(false)), UsageOwner::Own);
     assert_eq!(made("/v1/responses", Some(true)), stored(Kind::Response, true));
     assert_eq!(made("/v1/responses", None), stored(Kind::Response, false));
     assert_eq!(made("/v1/threads/t_1/runs", None), stored(Kind::Run, true));
     assert_eq!(made("/v1/videos", Some(false)), stored(Kind::Video, true));
-    assert_eq!(made("/v1/chat/completions", Some(true)), Answers::Own);
+    assert_eq!(made("/v1/chat/completions", Some(true)), UsageOwner::Own);
 }
 
 #[test]

@@ -1,38 +1,38 @@
 //! Whose work the usage in an answer is, and what of it the record has.
 
 use super::Entry;
-use crate::provider::{Answers, Stored, StoredKind};
+use crate::provider::{Stored, StoredKind, UsageOwner};
 use crate::record::looks::{LEFT_OUT, Settled, Verdict};
 use crate::usage::Tally;
 
 impl Entry {
     /// Notes whose work the usage in the answer is. Without it, it is the request's own.
-    pub fn answers(&mut self, answers: Answers) {
-        self.answers = (answers != Answers::Own).then(|| Box::new(answers));
+    pub fn answers(&mut self, answers: UsageOwner) {
+        self.answers = (answers != UsageOwner::Own).then(|| Box::new(answers));
     }
 
     /// Whether any usage in the answer may be this record's.
     pub fn may_have_usage(&self) -> bool {
-        !matches!(self.answers.as_deref(), Some(Answers::Others | Answers::Unread))
+        !matches!(self.answers.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
     /// Whether nothing in the answer is to be read.
     pub fn passes_unread(&self) -> bool {
-        self.answers.as_deref() == Some(&Answers::Unread)
+        self.answers.as_deref() == Some(&UsageOwner::Unread)
     }
 
     /// Whether the answer may be one of a stored result, whose id is needed then.
     pub fn may_be_stored(&self) -> bool {
-        matches!(self.answers.as_deref(), Some(Answers::Stored(_)))
+        matches!(self.answers.as_deref(), Some(UsageOwner::Stored(_)))
     }
 
     /// Takes out of `tally` the usage that is not the request's.
-    pub(super) fn settle(&mut self, answers: &Answers, tally: &mut Tally, ended: bool) {
+    pub(super) fn settle(&mut self, answers: &UsageOwner, tally: &mut Tally, ended: bool) {
         let upstream = self.row.as_ref().and_then(|row| row.upstream.as_deref()).unwrap_or_default();
         let settled = match answers {
-            Answers::Own => None,
-            Answers::Others | Answers::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
-            Answers::Stored(stored) => {
+            UsageOwner::Own => None,
+            UsageOwner::Others | UsageOwner::Unread => Some(Settled { verdict: Verdict::Passes, key: None }),
+            UsageOwner::Stored(stored) => {
                 self.journal.looks().settle(stored, upstream, tally, ended || tally.terminal)
             }
         };
@@ -40,7 +40,7 @@ impl Entry {
         tally.usage = verdict.of(tally.usage);
         if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
             row.counted_result = key;
-            if matches!(answers, Answers::Stored(Stored { kind: StoredKind::Batch, .. })) {
+            if matches!(answers, UsageOwner::Stored(Stored { kind: StoredKind::Batch, .. })) {
                 // No batch says it, and its tokens have prices of their own.
                 tally.service_tier.get_or_insert_with(|| "batch".into());
             }

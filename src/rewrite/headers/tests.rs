@@ -216,7 +216,7 @@ fn what_http_decides_cannot_be_configured() {
 
 #[test]
 fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
-    let answer = headers(&[
+    let response = headers(&[
         "date: now",
         "transfer-encoding: chunked",
         "x-request-id: r1",
@@ -231,7 +231,7 @@ fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
         "www-authenticate: Bearer",
     ]);
     assert_eq!(
-        lines(&inbound(answer)),
+        lines(&inbound(response)),
         [
             "date: now",
             "x-request-id: r1",
@@ -246,8 +246,9 @@ fn an_answer_loses_its_hop_by_hop_headers_and_keeps_its_order() {
 
 #[test]
 fn an_answer_without_them_is_the_same() {
-    let answer = headers(&["date: now", "content-type: text/event-stream", "set-cookie: a", "set-cookie: b"]);
-    assert_eq!(lines(&inbound(answer.clone())), lines(&answer));
+    let response =
+        headers(&["date: now", "content-type: text/event-stream", "set-cookie: a", "set-cookie: b"]);
+    assert_eq!(lines(&inbound(response.clone())), lines(&response));
 }
 
 #[test]
@@ -263,7 +264,7 @@ fn a_debug_print_shows_names_only() {
 
 #[test]
 fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
-    let answer = headers(&[
+    let response = headers(&[
         "content-type: text/event-stream",
         "content-encoding: gzip",
         "content-encoding: br",
@@ -278,7 +279,7 @@ fn what_a_decoded_answer_says_is_true_of_what_is_sent() {
         "x-request-id: r1",
     ]);
     assert_eq!(
-        lines(&decoded(answer)),
+        lines(&decoded(response)),
         ["content-type: text/event-stream", "vary: accept-encoding", "etag: W/\"a\"", "x-request-id: r1"]
     );
     let weak = headers(&["etag: W/\"a\""]);

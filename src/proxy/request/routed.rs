@@ -5,15 +5,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
-use super::ready::Unasked;
-use super::{Body, Held, Ready};
+use super::prepared::Unasked;
+use super::{Body, Buffered, Prepared};
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::h1::Upload;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
-use crate::proxy::asking;
-use crate::proxy::refusals::Refusals;
+use crate::proxy::include_usage;
 use crate::proxy::snapshot::UpstreamSpec;
+use crate::proxy::stream_options::StreamOptionsSupport;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
@@ -25,7 +25,7 @@ static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge
 
 /// A request of which it is known where it goes.
 pub(in crate::proxy) struct Routed<'a> {
-    pub(super) held: &'a Held,
+    pub(super) buffered: &'a Buffered,
     /// What the body says, if it is a JSON object.
     pub(super) peek: Option<Peek<'a>>,
     pub(super) spec: &'a UpstreamSpec,
@@ -36,19 +36,19 @@ pub(in crate::proxy) struct Routed<'a> {
 
 impl Routed<'_> {
     /// Writes the request as the upstream is to get it.
-    pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Ready> {
-        let Self { held, peek, spec, upstream, inbound } = self;
-        let parts = &held.parts;
-        let model = spec.model(held.asked(peek.as_ref()));
+    pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Prepared> {
+        let Self { buffered, peek, spec, upstream, inbound } = self;
+        let parts = &buffered.parts;
+        let model = spec.model(buffered.asked(peek.as_ref()));
         let target = spec.dialect.target(&inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
             TargetError::UnsafePath => Error::UnsafePath,
             TargetError::ModelRequired => Error::ModelRequired { upstream: spec.name.to_string() },
         })?;
 
-        let model_edit = match (held.form(), &peek) {
+        let model_edit = match (buffered.form(), &peek) {
             (Some(form), _) => rename_in_form(form, model, spec, &inbound),
-            (None, Some(peek)) => edit_model(held.text(), peek, model, spec, &inbound),
+            (None, Some(peek)) => edit_model(buffered.text(), peek, model, spec, &inbound),
             (None, None) => None,
         };
         let mut is_decoded = false;
@@ -56,18 +56,19 @@ impl Routed<'_> {
         let (mut unasked, mut counts_itself) = (None, None);
         let (payload, framing) = match body {
             Body::None => (Payload::Held(Vec::new()), Upload::None),
-            Body::Held => {
+            Body::Buffered => {
                 let asking = peek
                     .as_ref()
-                    .filter(|peek| asking::may_ask(spec, &parts.method, &inbound, peek))
-                    .filter(|_| asking::takes_identity(&parts.headers))
-                    .and_then(|peek| ask_for_usage(held.text(), peek));
+                    .filter(|peek| include_usage::may_ask(spec, &parts.method, &inbound, peek))
+                    .filter(|_| include_usage::takes_identity(&parts.headers))
+                    .and_then(|peek| ask_for_usage(buffered.text(), peek));
                 asks_for_usage = asking.is_some();
                 if asks_for_usage && spec.include_usage == IncludeUsage::Auto {
-                    let of = asking::asked_of(&inbound, model);
-                    let plain = || Edited::new(held.text(), [model_edit.clone()]).into_pieces();
+                    let of = include_usage::asked_of(&inbound, model);
+                    let plain = || Edited::new(buffered.text(), [model_edit.clone()]).into_pieces();
                     let now = Instant::now();
-                    counts_itself = spec.refusals.counts_itself(of, now).then(|| Refusals::hash(of));
+                    counts_itself =
+                        spec.refusals.counts_itself(of, now).then(|| StreamOptionsSupport::hash(of));
                     asks_for_usage = counts_itself.is_none() && !spec.refusals.has(of, now);
                     unasked = asks_for_usage.then(|| Unasked {
                         of: of.into(),
@@ -77,27 +78,28 @@ impl Routed<'_> {
                 }
                 let edits = [model_edit, asking.filter(|_| asks_for_usage)];
                 let is_edited = edits.iter().any(Option::is_some);
-                is_decoded = is_edited && held.decoded().is_some();
-                let body = if is_edited { held.text() } else { &held.bytes };
+                is_decoded = is_edited && buffered.decoded().is_some();
+                let body = if is_edited { buffered.text() } else { &buffered.bytes };
                 held_payload(Edited::new(body, edits).into_pieces())
             }
             Body::Passing(mut passing, length) => {
-                let beginning = Edited::new(&held.bytes, [model_edit]);
-                let length = length.map(|length| length - held.bytes.len() as u64 + beginning.len() as u64);
+                let beginning = Edited::new(&buffered.bytes, [model_edit]);
+                let length =
+                    length.map(|length| length - buffered.bytes.len() as u64 + beginning.len() as u64);
                 passing.begin_with(beginning.into_pieces());
                 let payload = Payload::Streamed { body: Box::into_pin(passing), chunked: length.is_none() };
                 (payload, length.map_or(Upload::Chunked, Upload::Length))
             }
         };
         let is_stream =
-            peek.as_ref().is_some_and(|peek| peek.stream) || held.form().is_some_and(|form| form.stream);
+            peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
         let keep_alive = spec.keep_alive_comments.filter(|_| is_stream);
-        let is_streamed = is_stream || held.upgrade.is_some() || asking::asks_for_stream(&inbound);
+        let is_streamed = is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(&inbound);
         let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(spec.on_disconnect);
         // A session without its client has nobody who would end it.
-        let on_disconnect = if held.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
+        let on_disconnect = if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
         let started = entry.started();
-        Ok(Ready {
+        Ok(Prepared {
             target,
             framing,
             payload,

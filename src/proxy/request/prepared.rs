@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Held;
+use super::Buffered;
 use super::routed::held_payload;
 use crate::config::OnDisconnect;
 use crate::error::Result;
 use crate::h1::Upload;
-use crate::meter::Lesson;
-use crate::proxy::asking::{self, Seen};
-use crate::proxy::refusals::Refusals;
+use crate::meter::UsageFeedback;
+use crate::proxy::include_usage::{self, Seen};
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::stream_options::StreamOptionsSupport;
 use crate::rewrite::headers;
 use crate::upstream::{Answer, Call, Payload, Upstream};
 use crate::usage::Content;
 
 /// A request as its upstream is to get it.
-pub(in crate::proxy) struct Ready {
+pub(in crate::proxy) struct Prepared {
     pub(super) target: String,
     pub(super) framing: Upload,
     pub(super) payload: Payload,
@@ -51,8 +51,8 @@ pub(super) struct Unasked {
 }
 
 /// An upstream's answer, on its way to a client.
-pub(in crate::proxy) struct Answered {
-    pub(in crate::proxy) answer: Answer,
+pub(in crate::proxy) struct Accepted {
+    pub(in crate::proxy) response: Answer,
     /// Usage was asked for in the client's place: what comes of it is not for the client.
     pub(in crate::proxy) asked_for_usage: bool,
     /// When its head was here.
@@ -60,10 +60,10 @@ pub(in crate::proxy) struct Answered {
     /// What its body is, where its type does not tell and its first bytes did.
     pub(in crate::proxy) content: Option<Content>,
     /// What it teaches of its upstream.
-    pub(in crate::proxy) lesson: Option<Lesson>,
+    pub(in crate::proxy) feedback: Option<UsageFeedback>,
 }
 
-impl Ready {
+impl Prepared {
     /// Owns all that it needs, so that it can go on inside the answer's body. `held` is given back
     /// when it is sent.
     ///
@@ -74,54 +74,58 @@ impl Ready {
         self,
         snapshot: Arc<Snapshot>,
         upstreams: Rc<[Upstream]>,
-        mut held: Held,
-    ) -> impl Future<Output = Result<Answered>> {
+        mut buffered: Buffered,
+    ) -> impl Future<Output = Result<Accepted>> {
         async move {
             if self.is_decoded {
-                let headers = std::mem::take(&mut held.parts.headers);
-                held.parts.headers = headers::decoded(headers);
+                let headers = std::mem::take(&mut buffered.parts.headers);
+                buffered.parts.headers = headers::decoded(headers);
             }
             // All of it, with its place in the budget.
-            let held = &held;
+            let buffered = &buffered;
             let spec = &snapshot.upstreams[self.upstream];
             let upstream = &upstreams[self.upstream];
             let call = |target, payload, framing| Call {
-                method: &held.parts.method,
+                method: &buffered.parts.method,
                 target,
                 headers: &spec.headers,
-                client: &held.parts.headers,
-                upgrade: held.upgrade,
+                client: &buffered.parts.headers,
+                upgrade: buffered.upgrade,
                 framing,
                 payload,
                 is_streamed: self.is_streamed,
                 started: self.started,
             };
-            let mut answer = upstream.send(call(self.target, self.payload, self.framing)).await?;
+            let mut response = upstream.send(call(self.target, self.payload, self.framing)).await?;
             let at = Instant::now();
-            let lesson = |model, asked| Lesson { pupil: Arc::clone(&spec.refusals) as _, model, asked };
+            let feedback =
+                |model, asked| UsageFeedback { observer: Arc::clone(&spec.refusals) as _, model, asked };
             let Some(Unasked { of, target, pieces }) = self.unasked else {
                 let asked_for_usage = self.asks_for_usage;
-                let content = if asked_for_usage { asking::content(&mut answer).await } else { None };
-                let lesson = self.counts_itself.map(|model| lesson(model, false));
-                return Ok(Answered { answer, asked_for_usage, at, content, lesson });
+                let content =
+                    if asked_for_usage { include_usage::content(&mut response).await } else { None };
+                let feedback = self.counts_itself.map(|model| feedback(model, false));
+                return Ok(Accepted { response, asked_for_usage, at, content, feedback });
             };
-            if let Seen::Answer(content) = asking::look(&mut answer, spec.refusals.is_taken(&of)).await {
-                if answer.head.status.is_success() {
+            if let Seen::Response(content) =
+                include_usage::look(&mut response, spec.refusals.is_taken(&of)).await
+            {
+                if response.head.status.is_success() {
                     spec.refusals.note_taken(&of);
                 }
-                let lesson = Some(lesson(Refusals::hash(&of), true));
-                return Ok(Answered { answer, asked_for_usage: true, at, content, lesson });
+                let feedback = Some(feedback(StreamOptionsSupport::hash(&of), true));
+                return Ok(Accepted { response, asked_for_usage: true, at, content, feedback });
             }
-            let status = answer.head.status;
+            let status = response.head.status;
             tracing::debug!(upstream = %spec.name, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
-            drop(answer);
+            drop(response);
             let (payload, framing) = held_payload(pieces);
-            let mut answer = Box::pin(upstream.send(call(target, payload, framing))).await?;
+            let mut response = Box::pin(upstream.send(call(target, payload, framing))).await?;
             let at = Instant::now();
-            if asking::proves_refusal(status, &mut answer).await {
+            if include_usage::confirms_unsupported(status, &mut response).await {
                 spec.refusals.note(&of, Instant::now());
             }
-            Ok(Answered { answer, asked_for_usage: false, at, content: None, lesson: None })
+            Ok(Accepted { response, asked_for_usage: false, at, content: None, feedback: None })
         }
     }
 }

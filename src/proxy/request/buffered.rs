@@ -7,20 +7,20 @@ use super::Routed;
 use crate::error::{Error, Result};
 use crate::estimate::Shape;
 use crate::provider::{Endpoint, Inbound};
-use crate::proxy::asking;
 use crate::proxy::budget::Reserved;
+use crate::proxy::include_usage;
 use crate::proxy::snapshot::Snapshot;
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
 use crate::rewrite::form::{Fields, Form};
-use crate::rewrite::upgrade::Upgrade;
+use crate::rewrite::upgrade::WebSocketUpgrade;
 
 /// Of a session that was routed without a model, where there are routes by model.
 const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \
                                  its URL may name one (?model=...)";
 
 /// A request whose body is here as far as it is needed.
-pub(in crate::proxy) struct Held {
+pub(in crate::proxy) struct Buffered {
     pub(super) parts: Box<Parts>,
     /// As the client sent it.
     pub(super) bytes: Bytes,
@@ -28,7 +28,7 @@ pub(in crate::proxy) struct Held {
     /// It names its model in its object `session`.
     pub(super) in_session: bool,
     /// The client wishes for a WebSocket.
-    pub(super) upgrade: Option<Upgrade>,
+    pub(super) upgrade: Option<WebSocketUpgrade>,
     /// The model, where the query names it.
     pub(super) query_model: Option<String>,
     /// Gives the body's place in the budget back when the request has been sent.
@@ -62,7 +62,7 @@ impl Inside {
     }
 }
 
-impl Held {
+impl Buffered {
     /// The body without its content coding.
     pub(super) fn text(&self) -> &Bytes {
         self.decoded().unwrap_or(&self.bytes)
@@ -121,7 +121,7 @@ impl Held {
         let spec = &snapshot.upstreams[found.upstream];
         let is_session = self.upgrade.is_some();
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query(), is_session };
-        row.stream |= asking::asks_for_stream(&inbound);
+        row.stream |= include_usage::asks_for_stream(&inbound);
         row.upstream = Some(spec.name.clone());
         row.provider = Some(spec.provider);
         let endpoint = Endpoint::of(inbound.path);
@@ -157,6 +157,6 @@ impl Held {
                 return Err(Error::ModelAmbiguous);
             }
         }
-        Ok(Routed { held: self, peek, spec, upstream: found.upstream, inbound })
+        Ok(Routed { buffered: self, peek, spec, upstream: found.upstream, inbound })
     }
 }

@@ -3,37 +3,37 @@
 use crate::coding::{Coding, Decoder};
 use crate::usage::{Progress, Tally};
 
-use super::Kind;
+use super::ResponseMeter;
 
 /// The bytes pass as they came, encoded, so nothing of ours can be put between them. What cannot be
 /// decoded, or costs too much, passes all the same; only its number is lost, and the record says
 /// so.
 #[derive(Debug)]
-pub struct Coded {
+pub struct EncodedTap {
     /// `None` where it has a coding that is not known.
     decoder: Option<Decoder>,
     /// What the content is.
-    content: Kind,
+    content: ResponseMeter,
     /// A byte of it has come.
     begun: bool,
 }
 
-impl Coded {
-    pub(super) fn new(codings: &[Coding], content: Kind) -> Self {
+impl EncodedTap {
+    pub(super) fn new(codings: &[Coding], content: ResponseMeter) -> Self {
         Self { decoder: Some(Decoder::new(codings)), content, begun: false }
     }
 
     /// One that cannot be read.
-    pub(super) fn unknown(content: Kind) -> Self {
+    pub(super) fn unknown(content: ResponseMeter) -> Self {
         Self { decoder: None, content, begun: false }
     }
 
     /// The meter of what it is once it is decoded.
-    pub(super) fn content(&self) -> &Kind {
+    pub(super) fn content(&self) -> &ResponseMeter {
         &self.content
     }
 
-    pub(super) fn content_mut(&mut self) -> &mut Kind {
+    pub(super) fn content_mut(&mut self) -> &mut ResponseMeter {
         &mut self.content
     }
 

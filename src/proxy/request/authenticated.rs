@@ -7,9 +7,9 @@ use http::request::Parts;
 use http::{Version, header};
 use http_body::Body as _;
 
-use super::held::Inside;
+use super::buffered::Inside;
 use super::look::{Look, Whole};
-use super::{Arrived, Held};
+use super::{Buffered, Received};
 use crate::coding::DecodeError;
 use crate::error::{Error, Result};
 use crate::provider::query_model;
@@ -20,22 +20,26 @@ use crate::proxy::passing::{Passing, Watched};
 use crate::proxy::snapshot::Snapshot;
 use crate::record::Entry;
 use crate::rewrite::form::Form;
-use crate::rewrite::upgrade::Upgrade;
+use crate::rewrite::upgrade::WebSocketUpgrade;
 
 /// A request that may be served.
-pub(in crate::proxy) struct Known(pub(super) Arrived);
+pub(in crate::proxy) struct Authenticated(pub(super) Received);
 
-impl Known {
+impl Authenticated {
     /// Reads the body if anything in it is needed: the model, for the route or the deployment or to
     /// edit it, and what the record says of it. Any other body comes back as it is, to pass
     /// through.
-    pub(in crate::proxy) async fn hold(self, snapshot: &Snapshot, entry: &mut Entry) -> Result<(Held, Body)> {
-        let Arrived { mut parts, body, .. } = self.0;
-        let upgrade = Upgrade::take(&parts.method, parts.version, &mut parts.headers);
+    pub(in crate::proxy) async fn buffer(
+        self,
+        snapshot: &Snapshot,
+        entry: &mut Entry,
+    ) -> Result<(Buffered, Body)> {
+        let Received { mut parts, body, .. } = self.0;
+        let upgrade = WebSocketUpgrade::take(&parts.method, parts.version, &mut parts.headers);
         let query_model = query_model(parts.uri.path(), parts.uri.query(), upgrade.is_some());
         let limits = &snapshot.bodies;
         let _head = reserve_head(&parts, &limits.budget, &entry.row().client)?;
-        let mut held = Held {
+        let mut buffered = Buffered {
             parts,
             bytes: Bytes::new(),
             inside: None,
@@ -46,47 +50,47 @@ impl Known {
             _head,
         };
         if body.is_end_stream() {
-            let nothing = if has_length(&held.parts) { Body::Held } else { Body::None };
-            return Ok((held, nothing));
+            let nothing = if has_length(&buffered.parts) { Body::Buffered } else { Body::None };
+            return Ok((buffered, nothing));
         }
         let length = body.size_hint().exact();
         let client = Arc::clone(&entry.row().client);
-        match Look::at(&held.parts, snapshot)? {
+        match Look::at(&buffered.parts, snapshot)? {
             Look::Nothing => {
                 let passing = Passing::new(body, limits, entry.count_upload())?;
-                Ok((held, Body::Passing(Box::new(passing), length)))
+                Ok((buffered, Body::Passing(Box::new(passing), length)))
             }
             Look::Fields(boundary) => {
                 let watched =
                     Watched { form: Form::new(&boundary), notes: entry.note_form(), has_decided: false };
                 let passing = Passing::new(body, limits, entry.count_upload())?.watched(watched);
-                Ok((held, Body::Passing(Box::new(passing), length)))
+                Ok((buffered, Body::Passing(Box::new(passing), length)))
             }
             Look::Form { boundary, must_name } => {
                 let mut form = Form::new(&boundary);
-                let beginning = Box::pin(limits.hold_form(body, &client, &mut form, must_name)).await?;
+                let beginning = Box::pin(limits.buffer_form(body, &client, &mut form, must_name)).await?;
                 entry.row().request_bytes = beginning.bytes.len() as u64;
-                held.inside = Some(Inside::form(form.fields()));
-                held.bytes = beginning.bytes;
-                held._reserved = Some(beginning.reserved);
-                let Some(rest) = beginning.rest else { return Ok((held, Body::Held)) };
+                buffered.inside = Some(Inside::form(form.fields()));
+                buffered.bytes = beginning.bytes;
+                buffered._reserved = Some(beginning.reserved);
+                let Some(rest) = beginning.rest else { return Ok((buffered, Body::Buffered)) };
                 let seen = entry.count_upload();
-                seen.set(held.bytes.len() as u64);
+                seen.set(buffered.bytes.len() as u64);
                 let has_decided = form.fields().has_model();
                 let watched = Watched { form, notes: entry.note_form(), has_decided };
                 let passing = Passing::new(rest, limits, seen)?.watched(watched);
-                Ok((held, Body::Passing(Box::new(passing), length)))
+                Ok((buffered, Body::Passing(Box::new(passing), length)))
             }
             Look::Whole(whole) => {
-                let (bytes, mut reserved) = limits.hold(body, &client).await?;
+                let (bytes, mut reserved) = limits.buffer(body, &client).await?;
                 entry.row().request_bytes = bytes.len() as u64;
-                held.in_session = whole.in_session;
+                buffered.in_session = whole.in_session;
                 if !whole.codings.is_empty() {
-                    held.inside = Box::pin(whole.decode(&bytes, limits, &mut reserved, &client)).await?;
+                    buffered.inside = Box::pin(whole.decode(&bytes, limits, &mut reserved, &client)).await?;
                 }
-                held.bytes = bytes;
-                held._reserved = Some(reserved);
-                Ok((held, Body::Held))
+                buffered.bytes = bytes;
+                buffered._reserved = Some(reserved);
+                Ok((buffered, Body::Buffered))
             }
         }
     }
@@ -126,8 +130,8 @@ fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Opt
 pub(in crate::proxy) enum Body {
     /// The request has none.
     None,
-    /// In the [`Held`] request; it may be empty.
-    Held,
+    /// In the [`Buffered`] request; it may be empty.
+    Buffered,
     /// Still with the client; its length, if it was declared.
     Passing(Box<Passing>, Option<u64>),
 }

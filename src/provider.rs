@@ -3,21 +3,21 @@
 //! Values in, values out: no socket, no clock, no configuration file. What may not live here is
 //! anything that reads a body; the model that an Azure deployment URL needs is handed in.
 
-mod asking;
 mod base_url;
 mod credentials;
 mod dialect;
 mod endpoint;
 mod fixed_query;
+mod include_usage;
 mod path;
 
-pub use asking::{IncludeUsage, sends_usage_unasked};
 pub use base_url::BaseUrl;
 pub(crate) use base_url::split_port;
 pub use credentials::{BILLING_HEADERS, InvalidCredential, credentials};
 pub use dialect::{Dialect, Inbound, TargetError};
-pub use endpoint::{Answers, Endpoint, Kind as StoredKind, Stored, may_create, query_model};
+pub use endpoint::{Endpoint, Kind as StoredKind, Stored, UsageOwner, may_create, query_model};
 pub use fixed_query::{FixedQuery, QueryValue};
+pub use include_usage::{IncludeUsage, sends_usage_unasked};
 pub(crate) use path::percent_decoded;
 
 /// The dialect of an upstream.

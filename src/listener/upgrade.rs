@@ -15,11 +15,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 pub type ClientStream = Box<dyn Duplex>;
 
 /// Takes the connection over, and ends with it.
-pub struct Takeover(Box<dyn FnOnce(ClientStream, Bytes) -> Running>);
+pub struct Upgrade(Box<dyn FnOnce(ClientStream, Bytes) -> Running>);
 
 type Running = Pin<Box<dyn Future<Output = ()>>>;
 
-impl Takeover {
+impl Upgrade {
     /// `run` gets the connection once the answer is written, and what was read of it beyond the
     /// request. Where the answer never is, the connection is dropped.
     pub fn new<F: Future<Output = ()> + 'static>(
@@ -33,8 +33,8 @@ impl Takeover {
     }
 }
 
-impl fmt::Debug for Takeover {
+impl fmt::Debug for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Takeover").finish_non_exhaustive()
+        f.debug_struct("Upgrade").finish_non_exhaustive()
     }
 }

@@ -2,14 +2,14 @@
 
 use http::{HeaderMap, header};
 
-use super::coded::Coded;
+use super::encoded_tap::EncodedTap;
 use crate::coding::Codings;
 use crate::sse::Position;
 use crate::usage::{BodyMeter, Content, Progress, Room, Sniff, StreamMeter, Tally};
 
 /// What an answer's body is, as far as the meter is concerned.
 #[derive(Debug)]
-pub enum Kind {
+pub enum ResponseMeter {
     /// What its first bytes will tell.
     Undecided(Undecided),
     /// An event stream.
@@ -17,7 +17,7 @@ pub enum Kind {
     /// Anything that may turn out to be JSON: the meter gives up at the first byte that cannot be.
     Document(Box<BodyMeter>),
     /// Any of these with a content coding.
-    Coded(Box<Coded>),
+    Encoded(Box<EncodedTap>),
     /// Sound and pictures: bytes that say nothing to the meter.
     Opaque,
 }
@@ -36,8 +36,8 @@ pub struct Undecided {
 
 impl Undecided {
     /// The meter of what it turned out to be.
-    fn decided(&mut self, content: Content) -> Kind {
-        let mut kind = Kind::from(content);
+    fn decided(&mut self, content: Content) -> ResponseMeter {
+        let mut kind = ResponseMeter::from(content);
         if let Some(room) = &self.room {
             kind.keep_output(room);
         }
@@ -54,7 +54,7 @@ impl Undecided {
     }
 }
 
-impl From<Content> for Kind {
+impl From<Content> for ResponseMeter {
     fn from(content: Content) -> Self {
         match content {
             Content::Events => Self::Events(Box::default()),
@@ -89,7 +89,7 @@ impl Says {
     }
 }
 
-impl Kind {
+impl ResponseMeter {
     /// Chosen by the answer's headers. `asked_for_stream`: its first bytes may tell that it is an
     /// event stream, whatever its type is.
     pub fn of(headers: &HeaderMap, asked_for_stream: bool) -> Self {
@@ -101,8 +101,8 @@ impl Kind {
         };
         match Codings::of(headers) {
             Codings::Identity => content,
-            Codings::Known(codings) => Self::Coded(Box::new(Coded::new(&codings, content))),
-            Codings::Unknown => Self::Coded(Box::new(Coded::unknown(content))),
+            Codings::Known(codings) => Self::Encoded(Box::new(EncodedTap::new(&codings, content))),
+            Codings::Unknown => Self::Encoded(Box::new(EncodedTap::unknown(content))),
         }
     }
 
@@ -120,7 +120,7 @@ impl Kind {
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Undecided(undecided) => !undecided.sniff.says_events(),
-            Self::Coded(coded) => coded.content().is_ambiguous(),
+            Self::Encoded(tap) => tap.content().is_ambiguous(),
             Self::Events(_) | Self::Document(_) | Self::Opaque => false,
         }
     }
@@ -140,7 +140,7 @@ impl Kind {
             Self::Undecided(undecided) => undecided.room = Some(room.clone()),
             Self::Events(meter) => meter.keep_output(room),
             Self::Document(meter) => meter.keep_output(room),
-            Self::Coded(coded) => coded.content_mut().keep_output(room),
+            Self::Encoded(tap) => tap.content_mut().keep_output(room),
             Self::Opaque => {}
         }
     }
@@ -150,7 +150,7 @@ impl Kind {
         match self {
             Self::Undecided(undecided) => undecided.expects_timings = true,
             Self::Events(meter) => meter.expect_timings(),
-            Self::Coded(coded) => coded.content_mut().expect_timings(),
+            Self::Encoded(tap) => tap.content_mut().expect_timings(),
             Self::Document(_) | Self::Opaque => {}
         }
     }
@@ -160,7 +160,7 @@ impl Kind {
         match self {
             Self::Undecided(undecided) => undecided.expects_error = true,
             Self::Document(meter) => meter.expect_error(),
-            Self::Coded(coded) => coded.content_mut().expect_error(),
+            Self::Encoded(tap) => tap.content_mut().expect_error(),
             Self::Events(_) | Self::Opaque => {}
         }
     }
@@ -171,7 +171,7 @@ impl Kind {
             Self::Undecided(undecided) => undecided.keeps_id = true,
             Self::Events(meter) => meter.keep_id(),
             Self::Document(meter) => meter.keep_id(),
-            Self::Coded(coded) => coded.content_mut().keep_id(),
+            Self::Encoded(tap) => tap.content_mut().keep_id(),
             Self::Opaque => {}
         }
     }
@@ -180,7 +180,7 @@ impl Kind {
     pub fn is_events(&self) -> bool {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
-            Self::Coded(coded) => coded.content().is_events(),
+            Self::Encoded(tap) => tap.content().is_events(),
             Self::Document(_) | Self::Opaque => false,
         }
     }
@@ -190,7 +190,7 @@ impl Kind {
         match self {
             Self::Events(_) => true,
             Self::Undecided(undecided) => undecided.sniff.says_events(),
-            Self::Document(_) | Self::Coded(_) | Self::Opaque => false,
+            Self::Document(_) | Self::Encoded(_) | Self::Opaque => false,
         }
     }
 
@@ -199,7 +199,7 @@ impl Kind {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
             Self::Document(meter) => !meter.has_given_up(),
-            Self::Coded(coded) => coded.is_read() && coded.content().is_metered(),
+            Self::Encoded(tap) => tap.is_read() && tap.content().is_metered(),
             Self::Opaque => false,
         }
     }
@@ -209,7 +209,7 @@ impl Kind {
         match self {
             Self::Events(meter) => meter.tally().terminal,
             Self::Document(meter) => meter.is_complete(),
-            Self::Coded(coded) => coded.content().is_final(),
+            Self::Encoded(tap) => tap.content().is_final(),
             Self::Undecided(_) | Self::Opaque => false,
         }
     }
@@ -218,7 +218,7 @@ impl Kind {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Events(meter) => return meter.push(bytes),
-            Self::Coded(coded) => return coded.push(bytes),
+            Self::Encoded(tap) => return tap.push(bytes),
             Self::Undecided(_) => return self.begin(bytes),
             Self::Document(meter) => meter.push(bytes),
             Self::Opaque => {}
@@ -248,7 +248,7 @@ impl Kind {
                 let tally = meter.tally();
                 Some((tally.events, tally.usage.and_then(|usage| usage.output_tokens)))
             }
-            Self::Coded(coded) => coded.content().progress(),
+            Self::Encoded(tap) => tap.content().progress(),
             Self::Document(_) | Self::Undecided(_) | Self::Opaque => None,
         }
     }
@@ -265,7 +265,7 @@ impl Kind {
                 Some(meter.into_tally())
             }
             Self::Document(meter) => Some(meter.finish()),
-            Self::Coded(coded) => coded.into_tally(ended),
+            Self::Encoded(tap) => tap.into_tally(ended),
             Self::Opaque => None,
         }
     }

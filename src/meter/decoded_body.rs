@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::AnswerFrames;
+use super::ResponseFrames;
 use crate::coding::{Coding, DecodeError, Decoder};
 use crate::error::Error;
 use crate::rewrite;
@@ -26,13 +26,13 @@ const FRAME: usize = 64 << 10;
 const MAX_FRAME: usize = FRAME + crate::coding::FREE_OUTPUT as usize;
 
 /// A body, with its codings undone if it was made so. Dropping it drops the body.
-pub struct Decoded<B> {
+pub struct DecodedBody<B> {
     body: B,
     /// `None`: it passes as it is. Boxed, since most do.
     decoding: Option<Box<Decoding>>,
 }
 
-impl<B> Decoded<B> {
+impl<B> DecodedBody<B> {
     /// One that passes as it is.
     pub fn plain(body: B) -> Self {
         Self { body, decoding: None }
@@ -129,7 +129,7 @@ impl Decoding {
     }
 }
 
-impl<B: AnswerFrames> AnswerFrames for Decoded<B> {
+impl<B: ResponseFrames> ResponseFrames for DecodedBody<B> {
     fn read_at(&self) -> Instant {
         self.body.read_at()
     }
@@ -139,7 +139,7 @@ impl<B: AnswerFrames> AnswerFrames for Decoded<B> {
     }
 }
 
-impl<B: AnswerFrames> Body for Decoded<B> {
+impl<B: ResponseFrames> Body for DecodedBody<B> {
     type Data = Bytes;
     type Error = Error;
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::meter::Learns;
+use crate::meter::UsageObserver;
 
 /// How long a refusal is believed: services learn, and one request a day is what it costs to see
 /// that.
@@ -25,7 +25,7 @@ const NAME: usize = 256;
 
 /// Shared by all workers.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub struct StreamOptionsSupport {
     /// How many there are, so that most requests need no lock.
     count: AtomicUsize,
     /// When each refused.
@@ -41,7 +41,7 @@ pub struct Refusals {
 /// Some moment before all others.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-impl Refusals {
+impl StreamOptionsSupport {
     /// Whether `model` has refused, as far as that is believed at `now`.
     pub(super) fn has(&self, model: &str, now: Instant) -> bool {
         self.count.load(Ordering::Relaxed) > 0
@@ -122,13 +122,13 @@ impl Names {
     }
 }
 
-impl Learns for Refusals {
-    fn note_counts(&self) {
+impl UsageObserver for StreamOptionsSupport {
+    fn on_unrequested_usage(&self) {
         let since = START.elapsed().as_millis() as u64;
         self.counted.store(since.max(1), Ordering::Relaxed);
     }
 
-    fn note_lack(&self, model: u64) {
+    fn on_missing_usage(&self, model: u64) {
         self.lacking.note(model);
     }
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_believed_for_a_day_and_of_that_model_alone() {
-        let refusals = Refusals::default();
+        let refusals = StreamOptionsSupport::default();
         let now = Instant::now();
         assert!(!refusals.has("m", now));
         refusals.note("m", now);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_model_that_took_the_question_is_known_by_its_name() {
-        let refusals = Refusals::default();
+        let refusals = StreamOptionsSupport::default();
         assert!(!refusals.is_taken("m") && !refusals.is_taken(""));
         refusals.note_taken("m");
         refusals.note_taken("");
@@ -165,19 +165,19 @@ mod tests {
 
     #[test]
     fn a_service_that_counts_itself_is_believed_for_a_day_but_for_models_that_do_not() {
-        let refusals = Refusals::default();
+        let refusals = StreamOptionsSupport::default();
         let now = Instant::now();
         assert!(!refusals.counts_itself("m", now));
-        refusals.note_counts();
+        refusals.on_unrequested_usage();
         assert!(refusals.counts_itself("m", now) && refusals.counts_itself("n", now));
-        refusals.note_lack(Refusals::hash("n"));
+        refusals.on_missing_usage(StreamOptionsSupport::hash("n"));
         assert!(refusals.counts_itself("m", now) && !refusals.counts_itself("n", now));
         assert!(!refusals.counts_itself("m", now + BELIEVED + Duration::from_secs(1)));
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_refusal_goes_first() {
-        let refusals = Refusals::default();
+        let refusals = StreamOptionsSupport::default();
         let now = Instant::now();
         let at = |second: usize| now + Duration::from_secs(second as u64);
         for number in 0..=MODELS {

@@ -3,27 +3,27 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::request::Accepted;
 use super::respond;
-use super::stations::Answered;
 use crate::error::{Error, Result};
-use crate::meter::Terms;
+use crate::meter::ResponsePolicy;
 use crate::record::Entry;
 
 /// A request under way.
-pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Answered>>>>;
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;
 
 /// Waits for the answer. Dropped before it is here, since the client has left, it stops the
 /// upstream, or goes on in a task of its own, as the user chose.
-pub(super) struct Waiting {
+pub(super) struct PendingResponse {
     send: Sending,
     /// `None` once there is an answer, or somebody else waits for it.
     entry: Option<Entry>,
-    terms: Terms,
+    policy: ResponsePolicy,
 }
 
-impl Waiting {
-    pub(super) fn new(send: Sending, entry: Entry, terms: Terms) -> Self {
-        Self { send, entry: Some(entry), terms }
+impl PendingResponse {
+    pub(super) fn new(send: Sending, entry: Entry, policy: ResponsePolicy) -> Self {
+        Self { send, entry: Some(entry), policy }
     }
 
     /// The record, while there is no answer.
@@ -45,13 +45,13 @@ impl Waiting {
     }
 
     /// What its answer goes by.
-    pub(super) fn terms(&self) -> &Terms {
-        &self.terms
+    pub(super) fn policy(&self) -> &ResponsePolicy {
+        &self.policy
     }
 }
 
-impl Future for Waiting {
-    type Output = (Result<Answered>, Entry);
+impl Future for PendingResponse {
+    type Output = (Result<Accepted>, Entry);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.send.as_mut().poll(cx));
@@ -60,12 +60,13 @@ impl Future for Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingResponse {
     fn drop(&mut self) {
-        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.terms.drains) {
+        if let (Some(entry), Some(drains)) = (self.entry.take(), &self.policy.drains) {
             let send = std::mem::replace(&mut self.send, Box::pin(std::future::pending()));
-            let terms = self.terms.clone();
-            drains.take_over_request(send, entry, |answer, entry| respond::meter(answer, entry, terms).1);
+            let policy = self.policy.clone();
+            drains
+                .take_over_request(send, entry, |response, entry| respond::meter(response, entry, policy).1);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Method, Request};
 
-use super::Known;
+use super::Authenticated;
 use crate::auth::{Clients, QueryKeys, Unauthorized};
 use crate::browser::Admission;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::listener::{ClientCertificate, RequestBody};
 use crate::record::Entry;
 
 /// A request whose head is here.
-pub(in crate::proxy) struct Arrived {
+pub(in crate::proxy) struct Received {
     /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
     pub(super) parts: Box<Parts>,
     pub(super) body: RequestBody,
@@ -22,7 +22,7 @@ pub(in crate::proxy) struct Arrived {
     keys: QueryKeys,
 }
 
-impl Arrived {
+impl Received {
     pub(in crate::proxy) fn new(request: Request<RequestBody>) -> Self {
         let (mut parts, body) = request.into_parts();
         let keys = QueryKeys::take(&mut parts.uri);
@@ -44,7 +44,11 @@ impl Arrived {
         Ok(self)
     }
 
-    pub(in crate::proxy) fn authenticate(self, clients: &Clients, entry: &mut Entry) -> Result<Known> {
+    pub(in crate::proxy) fn authenticate(
+        self,
+        clients: &Clients,
+        entry: &mut Entry,
+    ) -> Result<Authenticated> {
         let certificate = self.parts.extensions.get::<ClientCertificate>();
         match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
@@ -56,6 +60,6 @@ impl Arrived {
             (Err(Unauthorized::Unknown), None) => return Err(Error::KeyUnknown),
         }
         entry.admit();
-        Ok(Known(self))
+        Ok(Authenticated(self))
     }
 }

@@ -19,7 +19,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
 use crate::coding::{Codings, Decoder};
-use crate::meter::Kind;
+use crate::meter::ResponseMeter;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
 use crate::upstream::Answer;
@@ -94,23 +94,23 @@ pub(super) enum Seen {
     /// It refuses what was asked.
     Refusal,
     /// It does not; and what its body is, where that is known and its type does not tell.
-    Answer(Option<Content>),
+    Response(Option<Content>),
 }
 
 /// Looks at an answer to a request that asks. What was read of it comes again when its body is
 /// read. `is_taken`: the model is known to take the question, so that an answer whose type says
 /// what it is needs no look.
-pub(super) async fn look(answer: &mut Answer, is_taken: bool) -> Seen {
-    let status = answer.head.status;
+pub(super) async fn look(response: &mut Answer, is_taken: bool) -> Seen {
+    let status = response.head.status;
     if status.is_client_error() || status.is_server_error() {
-        return if is_refusal(answer).await { Seen::Refusal } else { Seen::Answer(None) };
+        return if is_refusal(response).await { Seen::Refusal } else { Seen::Response(None) };
     }
-    let kind = Kind::of(&answer.head.headers, true);
+    let kind = ResponseMeter::of(&response.head.headers, true);
     let is_ambiguous = kind.is_ambiguous();
     if !status.is_success() || !kind.is_events() || (is_taken && !is_ambiguous) {
-        return Seen::Answer(None);
+        return Seen::Response(None);
     }
-    let codings = Codings::of(&answer.head.headers);
+    let codings = Codings::of(&response.head.headers);
     let mut looked_at = 0;
     let mut beginning = Beginning::Open;
     let open = |bytes: &[u8], has_ended: bool| {
@@ -120,24 +120,24 @@ pub(super) async fn look(answer: &mut Answer, is_taken: bool) -> Seen {
             looked_at = bytes.len();
             beginning = match decoded(&codings, bytes) {
                 Some(bytes) => Beginning::of(&bytes, !is_ambiguous, has_ended),
-                None => Beginning::Answer(None),
+                None => Beginning::Response(None),
             };
         }
         beginning == Beginning::Open
     };
-    answer.body.read_while(REFUSAL, open).await;
+    response.body.read_while(REFUSAL, open).await;
     match beginning {
         Beginning::Refusal => Seen::Refusal,
-        Beginning::Answer(content) => Seen::Answer(content.filter(|_| is_ambiguous)),
-        Beginning::Open => Seen::Answer(None),
+        Beginning::Response(content) => Seen::Response(content.filter(|_| is_ambiguous)),
+        Beginning::Open => Seen::Response(None),
     }
 }
 
 /// What the body of an answer to a request that asks is, where its type does not tell and its first
 /// bytes do.
-pub(super) async fn content(answer: &mut Answer) -> Option<Content> {
-    match look(answer, true).await {
-        Seen::Answer(content) => content,
+pub(super) async fn content(response: &mut Answer) -> Option<Content> {
+    match look(response, true).await {
+        Seen::Response(content) => content,
         Seen::Refusal => None,
     }
 }
@@ -146,11 +146,11 @@ pub(super) async fn content(answer: &mut Answer) -> Option<Content> {
 ///
 /// One whose coding is not understood is not read, and may be: what the upstream says to the
 /// request as its client sent it is right in any case.
-async fn is_refusal(answer: &mut Answer) -> bool {
-    let Some(body) = answer.body.read_ahead(REFUSAL).await else { return false };
-    match decoded(&Codings::of(&answer.head.headers), &body) {
+async fn is_refusal(response: &mut Answer) -> bool {
+    let Some(body) = response.body.read_ahead(REFUSAL).await else { return false };
+    match decoded(&Codings::of(&response.head.headers), &body) {
         Some(body) => names_asking(&body),
-        None => is_bad_request(answer.head.status),
+        None => is_bad_request(response.head.status),
     }
 }
 
@@ -175,7 +175,7 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
 /// Whether the second answer, to the same request without asking, proves that the asking was at
 /// fault in the first one, of status `refused`. A message that names the field may do so for
 /// another reason, such as repeating the request.
-pub(super) async fn proves_refusal(refused: StatusCode, second: &mut Answer) -> bool {
+pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut Answer) -> bool {
     let status = second.head.status;
     if refused.is_success() {
         return status.is_success() && !matches!(look(second, false).await, Seen::Refusal);

@@ -41,7 +41,7 @@ pub(super) enum Beginning {
     /// Not enough.
     Open,
     /// No refusal; and what the body is, where that is known.
-    Answer(Option<Content>),
+    Response(Option<Content>),
     /// It refuses what was asked.
     Refusal,
 }
@@ -51,11 +51,11 @@ impl Beginning {
     /// `text/event-stream`.
     pub(super) fn of(bytes: &[u8], says_events: bool, has_ended: bool) -> Self {
         let (from, content) = Sniff::new(says_events).push(bytes);
-        let answer = Self::Answer(content);
+        let response = Self::Response(content);
         let payload = match content {
-            None if has_ended => return answer,
+            None if has_ended => return response,
             None => return Self::Open,
-            Some(Content::Other) => return answer,
+            Some(Content::Other) => return response,
             Some(Content::Json) => {
                 Payload { data: bytes[from..].to_vec(), is_error: false, is_whole: has_ended }
             }
@@ -63,11 +63,11 @@ impl Beginning {
         };
         match payload.first_key() {
             _ if payload.data.trim_ascii().is_empty() && !payload.is_whole => Self::Open,
-            Key::None if !payload.is_error => answer,
-            Key::Is(key) if !payload.is_error && !ERRORS.contains(&key) => answer,
+            Key::None if !payload.is_error => response,
+            Key::Is(key) if !payload.is_error && !ERRORS.contains(&key) => response,
             _ if !payload.is_whole => Self::Open,
             _ if payload.tells_of_error() && names_asking(&payload.data) => Self::Refusal,
-            _ => answer,
+            _ => response,
         }
     }
 }
@@ -182,23 +182,23 @@ mod tests {
 
     #[test]
     fn a_usual_chunk_settles_at_its_first_key() {
-        let answer = Beginning::Answer(Some(Content::Events));
+        let response = Beginning::Response(Some(Content::Events));
         for before in ["", ": ping\n\n", "\n", "event: message\n", "id: 1\n"] {
             let stream = format!("{before}data: {{\"id\":\"stream_options\",\"choices\":[]}}\n\n");
             let key = before.len() + "data: {\"id\"".len();
-            assert_eq!(settles(&stream, true, answer), key, "{stream:?}");
+            assert_eq!(settles(&stream, true, response), key, "{stream:?}");
         }
-        settles("data: [DONE]\n\n", true, answer);
-        settles("data: text\n\n", true, answer);
-        settles("data: {}\n\n", true, answer);
+        settles("data: [DONE]\n\n", true, response);
+        settles("data: text\n\n", true, response);
+        settles("data: {}\n\n", true, response);
         settles(
             "data: {\"object\":\"chat.completion.chunk\",\"choices\":[],\"id\":\"stream_options\"}\n\n",
             true,
-            answer,
+            response,
         );
-        settles("data: {\"error\":{\"message\":\"overloaded\"}}\n\n", true, answer);
-        settles("<html>stream_options</html>", true, Beginning::Answer(Some(Content::Other)));
-        settles("{\"id\":\"c\",\"choices\":[]}", true, Beginning::Answer(Some(Content::Json)));
+        settles("data: {\"error\":{\"message\":\"overloaded\"}}\n\n", true, response);
+        settles("<html>stream_options</html>", true, Beginning::Response(Some(Content::Other)));
+        settles("{\"id\":\"c\",\"choices\":[]}", true, Beginning::Response(Some(Content::Json)));
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
             }
         }
         let other = Beginning::of(b"{\"error\":{\"message\":\"no\"}}", true, true);
-        assert_eq!(other, Beginning::Answer(Some(Content::Json)));
-        assert_eq!(Beginning::of(b"", true, true), Beginning::Answer(None));
+        assert_eq!(other, Beginning::Response(Some(Content::Json)));
+        assert_eq!(Beginning::of(b"", true, true), Beginning::Response(None));
     }
 }

@@ -3,23 +3,23 @@
 //!
 //! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
 //! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends.
-//! It lists the ways. [`Decoded`] undoes the content coding of a stream from which an event may be
+//! It lists the ways. [`DecodedBody`] undoes the content coding of a stream from which an event may be
 //! withheld. [`Drains`] read the rest of an answer whose client has left.
 
-mod coded;
-mod decoded;
+mod decoded_body;
 mod drain;
+mod encoded_tap;
 mod exchange;
-mod kind;
-mod lesson;
+mod feedback;
 mod metered;
+mod response_meter;
 mod session;
 
-pub use coded::Coded;
-pub use decoded::Decoded;
-pub use drain::{Drains, Underway};
-pub use exchange::AnswerFrames;
-pub use kind::Kind;
-pub use lesson::{Learns, Lesson};
-pub use metered::{Metered, Terms};
+pub use decoded_body::DecodedBody;
+pub use drain::{ActiveDrains, Drains};
+pub use encoded_tap::EncodedTap;
+pub use exchange::ResponseFrames;
+pub use feedback::{UsageFeedback, UsageObserver};
+pub use metered::{Metered, ResponsePolicy};
+pub use response_meter::ResponseMeter;
 pub use session::{Peer, Session, SessionEnd};

@@ -17,12 +17,12 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::respond::ProxyBody;
 use crate::error::Error;
-use crate::flow::Active;
-use crate::listener::{ClientStream, Takeover};
-use crate::meter::{Peer, Session, SessionEnd, Terms};
+use crate::flow::ActiveStream;
+use crate::listener::{ClientStream, Upgrade};
+use crate::meter::{Peer, ResponsePolicy, Session, SessionEnd};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
-use crate::rewrite::upgrade::Upgrade;
+use crate::rewrite::upgrade::WebSocketUpgrade;
 use crate::upstream::{Answer, Scratch, Switched};
 use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
@@ -33,10 +33,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How long all tunnels may take to end when the process stops.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// One session's two connections.
-struct Tunnel {
+struct UpgradedConnection {
     client: ClientStream,
     upstream: Switched,
     /// From the client to the upstream.
@@ -51,17 +51,17 @@ struct Tunnel {
     timer: Pin<Box<Sleep>>,
 }
 
-impl Tunnel {
+impl UpgradedConnection {
     /// `first` is what the client has sent already.
     fn new(
         client: ClientStream,
         first: Bytes,
         mut upstream: Switched,
         mut session: Session,
-        tunnels: &Tunnels,
+        upgraded: &UpgradedConnections,
         started: Instant,
     ) -> Self {
-        let scratch = tunnels.0.scratch.clone();
+        let scratch = upgraded.0.scratch.clone();
         let (last, timeouts) = (Instant::now(), upstream.timeouts());
         Self {
             up: Pipe::beginning_with(first, |bytes| session.saw(Peer::Client, bytes)),
@@ -76,11 +76,11 @@ impl Tunnel {
         }
     }
 
-    async fn run(mut self, tunnels: &Tunnels) {
+    async fn run(mut self, upgraded: &UpgradedConnections) {
         let end = tokio::select! {
             biased;
             end = std::future::poll_fn(|cx| self.poll(cx)) => end,
-            () = tunnels.stopping() => SessionEnd::Stopped,
+            () = upgraded.stopping() => SessionEnd::Stopped,
         };
         match &end {
             SessionEnd::Left(Peer::Upstream) if !self.down.told => {
@@ -96,7 +96,7 @@ impl Tunnel {
         self.session.close(&end);
     }
 
-    /// Moves what there is to move; `Ready` when the session is over.
+    /// Moves what there is to move; `Prepared` when the session is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
@@ -213,7 +213,7 @@ impl Pipe {
         Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
     }
 
-    /// `Ready` when everything has been read and written.
+    /// `Prepared` when everything has been read and written.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -269,7 +269,7 @@ impl Pipe {
 
 /// One worker's tunnels. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Tunnels(Rc<Inner>);
+pub(super) struct UpgradedConnections(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -281,30 +281,36 @@ struct Inner {
     empty: Notify,
 }
 
-impl Tunnels {
+impl UpgradedConnections {
     pub(super) fn new(scratch: Scratch) -> Self {
         let (stop, empty) = (Notify::new(), Notify::new());
         Self(Rc::new(Inner { scratch, count: Cell::new(0), stops: Cell::new(false), stop, empty }))
     }
 
     /// Grants what the upstream has granted. The record is the session's from here on.
-    pub(super) fn begin(&self, answer: Answer, entry: Entry, terms: &Terms) -> Response<ProxyBody> {
+    pub(super) fn begin(
+        &self,
+        response: Answer,
+        entry: Entry,
+        policy: &ResponsePolicy,
+    ) -> Response<ProxyBody> {
         let (id, started) = (entry.id(), entry.started());
-        let Answer { head, body } = answer;
+        let Answer { head, body } = response;
         let session = Session::new(entry, head.status.as_u16());
-        let (tunnels, flow) = (self.clone(), Arc::clone(terms.delivery.flow()));
-        let takeover = body.into_switched().map(|upstream| {
-            Takeover::new(move |client, first| async move {
-                let (_open, _active) = (tunnels.open(), Active::new(&flow));
-                let tunnel = Tunnel::new(client, first, *upstream, session, &tunnels, started);
-                tunnel.run(&tunnels).await;
+        let (upgraded, flow) = (self.clone(), Arc::clone(policy.timing.flow()));
+        let upgrade = body.into_switched().map(|upstream| {
+            Upgrade::new(move |client, first| async move {
+                let (_open, _active) = (upgraded.open(), ActiveStream::new(&flow));
+                let connection =
+                    UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
+                connection.run(&upgraded).await;
             })
         });
-        let mut response = Response::new(ProxyBody::Switching(takeover));
+        let mut response = Response::new(ProxyBody::Switching(upgrade));
         *response.status_mut() = head.status;
         *response.headers_mut() = rewrite::headers::inbound(head.headers);
         response.headers_mut().insert(ID_HEADER, id);
-        Upgrade::grant(response.headers_mut());
+        WebSocketUpgrade::grant(response.headers_mut());
         response
     }
 
@@ -321,8 +327,8 @@ impl Tunnels {
         }
     }
 
-    /// Ends all tunnels, and waits until they have, for [`FAREWELL`] at the most.
-    pub(super) async fn farewell(&self) {
+    /// Ends all tunnels, and waits until they have, for [`SHUTDOWN`] at the most.
+    pub(super) async fn shutdown(&self) {
         self.0.stops.set(true);
         self.0.stop.notify_waiters();
         let gone = async {
@@ -330,7 +336,7 @@ impl Tunnels {
                 self.0.empty.notified().await;
             }
         };
-        let _ = timeout(FAREWELL, gone).await;
+        let _ = timeout(SHUTDOWN, gone).await;
     }
 }
 

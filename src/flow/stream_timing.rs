@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Flow;
+use super::StreamMetrics;
 
 /// Measures one answer's events: when they were read, and when they were written. It is shared by
 /// who reads the upstream and who writes to the client, on one thread.
@@ -14,8 +14,8 @@ use super::Flow;
 /// write. What was gathered for one write was in our hands since the oldest of it was read: what is
 /// counted is never less than what was.
 #[derive(Debug)]
-pub struct Delivery {
-    flow: Arc<Flow>,
+pub struct StreamTiming {
+    flow: Arc<StreamMetrics>,
     last_read: Cell<Option<Instant>>,
     last_written: Cell<Option<Instant>>,
     /// When the oldest of the events that were passed on and are not written was read, and how many
@@ -25,9 +25,9 @@ pub struct Delivery {
     announced: Cell<bool>,
 }
 
-impl Delivery {
+impl StreamTiming {
     /// Of a stream that is about to begin.
-    pub fn new(flow: Arc<Flow>) -> Rc<Self> {
+    pub fn new(flow: Arc<StreamMetrics>) -> Rc<Self> {
         Rc::new(Self {
             flow,
             last_read: Cell::default(),
@@ -38,7 +38,7 @@ impl Delivery {
     }
 
     /// Where it counts.
-    pub fn flow(&self) -> &Arc<Flow> {
+    pub fn flow(&self) -> &Arc<StreamMetrics> {
         &self.flow
     }
 
@@ -56,7 +56,7 @@ impl Delivery {
     }
 
     /// Whether there are events of which who writes has not been told. To be asked by who tells.
-    pub fn announces(&self) -> bool {
+    pub fn take_notification(&self) -> bool {
         self.waiting.get().is_some() && !self.announced.replace(true)
     }
 
@@ -85,24 +85,24 @@ fn observe_gaps(gaps: &super::Histogram, before: Option<Instant>, now: Instant, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Flows;
+    use super::super::StreamMetricsRegistry;
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn a_stream_of_n_events_has_n_minus_1_gaps_on_either_side() {
-        let flows = Flows::new(2, ["up".into()]);
-        let delivery = Delivery::new(flows.of(1, 0));
+        let flows = StreamMetricsRegistry::new(2, ["up".into()]);
+        let timing = StreamTiming::new(flows.of(1, 0));
         let start = Instant::now();
         // 1 event, then 3 with one read, then 2 that leave with the 3 in one write.
         for (read, events, written) in [(0, 1, Some(2)), (10, 3, None), (11, 2, Some(15))] {
             let at = start + MS * read;
-            delivery.read(at, events);
-            delivery.passed(at, events);
-            assert_eq!(delivery.announces(), events != 2, "who writes is told once");
+            timing.read(at, events);
+            timing.passed(at, events);
+            assert_eq!(timing.take_notification(), events != 2, "who writes is told once");
             if let Some(written) = written {
-                delivery.written(start + MS * written);
+                timing.written(start + MS * written);
             }
         }
         let total = flows.totals().next().unwrap();
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_write_without_events_counts_nothing() {
-        let flows = Flows::new(1, ["up".into()]);
-        let delivery = Delivery::new(flows.of(0, 0));
-        delivery.passed(Instant::now(), 0);
-        assert!(!delivery.announces());
-        delivery.written(Instant::now());
+        let flows = StreamMetricsRegistry::new(1, ["up".into()]);
+        let timing = StreamTiming::new(flows.of(0, 0));
+        timing.passed(Instant::now(), 0);
+        assert!(!timing.take_notification());
+        timing.written(Instant::now());
         assert_eq!(flows.totals().next().unwrap().added.count(), 0);
     }
 }

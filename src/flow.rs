@@ -1,29 +1,29 @@
 //! What is measured while answers flow: the gaps between their events, how long each was in our
 //! hands, and how many flow.
 //!
-//! Each worker has a [`Flow`] for each upstream, which it alone writes; who scrapes adds them up.
+//! Each worker has a [`StreamMetrics`] for each upstream, which it alone writes; who scrapes adds them up.
 //! No lock and no allocation is on an event's way: it costs two looks at the clock (when its bytes
 //! were read, when they were written) and some additions.
 
 mod connections;
-mod delivery;
 mod histogram;
 mod limits;
+mod stream_timing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use connections::{ConnectionCounts, OpenConnection};
-pub use delivery::Delivery;
 pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
+pub use stream_timing::StreamTiming;
 
 /// All of a process.
 #[derive(Debug, Default)]
-pub struct Flows {
+pub struct StreamMetricsRegistry {
     upstreams: Vec<Shared>,
     /// By worker, and by upstream within.
-    workers: Vec<Vec<Arc<Flow>>>,
+    workers: Vec<Vec<Arc<StreamMetrics>>>,
     limits: Arc<LimitCounts>,
     clients: Arc<ConnectionCounts>,
     admin: Arc<ConnectionCounts>,
@@ -36,7 +36,7 @@ struct Shared {
     draining: Arc<AtomicUsize>,
 }
 
-impl Flows {
+impl StreamMetricsRegistry {
     /// For so many workers, and upstreams of these names in the order in which they are asked for.
     pub fn new(workers: usize, upstreams: impl IntoIterator<Item = Arc<str>>) -> Self {
         let upstreams: Vec<_> =
@@ -62,7 +62,7 @@ impl Flows {
     }
 
     /// One worker's of one upstream.
-    pub fn of(&self, worker: usize, upstream: usize) -> Arc<Flow> {
+    pub fn of(&self, worker: usize, upstream: usize) -> Arc<StreamMetrics> {
         Arc::clone(&self.workers[worker][upstream])
     }
 
@@ -72,9 +72,9 @@ impl Flows {
     }
 
     /// What was measured so far, upstream by upstream.
-    pub fn totals(&self) -> impl Iterator<Item = Total> {
+    pub fn totals(&self) -> impl Iterator<Item = StreamTotals> {
         self.upstreams.iter().enumerate().map(|(upstream, shared)| {
-            let mut total = Total {
+            let mut total = StreamTotals {
                 upstream: Arc::clone(&shared.name),
                 streams: 0,
                 draining: shared.draining.load(Ordering::Relaxed),
@@ -95,7 +95,7 @@ impl Flows {
 
 /// What was measured of one upstream by all workers.
 #[derive(Debug)]
-pub struct Total {
+pub struct StreamTotals {
     /// Its name.
     pub upstream: Arc<str>,
     /// Event streams that clients are being sent.
@@ -112,7 +112,7 @@ pub struct Total {
 
 /// One worker's measurements of one upstream.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub struct StreamMetrics {
     streams: AtomicUsize,
     upstream_gaps: Histogram,
     client_gaps: Histogram,
@@ -121,17 +121,17 @@ pub struct Flow {
 
 /// An event stream that a client is being sent, for as long as this lives.
 #[derive(Debug)]
-pub struct Active(Arc<Flow>);
+pub struct ActiveStream(Arc<StreamMetrics>);
 
-impl Active {
+impl ActiveStream {
     /// It has begun.
-    pub fn new(flow: &Arc<Flow>) -> Self {
+    pub fn new(flow: &Arc<StreamMetrics>) -> Self {
         flow.streams.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(flow))
     }
 }
 
-impl Drop for Active {
+impl Drop for ActiveStream {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }

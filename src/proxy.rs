@@ -1,25 +1,25 @@
 //! The life of a request: read [`Proxy::prepare`] first, then `answer`.
 //!
 //! Each station takes what the station before it made, and makes the next type, so that none can be
-//! left out: [`Arrived`] → [`Known`](stations::Known) → [`Held`](stations::Held) →
-//! [`Routed`](stations::Routed) → [`Ready`](stations::Ready) → [`Answer`](crate::upstream::Answer).
+//! left out: [`Received`] → [`Authenticated`](request::Authenticated) → [`Buffered`](request::Buffered) →
+//! [`Routed`](request::Routed) → [`Prepared`](request::Prepared) → [`Answer`](crate::upstream::Answer).
 //! The usage record goes along and notes what each station learns. The client is authenticated
 //! before its body is read: what a stranger sends is never held.
 
-mod asking;
 mod budget;
 mod client_body;
 mod decoding;
+mod include_usage;
 mod keep_alive;
 mod pace;
 mod passing;
+mod pending_response;
 mod probe;
-mod refusals;
+mod request;
 mod respond;
 mod snapshot;
-mod stations;
-mod tunnel;
-mod waiting;
+mod stream_options;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,23 +30,23 @@ use tokio::time::timeout;
 
 pub use budget::Budget;
 pub use client_body::BodyLimits;
-pub use refusals::Refusals;
 pub use respond::ProxyBody;
 pub use snapshot::{Snapshot, UpstreamSpec};
+pub use stream_options::StreamOptionsSupport;
 
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
-use crate::flow::{Delivery, Flow, Flows};
-use crate::listener::{Handler, RequestBody, Takeover};
-use crate::meter::{Drains, Terms, Underway};
+use crate::flow::{StreamMetrics, StreamMetricsRegistry, StreamTiming};
+use crate::listener::{Handler, RequestBody, Upgrade};
+use crate::meter::{ActiveDrains, Drains, ResponsePolicy};
 use crate::record::{Board, Entry, Journal, Seen};
 use crate::rewrite::headers::end_hop;
 use crate::traceparent::SpanContext;
 use crate::upstream::Upstream;
+use pending_response::PendingResponse;
 use probe::Handled;
-use stations::{Answered, Arrived, Held, Ready};
-use tunnel::Tunnels;
-use waiting::Waiting;
+use request::{Accepted, Buffered, Prepared, Received};
+use upgrade::UpgradedConnections;
 
 /// One worker's proxy.
 #[derive(Debug)]
@@ -57,11 +57,11 @@ pub struct Proxy {
     /// Where answers of each of them are read on when their clients leave.
     drains: Vec<Drains>,
     /// All of those on this worker.
-    draining: Underway,
+    draining: ActiveDrains,
     /// What this worker measures of each of them.
-    flows: Vec<Arc<Flow>>,
+    flows: Vec<Arc<StreamMetrics>>,
     /// The sessions on this worker.
-    tunnels: Tunnels,
+    upgraded: UpgradedConnections,
     journal: Journal,
     board: Board,
 }
@@ -73,28 +73,28 @@ impl Proxy {
         worker: usize,
         snapshot: Arc<Snapshot>,
         upstreams: Vec<Upstream>,
-        flows: &Flows,
+        flows: &StreamMetricsRegistry,
         journal: Journal,
         board: Board,
     ) -> Self {
-        let tunnels = Tunnels::new(upstreams.first().map(Upstream::scratch).unwrap_or_default());
-        let draining = Underway::default();
+        let upgraded = UpgradedConnections::new(upstreams.first().map(Upstream::scratch).unwrap_or_default());
+        let draining = ActiveDrains::default();
         let specs = snapshot.upstreams.iter().enumerate();
         let drains = specs.map(|(upstream, spec)| {
             Drains::new(spec.drain_limits, Arc::clone(flows.draining(upstream)), draining.clone())
         });
         let drains = drains.collect();
         let flows = (0..snapshot.upstreams.len()).map(|upstream| flows.of(worker, upstream)).collect();
-        Self { drains, draining, flows, snapshot, tunnels, upstreams: upstreams.into(), journal, board }
+        Self { drains, draining, flows, snapshot, upgraded, upstreams: upstreams.into(), journal, board }
     }
 
     /// What the answer to a request goes by.
-    fn terms(&self, ready: &Ready) -> Terms {
-        let drains = match ready.on_disconnect {
+    fn policy(&self, prepared: &Prepared) -> ResponsePolicy {
+        let drains = match prepared.on_disconnect {
             OnDisconnect::Cancel => None,
-            OnDisconnect::Drain => Some(self.drains[ready.upstream].clone()),
+            OnDisconnect::Drain => Some(self.drains[prepared.upstream].clone()),
         };
-        Terms { delivery: Delivery::new(Arc::clone(&self.flows[ready.upstream])), drains }
+        ResponsePolicy { timing: StreamTiming::new(Arc::clone(&self.flows[prepared.upstream])), drains }
     }
 
     /// Notes what the access log says of a request, where there is one.
@@ -123,18 +123,18 @@ impl Proxy {
     }
 
     /// The way of a request up to the point where it is sent.
-    async fn prepare(&self, arrived: Arrived, entry: &mut Entry) -> Result<(Ready, Held)> {
-        let known = arrived
+    async fn prepare(&self, received: Received, entry: &mut Entry) -> Result<(Prepared, Buffered)> {
+        let authenticated = received
             .check_head(&self.snapshot.admission)
-            .and_then(|arrived| arrived.authenticate(&self.snapshot.clients, entry));
-        let known = known.inspect_err(|_| self.sample(entry))?;
-        let (held, body) = known.hold(&self.snapshot, entry).await?;
-        let ready = held.route(&self.snapshot, entry)?.rewrite(body, entry)?;
-        Ok((ready, held))
+            .and_then(|received| received.authenticate(&self.snapshot.clients, entry));
+        let authenticated = authenticated.inspect_err(|_| self.sample(entry))?;
+        let (buffered, body) = authenticated.buffer(&self.snapshot, entry).await?;
+        let prepared = buffered.route(&self.snapshot, entry)?.rewrite(body, entry)?;
+        Ok((prepared, buffered))
     }
 
-    fn relay(&self, answer: Answered, entry: Entry, terms: Terms) -> Response<ProxyBody> {
-        self.announced(respond::relay(answer, entry, terms))
+    fn relay(&self, response: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
+        self.announced(respond::relay(response, entry, policy))
     }
 
     /// The response as those in front of this proxy should see it.
@@ -144,41 +144,41 @@ impl Proxy {
 
     /// The whole way, up to the answer's body.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
-    fn answer(
+    fn serve(
         self: Rc<Self>,
-        arrived: Arrived,
+        received: Received,
         mut entry: Entry,
     ) -> impl Future<Output = Response<ProxyBody>> {
         async move {
-            let (ready, held) = match self.prepare(arrived, &mut entry).await {
+            let (prepared, buffered) = match self.prepare(received, &mut entry).await {
                 Ok(prepared) => prepared,
                 Err(error) => return respond::refuse(&error, entry),
             };
             entry.show();
-            let keep_alive = ready.keep_alive;
-            let terms = self.terms(&ready);
-            let send = ready.send(Arc::clone(&self.snapshot), Rc::clone(&self.upstreams), held);
-            if keep_alive.is_none() && terms.drains.is_none() {
+            let keep_alive = prepared.keep_alive;
+            let policy = self.policy(&prepared);
+            let send = prepared.send(Arc::clone(&self.snapshot), Rc::clone(&self.upstreams), buffered);
+            if keep_alive.is_none() && policy.drains.is_none() {
                 return match send.await {
-                    Ok(Answered { answer, .. }) if answer.body.is_switched() => {
-                        self.tunnels.begin(answer, entry, &terms)
+                    Ok(Accepted { response, .. }) if response.body.is_switched() => {
+                        self.upgraded.begin(response, entry, &policy)
                     }
-                    Ok(answer) => self.relay(answer, entry, terms),
+                    Ok(response) => self.relay(response, entry, policy),
                     Err(error) => respond::refuse(&error, entry),
                 };
             }
-            let mut waiting = Waiting::new(Box::pin(send), entry, terms.clone());
-            let answered = match keep_alive {
-                None => Ok((&mut waiting).await),
-                Some(interval) => timeout(interval, &mut waiting).await.map_err(|_| interval),
+            let mut pending = PendingResponse::new(Box::pin(send), entry, policy.clone());
+            let accepted = match keep_alive {
+                None => Ok((&mut pending).await),
+                Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),
             };
-            match answered {
-                Ok((Ok(answer), entry)) => {
-                    let response = self.relay(answer, entry, terms);
+            match accepted {
+                Ok((Ok(response), entry)) => {
+                    let response = self.relay(response, entry, policy);
                     respond::keep_alive(response, keep_alive)
                 }
                 Ok((Err(error), entry)) => respond::refuse(&error, entry),
-                Err(interval) => self.announced(respond::begin_stream(waiting, interval)),
+                Err(interval) => self.announced(respond::begin_stream(pending, interval)),
             }
         }
     }
@@ -194,7 +194,7 @@ impl Handler for Proxy {
         mut request: Request<RequestBody>,
         from: Option<SocketAddr>,
     ) -> impl Future<Output = Response<ProxyBody>> {
-        if let Some(response) = probe::answer(&request, &self.snapshot.admission) {
+        if let Some(response) = probe::respond(&request, &self.snapshot.admission) {
             return Handled::Probe { response: Some(response) };
         }
         let mut entry = Entry::open(&self.journal, &self.snapshot.anonymous);
@@ -203,15 +203,15 @@ impl Handler for Proxy {
         end_hop(request.headers_mut());
         self.trace(request.headers_mut(), &mut entry);
         entry.shown_on(&self.board);
-        Handled::Request { answer: self.answer(Arrived::new(request), entry) }
+        Handled::Request { response: self.serve(Received::new(request), entry) }
     }
 
-    fn delivery(body: &ProxyBody) -> Option<&Rc<Delivery>> {
-        body.delivery()
+    fn timing(body: &ProxyBody) -> Option<&Rc<StreamTiming>> {
+        body.timing()
     }
 
-    fn give_up(body: &mut ProxyBody, reason: String) {
-        body.give_up(reason);
+    fn abort(body: &mut ProxyBody, reason: String) {
+        body.abort(reason);
     }
 
     fn defer(body: &mut ProxyBody) {
@@ -226,14 +226,14 @@ impl Handler for Proxy {
         body.stop();
     }
 
-    fn takeover(body: &mut ProxyBody) -> Option<Takeover> {
-        body.takeover()
+    fn upgrade(body: &mut ProxyBody) -> Option<Upgrade> {
+        body.upgrade()
     }
 
-    async fn farewell(&self) {
+    async fn shutdown(&self) {
         // What ends from here on was stopped: no record may say that its client left.
         self.journal.cut();
-        self.tunnels.farewell().await;
+        self.upgraded.shutdown().await;
     }
 
     async fn idle(&self) {
