@@ -13,7 +13,7 @@ use eventsource_stream::Eventsource;
 use futures_util::{FutureExt, StreamExt, stream};
 use memchr::memmem;
 use serde_json::Value;
-use streamgauge::sse::{Decoder, Event, Sink};
+use streamgauge::sse::{Event, EventDecoder, EventHandler};
 use streamgauge::usage::{BodyMeter, Room, StreamMeter};
 
 /// What a socket read brings when an upstream is faster than we are.
@@ -83,7 +83,7 @@ fn read<'a>(mut meter: StreamMeter, pieces: impl IntoIterator<Item = &'a [u8]>) 
 
 struct Count(u64);
 
-impl Sink for Count {
+impl EventHandler for Count {
     fn event(&mut self, event: Event<'_>) {
         self.0 += black_box(event.data).len() as u64;
     }
@@ -129,7 +129,7 @@ fn streams(c: &mut Criterion, name: &str, streams: &[Vec<u8>]) {
         b.iter(|| {
             let mut count = Count(0);
             for stream in streams {
-                let mut decoder = Decoder::new();
+                let mut decoder = EventDecoder::new();
                 stream.chunks(READ).for_each(|piece| decoder.push(piece, &mut count));
             }
             count.0

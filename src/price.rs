@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 
 pub use amount::{Amount, Cost, Currency, Reported};
-pub use rates::{Billable, Counts, INPUT_WITHOUT_CACHE, Rate, Rates};
+pub use rates::{Billable, INPUT_WITHOUT_CACHE, Rate, Rates, TokenCounts};
 
 use crate::route::Glob;
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use streamgauge::sse::{Decoder, Event, Line, Lines, Position, Sink};
+use streamgauge::sse::{Event, EventDecoder, EventHandler, Line, Lines, Position};
 use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
 
 /// How often each recording is cut at random places.
@@ -49,7 +49,7 @@ struct Heard {
     comments: Vec<String>,
 }
 
-impl Sink for Heard {
+impl EventHandler for Heard {
     fn event(&mut self, event: Event<'_>) {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         self.events.push((text(event.name), event.data_str().into_owned(), text(event.id)));
@@ -81,7 +81,7 @@ fn the_decoder_agrees_with_every_conformance_case_at_every_split() {
 
         let check = |pieces: &[&[u8]]| {
             let mut heard = Heard::default();
-            let mut decoder = Decoder::new();
+            let mut decoder = EventDecoder::new();
             pieces.iter().for_each(|piece| decoder.push(piece, &mut heard));
             let name = &case["name"];
             assert_eq!(heard.events, events, "{name} in {} pieces", pieces.len());

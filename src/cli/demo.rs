@@ -23,7 +23,7 @@ use crate::app::{App, Running, preflight};
 use crate::config;
 use crate::record::{Sink, UsageRecord};
 use crate::simulator::{self, SimulatorSettings};
-use crate::sse::{self, Decoder, Event};
+use crate::sse::{self, Event, EventDecoder};
 
 /// How long the record may take after the last byte. It is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
@@ -168,7 +168,7 @@ async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
             return Result::Err(format!("{status}: {}", String::from_utf8_lossy(&body)).into());
         }
         let mut body = response.into_body();
-        let mut decoder = Decoder::new();
+        let mut decoder = EventDecoder::new();
         while let Some(frame) = body.frame().await {
             if let Some(data) = frame?.data_ref() {
                 let mut text = Text(String::new());
@@ -188,7 +188,7 @@ async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
 /// The text of chat chunks.
 struct Text(String);
 
-impl sse::Sink for Text {
+impl sse::EventHandler for Text {
     fn event(&mut self, event: Event<'_>) {
         let chunk: serde_json::Value = serde_json::from_slice(event.data).unwrap_or_default();
         self.0.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());

@@ -24,10 +24,10 @@ const PIECE: usize = 8 * 1024;
 /// windows of 16 and 8 MiB) it holds nothing.
 ///
 /// ```
-/// use streamgauge::coding::{Coding, Decoder};
+/// use streamgauge::coding::{Coding, ContentDecoder};
 ///
 /// // A stored block of RFC 1951: `Hi`.
-/// let mut decoder = Decoder::new(&[Coding::Deflate]);
+/// let mut decoder = ContentDecoder::new(&[Coding::Deflate]);
 /// let mut text = Vec::new();
 /// decoder.push(b"\x01\x02\x00\xfd\xffHi", &mut |piece| text.extend_from_slice(piece))?;
 /// assert_eq!(text, b"Hi");
@@ -35,7 +35,7 @@ const PIECE: usize = 8 * 1024;
 /// # Ok::<(), streamgauge::coding::DecodeError>(())
 /// ```
 #[derive(Debug)]
-pub struct Decoder {
+pub struct ContentDecoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,
     budget: Budget,
@@ -63,7 +63,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-impl Decoder {
+impl ContentDecoder {
     /// A decoder of what was encoded with `codings`, applied in this order.
     pub fn new(codings: &[Coding]) -> Self {
         Self {

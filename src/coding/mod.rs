@@ -12,7 +12,7 @@ mod deflate;
 mod zstd;
 
 pub use codings::{Coding, Codings, MAX_CODINGS};
-pub use decoder::{DecodeError, Decoder, FREE_OUTPUT, MAX_RATIO};
+pub use decoder::{ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 
 /// What one step of a decoder did.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! Input: a byte that says which codings, a byte that says how the rest is cut, and the encoded
 //! bytes.
 
-use crate::coding::{Coding, DecodeError, Decoder, FREE_OUTPUT, MAX_RATIO};
+use crate::coding::{Coding, ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 
 const CODINGS: [&[Coding]; 6] = [
     &[Coding::Gzip],
@@ -43,7 +43,7 @@ fn decode<'a>(
     codings: &[Coding],
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<u8>, Result<bool, DecodeError>) {
-    let mut decoder = Decoder::new(codings);
+    let mut decoder = ContentDecoder::new(codings);
     let mut text = Vec::new();
     let mut read = 0;
     for piece in pieces {

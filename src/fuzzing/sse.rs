@@ -6,7 +6,7 @@
 //! lends as lying in the pushed slice does lie there. It holds for a limit that nothing reaches and
 //! for a small one.
 
-use crate::sse::{Decoder, Event, LIMIT, Position, Sink};
+use crate::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
 
 /// Small enough that fuzzed lines are longer.
 const SMALL: usize = 24;
@@ -19,7 +19,7 @@ pub fn sse(data: &[u8]) {
     for limit in [LIMIT, SMALL] {
         let expected = naive(data, limit);
         for pieces in cuts(data) {
-            let mut decoder = Decoder::with_limit(limit);
+            let mut decoder = EventDecoder::with_limit(limit);
             let mut heard = Listener::default();
             for piece in &pieces {
                 heard.piece = piece;
@@ -76,7 +76,7 @@ struct Listener<'a> {
     heard: Vec<Heard>,
 }
 
-impl Sink for Listener<'_> {
+impl EventHandler for Listener<'_> {
     fn event(&mut self, event: Event<'_>) {
         if let Some(at) = event.at {
             assert_eq!(&self.piece[at..at + event.data.len()], event.data);

@@ -25,7 +25,7 @@ use counts::{added, merged, read};
 use json::{Json, Parsed, parse, parse_body};
 
 use super::sse::cuts;
-use crate::sse::{Decoder, Event, Position, Sink};
+use crate::sse::{Event, EventDecoder, EventHandler, Position};
 use crate::usage::{BodyMeter, Room, StreamMeter, Tally, Usage};
 
 /// Checks the properties for one input.
@@ -152,7 +152,7 @@ struct Oracle {
 /// A stream decoded, every payload parsed. An error when one of them is one to abstain from.
 fn naive_stream(data: &[u8]) -> Result<Oracle, ()> {
     let mut oracle = Oracle::default();
-    Decoder::new().push(data, &mut oracle);
+    EventDecoder::new().push(data, &mut oracle);
     if oracle.unsure { Err(()) } else { Ok(oracle) }
 }
 
@@ -167,7 +167,7 @@ const TERMINAL: [&str; 8] = [
     "image_edit.completed",
 ];
 
-impl Sink for Oracle {
+impl EventHandler for Oracle {
     fn event(&mut self, event: Event<'_>) {
         self.events += 1;
         let (name, data) = (String::from_utf8_lossy(event.name), event.data_str());

@@ -2,7 +2,7 @@
 //!
 //! Input: a byte that says in what pieces the rest comes, and the frames.
 
-use crate::websocket::{FrameError, Frames, Opcode, Sink};
+use crate::websocket::{FrameError, FrameHandler, Frames, Opcode};
 
 /// What is heard of a direction.
 #[derive(Debug, Default, PartialEq)]
@@ -12,7 +12,7 @@ struct Heard {
     open: Vec<u8>,
 }
 
-impl Sink for Heard {
+impl FrameHandler for Heard {
     fn data(&mut self, _: bool, piece: &[u8]) {
         self.open.extend_from_slice(piece);
     }

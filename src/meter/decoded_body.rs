@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::ResponseFrames;
-use crate::coding::{Coding, DecodeError, Decoder};
+use crate::coding::{Coding, ContentDecoder, DecodeError};
 use crate::error::Error;
 use crate::rewrite;
 
@@ -41,13 +41,13 @@ impl<B> DecodedBody<B> {
     /// The same, which was encoded with `codings`, applied in this order. What the encoder has
     /// flushed is in the frame that follows.
     ///
-    /// What is not in these codings, grows beyond the [`Decoder`]'s bounds, or ends inside of them,
+    /// What is not in these codings, grows beyond the [`ContentDecoder`]'s bounds, or ends inside of them,
     /// ends with [`Error::Undecodable`], after what was decoded. What stands right before a break,
     /// and came with it, may be lost with it.
     #[must_use]
     pub fn undoing(self, codings: &[Coding], upstream: &str) -> Self {
         let decoding = Decoding {
-            decoder: Decoder::new(codings),
+            decoder: ContentDecoder::new(codings),
             upstream: upstream.into(),
             input: Bytes::new(),
             begun: false,
@@ -59,7 +59,7 @@ impl<B> DecodedBody<B> {
 }
 
 struct Decoding {
-    decoder: Decoder,
+    decoder: ContentDecoder,
     /// Whose answer it is.
     upstream: Box<str>,
     /// What has come and is not decoded.

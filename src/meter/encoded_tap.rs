@@ -1,6 +1,6 @@
 //! An answer with a content coding: the meter reads a decoded copy.
 
-use crate::coding::{Coding, Decoder};
+use crate::coding::{Coding, ContentDecoder};
 use crate::usage::{Progress, Tally};
 
 use super::ResponseMeter;
@@ -11,7 +11,7 @@ use super::ResponseMeter;
 #[derive(Debug)]
 pub struct EncodedTap {
     /// `None` where it has a coding that is not known.
-    decoder: Option<Decoder>,
+    decoder: Option<ContentDecoder>,
     /// What the content is.
     content: ResponseMeter,
     /// A byte of it has come.
@@ -20,7 +20,7 @@ pub struct EncodedTap {
 
 impl EncodedTap {
     pub(super) fn new(codings: &[Coding], content: ResponseMeter) -> Self {
-        Self { decoder: Some(Decoder::new(codings)), content, begun: false }
+        Self { decoder: Some(ContentDecoder::new(codings)), content, begun: false }
     }
 
     /// One that cannot be read.

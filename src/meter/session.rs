@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::provider::UsageOwner;
 use crate::record::{Entry, Outcome};
 use crate::usage::{AskedModel, Progress, SessionMeter};
-use crate::websocket::{Close, Frames, Opcode, Sink};
+use crate::websocket::{Close, FrameHandler, Frames, Opcode};
 
 /// Endpoints in whose sessions the client's messages name the model, as far as is known. What is
 /// said to the others is sound, mostly.
@@ -185,7 +185,7 @@ impl Heard {
 /// What the client says matters only where it ends, and where it names its model.
 struct FromClient<'a>(&'a mut Heard);
 
-impl Sink for FromClient<'_> {
+impl FrameHandler for FromClient<'_> {
     fn data(&mut self, is_text: bool, piece: &[u8]) {
         if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
             asked.text(piece);
@@ -205,7 +205,7 @@ impl Sink for FromClient<'_> {
 
 struct FromUpstream<'a>(&'a mut Heard);
 
-impl Sink for FromUpstream<'_> {
+impl FrameHandler for FromUpstream<'_> {
     fn data(&mut self, is_text: bool, piece: &[u8]) {
         if is_text {
             self.0.usage.text(piece);

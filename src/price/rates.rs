@@ -105,7 +105,7 @@ pub struct Billable {
 
 /// The counts of one request, as they were reported.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
+pub struct TokenCounts {
     /// `input_tokens`.
     pub input: Option<u64>,
     /// `cached_input_tokens`.
@@ -126,7 +126,7 @@ pub struct Counts {
 /// Anthropic's do (docs.anthropic.com, prompt caching). In all other shapes they include it.
 pub const INPUT_WITHOUT_CACHE: &str = "messages";
 
-impl Counts {
+impl TokenCounts {
     /// All of the input: by it a price for long contexts holds or does not.
     pub fn whole_input(&self) -> u64 {
         let apart = if self.cache_is_apart { self.cached().saturating_add(self.written()) } else { 0 };

@@ -12,7 +12,7 @@ use http::Method;
 
 use super::path;
 use paths::KNOWN;
-pub use stored::{Kind, Stored, UsageOwner};
+pub use stored::{Stored, StoredKind, UsageOwner};
 
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +53,9 @@ enum Tokens {
     /// The request's.
     Own,
     /// That of a result which is stored, and may still be at work when its request is answered.
-    Creates(Kind),
+    Creates(StoredKind),
     /// That of the stored result whose id is the pattern's last star, whatever the method.
-    Shows(Kind),
+    Shows(StoredKind),
     /// That of earlier requests, whatever the method.
     Restates,
     /// The same, in answers that are not read: files, and lists of what may be any number of

@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 use super::budget::Reserved;
 use super::client_body::BodyLimits;
-use crate::coding::{Coding, DecodeError, Decoder};
+use crate::coding::{Coding, ContentDecoder, DecodeError};
 use crate::error::{Error, Result};
 
 /// How much is decoded before other requests of the worker have their turn.
@@ -34,7 +34,7 @@ pub(super) async fn decode(
     reserved: &mut Reserved,
     client: &Arc<str>,
 ) -> Result<Bytes> {
-    let mut decoder = Decoder::new(codings);
+    let mut decoder = ContentDecoder::new(codings);
     let mut text = Vec::new();
     let mut turn = TURN;
     let mut failure = None;

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
-use crate::coding::{Codings, Decoder};
+use crate::coding::{Codings, ContentDecoder};
 use crate::meter::ResponseMeter;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
@@ -161,7 +161,7 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         Codings::Identity => Some(Cow::Borrowed(body)),
         Codings::Known(codings) => {
             let mut decoded = Vec::new();
-            let mut decoder = Decoder::new(codings);
+            let mut decoder = ContentDecoder::new(codings);
             let result = decoder.push(body, &mut |piece| {
                 let room = REFUSAL.saturating_sub(decoded.len());
                 decoded.extend_from_slice(&piece[..piece.len().min(room)]);

@@ -1,7 +1,7 @@
 //! What a request costs at the prices of its day.
 
 use super::UsageRecord;
-use crate::price::{Amount, Counts, Currency, INPUT_WITHOUT_CACHE, Prices, Served};
+use crate::price::{Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Served, TokenCounts};
 
 /// What the request costs; `None` where nothing of it is paid for, or there is no price for all of
 /// it.
@@ -10,7 +10,7 @@ pub fn cost(row: &UsageRecord, prices: &Prices) -> Option<(Currency, Amount)> {
         return None;
     }
     let usage = &row.usage;
-    let counts = Counts {
+    let counts = TokenCounts {
         input: usage.input_tokens,
         cached_input: usage.cached_input_tokens,
         cache_write: usage.cache_write_input_tokens,

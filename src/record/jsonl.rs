@@ -21,7 +21,7 @@ pub struct Jsonl<L> {
 }
 
 /// Takes whole lines.
-pub trait Lines {
+pub trait LineWriter {
     /// Appends the lines of a batch. After an error the next batch begins on a line of its own.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl<W: Write> Jsonl<LineStream<W>> {
     }
 }
 
-impl<L: Lines + Send> Sink for Jsonl<L> {
+impl<L: LineWriter + Send> Sink for Jsonl<L> {
     fn name(&self) -> String {
         self.name.clone()
     }
@@ -126,7 +126,7 @@ impl<L: Lines + Send> Sink for Jsonl<L> {
     }
 }
 
-impl<L: Lines> Jsonl<L> {
+impl<L: LineWriter> Jsonl<L> {
     /// Writes a batch. An error comes with the number of records that were written all the same.
     fn append(&mut self, batch: &[UsageRecord]) -> Result<(), (usize, io::Error)> {
         self.lines.clear();
@@ -140,7 +140,7 @@ impl<L: Lines> Jsonl<L> {
     }
 }
 
-/// Lines on any stream.
+/// LineWriter on any stream.
 #[derive(Debug)]
 pub struct LineStream<W> {
     out: W,
@@ -148,7 +148,7 @@ pub struct LineStream<W> {
     is_torn: bool,
 }
 
-impl<W: Write> Lines for LineStream<W> {
+impl<W: Write> LineWriter for LineStream<W> {
     fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
         if self.is_torn {
             self.out.write_all(b"\n")?;

@@ -121,31 +121,31 @@ impl Bound {
     ///
     /// # Panics
     /// When the system can start no thread.
-    pub fn spawn(self) -> Running {
+    pub fn spawn(self) -> RunningSimulator {
         let (stop, stopped) = watch::channel(());
         let start = |socket| {
             let (shared, tls, stopped) = (Arc::clone(&self.shared), self.tls.clone(), stopped.clone());
             let thread = thread::Builder::new().name("simulator".to_owned());
             thread.spawn(move || work(socket, &shared, tls, stopped)).expect("the system can start a thread")
         };
-        Running { threads: self.sockets.into_iter().map(start).collect(), stop: Some(stop) }
+        RunningSimulator { threads: self.sockets.into_iter().map(start).collect(), stop: Some(stop) }
     }
 }
 
 /// A simulator that runs until this is stopped or dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningSimulator {
     threads: Vec<JoinHandle<()>>,
     /// Dropped to stop.
     stop: Option<watch::Sender<()>>,
 }
 
-impl Running {
+impl RunningSimulator {
     /// Ends it: its connections are closed, whatever they were doing, and its threads joined.
     pub fn stop(self) {}
 }
 
-impl Drop for Running {
+impl Drop for RunningSimulator {
     fn drop(&mut self) {
         self.stop = None;
         for thread in self.threads.drain(..) {

@@ -10,7 +10,7 @@ use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::websocket::{Frames, Opcode, Sink, close_frame};
+use crate::websocket::{FrameHandler, Frames, Opcode, close_frame};
 
 /// What the key is hashed with (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
-impl Sink for Inbox {
+impl FrameHandler for Inbox {
     fn data(&mut self, _is_text: bool, piece: &[u8]) {
         self.is_too_big |= self.begun.len() + piece.len() > MAX_MESSAGE_BYTES;
         if !self.is_too_big {

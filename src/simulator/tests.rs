@@ -15,7 +15,7 @@ mod messages;
 /// A simulator on a free port, and how to ask it.
 struct Sim {
     address: SocketAddr,
-    _running: Running,
+    _running: RunningSimulator,
 }
 
 fn simulator(api_key: Option<&str>) -> Sim {

@@ -1,6 +1,6 @@
 //! Events from lines.
 
-use super::{Event, LIMIT, Line, Lines, Sink};
+use super::{Event, EventHandler, LIMIT, Line, Lines};
 
 /// Event types and IDs are words. A longer one costs its event, so that what is kept stays small.
 const NAME_LIMIT: usize = 4096;
@@ -26,27 +26,27 @@ pub enum Position {
 /// A push parser for one event stream. See the [module](super) for what it promises.
 ///
 /// At the end of the stream there is nothing to call: an unfinished event is discarded, and
-/// [`Decoder::position`] tells whether there was one. [`Decoder::finish`] is for those who read it
-/// nevertheless.
+/// [`EventDecoder::position`] tells whether there was one. [`EventDecoder::finish`] is for those
+/// who read it nevertheless.
 ///
 /// ```
-/// use streamgauge::sse::{Decoder, Event, Sink};
+/// use streamgauge::sse::{EventDecoder, Event, EventHandler};
 ///
 /// struct Names(Vec<String>);
-/// impl Sink for Names {
+/// impl EventHandler for Names {
 ///     fn event(&mut self, event: Event<'_>) {
 ///         self.0.push(format!("{}={}", String::from_utf8_lossy(event.name), event.data_str()));
 ///     }
 /// }
 ///
 /// let mut names = Names(Vec::new());
-/// let mut decoder = Decoder::new();
+/// let mut decoder = EventDecoder::new();
 /// decoder.push(b"event: ping\ndata: 1\r", &mut names);
 /// decoder.push(b"\n\r\ndata: 2\n\n", &mut names);
 /// assert_eq!(names.0, ["ping=1", "message=2"]);
 /// ```
 #[derive(Debug)]
-pub struct Decoder {
+pub struct EventDecoder {
     lines: Lines,
     limit: usize,
     /// The first line has not ended, so a byte order mark may begin it.
@@ -78,22 +78,22 @@ struct Open<'a> {
     behind: usize,
 }
 
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder::new()
+impl Default for EventDecoder {
+    fn default() -> EventDecoder {
+        EventDecoder::new()
     }
 }
 
-impl Decoder {
+impl EventDecoder {
     /// A decoder at the start of a stream.
-    pub fn new() -> Decoder {
-        Decoder::with_limit(LIMIT)
+    pub fn new() -> EventDecoder {
+        EventDecoder::with_limit(LIMIT)
     }
 
     /// A decoder that holds lines and data of up to `limit` bytes (no fewer than 16).
-    pub fn with_limit(limit: usize) -> Decoder {
+    pub fn with_limit(limit: usize) -> EventDecoder {
         let limit = limit.max(LEAST_LIMIT);
-        Decoder {
+        EventDecoder {
             lines: Lines::new(limit),
             limit,
             at_start: true,
@@ -111,7 +111,7 @@ impl Decoder {
 
     /// Reads a piece of the stream and shows the sink what ended in it, in stream order.
     #[inline]
-    pub fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) {
+    pub fn push<S: EventHandler>(&mut self, bytes: &[u8], sink: &mut S) {
         let mut open = Open::default();
         let mut at = 0;
         while let Some(line) = self.lines.next(bytes, &mut at) {
@@ -131,7 +131,7 @@ impl Decoder {
 
     /// The stream has ended: shows the sink the event that is unfinished, if there is one with
     /// data. The standard discards it, the SDKs do not.
-    pub fn finish<S: Sink>(&mut self, sink: &mut S) {
+    pub fn finish<S: EventHandler>(&mut self, sink: &mut S) {
         let mut open = Open::default();
         match self.lines.take_unfinished() {
             Some(line) => self.pieced(line, &mut open, sink),
@@ -175,7 +175,7 @@ impl Decoder {
 
     /// A line that lies in the pushed slice, where it ends at `end`.
     #[inline]
-    fn line<'a, S: Sink>(&mut self, line: &'a [u8], end: usize, open: &mut Open<'a>, sink: &mut S) {
+    fn line<'a, S: EventHandler>(&mut self, line: &'a [u8], end: usize, open: &mut Open<'a>, sink: &mut S) {
         let line = self.without_bom(line);
         if line.is_empty() {
             return self.dispatch(open, sink);
@@ -193,7 +193,7 @@ impl Decoder {
     }
 
     /// A line that came in pieces.
-    fn pieced<S: Sink>(&mut self, mut line: Vec<u8>, open: &mut Open<'_>, sink: &mut S) {
+    fn pieced<S: EventHandler>(&mut self, mut line: Vec<u8>, open: &mut Open<'_>, sink: &mut S) {
         if self.at_start && line.starts_with(BOM) {
             line.drain(..BOM.len());
         }
@@ -221,7 +221,7 @@ impl Decoder {
     /// The beginning of a line that is too long. Only data is worth an event; the rest is ignored,
     /// as an unknown field would be.
     #[cold]
-    fn long<S: Sink>(&mut self, line: &[u8], open: &mut Open<'_>, sink: &mut S) {
+    fn long<S: EventHandler>(&mut self, line: &[u8], open: &mut Open<'_>, sink: &mut S) {
         let line = self.without_bom(line);
         let (name, value) = field(line);
         match name {
@@ -236,7 +236,7 @@ impl Decoder {
     }
 
     /// A `data` line that is not the event's first, or is the first of one given up.
-    fn more_data<S: Sink>(&mut self, value: &[u8], open: &mut Open<'_>, sink: &mut S) {
+    fn more_data<S: EventHandler>(&mut self, value: &[u8], open: &mut Open<'_>, sink: &mut S) {
         if !self.oversize {
             if let Some((first, _)) = open.data.take() {
                 self.data.clear();
@@ -253,7 +253,7 @@ impl Decoder {
     }
 
     /// What is neither data nor a type: a comment, an ID, a time, or nothing we know.
-    fn other_field<S: Sink>(
+    fn other_field<S: EventHandler>(
         &mut self,
         line: &[u8],
         name: &[u8],
@@ -283,7 +283,7 @@ impl Decoder {
 
     /// A blank line.
     #[inline]
-    fn dispatch<S: Sink>(&mut self, open: &mut Open<'_>, sink: &mut S) {
+    fn dispatch<S: EventHandler>(&mut self, open: &mut Open<'_>, sink: &mut S) {
         if self.oversize {
             self.skipped += 1;
             sink.oversize_end();
@@ -309,7 +309,7 @@ impl Decoder {
 
     /// From here on the event is too large to be held: what there is of its data goes to the sink.
     #[cold]
-    fn give_up<S: Sink>(&mut self, open: &mut Open<'_>, sink: &mut S) {
+    fn give_up<S: EventHandler>(&mut self, open: &mut Open<'_>, sink: &mut S) {
         if self.oversize {
             return;
         }
@@ -320,7 +320,7 @@ impl Decoder {
         }
     }
 
-    fn oversize_data<S: Sink>(&mut self, value: &[u8], sink: &mut S) {
+    fn oversize_data<S: EventHandler>(&mut self, value: &[u8], sink: &mut S) {
         if self.has_data {
             sink.oversize(b"\n");
         }

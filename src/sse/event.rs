@@ -24,7 +24,7 @@ impl Event<'_> {
 }
 
 /// Whoever wants to know what is in the stream. Everything but events may be ignored.
-pub trait Sink {
+pub trait EventHandler {
     /// An event was dispatched.
     fn event(&mut self, event: Event<'_>);
 
@@ -40,13 +40,14 @@ pub trait Sink {
     }
 
     /// A piece of the data of an event that is too large to be held. The pieces come in order, and
-    /// together they are the whole data; [`Sink::oversize_end`] follows when the event ends.
+    /// together they are the whole data; [`EventHandler::oversize_end`] follows when the event
+    /// ends.
     fn oversize(&mut self, piece: &[u8]) {
         let _ = piece;
     }
 
     /// The event of the pieces has ended, or one that is too large for another reason; it was
-    /// counted as skipped, and [`Sink::event`] never saw it.
+    /// counted as skipped, and [`EventHandler::event`] never saw it.
     fn oversize_end(&mut self) {}
 
     /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is

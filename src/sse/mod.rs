@@ -2,7 +2,8 @@
 //!
 //! The rule is the WHATWG's: HTML Living Standard, 9.2.5 "Parsing an event stream" and 9.2.6
 //! "Interpreting an event stream". It lives here in two steps, each of which can be read alone:
-//! [`Lines`] finds the lines, [`Decoder`] makes events of them and shows them to a [`Sink`].
+//! [`Lines`] finds the lines, [`EventDecoder`] makes events of them and shows them to an
+//! [`EventHandler`].
 //!
 //! Promises, all of them tested at every split:
 //! * pieces do not matter: the same bytes give the same events, however they were cut;
@@ -19,11 +20,11 @@ mod decoder;
 mod event;
 mod lines;
 
-pub use decoder::{Decoder, Position};
-pub use event::{Event, Sink};
+pub use decoder::{EventDecoder, Position};
+pub use event::{Event, EventHandler};
 pub use lines::{Line, Lines};
 
 /// The longest line, and the most data of one event, that is held in one piece: ten times the
-/// largest text event on record. What is larger goes to [`Sink::oversize`] in pieces and is counted
-/// as skipped.
+/// largest text event on record. What is larger goes to [`EventHandler::oversize`] in pieces and is
+/// counted as skipped.
 pub const LIMIT: usize = 1 << 20;

@@ -24,7 +24,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use client::{ClientSettings, Connector};
 pub use facts::{Facts, client_name};
 pub use material::{Authorities, Identity, IdentitySource};
-pub use observer::{HandshakeObserver, Seen};
+pub use observer::{HandshakeObserver, ObservedHandshake};
 pub use rotate::{Live, Reloads, Rotation, Watch};
 pub use server::{ClientCertificates, ServerSettings};
 pub use source::{Source, decode};

@@ -12,10 +12,10 @@ use super::Facts;
 
 /// Records the latest handshake of one client configuration, without changing it.
 #[derive(Debug, Default)]
-pub struct HandshakeObserver(Mutex<Seen>);
+pub struct HandshakeObserver(Mutex<ObservedHandshake>);
 
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct ObservedHandshake {
     /// The certificate that the peer presented, also if it was refused.
     pub peer: Option<Facts>,
     /// The peer requested a certificate.
@@ -25,7 +25,7 @@ pub struct Seen {
 }
 
 impl HandshakeObserver {
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> ObservedHandshake {
         self.lock().clone()
     }
 
@@ -41,7 +41,7 @@ impl HandshakeObserver {
         seen.presented = presented.and_then(|key| Facts::of(key.cert.first()?));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, ObservedHandshake> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

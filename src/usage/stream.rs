@@ -9,7 +9,7 @@ use super::repeat::Pattern;
 use super::scan::Scan;
 use super::watch::{Wants, Watch};
 use super::{Output, Room, Tally};
-use crate::sse::{Decoder, Event, Position, Sink};
+use crate::sse::{Event, EventDecoder, EventHandler, Position};
 
 /// What one push brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Progress {
 /// ```
 #[derive(Debug, Default)]
 pub struct StreamMeter {
-    decoder: Decoder,
+    decoder: EventDecoder,
     reading: Reading,
 }
 
@@ -263,7 +263,7 @@ impl Pushed<'_> {
     }
 }
 
-impl Sink for Pushed<'_> {
+impl EventHandler for Pushed<'_> {
     #[inline]
     fn event(&mut self, event: Event<'_>) {
         self.count();
@@ -337,7 +337,7 @@ struct Last<'a> {
     is_cut: bool,
 }
 
-impl Sink for Last<'_> {
+impl EventHandler for Last<'_> {
     fn event(&mut self, event: Event<'_>) {
         let is_whole = || event.data == b"[DONE]" || Scan::whole(event.data, None, false).is_some();
         if !self.is_cut || is_whole() {

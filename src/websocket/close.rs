@@ -56,12 +56,12 @@ pub fn close_frame(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Frames, Opcode, Sink};
+    use super::super::{FrameHandler, Frames, Opcode};
     use super::*;
 
     struct Last(Option<Close>);
 
-    impl Sink for Last {
+    impl FrameHandler for Last {
         fn control(&mut self, opcode: Opcode, payload: &[u8]) {
             assert_eq!(opcode, Opcode::Close);
             self.0 = Some(Close::read(payload));

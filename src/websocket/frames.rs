@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What is heard of a direction.
-pub trait Sink {
+pub trait FrameHandler {
     /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come
     /// in their order, and never two messages' between each other.
     fn data(&mut self, is_text: bool, piece: &[u8]) {
@@ -74,11 +74,11 @@ const PIECE: usize = 1024;
 /// they are not whole, and nothing of a message.
 ///
 /// ```
-/// use streamgauge::websocket::{Frames, Sink};
+/// use streamgauge::websocket::{Frames, FrameHandler};
 ///
 /// #[derive(Default)]
 /// struct Text(Vec<u8>);
-/// impl Sink for Text {
+/// impl FrameHandler for Text {
 ///     fn data(&mut self, _is_text: bool, piece: &[u8]) {
 ///         self.0.extend_from_slice(piece);
 ///     }
@@ -136,7 +136,7 @@ impl Frames {
     ///
     /// # Errors
     /// What came is no frame; so it stays.
-    pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), FrameError> {
+    pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl FrameHandler) -> Result<(), FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -211,7 +211,7 @@ impl Frames {
     }
 
     /// Ends the frame if all of it is here.
-    fn end_frame(&mut self, sink: &mut impl Sink) {
+    fn end_frame(&mut self, sink: &mut impl FrameHandler) {
         let At::Payload(Payload { kind, is_final, left: 0, .. }) = &self.at else { return };
         match kind {
             Kind::Data { is_text } => {
@@ -228,7 +228,7 @@ impl Frames {
 
 impl Payload {
     /// Takes what is the frame's; says how much that was.
-    fn read(&mut self, bytes: &[u8], sink: &mut impl Sink) -> usize {
+    fn read(&mut self, bytes: &[u8], sink: &mut impl FrameHandler) -> usize {
         let size = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         self.left -= size as u64;
         if self.mask == [0; 4] {
@@ -248,7 +248,7 @@ impl Payload {
         size
     }
 
-    fn give(&mut self, piece: &[u8], sink: &mut impl Sink) {
+    fn give(&mut self, piece: &[u8], sink: &mut impl FrameHandler) {
         match &mut self.kind {
             Kind::Data { is_text } => sink.data(*is_text, piece),
             Kind::Control { held, .. } => held.extend_from_slice(piece),

@@ -8,4 +8,4 @@ mod frames;
 
 pub use close::{Close, close_frame};
 pub(crate) use close::{GOING_AWAY, INTERNAL_ERROR};
-pub use frames::{FrameError, Frames, Opcode, Sink};
+pub use frames::{FrameError, FrameHandler, Frames, Opcode};

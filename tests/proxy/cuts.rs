@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use streamgauge::sse::{Decoder, Event, Sink};
+use streamgauge::sse::{Event, EventDecoder, EventHandler};
 
 use crate::support::{
     CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, End, Proxy, Upstream, chunk, http2_client, proxy, sized,
@@ -20,7 +20,7 @@ const PATH: &str = "/v1/chat/completions";
 #[derive(Default)]
 struct Events(Vec<(String, String)>);
 
-impl Sink for Events {
+impl EventHandler for Events {
     fn event(&mut self, event: Event<'_>) {
         self.0.push((String::from_utf8_lossy(event.name).into_owned(), event.data_str().into_owned()));
     }
@@ -28,7 +28,7 @@ impl Sink for Events {
 
 fn events(stream: &str) -> Vec<(String, String)> {
     let mut events = Events::default();
-    Decoder::new().push(stream.as_bytes(), &mut events);
+    EventDecoder::new().push(stream.as_bytes(), &mut events);
     events.0
 }
 

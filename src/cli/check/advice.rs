@@ -6,7 +6,7 @@ use crate::config::{ForwardProxy, Upstream};
 use crate::provider::Provider;
 use crate::record::Outcome;
 use crate::secret::Masks;
-use crate::tls::Seen;
+use crate::tls::ObservedHandshake;
 
 /// Why an upstream cannot be used as it is configured.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
 
 /// Whether the peer ended the handshake over the certificate that it got, or did not get. In TLS
 /// 1.3 it says so after the client thinks that the handshake is over.
-fn is_about_our_certificate(seen: &Seen, message: &str) -> bool {
+fn is_about_our_certificate(seen: &ObservedHandshake, message: &str) -> bool {
     seen.asked && (message.contains("alert") || seen.presented.is_none())
 }
 
@@ -170,7 +170,14 @@ fn of_tls(finding: &Finding<'_>, message: &str) -> String {
 
 /// What to do about a certificate that was refused here. `ca` is the key of the authorities,
 /// `trusted` what they are now.
-fn of_peer(seen: &Seen, message: &str, ca: &str, trusted: &str, mode: &str, url: &str) -> Option<String> {
+fn of_peer(
+    seen: &ObservedHandshake,
+    message: &str,
+    ca: &str,
+    trusted: &str,
+    mode: &str,
+    url: &str,
+) -> Option<String> {
     let peer = seen.peer.as_ref()?;
     let until = peer.not_after.strftime("%Y-%m-%d");
     if message.contains("UnknownIssuer") {

@@ -7,7 +7,7 @@ use super::answer::Answer;
 use crate::config::Upstream;
 use crate::egress::Scheme;
 use crate::record::UsageRecord;
-use crate::tls::{Facts, Seen, Verification};
+use crate::tls::{Facts, ObservedHandshake, Verification};
 use crate::upstream::{ConnectObserver, Trace};
 
 /// What was found.
@@ -18,9 +18,9 @@ pub(super) struct Finding<'a> {
     record: UsageRecord,
     pub(super) trace: Trace,
     /// The handshake with the upstream.
-    pub(super) target: Seen,
+    pub(super) target: ObservedHandshake,
     /// That with the proxy.
-    pub(super) proxy: Seen,
+    pub(super) proxy: ObservedHandshake,
     /// What went wrong; `None`: nothing.
     pub(super) failure: Option<Failure>,
 }
@@ -205,7 +205,7 @@ fn handshake(
     tls: &str,
     session: Option<String>,
     certificate: &str,
-    seen: &Seen,
+    seen: &ObservedHandshake,
     verification: Verification,
 ) -> fmt::Result {
     if session.is_none() && seen.peer.is_none() {

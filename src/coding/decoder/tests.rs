@@ -27,7 +27,7 @@ fn bare_deflate(text: &[u8]) -> Vec<u8> {
 
 /// What comes of `pieces`, and whether it is complete.
 fn decode(codings: &[Coding], pieces: &[&[u8]]) -> Result<(Vec<u8>, bool), DecodeError> {
-    let mut decoder = Decoder::new(codings);
+    let mut decoder = ContentDecoder::new(codings);
     let mut text = Vec::new();
     for piece in pieces {
         decoder.push(piece, &mut |piece| text.extend_from_slice(piece))?;
@@ -64,7 +64,7 @@ fn every_coding_is_undone_at_every_split() {
 fn what_is_flushed_is_there_at_once() {
     for coding in ALL {
         let pieces: Vec<&[u8]> = TEXT.split_inclusive(|&byte| byte == b'\n').collect();
-        let mut decoder = Decoder::new(&[coding]);
+        let mut decoder = ContentDecoder::new(&[coding]);
         for (encoded, piece) in encode(coding, &pieces).iter().zip(&pieces) {
             let mut text = Vec::new();
             decoder.push(encoded, &mut |piece| text.extend_from_slice(piece)).unwrap();
@@ -125,7 +125,7 @@ fn a_cut_is_no_error_but_not_complete() {
 #[test]
 fn what_is_not_encoded_so_is_an_error_and_stays_one() {
     for coding in [Coding::Gzip, Coding::Zstd, Coding::Deflate] {
-        let mut decoder = Decoder::new(&[coding]);
+        let mut decoder = ContentDecoder::new(&[coding]);
         let mut nothing = |_: &[u8]| panic!("{coding}: nothing can come of it");
         // A stored block's length and its complement do not agree, which the first byte of the text
         // begins.
@@ -160,7 +160,7 @@ const BOMB: usize = 12 << 20;
 fn a_bomb_is_given_up_before_it_has_cost_much() {
     for coding in ALL {
         let bomb = whole(coding, &vec![0; BOMB]);
-        let mut decoder = Decoder::new(&[coding]);
+        let mut decoder = ContentDecoder::new(&[coding]);
         let mut written = 0;
         let result = bomb
             .chunks(1024)

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use super::super::error::Reason;
 use super::super::groups::{MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::schema;
-use crate::price::{Counts, INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served};
+use crate::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts};
 use crate::usage::{ToolCalls, ToolKind};
 
 /// The columns, in the order in which [`Counting::add`] takes them; those of [`later`] and of the
@@ -102,7 +102,7 @@ impl<'a> Counting<'a> {
         let json = text(row.get_ref(16)?);
         let tool_calls = json.and_then(tool_calls);
         let is_readable = json.is_some() == tool_calls.is_some();
-        let counts = Counts {
+        let counts = TokenCounts {
             input,
             cached_input: cached,
             cache_write: written,

@@ -27,7 +27,8 @@ fn billable(
     output: Option<u64>,
     cache_is_apart: bool,
 ) -> Option<Billable> {
-    Counts { input, cached_input, cache_write, output, cache_is_apart, ..Counts::default() }.billable()
+    TokenCounts { input, cached_input, cache_write, output, cache_is_apart, ..TokenCounts::default() }
+        .billable()
 }
 
 #[test]
@@ -111,14 +112,14 @@ fn the_cost_of_a_sum_is_the_sum_of_the_costs() {
 
 #[test]
 fn what_has_no_rate_has_no_cost() {
-    let counts = Counts {
+    let counts = TokenCounts {
         input: Some(1_000),
         cache_write: Some(500),
         cache_write_1h: Some(200),
         output: Some(10),
         tool_calls: Some(ToolCalls::of(ToolKind::WebSearch, 3)),
         cache_is_apart: true,
-        ..Counts::default()
+        ..TokenCounts::default()
     };
     let used = counts.billable().unwrap();
     assert_eq!((used.cache_write, used.cache_write_1h, counts.whole_input()), (300, 200, 1_500));
@@ -130,23 +131,24 @@ fn what_has_no_rate_has_no_cost() {
     // 1000 x 2.00 + 300 x 2.50 + 200 x 4.00 + 10 x 8.00, of a million each, and 3 x 10.00 of a
     // thousand.
     assert_eq!(rates.amount(&used).unwrap().to_string(), "0.03363");
-    let none = Counts { tool_calls: None, cache_write_1h: Some(0), ..counts };
+    let none = TokenCounts { tool_calls: None, cache_write_1h: Some(0), ..counts };
     assert!(self::rates().amount(&none.billable().unwrap()).is_some(), "0 of an hour cost nothing");
 }
 
 #[test]
 fn calls_are_paid_for_without_tokens_too() {
-    let counts = Counts { tool_calls: Some(ToolCalls::of(ToolKind::SearchUnits, 2)), ..Counts::default() };
+    let counts =
+        TokenCounts { tool_calls: Some(ToolCalls::of(ToolKind::SearchUnits, 2)), ..TokenCounts::default() };
     let mut rates = rates();
     rates.tool_calls[ToolKind::SearchUnits as usize] = Some(rate("2"));
     assert_eq!(rates.amount(&counts.billable().unwrap()).unwrap().to_string(), "0.004");
-    let none = Counts { tool_calls: Some(ToolCalls::default()), ..Counts::default() };
+    let none = TokenCounts { tool_calls: Some(ToolCalls::default()), ..TokenCounts::default() };
     assert_eq!(none.billable(), None);
 }
 
 #[test]
 fn more_writes_of_an_hour_than_writes_are_all_of_them() {
-    let counts = Counts { input: Some(10), cache_write_1h: Some(4), ..Counts::default() };
+    let counts = TokenCounts { input: Some(10), cache_write_1h: Some(4), ..TokenCounts::default() };
     let used = counts.billable().unwrap();
     assert_eq!((used.input, used.cache_write, used.cache_write_1h), (6, 0, 4));
 }

@@ -7,7 +7,7 @@
 
 use super::Body::{self, Form, FormAndDeployment, Model, ModelAndDeployment, Named, Opaque, Session};
 use super::Tokens::{self, Creates, Own, Restates, Shows, Unread};
-use super::stored::Kind::{Batch, Response, Run, Video};
+use super::stored::StoredKind::{Batch, Response, Run, Video};
 
 /// Pattern after the version, name, body, tokens. In a pattern `*` is any one segment, `**` one or
 /// more; the name is the pattern without them. The list is searched in order: the busiest come

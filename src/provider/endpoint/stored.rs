@@ -29,7 +29,7 @@ impl UsageOwner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// What it is.
-    pub kind: Kind,
+    pub kind: StoredKind,
     /// Its id, where the path has it; `None` where the request makes it, and its answer says the
     /// id.
     pub id: Option<String>,
@@ -40,7 +40,7 @@ pub struct Stored {
 
 /// What can be stored with usage of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum StoredKind {
     /// A response: in the background only if its request wants that. Any other was counted with its
     /// request.
     Response,
@@ -52,7 +52,7 @@ pub enum Kind {
     Batch,
 }
 
-impl Kind {
+impl StoredKind {
     /// Whether its usage comes with its own request unless that says otherwise.
     pub fn is_usually_whole(self) -> bool {
         self == Self::Response

@@ -161,7 +161,7 @@ fn answers(method: &str, path: &str) -> UsageOwner {
     Endpoint::of(path).answers(&method.parse().unwrap(), path, Some(false))
 }
 
-fn shows(kind: Kind, id: &str) -> UsageOwner {
+fn shows(kind: StoredKind, id: &str) -> UsageOwner {
     UsageOwner::Stored(Stored { kind, id: Some(id.to_owned()), is_known: true })
 }
 
@@ -204,17 +204,17 @@ fn a_stored_result_is_known_by_its_id_on_every_path_to_it() {
         "/openai/v1/responses/resp_1/cancel",
         "/openai/deployments/d/responses/resp_1",
     ] {
-        assert_eq!(answers("GET", path), shows(Kind::Response, "resp_1"), "{path}");
+        assert_eq!(answers("GET", path), shows(StoredKind::Response, "resp_1"), "{path}");
     }
     for path in [
         "/v1/threads/t_1/runs/r_1",
         "/v1/threads/t_1/runs/r_1/cancel",
         "/openai/threads/t_1/runs/r_1/submit_tool_outputs",
     ] {
-        assert_eq!(answers("POST", path), shows(Kind::Run, "r_1"), "{path}");
+        assert_eq!(answers("POST", path), shows(StoredKind::Run, "r_1"), "{path}");
     }
-    assert_eq!(answers("GET", "/v1/batches/b_1"), shows(Kind::Batch, "b_1"));
-    assert_eq!(answers("GET", "/v1/videos/v_1"), shows(Kind::Video, "v_1"));
+    assert_eq!(answers("GET", "/v1/batches/b_1"), shows(StoredKind::Batch, "b_1"));
+    assert_eq!(answers("GET", "/v1/videos/v_1"), shows(StoredKind::Video, "v_1"));
 }
 
 #[test]
@@ -222,10 +222,10 @@ fn a_result_may_be_made_in_the_background() {
     let made = |path: &str, background| Endpoint::of(path).answers(&Method::POST, path, background);
     let stored = |kind, is_known| UsageOwner::Stored(Stored { kind, id: None, is_known });
     assert_eq!(made("/v1/responses", Some(false)), UsageOwner::Own);
-    assert_eq!(made("/v1/responses", Some(true)), stored(Kind::Response, true));
-    assert_eq!(made("/v1/responses", None), stored(Kind::Response, false));
-    assert_eq!(made("/v1/threads/t_1/runs", None), stored(Kind::Run, true));
-    assert_eq!(made("/v1/videos", Some(false)), stored(Kind::Video, true));
+    assert_eq!(made("/v1/responses", Some(true)), stored(StoredKind::Response, true));
+    assert_eq!(made("/v1/responses", None), stored(StoredKind::Response, false));
+    assert_eq!(made("/v1/threads/t_1/runs", None), stored(StoredKind::Run, true));
+    assert_eq!(made("/v1/videos", Some(false)), stored(StoredKind::Video, true));
     assert_eq!(made("/v1/chat/completions", Some(true)), UsageOwner::Own);
 }
 

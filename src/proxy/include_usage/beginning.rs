@@ -5,7 +5,7 @@
 //! tell it in the first event, or in JSON. So the beginning of such an answer is looked at before
 //! it is relayed, up to the first byte that says that it is none: in a usual chunk its first key.
 
-use crate::sse::{Decoder, Event, Sink};
+use crate::sse::{Event, EventDecoder, EventHandler};
 use crate::usage::{BodyMeter, Content, Sniff};
 
 /// What a refusal says that is about the field. The last is what MiMo and some hosts of GLM and
@@ -94,7 +94,7 @@ impl Payload {
     /// The first event of a stream, as far as it is here.
     fn first(stream: &[u8], has_ended: bool) -> Self {
         let mut first = Self::default();
-        let mut decoder = Decoder::new();
+        let mut decoder = EventDecoder::new();
         decoder.push(stream, &mut first);
         if has_ended {
             decoder.finish(&mut first);
@@ -148,7 +148,7 @@ impl Payload {
     }
 }
 
-impl Sink for Payload {
+impl EventHandler for Payload {
     fn event(&mut self, event: Event<'_>) {
         if !self.is_whole {
             *self = Self { data: event.data.to_vec(), is_error: event.name == b"error", is_whole: true };

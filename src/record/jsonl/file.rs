@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PIPE_BUF;
 
-use super::{Lines, Unwritten};
+use super::{LineWriter, Unwritten};
 
 /// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one
 /// gets through.
@@ -104,7 +104,7 @@ impl LineFile {
     }
 }
 
-impl Lines for LineFile {
+impl LineWriter for LineFile {
     fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
         let mut state = self.0.lock();
         state.follow(&self.0)?;

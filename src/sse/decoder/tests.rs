@@ -6,7 +6,7 @@ struct Log {
     lent: Vec<Option<usize>>,
 }
 
-impl Sink for Log {
+impl EventHandler for Log {
     fn event(&mut self, event: Event<'_>) {
         let text = String::from_utf8_lossy;
         self.lines.push(format!("{} {:?} #{}", text(event.name), event.data_str(), text(event.id)));
@@ -26,14 +26,14 @@ impl Sink for Log {
     }
 }
 
-fn decode_with(mut decoder: Decoder, pieces: &[&[u8]]) -> (Log, Decoder) {
+fn decode_with(mut decoder: EventDecoder, pieces: &[&[u8]]) -> (Log, EventDecoder) {
     let mut log = Log::default();
     pieces.iter().for_each(|piece| decoder.push(piece, &mut log));
     (log, decoder)
 }
 
 fn decode(pieces: &[&[u8]]) -> Vec<String> {
-    decode_with(Decoder::new(), pieces).0.lines
+    decode_with(EventDecoder::new(), pieces).0.lines
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn without_data_there_is_no_event() {
 
 #[test]
 fn an_unfinished_event_is_discarded() {
-    let (log, decoder) = decode_with(Decoder::new(), &[b"data: 1\n\ndata: 2\n"]);
+    let (log, decoder) = decode_with(EventDecoder::new(), &[b"data: 1\n\ndata: 2\n"]);
     assert_eq!(log.lines.len(), 1);
     assert_eq!(decoder.position(), Position::InEvent);
 }
@@ -87,7 +87,7 @@ fn one_byte_order_mark_is_dropped_in_any_pieces() {
 #[test]
 fn what_lies_whole_in_the_piece_is_lent() {
     let (log, _) =
-        decode_with(Decoder::new(), &[b"event: a\r\ndata: 1\r\n\r\ndata:2\n\n", b"data: 3\n", b"\n"]);
+        decode_with(EventDecoder::new(), &[b"event: a\r\ndata: 1\r\n\r\ndata:2\n\n", b"data: 3\n", b"\n"]);
     assert_eq!(log.lent, [Some(16), Some(26), None]);
 }
 
@@ -105,7 +105,7 @@ fn the_position_tells_where_something_may_be_said() {
         (b"data: 1\n\n:", Position::InLine),
     ] {
         assert_eq!(
-            decode_with(Decoder::new(), &[text]).1.position(),
+            decode_with(EventDecoder::new(), &[text]).1.position(),
             position,
             "{:?}",
             text.escape_ascii().to_string()
@@ -115,7 +115,7 @@ fn the_position_tells_where_something_may_be_said() {
 
 #[test]
 fn data_beyond_the_limit_passes_in_pieces_and_the_next_event_is_whole() {
-    let limit = || Decoder::with_limit(20);
+    let limit = || EventDecoder::with_limit(20);
     let (log, decoder) = decode_with(limit(), &[b"data: 0123456789", b"abcde", b"f\n", b"\ndata: x\n\n"]);
     assert_eq!(log.lines, [r#"piece "0123456789abcde""#, r#"piece "f""#, "too large", r#"message "x" #"#]);
     assert_eq!(decoder.skipped(), 1);
@@ -136,7 +136,7 @@ fn a_name_beyond_its_limit_costs_its_event_and_a_comment_beyond_any_costs_nothin
 
 #[test]
 fn an_endless_line_is_not_kept() {
-    let mut decoder = Decoder::new();
+    let mut decoder = EventDecoder::new();
     let mut log = Log::default();
     decoder.push(b"event: ", &mut log);
     for _ in 0..64 {
@@ -150,7 +150,7 @@ fn an_endless_line_is_not_kept() {
 /// Linear: a search that began again with every byte would read half a tera here.
 #[test]
 fn a_line_of_the_limit_may_come_byte_by_byte() {
-    let mut decoder = Decoder::new();
+    let mut decoder = EventDecoder::new();
     let mut log = Log::default();
     let event = [b"data:", &vec![b'x'; LIMIT - 5][..], b"\n\n"].concat();
     event.iter().for_each(|byte| decoder.push(std::slice::from_ref(byte), &mut log));
@@ -161,7 +161,7 @@ fn a_line_of_the_limit_may_come_byte_by_byte() {
 #[test]
 fn a_waiting_decoder_holds_nothing() {
     let pieces = [&b"event: a\nda"[..], b"ta: 1\n", b"data: 2\n", b"\n"];
-    let (log, decoder) = decode_with(Decoder::new(), &pieces);
+    let (log, decoder) = decode_with(EventDecoder::new(), &pieces);
     assert_eq!(log.lines, [r#"a "1\n2" #"#]);
     assert_eq!((decoder.name.capacity(), decoder.data.capacity(), decoder.id.capacity()), (0, 0, 0));
 }
@@ -173,10 +173,10 @@ fn event_behind_separator_stands_alone_at_every_cut() {
             ["\u{feff}event: a", "id: 1", "data: x", "data: y", "", ": c", "retry: 5", "data", "", ""];
         let stream = lines.join(line_end);
         for cut in 0..=stream.len() {
-            let (begun, decoder) = decode_with(Decoder::new(), &[&stream.as_bytes()[..cut]]);
+            let (begun, decoder) = decode_with(EventDecoder::new(), &[&stream.as_bytes()[..cut]]);
             let whole =
                 [&stream.as_bytes()[..cut], decoder.separator(), b"event: ours\ndata: z\n\n"].concat();
-            let (log, decoder) = decode_with(Decoder::new(), &[&whole]);
+            let (log, decoder) = decode_with(EventDecoder::new(), &[&whole]);
             let last = log.lines.last().unwrap();
             assert!(last.starts_with("ours \"z\" #"), "{:?} gives {:?}", &whole[..], log.lines);
             assert!(log.lines.len() - begun.lines.len() <= 3, "the unfinished line and event, and ours");

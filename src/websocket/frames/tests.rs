@@ -8,7 +8,7 @@ struct Heard {
     controls: Vec<(Opcode, Vec<u8>)>,
 }
 
-impl Sink for Heard {
+impl FrameHandler for Heard {
     fn data(&mut self, _: bool, piece: &[u8]) {
         self.open.extend_from_slice(piece);
     }

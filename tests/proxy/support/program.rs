@@ -18,7 +18,7 @@ use super::Client;
 /// The program with a configuration of its own in a folder of its own.
 pub struct Program {
     folder: tempfile::TempDir,
-    _simulator: Option<simulator::Running>,
+    _simulator: Option<simulator::RunningSimulator>,
 }
 
 impl Program {

@@ -93,7 +93,7 @@ fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
     let mut lines = LineFile::open(&path).unwrap();
-    // Lines of 1,000 bytes: no whole number of them fills a piece or the pipe.
+    // LineWriter of 1,000 bytes: no whole number of them fills a piece or the pipe.
     let batch = [vec![b'x'; 999], vec![b'\n']].concat().repeat(200);
     let first = lines.append(&batch).unwrap_err();
     assert_eq!(first.error.kind(), io::ErrorKind::TimedOut);
