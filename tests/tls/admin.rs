@@ -82,7 +82,7 @@ async fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
 #[test]
 fn health_asks_an_admin_port_that_speaks_tls() {
     let folder = Folder::new();
-    let (_running, address) = pages(&folder, "", "");
+    let (_running, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
     let config = format!("[admin]\nlisten = \"{address}\"\n[admin.tls]\n{}", folder.lines("server"));
     let file = folder.path("health.toml");
     std::fs::write(&file, config).unwrap();
