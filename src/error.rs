@@ -4,9 +4,9 @@
 //! "streamgauge_error"`, so that it cannot be taken for the upstream's own, and a message that says
 //! what to do. No message bears a secret: upstreams are named by their name in the configuration.
 
-mod answer;
 mod event;
-mod words;
+mod message;
+mod response;
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::browser::{HostFault, Refusal};
 use crate::coding::DecodeError;
 use crate::record::Outcome;
 
-pub use answer::ERROR_TYPE;
 pub use event::{EventForm, EventStream, upstream_error_event};
+pub use response::ERROR_TYPE;
 
 /// Who has to act for the request to succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

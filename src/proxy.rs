@@ -2,7 +2,7 @@
 //!
 //! Each station takes what the station before it made, and makes the next type, so that none can be
 //! left out: [`Received`] → [`Authenticated`](request::Authenticated) → [`Buffered`](request::Buffered) →
-//! [`Routed`](request::Routed) → [`Prepared`](request::Prepared) → [`Answer`](crate::upstream::Answer).
+//! [`Routed`](request::Routed) → [`Prepared`](request::Prepared) → [`UpstreamResponse`](crate::upstream::UpstreamResponse).
 //! The usage record goes along and notes what each station learns. The client is authenticated
 //! before its body is read: what a stranger sends is never held.
 
@@ -160,7 +160,7 @@ impl Proxy {
             let send = prepared.send(Arc::clone(&self.snapshot), Rc::clone(&self.upstreams), buffered);
             if keep_alive.is_none() && policy.drains.is_none() {
                 return match send.await {
-                    Ok(Accepted { response, .. }) if response.body.is_switched() => {
+                    Ok(Accepted { response, .. }) if response.body.is_upgraded() => {
                         self.upgraded.begin(response, entry, &policy)
                     }
                     Ok(response) => self.relay(response, entry, policy),

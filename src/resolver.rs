@@ -1,21 +1,19 @@
-//! Name lookups: one at a time for each name, shared by everything in the process that connects.
+//! Name lookups: one at a time per name, shared by the whole process.
 //!
-//! Names are looked up by the system's `getaddrinfo`, not by a DNS client of our own. So
-//! nsswitch.conf, /etc/hosts, mDNS, search domains and `ndots` (Kubernetes) apply as the operator
-//! has set them, and no dependency is added. Its price is a call that can neither be cancelled nor
-//! be given a deadline. Therefore:
+//! Uses the system's `getaddrinfo`, not a DNS client: nsswitch.conf, /etc/hosts, mDNS, search
+//! domains and `ndots` (Kubernetes) apply, and no dependency is added. The call has no deadline and
+//! cannot be cancelled. Therefore:
 //!
-//! * at most one thread is inside that call for each name, and all requests that need the name
-//!   share its result;
+//! * at most one thread per name is inside that call, and all requests for the name share its
+//!   result;
 //! * the thread is detached, so that the end of the process never waits for a lookup;
-//! * a failure is remembered for [`FAILURE`], so that a burst of requests does not queue lookups
-//!   one after another;
-//! * while a lookup fails, or takes longer than [`PATIENCE`], addresses that are at most [`STALE`]
-//!   old are used.
+//! * a failure is cached for [`FAILURE`], so that a burst of requests does not queue lookups;
+//! * while a lookup fails or takes longer than [`PATIENCE`], addresses up to [`STALE`] old are
+//!   used.
 //!
-//! The number of threads is bounded by the number of names, and names come from the configuration
-//! only. A caller bounds its own wait: dropping the future of [`Resolver::lookup`] is safe, and the
-//! lookup goes on for others.
+//! Names come only from the configuration, which bounds the number of threads. A caller bounds its
+//! own wait: dropping the future of [`Resolver::lookup`] is safe, and the lookup continues for
+//! others.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,69 +25,68 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-/// How long addresses are used without another lookup. A name that moves is noticed with the next
-/// connection after it.
+/// How long addresses are used without another lookup. The next connection after it notices a name
+/// that has moved.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a failure answers for the name.
+/// How long a failure is cached.
 const FAILURE: Duration = Duration::from_secs(1);
 
-/// How long addresses are kept for the time when their name cannot be looked up.
+/// How long old addresses may be used while lookups fail.
 const STALE: Duration = Duration::from_secs(10 * 60);
 
-/// How long a lookup may run before older addresses are used instead, if there are any.
+/// How long a lookup may run before older addresses are used, if there are any.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The resolver of the process: the bound of one lookup per name is the process's.
+/// One per process, since the limit of one lookup per name is the process's.
 static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| Resolver::over(getaddrinfo));
 
 /// The addresses of a name, in the system's order (RFC 6724); the port is 0.
 type Addresses = Arc<[SocketAddr]>;
 
-type Call = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type LookupFn = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks names up.
 pub struct Resolver(Arc<Shared>);
 
 struct Shared {
-    call: Box<Call>,
+    call: Box<LookupFn>,
     names: Mutex<HashMap<Box<str>, Name>>,
 }
 
-/// What is known of a name.
+/// The cache entry of a name.
 #[derive(Default)]
 struct Name {
-    /// The last addresses, and when they were found.
+    /// The latest addresses and their time.
     found: Option<(Instant, Addresses)>,
-    /// `None` after a lookup that found addresses.
-    failed: Option<(Instant, Failure)>,
-    running: Option<Running>,
+    /// The latest failure; `None` after a success.
+    failed: Option<(Instant, LookupError)>,
+    running: Option<RunningLookup>,
 }
 
-/// A lookup at work.
+/// A lookup in progress.
 #[derive(Clone)]
-struct Running {
+struct RunningLookup {
     since: Instant,
     /// `None` until it ends. Closed without a result: its thread panicked.
-    result: watch::Receiver<Option<Result<Addresses, Failure>>>,
+    result: watch::Receiver<Option<Result<Addresses, LookupError>>>,
 }
 
-/// An [`io::Error`] that several callers can be given.
+/// A cloneable [`io::Error`].
 #[derive(Clone, Debug)]
-struct Failure {
+struct LookupError {
     kind: io::ErrorKind,
-    words: Arc<str>,
+    message: Arc<str>,
 }
 
-/// How a lookup is answered.
-enum Answer {
-    Now(Result<Addresses, Failure>),
-    /// Wait for the lookup; from the instant on, use the older addresses.
-    Wait(Running, Option<(Instant, Addresses)>),
+/// How a caller gets its addresses.
+enum Lookup {
+    Ready(Result<Addresses, LookupError>),
+    /// Wait for the lookup; after the instant, use the older addresses.
+    Wait(RunningLookup, Option<(Instant, Addresses)>),
 }
 
 impl Resolver {
-    /// The one that asks the system.
+    /// The process's resolver, over `getaddrinfo`.
     pub fn system() -> &'static Self {
         &SYSTEM
     }
@@ -98,19 +95,16 @@ impl Resolver {
         Self(Arc::new(Shared { call: Box::new(call), names: Mutex::default() }))
     }
 
-    /// The addresses of a host name or of an address without brackets, the preferred first; at
-    /// least one. Cancel safe.
-    ///
-    /// # Errors
-    /// As the system says it.
+    /// The addresses of a name, or of an address without brackets, in order of preference; at least
+    /// one. Cancel safe.
     pub async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let addresses = match self.ask(host, Instant::now()) {
-            Answer::Now(result) => result,
-            // Boxed, as connections to addresses need no room for it.
-            Answer::Wait(running, older) => Box::pin(wait(running, older)).await,
+        let addresses = match self.begin_or_join(host, Instant::now()) {
+            Lookup::Ready(result) => result,
+            // Boxed, so that lookups of plain addresses have no room for it.
+            Lookup::Wait(running, older) => Box::pin(wait(running, older)).await,
         };
         let with_port = |address: &SocketAddr| {
             let mut address = *address;
@@ -120,22 +114,22 @@ impl Resolver {
         Ok(addresses?.iter().map(with_port).collect())
     }
 
-    /// Answers from what is known, or begins a lookup, or joins the one that runs.
-    fn ask(&self, host: &str, now: Instant) -> Answer {
+    /// Takes cached addresses, or joins the running lookup, or begins one.
+    fn begin_or_join(&self, host: &str, now: Instant) -> Lookup {
         let mut names = self.0.lock();
         if !names.contains_key(host) {
             names.retain(|_, name| name.is_needed(now));
         }
         let name = names.entry(host.into()).or_default();
-        if let Some(answer) = name.answer(now) {
-            return Answer::Now(answer);
+        if let Some(cached) = name.take_cached(now) {
+            return Lookup::Ready(cached);
         }
         let running = name.running.get_or_insert_with(|| self.begin(host, now)).clone();
         let older = name.stale(now).map(|addresses| (running.since + PATIENCE, addresses));
-        Answer::Wait(running, older)
+        Lookup::Wait(running, older)
     }
 
-    fn begin(&self, host: &str, since: Instant) -> Running {
+    fn begin(&self, host: &str, since: Instant) -> RunningLookup {
         let (done, result) = watch::channel(None);
         let (shared, host) = (Arc::clone(&self.0), Box::<str>::from(host));
         let sender = done.clone();
@@ -143,22 +137,22 @@ impl Resolver {
             let result = (shared.call)(&host);
             done.send_replace(Some(shared.finish(&host, result, Instant::now())));
         };
-        // Detached: the system's call cannot be ended, so no code waits for its thread.
+        // Detached, because the system's call cannot be cancelled.
         if let Err(error) = thread::Builder::new().name("lookup".to_owned()).spawn(look_up) {
-            sender.send_replace(Some(Err(Failure::of(&error))));
+            sender.send_replace(Some(Err(LookupError::of(&error))));
         }
-        Running { since, result }
+        RunningLookup { since, result }
     }
 }
 
 impl Shared {
-    /// Notes the result of a lookup, and returns it as callers get it.
+    /// Stores the result of a lookup and returns what its callers get.
     fn finish(
         &self,
         host: &str,
         result: io::Result<Vec<SocketAddr>>,
         now: Instant,
-    ) -> Result<Addresses, Failure> {
+    ) -> Result<Addresses, LookupError> {
         let mut names = self.lock();
         let name = names.entry(host.into()).or_default();
         name.running = None;
@@ -178,7 +172,7 @@ impl Shared {
                 Ok(addresses)
             }
             Err(error) => {
-                let failure = Failure::of(&error);
+                let failure = LookupError::of(&error);
                 let stale = name.stale(now);
                 if name.failed.replace((now, failure.clone())).is_none() && stale.is_some() {
                     tracing::warn!(host, %error, "the name cannot be looked up: its last addresses are used, for 10 minutes at most");
@@ -195,8 +189,9 @@ impl Shared {
 }
 
 impl Name {
-    /// What needs no lookup now. Forgets a lookup that ended without a result.
-    fn answer(&mut self, now: Instant) -> Option<Result<Addresses, Failure>> {
+    /// The cached result, if no lookup is needed. Drops a running lookup that ended without a
+    /// result.
+    fn take_cached(&mut self, now: Instant) -> Option<Result<Addresses, LookupError>> {
         if let Some((at, addresses)) = &self.found
             && now.saturating_duration_since(*at) < FRESH
         {
@@ -211,7 +206,7 @@ impl Name {
         None
     }
 
-    /// The last addresses, while they may be used in place of newer ones.
+    /// The latest addresses, if they may still be used.
     fn stale(&self, now: Instant) -> Option<Addresses> {
         let (at, addresses) = self.found.as_ref()?;
         (now.saturating_duration_since(*at) < STALE).then(|| Arc::clone(addresses))
@@ -222,32 +217,34 @@ impl Name {
     }
 }
 
-impl Running {
-    /// Whether the lookup ended and could not note it: there was no thread for it, or the thread
-    /// panicked.
+impl RunningLookup {
+    /// Whether the lookup ended without `finish`: its thread did not start, or panicked.
     fn is_over(&self) -> bool {
         self.result.borrow().is_some() || self.result.has_changed().is_err()
     }
 }
 
-impl Failure {
+impl LookupError {
     fn of(error: &io::Error) -> Self {
-        Self { kind: error.kind(), words: error.to_string().into() }
+        Self { kind: error.kind(), message: error.to_string().into() }
     }
 }
 
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
-        Self::new(failure.kind, &*failure.words)
+impl From<LookupError> for io::Error {
+    fn from(error: LookupError) -> Self {
+        Self::new(error.kind, &*error.message)
     }
 }
 
-/// Waits for a lookup; from the instant on, uses the `older` addresses.
-async fn wait(mut running: Running, older: Option<(Instant, Addresses)>) -> Result<Addresses, Failure> {
+/// Waits for a lookup; after the instant, uses the `older` addresses.
+async fn wait(
+    mut running: RunningLookup,
+    older: Option<(Instant, Addresses)>,
+) -> Result<Addresses, LookupError> {
     let ended = async {
         match running.result.wait_for(Option::is_some).await {
             Ok(result) => result.clone().expect("it was waited for"),
-            Err(_) => Err(Failure::of(&io::Error::other("the lookup failed"))),
+            Err(_) => Err(LookupError::of(&io::Error::other("the lookup failed"))),
         }
     };
     match older {

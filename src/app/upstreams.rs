@@ -8,7 +8,9 @@ use crate::config::{self, HttpVersion, Settings, Timeouts};
 use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
-use crate::upstream::{Connect, ConnectObserver, Opening, Origin, PoolLimits, Proxy, Socks5, Winner};
+use crate::upstream::{
+    Connect, ConnectObserver, ForwardProxyConnector, Origin, PoolLimits, ProxyProtocol, Socks5, Winner,
+};
 
 /// The ways to all upstreams, with how many connections of each are kept.
 pub(super) fn origins(
@@ -104,7 +106,7 @@ fn proxy_for(
     proxy: &config::ForwardProxy,
     watch: &mut Watch,
     observer: Option<&Arc<ConnectObserver>>,
-) -> Result<Proxy, String> {
+) -> Result<ForwardProxyConnector, String> {
     let config::ForwardProxy { address, headers, credentials, tls } = proxy;
     let tls = if address.scheme == Scheme::Https {
         let place = format!("{table}: proxy");
@@ -116,22 +118,22 @@ fn proxy_for(
     } else {
         None
     };
-    let opening = match address.scheme {
+    let protocol = match address.scheme {
         Scheme::Http | Scheme::Https => {
             let credentials = credentials.as_ref().map(|(name, password)| basic(name, password));
             let (host, port) = (url.host(), url.port());
-            Opening::Connect(Connect::new(host, port, headers, credentials.as_ref()))
+            ProxyProtocol::Connect(Connect::new(host, port, headers, credentials.as_ref()))
         }
-        Scheme::Socks5 | Scheme::Socks5h => Opening::Socks5(Socks5 {
+        Scheme::Socks5 | Scheme::Socks5h => ProxyProtocol::Socks5(Socks5 {
             resolve_here: address.scheme == Scheme::Socks5,
             credentials: credentials.clone(),
         }),
     };
-    Ok(Proxy {
+    Ok(ForwardProxyConnector {
         url: address.to_string().into(),
         host: address.host.clone(),
         port: address.port,
         tls,
-        opening,
+        protocol,
     })
 }

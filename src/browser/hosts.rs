@@ -25,7 +25,7 @@ impl OwnHosts {
     /// `127.1`, are names.
     pub fn take(&self, authority: &Authority<'_>) -> bool {
         let host = authority.host();
-        is_localhost(host) || authority.address().is_some() || self.0.take(host)
+        is_localhost(host) || authority.address().is_some() || self.0.contains(host)
     }
 }
 

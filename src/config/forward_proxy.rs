@@ -13,7 +13,7 @@ use super::secrets::secret;
 use super::settings::ForwardProxy;
 use super::tls::{ADDS, trust};
 use super::upstreams::is_loopback;
-use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, chosen, spared};
+use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, bypass_variable, proxy_variable};
 use crate::provider::BaseUrl;
 use crate::secret::Secret;
 use crate::tls::ClientSettings;
@@ -66,8 +66,10 @@ pub(super) fn way(
     let place = own.map_or_else(|| "network.proxy".to_owned(), |entry| entry.path().to_string());
     Ok(match said {
         Said::Straight => (None, format!("{place} is \"none\"")),
-        Said::Through { bypass, .. } if bypass.take(url.host()) => (None, format!("{place}.bypass has it")),
-        Said::Through { only: Some(only), .. } if !only.take(url.host()) => {
+        Said::Through { bypass, .. } if bypass.contains(url.host()) => {
+            (None, format!("{place}.bypass has it"))
+        }
+        Said::Through { only: Some(only), .. } if !only.contains(url.host()) => {
             (None, format!("{place}.only does not have it"))
         }
         Said::Through { proxy, .. } => (Some(ForwardProxy::clone(proxy)), place),
@@ -78,9 +80,9 @@ pub(super) fn way(
 /// meant for the way out.
 fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardProxy>, String)> {
     let environment = table.environment();
-    let chosen = chosen(environment, url.is_https(), url.host());
+    let chosen = proxy_variable(environment, url.is_https(), url.host());
     let Some(chosen) = chosen.filter(|_| !is_loopback(url.host())) else {
-        let why = match (chosen, spared(environment, url.host())) {
+        let why = match (chosen, bypass_variable(environment, url.host())) {
             (Some(chosen), _) => format!("it is on this machine, where {} does not count", chosen.variable),
             (None, Some(variable)) => format!("{variable} of the environment has it"),
             (None, None) => "no proxy is configured".to_owned(),

@@ -102,7 +102,7 @@ fn upstream(
     let tls = connection.as_ref().map_or_else(|noted| Err(*noted), |connection| connection.tls(table));
     let proxy = forward_proxy::said(table);
     if let (Ok(url), Some(network)) = (&url, network)
-        && !network.allowed.take(url.host())
+        && !network.allowed.contains(url.host())
     {
         let reason = format!(
             "{} is not among network.allowed_hosts: add it there, or choose another service",

@@ -1,27 +1,26 @@
-//! Where a proxy is and what it speaks.
+//! The address and protocol of a forward proxy.
 
 use std::fmt;
 
 use crate::provider::split_port;
 use crate::secret::Secret;
 
-/// What is spoken with a proxy.
+/// The protocol of a forward proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// CONNECT.
     Http,
     /// CONNECT, inside TLS with the proxy.
     Https,
-    /// SOCKS5 (RFC 1928) with the target's address, which is looked up here.
+    /// SOCKS5 (RFC 1928) with the target's address, resolved here.
     Socks5,
-    /// SOCKS5 with the target's name, which the proxy looks up.
+    /// SOCKS5 with the target's name, resolved by the proxy.
     Socks5h,
 }
 
 impl Scheme {
     const ALL: [Self; 4] = [Self::Http, Self::Https, Self::Socks5, Self::Socks5h];
 
-    /// As a URL has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -31,7 +30,7 @@ impl Scheme {
         }
     }
 
-    /// Whether it is SOCKS5, which knows no headers.
+    /// SOCKS5 has no headers.
     pub fn is_socks(self) -> bool {
         matches!(self, Self::Socks5 | Self::Socks5h)
     }
@@ -45,14 +44,13 @@ impl Scheme {
     }
 }
 
-/// Where a proxy is. `Display` is its URL, which shows no credentials: it has none.
+/// The address of a forward proxy. `Display` is its URL, which has no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyAddress {
-    /// What is spoken with it.
     pub scheme: Scheme,
     /// A name in lower case, or an address without brackets.
     pub host: String,
-    /// The TCP port, also where the URL left it out.
+    /// The TCP port; the scheme's default if the URL has none.
     pub port: u16,
 }
 

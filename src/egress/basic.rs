@@ -1,4 +1,4 @@
-//! How a proxy learns who pays for the way: `Proxy-Authorization: Basic` (RFC 7617).
+//! `Proxy-Authorization: Basic` (RFC 7617).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,8 +6,7 @@ use http::HeaderValue;
 
 use crate::secret::Secret;
 
-/// The value of `Proxy-Authorization`, marked sensitive. The name must have no colon, which would
-/// end it early.
+/// The value of `Proxy-Authorization`, marked sensitive. `username` must have no colon.
 pub fn basic(username: &str, password: &Secret) -> HeaderValue {
     debug_assert!(!username.contains(':'), "the first colon ends the name (RFC 7617 section 2)");
     let text = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose())));
@@ -21,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc_comes_out_and_is_marked() {
+    fn basic_encodes_rfc_example_and_marks_it_sensitive() {
         let value = basic("Aladdin", &Secret::new("open sesame".to_owned()));
         assert_eq!(value, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         assert!(value.is_sensitive());

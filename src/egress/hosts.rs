@@ -1,4 +1,4 @@
-//! Lists of hosts: who goes around a proxy, who goes through it, whom an upstream may be.
+//! Lists of hosts: those that bypass a forward proxy or use it, and those that redirects may lead to.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use ipnet::IpNet;
 pub enum Pattern {
     /// Every host.
     All,
-    /// This one: a name in lower case without its last dot.
+    /// This name, in lower case and without the final dot.
     Name(String),
-    /// Names below this one, not itself.
+    /// Subdomains of this name, without the name itself.
     Below(String),
-    /// This name, and names below it.
+    /// This name and its subdomains.
     Domain(String),
-    /// Addresses of this network; a single address is a network of one.
+    /// Addresses of this network, which may be a single address.
     Net(IpNet),
 }
 
@@ -47,8 +47,8 @@ impl Pattern {
         Ok(if below.is_some() { Self::Below(name) } else { Self::Name(name) })
     }
 
-    /// Whether it takes the host: a name in any case, or an address without brackets.
-    fn takes(&self, host: &Host) -> bool {
+    /// `host` is a name in any case, or an address without brackets.
+    fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::All, _) => true,
             (Self::Net(net), Host::Address(address)) => net.contains(address),
@@ -60,21 +60,19 @@ impl Pattern {
     }
 }
 
-/// A list of hosts. The empty one takes none.
+/// A list of hosts. An empty list contains none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<Pattern>);
 
 impl Hosts {
-    /// A list of these entries.
     pub fn new(patterns: Vec<Pattern>) -> Self {
         Self(patterns)
     }
 
-    /// Reads `NO_PROXY` by curl's rules: entries stand between commas or spaces; a name takes
-    /// itself and every name below it, with or without a dot before it; an address takes itself, a
-    /// network its addresses; `*` alone takes everything. An entry of any other form takes nothing.
-    /// Ports have no meaning, and this machine's own addresses are no exception unless they are
-    /// named.
+    /// Reads `NO_PROXY` by curl's rules: commas or spaces separate entries; a name, with or
+    /// without a leading dot, contains itself and its subdomains; an address contains itself, a
+    /// network its addresses; `*` alone contains everything. An entry of any other form contains
+    /// nothing. Ports are ignored, and loopback addresses are excluded only if they are listed.
     pub fn no_proxy(text: &str) -> Self {
         if text.trim() == "*" {
             return Self(vec![Pattern::All]);
@@ -94,24 +92,23 @@ impl Hosts {
         )
     }
 
-    /// Whether every host is taken.
+    /// Whether the list contains every host.
     pub fn is_everything(&self) -> bool {
         self.0.contains(&Pattern::All)
     }
 
-    /// Whether no entry is there.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one entry takes the host: a name in any case, or an address without brackets.
-    pub fn take(&self, host: &str) -> bool {
+    /// `host` is a name in any case, or an address without brackets.
+    pub fn contains(&self, host: &str) -> bool {
         let host = Host::of(host);
-        self.0.iter().any(|pattern| pattern.takes(&host))
+        self.0.iter().any(|pattern| pattern.matches(&host))
     }
 }
 
-/// A host as it is compared. An IPv4 address in IPv6's clothes is the IPv4 address.
+/// A host as it is compared. IPv4-mapped IPv6 addresses equal the IPv4 address.
 enum Host {
     Address(IpAddr),
     Name(String),
@@ -128,7 +125,7 @@ fn net(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into()))
 }
 
-/// One dot at the end says that a name is whole, which changes nothing here.
+/// Lower case, without the final dot of an absolute name.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
@@ -148,21 +145,21 @@ fn is_below(host: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Each line: an entry, hosts that it takes, hosts that it does not.
+    /// Each line: an entry, hosts that it contains, hosts that it does not.
     fn table(parse: impl Fn(&str) -> Hosts, lines: &[(&str, &[&str], &[&str])]) {
         for (entry, taken, left) in lines {
             let hosts = parse(entry);
             for host in *taken {
-                assert!(hosts.take(host), "{entry:?} takes {host}");
+                assert!(hosts.contains(host), "{entry:?} contains {host}");
             }
             for host in *left {
-                assert!(!hosts.take(host), "{entry:?} leaves {host}");
+                assert!(!hosts.contains(host), "{entry:?} does not contain {host}");
             }
         }
     }
 
     #[test]
-    fn an_entry_is_a_host_a_suffix_a_network_or_everything() {
+    fn entry_is_host_suffix_network_or_everything() {
         table(
             |entry| Hosts::new(vec![Pattern::parse(entry).unwrap()]),
             &[
@@ -184,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn invalid_entries_are_refused() {
         for text in ["", ".", "*.", "a..b", "http://a", "a:80", "[::1]", "10.0.0.0/33", "a b", "*a", "a.*"] {
             assert!(Pattern::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn no_proxy_is_read_as_curl_reads_it() {
+    fn no_proxy_is_read_by_curls_rules() {
         table(
             Hosts::no_proxy,
             &[

@@ -1,13 +1,11 @@
-//! Where an answer's `Location` leads its client (RFC 9110 section 10.2.2).
+//! Where a response's `Location` leads its client (RFC 9110 section 10.2.2).
 
-/// The host that a reference leads to, in lower case; `None` where it stays on the host that it
-/// came from.
+/// The host that a reference leads to, in lower case; `None` if it stays on the same host.
 ///
-/// Clients differ in how they read what is no reference by RFC 3986: browsers take `\` for `/`,
-/// drop tabs, and find a host in `https:evil.test`; others do not. So what is not written as that
-/// RFC has it leads to the empty host, which no list of names takes: characters that a reference
-/// cannot have, user information, a host that is neither a name nor an address, a port that is no
-/// number, a scheme without `//`, and three slashes.
+/// Clients differ in how they read invalid references (RFC 3986): browsers read `\` as `/`, drop
+/// tabs, and find a host in `https:evil.test`; others do not. Such references therefore lead to the
+/// empty host, which no list contains: invalid characters, user information, a host that is neither
+/// a name nor an address, a port that is no number, a scheme without `//`, and three slashes.
 pub fn redirects_to(reference: &[u8]) -> Option<String> {
     let nowhere = Some(String::new());
     let Some(text) = str::from_utf8(reference).ok().filter(|text| text.bytes().all(is_of_references)) else {
@@ -26,8 +24,8 @@ pub fn redirects_to(reference: &[u8]) -> Option<String> {
     Some(host(authority).unwrap_or_default().to_ascii_lowercase())
 }
 
-/// The host that a `Refresh` header leads to, which browsers follow whatever the status is: `5;
-/// url=https://a.test/`.
+/// The host that a `Refresh` header leads to (`5; url=https://a.test/`), which browsers follow
+/// whatever the status is.
 pub fn refreshes_to(value: &[u8]) -> Option<String> {
     let rest = value.trim_ascii_start();
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').count();
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reference_leads_where_all_clients_agree_or_nowhere() {
+    fn redirect_host_is_empty_where_clients_disagree() {
         for (location, host) in [
             ("/v2/models", None),
             ("models?next=https://evil.test/", None),
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_leads_to_its_url() {
+    fn refresh_leads_to_its_url() {
         for (value, host) in [
             ("5", None),
             (" 0 ; ", None),

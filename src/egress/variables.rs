@@ -1,43 +1,47 @@
-//! The environment's word on proxies: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by
+//! Forward proxies in the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by
 //! curl's rules.
 //!
-//! The target's scheme chooses the variable, the one for all comes second, lower case comes before
-//! upper case, and an empty one is none. Two things differ from curl: `HTTP_PROXY` counts in upper
-//! case too (this is no CGI program, where a client's `Proxy` header would set it), and a proxy
-//! without a port has its scheme's own (curl's 1080 is SOCKS's).
+//! The variable of the target's scheme comes before `ALL_PROXY`, lower case comes before upper case,
+//! and an empty variable is ignored. Two differences from curl: upper-case `HTTP_PROXY` counts
+//! (curl ignores it because a CGI program gets it from a client's `Proxy` header), and a proxy
+//! without a port has the default port of its scheme (curl's default is 1080).
 
 use std::collections::BTreeMap;
 
 use super::hosts::Hosts;
 
-/// The variable that names the proxy for a target.
+/// The variable that names the forward proxy for a target.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Chosen<'a> {
+pub struct ProxyVariable<'a> {
     /// The variable's name.
     pub variable: &'static str,
-    /// What it says, which may hold a password.
+    /// Its value, which may have a password.
     pub value: &'a str,
 }
 
-/// What the environment `env` says about a target; `None`: go straight.
-pub fn chosen<'a>(env: &'a BTreeMap<String, String>, is_https: bool, host: &str) -> Option<Chosen<'a>> {
+/// The variable of `env` that applies to a target; `None`: connect directly.
+pub fn proxy_variable<'a>(
+    env: &'a BTreeMap<String, String>,
+    is_https: bool,
+    host: &str,
+) -> Option<ProxyVariable<'a>> {
     let own: [&'static str; 2] =
         if is_https { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
     let chosen = first(env, &own).or_else(|| first(env, &["all_proxy", "ALL_PROXY"]))?;
-    spared(env, host).is_none().then_some(chosen)
+    bypass_variable(env, host).is_none().then_some(chosen)
 }
 
-/// The variable that keeps a target from going through a proxy of the environment.
-pub fn spared(env: &BTreeMap<String, String>, host: &str) -> Option<&'static str> {
+/// The variable that excludes a target from the environment's forward proxies.
+pub fn bypass_variable(env: &BTreeMap<String, String>, host: &str) -> Option<&'static str> {
     let no = first(env, &["no_proxy", "NO_PROXY"])?;
-    Hosts::no_proxy(no.value).take(host).then_some(no.variable)
+    Hosts::no_proxy(no.value).contains(host).then_some(no.variable)
 }
 
-/// The first of these variables that says something.
-fn first<'a>(env: &'a BTreeMap<String, String>, names: &[&'static str]) -> Option<Chosen<'a>> {
+/// The first of these variables that is set and not empty.
+fn first<'a>(env: &'a BTreeMap<String, String>, names: &[&'static str]) -> Option<ProxyVariable<'a>> {
     names.iter().find_map(|&variable| {
         let value = env.get(variable).filter(|value| !value.is_empty())?;
-        Some(Chosen { variable, value })
+        Some(ProxyVariable { variable, value })
     })
 }
 
@@ -49,13 +53,13 @@ mod tests {
     fn choose<'a>(env: &[(&str, &'a str)], host: &str) -> [Option<&'a str>; 2] {
         let tree = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         [true, false].map(|is_https| {
-            let chosen = chosen(&tree, is_https, host)?;
+            let chosen = proxy_variable(&tree, is_https, host)?;
             env.iter().map(|(_, value)| *value).find(|value| *value == chosen.value)
         })
     }
 
     #[test]
-    fn the_targets_scheme_chooses_lower_case_comes_first_and_the_one_for_all_last() {
+    fn scheme_variable_comes_before_all_proxy_and_lower_case_first() {
         for (env, expected) in [
             (&[][..], [None, None]),
             (&[("HTTPS_PROXY", "s")], [Some("s"), None]),
@@ -72,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_sends_straight_and_this_machine_is_no_exception_by_itself() {
+    fn no_proxy_excludes_hosts_and_loopback_only_if_listed() {
         for (no_proxy, host, straight) in [
             ("", "127.0.0.1", false),
             ("", "localhost", false),

@@ -37,6 +37,6 @@ pub use chunked::{EXTENSIONS_FREE, MAX_CHUNK_LINE};
 pub use error::ProtocolError;
 pub use framing::{Framing, MAX_LENGTH};
 pub use lines::{MAX_HEAD, MAX_HEADERS};
-pub use request::{CHUNK_END, ChunkSize, LAST_CHUNK, Upload, chunk_size_line, write_request_head};
+pub use request::{BodyFraming, CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_request_head};
 pub use response::{HeadReader, MAX_INTERIM, ResponseHead};
 pub use trailers::MAX_TRAILERS;

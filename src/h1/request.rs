@@ -6,7 +6,7 @@ use http::Method;
 
 /// How the request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
+pub enum BodyFraming {
     /// There is none.
     None,
     /// It has this many bytes.
@@ -33,7 +33,7 @@ pub fn write_request_head<'a>(
     method: &Method,
     target: &str,
     headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    upload: Upload,
+    upload: BodyFraming,
 ) {
     debug_assert!(target.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{target:?} is one target");
     for piece in [method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
@@ -41,10 +41,12 @@ pub fn write_request_head<'a>(
     }
     write_fields(out, headers);
     match upload {
-        Upload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => write_length(out, 0),
-        Upload::None => {}
-        Upload::Length(length) => write_length(out, length),
-        Upload::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        BodyFraming::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            write_length(out, 0)
+        }
+        BodyFraming::None => {}
+        BodyFraming::Length(length) => write_length(out, length),
+        BodyFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -106,7 +108,7 @@ fn is_framing(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn head(method: Method, headers: &[(&str, &str)], upload: Upload) -> String {
+    fn head(method: Method, headers: &[(&str, &str)], upload: BodyFraming) -> String {
         let mut out = Vec::new();
         let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         write_request_head(&mut out, &method, "/v1/x?y=1", headers, upload);
@@ -116,28 +118,32 @@ mod tests {
     #[test]
     fn a_head_has_the_request_line_the_headers_in_their_order_and_the_framing() {
         assert_eq!(
-            head(Method::POST, &[("host", "a"), ("X-Team", "search"), ("host", "b")], Upload::Length(12)),
+            head(
+                Method::POST,
+                &[("host", "a"), ("X-Team", "search"), ("host", "b")],
+                BodyFraming::Length(12)
+            ),
             "POST /v1/x?y=1 HTTP/1.1\r\nhost: a\r\nX-Team: search\r\nhost: b\r\ncontent-length: 12\r\n\r\n"
         );
         assert_eq!(
-            head(Method::POST, &[], Upload::Chunked),
+            head(Method::POST, &[], BodyFraming::Chunked),
             "POST /v1/x?y=1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
         );
-        assert_eq!(head(Method::GET, &[], Upload::None), "GET /v1/x?y=1 HTTP/1.1\r\n\r\n");
+        assert_eq!(head(Method::GET, &[], BodyFraming::None), "GET /v1/x?y=1 HTTP/1.1\r\n\r\n");
     }
 
     #[test]
     fn a_post_without_a_body_says_so() {
         for method in [Method::POST, Method::PUT, Method::PATCH] {
-            assert!(head(method, &[], Upload::None).ends_with("\r\ncontent-length: 0\r\n\r\n"));
+            assert!(head(method, &[], BodyFraming::None).ends_with("\r\ncontent-length: 0\r\n\r\n"));
         }
-        assert!(!head(Method::DELETE, &[], Upload::None).contains("content-length"));
+        assert!(!head(Method::DELETE, &[], BodyFraming::None).contains("content-length"));
     }
 
     #[test]
     fn a_head_is_appended_to_what_is_there() {
         let mut out = b"before".to_vec();
-        write_request_head(&mut out, &Method::GET, "/", std::iter::empty(), Upload::None);
+        write_request_head(&mut out, &Method::GET, "/", std::iter::empty(), BodyFraming::None);
         assert_eq!(out, b"beforeGET / HTTP/1.1\r\n\r\n");
     }
 
@@ -145,7 +151,7 @@ mod tests {
     #[should_panic(expected = "the framing is written by who knows the body")]
     #[cfg(debug_assertions)]
     fn a_framing_header_among_the_others_is_a_mistake() {
-        head(Method::POST, &[("Transfer-Encoding", "chunked")], Upload::Length(1));
+        head(Method::POST, &[("Transfer-Encoding", "chunked")], BodyFraming::Length(1));
     }
 
     #[test]

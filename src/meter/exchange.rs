@@ -15,7 +15,7 @@ use crate::error::{Error, EventStream};
 use crate::flow::StreamTiming;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
-use crate::upstream::AnswerBody;
+use crate::upstream::UpstreamBody;
 use crate::usage::{Cause, Progress, Tally};
 
 /// An answer's body, as everything here takes it.
@@ -30,7 +30,7 @@ pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
 /// Endpoints whose streams end with an event that says so.
 const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
 
-impl ResponseFrames for AnswerBody {
+impl ResponseFrames for UpstreamBody {
     fn read_at(&self) -> Instant {
         self.read_at()
     }

@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use super::values::printable;
 use crate::config;
 use crate::error::Error;
-use crate::h1::Upload;
+use crate::h1::BodyFraming;
 use crate::rewrite::headers::OutboundHeaders;
-use crate::upstream::{AnswerHead, Call, Origin, Payload, PoolLimits, Scratch, Upstream};
+use crate::upstream::{Origin, OutboundRequest, Payload, PoolLimits, Scratch, Upstream, UpstreamHead};
 
 /// How long a connection is kept for the next export.
 const IDLE: Duration = Duration::from_secs(90);
@@ -116,19 +116,19 @@ impl Collector {
         message: Vec<u8>,
     ) -> Result<A, Failure> {
         let message = if self.gzip { compressed(&message) } else { message };
-        let call = Call {
+        let call = OutboundRequest {
             method: &Method::POST,
             target: format!("{}{path}", self.path),
             headers: &self.custom,
             client: &self.own,
             upgrade: None,
-            framing: Upload::Length(message.len() as u64),
+            framing: BodyFraming::Length(message.len() as u64),
             payload: Payload::Held(vec![message.into()]),
             is_streamed: false,
             started: Instant::now(),
         };
         let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
-        let AnswerHead { status, headers, .. } = answer.head;
+        let UpstreamHead { status, headers, .. } = answer.head;
         // Read to its end, so that the connection can be used again.
         let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
         let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());

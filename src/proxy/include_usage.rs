@@ -22,7 +22,7 @@ use crate::coding::{Codings, ContentDecoder};
 use crate::meter::ResponseMeter;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
-use crate::upstream::Answer;
+use crate::upstream::UpstreamResponse;
 use crate::usage::Content;
 
 /// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One
@@ -100,7 +100,7 @@ pub(super) enum Seen {
 /// Looks at an answer to a request that asks. What was read of it comes again when its body is
 /// read. `is_taken`: the model is known to take the question, so that an answer whose type says
 /// what it is needs no look.
-pub(super) async fn look(response: &mut Answer, is_taken: bool) -> Seen {
+pub(super) async fn look(response: &mut UpstreamResponse, is_taken: bool) -> Seen {
     let status = response.head.status;
     if status.is_client_error() || status.is_server_error() {
         return if is_refusal(response).await { Seen::Refusal } else { Seen::Response(None) };
@@ -135,7 +135,7 @@ pub(super) async fn look(response: &mut Answer, is_taken: bool) -> Seen {
 
 /// What the body of an answer to a request that asks is, where its type does not tell and its first
 /// bytes do.
-pub(super) async fn content(response: &mut Answer) -> Option<Content> {
+pub(super) async fn content(response: &mut UpstreamResponse) -> Option<Content> {
     match look(response, true).await {
         Seen::Response(content) => content,
         Seen::Refusal => None,
@@ -146,7 +146,7 @@ pub(super) async fn content(response: &mut Answer) -> Option<Content> {
 ///
 /// One whose coding is not understood is not read, and may be: what the upstream says to the
 /// request as its client sent it is right in any case.
-async fn is_refusal(response: &mut Answer) -> bool {
+async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     let Some(body) = response.body.read_ahead(REFUSAL).await else { return false };
     match decoded(&Codings::of(&response.head.headers), &body) {
         Some(body) => names_asking(&body),
@@ -175,7 +175,7 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
 /// Whether the second answer, to the same request without asking, proves that the asking was at
 /// fault in the first one, of status `refused`. A message that names the field may do so for
 /// another reason, such as repeating the request.
-pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut Answer) -> bool {
+pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut UpstreamResponse) -> bool {
     let status = second.head.status;
     if refused.is_success() {
         return status.is_success() && !matches!(look(second, false).await, Seen::Refusal);

@@ -21,7 +21,7 @@ use crate::listener::Upgrade;
 use crate::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
-use crate::upstream::{Answer, AnswerBody, AnswerHead};
+use crate::upstream::{UpstreamBody, UpstreamHead, UpstreamResponse};
 use crate::usage::Content;
 
 /// The headers in which services say their own id of a request, the most usual first.
@@ -58,7 +58,7 @@ pub(super) fn relay(response: Accepted, entry: Entry, policy: ResponsePolicy) ->
 }
 
 /// An answer that is metered.
-pub(super) type MeteredResponse = Metered<DecodedBody<AnswerBody>>;
+pub(super) type MeteredResponse = Metered<DecodedBody<UpstreamBody>>;
 
 /// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the
 /// client. Of an encoded stream from which an event may be withheld the coding is undone, and the
@@ -67,8 +67,9 @@ pub(super) fn meter(
     accepted: Accepted,
     mut entry: Entry,
     policy: ResponsePolicy,
-) -> (AnswerHead, MeteredResponse) {
-    let Accepted { response: Answer { mut head, body }, asked_for_usage, at, content, feedback } = accepted;
+) -> (UpstreamHead, MeteredResponse) {
+    let Accepted { response: UpstreamResponse { mut head, body }, asked_for_usage, at, content, feedback } =
+        accepted;
     head.headers = rewrite::headers::inbound(head.headers);
     entry.answered(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();

@@ -23,7 +23,7 @@ use crate::meter::{Peer, ResponsePolicy, Session, SessionEnd};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::rewrite::upgrade::WebSocketUpgrade;
-use crate::upstream::{Answer, Scratch, Switched};
+use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
 /// How long the sides are waited for once one of them has said that the session is over.
@@ -38,7 +38,7 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 /// One session's two connections.
 struct UpgradedConnection {
     client: ClientStream,
-    upstream: Switched,
+    upstream: UpgradedUpstream,
     /// From the client to the upstream.
     up: Pipe,
     /// From the upstream to the client.
@@ -56,7 +56,7 @@ impl UpgradedConnection {
     fn new(
         client: ClientStream,
         first: Bytes,
-        mut upstream: Switched,
+        mut upstream: UpgradedUpstream,
         mut session: Session,
         upgraded: &UpgradedConnections,
         started: Instant,
@@ -290,15 +290,15 @@ impl UpgradedConnections {
     /// Grants what the upstream has granted. The record is the session's from here on.
     pub(super) fn begin(
         &self,
-        response: Answer,
+        response: UpstreamResponse,
         entry: Entry,
         policy: &ResponsePolicy,
     ) -> Response<ProxyBody> {
         let (id, started) = (entry.id(), entry.started());
-        let Answer { head, body } = response;
+        let UpstreamResponse { head, body } = response;
         let session = Session::new(entry, head.status.as_u16());
         let (upgraded, flow) = (self.clone(), Arc::clone(policy.timing.flow()));
-        let upgrade = body.into_switched().map(|upstream| {
+        let upgrade = body.into_upgraded().map(|upstream| {
             Upgrade::new(move |client, first| async move {
                 let (_open, _active) = (upgraded.open(), ActiveStream::new(&flow));
                 let connection =

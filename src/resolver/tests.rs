@@ -26,7 +26,7 @@ fn unknown() -> io::Error {
 
 fn name(found: Option<(Instant, u8)>, failed: Option<Instant>) -> Name {
     let found = found.map(|(at, last)| (at, Addresses::from(address(last))));
-    let failed = failed.map(|at| (at, Failure::of(&unknown())));
+    let failed = failed.map(|at| (at, LookupError::of(&unknown())));
     Name { found, failed, running: None }
 }
 
@@ -101,8 +101,8 @@ async fn slow_lookup_gives_way_to_the_last_addresses() {
 fn addresses_are_fresh_for_a_second_and_kept_for_ten_minutes() {
     let at = Instant::now();
     let mut found = name(Some((at, 1)), None);
-    assert!(found.answer(at + FRESH - Duration::from_millis(1)).is_some());
-    assert!(found.answer(at + FRESH).is_none());
+    assert!(found.take_cached(at + FRESH - Duration::from_millis(1)).is_some());
+    assert!(found.take_cached(at + FRESH).is_none());
     assert!(found.stale(at + STALE - Duration::from_millis(1)).is_some());
     assert!(found.stale(at + STALE).is_none() && !found.is_needed(at + STALE));
 }
@@ -111,8 +111,8 @@ fn addresses_are_fresh_for_a_second_and_kept_for_ten_minutes() {
 fn failure_is_remembered_for_a_second() {
     let at = Instant::now();
     let mut failed = name(None, Some(at));
-    assert!(matches!(failed.answer(at), Some(Err(_))));
-    assert!(failed.answer(at + FAILURE).is_none());
+    assert!(matches!(failed.take_cached(at), Some(Err(_))));
+    assert!(failed.take_cached(at + FAILURE).is_none());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn failed_lookup_gives_way_to_the_last_addresses() {
     resolver.0.lock().insert("a.test".into(), name(Some((at, 7)), None));
     let failed = at + 2 * FRESH;
     assert_eq!(resolver.0.finish("a.test", Err(unknown()), failed).unwrap().len(), 1);
-    assert!(matches!(resolver.ask("a.test", failed), Answer::Now(Ok(_))));
+    assert!(matches!(resolver.begin_or_join("a.test", failed), Lookup::Ready(Ok(_))));
     assert!(resolver.0.finish("a.test", Err(unknown()), at + STALE).is_err(), "too old");
     assert_eq!(&*resolver.0.finish("a.test", Ok(address(8)), at + STALE).unwrap(), address(8));
 }

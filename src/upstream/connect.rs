@@ -1,4 +1,4 @@
-//! A new connection: straight or through a proxy, then TLS.
+//! A new connection: direct or through a forward proxy, then TLS.
 
 use std::cell::Cell;
 use std::io;
@@ -10,16 +10,16 @@ use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::origin::{Origin, in_words};
+use super::forward_proxy::{ForwardProxyConnector, Tunnel};
+use super::origin::{Origin, describe_error};
 use super::race;
 use super::stream::{Stream, Wire};
-use super::tunnel::{Proxy, Tunnel};
 use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 use crate::resolver::Resolver;
 use crate::tls::{HTTP_1_1, HTTP_2};
 
-/// Connects within `timeouts.connect`, and before `total`, to speak `http`.
+/// Connects within `timeouts.connect` and before `total`. `http` decides what ALPN offers.
 pub(super) async fn connect(origin: &Origin, total: Option<Instant>, http: HttpVersion) -> Result<Stream> {
     let limit = Instant::now() + origin.timeouts.connect;
     let deadline = total.map_or(limit, |total| total.min(limit));
@@ -37,25 +37,25 @@ pub(super) async fn connect(origin: &Origin, total: Option<Instant>, http: HttpV
     }
 }
 
-/// `waiting_for` is the proxy as long as it is its turn.
+/// `waiting_for` holds the forward proxy until its tunnel is open, so that a timeout names it.
 async fn dial<'a>(
     origin: &'a Origin,
     http: HttpVersion,
-    waiting_for: &Cell<Option<&'a Proxy>>,
+    waiting_for: &Cell<Option<&'a ForwardProxyConnector>>,
 ) -> Result<Stream> {
-    // Before the certificates themselves are looked at: what changes in between makes the
-    // connection old too early, never too late.
+    // Read before the certificates: a change in between expires the connection too early, never
+    // too late.
     let generation = origin.generation();
     let (tunnel, connect) = match &origin.proxy {
         None => {
             let connected = tcp(&origin.host, origin.port, origin).await;
-            let (tcp, took) = connected.map_err(|error| origin.unreachable(in_words(&error)))?;
+            let (tcp, took) = connected.map_err(|error| origin.unreachable(describe_error(&error)))?;
             (Tunnel::Tcp(tcp), took)
         }
         Some(proxy) => {
             waiting_for.set(Some(proxy));
             let begun = Instant::now();
-            // Boxed, as most connections take no such way: 9 KB.
+            // Boxed because most upstreams have no forward proxy: 9 KB.
             let tunnel = Box::pin(proxy.open(origin, http)).await?;
             waiting_for.set(None);
             (tunnel, begun.elapsed())
@@ -74,7 +74,7 @@ async fn dial<'a>(
         }
     };
     if let Some(observer) = &origin.observer {
-        observer.speaks(is_http2);
+        observer.on_http_version(is_http2);
     }
     let expires = origin.max_connection_age.map(|age| Instant::now() + jittered(age));
     Ok(Stream::new(wire, is_http2, generation).connected_in(connect).expiring(expires))
@@ -85,33 +85,33 @@ fn jittered(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 5.0)
 }
 
-/// A TCP connection to the host, which is the origin's or its proxy's, and how long the address
-/// that took it needed.
+/// A TCP connection to the upstream's or the forward proxy's host, and how long the connect to the
+/// address that accepted it took.
 pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
     if let Some(observer) = &origin.observer {
-        observer.resolved(&addresses);
+        observer.on_resolved(&addresses);
     }
     let (tcp, took) = race::connect(addresses, &origin.winner).await?;
     if let Some(observer) = &origin.observer {
-        observer.connected(tcp.peer_addr().ok());
+        observer.on_connected(tcp.peer_addr().ok());
     }
-    // Without it a request in two writes waits for the upstream's acknowledgement of the first.
+    // Otherwise (Nagle) the second write of a request waits for the acknowledgement of the first.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     Ok((tcp, took))
 }
 
-/// A way to the target, with the target's TLS where it has one.
+/// A connection to the upstream, inside the upstream's TLS if it has one.
 enum Secured<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
 }
 
 impl<S> Secured<S> {
-    /// Whether HTTP/2 is spoken on it: chosen in the TLS handshake with the target itself, or known
-    /// before (RFC 9113 sections 3.2 and 3.3).
+    /// HTTP/2 is chosen by ALPN with the upstream, or known in advance without TLS (RFC 9113
+    /// sections 3.2 and 3.3).
     fn is_http2(&self, http: HttpVersion) -> bool {
         match self {
             Self::Plain(_) => http == HttpVersion::Http2,
@@ -135,22 +135,22 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
     let connector = TlsConnector::from(tls.config());
     let connecting = connector.with_alpn(protocols(http)).connect(tls.name().clone(), stream);
-    // Boxed, so that plain connections have no room for it.
+    // Boxed, so that the future of a plain connection has no room for it.
     let tls = Box::pin(connecting).await.map_err(|error| match has_no_common_protocol(&error) {
         true if http == HttpVersion::Http2 => origin.not_http2("it refused it in the TLS handshake (ALPN)"),
-        // Only a WebSocket asks for another HTTP than the configuration.
+        // Only a WebSocket overrides the configured HTTP version.
         true if http != origin.http => {
             origin.protocol("a WebSocket needs HTTP/1.1, which it refused in the TLS handshake (ALPN)")
         }
         _ => origin.tls(&error),
     })?;
     if let Some(observer) = &origin.observer {
-        observer.secured(tls.get_ref().1);
+        observer.on_tls(tls.get_ref().1);
     }
     Ok(Secured::Tls(Box::new(tls)))
 }
 
-/// What is offered by ALPN (RFC 7301), the preferred first.
+/// The ALPN offer (RFC 7301), in order of preference.
 fn protocols(http: HttpVersion) -> Vec<Vec<u8>> {
     let offered: &[&[u8]] = match http {
         HttpVersion::Auto => &[HTTP_2, HTTP_1_1],
@@ -160,7 +160,7 @@ fn protocols(http: HttpVersion) -> Vec<Vec<u8>> {
     offered.iter().map(|protocol| protocol.to_vec()).collect()
 }
 
-/// Whether the peer ended the handshake for want of a protocol that both speak.
+/// Whether the peer sent the alert `no_application_protocol`.
 fn has_no_common_protocol(error: &io::Error) -> bool {
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(tls, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))

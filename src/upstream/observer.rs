@@ -1,5 +1,5 @@
-//! Records the steps of a connection to an upstream for `streamgauge check --live`. `serve` has no
-//! observer and records nothing.
+//! Records how a connection to an upstream is made, for `streamgauge check --live`. `serve` has no
+//! observer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,79 +8,82 @@ use rustls::{ClientConnection, ProtocolVersion};
 
 use crate::tls;
 
-/// Records the latest connection to one upstream, without changing it.
+/// Observes the connections to one upstream without changing them; keeps the last one.
 #[derive(Debug, Default)]
 pub struct ConnectObserver {
     /// TLS handshakes with the upstream.
     pub target: Arc<tls::HandshakeObserver>,
-    /// TLS handshakes with a forward proxy.
+    /// TLS handshakes with the forward proxy.
     pub proxy: Arc<tls::HandshakeObserver>,
-    trace: Mutex<Trace>,
+    trace: Mutex<ConnectTrace>,
 }
 
-/// How far a connection came.
+/// The steps of a connection that were completed.
 #[derive(Clone, Debug, Default)]
-pub struct Trace {
+pub struct ConnectTrace {
     /// The path and query of the last request, as it was written for the upstream.
-    pub asked: Option<String>,
-    /// What the name of the first host on the way stands for: the proxy's, where there is one.
+    pub requested: Option<String>,
+    /// The addresses of the first host: the forward proxy's, or else the upstream's.
     pub addresses: Vec<SocketAddr>,
-    /// The address that took the connection.
+    /// The address that accepted the connection.
     pub connected: Option<SocketAddr>,
-    /// TLS with the proxy.
-    pub proxy: Option<Session>,
+    /// TLS with the forward proxy.
+    pub proxy: Option<TlsSession>,
     /// TLS with the upstream.
-    pub target: Option<Session>,
-    /// Whether HTTP/2 is spoken, once that is known.
+    pub target: Option<TlsSession>,
+    /// The HTTP version, once it is known.
     pub is_http2: Option<bool>,
 }
 
-/// What was agreed on in a handshake.
+/// The parameters of a TLS session.
 #[derive(Clone, Debug)]
-pub struct Session {
+pub struct TlsSession {
     /// `TLS 1.3`.
     pub version: String,
-    /// As IANA names it.
+    /// The IANA name.
     pub cipher: String,
 }
 
 impl ConnectObserver {
-    /// How far the last connection came.
-    pub fn trace(&self) -> Trace {
+    pub fn trace(&self) -> ConnectTrace {
         self.lock().clone()
     }
 
-    pub(super) fn asked(&self, target: &str) {
-        self.lock().asked = Some(target.to_owned());
+    pub(super) fn on_request(&self, target: &str) {
+        self.lock().requested = Some(target.to_owned());
     }
 
-    pub(super) fn resolved(&self, addresses: &[SocketAddr]) {
+    pub(super) fn on_resolved(&self, addresses: &[SocketAddr]) {
         let mut trace = self.lock();
-        *trace = Trace { addresses: addresses.to_vec(), asked: trace.asked.take(), ..Trace::default() };
+        *trace = ConnectTrace {
+            addresses: addresses.to_vec(),
+            requested: trace.requested.take(),
+            ..ConnectTrace::default()
+        };
     }
 
-    pub(super) fn connected(&self, to: Option<SocketAddr>) {
+    pub(super) fn on_connected(&self, to: Option<SocketAddr>) {
         self.lock().connected = to;
     }
 
-    pub(super) fn secured_with_proxy(&self, connection: &ClientConnection) {
-        self.lock().proxy = Some(Session::of(connection));
+    pub(super) fn on_proxy_tls(&self, connection: &ClientConnection) {
+        self.lock().proxy = Some(TlsSession::of(connection));
     }
 
-    pub(super) fn secured(&self, connection: &ClientConnection) {
-        self.lock().target = Some(Session::of(connection));
+    pub(super) fn on_tls(&self, connection: &ClientConnection) {
+        self.lock().target = Some(TlsSession::of(connection));
     }
 
-    pub(super) fn speaks(&self, is_http2: bool) {
+    pub(super) fn on_http_version(&self, is_http2: bool) {
         self.lock().is_http2 = Some(is_http2);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Trace> {
+    fn lock(&self) -> MutexGuard<'_, ConnectTrace> {
         self.trace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl TlsSession {
     fn of(connection: &ClientConnection) -> Self {
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
@@ -89,7 +92,7 @@ impl Session {
         };
         let cipher = connection.negotiated_cipher_suite();
         let cipher = cipher.and_then(|suite| suite.suite().as_str()).unwrap_or("an unnamed cipher");
-        // rustls tells the suites of TLS 1.3 apart by a name of its own.
+        // rustls has its own prefix for the suites of TLS 1.3.
         Self { version, cipher: cipher.replace("TLS13_", "TLS_") }
     }
 }

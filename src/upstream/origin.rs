@@ -1,4 +1,4 @@
-//! Where an upstream is and how long it may take.
+//! The description of an upstream that all workers share.
 
 use std::fmt;
 use std::io;
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use http::header;
 
-use super::answer::AnswerHead;
+use super::forward_proxy::ForwardProxyConnector;
 use super::observer::ConnectObserver;
 use super::race::Winner;
-use super::tunnel::Proxy;
+use super::response::UpstreamHead;
 use crate::config::{HttpVersion, Timeouts};
 use crate::egress::{Hosts, redirects_to, refreshes_to};
 use crate::error::Error;
 use crate::tls::Connector;
 
-/// The part of an upstream that all workers share.
+/// Where an upstream is, how it is reached, and its time limits.
 #[derive(Debug)]
 pub struct Origin {
     /// Its name in the configuration, for messages and records.
@@ -25,43 +25,40 @@ pub struct Origin {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The TLS client, and the name that is asked for; none for `http`.
+    /// The TLS client and the server name; `None` for `http`.
     pub tls: Option<Connector>,
-    /// Which HTTP is spoken with it.
     pub http: HttpVersion,
-    /// Where its redirects may lead, besides itself.
+    /// The hosts, besides its own, that its redirects may lead to.
     pub allowed_hosts: Hosts,
-    /// Through whom every connection goes; `None`: straight.
-    pub proxy: Option<Proxy>,
-    /// How long each part of an exchange may take.
+    /// The forward proxy of all connections; `None`: direct.
+    pub proxy: Option<ForwardProxyConnector>,
     pub timeouts: Timeouts,
     /// A connection of this age takes no further request; `None`: any age.
     pub max_connection_age: Option<Duration>,
-    /// Which of its addresses, or its proxy's, is tried first.
+    /// Which address, its own or its forward proxy's, is tried first.
     pub winner: Winner,
-    /// Who sees each connection being made; `None`: nobody.
     pub observer: Option<Arc<ConnectObserver>>,
 }
 
 impl Origin {
-    /// Which certificates a new connection is made with, the target's and the proxy's: another
-    /// number after each change. A connection of an earlier generation finishes what runs on it,
-    /// and is given no new request.
+    /// Numbers the certificates of new connections, both to the upstream and to the forward proxy;
+    /// each change changes the number. A connection of an earlier generation finishes its requests
+    /// and gets no new one.
     pub fn generation(&self) -> u64 {
         let proxys = self.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
-        // Each only grows, so that their sum is the same only while both are.
+        // Both only grow, so that an equal sum means that neither has changed.
         [self.tls.as_ref(), proxys].into_iter().flatten().map(Connector::generation).sum()
     }
 
-    /// Whether the upstream may send something before it is asked, where `http` is spoken: HTTP/2's
-    /// SETTINGS (RFC 9113 section 3.4). Servers of HTTP/1.1 and of TLS wait.
+    /// Whether the upstream may send bytes before a request: HTTP/2's SETTINGS without TLS (RFC 9113
+    /// section 3.4). Servers of HTTP/1.1 and of TLS wait.
     pub(super) fn may_begin(&self, http: HttpVersion) -> bool {
         self.tls.is_none() && http == HttpVersion::Http2
     }
 
-    /// Refuses an answer that sends the client to a host that is not allowed, whatever its status:
-    /// clients follow a `Location` of 201 and 202 too, to look after what was begun.
-    pub(super) fn check_redirect(&self, head: &AnswerHead) -> Result<(), Error> {
+    /// Rejects a response that leads the client to a host that is not allowed, whatever its status:
+    /// clients also follow the `Location` of 201 and 202.
+    pub(super) fn check_redirect(&self, head: &UpstreamHead) -> Result<(), Error> {
         if self.allowed_hosts.is_everything() {
             return Ok(());
         }
@@ -69,7 +66,7 @@ impl Origin {
         let refreshes = head.headers.get_all(header::REFRESH).iter();
         let hosts = locations.filter_map(|location| redirects_to(location.as_bytes()));
         for host in hosts.chain(refreshes.filter_map(|refresh| refreshes_to(refresh.as_bytes()))) {
-            if !self.allowed_hosts.take(&host) && !host.eq_ignore_ascii_case(&self.host) {
+            if !self.allowed_hosts.contains(&host) && !host.eq_ignore_ascii_case(&self.host) {
                 return Err(Error::Redirect { upstream: self.name.to_string(), host });
             }
         }
@@ -85,7 +82,7 @@ impl Origin {
         if is_alert(error) {
             return self.tls(error);
         }
-        self.unanswered(format!("it closed the connection without an answer ({})", in_words(error)))
+        self.unanswered(format!("it closed the connection without an answer ({})", describe_error(error)))
     }
 
     /// A request reached it, and no answer can be made of what came.
@@ -95,7 +92,7 @@ impl Origin {
 
     /// There is no TLS session, or no longer.
     pub(super) fn tls(&self, error: &io::Error) -> Error {
-        Error::Tls { upstream: self.name.to_string(), reason: in_words(error) }
+        Error::Tls { upstream: self.name.to_string(), reason: describe_error(error) }
     }
 
     pub(super) fn protocol(&self, reason: impl ToString) -> Error {
@@ -136,7 +133,7 @@ pub(super) fn is_alert(error: &io::Error) -> bool {
 }
 
 /// A connection error in words without the system's error number.
-pub(super) fn in_words(error: &io::Error) -> String {
+pub(super) fn describe_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset".to_owned(),

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use super::Scratch;
 use super::stream::Stream;
 
-/// How many connections are kept, and for how long.
+/// Limits of the idle connections of one worker to one upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
-    /// A connection that nobody used for so long is closed.
+    /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
-    /// The most that are kept, per worker.
+    /// The most idle connections.
     pub max_idle: usize,
 }
 
-/// Idle connections, the one used last at the back. It is taken first: it is the least likely to
-/// have been closed by the upstream, and those at the front grow old and go when the load is over.
+/// Idle connections, the most recently used at the back. `take` pops from the back: that connection
+/// is the least likely to have been closed by the upstream, and those at the front expire when the
+/// load falls.
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: PoolLimits,
@@ -31,22 +32,22 @@ impl Pool {
         Rc::new(Self { limits, idle: RefCell::default(), sweeping: Cell::new(false) })
     }
 
-    /// The connection that was used last, is still open, not too old, and was made with the present
-    /// certificates. `now` may be a little earlier.
+    /// The most recently used connection that is still open, not expired, and made with the current
+    /// certificates. `now` may be slightly in the past.
     pub(super) fn take(&self, generation: u64, now: Instant, scratch: &Scratch) -> Option<Stream> {
         loop {
             let (mut stream, since) = self.idle.borrow_mut().pop_back()?;
-            let is_present = stream.generation() == generation
+            let is_current = stream.generation() == generation
                 && stream.expires().is_none_or(|expires| now < expires)
                 && now.saturating_duration_since(since) < self.limits.idle_timeout;
-            if is_present && stream.is_quiet(&mut scratch.borrow()) {
+            if is_current && stream.poll_still_idle(&mut scratch.borrow()) {
                 return Some(stream);
             }
         }
     }
 
-    /// Keeps a connection on which nothing is under way and nothing is left to read, unless the
-    /// certificates that it was made with are no longer the present ones. It was used until `now`.
+    /// Keeps a connection without an exchange and without unread bytes. Closes it if it was made
+    /// with other certificates than the current ones. `now` is the end of its last use.
     pub(super) fn put(self: &Rc<Self>, stream: Stream, generation: u64, now: Instant) {
         if self.limits.max_idle == 0 || stream.generation() != generation {
             return;
@@ -62,7 +63,7 @@ impl Pool {
         }
     }
 
-    /// Closes what is too old; returns how long the next has, or `None` if none is left.
+    /// Closes expired connections; returns the time until the next expires, `None` if none is left.
     fn close_old(&self) -> Option<Duration> {
         let mut idle = self.idle.borrow_mut();
         while let Some((_, since)) = idle.front() {
@@ -78,7 +79,7 @@ impl Pool {
     }
 }
 
-/// Runs while the pool holds a connection; an idle proxy has no timer.
+/// Runs while the pool holds a connection, so that an idle process has no timer.
 async fn sweep(pool: Weak<Pool>) {
     while let Some(wait) = pool.upgrade().and_then(|pool| pool.close_old()) {
         tokio::time::sleep(wait).await;
@@ -108,15 +109,15 @@ mod tests {
         (Stream::new(wire, false, generation), theirs)
     }
 
-    /// Waits until there is something to be read on the connection used last, be it its end.
+    /// Waits until the most recently used connection is readable (bytes or end of file).
     async fn readable(pool: &Pool) {
         let (mut stream, since) = pool.idle.borrow_mut().pop_back().unwrap();
-        // Of what the tests send, one byte leaves the rest to be read.
+        // Reads one byte only, so that bytes are left.
         std::future::poll_fn(|cx| stream.poll_read(cx, &mut [0])).await.unwrap();
         pool.idle.borrow_mut().push_back((stream, since));
     }
 
-    /// Asserts that the connection is the one with this peer, by closing it.
+    /// Asserts that the connection is the one to this peer, by closing it.
     fn assert_is_with(stream: Option<Stream>, peer: &mut TcpStream) {
         drop(stream.expect("a connection"));
         assert_is_closed(peer);
@@ -130,7 +131,7 @@ mod tests {
     const LIMITS: PoolLimits = PoolLimits { idle_timeout: Duration::from_secs(60), max_idle: 2 };
 
     #[tokio::test]
-    async fn the_connection_used_last_is_taken_first_and_the_oldest_gives_way() {
+    async fn take_prefers_most_recent_and_put_drops_oldest() {
         LocalSet::new()
             .run_until(async {
                 let pool = Pool::new(LIMITS);
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_the_upstream_closed_or_wrote_to_is_not_taken() {
+    async fn take_refuses_connection_that_was_closed_or_written_to() {
         LocalSet::new()
             .run_until(async {
                 let scratch = Scratch::default();
@@ -174,14 +175,14 @@ mod tests {
                 let (ours, mut theirs) = pair();
                 pool.put(ours, 0, Instant::now());
                 readable_later(&pool).await;
-                // No turn of the driver comes between this and the look.
+                // The driver does not run between this write and `take`.
                 theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
                 assert!(pool.take(0, Instant::now(), &Scratch::default()).is_none());
             })
             .await;
     }
 
-    /// Has tokio find that there is nothing to be read on the connection used last.
+    /// Makes tokio clear the readiness of the most recently used connection.
     async fn readable_later(pool: &Pool) {
         let (mut stream, since) = pool.idle.borrow_mut().pop_back().unwrap();
         std::future::poll_fn(|cx| {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_made_with_earlier_certificates_is_neither_kept_nor_taken() {
+    async fn connection_of_earlier_certificates_is_not_kept_or_taken() {
         LocalSet::new()
             .run_until(async {
                 let pool = Pool::new(LIMITS);
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn idle_connections_are_closed_when_their_time_is_over() {
+    async fn idle_connections_are_closed_after_idle_timeout() {
         LocalSet::new()
             .run_until(async {
                 let limits = PoolLimits { idle_timeout: Duration::ZERO, max_idle: 2 };

@@ -1,16 +1,14 @@
-//! A TCP connection to one of a host's addresses, the first that takes it (RFC 8305, "Happy
-//! Eyeballs").
+//! Connects to the first of a host's addresses that accepts (RFC 8305, "Happy Eyeballs").
 //!
-//! * The addresses are tried in the order of the system (RFC 6724) with their families interleaved
-//!   (section 4), so that a family without a way out costs one attempt.
-//! * The next attempt begins after [`DELAY`], while earlier ones go on, and at once where one fails
+//! * Addresses are tried in the system's order (RFC 6724) with families interleaved (section 4), so
+//!   that a family without a route costs one attempt.
+//! * The next attempt begins after [`DELAY`] while earlier ones continue, or at once when one fails
 //!   (section 5).
 //! * An address that won although others come before it is tried first for [`MEMORY`]: an address
-//!   that swallows SYNs costs one connection its delay, not each.
+//!   that drops SYNs delays one connection, not each.
 //!
-//! An upstream whose first address answers is not remembered, so that names whose addresses rotate
-//! (round-robin DNS) go on rotating. The caller bounds the whole race. Cancel safe: dropped, it
-//! closes all attempts.
+//! A first address that wins is not remembered, so that round-robin DNS keeps rotating. The caller
+//! bounds the whole race. Cancel safe: dropping the future closes all attempts.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -24,19 +22,18 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// How long an attempt may be without an answer before the next begins beside it (RFC 8305 section
-/// 5 recommends this).
+/// The head start of an attempt before the next one runs beside it (recommended by RFC 8305
+/// section 5).
 const DELAY: Duration = Duration::from_millis(250);
 
-/// How long a winner is tried first (RFC 8305 section 4 leaves it open; RFC 6555 section 4.2 says
-/// ten minutes).
+/// How long a winner is tried first (RFC 6555 section 4.2; RFC 8305 gives no time).
 const MEMORY: Duration = Duration::from_secs(10 * 60);
 
-/// The most attempts at once. Each is an open file. The oldest gives way to the next address, after
-/// a second at least.
+/// The most attempts at once, since each is an open file. The oldest is dropped for the next
+/// address, after one second at least.
 const AT_ONCE: usize = 4;
 
-/// The address of an upstream, or of its forward proxy, that won against one before it.
+/// The address of an upstream, or of its forward proxy, that won although others came before it.
 #[derive(Debug, Default)]
 pub struct Winner(Mutex<Option<(SocketAddr, Instant)>>);
 
@@ -71,8 +68,8 @@ impl Winner {
     }
 }
 
-/// The winner first, if it is still an address of the name; then one of each family in turn,
-/// beginning with the family of the first.
+/// The winner first, if the name still has that address; then both families in turn, beginning with
+/// the family of the first address.
 pub(super) fn ordered(addresses: Vec<SocketAddr>, winner: Option<SocketAddr>) -> Vec<SocketAddr> {
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = {
         let is_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
@@ -121,7 +118,7 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, Connected)> {
     }
 }
 
-/// The first attempt that has ended, which is taken out.
+/// Removes and returns the first attempt that has ended.
 fn poll_any(
     running: &mut VecDeque<Attempt>,
     cx: &mut Context<'_>,
@@ -137,7 +134,7 @@ fn poll_any(
     Poll::Pending
 }
 
-/// By itself, so that the time of one that failed is none of the next one's.
+/// Measures one attempt alone, without the time of those that failed before it.
 async fn attempt(address: SocketAddr) -> io::Result<Connected> {
     let begun = Instant::now();
     let tcp = TcpStream::connect(address).await?;

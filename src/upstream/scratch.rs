@@ -1,14 +1,13 @@
-//! The buffer that all streams of a worker read into.
+//! The read buffer that all streams of a worker share.
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
-/// What one read may bring. A busy stream's events come together, and go out together.
+/// The most bytes of one read. Events that arrive together are passed on together.
 const SIZE: usize = 64 * 1024;
 
-/// One read buffer for a whole worker: a read fills it, what arrived is copied out at its own size,
-/// and nothing stays behind. A stream that waits for its next event therefore holds no buffer at
-/// all.
+/// One read buffer per worker: a read fills it, the bytes are copied out at their exact size, and
+/// none stay behind. A stream that waits for its next event therefore holds no buffer.
 #[derive(Clone, Debug)]
 pub struct Scratch(Rc<RefCell<Box<[u8]>>>);
 
@@ -19,7 +18,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// Borrows it; never across a point where another stream could run.
+    /// The borrow must end before another stream can run (no `.await`).
     pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
         self.0.borrow_mut()
     }

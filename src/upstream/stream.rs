@@ -1,4 +1,4 @@
-//! A connection's bytes: plain or through TLS.
+//! The byte stream of a connection: plain, TLS, or TLS inside TLS.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -16,65 +16,59 @@ use tokio_rustls::client::TlsStream;
 pub(super) struct Stream {
     wire: Wire,
     is_http2: bool,
-    /// How long the connect took, in microseconds. It fits beside the flag: an idle connection
-    /// costs no byte more.
+    /// The connect time in microseconds. As `u32` it fits into the padding after the flag.
     connect: u32,
     generation: u64,
-    /// From when on it takes no further request.
+    /// After this instant it takes no further request.
     expires: Option<Instant>,
 }
 
-/// What carries it.
 #[derive(Debug)]
 pub(super) enum Wire {
     Tcp(TcpStream),
-    /// Boxed: a TLS session is large, and most connections of a sidecar are plain or few.
+    /// Boxed, because a TLS session is large.
     Tls(Box<TlsStream<TcpStream>>),
-    /// TLS with the upstream inside TLS with a proxy.
+    /// TLS with the upstream inside TLS with a forward proxy.
     TlsInTls(Box<TlsStream<Box<TlsStream<TcpStream>>>>),
 }
 
 impl Stream {
-    /// `generation` is that of the certificates it was made with, see
+    /// `generation` numbers the certificates that it was made with, see
     /// [`Origin::generation`](super::Origin::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
         Self { wire, is_http2, connect: 0, generation, expires: None }
     }
 
-    /// Notes how long the connect took.
     pub(super) fn connected_in(mut self, connect: Duration) -> Self {
         self.connect = u32::try_from(connect.as_micros()).unwrap_or(u32::MAX);
         self
     }
 
-    /// It takes no further request from then on.
+    /// Sets the instant after which it takes no further request.
     pub(super) fn expiring(mut self, expires: Option<Instant>) -> Self {
         self.expires = expires;
         self
     }
 
-    /// From when on it takes no further request; `None`: never.
+    /// `None`: it does not expire.
     pub(super) fn expires(&self) -> Option<Instant> {
         self.expires
     }
 
-    /// How long the connect took: one round trip to the upstream, or to its forward proxy and from
-    /// there on.
+    /// The time that the connect took: one round trip to the upstream, also through a forward proxy.
     pub(super) fn connect_time(&self) -> Duration {
         Duration::from_micros(self.connect.into())
     }
 
-    /// Whether HTTP/2 is spoken on it.
     pub(super) fn is_http2(&self) -> bool {
         self.is_http2
     }
 
-    /// Which certificates it was made with.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Reads what is there into `buf`; `Ready(0)` is the end.
+    /// Reads available bytes into `buf`; `Ready(0)` is end of file.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
         let polled = match &mut self.wire {
@@ -105,7 +99,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be sent.
+    /// Half-closes the connection.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -114,13 +108,12 @@ impl Stream {
         }
     }
 
-    /// Whether an idle connection is open and has nothing to read. Bytes that come before a request
-    /// answer none.
+    /// Returns true if the connection is open and has no unread bytes. Bytes before a request cannot
+    /// be its response.
     ///
-    /// The system is asked, since tokio's readiness is as old as the last turn of its driver. Bytes
-    /// of TLS count too: only an alert or a late session ticket can be among them, and either costs
-    /// no more than a new connection.
-    pub(super) fn is_quiet(&mut self, scratch: &mut [u8]) -> bool {
+    /// Peeks at the socket, since tokio's readiness dates from the last turn of its driver. TLS
+    /// records count as unread bytes: an alert or a late session ticket costs one new connection.
+    pub(super) fn poll_still_idle(&mut self, scratch: &mut [u8]) -> bool {
         let is_silent = self.poll_read(&mut Context::from_waker(Waker::noop()), scratch).is_pending();
         let peeked = SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()]);
         is_silent && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

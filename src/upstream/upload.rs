@@ -1,4 +1,4 @@
-//! The request's way out: the head and the body, as the socket takes them.
+//! Writes a request's head and body over HTTP/1.1, as fast as the socket takes them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,27 +12,26 @@ use super::stream::Stream;
 use crate::error::Error;
 use crate::h1;
 
-/// The most pieces that one write hands to the system.
+/// The most slices of one vectored write.
 const PIECES: usize = 16;
 
-/// A body as the client sends it; its errors are the client's.
+/// A body that the client is sending; its errors are the client's.
 pub type ClientBody = Pin<Box<dyn Body<Data = Bytes, Error = Error>>>;
 
 /// A request's body.
 pub enum Payload {
-    /// In memory, because something in it was needed. It can be sent again.
+    /// In memory, because routing or editing needed it. It can be sent again.
     Held(Vec<Bytes>),
-    /// Passing through as the client sends it.
+    /// Passed through while the client sends it.
     Streamed {
-        /// What the client sends.
         body: ClientBody,
-        /// Whether it goes out in chunks; else its length was in the head.
+        /// Whether it is sent in chunks; otherwise its length was in the head.
         chunked: bool,
     },
 }
 
 impl Payload {
-    /// The same once more, if it is still there.
+    /// A copy for sending again; `None` for a streamed body.
     pub(super) fn replay(&self) -> Option<Self> {
         match self {
             Self::Held(pieces) => Some(Self::Held(pieces.clone())),
@@ -44,13 +43,13 @@ impl Payload {
 /// Why the upload stopped.
 #[derive(Debug)]
 pub(super) enum UploadError {
-    /// The client broke off inside its body.
+    /// The client's body ended early.
     Client(Error),
-    /// The upstream takes no more. It may have answered nevertheless; if not, reading says why.
+    /// The upstream takes no more. Reading then yields its response, or why there is none.
     Upstream,
 }
 
-/// How much of a request is written.
+/// How much of a request was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// At most a part of the head.
@@ -60,15 +59,15 @@ pub(super) enum Sent {
     Everything,
 }
 
-/// A request on its way out. At most one frame of a streamed body waits here.
+/// Writes one request. Buffers at most one frame of a streamed body.
 pub(super) struct Upload {
     queue: VecDeque<Bytes>,
     body: Option<(ClientBody, bool)>,
-    /// The head is not written yet, or not all of it.
+    /// The head is not written completely.
     has_head: bool,
-    /// Bytes went out since [`Upload::moved`] was asked.
+    /// Bytes were written since the last [`Upload::take_progress`].
     moved: bool,
-    /// The last poll stopped for want of the client's bytes.
+    /// The last poll returned `Pending` because the client has sent no more.
     starved: bool,
 }
 
@@ -85,23 +84,23 @@ impl Upload {
         Self { queue, body, has_head: true, moved: false, starved: false }
     }
 
-    /// Whether bytes went out since this was asked last.
-    pub(super) fn moved(&mut self) -> bool {
+    /// Returns true if bytes were written since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 
-    /// How much is written, before everything is.
+    /// How much was written; only until `poll` is ready.
     pub(super) fn sent(&self) -> Sent {
         if self.has_head { Sent::Nothing } else { Sent::Head }
     }
 
-    /// Whether it is the client that everything waits for.
+    /// Whether the upload waits for the client.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }
 
-    /// Writes as much as the socket takes and the client has sent. `Ready(Ok)`: all of it; not to
-    /// be polled again.
+    /// Writes as much as the socket takes and the client has sent. `Ready(Ok)` is the end of the
+    /// request; it must not be polled again.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,7 +114,7 @@ impl Upload {
                 Poll::Ready(Ok(false)) => return stream.poll_flush(cx).map_err(refused),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
                 Poll::Pending => {
-                    // What was written must not wait for what comes next.
+                    // Bytes that were written must not wait in TLS for the next frame.
                     ready!(stream.poll_flush(cx)).map_err(refused)?;
                     self.starved = true;
                     return Poll::Pending;
@@ -151,7 +150,7 @@ impl Upload {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the next frame of the client's body into the queue. `false`: there is none.
+    /// Queues the next frame of the client's body. `false`: the body has ended.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some((body, chunked)) = &mut self.body else { return Poll::Ready(Ok(false)) };
         let chunked = *chunked;
@@ -170,8 +169,8 @@ impl Upload {
                     self.queue.push_back(Bytes::from_static(h1::CHUNK_END));
                 }
                 Ok(data) => self.queue.push_back(data),
-                // No service asks for trailers of a request, and a sender must not rely on them
-                // (RFC 9110 section 6.5).
+                // Trailers of requests are dropped: no service needs them, and a sender must not
+                // rely on them (RFC 9110 section 6.5).
                 Err(_trailers) => {}
             },
         }

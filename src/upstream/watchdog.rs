@@ -1,4 +1,4 @@
-//! The limits on waiting for the other side: a silence, and the whole exchange.
+//! Two limits on waiting for a peer: silence, and the whole exchange.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -9,21 +9,21 @@ use tokio::time::{Sleep, sleep_until};
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
-    /// Nothing came for too long.
+    /// The peer was silent for too long.
     Silence,
-    /// It all took too long.
+    /// The whole exchange took too long.
     Total,
 }
 
-/// Watches one exchange. It has a timer only once something was waited for, and that timer is set
-/// again only when it fires: an event that comes in time costs one look at the clock.
+/// Watches one exchange. The timer is created at the first wait and reset only when it fires, so
+/// that an event in time costs one read of the clock.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     /// The longest silence.
     silence: Duration,
-    /// When everything must be over.
+    /// When the exchange must have ended.
     total: Option<Instant>,
-    /// Since when we have been waiting; `None` while there was always something to read. A client
+    /// The beginning of the current wait; `None` while there is something to read, so that a client
     /// that reads slowly does not make its upstream late.
     waiting_since: Option<Instant>,
     timer: Option<Timer>,
@@ -34,37 +34,36 @@ impl Watchdog {
         Self { silence, total, waiting_since: None, timer: None }
     }
 
-    /// From now on the longest silence is another.
+    /// Changes the limit on silence and restarts it.
     pub(crate) fn set_silence(&mut self, silence: Duration) {
         self.silence = silence;
         self.waiting_since = None;
     }
 
-    /// How long nothing has come while something was waited for.
+    /// The length of the current wait.
     pub(crate) fn waited(&self) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// The other side was heard.
+    /// Ends the current wait: the peer was heard.
     pub(crate) fn heard(&mut self) {
         self.waiting_since = None;
     }
 
-    /// To be called when there is nothing to read: `Ready` when a limit is reached, else the task
-    /// is woken in time.
+    /// Must be called when there is nothing to read. `Ready` when a limit is reached; otherwise the
+    /// task is woken in time.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         loop {
             let silent = since + self.silence;
             let deadline = self.total.map_or(silent, |total| total.min(silent));
             let Timer { sleep, waker } = self.timer.get_or_insert_with(|| Timer::new(deadline));
-            // A timer for a later moment than is needed must be set again; one for an earlier
-            // moment just fires early.
+            // A timer that is too late must be reset; one that is too early only fires early.
             let late = sleep.deadline() > deadline.into();
             if late {
                 sleep.as_mut().reset(deadline.into());
             }
-            // Once it is set for this task, it wakes it without being polled again.
+            // A timer that is set for this task needs no further poll.
             let known = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
             if known && !late && !sleep.is_elapsed() {
                 return Poll::Pending;
@@ -80,13 +79,12 @@ impl Watchdog {
                 return Poll::Ready(if total { Expired::Total } else { Expired::Silence });
             }
             sleep.as_mut().reset(deadline.into());
-            // After a reset it must be polled to be set.
+            // A reset takes effect at the next poll.
             *waker = None;
         }
     }
 }
 
-/// A timer, and the task that it wakes.
 #[derive(Debug)]
 struct Timer {
     sleep: Pin<Box<Sleep>>,
@@ -114,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_nearer_limit_is_named() {
+    async fn watchdog_names_the_nearer_limit() {
         let mut silence = Watchdog::new(SHORT, Some(Instant::now() + LONG));
         assert_eq!(poll_fn(|cx| silence.poll_expired(cx)).await, Expired::Silence);
         let mut total = Watchdog::new(LONG, Some(Instant::now() + SHORT));
@@ -122,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shorter_limit_set_later_holds() {
+    async fn set_silence_shortens_running_wait() {
         let mut watchdog = Watchdog::new(LONG, None);
         begin_to_wait(&mut watchdog).await;
         watchdog.set_silence(SHORT);
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_heard_begins_the_silence_anew() {
+    async fn heard_restarts_silence() {
         let mut watchdog = Watchdog::new(LONG, None);
         begin_to_wait(&mut watchdog).await;
         let before = watchdog.waiting_since.unwrap();

@@ -11,13 +11,13 @@ use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use streamgauge::config::{HttpVersion, Timeouts};
 use streamgauge::egress::Hosts;
-use streamgauge::h1::Upload;
+use streamgauge::h1::BodyFraming;
 use streamgauge::rewrite::headers::OutboundHeaders;
 use streamgauge::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
-    Call, Connect, Opening, Origin, Payload, PoolLimits, Proxy as Outbound, Scratch, Socks5, Upstream as Way,
-    Winner,
+    Connect, ForwardProxyConnector, Origin, OutboundRequest, Payload, PoolLimits, ProxyProtocol, Scratch,
+    Socks5, Upstream as UpstreamClient, Winner,
 };
 
 use crate::support::{
@@ -433,17 +433,17 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             _ => Tunnels::to(target.address),
         };
         let front = (kind == "https").then(|| tls_in_front_of(tunnels.address));
-        let opening = match kind {
-            "socks5h" => Opening::Socks5(Socks5 { resolve_here: false, credentials: None }),
-            _ => Opening::Connect(Connect::new(host, port, &[], None)),
+        let protocol = match kind {
+            "socks5h" => ProxyProtocol::Socks5(Socks5 { resolve_here: false, credentials: None }),
+            _ => ProxyProtocol::Connect(Connect::new(host, port, &[], None)),
         };
         let at = front.as_ref().map_or(tunnels.address, |front| front.address);
-        let outbound = Outbound {
+        let outbound = ForwardProxyConnector {
             url: format!("{kind}://{at}").into(),
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: SocketAddr::port(&at),
             tls: front.as_ref().map(|front| trusting(&front.certificate)),
-            opening,
+            protocol,
         };
         let timeouts = Timeouts {
             connect: timeout,
@@ -469,20 +469,20 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         runtime.unwrap().block_on(async {
-            let way = Way::new(Arc::new(origin), limits, Scratch::default());
+            let client = UpstreamClient::new(Arc::new(origin), limits, Scratch::default());
             for _ in 0..2 {
-                let call = Call {
+                let call = OutboundRequest {
                     method: &Method::POST,
                     target: "/v1/chat/completions".to_owned(),
                     headers: &headers,
                     client: &HeaderMap::new(),
                     upgrade: None,
-                    framing: Upload::None,
+                    framing: BodyFraming::None,
                     payload: Payload::Held(Vec::new()),
                     is_streamed: true,
                     started: Instant::now(),
                 };
-                let answer = way.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+                let answer = client.send(call).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
                 let body = answer.body.collect().await.unwrap().to_bytes();
                 assert_eq!(body, CHAT_STREAM, "{kind}");
             }

@@ -1,7 +1,7 @@
 //! What went wrong, and what to change: which key of the configuration, where it is one.
 
-use super::answer::{Answer, Said};
 use super::finding::Finding;
+use super::reply::{CheckResponse, Reply};
 use crate::config::{ForwardProxy, Upstream};
 use crate::provider::Provider;
 use crate::record::Outcome;
@@ -10,7 +10,7 @@ use crate::tls::ObservedHandshake;
 
 /// Why an upstream cannot be used as it is configured.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Diagnosis {
     /// What happened.
     pub(super) what: String,
     /// What to do.
@@ -21,13 +21,13 @@ pub(super) struct Failure {
 const MOST: usize = 300;
 
 /// What went wrong, if something did.
-pub(super) fn failure(finding: &Finding<'_>, answer: &Answer) -> Option<Failure> {
+pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<Diagnosis> {
     let upstream = finding.upstream;
     let record = finding.record();
-    let (what, change) = match &answer.said {
-        Said::Ours(code, message) => (message.clone(), of_code(finding, code, message)),
-        Said::Theirs(message) => (message.clone(), of_status(finding, answer, message)),
-        Said::Foreign(..) if answer.location.is_some() => {
+    let (what, change) = match &answer.reply {
+        Reply::Ours(code, message) => (message.clone(), of_code(finding, code, message)),
+        Reply::Theirs(message) => (message.clone(), of_status(finding, answer, message)),
+        Reply::Foreign(..) if answer.location.is_some() => {
             let location = answer.location.as_deref().unwrap_or_default();
             (
                 format!("it redirects to {location}"),
@@ -37,14 +37,14 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &Answer) -> Option<Failure>
                 ),
             )
         }
-        Said::Foreign(media_type, body) if (200..300).contains(&answer.status) => {
+        Reply::Foreign(media_type, body) if (200..300).contains(&answer.status) => {
             let media_type = if media_type.is_empty() { "no content-type" } else { media_type };
             let what =
                 format!("it answered {}, and not with JSON but with {media_type}: {body}", answer.status);
             (what, format!("{}: no API is there; its path usually ends with /v1", key(upstream, "url")))
         }
-        Said::Foreign(_, body) => (body.clone(), of_status(finding, answer, body)),
-        Said::Result if record.outcome != Outcome::Complete => {
+        Reply::Foreign(_, body) => (body.clone(), of_status(finding, answer, body)),
+        Reply::Result if record.outcome != Outcome::Complete => {
             // The record of an answer that had begun has no code.
             let error = record.error.as_deref().unwrap_or("the answer broke off");
             let limits = [("timeouts.idle", "idle_timeout"), ("timeouts.total", "total_timeout")];
@@ -52,12 +52,12 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &Answer) -> Option<Failure>
                 limits.into_iter().find(|(limit, _)| error.contains(limit)).map_or("", |(_, code)| code);
             (error.to_owned(), of_code(finding, code, error))
         }
-        Said::Result => return None,
+        Reply::Result => return None,
     };
     let what =
         if what.trim().is_empty() { format!("it answered {} and said nothing", answer.status) } else { what };
     let masked = Masks::new(upstream.secrets()).mask(&what);
-    Some(Failure { what: plain(masked.as_deref().unwrap_or(&what)), change })
+    Some(Diagnosis { what: plain(masked.as_deref().unwrap_or(&what)), change })
 }
 
 /// A key of an upstream, as the configuration names it.
@@ -246,7 +246,7 @@ fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, message: &s
 }
 
 /// What to do about an error of the service itself.
-fn of_status(finding: &Finding<'_>, answer: &Answer, message: &str) -> String {
+fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> String {
     let upstream = finding.upstream;
     let key = |name| key(upstream, name);
     let lower = message.to_lowercase();

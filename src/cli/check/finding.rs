@@ -1,40 +1,40 @@
-//! What was found out of one upstream, in lines for people. No secret is in it.
+//! The result of a live check of one upstream, as lines for people. It has no secrets.
 
 use std::fmt;
 
-use super::advice::{self, Failure};
-use super::answer::Answer;
+use super::advice::{self, Diagnosis};
+use super::reply::CheckResponse;
 use crate::config::Upstream;
 use crate::egress::Scheme;
 use crate::record::UsageRecord;
 use crate::tls::{Facts, ObservedHandshake, Verification};
-use crate::upstream::{ConnectObserver, Trace};
+use crate::upstream::{ConnectObserver, ConnectTrace};
 
-/// What was found.
+/// The result of one live check.
 pub(super) struct Finding<'a> {
     pub(super) upstream: &'a Upstream,
     path: String,
     pub(super) answer_status: Option<u16>,
     record: UsageRecord,
-    pub(super) trace: Trace,
-    /// The handshake with the upstream.
+    pub(super) trace: ConnectTrace,
+    /// The TLS handshake with the upstream.
     pub(super) target: ObservedHandshake,
-    /// That with the proxy.
+    /// The TLS handshake with the forward proxy.
     pub(super) proxy: ObservedHandshake,
-    /// What went wrong; `None`: nothing.
-    pub(super) failure: Option<Failure>,
+    /// `None`: the check succeeded.
+    pub(super) failure: Option<Diagnosis>,
 }
 
 impl<'a> Finding<'a> {
     pub(super) fn new(
         upstream: &'a Upstream,
         path: &str,
-        answer: &Answer,
+        answer: &CheckResponse,
         record: UsageRecord,
         observer: &ConnectObserver,
     ) -> Self {
-        // An answer that this proxy made itself says nothing of the upstream's status.
-        let is_ours = matches!(answer.said, super::answer::Said::Ours(..));
+        // A response that streamgauge made has no status of the upstream.
+        let is_ours = matches!(answer.reply, super::reply::Reply::Ours(..));
         let mut finding = Self {
             upstream,
             path: path.to_owned(),
@@ -49,8 +49,9 @@ impl<'a> Finding<'a> {
         finding
     }
 
-    /// Whether the upstream refused the request for its limit on tokens: it has another name for
-    /// it, or cannot answer within it, as reasoning models cannot.
+    /// Whether the service refused the request for its limit on tokens, because it has another name
+    /// for it or cannot respond within it. Reads the service's message, since services agree on
+    /// neither codes nor parameters here.
     pub(super) fn is_about_limit(&self) -> bool {
         matches!(self.answer_status, Some(400 | 422))
             && self.failure.as_ref().is_some_and(|failure| {
@@ -59,7 +60,6 @@ impl<'a> Finding<'a> {
             })
     }
 
-    /// The record's outcome and its error.
     pub(super) fn record(&self) -> &UsageRecord {
         &self.record
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Finding<'_> {
         let verdict = if self.failure.is_some() { "FAILED" } else { "ok" };
         writeln!(f, "{}: {verdict}", upstream.name)?;
         line(f, "request", &self.request())?;
-        if self.trace.asked.is_some() {
+        if self.trace.requested.is_some() {
             line(f, "way", &self.way())?;
         }
         if upstream.proxy.as_ref().is_some_and(|proxy| proxy.address.scheme == Scheme::Https) {
@@ -82,7 +82,7 @@ impl fmt::Display for Finding<'_> {
         if upstream.url.is_https() {
             let session = self.trace.target.as_ref().map(session);
             handshake(f, "TLS", session, "certificate", &self.target, upstream.tls.verification)?;
-            // Nobody has asked for one, where there was no handshake.
+            // Without a handshake no certificate was requested.
             if self.target.peer.is_some() {
                 line(f, "client cert", &self.client_certificate())?;
             }
@@ -98,13 +98,13 @@ impl fmt::Display for Finding<'_> {
     }
 }
 
-/// How far text stands from the left, so that it stands below other text.
+/// The column of the text, also on continued lines.
 const INDENT: usize = 14;
 
-/// How wide a line becomes before it is continued below.
+/// The width of a line, in characters, before it is continued.
 const WIDTH: usize = 120;
 
-/// A line; longer ones are broken between words.
+/// Writes a line, broken between words if it is longer than `WIDTH`.
 fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
     write!(f, "  {what:<width$}", width = INDENT - 2)?;
     let mut at = INDENT;
@@ -126,7 +126,7 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {
 impl Finding<'_> {
     fn request(&self) -> String {
         let scheme = if self.upstream.url.is_https() { "https" } else { "http" };
-        match &self.trace.asked {
+        match &self.trace.requested {
             Some(target) => {
                 let target = self.upstream.query.masked(target);
                 format!("POST {scheme}://{}{target}", self.upstream.url.authority())
@@ -195,11 +195,11 @@ impl Finding<'_> {
     }
 }
 
-fn session(session: &crate::upstream::Session) -> String {
+fn session(session: &crate::upstream::TlsSession) -> String {
     format!("{}, {}", session.version, session.cipher)
 }
 
-/// Two lines of TLS: what was agreed on, and with whom.
+/// Two lines about TLS: the session, and the peer's certificate.
 fn handshake(
     f: &mut fmt::Formatter<'_>,
     tls: &str,

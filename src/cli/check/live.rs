@@ -1,5 +1,5 @@
-//! Asks an upstream: a proxy is run for it alone, by the code and with the settings that `serve`
-//! runs, and a client sends it one request. So whatever is found here is what clients will meet.
+//! Sends one request to an upstream through a proxy of its own, with the code and settings of `serve`,
+//! so that the findings are what clients will meet.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -17,49 +17,46 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer::Answer;
 use super::finding::Finding;
-use super::question::Question;
+use super::probe::Probe;
+use super::reply::CheckResponse;
 use crate::app::App;
 use crate::config::{Settings, Upstream};
 use crate::record::{Sink, UsageRecord};
 use crate::upstream::ConnectObserver;
 
-/// How many upstreams are asked at the same time. The others wait: each of them is a proxy of its
-/// own.
+/// The most upstreams at the same time, since each has a proxy of its own.
 const AT_ONCE: usize = 8;
 
-/// How long the record may take after the last byte. It is written within milliseconds.
+/// The limit on waiting for the record, which is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
 
-/// After how long somebody who looks on is told that an answer is waited for.
+/// The delay before the user is told that the response is awaited.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What the SDKs of Anthropic say, and what no later version has replaced
-/// (docs.anthropic.com/en/api/versioning).
+/// The version that Anthropic's SDKs send; the latest one (docs.anthropic.com/en/api/versioning).
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// How much of an answer is read. What is asked is answered in a few kilobytes.
+/// The most bytes of a response that are read; a usual one has a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Asks each, several at the same time; `tell` gets what was found in their order, as soon as it
-/// may.
+/// Checks the upstreams, several at the same time; calls `tell` with each finding, in their order.
 pub(super) fn each<E: From<String>>(
     settings: &Settings,
     upstreams: &[&Upstream],
-    question: &Question,
+    question: &Probe,
     body: Option<&Bytes>,
     mut tell: impl FnMut(&Finding<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     thread::scope(|scope| {
         let mut waiting = upstreams.iter().copied().map(|upstream| {
             let bodies = body.map_or_else(|| question.bodies(upstream), |body| vec![body.clone()]);
-            scope.spawn(move || ask_in_turn(settings, upstream, &question.path, bodies))
+            scope.spawn(move || check_in_turn(settings, upstream, &question.path, bodies))
         });
-        let mut asked: VecDeque<_> = waiting.by_ref().take(AT_ONCE).collect();
-        while let Some(finding) = asked.pop_front() {
+        let mut running: VecDeque<_> = waiting.by_ref().take(AT_ONCE).collect();
+        while let Some(finding) = running.pop_front() {
             let finding = finding.join().map_err(|_| E::from("the check panicked".to_owned()))?;
-            asked.extend(waiting.next());
+            running.extend(waiting.next());
             tell(&finding.map_err(|error| E::from(format!("check --live: {error}")))?)?;
         }
         Ok(())
@@ -68,8 +65,8 @@ pub(super) fn each<E: From<String>>(
 
 type Failed = Box<dyn StdError + Send + Sync>;
 
-/// What becomes of the first of these bodies whose limit on tokens the upstream takes.
-fn ask_in_turn<'a>(
+/// Sends the bodies in turn until the upstream does not refuse one for its limit on tokens.
+fn check_in_turn<'a>(
     settings: &Settings,
     upstream: &'a Upstream,
     path: &str,
@@ -78,7 +75,7 @@ fn ask_in_turn<'a>(
     let mut bodies = bodies.into_iter();
     let mut body = bodies.next().ok_or("there is nothing to ask")?;
     loop {
-        let finding = ask(settings, upstream, path, body)?;
+        let finding = check(settings, upstream, path, body)?;
         match bodies.next() {
             Some(next) if finding.is_about_limit() => body = next,
             _ => return Ok(finding),
@@ -86,8 +83,8 @@ fn ask_in_turn<'a>(
     }
 }
 
-/// What becomes of one request. An error is this program's or the system's, never the upstream's.
-fn ask<'a>(
+/// Sends one request. An error is this program's or the system's, never the upstream's.
+fn check<'a>(
     settings: &Settings,
     upstream: &'a Upstream,
     path: &str,
@@ -119,8 +116,7 @@ fn ask<'a>(
     Ok(Finding::new(upstream, path, &answer, record, &observer))
 }
 
-/// The settings of a proxy for this upstream alone, which keeps nothing and which nobody else can
-/// find.
+/// Settings of a proxy for this upstream alone: without a ledger, on a free port of loopback.
 fn alone(settings: &Settings, upstream: &Upstream) -> Settings {
     let mut alone = settings.clone();
     alone.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
@@ -138,7 +134,7 @@ fn alone(settings: &Settings, upstream: &Upstream) -> Settings {
 }
 
 /// Sends the request through the proxy.
-async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<Answer, Failed> {
+async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<CheckResponse, Failed> {
     let stream = TokioIo::new(TcpStream::connect(proxy).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let request = Request::post(path)
@@ -146,13 +142,13 @@ async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<Answer, Fail
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, text/event-stream")
         .header(header::USER_AGENT, concat!("streamgauge-check/", env!("CARGO_PKG_VERSION")))
-        // Anthropic's API wants it; others pass it over.
+        // Required by Anthropic's API, ignored by others.
         .header("anthropic-version", ANTHROPIC_VERSION)
         .body(Full::new(body))?;
     let exchange = async {
         let (head, mut body) = sender.send_request(request).await?.into_parts();
         let mut text = Vec::new();
-        // A body that breaks off is told by the record.
+        // An incomplete body is reported by the record.
         while let Some(Ok(frame)) = body.frame().await
             && text.len() < MAX_ANSWER
         {
@@ -160,14 +156,14 @@ async fn send(proxy: SocketAddr, path: &str, body: Bytes) -> Result<Answer, Fail
         }
         // Dropping the sender ends the connection.
         drop(sender);
-        Ok(Answer::new(&head, text))
+        Ok(CheckResponse::new(&head, text))
     };
-    // The connection ends with an error where the proxy broke a body off, which is no news.
+    // The connection fails if the body was incomplete, which the record reports.
     let (answer, _) = tokio::join!(exchange, connection);
     answer
 }
 
-/// A sink that hands records on.
+/// A sink that sends records to the check.
 struct Records(mpsc::Sender<UsageRecord>);
 
 impl Sink for Records {
@@ -177,7 +173,7 @@ impl Sink for Records {
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         for row in batch {
-            // There is one request, and so one that waits.
+            // The receiver is gone after the first record.
             drop(self.0.send(row.clone()));
         }
         Ok(())

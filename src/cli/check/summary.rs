@@ -1,4 +1,4 @@
-//! What a configuration means, for people.
+//! A summary of the configuration, for people.
 
 use std::fmt::{self, Write as _};
 
@@ -6,7 +6,7 @@ use crate::config::{Jsonl, Loaded, Otlp, Route, Settings, Upstream};
 use crate::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
 
-/// A line for each part of a configuration; never a secret.
+/// One line for each part of the configuration, without secrets.
 pub(super) struct Summary<'a>(pub(super) &'a Loaded);
 
 impl fmt::Display for Summary<'_> {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_the_configuration_means() {
+    fn summary_lists_each_part_of_the_configuration() {
         let text = r#"
             [server]
             workers = 2
@@ -223,7 +223,7 @@ route     everything -> openai
     }
 
     #[test]
-    fn without_routes_everything_goes_to_the_one_upstream() {
+    fn summary_without_routes_names_the_only_upstream() {
         let text = "[admin]\nlisten = \"\"\n[ledger]\npath = \"\"\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
         let summary = summary(text);
         for line in
@@ -235,7 +235,7 @@ route     everything -> openai
     }
 
     #[test]
-    fn the_collector_is_named_without_the_secrets_for_it() {
+    fn summary_names_collector_without_its_secrets() {
         let text = "[otlp]\nendpoint = \"https://otlp.example/x/\"\nmetrics = false\nheaders = { authorization = \"k-marker\" }\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
         let summary = summary(text);
         assert!(
@@ -246,7 +246,7 @@ route     everything -> openai
     }
 
     #[test]
-    fn it_is_said_what_opens_the_admin_pages() {
+    fn summary_says_what_protects_the_admin_pages() {
         let text = "[admin]\nlisten = \"0.0.0.0:9090\"\ntoken = { value = \"0123456789-marker\" }\n[upstreams.openai]\napi_key = { value = \"sk-marker\" }";
         let summary = summary(text);
         assert!(

@@ -10,19 +10,19 @@ use super::Buffered;
 use super::routed::held_payload;
 use crate::config::OnDisconnect;
 use crate::error::Result;
-use crate::h1::Upload;
+use crate::h1::BodyFraming;
 use crate::meter::UsageFeedback;
 use crate::proxy::include_usage::{self, Seen};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::stream_options::StreamOptionsSupport;
 use crate::rewrite::headers;
-use crate::upstream::{Answer, Call, Payload, Upstream};
+use crate::upstream::{OutboundRequest, Payload, Upstream, UpstreamResponse};
 use crate::usage::Content;
 
 /// A request as its upstream is to get it.
 pub(in crate::proxy) struct Prepared {
     pub(super) target: String,
-    pub(super) framing: Upload,
+    pub(super) framing: BodyFraming,
     pub(super) payload: Payload,
     /// The payload is without the content coding that the client's headers tell of.
     pub(super) is_decoded: bool,
@@ -52,7 +52,7 @@ pub(super) struct Unasked {
 
 /// An upstream's answer, on its way to a client.
 pub(in crate::proxy) struct Accepted {
-    pub(in crate::proxy) response: Answer,
+    pub(in crate::proxy) response: UpstreamResponse,
     /// Usage was asked for in the client's place: what comes of it is not for the client.
     pub(in crate::proxy) asked_for_usage: bool,
     /// When its head was here.
@@ -85,7 +85,7 @@ impl Prepared {
             let buffered = &buffered;
             let spec = &snapshot.upstreams[self.upstream];
             let upstream = &upstreams[self.upstream];
-            let call = |target, payload, framing| Call {
+            let call = |target, payload, framing| OutboundRequest {
                 method: &buffered.parts.method,
                 target,
                 headers: &spec.headers,

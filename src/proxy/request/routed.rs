@@ -9,7 +9,7 @@ use super::prepared::Unasked;
 use super::{Body, Buffered, Prepared};
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
-use crate::h1::Upload;
+use crate::h1::BodyFraming;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::proxy::include_usage;
 use crate::proxy::snapshot::UpstreamSpec;
@@ -55,7 +55,7 @@ impl Routed<'_> {
         let mut asks_for_usage = false;
         let (mut unasked, mut counts_itself) = (None, None);
         let (payload, framing) = match body {
-            Body::None => (Payload::Held(Vec::new()), Upload::None),
+            Body::None => (Payload::Held(Vec::new()), BodyFraming::None),
             Body::Buffered => {
                 let asking = peek
                     .as_ref()
@@ -88,7 +88,7 @@ impl Routed<'_> {
                     length.map(|length| length - buffered.bytes.len() as u64 + beginning.len() as u64);
                 passing.begin_with(beginning.into_pieces());
                 let payload = Payload::Streamed { body: Box::into_pin(passing), chunked: length.is_none() };
-                (payload, length.map_or(Upload::Chunked, Upload::Length))
+                (payload, length.map_or(BodyFraming::Chunked, BodyFraming::Length))
             }
         };
         let is_stream =
@@ -164,7 +164,7 @@ fn rename_in_form(
     may_edit.then(|| Splice::replace(span.clone(), model))
 }
 
-pub(super) fn held_payload(pieces: Vec<Bytes>) -> (Payload, Upload) {
+pub(super) fn held_payload(pieces: Vec<Bytes>) -> (Payload, BodyFraming) {
     let length = pieces.iter().map(Bytes::len).sum::<usize>();
-    (Payload::Held(pieces), Upload::Length(length as u64))
+    (Payload::Held(pieces), BodyFraming::Length(length as u64))
 }

@@ -1,4 +1,4 @@
-//! An answer's body: the DATA frames of its stream.
+//! The body of a response over HTTP/2: the DATA frames of its stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
+use super::connections::Slot;
 use super::faults::inside_answer;
-use super::set::Slot;
 use super::upload::Upload;
 use crate::error::Error;
 use crate::upstream::origin::Origin;
 use crate::upstream::upload::UploadError;
 use crate::upstream::watchdog::{Expired, Watchdog};
 
-/// The body of an answer over HTTP/2: each DATA frame becomes one frame. A frame's bytes go back
-/// into the windows when it is taken, so that a client that does not read stops its upstream at the
-/// size of one window.
+/// The body of a response over HTTP/2: each DATA frame becomes one frame. Taking a frame releases
+/// its bytes to the windows, so that a client that does not read stops its upstream after one
+/// window.
 ///
-/// It also sends what is left of the request. Dropping it before its end resets the stream at once.
-pub(in crate::upstream) struct Http2Body {
+/// Also sends the rest of the request. Dropping it before its end resets the stream at once.
+pub(in crate::upstream) struct Http2ResponseBody {
     origin: Arc<Origin>,
-    /// `None` once the answer has ended or failed.
+    /// `None` after the end or an error.
     open: Option<Open>,
-    /// What is left of the body, where the upstream said how long it is.
+    /// The rest of the body, if the upstream declared a length.
     remaining: Option<u64>,
     watchdog: Watchdog,
-    /// When the frame that was taken last was read, or the connection after it.
+    /// When the connection was last read before the latest frame was taken.
     read_at: Instant,
 }
 
-/// What goes when the answer is over, in this order.
+/// Dropped at the end of the response, in this order.
 struct Open {
     stream: RecvStream,
-    /// What is left of the request; `None` when it is sent, or when the upstream takes no more.
+    /// The rest of the request; `None` when it is sent, or when the upstream takes no more.
     upload: Option<Upload>,
-    /// Gives the stream's place back.
+    /// Frees the stream's place on the connection.
     slot: Slot,
 }
 
-impl Http2Body {
+impl Http2ResponseBody {
     pub(super) fn new(
         origin: &Arc<Origin>,
         slot: Slot,
@@ -64,7 +64,6 @@ impl Http2Body {
         }
     }
 
-    /// When the connection was read last before a frame of this was taken.
     pub(in crate::upstream) fn read_at(&self) -> Instant {
         self.read_at
     }
@@ -76,7 +75,7 @@ impl Http2Body {
                 match upload.poll(cx) {
                     Poll::Pending => {}
                     Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Some(Err(error))),
-                    // Without wanting the rest, perhaps.
+                    // The upstream may have responded without reading all of the request.
                     Poll::Ready(Ok(()) | Err(UploadError::Upstream)) => open.upload = None,
                 }
             }
@@ -90,7 +89,7 @@ impl Http2Body {
             match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.watchdog.heard();
-                    if self.take(&frame) {
+                    if self.account(&frame) {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
@@ -112,15 +111,15 @@ impl Http2Body {
         }
     }
 
-    /// Accounts for a frame; false if there is nothing in it.
-    fn take(&mut self, frame: &Frame<Bytes>) -> bool {
+    /// Releases a frame's window; returns false for an empty frame.
+    fn account(&mut self, frame: &Frame<Bytes>) -> bool {
         let Some(open) = &mut self.open else { return true };
         self.read_at = open.slot.connection.heard_at();
         let Some(data) = frame.data_ref() else {
             self.open = None;
             return true;
         };
-        // It can only refuse what was not received.
+        // Fails only for more bytes than were received.
         let _ = open.stream.flow_control().release_capacity(data.len());
         self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
         if open.stream.is_end_stream() {
@@ -130,7 +129,7 @@ impl Http2Body {
     }
 }
 
-impl Body for Http2Body {
+impl Body for Http2ResponseBody {
     type Data = Bytes;
     type Error = Error;
 

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection: the task that drives it, and what others see of it.
+//! One HTTP/2 connection: the task that drives its frames, and the handle that opens streams.
 
 use std::cell::Cell;
 use std::io;
@@ -21,32 +21,31 @@ use super::{
     SMALL_FRAMES, STREAM_WINDOW,
 };
 use crate::h1::MAX_HEAD;
-use crate::upstream::origin::in_words;
+use crate::upstream::origin::describe_error;
 use crate::upstream::stream::Stream;
 
-/// A connection on which streams can be opened.
+/// The handle of a connection on which streams can be opened.
 pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
     generation: u64,
-    /// How long the connect took.
     connect: Duration,
-    /// From when on it takes no further request.
+    /// After this instant it takes no further request.
     expires: Option<Instant>,
-    /// How many requests it was given.
+    /// Requests that it was given, ever.
     requests: Cell<u64>,
-    /// Since when it has no stream, if it has none.
+    /// When its last stream ended.
     idle_since: Cell<Instant>,
 }
 
-/// Why a connection has ended, or was never one.
+/// Why a connection has ended, or did not begin.
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// It broke.
+    /// An error of the connection.
     Error(h2::Error),
-    /// The peer ended TLS and said why.
+    /// A TLS alert of the peer.
     Alert(io::Error),
-    /// It came to an end.
+    /// Another end, as a text.
     Closed(&'static str),
 }
 
@@ -54,26 +53,25 @@ impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Error(error) => f.write_str(&words(error)),
-            Self::Alert(error) => f.write_str(&in_words(error)),
+            Self::Alert(error) => f.write_str(&describe_error(error)),
             Self::Closed(reason) => f.write_str(reason),
         }
     }
 }
 
-/// What the connection's task and its users tell each other.
+/// State that the connection's task and its handles share.
 #[derive(Default)]
 struct State {
-    /// The streams that the peer allows; 0 until it has said so.
+    /// The streams that the peer allows; 0 before its SETTINGS.
     limit: Cell<usize>,
-    /// What came, and when.
     heard: Rc<Heard>,
-    /// Requests under way.
+    /// Requests in flight.
     active: Cell<usize>,
     ended: Cell<bool>,
 }
 
 impl State {
-    /// Why the connection ended: h2 tells less than the peer that ended TLS with a reason.
+    /// Why the connection ended. A TLS alert says more than h2's error.
     fn ending(&self, result: Result<(), h2::Error>) -> Ending {
         match (self.heard.alert.take(), result) {
             (Some(alert), _) => Ending::Alert(alert),
@@ -84,12 +82,8 @@ impl State {
 }
 
 impl Connection {
-    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS: before them it is not
-    /// known how many streams it allows, nor whether it speaks HTTP/2 at all. Dropping the future
-    /// closes the connection.
-    ///
-    /// # Errors
-    /// Why there will be no SETTINGS.
+    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS, which give the number of
+    /// streams and prove that the peer speaks HTTP/2. Dropping the future closes the connection.
     pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
         let (generation, connect, expires) = (stream.generation(), stream.connect_time(), stream.expires());
@@ -102,7 +96,7 @@ impl Connection {
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buffer_size(SEND_BUFFER)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
-            // None before the peer's SETTINGS, by which they are noticed too.
+            // 0 until the peer's SETTINGS arrive, which is how the driver notices them.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io);
         let (sender, mut connection) = handshake.await.map_err(|error| state.ending(Err(error)))?;
@@ -113,7 +107,7 @@ impl Connection {
             state: Rc::clone(&state),
             settled: Some(tell),
             pings,
-            asked: None,
+            pinged: None,
             timer: Box::pin(sleep(PING_INTERVAL)),
         };
         tokio::task::spawn_local(driver);
@@ -126,75 +120,68 @@ impl Connection {
         Ok(Self { sender, state, generation, connect, expires, requests: Cell::new(0), idle_since })
     }
 
-    /// How many streams may be open at once.
+    /// The most streams at once.
     pub(super) fn limit(&self) -> usize {
         self.state.limit.get().min(MAX_STREAMS)
     }
 
-    /// Whether another stream may be opened now.
     pub(super) fn has_room(&self) -> bool {
         self.state.active.get() < self.limit() && self.is_open()
     }
 
-    /// Whether it takes new streams: it has not ended, and the peer has not said GOAWAY.
+    /// Whether it takes new streams: it has not ended, and the peer has not sent GOAWAY.
     pub(super) fn is_open(&self) -> bool {
         let mut sender = self.sender.clone();
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
         !self.state.ended.get() && matches!(ready, Poll::Ready(Ok(())))
     }
 
-    /// Which certificates it was made with, see
-    /// [`Origin::generation`](crate::upstream::Origin::generation).
+    /// See [`Origin::generation`](crate::upstream::Origin::generation).
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether it is too old for a further request.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
-    /// How long the connect took.
     pub(super) fn connect_time(&self) -> Duration {
         self.connect
     }
 
-    /// Since when no request is under way on it; `None`: there is one.
+    /// `None`: a request is in flight.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         (self.state.active.get() == 0).then(|| self.idle_since.get())
     }
 
-    /// How often the peer was heard.
+    /// The number of reads from the peer.
     pub(super) fn heard(&self) -> u64 {
         self.state.heard.times.get()
     }
 
-    /// When the peer was heard last.
+    /// The time of the last read from the peer.
     pub(super) fn heard_at(&self) -> Instant {
         self.state.heard.last.get().unwrap_or_else(Instant::now)
     }
 
-    /// Whether it has carried requests before.
+    /// Whether it carried a request before the current one.
     pub(super) fn is_used(&self) -> bool {
         self.requests.get() > 1
     }
 
-    /// Counts a request in.
+    /// Counts a request that begins.
     pub(super) fn begin(&self) {
         self.requests.set(self.requests.get() + 1);
         self.state.active.set(self.state.active.get() + 1);
     }
 
-    /// Counts it out.
+    /// Counts a request that has ended.
     pub(super) fn end(&self) {
         self.state.active.set(self.state.active.get() - 1);
         self.idle_since.set(Instant::now());
     }
 
-    /// Opens a stream. `is_whole`: no body follows.
-    ///
-    /// # Errors
-    /// Nothing was sent.
+    /// Opens a stream. `is_whole`: no body follows. After an error nothing was sent.
     pub(super) fn send(
         &self,
         request: Request<()>,
@@ -213,42 +200,42 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Reads and writes the connection's frames until it has ended. It ends, after its last stream,
-/// when nobody can open another one, or when the peer said GOAWAY.
+/// Reads and writes the connection's frames until it ends: after its last stream, when the last
+/// handle is dropped or the peer has sent GOAWAY.
 struct Driver {
     connection: client::Connection<Io, Bytes>,
     state: Rc<State>,
-    /// Told once, when the peer's SETTINGS are here.
+    /// Used once, when the peer's SETTINGS arrive.
     settled: Option<oneshot::Sender<Result<(), Ending>>>,
     pings: Option<PingPong>,
-    /// A ping is out; what had been heard then.
-    asked: Option<u64>,
+    /// The number of reads when the outstanding ping was sent; `None`: none is outstanding.
+    pinged: Option<u64>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Driver {
-    /// Asks a peer that has streams whether it is still there. `Ready`: it is not.
+    /// Pings a peer that has streams. `Ready`: it does not respond.
     fn poll_alive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
-            let pong = self.asked.is_some() && pings.poll_pong(cx).is_ready();
+            let pong = self.pinged.is_some() && pings.poll_pong(cx).is_ready();
             if pong {
-                self.asked = None;
+                self.pinged = None;
                 self.timer.as_mut().reset(tokio::time::Instant::now() + PING_INTERVAL);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             let heard = self.state.heard.times.get();
-            let wait = match self.asked {
+            let wait = match self.pinged {
                 Some(before) if before == heard => return Poll::Ready(()),
-                // Its answer is behind what else it sends.
+                // The pong may be queued behind other frames.
                 Some(_) => {
-                    self.asked = Some(heard);
+                    self.pinged = Some(heard);
                     PING_TIMEOUT
                 }
                 None if self.state.active.get() > 0 && pings.send_ping(Ping::opaque()).is_ok() => {
-                    self.asked = Some(heard);
+                    self.pinged = Some(heard);
                     PING_TIMEOUT
                 }
                 None => PING_INTERVAL,
@@ -261,7 +248,7 @@ impl Driver {
         tracing::debug!(%reason, "an HTTP/2 connection to an upstream has ended");
         self.state.ended.set(true);
         if let Some(settled) = self.settled.take() {
-            // Whoever waited may be gone.
+            // The receiver may be dropped.
             let _ = settled.send(Err(reason));
         }
     }
@@ -285,7 +272,7 @@ impl Future for Driver {
             let _ = settled.send(Ok(()));
         }
         if this.poll_alive(cx).is_ready() {
-            // What drops with this task are its streams, which then end with an error.
+            // The streams are dropped with this task and end with an error.
             this.end(Ending::Closed("it does not answer a ping"));
             return Poll::Ready(());
         }

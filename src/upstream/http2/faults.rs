@@ -1,15 +1,15 @@
-//! What h2's errors mean for a request.
+//! Classifies and describes h2's errors.
 
 use h2::{Error as H2Error, Reason};
 
 use super::connection::Ending;
 use crate::error::Error;
-use crate::upstream::origin::{Origin, in_words};
+use crate::upstream::origin::{Origin, describe_error};
 
-/// Whether the peer said that it has not looked at the request (RFC 9113 section 8.7): it may be
-/// sent again, whatever it does.
+/// Whether the peer reported that it did not process the request (RFC 9113 section 8.7), so that it
+/// may be sent again.
 pub(super) fn is_unprocessed(error: &H2Error) -> bool {
-    // h2 gives a peer's GOAWAY only to streams above the last one that it says it looked at.
+    // h2 reports a peer's GOAWAY only to streams above its last processed stream.
     error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
@@ -34,7 +34,7 @@ pub(super) fn inside_answer(origin: &Origin, error: &H2Error) -> Error {
 /// Names the frame that ended it and its reason.
 pub(super) fn words(error: &H2Error) -> String {
     if let Some(io) = error.get_io() {
-        return in_words(io);
+        return describe_error(io);
     }
     let by = if error.is_remote() { "it" } else { "this proxy" };
     match (error.reason(), error.is_reset(), error.is_go_away()) {

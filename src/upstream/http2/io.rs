@@ -1,4 +1,4 @@
-//! A connection's bytes as h2 takes them.
+//! Adapts a connection to the I/O traits that h2 needs.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -12,20 +12,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::upstream::origin::is_alert;
 use crate::upstream::stream::Stream;
 
-/// A stream that remembers what h2 does not tell of it.
+/// A stream that records what h2 does not report.
 pub(super) struct Io {
     stream: Stream,
     heard: Rc<Heard>,
-    /// Nothing more can be written, for this reason.
+    /// A write failed with this error.
     broken: Option<io::Error>,
 }
 
-/// What was heard of a peer.
+/// What was read from a peer.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// How often: whether it was heard after a certain moment.
+    /// The number of reads; a change means that the peer was heard in between.
     pub(super) times: Cell<u64>,
-    /// When it was last.
+    /// The time of the last read.
     pub(super) last: Cell<Option<Instant>>,
     /// It ended TLS and said why.
     pub(super) alert: Cell<Option<io::Error>>,
@@ -36,8 +36,8 @@ impl Io {
         Self { stream, heard, broken: None }
     }
 
-    /// Nothing can be written. A peer that ended TLS said why before it closed, which only a read
-    /// brings: a write does not fail before that is known.
+    /// Delays a failed write until a read has ended: a peer that ends TLS sends an alert with the
+    /// reason before it closes, and only a read returns it.
     fn poll_broken<T>(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Result<T>> {
         loop {
             match self.poll_bytes(cx, &mut [0; 256]) {

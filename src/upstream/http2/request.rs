@@ -1,22 +1,21 @@
-//! A request's head in the form of HTTP/2.
+//! The head of a request over HTTP/2.
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use crate::h1::Upload;
+use crate::h1::BodyFraming;
 
-/// The head whose parts HTTP/1.1 would write as a request line and fields (RFC 9113 section 8.3.1):
-/// the scheme and the target as pseudo-headers, `Host` as `:authority`. The headers must have none
-/// that is about the connection or the framing. A value that is marked sensitive stays so, and is
-/// kept out of the compression table.
+/// Builds the head (RFC 9113 section 8.3.1): scheme and target become pseudo-headers, `Host` becomes
+/// `:authority`. `headers` must have no header of the connection or the framing. Sensitive values
+/// stay sensitive, which keeps them out of the compression table.
 ///
 /// # Errors
-/// The target or the host cannot stand in a URI.
+/// The target or the host is not valid in a URI.
 pub(in crate::upstream) fn request<'a>(
     method: &Method,
     target: &str,
     headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-    upload: Upload,
+    framing: BodyFraming,
     is_https: bool,
 ) -> Result<Request<()>, http::Error> {
     let mut fields = HeaderMap::with_capacity(headers.size_hint().0 + 1);
@@ -28,10 +27,10 @@ pub(in crate::upstream) fn request<'a>(
             fields.append(name, value.clone());
         }
     }
-    let length = match upload {
-        Upload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => Some(0),
-        Upload::None | Upload::Chunked => None,
-        Upload::Length(length) => Some(length),
+    let length = match framing {
+        BodyFraming::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => Some(0),
+        BodyFraming::None | BodyFraming::Chunked => None,
+        BodyFraming::Length(length) => Some(length),
     };
     if let Some(length) = length {
         fields.insert(header::CONTENT_LENGTH, length.into());
@@ -50,7 +49,7 @@ pub(in crate::upstream) fn request<'a>(
 mod tests {
     use super::*;
 
-    fn made(method: Method, upload: Upload, is_https: bool) -> Request<()> {
+    fn made(method: Method, upload: BodyFraming, is_https: bool) -> Request<()> {
         let mut key = HeaderValue::from_static("Bearer sk");
         key.set_sensitive(true);
         let headers = [
@@ -64,8 +63,8 @@ mod tests {
     }
 
     #[test]
-    fn the_host_becomes_the_authority_and_the_rest_stays_in_its_order() {
-        let request = made(Method::POST, Upload::Length(7), true);
+    fn host_becomes_authority_and_other_headers_keep_their_order() {
+        let request = made(Method::POST, BodyFraming::Length(7), true);
         assert_eq!(*request.uri(), "https://api.example:8443/v1/chat?api-version=1");
         let fields = request.headers().iter();
         let names: Vec<_> = fields.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -74,16 +73,16 @@ mod tests {
             [("accept", "a"), ("accept", "b"), ("authorization", "Bearer sk"), ("content-length", "7")]
         );
         assert!(request.headers()[header::AUTHORIZATION].is_sensitive(), "no key in a compression table");
-        assert_eq!(made(Method::GET, Upload::None, false).uri().scheme(), Some(&Scheme::HTTP));
+        assert_eq!(made(Method::GET, BodyFraming::None, false).uri().scheme(), Some(&Scheme::HTTP));
     }
 
     #[test]
-    fn a_length_is_said_where_it_is_known_or_expected() {
+    fn content_length_is_sent_where_known_or_expected() {
         for (method, upload, length) in [
-            (Method::GET, Upload::None, None),
-            (Method::POST, Upload::None, Some("0")),
-            (Method::POST, Upload::Length(0), Some("0")),
-            (Method::POST, Upload::Chunked, None),
+            (Method::GET, BodyFraming::None, None),
+            (Method::POST, BodyFraming::None, Some("0")),
+            (Method::POST, BodyFraming::Length(0), Some("0")),
+            (Method::POST, BodyFraming::Chunked, None),
         ] {
             let request = made(method.clone(), upload, true);
             let said = request.headers().get(header::CONTENT_LENGTH);
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_no_path_is_refused() {
-        assert!(request(&Method::GET, "/a b", std::iter::empty(), Upload::None, true).is_err());
+    fn target_that_is_no_path_is_refused() {
+        assert!(request(&Method::GET, "/a b", std::iter::empty(), BodyFraming::None, true).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A request's body on its way into a stream.
+//! Sends a request's body into an HTTP/2 stream.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
@@ -9,17 +9,17 @@ use h2::SendStream;
 use crate::error::Error;
 use crate::upstream::upload::{ClientBody, Payload, UploadError};
 
-/// A body on its way out, as fast as the peer's windows let it. At most one frame of a streamed
-/// body waits here.
+/// Sends one body as fast as the peer's windows allow. Buffers at most one frame of a streamed
+/// body.
 pub(super) struct Upload {
     stream: SendStream<Bytes>,
     queue: VecDeque<Bytes>,
     body: Option<ClientBody>,
-    /// Something was taken from the streamed body: it cannot be sent again.
+    /// A frame was taken from the streamed body, which therefore cannot be sent again.
     begun: bool,
-    /// Bytes went out since [`Upload::moved`] was asked.
+    /// Bytes were sent since the last [`Upload::take_progress`].
     moved: bool,
-    /// The last poll stopped for want of the client's bytes.
+    /// The last poll returned `Pending` because the client has sent no more.
     starved: bool,
 }
 
@@ -32,24 +32,24 @@ impl Upload {
         Self { stream, queue, body, begun: false, moved: false, starved: false }
     }
 
-    /// Whether bytes went out since this was asked last.
-    pub(super) fn moved(&mut self) -> bool {
+    /// Returns true if bytes were sent since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 
-    /// Whether it is the client that everything waits for.
+    /// Whether the upload waits for the client.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }
 
-    /// The streamed body, if nothing of it is gone.
+    /// The streamed body, if no frame of it was taken.
     pub(super) fn into_untouched(self) -> Option<Payload> {
         let body = self.body.filter(|_| !self.begun)?;
         Some(Payload::Streamed { body, chunked: true })
     }
 
-    /// Hands on as much as the windows take and the client has sent. `Ready(Ok)`: all of it; not to
-    /// be polled again.
+    /// Sends as much as the windows take and the client has sent. `Ready(Ok)` is the end of the
+    /// request; it must not be polled again.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         self.starved = false;
         loop {
@@ -70,7 +70,7 @@ impl Upload {
         }
     }
 
-    /// Empties the queue. `true`: the body's end went out with it.
+    /// Sends the queue. `true`: the end of the body was sent with it.
     fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, UploadError>> {
         while let Some(front) = self.queue.front_mut() {
             if front.is_empty() {
@@ -99,7 +99,7 @@ impl Upload {
         Poll::Ready(Ok(false))
     }
 
-    /// Takes the next frame of the client's body into the queue. `false`: there is none.
+    /// Queues the next frame of the client's body. `false`: the body has ended.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(false)) };
         let frame = ready!(body.as_mut().poll_frame(cx)).transpose()?;
@@ -107,7 +107,7 @@ impl Upload {
         if frame.is_none() || body.is_end_stream() {
             self.body = None;
         }
-        // As with HTTP/1.1, trailers of a request go no further.
+        // As with HTTP/1.1, trailers of requests are dropped.
         self.queue.extend(frame.and_then(|frame| frame.into_data().ok()));
         Poll::Ready(Ok(self.body.is_some() || !self.queue.is_empty()))
     }

@@ -1,4 +1,4 @@
-//! A connection to an upstream after an answer with status 101: its bytes are another protocol's.
+//! A connection to an upstream after status 101: its bytes belong to another protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,58 +8,57 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::origin::{Origin, in_words};
+use super::origin::{Origin, describe_error};
 use super::stream::Stream;
-use super::{Answer, Call, Failure, Flight, Payload, Upstream, connect};
+use super::{Failure, OutboundRequest, Payload, SendRequest, Upstream, UpstreamResponse, connect};
 use crate::config::{HttpVersion, Timeouts};
 use crate::error::{Error, Result};
 
-/// The connection. It is never used for anything else again.
+/// An upgraded connection. It never returns to the pool.
 #[derive(Debug)]
-pub struct Switched {
+pub struct UpgradedUpstream {
     stream: Stream,
-    /// What came together with the head.
+    /// Bytes that were read together with the head.
     first: Bytes,
     origin: Arc<Origin>,
 }
 
-impl Switched {
+impl UpgradedUpstream {
     pub(super) fn new(stream: Stream, first: Bytes, origin: &Arc<Origin>) -> Self {
         Self { stream, first, origin: Arc::clone(origin) }
     }
 
-    /// Takes what came together with the head: it stands before what is read.
+    /// Takes the bytes that were read together with the head; they come before all reads.
     pub fn take_first(&mut self) -> Bytes {
         std::mem::take(&mut self.first)
     }
 
-    /// How long it may take.
     pub fn timeouts(&self) -> Timeouts {
         self.origin.timeouts
     }
 
-    /// It broke off.
+    /// The error for a failed read or write.
     pub fn broken(&self, error: &io::Error) -> Error {
-        self.origin.truncated(in_words(error))
+        self.origin.truncated(describe_error(error))
     }
 
-    /// It ended without a word.
+    /// The error for an end of file without a close frame.
     pub fn ended(&self) -> Error {
         self.origin.truncated("the connection ended without a close frame")
     }
 
-    /// Nothing was said for too long.
+    /// The error for `timeouts.idle`.
     pub fn silent(&self) -> Error {
         self.origin.idle_timeout()
     }
 
-    /// It took too long altogether.
+    /// The error for `timeouts.total`.
     pub fn overdue(&self) -> Error {
         self.origin.total_timeout(true)
     }
 }
 
-impl AsyncRead for Switched {
+impl AsyncRead for UpgradedUpstream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -71,7 +70,7 @@ impl AsyncRead for Switched {
     }
 }
 
-impl AsyncWrite for Switched {
+impl AsyncWrite for UpgradedUpstream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.stream.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
@@ -86,14 +85,17 @@ impl AsyncWrite for Switched {
 }
 
 impl Upstream {
-    /// Sends a request that wishes for a WebSocket: over HTTP/1.1, on a connection of its own, also
-    /// where everything else goes over HTTP/2. That has no such wish, and few services speak its
-    /// CONNECT of RFC 8441.
-    pub(super) async fn send_upgrade(&self, call: &Call<'_>, payload: Payload) -> Result<Answer> {
+    /// Sends a request for a WebSocket upgrade over HTTP/1.1 on a new connection, also to an upstream
+    /// with HTTP/2: HTTP/2 has no `Upgrade`, and few services support RFC 8441.
+    pub(super) async fn send_upgrade(
+        &self,
+        call: &OutboundRequest<'_>,
+        payload: Payload,
+    ) -> Result<UpstreamResponse> {
         let total = self.origin.timeouts.total.map(|total| call.started + total);
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
-        let flight = Flight::new(self, call, call.http1_head(), payload, stream, total);
-        let answer = flight.switching().await.map_err(|failure| match failure {
+        let sending = SendRequest::new(self, call, call.http1_head(), payload, stream, total);
+        let answer = sending.for_upgrade().await.map_err(|failure| match failure {
             Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,
         });

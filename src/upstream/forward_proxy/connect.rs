@@ -1,4 +1,4 @@
-//! CONNECT (RFC 9110 section 9.3.6): the request for a tunnel, and what may be an answer to it.
+//! CONNECT (RFC 9110 section 9.3.6): the request for a tunnel and its response.
 
 use std::fmt;
 
@@ -6,22 +6,21 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Refusal;
-use crate::h1::{HeadReader, Upload, write_request_head};
-use crate::upstream::origin::in_words;
+use super::TunnelError;
+use crate::h1::{BodyFraming, HeadReader, write_request_head};
+use crate::upstream::origin::describe_error;
 
-/// What one read of an answer may bring; most are smaller. The head's own limit is
-/// [`crate::h1::MAX_HEAD`].
+/// The most bytes of one read of the response. The limit of the head is [`crate::h1::MAX_HEAD`].
 const READ: usize = 4 * 1024;
 
-/// The request for a tunnel to one target, written once at start.
+/// The request for a tunnel to one target, serialized once at start.
 pub struct Connect {
     head: Bytes,
 }
 
 impl Connect {
-    /// A request for a tunnel to `host` (an IPv6 address without brackets) and `port`. `headers`
-    /// are for the proxy, `credentials` are the value of `Proxy-Authorization`.
+    /// `host` is a name, or an address without brackets. `headers` are for the forward proxy,
+    /// `credentials` is the value of `Proxy-Authorization`.
     pub fn new(
         host: &str,
         port: u16,
@@ -35,24 +34,24 @@ impl Connect {
         let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         let host = std::iter::once((&b"host"[..], target.as_bytes()));
         let mut head = Vec::new();
-        write_request_head(&mut head, &Method::CONNECT, &target, host.chain(fields), Upload::None);
+        write_request_head(&mut head, &Method::CONNECT, &target, host.chain(fields), BodyFraming::None);
         Self { head: head.into() }
     }
 
-    /// Asks for the tunnel. Only a status of 2xx opens it, and nothing may come behind its head
-    /// unless it is the target that may begin: else such bytes would be the proxy's own, taken for
-    /// the target's.
-    pub(super) async fn open<S>(&self, mut stream: S, target_may_begin: bool) -> Result<S, Refusal>
+    /// Requests the tunnel, which a 2xx status opens. Bytes after the response head are rejected
+    /// unless the target may speak first, since the forward proxy could otherwise inject them.
+    pub(super) async fn open<S>(&self, mut stream: S, target_may_begin: bool) -> Result<S, TunnelError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // It may have refused before it read the request; its answer says more than a failed write.
+        // The forward proxy may have refused before it read the request: its response says more than
+        // the failed write.
         let written = async {
             stream.write_all(&self.head).await?;
             stream.flush().await
         };
         let unwritten = written.await.err();
-        let failed = |reason: String| Refusal::Failed(reason);
+        let failed = |reason: String| TunnelError::Failed(reason);
         let mut reader = HeadReader::new(&Method::CONNECT);
         let mut bytes = Vec::new();
         loop {
@@ -68,20 +67,20 @@ impl Connect {
                     };
                 }
                 if !head.status.is_informational() {
-                    return Err(Refusal::Status(head.status));
+                    return Err(TunnelError::Status(head.status));
                 }
                 if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
                     return Err(failed("it switched protocols without being asked to".to_owned()));
                 }
             }
             bytes.reserve(READ);
-            // What is behind the head must stay in the stream where it may be the target's. It is a
-            // head's worth of small reads, once for each connection.
+            // If the target may speak first, bytes after the head must stay in the stream: single
+            // byte reads for the length of a head, once per connection.
             let most = if target_may_begin { 1 } else { READ as u64 };
             match ((&mut stream).take(most).read_buf(&mut bytes).await, &unwritten) {
                 (Ok(1..), _) => {}
-                (_, Some(error)) => return Err(failed(in_words(error))),
-                (Err(error), None) => return Err(failed(in_words(&error))),
+                (_, Some(error)) => return Err(failed(describe_error(error))),
+                (Err(error), None) => return Err(failed(describe_error(&error))),
                 (Ok(0), None) => {
                     return Err(failed("it closed the connection without an answer".to_owned()));
                 }
@@ -91,7 +90,7 @@ impl Connect {
 }
 
 impl fmt::Debug for Connect {
-    /// Without the head, which has credentials.
+    /// Leaves out the head, which has credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect").finish_non_exhaustive()
     }
@@ -106,7 +105,7 @@ mod tests {
     use crate::secret::Secret;
 
     #[test]
-    fn the_request_names_the_target_and_bears_the_proxys_own_headers_only() {
+    fn connect_request_has_target_and_proxy_headers_only() {
         let team = (HeaderName::from_static("x-team"), HeaderValue::from_static("search"));
         let credentials = basic("me", &Secret::new("marker".to_owned()));
         let connect = Connect::new("llm.internal", 8443, &[team], Some(&credentials));
@@ -120,11 +119,11 @@ mod tests {
         assert_eq!(connect.head, "CONNECT [::1]:80 HTTP/1.1\r\nhost: [::1]:80\r\n\r\n");
     }
 
-    /// What becomes of this answer, which comes in two pieces; what is behind it.
-    async fn answered(answer: &[u8], cut: usize, target_may_begin: bool) -> Result<String, String> {
+    /// The result for a response that arrives in two pieces: the bytes after its head, or an error.
+    async fn outcome_of(response: &[u8], cut: usize, target_may_begin: bool) -> Result<String, String> {
         let (ours, mut theirs) = duplex(1024 * 1024);
         let connect = Connect::new("a", 1, &[], None);
-        let (first, second) = answer.split_at(cut);
+        let (first, second) = response.split_at(cut);
         let proxy = async {
             theirs.write_all(first).await.unwrap();
             tokio::task::yield_now().await;
@@ -138,14 +137,14 @@ mod tests {
                 stream.read_to_string(&mut rest).await.unwrap();
                 Ok(rest)
             }
-            Err(Refusal::Status(status)) => Err(status.as_str().to_owned()),
-            Err(Refusal::Failed(reason)) => Err(reason),
+            Err(TunnelError::Status(status)) => Err(status.as_str().to_owned()),
+            Err(TunnelError::Failed(reason)) => Err(reason),
         }
     }
 
     #[tokio::test]
-    async fn an_answer_means_the_same_at_every_split() {
-        for (answer, expected) in [
+    async fn connect_response_is_parsed_alike_at_every_split() {
+        for (response, expected) in [
             ("HTTP/1.1 200 Connection established\r\n\r\n", Ok(())),
             ("HTTP/1.0 200 OK\r\nvia: a\r\n\r\n", Ok(())),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Ok(())),
@@ -158,32 +157,32 @@ mod tests {
             ("HTTP/1.1 200 O", Err("without an answer")),
             ("", Err("without an answer")),
         ] {
-            for (cut, may_begin) in (0..=answer.len()).flat_map(|cut| [(cut, false), (cut, true)]) {
-                let found = answered(answer.as_bytes(), cut, may_begin).await;
+            for (cut, may_begin) in (0..=response.len()).flat_map(|cut| [(cut, false), (cut, true)]) {
+                let found = outcome_of(response.as_bytes(), cut, may_begin).await;
                 match (&found, expected) {
                     (Ok(rest), Ok(())) if rest.is_empty() => {}
                     (Err(found), Err(expected)) if found.contains(expected) => {}
-                    _ => panic!("{answer:?} cut at {cut}: {found:?}, expected {expected:?}"),
+                    _ => panic!("{response:?} cut at {cut}: {found:?}, expected {expected:?}"),
                 }
             }
         }
     }
 
     #[tokio::test]
-    async fn bytes_behind_the_head_are_the_targets_only_where_it_may_begin() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        for cut in 0..=answer.len() {
-            assert_eq!(answered(answer, cut, true).await.as_deref(), Ok("hello"), "cut at {cut}");
+    async fn connect_rejects_early_bytes_from_forward_proxy() {
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        for cut in 0..=response.len() {
+            assert_eq!(outcome_of(response, cut, true).await.as_deref(), Ok("hello"), "cut at {cut}");
         }
-        let found = answered(answer, answer.len(), false).await;
+        let found = outcome_of(response, response.len(), false).await;
         assert!(found.as_ref().is_err_and(|reason| reason.contains("into the tunnel")), "{found:?}");
     }
 
     #[tokio::test]
-    async fn a_head_without_an_end_is_refused_at_its_limit() {
+    async fn connect_rejects_head_beyond_limit() {
         let endless = [b"HTTP/1.1 200 OK\r\nx: ", &vec![b'a'; 128 * 1024][..]].concat();
         for may_begin in [false, true] {
-            let found = answered(&endless, 0, may_begin).await;
+            let found = outcome_of(&endless, 0, may_begin).await;
             assert!(found.as_ref().is_err_and(|reason| reason.contains("larger than")), "{found:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! What `check --live` asks: a few words in the form of the endpoint, with a small limit on the
-//! answer in the service's spelling.
+//! The request of `check --live`: a short prompt in the endpoint's form, with a small limit on output
+//! tokens in the service's spelling.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use crate::config::Upstream;
 use crate::provider::{Endpoint, Provider};
 
-/// What OpenAI is asked for where no model is named anywhere.
+/// The model for OpenAI if none is named anywhere.
 const USUAL_MODEL: &str = "gpt-4.1-mini";
 
-/// The most tokens of an answer; the least that OpenAI's Responses take.
+/// The limit on output tokens; the minimum of OpenAI's Responses.
 const MAX_TOKENS: u32 = 16;
 
-/// What is asked.
+/// Options of the request.
 #[derive(Debug, Args)]
-pub(super) struct Question {
+pub(super) struct Probe {
     /// What to say to the model
     #[arg(long, value_name = "TEXT", default_value = "Hello world", requires = "live")]
     message: String,
@@ -35,7 +35,7 @@ pub(super) struct Question {
     pub(super) path: String,
 }
 
-/// The inbound path of what the user named: an endpoint, with or without the slash and the version.
+/// The inbound path of an endpoint that may lack the slash and the version.
 fn path(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix('/').unwrap_or(text);
     let path = match rest {
@@ -48,8 +48,8 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-impl Question {
-    /// The file's text, if one is to be sent.
+impl Probe {
+    /// The content of `--body`.
     pub(super) fn body(&self) -> Result<Option<Bytes>, String> {
         let Some(path) = &self.body else { return Ok(None) };
         let read = if path.as_os_str() == "-" {
@@ -65,16 +65,16 @@ impl Question {
         }
     }
 
-    /// What to send, in the order in which to try it: the first that the upstream does not refuse
-    /// for its limit. The proxy puts the `default_model` in. At least one.
+    /// The bodies to try, in order, until one is not refused for its limit; at least one. The proxy
+    /// inserts `default_model`.
     pub(super) fn bodies(&self, upstream: &Upstream) -> Vec<Bytes> {
         let text = self.message.as_str();
         let chat = json!({ "messages": [{ "role": "user", "content": text }] });
         let is_openai = upstream.provider != Provider::Other;
         let (mut body, limits): (Value, &[&str]) =
             match Endpoint::of(self.path.split('?').next().unwrap_or_default()).name {
-                // OpenAI's models that reason know the longer name alone, and services of older
-                // days the other.
+                // OpenAI's reasoning models accept only the longer name, older services only the
+                // shorter one.
                 "chat/completions" if is_openai => (chat, &["max_completion_tokens", "max_tokens"]),
                 "chat/completions" => (chat, &["max_tokens", "max_completion_tokens"]),
                 "messages" => (chat, &["max_tokens"]),
@@ -95,7 +95,7 @@ impl Question {
     }
 }
 
-/// The model to name where the user named none; `None`: the proxy puts one in.
+/// The model if `--model` is not given; `None`: the proxy inserts one.
 fn usual_model(upstream: &Upstream) -> Option<&str> {
     if upstream.default_model.is_some() {
         return None;

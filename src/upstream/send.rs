@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::answer::{Answer, AnswerBody, Http1Body};
-use super::origin::in_words;
+use super::origin::describe_error;
 use super::resend::Unanswered;
+use super::response::{Http1ResponseBody, UpstreamBody, UpstreamResponse};
 use super::stream::Stream;
-use super::switched::Switched;
+use super::upgraded::UpgradedUpstream;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
-use super::{Call, Upstream};
+use super::{OutboundRequest, Upstream};
 use crate::error::Error;
 use crate::h1::{HeadReader, ResponseHead};
 use crate::rewrite::upgrade::WebSocketUpgrade;
@@ -33,7 +33,7 @@ pub(super) enum Failure {
 
 /// Writes the request and reads the answer's head, both at once: an upstream may answer before it
 /// has read everything.
-pub(super) struct Flight<'a> {
+pub(super) struct SendRequest<'a> {
     upstream: &'a Upstream,
     /// `None` once it has moved into the answer.
     parts: Option<Parts>,
@@ -67,10 +67,10 @@ struct Parts {
     watchdog: Watchdog,
 }
 
-impl<'a> Flight<'a> {
+impl<'a> SendRequest<'a> {
     pub(super) fn new(
         upstream: &'a Upstream,
-        call: &Call<'_>,
+        call: &OutboundRequest<'_>,
         head: Bytes,
         payload: Payload,
         stream: Stream,
@@ -98,14 +98,14 @@ impl<'a> Flight<'a> {
     }
 
     /// The same of a request that wishes for a WebSocket, which 101 grants.
-    pub(super) fn switching(mut self) -> Self {
+    pub(super) fn for_upgrade(mut self) -> Self {
         self.may_switch = true;
         self
     }
 
     /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last
     /// read brought.
-    fn head_in(&mut self, new: &mut [u8]) -> Result<Option<Answer>, Failure> {
+    fn head_in(&mut self, new: &mut [u8]) -> Result<Option<UpstreamResponse>, Failure> {
         if self.heard.is_none() {
             let sent = self.sent();
             self.heard = Some(sent);
@@ -130,7 +130,7 @@ impl<'a> Flight<'a> {
 
     /// Reads the heads at the beginning of `buf`. Without an answer: how many bytes the interim
     /// ones among them used.
-    fn head_at(&mut self, buf: &mut [u8]) -> Result<(Option<Answer>, usize), Failure> {
+    fn head_at(&mut self, buf: &mut [u8]) -> Result<(Option<UpstreamResponse>, usize), Failure> {
         let mut at = 0;
         loop {
             let protocol = |reason| Failure::Final(self.upstream.origin.unanswered(reason));
@@ -199,42 +199,44 @@ impl<'a> Flight<'a> {
     }
 
     /// Nothing more of HTTP is on the connection.
-    fn switched(&mut self, head: ResponseHead, rest: &[u8]) -> Result<Answer, Failure> {
+    fn switched(&mut self, head: ResponseHead, rest: &[u8]) -> Result<UpstreamResponse, Failure> {
         let origin = &self.upstream.origin;
         let Parts { stream, upload, .. } = self.parts.take().expect("the flight ends with its answer");
         if upload.is_some() {
             return Err(Failure::Final(origin.protocol("it switched protocols before it had the request")));
         }
-        let switched = Switched::new(stream, Bytes::copy_from_slice(rest), origin);
-        Ok(Answer { body: AnswerBody::switched(switched), head: head.into() })
+        let switched = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), origin);
+        Ok(UpstreamResponse { body: UpstreamBody::switched(switched), head: head.into() })
     }
 
-    fn answer(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<Answer, Failure> {
+    fn answer(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<UpstreamResponse, Failure> {
         let origin = &self.upstream.origin;
         let Parts { stream, upload, broken, mut watchdog } =
             self.parts.take().expect("the flight ends with its answer");
         watchdog.set_silence(origin.timeouts.idle);
         let keep = head.keep_alive && broken.is_none();
-        let body = Http1Body::new(self.upstream, stream, upload, head.framing, watchdog, keep);
+        let body = Http1ResponseBody::new(self.upstream, stream, upload, head.framing, watchdog, keep);
         let body = body.beginning_with(rest).map_err(Failure::Final)?;
-        Ok(Answer { body: AnswerBody::http1(body), head: head.into() })
+        Ok(UpstreamResponse { body: UpstreamBody::http1(body), head: head.into() })
     }
 
     /// The connection ended before the answer's head.
     fn ended(&self, error: &io::Error) -> Failure {
         let origin = &self.upstream.origin;
         if self.heard.is_some() {
-            Failure::Final(origin.unanswered(format!("its answer's head broke off ({})", in_words(error))))
+            Failure::Final(
+                origin.unanswered(format!("its answer's head broke off ({})", describe_error(error))),
+            )
         } else if self.unanswered().may_be_sent_again() {
-            Failure::Unprocessed(in_words(error))
+            Failure::Unprocessed(describe_error(error))
         } else {
             Failure::Final(origin.no_answer(error))
         }
     }
 }
 
-impl Future for Flight<'_> {
-    type Output = Result<Answer, Failure>;
+impl Future for SendRequest<'_> {
+    type Output = Result<UpstreamResponse, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -242,7 +244,7 @@ impl Future for Flight<'_> {
             let parts = this.parts.as_mut().expect("polled after it was ready");
             if let Some(upload) = &mut parts.upload {
                 match upload.poll(cx, &mut parts.stream) {
-                    Poll::Pending if upload.moved() => parts.watchdog.heard(),
+                    Poll::Pending if upload.take_progress() => parts.watchdog.heard(),
                     Poll::Pending => {}
                     Poll::Ready(Ok(())) => {
                         parts.upload = None;

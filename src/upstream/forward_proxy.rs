@@ -1,8 +1,8 @@
-//! The way through a proxy: a connection to it, made into one to the target.
+//! Reaches an upstream through a forward proxy: connects to the proxy and opens a tunnel.
 //!
-//! The proxy learns the target's host and port and its own credentials and headers, and nothing of
-//! the requests; they go through it as bytes, also to `http` targets. The target learns nothing of
-//! the proxy.
+//! The forward proxy gets the target's host and port, its own credentials and its own headers.
+//! Requests pass through the tunnel as bytes, also for `http` targets. The target sees no header of
+//! the forward proxy.
 
 mod connect;
 mod socks5;
@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_socks::TargetAddr;
 
 use super::connect::tcp;
-use super::origin::{Origin, in_words};
+use super::origin::{Origin, describe_error};
 use crate::config::HttpVersion;
 use crate::error::{Error, Result};
 use crate::tls::Connector;
@@ -24,84 +24,84 @@ use crate::tls::Connector;
 pub use connect::Connect;
 pub use socks5::Socks5;
 
-/// A proxy on the way to one target.
+/// The forward proxy of one upstream.
 #[derive(Debug)]
-pub struct Proxy {
+pub struct ForwardProxyConnector {
     /// Its URL without credentials, for messages.
     pub url: Arc<str>,
     /// Host name or address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The TLS client for the proxy itself and the name that its certificate must bear; none for
-    /// `http` and SOCKS5.
+    /// The TLS client for the forward proxy and the name in its certificate; `None` for `http` and
+    /// SOCKS5.
     pub tls: Option<Connector>,
-    /// What is said to it.
-    pub opening: Opening,
+    /// How a tunnel is requested.
+    pub protocol: ProxyProtocol,
 }
 
-/// How a proxy is asked for a tunnel.
+/// How a tunnel is requested from a forward proxy.
 #[derive(Debug)]
-pub enum Opening {
+pub enum ProxyProtocol {
     /// HTTP/1.1's CONNECT.
     Connect(Connect),
     /// SOCKS5.
     Socks5(Socks5),
 }
 
-/// A tunnel that stands: what is written into it reaches the target.
+/// An open connection to the forward proxy; after [`ForwardProxyConnector::open`], to the target.
 pub(super) enum Tunnel {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Proxy {
-    /// Connects to the proxy and has it connect to the target, to speak `http` with it. Where
-    /// SOCKS5 is given addresses, each that it cannot reach costs a connection. Cancel safe:
-    /// dropped, it closes the connection.
+impl ForwardProxyConnector {
+    /// Connects to the forward proxy and opens a tunnel to the upstream. With SOCKS5 and addresses,
+    /// each address that cannot be reached costs a connection. Cancel safe: dropping the future
+    /// closes the connection.
     pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel> {
-        let asks: Vec<_> = match &self.opening {
-            Opening::Connect(connect) => vec![Ask::Connect(connect, origin.may_begin(http))],
-            Opening::Socks5(socks5) => {
+        let requests: Vec<_> = match &self.protocol {
+            ProxyProtocol::Connect(connect) => vec![TunnelRequest::Connect(connect, origin.may_begin(http))],
+            ProxyProtocol::Socks5(socks5) => {
                 let targets = socks5.targets(&origin.host, origin.port).await;
                 let targets = targets.map_err(|reason| self.failed(origin, reason))?;
-                targets.into_iter().map(|target| Ask::Socks5(socks5, target)).collect()
+                targets.into_iter().map(|target| TunnelRequest::Socks5(socks5, target)).collect()
             }
         };
         let mut refused = self.failed(origin, "the target has no address");
-        for ask in asks {
-            let asked = match self.connect(origin).await? {
-                Tunnel::Tcp(tcp) => ask.on(tcp).await.map(Tunnel::Tcp),
-                Tunnel::Tls(tls) => ask.on(tls).await.map(Tunnel::Tls),
+        for request in requests {
+            let opened = match self.connect(origin).await? {
+                Tunnel::Tcp(tcp) => request.send(tcp).await.map(Tunnel::Tcp),
+                Tunnel::Tls(tls) => request.send(tls).await.map(Tunnel::Tls),
             };
-            refused = match asked {
+            refused = match opened {
                 Ok(tunnel) => return Ok(tunnel),
-                Err(Refusal::Status(status)) => Error::ProxyRefused {
+                Err(TunnelError::Status(status)) => Error::ProxyRefused {
                     upstream: origin.name.to_string(),
                     proxy: self.url.to_string(),
                     status: status.as_u16(),
                 },
-                Err(Refusal::Failed(reason)) => self.failed(origin, reason),
+                Err(TunnelError::Failed(reason)) => self.failed(origin, reason),
             };
         }
         Err(refused)
     }
 
-    /// Connects to the proxy itself.
+    /// Connects to the forward proxy.
     async fn connect(&self, origin: &Origin) -> Result<Tunnel> {
         let (tcp, _) = tcp(&self.host, self.port, origin)
             .await
-            .map_err(|error| self.failed(origin, in_words(&error)))?;
+            .map_err(|error| self.failed(origin, describe_error(&error)))?;
         let Some(tls) = &self.tls else { return Ok(Tunnel::Tcp(tcp)) };
         let tls =
             TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp).await.map_err(|error| {
                 self.failed(
                     origin,
-                    format_args!("no TLS session with the proxy itself: {}", in_words(&error)),
+                    format_args!("no TLS session with the proxy itself: {}", describe_error(&error)),
                 )
             })?;
         if let Some(observer) = &origin.observer {
-            observer.secured_with_proxy(tls.get_ref().1);
+            observer.on_proxy_tls(tls.get_ref().1);
         }
         Ok(Tunnel::Tls(Box::new(tls)))
     }
@@ -115,15 +115,15 @@ impl Proxy {
     }
 }
 
-/// What a proxy is asked for.
-enum Ask<'a> {
-    /// The target; and whether that may send something before it is asked.
+/// The request for one tunnel.
+enum TunnelRequest<'a> {
+    /// The flag: the target may speak first.
     Connect(&'a Connect, bool),
     Socks5(&'a Socks5, TargetAddr<'a>),
 }
 
-impl Ask<'_> {
-    async fn on<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> std::result::Result<S, Refusal> {
+impl TunnelRequest<'_> {
+    async fn send<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> std::result::Result<S, TunnelError> {
         match self {
             Self::Connect(connect, target_may_begin) => connect.open(stream, target_may_begin).await,
             Self::Socks5(socks5, target) => socks5.open(stream, target).await,
@@ -133,9 +133,9 @@ impl Ask<'_> {
 
 /// Why there is no tunnel.
 #[derive(Debug)]
-enum Refusal {
-    /// The proxy said no.
+enum TunnelError {
+    /// The forward proxy responded with this status.
     Status(http::StatusCode),
-    /// It said nothing that can be understood.
+    /// There was no valid response.
     Failed(String),
 }

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use http::Request;
 
-use super::Http2Body;
+use super::Http2ResponseBody;
+use super::connections::{Slot, Tried};
 use super::faults::{before_answer, is_unprocessed, words};
-use super::set::{Slot, Tried};
 use super::upload::Upload;
 use crate::error::Error;
-use crate::upstream::answer::{Answer, AnswerBody, AnswerHead};
 use crate::upstream::origin::Origin;
 use crate::upstream::resend::Unanswered;
+use crate::upstream::response::{UpstreamBody, UpstreamHead, UpstreamResponse};
 use crate::upstream::upload::{Payload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
 
@@ -42,7 +42,7 @@ pub(in crate::upstream) async fn send(
     payload: Payload,
     is_streamed: bool,
     total: Option<Instant>,
-) -> Result<Answer, Lost> {
+) -> Result<UpstreamResponse, Lost> {
     let mut watchdog = Watchdog::new(origin.timeouts.first_byte_of(is_streamed).0, total);
     let heard = slot.connection.heard();
     let again = payload.replay();
@@ -60,7 +60,7 @@ pub(in crate::upstream) async fn send(
     let head = poll_fn(|cx| {
         if let Some(up) = &mut upload {
             match up.poll(cx) {
-                Poll::Pending if up.moved() => watchdog.heard(),
+                Poll::Pending if up.take_progress() => watchdog.heard(),
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => {
                     upload = None;
@@ -88,9 +88,9 @@ pub(in crate::upstream) async fn send(
         Ok(response) => {
             let (parts, stream) = response.into_parts();
             watchdog.set_silence(origin.timeouts.idle);
-            let body = Http2Body::new(origin, slot, stream, upload, &parts.headers, watchdog);
-            let head = AnswerHead { status: parts.status, reason: None, headers: parts.headers };
-            Ok(Answer { head, body: AnswerBody::http2(body) })
+            let body = Http2ResponseBody::new(origin, slot, stream, upload, &parts.headers, watchdog);
+            let head = UpstreamHead { status: parts.status, reason: None, headers: parts.headers };
+            Ok(UpstreamResponse { head, body: UpstreamBody::http2(body) })
         }
         Err(Failed::Ours(error)) => Err(Lost::Final(error)),
         Err(Failed::Theirs(error)) => {

@@ -5,19 +5,19 @@
 //! dropping an answer closes its connection or resets its stream, and an answer that is not polled
 //! is not read, which is how cancelling and slowing down reach the upstream.
 
-mod answer;
 mod connect;
-mod flight;
+mod forward_proxy;
 mod http2;
 mod observer;
 mod origin;
 mod pool;
 mod race;
 mod resend;
+mod response;
 mod scratch;
+mod send;
 mod stream;
-mod switched;
-mod tunnel;
+mod upgraded;
 mod upload;
 mod watchdog;
 
@@ -29,23 +29,23 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use tokio::time::timeout_at;
 
-pub use answer::{Answer, AnswerBody, AnswerHead};
-pub use observer::{ConnectObserver, Session, Trace};
+pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5};
+pub use observer::{ConnectObserver, ConnectTrace, TlsSession};
 pub use origin::Origin;
 pub use pool::PoolLimits;
 pub use race::Winner;
+pub use response::{UpstreamBody, UpstreamHead, UpstreamResponse};
 pub use scratch::Scratch;
-pub use switched::Switched;
-pub use tunnel::{Connect, Opening, Proxy, Socks5};
+pub use upgraded::UpgradedUpstream;
 pub use upload::{ClientBody, Payload};
 
 use crate::error::{Error, Result};
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::upgrade::WebSocketUpgrade;
-use flight::{Failure, Flight, Kept};
 use http2::{Connections, Lost, Transport};
 use pool::Pool;
+use send::{Failure, Kept, SendRequest};
 
 /// One worker's way to one upstream.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct Upstream {
 
 /// A request that is ready to go: what its head is made of, once it is known which HTTP carries it,
 /// and its body.
-pub struct Call<'a> {
+pub struct OutboundRequest<'a> {
     /// The method, which also says whether the answer has a body.
     pub method: &'a Method,
     /// Path and query as the upstream is to see them.
@@ -70,7 +70,7 @@ pub struct Call<'a> {
     /// A WebSocket is wished for.
     pub upgrade: Option<WebSocketUpgrade>,
     /// How long the body is.
-    pub framing: h1::Upload,
+    pub framing: h1::BodyFraming,
     /// What follows the head.
     pub payload: Payload,
     /// The request asks for a stream, whose head comes sooner than that of a whole answer.
@@ -82,7 +82,7 @@ pub struct Call<'a> {
 /// Room for a usual request's head.
 const HEAD_ROOM: usize = 1024;
 
-impl Call<'_> {
+impl OutboundRequest<'_> {
     /// From the request line to the blank line.
     fn http1_head(&self) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_ROOM);
@@ -130,10 +130,13 @@ impl Upstream {
     /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect
     /// to a host that is not allowed.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
-    pub fn send<'a>(&'a self, mut call: Call<'a>) -> impl Future<Output = Result<Answer>> + 'a {
+    pub fn send<'a>(
+        &'a self,
+        mut call: OutboundRequest<'a>,
+    ) -> impl Future<Output = Result<UpstreamResponse>> + 'a {
         async move {
             if let Some(observer) = &self.origin.observer {
-                observer.asked(&call.target);
+                observer.on_request(&call.target);
             }
             let total = self.origin.timeouts.total.map(|total| call.started + total);
             let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
@@ -170,30 +173,30 @@ impl Upstream {
         }
     }
 
-    fn checked(&self, answer: Answer) -> Result<Answer> {
+    fn checked(&self, answer: UpstreamResponse) -> Result<UpstreamResponse> {
         self.origin.check_redirect(&answer.head)?;
         Ok(answer)
     }
 
     /// Waits for a connection within `timeouts.total`; the connection holds itself to
     /// `timeouts.connect`.
-    async fn before<T>(&self, total: Option<Instant>, waiting: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(total) = total else { return waiting.await };
-        timeout_at(total.into(), waiting).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
+    async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(total) = total else { return way.await };
+        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
     }
 
     /// The answer; or the body back, where the new connection turned out to speak HTTP/2.
     async fn send_http1(
         &self,
-        call: &Call<'_>,
+        call: &OutboundRequest<'_>,
         mut payload: Payload,
         total: Option<Instant>,
-    ) -> Result<std::result::Result<Answer, Payload>> {
+    ) -> Result<std::result::Result<UpstreamResponse, Payload>> {
         let head = call.http1_head();
         if let Some(stream) = self.pool.take(self.origin.generation(), call.started, &self.scratch) {
             let again = payload.replay();
             let kept = Kept { is_repeatable: again.is_some() };
-            match Flight::new(self, call, head.clone(), payload, stream, total).on_kept(kept).await {
+            match SendRequest::new(self, call, head.clone(), payload, stream, total).on_kept(kept).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(Failure::Unprocessed(reason)) => {
                     let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
@@ -210,7 +213,7 @@ impl Upstream {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Ok(Err(payload));
         }
-        let answer = Flight::new(self, call, head, payload, stream, total).await;
+        let answer = SendRequest::new(self, call, head, payload, stream, total).await;
         answer.map(Ok).map_err(|failure| match failure {
             Failure::Unprocessed(reason) => self.origin.unreachable(reason),
             Failure::Final(error) => error,

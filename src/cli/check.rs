@@ -1,11 +1,11 @@
-//! `streamgauge check`: reads the configuration, names every mistake, or says what it means; with
-//! `--live` it also asks every upstream something.
+//! `streamgauge check`: reads the configuration and lists every mistake, or summarizes it. `--live`
+//! also sends a request to each upstream.
 
 mod advice;
-mod answer;
 mod finding;
 mod live;
-mod question;
+mod probe;
+mod reply;
 mod summary;
 
 use std::io;
@@ -19,7 +19,7 @@ use super::{FAILED, WRONG};
 use crate::app::obstacles::{Obstacle, obstacles};
 use crate::config::{self, Loaded, Overrides, Sources, Upstream};
 use finding::Finding;
-use question::Question;
+use probe::Probe;
 use summary::Summary;
 
 /// Options of `check`.
@@ -35,10 +35,10 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "NAME", requires = "live")]
     upstream: Vec<String>,
     #[command(flatten)]
-    question: Question,
+    question: Probe,
 }
 
-/// A summary and what was found go to stdout; mistakes and warnings go to stderr.
+/// Prints the summary and findings to stdout, mistakes and warnings to stderr.
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
@@ -64,7 +64,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// What the configuration means, and whether a start would succeed here and now.
+/// Prints the summary, and whether a start would succeed here and now.
 fn offline(loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
     print(Summary(loaded))?;
     let mut fatal = 0;
@@ -96,9 +96,7 @@ fn verdict(mistakes: usize) -> String {
 
 /// Why a check ended early.
 enum Failed {
-    /// With this exit status and message.
     Here(u8, String),
-    /// The result could not be written.
     Stdout(io::Error),
 }
 
@@ -114,10 +112,10 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Asks the chosen upstreams; sets the exit status as findings come.
+/// Sends a request to each selected upstream; sets the exit status as findings arrive.
 fn check(args: &CheckArgs, loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
     let wrong = |message| Failed::Here(WRONG, message);
-    let upstreams = chosen(&args.upstream, &loaded.settings.upstreams).map_err(wrong)?;
+    let upstreams = selected(&args.upstream, &loaded.settings.upstreams).map_err(wrong)?;
     let body = args.question.body().map_err(wrong)?;
     if args.upstream.is_empty() {
         print(Summary(loaded))?;
@@ -131,8 +129,8 @@ fn check(args: &CheckArgs, loaded: &Loaded, status: &mut u8) -> Result<(), Faile
     })
 }
 
-/// The upstreams of these names; all of them where there are no names.
-fn chosen<'a>(names: &[String], upstreams: &'a [Upstream]) -> Result<Vec<&'a Upstream>, String> {
+/// The upstreams of these names; all if there are no names.
+fn selected<'a>(names: &[String], upstreams: &'a [Upstream]) -> Result<Vec<&'a Upstream>, String> {
     if names.is_empty() {
         return Ok(upstreams.iter().collect());
     }

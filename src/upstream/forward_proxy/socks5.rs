@@ -1,30 +1,30 @@
-//! SOCKS5 (RFC 1928), with a name and a password (RFC 1929) where there are some.
+//! SOCKS5 (RFC 1928), optionally with username and password (RFC 1929).
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{IntoTargetAddr, TargetAddr};
 
-use super::Refusal;
+use super::TunnelError;
 use crate::resolver::Resolver;
 use crate::secret::Secret;
-use crate::upstream::origin::in_words;
+use crate::upstream::origin::describe_error;
 use crate::upstream::race;
 
-/// The most addresses of a target that a proxy is asked for, one after the other.
+/// The most addresses of a target that are requested one after another.
 const MOST_TARGETS: usize = 4;
 
-/// What a SOCKS5 proxy is told.
+/// How a SOCKS5 proxy is used.
 #[derive(Debug)]
 pub struct Socks5 {
-    /// Whether names are looked up here and the proxy gets an address; else it gets the name.
+    /// Resolve the target's name here and send an address; otherwise the proxy gets the name.
     pub resolve_here: bool,
-    /// A name and a password, each of 1 to 255 bytes.
+    /// Username and password, each of 1 to 255 bytes.
     pub credentials: Option<(String, Secret)>,
 }
 
 impl Socks5 {
-    /// Asks for a tunnel to one of [`Socks5::targets`].
-    pub(super) async fn open<S>(&self, stream: S, target: TargetAddr<'_>) -> Result<S, Refusal>
+    /// Requests a tunnel to one of [`Socks5::targets`].
+    pub(super) async fn open<S>(&self, stream: S, target: TargetAddr<'_>) -> Result<S, TunnelError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -36,12 +36,12 @@ impl Socks5 {
         };
         match opened {
             Ok(stream) => Ok(stream.into_inner()),
-            Err(tokio_socks::Error::Io(error)) => Err(Refusal::Failed(in_words(&error))),
-            Err(error) => Err(Refusal::Failed(format!("SOCKS5: {error}"))),
+            Err(tokio_socks::Error::Io(error)) => Err(TunnelError::Failed(describe_error(&error))),
+            Err(error) => Err(TunnelError::Failed(format!("SOCKS5: {error}"))),
         }
     }
 
-    /// What to ask for, in this order: the name, or addresses of it; at least one.
+    /// The targets to request, in order: the name, or its addresses; at least one.
     pub(super) async fn targets<'a>(&self, host: &'a str, port: u16) -> Result<Vec<TargetAddr<'a>>, String> {
         if !self.resolve_here {
             let target = (host, port).into_target_addr().map_err(|error| error.to_string())?;

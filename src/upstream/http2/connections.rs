@@ -1,4 +1,4 @@
-//! The HTTP/2 connections of one worker to one upstream.
+//! The HTTP/2 connections of one worker to one upstream, and the choice of the HTTP version.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -18,47 +18,46 @@ use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::stream::Stream;
 
-/// Connections as streams need them. A request takes the first with room, so that those opened for
-/// a burst grow idle when it is over; idle ones go after their time, and as soon as there are more
-/// than may be kept.
+/// Opens connections as streams need them. A request takes the first connection with room, so that
+/// connections of a burst become idle after it. Idle connections are closed after their timeout, and
+/// at once beyond the limit.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connections {
     origin: Arc<Origin>,
     limits: PoolLimits,
-    /// Where connections go that turn out to be HTTP/1.1.
+    /// Gets connections that turn out to speak HTTP/1.1.
     http1: Rc<Pool>,
     open: RefCell<Vec<Rc<Connection>>>,
-    /// Connections on their way.
+    /// Connections that are being made.
     attempts: RefCell<Vec<Rc<Attempt>>>,
-    /// How many streams a new connection will probably allow.
+    /// The streams that a new connection will probably allow.
     expected: Cell<usize>,
-    /// What the upstream chose last, where it has a choice.
-    speaks: Cell<Option<HttpVersion>>,
+    /// The version that the upstream chose last; `None`: not known.
+    version: Cell<Option<HttpVersion>>,
     sweeping: Cell<bool>,
 }
 
-/// A connection on its way, and who waits for it: a burst of requests must not open a connection
-/// each.
+/// A connection that is being made, shared by the requests of a burst.
 #[derive(Debug)]
 struct Attempt {
-    /// How many more may wait for it.
+    /// The requests that may still join.
     seats: Cell<usize>,
     outcome: watch::Receiver<Option<Result<()>>>,
 }
 
-/// How a request gets to the upstream.
+/// What carries a request.
 pub(in crate::upstream) enum Transport {
-    /// As a stream of this connection.
+    /// A stream of this connection.
     Http2(Slot),
-    /// The upstream wants HTTP/1.1.
+    /// HTTP/1.1, from the pool or on a new connection.
     Http1,
 }
 
 impl Connections {
     pub(in crate::upstream) fn new(origin: Arc<Origin>, limits: PoolLimits, http1: Rc<Pool>) -> Rc<Self> {
-        let speaks = match origin.http {
+        let version = match origin.http {
             HttpVersion::Auto if origin.tls.is_some() => None,
-            // Without TLS there is nothing that could choose.
+            // Without TLS there is no ALPN.
             HttpVersion::Auto | HttpVersion::Http1 => Some(HttpVersion::Http1),
             HttpVersion::Http2 => Some(HttpVersion::Http2),
         };
@@ -69,22 +68,18 @@ impl Connections {
             open: RefCell::default(),
             attempts: RefCell::default(),
             expected: Cell::new(MAX_STREAMS),
-            speaks: Cell::new(speaks),
+            version: Cell::new(version),
             sweeping: Cell::new(false),
         })
     }
 
-    /// Whether a request had better look for an HTTP/1.1 connection first.
     pub(in crate::upstream) fn is_http1(&self) -> bool {
-        self.speaks.get() == Some(HttpVersion::Http1)
+        self.version.get() == Some(HttpVersion::Http1)
     }
 
-    /// A place for one stream, on another connection than `except`; connects if there is none.
-    /// Dropping the future leaves the connection that it waited for to the others. `now` may be a
-    /// little earlier.
-    ///
-    /// # Errors
-    /// No connection, in time or at all.
+    /// Reserves a stream on another connection than `except`, and connects if there is none, or
+    /// returns HTTP/1.1. Cancel safe: a connection that is being made goes on for other requests.
+    /// `now` may be slightly in the past.
     pub(in crate::upstream) async fn transport(
         self: &Rc<Self>,
         except: Option<&Tried>,
@@ -97,7 +92,7 @@ impl Connections {
             if let Some(slot) = self.pick(except, now) {
                 return Ok(Transport::Http2(slot));
             }
-            let mut outcome = self.wait_for_one();
+            let mut outcome = self.join_attempt();
             let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
             match outcome {
                 Ok(Some(result)) => result?,
@@ -106,16 +101,13 @@ impl Connections {
         }
     }
 
-    /// Makes use of a new connection, whichever protocol was chosen on it.
-    ///
-    /// # Errors
-    /// The upstream does not speak HTTP/2 where it must, or breaks it.
+    /// Keeps a new connection of either HTTP version. Fails if HTTP/2 is required and not spoken.
     pub(in crate::upstream) async fn adopt(self: &Rc<Self>, stream: Stream) -> Result<()> {
         if !stream.is_http2() {
             if self.origin.http == HttpVersion::Http2 {
                 return Err(self.origin.not_http2("it chose no HTTP/2 in the TLS handshake (ALPN)"));
             }
-            self.speaks.set(Some(HttpVersion::Http1));
+            self.version.set(Some(HttpVersion::Http1));
             self.http1.put(stream, self.origin.generation(), Instant::now());
             return Ok(());
         }
@@ -124,7 +116,7 @@ impl Connections {
             Ok(opened) => opened.map_err(|ending| unopened(&self.origin, &ending))?,
             Err(_) => return Err(Error::ConnectTimeout { upstream: self.origin.name.to_string(), limit }),
         };
-        self.speaks.set(Some(HttpVersion::Http2));
+        self.version.set(Some(HttpVersion::Http2));
         self.expected.set(connection.limit().max(1));
         self.open.borrow_mut().push(Rc::new(connection));
         if !self.sweeping.replace(true) {
@@ -136,7 +128,7 @@ impl Connections {
     fn pick(self: &Rc<Self>, except: Option<&Tried>, now: Instant) -> Option<Slot> {
         let mut open = self.open.borrow_mut();
         let generation = self.origin.generation();
-        // Streams keep their own hold of a connection that takes no more of them.
+        // Open streams keep their own reference to a connection that is removed here.
         open.retain(|connection| {
             connection.is_open() && connection.generation() == generation && !connection.is_expired(now)
         });
@@ -149,8 +141,8 @@ impl Connections {
         Some(Slot { connection, set: Rc::downgrade(self) })
     }
 
-    /// Joins those who wait for a connection that is on its way, or sends one on its way.
-    fn wait_for_one(self: &Rc<Self>) -> watch::Receiver<Option<Result<()>>> {
+    /// Joins a connection that is being made, or begins one.
+    fn join_attempt(self: &Rc<Self>) -> watch::Receiver<Option<Result<()>>> {
         let mut attempts = self.attempts.borrow_mut();
         if let Some(attempt) = attempts.iter().find(|attempt| attempt.seats.get() > 0) {
             attempt.seats.set(attempt.seats.get() - 1);
@@ -160,7 +152,7 @@ impl Connections {
         let attempt =
             Rc::new(Attempt { seats: Cell::new(self.expected.get() - 1), outcome: outcome.clone() });
         attempts.push(Rc::clone(&attempt));
-        // Its own task: whoever came first may leave before the others are served.
+        // A task of its own: the first request may be cancelled while others wait.
         let set = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let result = match connect(&set.origin, None, set.origin.http).await {
@@ -168,14 +160,14 @@ impl Connections {
                 Err(error) => Err(error),
             };
             set.attempts.borrow_mut().retain(|other| !Rc::ptr_eq(other, &attempt));
-            // Nobody may be waiting any more.
+            // All receivers may be dropped.
             let _ = tell.send(Some(result));
         });
         outcome
     }
 
-    /// A connection has no stream any more.
-    fn went_idle(&self, connection: &Rc<Connection>) {
+    /// Drops a connection without streams if there are too many idle ones.
+    fn on_idle(&self, connection: &Rc<Connection>) {
         let mut open = self.open.borrow_mut();
         let idle = open.iter().filter(|connection| connection.idle_since().is_some()).count();
         if idle > self.limits.max_idle {
@@ -183,8 +175,8 @@ impl Connections {
         }
     }
 
-    /// Closes what was idle too long; returns how long the next has at least, or `None` if none is
-    /// left.
+    /// Closes expired idle connections; returns the time until the next may expire, `None` if no
+    /// connection is left.
     fn close_old(&self) -> Option<Duration> {
         let mut open = self.open.borrow_mut();
         let keep = self.limits.idle_timeout;
@@ -199,18 +191,17 @@ impl Connections {
     }
 }
 
-/// The shortest pause between two looks at idle connections.
+/// The shortest pause between two sweeps.
 const SWEEP: Duration = Duration::from_millis(10);
 
-/// Runs while there is a connection; an idle proxy has no timer.
+/// Runs while there is a connection, so that an idle process has no timer.
 async fn sweep(set: Weak<Connections>) {
     while let Some(wait) = set.upgrade().and_then(|set| set.close_old()) {
         tokio::time::sleep(wait).await;
     }
 }
 
-/// A place on a connection, for one stream. It is given back when this is dropped, which must be
-/// after the stream.
+/// A reserved stream of a connection. Drop frees it, and must come after the stream's drop.
 #[derive(Debug)]
 pub(in crate::upstream) struct Slot {
     pub(super) connection: Rc<Connection>,
@@ -218,7 +209,7 @@ pub(in crate::upstream) struct Slot {
 }
 
 impl Slot {
-    /// The connection, to ask for another one next time.
+    /// The connection, for `transport`'s `except`.
     pub(super) fn tried(&self) -> Tried {
         Tried(Rc::downgrade(&self.connection))
     }
@@ -230,11 +221,11 @@ impl Drop for Slot {
         if self.connection.idle_since().is_some()
             && let Some(set) = self.set.upgrade()
         {
-            set.went_idle(&self.connection);
+            set.on_idle(&self.connection);
         }
     }
 }
 
-/// A connection that refused a request.
+/// A connection that did not process a request.
 #[derive(Debug)]
 pub(in crate::upstream) struct Tried(Weak<Connection>);

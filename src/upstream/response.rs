@@ -1,0 +1,197 @@
+//! An upstream's response: its head, and a body that reads the connection when it is polled.
+
+mod http1;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::http2::Http2ResponseBody;
+use super::upgraded::UpgradedUpstream;
+use crate::error::Error;
+use crate::h1::ResponseHead;
+
+pub(super) use http1::Http1ResponseBody;
+
+/// A response of an upstream.
+pub struct UpstreamResponse {
+    pub head: UpstreamHead,
+    /// Must be polled to its end for the connection to be used again.
+    pub body: UpstreamBody,
+}
+
+/// The head of a response over either HTTP version.
+#[derive(Debug)]
+pub struct UpstreamHead {
+    /// 200 or above, or 101 for an upgrade.
+    pub status: StatusCode,
+    /// HTTP/1.1's reason phrase, unless it is the standard one.
+    pub reason: Option<Bytes>,
+    pub headers: HeaderMap,
+}
+
+impl From<ResponseHead> for UpstreamHead {
+    fn from(head: ResponseHead) -> Self {
+        Self { status: head.status, reason: head.reason, headers: head.headers }
+    }
+}
+
+/// The body of a response. It reads the connection only when polled; dropping it before its end
+/// closes the connection or resets the stream at once.
+pub struct UpstreamBody {
+    /// Data that was read ahead, returned first.
+    ahead: Bytes,
+    /// The trailers or the error that ended reading ahead. Boxed, because it is rare and streams are
+    /// long-lived.
+    after: Option<Box<Result<Frame<Bytes>, Error>>>,
+    wire: Wire,
+}
+
+enum Wire {
+    Http1(Http1ResponseBody),
+    Http2(Http2ResponseBody),
+    /// No body: the connection was upgraded.
+    UpgradedUpstream(Box<UpgradedUpstream>),
+}
+
+impl UpstreamBody {
+    pub(super) fn http1(body: Http1ResponseBody) -> Self {
+        Self::new(Wire::Http1(body))
+    }
+
+    pub(super) fn http2(body: Http2ResponseBody) -> Self {
+        Self::new(Wire::Http2(body))
+    }
+
+    pub(super) fn switched(connection: UpgradedUpstream) -> Self {
+        Self::new(Wire::UpgradedUpstream(Box::new(connection)))
+    }
+
+    /// Whether the connection was upgraded, so that there is no body.
+    pub fn is_upgraded(&self) -> bool {
+        matches!(self.wire, Wire::UpgradedUpstream(_))
+    }
+
+    pub fn into_upgraded(self) -> Option<Box<UpgradedUpstream>> {
+        match self.wire {
+            Wire::UpgradedUpstream(connection) => Some(connection),
+            Wire::Http1(_) | Wire::Http2(_) => None,
+        }
+    }
+
+    fn new(wire: Wire) -> Self {
+        Self { ahead: Bytes::new(), after: None, wire }
+    }
+
+    /// Reads the whole body ahead; `None` if it fails or is longer than `limit` bytes. The body
+    /// still yields all data afterwards. Cancel safe: only the frame boundaries are lost.
+    pub async fn read_ahead(&mut self, limit: usize) -> Option<Bytes> {
+        self.read_while(limit, |_, _| true).await;
+        let failed = self.after.as_ref().is_some_and(|after| after.is_err());
+        (self.has_ended() && !failed && self.ahead.len() <= limit).then(|| self.ahead.clone())
+    }
+
+    /// Reads ahead while `wants_more(data, has_ended)` returns true, at most to the end of the body
+    /// or one frame beyond `limit` bytes.
+    pub async fn read_while(&mut self, limit: usize, mut wants_more: impl FnMut(&[u8], bool) -> bool) {
+        loop {
+            let has_ended = self.has_ended();
+            if !wants_more(&self.ahead, has_ended) || has_ended || self.ahead.len() > limit {
+                return;
+            }
+            match poll_fn(|cx| self.wire.poll_frame(cx)).await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.ahead.is_empty() => self.ahead = data,
+                    Ok(data) => self.ahead = [&self.ahead[..], &data].concat().into(),
+                    Err(trailers) => self.after = Some(Box::new(Ok(trailers))),
+                },
+                Some(Err(error)) => self.after = Some(Box::new(Err(error))),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the data that was read ahead is the whole body.
+    fn has_ended(&self) -> bool {
+        self.after.is_some() || self.wire.is_end_stream()
+    }
+}
+
+impl Wire {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+            Self::UpgradedUpstream(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::UpgradedUpstream(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::UpgradedUpstream(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl UpstreamBody {
+    /// Whether the end of the connection ends the body, so that a cut looks like the end.
+    pub fn ends_by_close(&self) -> bool {
+        matches!(&self.wire, Wire::Http1(body) if body.ends_by_close)
+    }
+
+    /// When the bytes of the latest frame were read from the socket. Over HTTP/2: when the shared
+    /// connection was last read.
+    pub fn read_at(&self) -> Instant {
+        match &self.wire {
+            Wire::Http1(body) => body.read_at,
+            Wire::Http2(body) => body.read_at(),
+            Wire::UpgradedUpstream(_) => Instant::now(),
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
+        }
+        if let Some(after) = self.after.take() {
+            return Poll::Ready(Some(*after));
+        }
+        self.wire.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty() && self.after.is_none() && self.wire.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.wire.size_hint();
+        let ahead = self.ahead.len() as u64;
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest + ahead),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The body of a response over HTTP/1.1.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::error::Error;
+use crate::h1::{BodyDecoder, Framing};
+use crate::upstream::origin::{Origin, describe_error};
+use crate::upstream::pool::Pool;
+use crate::upstream::stream::Stream;
+use crate::upstream::upload::{Upload, UploadError};
+use crate::upstream::watchdog::{Expired, Watchdog};
+use crate::upstream::{Scratch, Upstream};
+
+/// The body of a response over HTTP/1.1: each read of the socket becomes one frame, without the chunk
+/// framing.
+///
+/// Also sends the rest of the request. At its end the connection returns to the pool, unless there
+/// are bytes after the end; dropping it earlier closes the connection.
+pub(in crate::upstream) struct Http1ResponseBody {
+    origin: Arc<Origin>,
+    scratch: Scratch,
+    pool: Rc<Pool>,
+    /// `None` after the end or an error.
+    stream: Option<Stream>,
+    /// The rest of the request; `None` when it is sent, or when the upstream takes no more.
+    upload: Option<Upload>,
+    decoder: BodyDecoder,
+    /// Whether the upstream declared the length of the body.
+    is_sized: bool,
+    /// Whether the end of the connection ends the body, so that a cut looks like the end.
+    pub(super) ends_by_close: bool,
+    watchdog: Watchdog,
+    /// Whether the connection may be used again.
+    keep: bool,
+    /// The time of the last read of the socket.
+    pub(super) read_at: Instant,
+    /// Data that was read together with the head.
+    first: Bytes,
+    /// Boxed, because they are rare and streams are long-lived.
+    trailers: Option<Box<HeaderMap>>,
+}
+
+impl Http1ResponseBody {
+    pub(in crate::upstream) fn new(
+        upstream: &Upstream,
+        stream: Stream,
+        upload: Option<Upload>,
+        framing: Framing,
+        watchdog: Watchdog,
+        keep: bool,
+    ) -> Self {
+        Self {
+            origin: Arc::clone(&upstream.origin),
+            scratch: upstream.scratch.clone(),
+            pool: Rc::clone(&upstream.pool),
+            stream: Some(stream),
+            upload,
+            decoder: BodyDecoder::new(framing),
+            is_sized: matches!(framing, Framing::None | Framing::Length(_)),
+            ends_by_close: framing == Framing::UntilClose,
+            watchdog,
+            keep,
+            read_at: Instant::now(),
+            first: Bytes::new(),
+            trailers: None,
+        }
+    }
+
+    /// Decodes the bytes that were read together with the head.
+    pub(in crate::upstream) fn beginning_with(mut self, rest: &mut [u8]) -> Result<Self, Error> {
+        self.first = self.decode(rest)?;
+        Ok(self)
+    }
+
+    /// Removes the framing; ends the exchange when the body is complete.
+    fn decode(&mut self, buf: &mut [u8]) -> Result<Bytes, Error> {
+        let read = buf.len();
+        let decoded = self.decoder.decode(buf).map_err(|error| self.origin.protocol(error))?;
+        let data = Bytes::copy_from_slice(&buf[decoded.data]);
+        if self.decoder.is_done() {
+            // Bytes after the end belong to no response: the connection is not used again.
+            self.keep &= decoded.consumed == read;
+            self.end();
+        }
+        Ok(data)
+    }
+
+    /// Called when the body is complete.
+    fn end(&mut self) {
+        self.trailers = self.decoder.take_trailers().map(Box::new);
+        let Some(stream) = self.stream.take() else { return };
+        if self.keep && self.upload.is_none() {
+            self.pool.put(stream, self.origin.generation(), self.read_at);
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let (Some(stream), Some(upload)) = (&mut self.stream, &mut self.upload) else { return Ok(()) };
+        match upload.poll(cx, stream) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
+            // The upstream responded without reading all of the request.
+            Poll::Ready(Err(UploadError::Upstream)) => self.keep = false,
+        }
+        self.upload = None;
+        Ok(())
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        loop {
+            self.poll_upload(cx)?;
+            if self.stream.is_some() {
+                // Reports a framing error behind the bytes that were already passed on.
+                self.decode(&mut [])?;
+            }
+            let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+            let scratch = self.scratch.clone();
+            let mut scratch = scratch.borrow();
+            match stream.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) => {
+                    self.keep = false;
+                    self.decoder.end_of_connection().map_err(|error| self.origin.truncated(error))?;
+                    self.end();
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.read_at = Instant::now();
+                    self.watchdog.heard();
+                    let data = self.decode(&mut scratch[..read])?;
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Some(Err(self.origin.truncated(describe_error(&error)))));
+                }
+                Poll::Pending => {
+                    let expired = ready!(self.watchdog.poll_expired(cx));
+                    return Poll::Ready(Some(Err(match expired {
+                        Expired::Silence => self.origin.idle_timeout(),
+                        Expired::Total => self.origin.total_timeout(true),
+                    })));
+                }
+            }
+        }
+    }
+}
+
+impl Body for Http1ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = ready!(self.poll_data(cx));
+        if matches!(polled, Some(Err(_))) {
+            // After an error no byte of this connection can be interpreted.
+            self.stream = None;
+        }
+        let frame = polled.map(|data| data.map(Frame::data));
+        Poll::Ready(frame.or_else(|| self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_none() && self.first.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Only a length that the upstream declared may be declared to the client.
+        match self.decoder.remaining() {
+            Some(remaining) if self.is_sized => SizeHint::with_exact(remaining + self.first.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}
