@@ -1,5 +1,5 @@
-//! How fast the stream meter is, beside what one would write with crates at hand, and beside a single
-//! search over the same bytes, which nothing that looks at every byte can beat by much.
+//! How fast the stream meter is, beside what one would write with crates at hand, and beside a
+//! single search over the same bytes, which nothing that looks at every byte can beat by much.
 //!
 //! `cargo bench --bench decoder`. The recorded chat streams are taken where they are; without them, a
 //! made stream of the same shape.
@@ -67,7 +67,7 @@ fn meter<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     read(StreamMeter::new(), pieces)
 }
 
-/// The same while the text is kept, should nobody report usage.
+/// The same while the text is kept, in case no usage is reported.
 fn meter_and_keep<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut meter = StreamMeter::new();
     meter.keep_output(&Room::new(1 << 30));

@@ -1,13 +1,13 @@
 //! A value that does not print itself: keys of upstreams and clients.
 //!
 //! It promises that no formatting shows it: `Debug` prints `***`, and there is neither `Display`
-//! nor `Serialize`. Whoever needs the text says [`Secret::expose`], which can be searched for. The
-//! memory is not wiped: the same text was in the environment or in a file, and will be in every
+//! nor `Serialize`. Code that needs the text calls [`Secret::expose`], which can be searched for.
+//! The memory is not wiped: the same text was in the environment or in a file, and will be in every
 //! request.
 
 use std::fmt;
 
-/// A text that is nobody else's business.
+/// A secret text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

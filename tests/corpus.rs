@@ -272,7 +272,7 @@ fn asked_for(recording: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The stream as it would be had nobody asked: without these events, and with llama.cpp's `timings`
+/// The stream that the service sends unasked: without these events, and with llama.cpp's `timings`
 /// where they are then.
 fn unasked(asked: &[u8], events: &[Range<usize>]) -> Vec<u8> {
     let mut unasked = asked.to_vec();
@@ -433,7 +433,7 @@ fn recorded_streams_that_end_anywhere_yield_what_was_whole_by_then() {
             if is_lf {
                 assert_eq!(ended(cut, true).usage, expected.usage, "{file} cut at {end}");
             }
-            // Nothing is lost or added on its way, but for the event and what was moved into it.
+            // Nothing is lost or added on its way, except the event and what was moved into it.
             let (passed, _) = withheld(&[cut]);
             let begun = events.iter().any(|event| event.start < end && end < event.end);
             let expected = if begun && is_whole {

@@ -2,21 +2,24 @@
 //!
 //! ```text
 //! cargo bench --profile instructions --bench instructions                 # compares; fails if a figure has moved
-//! cargo bench --profile instructions --bench instructions -- --retake     # writes figures.txt anew
+//! cargo bench --profile instructions --bench instructions -- --retake     # writes figures.txt again
 //! ```
 //!
-//! Callgrind counts the instructions of the thread that runs a path, without the kernel's: they repeat where times do not, exactly
-//! without sockets and to 0.2 % through the whole proxy. The figures of `figures.txt` are instructions per event, body or request;
-//! those of `request` and `event` include what the client and the service do on the proxy's thread, a tenth and a seventh.
+//! Callgrind counts the instructions of the thread that runs a path, without the kernel's: they
+//! repeat where times do not, exactly without sockets and to 0.2 % through the whole proxy. The
+//! figures of `figures.txt` are instructions per event, body or request; those of `request` and
+//! `event` include what the client and the service do on the proxy's thread, a tenth and a seventh.
 //!
-//! A path fails if it is dearer by more than its tolerance: `event` by an allocation (1.2 %) or a copy (2.4 %) of each event, `request`
-//! by a clone of the headers (1.9 %) but not by one allocation (0.2 %); the meter alone by an allocation in each push (8.7 %). It fails
-//! too if it is cheaper by more, so that what was won is held. Then mend the change, or commit the new figures with it.
-//! `callgrind_annotate target/tmp/PATH.callgrind` says where the instructions go.
+//! A path fails if it is dearer by more than its tolerance: `event` by an allocation (1.2 %) or a
+//! copy (2.4 %) of each event, `request` by a clone of the headers (1.9 %) but not by one
+//! allocation (0.2 %); the meter alone by an allocation in each push (8.7 %). It fails too if it is
+//! cheaper by more, so that what was won is held. Then mend the change, or commit the new figures
+//! with it. `callgrind_annotate target/tmp/PATH.callgrind` says where the instructions go.
 //!
-//! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same but for AVX2. `figures.txt` names those
-//! it was taken with. With others the tolerance is [`ELSEWHERE`], which is said; take the figures anew there with what was there before
-//! the change, and compare again.
+//! Figures depend on the compiler, the C library and valgrind, whose CPU is always the same except for
+//! AVX2. `figures.txt` names those it was taken with. With others the tolerance is [`ELSEWHERE`],
+//! which is said; take the figures again there with what was there before the change, and compare
+//! again.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

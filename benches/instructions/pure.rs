@@ -23,7 +23,7 @@ pub(crate) fn meter_event(times: usize) {
     meter(&mut events.iter().map(String::as_bytes).chain([LAST_EVENTS.as_bytes()]));
 }
 
-/// The text is kept, as the proxy does as long as nobody has reported usage.
+/// The text is kept, as the proxy does until usage is reported.
 fn meter(pieces: &mut dyn Iterator<Item = &[u8]>) {
     let pieces: Vec<_> = pieces.collect();
     let room = Room::new(1 << 20);

@@ -1,4 +1,4 @@
-//! The proxies, and how each is told to do the same job.
+//! The proxies, and the configuration of each for the same job.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -205,7 +205,7 @@ impl Sink for Records {
 
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
         for row in batch {
-            // Once the demonstration has its record, nobody listens.
+            // Once the demonstration has its record, the receiver is gone.
             drop(self.0.send(serde_json::to_string_pretty(row)?));
         }
         Ok(())

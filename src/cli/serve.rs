@@ -1,4 +1,4 @@
-//! `streamgauge serve`: runs the proxy until it is told to stop.
+//! `streamgauge serve`: runs the proxy until a signal stops it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};

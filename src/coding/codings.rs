@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, header};
 
-/// The most codings of one answer that are undone. Nobody is known to use more than one.
+/// The most codings of one answer that are undone. No service is known to use more than one.
 pub const MAX_CODINGS: usize = 3;
 
 /// A coding that can be undone.

@@ -1,5 +1,5 @@
-//! Token counts where nobody reported any: what passed is counted with the model's own byte-pair
-//! encoding, as far as it is known.
+//! Token counts for responses without reported usage: what passed is counted with the model's own
+//! byte-pair encoding, as far as it is known.
 //!
 //! The rule:
 //! * output is the text, the reasoning and the tool calls that were seen to pass

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::rewrite::body::{Edited, Peek, ask_for_usage, peek, set_model};
 
 /// Where serde_json sees an object, the look agrees with it and the edited body is the same value
-/// but for `model`. Whatever the body is, an edit touches nothing but the place of the model.
+/// except `model`. Whatever the body is, an edit touches nothing but the place of the model.
 pub fn body_edit(data: &[u8]) {
     let mut parts = data.splitn(2, |&byte| byte == b'\n');
     let (Some(model), Some(body)) = (parts.next(), parts.next()) else { return };
@@ -37,7 +37,7 @@ pub fn body_edit(data: &[u8]) {
     }
 }
 
-/// The body that asks for usage besides is the same value but for `stream_options.include_usage`,
+/// The body that asks for usage besides is the same value except `stream_options.include_usage`,
 /// and one that is left alone was not streamed, asked already, or was not clear.
 fn asked(body: &[u8], seen: &Peek<'_>, model: &str, mut expected: serde_json::Map<String, Value>) {
     let Some(splice) = ask_for_usage(body, seen) else {

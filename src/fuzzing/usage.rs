@@ -126,7 +126,7 @@ fn agree(tally: &Tally, expected: &Oracle, data: &[u8]) {
     }
 }
 
-/// What an error said: its text, or something that is told in its own JSON.
+/// What an error said: its text, or something in its own JSON.
 #[derive(Debug)]
 enum Said {
     Text(String),

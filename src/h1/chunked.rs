@@ -12,7 +12,7 @@ use super::trailers::Trailers;
 pub const MAX_CHUNK_LINE: usize = 4 * 1024;
 
 /// The bytes of extensions that a body may have for nothing. Beyond them, it may have as many as it
-/// has payload, so that a stream of days may sign each chunk, and yet nobody is kept busy with
+/// has payload, so that a stream of days may sign each chunk, and yet no peer can keep us busy with
 /// extensions alone.
 pub const EXTENSIONS_FREE: u64 = 16 * 1024;
 

@@ -101,9 +101,9 @@ impl fmt::Display for ProtocolError {
             Self::LengthAndCoding => f.write_str(
                 "the answer has both Transfer-Encoding and Content-Length, of which only one can be true",
             ),
-            Self::TransferEncoding => {
-                f.write_str("the answer has a Transfer-Encoding other than `chunked`, which nobody asked for")
-            }
+            Self::TransferEncoding => f.write_str(
+                "the answer has a Transfer-Encoding other than `chunked`, which the request did not allow",
+            ),
             Self::CodingInHttp10 => {
                 f.write_str("the answer has Transfer-Encoding, which HTTP/1.0 does not know")
             }

@@ -24,7 +24,7 @@ pub(super) struct HeadEnd {
 
 impl HeadEnd {
     /// The end of the head that `buf` begins with, behind its blank line. `None`: it is not here
-    /// yet. The search goes on where the last one ended, and begins anew behind an end.
+    /// yet. The search goes on where the last one ended, and begins again after an end.
     pub(super) fn find(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let buf = &buf[..buf.len().min(MAX_HEAD)];
         while let Some(found) = memchr(b'\n', &buf[self.looked..]) {

@@ -78,7 +78,7 @@ impl HeadReader {
     }
 }
 
-/// Whoever speaks TLS, HTTP/2 or SSH here may never send a blank line.
+/// A TLS, HTTP/2 or SSH server may never send a blank line.
 fn check_beginning(buf: &[u8]) -> Result<(), ProtocolError> {
     const BEGINNING: &[u8] = b"HTTP/1.";
     let common = buf.len().min(BEGINNING.len());

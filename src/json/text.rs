@@ -1,4 +1,4 @@
-//! The text between two quotes, compared and decoded only when somebody asks.
+//! The text between two quotes, compared and decoded on request only.
 
 use std::borrow::Cow;
 

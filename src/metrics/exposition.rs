@@ -3,8 +3,9 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// A text format. Prometheus and its relatives ask for OpenMetrics; whoever names none (`curl`,
-/// most agents, the way to `promtool check metrics`) gets the older one, which all of them read.
+/// A text format. Prometheus and its relatives ask for OpenMetrics; a client that names none
+/// (`curl`, most agents, the way to `promtool check metrics`) gets the older one, which all of them
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.

@@ -1,8 +1,8 @@
 //! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
 //!
 //! Nearly everything here is counted from closed usage records, by the records' own thread:
-//! counting takes nothing on the way of a request. What happens inside streams is measured by
-//! [`crate::flow`] and read when somebody asks. Label values are bounded: by the configuration, by
+//! counting costs a request nothing. What happens inside streams is measured by
+//! [`crate::flow`] and read on a scrape. Label values are bounded: by the configuration, by
 //! the API, or by [`Naming`].
 
 mod exposition;

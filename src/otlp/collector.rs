@@ -147,8 +147,8 @@ impl Collector {
     }
 }
 
-/// Why a message is refused, as the body of the answer has it: in a `Status`, or as text by whoever
-/// is in between.
+/// Why a message is refused, as the body of the answer has it: in a `Status`, or as text by a
+/// server in between.
 fn reason(body: &[u8], is_protobuf: bool) -> String {
     /// `google.rpc.Status`, without its details.
     #[derive(Message)]

@@ -47,7 +47,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the last spans and metrics are sent when the process ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What is to be sent, and to whom.
+/// Pending spans and metrics, and the collector that gets them.
 pub(super) struct Exporter {
     pub(super) origin: Arc<Origin>,
     pub(super) settings: config::Otlp,
@@ -235,7 +235,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// The collector took what it was sent, but for so many, and said this.
+    /// The collector took the message except for this many items, and gave this reason.
     fn well(&mut self, rejected: usize, words: &str) {
         if self.trouble.take().is_some() {
             tracing::info!(

@@ -37,7 +37,7 @@ pub(super) fn operation(row: &UsageRecord) -> Option<Cow<'static, str>> {
     asks.then_some(Cow::Borrowed(operation))
 }
 
-/// `http.request.method`: one that HTTP does not define is `_OTHER`, so that nobody can make up
+/// `http.request.method`: one that HTTP does not define is `_OTHER`, so that a client cannot make up
 /// values.
 pub(super) fn method(row: &UsageRecord) -> Option<&str> {
     const KNOWN: [Method; 9] = [

@@ -115,8 +115,8 @@ impl Queue {
     }
 }
 
-/// What is queued of a batch with so many spans. Most batches are kept as they are, with whoever
-/// else keeps them.
+/// What is queued of a batch with so many spans. Most batches are kept as they are, and shared with
+/// the other sinks.
 fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     if spans == batch.len() && batch.iter().all(is_short) {
         return Arc::clone(batch);

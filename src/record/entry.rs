@@ -175,7 +175,7 @@ impl Entry {
         Rc::clone(self.form.get_or_insert_default())
     }
 
-    /// Keeps what the tokens could be estimated from if nobody reports them: a request of this
+    /// Keeps the input for an estimate, in case no tokens are reported: a request of this
     /// shape.
     pub fn may_be_estimated(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));

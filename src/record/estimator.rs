@@ -1,4 +1,4 @@
-//! The thread that counts tokens where nobody reported any, before the record goes on its way.
+//! The thread that estimates tokens where none were reported, before the record is queued.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +33,7 @@ struct Queue {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Nobody counts.
+    /// The thread has ended.
     #[default]
     Idle,
     Running,

@@ -105,7 +105,7 @@ impl Looks {
             return None;
         }
         let Some(id) = stored.id.as_deref().or(tally.id.as_deref()) else {
-            // Nobody can ask for it again.
+            // It cannot be requested again.
             return is_whole.then_some(Settled { verdict: Verdict::Counts, key: None });
         };
         let is_final = is_whole && !tally.pending && tally.usage.is_some();
@@ -153,7 +153,7 @@ impl Memory {
     }
 }
 
-/// FNV-1a: the same in every process. Services make up the ids, so nobody can choose two that
+/// FNV-1a: the same in every process. Services make up the ids, so a client cannot choose two that
 /// collide.
 fn key(upstream: &str, kind: StoredKind, id: &str) -> u64 {
     let parts = [upstream, "\0", kind.as_str(), "\0", id];

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The most names that are counted by themselves. Upstreams that answer with a new one each time
-/// would fill the memory of whoever keeps the counts; the rest are [`OTHER`].
+/// would fill the memory of the sink that counts; the rest are [`OTHER`].
 pub const MAX_NAMES: usize = 256;
 
 /// The longest beginning of a name that tells it from others, in bytes: a client may ask for a

@@ -22,10 +22,10 @@ pub enum UsageSource {
     Drained,
     /// The upstream reported them so far; the exchange ended before they were final.
     Partial,
-    /// Nobody reported any; what passed was counted here ([`crate::estimate`]). All of the record's
-    /// counts are such.
+    /// None were reported; the proxy counted the text that passed ([`crate::estimate`]). All of the
+    /// record's counts are such.
     Estimated,
-    /// Nobody reported any.
+    /// None were reported.
     #[default]
     None,
 }

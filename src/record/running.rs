@@ -1,7 +1,7 @@
 //! Which streams run now, for people who watch.
 //!
 //! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and
-//! taking it down is one atomic store, an event is two relaxed ones, and whoever lists the boards
+//! taking it down is one atomic store, an event is two relaxed ones, and a reader of the boards
 //! takes no lock that a worker could wait for.
 
 use std::cell::{Cell, RefCell};
@@ -45,7 +45,7 @@ impl Boards {
     }
 
     /// The board of a worker; only that one may put streams up, so it is asked for once. A worker
-    /// that is not there gets a board that nobody looks at.
+    /// that is not there gets a board without readers.
     pub fn of_worker(&self, worker: usize) -> Board {
         let places = self.0.get(worker).cloned().unwrap_or_else(|| Arc::clone(&Self::new(1).0[0]));
         Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
@@ -138,7 +138,7 @@ pub struct Stream {
     pub started: Instant,
     /// Who sent the request.
     pub client: Arc<str>,
-    /// Whom it named as its user.
+    /// The end user that the request named.
     pub user: Option<Box<str>>,
     /// Where it goes.
     pub upstream: Option<Arc<str>>,

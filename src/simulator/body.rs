@@ -100,8 +100,8 @@ impl Stream {
         }
     }
 
-    /// The same from an event on, for whoever has seen it before: what it reports is counted
-    /// already.
+    /// The same from an event on, for a client that has seen the ones before: what it reports is
+    /// counted already.
     pub(super) fn again(mut self, from: u64) -> Self {
         self.next = from.min(self.play.events());
         self.is_repeated = true;
@@ -256,7 +256,7 @@ impl Broken {
         if let Some(ending) = ending(self.fault) {
             self.order.give(ending);
         }
-        // The order is carried out by the flush that follows; nobody needs to be woken.
+        // The order is carried out by the flush that follows; no task needs to be woken.
         Poll::Pending
     }
 }

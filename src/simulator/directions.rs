@@ -1,4 +1,4 @@
-//! What one request asks of the simulator: how much, how fast, in which shape, and what shall go
+//! What one request asks of the simulator: how much, how fast, in which shape, and what is to go
 //! wrong.
 //!
 //! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`,
@@ -26,7 +26,7 @@ const MAX_EVENTS: u64 = 1_000_000_000;
 /// The longest time that can be asked for: an hour.
 const MAX_TIME: Duration = Duration::from_secs(3600);
 
-/// How one request shall be answered.
+/// Directions for the response to one request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Directions {
     pub(super) events: u64,

@@ -1,7 +1,7 @@
 //! An OpenAI-style upstream that answers from nothing, for tests, demonstrations and load.
 //!
 //! It answers as OpenAI, Azure OpenAI and Anthropic do, at their paths and in their shapes. Each
-//! request can say how much it wants, how fast, and what shall go wrong ([`HELP`]); its text and
+//! request can say how much it wants, how fast, and what is to go wrong ([`HELP`]); its text and
 //! its token counts follow from that alone, so that what a proxy in between reports can be checked
 //! to the last token. It must never be what a load test is limited by: each thread has its own
 //! listening socket and runtime, and shares nothing with the others but counters.
@@ -186,7 +186,7 @@ async fn accept(listener: &tokio::net::TcpListener, shared: &Arc<Shared>, tls: O
     }
 }
 
-/// One connection, to its end. How it ended interests nobody here: the other side saw it.
+/// One connection, to its end. How it ended is not logged: the other side saw it.
 async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let _ = stream.set_nodelay(true);
     let (stream, is_http2) = match tls {

@@ -1,6 +1,6 @@
 //! One answer: which event comes when, and every byte of it.
 //!
-//! Pure: the same script gives the same bytes, but for the stamps that its caller hands in.
+//! Pure: the same script gives the same bytes, except for the stamps that its caller hands in.
 
 use std::fmt::Write;
 

@@ -43,7 +43,7 @@ struct Stored {
 /// A look at a response.
 pub(super) struct Look {
     pub(super) body: Bytes,
-    /// What nobody has seen before.
+    /// A new id.
     pub(super) tokens: Option<Tokens>,
 }
 

@@ -1,4 +1,4 @@
-//! What the simulator has done since it started, for whoever wants to compare: `GET
+//! What the simulator has done since it started, for tests that compare: `GET
 //! /simulator/tally`.
 
 use std::sync::atomic::{AtomicU64, Ordering};

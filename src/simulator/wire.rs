@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 /// Bytes that are neither HTTP nor a chunk.
 pub(super) const GARBAGE: &[u8] = b"\x00\x16\xffthis is not HTTP\r\n\r\n\x80\x81";
 
-/// How a connection shall end.
+/// The end that a connection is to have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ending {
     /// Closed in the ordinary way of TCP.
@@ -28,8 +28,8 @@ pub(super) enum Ending {
     Garbage,
 }
 
-/// The other end of a [`Wire`], by which it is told. Used on one thread, but a connection that can
-/// be upgraded must be `Send`. 0 is no order.
+/// The other end of a [`Wire`], which gives it orders. Used on one thread, but a connection that
+/// can be upgraded must be `Send`. 0 is no order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order(Arc<AtomicU8>);
 

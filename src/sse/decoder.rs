@@ -55,7 +55,7 @@ pub struct EventDecoder {
     name: Vec<u8>,
     /// The event's data, when it is not one line of this push.
     data: Vec<u8>,
-    /// The event has had a `data` line, be it empty.
+    /// The event has had a `data` line, possibly empty.
     has_data: bool,
     /// The event has had an `id` line.
     has_id: bool,

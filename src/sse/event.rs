@@ -1,4 +1,4 @@
-//! What a decoder shows, and to whom.
+//! Events, and the handler that receives them.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ impl Event<'_> {
     }
 }
 
-/// Whoever wants to know what is in the stream. Everything but events may be ignored.
+/// Receives the parts of a stream. All methods except `event` have an empty default.
 pub trait EventHandler {
     /// An event was dispatched.
     fn event(&mut self, event: Event<'_>);
@@ -50,7 +50,7 @@ pub trait EventHandler {
     /// counted as skipped, and [`EventHandler::event`] never saw it.
     fn oversize_end(&mut self) {}
 
-    /// A blank line has ended what stood before it, be it an event, comments or nothing. `end` is
+    /// A blank line has ended the lines before it: an event, comments or nothing. `end` is
     /// where in the slice just pushed the blank line is over; of a CRLF that is cut behind its CR,
     /// the LF at the next slice's start belongs to it.
     ///

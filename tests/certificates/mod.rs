@@ -1,4 +1,4 @@
-//! Certificates of tests, made anew each time. Unit tests use this file too.
+//! Certificates of tests, made for each run. Unit tests use this file too.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -14,10 +14,10 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd,
 };
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// What those whom it signs show besides their own: nothing for a root.
+    /// The chain that its certificates are sent with besides their own: nothing for a root.
     chain: String,
 }
 

@@ -1,6 +1,6 @@
 //! Fills a ledger with records as a company's week has them, through the program's own writer:
 //! `cargo run --example fill-ledger -- PATH ROWS DAYS`. The records end now. The same arguments
-//! give the same records but for their ids' random bits and the time.
+//! give the same records except their ids' random bits and the time.
 
 #![allow(clippy::unwrap_used, reason = "a tool of the tests fails by panicking")]
 

@@ -184,7 +184,7 @@ fn has_all(scene: &Scene, sink: Sink) {
     has_exactly(scene, sink);
 }
 
-/// Each request has its record there, once, but for as many as the program says are lost.
+/// Each request has its record there, once, except as many as the program says are lost.
 fn has_all_but(scene: &mut Scene, sink: Sink, lost: usize) {
     scene.finish_reading();
     let ids = scene.ids(sink);

@@ -30,7 +30,7 @@ impl Process {
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let child = Self(child);
         let (sender, receiver) = mpsc::channel();
-        // A pipe that nobody reads would stop it.
+        // A pipe without a reader would stop it.
         thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let end = Instant::now() + PATIENCE;
         let mut said = String::new();

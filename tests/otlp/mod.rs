@@ -174,7 +174,7 @@ impl Collector {
                 assert!(start.elapsed() < PATIENCE, "the collector does not start");
                 thread::sleep(Duration::from_millis(20));
             }
-            // It ends if somebody else has taken one of its ports by now.
+            // It ends if another program has taken one of its ports by now.
             if child.try_wait().unwrap().is_none() {
                 return Self { backend, port, child };
             }

@@ -232,7 +232,7 @@ fn kill(signal: &str, pid: &str) {
     let _ = Command::new("kill").args([signal, pid]).stderr(Stdio::null()).status();
 }
 
-/// One of the server's programs, as a user whom it does not refuse; it does not outlive this
+/// One of the server's programs, as a user that it does not refuse; it does not outlive this
 /// process.
 fn program(name: &str) -> Command {
     let mut command = Command::new("setpriv");
@@ -258,7 +258,7 @@ fn bin() -> PathBuf {
         .expect("PostgreSQL is not installed: `apt-get install postgresql`, as tests/run does it")
 }
 
-/// Whom root runs the server as.
+/// The user as which root runs the server.
 fn other_user() -> Option<&'static str> {
     let id = |arguments: &[&str]| Command::new("id").args(arguments).output().unwrap();
     if id(&["-u"]).stdout != b"0\n" {

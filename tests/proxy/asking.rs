@@ -27,7 +27,7 @@ pub(crate) fn events(stream: &str) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat()
 }
 
-/// An upstream that shows what it gets, and answers as it is told to.
+/// An upstream that shows what it gets, and answers as the test says.
 pub(crate) fn telling(
     answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Upstream, Receiver<Request>) {
@@ -432,7 +432,7 @@ fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
 }
 
 /// The answer to a request that was made to ask, sent in these pieces, each only when the client
-/// has what is told.
+/// has the same.
 fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str) -> (String, Value) {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);

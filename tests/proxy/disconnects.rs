@@ -1,5 +1,5 @@
-//! Promise 5: when the client goes away, the upstream is told at once. Promise 3: and there is one
-//! record.
+//! Promise 5: when the client goes away, its request to the upstream is cancelled at once. Promise
+//! 3: and there is one record.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -163,8 +163,8 @@ fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
     );
     let sent = client.send_until_full();
     let left = Instant::now();
-    // A close without it could not leave the client's own system: that comes behind what nobody
-    // takes.
+    // A close without it could not leave the client's own system: that comes behind bytes that no
+    // peer takes.
     client.reset();
     let record = proxy.record();
     let took = left.elapsed();

@@ -1,4 +1,4 @@
-//! Where nobody reports usage it is estimated, and never otherwise.
+//! Usage is estimated where none is reported, and never otherwise.
 
 use serde_json::Value;
 
@@ -168,7 +168,7 @@ fn every_kind_of_output_is_counted() {
             responses("response.created", r#""response":{"model":"m","status":"in_progress","usage":null}"#)
                 + &responses("response.output_text.delta", r#""delta":"Hello""#)
                 + &responses("response.output_text.delta", r#""delta":" world""#)
-                // What has passed is told once more.
+                // The text that passed is repeated.
                 + &responses("response.output_text.done", r#""text":"Hello world""#),
             // One ends it.
             2 + 1,

@@ -223,7 +223,7 @@ fn an_outage_of_a_minute_slows_no_stream_and_loses_no_record() {
         });
         let begin = Instant::now();
         thread::sleep(Duration::from_secs(15));
-        // Half of it the port is closed, half of it nobody answers.
+        // Half of it the port is closed, half of it no server answers.
         let away = Instant::now();
         server.stop();
         thread::sleep(Duration::from_secs(30));

@@ -101,7 +101,7 @@ fn a_database_that_is_away_is_said_and_keeps_no_other_page_waiting() {
     let serving = program.serve();
     assert_eq!(get(admin, "/").0, 200);
     server.freeze();
-    // As many readers as there are places for, all of whom get nothing.
+    // As many readers as there are places for, which all get nothing.
     let readers: Vec<_> = (0..4).map(|_| thread::spawn(move || get(admin, "/?range=7d"))).collect();
     thread::sleep(Duration::from_millis(300));
     for path in ["/metrics", "/healthz", "/readyz", "/config"] {

@@ -148,7 +148,7 @@ fn every_recording_has_the_same_bytes_and_the_same_usage_as_over_http_1() {
 fn streams_beyond_the_peers_limit_get_further_connections_and_none_waits() {
     const STREAMS: usize = 300;
     for (limit, most) in [(100, 4), (10, 40)] {
-        // Nobody is answered before all are there.
+        // No client is answered before all are there.
         let all = Arc::new(Barrier::new(STREAMS));
         let up = Http2 { max_streams: Some(limit), ..Http2::default() }.run(move |mut exchange| {
             let all = Arc::clone(&all);

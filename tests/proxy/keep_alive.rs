@@ -10,7 +10,7 @@ use crate::support::{
 const COMMENT: &[u8] = b": keep-alive\n\n";
 const KEEP_ALIVE: &str = "keep_alive_comments = \"20ms\"";
 
-/// An upstream that goes on when it is told to.
+/// An upstream that goes on at the test's signal.
 fn slow(parts: Vec<Vec<u8>>) -> (Upstream, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel();
     let wait = std::sync::Mutex::new(wait);

@@ -49,7 +49,7 @@ fn long_stream(usage: Usage) -> Vec<String> {
     events
 }
 
-/// An upstream that sends as many events as the header `x-events` says, and what it is told to do
+/// An upstream that sends as many events as the header `x-events` says, and what it is to do
 /// then.
 struct Staged {
     upstream: Upstream,
@@ -697,7 +697,7 @@ fn a_client_that_never_reads_is_given_up_in_time() {
             .run();
         let mut client = proxy.client();
         client.post("/v1/chat/completions", CHAT_REQUEST).head();
-        // The connection stays open, and nobody reads.
+        // The connection stays open, and its client does not read.
         if drain == "drain" {
             until_noticed(&proxy);
             stop.send(()).unwrap();

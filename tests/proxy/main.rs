@@ -1,4 +1,4 @@
-//! The way of a request, from outside: raw bytes in, raw bytes out, through the library on free
+//! The path of a request, from outside: raw bytes in, raw bytes out, through the library on free
 //! ports.
 //!
 //! The upstream and the client here are plain sockets on threads, so that a test says exactly what

@@ -52,7 +52,7 @@ fn model_that_routes_read_is_renamed_and_recorded_at_every_endpoint() {
         assert_eq!(String::from_utf8_lossy(&request.body), named("real"), "{path}");
         assert_eq!(by_model.record()["model_requested"], "alias", "{path}");
 
-        // Without a route that asks for it, it is read or not, but for all purposes.
+        // Without a route that asks for it, it is read or not, in either case for all purposes.
         plain.client().post(&path, &named("alias")).answer();
         let is_renamed = plain_requests.recv().unwrap().body == named("real").as_bytes();
         let recorded = plain.record()["model_requested"].clone();

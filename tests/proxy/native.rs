@@ -1,4 +1,4 @@
-//! Shapes of usage that are not OpenAI's own, and shapes that nobody knows yet.
+//! Shapes of usage that are not OpenAI's own, and shapes that are not known yet.
 
 use serde_json::{Value, json};
 

@@ -14,7 +14,7 @@ fn ok() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))
 }
 
-/// An upstream that answers chats when it is told to, and anything else at once.
+/// An upstream that answers chats at the test's signal, and anything else at once.
 fn held() -> (Upstream, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (arrived, arrivals) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// The same after a second signal.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// A proxy whose log nobody needs to read in order to find it.
+/// A proxy that is found without reading its log.
 struct Served {
     child: Child,
     proxy: SocketAddr,

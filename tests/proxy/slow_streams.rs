@@ -12,7 +12,7 @@ use crate::support::{
 
 const CANCEL: u32 = 8;
 
-/// More than the windows of a connection that nobody opens further.
+/// More than the windows of a connection that the client opens no further.
 const LARGE: usize = 200_000;
 
 fn streaming() -> Upstream {

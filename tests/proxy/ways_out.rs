@@ -1,4 +1,5 @@
-//! The way out: through which proxy, what each side gets to see, what is said when it is closed.
+//! Connections to upstreams: through which forward proxy, what each side gets to see, what is said
+//! when it is closed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::support::{
     proxy, sized, tls_in_front_of, upstream,
 };
 
-/// An upstream on a name that nobody but an outbound proxy can look up.
+/// An upstream on a name that only an outbound proxy can look up.
 const HIDDEN: &str = "[upstreams.up]\nprovider = \"other\"\nurl = \"http://llm.invalid:8000/v1\"\n\
                       api_key = { value = \"sk-upstream\" }\ndefault_model = \"m\"";
 
@@ -271,7 +272,7 @@ fn the_environment_is_asked_where_the_configuration_is_silent() {
             );
             assert_eq!(tunnels.opening(), expected);
         } else {
-            // Nobody has that name, so going straight shows as not getting there.
+            // No host has that name, so going straight shows as not getting there.
             assert_eq!(answer.error()["code"], "upstream_unreachable");
         }
         assert_eq!(tunnels.more_openings(), 0, "NO_PROXY={no_proxy:?} {own}");

@@ -175,7 +175,7 @@ async fn the_most_talkative_log_the_answers_and_the_ledger_show_no_secret() {
         answers += &format!("{:?}", answer.headers());
         answers += &String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes());
     }
-    // Keys that are nobody's are told as such, and not repeated.
+    // Unknown keys are reported as such, and not repeated.
     let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
     answers += &get(&mut stream, "authorization: Bearer sg-other-marker\r\n").await;
     for path in ["/", "/metrics", "/healthz", "/readyz", "/usage", "/config"] {

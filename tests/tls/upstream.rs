@@ -1,4 +1,4 @@
-//! The way out: what the user is told, and what the upstream sees.
+//! TLS to upstreams: the messages for users, and what the upstream sees.
 
 use streamgauge::tls::ClientCertificates::{Optional, Required};
 use tokio::net::TcpStream;

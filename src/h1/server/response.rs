@@ -104,7 +104,7 @@ impl BodyEncoder {
     }
 }
 
-/// Appends an answer's head, and says how its body goes out: its headers as they are, but for those
+/// Appends an answer's head, and says how its body goes out: its headers as they are, except those
 /// about framing and the connection. Only 101 keeps its own `Connection`. `exact` is the length of
 /// the body that is at hand, if it is known. `date` is asked for where the headers have none.
 pub fn write_response_head(

@@ -88,7 +88,7 @@ impl LineFile {
             Err(error) if is_unread_fifo(path, &error) => {
                 tracing::warn!(
                     path = %path.display(),
-                    "nobody reads this FIFO: its usage records are lost until a reader opens it"
+                    "this FIFO has no reader: its usage records are lost until a reader opens it"
                 );
                 state.is_failing = true;
             }
@@ -295,7 +295,7 @@ fn is_unread_fifo(path: &Path, error: &io::Error) -> bool {
 }
 
 fn unread() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the FIFO")
+    io::Error::new(io::ErrorKind::BrokenPipe, "the FIFO has no reader")
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {

@@ -85,7 +85,7 @@ fn worker_that_panics_ends_the_process_in_order() {
     }
 }
 
-/// Where nobody answers.
+/// An address without a server.
 fn silent() -> Upstream {
     upstream(Connection::wait_for_close)
 }
@@ -101,7 +101,7 @@ fn postgres(server: &Upstream) -> String {
     )
 }
 
-/// Waits until somebody has connected, which a thread does that goes on.
+/// Waits until a client has connected, which a thread does that goes on.
 fn wait_for_connection(up: &Upstream) {
     until(PATIENCE, "a connection", || (up.accepted() > 0).then_some(()));
 }

@@ -70,7 +70,7 @@ impl Client {
         Self::try_connect(address).unwrap()
     }
 
-    /// `None` if nobody listens any longer.
+    /// `None` if no socket listens any longer.
     pub fn try_connect(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -84,7 +84,7 @@ impl Client {
         self
     }
 
-    /// Sends until nobody on the way has taken anything for a while. How much that was.
+    /// Sends until no buffer on the path has taken anything for a while. How much that was.
     pub fn send_until_full(&mut self) -> u64 {
         let stream = self.reader.get_mut();
         stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();

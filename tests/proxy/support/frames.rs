@@ -56,7 +56,7 @@ impl<'a> Frames<'a> {
         frames
     }
 
-    /// The head of a request with a JSON body. Literals that touch no table, but for the
+    /// The head of a request with a JSON body. Literals that touch no table, except the
     /// pseudo-headers of the static one.
     pub fn post_head(&mut self, stream: u32, path: &str) {
         let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {

@@ -96,7 +96,7 @@ impl Program {
                 break value["address"].as_str().unwrap().parse().unwrap();
             }
         };
-        // A pipe that nobody reads would stop it.
+        // A pipe without a reader would stop it.
         let log = thread::spawn(move || {
             seen.extend(lines.map_while(Result::ok));
             seen

@@ -116,7 +116,7 @@ impl Proxy {
         line.unwrap_or_else(|| panic!("{name} is missing in\n{}", metrics.text())).parse().unwrap()
     }
 
-    /// Stops, and returns the records that nobody has taken yet.
+    /// Stops, and returns the records that were not taken yet.
     pub fn stop(mut self) -> Vec<Value> {
         let running = self.running.take().expect("still running");
         running.stop().drain();

@@ -37,7 +37,7 @@ impl Peers {
     }
 }
 
-/// As nginx is told to say it.
+/// As nginx is configured to say it.
 fn address_and_certificate(from: SocketAddr, certificate: Option<&CertificateDer<'_>>) -> String {
     let who = certificate.map(|certificate| format!(" CN={}", name_and_serial(from, Some(certificate))));
     format!("{}{}", from.ip(), who.unwrap_or_default())

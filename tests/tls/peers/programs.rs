@@ -52,7 +52,7 @@ fn start(name: &str, plan: impl Fn(&Path, [u16; 3]) -> Plan) -> (Program, [Socke
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
         let folder = tempfile::tempdir().unwrap();
-        // squid, if it is started by root, becomes somebody else before it reads its files.
+        // squid, if it is started by root, changes its user before it reads its files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
@@ -110,7 +110,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
     path.display().to_string()
 }
 
-/// One process without a master: nobody changes the user.
+/// One process without a master: the user stays the same.
 fn nginx(who: &Identities, folder: &Path, [plain, open, closed]: [u16; 3]) -> Plan {
     let here = folder.display();
     let certificate = write(folder, "up.crt", &who.target.certificate);
