@@ -1,0 +1,403 @@
+#!/usr/bin/env python3
+"""Holds the documentation to the program: its commands and snippets run, its links lead somewhere, its tables are complete.
+
+Commands of this program run against the simulator; SDK snippets are sent through the proxy by the real SDKs. STREAMGAUGE_BIN names
+the binary (target/debug/streamgauge if unset), DOCS_PYTHON a Python that has openai, anthropic and yaml, SDK_NODE a folder whose
+node_modules has openai (tests/run makes both under target/).
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import tomllib
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+from pages import ROOT, all_pages  # noqa: E402
+from programs import BIN, PATIENCE, free_port, simulator, started, until  # noqa: E402
+
+README_LINES = 150
+MAX_PICTURE = 100_000
+# The longest that a block of commands may take.
+BLOCK_TIMEOUT = 60
+KEY = "a-key-of-the-documentation-tests"
+LANGUAGES = {"sh", "toml", "python", "js", "yaml", "nginx", "text"}
+# Where a table of records.md has fields, or one of monitoring.md metrics.
+FIELD_PAGES, METRIC_PAGE = "docs/records.md", "docs/monitoring.md"
+# Columns that are no fields of records.
+TABLE_COLUMNS = {"seq", "instance"}
+
+PAGES = all_pages()
+BY_NAME = {page.name: page for page in PAGES}
+PYTHON = os.environ.get("DOCS_PYTHON", str(ROOT / "target/clients/venv/bin/python"))
+NODE = pathlib.Path(os.environ.get("SDK_NODE", ROOT / "target/sdk/node"))
+
+failures = []
+
+
+def fail(place, reason):
+    failures.append(place)
+    print(f"FAILED  {place}: {reason}", flush=True)
+
+
+def blocks(*languages):
+    return [block for page in PAGES for block in page.blocks if block.language in languages]
+
+
+# What needs no program.
+
+
+def check_readme():
+    if (lines := len(BY_NAME["README.md"].lines)) > README_LINES:
+        fail("README.md", f"has {lines} lines, more than {README_LINES}")
+    linked = {target.split("#")[0] for _, target in BY_NAME["README.md"].links()}
+    for page in PAGES:
+        if page.name not in linked and page.name != "README.md":
+            fail("README.md", f"does not lead to {page.name}")
+
+
+def check_links():
+    for page in PAGES:
+        for line, target in page.links():
+            if re.match(r"https?://", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.path.parent / path).resolve() if path else page.path
+            if not file.exists():
+                fail(f"{page.name}:{line}", f"there is no {target}")
+            elif anchor and file.suffix == ".md":
+                other = next((other for other in PAGES if other.path == file), None)
+                if other is None or anchor not in other.anchors():
+                    fail(f"{page.name}:{line}", f"{path or page.name} has no heading #{anchor}")
+
+
+def check_blocks_and_pictures():
+    for page in PAGES:
+        for block in page.blocks:
+            if block.language not in LANGUAGES:
+                fail(block, f"no test knows the language {block.language!r}")
+    for picture in (ROOT / "docs/images").iterdir():
+        if picture.stat().st_size > MAX_PICTURE:
+            fail(picture.name, f"has more than {MAX_PICTURE} bytes")
+        if picture.suffix == ".svg":
+            xml.etree.ElementTree.parse(picture)
+
+
+# Configurations.
+
+
+def certificates(folder):
+    """A certificate that is its own authority, and its key, under the names that the snippets have."""
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
+        + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")],
+        check=True,
+        capture_output=True,
+    )
+
+
+def complete(text, folder):
+    """The text as a configuration of its own: with the upstreams that it names, and files and ports of this test."""
+
+    def file(match):
+        name = pathlib.Path(match[1])
+        if name.suffix in (".key", ".crt"):
+            path = folder / ("key.pem" if name.suffix == ".key" else "certificate.pem")
+        else:
+            path = folder / name.name
+            path.write_text(f"{KEY}-{name}")
+        return f'file = "{path}"'
+
+    values = tomllib.loads(text)
+    named = [entry.get("upstream") for table in ("routes", "prices") for entry in values.get(table, [])]
+    missing = sorted({name for name in named if name} - set(values.get("upstreams", {})))
+    if not missing and not values.get("upstreams"):
+        missing = ["openai"]
+    text = re.sub(r'file = "([^"]+)"', file, text)
+    for name in missing:
+        text += f'\n[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"\n'
+    listen = {
+        f"STREAMGAUGE_{table.upper()}__LISTEN": re.sub(r":\d+$", ":0", values.get(table, {}).get("listen", "127.0.0.1:0"))
+        for table in ("server", "admin")
+    }
+    secrets = {name: f"{KEY}-{name}" for name in re.findall(r'env = "(\w+)"', text)}
+    urls = {name: "postgres://u:p@127.0.0.1/usage" for name in secrets if name.endswith("_URL")}
+    return text, {**listen, **secrets, **urls}
+
+
+def check_configuration(place, text, folder):
+    text, environment = complete(text, folder)
+    path = folder / "block.toml"
+    path.write_text(text)
+    result = subprocess.run(
+        [BIN, "check", "--config", str(path)], cwd=folder, env={"PATH": os.environ["PATH"], **environment}, text=True,
+        capture_output=True, timeout=BLOCK_TIMEOUT,
+    )  # fmt: skip
+    said = result.stdout + result.stderr
+    if result.returncode or "configuration is valid" not in said or "warning" in said:
+        fail(place, said.strip())
+
+
+def check_configurations():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        certificates(folder)
+        for block in blocks("toml"):
+            # Of Codex, which tests/agents runs.
+            if "[model_providers" in block.text:
+                tomllib.loads(block.text)
+            else:
+                check_configuration(block, block.text, folder)
+        for example in sorted((ROOT / "config/examples").glob("*.toml")):
+            check_configuration(example.relative_to(ROOT), example.read_text(), folder)
+
+
+def check_other_formats():
+    for block in blocks("yaml"):
+        command = [PYTHON, "-c", "import sys, yaml; yaml.safe_load(sys.stdin)"]
+        if "scrape_configs" in block.text:
+            command = ["promtool", "check", "config", "--syntax-only", "/dev/stdin"]
+        run(block, command, block.text)
+    for block in blocks("nginx"):
+        with tempfile.TemporaryDirectory() as name:
+            path = pathlib.Path(name) / "nginx.conf"
+            # The address of a name that this machine may be unable to look up.
+            path.write_text(f"pid {name}/pid;\n" + block.text.replace("server api.openai.com:443", "server 127.0.0.1:443"))
+            run(block, ["nginx", "-t", "-p", name, "-e", "stderr", "-c", str(path)])
+
+
+def run(place, command, text=None, **options):
+    options = {"timeout": BLOCK_TIMEOUT, "capture_output": True, "text": True, **options}
+    try:
+        result = subprocess.run(command, input=text, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return fail(place, error)
+    if result.returncode:
+        fail(place, f"status {result.returncode}\n{result.stdout}{result.stderr}".strip())
+    return result
+
+
+# What runs.
+
+# `streamgauge` on the PATH of blocks: what serves until it is told to stop is told so after a second.
+WRAPPER = """#!/bin/sh
+case "$1 $2" in
+    "demo --once") ;;
+    demo*|simulate*|serve*)
+        export STREAMGAUGE_SERVER__LISTEN=127.0.0.1:0 STREAMGAUGE_ADMIN__LISTEN=127.0.0.1:0 STREAMGAUGE_LEDGER__PATH=
+        [ "$1" != simulate ] || set -- "$@" --listen 127.0.0.1:0
+        exec timeout --preserve-status -s TERM 1 {bin} "$@" ;;
+esac
+exec {bin} "$@"
+"""
+
+# curl that fails at an error of the server.
+CURL = '#!/bin/sh\nexec {curl} --fail-with-body --silent --show-error --max-time 20 "$@"\n'
+
+# What is for another machine, or has a test of its own: its words that name something of this repository must be right.
+STUB = """#!/bin/sh
+for word; do
+    case "$word" in
+        config/*|tests/*|docs/*|benches/*) [ -e "{root}/$word" ] || {{ echo "there is no $word" >&2; exit 1; }} ;;
+    esac
+done
+[ "$(basename "$0")" != cargo ] || exec {python} {here}/cargo.py "$@"
+"""
+STUBS = ["cargo", "docker", "install", "systemctl", "kubectl", "claude"]
+
+
+class Scene:
+    """The simulator, a proxy before it, and one that is an Azure resource's."""
+
+    def __init__(self, folder, stack):
+        self.folder, self.work = folder, folder / "work"
+        self.work.mkdir()
+        self.simulator = free_port()
+        stack.enter_context(started("the simulator", simulator(self.simulator), self.simulator))
+        self.proxy, self.admin = self.serve(stack, "openai", "/v1", "")
+        self.azure, _ = self.serve(stack, "azure", "", "")
+        # A collector, a database and an upstream that are away, so that their metrics are there too.
+        away = (
+            f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
+            f'[otlp]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
+            '[[prices]]\nmodel = "sim*"\ninput = 1\noutput = 1\n'
+            '[[routes]]\npath = "/away"\nupstream = "away"\n[[routes]]\nupstream = "other"\n'
+            f'[upstreams.away]\nprovider = "other"\nurl = "http://127.0.0.1:{free_port()}/v1"\napi_key = "none"\ndefault_model = "m"\n'
+        )
+        self.measured, self.metrics = self.serve(stack, "other", "/v1", f'provider = "other"\ndefault_model = "sim"\n{away}')
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        self.script("streamgauge", WRAPPER.format(bin=BIN))
+        self.script("curl", CURL.format(curl=shutil.which("curl")))
+        for name in STUBS:
+            self.script(name, STUB.format(root=ROOT, here=HERE, python=sys.executable))
+
+    def script(self, name, text):
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def serve(self, stack, name, path, more):
+        proxy, admin = free_port(), free_port()
+        config = self.work / ("streamgauge.toml" if name == "openai" else f"{name}.toml")
+        config.write_text(
+            f'[server]\nlisten = "127.0.0.1:{proxy}"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:{admin}"\n'
+            f'[ledger]\npath = "{self.work / name}.db"\njsonl = "{self.work / name}.jsonl"\n'
+            f'[upstreams.{name}]\nurl = "http://127.0.0.1:{self.simulator}{path}"\napi_key = {{ value = "{KEY}" }}\n{more}'
+        )
+        command = [BIN, "serve", "--config", str(config), "--log", "error"]
+        stack.enter_context(started(f"the proxy before {name}", command, proxy, self.folder / f"{name}.log"))
+        return proxy, admin
+
+    def here(self, text):
+        """The text with the ports and files of this scene."""
+        proxy = self.azure if "AzureOpenAI" in text else self.proxy
+        for usual, port in ((8080, proxy), (9090, self.admin), (8081, self.simulator)):
+            text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{port}")
+        text = text.replace("/backup/", f"{self.work}/backup-")
+        return text.replace("01970c2e-4b5a-7cc3-8d2f-6a1b0f9e7d11", self.record()["id"])
+
+    def record(self):
+        def newest():
+            path = self.work / "openai.jsonl"
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            return json.loads(lines[-1]) if lines and lines[-1].endswith("\n") else None
+
+        return until("a usage record is written", newest)
+
+
+def post(port, path, body):
+    """Sends a request; any response will do."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+    with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        response.read()
+
+
+def chat(**more):
+    return {"model": "sim", "messages": [{"role": "user", "content": "Hello"}], **more}
+
+
+def check_commands(scene):
+    environment = {**os.environ, "PATH": f"{scene.bin}:{os.environ['PATH']}", "OPENAI_API_KEY": KEY, "HOME": str(scene.folder)}
+    for block in blocks("sh"):
+        text = scene.here(block.text)
+        # A database that is there is the matter of cargo's tests; here the words are parsed.
+        text = re.sub(r"(streamgauge (?:ledger migrate|usage --from postgres)[^#\n]*)", r"\1 --help >/dev/null", text)
+        text = re.sub(r"^tests/run", "test -x " + str(ROOT) + "/tests/run #", text, flags=re.M)
+        text = re.sub(r"[A-Z_]+=\S+ (?:[A-Z_]+=\S+ )?claude", "claude", text)
+        # `claude` has options of its own; the lines of one block are one shell, whose first failure ends it.
+        run(block, ["bash", "-e", "-u", "-o", "pipefail", "-c", text], cwd=scene.work, env=environment)
+
+
+PYTHON_CALLS = {
+    "OpenAI": 'text = client.chat.completions.create(model="sim", messages=[{"role": "user", "content": "Hello"}])',
+    "Anthropic": 'text = client.messages.create(model="sim", max_tokens=9, messages=[{"role": "user", "content": "Hello"}])',
+}
+
+
+def check_snippets(scene):
+    for block in blocks("python"):
+        call = PYTHON_CALLS["Anthropic" if "Anthropic(" in block.text else "OpenAI"]
+        run(block, [PYTHON, "-c", f"{scene.here(block.text)}\n{call}\nassert text.usage, text\n"])
+    for number, block in enumerate(blocks("js")):
+        # Beside node_modules, where imports are looked for.
+        path = NODE / f"snippet-{number}.mjs"
+        path.write_text(
+            scene.here(block.text)
+            + 'const text = await client.chat.completions.create({ model: "sim", messages: [{ role: "user", content: "Hello" }] });\n'
+            "if (!text.usage) throw new Error(JSON.stringify(text));\n"
+        )
+        run(block, ["node", str(path)])
+        path.unlink()
+
+
+def named(cell):
+    """The names in backticks of a table's cell."""
+    return re.findall(r"`([\w.]+)`", cell)
+
+
+def check_columns(scene):
+    record = scene.record()
+    with contextlib.closing(sqlite3.connect(f"file:{scene.work}/openai.db?mode=ro", uri=True)) as ledger:
+        columns = {row[1] for row in ledger.execute("PRAGMA table_info(usage_records)")}
+    text = (ROOT / FIELD_PAGES).read_text()
+    for name in sorted(columns | set(record) | TABLE_COLUMNS):
+        if f"`{name}`" not in text:
+            fail(FIELD_PAGES, f"does not name the column {name}")
+    fields = BY_NAME[FIELD_PAGES]
+    for name in [name for cell in itertable(fields, "## Fields", "### Tool calls") for name in named(cell)]:
+        if name not in columns | set(record):
+            fail(FIELD_PAGES, f"{name} is no column")
+
+
+def itertable(page, begin, end):
+    """The first cells of the rows between two headings."""
+    inside = False
+    for _, line in page.prose:
+        inside = (inside or line.startswith(begin)) and not line.startswith(end)
+        if inside and line.startswith("| `"):
+            yield line.split("|")[1]
+
+
+def check_metrics(scene):
+    post(scene.measured, "/v1/chat/completions", chat(stream=True, stream_options={"include_usage": True}))
+    post(scene.measured, "/away/v1/chat/completions", chat())
+    post(scene.measured, "/v2/nothing", chat())
+
+    def exported():
+        request = urllib.request.Request(f"http://127.0.0.1:{scene.metrics}/metrics")
+        text = urllib.request.urlopen(request, timeout=PATIENCE).read().decode()
+        names = set(re.findall(r"^# TYPE (\S+)", text, flags=re.M))
+        needed = {"streamgauge_rejections_total", "streamgauge_upstream_failures_total", "streamgauge_cost_total"}
+        return names if needed <= names else None
+
+    exported = until("the metrics of these requests", exported)
+    table = {name for cell in BY_NAME[METRIC_PAGE].rows() for name in named(cell) if name.startswith(("streamgauge_", "process_"))}
+    for name in sorted(exported - table):
+        fail(METRIC_PAGE, f"has no row of {name}")
+    for name in sorted(table - exported):
+        fail(METRIC_PAGE, f"{name} is not exported")
+
+
+def check_table_of_commands():
+    text = subprocess.run([BIN, "--help"], capture_output=True, text=True, check=True).stdout
+    commands = re.findall(r"^  (\w+) ", text[text.index("Commands:") : text.index("Options:")], flags=re.M)
+    readme = "\n".join(BY_NAME["README.md"].lines)
+    for command in commands:
+        if command != "help" and f"`streamgauge {command}" not in readme:
+            fail("README.md", f"does not name the command {command}")
+
+
+def main():
+    check_readme()
+    check_links()
+    check_blocks_and_pictures()
+    check_configurations()
+    check_other_formats()
+    check_table_of_commands()
+    with tempfile.TemporaryDirectory(prefix="streamgauge-docs-") as name, contextlib.ExitStack() as stack:
+        scene = Scene(pathlib.Path(name), stack)
+        post(scene.proxy, "/v1/chat/completions", chat())
+        check_commands(scene)
+        check_snippets(scene)
+        check_columns(scene)
+        check_metrics(scene)
+    count = sum(len(page.blocks) for page in PAGES)
+    if failures:
+        print(f"FAILED: documentation checks: {len(failures)}")
+        sys.exit(1)
+    print(f"documentation checks: {len(PAGES)} pages, {count} blocks, all well")
+
+
+if __name__ == "__main__":
+    main()
