@@ -13,6 +13,8 @@ mod exchange;
 mod feedback;
 mod metered;
 mod response_meter;
+#[cfg(test)]
+mod scripted;
 mod session;
 
 pub use decoded_body::DecodedBody;
