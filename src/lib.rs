@@ -54,6 +54,7 @@
 //! | | [`browser`] | which hosts are ours, and which web pages may send requests |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body or of a form |
 //! | | [`secret`] | a value that does not print itself |
+//! | | [`ids`] | the key of an upstream |
 //!
 //! # The invariants
 //!
@@ -85,6 +86,7 @@ pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod h1;
+pub mod ids;
 pub mod json;
 pub mod ledger;
 pub mod listener;

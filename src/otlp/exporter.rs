@@ -51,7 +51,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Exporter {
     pub(super) origin: Arc<Origin>,
     pub(super) settings: config::Otlp,
-    pub(super) services: Arc<Services>,
+    pub(super) services: Services,
     pub(super) queue: Arc<Queue>,
     pub(super) instruments: Option<Arc<Mutex<Instruments>>>,
     pub(super) exporting: Arc<Exporting>,
