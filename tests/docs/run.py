@@ -81,6 +81,20 @@ def check_links():
                     fail(f"{page.name}:{line}", f"{path or page.name} has no heading #{anchor}")
 
 
+def check_names():
+    """Files and keys of the configuration that the text names."""
+    reference = (ROOT / "config/default.toml").read_text()
+    for page in PAGES:
+        for line, text in page.prose:
+            for path in re.findall(r"`((?:\.ci|benches|config|docs|fuzz|src|tests)/[\w./-]*)[^`]*`", text):
+                if page.name != "CHANGELOG.md" and not (ROOT / path).exists():
+                    fail(f"{page.name}:{line}", f"there is no {path}")
+            # `server.address` and `server.port` are attributes of spans.
+            for table, key in re.findall(r"`(server|admin|ledger|network|otlp|log|timeouts|pool)\.(?!address|port)(\w+)`", text):
+                if not re.search(rf"^#?(?:{key} = |\[(?:[\w.]+\.)?{table}\.{key}\])", reference, flags=re.M):
+                    fail(f"{page.name}:{line}", f"config/default.toml has no {table}.{key}")
+
+
 def check_blocks_and_pictures():
     for page in PAGES:
         for block in page.blocks:
@@ -381,6 +395,7 @@ def check_table_of_commands():
 def main():
     check_readme()
     check_links()
+    check_names()
     check_blocks_and_pictures()
     check_configurations()
     check_other_formats()
