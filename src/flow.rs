@@ -13,7 +13,9 @@ mod stream_timing;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use connections::{ConnectionCounts, OpenConnection};
+use crate::support::SharedCount;
+
+pub use connections::ConnectionCounts;
 pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
 pub use stream_timing::StreamTiming;
@@ -34,7 +36,7 @@ pub struct StreamMetricsRegistry {
 #[derive(Debug)]
 struct UpstreamMetrics {
     id: UpstreamId,
-    draining: Arc<AtomicUsize>,
+    draining: SharedCount,
     /// By worker.
     workers: Vec<Arc<StreamMetrics>>,
 }
@@ -73,15 +75,15 @@ impl StreamMetricsRegistry {
     }
 
     /// Counts the drains of an upstream's responses on all workers.
-    pub fn draining(&self, upstream: &UpstreamId) -> Arc<AtomicUsize> {
-        self.with(upstream, |upstream| Arc::clone(&upstream.draining))
+    pub fn draining(&self, upstream: &UpstreamId) -> SharedCount {
+        self.with(upstream, |upstream| upstream.draining.clone())
     }
 
     fn with<T>(&self, id: &UpstreamId, of: impl FnOnce(&UpstreamMetrics) -> T) -> T {
         let mut upstreams = self.lock();
         let position = upstreams.iter().position(|upstream| upstream.id == *id).unwrap_or_else(|| {
             let workers = (0..self.workers).map(|_| Arc::default()).collect();
-            upstreams.push(UpstreamMetrics { id: id.clone(), draining: Arc::default(), workers });
+            upstreams.push(UpstreamMetrics { id: id.clone(), draining: SharedCount::default(), workers });
             upstreams.len() - 1
         });
         of(&upstreams[position])
@@ -102,7 +104,7 @@ impl UpstreamMetrics {
         let mut total = StreamTotals {
             upstream: self.id.clone(),
             streams: 0,
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.draining.get(),
             upstream_gaps: Counts::default(),
             client_gaps: Counts::default(),
             added: Counts::default(),

@@ -18,7 +18,7 @@ mod scripted;
 mod session;
 
 pub use decoded_body::DecodedBody;
-pub use drain::{ActiveDrains, Drains};
+pub use drain::Drains;
 pub use encoded_tap::EncodedTap;
 pub use exchange::ResponseFrames;
 pub use feedback::{UsageFeedback, UsageObserver};

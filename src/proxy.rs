@@ -233,7 +233,7 @@ impl Handler for Proxy {
     }
 
     async fn idle(&self) {
-        self.worker.draining.none().await;
+        self.worker.draining.wait_empty().await;
     }
 
     fn refuse(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {

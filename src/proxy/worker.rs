@@ -12,8 +12,9 @@ use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
 use crate::flow::StreamMetrics;
 use crate::ids::UpstreamId;
-use crate::meter::{ActiveDrains, Drains};
+use crate::meter::Drains;
 use crate::route::Table;
+use crate::support::LocalCount;
 use crate::upstream::{Scratch, Upstream};
 
 /// What one thread keeps for as long as it runs, whatever snapshot is in use.
@@ -23,7 +24,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     scratch: Scratch,
     /// The drains under way, of all upstreams.
-    pub(super) draining: ActiveDrains,
+    pub(super) draining: LocalCount,
     /// The upgraded connections.
     pub(super) upgraded: UpgradedConnections,
     current: RefCell<Rc<WorkerSnapshot>>,
@@ -31,7 +32,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(number: usize, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Self {
-        let (scratch, draining) = (Scratch::default(), ActiveDrains::default());
+        let (scratch, draining) = (Scratch::default(), LocalCount::default());
         let upgraded = UpgradedConnections::new(scratch.clone());
         let current = RefCell::new(Rc::new(WorkerSnapshot::empty(&snapshot)));
         let worker = Self { number, shared, scratch, draining, upgraded, current };

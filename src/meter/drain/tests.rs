@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tokio::task::LocalSet;
 
 use super::super::scripted::{DONE, Scene, Script, Step, TOKEN, USAGE, truncated};
@@ -9,18 +11,18 @@ const LIMITS: DrainLimits = DrainLimits { time: Duration::from_secs(60), bytes: 
 /// The drains of a test, and what they count.
 struct Counters {
     drains: Drains,
-    everywhere: Arc<AtomicUsize>,
-    here: ActiveDrains,
+    everywhere: SharedCount,
+    here: LocalCount,
 }
 
 impl Counters {
     fn new(limits: DrainLimits) -> Self {
-        let (everywhere, here) = (Arc::default(), ActiveDrains::default());
-        Self { drains: Drains::new(limits, Arc::clone(&everywhere), here.clone()), everywhere, here }
+        let (everywhere, here) = (SharedCount::default(), LocalCount::default());
+        Self { drains: Drains::new(limits, everywhere.clone(), here.clone()), everywhere, here }
     }
 
     fn count(&self) -> (usize, usize) {
-        (self.everywhere.load(Ordering::Relaxed), self.here.0.count.get())
+        (self.everywhere.get(), self.here.get())
     }
 }
 
@@ -36,7 +38,7 @@ async fn drained(limits: DrainLimits, script: Script, read: usize) -> UsageRecor
                 exchange.frame().await.unwrap().unwrap();
             }
             counters.drains.take_over(exchange);
-            counters.here.none().await;
+            counters.here.wait_empty().await;
         })
         .await;
     assert_eq!(counters.count(), (0, 0));
@@ -133,7 +135,7 @@ async fn dropped_body_hands_its_response_to_a_drain() {
             .run_until(async {
                 let script = Script::data([TOKEN, USAGE, DONE]);
                 drop(scene.metered(script, drains.then(|| counters.drains.clone())));
-                counters.here.none().await;
+                counters.here.wait_empty().await;
             })
             .await;
         let record = scene.record();
@@ -154,7 +156,7 @@ async fn pending(send: impl Future<Output = Result<Script, Error>> + 'static) ->
                 Metered::new(script, crate::usage::Content::Events.into(), entry, status, policy)
             };
             counters.drains.take_over_request(send, entry, meter);
-            counters.here.none().await;
+            counters.here.wait_empty().await;
         })
         .await;
     assert_eq!(counters.count(), (0, 0));
