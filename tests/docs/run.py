@@ -107,6 +107,25 @@ def check_blocks_and_pictures():
             xml.etree.ElementTree.parse(picture)
 
 
+def check_figures():
+    """Figures of performance are those that the bench wrote."""
+    measured = (ROOT / "benches/peers/figures.md").read_text().splitlines()
+    in_pages = {"README.md": 5, "docs/performance.md": 6}  # the cells of a row
+    cells = {count: {tuple(split(line)[1:count]) for line in measured} for count in in_pages.values()}
+    for name, count in in_pages.items():
+        rows = [(line, text) for line, text in BY_NAME[name].prose if re.match(r"\| .* \| [\d.]+ (?:µs/\w+|KB) \|", text)]
+        if not rows:
+            fail(name, "has no figures")
+        for line, text in rows:
+            if tuple(split(text)[1:count]) not in cells[count]:
+                fail(f"{name}:{line}", "benches/peers/figures.md has other figures")
+
+
+def split(row):
+    """The cells of a table's row."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
 # Configurations.
 
 
@@ -122,7 +141,7 @@ def certificates(folder):
 
 
 def complete(text, folder):
-    """The text as a configuration of its own: with the upstreams that it names, and files and ports of this test."""
+    """The text as a configuration of its own: with the upstreams that it names where it has none, and files and ports of this test."""
 
     def file(match):
         name = pathlib.Path(match[1])
@@ -135,12 +154,12 @@ def complete(text, folder):
 
     values = tomllib.loads(text)
     named = [entry.get("upstream") for table in ("routes", "prices") for entry in values.get(table, [])]
-    missing = sorted({name for name in named if name} - set(values.get("upstreams", {})))
-    if not missing and not values.get("upstreams"):
-        missing = ["openai"]
+    missing = [] if values.get("upstreams") else sorted({name for name in named if name} | {"openai"})
     text = re.sub(r'file = "([^"]+)"', file, text)
     for name in missing:
         text += f'\n[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"\n'
+    if len(missing) > 1 and "routes" not in values:
+        text += "".join(f'[[routes]]\npath = "/{name}"\nupstream = "{name}"\n' for name in missing)
     listen = {
         f"STREAMGAUGE_{table.upper()}__LISTEN": re.sub(r":\d+$", ":0", values.get(table, {}).get("listen", "127.0.0.1:0"))
         for table in ("server", "admin")
@@ -397,6 +416,7 @@ def main():
     check_links()
     check_names()
     check_blocks_and_pictures()
+    check_figures()
     check_configurations()
     check_other_formats()
     check_table_of_commands()
