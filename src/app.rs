@@ -25,16 +25,15 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use crate::admin::{Access, Admin, Shown, WORKER};
+use crate::admin::{self, Access, Admin, Bounds, Shown, WORKER};
 use crate::config::{AccessLines, Jsonl as JsonlPath, Settings, Upstream};
 use crate::drain::Stop;
-use crate::flow::{ConnectionCounts, StreamMetricsRegistry};
+use crate::flow::StreamMetricsRegistry;
 use crate::ledger::{Ledger, LedgerSource};
 use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
-use crate::proxy::Shared;
 use crate::record::{
     AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
 };
@@ -44,9 +43,9 @@ use crate::tls::{Live, Watch};
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
 use shares::{Shares, open_now};
-use snapshot::{budget, snapshot};
+use snapshot::snapshot;
 use upstreams::{collector, origins};
-use worker::{Parts, administer, on_this_thread, work};
+use worker::{Parts, on_this_thread, work};
 
 use ledger_use::Mark;
 pub use running::Running;
@@ -62,13 +61,6 @@ const MIN_SECRET: usize = 6;
 /// of a client far away, with TLS.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// The same on the admin server. Probes give up after a second, as a rule, and must not wait for
-/// connections that say nothing.
-const ADMIN_GRACE: Duration = Duration::from_millis(200);
-
-/// Descriptors that the admin server keeps for probes, whatever took the others.
-const ADMIN_RESERVE: usize = 4;
-
 /// Where the proxy really listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -83,12 +75,10 @@ pub struct App {
     addresses: Addresses,
     listeners: Vec<Listener>,
     balance: Balance,
-    admin: Option<Listener>,
+    admin: Option<admin::Server>,
     parts: Parts,
     /// What serves clients under a certificate; `None`: plain HTTP.
     tls: Option<Arc<Live<ServerConfig>>>,
-    /// The same for the admin pages.
-    admin_tls: Option<Arc<Live<ServerConfig>>>,
     access: Access,
     prices: Arc<Prices>,
     effective: serde_json::Value,
@@ -142,26 +132,18 @@ impl App {
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
             .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
         let balance = Balance::new(sockets.len());
-        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len()));
-        let room = |places, grace, reserve, connections: &Arc<ConnectionCounts>| Room {
-            places,
-            grace,
-            reserve,
+        let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
+        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len(), names));
+        let room = Room {
+            places: shares.clients,
+            grace: GRACE,
             counts: Arc::clone(flows.limits()),
-            connections: Arc::clone(connections),
+            connections: Arc::clone(flows.clients()),
         };
-        let clients = room(shares.clients, GRACE, 0, flows.clients());
-        let listeners = Listener::for_workers(sockets, clients, &balance);
+        let listeners = Listener::for_workers(sockets, room, &balance);
         let listen =
             |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
         let admin = settings.admin.listen.map(listen).transpose()?;
-        let (admin_address, admin) = match admin {
-            Some((address, sockets)) => {
-                let room = room(shares.admin, ADMIN_GRACE, ADMIN_RESERVE, flows.admin());
-                (Some(address), Listener::for_workers(sockets, room, &Balance::new(1)).pop())
-            }
-            None => (None, None),
-        };
 
         let journal = Journal::with_threads(CAPACITY, threads);
         // A shorter one is a word that errors may have, and no secret.
@@ -172,11 +154,7 @@ impl App {
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let budget = budget(settings, flows.limits());
-        let origins = origins(settings, &mut watch, observer)?;
-        let snapshot = Arc::new(snapshot(settings, origins, &budget)?);
-        snapshot.upstreams.iter().for_each(|spec| flows.register(&spec.id));
-        let shared = Arc::new(Shared::new(Arc::clone(&flows), budget));
+        let origins = origins(settings, &mut watch, observer)?.into();
         let prices = Arc::new(settings.prices.clone());
         let metrics =
             Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows), Arc::clone(&prices)));
@@ -198,17 +176,16 @@ impl App {
             }
         }
         if let Some(otlp) = &settings.otlp {
-            let services = Services::default();
-            services.update(settings.upstreams.iter().map(|upstream| {
+            let services = settings.upstreams.iter().map(|upstream| {
                 otlp::Service::new(
                     &upstream.name,
                     upstream.provider,
                     upstream.url.host(),
                     upstream.url.port(),
                 )
-            }));
+            });
             let collector = collector(otlp, &mut watch)?;
-            let otlp = Otlp::spawn(otlp, collector, services, &journal);
+            let otlp = Otlp::spawn(otlp, collector, Services::new(services), &journal);
             sinks.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
         }
         let mut reopener = None;
@@ -228,8 +205,8 @@ impl App {
             None => {}
         }
         let parts = Parts {
-            snapshot,
-            shared,
+            snapshot: Arc::new(snapshot(settings, flows.limits())?),
+            origins,
             journal,
             limits: Limits {
                 header_timeout: settings.server.header_timeout,
@@ -238,10 +215,11 @@ impl App {
             },
             drain_timeout: settings.server.drain_timeout,
             metrics,
+            flows: Arc::clone(&flows),
             boards: Boards::new(settings.server.workers),
             ledger: LedgerSource::shown(settings),
         };
-        let addresses = Addresses { proxy, admin: admin_address };
+        let addresses = Addresses { proxy, admin: admin.as_ref().map(|&(address, _)| address) };
         let asks_certificates = settings.admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
         let access = Access::new(
             settings.admin.hosts.clone(),
@@ -249,6 +227,14 @@ impl App {
             asks_certificates,
             admin_tls.is_some(),
         );
+        let bounds = Bounds {
+            connections: shares.admin,
+            limits: parts.limits,
+            acted: Arc::clone(flows.limits()),
+            opened: Arc::clone(flows.admin()),
+        };
+        let socket = admin.and_then(|(_, mut sockets)| sockets.pop());
+        let admin = socket.map(|socket| admin::Server::new(socket, admin_tls, bounds));
         Ok(Self {
             addresses,
             listeners,
@@ -256,7 +242,6 @@ impl App {
             admin,
             parts,
             tls,
-            admin_tls,
             access,
             prices,
             effective: settings.effective.clone(),
@@ -284,7 +269,6 @@ impl App {
             admin,
             parts,
             tls,
-            admin_tls,
             access,
             prices,
             effective,
@@ -317,7 +301,7 @@ impl App {
             let work = move || on_this_thread(&worker_name(number), work(number, listener, tls, parts, stop));
             running.workers.push(threads.spawn_once(&name, work)?);
         }
-        if let Some(listener) = admin {
+        if let Some(server) = admin {
             let stop = Stop::default();
             let shown = Shown {
                 stop: running.stop.clone(),
@@ -330,12 +314,9 @@ impl App {
                 prices,
                 effective,
             };
-            let handler = Admin::new(shown, access);
-            let until = stop.clone();
-            let draining = running.stop.clone();
-            let work = move || {
-                on_this_thread("admin", administer(listener, handler, admin_tls, parts, draining, until))
-            };
+            let router = Admin::new(shown, access).router();
+            let served = server.run(router, running.stop.clone(), stop.clone());
+            let work = move || on_this_thread("admin", served);
             running.admin = Some((stop, threads.spawn_once("admin", work)?));
         }
         Ok(running)

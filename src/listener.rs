@@ -1,9 +1,9 @@
 //! The server side: accepts connections, bounds what they may cost, and speaks HTTP.
 //!
-//! Nothing here knows what a request is for: a [`Handler`] answers it. The proxy and the admin
-//! pages are two.
+//! Nothing here knows what a request is for: a [`Handler`] responds to it.
 
 mod accept;
+mod accept_errors;
 mod balance;
 mod bind;
 mod conn_state;
@@ -16,7 +16,6 @@ mod http2;
 mod in_flight;
 mod places;
 mod request_body;
-mod reserve;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -31,6 +30,7 @@ use http_body::Body;
 use crate::flow::StreamTiming;
 
 pub use accept::{Acceptor, Ended, Listener};
+pub use accept_errors::{AcceptErrors, is_exhaustion};
 pub use balance::Balance;
 pub use bind::{bind, may_bind};
 pub use disconnect::{MOST_WATCHED, watch_at_most};

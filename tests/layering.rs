@@ -23,8 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["drain"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
-    &["support"],
-    &["secret", "ids"],
+    &["secret"],
 ];
 
 /// Modules of one line that may be used by others of it.

@@ -15,16 +15,23 @@
 //! made of the token. It goes out of use with the token, and outlives a restart. A logout ends it
 //! in this process, for every copy of its cookie.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest, hmac};
-use http::header::{AUTHORIZATION, COOKIE};
-use http::{Extensions, HeaderMap, HeaderValue};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, uri};
 use jiff::Timestamp;
 
-use crate::browser::{Authority, OwnHosts};
+use super::Admin;
+use super::login::login_page;
+use super::respond::fault;
+use crate::browser::{Authority, HostFault, OwnHosts};
+use crate::error::Error;
 use crate::listener::ClientCertificate;
 use crate::secret::Secret;
 
@@ -53,7 +60,7 @@ pub struct Access {
 struct Token {
     digest: digest::Digest,
     sessions: hmac::Key,
-    ended: RefCell<Ended>,
+    ended: Mutex<Ended>,
 }
 
 /// Sessions that ended before their time.
@@ -90,7 +97,7 @@ impl Access {
             Token {
                 digest: digest::digest(&digest::SHA256, token),
                 sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
-                ended: RefCell::default(),
+                ended: Mutex::default(),
             }
         });
         Self { hosts, token, certificates, tls }
@@ -152,7 +159,7 @@ impl Access {
     pub(super) fn end_sessions(&self, headers: &HeaderMap, now: Timestamp) {
         let Some(token) = &self.token else { return };
         for (session, end) in cookies(headers).filter_map(|value| token.session(value, now)) {
-            token.ended.borrow_mut().add(session, end, now);
+            token.ended().add(session, end, now);
         }
     }
 
@@ -174,13 +181,17 @@ impl Access {
 }
 
 impl Token {
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The session of a cookie and its end, while it is under way.
     fn session<'a>(&self, value: &'a str, now: Timestamp) -> Option<(&'a str, i64)> {
         let (session, mac) = value.rsplit_once('.')?;
         // The end is looked at only after it is known to be ours.
         hmac::verify(&self.sessions, session.as_bytes(), &unhex(mac)?).ok()?;
         let end = session.split_once('.')?.0.parse().ok()?;
-        (end > now.as_second() && !self.ended.borrow().has(session, end)).then_some((session, end))
+        (end > now.as_second() && !self.ended().has(session, end)).then_some((session, end))
     }
 }
 
@@ -205,14 +216,91 @@ fn end_of_session(now: Timestamp) -> i64 {
     now.as_second().saturating_add(SESSION.as_secs() as i64)
 }
 
+/// What a route needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Level {
+    /// One valid host, whatever it is.
+    Probe,
+    /// A name of this machine.
+    Host,
+    /// A client that may see the pages.
+    Client,
+}
+
+/// Lets requests through that have what their route needs, and responds to others.
+pub(super) async fn guard(
+    State((admin, level)): State<(Arc<Admin>, Level)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = match (authority(&request), level) {
+        (Err(fault), _) => return invalid_host(fault),
+        (Ok(_), Level::Probe) => Ok(()),
+        (Ok(authority), Level::Host) => admin.access.check_host(authority.as_ref()),
+        (Ok(authority), Level::Client) => {
+            admin.access.check(authority.as_ref(), request.headers(), request.extensions())
+        }
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refuse(&admin, &refusal, &request),
+    }
+}
+
+fn authority(request: &Request) -> Result<Option<Authority<'_>>, HostFault> {
+    Authority::of(request.version(), request.uri(), request.headers())
+}
+
+fn invalid_host(host: HostFault) -> Response {
+    let error = Error::HostInvalid(host);
+    let (status, code) = error.status_and_code();
+    fault(status, code, &error.to_string())
+}
+
+fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
+    match refusal {
+        Refusal::Host(host) => fault(
+            StatusCode::MISDIRECTED_REQUEST,
+            "unknown_host",
+            &format!(
+                "{host:?} is not known to be a name of this machine: add it to admin.hosts, or use its address"
+            ),
+        ),
+        Refusal::Stranger if admin.access.has_login() && wants_page(request.headers()) => {
+            let path = request.uri().path();
+            let next = request.uri().path_and_query().map(uri::PathAndQuery::as_str);
+            login_page(admin, path, StatusCode::UNAUTHORIZED, next, None)
+        }
+        Refusal::Stranger if admin.access.has_login() => fault(
+            StatusCode::UNAUTHORIZED,
+            "token_missing",
+            "send the admin token as `Authorization: Bearer`",
+        ),
+        Refusal::Stranger => fault(
+            StatusCode::FORBIDDEN,
+            "certificate_missing",
+            "connect with a client certificate that client_ca in [admin.tls] has signed",
+        ),
+    }
+}
+
+/// Whether a person asks: browsers name HTML when they go to a page.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+}
+
 /// Whether a form was sent from a page of this host: what browsers say, where they say it.
 /// (`SameSite` guards the rest.)
-pub(super) fn is_same_origin(authority: Option<&Authority<'_>>, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+pub(super) fn is_same_origin(request: &Request) -> bool {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {
         (Some(site), _) => matches!(site, "same-origin" | "none"),
         (None, Some(origin)) => {
-            origin.split_once("://").map(|(_, origin)| origin) == authority.map(Authority::text)
+            let host = authority(request).ok().flatten();
+            origin.split_once("://").map(|(_, origin)| origin) == host.as_ref().map(Authority::text)
         }
         (None, None) => true,
     }
@@ -261,10 +349,10 @@ mod tests {
 
     fn ask(access: &Access, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
         let headers = headers(pairs);
-        access.check(authority(&headers).as_ref(), &headers, &Extensions::new())
+        access.check(host(&headers).as_ref(), &headers, &Extensions::new())
     }
 
-    fn authority(headers: &HeaderMap) -> Option<Authority<'_>> {
+    fn host(headers: &HeaderMap) -> Option<Authority<'_>> {
         let host = headers.get("host")?;
         Some(Authority::parse(host.as_bytes()).unwrap())
     }
@@ -356,7 +444,7 @@ mod tests {
         let mut extensions = Extensions::new();
         extensions.insert(ClientCertificate("ada".into()));
         let headers = headers(&[("host", "localhost")]);
-        let host = authority(&headers);
+        let host = host(&headers);
         let host = host.as_ref();
         assert_eq!(access(false, true).check(host, &headers, &extensions), Ok(()));
         assert_eq!(access(true, true).check(host, &headers, &extensions), Ok(()));
@@ -374,8 +462,9 @@ mod tests {
             (&[("host", "a:1"), ("sec-fetch-site", "cross-site")], false),
             (&[("host", "a:1"), ("sec-fetch-site", "same-origin")], true),
         ] {
-            let headers = headers(pairs);
-            assert_eq!(is_same_origin(authority(&headers).as_ref(), &headers), same, "{pairs:?}");
+            let mut request = Request::default();
+            *request.headers_mut() = headers(pairs);
+            assert_eq!(is_same_origin(&request), same, "{pairs:?}");
         }
     }
 }

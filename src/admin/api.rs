@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::ask::{Format, RecordsAsk, UsageAsk};
-use super::reads::{Reads, Unread};
-use super::respond::{Answer, data, fault, json, whole};
-use super::room::{Held, Place};
+use super::Admin;
+use super::ask::{Fields, Format, RecordsAsk, UsageAsk};
+use super::memory::{HeldText, Reservation};
+use super::reads::Unread;
+use super::respond::{data, fault, json, whole};
 use super::stream::RecordStream;
 use crate::ledger::output::{csv, json as sums_json};
-use crate::price::Prices;
 
 const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";
@@ -21,17 +23,21 @@ const TOML: &str = "application/toml; charset=utf-8";
 
 /// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage`
 /// prints. It is written on the thread that reads, as far as there is room.
-pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str, place: Place) -> Answer {
+pub(super) async fn usage(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+    memory: Reservation,
+) -> Response {
     let now = Timestamp::now();
-    let UsageAsk { selection, by, format } = match UsageAsk::parse(query, now) {
+    let UsageAsk { selection, by, format } = match UsageAsk::parse(&query.unwrap_or_default(), now) {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
     };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
-    let prices = Arc::clone(prices);
-    let read = reads.read(move |ledger, bounds| {
+    let prices = Arc::clone(&admin.shown.prices);
+    let read = admin.reads.read(move |ledger, bounds| {
         let report = ledger.report(&selection, &by, &prices, bounds)?;
-        let mut held = Held::new(place);
+        let mut held = HeldText::new(memory);
         let written = match format {
             Format::Csv => csv::write_to(&report, &mut held),
             Format::Json => sums_json::write_to(&report, since, until, &mut held),
@@ -41,16 +47,16 @@ pub(super) async fn usage(reads: &Reads, prices: &Arc<Prices>, query: &str, plac
     match read.await {
         Err(unread) => unreadable(&unread),
         Ok(Err(_)) => unreadable(&Unread::NoRoom),
-        Ok(Ok(held)) => whole(kind(format), held.into()),
+        Ok(Ok(held)) => whole(kind(format), Body::new(held.finish())),
     }
 }
 
 /// `/usage/<id>`: one record.
-pub(super) async fn one(reads: &Reads, id: &str) -> Answer {
+pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
     let Ok(id) = id.parse::<Uuid>() else {
         return bad("an id is a UUID, as the header x-streamgauge-id of each answer has it");
     };
-    match reads.read(move |place, bounds| place.record(id, bounds)).await {
+    match admin.reads.read(move |place, bounds| place.record(id, bounds)).await {
         Ok(Some(record)) => json(&record),
         Ok(None) => fault(
             StatusCode::NOT_FOUND,
@@ -63,21 +69,26 @@ pub(super) async fn one(reads: &Reads, id: &str) -> Answer {
 
 /// `/records?since=&until=&client=&user=&upstream=&model=&limit=&format=`: the latest records, the
 /// one that ended last first.
-pub(super) async fn latest(reads: &Reads, query: &str, place: Place) -> Answer {
-    let ask = match RecordsAsk::parse(query, Timestamp::now()) {
+pub(super) async fn latest(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+    memory: Reservation,
+) -> Response {
+    let ask = match RecordsAsk::parse(&query.unwrap_or_default(), Timestamp::now()) {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
     };
     let kind = kind(ask.format);
-    match RecordStream::open(reads.clone(), ask, place).await {
+    match RecordStream::open(admin.reads.clone(), ask, memory).await {
         Ok(body) => whole(kind, body),
         Err(unread) => unreadable(&unread),
     }
 }
 
 /// `/config?format=`: what this process runs with. It bears no secret.
-pub(super) fn config(effective: &Value, query: &str) -> Answer {
-    match super::ask::Fields::parse(query.as_bytes()).get("format") {
+pub(super) async fn config(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+    let effective = &admin.shown.effective;
+    match Fields::parse(query.unwrap_or_default().as_bytes()).get("format") {
         Some("json") => json(effective),
         None | Some("toml") => match toml::to_string(effective) {
             Ok(text) => data(TOML, text),
@@ -94,11 +105,11 @@ fn kind(format: Format) -> &'static str {
     }
 }
 
-fn bad(reason: &str) -> Answer {
+fn bad(reason: &str) -> Response {
     fault(StatusCode::BAD_REQUEST, "bad_request", reason)
 }
 
-pub(super) fn unreadable(unread: &Unread) -> Answer {
+pub(super) fn unreadable(unread: &Unread) -> Response {
     let (status, code, message) = unread.told();
     fault(status, code, &message)
 }

@@ -9,11 +9,14 @@
 //! The number of those who watch is bounded. A watcher that does not read is not written to:
 //! nothing is gathered for it.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -33,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 const RETRY: &str = "retry: 2000\n\n";
 
 /// Somebody who watches, as a body of events that never ends by itself.
-pub struct Live {
+pub(super) struct Live {
     boards: Boards,
     journal: Journal,
     ticks: Interval,
@@ -74,20 +77,6 @@ impl Live {
         }
     }
 
-    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !self.begun {
-            self.begun = true;
-            return Poll::Ready(Some(RETRY.into()));
-        }
-        while self.ticks.poll_tick(cx).is_ready() {
-            if let Some(events) = self.news() {
-                self.told = Instant::now();
-                return Poll::Ready(Some(events.into()));
-            }
-        }
-        Poll::Pending
-    }
-
     /// What there is to tell.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
@@ -108,6 +97,24 @@ impl Live {
             text.push_str(":\n\n");
         }
         (!text.is_empty()).then_some(text)
+    }
+}
+
+impl Stream for Live {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.begun {
+            self.begun = true;
+            return Poll::Ready(Some(Ok(RETRY.into())));
+        }
+        while self.ticks.poll_tick(cx).is_ready() {
+            if let Some(events) = self.news() {
+                self.told = Instant::now();
+                return Poll::Ready(Some(Ok(events.into())));
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -133,7 +140,7 @@ mod tests {
     use crate::record::{Entry, Outcome};
 
     async fn next(live: &mut Live) -> String {
-        let bytes = poll_fn(|cx| live.poll_event(cx)).await.unwrap();
+        let Ok(bytes) = poll_fn(|cx| Pin::new(&mut *live).poll_next(cx)).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 

@@ -28,11 +28,12 @@ mod tiles;
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest;
+use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
 
 pub(super) use overviews::Overviews;
 
-use super::respond::{self, Answer};
+use super::respond;
 
 /// The folder of what pages load.
 pub(super) const ASSETS: &str = "/assets/";
@@ -61,7 +62,7 @@ impl Asset {
 }
 
 /// What is at a path, if a page loads it.
-pub(super) fn asset(path: &str) -> Option<Answer> {
+pub(super) fn asset(path: &str) -> Option<Response> {
     let assets = [&*STYLE, &*SCRIPT, &*ICON];
     let asset = assets.into_iter().find(|asset| asset.path == path)?;
     Some(respond::asset(asset.kind, asset.body))

@@ -1,20 +1,15 @@
 //! Answers, with the headers that each kind of them needs.
 
+use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::Full;
+use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::body::AdminBody;
 use super::live::Live;
-use super::room::Place;
 use crate::error::ERROR_TYPE;
-
-/// An answer.
-pub(super) type Answer = Response<AdminBody>;
 
 /// What pages may load and do: their own script, style and picture, and nothing that was written
 /// into them.
@@ -40,7 +35,7 @@ const ALWAYS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-fn answer(status: StatusCode, kind: &'static str, body: AdminBody, cache: &'static str) -> Answer {
+fn respond(status: StatusCode, kind: &'static str, body: Body, cache: &'static str) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let policy = if kind.starts_with("text/html") { PAGE_POLICY } else { DATA_POLICY };
@@ -55,39 +50,27 @@ fn answer(status: StatusCode, kind: &'static str, body: AdminBody, cache: &'stat
     response
 }
 
-fn small(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    answer(status, kind, AdminBody::Whole(Full::new(body.into()), None), NO_STORE)
+fn small(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
+    respond(status, kind, Body::from(body.into()), NO_STORE)
 }
 
 /// Data of some kind, as its body comes.
-pub(super) fn whole(kind: &'static str, body: AdminBody) -> Answer {
-    answer(StatusCode::OK, kind, body, NO_STORE)
-}
-
-/// The same answer, which holds the place until it is taken; `None`: it is too large for it.
-pub(super) fn hold(answer: Answer, mut place: Place) -> Option<Answer> {
-    let size = answer.body().size_hint().exact().unwrap_or_default();
-    let has_room = place.grow_to(size as usize);
-    has_room.then(|| {
-        answer.map(|body| match body {
-            AdminBody::Whole(body, _) => AdminBody::Whole(body, Some(place)),
-            other => other,
-        })
-    })
+pub(super) fn whole(kind: &'static str, body: Body) -> Response {
+    respond(StatusCode::OK, kind, body, NO_STORE)
 }
 
 /// Text for people and probes.
-pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
     small(status, "text/plain; charset=utf-8", body)
 }
 
 /// Data of some kind.
-pub(super) fn data(kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn data(kind: &'static str, body: impl Into<Bytes>) -> Response {
     small(StatusCode::OK, kind, body)
 }
 
 /// A value as JSON.
-pub(super) fn json(value: &impl serde::Serialize) -> Answer {
+pub(super) fn json(value: &impl serde::Serialize) -> Response {
     match serde_json::to_string_pretty(value) {
         Ok(text) => data("application/json", text + "\n"),
         Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
@@ -95,22 +78,22 @@ pub(super) fn json(value: &impl serde::Serialize) -> Answer {
 }
 
 /// A page.
-pub(super) fn page(status: StatusCode, markup: maud::Markup) -> Answer {
+pub(super) fn page(status: StatusCode, markup: maud::Markup) -> Response {
     small(status, "text/html; charset=utf-8", markup.into_string())
 }
 
 /// What a page loads; it is called by its digest.
-pub(super) fn asset(kind: &'static str, body: &'static str) -> Answer {
-    answer(StatusCode::OK, kind, AdminBody::Whole(Full::new(body.into()), None), FOR_EVER)
+pub(super) fn asset(kind: &'static str, body: &'static str) -> Response {
+    respond(StatusCode::OK, kind, Body::from(body), FOR_EVER)
 }
 
 /// Events.
-pub(super) fn live(live: Live) -> Answer {
-    answer(StatusCode::OK, "text/event-stream; charset=utf-8", AdminBody::Live(Box::new(live)), NO_STORE)
+pub(super) fn live(live: Live) -> Response {
+    respond(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from_stream(live), NO_STORE)
 }
 
 /// To another page, with a GET.
-pub(super) fn see_other(to: &str) -> Answer {
+pub(super) fn see_other(to: &str) -> Response {
     let mut response = text(StatusCode::SEE_OTHER, "");
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
     response.headers_mut().insert(http::header::LOCATION, to);
@@ -118,7 +101,7 @@ pub(super) fn see_other(to: &str) -> Answer {
 }
 
 /// An error, OpenAI-style as all of the proxy's.
-pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Response {
     let error = serde_json::json!({
         "error": { "message": message, "type": ERROR_TYPE, "param": null, "code": code }
     });
@@ -135,7 +118,7 @@ pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Answer {
 }
 
 /// The method is none of those.
-pub(super) fn not_allowed(methods: &'static str) -> Answer {
+pub(super) fn not_allowed(methods: &'static str) -> Response {
     let mut response =
         fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("this takes {methods} only"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));

@@ -4,24 +4,23 @@
 //! read holds no transaction open and no more than one page in memory.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use axum::body::Body;
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_core::Stream;
 use serde_json::{Map, Value};
 
 use super::ask::{Format, RecordsAsk};
-use super::body::AdminBody;
+use super::memory::{HeldBody, Reservation};
 use super::reads::{Reads, Unread};
-use super::room::Place;
 use crate::ledger::output::csv;
 use crate::ledger::{Next, Page, Record};
 
 /// The ledger could not be read on: the answer breaks off.
 #[derive(Debug)]
-pub struct BrokenOff(Unread);
+pub(super) struct BrokenOff(Unread);
 
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,10 +30,10 @@ impl fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, Unread>>>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Page, Unread>> + Send>>;
 
 /// The records of a request, from the latest on.
-pub struct RecordStream {
+pub(super) struct RecordStream {
     reads: Reads,
     ask: RecordsAsk,
     /// How many may still come.
@@ -45,32 +44,21 @@ pub struct RecordStream {
     ready: Option<Bytes>,
     /// The page behind it; `None`: there is none.
     reading: Option<Reading>,
-    place: Place,
+    memory: Reservation,
 }
 
 impl RecordStream {
     /// Reads the first page, so that what is wrong with it can still be said in place of an answer.
     /// Where that is all, the body's length is known.
-    pub(super) async fn open(reads: Reads, ask: RecordsAsk, place: Place) -> Result<AdminBody, Unread> {
+    pub(super) async fn open(reads: Reads, ask: RecordsAsk, memory: Reservation) -> Result<Body, Unread> {
         let first = page(reads.clone(), ask.clone(), ask.limit, None).await?;
         let left = ask.limit;
-        let mut stream = Self { reads, ask, left, written: 0, ready: None, reading: None, place };
+        let mut stream = Self { reads, ask, left, written: 0, ready: None, reading: None, memory };
         let piece = stream.piece(first);
         Ok(match stream.reading {
-            None => AdminBody::Whole(Full::new(piece), Some(stream.place)),
-            Some(_) => AdminBody::Records(Box::new(Self { ready: Some(piece), ..stream })),
+            None => Body::new(HeldBody::new(piece, stream.memory).ok_or(Unread::NoRoom)?),
+            Some(_) => Body::from_stream(Self { ready: Some(piece), ..stream }),
         })
-    }
-
-    /// The next piece of the answer. Cancel safe.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        if let Some(piece) = self.ready.take() {
-            return Poll::Ready(Some(Ok(piece)));
-        }
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let page = ready!(reading.as_mut().poll(cx));
-        self.reading = None;
-        Poll::Ready(Some(page.map(|page| self.piece(page)).map_err(BrokenOff)))
     }
 
     /// A page as text. The page behind it is read when the next piece is polled.
@@ -109,6 +97,20 @@ impl RecordStream {
             }
         }
         self.written += 1;
+    }
+}
+
+impl Stream for RecordStream {
+    type Item = Result<Bytes, BrokenOff>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(piece) = self.ready.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        let page = ready!(reading.as_mut().poll(cx));
+        self.reading = None;
+        Poll::Ready(Some(page.map(|page| self.piece(page)).map_err(BrokenOff)))
     }
 }
 

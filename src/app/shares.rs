@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use super::ADMIN_RESERVE;
+use crate::admin::RESERVED_FILES;
 use crate::config::Settings;
 use crate::listener::MOST_WATCHED;
 
@@ -110,7 +110,7 @@ fn to_come(settings: &Settings) -> u64 {
     // The listening socket, and a connection that waits for a place.
     let server = RUNTIME + 2;
     let servers = settings.server.workers as u64 + u64::from(settings.admin.listen.is_some());
-    let reserve = if settings.admin.listen.is_some() { ADMIN_RESERVE as u64 } else { 0 };
+    let reserve = if settings.admin.listen.is_some() { RESERVED_FILES as u64 } else { 0 };
     let ledger = if settings.ledger.path.is_some() { SQLITE * LEDGER_CONNECTIONS } else { 0 };
     let jsonl = if settings.ledger.jsonl.is_some() { 2 } else { 0 };
     let fleet = if settings.ledger.postgres.is_some() { 2 * (RUNTIME + 1) + SQLITE } else { 0 };

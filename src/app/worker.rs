@@ -1,4 +1,4 @@
-//! A worker, and the server of the admin pages, which is one of another kind.
+//! A worker, and the runtime of its thread.
 
 use std::io;
 use std::rc::Rc;
@@ -9,22 +9,25 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::drain::Stop;
+use crate::flow::StreamMetricsRegistry;
 use crate::ledger::LedgerSource;
-use crate::listener::{Acceptor, Ended, Handler, Limits, Listener};
+use crate::listener::{Acceptor, Ended, Limits, Listener};
 use crate::metrics::Metrics;
-use crate::proxy::{Proxy, Shared, Snapshot};
+use crate::proxy::{Proxy, Snapshot};
 use crate::record::{Boards, Journal};
 use crate::tls::Live;
+use crate::upstream::{Origin, PoolLimits, Scratch, Upstream};
 
 /// What each worker needs.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) origins: Arc<[(Arc<Origin>, PoolLimits)]>,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) flows: Arc<StreamMetricsRegistry>,
     pub(super) boards: Boards,
     /// Whose records the pages show.
     pub(super) ledger: Option<LedgerSource>,
@@ -38,26 +41,15 @@ pub(super) async fn work(
     parts: Parts,
     stop: Stop,
 ) -> io::Result<()> {
-    let (snapshot, shared) = (Arc::clone(&parts.snapshot), Arc::clone(&parts.shared));
+    let scratch = Scratch::default();
+    let upstreams = parts.origins.iter();
+    let upstreams = upstreams
+        .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
+        .collect();
     let board = parts.boards.of_worker(number);
-    let proxy = Proxy::new(number, snapshot, shared, parts.journal.clone(), board);
-    serve(Acceptor::new(listener, Rc::new(proxy), tls, parts.limits), parts, stop).await
-}
-
-/// The admin pages, until `stop`; their port is given up when `draining` begins to drain.
-pub(super) async fn administer<H: Handler>(
-    listener: Listener,
-    handler: H,
-    tls: Option<Arc<Live<ServerConfig>>>,
-    parts: Parts,
-    draining: Stop,
-    stop: Stop,
-) -> io::Result<()> {
-    let acceptor = Acceptor::new(listener, Rc::new(handler), tls, parts.limits);
-    serve(acceptor.listening_until(draining), parts, stop).await
-}
-
-async fn serve<H: Handler>(acceptor: Acceptor<H>, parts: Parts, stop: Stop) -> io::Result<()> {
+    let (snapshot, journal) = (Arc::clone(&parts.snapshot), parts.journal.clone());
+    let proxy = Proxy::new(number, snapshot, upstreams, &parts.flows, journal, board);
+    let acceptor = Acceptor::new(listener, Rc::new(proxy), tls, parts.limits);
     if acceptor.run(stop, parts.drain_timeout).await? == Ended::Cut {
         // What the runtime drops now did not end by itself.
         parts.journal.cut();

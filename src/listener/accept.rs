@@ -1,35 +1,29 @@
 //! The accept loop of one worker.
 
-use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 
+use super::accept_errors::{AcceptErrors, is_exhaustion};
+use super::balance::Load;
 use super::conn_state::ConnState;
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::Connections;
 use super::handshake::handshake;
 use super::places::{Place, Places, Room};
-use super::reserve::Reserve;
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
-use crate::support::SharedGuard;
 use crate::tls::Live;
 
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long nothing more is said of connections that could not be accepted.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// How often a newcomer without a place looks for a connection that can be given up by now.
 const RETRY: Duration = Duration::from_millis(50);
@@ -44,7 +38,7 @@ const INBOX: usize = 1024;
 type Given = (std::net::TcpStream, Claim);
 
 /// What a connection holds: its place, and its weight on the worker that serves it.
-type Claim = (Place, SharedGuard);
+type Claim = (Place, Load);
 
 /// What one worker needs to accept connections. It is made before the workers' threads start, and
 /// moves into one.
@@ -57,14 +51,12 @@ pub struct Listener {
     outboxes: Arc<[mpsc::Sender<Given>]>,
     balance: Balance,
     places: Arc<Places>,
-    reserve: Reserve,
 }
 
 impl Listener {
     /// One for each socket. `room` bounds them all together. A client beyond it waits until a
     /// connection ends, or one can be given up for it; those behind it wait in the kernel's queue.
     pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
-        let reserve = room.reserve;
         let places = Arc::new(Places::new(room, sockets.len()));
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
         let outboxes: Arc<[_]> = outboxes.into();
@@ -76,7 +68,6 @@ impl Listener {
             outboxes: Arc::clone(&outboxes),
             balance: balance.clone(),
             places: Arc::clone(&places),
-            reserve: Reserve::new(reserve),
         })
         .collect()
     }
@@ -95,8 +86,6 @@ pub enum Ended {
 pub struct Acceptor<H> {
     listener: Listener,
     context: Rc<WorkerContext<H>>,
-    /// Whose drain closes the listening socket before the own one; `None`: nobody's.
-    closes: Option<Stop>,
 }
 
 impl<H: Handler> Acceptor<H> {
@@ -118,13 +107,7 @@ impl<H: Handler> Acceptor<H> {
             worker: listener.worker,
             buffers: Rc::default(),
         };
-        Self { listener, context: Rc::new(context), closes: None }
-    }
-
-    /// Gives the port up when another stop begins to drain, and serves on what is connected: a
-    /// process that follows may take the port while this one can still be watched.
-    pub fn listening_until(self, draining: Stop) -> Self {
-        Self { closes: Some(draining), ..self }
+        Self { listener, context: Rc::new(context) }
     }
 
     /// Accepts until the drain begins, then waits until the last connection is gone and what
@@ -133,19 +116,13 @@ impl<H: Handler> Acceptor<H> {
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
     pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
-        let Self { listener, context, closes } = self;
-        let Listener { worker, socket, mut inbox, outboxes, balance, places, mut reserve } = listener;
-        let mut socket = Some(TcpListener::from_std(socket)?);
+        let Self { listener, context } = self;
+        let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
+        let socket = TcpListener::from_std(socket)?;
         let mut beat = tokio::time::interval(Connections::beat(&context.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = pin!(stop.reached(Phase::Draining));
-        let mut closing = pin!(async {
-            match &closes {
-                Some(other) => other.reached(Phase::Draining).await,
-                None => pending().await,
-            }
-        });
-        let mut trouble = Trouble::default();
+        let mut errors = AcceptErrors::default();
         // Accepted, and without a place.
         let mut newcomer: Option<TcpStream> = None;
         let admit = |stream, place| {
@@ -159,8 +136,8 @@ impl<H: Handler> Acceptor<H> {
         };
         loop {
             tokio::select! {
-                accepted = accept(socket.as_ref()), if newcomer.is_none() => match accepted {
-                    Ok(stream) => match places.try_for_connection() {
+                accepted = socket.accept(), if newcomer.is_none() => match accepted {
+                    Ok((stream, _)) => match places.try_for_connection() {
                         Some(place) => admit(stream, place),
                         None => {
                             newcomer = Some(stream);
@@ -168,14 +145,9 @@ impl<H: Handler> Acceptor<H> {
                         }
                     },
                     Err(error) => {
-                        if trouble.is_news(&error, Instant::now()) {
-                            tracing::warn!(%error, "a connection could not be accepted; it is tried again");
-                        }
-                        // What is idle has descriptors, if the reserve is spent.
+                        errors.report(&error);
+                        // Idle connections have descriptors.
                         if is_exhaustion(&error) {
-                            if reserve.spend() {
-                                continue;
-                            }
                             context.connections.make_places(&places);
                         }
                         sleep(PAUSE).await;
@@ -191,13 +163,11 @@ impl<H: Handler> Acceptor<H> {
                 Some(given) = inbox.recv() => take_over(given, &context),
                 _ = beat.tick(), if !context.connections.is_empty() => {
                     context.connections.keep(&context.limits, &places);
-                    reserve.fill();
                 }
-                () = &mut closing, if socket.is_some() => socket = None,
                 () = &mut draining => break,
             }
         }
-        drop((socket, newcomer, reserve));
+        drop((socket, newcomer));
         context.connections.drain();
         // From now on other workers keep what they would have given to this one. What is on its
         // way would otherwise wait for the end of the drain, neither served nor closed.
@@ -226,39 +196,6 @@ impl<H: Handler> Acceptor<H> {
                 _ = beat.tick() => context.connections.keep(&context.limits, &places),
             }
         }
-    }
-}
-
-/// Takes a connection, once there is a socket. Cancel-safe.
-async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
-    let Some(socket) = socket else { return pending().await };
-    let (stream, _): (_, SocketAddr) = socket.accept().await?;
-    Ok(stream)
-}
-
-/// Whether the process or the system has no descriptor or memory left.
-fn is_exhaustion(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
-/// What was said last of connections that could not be accepted.
-#[derive(Debug, Default)]
-struct Trouble {
-    said: Option<(io::ErrorKind, Option<i32>, Instant)>,
-}
-
-impl Trouble {
-    /// Whether to say it: not if the same was said within [`QUIET`].
-    fn is_news(&mut self, error: &io::Error, now: Instant) -> bool {
-        let (kind, code) = (error.kind(), error.raw_os_error());
-        let is_known = self.said.is_some_and(|(said, said_code, at)| {
-            (said, said_code) == (kind, code) && now.saturating_duration_since(at) < QUIET
-        });
-        if !is_known {
-            self.said = Some((kind, code, now));
-        }
-        !is_known
     }
 }
 

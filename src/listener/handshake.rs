@@ -48,9 +48,13 @@ fn info(session: &ServerConnection) -> ConnInfo {
         HTTP_1_1 => Some(false),
         _ => None,
     });
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.map(|certificate| {
-        ClientCertificate(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from))
-    });
-    ConnInfo { http2, certificate }
+    ConnInfo { http2, certificate: ClientCertificate::of(session) }
+}
+
+impl ClientCertificate {
+    /// The verified one of a connection.
+    pub fn of(session: &ServerConnection) -> Option<Self> {
+        let certificate = session.peer_certificates()?.first()?;
+        Some(Self(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from)))
+    }
 }

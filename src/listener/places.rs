@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::flow::{ConnectionCounts, Limit, LimitCounts};
-use crate::support::SharedGuard;
+use crate::flow::{ConnectionCounts, Limit, LimitCounts, OpenConnection};
 
 /// The part of the places that streams leave to connections.
 const FOR_CONNECTIONS: usize = 10;
@@ -25,8 +24,6 @@ pub struct Room {
     pub places: usize,
     /// How long a connection may wait for its first head before it is given up for a newcomer.
     pub grace: Duration,
-    /// Descriptors that each listener keeps for when the process has none left.
-    pub reserve: usize,
     /// Where it is counted.
     pub counts: Arc<LimitCounts>,
     /// Where its connections are counted.
@@ -53,7 +50,7 @@ pub(super) struct Places {
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     /// `None`: it is a stream's.
-    _open: Option<SharedGuard>,
+    _open: Option<OpenConnection>,
 }
 
 impl Places {
@@ -132,7 +129,7 @@ mod tests {
 
     fn places(places: usize, workers: usize) -> Places {
         let (counts, connections) = (Arc::default(), Arc::default());
-        Places::new(Room { places, grace: Duration::ZERO, reserve: 0, counts, connections }, workers)
+        Places::new(Room { places, grace: Duration::ZERO, counts, connections }, workers)
     }
 
     #[test]

@@ -5,11 +5,15 @@
 //! the meter and dropped. After a full drain the connection goes back to its pool. Whatever ends a
 //! drain, its record is closed, also where the runtime drops its task.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::pin;
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -18,7 +22,6 @@ use super::exchange::{Exchange, ResponseFrames};
 use crate::config::DrainLimits;
 use crate::error::Error;
 use crate::record::{Entry, Outcome};
-use crate::support::{LocalCount, LocalGuard, SharedCount, SharedGuard};
 
 /// How long the end of a stream is waited for after the event that ends it: its counts are final,
 /// and all that can still be had is the connection.
@@ -31,14 +34,33 @@ pub struct Drains(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: DrainLimits,
-    everywhere: SharedCount,
-    here: LocalCount,
+    everywhere: Arc<AtomicUsize>,
+    here: ActiveDrains,
+}
+
+/// How many drains are under way on one worker, of all upstreams. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct ActiveDrains(Rc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    count: Cell<usize>,
+    empty: Notify,
+}
+
+impl ActiveDrains {
+    /// Waits until none is. Cancel-safe.
+    pub async fn none(&self) {
+        while self.0.count.get() > 0 {
+            self.0.empty.notified().await;
+        }
+    }
 }
 
 impl Drains {
     /// `everywhere` counts the drains of this upstream on all workers, `here` those of all
     /// upstreams on this one.
-    pub fn new(limits: DrainLimits, everywhere: SharedCount, here: LocalCount) -> Self {
+    pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: ActiveDrains) -> Self {
         Self(Rc::new(Inner { limits, everywhere, here }))
     }
 
@@ -88,8 +110,9 @@ impl Drains {
         }
         entry.client_left();
         let Inner { limits, everywhere, here } = &*self.0;
-        let before = everywhere.get();
-        let guards = (everywhere.enter(), here.enter());
+        let before = everywhere.fetch_add(1, Ordering::Relaxed);
+        here.0.count.set(here.0.count.get() + 1);
+        let place = Place { everywhere: Arc::clone(everywhere), here: here.clone() };
         if before >= limits.concurrent {
             let concurrent = limits.concurrent;
             let error =
@@ -97,7 +120,7 @@ impl Drains {
             entry.row().error.get_or_insert_with(|| error.into());
             return None;
         }
-        Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _guards: guards })
+        Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _place: place })
     }
 }
 
@@ -105,7 +128,7 @@ impl Drains {
 struct Drain {
     limits: DrainLimits,
     deadline: Instant,
-    _guards: (SharedGuard, LocalGuard),
+    _place: Place,
 }
 
 impl Drain {
@@ -145,5 +168,20 @@ impl Drain {
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A drain that is counted.
+#[derive(Debug)]
+struct Place {
+    everywhere: Arc<AtomicUsize>,
+    here: ActiveDrains,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.everywhere.fetch_sub(1, Ordering::Relaxed);
+        let Counted { count, empty } = &*self.here.0;
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            empty.notify_one();
+        }
+    }
+}

@@ -398,6 +398,3 @@ impl<B: ResponseFrames> Drop for Exchange<B> {
         self.close(end);
     }
 }
-
-#[cfg(test)]
-mod tests;

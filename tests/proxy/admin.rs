@@ -14,7 +14,8 @@ use streamgauge::ledger::{Bounds, By, Selection, report};
 use streamgauge::price::Prices;
 
 use crate::support::{
-    CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Upstream, chunk, sized, upstream,
+    CHAT_REQUEST, CHAT_STREAM, Client, Connection, DATA, EVENTS_HEAD, Frames, LAST_CHUNK, PATIENCE, Upstream,
+    chunk, sized, upstream,
 };
 
 const TOKEN: &str = "0123456789abcdef-marker";
@@ -262,6 +263,30 @@ fn methods_heads_and_caches_are_as_http_has_them() {
     assert_eq!(header(&script, "cache-control"), "public, max-age=31536000, immutable");
     assert!(proxy.get("/config").1.contains("[upstreams.up]"));
     assert!(!proxy.get("/config").1.contains("marker"));
+}
+
+#[test]
+fn pages_link_relatively_so_that_they_work_below_a_path() {
+    let proxy = proxy(&chat_upstream(), "");
+    for path in ["/", "/?range=7d&model=m", "/?range=2y", "/login"] {
+        let page = proxy.get(path).1;
+        assert!(page.contains("href=\"./"), "{path}: {page}");
+        for link in ["href=\"/", "src=\"/", "action=\"/", "href=\"http", "action=\"http"] {
+            assert!(!page.contains(link), "{path} has {link}: {page}");
+        }
+    }
+}
+
+#[test]
+fn pages_are_served_over_http2() {
+    let proxy = proxy(&chat_upstream(), "");
+    let mut connection = Connection::to(proxy.admin);
+    let mut frames = Frames::ask(&mut connection, &[]);
+    for stream in [1, 3] {
+        frames.post(stream, "/usage", "{}");
+        let error: Value = serde_json::from_slice(&frames.wait_on(DATA, stream).unwrap().payload).unwrap();
+        assert_eq!(error["error"]["code"], "method_not_allowed");
+    }
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What the dashboard shows, read from the ledger, and kept for a moment: several people look at
 //! the same page, and each open one reads itself again when something was written.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ use super::dashboard::{self, State};
 use crate::admin::Shown;
 use crate::admin::ask::PageAsk;
 use crate::admin::reads::{Reads, Unread};
-use crate::admin::respond::{Answer, page};
+use crate::admin::respond::page;
 use crate::ledger::{LedgerSource, Overview};
 
 /// The latest records that the page shows.
@@ -30,7 +30,7 @@ const AT_LEAST: Duration = Duration::from_millis(500);
 
 /// The overviews of the pages that were asked for last.
 #[derive(Default)]
-pub(in crate::admin) struct Overviews(RefCell<VecDeque<Kept>>);
+pub(in crate::admin) struct Overviews(Mutex<VecDeque<Kept>>);
 
 struct Kept {
     ask: PageAsk,
@@ -48,13 +48,13 @@ struct Read {
 
 impl Overviews {
     /// The page for a query.
-    pub(in crate::admin) async fn answer(
+    pub(in crate::admin) async fn respond(
         &self,
         reads: &Reads,
         shown: &Shown,
         has_login: bool,
         query: &str,
-    ) -> Answer {
+    ) -> Response {
         let (ask, wrong) = match PageAsk::parse(query) {
             Ok(ask) => (ask, None),
             Err(reason) => (PageAsk::plain(), Some(reason)),
@@ -85,7 +85,8 @@ impl Overviews {
         let begun = Instant::now();
         let known = self
             .0
-            .borrow()
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
             .iter()
             .find(|kept| kept.ask == *ask && kept.until > begun)
             .map(|kept| Arc::clone(&kept.read));
@@ -101,7 +102,7 @@ impl Overviews {
         let read = Arc::new(Read { at, kept, overview });
         let took = begun.elapsed();
         tracing::debug!(?took, requests = read.overview.total.requests, "the dashboard's overview was read");
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|kept| kept.ask != *ask);
         kept.truncate(KEPT - 1);
         let until = Instant::now() + (took * TIMES_AS_LONG).max(AT_LEAST);

@@ -1,4 +1,5 @@
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,17 +9,6 @@ use super::*;
 use crate::error::Error;
 use crate::flow::LimitCounts;
 use crate::listener::RequestBody;
-
-#[test]
-fn exhaustion_is_said_once_a_minute_and_another_error_at_once() {
-    let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
-    assert!(is_exhaustion(&full) && !is_exhaustion(&other));
-    let (mut trouble, now) = (Trouble::default(), Instant::now());
-    assert!(trouble.is_news(&full, now));
-    assert!(!trouble.is_news(&full, now + QUIET / 2));
-    assert!(trouble.is_news(&other, now + QUIET / 2));
-    assert!(trouble.is_news(&full, now + QUIET));
-}
 
 /// Never answers.
 struct Silent;
@@ -60,7 +50,7 @@ async fn worker_in_its_drain_is_given_no_connection_and_closes_those_on_their_wa
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let counts = Arc::<LimitCounts>::default();
-        let room = Room { places: 9, grace: SOON, reserve: 0, counts, connections: Arc::default() };
+        let room = Room { places: 9, grace: SOON, counts, connections: Arc::default() };
         let balance = Balance::new(1);
         let listener = Listener::for_workers(vec![socket], room, &balance).pop().unwrap();
         let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));

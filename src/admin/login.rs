@@ -1,0 +1,129 @@
+//! The login form, for browsers: it takes the admin token and gives a session's cookie.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{RawQuery, Request, State};
+use axum::response::Response;
+use http::header::SET_COOKIE;
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use jiff::Timestamp;
+use tokio::time::{sleep, timeout};
+
+use super::Admin;
+use super::access::is_same_origin;
+use super::ask::Fields;
+use super::pages::{self, Depth};
+use super::respond::{fault, page, see_other};
+
+/// The largest login form.
+const MAX_FORM_BYTES: usize = 8 * 1024;
+
+/// How long a login form may take to arrive.
+const FORM_TIME: Duration = Duration::from_secs(5);
+
+/// Login forms that may be arriving at once: they must not fill the connections that probes need.
+pub(super) const FORMS: usize = 16;
+
+/// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of
+/// those who try short.
+const WRONG_TOKEN: Duration = Duration::from_secs(1);
+
+/// `GET /login`.
+pub(super) async fn form(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    login_page(&admin, "/login", StatusCode::OK, fields.get("next"), None)
+}
+
+/// `POST /login`.
+pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    if !is_same_origin(&request) {
+        return cross_origin();
+    }
+    let Ok(turn) = admin.forms.try_acquire() else {
+        return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_logins", "try again in a moment");
+    };
+    let form = timeout(FORM_TIME, Limited::new(request.into_body(), MAX_FORM_BYTES).collect()).await;
+    drop(turn);
+    let form = match form {
+        Ok(Ok(form)) => form.to_bytes(),
+        Ok(Err(_)) => {
+            return fault(StatusCode::BAD_REQUEST, "bad_request", "the form is broken off, or too large");
+        }
+        Err(_) => {
+            return fault(StatusCode::REQUEST_TIMEOUT, "form_timeout", "the form did not arrive in time");
+        }
+    };
+    let fields = Fields::parse(&form);
+    let next = fields.get("next").filter(|next| is_page(next));
+    if !fields.get("token").is_some_and(|token| admin.access.is_token(token.trim().as_bytes())) {
+        tracing::warn!("a login to the admin pages was refused: wrong token");
+        sleep(WRONG_TOKEN).await;
+        return login_page(&admin, "/login", StatusCode::FORBIDDEN, next, Some("That is not the token."));
+    }
+    let cookie = admin.access.session(Timestamp::now());
+    with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), cookie)
+}
+
+/// `POST /logout`.
+pub(super) async fn logout(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    if !is_same_origin(&request) {
+        return cross_origin();
+    }
+    admin.access.end_sessions(request.headers(), Timestamp::now());
+    with_cookie(see_other("./login"), admin.access.no_session())
+}
+
+/// The login form in the place of the page at `path`; `next` is where it leads.
+pub(super) fn login_page(
+    admin: &Admin,
+    path: &str,
+    status: StatusCode,
+    next: Option<&str>,
+    wrong: Option<&str>,
+) -> Response {
+    let next = next.filter(|next| is_page(next));
+    page(status, pages::login(Depth::of(path), next, wrong, admin.access.has_login()))
+}
+
+fn cross_origin() -> Response {
+    fault(StatusCode::FORBIDDEN, "cross_origin", "this form can only be sent from its own page")
+}
+
+fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
+    if let Some(cookie) = cookie {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Whether it is a path of these pages. Browsers take `//host` and `/\host` for another host.
+fn is_page(next: &str) -> bool {
+    next.starts_with('/')
+        && !next[1..].starts_with(['/', '\\'])
+        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_leads_to_a_page_of_ours_only() {
+        for page in ["/", "/?range=7d&user=a%2Fb", "/usage?by=day"] {
+            assert!(is_page(page), "{page}");
+        }
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a\r\nb",
+            "/\t/evil.example",
+            "/a\\b",
+        ] {
+            assert!(!is_page(elsewhere), "{elsewhere}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The accept loop of the admin port, with the bounds that neither axum nor hyper has.
+//!
+//! hyper speaks HTTP/1.1 and HTTP/2 on each connection, in a task of its own, and axum answers. The
+//! loop limits how many there are, closes those that take too long, and keeps a few descriptors in
+//! reserve, so that probes are answered although clients have taken everything else.
+
+mod conn;
+mod reserve;
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_rustls::TlsAcceptor;
+
+use crate::drain::{Phase, Stop};
+use crate::flow::{ConnectionCounts, Limit, LimitCounts};
+use crate::listener::{AcceptErrors, ClientCertificate, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::tls::Live;
+use conn::Conn;
+use reserve::Reserve;
+
+/// How long a connection may be silent before it can be closed for a newcomer. Probes give up after
+/// a second, as a rule, and must not wait for connections that say nothing.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Descriptors that are kept for probes when the process has no other left.
+pub const RESERVED_FILES: usize = 4;
+
+/// How long the loop pauses when the system has no descriptor or memory left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often limits are looked at: they are kept to this.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// The most streams that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 64;
+
+/// The admin port, bound.
+pub struct Server {
+    socket: std::net::TcpListener,
+    tls: Option<Arc<Live<ServerConfig>>>,
+    bounds: Bounds,
+    reserve: Reserve,
+}
+
+/// What connections may cost, and where it is counted.
+pub struct Bounds {
+    /// The most connections at once.
+    pub connections: usize,
+    /// How long a connection may take.
+    pub limits: Limits,
+    /// Counts limits that acted.
+    pub acted: Arc<LimitCounts>,
+    /// Counts connections.
+    pub opened: Arc<ConnectionCounts>,
+}
+
+impl Server {
+    /// Serves through TLS where there is a configuration of it.
+    pub fn new(socket: std::net::TcpListener, tls: Option<Arc<Live<ServerConfig>>>, bounds: Bounds) -> Self {
+        Self { socket, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
+    }
+
+    /// Serves until `stop` cuts. The port is given up when `draining` begins to drain, so that a
+    /// following process can take it; connections are served on, so that the drain can be watched.
+    ///
+    /// # Errors
+    /// The socket cannot be used in this runtime.
+    pub async fn run(self, router: Router, draining: Stop, stop: Stop) -> io::Result<()> {
+        let Self { socket, tls, bounds, mut reserve } = self;
+        let mut socket = Some(TcpListener::from_std(socket)?);
+        let mut connections = Connections { bounds, tasks: JoinSet::new(), open: Vec::new() };
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut errors = AcceptErrors::default();
+        let mut newcomer: Option<TcpStream> = None;
+        loop {
+            if let Some(stream) = newcomer.take_if(|_| connections.has_room()) {
+                connections.spawn(stream, tls.as_deref().map(Live::load), router.clone());
+            }
+            tokio::select! {
+                accepted = accept(socket.as_ref()), if newcomer.is_none() => match accepted {
+                    Ok(stream) => {
+                        if !connections.has_room() {
+                            connections.evict();
+                        }
+                        newcomer = Some(stream);
+                    }
+                    Err(error) if is_exhaustion(&error) && reserve.spend() => errors.report(&error),
+                    Err(error) => {
+                        errors.report(&error);
+                        if is_exhaustion(&error) {
+                            connections.evict();
+                        }
+                        sleep(PAUSE).await;
+                    }
+                },
+                _ = connections.tasks.join_next(), if !connections.tasks.is_empty() => connections.forget(),
+                _ = beat.tick(), if !connections.tasks.is_empty() => {
+                    connections.enforce_limits();
+                    reserve.fill();
+                    if newcomer.is_some() {
+                        connections.evict();
+                    }
+                }
+                () = draining.reached(Phase::Draining), if socket.is_some() => socket = None,
+                () = stop.reached(Phase::Cut) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Accepts a connection, once there is a socket. Cancel-safe.
+async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
+    let Some(socket) = socket else { return pending().await };
+    let (stream, _) = socket.accept().await?;
+    // Without it the last event of a burst waits for the client's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was refused");
+    }
+    Ok(stream)
+}
+
+/// The connections that are open. Dropping this closes them.
+struct Connections {
+    bounds: Bounds,
+    tasks: JoinSet<()>,
+    open: Vec<(Arc<Conn>, AbortHandle)>,
+}
+
+impl Connections {
+    fn has_room(&self) -> bool {
+        self.tasks.len() < self.bounds.connections.max(1)
+    }
+
+    fn spawn(&mut self, stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router) {
+        let conn = Conn::new(Instant::now());
+        let opened = self.bounds.opened.begin();
+        let served = serve(stream, tls, Arc::clone(&conn), router);
+        let task = self.tasks.spawn(async move {
+            served.await;
+            drop(opened);
+        });
+        self.open.push((conn, task));
+    }
+
+    /// Forgets connections that have ended.
+    fn forget(&mut self) {
+        self.open.retain(|(_, task)| !task.is_finished());
+    }
+
+    /// Closes connections that have exceeded a limit.
+    fn enforce_limits(&self) {
+        let now = Instant::now();
+        for (conn, task) in &self.open {
+            if let Some(limit) = conn.exceeded(now, &self.bounds.limits) {
+                self.close(task, limit);
+            }
+        }
+    }
+
+    /// Closes one connection for a newcomer, if any can be missed.
+    fn evict(&self) {
+        let now = Instant::now();
+        let ranked = self.open.iter().filter(|(_, task)| !task.is_finished());
+        let ranked = ranked.filter_map(|(conn, task)| Some((conn.rank(now, GRACE)?, task)));
+        if let Some((rank, task)) = ranked.min_by_key(|&(rank, _)| rank) {
+            self.close(task, if rank.has_asked { Limit::EvictedIdle } else { Limit::EvictedSilent });
+        }
+    }
+
+    fn close(&self, task: &AbortHandle, limit: Limit) {
+        self.bounds.acted.add(limit);
+        task.abort();
+    }
+}
+
+/// Serves one connection, through TLS if there is a configuration of it.
+async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, conn: Arc<Conn>, router: Router) {
+    let Some(config) = tls else { return speak(stream, None, conn, router).await };
+    match TlsAcceptor::from(config).accept(stream).await {
+        Ok(stream) => {
+            let certificate = ClientCertificate::of(stream.get_ref().1);
+            speak(stream, certificate, conn, router).await;
+        }
+        Err(error) => tracing::debug!(%error, "a TLS handshake with a client failed"),
+    }
+}
+
+/// Speaks HTTP; the first bytes tell the version.
+async fn speak<S>(io: S, certificate: Option<ClientCertificate>, conn: Arc<Conn>, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let guard = conn.begin();
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let response = router.call(request.map(Body::new));
+        async move {
+            let response = response.await?;
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_frame(move |frame| {
+                    guard.progress();
+                    frame
+                })
+            }))
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(MAX_HEAD_BYTES);
+    builder.http2().max_concurrent_streams(MAX_STREAMS);
+    if let Err(error) = builder.serve_connection(TokioIo::new(io), service).await {
+        tracing::debug!(%error, "a connection to the admin pages ended");
+    }
+}

@@ -1,0 +1,57 @@
+//! Connections that cannot be accepted.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+/// How long the same error is not logged again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Whether the process or the system has no descriptor or memory left.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Logs errors of accepting, each once per [`QUIET`].
+#[derive(Debug, Default)]
+pub struct AcceptErrors {
+    logged: Option<(io::ErrorKind, Option<i32>, Instant)>,
+}
+
+impl AcceptErrors {
+    /// Logs the error, unless it was logged just now.
+    pub fn report(&mut self, error: &io::Error) {
+        if self.is_new(error, Instant::now()) {
+            tracing::warn!(%error, "a connection could not be accepted; it is tried again");
+        }
+    }
+
+    fn is_new(&mut self, error: &io::Error, now: Instant) -> bool {
+        let (kind, code) = (error.kind(), error.raw_os_error());
+        let is_known = self.logged.is_some_and(|(logged, logged_code, at)| {
+            (logged, logged_code) == (kind, code) && now.saturating_duration_since(at) < QUIET
+        });
+        if !is_known {
+            self.logged = Some((kind, code, now));
+        }
+        !is_known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhaustion_is_logged_once_a_minute_and_another_error_at_once() {
+        let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
+        assert!(is_exhaustion(&full) && !is_exhaustion(&other));
+        let (mut errors, now) = (AcceptErrors::default(), Instant::now());
+        assert!(errors.is_new(&full, now));
+        assert!(!errors.is_new(&full, now + QUIET / 2));
+        assert!(errors.is_new(&other, now + QUIET / 2));
+        assert!(errors.is_new(&full, now + QUIET));
+    }
+}
