@@ -29,13 +29,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What stands for a secret in a text.
+/// The text in place of a secret.
 const MASK: &str = "***";
 
 /// The shortest beginning of a secret that is looked for at the end of a text, in bytes.
 const MIN_BEGINNING: usize = 8;
 
-/// Takes secrets out of what others say: an upstream may repeat in an error what it was sent.
+/// Takes secrets out of texts from the network: an upstream may repeat in an error what it was
+/// sent.
 #[derive(Default)]
 pub struct Masks {
     /// The longest first, since one may be a part of another.
@@ -80,7 +81,7 @@ impl fmt::Debug for Masks {
     }
 }
 
-/// How much of the beginning of `secret` is at the end of `text`.
+/// The length of the longest beginning of `secret` that `text` ends with.
 fn beginning_at_end(secret: &str, text: &str) -> Option<usize> {
     let lengths = (MIN_BEGINNING..secret.len()).rev();
     lengths.into_iter().find(|&length| text.as_bytes().ends_with(&secret.as_bytes()[..length]))

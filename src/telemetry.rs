@@ -19,7 +19,7 @@ use crate::config::LogFormat;
 use crate::threads::{Threads, message};
 use buffer::Line;
 
-/// Why logs go nowhere.
+/// Why logging could not be set up.
 #[derive(Debug)]
 pub enum InitError {
     /// The filter is not in the form of `RUST_LOG`.
@@ -49,8 +49,8 @@ pub fn init(filter: &str, format: LogFormat, threads: &Threads) -> Result<(), In
     Ok(())
 }
 
-/// Writes a line that is no event, whatever the filter. Where logs go nowhere yet, to stderr
-/// itself.
+/// Writes a line that is no event, whatever the filter. Before [`init`], it goes to stderr
+/// directly.
 pub fn say(words: fmt::Arguments<'_>) {
     if buffer::is_written() {
         // In one piece, as lines are counted.

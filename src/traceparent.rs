@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The header that names the trace and the span.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What tracing systems add to it, which passes.
+/// The header with vendors' additions; passes unchanged.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The span is recorded.
@@ -57,9 +57,9 @@ impl SpanContext {
         }
     }
 
-    /// Lets `sampling` say whether the span is recorded, by this request's own `id`, whose last
-    /// seven bytes are random; whatever the client has said, who could choose a trace that is
-    /// taken.
+    /// Decides by `sampling` and this request's own `id`, whose last seven bytes are random,
+    /// whether the span is recorded. The client's flag is ignored: a client could choose a trace
+    /// that is sampled.
     pub fn sample(&mut self, id: &[u8; 16], sampling: Sampling) {
         let sampled = if sampling.takes(id) { SAMPLED } else { 0 };
         self.flags = self.flags & !SAMPLED | sampled;

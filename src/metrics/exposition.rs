@@ -1,4 +1,4 @@
-//! The text formats that metrics are told in.
+//! The text formats of metrics.
 
 use http::HeaderMap;
 use http::header::ACCEPT;

@@ -1,4 +1,4 @@
-//! What is measured while answers flow, as metrics.
+//! The measurements of streams as metrics.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -253,7 +253,7 @@ impl Sink for Arc<Metrics> {
     }
 }
 
-/// What became of records.
+/// The counters of records.
 #[derive(Debug)]
 struct Fates(Journal);
 
@@ -294,7 +294,7 @@ impl Collector for Fates {
     }
 }
 
-/// What became of spans and metrics on their way to an OpenTelemetry collector, where there is one.
+/// The counters of the OpenTelemetry exporter, where there is one.
 fn encode_exporting(
     exporting: &Exporting,
     encoder: &mut DescriptorEncoder<'_>,
@@ -314,7 +314,7 @@ fn encode_exporting(
     Ok(())
 }
 
-/// What became of records on their way to PostgreSQL, where there is one.
+/// The counters of records that are shipped to PostgreSQL, where it is configured.
 fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
     for (name, help, count) in [
         ("ledger_shipped", "Usage records that PostgreSQL has", &shipping.shipped),
@@ -347,7 +347,7 @@ fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> 
     Ok(())
 }
 
-/// What became of changed certificates.
+/// The counters of certificate reloads.
 #[derive(Debug)]
 struct Certificates(Arc<Reloads>);
 

@@ -1,4 +1,4 @@
-//! What became of records sink by sink, of threads, and of the log.
+//! Counters of sinks, threads and the log.
 
 use std::fmt;
 use std::sync::atomic::Ordering;

@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// The longest answer that is read. It says how many were refused, and why.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Who asks.
+/// The `User-Agent`.
 const AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -34,7 +34,7 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 /// Why an export failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no way to the collector, or no answer.
+    /// The collector could not be reached, or did not answer.
     Away(Error),
     /// It answered that it does not take this.
     Refused {
@@ -56,7 +56,7 @@ impl Failure {
         }
     }
 
-    /// How long the collector wants to be left alone.
+    /// The pause that the collector asks for.
     pub(super) fn after(&self) -> Option<Duration> {
         match self {
             Self::Refused { after, .. } => *after,
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// Failures of one kind are said once.
+    /// The kind of a failure; the log reports each kind once.
     pub(super) fn kind(&self) -> String {
         match self {
             Self::Away(error) => error.status_and_code().1.to_owned(),

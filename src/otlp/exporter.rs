@@ -44,7 +44,7 @@ const MAX_SPANS: usize = 512;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long the last spans and metrics are sent when the process ends.
+/// The time for the last spans and metrics when the process ends.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Pending spans and metrics, and the collector that gets them.
@@ -221,7 +221,7 @@ impl Drop for Unsent<'_> {
     }
 }
 
-/// Says what is wrong once, and when it is over.
+/// Logs a failure once, and its end.
 struct Teller {
     url: String,
     signal: &'static str,

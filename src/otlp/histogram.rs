@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 /// counted in a last one together.
 pub(super) const MAX_SERIES: usize = 2000;
 
-/// What a histogram is called and how it counts.
+/// Name, unit and bounds of a histogram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub(super) name: &'static str,

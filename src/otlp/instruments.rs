@@ -52,7 +52,7 @@ const PER_TOKEN: Kind = Kind {
     bounds: &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5],
 };
 
-/// What is counted by. All of it is bounded: by lists, by the configuration, or by [`Names`].
+/// The attributes of a point. All are bounded: by lists, by the configuration, or by [`Names`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Labels {
     operation: Cow<'static, str>,

@@ -19,7 +19,7 @@ const CAPACITY: usize = record::CAPACITY;
 /// How long batches are gathered after the first one.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// So many are sent without waiting for more.
+/// This many are sent at once.
 const ENOUGH: usize = 512;
 
 /// Batches on their way to the thread.
@@ -115,7 +115,7 @@ impl Queue {
     }
 }
 
-/// What is queued of a batch with so many spans. Most batches are kept as they are, and shared with
+/// The part of a batch that is queued. Most batches are kept as they are, and shared with
 /// the other sinks.
 fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     if spans == batch.len() && batch.iter().all(is_short) {
@@ -124,7 +124,7 @@ fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     Arc::new(batch.iter().filter(|row| has_span(row)).map(shortened).collect())
 }
 
-/// Whether nothing that the network says in the record is long.
+/// Whether the record has only short texts from the network.
 fn is_short(row: &UsageRecord) -> bool {
     let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
     let texts = texts.into_iter().flatten().map(|text| &**text);
@@ -132,7 +132,7 @@ fn is_short(row: &UsageRecord) -> bool {
     texts.chain(method).all(|text| text.len() <= MAX_TEXT)
 }
 
-/// As much of the record as its span says.
+/// The fields of the record that its span needs.
 fn shortened(row: &UsageRecord) -> UsageRecord {
     let mut short = UsageRecord { user: None, error: None, ..row.clone() };
     let texts = [&mut short.model_requested, &mut short.model, &mut short.upstream_request_id];

@@ -1,4 +1,4 @@
-//! The upstreams, as spans and metrics call them.
+//! The names of upstreams in spans and metrics.
 
 use std::sync::Arc;
 

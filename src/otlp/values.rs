@@ -52,7 +52,7 @@ impl Attributes {
     }
 }
 
-/// Its beginning, where it is too long.
+/// The text, cut to [`MAX_TEXT`].
 pub(super) fn clipped(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }

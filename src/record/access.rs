@@ -41,7 +41,7 @@ fn is_warning(row: &UsageRecord) -> bool {
         || row.status.is_some_and(|status| status >= 500)
 }
 
-/// The line. Its level is a part of where it is written, so this is no function.
+/// Writes the line. A macro, since `tracing` fixes the level of an event where it is written.
 macro_rules! line {
     ($level:ident, $row:ident, $cost:ident) => {
         tracing::$level!(

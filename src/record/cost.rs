@@ -3,8 +3,7 @@
 use super::UsageRecord;
 use crate::price::{Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Served, TokenCounts};
 
-/// What the request costs; `None` where nothing of it is paid for, or there is no price for all of
-/// it.
+/// The cost of the request. `None` if nothing of it is billed, or if a part of it has no price.
 pub fn cost(row: &UsageRecord, prices: &Prices) -> Option<(Currency, Amount)> {
     if prices.is_empty() {
         return None;

@@ -19,7 +19,7 @@ use crate::estimate::Shape;
 use crate::provider::UsageOwner;
 use crate::usage::{Room, Tally, Usage};
 
-/// What a form says that is for the record.
+/// The fields of a form that go into the record.
 #[derive(Debug, Default)]
 pub struct FormNotes {
     /// The model asked for.
@@ -40,20 +40,20 @@ pub struct Entry {
     started: Instant,
     id: Uuid,
     journal: Journal,
-    /// Counts a request body that is streamed through, while it passes.
+    /// Bytes of a request body that is streamed through.
     upload: Option<Rc<Cell<u64>>>,
-    /// What the form says that passes, where it was not read before.
+    /// Fields of a form that is read while it passes.
     form: Option<Rc<RefCell<FormNotes>>>,
-    /// Where it is shown while it runs.
+    /// Lists the request while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
-    /// Whose work the usage in the answer is; `None`: the request's own.
+    /// The stored result that the usage in the response belongs to; `None`: this request.
     answers: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
     note: Option<&'static str>,
-    /// What an estimate would be made of, as long as there may be one.
+    /// The input of an estimate, until usage is reported.
     material: Option<Box<Material>>,
-    /// The client passed authentication, or none is configured and its request came that far.
+    /// True after authentication, also where none is configured.
     is_admitted: bool,
 }
 
@@ -139,8 +139,8 @@ impl Entry {
         self.board = Some(board.clone());
     }
 
-    /// Puts the exchange up among the running streams, if it is to be one and is not there yet,
-    /// until the record is closed.
+    /// Lists the exchange among the running streams until the record is closed, if it is a stream
+    /// and is not listed yet.
     pub fn show(&mut self) {
         let Some(board) = self.board.as_ref().filter(|_| self.shown.is_none()) else { return };
         let Some(row) = self.row.as_deref().filter(|row| row.stream) else { return };
@@ -156,8 +156,8 @@ impl Entry {
         }));
     }
 
-    /// Tells those who watch how far the stream has come: events that passed, and output tokens if
-    /// any were reported.
+    /// Updates the progress of the listed stream: events that passed, and output tokens if any were
+    /// reported.
     pub fn progressed(&self, events: u64, output_tokens: Option<u64>) {
         if let Some(shown) = &self.shown {
             shown.stream().progress.set(events, output_tokens);
@@ -170,7 +170,8 @@ impl Entry {
         Rc::clone(self.upload.get_or_insert_default())
     }
 
-    /// What is noted of a form while it passes; the record takes over what it lacks when it closes.
+    /// The notes of a form that is read while it passes. When the record closes, they fill the
+    /// fields that are still null.
     pub fn note_form(&mut self) -> Rc<RefCell<FormNotes>> {
         Rc::clone(self.form.get_or_insert_default())
     }
@@ -181,14 +182,14 @@ impl Entry {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
 
-    /// Says in the record what should be known, where nothing else went wrong.
+    /// Puts a note into `error`, unless the record gets an error of its own.
     pub fn note(&mut self, note: &'static str) {
         self.note = Some(note);
     }
 
-    /// The room for the text of an answer with this status; `None` where it is not needed.
+    /// The budget for the text of a response with this status; `None` if no text is needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
-        // Of what was refused, nothing was generated.
+        // A refused request generated nothing.
         self.material.take_if(|_| !(200..300).contains(&status));
         let material = self.material.as_ref()?;
         material.shape.has_output().then(|| self.journal.room())
@@ -232,7 +233,7 @@ impl Entry {
         self.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
     }
 
-    /// Whether what is dropped now is cut because the process ends.
+    /// Whether an entry that is dropped now was cut by the end of the process.
     pub fn is_cutting(&self) -> bool {
         self.journal.is_cutting()
     }
@@ -246,7 +247,7 @@ impl Entry {
     /// Counts are final if the answer ended as it should, or if its terminal event has passed:
     /// `reported`, or `drained` if the client had left by then. Else they are `partial`.
     ///
-    /// What was counted with another request, or will be, is no usage of this one.
+    /// Usage that is counted with another request is left out here.
     pub fn metered(&mut self, mut tally: Tally, ended: bool) {
         if let Some(answers) = self.answers.take() {
             self.settle(&answers, &mut tally, ended);
@@ -262,16 +263,15 @@ impl Entry {
             };
         }
         row.tool_calls = tally.tool_calls();
-        // A failure in place of an answer, an answer that is still to come, and what is no answer
-        // at all have no tokens.
+        // A failure, a response that is still to come, and a body that is no response have no
+        // tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
             self.material = None;
         } else if let Some(material) = &mut self.material {
             material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
-            // Of events of which nothing was understood, or not everything, the output is not
-            // known.
+            // The output is unknown if the events were not understood, or not all of them.
             let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
             material.output = tally.output.take().filter(|_| is_known);
         }
@@ -294,7 +294,7 @@ impl Entry {
         }
     }
 
-    /// From now on a refusal has a record of its own.
+    /// From now on a refusal gets its own record.
     pub fn admit(&mut self) {
         self.is_admitted = true;
     }

@@ -9,13 +9,12 @@ use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
 use crate::threads::{Deadline, Thread, fault};
 
-/// Records that may wait for their estimate. Beyond it one goes on without; what they are made of
-/// is bounded by `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes,
-/// this is a quarter of a second's work.
+/// Records that may wait for their estimate. A record beyond it gets none; the texts are bounded by
+/// `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes, this is a
+/// quarter of a second's work.
 const CAPACITY: usize = 4096;
 
-/// How long the counts that wait may take when the process stops. What is left then goes on
-/// without.
+/// The time for waiting estimates when the process stops. Records that are left then get none.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Records that wait for their estimate.
@@ -37,12 +36,12 @@ enum State {
     #[default]
     Idle,
     Running,
-    /// What waits is to be done by then.
+    /// The deadline for waiting records.
     Closed(Instant),
 }
 
 impl Waiting {
-    /// Gives a record to the thread. It is given back where it has to go on without an estimate.
+    /// Gives a record to the thread. Returns it if it has to do without an estimate.
     pub(super) fn push(
         &self,
         record: Box<UsageRecord>,
@@ -107,8 +106,8 @@ impl Estimator {
         Ok(Self { journal: journal.clone(), thread, is_over: false })
     }
 
-    /// Lets the thread hand on what waits, and waits for that until the deadline passes. Whether it
-    /// has ended.
+    /// Waits until the thread has handed on all records, or until the deadline passes. Returns
+    /// whether the thread has ended.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.journal.waiting().lock().state = State::Closed(deadline.at().min(Instant::now() + GRACE));
@@ -134,8 +133,7 @@ impl Counting {
         let waiting = journal.waiting();
         while let Some((mut record, material)) = waiting.next() {
             let model = record.model.as_deref().or(record.model_requested.as_deref()).unwrap_or_default();
-            // The encodings are others' code, and the record must go on whatever they make of its
-            // texts.
+            // The encodings are third-party code: the record must survive a panic in them.
             match catch_unwind(AssertUnwindSafe(|| material.estimate(model, &|| waiting.is_over()))) {
                 Ok(Some(usage)) => {
                     record.usage = usage;
@@ -151,8 +149,7 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        // Where the thread has ended although it was not told to: records go on without an
-        // estimate.
+        // After a panic of the thread, the records that are left get no estimate.
         let mut queue = self.0.waiting().lock();
         queue.state = State::Idle;
         let left = std::mem::take(&mut queue.records);

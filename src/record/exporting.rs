@@ -1,4 +1,4 @@
-//! What became of spans and metrics on their way to an OpenTelemetry collector.
+//! Counters of spans and metrics that were sent to an OpenTelemetry collector.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 pub struct Exporting {
     /// Spans that the collector has.
     pub spans_exported: AtomicU64,
-    /// Spans that are lost: too many waited, or the collector will never take them.
+    /// Lost spans: the queue was full, or the collector refused them.
     pub spans_dropped: AtomicU64,
     /// Attempts to send spans or metrics that failed.
     pub failures: AtomicU64,

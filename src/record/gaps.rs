@@ -1,4 +1,4 @@
-//! What the meter could not read of a response, in its record and in counters.
+//! Parts of a response that the meter could not read: noted in its record and in counters.
 
 use std::sync::atomic::Ordering;
 
@@ -6,8 +6,7 @@ use super::journal::Health;
 use super::{UsageRecord, UsageSource};
 use crate::usage::Tally;
 
-/// Notes what was not read. Counts of which only a part was understood are `partial`, not
-/// `reported`.
+/// Notes the unread parts. Usage of which only a part was understood is `partial`, not `reported`.
 pub(super) fn note(row: &mut UsageRecord, tally: &Tally, health: &Health) {
     if let Some(name) = tally.not_understood() {
         health.not_understood.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use crate::secret::Masks;
 use crate::threads::Threads;
 use crate::usage::Room;
 
-/// Records that may wait to be written. Beyond it a record is lost and counted: memory is bounded,
+/// Records that may wait to be written. A record beyond it is lost and counted: memory is bounded,
 /// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
 pub const CAPACITY: usize = 65_536;
 
@@ -37,7 +37,7 @@ struct Shared {
     capacity: usize,
     cutting: AtomicBool,
     health: Health,
-    /// What may be kept for estimates.
+    /// The memory budget for estimates.
     room: Room,
     /// Records that are estimated before they come into the queue.
     waiting: Waiting,
@@ -45,9 +45,9 @@ struct Shared {
     refusals: Refusals,
     /// Stored results, and which of them are counted.
     looks: Looks,
-    /// What handles records runs on these.
+    /// The threads that handle records.
     threads: Threads,
-    /// What errors must not show.
+    /// Secrets that errors must not show.
     masks: OnceLock<Masks>,
 }
 
@@ -57,7 +57,7 @@ struct Queue {
     closed: bool,
 }
 
-/// What became of records, counted since the start.
+/// Counters of records since the start.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Records handed to the sinks' queues.
@@ -79,13 +79,13 @@ pub struct Health {
     pub shipping: OnceLock<Shipping>,
     /// On their way to an OpenTelemetry collector, where there is one.
     pub exporting: OnceLock<Arc<Exporting>>,
-    /// Records that were to be estimated and were not: too many waited, or there was no room or
-    /// time for it.
+    /// Records without the estimate that they should have: the queue or the memory budget was full,
+    /// or the time was over.
     pub not_estimated: AtomicU64,
 }
 
 impl Health {
-    /// What became of records, sink by sink.
+    /// Counters of records, sink by sink.
     pub fn sinks(&self) -> Vec<Arc<SinkHealth>> {
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -152,7 +152,8 @@ impl Journal {
         }
     }
 
-    /// Queues a record once its tokens have been counted; as it is, if that would take too long.
+    /// Queues a record after its tokens were estimated; without an estimate if that would take too
+    /// long.
     pub(super) fn estimate(&self, row: Box<UsageRecord>, material: Box<Material>) {
         if let Err(row) = self.0.waiting.push(row, material) {
             self.not_estimated();
@@ -181,7 +182,7 @@ impl Journal {
         &self.0.looks
     }
 
-    /// What may be kept for estimates.
+    /// The memory budget for estimates.
     pub(super) fn room(&self) -> &Room {
         &self.0.room
     }
@@ -199,7 +200,7 @@ impl Journal {
         &self.0.threads
     }
 
-    /// What became of records so far.
+    /// The counters.
     pub fn health(&self) -> &Health {
         &self.0.health
     }
@@ -214,7 +215,7 @@ impl Journal {
         self.0.cutting.load(Ordering::Relaxed)
     }
 
-    /// What waits now.
+    /// The queue.
     pub(crate) fn take(&self) -> Vec<UsageRecord> {
         mem::take(&mut self.lock().rows)
     }
@@ -230,7 +231,7 @@ impl Journal {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a batch, and lets it gather. `None`: closed, and everything was taken.
+    /// Waits for a batch, and gathers it for [`GATHER`]. `None`: closed and empty.
     pub(super) fn next_batch(&self) -> Option<Vec<UsageRecord>> {
         let ready = &self.0.ready;
         let nothing = |queue: &mut Queue| queue.rows.is_empty() && !queue.closed;

@@ -29,7 +29,7 @@ pub trait LineWriter {
     fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten>;
 }
 
-/// Why not all lines of a batch were written.
+/// The error of a batch that was not written whole.
 #[derive(Debug)]
 pub struct Unwritten {
     /// The bytes of its whole lines that were written all the same.
@@ -90,7 +90,7 @@ fn holds_lines(path: &Path) -> io::Result<bool> {
 }
 
 impl<W: Write> Jsonl<LineStream<W>> {
-    /// Writes to `out`; `name` stands in messages.
+    /// Writes to `out`; messages call it `name`.
     pub fn new(name: String, out: W) -> Self {
         Self { name, out: LineStream { out, is_torn: false }, lines: Vec::new() }
     }

@@ -12,17 +12,17 @@ use super::queue::{Gathering, Next, Queue};
 use super::{Batch, CAPACITY, Journal, Sink};
 use crate::threads::{Deadline, Thread, fault};
 
-/// How long a lane that is dropped is waited for.
+/// How long dropping a lane waits for its thread.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What is left of the time for the end when a sink is to give up: for its last attempt, and for
 /// saying what is lost.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// A sink that has had records in hand for so long without finishing one is stuck.
+/// A sink that finishes no record for this long, although it has some, is stuck.
 pub const STUCK: Duration = Duration::from_secs(5);
 
-/// What became of the records of one sink, counted since the start.
+/// The counters of one sink since the start.
 #[derive(Debug)]
 pub struct SinkHealth {
     /// The sink's label in metrics, which is its thread's name too.
@@ -61,7 +61,7 @@ pub struct Lane {
     health: Arc<SinkHealth>,
     journal: Journal,
     thread: Thread,
-    /// That there is no room was said, and there has been none since.
+    /// True after the log said that the queue is full, until there is room again.
     is_full: bool,
     /// The end was waited for.
     is_over: bool,
@@ -97,12 +97,13 @@ impl Lane {
         Ok(Self { name, health, journal: journal.clone(), thread, is_full: false, is_over: false })
     }
 
-    /// What became of records so far.
+    /// The counters.
     pub fn health(&self) -> &SinkHealth {
         &self.health
     }
 
-    /// Queues a batch; never waits. What finds no room is lost, said once and counted.
+    /// Queues a batch; never waits. A batch that finds no room is lost and counted, and the log
+    /// says so once.
     pub fn push(&mut self, batch: &Batch) {
         if self.health.queue.push(batch) {
             self.is_full = false;
@@ -223,7 +224,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Records are left only where the thread ends although it was not told to.
+        // Records are left only after a panic of the thread.
         let lost = self.health.queue.abandon();
         count_lost(&self.health, &self.journal, lost);
         if lost > 0 {
@@ -232,25 +233,25 @@ impl Drop for Work {
     }
 }
 
-/// What a sink tells of the batches that it was given. Records of which it has told nothing when
-/// its call ends, as by a panic, are counted as lost.
+/// The report of a sink on its batches. Records that it has not reported when its call ends, as by
+/// a panic, are counted as lost.
 #[derive(Debug)]
 pub struct Turn<'a> {
     health: &'a SinkHealth,
     journal: &'a Journal,
     is_failing: &'a mut bool,
-    /// Records of which nothing was told yet.
+    /// Records that are not reported yet.
     left: usize,
 }
 
 impl Turn<'_> {
-    /// So many more were written.
+    /// Reports `count` more records as written.
     pub fn record_written(&mut self, records: usize) {
         self.health.written.fetch_add(records as u64, Ordering::Relaxed);
         self.finish(records);
     }
 
-    /// So many more are lost.
+    /// Reports `count` more records as lost.
     pub fn record_lost(&mut self, records: usize) {
         count_lost(self.health, self.journal, records);
         self.finish(records);
@@ -273,7 +274,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Waits for `pause` or for the close. When to give up, once the process is ending.
+    /// Waits for `pause` or for the close. Returns the deadline once the process is ending.
     pub fn pause(&self, pause: Duration) -> Option<Instant> {
         let deadline = self.health.queue.pause(pause)?;
         Some(deadline.checked_sub(SPARE).unwrap_or(deadline))
@@ -314,5 +315,5 @@ pub(super) fn write_each<S: Sink + ?Sized>(sink: &mut S, batches: &[Batch], turn
     }
 }
 
-/// What a sink that keeps nothing back is given at once.
+/// The gathering of a sink that writes each batch at once.
 pub(super) const AT_ONCE: Gathering = Gathering { time: Duration::ZERO, enough: usize::MAX };

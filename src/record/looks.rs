@@ -20,15 +20,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::provider::{Stored, StoredKind};
 use crate::usage::{Tally, Usage};
 
-/// So many results are remembered at least, and twice as many at most: 32 bytes each, some 4 MB in
-/// all. A look at one that is forgotten is judged as that at a result which was never seen.
+/// The results that are remembered at least; twice as many at most, of 32 bytes each, some 4 MB in
+/// all. A forgotten result is judged like one that was never seen.
 const REMEMBERED: usize = 65_536;
 
-/// What a record says whose usage was left out.
+/// The note in a record whose usage was left out.
 pub(super) const LEFT_OUT: &str = "its usage is not counted: the response was not made through this process, and does not say \
                                    whether it was made in the background";
 
-/// What is known of a result.
+/// The state of a known result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     /// It was made, and its usage has not been seen.
@@ -37,7 +37,7 @@ enum Known {
     Counted,
 }
 
-/// What an answer says of a result.
+/// What a response says of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
     /// Its request made it.
@@ -48,7 +48,7 @@ struct Seen {
     is_background: Option<bool>,
 }
 
-/// What becomes of the usage in an answer.
+/// The decision on the usage in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is the record's.
@@ -127,7 +127,7 @@ impl Looks {
 }
 
 impl Verdict {
-    /// What of the usage is the record's.
+    /// The decision on the record's usage.
     pub(super) fn of(self, usage: Option<Usage>) -> Option<Usage> {
         usage.filter(|_| self == Self::Counts)
     }

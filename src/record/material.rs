@@ -1,4 +1,4 @@
-//! What an estimate is made of: the request and the text of its answer, kept until usage is
+//! The input of an estimate: the request and the text of its response, kept until usage is
 //! reported.
 
 use bytes::Bytes;
@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crate::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
 use crate::usage::{Hold, Output, Room, Usage};
 
-/// What all requests and answers that are kept for estimates may take up together. Where it is used
-/// up, the rest has no estimate.
+/// The memory budget for all requests and responses that are kept for estimates. When it is used
+/// up, further ones get no estimate.
 pub(super) const ROOM: usize = 64 << 20;
 
 /// The longest request that is kept, some 250,000 tokens. A longer one has pictures or files in it,
@@ -18,13 +18,13 @@ const PROMPT_LIMIT: usize = 1 << 20;
 /// one.
 const COPIED: usize = 16 << 10;
 
-/// Of one exchange.
+/// The input for one exchange.
 #[derive(Debug)]
 pub(super) struct Material {
     pub(super) shape: Shape,
     prompt: Option<(Bytes, Hold)>,
     pub(super) output: Option<Box<Output>>,
-    /// The answer was one to have tokens.
+    /// The response may have tokens.
     pub(super) is_answered: bool,
 }
 
@@ -37,7 +37,8 @@ impl Material {
         Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, is_answered: false }
     }
 
-    /// Counts, which takes its time. `None`: there was nothing to count, or it was stopped.
+    /// Counts the tokens; may take milliseconds. `None`: there was no text, or counting was
+    /// stopped.
     pub(super) fn estimate(&self, model: &str, stop: &dyn Fn() -> bool) -> Option<Usage> {
         let counter = Counter::new(Encoding::of(model), stop);
         let input_tokens =

@@ -1,9 +1,9 @@
-//! Names that come from the network and that something is counted by.
+//! Names from the network that become labels of counters.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The most names that are counted by themselves. Upstreams that answer with a new one each time
+/// The most names that get a label of their own. Upstreams that answer with a new one each time
 /// would fill the memory of the sink that counts; the rest are [`OTHER`].
 pub const MAX_NAMES: usize = 256;
 
@@ -11,7 +11,7 @@ pub const MAX_NAMES: usize = 256;
 /// model of megabytes, and an upstream may repeat it.
 const MAX_LENGTH: usize = 256;
 
-/// What stands for a name that no upstream has confirmed, and for those beyond [`MAX_NAMES`].
+/// The label of a name that no upstream has confirmed, and of those beyond [`MAX_NAMES`].
 pub const OTHER: &str = "other";
 
 /// The names of models that have been seen, within a bound.
@@ -19,7 +19,7 @@ pub const OTHER: &str = "other";
 pub struct Names(HashSet<Arc<str>>);
 
 impl Names {
-    /// What is counted by in place of a name that has been confirmed, or has not.
+    /// The label for a name, which an upstream has confirmed or not.
     pub fn of(&mut self, confirmed: Option<&str>) -> Arc<str> {
         let Some(name) = confirmed else { return OTHER.into() };
         let name = &name[..name.floor_char_boundary(MAX_LENGTH)];

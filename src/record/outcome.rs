@@ -14,7 +14,7 @@ use crate::usage::Cause;
 pub enum Outcome {
     /// The whole answer went out, or the client left after the event that ends it.
     Complete,
-    /// The upstream broke off inside its answer.
+    /// The upstream ended its response early.
     Truncated,
     /// The client left first.
     ClientDisconnected,

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use super::Batch;
 use crate::threads::Deadline;
 
-/// When a sink is given what waits.
+/// When the waiting batches are handed to the sink.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gathering {
     /// How long batches are gathered after the first one.
     pub time: Duration,
-    /// So many records are handed over without waiting for more.
+    /// This many records are handed over at once.
     pub enough: usize,
 }
 
@@ -43,12 +43,12 @@ struct State {
     is_abandoned: bool,
 }
 
-/// What the sink's thread is to do.
+/// The next step of the sink's thread.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Write these.
     Write(Vec<Batch>),
-    /// The time that it asked for has come.
+    /// The moment `wake` has come.
     Wake,
     /// The process ends, and everything was taken.
     End,
@@ -125,8 +125,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Gives up what waits and what the sink has in hand; the number of those records. Nothing is
-    /// taken from now on.
+    /// Gives up all records that wait or that the sink has, and returns their number. The queue
+    /// takes nothing from now on.
     pub(super) fn abandon(&self) -> usize {
         let mut state = self.lock();
         state.is_abandoned = true;

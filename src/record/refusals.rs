@@ -1,4 +1,4 @@
-//! Refusals before authentication is over: strangers may cause any number of them.
+//! Refusals before authentication: unauthenticated clients may cause any number of them.
 //!
 //! The first [`APART`] of one reason within a second have a record each. The rest of that second
 //! share one, whose `count` says how many they are and which is otherwise that of the first of
@@ -32,7 +32,7 @@ pub(super) struct Refusals {
 #[derive(Debug, Default)]
 struct State {
     reasons: HashMap<&'static str, Second>,
-    /// A thread sees to it that shared records go on; without one each refusal has its own.
+    /// True while a thread sends shared records; without one, each refusal gets its own.
     is_running: bool,
 }
 
@@ -43,12 +43,12 @@ struct Second {
     shared: Option<Box<UsageRecord>>,
 }
 
-/// What becomes of the record of a refusal.
+/// The result of counting a refusal.
 #[derive(Debug)]
 pub(super) struct Counted {
     /// The id of the record that counts it.
     pub(super) id: Uuid,
-    /// Records that go on their way now: this one, or the one that an earlier second shared.
+    /// Records to queue now: this one, or the one that an earlier second shared.
     pub(super) done: [Option<Box<UsageRecord>>; 2],
 }
 

@@ -107,7 +107,7 @@ pub struct UsageRecord {
     pub upstream_request_id: Option<Box<str>>,
     /// What went wrong, in words.
     pub error: Option<Box<str>>,
-    /// How many requests the record stands for; null is 1. Only refusals before authentication
+    /// The number of requests in this record; null is 1. Only refusals before authentication
     /// share a record.
     pub count: Option<u64>,
     /// The `code` of an error that this proxy made; no part of what is kept.
@@ -132,7 +132,7 @@ pub struct UsageRecord {
 }
 
 impl UsageRecord {
-    /// How many requests the record stands for.
+    /// The number of requests in this record.
     pub fn requests(&self) -> u64 {
         self.count.unwrap_or(1)
     }

@@ -1,4 +1,4 @@
-//! Which streams run now, for people who watch.
+//! The streams that run now, for the dashboard.
 //!
 //! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and
 //! taking it down is one atomic store, an event is two relaxed ones, and a reader of the boards
@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// each.
 const PLACES: usize = 4096;
 
-/// The boards of all workers. Clones are the same boards.
+/// The running streams of all workers. Clones are the same list.
 #[derive(Clone, Debug)]
 pub struct Boards(Arc<[Arc<Places>]>);
 

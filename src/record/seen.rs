@@ -1,4 +1,4 @@
-//! What the access log says of a request beside its usage record.
+//! The fields of an access log line that are not in the usage record.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,14 +21,14 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What a head says. Texts are cut at [`MAX_TEXT`] bytes.
+    /// The fields of a request head. Texts are cut at [`MAX_TEXT`] bytes.
     pub fn of<B>(request: &Request<B>, from: Option<SocketAddr>) -> Self {
         let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let cut = |text: &str| text[..text.floor_char_boundary(MAX_TEXT)].into();
         Self { path: Some(cut(request.uri().path())), request_id: id.map(cut), ..Self::at(from) }
     }
 
-    /// Of a head that could not be read.
+    /// The fields of a head that could not be read.
     pub fn at(from: Option<SocketAddr>) -> Self {
         Self { address: from.map(|from| from.ip().to_canonical()), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! What became of usage records on their way to a fleet's database.
+//! Counters of usage records that are shipped to PostgreSQL.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -11,7 +11,7 @@ pub struct Shipping {
     pub shipped: AtomicU64,
     /// Attempts that ended with an error: connections and batches.
     pub failures: AtomicU64,
-    /// Records that the database will never take, which stay in the local ledger only.
+    /// Records that the database refuses; they stay in the local ledger only.
     pub refused: AtomicU64,
     /// Records that are not shipped yet.
     pub waiting: AtomicU64,

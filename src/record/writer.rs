@@ -9,10 +9,10 @@ use super::lane::Lane;
 use super::{Journal, Sink, UsageRecord};
 use crate::threads::{Deadline, Thread, fault};
 
-/// How long the sinks have to write what waits when the writer is dropped.
+/// The time for the sinks to write waiting records when the writer is dropped.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The thread and the lanes. Dropping it closes the journal and lets the sinks write what waits.
+/// The thread and the lanes. Dropping it closes the journal and waits for the sinks.
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal,

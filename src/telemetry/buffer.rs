@@ -170,7 +170,7 @@ struct Writer<W> {
     written: usize,
     /// The last write stopped inside a line: the next one begins with a line break.
     is_torn: bool,
-    /// Lost lines of which the log tells already.
+    /// Lost lines that the log has reported.
     said: u64,
 }
 

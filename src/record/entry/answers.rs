@@ -1,4 +1,4 @@
-//! Whose work the usage in an answer is, and what of it the record has.
+//! Which record gets the usage in a response.
 
 use super::Entry;
 use crate::provider::{Stored, StoredKind, UsageOwner};
@@ -6,7 +6,8 @@ use crate::record::looks::{LEFT_OUT, Settled, Verdict};
 use crate::usage::Tally;
 
 impl Entry {
-    /// Notes whose work the usage in the answer is. Without it, it is the request's own.
+    /// Sets the stored result that the usage in the response belongs to. Without it, the usage
+    /// belongs to this request.
     pub fn answers(&mut self, answers: UsageOwner) {
         self.answers = (answers != UsageOwner::Own).then(|| Box::new(answers));
     }
@@ -16,7 +17,7 @@ impl Entry {
         !matches!(self.answers.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
-    /// Whether nothing in the answer is to be read.
+    /// Whether the meter ignores the response.
     pub fn passes_unread(&self) -> bool {
         self.answers.as_deref() == Some(&UsageOwner::Unread)
     }
@@ -45,10 +46,10 @@ impl Entry {
                 tally.service_tier.get_or_insert_with(|| "batch".into());
             }
         } else {
-            // What is billed beside the tokens is counted where they are.
+            // Billed calls are counted together with the tokens.
             (tally.calls, tally.reported_cost, tally.unread) = (None, None, None);
         }
-        // Nothing is estimated that is counted elsewhere, or will be.
+        // Usage that is counted elsewhere is not estimated here.
         tally.output = None;
         self.material = None;
         if verdict == Verdict::LeftOut {

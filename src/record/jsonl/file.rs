@@ -51,7 +51,7 @@ struct State {
     is_torn: bool,
     /// The reader of a pipe has not read for [`PIPE_PATIENCE`].
     is_stuck: bool,
-    /// That the path cannot be opened was logged.
+    /// True after the log said that the path cannot be opened.
     is_failing: bool,
 }
 
