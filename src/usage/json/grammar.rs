@@ -113,7 +113,7 @@ impl Grammar {
                 State::Number(digits) => self.number(bytes, at, digits, outline),
                 State::Escape { key } => {
                     self.state = match bytes[at] {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text { key },
+                        letter if is_escape(letter) => State::Text { key },
                         b'u' => State::Hex { key, left: 4 },
                         _ => State::Refused,
                     };
@@ -214,9 +214,16 @@ impl Grammar {
     /// The inside of a string: most of every body, so it goes in strides.
     #[inline]
     fn text(&mut self, bytes: &[u8], at: usize, key: bool, outline: &mut impl Outline) -> usize {
-        let end = interruption::<true>(&bytes[at..]);
-        let Some(end) = end else { return bytes.len() };
-        let at = at + end;
+        let mut at = at;
+        loop {
+            let Some(end) = interruption::<true>(&bytes[at..]) else { return bytes.len() };
+            at += end;
+            // Most escapes are whole and of one letter: the text goes on behind them.
+            if bytes[at] != b'\\' || !bytes.get(at + 1).is_some_and(|&letter| is_escape(letter)) {
+                break;
+            }
+            at += 2;
+        }
         if bytes[at] == b'\\' {
             self.state = State::Escape { key };
         } else if bytes[at] != b'"' {
@@ -292,6 +299,12 @@ impl Grammar {
         }
         at + here
     }
+}
+
+/// What is an escape together with the backslash before it, apart from `u`.
+#[inline]
+fn is_escape(letter: u8) -> bool {
+    matches!(letter, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
 }
 
 #[inline]
