@@ -155,6 +155,24 @@ impl<'a> Cursor<'a> {
         Ok(begin..self.at)
     }
 
+    /// Goes past an integer that is next, if it has no sign and no fraction and the comma or the
+    /// brace follows at once, as in nearly every object of counts. `None`, and nothing is passed,
+    /// where any other value is next, or whitespace is.
+    pub fn integer(&mut self) -> Option<u64> {
+        let mut integer = 0;
+        for (at, &byte) in self.text[self.at..].iter().enumerate() {
+            match byte {
+                b'0'..=b'9' if at < DIGITS => integer = integer * 10 + u64::from(byte - b'0'),
+                b',' | b'}' if at > 0 => {
+                    self.at += at;
+                    return Some(integer);
+                }
+                _ => break,
+            }
+        }
+        None
+    }
+
     /// From behind the opening quote to behind the closing one. Says whether a backslash was on the
     /// way.
     fn skip_string(&mut self) -> Result<bool, Error> {
@@ -200,6 +218,9 @@ impl<'a> Cursor<'a> {
         if self.at == self.text.len() { Error::Truncated } else { Error::Unexpected(self.at) }
     }
 }
+
+/// So many digits fit into 64 bits, whatever they are.
+const DIGITS: usize = 19;
 
 /// How many bytes from the start satisfy `inside`.
 fn run(bytes: &[u8], inside: impl Fn(u8) -> bool) -> usize {

@@ -36,8 +36,8 @@ impl Report {
         if !members.fill(object) {
             return None;
         }
-        let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
-        let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
+        let input = |detail| members.input.iter().flatten().find_map(|counts| counts[detail as usize]);
+        let output = |detail| members.output.iter().flatten().find_map(|counts| counts[detail as usize]);
         let units = |side: usize| members.units.iter().find_map(|units| units[side]);
         // OpenRouter leaves the type out.
         let is_by_duration = members.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
@@ -101,9 +101,9 @@ struct Members<'a> {
     /// As they stand, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
     /// Counts by [`Detail`], in each place where the details of the input may be.
-    input: [[Option<u64>; DETAILS]; 4],
+    input: [Option<Details>; 4],
     /// The same of the output.
-    output: [[Option<u64>; DETAILS]; 4],
+    output: [Option<Details>; 4],
     /// Anthropic's `cache_creation` says how long what was written is kept.
     cache_write_1h: Option<u64>,
     /// Calls by the object that counts them; most usage has none.
@@ -112,14 +112,17 @@ struct Members<'a> {
     units: [[Option<u64>; 2]; 2],
 }
 
+/// Counts by [`Detail`].
+type Details = [Option<u64>; DETAILS];
+
 const INPUT: usize = 0;
 const OUTPUT: usize = 1;
 
 impl<'a> Members<'a> {
     const NONE: Self = Members {
         texts: [None; _],
-        input: [[None; _]; _],
-        output: [[None; _]; _],
+        input: [None; _],
+        output: [None; _],
         cache_write_1h: None,
         calls: None,
         units: [[None; _]; _],
@@ -138,8 +141,8 @@ impl<'a> Members<'a> {
                 Some(Goes::Text(name)) => {
                     members.texts[name as usize] = cursor.value().ok().map(|value| &object[value]);
                 }
-                Some(Goes::Input(place)) => members.input[place] = details(object, &mut cursor),
-                Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
+                Some(Goes::Input(place)) => members.input[place] = Some(details(object, &mut cursor)),
+                Some(Goes::Output(place)) => members.output[place] = Some(details(object, &mut cursor)),
                 Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
                 Some(Goes::Calls(place)) => {
                     members.calls.get_or_insert_default()[place] = calls(object, &mut cursor);
@@ -208,11 +211,11 @@ fn each<'a>(cursor: &mut Cursor<'a>, mut member: impl FnMut(&'a [u8], &mut Curso
 
 /// The count that is next.
 fn next_count(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
-    cursor.value().ok().and_then(|value| count(&text[value]))
+    cursor.integer().or_else(|| cursor.value().ok().and_then(|value| count(&text[value])))
 }
 
 /// The counts in the details that are next.
-fn details(text: &[u8], cursor: &mut Cursor<'_>) -> [Option<u64>; DETAILS] {
+fn details(text: &[u8], cursor: &mut Cursor<'_>) -> Details {
     let mut counts = [None; _];
     each(cursor, |key, cursor| match Detail::of(key) {
         Some(Detail::CacheWrite1h) => counts[Detail::CacheWrite1h as usize] = one_hour(text, cursor),
