@@ -310,7 +310,9 @@ impl<B: ResponseFrames> Body for Metered<B> {
 
 impl<B: ResponseFrames> Drop for Metered<B> {
     fn drop(&mut self) {
-        if let (Some(exchange), Some(drains)) = (self.exchange.take(), &self.policy.drains) {
+        if let Some(drains) = &self.policy.drains
+            && let Some(exchange) = self.exchange.take()
+        {
             drains.take_over(exchange);
         }
     }

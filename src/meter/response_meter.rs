@@ -264,7 +264,7 @@ impl ResponseMeter {
                 meter.finish(!ended);
                 Some(meter.into_tally())
             }
-            Self::Document(meter) => Some(meter.finish()),
+            Self::Document(mut meter) => Some(meter.finish()),
             Self::Encoded(tap) => tap.into_tally(ended),
             Self::Opaque => None,
         }

@@ -79,18 +79,18 @@ impl BodyMeter {
     }
 
     /// The body has ended, or will not be read further.
-    pub fn finish(self) -> Tally {
+    pub fn finish(&mut self) -> Tally {
         let complete = self.is_complete();
         let mut tally = Tally::default();
-        if let Some(found) = self.scan.into_found() {
+        if let Some(found) = self.scan.found() {
             let called = if self.error.is_some() { Announces::Error } else { Announces::Other };
             tally.take(found, called);
         }
-        if let Some(error) = self.error.filter(|error| !error.trim_ascii().is_empty()) {
+        if let Some(error) = self.error.take_if(|error| !error.trim_ascii().is_empty()) {
             tally.take_error_text(&error);
         }
         tally.terminal |= complete;
-        tally.output = self.output.filter(|_| tally.usage.is_none());
+        tally.output = self.output.take_if(|_| tally.usage.is_none());
         tally
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Found {
     /// The top-level `usage` is an object, whatever is in it.
     pub(super) usage_object: bool,
     /// llama.cpp's counts, which count where there is no usage.
-    pub(super) timings: Option<Usage>,
+    pub(super) timings: Option<Box<Usage>>,
     /// It was made by llama.cpp's server.
     pub(super) is_llama_cpp: bool,
     /// How many choices there are, and what the last of them says of itself.
@@ -157,8 +157,8 @@ impl Found {
             self.usage[UsageAt::Listed as usize] = None;
         }
         let at = self.usage.iter().position(has_counts);
-        if at.is_none() && self.timings.is_some() {
-            return Some(Box::new(Report { counts: self.timings, ..Report::default() }));
+        if let (None, Some(timings)) = (at, &self.timings) {
+            return Some(Box::new(Report { counts: Some(**timings), ..Report::default() }));
         }
         let at = at.or_else(|| self.usage.iter().position(Option::is_some))?;
         self.usage[at].take()
@@ -329,7 +329,7 @@ impl Found {
             Slot::ItemType => self.items.kind(ToolKind::from_item(word(value))),
             Slot::ActionType => self.items.action(word(value)),
             Slot::WebSearches(at) => self.web_searches[at as usize] = count(value).unwrap_or(0),
-            Slot::Timings => self.timings = if too_long { None } else { timings::read(value) },
+            Slot::Timings => self.timings = if too_long { None } else { timings::read(value).map(Box::new) },
             Slot::Fingerprint => self.is_llama_cpp = timings::is_llama_cpp(value),
             Slot::Content => self.content |= has_content(value),
         }

@@ -14,6 +14,9 @@ pub const OUTPUT_LIMIT: usize = 256 << 10;
 /// The first piece of memory that a text takes.
 const FIRST: usize = 128;
 
+/// The most that it takes for a text that is expected to follow.
+const EXPECTED: usize = 1024;
+
 /// The bytes that all texts of the process may take up together.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<AtomicUsize>);
@@ -133,12 +136,16 @@ impl Output {
         })
     }
 
-    /// A text of this part begins, or goes on.
+    /// A text of this part begins, or goes on. It has at most `expected` bytes, as far as is known.
     #[inline]
-    pub(super) fn begin(&mut self, part: Part) {
+    pub(super) fn begin(&mut self, part: Part, expected: usize) {
         if self.part != Some(part) || part == Part::Name {
             self.part = Some(part);
-            self.extend(&[part.mark()]);
+            let mark = [part.mark()];
+            if self.raw.len() == self.raw.capacity() {
+                return self.grow(&mark, expected.min(EXPECTED));
+            }
+            self.raw.extend_from_slice(&mark);
         }
     }
 
@@ -146,15 +153,16 @@ impl Output {
     #[inline]
     pub(super) fn extend(&mut self, raw: &[u8]) {
         if self.raw.capacity() - self.raw.len() < raw.len() {
-            return self.grow(raw);
+            return self.grow(raw, 0);
         }
         self.raw.extend_from_slice(raw);
     }
 
+    /// Adds what there is no memory for yet, and takes memory for `expected` bytes more.
     #[cold]
-    fn grow(&mut self, raw: &[u8]) {
+    fn grow(&mut self, raw: &[u8], expected: usize) {
         let length = self.raw.len();
-        let wanted = (length + raw.len()).max(length * 2).clamp(FIRST, OUTPUT_LIMIT);
+        let wanted = (length + raw.len() + expected).max(length * 2).clamp(FIRST, OUTPUT_LIMIT);
         // What comes after a gap would be no text with what came before it.
         if self.beyond == 0 && wanted > self.raw.capacity() && self.hold.grow_to(wanted) {
             self.raw.reserve_exact(wanted - length);
@@ -172,7 +180,7 @@ mod tests {
     use super::*;
 
     fn push(output: &mut Output, part: Part, text: &[u8]) {
-        output.begin(part);
+        output.begin(part, 0);
         output.extend(text);
     }
 

@@ -105,8 +105,8 @@ impl Scan {
     }
 
     /// What was found so far; nothing when the text turned out not to be JSON.
-    pub(super) fn into_found(self) -> Option<Found> {
-        (!self.grammar.refused()).then_some(self.reader.found)
+    pub(super) fn found(&mut self) -> Option<&mut Found> {
+        (!self.grammar.refused()).then_some(&mut self.reader.found)
     }
 }
 
@@ -184,7 +184,7 @@ impl Piece<'_> {
         }
         reader.found.text_begins(part, self.from);
         if let Some(output) = &mut self.output {
-            output.begin(part);
+            output.begin(part, self.bytes.len() - self.from);
         }
         reader.reading = Reading::Text { part, depth };
     }

@@ -190,7 +190,7 @@ impl Pushed<'_> {
         else {
             return false;
         };
-        output.begin(part);
+        output.begin(part, text.len());
         output.extend(&event.data[text.clone()]);
         self.last_text = event.at.map(|at| LastText {
             part,
@@ -211,7 +211,7 @@ impl Pushed<'_> {
         let Some(pattern) = Pattern::of(self.bytes, block, last.data, last.text) else { return at };
         let mut events = 0;
         while let Some((text, end)) = pattern.matches(self.bytes, at) {
-            output.begin(last.part);
+            output.begin(last.part, text.len());
             output.extend(&self.bytes[text]);
             events += 1;
             at = end;
@@ -234,7 +234,7 @@ impl Pushed<'_> {
     }
 
     /// Takes over what a payload had. `called`: what its event's name announces.
-    fn take(&mut self, found: Found, called: Announces) {
+    fn take(&mut self, mut found: Found, called: Announces) {
         let first_token = found.content && !self.reading.first_token;
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
@@ -248,7 +248,7 @@ impl Pushed<'_> {
         }
         self.reading.is_llama_cpp |= found.is_llama_cpp || found.timings.is_some();
         self.progress.is_llama_cpp |= self.reading.is_llama_cpp;
-        self.reading.tally.take(found, called);
+        self.reading.tally.take(&mut found, called);
     }
 
     fn count(&mut self) {
@@ -267,7 +267,8 @@ impl EventHandler for Pushed<'_> {
     #[inline]
     fn event(&mut self, event: Event<'_>) {
         self.count();
-        if event.data.trim_ascii() == b"[DONE]" {
+        // Nearly every payload is an object.
+        if event.data.first() != Some(&b'{') && event.data.trim_ascii() == b"[DONE]" {
             return self.terminal();
         }
         let called = match event.name {

@@ -64,7 +64,7 @@ impl Tally {
     }
 
     /// Takes over what one payload had. `called`: what its event's name announces.
-    pub(super) fn take(&mut self, mut found: Found, called: Announces) {
+    pub(super) fn take(&mut self, found: &mut Found, called: Announces) {
         let merges = found.merges();
         self.has_timings |= found.timings.is_some();
         let is_picture = [called, found.announces].contains(&Announces::Picture);
@@ -103,7 +103,7 @@ impl Tally {
         if self.model.is_none() {
             self.model = found.take_model();
         }
-        self.take_error(&mut found, called == Announces::Error);
+        self.take_error(found, called == Announces::Error);
         let (id, background) = found.take_result();
         self.id = self.id.take().or(id);
         self.background = background.or(self.background);

@@ -5,7 +5,8 @@ use memchr::memchr2;
 /// The text of a string value, which may have been cut off at its end. `None` when it is no string.
 pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
     let mut rest = value.strip_prefix(b"\"")?;
-    let mut text = Vec::with_capacity(rest.len());
+    // Without the closing quote, so that a text without escapes has no byte too many.
+    let mut text = Vec::with_capacity(rest.len().saturating_sub(1));
     while let Some(end) = memchr2(b'"', b'\\', rest) {
         text.extend_from_slice(&rest[..end]);
         if rest[end] == b'"' {
