@@ -34,6 +34,7 @@ use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::otlp::{self, Otlp, Services};
 use crate::price::Prices;
+use crate::proxy::Shared;
 use crate::record::{
     AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
 };
@@ -43,7 +44,7 @@ use crate::tls::{Live, Watch};
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
 use shares::{Shares, open_now};
-use snapshot::snapshot;
+use snapshot::{budget, snapshot};
 use upstreams::{collector, origins};
 use worker::{Parts, on_this_thread, work};
 
@@ -132,8 +133,7 @@ impl App {
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
             .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
         let balance = Balance::new(sockets.len());
-        let names = settings.upstreams.iter().map(|upstream| upstream.name.as_str().into());
-        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len(), names));
+        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len()));
         let room = Room {
             places: shares.clients,
             grace: GRACE,
@@ -154,7 +154,11 @@ impl App {
         let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
         let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
         let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let origins = origins(settings, &mut watch, observer)?.into();
+        let budget = budget(settings, flows.limits());
+        let origins = origins(settings, &mut watch, observer)?;
+        let snapshot = Arc::new(snapshot(settings, origins, &budget)?);
+        snapshot.upstreams.iter().for_each(|spec| flows.register(&spec.id));
+        let shared = Arc::new(Shared::new(Arc::clone(&flows), budget));
         let prices = Arc::new(settings.prices.clone());
         let metrics =
             Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows), Arc::clone(&prices)));
@@ -176,16 +180,17 @@ impl App {
             }
         }
         if let Some(otlp) = &settings.otlp {
-            let services = settings.upstreams.iter().map(|upstream| {
+            let services = Services::default();
+            services.update(settings.upstreams.iter().map(|upstream| {
                 otlp::Service::new(
                     &upstream.name,
                     upstream.provider,
                     upstream.url.host(),
                     upstream.url.port(),
                 )
-            });
+            }));
             let collector = collector(otlp, &mut watch)?;
-            let otlp = Otlp::spawn(otlp, collector, Services::new(services), &journal);
+            let otlp = Otlp::spawn(otlp, collector, services, &journal);
             sinks.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
         }
         let mut reopener = None;
@@ -205,8 +210,8 @@ impl App {
             None => {}
         }
         let parts = Parts {
-            snapshot: Arc::new(snapshot(settings, flows.limits())?),
-            origins,
+            snapshot,
+            shared,
             journal,
             limits: Limits {
                 header_timeout: settings.server.header_timeout,
@@ -215,7 +220,6 @@ impl App {
             },
             drain_timeout: settings.server.drain_timeout,
             metrics,
-            flows: Arc::clone(&flows),
             boards: Boards::new(settings.server.workers),
             ledger: LedgerSource::shown(settings),
         };

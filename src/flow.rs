@@ -1,7 +1,7 @@
 //! What is measured while answers flow: the gaps between their events, how long each was in our
 //! hands, and how many flow.
 //!
-//! Each worker has a [`StreamMetrics`] for each upstream, which it alone writes; who scrapes adds them up.
+//! Each worker has a [`StreamMetrics`] for each upstream, which it alone writes; a scrape adds them up.
 //! No lock and no allocation is on an event's way: it costs two looks at the clock (when its bytes
 //! were read, when they were written) and some additions.
 
@@ -10,40 +10,40 @@ mod histogram;
 mod limits;
 mod stream_timing;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use connections::{ConnectionCounts, OpenConnection};
+use crate::support::SharedCount;
+
+pub use connections::ConnectionCounts;
 pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
 pub use stream_timing::StreamTiming;
 
-/// All of a process.
+use crate::ids::UpstreamId;
+
+/// All of a process. An upstream is added when it is first asked for, and stays.
 #[derive(Debug, Default)]
 pub struct StreamMetricsRegistry {
-    upstreams: Vec<Shared>,
-    /// By worker, and by upstream within.
-    workers: Vec<Vec<Arc<StreamMetrics>>>,
+    workers: usize,
+    /// In the order in which they were added.
+    upstreams: Mutex<Vec<UpstreamMetrics>>,
     limits: Arc<LimitCounts>,
     clients: Arc<ConnectionCounts>,
     admin: Arc<ConnectionCounts>,
 }
 
-/// What the workers share of an upstream.
 #[derive(Debug)]
-struct Shared {
-    name: Arc<str>,
-    draining: Arc<AtomicUsize>,
+struct UpstreamMetrics {
+    id: UpstreamId,
+    draining: SharedCount,
+    /// By worker.
+    workers: Vec<Arc<StreamMetrics>>,
 }
 
 impl StreamMetricsRegistry {
-    /// For so many workers, and upstreams of these names in the order in which they are asked for.
-    pub fn new(workers: usize, upstreams: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let upstreams: Vec<_> =
-            upstreams.into_iter().map(|name| Shared { name, draining: Arc::default() }).collect();
-        let flows = || upstreams.iter().map(|_| Arc::default()).collect();
-        let workers = (0..workers).map(|_| flows()).collect();
-        Self { upstreams, workers, ..Self::default() }
+    pub fn new(workers: usize) -> Self {
+        Self { workers, ..Self::default() }
     }
 
     /// How often limits on clients acted.
@@ -61,43 +61,68 @@ impl StreamMetricsRegistry {
         &self.admin
     }
 
-    /// One worker's of one upstream.
-    pub fn of(&self, worker: usize, upstream: usize) -> Arc<StreamMetrics> {
-        Arc::clone(&self.workers[worker][upstream])
+    /// Adds an upstream, so that it is among the totals before its first request.
+    pub fn register(&self, upstream: &UpstreamId) {
+        self.with(upstream, |_| ());
     }
 
-    /// Counts the answers of an upstream that are being drained, on all workers.
-    pub fn draining(&self, upstream: usize) -> &Arc<AtomicUsize> {
-        &self.upstreams[upstream].draining
+    /// The measurements of one worker.
+    ///
+    /// # Panics
+    /// There is no worker of this number.
+    pub fn of(&self, worker: usize, upstream: &UpstreamId) -> Arc<StreamMetrics> {
+        self.with(upstream, |upstream| Arc::clone(&upstream.workers[worker]))
     }
 
-    /// What was measured so far, upstream by upstream.
-    pub fn totals(&self) -> impl Iterator<Item = StreamTotals> {
-        self.upstreams.iter().enumerate().map(|(upstream, shared)| {
-            let mut total = StreamTotals {
-                upstream: Arc::clone(&shared.name),
-                streams: 0,
-                draining: shared.draining.load(Ordering::Relaxed),
-                upstream_gaps: Counts::default(),
-                client_gaps: Counts::default(),
-                added: Counts::default(),
-            };
-            for flow in self.workers.iter().map(|worker| &worker[upstream]) {
-                total.streams += flow.streams.load(Ordering::Relaxed);
-                total.upstream_gaps.add(&flow.upstream_gaps);
-                total.client_gaps.add(&flow.client_gaps);
-                total.added.add(&flow.added);
-            }
-            total
-        })
+    /// Counts the drains of an upstream's responses on all workers.
+    pub fn draining(&self, upstream: &UpstreamId) -> SharedCount {
+        self.with(upstream, |upstream| upstream.draining.clone())
+    }
+
+    fn with<T>(&self, id: &UpstreamId, of: impl FnOnce(&UpstreamMetrics) -> T) -> T {
+        let mut upstreams = self.lock();
+        let position = upstreams.iter().position(|upstream| upstream.id == *id).unwrap_or_else(|| {
+            let workers = (0..self.workers).map(|_| Arc::default()).collect();
+            upstreams.push(UpstreamMetrics { id: id.clone(), draining: SharedCount::default(), workers });
+            upstreams.len() - 1
+        });
+        of(&upstreams[position])
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<UpstreamMetrics>> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sums over all workers, upstream by upstream.
+    pub fn totals(&self) -> Vec<StreamTotals> {
+        self.lock().iter().map(UpstreamMetrics::total).collect()
+    }
+}
+
+impl UpstreamMetrics {
+    fn total(&self) -> StreamTotals {
+        let mut total = StreamTotals {
+            upstream: self.id.clone(),
+            streams: 0,
+            draining: self.draining.get(),
+            upstream_gaps: Counts::default(),
+            client_gaps: Counts::default(),
+            added: Counts::default(),
+        };
+        for flow in &self.workers {
+            total.streams += flow.streams.load(Ordering::Relaxed);
+            total.upstream_gaps.add(&flow.upstream_gaps);
+            total.client_gaps.add(&flow.client_gaps);
+            total.added.add(&flow.added);
+        }
+        total
     }
 }
 
 /// What was measured of one upstream by all workers.
 #[derive(Debug)]
 pub struct StreamTotals {
-    /// Its name.
-    pub upstream: Arc<str>,
+    pub upstream: UpstreamId,
     /// Event streams that clients are being sent.
     pub streams: usize,
     /// Answers that are read without a client.

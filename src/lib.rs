@@ -53,7 +53,9 @@
 //! | | [`egress`] | straight to a service, or through which proxy |
 //! | | [`browser`] | which hosts are ours, and which web pages may send requests |
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body or of a form |
+//! | | [`support`] | small mechanisms: backoff, counters of what runs |
 //! | | [`secret`] | a value that does not print itself |
+//! | | [`ids`] | the key of an upstream |
 //!
 //! # The invariants
 //!
@@ -85,6 +87,7 @@ pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod h1;
+pub mod ids;
 pub mod json;
 pub mod ledger;
 pub mod listener;
@@ -101,6 +104,7 @@ pub mod route;
 pub mod secret;
 pub mod simulator;
 pub mod sse;
+pub mod support;
 pub mod telemetry;
 pub mod threads;
 pub mod tls;

@@ -13,10 +13,12 @@ mod exchange;
 mod feedback;
 mod metered;
 mod response_meter;
+#[cfg(test)]
+mod scripted;
 mod session;
 
 pub use decoded_body::DecodedBody;
-pub use drain::{ActiveDrains, Drains};
+pub use drain::Drains;
 pub use encoded_tap::EncodedTap;
 pub use exchange::ResponseFrames;
 pub use feedback::{UsageFeedback, UsageObserver};

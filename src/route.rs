@@ -10,35 +10,35 @@ pub use glob::Glob;
 
 /// One line of the table.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct Rule<T> {
     /// What the path begins with; `None` takes every path.
     pub path: Option<String>,
     /// What the model looks like; `None` takes every request, also one without a model.
     pub model: Option<Glob>,
-    /// Where to: an index into the caller's upstreams.
-    pub upstream: usize,
+    /// The upstream that it leads to.
+    pub upstream: T,
 }
 
 /// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Match<'p> {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Match<'t, 'p, T> {
     /// The rule's upstream.
-    pub upstream: usize,
+    pub upstream: &'t T,
     /// The path without the rule's prefix. Begins with a slash if the path did.
     pub rest: &'p str,
 }
 
 /// The rules in their order.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct Table<T> {
     /// Prefixes begin with a slash and do not end with one; the empty one takes every path.
-    rules: Vec<Rule>,
+    rules: Vec<Rule<T>>,
 }
 
-impl Table {
+impl<T> Table<T> {
     /// The table of these rules. In a rule's path, a slash at the end and a missing one at the
     /// start change nothing.
-    pub fn new(mut rules: Vec<Rule>) -> Self {
+    pub fn new(mut rules: Vec<Rule<T>>) -> Self {
         for rule in &mut rules {
             let path = rule.path.take().unwrap_or_default();
             let path = path.trim_matches('/');
@@ -60,16 +60,26 @@ impl Table {
 
     /// The first rule that takes the path and the model. A rule that asks for a model takes no
     /// request without one.
-    pub fn find<'p>(&self, path: &'p str, model: Option<&str>) -> Option<Match<'p>> {
+    pub fn find<'t, 'p>(&'t self, path: &'p str, model: Option<&str>) -> Option<Match<'t, 'p, T>> {
         self.rules.iter().find_map(|rule| {
             let rest = rule.rest(path)?;
             let takes = rule.model.as_ref().is_none_or(|glob| model.is_some_and(|model| glob.matches(model)));
-            takes.then_some(Match { upstream: rule.upstream, rest })
+            takes.then_some(Match { upstream: &rule.upstream, rest })
         })
+    }
+
+    /// The same rules, each with another upstream.
+    pub fn map<U>(&self, mut upstream: impl FnMut(&T) -> U) -> Table<U> {
+        let rules = self.rules.iter().map(|rule| Rule {
+            path: rule.path.clone(),
+            model: rule.model.clone(),
+            upstream: upstream(&rule.upstream),
+        });
+        Table { rules: rules.collect() }
     }
 }
 
-impl Rule {
+impl<T> Rule<T> {
     /// The path without this rule's prefix, if it has it.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         let Some(prefix) = &self.path else {
@@ -87,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Rules from `path model`, `-` for none; the upstream is the rule's place.
-    fn table(rules: &[(&str, &str)]) -> Table {
+    fn table(rules: &[(&str, &str)]) -> Table<usize> {
         let some = |text: &str| (text != "-").then(|| text.to_owned());
         let rule = |(upstream, (path, model)): (usize, &(&str, &str))| Rule {
             path: some(path),
@@ -97,15 +107,15 @@ mod tests {
         Table::new(rules.iter().enumerate().map(rule).collect())
     }
 
-    fn upstream(table: &Table, path: &str, model: Option<&str>) -> Option<usize> {
-        table.find(path, model).map(|found| found.upstream)
+    fn upstream(table: &Table<usize>, path: &str, model: Option<&str>) -> Option<usize> {
+        table.find(path, model).map(|found| *found.upstream)
     }
 
     #[test]
     fn one_catch_all_takes_everything_as_it_is() {
         let table = table(&[("-", "-")]);
         for path in ["/v1/chat/completions", "/", "", "*"] {
-            assert_eq!(table.find(path, None), Some(Match { upstream: 0, rest: path }));
+            assert_eq!(table.find(path, None), Some(Match { upstream: &0, rest: path }));
             assert!(!table.needs_model(path));
         }
     }
@@ -167,7 +177,7 @@ mod tests {
         for (path, needs) in [("/plain/v1", false), ("/both/v1", true), ("/v1", true), ("/plainx", true)] {
             assert_eq!(table.needs_model(path), needs, "{path}");
         }
-        assert!(!super::Table::new(Vec::new()).needs_model("/v1"), "no rule asks");
+        assert!(!super::Table::<usize>::new(Vec::new()).needs_model("/v1"), "no rule asks");
     }
 
     #[test]

@@ -47,8 +47,8 @@ use http2::{Connections, Lost, Transport};
 use pool::Pool;
 use send::{Failure, Kept, SendRequest};
 
-/// One worker's way to one upstream.
-#[derive(Debug)]
+/// One worker's connections to one upstream. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Upstream {
     origin: Arc<Origin>,
     pool: Rc<Pool>,

@@ -23,7 +23,8 @@ const LAYERS: &[&[&str]] = &[
     &["drain"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
-    &["secret"],
+    &["support"],
+    &["secret", "ids"],
 ];
 
 /// Modules of one line that may be used by others of it.

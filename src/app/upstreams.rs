@@ -1,4 +1,4 @@
-//! The ways out: where upstreams and the collector are, and what their TLS and proxies are made of.
+//! The origins of upstreams and of the OpenTelemetry collector, with their TLS and forward proxies.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
 use crate::upstream::{
-    Connect, ConnectObserver, ForwardProxyConnector, Origin, PoolLimits, ProxyProtocol, Socks5, Winner,
+    Connect, ConnectObserver, ForwardProxyConnector, Origin, ProxyProtocol, Socks5, Winner,
 };
 
-/// The ways to all upstreams, with how many connections of each are kept.
+/// The origins of all upstreams, in their order.
 pub(super) fn origins(
     settings: &Settings,
     watch: &mut Watch,
     observer: Option<&Arc<ConnectObserver>>,
-) -> Result<Vec<(Arc<Origin>, PoolLimits)>, String> {
+) -> Result<Vec<Arc<Origin>>, String> {
     let mut origins = Vec::with_capacity(settings.upstreams.len());
     for upstream in &settings.upstreams {
         let host = upstream.url.host();
@@ -33,8 +33,6 @@ pub(super) fn origins(
             None
         };
         let timeouts = upstream.timeouts;
-        let limits =
-            PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle };
         let proxy = upstream
             .proxy
             .as_ref()
@@ -57,12 +55,12 @@ pub(super) fn origins(
             winner: Winner::default(),
             observer,
         };
-        origins.push((Arc::new(origin), limits));
+        origins.push(Arc::new(origin));
     }
     Ok(origins)
 }
 
-/// The way to the OpenTelemetry collector.
+/// The origin of the OpenTelemetry collector.
 pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin, String> {
     const TABLE: &str = "otlp";
     let host = otlp.url.host();

@@ -9,25 +9,22 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::drain::Stop;
-use crate::flow::StreamMetricsRegistry;
 use crate::ledger::LedgerSource;
 use crate::listener::{Acceptor, Ended, Limits, Listener};
 use crate::metrics::Metrics;
-use crate::proxy::{Proxy, Snapshot};
+use crate::proxy::{Proxy, Shared, Snapshot};
 use crate::record::{Boards, Journal};
 use crate::tls::Live;
-use crate::upstream::{Origin, PoolLimits, Scratch, Upstream};
 
 /// What each worker needs.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) origins: Arc<[(Arc<Origin>, PoolLimits)]>,
+    pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
     pub(super) limits: Limits,
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) flows: Arc<StreamMetricsRegistry>,
     pub(super) boards: Boards,
     /// Whose records the pages show.
     pub(super) ledger: Option<LedgerSource>,
@@ -41,14 +38,9 @@ pub(super) async fn work(
     parts: Parts,
     stop: Stop,
 ) -> io::Result<()> {
-    let scratch = Scratch::default();
-    let upstreams = parts.origins.iter();
-    let upstreams = upstreams
-        .map(|(origin, limits)| Upstream::new(Arc::clone(origin), *limits, scratch.clone()))
-        .collect();
+    let (snapshot, shared) = (Arc::clone(&parts.snapshot), Arc::clone(&parts.shared));
     let board = parts.boards.of_worker(number);
-    let (snapshot, journal) = (Arc::clone(&parts.snapshot), parts.journal.clone());
-    let proxy = Proxy::new(number, snapshot, upstreams, &parts.flows, journal, board);
+    let proxy = Proxy::new(number, snapshot, shared, parts.journal.clone(), board);
     let acceptor = Acceptor::new(listener, Rc::new(proxy), tls, parts.limits);
     if acceptor.run(stop, parts.drain_timeout).await? == Ended::Cut {
         // What the runtime drops now did not end by itself.

@@ -23,6 +23,7 @@ use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
+use crate::support::Backoff;
 
 /// How long batches are gathered after the first one. With the journal's own 20 ms a record is
 /// committed 100 ms after its end, and there are at most ten commits a second.
@@ -31,8 +32,7 @@ const GATHER: Duration = Duration::from_millis(80);
 /// So many are written without waiting for more.
 const ENOUGH: usize = CAPACITY / 4;
 
-/// The pauses between attempts while the file cannot be written: the first, doubled up to the
-/// longest.
+/// The first and the longest pause between attempts while the file cannot be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -202,7 +202,7 @@ impl Ledger {
     /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds,
     /// or until the process ends and [`GRACE`] is over.
     fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !batches.is_empty() {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of
             // all that it is tried with.
@@ -217,12 +217,12 @@ impl Ledger {
                     committed.notify_one();
                 }
                 self.well();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 batches = &batches[attempt.len()..];
                 continue;
             };
             self.say(&reason);
-            if let Some(deadline) = turn.pause(pause) {
+            if let Some(deadline) = turn.pause(backoff.take_next()) {
                 let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + GRACE);
                 if give_up.min(deadline) <= Instant::now() {
                     let lost = self.spill(batches);
@@ -233,7 +233,6 @@ impl Ledger {
                 }
                 thread::sleep(FIRST_PAUSE);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

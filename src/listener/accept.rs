@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::accept_errors::{AcceptErrors, is_exhaustion};
-use super::balance::Load;
 use super::conn_state::ConnState;
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::Connections;
@@ -20,6 +19,7 @@ use super::handshake::handshake;
 use super::places::{Place, Places, Room};
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
+use crate::support::SharedGuard;
 use crate::tls::Live;
 
 /// How long the loop waits when the system has no descriptor or memory left for a connection.
@@ -38,7 +38,7 @@ const INBOX: usize = 1024;
 type Given = (std::net::TcpStream, Claim);
 
 /// What a connection holds: its place, and its weight on the worker that serves it.
-type Claim = (Place, Load);
+type Claim = (Place, SharedGuard);
 
 /// What one worker needs to accept connections. It is made before the workers' threads start, and
 /// moves into one.

@@ -1,7 +1,8 @@
 //! Which worker takes a new connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{SharedCount, SharedGuard};
 
 /// How many connections more than the least loaded worker one may have before it gives new ones
 /// away. The kernel's own spreading is by hash: good enough for short requests, not for streams
@@ -10,12 +11,12 @@ const SLACK: usize = 1;
 
 /// What each worker carries: its connections, and once more those with a request running.
 #[derive(Clone, Debug)]
-pub struct Balance(Arc<[AtomicUsize]>);
+pub struct Balance(Arc<[SharedCount]>);
 
 impl Balance {
     /// For so many workers, all idle.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| AtomicUsize::new(0)).collect())
+        Self((0..workers).map(|_| SharedCount::default()).collect())
     }
 
     /// The worker that should take a connection which `me` has accepted.
@@ -23,33 +24,19 @@ impl Balance {
     /// The loads are read one after the other while others change them: the answer is good, not
     /// exact.
     pub fn choose(&self, me: usize) -> usize {
-        let load = |worker: usize| self.0[worker].load(Ordering::Relaxed);
+        let load = |worker: usize| self.0[worker].get();
         let least = (0..self.0.len()).min_by_key(|&worker| load(worker)).unwrap_or(me);
         if load(me) > load(least) + SLACK { least } else { me }
     }
 
     /// What each worker carries now.
     pub fn loads(&self) -> Vec<usize> {
-        self.0.iter().map(|load| load.load(Ordering::Relaxed)).collect()
+        self.0.iter().map(|load| load.get()).collect()
     }
 
     /// Counts a connection or a running request for as long as the guard lives.
-    pub fn load(&self, worker: usize) -> Load {
-        self.0[worker].fetch_add(1, Ordering::Relaxed);
-        Load { balance: self.clone(), worker }
-    }
-}
-
-/// A connection or running request that is counted.
-#[derive(Debug)]
-pub struct Load {
-    balance: Balance,
-    worker: usize,
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.balance.0[self.worker].fetch_sub(1, Ordering::Relaxed);
+    pub fn load(&self, worker: usize) -> SharedGuard {
+        self.0[worker].enter()
     }
 }
 

@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::balance::Load;
 use super::conn_state::{ConnCommand, ConnState, RequestGuard};
 use super::{Handler, Upgrade};
 use crate::flow::StreamTiming;
+use crate::support::SharedGuard;
 
 /// What polling the body gives.
 type Polled<H> = Poll<Option<Result<Frame<Bytes>, <<H as Handler>::Body as Body>::Error>>>;
 
 /// A request runs for as long as this lives.
-pub(super) type Guard = (RequestGuard, Load);
+pub(super) type Guard = (RequestGuard, SharedGuard);
 
 /// An answer's body.
 pub(super) struct InFlightBody<H: Handler> {

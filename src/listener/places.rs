@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::flow::{ConnectionCounts, Limit, LimitCounts, OpenConnection};
+use crate::flow::{ConnectionCounts, Limit, LimitCounts};
+use crate::support::SharedGuard;
 
 /// The part of the places that streams leave to connections.
 const FOR_CONNECTIONS: usize = 10;
@@ -50,7 +51,7 @@ pub(super) struct Places {
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
     /// `None`: it is a stream's.
-    _open: Option<OpenConnection>,
+    _open: Option<SharedGuard>,
 }
 
 impl Places {

@@ -5,15 +5,11 @@
 //! the meter and dropped. After a full drain the connection goes back to its pool. Whatever ends a
 //! drain, its record is closed, also where the runtime drops its task.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::pin;
-use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -22,6 +18,7 @@ use super::exchange::{Exchange, ResponseFrames};
 use crate::config::DrainLimits;
 use crate::error::Error;
 use crate::record::{Entry, Outcome};
+use crate::support::{LocalCount, LocalGuard, SharedCount, SharedGuard};
 
 /// How long the end of a stream is waited for after the event that ends it: its counts are final,
 /// and all that can still be had is the connection.
@@ -34,33 +31,14 @@ pub struct Drains(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: DrainLimits,
-    everywhere: Arc<AtomicUsize>,
-    here: ActiveDrains,
-}
-
-/// How many drains are under way on one worker, of all upstreams. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct ActiveDrains(Rc<Counted>);
-
-#[derive(Debug, Default)]
-struct Counted {
-    count: Cell<usize>,
-    empty: Notify,
-}
-
-impl ActiveDrains {
-    /// Waits until none is. Cancel-safe.
-    pub async fn none(&self) {
-        while self.0.count.get() > 0 {
-            self.0.empty.notified().await;
-        }
-    }
+    everywhere: SharedCount,
+    here: LocalCount,
 }
 
 impl Drains {
     /// `everywhere` counts the drains of this upstream on all workers, `here` those of all
     /// upstreams on this one.
-    pub fn new(limits: DrainLimits, everywhere: Arc<AtomicUsize>, here: ActiveDrains) -> Self {
+    pub fn new(limits: DrainLimits, everywhere: SharedCount, here: LocalCount) -> Self {
         Self(Rc::new(Inner { limits, everywhere, here }))
     }
 
@@ -110,9 +88,8 @@ impl Drains {
         }
         entry.client_left();
         let Inner { limits, everywhere, here } = &*self.0;
-        let before = everywhere.fetch_add(1, Ordering::Relaxed);
-        here.0.count.set(here.0.count.get() + 1);
-        let place = Place { everywhere: Arc::clone(everywhere), here: here.clone() };
+        let before = everywhere.get();
+        let guards = (everywhere.enter(), here.enter());
         if before >= limits.concurrent {
             let concurrent = limits.concurrent;
             let error =
@@ -120,7 +97,7 @@ impl Drains {
             entry.row().error.get_or_insert_with(|| error.into());
             return None;
         }
-        Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _place: place })
+        Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _guards: guards })
     }
 }
 
@@ -128,7 +105,7 @@ impl Drains {
 struct Drain {
     limits: DrainLimits,
     deadline: Instant,
-    _place: Place,
+    _guards: (SharedGuard, LocalGuard),
 }
 
 impl Drain {
@@ -168,20 +145,5 @@ impl Drain {
     }
 }
 
-/// A drain that is counted.
-#[derive(Debug)]
-struct Place {
-    everywhere: Arc<AtomicUsize>,
-    here: ActiveDrains,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.everywhere.fetch_sub(1, Ordering::Relaxed);
-        let Counted { count, empty } = &*self.here.0;
-        count.set(count.get() - 1);
-        if count.get() == 0 {
-            empty.notify_one();
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

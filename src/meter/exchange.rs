@@ -398,3 +398,6 @@ impl<B: ResponseFrames> Drop for Exchange<B> {
         self.close(end);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,3 +221,6 @@ impl FrameHandler for FromUpstream<'_> {
         self.0.control(Peer::Upstream, opcode, payload);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ const GAUGES: [Gauge; 2] = [
 
 impl Collector for FlowMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let totals: Vec<_> = self.0.totals().collect();
+        let totals = self.0.totals();
         let labels = |total: &StreamTotals| UpstreamLabels { upstream: total.upstream.to_string() };
         for (name, help, value) in GAUGES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -12,7 +12,8 @@ fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
         entry.row().usage.output_tokens = Some(2);
         entry.close(Outcome::Complete);
     }
-    let flows = Arc::new(StreamMetricsRegistry::new(1, ["openai".into()]));
+    let flows = Arc::new(StreamMetricsRegistry::new(1));
+    flows.register(&"openai".into());
     let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), flows, Arc::default()));
     metrics.write(&journal.take()).unwrap();
     metrics.encode(Exposition::OpenMetrics)

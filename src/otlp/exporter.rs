@@ -34,13 +34,13 @@ use super::span::span;
 use super::values::{Attributes, printable};
 use crate::config;
 use crate::record::{Exporting, UsageRecord};
+use crate::support::Backoff;
 use crate::upstream::Origin;
 
 /// The most spans of one request: some 500 kB.
 const MAX_SPANS: usize = 512;
 
-/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper
-/// half of that, so that the instances of a fleet do not come back all at once.
+/// The first and the longest pause between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -51,7 +51,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Exporter {
     pub(super) origin: Arc<Origin>,
     pub(super) settings: config::Otlp,
-    pub(super) services: Arc<Services>,
+    pub(super) services: Services,
     pub(super) queue: Arc<Queue>,
     pub(super) instruments: Option<Arc<Mutex<Instruments>>>,
     pub(super) exporting: Arc<Exporting>,
@@ -115,7 +115,7 @@ impl Exporter {
         teller: &mut Teller,
     ) -> bool {
         let mut closed = self.closed.clone();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let last = *closed.borrow();
             match collector.post::<ExportTraceServiceResponse>("/v1/traces", message.clone()).await {
@@ -133,10 +133,9 @@ impl Exporter {
                         self.drop_spans(count);
                         return !last;
                     }
-                    let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-                    let length = failure.after().map_or(length, |after| after.max(length).min(LONGEST_PAUSE));
-                    let _ = timeout(length, closed.wait_for(|closed| *closed)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let pause = backoff.take_jittered();
+                    let pause = failure.after().map_or(pause, |after| after.max(pause).min(LONGEST_PAUSE));
+                    let _ = timeout(pause, closed.wait_for(|closed| *closed)).await;
                 }
             }
         }

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::histogram::{Histogram, Kind};
 use super::names::{error_type, input_tokens, operation};
-use super::services::Services;
+use super::services::{Service, Services};
 use super::span::nanoseconds;
 use super::values::Attributes;
 use crate::record::{Names, Outcome, UsageRecord, UsageSource};
@@ -56,8 +56,7 @@ const PER_TOKEN: Kind = Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Labels {
     operation: Cow<'static, str>,
-    /// The upstream's place among the services.
-    service: usize,
+    service: Arc<Service>,
     model_requested: Option<Arc<str>>,
     model: Option<Arc<str>>,
     error: Option<Cow<'static, str>>,
@@ -77,7 +76,7 @@ struct Tokens {
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Instruments {
-    services: Arc<Services>,
+    services: Services,
     names: Names,
     start: u64,
     tokens: Histogram<Labels>,
@@ -89,7 +88,7 @@ pub(super) struct Instruments {
 
 impl Instruments {
     /// Nothing counted yet.
-    pub(super) fn new(services: Arc<Services>) -> Self {
+    pub(super) fn new(services: Services) -> Self {
         Self {
             services,
             names: Names::default(),
@@ -105,7 +104,7 @@ impl Instruments {
     /// Counts a record, if the request asked something of a model and was not refused before it was
     /// sent.
     pub(super) fn record(&mut self, row: &UsageRecord) {
-        let service = row.upstream.as_deref().and_then(|name| self.services.position(name));
+        let service = row.upstream.as_deref().and_then(|name| self.services.get(name));
         let (Some(operation), Some(service)) = (operation(row), service) else { return };
         // What a client asks for has been confirmed only if some model answered it.
         let confirmed = row.model.as_ref().and(row.model_requested.as_deref());
@@ -159,7 +158,7 @@ impl Instruments {
             attributes.flag("otel.metric.overflow", true);
             return attributes.into_vec();
         };
-        let service = self.services.at(labels.service);
+        let service = &labels.service;
         let tokens = labels.tokens.as_ref();
         attributes.texts([
             ("gen_ai.operation.name", Some(&*labels.operation)),

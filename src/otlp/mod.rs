@@ -71,9 +71,8 @@ impl Otlp {
         services: Services,
         journal: &Journal,
     ) -> io::Result<Self> {
-        let (queue, services) = (Arc::new(Queue::default()), Arc::new(services));
-        let instruments =
-            settings.metrics.map(|_| Arc::new(Mutex::new(Instruments::new(Arc::clone(&services)))));
+        let queue = Arc::new(Queue::default());
+        let instruments = settings.metrics.map(|_| Arc::new(Mutex::new(Instruments::new(services.clone()))));
         let exporting = Arc::clone(journal.health().exporting.get_or_init(Arc::default));
         let (closing, closed) = watch::channel(false);
         let exporter = Exporter {

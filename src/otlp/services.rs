@@ -1,6 +1,6 @@
 //! The names of upstreams in spans and metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::provider::Provider;
 
@@ -26,7 +26,7 @@ const KNOWN: &[(&str, &str)] = &[
 ];
 
 /// An upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
     /// Its name in the configuration.
     pub name: Arc<str>,
@@ -55,23 +55,27 @@ impl Service {
     }
 }
 
-/// All of them.
-#[derive(Clone, Debug)]
-pub struct Services(Vec<Service>);
+/// The upstreams of the configuration in use. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Services(Arc<RwLock<Vec<Arc<Service>>>>);
 
 impl Services {
-    /// A name is there once.
-    pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
-        Self(services.into_iter().collect())
+    /// Takes these in place of the earlier ones, except those of other names, whose requests may
+    /// still run.
+    pub fn update(&self, services: impl IntoIterator<Item = Service>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for service in services {
+            match known.iter_mut().find(|known| known.name == service.name) {
+                Some(known) if **known == service => {}
+                Some(known) => *known = Arc::new(service),
+                None => known.push(Arc::new(service)),
+            }
+        }
     }
 
-    /// Where it stands.
-    pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|service| *service.name == *name)
-    }
-
-    pub(super) fn at(&self, position: usize) -> &Service {
-        &self.0[position]
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Service>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|service| *service.name == *name).cloned()
     }
 }
 

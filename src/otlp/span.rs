@@ -73,7 +73,8 @@ fn name(row: &UsageRecord) -> String {
 fn attributes(row: &UsageRecord, error: Option<&str>, services: &Services) -> Attributes {
     let operation = operation(row);
     let service = row.upstream.as_deref().filter(|_| is_a_call(row));
-    let service = service.and_then(|name| services.position(name)).map(|at| services.at(at));
+    let service = service.and_then(|name| services.get(name));
+    let service = service.as_deref();
     let usage = &row.usage;
     let mut attributes = Attributes::default();
     attributes.texts([

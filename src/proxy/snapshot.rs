@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BodyLimits;
-use super::stream_options::StreamOptionsSupport;
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect};
-use crate::provider::IncludeUsage;
-use crate::provider::{Dialect, Inbound, Provider};
+use crate::ids::UpstreamId;
+use crate::provider::{Dialect, Inbound, IncludeUsage, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
 use crate::traceparent::Sampling;
+use crate::upstream::{Origin, PoolLimits};
 
 /// Built from one `Settings`.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub struct Snapshot {
     pub clients: Clients,
     /// The `client` of records where no clients are configured.
     pub anonymous: Arc<str>,
-    /// Its indices are those of `upstreams`.
-    pub routes: Table,
-    pub upstreams: Vec<UpstreamSpec>,
+    pub routes: Table<UpstreamId>,
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,
     /// Event streams get `X-Accel-Buffering: no`.
     pub accel_buffering_header: bool,
@@ -40,8 +40,11 @@ pub struct Snapshot {
 /// How requests for one upstream are written, and how its responses are treated.
 #[derive(Debug)]
 pub struct UpstreamSpec {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
+    pub id: UpstreamId,
+    /// Where it is, and how it is reached.
+    pub origin: Arc<Origin>,
+    /// How many of its idle connections a worker keeps.
+    pub pool: PoolLimits,
     pub provider: Provider,
     pub dialect: Dialect,
     pub headers: OutboundHeaders,
@@ -54,8 +57,6 @@ pub struct UpstreamSpec {
     pub include_usage: IncludeUsage,
     /// It is known to send usage without `stream_options`.
     pub sends_usage_unasked: bool,
-    /// Which of its models accept `stream_options`.
-    pub refusals: Arc<StreamOptionsSupport>,
     /// The default for requests without `x-streamgauge-on-disconnect`.
     pub on_disconnect: OnDisconnect,
     pub drain_limits: DrainLimits,

@@ -23,6 +23,7 @@ use crate::meter::{Peer, ResponsePolicy, Session, SessionEnd};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::support::LocalCount;
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
@@ -275,16 +276,15 @@ pub(super) struct UpgradedConnections(Rc<Inner>);
 struct Inner {
     /// What all of them read into.
     scratch: Scratch,
-    count: Cell<usize>,
     stops: Cell<bool>,
     stop: Notify,
-    empty: Notify,
+    running: LocalCount,
 }
 
 impl UpgradedConnections {
     pub(super) fn new(scratch: Scratch) -> Self {
-        let (stop, empty) = (Notify::new(), Notify::new());
-        Self(Rc::new(Inner { scratch, count: Cell::new(0), stops: Cell::new(false), stop, empty }))
+        let running = LocalCount::default();
+        Self(Rc::new(Inner { scratch, stops: Cell::new(false), stop: Notify::new(), running }))
     }
 
     /// Grants what the upstream has granted. The record is the session's from here on.
@@ -300,7 +300,7 @@ impl UpgradedConnections {
         let (upgraded, flow) = (self.clone(), Arc::clone(policy.timing.flow()));
         let upgrade = body.into_upgraded().map(|upstream| {
             Upgrade::new(move |client, first| async move {
-                let (_open, _active) = (upgraded.open(), ActiveStream::new(&flow));
+                let (_open, _active) = (upgraded.0.running.enter(), ActiveStream::new(&flow));
                 let connection =
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
                 connection.run(&upgraded).await;
@@ -312,11 +312,6 @@ impl UpgradedConnections {
         response.headers_mut().insert(ID_HEADER, id);
         WebSocketUpgrade::grant(response.headers_mut());
         response
-    }
-
-    fn open(&self) -> Open {
-        self.0.count.set(self.0.count.get() + 1);
-        Open(Rc::clone(&self.0))
     }
 
     /// Waits until the process stops. Cancel-safe.
@@ -331,23 +326,6 @@ impl UpgradedConnections {
     pub(super) async fn shutdown(&self) {
         self.0.stops.set(true);
         self.0.stop.notify_waiters();
-        let gone = async {
-            while self.0.count.get() > 0 {
-                self.0.empty.notified().await;
-            }
-        };
-        let _ = timeout(SHUTDOWN, gone).await;
-    }
-}
-
-/// An open tunnel.
-struct Open(Rc<Inner>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
-        if self.0.count.get() == 0 {
-            self.0.empty.notify_one();
-        }
+        let _ = timeout(SHUTDOWN, self.0.running.wait_empty()).await;
     }
 }

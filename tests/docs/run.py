@@ -81,6 +81,20 @@ def check_links():
                     fail(f"{page.name}:{line}", f"{path or page.name} has no heading #{anchor}")
 
 
+def check_names():
+    """Files and keys of the configuration that the text names."""
+    reference = (ROOT / "config/default.toml").read_text()
+    for page in PAGES:
+        for line, text in page.prose:
+            for path in re.findall(r"`((?:\.ci|benches|config|docs|fuzz|src|tests)/[\w./-]*)[^`]*`", text):
+                if page.name != "CHANGELOG.md" and not (ROOT / path).exists():
+                    fail(f"{page.name}:{line}", f"there is no {path}")
+            # `server.address` and `server.port` are attributes of spans.
+            for table, key in re.findall(r"`(server|admin|ledger|network|otlp|log|timeouts|pool)\.(?!address|port)(\w+)`", text):
+                if not re.search(rf"^#?(?:{key} = |\[(?:[\w.]+\.)?{table}\.{key}\])", reference, flags=re.M):
+                    fail(f"{page.name}:{line}", f"config/default.toml has no {table}.{key}")
+
+
 def check_blocks_and_pictures():
     for page in PAGES:
         for block in page.blocks:
@@ -91,6 +105,25 @@ def check_blocks_and_pictures():
             fail(picture.name, f"has more than {MAX_PICTURE} bytes")
         if picture.suffix == ".svg":
             xml.etree.ElementTree.parse(picture)
+
+
+def check_figures():
+    """Figures of performance are those that the bench wrote."""
+    measured = (ROOT / "benches/peers/figures.md").read_text().splitlines()
+    in_pages = {"README.md": 5, "docs/performance.md": 6}  # the cells of a row
+    cells = {count: {tuple(split(line)[1:count]) for line in measured} for count in in_pages.values()}
+    for name, count in in_pages.items():
+        rows = [(line, text) for line, text in BY_NAME[name].prose if re.match(r"\| .* \| [\d.]+ (?:µs/\w+|KB) \|", text)]
+        if not rows:
+            fail(name, "has no figures")
+        for line, text in rows:
+            if tuple(split(text)[1:count]) not in cells[count]:
+                fail(f"{name}:{line}", "benches/peers/figures.md has other figures")
+
+
+def split(row):
+    """The cells of a table's row."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
 
 
 # Configurations.
@@ -108,7 +141,7 @@ def certificates(folder):
 
 
 def complete(text, folder):
-    """The text as a configuration of its own: with the upstreams that it names, and files and ports of this test."""
+    """The text as a configuration of its own: with the upstreams that it names where it has none, and files and ports of this test."""
 
     def file(match):
         name = pathlib.Path(match[1])
@@ -121,12 +154,12 @@ def complete(text, folder):
 
     values = tomllib.loads(text)
     named = [entry.get("upstream") for table in ("routes", "prices") for entry in values.get(table, [])]
-    missing = sorted({name for name in named if name} - set(values.get("upstreams", {})))
-    if not missing and not values.get("upstreams"):
-        missing = ["openai"]
+    missing = [] if values.get("upstreams") else sorted({name for name in named if name} | {"openai"})
     text = re.sub(r'file = "([^"]+)"', file, text)
     for name in missing:
         text += f'\n[upstreams.{name}]\nprovider = "other"\nurl = "http://127.0.0.1:1/v1"\napi_key = "none"\ndefault_model = "m"\n'
+    if len(missing) > 1 and "routes" not in values:
+        text += "".join(f'[[routes]]\npath = "/{name}"\nupstream = "{name}"\n' for name in missing)
     listen = {
         f"STREAMGAUGE_{table.upper()}__LISTEN": re.sub(r":\d+$", ":0", values.get(table, {}).get("listen", "127.0.0.1:0"))
         for table in ("server", "admin")
@@ -381,7 +414,9 @@ def check_table_of_commands():
 def main():
     check_readme()
     check_links()
+    check_names()
     check_blocks_and_pictures()
+    check_figures()
     check_configurations()
     check_other_formats()
     check_table_of_commands()

@@ -25,14 +25,14 @@ use super::rows::Rows;
 use super::server::Server;
 use crate::config::Postgres;
 use crate::record::{Journal, Shipping};
+use crate::support::Backoff;
 use crate::threads::{Deadline, Thread, fault};
 
 /// How long commits are gathered after the first one. Records are in the fleet's database about
 /// half a second after their end, and there are at most some round trips a second.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// The pauses between attempts: the first, doubled up to the longest. Each is drawn from the upper
-/// half of that, so that the instances of a fleet do not come back all at once.
+/// The first and the longest pause between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -214,23 +214,21 @@ impl Line {
 
     /// Ends when the process does: after everything is shipped, or when an attempt fails.
     async fn ship_for_ever(&mut self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let last = *self.closed.borrow();
-            let Err(trouble) = self.session(&mut pause).await else { return };
+            let Err(trouble) = self.session(&mut backoff).await else { return };
             self.shipping().up.store(false, Ordering::Relaxed);
             self.say(&trouble);
             if last {
                 return;
             }
-            let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            let _ = timeout(length, self.closed.wait_for(|closed| *closed)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let _ = timeout(backoff.take_jittered(), self.closed.wait_for(|closed| *closed)).await;
         }
     }
 
     /// From a connection to its end. `Ok`: the process ends, and everything is shipped.
-    async fn session(&mut self, pause: &mut Duration) -> Result<(), Trouble> {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
         self.count_waiting();
         let mut server = Server::connect(&self.settings).await?;
         let mut unshipped = Unshipped::open(&self.path, &server.ledger().to_string())?;
@@ -248,7 +246,7 @@ impl Line {
                 return Err(Trouble::Moved);
             }
             while self.batch(&mut server, &mut unshipped, &mut rows).await? {
-                *pause = FIRST_PAUSE;
+                backoff.reset();
             }
             self.well();
             if closing {

@@ -6,7 +6,7 @@ use crate::otlp::span::tests::{listed, row, services};
 use crate::record::MAX_NAMES;
 
 fn counted(rows: &[UsageRecord]) -> Instruments {
-    let mut instruments = Instruments::new(Arc::new(services()));
+    let mut instruments = Instruments::new(services());
     rows.iter().for_each(|row| instruments.record(row));
     instruments
 }

@@ -43,7 +43,9 @@ pub(in crate::otlp) fn context(parent_id: Option<[u8; 8]>, flags: u8) -> SpanCon
 }
 
 pub(in crate::otlp) fn services() -> Services {
-    Services::new([Service::new("up", Provider::Other, "api.groq.com", 443)])
+    let services = Services::default();
+    services.update([Service::new("up", Provider::Other, "api.groq.com", 443)]);
+    services
 }
 
 /// The attributes as `name=value`, in alphabetical order.

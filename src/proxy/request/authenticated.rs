@@ -17,7 +17,7 @@ use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::client_body::BodyLimits;
 use crate::proxy::decoding::decode;
 use crate::proxy::passing::{Passing, Watched};
-use crate::proxy::snapshot::Snapshot;
+use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::rewrite::form::Form;
 use crate::rewrite::upgrade::WebSocketUpgrade;
@@ -31,7 +31,7 @@ impl Authenticated {
     /// through.
     pub(in crate::proxy) async fn buffer(
         self,
-        snapshot: &Snapshot,
+        snapshot: &WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<(Buffered, Body)> {
         let Received { mut parts, body, .. } = self.0;

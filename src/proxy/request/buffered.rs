@@ -1,5 +1,7 @@
 //! A request whose body is here as far as it is needed: where it goes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 
@@ -9,7 +11,7 @@ use crate::estimate::Shape;
 use crate::provider::{Endpoint, Inbound};
 use crate::proxy::budget::Reserved;
 use crate::proxy::include_usage;
-use crate::proxy::snapshot::Snapshot;
+use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
 use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
 use crate::rewrite::form::{Fields, Form};
@@ -95,7 +97,7 @@ impl Buffered {
 
     pub(in crate::proxy) fn route<'a>(
         &'a self,
-        snapshot: &'a Snapshot,
+        snapshot: &'a WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<Routed<'a>> {
         let path = self.parts.uri.path();
@@ -118,11 +120,11 @@ impl Buffered {
             let model = model.filter(|_| by_model).map(str::to_owned);
             return Err(Error::NoRoute { path: path.to_owned(), model });
         };
-        let spec = &snapshot.upstreams[found.upstream];
+        let (upstream, spec) = (found.upstream, &found.upstream.spec);
         let is_session = self.upgrade.is_some();
         let inbound = Inbound { path: found.rest, query: self.parts.uri.query(), is_session };
         row.stream |= include_usage::asks_for_stream(&inbound);
-        row.upstream = Some(spec.name.clone());
+        row.upstream = Some(Arc::clone(spec.id.name()));
         row.provider = Some(spec.provider);
         let endpoint = Endpoint::of(inbound.path);
         row.endpoint = Some(endpoint.name.into());
@@ -157,6 +159,6 @@ impl Buffered {
                 return Err(Error::ModelAmbiguous);
             }
         }
-        Ok(Routed { buffered: self, peek, spec, upstream: found.upstream, inbound })
+        Ok(Routed { buffered: self, peek, upstream, inbound })
     }
 }

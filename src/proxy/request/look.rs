@@ -17,7 +17,7 @@ use http::{HeaderMap, header};
 use crate::coding::{Coding, Codings};
 use crate::error::{Error, Result};
 use crate::provider::{Endpoint, Inbound};
-use crate::proxy::snapshot::Snapshot;
+use crate::proxy::worker::WorkerSnapshot;
 use crate::rewrite::form::boundary;
 
 /// What has to be looked at.
@@ -50,16 +50,16 @@ const MAX_SHOWN: usize = 64;
 impl Look {
     /// # Errors
     /// The model must be known, and the body is in a coding that is not.
-    pub(super) fn at(parts: &Parts, snapshot: &Snapshot) -> Result<Self> {
+    pub(super) fn at(parts: &Parts, snapshot: &WorkerSnapshot) -> Result<Self> {
         let (path, headers) = (parts.uri.path(), &parts.headers);
         let by_model = snapshot.routes.needs_model(path);
         let found = snapshot.routes.find(path, None);
-        let Some(rest) = found.map(|found| found.rest).or_else(|| snapshot.routes.rest(path)) else {
+        let Some(rest) = found.as_ref().map(|found| found.rest).or_else(|| snapshot.routes.rest(path)) else {
             return Ok(Self::Nothing);
         };
         let endpoint = Endpoint::of(rest);
         let inbound = Inbound { path: rest, query: parts.uri.query(), is_session: false };
-        let spec = found.map(|found| &snapshot.upstreams[found.upstream]);
+        let spec = found.map(|found| &found.upstream.spec);
         let is_needed = by_model || spec.is_some_and(|spec| spec.needs_model(&inbound));
         let is_unknown = endpoint == Endpoint::OTHER;
 

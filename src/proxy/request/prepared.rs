@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::h1::BodyFraming;
 use crate::meter::UsageFeedback;
 use crate::proxy::include_usage::{self, Seen};
-use crate::proxy::snapshot::Snapshot;
 use crate::proxy::stream_options::StreamOptionsSupport;
+use crate::proxy::worker::WorkerUpstream;
 use crate::rewrite::headers;
-use crate::upstream::{OutboundRequest, Payload, Upstream, UpstreamResponse};
+use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
 use crate::usage::Content;
 
 /// A request as its upstream is to get it.
@@ -34,8 +34,7 @@ pub(in crate::proxy) struct Prepared {
     pub(super) counts_itself: Option<u64>,
     pub(super) is_streamed: bool,
     pub(super) started: Instant,
-    /// The service's place among the upstreams.
-    pub(in crate::proxy) upstream: usize,
+    pub(in crate::proxy) upstream: Rc<WorkerUpstream>,
     /// How long the client of a stream may be left without a word.
     pub(in crate::proxy) keep_alive: Option<Duration>,
     /// What becomes of its answer when the client leaves.
@@ -70,12 +69,7 @@ impl Prepared {
     /// A request that asks for usage in the client's place is sent once more without, if the
     /// upstream refuses that.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
-    pub(in crate::proxy) fn send(
-        self,
-        snapshot: Arc<Snapshot>,
-        upstreams: Rc<[Upstream]>,
-        mut buffered: Buffered,
-    ) -> impl Future<Output = Result<Accepted>> {
+    pub(in crate::proxy) fn send(self, mut buffered: Buffered) -> impl Future<Output = Result<Accepted>> {
         async move {
             if self.is_decoded {
                 let headers = std::mem::take(&mut buffered.parts.headers);
@@ -83,8 +77,7 @@ impl Prepared {
             }
             // All of it, with its place in the budget.
             let buffered = &buffered;
-            let spec = &snapshot.upstreams[self.upstream];
-            let upstream = &upstreams[self.upstream];
+            let WorkerUpstream { spec, connections, stream_options, .. } = &*self.upstream;
             let call = |target, payload, framing| OutboundRequest {
                 method: &buffered.parts.method,
                 target,
@@ -96,10 +89,10 @@ impl Prepared {
                 is_streamed: self.is_streamed,
                 started: self.started,
             };
-            let mut response = upstream.send(call(self.target, self.payload, self.framing)).await?;
+            let mut response = connections.send(call(self.target, self.payload, self.framing)).await?;
             let at = Instant::now();
             let feedback =
-                |model, asked| UsageFeedback { observer: Arc::clone(&spec.refusals) as _, model, asked };
+                |model, asked| UsageFeedback { observer: Arc::clone(stream_options) as _, model, asked };
             let Some(Unasked { of, target, pieces }) = self.unasked else {
                 let asked_for_usage = self.asks_for_usage;
                 let content =
@@ -108,22 +101,22 @@ impl Prepared {
                 return Ok(Accepted { response, asked_for_usage, at, content, feedback });
             };
             if let Seen::Response(content) =
-                include_usage::look(&mut response, spec.refusals.is_taken(&of)).await
+                include_usage::look(&mut response, stream_options.is_taken(&of)).await
             {
                 if response.head.status.is_success() {
-                    spec.refusals.note_taken(&of);
+                    stream_options.note_taken(&of);
                 }
                 let feedback = Some(feedback(StreamOptionsSupport::hash(&of), true));
                 return Ok(Accepted { response, asked_for_usage: true, at, content, feedback });
             }
             let status = response.head.status;
-            tracing::debug!(upstream = %spec.name, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
+            tracing::debug!(upstream = %spec.id, %of, status = status.as_u16(), "it refuses to be asked for usage; sending once more without");
             drop(response);
             let (payload, framing) = held_payload(pieces);
-            let mut response = Box::pin(upstream.send(call(target, payload, framing))).await?;
+            let mut response = Box::pin(connections.send(call(target, payload, framing))).await?;
             let at = Instant::now();
             if include_usage::confirms_unsupported(status, &mut response).await {
-                spec.refusals.note(&of, Instant::now());
+                stream_options.note(&of, Instant::now());
             }
             Ok(Accepted { response, asked_for_usage: false, at, content: None, feedback: None })
         }

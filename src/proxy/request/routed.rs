@@ -1,5 +1,6 @@
 //! A request of which it is known where it goes: written as its upstream is to get it.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::proxy::include_usage;
 use crate::proxy::snapshot::UpstreamSpec;
 use crate::proxy::stream_options::StreamOptionsSupport;
+use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
@@ -28,22 +30,21 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) buffered: &'a Buffered,
     /// What the body says, if it is a JSON object.
     pub(super) peek: Option<Peek<'a>>,
-    pub(super) spec: &'a UpstreamSpec,
-    /// The service's place among the upstreams.
-    pub(super) upstream: usize,
+    pub(super) upstream: &'a Rc<WorkerUpstream>,
     pub(super) inbound: Inbound<'a>,
 }
 
 impl Routed<'_> {
     /// Writes the request as the upstream is to get it.
     pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Prepared> {
-        let Self { buffered, peek, spec, upstream, inbound } = self;
+        let Self { buffered, peek, upstream, inbound } = self;
+        let (spec, stream_options) = (&*upstream.spec, &upstream.stream_options);
         let parts = &buffered.parts;
         let model = spec.model(buffered.asked(peek.as_ref()));
         let target = spec.dialect.target(&inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
             TargetError::UnsafePath => Error::UnsafePath,
-            TargetError::ModelRequired => Error::ModelRequired { upstream: spec.name.to_string() },
+            TargetError::ModelRequired => Error::ModelRequired { upstream: spec.id.to_string() },
         })?;
 
         let model_edit = match (buffered.form(), &peek) {
@@ -68,8 +69,8 @@ impl Routed<'_> {
                     let plain = || Edited::new(buffered.text(), [model_edit.clone()]).into_pieces();
                     let now = Instant::now();
                     counts_itself =
-                        spec.refusals.counts_itself(of, now).then(|| StreamOptionsSupport::hash(of));
-                    asks_for_usage = counts_itself.is_none() && !spec.refusals.has(of, now);
+                        stream_options.counts_itself(of, now).then(|| StreamOptionsSupport::hash(of));
+                    asks_for_usage = counts_itself.is_none() && !stream_options.has(of, now);
                     unasked = asks_for_usage.then(|| Unasked {
                         of: of.into(),
                         target: target.clone(),
@@ -109,7 +110,7 @@ impl Routed<'_> {
             counts_itself,
             is_streamed,
             started,
-            upstream,
+            upstream: Rc::clone(upstream),
             keep_alive,
             on_disconnect,
         })

@@ -1,0 +1,46 @@
+//! What all workers share and every snapshot continues.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::budget::Budget;
+use super::snapshot::UpstreamSpec;
+use super::stream_options::StreamOptionsSupport;
+use crate::flow::StreamMetricsRegistry;
+use crate::ids::UpstreamId;
+use crate::provider::BaseUrl;
+
+/// One per process. It outlives every [`Snapshot`](super::Snapshot).
+#[derive(Debug)]
+pub struct Shared {
+    /// What is measured of streams, by worker and upstream.
+    pub stream_metrics: Arc<StreamMetricsRegistry>,
+    /// The memory of request bodies.
+    pub budget: Budget,
+    stream_options: Mutex<HashMap<UpstreamId, (BaseUrl, Arc<StreamOptionsSupport>)>>,
+}
+
+impl Shared {
+    pub fn new(stream_metrics: Arc<StreamMetricsRegistry>, budget: Budget) -> Self {
+        Self { stream_metrics, budget, stream_options: Mutex::default() }
+    }
+
+    /// Which models of an upstream refuse `stream_options`. An upstream whose URL changed is another
+    /// service, of which nothing is known.
+    pub(super) fn stream_options(&self, spec: &UpstreamSpec) -> Arc<StreamOptionsSupport> {
+        let mut known = self.stream_options.lock().unwrap_or_else(PoisonError::into_inner);
+        let url = spec.dialect.base();
+        let (known_url, support) =
+            known.entry(spec.id.clone()).or_insert_with(|| (url.clone(), Arc::default()));
+        if known_url != url {
+            (*known_url, *support) = (url.clone(), Arc::default());
+        }
+        Arc::clone(support)
+    }
+
+    /// Forgets the upstreams that are not among `specs`.
+    pub fn retain(&self, specs: &[Arc<UpstreamSpec>]) {
+        let mut known = self.stream_options.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|id, _| specs.iter().any(|spec| spec.id == *id));
+    }
+}

@@ -1,0 +1,117 @@
+//! One thread's part of the configuration: pools, drains and stream metrics, by upstream.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::snapshot::{Snapshot, UpstreamSpec};
+use super::stream_options::StreamOptionsSupport;
+use super::upgrade::UpgradedConnections;
+use crate::flow::StreamMetrics;
+use crate::ids::UpstreamId;
+use crate::meter::Drains;
+use crate::route::Table;
+use crate::support::LocalCount;
+use crate::upstream::{Scratch, Upstream};
+
+/// What one thread keeps for as long as it runs, whatever snapshot is in use.
+#[derive(Debug)]
+pub(super) struct Worker {
+    number: usize,
+    shared: Arc<Shared>,
+    scratch: Scratch,
+    /// The drains under way, of all upstreams.
+    pub(super) draining: LocalCount,
+    /// The upgraded connections.
+    pub(super) upgraded: UpgradedConnections,
+    current: RefCell<Rc<WorkerSnapshot>>,
+}
+
+impl Worker {
+    pub(super) fn new(number: usize, snapshot: Arc<Snapshot>, shared: Arc<Shared>) -> Self {
+        let (scratch, draining) = (Scratch::default(), LocalCount::default());
+        let upgraded = UpgradedConnections::new(scratch.clone());
+        let current = RefCell::new(Rc::new(WorkerSnapshot::empty(&snapshot)));
+        let worker = Self { number, shared, scratch, draining, upgraded, current };
+        worker.adopt(snapshot);
+        worker
+    }
+
+    /// The snapshot in use. A request takes it at its beginning and keeps it.
+    pub(super) fn snapshot(&self) -> Rc<WorkerSnapshot> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Serves the requests from now on by `snapshot`. An upstream whose origin is the same keeps its
+    /// connections; the pool of any other is closed when the last request on it ends.
+    pub(super) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let previous = self.snapshot();
+        let upstreams: HashMap<_, _> = snapshot
+            .upstreams
+            .iter()
+            .map(|spec| (spec.id.clone(), self.upstream(spec, previous.upstreams.get(&spec.id))))
+            .collect();
+        let routes = snapshot.routes.map(|id| Rc::clone(&upstreams[id]));
+        *self.current.borrow_mut() = Rc::new(WorkerSnapshot { snapshot, routes, upstreams });
+    }
+
+    fn upstream(
+        &self,
+        spec: &Arc<UpstreamSpec>,
+        previous: Option<&Rc<WorkerUpstream>>,
+    ) -> Rc<WorkerUpstream> {
+        if let Some(previous) = previous.filter(|previous| Arc::ptr_eq(&previous.spec, spec)) {
+            return Rc::clone(previous);
+        }
+        let same_origin = previous.filter(|previous| Arc::ptr_eq(&previous.spec.origin, &spec.origin));
+        let connections = match same_origin {
+            Some(previous) => previous.connections.clone(),
+            None => Upstream::new(Arc::clone(&spec.origin), spec.pool, self.scratch.clone()),
+        };
+        let draining = self.shared.stream_metrics.draining(&spec.id);
+        Rc::new(WorkerUpstream {
+            connections,
+            drains: Drains::new(spec.drain_limits, draining, self.draining.clone()),
+            stream_metrics: self.shared.stream_metrics.of(self.number, &spec.id),
+            stream_options: self.shared.stream_options(spec),
+            spec: Arc::clone(spec),
+        })
+    }
+}
+
+/// A snapshot whose routes lead to one worker's upstreams.
+#[derive(Debug)]
+pub(super) struct WorkerSnapshot {
+    snapshot: Arc<Snapshot>,
+    pub(super) routes: Table<Rc<WorkerUpstream>>,
+    upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
+}
+
+impl WorkerSnapshot {
+    fn empty(snapshot: &Arc<Snapshot>) -> Self {
+        Self { snapshot: Arc::clone(snapshot), routes: Table::new(Vec::new()), upstreams: HashMap::new() }
+    }
+}
+
+impl Deref for WorkerSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+/// One worker's way to one upstream, and what it measures there.
+#[derive(Debug)]
+pub(super) struct WorkerUpstream {
+    pub(super) spec: Arc<UpstreamSpec>,
+    pub(super) connections: Upstream,
+    /// Continues responses whose clients have left.
+    pub(super) drains: Drains,
+    pub(super) stream_metrics: Arc<StreamMetrics>,
+    /// Shared by all workers.
+    pub(super) stream_options: Arc<StreamOptionsSupport>,
+}
