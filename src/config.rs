@@ -1,28 +1,28 @@
 //! The configuration: a TOML file over compiled-in defaults, under the environment and the command
-//! line, made into [`Settings`] that are valid by construction. What is valid may be used without
-//! another check; nothing here opens a socket or changes a file.
+//! line, made into [`Settings`] that are valid by construction. Reading opens no socket and changes
+//! no file.
 //!
-//! It promises that **every mistake is named in one go**, in the order in which it stands in the
-//! file, with where it was said, the key, and what to change; only a file that is not TOML at all
-//! ends with its first one. No message and no `Debug` shows a secret.
+//! **Every mistake is named at once**, in the order of the file, with its line, its key, and what to
+//! write; only for a file that is not TOML, the first syntax error alone. No message and no `Debug`
+//! shows a secret.
 //!
-//! From what the user wrote to what the program takes, in the order of reading:
-//!
-//! | module | what it makes |
+//! | module | purpose |
 //! |---|---|
-//! | `file` | the text that was meant, as TOML |
-//! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as one more tree |
-//! | `layers` | the trees merged, each value with its origin (figment lives there and in `reader`) |
-//! | `reader` | a typed view of the tree that notes mistakes and goes on |
-//! | `network`, `forward_proxy`, `connection` | what is said for several upstreams, and how one of them is reached |
-//! | `sections`, `postgres`, `otlp`, `upstreams`, `tls`, `routes`, `prices` | one struct of [`Settings`] each, with the rules of its keys |
+//! | `file`, `outline` | the file as TOML, and the line of each key |
+//! | `environment` | `STREAMGAUGE_SECTION__KEY` variables as another tree |
+//! | `layers` | the trees merged, each value with its origin |
+//! | `reader`, `kind`, `notes` | a typed view of the tree, which notes mistakes and describes its keys |
+//! | `sections`, `network`, `upstreams`, … | one struct of [`Settings`] each, with the rules of its keys |
 //! | `cross_checks` | the rules between sections |
-//! | `probe` | where the admin port is, whatever else is wrong |
-//! | `effective` | the merged tree again, for people, without its secrets |
+//! | `probe` | the admin port, even if other keys have mistakes |
+//! | `effective` | the merged tree for people, without its secrets |
+//! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
 
 mod connection;
 mod cross_checks;
+mod description;
 mod disconnect;
+mod docs;
 mod duration;
 mod effective;
 mod environment;
@@ -30,6 +30,7 @@ mod file;
 mod forward_proxy;
 mod headers;
 mod key_path;
+mod kind;
 mod layers;
 mod log_filter;
 mod mistakes;
@@ -43,6 +44,7 @@ mod probe;
 mod query;
 mod reader;
 mod routes;
+mod schema;
 mod secrets;
 mod sections;
 mod settings;
@@ -67,24 +69,24 @@ pub use settings::{
 };
 pub use upstreams::MAX_CONNECTION_AGE;
 
+use description::Description;
 use file::File;
+use key_path::KeyPath;
 use layers::Layers;
 use notes::Read;
 use reader::{Reader, Table};
 
 use crate::price::Prices;
 
-/// The compiled-in defaults, which are also the reference of all keys.
+/// The compiled-in defaults. With the keys that are commented out, the reference of all keys.
 const DEFAULTS: &str = include_str!("../config/default.toml");
 
-/// Where a configuration may come from. Nothing else is looked at but the files that it names.
+/// Where a configuration comes from.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`.
     pub file: Option<PathBuf>,
-    /// The process's environment.
     pub env: BTreeMap<String, String>,
-    /// What the command line says in place of the configuration.
     pub overrides: Overrides,
 }
 
@@ -99,7 +101,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Options of the command line that stand above everything.
+/// Options of the command line, which override all other layers.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--listen`, in place of `server.listen`.
@@ -109,49 +111,58 @@ pub struct Overrides {
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What to run with.
     pub settings: Settings,
-    /// The file that was read; `None`: there is none, only defaults and the environment.
+    /// The file that was read; `None` if there is none.
     pub origin: Option<PathBuf>,
-    /// What is allowed and probably not meant, for the log.
+    /// For what is allowed and probably a mistake.
     pub warnings: Vec<String>,
+    places: BTreeMap<&'static str, String>,
 }
 
+impl Loaded {
+    /// The place of a key of [`PLACED`] in messages, such as `streamgauge.toml:3: server.listen`.
+    pub fn place(&self, key: &'static str) -> &str {
+        self.places.get(key).map_or(key, String::as_str)
+    }
+}
+
+/// The keys that concern the machine, which is checked after the configuration.
+const PLACED: [&str; 4] = ["server.listen", "admin.listen", "ledger.path", "ledger.jsonl"];
+
 /// Reads the configuration: defaults, then the file, then the environment, then the command line;
-/// the last one wins.
+/// the last layer wins.
 ///
 /// # Errors
-/// Every mistake of it.
+/// Every mistake.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     assemble(file, &sources.env, &sources.overrides)
 }
 
-/// Which ledger somebody wants to look at.
+/// Which ledger to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The database of this instance; what is said of the fleet's does not matter.
+    /// The database of this instance; `[ledger.postgres]` is not read.
     Local,
-    /// The fleet's, if there is one.
+    /// That of the fleet, if there is one.
     Fleet,
     /// The one that `ledger.postgres.read` names.
     Configured,
 }
 
-/// Reads where usage records are kept and what tokens cost, from the same places as [`load`].
-/// Mistakes elsewhere do not matter for it: who looks at the ledger may lack the secrets that the
-/// proxy has.
+/// Reads `[ledger]` and `[[prices]]`, from the same places as [`load`]. Mistakes in other sections
+/// are ignored, since a reader of the ledger may lack the secrets of the proxy.
 ///
 /// # Errors
-/// The file cannot be read; or every mistake, where one of them is in `[ledger]`, as far as that is
-/// wanted, or in `[[prices]]`.
+/// The file cannot be read; or every mistake of the configuration, if one is in `[[prices]]` or in
+/// the part of `[ledger]` that `which` needs.
 pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
-    let both = reader.glance(|root| {
-        let names = root.names("upstreams").unwrap_or_default().into_iter().map(|(name, _)| name);
-        let prices = prices::prices(root, &names.collect::<Vec<_>>());
+    let both = reader.read_part(|root| {
+        let names = root.keys("upstreams");
+        let prices = prices::prices(root, &names);
         let is_fleet = match which {
             Which::Local => false,
             Which::Fleet => true,
@@ -170,14 +181,23 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), 
     reader.finish(settings, clashes).map(|(settings, _)| (settings.ledger, settings.prices))
 }
 
-/// Reads a configuration from text as from a file in the working directory, without any
-/// environment.
+/// Reads a configuration from text, like a file in the working directory, without an environment.
 ///
 /// # Errors
-/// Every mistake of it.
+/// Every mistake.
 pub fn from_text(text: &str) -> Result<Loaded, Mistakes> {
     let file = File::parse(None, text).map_err(Mistakes::one)?;
     assemble(Some(file), &BTreeMap::new(), &Overrides::default())
+}
+
+/// The JSON Schema of the file.
+pub fn schema() -> serde_json::Value {
+    schema::schema(&Description::new())
+}
+
+/// All keys in Markdown: `docs/configuration.md`.
+pub fn docs() -> String {
+    docs::docs(&Description::new())
 }
 
 fn assemble(
@@ -189,18 +209,23 @@ fn assemble(
     let (layers, clashes) = Layers::merge(file, env, overrides);
     let reader = Reader::new(&layers, env);
     let settings = reader.read(read);
+    let asked = reader.asked();
     let (mut settings, mut warnings) = reader.finish(settings, clashes)?;
-    settings.effective = effective::masked(layers.root());
+    settings.effective = effective::masked(layers.root(), &asked);
+    let place = |key: &'static str| {
+        let path = key.split('.').fold(KeyPath::root(), |path, key| path.key(key));
+        (key, layers.place(&path))
+    };
     let strays = env.keys().filter(|variable| environment::is_stray(variable));
     warnings.extend(strays.map(|variable| {
         format!(
-            "environment {variable}: is no key and was passed over; two underscores stand between a section and its key"
+            "environment {variable}: is not a key and was ignored; two underscores separate a section and its key"
         )
     }));
-    Ok(Loaded { settings, origin, warnings })
+    Ok(Loaded { settings, origin, warnings, places: PLACED.into_iter().map(place).collect() })
 }
 
-/// Reads every section before it gives up.
+/// Reads every section before it fails.
 fn read(root: &Table<'_>) -> Read<Settings> {
     let server = root.section("server", sections::server);
     let admin = root.section("admin", sections::admin);

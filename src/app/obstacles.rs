@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 
 use super::advice;
 use super::port_owner::{self, Owner};
-use crate::config::{Jsonl, Settings};
+use crate::config::{Jsonl, Loaded};
 use crate::ledger;
 use crate::listener;
 
@@ -25,20 +25,22 @@ pub(crate) enum Obstacle {
     Replaced(String),
 }
 
-/// All that is found, in the order of a start.
-pub(crate) fn obstacles(settings: &Settings) -> Vec<Obstacle> {
+/// All that is found, in the order of a start; each message begins with the place of its key.
+pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
+    let settings = &loaded.settings;
     let ports = [
         Some(("server.listen", settings.server.listen)),
         settings.admin.listen.map(|at| ("admin.listen", at)),
     ];
-    let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(key, at));
+    let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(loaded.place(key), at));
     let jsonl = match &settings.ledger.jsonl {
-        Some(Jsonl::File(path)) => appended("ledger.jsonl", path),
+        Some(Jsonl::File(path)) => appended(loaded.place("ledger.jsonl"), path),
         Some(Jsonl::Stdout) | None => None,
     };
     let ledger = settings.ledger.path.as_deref().and_then(|path| {
-        let foreign = || ledger::refusal(path).map(|error| format!("ledger.path: {error}"));
-        appended("ledger.path", path).or_else(foreign)
+        let place = loaded.place("ledger.path");
+        let foreign = || ledger::refusal(path).map(|error| format!("{place}: {error}"));
+        appended(place, path).or_else(foreign)
     });
     ports.chain(ledger.into_iter().chain(jsonl).map(Obstacle::Fatal)).collect()
 }

@@ -68,7 +68,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
 fn offline(loaded: &Loaded, status: &mut u8) -> Result<(), Failed> {
     print(Summary(loaded))?;
     let mut fatal = 0;
-    for obstacle in obstacles(&loaded.settings) {
+    for obstacle in obstacles(loaded) {
         match obstacle {
             Obstacle::Fatal(message) => {
                 say!("{message}");

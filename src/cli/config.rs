@@ -1,4 +1,4 @@
-//! `streamgauge config`: what the program would run with.
+//! `streamgauge config`: the effective configuration, and the description of all keys.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +22,10 @@ pub(super) struct ConfigArgs {
 enum Command {
     /// Print the effective configuration: defaults, file and environment merged, without secrets
     Show(ShowArgs),
+    /// Print a JSON Schema of the file, for editors that check it
+    Schema,
+    /// Print a page about every key, as Markdown
+    Docs,
 }
 
 #[derive(Debug, Args)]
@@ -31,7 +35,6 @@ struct ShowArgs {
     format: Format,
 }
 
-/// The form of the result.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// As a file would have it
@@ -40,33 +43,39 @@ enum Format {
     Json,
 }
 
-/// The result goes to stdout, mistakes and warnings to stderr. `/config` of the admin pages has the
-/// same text.
+/// The result goes to stdout, mistakes and warnings to stderr.
 pub(super) fn run(args: &ConfigArgs) -> ExitCode {
-    let Command::Show(ShowArgs { format }) = &args.command;
+    let text = match &args.command {
+        Command::Show(ShowArgs { format }) => match shown(args, *format) {
+            Ok(text) => text,
+            Err(status) => return ExitCode::from(status),
+        },
+        Command::Schema => format!("{:#}\n", config::schema()),
+        Command::Docs => config::docs(),
+    };
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unwritten(&error, 0),
+    }
+}
+
+/// The effective configuration, which is also at `/config` of the admin pages; or the exit status.
+fn shown(args: &ConfigArgs, format: Format) -> Result<String, u8> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
-    let loaded = match config::load(&sources) {
-        Ok(loaded) => loaded,
-        Err(mistakes) => {
-            say!("{mistakes}");
-            return ExitCode::from(WRONG);
-        }
-    };
+    let loaded = config::load(&sources).map_err(|mistakes| {
+        say!("{mistakes}");
+        WRONG
+    })?;
     for warning in &loaded.warnings {
         say!("warning: {warning}");
     }
     let effective = &loaded.settings.effective;
-    let text = match format {
-        Format::Toml => toml::to_string(effective).map_err(|error| error.to_string()),
-        Format::Json => Ok(format!("{effective:#}\n")),
-    };
-    match text.map(print) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => unwritten(&error, 0),
-        Err(error) => {
+    match format {
+        Format::Toml => toml::to_string(effective).map_err(|error| {
             say!("config show: {error}");
-            ExitCode::from(FAILED)
-        }
+            FAILED
+        }),
+        Format::Json => Ok(format!("{effective:#}\n")),
     }
 }

@@ -63,7 +63,7 @@ enum Command {
     /// Check the configuration and name every mistake in it; with --live, send a request to every
     /// upstream
     Check(check::CheckArgs),
-    /// Show the effective configuration
+    /// Show the effective configuration, or describe all keys of it
     Config(config::ConfigArgs),
     /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through
     /// them

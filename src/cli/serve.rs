@@ -57,7 +57,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     }
     let overrides = Overrides { listen: args.listen.clone() };
     let loaded = config::load(&Sources { file: args.config.clone(), env, overrides });
-    let Loaded { settings, origin, warnings } = match loaded {
+    let Loaded { settings, origin, warnings, .. } = match loaded {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             say!("{mistakes}");

@@ -1,60 +1,55 @@
-//! How a host is spoken with: said of an upstream (`timeouts` and `tls` of `[upstreams.NAME]`), or
-//! of a host for every upstream on it (those of `[[network.hosts]]`). Both are read by the same
-//! function, so that what one takes the other takes too.
+//! `timeouts` and `tls` of `[upstreams.NAME]`, and of `[[network.hosts]]` for every upstream on a
+//! host. Both are read by the same function, so that both take the same keys.
 
 use std::time::Duration;
 
+use super::duration::duration;
+use super::kind::time;
 use super::notes::Read;
 use super::reader::Table;
-use super::sections::{time, time_or_none};
 use super::settings::Timeouts;
-use super::tls::{self, Said};
+use super::tls::{self, TlsKeys};
 use crate::tls::ClientSettings;
 
-/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a
-/// test holds its examples to them.
-const CONNECT: Duration = Duration::from_secs(5);
-const FIRST_BYTE: Duration = Duration::from_secs(200);
-/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up themselves: a response
-/// that is cut before costs its tokens, and the SDK asks for it again.
-const FIRST_BYTE_UNSTREAMED: Duration = Duration::from_secs(660);
-const IDLE: Duration = Duration::from_secs(120);
+/// The defaults. `config/default.toml` cannot name the user's upstreams, so they are here.
+const CONNECT: &str = "5s";
+const FIRST_BYTE: &str = "200s";
+/// Beyond the 600 s after which the SDKs of OpenAI and Anthropic give up: a response that is cut
+/// earlier costs its tokens, and the SDK sends the request again.
+const FIRST_BYTE_UNSTREAMED: &str = "660s";
+const IDLE: &str = "120s";
 
-/// What was said, key by key.
+/// The keys of one place, before the defaults.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connection {
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     first_byte_unstreamed: Option<Duration>,
     idle: Option<Duration>,
-    /// The inner `None` is any time.
+    /// The inner `None` is no limit.
     total: Option<Option<Duration>>,
-    tls: Said,
+    tls: TlsKeys,
 }
 
-/// Reads the tables of an upstream or a host that say how it is spoken with; `is_https` is what its
-/// URL says, if it has a valid one.
+/// Reads the two tables; `is_https` is the scheme of the URL, if that is valid.
 pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Connection> {
     let tls = table.section("tls", tls::client);
     if let (Some(entry), Some(false)) = (table.at(&["tls"]), is_https) {
-        entry.mistake(
-            "says nothing of an http:// url, which has no TLS: write https:// there, or take this table out",
-        );
+        entry.mistake("has no effect on an http:// url: write https:// there, or remove this table");
     }
     let timeouts = table.section("timeouts", |table| {
-        let connect = table.optional("connect", time);
-        let first_byte = table.optional("first_byte", time);
-        let first_byte_unstreamed = table.optional("first_byte_unstreamed", time);
-        let idle = table.optional("idle", time);
-        let total = table.optional("total", time_or_none);
-        let tls = Said::default();
+        let connect = table.optional("connect", time().default(CONNECT));
+        let first_byte = table.optional("first_byte", time().default(FIRST_BYTE));
+        let unstreamed = table.optional("first_byte_unstreamed", time().default(FIRST_BYTE_UNSTREAMED));
+        let idle = table.optional("idle", time().default(IDLE));
+        let total = table.optional("total", time().or_empty().default(""));
         Ok(Connection {
             connect: connect?,
             first_byte: first_byte?,
-            first_byte_unstreamed: first_byte_unstreamed?,
+            first_byte_unstreamed: unstreamed?,
             idle: idle?,
             total: total?,
-            tls,
+            tls: TlsKeys::default(),
         })
     });
     Ok(Connection { tls: tls?, ..timeouts? })
@@ -66,7 +61,7 @@ impl Connection {
         self.tls.has_identity()
     }
 
-    /// What is not said here is what `other` says, key by key; a certificate and its key are one.
+    /// Takes each missing key from `other`; a certificate and its private key go together.
     pub(super) fn or(self, other: Option<&Self>) -> Self {
         let Some(other) = other else { return self };
         Self {
@@ -75,26 +70,26 @@ impl Connection {
             first_byte_unstreamed: self.first_byte_unstreamed.or(other.first_byte_unstreamed),
             idle: self.idle.or(other.idle),
             total: self.total.or(other.total),
-            tls: self.tls.or(Some(&other.tls)),
+            tls: self.tls.or(&other.tls),
         }
     }
 
-    /// How TLS is spoken, in all; `table` is the one whose `tls` this is.
+    /// The TLS settings; `table` is the one whose `tls` this is.
     pub(super) fn tls(&self, table: &Table<'_>) -> Read<ClientSettings> {
         self.tls.clone().settings(table.at(&["tls", tls::ADDS]))
     }
 
-    /// What is not said at all is the default. A `first_byte` alone holds for responses that are
-    /// not streamed too, as it did before there was a key for these.
+    /// The timeouts with their defaults. `first_byte` alone also applies to responses that are not
+    /// streamed, as it did before these had a key.
     pub(super) fn timeouts(&self) -> Timeouts {
+        let or = |time: Option<Duration>, default| {
+            time.unwrap_or_else(|| duration(default).expect("a default is valid"))
+        };
         Timeouts {
-            connect: self.connect.unwrap_or(CONNECT),
-            first_byte: self.first_byte.unwrap_or(FIRST_BYTE),
-            first_byte_unstreamed: self
-                .first_byte_unstreamed
-                .or(self.first_byte)
-                .unwrap_or(FIRST_BYTE_UNSTREAMED),
-            idle: self.idle.unwrap_or(IDLE),
+            connect: or(self.connect, CONNECT),
+            first_byte: or(self.first_byte, FIRST_BYTE),
+            first_byte_unstreamed: or(self.first_byte_unstreamed.or(self.first_byte), FIRST_BYTE_UNSTREAMED),
+            idle: or(self.idle, IDLE),
             total: self.total.flatten(),
         }
     }

@@ -1,47 +1,31 @@
-//! What becomes of an answer whose client leaves: `on_disconnect` and
+//! What happens to a response whose client disconnects: `on_disconnect` and
 //! `[upstreams.NAME.drain_limits]`.
 
 use std::time::Duration;
 
+use super::kind::{Kind, Shape, bytes, integer};
 use super::notes::Read;
-use super::reader::{Entry, Table};
-use super::sections::bytes;
-use super::settings::{DrainLimits, OnDisconnect};
+use super::reader::Table;
+use super::settings::DrainLimits;
 
-/// The defaults. They are here because `config/default.toml` cannot name the user's upstreams; a
-/// test holds its examples to them.
-///
-/// Five minutes are longer than nearly every answer takes. The longest answers of today's models
-/// have 128,000 tokens, at some 350 bytes for the event of each: 45 MB. Each drain holds a
-/// connection to the upstream, a task, and a few KiB.
-const SECONDS: u64 = 300;
-const BYTES: usize = 64 << 20;
-const CONCURRENT: usize = 256;
-
-/// The longest drain that can be asked for: a day.
+/// The longest time to read the rest of a response: a day.
 const MAX_SECONDS: usize = 86_400;
 
-/// `on_disconnect`.
-pub(super) fn on_disconnect(entry: &Entry<'_>) -> Read<OnDisconnect> {
-    entry.parse(OnDisconnect::VALUES, |text| {
-        OnDisconnect::parse(text).ok_or_else(|| format!("{text:?} is not {}", OnDisconnect::VALUES))
-    })
-}
-
 /// `drain_limits`.
+///
+/// The defaults: five minutes are longer than nearly every response takes. The longest responses of
+/// today's models have 128,000 tokens, with about 350 bytes for the event of each: 45 MB. Each
+/// drain holds a connection to the upstream, a task, and a few KiB.
 pub(super) fn drain_limits(table: &Table<'_>) -> Read<DrainLimits> {
-    let seconds = table.optional("seconds", |entry| match entry.integer()? {
+    let seconds = Kind::new(Shape::Integer(1, MAX_SECONDS), |entry| match entry.integer()? {
         0 => Err(entry.mistake("must be at least 1; on_disconnect = \"cancel\" drains nothing")),
         seconds if seconds > MAX_SECONDS => {
-            Err(entry.mistake(format!("{seconds} seconds are too long: a day is {MAX_SECONDS}")))
+            Err(entry.mistake(format!("{seconds} seconds are too long: at most {MAX_SECONDS}, a day")))
         }
         seconds => Ok(Duration::from_secs(seconds as u64)),
     });
-    let bytes = table.optional("bytes", bytes);
-    let concurrent = table.optional("concurrent", Entry::integer);
-    Ok(DrainLimits {
-        time: seconds?.unwrap_or(Duration::from_secs(SECONDS)),
-        bytes: bytes?.unwrap_or(BYTES) as u64,
-        concurrent: concurrent?.unwrap_or(CONCURRENT),
-    })
+    let seconds = table.or_default("seconds", seconds.default(300));
+    let bytes = table.or_default("bytes", bytes().default("64MiB"));
+    let concurrent = table.or_default("concurrent", integer().default(256));
+    Ok(DrainLimits { time: seconds?, bytes: bytes? as u64, concurrent: concurrent? })
 }

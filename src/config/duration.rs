@@ -46,7 +46,7 @@ fn sum(text: &str) -> Result<Duration, String> {
         let unit = UNITS.iter().find(|(name, _)| *name == unit);
         let (false, Some((_, millis))) = (number.is_empty(), unit) else {
             return Err(format!(
-                "{text:?} is no length of time: write one such as \"30s\", \"200ms\" or \"1m30s\""
+                "{text:?} is not a duration: write one such as \"30s\", \"200ms\" or \"1m30s\""
             ));
         };
         // Beyond u64 it is beyond the longest too.
@@ -97,14 +97,14 @@ mod tests {
         for (text, reason) in [
             ("30", "write \"30s\""),
             ("1m30", "no unit"),
-            ("", "no length of time"),
-            ("s", "no length of time"),
-            ("5 s", "no length of time"),
-            ("-5s", "no length of time"),
-            ("1.5s", "no length of time"),
-            ("5sec", "no length of time"),
-            ("5S", "no length of time"),
-            ("five", "no length of time"),
+            ("", "not a duration"),
+            ("s", "not a duration"),
+            ("5 s", "not a duration"),
+            ("-5s", "not a duration"),
+            ("1.5s", "not a duration"),
+            ("5sec", "not a duration"),
+            ("5S", "not a duration"),
+            ("five", "not a duration"),
             ("367d", "longer than a year"),
             ("99999999999999999999d", "longer than a year"),
         ] {

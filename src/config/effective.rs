@@ -1,52 +1,64 @@
-//! The configuration as it stands, for people to read: all layers merged, without its secrets.
+//! The effective configuration, for people to read: all layers merged, without its secrets.
 //!
-//! Masked is more than what must be: the text of every secret (`value`, `data`), every value of
-//! `headers` and `query`, since nobody can tell which of them are keys, and whatever stands before
-//! an `@` in a URL. Where a secret comes from (`env`, `file`) is shown.
+//! The description says which values are secrets. Texts of `headers` and `query` are hidden as well,
+//! since any of them may be a key, and so is everything before an `@` in a URL. Where a secret comes
+//! from (`env`, `file`) is shown.
 
-use figment::value::{Dict, Num, Value};
-use serde_json::{Map, Number, Value as Json};
+use figment::value::{Num, Value};
+use serde_json::{Number, Value as Json};
 
-use super::reader::DATE;
+use super::key_path::KeyPath;
+use super::kind::Shape;
+use super::notes::Asked;
+use super::reader::{ANY_NAME, DATE};
 
-/// What stands for a text that is not shown.
+/// Stands for a text that is not shown.
 const MASK: &str = "***";
 
-/// Tables whose texts are sent to others as they are.
-const SENT: [&str; 2] = ["headers", "query"];
-
-/// Tables whose keys are names that the user chose.
-const NAMED: [&str; 2] = ["upstreams", "clients"];
-
 /// The merged tree with its secrets masked.
-pub(super) fn masked(root: &Value) -> Json {
-    value("", "", root, false)
+pub(super) fn masked(root: &Value, asked: &Asked) -> Json {
+    mask(root, &KeyPath::root(), asked)
 }
 
-/// `parent` is the key of the table that has `key`; `is_sent`: it is inside one of [`SENT`].
-fn value(parent: &str, key: &str, at: &Value, is_sent: bool) -> Json {
-    match at {
-        Value::Dict(_, entries) => {
-            table(key, entries, is_sent || (SENT.contains(&key) && !NAMED.contains(&parent)))
+fn mask(value: &Value, form: &KeyPath, asked: &Asked) -> Json {
+    let shape = asked.get(form).map(|(shape, _)| shape);
+    let is_secret = shape.is_some_and(Shape::has_source);
+    match value {
+        Value::Dict(_, entries) if !entries.contains_key(DATE) => {
+            let entry = |(key, value): (&String, &Value)| {
+                let is_named = !asked.contains_key(&form.key(key));
+                let shown = match key.as_str() {
+                    "env" | "file" if is_secret => json(value),
+                    _ if is_secret => MASK.into(),
+                    key => mask(value, &form.key(if is_named { ANY_NAME } else { key }), asked),
+                };
+                (key.clone(), shown)
+            };
+            Json::Object(entries.iter().map(entry).collect())
         }
-        Value::Array(_, items) => items.iter().map(|item| value(parent, key, item, is_sent)).collect(),
-        // Where a header's value comes from is shown too.
-        Value::String(_, _) if is_sent && !matches!(key, "env" | "file") => MASK.into(),
-        Value::String(_, _) if matches!(key, "value" | "data") => MASK.into(),
+        Value::Array(_, items) => items.iter().map(|item| mask(item, form, asked)).collect(),
+        Value::String(_, text) if is_secret && !shape.is_some_and(|shape| shape.has_choice(text)) => {
+            MASK.into()
+        }
         Value::String(_, text) => without_userinfo(text).into(),
+        value => json(value),
+    }
+}
+
+/// The value as JSON.
+pub(super) fn json(value: &Value) -> Json {
+    match value {
+        Value::Dict(_, entries) => match entries.get(DATE) {
+            Some(date) => json(date),
+            None => Json::Object(entries.iter().map(|(key, value)| (key.clone(), json(value))).collect()),
+        },
+        Value::Array(_, items) => items.iter().map(json).collect(),
+        Value::String(_, text) => text.as_str().into(),
         Value::Char(_, letter) => letter.to_string().into(),
         Value::Bool(_, yes) => (*yes).into(),
         Value::Num(_, number) => self::number(*number),
         Value::Empty(..) => Json::Null,
     }
-}
-
-fn table(parent: &str, entries: &Dict, is_sent: bool) -> Json {
-    if let Some(Value::String(_, date)) = entries.get(DATE) {
-        return date.as_str().into();
-    }
-    let entries = entries.iter().map(|(key, at)| (key.clone(), value(parent, key, at, is_sent)));
-    Json::Object(entries.collect::<Map<_, _>>())
 }
 
 fn number(number: Num) -> Json {
@@ -55,7 +67,7 @@ fn number(number: Num) -> Json {
     number.map_or(Json::Null, Json::Number)
 }
 
-/// A URL without who asks. Other texts have no `@` behind `://`.
+/// A URL without its user information. Other texts have no `@` behind `://`.
 fn without_userinfo(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -70,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_before_an_at_sign_is_shown() {
+    fn url_is_shown_without_its_user_information() {
         for (text, shown) in [
             ("http://ada:sk-marker@proxy:3128", "http://***@proxy:3128"),
             ("socks5h://sk@marker@proxy/x@y", "socks5h://***@proxy/x@y"),

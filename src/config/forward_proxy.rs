@@ -1,12 +1,13 @@
-//! `proxy`: of an upstream, of `[network]`, or of the environment; and which of them counts.
+//! `proxy` of an upstream or of `[network]`, the environment's proxies, and which of them applies.
 //!
-//! The nearest word counts alone: the upstream's, else the network's, else `HTTPS_PROXY` and its
-//! relatives. Where it is "none", or its `bypass` takes the host, or its `only` does not, the
-//! upstream is reached straight.
+//! Exactly one place decides: the upstream's `proxy`, else that of `[network]`, else `HTTPS_PROXY`
+//! and its relatives. If that is "none", or its `bypass` contains the host, or its `only` does not,
+//! the upstream is reached directly.
 
 use http::{HeaderName, HeaderValue, header};
 
 use super::headers::proxy_headers;
+use super::kind::{Kind, Shape, hosts, parsed, text};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
@@ -18,66 +19,67 @@ use crate::provider::BaseUrl;
 use crate::secret::Secret;
 use crate::tls::ClientSettings;
 
-/// What stands in for a proxy where there shall be none, whatever others say.
+/// Stands for no proxy, whatever other places say.
 const NONE: &str = "none";
 
+/// The longest user name and password of SOCKS5, in bytes (RFC 1929).
+const MAX_SOCKS5: usize = 255;
+
 /// What one place says.
-pub(super) enum Said {
-    /// No proxy.
-    Straight,
+pub(super) enum ProxyChoice {
+    Direct,
     Through {
-        /// Boxed: it is much larger than no proxy.
+        /// Boxed, because it is much larger than `Direct`.
         proxy: Box<ForwardProxy>,
-        /// Hosts that are reached straight.
+        /// Hosts that are reached directly.
         bypass: Hosts,
-        /// The only hosts that are not; `None`: all.
-        only: Option<Hosts>,
+        /// The only hosts that are not; empty: all.
+        only: Hosts,
     },
 }
 
 /// The key `proxy`, if it is there: "none", a URL, or a table.
-pub(super) fn said(table: &Table<'_>) -> Read<Option<Said>> {
-    table.optional("proxy", |entry| match entry.as_text() {
-        Some(NONE) => Ok(Said::Straight),
+pub(super) fn choice(table: &Table<'_>) -> Read<Option<ProxyChoice>> {
+    let shape = Shape::AnyOf(vec![Shape::Choice(vec![NONE]), address().shape, Shape::Table]);
+    let Some(entry) = table.entry("proxy", shape) else { return Ok(None) };
+    match entry.as_text() {
+        Some(NONE) => Ok(Some(ProxyChoice::Direct)),
         Some(_) => {
-            let address = address(entry)?;
-            let proxy = ForwardProxy {
-                address,
-                headers: Vec::new(),
-                credentials: None,
-                tls: ClientSettings::default(),
-            };
-            Ok(Said::Through { proxy: Box::new(proxy), bypass: Hosts::default(), only: None })
+            let proxy = Box::new(plain((address().read)(&entry)?, None));
+            Ok(Some(ProxyChoice::Through { proxy, bypass: Hosts::default(), only: Hosts::default() }))
         }
-        None => entry.table(through),
-    })
+        None => entry.table(through).map(Some),
+    }
 }
 
-/// The way to an upstream, and in words why it is that one. `own` is what the upstream's `table`
-/// says, `network` what is said for all of them.
-pub(super) fn way(
+fn plain(address: ProxyAddress, credentials: Option<(String, Secret)>) -> ForwardProxy {
+    ForwardProxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() }
+}
+
+/// The proxy to an upstream, and the reason for it or against one. `own` is what the upstream's
+/// `table` says, `network` what `[network]` says.
+pub(super) fn chosen(
     table: &Table<'_>,
     url: &BaseUrl,
-    own: Option<&Said>,
-    network: Option<&Said>,
+    own: Option<&ProxyChoice>,
+    network: Option<&ProxyChoice>,
 ) -> Read<(Option<ForwardProxy>, String)> {
-    let Some(said) = own.or(network) else { return from_environment(table, url) };
+    let Some(choice) = own.or(network) else { return from_environment(table, url) };
     let own = own.and_then(|_| table.at(&["proxy"]));
     let place = own.map_or_else(|| "network.proxy".to_owned(), |entry| entry.path().to_string());
-    Ok(match said {
-        Said::Straight => (None, format!("{place} is \"none\"")),
-        Said::Through { bypass, .. } if bypass.contains(url.host()) => {
+    Ok(match choice {
+        ProxyChoice::Direct => (None, format!("{place} is \"none\"")),
+        ProxyChoice::Through { bypass, .. } if bypass.contains(url.host()) => {
             (None, format!("{place}.bypass has it"))
         }
-        Said::Through { only: Some(only), .. } if !only.contains(url.host()) => {
+        ProxyChoice::Through { only, .. } if !only.is_empty() && !only.contains(url.host()) => {
             (None, format!("{place}.only does not have it"))
         }
-        Said::Through { proxy, .. } => (Some(ForwardProxy::clone(proxy)), place),
+        ProxyChoice::Through { proxy, .. } => (Some(ForwardProxy::clone(proxy)), place),
     })
 }
 
-/// Services on this machine are never sent through a proxy that only the environment names: it is
-/// meant for the way out.
+/// Services on this machine are never reached through a proxy that only the environment names.
 fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardProxy>, String)> {
     let environment = table.environment();
     let chosen = proxy_variable(environment, url.is_https(), url.host());
@@ -97,43 +99,45 @@ fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardPro
     if let Some((username, password)) = &credentials
         && let Some(reason) = unfit(address.scheme, username, password)
     {
-        return Err(mistake(format!("its credentials: {reason}")));
+        return Err(mistake(format!("its credentials: the user name {reason}")));
     }
-    let proxy = ForwardProxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() };
-    Ok((Some(proxy), format!("{} of the environment", chosen.variable)))
+    Ok((Some(plain(address, credentials)), format!("{} of the environment", chosen.variable)))
 }
 
-fn through(table: &Table<'_>) -> Read<Said> {
-    let address = table.required("url", "write where the proxy is, such as \"http://proxy:3128\"", address);
+fn through(table: &Table<'_>) -> Read<ProxyChoice> {
+    let address = table.required("url", "write where the proxy is, such as \"http://proxy:3128\"", address());
     let scheme = address.as_ref().ok().map(|address| address.scheme);
     let headers = headers(table, scheme);
     let credentials = credentials(table, scheme, headers.as_deref().unwrap_or_default());
     let tls = tls(table, scheme);
-    let bypass = table.optional("bypass", hosts);
-    let only = table.optional("only", hosts);
+    let bypass = table.optional("bypass", hosts(Pattern::parse));
+    let only = table.optional("only", hosts(Pattern::parse));
     let proxy = ForwardProxy { address: address?, headers: headers?, credentials: credentials?, tls: tls? };
-    let only = only?.filter(|only| !only.is_empty());
-    Ok(Said::Through { proxy: Box::new(proxy), bypass: bypass?.unwrap_or_default(), only })
+    Ok(ProxyChoice::Through {
+        proxy: Box::new(proxy),
+        bypass: bypass?.unwrap_or_default(),
+        only: only?.unwrap_or_default(),
+    })
 }
 
 fn headers(table: &Table<'_>, scheme: Option<Scheme>) -> Read<Vec<(HeaderName, HeaderValue)>> {
     let headers = proxy_headers(table)?;
     match scheme.filter(|scheme| scheme.is_socks() && !headers.is_empty()) {
         Some(scheme) => {
-            Err(table.mistake("headers", format!("cannot be sent: {} knows no headers", scheme.as_str())))
+            Err(table.mistake("headers", format!("cannot be sent: {} has no headers", scheme.as_str())))
         }
         None => Ok(headers),
     }
 }
 
-/// `username` and `password`, which belong together.
+/// `username` and `password`, which need each other.
 fn credentials(
     table: &Table<'_>,
     scheme: Option<Scheme>,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Read<Option<(String, Secret)>> {
-    let username = table.optional("username", Entry::text);
-    let password = table.optional("password", secret);
+    let username = table.optional("username", text());
+    let password = table.optional("password", secret());
     let (username, password) = match (username?, password?) {
         (Some(username), Some(password)) => (username, password),
         (None, None) => return Ok(None),
@@ -143,24 +147,24 @@ fn credentials(
         }
         (None, Some(_)) => return Err(table.mistake("username", "is missing: a password is there")),
     };
-    if let Some(reason) = scheme.and_then(|scheme| unfit(scheme, username, &password)) {
+    if let Some(reason) = scheme.and_then(|scheme| unfit(scheme, &username, &password)) {
         return Err(table.mistake("username", reason));
     }
     if headers.iter().any(|(name, _)| *name == header::PROXY_AUTHORIZATION) {
-        let reason = "and the header Proxy-Authorization both say who you are: keep one of them";
+        let reason = "and the header Proxy-Authorization are both credentials: keep one of them";
         return Err(table.mistake("username", reason));
     }
-    Ok(Some((username.to_owned(), password)))
+    Ok(Some((username, password)))
 }
 
-/// What the proxy's own certificate is held to.
+/// How the proxy's own certificate is verified.
 fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
-    let trust = trust(table).and_then(|said| said.settings(table.at(&[ADDS])));
+    let trust = trust(table).and_then(|keys| keys.settings(table.at(&[ADDS])));
     let Some(scheme) = scheme.filter(|scheme| *scheme != Scheme::Https) else { return trust };
-    let unused = ["ca", "verification_mode", "ca_adds_to_system"];
+    let unused = ["ca", "verification_mode", ADDS];
     let unused = unused.into_iter().filter(|key| table.at(&[key]).is_some()).map(|key| {
         let reason = format!(
-            "is for TLS with the proxy itself, and its url is {}://; what concerns the target is the upstream's",
+            "is for TLS with the proxy itself, and its url is {}://; TLS with the target is a key of the upstream",
             scheme.as_str()
         );
         Err(table.mistake(key, reason))
@@ -168,19 +172,20 @@ fn tls(table: &Table<'_>, scheme: Option<Scheme>) -> Read<ClientSettings> {
     all(unused).map(|_: Vec<()>| ClientSettings::default())
 }
 
-/// Where a proxy is. The file does not hold credentials as text, and so not in a URL.
-fn address(entry: &Entry<'_>) -> Read<ProxyAddress> {
-    entry.parse("\"none\", or an address in quotes, such as \"http://proxy:3128\"", |text| {
+/// Where a proxy is. A URL in the file cannot contain credentials, which are secrets.
+fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<ProxyAddress>> {
+    const WHAT: &str = "\"none\", or an address in quotes, such as \"http://proxy:3128\"";
+    parsed("proxy URL", Some("^(https?|socks5h?)://.+$"), WHAT, |text| {
         if !text.contains("://") {
             return Err(
-                "is no proxy: write \"none\", or http://, https://, socks5:// or socks5h:// and its host"
+                "is not a proxy: write \"none\", or http://, https://, socks5:// or socks5h:// and its host"
                     .to_owned(),
             );
         }
         match ProxyAddress::parse(text)? {
             (address, None) => Ok(address),
             (_, Some(_)) => {
-                Err("it has user information: write username and password = { env = \"NAME\" } beside it"
+                Err("has user information: write username and password = { env = \"NAME\" } beside it"
                     .to_owned())
             }
         }
@@ -189,22 +194,17 @@ fn address(entry: &Entry<'_>) -> Read<ProxyAddress> {
 
 /// Why the scheme cannot carry such credentials.
 fn unfit(scheme: Scheme, username: &str, password: &Secret) -> Option<&'static str> {
-    const MOST: usize = 255;
     if username.is_empty() {
         Some("is empty")
     } else if username.chars().any(char::is_control) {
         Some("has control characters")
     } else if scheme.is_socks() && password.expose().is_empty() {
-        Some("has no password, which SOCKS5 wants")
-    } else if scheme.is_socks() && (username.len() > MOST || password.expose().len() > MOST) {
+        Some("has no password, which SOCKS5 requires")
+    } else if scheme.is_socks() && (username.len() > MAX_SOCKS5 || password.expose().len() > MAX_SOCKS5) {
         Some("or the password is longer than the 255 bytes of SOCKS5")
     } else if !scheme.is_socks() && username.contains(':') {
         Some("has a colon, which would end it early")
     } else {
         None
     }
-}
-
-fn hosts(entry: &Entry<'_>) -> Read<Hosts> {
-    Ok(Hosts::new(all(entry.texts()?.iter().map(|text| text.parse(Pattern::parse)))?))
 }

@@ -1,15 +1,15 @@
-//! The way to a value, and how it is written in the file and in the environment.
+//! The path to a value, and how it is written in the file and in the environment.
 
 use std::fmt;
 
-/// What the names of our environment variables begin with.
+/// The prefix of our environment variables.
 pub(super) const PREFIX: &str = "STREAMGAUGE_";
 
-/// What stands between the parts of such a name, because keys have single underscores themselves.
+/// Separates the parts of such a name, since keys contain single underscores.
 pub(super) const SEPARATOR: &str = "__";
 
-/// The keys from the root to a value. `Display` is TOML's way: `upstreams.azure.headers."X.Team"`,
-/// `routes[1].path` (tables of an array count from 0).
+/// The keys from the root to a value. `Display` is in TOML's notation:
+/// `upstreams.azure.headers."X.Team"`, `routes[1].path` (tables of an array count from 0).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPath(Vec<Step>);
 
@@ -48,7 +48,12 @@ impl KeyPath {
         }
     }
 
-    /// Itself, then what it is in, up to and without the root.
+    /// The table or array that contains it; the root for the root.
+    pub(super) fn parent(&self) -> Self {
+        Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
+    }
+
+    /// Itself, then each table that contains it, without the root.
     pub(super) fn outwards(&self) -> impl Iterator<Item = Self> {
         (1..=self.0.len()).rev().map(|length| Self(self.0[..length].to_vec()))
     }
@@ -78,7 +83,7 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Whether TOML takes the key without quotes.
+/// Whether TOML accepts the key without quotes.
 fn is_bare(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

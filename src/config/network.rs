@@ -1,30 +1,32 @@
-//! `[network]`: what is said for all upstreams, or for those on one host.
+//! `[network]`: what applies to all upstreams, or to those on one host.
 
 use super::connection::{Connection, connection};
-use super::forward_proxy;
+use super::forward_proxy::{self, ProxyChoice};
+use super::kind::{host, hosts, parsed};
 use super::notes::Read;
-use super::reader::{Entry, Table, all};
+use super::reader::{Table, all};
 use super::settings::Upstream;
-use crate::egress::{Hosts, Pattern};
+use super::upstreams::URL_PATTERN;
+use crate::egress::Hosts;
 use crate::provider::BaseUrl;
 
 /// What upstreams share.
 pub(super) struct Network {
-    /// Who may be an upstream.
+    /// The hosts on which upstreams may be.
     pub(super) allowed: Hosts,
-    /// For upstreams that say nothing of a proxy.
-    pub(super) proxy: Option<forward_proxy::Said>,
+    /// For upstreams without `proxy`.
+    pub(super) proxy: Option<ProxyChoice>,
     hosts: Vec<(BaseUrl, Connection)>,
 }
 
 impl Network {
-    /// What is said of the host that the upstream's URL is on.
+    /// The keys for the host of the URL.
     pub(super) fn host(&self, url: &BaseUrl) -> Option<&Connection> {
         self.hosts.iter().find(|(host, _)| is_same(host, url)).map(|(_, connection)| connection)
     }
 }
 
-/// Warns of hosts that no upstream is on: they say nothing, and were meant to.
+/// Warns of hosts without an upstream, which have no effect.
 pub(super) fn warn_of_unused(root: &Table<'_>, network: &Network, upstreams: &[Upstream]) {
     let Some(entry) = root.at(&["network", "hosts"]) else { return };
     for (host, _) in &network.hosts {
@@ -35,42 +37,28 @@ pub(super) fn warn_of_unused(root: &Table<'_>, network: &Network, upstreams: &[U
 }
 
 pub(super) fn network(table: &Table<'_>) -> Read<Network> {
+    let allowed = hosts(host).then(|entry, hosts| {
+        if hosts.is_empty() {
+            let reason = "is empty, so that no upstream could be used: name hosts, or write [\"*\"]";
+            return Err(entry.mistake(reason));
+        }
+        Ok(hosts)
+    });
     let allowed = table.defaulted("allowed_hosts", allowed);
-    let proxy = forward_proxy::said(table);
-    let hosts = table.optional("hosts", hosts);
-    Ok(Network { allowed: allowed?, proxy: proxy?, hosts: hosts?.unwrap_or_default() })
-}
-
-fn allowed(entry: &Entry<'_>) -> Read<Hosts> {
-    let patterns = all(entry.texts()?.iter().map(|text| {
-        text.parse(|text| match Pattern::parse(text) {
-            Ok(pattern @ (Pattern::All | Pattern::Name(_))) => Ok(pattern),
-            Ok(pattern @ Pattern::Below(_)) if text.starts_with('*') => Ok(pattern),
-            Ok(pattern @ Pattern::Net(_)) if !text.contains('/') => Ok(pattern),
-            _ => Err(format!(
-                "{text:?} is none of a host, \"*.suffix\" for the names below it, and \"*\" for all; without a scheme and a \
-                 port"
-            )),
-        })
-    }))?;
-    if patterns.is_empty() {
-        return Err(
-            entry.mistake("is empty, so that no upstream could be used: name hosts, or write [\"*\"]")
-        );
-    }
-    Ok(Hosts::new(patterns))
+    let proxy = forward_proxy::choice(table);
+    let hosts = named_hosts(table);
+    Ok(Network { allowed: allowed?, proxy: proxy?, hosts: hosts? })
 }
 
 /// `[[network.hosts]]`, each host once.
-fn hosts(entry: &Entry<'_>) -> Read<Vec<(BaseUrl, Connection)>> {
+fn named_hosts(table: &Table<'_>) -> Read<Vec<(BaseUrl, Connection)>> {
     let mut known: Vec<BaseUrl> = Vec::new();
-    all(entry.items()?.into_iter().map(|item| {
+    all(table.tables("hosts")?.into_iter().map(|item| {
         item.table(|table| {
-            let url = table.required("url", "write the host as \"https://host:port\"", |entry| {
-                let url =
-                    entry.parse("a host in quotes, such as \"https://llm.internal:8443\"", BaseUrl::parse)?;
+            let what = "a host in quotes, such as \"https://llm.internal:8443\"";
+            let url = parsed("URL", URL_PATTERN, what, BaseUrl::parse).then(|entry, url| {
                 if !url.path().is_empty() {
-                    return Err(entry.mistake("has a path: what is said here is for the whole host"));
+                    return Err(entry.mistake("has a path: this table is for the whole host"));
                 }
                 if known.iter().any(|known| is_same(known, &url)) {
                     return Err(
@@ -80,9 +68,9 @@ fn hosts(entry: &Entry<'_>) -> Read<Vec<(BaseUrl, Connection)>> {
                 known.push(url.clone());
                 Ok(url)
             });
-            let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https));
-            // What only adds to an upstream's own authorities would be said at the wrong place.
-            let connection = connection?;
+            let url = table.required("url", "write the host as \"https://host:port\"", url);
+            let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https))?;
+            // Checked here, since an upstream's own keys would hide the mistake.
             connection.tls(table)?;
             Ok((url?, connection))
         })

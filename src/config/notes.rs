@@ -1,29 +1,31 @@
-//! What reading finds out besides the values: mistakes, warnings, keys that nobody asked for.
+//! What reading finds out besides the values: mistakes, warnings, and which keys exist.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::key_path::KeyPath;
+use super::kind::{Presence, Shape};
 use super::layers::{Layers, Rank, VARIABLE_RANK};
 use super::mistakes::{Mistake, Mistakes};
 use super::suggest::suggest;
 
-/// Proof that a mistake has been noted: who holds it has nothing to add.
+/// Proof that a mistake has been noted, so that its holder has nothing to add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted(());
 
 /// A value, or a mistake that has been noted.
 pub(super) type Read<T> = Result<T, Noted>;
 
-/// What has been found out so far.
+/// Keys by their form, in which `NAME` stands for a name that the user chooses.
+pub(super) type Asked = BTreeMap<KeyPath, (Shape, Presence)>;
+
 #[derive(Default)]
 pub(super) struct Notes {
     mistakes: RefCell<Vec<(Rank, Mistake)>>,
     warnings: RefCell<Vec<(Rank, String)>>,
-    /// Keys that are there and that nobody asked for, with their form.
+    /// Keys that are there and that no section asked for, with their form.
     unknown: RefCell<Vec<(KeyPath, KeyPath)>>,
-    /// The form of each key that somebody asked for, `NAME` where users choose one.
-    known: RefCell<BTreeSet<KeyPath>>,
+    asked: RefCell<Asked>,
 }
 
 impl Notes {
@@ -33,7 +35,7 @@ impl Notes {
         Noted(())
     }
 
-    /// Notes a mistake of a variable that is no key, once also where several upstreams meet it.
+    /// Notes a mistake of a variable that is not a key; once, also if several upstreams meet it.
     pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
         let mistake = Mistake { place: format!("environment {variable}"), reason };
         let mut mistakes = self.mistakes.borrow_mut();
@@ -47,18 +49,16 @@ impl Notes {
         self.warnings.borrow_mut().push((layers.rank(path), format!("{}: {reason}", layers.place(path))));
     }
 
-    pub(super) fn known(&self, form: KeyPath) {
-        self.known.borrow_mut().insert(form);
+    pub(super) fn ask(&self, form: KeyPath, shape: Shape, presence: Presence) {
+        self.asked.borrow_mut().entry(form).or_insert((shape, presence));
     }
 
     pub(super) fn unknown(&self, path: KeyPath, form: KeyPath) {
         self.unknown.borrow_mut().push((path, form));
     }
 
-    /// Every form that was asked for.
-    #[cfg(test)]
-    pub(super) fn forms(&self) -> BTreeSet<KeyPath> {
-        self.known.borrow().clone()
+    pub(super) fn asked(&self) -> Asked {
+        self.asked.borrow().clone()
     }
 
     /// The value and the warnings, or every mistake in its order, those of variables' names among
@@ -89,21 +89,20 @@ impl Notes {
         }
     }
 
-    /// The known key that an unknown one was meant to be: one of the same table, or the same one of
-    /// other tables.
+    /// The known key that an unknown one was probably meant to be: one of the same table, or the
+    /// same key of other tables.
     fn meant(&self, form: &KeyPath) -> Option<String> {
-        let known = self.known.borrow();
-        let table = |path: &KeyPath| path.outwards().nth(1).unwrap_or_default();
-        let siblings = known.iter().filter(|path| table(path) == table(form));
+        let asked = self.asked.borrow();
         let word = form.last()?;
+        let siblings = asked.keys().filter(|path| path.parent() == form.parent());
         if let Some(key) = suggest(word, siblings.filter_map(KeyPath::last)) {
             return Some(format!("`{key}`"));
         }
         let elsewhere: Vec<_> =
-            known.iter().filter(|path| path.last() == Some(word)).map(|path| format!("`{path}`")).collect();
+            asked.keys().filter(|path| path.last() == Some(word)).map(|path| format!("`{path}`")).collect();
         (1..=MOST_MEANT).contains(&elsewhere.len()).then(|| elsewhere.join(" or "))
     }
 }
 
-/// A key of more tables than this says nothing about which one was meant.
+/// A key that more tables than this have says nothing about which one was meant.
 const MOST_MEANT: usize = 2;

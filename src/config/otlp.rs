@@ -2,52 +2,45 @@
 
 use super::forward_proxy;
 use super::headers::headers;
+use super::kind::{Kind, Shape, boolean, choice, parsed, text, time};
 use super::network::Network;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
-use super::sections::time;
 use super::settings::Otlp;
 use super::tls;
-use super::upstreams::is_loopback;
+use super::upstreams::{URL_PATTERN, is_loopback};
 use crate::provider::BaseUrl;
 use crate::traceparent::Sampling;
 
-/// The resource attribute that `service_name` says.
+/// The resource attribute that `service_name` sets.
 const SERVICE_NAME: &str = "service.name";
 
-/// The collector, if there is one. `network` is what is said of proxies, if it could be read.
+/// The collector, if there is one. `network` is the valid `[network]`.
 pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<Otlp>> {
-    let url = table.defaulted("endpoint", |entry| match entry.as_text() {
-        Some("") => Ok(None),
-        _ => {
-            let url = entry.parse("a URL in quotes, such as \"http://127.0.0.1:4318\"", BaseUrl::parse)?;
-            Ok(Some(without_signal(url, entry)))
-        }
-    });
+    const COMPRESSIONS: &[(&str, bool)] = &[("gzip", true), ("none", false)];
+    let url =
+        parsed("URL", URL_PATTERN, "a URL in quotes, such as \"http://127.0.0.1:4318\"", BaseUrl::parse);
+    let url = table.defaulted("endpoint", url.then(|entry, url| Ok(without_signal(url, entry))).or_empty());
     let headers = headers(table);
-    let traces = table.defaulted("traces", Entry::boolean);
-    let sample = table.defaulted("sample", share);
-    let metrics = table.defaulted("metrics", Entry::boolean);
-    let interval = table.defaulted("interval", time);
-    let timeout = table.defaulted("timeout", time);
-    let gzip = table.defaulted("compression", |entry| {
-        entry.parse("\"gzip\" or \"none\"", |text| match text {
-            "gzip" => Ok(true),
-            "none" => Ok(false),
-            _ => Err(format!("{text:?} is neither \"gzip\" nor \"none\"")),
-        })
-    });
-    let service_name = table.defaulted("service_name", |entry| match entry.text()? {
-        "" => Err(entry.mistake("is empty: a collector tells services apart by it")),
-        name => Ok(name.to_owned()),
-    });
+    let traces = table.defaulted("traces", boolean());
+    let sample = table.defaulted("sample", share());
+    let metrics = table.defaulted("metrics", boolean());
+    let interval = table.defaulted("interval", time());
+    let timeout = table.defaulted("timeout", time());
+    let gzip = table.defaulted("compression", choice(COMPRESSIONS));
+    let service_name = table.defaulted(
+        "service_name",
+        text().then(|entry, name| match name.as_str() {
+            "" => Err(entry.mistake("is empty: collectors tell services apart by their name")),
+            _ => Ok(name),
+        }),
+    );
     let resource = resource(table);
-    let tls = table
-        .optional("tls", |entry| entry.table(|table| tls::client(table)?.settings(table.at(&[tls::ADDS]))));
+    let tls = table.table("tls", tls::client_settings);
     if let (Some(entry), Ok(Some(url))) = (table.at(&["tls"]), &url)
         && !url.is_https()
     {
-        entry.mistake("says nothing of an http:// endpoint: write https:// there, or take this table out");
+        entry.mistake("has no effect on an http:// endpoint: write https:// there, or remove this table");
     }
     if let (Ok(Some(url)), Ok(headers)) = (&url, &headers)
         && headers.iter().any(|(_, value)| value.is_sensitive())
@@ -58,12 +51,14 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
             .warning("endpoint", "is http:// to another machine: the headers' secrets are sent in the clear");
     }
     let proxy = match (&url, network) {
-        (Ok(Some(url)), Some(network)) => forward_proxy::way(table, url, None, network.proxy.as_ref()),
+        (Ok(Some(url)), Some(network)) => forward_proxy::chosen(table, url, None, network.proxy.as_ref()),
         _ => Ok((None, String::new())),
     };
     let (url, traces, metrics, sample) = (url?, traces?, metrics?, sample?);
     if url.is_some() && !traces && !metrics {
-        return Err(table.mistake("traces", "and metrics are both false: endpoint = \"\" sends nothing"));
+        return Err(
+            table.mistake("traces", "and metrics are both false: write endpoint = \"\" to send nothing")
+        );
     }
     let Some(url) = url else {
         let rest = headers.and(interval).and(timeout).and(gzip).and(service_name).and(resource).and(tls);
@@ -83,14 +78,15 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
     }))
 }
 
-/// The URL that the paths of the signals are put on, also where one of them was written
+/// The URL below which the signals' paths are, also if the user wrote one of these paths
 /// (opentelemetry.io/docs/specs/otlp/#otlphttp-request).
 fn without_signal(url: BaseUrl, entry: &Entry<'_>) -> BaseUrl {
     let text = url.to_string();
     let base = ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().find_map(|signal| text.strip_suffix(signal));
     match base.map(|base| (base, BaseUrl::parse(base))) {
         Some((base, Ok(stripped))) => {
-            entry.warning(&format!("ends with the path of a signal, which is put on: taken for {base:?}"));
+            entry
+                .warning(&format!("ends with the path of a signal, which is added anyway: read as {base:?}"));
             stripped
         }
         _ => url,
@@ -98,24 +94,20 @@ fn without_signal(url: BaseUrl, entry: &Entry<'_>) -> BaseUrl {
 }
 
 /// A number from 0 to 1.
-fn share(entry: &Entry<'_>) -> Read<f64> {
+fn share() -> Kind<impl FnOnce(&Entry<'_>) -> Read<f64>> {
     const SHARE: &str = "a number from 0 to 1, such as 0.1";
-    let text = match entry.as_text() {
-        Some(text) if entry.is_from_environment() => text.to_owned(),
-        _ => entry.decimal(SHARE)?,
-    };
-    match text.parse() {
+    Kind::new(Shape::Number(Some(1.0)), |entry: &Entry<'_>| match entry.decimal(SHARE)?.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err(entry.mistake(format!("must be {SHARE}"))),
-    }
+    })
 }
 
-/// Attributes of what is sent as a whole.
+/// Attributes of everything that is sent.
 fn resource(table: &Table<'_>) -> Read<Vec<(String, String)>> {
-    all(table.names("resource")?.into_iter().map(|(name, entry)| {
-        let value = entry.text()?.to_owned();
+    all(table.names("resource", None, Shape::Text("text", None))?.into_iter().map(|(name, entry)| {
+        let value = entry.text("text in quotes")?.to_owned();
         if name == SERVICE_NAME {
-            return Err(entry.mistake("is said by otlp.service_name"));
+            return Err(entry.mistake("is set by otlp.service_name"));
         }
         Ok((name, value))
     }))

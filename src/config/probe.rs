@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
+use super::kind::address;
 use super::layers::Layers;
 use super::mistakes::Mistakes;
 use super::reader::Reader;
-use super::{Sources, file, sections};
+use super::{Sources, file};
 
 /// Where the admin server of a process with this configuration listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,10 @@ pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
         .map_err(Mistakes::one)?;
     let (layers, _) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);
-    let port = reader.glance(|root| {
+    let port = reader.read_part(|root| {
         let listen = root.at(&["admin", "listen"]);
         Ok(AdminPort {
-            address: listen.map(|entry| sections::admin_listen(&entry)).transpose()?.flatten(),
+            address: listen.map(|entry| (address().or_empty().read)(&entry)).transpose()?.flatten(),
             has_tls: root.at(&["admin", "tls"]).is_some(),
         })
     });

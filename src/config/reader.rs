@@ -1,9 +1,9 @@
 //! A typed view of the merged tree. Reading goes on after a mistake, so that all of them are found:
-//! each read gives the value or [`Noted`], and a struct is built when all its fields have been
-//! read.
+//! each read gives the value or [`Noted`], and a struct is built after all its fields were read.
 //!
-//! A key exists because somebody asks for it; what is there and was not asked for is unknown. So
-//! there is no list of keys that could be forgotten.
+//! A key exists because a section asks for it, with its [`Kind`](super::kind::Kind). A key of the
+//! file that no section asked for is unknown, and what was asked for is the description of the
+//! configuration. So no second list of keys can disagree with the reader.
 
 mod entry;
 
@@ -13,13 +13,17 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Value};
 
 use super::key_path::KeyPath;
+use super::kind::{Kind, Presence, Shape};
 use super::layers::Layers;
 use super::mistakes::{Mistake, Mistakes};
-use super::notes::{Noted, Notes, Read};
+use super::notes::{Asked, Noted, Notes, Read};
 pub(super) use entry::{Entry, all};
 
-/// The key under which TOML dates come.
+/// The key of the dictionary in which figment holds a TOML date.
 pub(super) const DATE: &str = "$__toml_private_datetime";
+
+/// Stands for a name that the user chooses, in the form of a key.
+pub(super) const ANY_NAME: &str = "NAME";
 
 /// Reads one merged tree.
 pub(super) struct Reader<'a> {
@@ -29,7 +33,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `env` is where secrets may be.
+    /// `env` holds the variables that secrets name.
     pub(super) fn new(layers: &'a Layers, env: &'a BTreeMap<String, String>) -> Self {
         Self { layers, env, notes: Notes::default() }
     }
@@ -40,8 +44,8 @@ impl<'a> Reader<'a> {
         Entry { reader: self, path: root.clone(), form: root, value: self.layers.root() }.table(read)
     }
 
-    /// Reads a part of the root table; what else is in it is none of this reader's business.
-    pub(super) fn glance<T>(&self, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
+    /// Reads a part of the root table; its other keys are neither read nor unknown.
+    pub(super) fn read_part<T>(&self, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
         let root = KeyPath::root();
         match self.layers.root() {
             Value::Dict(_, entries) => read(&Table::new(self, root.clone(), root, entries)),
@@ -49,7 +53,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value and the warnings, or every mistake, those of variables' names among them.
+    /// The value and the warnings, or every mistake. `variables` are the mistakes in the names of
+    /// variables.
     pub(super) fn finish<T>(
         self,
         value: Read<T>,
@@ -58,9 +63,9 @@ impl<'a> Reader<'a> {
         self.notes.finish(self.layers, value, variables)
     }
 
-    #[cfg(test)]
-    pub(super) fn notes(&self) -> &Notes {
-        &self.notes
+    /// Every key that a section asked for, by its form.
+    pub(super) fn asked(&self) -> Asked {
+        self.notes.asked()
     }
 }
 
@@ -73,97 +78,148 @@ pub(super) struct Table<'a> {
     asked: RefCell<Vec<&'static str>>,
 }
 
-/// What every section is that nobody wrote.
+/// A section that is not in the file.
 static EMPTY: Dict = Dict::new();
 
 impl<'a> Table<'a> {
-    /// What the key holds, if it is there.
-    pub(super) fn get(&self, key: &'static str) -> Option<Entry<'a>> {
-        self.asked.borrow_mut().push(key);
-        let form = self.form.key(key);
-        self.reader.notes.known(form.clone());
-        let value = self.entries.get(key)?;
-        Some(Entry { reader: self.reader, path: self.path.key(key), form, value })
+    /// The key's value, if the key is there.
+    pub(super) fn optional<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<Option<T>>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        let presence = kind.default.map_or(Presence::Optional, Presence::Default);
+        self.ask(key, kind.shape, presence).map(|entry| (kind.read)(&entry)).transpose()
     }
 
-    /// The key's value, if it is there.
-    pub(super) fn optional<T>(
-        &self,
-        key: &'static str,
-        read: impl FnOnce(&Entry<'a>) -> Read<T>,
-    ) -> Read<Option<T>> {
-        self.get(key).map(|entry| read(&entry)).transpose()
+    /// The key's value, or that of the kind's default.
+    pub(super) fn or_default<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<T>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        let default = kind.default.expect("the kind has a default");
+        match self.ask(key, kind.shape, Presence::Default(default.clone())) {
+            Some(entry) => (kind.read)(&entry),
+            None => (kind.read)(&Entry {
+                reader: self.reader,
+                path: self.path.key(key),
+                form: self.form.key(key),
+                value: &default,
+            }),
+        }
     }
 
-    /// The key's value; `missing` says what to write where there is none.
-    pub(super) fn required<T>(
-        &self,
-        key: &'static str,
-        missing: &str,
-        read: impl FnOnce(&Entry<'a>) -> Read<T>,
-    ) -> Read<T> {
-        match self.get(key) {
-            Some(entry) => read(&entry),
+    /// The value of a key that must be there; `missing` says what to write.
+    pub(super) fn required<T, F>(&self, key: &'static str, missing: &str, kind: Kind<F>) -> Read<T>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        match self.ask(key, kind.shape, Presence::Required) {
+            Some(entry) => (kind.read)(&entry),
             None => Err(self.mistake(key, format!("is missing: {missing}"))),
         }
     }
 
-    /// The value of a key that the compiled-in defaults have.
-    pub(super) fn defaulted<T>(
-        &self,
-        key: &'static str,
-        read: impl FnOnce(&Entry<'a>) -> Read<T>,
-    ) -> Read<T> {
-        self.required(key, "the compiled-in defaults lack it", read)
+    /// The value of a key that `config/default.toml` sets.
+    pub(super) fn defaulted<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<T>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        match self.ask(key, kind.shape, Presence::Compiled) {
+            Some(entry) => (kind.read)(&entry),
+            None => Err(self.mistake(key, "is missing from the compiled-in defaults")),
+        }
     }
 
-    /// The table under the key; an empty one where there is none.
-    pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Table<'a>) -> Read<T>) -> Read<T> {
-        match self.get(key) {
+    /// The key with its value, if the key is there, for keys with rules of their own.
+    pub(super) fn entry(&self, key: &'static str, shape: Shape) -> Option<Entry<'a>> {
+        self.ask(key, shape, Presence::Optional)
+    }
+
+    /// The table under the key; an empty one if there is none.
+    pub(super) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Table<'_>) -> Read<T>) -> Read<T> {
+        match self.entry(key, Shape::Table) {
             Some(entry) => entry.table(read),
             None => read(&Table::new(self.reader, self.path.key(key), self.form.key(key), &EMPTY)),
         }
     }
 
-    /// The entries under the key, whose names the user chose; none where there is no such table.
-    pub(super) fn names(&self, key: &'static str) -> Read<Vec<(String, Entry<'a>)>> {
-        self.get(key).map_or(Ok(Vec::new()), |entry| entry.names())
+    /// The table under the key, if there is one.
+    pub(super) fn table<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&Table<'_>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        self.entry(key, Shape::Table).map(|entry| entry.table(read)).transpose()
     }
 
-    /// What stands somewhere inside, for rules that look at it again: it was asked for already.
+    /// The `[[key]]` tables.
+    pub(super) fn tables(&self, key: &'static str) -> Read<Vec<Entry<'a>>> {
+        self.entry(key, Shape::Tables).map_or(Ok(Vec::new()), |entry| entry.items())
+    }
+
+    /// The entries under the key, whose names the user chose, in the order of the file. `names` is
+    /// a pattern for the names.
+    pub(super) fn names(
+        &self,
+        key: &'static str,
+        names: Option<String>,
+        shape: Shape,
+    ) -> Read<Vec<(String, Entry<'a>)>> {
+        let entry = self.entry(key, Shape::Names(names));
+        self.reader.notes.ask(self.form.key(key).key(ANY_NAME), shape, Presence::Optional);
+        entry.map_or(Ok(Vec::new()), |entry| entry.names())
+    }
+
+    /// A value inside this table that was asked for already, for rules that look at it again.
     pub(super) fn at(&self, keys: &[&str]) -> Option<Entry<'a>> {
         let path = keys.iter().fold(self.path.clone(), |path, key| path.key(key));
         let value = self.reader.layers.value(&path)?;
         Some(Entry { reader: self.reader, form: path.clone(), path, value })
     }
 
-    /// Notes a mistake of the key, also of one that is missing.
+    /// The keys of the table under the key, in any order.
+    pub(super) fn keys(&self, key: &str) -> Vec<String> {
+        match self.entries.get(key) {
+            Some(Value::Dict(_, entries)) => entries.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Notes a mistake of the key, which may be missing.
     pub(super) fn mistake(&self, key: &'static str, reason: impl Into<String>) -> Noted {
         self.reader.notes.mistake(self.reader.layers, &self.path.key(key), reason)
     }
 
-    /// Notes what is allowed and probably not meant.
+    /// Notes something that is allowed and probably a mistake.
     pub(super) fn warning(&self, key: &'static str, reason: &str) {
         self.reader.notes.warning(self.reader.layers, &self.path.key(key), reason);
     }
 
-    /// The process's environment, where some things that are no keys are said.
+    /// The process's environment, for variables that are not keys.
     pub(super) fn environment(&self) -> &'a BTreeMap<String, String> {
         self.reader.env
     }
 
-    /// Notes a mistake of a variable that is no key.
+    /// Notes a mistake of a variable that is not a key.
     pub(super) fn variable_mistake(&self, variable: &str, reason: String) -> Noted {
         self.reader.notes.variable_mistake(variable, reason)
     }
 
-    /// Whether there is a file, in which keys can be missing.
+    /// Whether there is a file, from which keys can be missing.
     pub(super) fn has_file(&self) -> bool {
         self.reader.layers.has_file()
     }
 
     fn new(reader: &'a Reader<'a>, path: KeyPath, form: KeyPath, entries: &'a Dict) -> Self {
         Self { reader, path, form, entries, asked: RefCell::default() }
+    }
+
+    fn ask(&self, key: &'static str, shape: Shape, presence: Presence) -> Option<Entry<'a>> {
+        self.asked.borrow_mut().push(key);
+        let form = self.form.key(key);
+        self.reader.notes.ask(form.clone(), shape, presence);
+        let value = self.entries.get(key)?;
+        Some(Entry { reader: self.reader, path: self.path.key(key), form, value })
     }
 
     fn note_unknown(&self) {

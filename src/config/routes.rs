@@ -1,22 +1,22 @@
-//! `[[routes]]`: which request goes where, and whether any request ever gets there.
+//! `[[routes]]`: which requests go to which upstream, and whether each route can match any.
 
+use super::kind::parsed;
 use super::notes::Read;
-use super::reader::{Entry, Table, all};
+use super::reader::{Table, all};
 use super::settings::Route;
 use super::suggest::suggest;
 use crate::route::Glob;
 
-/// The routes, whose upstreams are among `names`. With none and one upstream, everything goes
-/// there.
+/// The routes, whose upstreams are among `names`. A single upstream needs no route.
 pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
-    let entries = root.optional("routes", Entry::items)?.unwrap_or_default();
+    let entries = root.tables("routes")?;
     if entries.is_empty() {
         return match names {
             [] | [_] => Ok(Vec::new()),
             _ => Err(root.mistake(
                 "routes",
                 format!(
-                    "there are none, and {} upstreams: say with [[routes]] which request goes where",
+                    "there are none, and {} upstreams: write [[routes]] that say which requests go where",
                     names.len()
                 ),
             )),
@@ -26,7 +26,7 @@ pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
     let reachable = routes.iter().zip(&entries).enumerate().map(|(index, (route, entry))| {
         match routes[..index].iter().position(|earlier| takes_all_of(earlier, route)) {
             Some(earlier) => Err(entry.mistake(format!(
-                "no request ever gets here: routes[{earlier}] takes all of them first; put this one before it, or take it out"
+                "no request ever gets here: routes[{earlier}] takes all of them first; put this one before it, or remove it"
             ))),
             None => Ok(()),
         }
@@ -42,28 +42,29 @@ pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {
 }
 
 fn route(table: &Table<'_>, names: &[String]) -> Read<Route> {
-    let path = table.optional("path", |entry| entry.parse("text in quotes, such as \"/azure\"", path));
-    let model = table.optional("model", |entry| {
-        entry.parse("text in quotes, such as \"llama*\"", |text| match text {
-            "" => Err("is empty: leave it out to take every model".to_owned()),
-            _ => Ok(text.to_owned()),
-        })
-    });
-    let upstream = table.required("upstream", "write the NAME of an [upstreams.NAME]", |entry| {
-        entry.parse("the name of an upstream in quotes", |text| upstream(text, names))
-    });
+    let path = parsed("path prefix", Some("^/.*[^/]$"), "text in quotes, such as \"/azure\"", path);
+    let path = table.optional("path", path);
+    let model = |text: &str| match text {
+        "" => Err("is empty: leave it out to match every model".to_owned()),
+        _ => Ok(text.to_owned()),
+    };
+    let model = parsed("model pattern", Some("^.+$"), "text in quotes, such as \"llama*\"", model);
+    let model = table.optional("model", model);
+    let name = |text: &str| upstream(text, names);
+    let name = parsed("name of an upstream", None, "the name of an upstream in quotes", name);
+    let upstream = table.required("upstream", "write the NAME of an [upstreams.NAME]", name);
     Ok(Route { path: path?, model: model?, upstream: upstream? })
 }
 
-/// A prefix that a request's path can have.
+/// A prefix of whole segments.
 fn path(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     let reason = match text {
-        "" | "/" => "takes every path: leave it out for that",
+        "" | "/" => "matches every path: leave it out for that",
         _ if !text.starts_with('/') => "must begin with a slash",
-        _ if text.ends_with('/') => "must not end with a slash: it takes whole segments anyway",
+        _ if text.ends_with('/') => "must not end with a slash: it matches whole segments anyway",
         _ if !text.bytes().all(is_plain) => {
-            "has characters that no path has: those are written as %20 and so on"
+            "has characters that a path cannot have: write them as %20 and so on"
         }
         _ => return Ok(text.to_owned()),
     };
@@ -80,9 +81,9 @@ fn upstream(text: &str, names: &[String]) -> Result<usize, String> {
     })
 }
 
-/// Whether `earlier` leaves no request for `later`. A glob that takes a pattern as if that were a
-/// model takes all that the pattern does: its literal pieces have no stars, so each star of the
-/// pattern falls under one of its own.
+/// Whether `earlier` leaves no request for `later`. A glob that matches a pattern as if that were a
+/// model also matches everything that the pattern matches: its literal pieces have no stars, so a
+/// star of its own covers each star of the pattern.
 fn takes_all_of(earlier: &Route, later: &Route) -> bool {
     let path = match (&earlier.path, &later.path) {
         (None, _) => true,

@@ -1,90 +1,105 @@
-//! Secrets: never written as such unless the user insists, never repeated in a message.
+//! Secrets: fetched from a variable or a file, never repeated in a message.
 
 use std::fs;
 use std::io;
 
+use super::kind::{Kind, Shape};
 use super::notes::Read;
 use super::reader::Entry;
 use crate::secret::Secret;
 
-/// The ways to say where a secret is.
-const FORMS: &str =
+/// The keys that say where a secret is.
+const FORMS: &[&str] = &["env", "file", "value"];
+
+const ADVICE: &str =
     "write { env = \"NAME\" } or { file = \"PATH\" }, or { value = \"...\" } if it must stand here";
 
-/// A secret, fetched from where the table says it is. Relative paths begin at the folder of the
-/// file. One line break at the end of a file is not part of the secret. All come out fit to be a
-/// header's value.
-pub(super) fn secret(entry: &Entry<'_>) -> Read<Secret> {
-    let text = fetch(entry)?;
+/// A secret, which is fit to be a header's value. Relative paths begin at the folder of the file.
+/// One line break at the end of a file is not part of the secret.
+pub(super) fn secret() -> Kind<impl Fn(&Entry<'_>) -> Read<Secret>> {
+    Kind::new(secret_shape(), read)
+}
+
+pub(super) fn secret_shape() -> Shape {
+    Shape::Source("secret", FORMS)
+}
+
+/// A text, or a secret that is marked with `true`.
+pub(super) fn text_or_secret(entry: &Entry<'_>) -> Read<(String, bool)> {
+    match entry.as_text() {
+        Some(text) => Ok((text.to_owned(), false)),
+        None => Ok((read(entry)?.expose().to_owned(), true)),
+    }
+}
+
+pub(super) fn text_or_secret_shape() -> Shape {
+    Shape::AnyOf(vec![Shape::Text("text", None), secret_shape()])
+}
+
+fn read(entry: &Entry<'_>) -> Read<Secret> {
+    let text = match source(entry, "the secret", FORMS, ADVICE, || not_a_table(entry))? {
+        ("env", form, name) => from_variable(&form, &name)?,
+        ("file", form, path) => from_file(&form, &path)?,
+        (_, _, text) => text,
+    };
     if let Some(reason) = unfit(&text) {
         return Err(entry.mistake(format!("the secret {reason}")));
     }
     if is_quoted(&text) {
         entry.warning(
-            "the secret begins and ends with a quote, which is sent as a part of it: take the quotes out",
+            "the secret begins and ends with a quote, which is sent as a part of it: remove the quotes",
         );
     }
     Ok(Secret::new(text))
 }
 
-/// Whether the text was taken over with the quotes that a shell or a file of variables had around
-/// it.
+/// Reads a table that says with one of `forms` where `what` is: the form, its key, and its text,
+/// which is not empty.
+pub(super) fn source<'a>(
+    entry: &Entry<'a>,
+    what: &str,
+    forms: &[&'static str],
+    advice: &str,
+    not_a_table: impl FnOnce() -> String,
+) -> Read<(&'static str, Entry<'a>, String)> {
+    let (key, form) = entry.one_of(forms).map_err(|found| {
+        entry.mistake(match found {
+            None => not_a_table(),
+            Some(found) if found.is_empty() => format!("does not say where {what} is: {advice}"),
+            Some(found) => format!("has {} at once: keep one of them", found.join(" and ")),
+        })
+    })?;
+    match (form.text("text in quotes")?, key) {
+        ("", "env") => Err(form.mistake("names no environment variable")),
+        ("", "file") => Err(form.mistake("names no file")),
+        ("", _) => Err(form.mistake("is empty")),
+        (text, _) => {
+            let text = text.to_owned();
+            Ok((key, form, text))
+        }
+    }
+}
+
+/// Whether the quotes of a shell or a file of variables were copied with the text.
 fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }
 
-fn fetch(entry: &Entry<'_>) -> Read<String> {
-    let Some(said) = entry.last_layer() else {
-        return Err(entry.mistake(not_a_table(entry)));
-    };
-    let mut forms = Vec::new();
-    for (key, form) in &said {
-        if matches!(*key, "env" | "file" | "value") {
-            form.known();
-            forms.push((*key, form));
-        } else {
-            form.unknown();
-        }
-    }
-    match forms.as_slice() {
-        [(key, form)] => {
-            let text = form.text()?;
-            match *key {
-                "env" => from_variable(form, text),
-                "file" => from_file(form, text),
-                _ if text.is_empty() => Err(form.mistake("is empty")),
-                _ => Ok(text.to_owned()),
-            }
-        }
-        [] => Err(entry.mistake(format!("does not say where the secret is: {FORMS}"))),
-        _ => {
-            let keys: Vec<_> = forms.iter().map(|(key, _)| *key).collect();
-            Err(entry.mistake(format!("says {} at once: keep one of them", keys.join(" and "))))
-        }
-    }
-}
-
-/// The text itself may be the secret, so it is not shown.
+/// The text itself may be the secret, so the message does not show it.
 fn not_a_table(entry: &Entry<'_>) -> String {
-    if entry.is_from_environment() {
-        let variable = |form: &str| entry.path().key(form).variable();
-        return format!(
-            "must say where the secret is: set {} or {}, or {} to the secret itself",
-            variable("env"),
-            variable("file"),
-            variable("value")
-        );
+    if !entry.is_from_environment() {
+        return format!("is a secret, which is a table that says where it is: {ADVICE}");
     }
-    format!("is a secret, which is a table that says where it is: {FORMS}")
+    let [env, file, value] = ["env", "file", "value"].map(|form| entry.path().key(form).variable());
+    format!("must say where the secret is: set {env} or {file}, or {value} to the secret itself")
 }
 
-/// Who took `env` for the place of the secret itself finds no secret in the message: only what
-/// looks like a variable's name is repeated.
+/// The value of the variable. A name that does not look like a variable's may be the secret itself,
+/// so the message does not repeat it.
 pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
     let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     match form.variable(name) {
         Some(value) => Ok(value.to_owned()),
-        None if name.is_empty() => Err(form.mistake("names no environment variable")),
         None if name.bytes().all(is_name) => {
             Err(form.mistake(format!("the environment variable {name} is not set, or empty")))
         }
@@ -95,9 +110,6 @@ pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
 }
 
 fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
-    if path.is_empty() {
-        return Err(form.mistake("names no file"));
-    }
     let path = form.folder().join(path);
     let text = fs::read_to_string(&path).map_err(|error| {
         let path = path.display();
@@ -115,16 +127,16 @@ fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
     }
 }
 
-/// Why a text cannot be sent in a header as it is. Spaces at the ends would be trimmed on the way.
+/// Why a header cannot carry the text as it is. Receivers trim spaces at the ends.
 pub(super) fn unfit(text: &str) -> Option<&'static str> {
     if text.ends_with(['\n', '\r']) {
-        Some("ends with a line break: take it out")
+        Some("ends with a line break: remove it")
     } else if text.contains(['\n', '\r']) {
         Some("has a line break inside")
     } else if !text.is_ascii() || text.bytes().any(|byte| byte.is_ascii_control()) {
         Some("has characters that a header cannot carry; it must be plain ASCII")
     } else if text.trim() != text || text.is_empty() {
-        Some("begins or ends with a space, or is nothing else")
+        Some("begins or ends with a space, or has nothing else")
     } else {
         None
     }

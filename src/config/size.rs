@@ -20,7 +20,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     let unit = UNITS.iter().find(|(name, _)| *name == unit);
     let (false, Some((_, bytes))) = (number.is_empty(), unit) else {
         return Err(format!(
-            "{text:?} is no number of bytes: write one such as \"32MiB\", \"64KiB\", \"1GB\" or 1000000"
+            "{text:?} is not a number of bytes: write one such as \"32MiB\", \"64KiB\", \"1GB\" or 1000000"
         ));
     };
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*bytes));

@@ -1,6 +1,7 @@
 //! The contract with users, as a list.
 
 mod defaults;
+mod description;
 mod mistakes;
 mod network;
 mod otlp;

@@ -1,46 +1,48 @@
-//! `[upstreams.NAME.tls]` and `[server.tls]`: certificates and keys are read once here, so that all
-//! that is wrong with them is found before anything runs.
+//! `tls` of servers and clients: certificates and keys are read here once, so that every mistake in
+//! them is found before anything runs.
 
 use std::time::SystemTime;
 
-use super::notes::Read;
+use super::kind::{Kind, Shape, boolean, choice};
+use super::notes::{Noted, Read};
 use super::reader::{Entry, Table, all};
-use super::secrets::{from_variable, secret};
+use super::secrets::{from_variable, secret, source};
 use crate::tls::{
     Authorities, ClientCertificates, ClientSettings, Fault, Identity, IdentitySource, Part, ServerSettings,
     Source, Verification,
 };
 
-/// The ways to say where a certificate or key is.
-const FORMS: &str =
+/// The keys that say where a PEM text is.
+const FORMS: &[&str] = &["env", "file", "data"];
+
+const ADVICE: &str =
     "write { file = \"PATH\" } or { env = \"NAME\" }, or { data = \"...\" } with the base64 of the PEM";
 
-/// The key that says that a table's authorities come on top.
+/// The key that adds a table's authorities to those of the system.
 pub(super) const ADDS: &str = "ca_adds_to_system";
 
-/// The keys of a client certificate: any of them means all that it needs.
+/// The keys of a client certificate: any of them requires the others that it needs.
 const IDENTITY: [&str; 3] = ["certificate", "private_key", "passphrase"];
 
-/// What one table says, and what it leaves to others.
+/// The keys of one client table, before the defaults.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(super) struct TlsKeys {
     verification: Option<Verification>,
-    /// A certificate and its key go together: those of two tables would not.
+    /// A certificate and its private key go together, so both come from one table.
     identity: Option<IdentitySource>,
-    /// Empty where nothing is said.
+    /// Empty if the key is missing.
     ca: Vec<Source>,
     ca_adds_to_system: Option<bool>,
 }
 
-impl Said {
+impl TlsKeys {
     /// Whether there is a client certificate.
     pub(super) fn has_identity(&self) -> bool {
         self.identity.is_some()
     }
 
-    /// What is not said here is what `other` says.
-    pub(super) fn or(self, other: Option<&Self>) -> Self {
-        let Some(other) = other else { return self };
+    /// Takes each missing key from `other`.
+    pub(super) fn or(self, other: &Self) -> Self {
         Self {
             verification: self.verification.or(other.verification),
             identity: self.identity.or_else(|| other.identity.clone()),
@@ -49,16 +51,14 @@ impl Said {
         }
     }
 
-    /// What is not said at all is the default; `at` is where the last word on all of it together
-    /// was said.
-    pub(super) fn settings(self, at: Option<Entry<'_>>) -> Read<ClientSettings> {
+    /// The settings with their defaults; `adds` is the key [`ADDS`], if it is there.
+    pub(super) fn settings(self, adds: Option<Entry<'_>>) -> Read<ClientSettings> {
         if self.ca_adds_to_system == Some(true)
             && self.ca.is_empty()
-            && let Some(entry) = at
+            && let Some(entry) = adds
         {
-            return Err(
-                entry.mistake("adds nothing to the system's authorities: write ca = { file = \"PATH\" } too")
-            );
+            let reason = "adds nothing to the system's authorities: write ca = { file = \"PATH\" } too";
+            return Err(entry.mistake(reason));
         }
         Ok(ClientSettings {
             verification: self.verification.unwrap_or_default(),
@@ -70,69 +70,69 @@ impl Said {
 }
 
 /// `tls` of an upstream or a host.
-pub(super) fn client(table: &Table<'_>) -> Read<Said> {
+pub(super) fn client(table: &Table<'_>) -> Read<TlsKeys> {
     let identity = identity(table, IDENTITY.iter().any(|key| table.at(&[key]).is_some()));
     let trust = trust(table);
-    Ok(Said { identity: identity?, ..trust? })
+    Ok(TlsKeys { identity: identity?, ..trust? })
 }
 
-/// What a server's certificate is held to: the keys that an upstream, a host and a proxy have in
+/// `tls` of a peer that has no other table to take keys from.
+pub(super) fn client_settings(table: &Table<'_>) -> Read<ClientSettings> {
+    client(table)?.settings(table.at(&[ADDS]))
+}
+
+/// How a server's certificate is verified: the keys that upstreams, hosts and forward proxies have in
 /// common.
-pub(super) fn trust(table: &Table<'_>) -> Read<Said> {
-    let verification = table.optional("verification_mode", |entry| {
-        entry.parse(MODES, |text| Verification::parse(text).ok_or_else(|| format!("{text:?} is not {MODES}")))
-    });
+pub(super) fn trust(table: &Table<'_>) -> Read<TlsKeys> {
+    const MODES: &[(&str, Verification)] = &[
+        ("full", Verification::Full),
+        ("certificate", Verification::Certificate),
+        ("none", Verification::None),
+    ];
+    let verification = table.optional("verification_mode", choice(MODES).default("full"));
     let ca = authorities(table, "ca");
-    let adds = table.optional(ADDS, Entry::boolean);
+    let adds = table.optional(ADDS, boolean().default(false));
     if let Ok(Some(Verification::None)) = verification {
-        let reason = "nothing of the certificate is verified: anybody in between can read and change all that is sent, keys included";
+        let reason = "nothing of the certificate is verified: an attacker on the network can read and change everything that \
+                      is sent, keys included";
         table.warning("verification_mode", reason);
         if ca.as_ref().is_ok_and(|ca| !ca.is_empty()) {
             table.warning("ca", "is not used: verification_mode is \"none\"");
         }
     }
-    Ok(Said { verification: verification?, identity: None, ca: ca?, ca_adds_to_system: adds? })
+    Ok(TlsKeys { verification: verification?, identity: None, ca: ca?, ca_adds_to_system: adds? })
 }
 
-/// Whether an upstream's table speaks of a client certificate, be it wrong.
+/// Whether an upstream's table has a key of a client certificate, valid or not.
 pub(super) fn has_identity(upstream: &Table<'_>) -> bool {
     IDENTITY.iter().any(|key| upstream.at(&["tls", key]).is_some())
 }
 
-const MODES: &str = "\"full\", \"certificate\" or \"none\"";
-
-/// `[server.tls]`, where it is written.
+/// `[server.tls]` and `[admin.tls]`.
 pub(super) fn server(table: &Table<'_>) -> Read<ServerSettings> {
+    const CERTIFICATES: &[(&str, ClientCertificates)] =
+        &[("optional", ClientCertificates::Optional), ("required", ClientCertificates::Required)];
     let identity = identity(table, true);
     let client_ca = authorities(table, "client_ca");
-    let certificates = table.optional("client_certificates", |entry| {
-        let certificates = entry.parse(CERTIFICATES, |text| match text {
-            "optional" => Ok(ClientCertificates::Optional),
-            "required" => Ok(ClientCertificates::Required),
-            _ => Err(format!("{text:?} is not {CERTIFICATES}")),
-        })?;
-        if client_ca.as_ref().is_ok_and(Vec::is_empty) {
-            return Err(entry.mistake(
-                "says nothing without client_ca: write client_ca = { file = \"PATH\" } with who signs them",
-            ));
+    let certificates = choice(CERTIFICATES).default("required").then(|entry, certificates| {
+        if client_ca.as_ref().is_ok_and(Vec::is_empty) && table.at(&["client_certificates"]).is_some() {
+            let reason =
+                "has no effect without client_ca: write client_ca = { file = \"PATH\" } with who signs them";
+            return Err(entry.mistake(reason));
         }
         Ok(certificates)
     });
-    let (identity, client_ca, certificates) = (identity?, client_ca?, certificates?);
-    Ok(ServerSettings {
-        identity: identity.ok_or_else(|| table.mistake("certificate", "is missing"))?,
-        client_ca,
-        client_certificates: certificates.unwrap_or(ClientCertificates::Required),
-    })
+    let certificates = table.or_default("client_certificates", certificates);
+    let (identity, client_ca, client_certificates) = (identity?, client_ca?, certificates?);
+    let identity = identity.ok_or_else(|| table.mistake("certificate", "is missing"))?;
+    Ok(ServerSettings { identity, client_ca, client_certificates })
 }
 
-const CERTIFICATES: &str = "\"optional\" or \"required\"";
-
-/// A certificate with its key; both or, where it is not `needed`, neither.
+/// A certificate with its private key; neither of them unless it is `needed`.
 fn identity(table: &Table<'_>, needed: bool) -> Read<Option<IdentitySource>> {
-    let certificate = table.optional("certificate", source);
-    let private_key = table.optional("private_key", source);
-    let passphrase = table.optional("passphrase", secret);
+    let certificate = table.optional("certificate", pem());
+    let private_key = table.optional("private_key", pem());
+    let passphrase = table.optional("passphrase", secret());
     if !needed {
         return Ok(None);
     }
@@ -154,21 +154,21 @@ fn both(value: Read<Option<Source>>, table: &Table<'_>, key: &'static str, other
     value?.ok_or_else(|| {
         let found = IDENTITY.iter().find(|found| **found != key && table.at(&[found]).is_some());
         let found = found.map_or_else(|| other.to_owned(), |found| format!("{found}, which is there,"));
-        table.mistake(key, format!("is missing, and {found} is of no use without it: {FORMS}"))
+        table.mistake(key, format!("is missing, and {found} has no effect without it: {ADVICE}"))
     })
 }
 
-fn note(table: &Table<'_>, fault: &Fault) -> super::notes::Noted {
+fn note(table: &Table<'_>, fault: &Fault) -> Noted {
     table.mistake(fault.part.key(), fault.reason.clone())
 }
 
-/// One source, or a list of them; none where the key is missing.
+/// One source, or a list of them; empty if the key is missing.
 fn authorities(table: &Table<'_>, key: &'static str) -> Read<Vec<Source>> {
-    let Some(entry) = table.get(key) else { return Ok(Vec::new()) };
-    let sources =
-        if entry.is_array() { all(entry.items()?.iter().map(source))? } else { vec![source(&entry)?] };
+    let shape = Shape::AnyOf(vec![pem().shape, Shape::List(Box::new(pem().shape))]);
+    let Some(entry) = table.entry(key, shape) else { return Ok(Vec::new()) };
+    let sources = if entry.is_array() { all(entry.items()?.iter().map(read))? } else { vec![read(&entry)?] };
     if sources.is_empty() {
-        return Err(entry.mistake(format!("is an empty list: {FORMS}, or leave it out")));
+        return Err(entry.mistake(format!("is an empty list: {ADVICE}, or remove the key")));
     }
     match Authorities::read(&sources) {
         Ok(_) => Ok(sources),
@@ -178,38 +178,20 @@ fn authorities(table: &Table<'_>, key: &'static str) -> Read<Vec<Source>> {
 }
 
 /// Where a PEM text is. Relative paths begin at the folder of the file.
-fn source(entry: &Entry<'_>) -> Read<Source> {
-    let Some(said) = entry.last_layer() else {
-        // The text itself may be a key, so it is not shown.
-        return Err(entry.mistake(format!("is a table that says where the PEM is: {FORMS}")));
-    };
-    let mut forms = Vec::new();
-    for (key, form) in &said {
-        if matches!(*key, "env" | "file" | "data") {
-            form.known();
-            forms.push((*key, form));
-        } else {
-            form.unknown();
+fn pem() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Source>> {
+    Kind::new(Shape::Source("PEM text", FORMS), read)
+}
+
+fn read(entry: &Entry<'_>) -> Read<Source> {
+    // The text itself may be a key, so the message does not show it.
+    let not_a_table = || format!("is a table that says where the PEM is: {ADVICE}");
+    match source(entry, "the PEM", FORMS, ADVICE, not_a_table)? {
+        ("file", form, path) => Ok(Source::File(form.folder().join(path))),
+        ("env", form, name) => {
+            let value = from_variable(&form, &name)?;
+            Source::text(&format!("the variable {name}"), &value)
+                .map_err(|reason| form.mistake(format!("the variable {name} {reason}")))
         }
-    }
-    let [(key, form)] = forms.as_slice() else {
-        let keys: Vec<_> = forms.iter().map(|(key, _)| *key).collect();
-        return Err(entry.mistake(if keys.is_empty() {
-            format!("does not say where the PEM is: {FORMS}")
-        } else {
-            format!("says {} at once: keep one of them", keys.join(" and "))
-        }));
-    };
-    let text = form.text()?;
-    match *key {
-        "file" if text.is_empty() => Err(form.mistake("names no file")),
-        "file" => Ok(Source::File(form.folder().join(text))),
-        "env" => {
-            let value = from_variable(form, text)?;
-            Source::text(&format!("the variable {text}"), &value)
-                .map_err(|reason| form.mistake(format!("the variable {text} {reason}")))
-        }
-        _ if text.is_empty() => Err(form.mistake("is empty")),
-        _ => Source::text("the data", text).map_err(|reason| form.mistake(reason)),
+        (_, form, data) => Source::text("the data", &data).map_err(|reason| form.mistake(reason)),
     }
 }

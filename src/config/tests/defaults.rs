@@ -4,21 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use figment::providers::{Format, Toml};
-use figment::value::{Dict, Value};
-
 use super::*;
-use crate::config::key_path::{KeyPath, Step};
+use crate::config::description::reference;
 use crate::provider::{ApiVersion, Provider};
-
-/// `config/default.toml` with its keys that are not set.
-fn reference() -> String {
-    let line = |line: &str| match line.strip_prefix('#') {
-        Some(key) if !key.is_empty() && !key.starts_with(' ') => key.to_owned(),
-        _ => line.to_owned(),
-    };
-    DEFAULTS.lines().map(line).collect::<Vec<_>>().join("\n")
-}
 
 /// The variables that the reference and the examples name.
 const VARIABLES: [(&str, &str); 12] = [
@@ -108,41 +96,6 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
     assert_eq!((shown.http, default.http), (HttpVersion::Auto, HttpVersion::Auto));
     assert_eq!(shown.max_connection_age, default.max_connection_age);
     assert_eq!((&shown.name, &shown.url), (&default.name, &default.url));
-}
-
-#[test]
-fn the_reference_has_every_key() {
-    let file = File::parse(None, &reference()).unwrap_or_else(|mistake| panic!("{mistake}"));
-    let values: Dict = Toml::from_str(&reference()).unwrap();
-    let variables = variables();
-    let (layers, _) = Layers::merge(Some(file), &variables, &Overrides::default());
-    let reader = Reader::new(&layers, &variables);
-    drop(reader.read(|root| Ok(read(root))));
-    let forms = reader.notes().forms();
-    assert!(forms.len() > 40, "the keys were not asked for: {forms:?}");
-    for form in forms.iter().filter(|form| !is_form_of_a_secret(form)) {
-        assert!(has(&Value::from(values.clone()), form.steps()), "config/default.toml lacks {form}");
-    }
-}
-
-/// The header of the file tells the forms for all secrets.
-fn is_form_of_a_secret(form: &KeyPath) -> bool {
-    matches!(form.last(), Some("env" | "file" | "value" | "data"))
-}
-
-/// Whether some value has this form, in which `NAME` is any key and an array is each of its items.
-fn has(value: &Value, form: &[Step]) -> bool {
-    match (value, form) {
-        (_, []) => true,
-        (Value::Array(_, items), form) => items.iter().any(|item| has(item, form)),
-        (Value::Dict(_, entries), [Step::Key(key), rest @ ..]) if key == "NAME" => {
-            entries.values().any(|value| has(value, rest))
-        }
-        (Value::Dict(_, entries), [Step::Key(key), rest @ ..]) => {
-            entries.get(key).is_some_and(|value| has(value, rest))
-        }
-        _ => false,
-    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn of_types() {
             (
                 "[server]\ndrain_timeout = 30",
                 "server.drain_timeout",
-                "must be a length of time in quotes, such as \"30s\", not a number",
+                "must be a duration in quotes, such as \"30s\" or \"90d\", not a number",
             ),
             (
                 "[server]\nmax_request_bytes = true",
@@ -90,7 +90,7 @@ fn of_types() {
             ),
             ("[log]\nlevel = []", "log.level", "not an array"),
             ("[ledger]\npath = {}", "ledger.path", "must be text in quotes, not a table"),
-            ("[ledger]\nretention = 90", "ledger.retention", "such as \"90d\", not a number"),
+            ("[ledger]\nretention = 90", "ledger.retention", "or \"90d\", not a number"),
             ("[ledger]\nretention = \"90\"", "ledger.retention", "has no unit"),
             ("[ledger]\nretention = \"0d\"", "ledger.retention", "must be longer than zero"),
             (
@@ -144,15 +144,19 @@ fn of_the_server() {
     each(
         OPENAI,
         &[
-            ("[server]\nlisten = \"localhost\"", "server.listen", "no address and port: write one such as"),
+            (
+                "[server]\nlisten = \"localhost\"",
+                "server.listen",
+                "not an address and a port: write for example",
+            ),
             (
                 "[server]\nlisten = \":8080\"",
                 "server.listen",
                 "write \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for all",
             ),
-            ("[server]\nlisten = \"\"", "server.listen", "no address and port"),
+            ("[server]\nlisten = \"\"", "server.listen", "not an address and a port"),
             ("[server]\nworkers = 4096", "server.workers", "too many"),
-            ("[server]\nmax_request_bytes = \"32M\"", "server.max_request_bytes", "no number of bytes"),
+            ("[server]\nmax_request_bytes = \"32M\"", "server.max_request_bytes", "not a number of bytes"),
             ("[server]\nmax_request_bytes = 0", "server.max_request_bytes", "at least 1 byte"),
             ("[server]\nmax_buffered_bytes = \"0\"", "server.max_buffered_bytes", "at least 1 byte"),
             ("[server]\nmax_request_bytes = -5", "server.max_request_bytes", "0 or more"),
@@ -165,9 +169,9 @@ fn of_the_server() {
                 "such as \"500B/s\", or \"\" for none",
             ),
             ("[server]\nmin_body_rate = \"8GiB/s\"", "server.min_body_rate", "less than 4GiB/s"),
-            ("[server]\nkeep_alive_timeout = \"soon\"", "server.keep_alive_timeout", "no length of time"),
-            ("[admin]\nlisten = \"9090\"", "admin.listen", "no address and port"),
-            ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is the file of ledger.path too"),
+            ("[server]\nkeep_alive_timeout = \"soon\"", "server.keep_alive_timeout", "not a duration"),
+            ("[admin]\nlisten = \"9090\"", "admin.listen", "not an address and a port"),
+            ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is also the file of ledger.path"),
             ("[log]\nformat = \"xml\"", "log.format", "write \"text\" or \"json\""),
             ("[log]\nlevel = \"info,[\"", "log.level", "no filter such as"),
         ],
@@ -274,7 +278,7 @@ fn of_routes() {
                 "must not end with a slash",
             ),
             (&route("path = \"/\"\nupstream = \"azure\""), "routes[0].path", "leave it out"),
-            (&route("path = \"/a?b\"\nupstream = \"azure\""), "routes[0].path", "no path has"),
+            (&route("path = \"/a?b\"\nupstream = \"azure\""), "routes[0].path", "a path cannot have"),
             (&route("model = \"\"\nupstream = \"azure\""), "routes[0].model", "leave it out"),
             (
                 &format!("{all}{}", route("path = \"/azure\"\nupstream = \"azure\"")),
@@ -341,7 +345,7 @@ fn all_are_named_in_one_go_in_the_order_of_the_file() {
         "streamgauge.toml: logs: unknown key; did you mean `log`?",
         "environment STREAMGAUGE_SERVER__: is no key",
         "environment STREAMGAUGE_LEDGER__PTH: unknown key; did you mean `path`?",
-        "--listen: \"nowhere\" is no address and port",
+        "--listen: \"nowhere\" is not an address and a port",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {

@@ -100,7 +100,7 @@ fn a_variable_that_is_no_proxy_is_named_once_and_not_repeated() {
         ("ftp://hunter2@p", "its scheme is none of"),
         ("http://me:hunter2@p/x", "a path"),
         ("http://m%3ae:hunter2@p", "has a colon"),
-        ("socks5://me@hunter2", "has no password, which SOCKS5 wants"),
+        ("socks5://me@hunter2", "has no password, which SOCKS5 requires"),
     ] {
         let found = lines(load_text(Some(&text("", "")), &[("ALL_PROXY", value)], None).expect_err(value));
         assert_eq!(found.len(), 1, "{value}: {found:?}");

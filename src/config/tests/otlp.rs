@@ -62,11 +62,11 @@ fn every_mistake_is_named_with_what_to_change() {
         "otlp.endpoint: it does not begin with http:// or https://",
         "otlp.sample: must be a number from 0 to 1",
         "otlp.interval: ",
-        "otlp.compression: \"zstd\" is neither \"gzip\" nor \"none\"",
+        "otlp.compression: \"zstd\" is unknown: write \"gzip\" or \"none\"",
         "otlp.service_name: is empty",
         "otlp.header: unknown key; did you mean `headers`?",
-        "otlp.headers.content-length: is not yours to set",
-        "otlp.resource.\"service.name\": is said by otlp.service_name",
+        "otlp.headers.content-length: cannot be set here",
+        "otlp.resource.\"service.name\": is set by otlp.service_name",
     ]) {
         assert!(mistake.contains(said), "{said}: {mistakes:#?}");
     }
@@ -80,7 +80,7 @@ fn what_contradicts_itself_is_refused() {
         (format!("{here}\ntraces = false\nmetrics = false"), "otlp.traces: and metrics are both false"),
         (
             format!("{here}\n[otlp.tls]\nverification_mode = \"full\""),
-            "otlp.tls: says nothing of an http:// endpoint",
+            "otlp.tls: has no effect on an http:// endpoint",
         ),
     ] {
         let mistakes = mistakes_of(&lines);

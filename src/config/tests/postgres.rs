@@ -75,7 +75,7 @@ fn mistakes_are_named_without_the_password() {
     for (keys, key, reason) in [
         ("batch = 5", ".url", "is missing: write url = { env = \"NAME\" }"),
         ("url = \"postgres://u:marker@db/d\"", ".url", "is a secret"),
-        ("url = { value = \"marker\" }", ".url", "is no connection string"),
+        ("url = { value = \"marker\" }", ".url", "is not a connection string"),
         ("url = { value = \"postgres://u:marker@/d\" }", ".url", "names no host"),
         ("url = { value = \"postgres://db/d\" }", ".url", "names no user"),
         (
@@ -83,11 +83,7 @@ fn mistakes_are_named_without_the_password() {
             ".url",
             "is wrong: invalid value for option `port`",
         ),
-        (
-            "url = { value = \"host=db user=u password=a marker=b\" }",
-            ".url",
-            "has a parameter that is not known",
-        ),
+        ("url = { value = \"host=db user=u password=a marker=b\" }", ".url", "has an unknown parameter"),
         ("url = { value = \"postgres://u@db\" }\nbatch = 0", ".batch", "from 1 to 10000"),
         ("url = { value = \"postgres://u@db\" }\nbatch = 10001", ".batch", "from 1 to 10000"),
         ("url = { value = \"postgres://u@db\" }\ninstance = \"\"", ".instance", "a name has 1 to 64 bytes"),
@@ -107,7 +103,7 @@ fn mistakes_are_named_without_the_password() {
         assert!(found[0].contains(reason) && !found[0].contains("marker"), "{reason:?} in {found:#?}");
     }
     let found = mistakes(&format!("{}[ledger]\npath = \"\"", url("postgres://u@db/d")));
-    assert!(found.len() == 1 && found[0].contains("ledger.path: is \"\", and what"), "{found:#?}");
+    assert!(found.len() == 1 && found[0].contains("ledger.path: is \"\", but"), "{found:#?}");
 }
 
 #[test]
@@ -122,7 +118,10 @@ fn the_admin_pages_show_the_fleet_where_there_is_one() {
         "{found:#?}"
     );
     let found = mistakes(&format!("{OPENAI}[admin]\nledger = \"mysql\""));
-    assert!(found.len() == 1 && found[0].contains("\"mysql\" is no ledger"), "{found:#?}");
+    assert!(
+        found.len() == 1 && found[0].contains("\"mysql\" is unknown: write \"sqlite\" or \"postgres\""),
+        "{found:#?}"
+    );
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_variable_is_read_as_what_its_key_wants() {
 #[test]
 fn a_mistake_in_a_variable_names_the_variable() {
     for (variable, value, reason) in [
-        ("STREAMGAUGE_SERVER__LISTEN", "here", "no address and port"),
+        ("STREAMGAUGE_SERVER__LISTEN", "here", "not an address and a port"),
         ("STREAMGAUGE_SERVER__WORKERS", "many", "must be a whole number"),
         ("STREAMGAUGE_SERVER__ALLOW_ANONYMOUS", "yes", "must be true or false"),
         ("STREAMGAUGE_SERVER__LISTN", "127.0.0.1:1", "did you mean `listen`?"),

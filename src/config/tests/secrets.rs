@@ -62,7 +62,7 @@ fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
         (
             "{ env = \"MARKED\", value = \"sk-marker\" }".to_owned(),
             "",
-            "says env and value at once: keep one of them",
+            "has env and value at once: keep one of them",
         ),
         ("{}".to_owned(), "", "does not say where the secret is: write { env = \"NAME\" }"),
         (

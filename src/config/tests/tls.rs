@@ -79,17 +79,17 @@ fn each_mistake_names_its_key_and_what_was_found() {
         (
             "verification_mode = \"strict\"",
             ".verification_mode",
-            "\"strict\" is not \"full\", \"certificate\" or \"none\"",
+            "\"strict\" is unknown: write \"full\", \"certificate\" or \"none\"",
         ),
         (
             "certificate = { file = \"one.crt\" }",
             ".private_key",
-            "is missing, and certificate, which is there, is of no use",
+            "is missing, and certificate, which is there, has no effect",
         ),
         (
             "private_key = { file = \"one.key\" }",
             ".certificate",
-            "is missing, and private_key, which is there, is of no use",
+            "is missing, and private_key, which is there, has no effect",
         ),
         (
             "certificate = { file = \"one.crt\" }\nprivate_key = { file = \"two.key\" }",
@@ -124,7 +124,7 @@ fn each_mistake_names_its_key_and_what_was_found() {
         (
             "certificate = { file = \"a\", env = \"B\" }\nprivate_key = { file = \"one.key\" }",
             ".certificate",
-            "says env and file at once",
+            "has env and file at once",
         ),
         (
             "certificate = { env = \"GONE\" }\nprivate_key = { file = \"one.key\" }",
@@ -167,12 +167,12 @@ fn each_mistake_names_its_key_and_what_was_found() {
         (
             &format!("{PAIR}client_certificates = \"required\"")[..],
             ".client_certificates",
-            "says nothing without client_ca",
+            "has no effect without client_ca",
         ),
         (
             &format!("{PAIR}client_ca = {{ file = \"ca.crt\" }}\nclient_certificates = \"yes\""),
             ".client_certificates",
-            "\"yes\" is not \"optional\" or \"required\"",
+            "\"yes\" is unknown: write \"optional\" or \"required\"",
         ),
         (&format!("{PAIR}client_ca = {{ file = \"gone\" }}"), ".client_ca", "there is no file gone"),
     ] {
@@ -187,7 +187,7 @@ fn each_mistake_names_its_key_and_what_was_found() {
         &[],
     ));
     assert!(
-        found.len() == 1 && found[0].contains("upstreams.internal.tls: says nothing of an http:// url"),
+        found.len() == 1 && found[0].contains("upstreams.internal.tls: has no effect on an http:// url"),
         "{found:?}"
     );
 }

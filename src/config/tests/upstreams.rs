@@ -19,7 +19,7 @@ fn of_providers() {
             (
                 "[upstreams.x]\nprovider = \"vllm\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"",
                 "upstreams.x.provider",
-                "\"vllm\" is not \"openai\", \"azure\" or \"other\"",
+                "\"vllm\" is unknown: write \"openai\", \"azure\" or \"other\"",
             ),
             (
                 "[upstreams.openai]",
@@ -39,7 +39,7 @@ fn of_providers() {
             (
                 "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r.openai.azure.com/openai/v1/\"",
                 "upstreams.azure.url",
-                "leave that out",
+                "remove that",
             ),
             (
                 "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\napi_version = \"2024\"",
@@ -49,12 +49,12 @@ fn of_providers() {
             (
                 "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\norganization = \"o\"",
                 "upstreams.azure.organization",
-                "is OpenAI's",
+                "is for OpenAI only",
             ),
             (
                 "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\nproject = \"p\"",
                 "upstreams.azure.project",
-                "is OpenAI's",
+                "is for OpenAI only",
             ),
             (
                 "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\ndeployments = { a = \"\" }",
@@ -69,7 +69,7 @@ fn of_providers() {
             (
                 "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\ndefault_model = \"m\"",
                 "upstreams.x.api_key",
-                "or \"none\" if the service wants none",
+                "or \"none\" if the service needs none",
             ),
             (
                 "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\napi_key = \"none\"",
@@ -91,8 +91,8 @@ fn of_providers() {
     each(
         other,
         &[
-            ("api_version = \"v1\"", "upstreams.x.api_version", "is Azure's"),
-            ("deployments = { a = \"b\" }", "upstreams.x.deployments", "are Azure's"),
+            ("api_version = \"v1\"", "upstreams.x.api_version", "is for Azure only"),
+            ("deployments = { a = \"b\" }", "upstreams.x.deployments", "are for Azure only"),
             ("models = { \"\" = \"b\" }", "upstreams.x.models.\"\"", "the name of a model is empty"),
         ],
     );
@@ -104,18 +104,22 @@ fn of_providers() {
             ("url = \"https://api.openai.com\"", "upstreams.openai.url", "https://api.openai.com/v1"),
             ("organization = \"a\\nb\"", "upstreams.openai.organization", "line break"),
             ("project = \"\u{e9}\"", "upstreams.openai.project", "ASCII"),
-            ("http = \"3\"", "upstreams.openai.http", "\"3\" is not \"auto\", \"1\" or \"2\" in quotes"),
+            ("http = \"3\"", "upstreams.openai.http", "\"3\" is unknown: write \"auto\", \"1\" or \"2\""),
             (
                 "include_usage = \"yes\"",
                 "upstreams.openai.include_usage",
-                "\"yes\" is not \"auto\", \"always\" or \"never\"",
+                "\"yes\" is unknown: write \"auto\", \"always\" or \"never\"",
             ),
             ("timeouts = { connect = \"0s\" }", "upstreams.openai.timeouts.connect", "longer than zero"),
-            ("timeouts = { first_byte = \"\" }", "upstreams.openai.timeouts.first_byte", "no length of time"),
-            ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "no length of time"),
+            ("timeouts = { first_byte = \"\" }", "upstreams.openai.timeouts.first_byte", "not a duration"),
+            ("timeouts = { idle = \"2y\" }", "upstreams.openai.timeouts.idle", "not a duration"),
             ("timeouts = { total = \"400d\" }", "upstreams.openai.timeouts.total", "longer than a year"),
             ("pool = { idle_timeout = 60 }", "upstreams.openai.pool.idle_timeout", "in quotes"),
-            ("on_disconnect = \"keep\"", "upstreams.openai.on_disconnect", "is not \"cancel\" or \"drain\""),
+            (
+                "on_disconnect = \"keep\"",
+                "upstreams.openai.on_disconnect",
+                "is unknown: write \"cancel\" or \"drain\"",
+            ),
             ("drain_limits = { seconds = 0 }", "upstreams.openai.drain_limits.seconds", "at least 1"),
             ("drain_limits = { seconds = 86401 }", "upstreams.openai.drain_limits.seconds", "too long"),
             (
@@ -135,10 +139,10 @@ fn of_headers() {
     each(
         &format!("{OPENAI}[upstreams.openai.headers]\n"),
         &[
-            ("\"X Team\" = \"a\"", "upstreams.openai.headers.\"X Team\"", "no name for a header"),
+            ("\"X Team\" = \"a\"", "upstreams.openai.headers.\"X Team\"", "not a header name"),
             ("X-Team = \"a\"\nx-team = \"b\"", "upstreams.openai.headers.x-team", "x-team is there already"),
-            ("Host = \"a\"", "upstreams.openai.headers.Host", "not yours to set"),
-            ("Content-Length = \"1\"", "upstreams.openai.headers.Content-Length", "not yours to set"),
+            ("Host = \"a\"", "upstreams.openai.headers.Host", "cannot be set here"),
+            ("Content-Length = \"1\"", "upstreams.openai.headers.Content-Length", "cannot be set here"),
             ("X-Team = \"a\\nb\"", "upstreams.openai.headers.X-Team", "the value has a line break"),
             ("X-Team = \" a\"", "upstreams.openai.headers.X-Team", "the value begins or ends with a space"),
             ("X-Team = 1", "upstreams.openai.headers.X-Team", "is a secret, which is a table"),
@@ -182,17 +186,17 @@ fn of_the_way_out() {
             "network.proxy.username",
             "keep one of them",
         ),
-        (proxy("headers = { Host = \"a\" }"), "network.proxy.headers.Host", "not yours to set"),
+        (proxy("headers = { Host = \"a\" }"), "network.proxy.headers.Host", "cannot be set here"),
         (proxy("verification_mode = \"full\""), "network.proxy.verification_mode", "its url is http://"),
         (
             "[network.proxy]\nurl = \"https://p\"\nverification_mode = \"off\"".to_owned(),
             "network.proxy.verification_mode",
-            "is not \"full\", \"certificate\" or \"none\"",
+            "is unknown: write \"full\", \"certificate\" or \"none\"",
         ),
         (
             "[network.proxy]\nurl = \"socks5://p\"\nheaders = { X-A = \"b\" }".to_owned(),
             "network.proxy.headers",
-            "socks5 knows no headers",
+            "socks5 has no headers",
         ),
         (proxy("bypass = \"a\""), "network.proxy.bypass", "must be an array of texts"),
         (proxy("bypass = [1]"), "network.proxy.bypass[0]", "must be text in quotes"),
@@ -213,7 +217,7 @@ fn of_the_way_out() {
         (
             "[network]\nallowed_hosts = [\"10.0.0.0/8\"]".to_owned(),
             "network.allowed_hosts[0]",
-            "none of a host",
+            "is not a host",
         ),
         ("[[network.hosts]]".to_owned(), "network.hosts[0].url", "is missing: write the host"),
         ("[[network.hosts]]\nurl = \"https://a/v1\"".to_owned(), "network.hosts[0].url", "has a path"),

@@ -73,7 +73,7 @@ fn mistakes_of_a_hosts_tls_are_named_once_and_its_dangers_are_told() {
     let plain = host("verification_mode = \"full\"").replace("https", "http");
     let found = folder.lines(folder.load(&format!("{plain}{OPENAI}"), &[]));
     assert!(
-        found.len() == 1 && found[0].contains("network.hosts[0].tls: says nothing of an http:// url"),
+        found.len() == 1 && found[0].contains("network.hosts[0].tls: has no effect on an http:// url"),
         "{found:?}"
     );
     let without = folder.lines(load("verification_mode = \"full\"", ""));

@@ -1,0 +1,281 @@
+//! Kinds of values: how each is read, and how it is described. Reader and description stand
+//! together, so that the schema and the documentation say what the reader takes.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use super::duration::{duration, past, timeout};
+use super::notes::Read;
+use super::reader::Entry;
+use super::size::size;
+use crate::egress::{Hosts, Pattern};
+
+/// A kind of value; `F` reads it.
+pub(super) struct Kind<F> {
+    pub(super) shape: Shape,
+    pub(super) default: Option<Value>,
+    pub(super) read: F,
+}
+
+/// What a value looks like, for the schema and the documentation.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    Boolean,
+    /// A whole number in this range.
+    Integer(usize, usize),
+    /// A number from 0, up to this one.
+    Number(Option<f64>),
+    /// A text: what it is, and the regular expression that it matches.
+    Text(&'static str, Option<&'static str>),
+    Choice(Vec<&'static str>),
+    List(Box<Shape>),
+    /// A table that says where a text is, with one of these keys.
+    Source(&'static str, &'static [&'static str]),
+    /// A table whose keys have descriptions of their own.
+    Table,
+    /// `[[key]]` tables; the keys of each have descriptions of their own.
+    Tables,
+    /// A table whose keys the user chooses, and a regular expression that they match.
+    Names(Option<String>),
+    AnyOf(Vec<Shape>),
+}
+
+impl Shape {
+    /// This shape, or those of which it is any.
+    pub(super) fn alternatives(&self) -> &[Self] {
+        match self {
+            Self::AnyOf(shapes) => shapes,
+            shape => std::slice::from_ref(shape),
+        }
+    }
+
+    /// Whether a value can be a table whose keys have descriptions of their own.
+    pub(super) fn is_table(&self) -> bool {
+        self.alternatives().iter().any(|shape| matches!(shape, Self::Table | Self::Tables))
+    }
+
+    /// Whether a value can be a table that says where a text is.
+    pub(super) fn has_source(&self) -> bool {
+        self.alternatives().iter().any(|shape| match shape {
+            Self::List(item) => item.has_source(),
+            shape => matches!(shape, Self::Source(..)),
+        })
+    }
+
+    /// Whether the text is one of the shape's choices.
+    pub(super) fn has_choice(&self, text: &str) -> bool {
+        self.alternatives()
+            .iter()
+            .any(|shape| matches!(shape, Self::Choice(choices) if choices.contains(&text)))
+    }
+}
+
+/// Whether a key must be there.
+#[derive(Clone, Debug)]
+pub(super) enum Presence {
+    Required,
+    Optional,
+    /// The reader's default.
+    Default(Value),
+    /// `config/default.toml` has the default.
+    Compiled,
+}
+
+impl<F> Kind<F> {
+    pub(super) fn new<T>(shape: Shape, read: F) -> Self
+    where
+        F: Fn(&Entry<'_>) -> Read<T>,
+    {
+        Self { shape, default: None, read }
+    }
+
+    /// The value where the key is missing.
+    pub(super) fn default(self, value: impl Into<Value>) -> Self {
+        Self { default: Some(value.into()), ..self }
+    }
+
+    /// The same kind, or `""` for none of it.
+    pub(super) fn or_empty<T>(self) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<T>>>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        let read = |entry: &Entry<'_>| match entry.as_text() {
+            Some("") => Ok(None),
+            _ => (self.read)(entry).map(Some),
+        };
+        let shape = Shape::AnyOf(vec![self.shape, Shape::Choice(vec![""])]);
+        Kind { shape, default: self.default, read }
+    }
+
+    /// The same kind with another rule, or another type.
+    pub(super) fn then<T, U>(
+        self,
+        rule: impl FnOnce(&Entry<'_>, T) -> Read<U>,
+    ) -> Kind<impl FnOnce(&Entry<'_>) -> Read<U>>
+    where
+        F: FnOnce(&Entry<'_>) -> Read<T>,
+    {
+        let read = |entry: &Entry<'_>| (self.read)(entry).and_then(|value| rule(entry, value));
+        Kind { shape: self.shape, default: self.default, read }
+    }
+}
+
+pub(super) fn boolean() -> Kind<impl FnOnce(&Entry<'_>) -> Read<bool>> {
+    Kind::new(Shape::Boolean, |entry: &Entry<'_>| entry.boolean())
+}
+
+/// A whole number from 0.
+pub(super) fn integer() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
+    Kind::new(Shape::Integer(0, usize::MAX), |entry: &Entry<'_>| entry.integer())
+}
+
+/// One of some texts, each with its value.
+pub(super) fn choice<T: Clone + 'static>(
+    choices: &'static [(&'static str, T)],
+) -> Kind<impl FnOnce(&Entry<'_>) -> Read<T>> {
+    let shape = Shape::Choice(choices.iter().map(|(text, _)| *text).collect());
+    Kind::new(shape, |entry: &Entry<'_>| {
+        let words = alternatives(choices.iter().map(|(text, _)| *text));
+        let text = entry.text(&words)?;
+        let choice = choices.iter().find(|(known, _)| *known == text);
+        choice
+            .map(|(_, value)| value.clone())
+            .ok_or_else(|| entry.mistake(format!("{text:?} is unknown: write {words}")))
+    })
+}
+
+/// `"a", "b" or "c"`.
+pub(super) fn alternatives<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut words: Vec<_> = words.into_iter().map(|word| format!("{word:?}")).collect();
+    match (words.pop(), words.as_slice()) {
+        (Some(last), []) => last,
+        (Some(last), earlier) => format!("{} or {last}", earlier.join(", ")),
+        (None, _) => String::new(),
+    }
+}
+
+/// Any text.
+pub(super) fn text() -> Kind<impl Fn(&Entry<'_>) -> Read<String>> {
+    Kind::new(Shape::Text("text", None), |entry: &Entry<'_>| entry.text("text in quotes").map(str::to_owned))
+}
+
+/// A text that `parse` takes; it says why it refuses others. `what` the text should be goes into
+/// messages about values of other types, `name` and `pattern` into the description.
+pub(super) fn parsed<T>(
+    name: &'static str,
+    pattern: Option<&'static str>,
+    what: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Kind<impl Fn(&Entry<'_>) -> Read<T>> {
+    Kind::new(Shape::Text(name, pattern), move |entry: &Entry<'_>| {
+        parse(entry.text(what)?).map_err(|reason| entry.mistake(reason))
+    })
+}
+
+/// An array of texts of one kind.
+pub(super) fn list<T>(
+    item: Kind<impl Fn(&Entry<'_>) -> Read<T>>,
+) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Vec<T>>> {
+    Kind::new(Shape::List(Box::new(item.shape)), move |entry: &Entry<'_>| entry.list(&item.read))
+}
+
+/// A duration longer than zero, up to a year.
+pub(super) fn time() -> Kind<impl Fn(&Entry<'_>) -> Read<Duration>> {
+    duration_by(timeout)
+}
+
+/// A duration from zero, up to a year.
+pub(super) fn any_time() -> Kind<impl Fn(&Entry<'_>) -> Read<Duration>> {
+    duration_by(duration)
+}
+
+/// A duration longer than zero, up to a hundred years.
+pub(super) fn past_time() -> Kind<impl Fn(&Entry<'_>) -> Read<Duration>> {
+    duration_by(past)
+}
+
+fn duration_by(
+    parse: impl Fn(&str) -> Result<Duration, String>,
+) -> Kind<impl Fn(&Entry<'_>) -> Read<Duration>> {
+    let pattern = Some("^([0-9]+(ms|s|m|h|d|w))+$");
+    parsed("duration", pattern, "a duration in quotes, such as \"30s\" or \"90d\"", parse)
+}
+
+/// A number of bytes, at least 1.
+pub(super) fn bytes() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
+    let shape = Shape::AnyOf(vec![
+        Shape::Text("number of bytes", Some("^[0-9]+([kKmMgG][iI]?)?[bB]?$")),
+        Shape::Integer(1, usize::MAX),
+    ]);
+    Kind::new(shape, |entry: &Entry<'_>| {
+        let bytes = if entry.is_number() {
+            entry.integer()?
+        } else {
+            let text = entry.text("a number of bytes, such as \"32MiB\" or 1000000")?;
+            size(text).map_err(|reason| entry.mistake(reason))?
+        };
+        if bytes == 0 { Err(entry.mistake("must be at least 1 byte")) } else { Ok(bytes) }
+    })
+}
+
+/// A number of bytes per second; 0 or `""` for none.
+pub(super) fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<NonZeroU32>>> {
+    const FORM: &str = "a number of bytes per second, such as \"500B/s\"";
+    let shape = Shape::AnyOf(vec![
+        Shape::Text("number of bytes per second", Some("^[0-9]+([kKmMgG][iI]?)?[bB]?(/s)?$")),
+        Shape::Integer(0, u32::MAX as usize),
+        Shape::Choice(vec![""]),
+    ]);
+    Kind::new(shape, |entry: &Entry<'_>| {
+        let rate = match entry.as_text() {
+            _ if entry.is_number() => entry.integer()?,
+            Some("") => 0,
+            _ => {
+                let text = entry.text(FORM)?;
+                size(text.strip_suffix("/s").unwrap_or(text)).map_err(|_| {
+                    entry.mistake(format!("{text:?} is not a rate: write {FORM}, or \"\" for none"))
+                })?
+            }
+        };
+        u32::try_from(rate).map(NonZeroU32::new).map_err(|_| entry.mistake("must be less than 4GiB/s"))
+    })
+}
+
+/// An IP address and a port to listen on.
+pub(super) fn address() -> Kind<impl Fn(&Entry<'_>) -> Read<SocketAddr>> {
+    const WHAT: &str = "an address and a port in quotes, such as \"127.0.0.1:8080\"";
+    parsed("address and port", Some("^.+:[0-9]+$"), WHAT, |text| {
+        text.parse().map_err(|_| match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+            Some(port) => {
+                format!("{text:?} has no address: write \"127.0.0.1:{port}\", or \"0.0.0.0:{port}\" for all")
+            }
+            None => format!(
+                "{text:?} is not an address and a port: write for example \"127.0.0.1:8080\" or \"[::1]:8080\""
+            ),
+        })
+    })
+}
+
+/// A host as lists of hosts name it: a name, `*.suffix`, `*`, or an address.
+pub(super) fn host(text: &str) -> Result<Pattern, String> {
+    match Pattern::parse(text) {
+        Ok(pattern @ (Pattern::All | Pattern::Name(_))) => Ok(pattern),
+        Ok(pattern @ Pattern::Below(_)) if text.starts_with('*') => Ok(pattern),
+        Ok(pattern @ Pattern::Net(_)) if !text.contains('/') => Ok(pattern),
+        _ => Err(format!(
+            "{text:?} is not a host: write a name, \"*.suffix\" for the names below it, or \"*\" for all; without a scheme and \
+             a port"
+        )),
+    }
+}
+
+/// A list of hosts, each read by `parse`.
+pub(super) fn hosts(
+    parse: impl Fn(&str) -> Result<Pattern, String>,
+) -> Kind<impl FnOnce(&Entry<'_>) -> Read<Hosts>> {
+    let item = parsed("host", None, "text in quotes", parse);
+    list(item).then(|_, patterns| Ok(Hosts::new(patterns)))
+}
