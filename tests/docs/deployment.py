@@ -6,6 +6,7 @@ without rights. STATIC_BIN names that binary (tests/run builds it), DOCS_TOOLS t
 Needs root, for chroot, and Debian's buildah.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -30,6 +31,7 @@ KUBERNETES = ["1.29", "1.33", "1.37"]
 # systemd's figure for what a unit may do, from 0 to 10; what is left is the network.
 MAX_EXPOSURE = 1.2
 USER = 65532
+UNSHARED = "DEPLOYMENT_CHECKS_UNSHARED"
 
 failures = []
 
@@ -90,14 +92,28 @@ def check_image():
         config = json.loads(json.loads(run("buildah inspect", [*buildah, "inspect", container]))["Config"])["config"]
         check("image", config["User"] == f"{USER}:{USER}", config["User"])
         root = pathlib.Path(run("buildah mount", [*buildah, "mount", container]).strip())
-        try:
+        with runtime_files(root):
             run_image(root, config)
-        finally:
-            run("buildah umount", [*buildah, "umount", container])
+        run("buildah umount", [*buildah, "umount", container])
+
+
+@contextlib.contextmanager
+def runtime_files(root):
+    """/proc and devices, which a runtime brings. Single files are bound, so that nothing below them can be deleted through the image."""
+    (root / "dev").mkdir()
+    (root / "proc").mkdir()
+    devices = [root / "dev" / name for name in ("null", "random", "urandom", "zero")]
+    with contextlib.ExitStack() as stack:
+        for place in [*devices, root / "proc"]:
+            if place in devices:
+                place.touch()
+            subprocess.run(["mount", "--bind", f"/{place.relative_to(root)}", place], check=True)
+            stack.callback(subprocess.run, ["umount", place], check=True)
+        yield
 
 
 def run_image(root, config):
-    """Runs the program of the image as a container would, but for namespaces."""
+    """Runs the program of the image as a container would."""
     entry, health = config["Entrypoint"], config["Healthcheck"]["Test"][1:]
     options = {"preexec_fn": enter(root, config), "env": {}}
     run("image: demo", [*entry, "demo", "--once"], **options)
@@ -153,6 +169,10 @@ def check_sidecar():
 
 
 def main():
+    # In a mount namespace of its own, whose mounts end with it.
+    if UNSHARED not in os.environ:
+        os.environ[UNSHARED] = "1"
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv])
     check_image()
     check_unit()
     check_sidecar()
