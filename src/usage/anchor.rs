@@ -1,40 +1,40 @@
-//! Where the text of the next event will be: nearly every event of a stream is the one before it
-//! with another text in it, so that its text is where the other one's was.
+//! Predicts where an event's text is: most events of a stream equal the one before but for the
+//! text.
 
 use std::ops::Range;
 
 use memchr::{memchr2, memmem};
 
-use super::found::Found;
+use super::extracted::Extracted;
 use super::output::Part;
 
-/// How many bytes before a text are taken for its sign: a key or two, as in `elta":{"content":"`.
+/// Bytes before a text that identify it: a key or two, as in `elta":{"content":"`.
 const LENGTH: usize = 16;
 
-/// What stood before the only text of an event.
+/// The bytes before the only text of an event.
 ///
-/// Unescaped quotes and a colon are part of it, so it is in no string and is found nowhere but
-/// before another string under the same key; and it was there once only, so that there is no other
-/// one.
+/// They contain unescaped quotes and a colon, so they match only in front of another string under
+/// the same key, never inside of a string. They occurred once in the event, so there is no other
+/// such text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     sign: [u8; LENGTH],
-    /// Where the text began.
+    /// Where the text began in the event's data.
     at: usize,
     part: Part,
 }
 
 impl Anchor {
-    /// Learns from an event that was read. `None` where it has no text, or several, or where they
-    /// could be confused (some services repeat all that was said so far beside the delta).
-    pub(super) fn learn(found: &Found, data: &[u8]) -> Option<Self> {
-        let (part, at) = found.lone_text().filter(|(part, _)| !matches!(part, Part::Json | Part::Name))?;
+    /// Learns from a parsed event. `None` if it has no text, several texts, or an ambiguous one
+    /// (some services repeat the whole text beside the delta).
+    pub(super) fn learn(extracted: &Extracted, data: &[u8]) -> Option<Self> {
+        let (part, at) =
+            extracted.lone_text().filter(|(part, _)| !matches!(part, Part::Json | Part::Name))?;
         let sign: [u8; LENGTH] = data.get(at.checked_sub(LENGTH)?..at)?.try_into().ok()?;
         (memmem::find_iter(data, &sign).count() == 1).then_some(Self { sign, at, part })
     }
 
-    /// The text of an event that is like the one learnt from; never an empty one, which may have
-    /// another beside it.
+    /// The text of a similar event; never an empty one, which may have another text beside it.
     #[inline]
     pub(super) fn find(&mut self, data: &[u8]) -> Option<(Part, Range<usize>)> {
         let here = self.at.checked_sub(LENGTH).and_then(|from| data.get(from..self.at));
@@ -46,7 +46,7 @@ impl Anchor {
     }
 }
 
-/// Where a string ends whose inside begins here.
+/// Where the string that begins here ends.
 #[inline]
 fn end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     fn learn(event: &str) -> Option<Anchor> {
-        let found = Scan::whole(event.as_bytes(), None, false).unwrap();
-        Anchor::learn(&found, event.as_bytes())
+        let extracted = Scan::whole(event.as_bytes(), None, false).unwrap();
+        Anchor::learn(&extracted, event.as_bytes())
     }
 
     fn find(anchor: &mut Anchor, event: &'static str) -> Option<&'static str> {

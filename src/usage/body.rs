@@ -1,18 +1,18 @@
-//! The meter of whole bodies.
+//! The meter of response bodies that are one JSON text.
 
-use super::found::Announces;
+use super::extracted::EventKind;
 use super::places::ERROR_LIMIT;
 use super::scan::Scan;
 use super::{Output, Room, Tally};
 
-/// How much of an error's body is kept, with room for blanks before it and a character at its end.
+/// Bytes of an error's body that are kept, with room for leading whitespace and a last character.
 const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 
-/// Reads one JSON body in pieces of any size, and keeps no more of it than the counts: the ten
-/// megabytes of an image or of embeddings pass by. What is no JSON, a transcript's text say, has no
-/// usage.
+/// Reads one JSON body in pieces of any size and keeps only the counts, so that images and
+/// embeddings of ten megabytes pass in constant memory. A body that is not JSON (a transcript's
+/// text) has no usage.
 ///
-/// A body that was cut off keeps the usage that was whole before the cut.
+/// A body that was cut off keeps the usage that was complete before the cut.
 ///
 /// ```
 /// use streamgauge::usage::BodyMeter;
@@ -28,7 +28,7 @@ const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 pub struct BodyMeter {
     scan: Scan,
     output: Option<Box<Output>>,
-    /// The beginning of an error, in whatever form it is.
+    /// The beginning of an error body of any form.
     error: Option<Vec<u8>>,
 }
 
@@ -39,27 +39,25 @@ impl Default for BodyMeter {
 }
 
 impl BodyMeter {
-    /// A meter at the start of a body.
     pub fn new() -> BodyMeter {
         BodyMeter { scan: Scan::of_body(), output: None, error: None }
     }
 
-    /// Keeps the text of the output, until usage is reported.
+    /// Keeps the output text until usage is reported.
     pub fn keep_output(&mut self, room: &Room) {
         self.output = Some(Box::new(Output::new(room)));
     }
 
-    /// The body is an error's: where it names none, its own text stands for it.
+    /// Treats the body as an error: its own text is used if it names none.
     pub fn expect_error(&mut self) {
         self.error = Some(Vec::new());
     }
 
-    /// Keeps the id of the result that the body is, and whether that is made in the background.
+    /// Keeps the id of the result, and whether it is made in the background.
     pub fn keep_id(&mut self) {
         self.scan.keep_id(true);
     }
 
-    /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) {
         if let Some(error) = &mut self.error {
             let room = ERROR_ROOM - error.len();
@@ -68,23 +66,23 @@ impl BodyMeter {
         self.scan.push(bytes, self.output.as_deref_mut());
     }
 
-    /// Whether its last bracket has passed.
+    /// Whether the last bracket has been read.
     pub fn is_complete(&self) -> bool {
         self.scan.complete()
     }
 
-    /// It is not JSON, whatever follows.
+    /// Whether the body is known not to be JSON.
     pub fn has_given_up(&self) -> bool {
         self.scan.refused()
     }
 
-    /// The body has ended, or will not be read further.
+    /// Returns what was read. Called once, at the end.
     pub fn finish(&mut self) -> Tally {
         let complete = self.is_complete();
         let mut tally = Tally::default();
-        if let Some(found) = self.scan.found() {
-            let called = if self.error.is_some() { Announces::Error } else { Announces::Other };
-            tally.take(found, called);
+        if let Some(extracted) = self.scan.extracted() {
+            let named = if self.error.is_some() { EventKind::Error } else { EventKind::Other };
+            tally.take(extracted, named);
         }
         if let Some(error) = self.error.take_if(|error| !error.trim_ascii().is_empty()) {
             tally.take_error_text(&error);

@@ -8,7 +8,7 @@
 //! the last counts. Chat completions are never added up, since their services report what all
 //! choices used.
 
-use super::found::Shares;
+use super::extracted::Shares;
 
 /// The most choices that are told apart.
 const MOST: usize = 1024;

@@ -1,39 +1,37 @@
-//! The text that an answer brings, kept while nothing is reported, so that its tokens can be
-//! counted in the end.
+//! The output text of a response, kept until usage is reported, so that its tokens can be estimated
+//! otherwise.
 //!
-//! It is kept as it was written, escapes and all: an event costs a copy of a few bytes, and what
-//! nobody needs is never looked at.
+//! It is kept as written, with escapes: an event costs a copy of a few bytes, and the text is
+//! decoded only if it is needed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most text that is kept of one answer, some 60,000 tokens; of what follows only the length is
-/// known.
+/// The most text kept of one response, some 60,000 tokens. Only the length of the rest is known.
 pub const OUTPUT_LIMIT: usize = 256 << 10;
 
-/// The first piece of memory that a text takes.
+/// The first allocation.
 const FIRST: usize = 128;
 
-/// The most that it takes for a text that is expected to follow.
+/// The most that is allocated in advance for a text that follows.
 const EXPECTED: usize = 1024;
 
-/// The bytes that all texts of the process may take up together.
+/// The memory budget of all output texts of the process, in bytes.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<AtomicUsize>);
 
 impl Room {
-    /// Room for `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// A hold on nothing yet.
+    /// An empty hold.
     pub fn hold(&self) -> Hold {
         Hold { room: self.clone(), bytes: 0 }
     }
 }
 
-/// A part of the room, given back on drop.
+/// A part of the budget, returned on drop.
 #[derive(Debug)]
 pub struct Hold {
     room: Room,
@@ -41,7 +39,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Takes more, up to `bytes` in all. False, and nothing changes, where the room is too small.
+    /// Grows to `bytes` in all. Returns false and changes nothing if the budget is exhausted.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let taken = self
@@ -60,22 +58,21 @@ impl Drop for Hold {
     }
 }
 
-/// What a piece of text is in the answer. What is of one part and follows itself is one text.
+/// The kind of an output text. Consecutive pieces of one kind are one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What is said, or declined.
+    /// Text or a refusal.
     Text,
-    /// What was thought on the way.
     Reasoning,
-    /// The name of a tool that is called. Each is a text of its own.
+    /// The name of a called tool. Each is a text of its own.
     Name,
-    /// What it is called with, as the text of a JSON string.
+    /// Its arguments, as the inside of a JSON string.
     Arguments,
-    /// What it is called with, as JSON itself.
+    /// Its arguments, as JSON.
     Json,
 }
 
-/// Each text begins with one of these, which are in no UTF-8.
+/// The byte before each text, by [`Part`]. UTF-8 contains none of them.
 const MARKS: [u8; 5] = [0xf8, 0xf9, 0xfa, 0xfb, 0xfc];
 
 impl Part {
@@ -89,13 +86,13 @@ impl Part {
     }
 }
 
-/// An answer's texts as far as they have passed.
+/// The output texts of a response so far.
 #[derive(Debug)]
 pub struct Output {
     raw: Vec<u8>,
-    /// The part that the last text is of.
+    /// The last text's part.
     part: Option<Part>,
-    /// How many bytes were too many to be kept.
+    /// Bytes beyond the limit.
     beyond: u64,
     hold: Hold,
 }
@@ -107,24 +104,22 @@ impl PartialEq for Output {
 }
 
 impl Output {
-    /// No text, which may take of the room.
     pub fn new(room: &Room) -> Self {
         Self { raw: Vec::new(), part: None, beyond: 0, hold: room.hold() }
     }
 
-    /// Whether no text has passed.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && self.beyond == 0
     }
 
-    /// How much more text there was than is kept: 1 if all is kept, 2 if half of it is.
+    /// The ratio of all text to the kept text: 1 if all is kept, 2 if half of it is.
     pub fn scale(&self) -> Option<f64> {
         let kept = self.raw.len() as f64;
         (self.beyond == 0 || !self.raw.is_empty())
             .then(|| if self.beyond == 0 { 1.0 } else { (kept + self.beyond as f64) / kept })
     }
 
-    /// The texts in their order, as they were written: the inside of a JSON string, or JSON itself.
+    /// The texts in order, as written: the inside of a JSON string, or JSON.
     pub fn texts(&self) -> impl Iterator<Item = (Part, &[u8])> {
         let mut rest = &self.raw[..];
         std::iter::from_fn(move || {
@@ -136,7 +131,7 @@ impl Output {
         })
     }
 
-    /// A text of this part begins, or goes on. It has at most `expected` bytes, as far as is known.
+    /// Begins or continues a text of this part. `expected`: its length at most, as far as known.
     #[inline]
     pub(super) fn begin(&mut self, part: Part, expected: usize) {
         if self.part != Some(part) || part == Part::Name {
@@ -149,7 +144,6 @@ impl Output {
         }
     }
 
-    /// The text goes on.
     #[inline]
     pub(super) fn extend(&mut self, raw: &[u8]) {
         if self.raw.capacity() - self.raw.len() < raw.len() {
@@ -158,12 +152,12 @@ impl Output {
         self.raw.extend_from_slice(raw);
     }
 
-    /// Adds what there is no memory for yet, and takes memory for `expected` bytes more.
+    /// Appends beyond the capacity, and reserves `expected` bytes more.
     #[cold]
     fn grow(&mut self, raw: &[u8], expected: usize) {
         let length = self.raw.len();
         let wanted = (length + raw.len() + expected).max(length * 2).clamp(FIRST, OUTPUT_LIMIT);
-        // What comes after a gap would be no text with what came before it.
+        // Text after a gap would not continue the text before it.
         if self.beyond == 0 && wanted > self.raw.capacity() && self.hold.grow_to(wanted) {
             self.raw.reserve_exact(wanted - length);
         }

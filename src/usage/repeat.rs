@@ -1,19 +1,18 @@
-//! Events that are the one before them with another text in it: in a burst nearly all are.
+//! Recognises events that repeat the one before with another text, as nearly all do in a burst.
 
 use std::ops::Range;
 
 use crate::json::interruption;
 
-/// An event in a slice, of which nothing but its text was wanted. It is one `data` line and the
-/// blank line behind it.
+/// An event in a slice of which only the text was wanted: one `data` line and a blank line.
 pub(super) struct Pattern {
     block: Range<usize>,
     text: Range<usize>,
 }
 
 impl Pattern {
-    /// The event in `block`, with its data at `data` and its text at `text` in that. `None` where
-    /// the block has another line, or ends otherwise than nearly all do.
+    /// The event in `block`, with its data at `data` and its text at `text`. `None` if the block
+    /// has another line, or does not end with two LFs.
     #[inline]
     pub(super) fn of(
         slice: &[u8],
@@ -26,8 +25,8 @@ impl Pattern {
         is_one_line.then_some(Self { block, text })
     }
 
-    /// Where the text lies of an event at `at` in the same slice, and where that event is over, if
-    /// it is like this one: the same bytes around a text that is not empty.
+    /// Matches an event at `at` with the same bytes around a non-empty text. Returns where its text
+    /// is and where the event ends.
     #[inline]
     pub(super) fn matches(&self, slice: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
         let before = &slice[self.block.start..self.text.start];
@@ -39,7 +38,7 @@ impl Pattern {
     }
 }
 
-/// How long the inside of a JSON string is that begins here.
+/// The length of the JSON string that begins here.
 #[inline]
 fn text_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;

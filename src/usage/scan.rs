@@ -1,24 +1,22 @@
-//! Walks through one JSON text and stops where something is wanted.
+//! Walks through one JSON text and reads the wanted values.
 //!
-//! The text may come in any pieces and be of any size: only the value being read is held, and only
-//! when it is wanted and lies in more than one piece.
+//! The text may come in any pieces and be of any size. Only the current value is buffered, and only
+//! if it is wanted and lies in more than one piece.
 
-use super::found::Found;
+use super::extracted::Extracted;
 use super::json::{Grammar, Kind, Outline};
 use super::output::{Output, Part};
 use super::places::{Key, Place, Slot, Step};
 
-/// Wanted places are at most this deep: `choices`, its element, `delta`, a list of its content,
-/// that one's element, and the same once more inside it, with the document around them.
+/// The deepest wanted place: the document, `choices`, its element, `delta`, a list of its content,
+/// that list's element, and the same once more inside it.
 const DEPTHS: usize = 10;
 
-/// The byte order mark in UTF-8.
 const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// A scan of one text.
 #[derive(Debug)]
 pub(super) struct Scan {
-    /// How much of a body's byte order mark has come; all of it also where there is none.
+    /// Bytes of a body's byte order mark that have come; all of them if there is none.
     mark: usize,
     grammar: Grammar,
     reader: Reader,
@@ -38,12 +36,12 @@ impl Scan {
             reading: Reading::Nothing,
             held: Vec::new(),
             has_reasoned: false,
-            found: Found::default(),
+            extracted: Extracted::default(),
         };
         Scan { mark: MARK.len(), grammar: Grammar::new(), reader }
     }
 
-    /// A scan of a whole answer's text.
+    /// A scan of a body's text.
     pub(super) fn of_body() -> Scan {
         let mut scan = Scan::new();
         scan.reader.is_body = true;
@@ -51,21 +49,20 @@ impl Scan {
         scan
     }
 
-    /// Keeps the id of the result that the text is about, and whether that is made in the
-    /// background.
+    /// Keeps the id of the result, and whether it is made in the background.
     pub(super) fn keep_id(&mut self, keeps_id: bool) {
         self.reader.keeps_id = keeps_id;
     }
 
-    /// A scan of an event's text that is all here. `None` when it is no JSON object or list.
-    pub(super) fn whole(text: &[u8], output: Option<&mut Output>, keeps_id: bool) -> Option<Found> {
+    /// Scans an event's complete text. `None` if it is not a JSON object or list.
+    pub(super) fn whole(text: &[u8], output: Option<&mut Output>, keeps_id: bool) -> Option<Extracted> {
         let mut scan = Scan::new();
         scan.keep_id(keeps_id);
         scan.push(text, output);
         scan.into_whole()
     }
 
-    /// Reads on. The text of output is added to `output`.
+    /// Reads a piece. Output text is added to `output`.
     pub(super) fn push(&mut self, bytes: &[u8], output: Option<&mut Output>) {
         let bytes = if self.mark < MARK.len() { self.behind_mark(bytes) } else { bytes };
         let mut piece = Piece { bytes, from: 0, reader: &mut self.reader, output };
@@ -73,14 +70,14 @@ impl Scan {
         piece.hold();
     }
 
-    /// What follows the byte order mark, which some services put before their JSON (RFC 8259
-    /// section 8.1 lets a reader ignore it).
+    /// Skips a byte order mark, which some services send before their JSON (RFC 8259 section 8.1
+    /// lets a reader ignore it).
     fn behind_mark<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let come = bytes.iter().zip(&MARK[self.mark..]).take_while(|(byte, mark)| byte == mark).count();
         let rest = &bytes[come..];
         self.mark += come;
         if self.mark < MARK.len() && !rest.is_empty() {
-            // None, or the beginning of one, which is no JSON.
+            // No mark, or an incomplete one, which is not JSON.
             let begun = &MARK[..self.mark];
             self.grammar
                 .push(begun, &mut Piece { bytes: begun, from: 0, reader: &mut self.reader, output: None });
@@ -89,49 +86,49 @@ impl Scan {
         rest
     }
 
-    /// The text has ended as a whole.
+    /// Whether the text is a complete JSON object or list.
     pub(super) fn complete(&self) -> bool {
         self.grammar.complete()
     }
 
-    /// The text is not JSON, whatever follows.
+    /// Whether the text is known not to be JSON.
     pub(super) fn refused(&self) -> bool {
         self.grammar.refused()
     }
 
-    /// What was found, when the text has ended as a whole.
-    pub(super) fn into_whole(self) -> Option<Found> {
-        self.complete().then_some(self.reader.found)
+    /// What was extracted, if the text is complete.
+    pub(super) fn into_whole(self) -> Option<Extracted> {
+        self.complete().then_some(self.reader.extracted)
     }
 
-    /// What was found so far; nothing when the text turned out not to be JSON.
-    pub(super) fn found(&mut self) -> Option<&mut Found> {
-        (!self.grammar.refused()).then_some(&mut self.reader.found)
+    /// What was extracted so far; `None` if the text is not JSON.
+    pub(super) fn extracted(&mut self) -> Option<&mut Extracted> {
+        (!self.grammar.refused()).then_some(&mut self.reader.extracted)
     }
 }
 
-/// What a scan remembers from piece to piece.
+/// The state that a scan keeps between pieces.
 #[derive(Debug)]
 struct Reader {
-    /// Values within values, scalars included.
+    /// Nesting depth of values, scalars included.
     depth: usize,
-    /// What the open containers are to us, by depth.
+    /// The open containers, by depth.
     places: [Place; DEPTHS],
-    /// The text is a whole answer, and not an event.
+    /// The text is a body, not an event.
     is_body: bool,
-    /// The id of a stored result is wanted.
+    /// The result's id is wanted.
     keeps_id: bool,
     /// The last key, until its value begins.
     key: Key,
     reading: Reading,
-    /// What the pieces before this one had of the text being read.
+    /// The beginning of the current key or value, from earlier pieces.
     held: Vec<u8>,
-    /// The delta has had its reasoning; some services write it under two keys.
+    /// The delta has had its reasoning; some services send it under two keys.
     has_reasoned: bool,
-    found: Found,
+    extracted: Extracted,
 }
 
-/// What is being read.
+/// The current key or value, if it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     Nothing,
@@ -140,24 +137,24 @@ enum Reading {
         slot: Slot,
         depth: usize,
     },
-    /// Output, which is not held but passed on.
+    /// Output text, which is passed on instead of buffered.
     Text {
         part: Part,
         depth: usize,
     },
 }
 
-/// A piece of the text, and the reader that walks through it.
+/// One piece of the text, and the reader that walks through it.
 struct Piece<'a> {
     bytes: &'a [u8],
-    /// Where in the piece the text being read begins or goes on.
+    /// Where the current key or value begins or continues in the piece.
     from: usize,
     reader: &'a mut Reader,
     output: Option<&'a mut Output>,
 }
 
 impl Piece<'_> {
-    /// The text being read ends before `at`.
+    /// The current key or value ends before `at`.
     fn read<T>(&mut self, at: usize, limit: usize, take: impl FnOnce(&mut Reader, &[u8]) -> T) -> T {
         let here = &self.bytes[self.from..at];
         self.reader.reading = Reading::Nothing;
@@ -169,7 +166,7 @@ impl Piece<'_> {
         take(self.reader, &held)
     }
 
-    /// A text of output begins behind the quote or with the bracket at `at`.
+    /// An output text begins behind the quote, or with the bracket, at `at`.
     #[inline]
     fn begin_text(&mut self, part: Part, at: usize, depth: usize) {
         let is_json = part == Part::Json;
@@ -179,27 +176,27 @@ impl Piece<'_> {
         self.from = if is_json { at } else { at + 1 };
         let reader = &mut *self.reader;
         if part == Part::Reasoning && std::mem::replace(&mut reader.has_reasoned, true) {
-            // Its presence is known from the first.
+            // The first occurrence has set `content` already.
             return;
         }
-        reader.found.text_begins(part, self.from);
+        reader.extracted.text_begins(part, self.from);
         if let Some(output) = &mut self.output {
             output.begin(part, self.bytes.len() - self.from);
         }
         reader.reading = Reading::Text { part, depth };
     }
 
-    /// The output up to `end` has passed.
+    /// Passes on the output text up to `end`.
     #[inline]
     fn put(&mut self, end: usize) {
         let text = self.bytes.get(self.from..end).unwrap_or_default();
-        self.reader.found.content |= !text.is_empty();
+        self.reader.extracted.content |= !text.is_empty();
         if let Some(output) = &mut self.output {
             output.extend(text);
         }
     }
 
-    /// The piece ends; what is being read goes on in the next one.
+    /// Buffers the unfinished key or value at the end of the piece.
     fn hold(mut self) {
         let limit = match self.reader.reading {
             Reading::Nothing => return,
@@ -211,7 +208,7 @@ impl Piece<'_> {
     }
 }
 
-/// Adds up to one byte more than the limit, which is how too long a text is known.
+/// Appends up to one byte beyond the limit, which marks the value as too long.
 fn extend(held: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let room = (limit + 1).saturating_sub(held.len());
     held.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -244,22 +241,22 @@ impl Outline for Piece<'_> {
         let key = std::mem::take(&mut reader.key);
         if key != Key::Other || place.looks_at_all() {
             if key.is_forgotten() {
-                reader.found.forget(place, key);
+                reader.extracted.forget(place, key);
             }
-            reader.found.content |= place.is_content();
+            reader.extracted.content |= place.is_content();
             let step = if reader.is_body { place.step_in_body(key, kind) } else { place.step(key, kind) };
             match step {
                 Step::Enter(place) => {
                     child = match place {
-                        Place::Added if !reader.found.adds_item => Place::Done,
+                        Place::Added if !reader.extracted.adds_item => Place::Done,
                         place => place,
                     };
                     if let Some(at) = child.item() {
-                        reader.found.items.begin(at);
+                        reader.extracted.items.begin(at);
                     }
                     reader.has_reasoned &= !matches!(place, Place::Delta | Place::EventDelta);
                     if place == Place::Choice {
-                        reader.found.choice_begins();
+                        reader.extracted.choice_begins();
                     }
                 }
                 Step::Text(part) => self.begin_text(part, at, depth),
@@ -271,7 +268,7 @@ impl Outline for Piece<'_> {
                 Step::Pass => {}
             }
         }
-        // Also below nowhere, lest an earlier container's place be taken for this one's.
+        // Also below `Nowhere`; otherwise the place of an earlier container would remain.
         if let Some(place) = self.reader.places.get_mut(depth + 1) {
             *place = child;
         }
@@ -282,10 +279,10 @@ impl Outline for Piece<'_> {
         self.reader.depth -= 1;
         match self.reader.reading {
             Reading::Value { slot, depth } if depth == self.reader.depth => {
-                self.read(at, slot.limit(), |reader, value| reader.found.take(slot, value));
+                self.read(at, slot.limit(), |reader, value| reader.extracted.take(slot, value));
             }
             Reading::Text { part, depth } if depth == self.reader.depth => {
-                // Without the quote that ends it.
+                // Without the closing quote.
                 self.put(if part == Part::Json { at } else { at - 1 });
                 self.reader.reading = Reading::Nothing;
             }

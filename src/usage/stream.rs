@@ -3,45 +3,44 @@
 use std::ops::Range;
 
 use super::anchor::Anchor;
-use super::found::{Announces, Found};
+use super::extracted::{EventKind, Extracted};
 use super::output::Part;
+use super::prefilter::{Prefilter, Wants};
 use super::repeat::Pattern;
 use super::scan::Scan;
-use super::watch::{Wants, Watch};
 use super::{Output, Room, Tally};
 use crate::sse::{Event, EventDecoder, EventHandler, Position};
 
-/// What one push brought.
+/// What one push contained. Offsets are those in the pushed slice, without `skipped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How many bytes at its start stand before the stream's first significant one, and were not
-    /// shown to the meter: all other places are told from there.
+    /// Leading bytes before the stream's first significant one, which the meter was not shown. All
+    /// other offsets count from their end.
     pub skipped: usize,
-    /// How many events ended in it.
+    /// Events that ended.
     pub events: u32,
-    /// The stream's first event with text, reasoning or a tool call's output was among them.
+    /// Contains the stream's first event with text, reasoning or arguments of a tool call.
     pub first_token: bool,
-    /// Where in the pushed slice that event begins, as of [`Progress::usage_at`].
+    /// Where that event begins, as in [`Progress::usage_at`].
     pub first_token_at: usize,
-    /// An event that ends the stream was among them.
+    /// Contains an event that ends the stream.
     pub terminal: bool,
-    /// An event with a top-level `usage` object was among them.
+    /// Contains an event with a top-level `usage` object.
     pub usage: bool,
-    /// Where in the pushed slice the first such event begins, with what stands in its block before
-    /// it; 0 also where it began before.
+    /// Where the first such event's block begins; 0 if it began in an earlier slice.
     pub usage_at: usize,
-    /// Where in the pushed slice the first of its blank lines is over; 0 if it has none.
+    /// Behind the first blank line; 0 if there is none.
     pub first_end: usize,
-    /// The same of the last of them: behind it an event is unfinished, or nothing is.
+    /// Behind the last blank line. What follows is an unfinished event, or nothing.
     pub last_end: usize,
-    /// The body turned out to be no event stream.
+    /// The body is not an event stream.
     pub is_other: bool,
-    /// An event among them was one of llama.cpp's server.
+    /// Contains an event of llama.cpp's server.
     pub is_llama_cpp: bool,
 }
 
 impl Progress {
-    /// Adds what the next push brought.
+    /// Adds the next push.
     pub fn add(&mut self, next: Self) {
         self.events += next.events;
         self.first_token |= next.first_token;
@@ -49,10 +48,10 @@ impl Progress {
     }
 }
 
-/// Reads one event stream in pieces of any size, beside the bytes' way to the client.
+/// Reads one event stream in pieces of any size, beside the path of the bytes to the client.
 ///
-/// Nearly every payload is only searched for a few words; those that may have something are read.
-/// An event that is too large to be held is read as it passes.
+/// Most payloads are only searched for a few words ([`Prefilter`]); the others are parsed. An event
+/// that is too large to be held is parsed as it passes.
 ///
 /// ```
 /// use streamgauge::usage::StreamMeter;
@@ -75,55 +74,52 @@ pub struct StreamMeter {
 #[derive(Debug, Default)]
 struct Reading {
     tally: Tally,
-    /// Content has been seen.
+    /// The first token has passed.
     first_token: bool,
-    /// It is a stream of llama.cpp's server, whose counts may stand where others have none.
+    /// The stream is llama.cpp's, whose `timings` may take the place of usage.
     is_llama_cpp: bool,
-    /// Where the output's text was last, while it is kept.
+    /// Where the last output text was, while the text is kept.
     anchor: Option<Anchor>,
-    /// The id of the result that the stream is of is wanted.
+    /// The result's id is wanted.
     keeps_id: bool,
-    /// The scan of an event that passes in pieces.
+    /// The scan of an oversize event.
     oversize: Option<Box<Scan>>,
 }
 
 impl StreamMeter {
-    /// A meter at the start of a stream.
     pub fn new() -> StreamMeter {
         StreamMeter::default()
     }
 
-    /// Keeps the text of the output, until usage is reported.
+    /// Keeps the output text until usage is reported.
     pub fn keep_output(&mut self, room: &Room) {
         self.reading.tally.output = Some(Box::new(Output::new(room)));
     }
 
-    /// Keeps the id of the result that the stream is of, and whether that is made in the
-    /// background.
+    /// Keeps the id of the result, and whether it is made in the background.
     pub fn keep_id(&mut self) {
         self.reading.keeps_id = true;
     }
 
-    /// The stream is one of llama.cpp's server: its counts are looked for.
+    /// Reads llama.cpp's `timings` from the first event on.
     pub fn expect_timings(&mut self) {
         self.reading.is_llama_cpp = true;
     }
 
-    /// Reads on.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
-        let (watch, progress) = (Watch::new(bytes), Progress::default());
-        let mut pushed = Pushed { bytes, watch, progress, last_text: None, reading: &mut self.reading };
+        let (prefilter, progress) = (Prefilter::new(bytes), Progress::default());
+        let mut pushed = Pushed { bytes, prefilter, progress, last_text: None, reading: &mut self.reading };
         self.decoder.push(bytes, &mut pushed);
         pushed.progress
     }
 
-    /// The stream has ended. What is unfinished of its last event counts as an event: the SDKs read
-    /// it too, though the standard discards it (WHATWG, section 9.2.6). `is_cut`: the stream broke
-    /// off, so that only whole JSON counts.
+    /// Ends the stream. The unfinished rest of the last event counts as an event: the SDKs read it,
+    /// although the standard discards it (WHATWG, section 9.2.6). `is_cut`: the stream broke off,
+    /// so that only complete JSON counts.
     pub fn finish(&mut self, is_cut: bool) {
         let pushed = Pushed {
             bytes: b"",
-            watch: Watch::new(b""),
+            prefilter: Prefilter::new(b""),
             progress: Progress::default(),
             last_text: None,
             reading: &mut self.reading,
@@ -131,38 +127,36 @@ impl StreamMeter {
         self.decoder.finish(&mut Last { pushed, is_cut });
     }
 
-    /// What is known so far.
     pub fn tally(&self) -> &Tally {
         &self.reading.tally
     }
 
-    /// What is known at the end.
     pub fn into_tally(self) -> Tally {
         self.reading.tally
     }
 
-    /// Where in the stream the pushed bytes end.
+    /// The decoder's position behind the pushed bytes.
     pub fn position(&self) -> Position {
         self.decoder.position()
     }
 
-    /// The bytes behind which another event may follow.
+    /// The bytes that end an unfinished line and event, so that another event may follow.
     pub fn separator(&self) -> &'static [u8] {
         self.decoder.separator()
     }
 }
 
-/// One push, as the decoder sees it.
+/// One push, as the decoder's sink.
 struct Pushed<'a> {
     bytes: &'a [u8],
-    watch: Watch<'a>,
+    prefilter: Prefilter<'a>,
     progress: Progress,
-    /// The last event, if nothing but its text was wanted.
+    /// The last event, if only its text was wanted.
     last_text: Option<LastText>,
     reading: &'a mut Reading,
 }
 
-/// Where in a slice an event's only text is, and the data that it is in.
+/// Offsets of an event's only text and of its data in the slice.
 struct LastText {
     part: Part,
     text: Range<usize>,
@@ -170,19 +164,19 @@ struct LastText {
 }
 
 impl Pushed<'_> {
-    /// Whether there may be anything in the event that is still wanted.
+    /// Whether the event may contain a wanted value.
     #[inline]
     fn worth_reading(&mut self, event: &Event<'_>) -> bool {
         let wants = Wants { model: self.reading.tally.model.is_none(), timings: self.reading.is_llama_cpp };
         match event.at {
             _ if !self.reading.first_token => true,
-            Some(at) => self.watch.worth_reading(at, at + event.data.len(), wants),
-            None => Watch::new(event.data).worth_reading(0, event.data.len(), wants),
+            Some(at) => self.prefilter.worth_reading(at, at + event.data.len(), wants),
+            None => Prefilter::new(event.data).worth_reading(0, event.data.len(), wants),
         }
     }
 
-    /// Keeps the text of an event in which nothing else is wanted. False if it has to be read for
-    /// that.
+    /// Keeps the text of an event in which nothing else is wanted. Returns false if the event must
+    /// be parsed for it.
     #[inline]
     fn keep_text(&mut self, event: &Event<'_>) -> bool {
         let Some(output) = &mut self.reading.tally.output else { return true };
@@ -200,8 +194,8 @@ impl Pushed<'_> {
         true
     }
 
-    /// Takes in the events at `at` that repeat the one in `block` with other texts, of which
-    /// nothing else is wanted either. Returns where they are over.
+    /// Consumes the following events that repeat the one in `block` with other texts. Returns where
+    /// they end.
     #[inline]
     fn repeats(&mut self, block: Range<usize>) -> usize {
         let mut at = block.end;
@@ -221,34 +215,34 @@ impl Pushed<'_> {
         at
     }
 
-    /// Reads an event, and takes over what it had.
-    fn read(&mut self, event: &Event<'_>, called: Announces) {
+    /// Parses an event and merges its values.
+    fn read(&mut self, event: &Event<'_>, named: EventKind) {
         let mut output = self.reading.tally.output.take();
-        let found = Scan::whole(event.data, output.as_deref_mut(), self.reading.keeps_id);
+        let extracted = Scan::whole(event.data, output.as_deref_mut(), self.reading.keeps_id);
         self.reading.tally.output = output;
-        let Some(found) = found else { return };
-        if self.reading.tally.output.is_some() && found.has_text() {
-            self.reading.anchor = Anchor::learn(&found, event.data);
+        let Some(extracted) = extracted else { return };
+        if self.reading.tally.output.is_some() && extracted.has_text() {
+            self.reading.anchor = Anchor::learn(&extracted, event.data);
         }
-        self.take(found, called);
+        self.take(extracted, named);
     }
 
-    /// Takes over what a payload had. `called`: what its event's name announces.
-    fn take(&mut self, mut found: Found, called: Announces) {
-        let first_token = found.content && !self.reading.first_token;
+    /// Merges a payload. `named`: the meaning of its event's name.
+    fn take(&mut self, mut extracted: Extracted, named: EventKind) {
+        let first_token = extracted.content && !self.reading.first_token;
         self.reading.first_token |= first_token;
         self.progress.first_token |= first_token;
-        self.progress.terminal |= found.announces.is_terminal();
+        self.progress.terminal |= extracted.kind.is_terminal();
         if first_token {
             self.progress.first_token_at = self.progress.last_end;
         }
-        if found.usage_object && !self.progress.usage {
+        if extracted.usage_object && !self.progress.usage {
             self.progress.usage = true;
             self.progress.usage_at = self.progress.last_end;
         }
-        self.reading.is_llama_cpp |= found.is_llama_cpp || found.timings.is_some();
+        self.reading.is_llama_cpp |= extracted.is_llama_cpp || extracted.timings.is_some();
         self.progress.is_llama_cpp |= self.reading.is_llama_cpp;
-        self.reading.tally.take(&mut found, called);
+        self.reading.tally.take(&mut extracted, named);
     }
 
     fn count(&mut self) {
@@ -256,7 +250,7 @@ impl Pushed<'_> {
         self.reading.tally.events += 1;
     }
 
-    /// The event says that the stream is whole.
+    /// The event declares the end of the stream.
     fn terminal(&mut self) {
         self.progress.terminal = true;
         self.reading.tally.terminal = true;
@@ -267,20 +261,20 @@ impl EventHandler for Pushed<'_> {
     #[inline]
     fn event(&mut self, event: Event<'_>) {
         self.count();
-        // Nearly every payload is an object.
+        // Most payloads are objects and need no trimming.
         if event.data.first() != Some(&b'{') && event.data.trim_ascii() == b"[DONE]" {
             return self.terminal();
         }
-        let called = match event.name {
-            b"message" => Announces::Other,
-            name => Announces::from_type(name),
+        let named = match event.name {
+            b"message" => EventKind::Other,
+            name => EventKind::from_type(name),
         };
-        if called.is_terminal() {
+        if named.is_terminal() {
             self.terminal();
         }
-        let error = called == Announces::Error;
+        let error = named == EventKind::Error;
         if error || self.worth_reading(&event) || !self.keep_text(&event) {
-            self.read(&event, called);
+            self.read(&event, named);
         }
         if error {
             self.reading.tally.take_error_text(event.data);
@@ -288,12 +282,12 @@ impl EventHandler for Pushed<'_> {
     }
 
     fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
-        // What llama.cpp's server sends when it fails in the middle of a stream. It is no event, so
-        // nothing but the error counts.
+        // llama.cpp's server reports a failure in the middle of a stream like this. It is no event,
+        // so only the error counts.
         if name == b"error" {
             let tally = &mut self.reading.tally;
-            if let Some(mut found) = Scan::whole(value, None, false) {
-                tally.take_error(&mut found, true);
+            if let Some(mut extracted) = Scan::whole(value, None, false) {
+                tally.take_error(&mut extracted, true);
             }
             tally.take_error_text(value);
         }
@@ -302,7 +296,7 @@ impl EventHandler for Pushed<'_> {
     #[inline]
     fn block_end(&mut self, end: usize) -> usize {
         let begin = self.progress.last_end;
-        // Of the slice's first block it is not known where it began.
+        // The first block of a slice may have begun in an earlier one.
         let is_first = self.progress.first_end == 0;
         if is_first {
             self.progress.first_end = end;
@@ -326,13 +320,13 @@ impl EventHandler for Pushed<'_> {
     fn oversize_end(&mut self) {
         self.count();
         match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
-            Some(found) => self.take(found, Announces::Other),
+            Some(extracted) => self.take(extracted, EventKind::Other),
             None => self.reading.tally.skipped += 1,
         }
     }
 }
 
-/// The event that the stream's end ended.
+/// The last event, ended by the end of the stream.
 struct Last<'a> {
     pushed: Pushed<'a>,
     is_cut: bool,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::found::text;
+use super::extracted::text;
 
 /// A tier's name as the service wrote it. Those in common use are not copied.
 pub(super) type Tier = Cow<'static, str>;

@@ -10,7 +10,7 @@
 //! empty text counts as something until the stream has had content, since either may begin an
 //! answer. Members that came with the usage (`metrics`, `timings`, `cost`, what every chunk has) go
 //! with it; those that are part of an answer (`error`, `moderation`, `prompt_filter_results` and
-//! others, `likeness::members` has the list) let the event pass, since its client would miss them.
+//! others, `usage_chunk_matcher::members` has the list) let the event pass, since its client would miss them.
 //! An event of the type `error` passes. Every event of this kind is taken out, be there several.
 //!
 //! Comments before the event's first field stay. Every other byte passes as it came.
@@ -21,19 +21,19 @@
 //! streams of llama.cpp's server ([`rejoin`]). At the end of the stream what waits is passed,
 //! unless it is the event, all but its end ([`Withhold::finish`]).
 
-mod likeness;
 mod passing;
 mod rejoin;
+mod usage_chunk_matcher;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::likeness::ANSWERS;
-use self::likeness::Likeness;
 use self::passing::Passing;
 use self::rejoin::Rejoin;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::usage_chunk_matcher::ANSWERS;
+use self::usage_chunk_matcher::UsageChunkMatcher;
 use super::Progress;
 use crate::sse::{Line, Lines};
 
@@ -89,7 +89,7 @@ enum Open {
     #[default]
     None,
     /// It may be the one.
-    Suspect(Box<Likeness>),
+    Suspect(Box<UsageChunkMatcher>),
     /// It is not.
     Cleared,
 }
@@ -130,7 +130,7 @@ impl Withhold {
     pub fn finish(&mut self) -> Bytes {
         let mut held = std::mem::take(&mut self.held);
         let is_asked_for = match std::mem::replace(&mut self.open, Open::Cleared) {
-            Open::Suspect(likeness) => likeness.is_asked_for_at_end(self.has_content),
+            Open::Suspect(matcher) => matcher.is_asked_for_at_end(self.has_content),
             Open::None | Open::Cleared => false,
         };
         let mut rest = Vec::new();
@@ -232,27 +232,27 @@ impl Withhold {
     fn block(&mut self, bytes: &Bytes, range: Range<usize>, ended: bool, passing: &mut Passing) {
         let at_start = !self.begun;
         self.begun |= ended;
-        let mut likeness = match std::mem::take(&mut self.open) {
-            Open::None => Box::new(Likeness::new(at_start)),
-            Open::Suspect(likeness) => likeness,
+        let mut matcher = match std::mem::take(&mut self.open) {
+            Open::None => Box::new(UsageChunkMatcher::new(at_start)),
+            Open::Suspect(matcher) => matcher,
             Open::Cleared => {
                 self.open = if ended { Open::None } else { Open::Cleared };
                 return;
             }
         };
-        let own = range.start + likeness.push(&bytes[range.clone()])..range.end;
-        if ended && likeness.is_asked_for(self.has_content) {
+        let own = range.start + matcher.push(&bytes[range.clone()])..range.end;
+        if ended && matcher.is_asked_for(self.has_content) {
             self.held = Vec::new();
             self.withheld += 1;
             self.took_cr = true;
             passing.cut(own);
-        } else if ended || likeness.is_ruled_out() {
+        } else if ended || matcher.is_ruled_out() {
             passing.before(std::mem::take(&mut self.held));
             self.open = if ended { Open::None } else { Open::Cleared };
             self.took_cr &= !ended;
         } else {
             self.held.extend_from_slice(&bytes[own.clone()]);
-            self.open = Open::Suspect(likeness);
+            self.open = Open::Suspect(matcher);
             passing.cut(own);
         }
     }

@@ -3,14 +3,14 @@ use super::*;
 const ALL: Wants = Wants { model: true, timings: true };
 
 fn worth(payload: &str) -> bool {
-    let alone = Watch::new(payload.as_bytes()).worth_reading(0, payload.len(), ALL);
+    let alone = Prefilter::new(payload.as_bytes()).worth_reading(0, payload.len(), ALL);
     // Among others, each of which would be worth it: the search goes on where it was.
     let line = |text: &str| format!("data: {text}\n\n");
     let stream = line(r#"{"usage":{"#) + &line(payload) + &line(r#"{"usage":{"#);
-    let mut watch = Watch::new(stream.as_bytes());
+    let mut prefilter = Prefilter::new(stream.as_bytes());
     let mut at = 6;
     let verdicts = [10, payload.len(), 10].map(|length| {
-        let verdict = watch.worth_reading(at, at + length, ALL);
+        let verdict = prefilter.worth_reading(at, at + length, ALL);
         at += length + 8;
         verdict
     });
@@ -56,7 +56,7 @@ fn a_delta_is_not() {
 #[test]
 fn a_model_that_is_known_is_not_wanted() {
     let payload = br#"{"model":"gpt-4.1"}"#;
-    assert!(!Watch::new(payload).worth_reading(0, payload.len(), Wants { model: false, timings: false }));
+    assert!(!Prefilter::new(payload).worth_reading(0, payload.len(), Wants { model: false, timings: false }));
 }
 
 #[test]
@@ -68,14 +68,14 @@ fn a_word_is_found_wherever_the_windows_of_the_search_end() {
         // ends in the middle of it or near it.
         let filler = "x".repeat(before - line("").len() - line("{}").len());
         let stream = line("{}") + &line(&filler) + &line(wanted) + &line("{}");
-        let mut watch = Watch::new(stream.as_bytes());
-        assert!(!watch.worth_reading(6, 8, Wants { model: false, timings: false }));
+        let mut prefilter = Prefilter::new(stream.as_bytes());
+        assert!(!prefilter.worth_reading(6, 8, Wants { model: false, timings: false }));
         let at = line("{}").len() + line(&filler).len() + 6;
         assert!(
-            watch.worth_reading(at, at + wanted.len(), Wants { model: false, timings: false }),
+            prefilter.worth_reading(at, at + wanted.len(), Wants { model: false, timings: false }),
             "{before} bytes before it"
         );
-        assert!(!watch.worth_reading(
+        assert!(!prefilter.worth_reading(
             stream.len() - 4,
             stream.len() - 2,
             Wants { model: false, timings: false }

@@ -1,18 +1,18 @@
-//! Which payloads are worth reading: a search for words over many payloads at once.
+//! Decides which payloads are worth parsing, by a search for words over many payloads at once.
 //!
-//! Once the model is known and the first token seen, a stream's payloads are deltas, and nothing in
-//! them is wanted. Only one that has a wanted key *and* a value worth reading under it goes through
-//! the scan; `"usage":null` in every chunk is not worth it. The search may say yes for nothing (the
-//! word is elsewhere in the payload), never no for something.
+//! Once the model and the first token are known, most payloads are deltas without a wanted value. A
+//! payload is parsed only if it has a wanted key *and* a value worth reading under it;
+//! `"usage":null` in every chunk does not count. False positives are allowed (the word may be part
+//! of a text), false negatives are not.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use super::calls::ToolKind;
-use super::found::Announces;
+use super::extracted::EventKind;
 
-/// A word that is searched for, and what must follow it.
+/// A word, and a check of what follows it.
 struct Word {
     finder: Finder<'static>,
     worth: fn(&[u8]) -> bool,
@@ -24,7 +24,7 @@ impl Word {
     }
 }
 
-/// The searchers are built once for the process. The last two can be left out.
+/// Built once per process. The last two are optional.
 static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
     [
         // Also Gemini's `usageMetadata`.
@@ -36,7 +36,7 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
         Word::new("\"error\"", |rest| !matches!(value(rest), Some([b'n', ..]))),
         Word::new("\"type\"", |rest| {
             let word = word(rest);
-            Announces::from_type(word) != Announces::Other || ToolKind::from_item(word).is_some()
+            EventKind::from_type(word) != EventKind::Other || ToolKind::from_item(word).is_some()
         }),
         Word::new("\"timings\"", |rest| matches!(value(rest), Some([b'{', ..]))),
         // Also Gemini's `modelVersion`.
@@ -47,7 +47,7 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
     ]
 });
 
-/// What follows a key, which ends here or goes on with `more`, quote and all.
+/// The bytes behind a key that ends here or continues with `more`, including its quote.
 #[inline]
 fn key_end<'a>(rest: &'a [u8], more: &[u8]) -> Option<&'a [u8]> {
     match rest {
@@ -56,46 +56,44 @@ fn key_end<'a>(rest: &'a [u8], more: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// The value after a key's closing quote.
+/// The value behind a key's closing quote.
 fn value(rest: &[u8]) -> Option<&[u8]> {
     Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
-/// The type after `"type"`.
+/// The string behind `"type"`.
 fn word(rest: &[u8]) -> &[u8] {
     let word = value(rest).and_then(|value| value.strip_prefix(b"\"")).unwrap_or_default();
     let end = word.iter().position(|&b| b == b'"').unwrap_or(0);
     &word[..end]
 }
 
-/// What is wanted beside usage, errors and the end.
+/// What is wanted besides usage, errors and the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wants {
     pub(super) model: bool,
     pub(super) timings: bool,
 }
 
-/// How far is searched at once: beyond one payload, which is cheaper than each alone, but not to
-/// the end of the slice, since most payloads of a large one are never asked about.
+/// Bytes searched at once: more than one payload, which is cheaper than each alone, but not the
+/// whole slice, since most payloads of a large slice are never asked about.
 const STRIDE: usize = 2048;
 
-/// The words in one pushed slice. Each is searched for over several events at once.
-pub(super) struct Watch<'a> {
+/// The words in one pushed slice, each searched for over several events at once.
+pub(super) struct Prefilter<'a> {
     bytes: &'a [u8],
     words: &'static [Word; 5],
-    /// By word: none begins before this place and behind the start of the last payload asked about;
-    /// one may begin here.
+    /// By word: the first offset behind the last payload's start at which the word may begin.
     next: [usize; 5],
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Prefilter<'a> {
     #[inline]
-    pub(super) fn new(bytes: &'a [u8]) -> Watch<'a> {
-        Watch { bytes, words: &WORDS, next: [0; 5] }
+    pub(super) fn new(bytes: &'a [u8]) -> Prefilter<'a> {
+        Prefilter { bytes, words: &WORDS, next: [0; 5] }
     }
 
-    /// Whether the payload that lies in the slice from `start` to `end` is worth reading. Payloads
-    /// are asked about in their order.
+    /// Whether the payload at `start..end` is worth parsing. Payloads must be asked about in order.
     #[inline]
     pub(super) fn worth_reading(&mut self, start: usize, end: usize, wants: Wants) -> bool {
         self.has(0, start, end)
@@ -108,7 +106,7 @@ impl<'a> Watch<'a> {
     #[inline]
     fn has(&mut self, word: usize, start: usize, end: usize) -> bool {
         let Word { finder, worth } = &self.words[word];
-        // A payload's line has an end, which no word has: a word is inside one payload or outside.
+        // A word contains no line end, so it is either inside of a payload or outside.
         let mut next = self.next[word];
         let mut from = start.max(next.min(end));
         let window = &self.bytes[..self.bytes.len().min(end.max(start + STRIDE))];
@@ -120,7 +118,7 @@ impl<'a> Watch<'a> {
                     return true;
                 }
             }
-            // Behind the window a word may begin that ends beyond it.
+            // A word may begin in the window and end behind it.
             let behind = end.max((window.len() + 1).saturating_sub(finder.needle().len()));
             next = finder.find(&window[from..]).map_or(behind, |at| from + at);
         }

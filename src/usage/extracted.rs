@@ -1,4 +1,4 @@
-//! What one JSON text had to say.
+//! The wanted values of one JSON text.
 
 use super::calls::{ToolCalls, ToolKind};
 use super::items::Items;
@@ -10,13 +10,13 @@ use super::tier::{Tier, tier};
 use super::timings;
 use super::{Cause, Usage};
 
-/// What the `status` of a response, a run, a video or a batch is until it is final.
+/// The values of `status` of a response, run, video or batch that is not final.
 const PENDING: [&[u8]; 6] =
     [b"queued", b"in_progress", b"requires_action", b"validating", b"finalizing", b"cancelling"];
 
-/// What was found in one text.
+/// The wanted values of one JSON text: an event's data, a body or a message.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Extracted {
     /// By [`UsageAt`], best first.
     usage: [Option<Box<Report>>; 11],
     /// By [`ModelAt`], best first.
@@ -27,43 +27,43 @@ pub(super) struct Found {
     tier: [Option<Tier>; 2],
     /// The items of the output.
     pub(super) items: Items,
-    /// Searches of the web that the service counted, by [`Beside`].
+    /// Web searches that the service counted, by [`Beside`].
     web_searches: [u64; 2],
-    /// The top-level `message`, which is an error's in texts that say that they are one.
+    /// The top-level `message`: an error's text if `says_error`.
     message: Option<Box<str>>,
-    /// The top-level `code`, the same.
+    /// The top-level `code`, likewise.
     code: Option<Box<str>>,
     says_error: bool,
-    /// The top-level `type`.
-    pub(super) announces: Announces,
-    /// Text, reasoning or a tool call's output is in it.
+    /// The meaning of the top-level `type`.
+    pub(super) kind: EventKind,
+    /// The text contains output: text, reasoning or arguments of a tool call.
     pub(super) content: bool,
-    /// How many texts of output there are.
+    /// Number of output texts.
     texts: u32,
-    /// What the last of them is, and where it began in the piece it began in.
+    /// The last output text, and where it began in the piece that contains its beginning.
     text: Option<(Part, usize)>,
-    /// The event begins an item of the output, whose name no other event of the stream brings.
+    /// The event adds an item of the output. No other event of the stream brings its name.
     pub(super) adds_item: bool,
-    /// The event says that an item of the output is done.
+    /// The event says that an item of the output is complete.
     pub(super) ends_item: bool,
-    /// The top-level `status` says that the answer is still to come.
+    /// The top-level `status` says that the response is not final.
     pub(super) pending: bool,
-    /// By [`ResultAt`], best first; only where they are kept.
+    /// By [`ResultAt`], best first; empty unless the scan keeps ids.
     ids: [Option<Box<str>>; 2],
     background: [Option<bool>; 2],
-    /// The text is about a part of an assistant's run, or about what it belongs to.
+    /// The object belongs to an assistant's run but is not the run itself.
     is_beside_run: bool,
-    /// It is about a step of a run, whose usage is part of the run's.
+    /// The object is a step of a run, whose usage the run's usage includes.
     is_step: bool,
-    /// A usage object was beyond its limit.
+    /// A usage object exceeded its limit.
     pub(super) too_large: bool,
-    /// The top-level `usage` is an object, whatever is in it.
+    /// The top-level `usage` is an object, even an empty one.
     pub(super) usage_object: bool,
-    /// llama.cpp's counts, which count where there is no usage.
+    /// llama.cpp's counts, used where there is no usage.
     pub(super) timings: Option<Box<Usage>>,
-    /// It was made by llama.cpp's server.
+    /// The fingerprint is that of llama.cpp's server.
     pub(super) is_llama_cpp: bool,
-    /// How many choices there are, and what the last of them says of itself.
+    /// Number of choices; index and end of the last one.
     choices: u32,
     index: Option<u64>,
     is_finished: bool,
@@ -71,69 +71,66 @@ pub(super) struct Found {
     is_completion: bool,
 }
 
-/// Whose the usage beside a choice is, in legacy completions.
+/// Which choices the usage beside a choice covers, in legacy completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shares {
-    /// That of all choices.
+    /// All choices.
     All,
-    /// The usage of a choice that is not over, which grows with every event.
+    /// An unfinished choice: the usage grows with every event.
     SoFar,
-    /// That of the choice of this index, which is over.
+    /// The finished choice of this index.
     Own(u64),
 }
 
-/// What an event's type means to the meter.
+/// What an event's type means for the meter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Announces {
-    /// Nothing.
+pub(super) enum EventKind {
     #[default]
     Other,
-    /// It is the last one.
+    /// The last event of the stream.
     Terminal,
-    /// It is an error.
     Error,
-    /// Its usage completes the one before it (Anthropic).
+    /// Its usage is merged into the one before it (Anthropic).
     Merge,
-    /// It is one finished picture, perhaps of several: its usage adds to that of the others.
+    /// One finished image, perhaps of several: its usage is added to the others.
     Picture,
-    /// A response begins, of which a realtime session has several.
+    /// A response of a realtime session begins.
     Begun,
-    /// A response of a realtime session has ended.
+    /// A response of a realtime session ends.
     Done,
-    /// A response has ended, and with it a stream of its own; a session has several.
+    /// A response ends, and with it a stream of its own; a session has several.
     Completed,
-    /// A client asks for a response in a session.
+    /// The client requests a response in a session.
     Asked,
     /// The input of a realtime session was transcribed.
     Transcribed,
 }
 
-impl Announces {
-    /// Whether the stream may end after it.
+impl EventKind {
+    /// Whether a stream may end after this event.
     pub(super) fn is_terminal(self) -> bool {
-        matches!(self, Announces::Terminal | Announces::Completed | Announces::Picture)
+        matches!(self, EventKind::Terminal | EventKind::Completed | EventKind::Picture)
     }
 
-    /// The meaning of a type, from the event's name or its `type` key.
-    pub(super) fn from_type(word: &[u8]) -> Announces {
+    /// By the event's name or its `type` member.
+    pub(super) fn from_type(word: &[u8]) -> EventKind {
         match word {
-            b"response.completed" | b"response.incomplete" | b"response.failed" => Announces::Completed,
-            b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => Announces::Terminal,
-            b"image_generation.completed" | b"image_edit.completed" => Announces::Picture,
-            b"error" => Announces::Error,
-            b"response.created" => Announces::Begun,
-            b"response.done" => Announces::Done,
-            b"response.create" => Announces::Asked,
-            b"conversation.item.input_audio_transcription.completed" => Announces::Transcribed,
-            b"message_start" | b"message_delta" => Announces::Merge,
-            _ => Announces::Other,
+            b"response.completed" | b"response.incomplete" | b"response.failed" => EventKind::Completed,
+            b"message_stop" | b"transcript.text.done" | b"speech.audio.done" => EventKind::Terminal,
+            b"image_generation.completed" | b"image_edit.completed" => EventKind::Picture,
+            b"error" => EventKind::Error,
+            b"response.created" => EventKind::Begun,
+            b"response.done" => EventKind::Done,
+            b"response.create" => EventKind::Asked,
+            b"conversation.item.input_audio_transcription.completed" => EventKind::Transcribed,
+            b"message_start" | b"message_delta" => EventKind::Merge,
+            _ => EventKind::Other,
         }
     }
 }
 
-impl Found {
-    /// The id of the stored result that the text is about, and whether that is made in the
-    /// background.
+impl Extracted {
+    /// Takes the id of the stored result, and whether it is made in the background.
     pub(super) fn take_result(&mut self) -> (Option<Box<str>>, Option<bool>) {
         if self.is_beside_run {
             return (None, None);
@@ -142,13 +139,13 @@ impl Found {
         (self.ids.iter_mut().find_map(Option::take), background)
     }
 
-    /// Whether the text's usage completes the one before it instead of replacing it.
+    /// Whether the usage is merged into the one before it instead of replacing it.
     pub(super) fn merges(&self) -> bool {
         let at = self.usage.iter().position(has_counts);
-        self.announces == Announces::Merge || at == Some(UsageAt::Message as usize)
+        self.kind == EventKind::Merge || at == Some(UsageAt::Message as usize)
     }
 
-    /// The text's usage: the best that has counts, else the best.
+    /// Takes the usage: the best one with counts, else the best one.
     pub(super) fn take_report(&mut self) -> Option<Box<Report>> {
         if self.is_step {
             return None;
@@ -164,7 +161,7 @@ impl Found {
         self.usage[at].take()
     }
 
-    /// Whose the usage beside the choices is, in legacy completions.
+    /// Which choices the usage covers, in legacy completions.
     pub(super) fn shares(&self) -> Shares {
         match self.index {
             _ if !self.is_completion || self.choices == 0 => Shares::All,
@@ -174,19 +171,18 @@ impl Found {
         }
     }
 
-    /// A choice begins.
     pub(super) fn choice_begins(&mut self) {
         self.choices += 1;
         self.index = None;
         self.is_finished = false;
     }
 
-    /// The service tier beside the usage.
+    /// Takes the service tier that stands beside the usage.
     pub(super) fn take_tier(&mut self) -> Option<Tier> {
         self.tier.iter_mut().find_map(Option::take)
     }
 
-    /// The billed items of the output where it is listed whole.
+    /// The billed items of an output that is listed whole.
     pub(super) fn listed_calls(&self) -> ToolCalls {
         self.items.calls(ItemAt::Body).most(self.items.calls(ItemAt::Response))
     }
@@ -200,31 +196,31 @@ impl Found {
         top.or(response)
     }
 
-    /// A text of output begins at this place of its piece.
+    /// An output text begins at this offset of its piece.
     pub(super) fn text_begins(&mut self, part: Part, at: usize) {
         self.texts += 1;
         self.text = Some((part, at));
     }
 
-    /// Whether there is a text of output.
+    /// Whether there is an output text.
     pub(super) fn has_text(&self) -> bool {
         self.texts > 0
     }
 
-    /// What the only text of output is, and where in its piece it began.
+    /// The only output text, and where it began in its piece; `None` if there are several.
     pub(super) fn lone_text(&self) -> Option<(Part, usize)> {
         self.text.filter(|_| self.texts == 1)
     }
 
-    /// The first name that is not empty.
+    /// Takes the best model name that is not empty.
     pub(super) fn take_model(&mut self) -> Option<Box<str>> {
         self.model.iter_mut().find_map(Option::take)
     }
 
-    /// The error's message, or the best that it has instead, and what it comes of. `named`: the
-    /// event itself is an error.
-    pub(super) fn take_error(&mut self, named: bool) -> Option<(Box<str>, Cause)> {
-        let says_error = named || self.says_error || self.announces == Announces::Error;
+    /// Takes the error's message, or the best substitute, and its cause. `is_error`: the event
+    /// itself is an error.
+    pub(super) fn take_error(&mut self, is_error: bool) -> Option<(Box<str>, Cause)> {
+        let says_error = is_error || self.says_error || self.kind == EventKind::Error;
         let at = self.error.iter().position(Option::is_some);
         if at.is_none() && !says_error {
             return None;
@@ -237,7 +233,7 @@ impl Found {
         Some((text, cause))
     }
 
-    /// Of two equal keys the last one counts, so what was found under the first is forgotten.
+    /// Of two equal keys the last one counts: discards what was extracted under the first.
     pub(super) fn forget(&mut self, place: Place, key: Key) {
         match (place, key) {
             (Place::Top, Key::Choices) => {
@@ -279,13 +275,12 @@ impl Found {
             (Place::Top, Key::ToolUsage) => self.web_searches[Beside::Top as usize] = 0,
             (Place::Response, Key::ToolUsage) => self.web_searches[Beside::Response as usize] = 0,
             (Place::ToolUsage(at), Key::WebSearch) => self.web_searches[at as usize] = 0,
-            // The others are values of their own, and the last one replaces what there was.
+            // The others are plain values, which the last one replaces.
             _ => {}
         }
     }
 
-    /// A wanted value has ended. Of one that is too long, a byte beyond the limit is there to show
-    /// it.
+    /// Stores a wanted value. A value that exceeds its limit comes with one byte beyond the limit.
     pub(super) fn take(&mut self, slot: Slot, value: &[u8]) {
         let too_long = value.len() > slot.limit();
         let value = &value[..value.len().min(slot.limit())];
@@ -293,7 +288,7 @@ impl Found {
             Slot::Usage(at) => {
                 self.usage_object |= at == UsageAt::Top && value.starts_with(b"{");
                 let report = if too_long { None } else { Report::read(value) };
-                // Cohere's `meta` may be anything to others.
+                // Other services may use `meta` for anything.
                 self.too_large |= too_long && value.starts_with(b"{") && at != UsageAt::Meta;
                 self.take_usage(at, report);
             }
@@ -302,7 +297,7 @@ impl Found {
             Slot::Message => self.message = saying(value).filter(|_| value.starts_with(b"\"")),
             Slot::Code => self.code = saying(value),
             Slot::Type => {
-                self.announces = Announces::from_type(word(value));
+                self.kind = EventKind::from_type(word(value));
                 self.adds_item = word(value) == b"response.output_item.added";
                 self.ends_item = word(value) == b"response.output_item.done";
             }
@@ -335,7 +330,7 @@ impl Found {
         }
     }
 
-    /// In a list, and among choices, what has no counts does not undo what has some.
+    /// In a list, and among choices, a value without counts does not replace one with counts.
     fn take_usage(&mut self, at: UsageAt, mut report: Option<Box<Report>>) {
         let place = &mut self.usage[at as usize];
         if let (UsageAt::Meta, Some(report)) = (at, &mut report) {
@@ -358,12 +353,12 @@ fn has_counts(report: &Option<Box<Report>>) -> bool {
     report.as_ref().is_some_and(|report| report.counts.is_some())
 }
 
-/// A string that is not empty.
+/// A non-empty string.
 pub(super) fn text(value: &[u8]) -> Option<Box<str>> {
     json::string(value).filter(|text| !text.is_empty()).map(String::into_boxed_str)
 }
 
-/// What an error has to say: a string, a number, a list of strings as it stands; never a bare word.
+/// An error's text: a string, a number, or a list as it stands; never a bare word.
 fn saying(value: &[u8]) -> Option<Box<str>> {
     match value.first()? {
         b'"' => json::string(value).map(beginning).filter(|text| !text.is_empty()),
@@ -372,18 +367,18 @@ fn saying(value: &[u8]) -> Option<Box<str>> {
     }
 }
 
-/// Up to [`ERROR_LIMIT`] bytes, cut between two characters.
+/// Up to [`ERROR_LIMIT`] bytes, cut at a character boundary.
 pub(super) fn beginning(mut text: String) -> Box<str> {
     text.truncate(text.floor_char_boundary(ERROR_LIMIT));
     text.into()
 }
 
-/// A string without its quotes; the words looked for have no escapes.
+/// A string without its quotes. The words compared have no escapes.
 fn word(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(b"")
 }
 
-/// A string, list or object with something in it.
+/// Whether this is a non-empty string, list or object.
 fn has_content(value: &[u8]) -> bool {
     let inside = value.get(1..).unwrap_or_default();
     match value.first() {

@@ -15,7 +15,7 @@ use crate::usage::json::Grammar;
 /// What stands before the event's first field (comments, the stream's byte order mark) is not part
 /// of it.
 #[derive(Debug)]
-pub(super) struct Likeness {
+pub(super) struct UsageChunkMatcher {
     at: At,
     /// The last line ended with a CR: an LF now belongs to it.
     after_cr: bool,
@@ -81,7 +81,7 @@ impl Word {
 /// The one byte order mark that may begin a stream.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-impl Likeness {
+impl UsageChunkMatcher {
     /// Before an event's first byte; `at_start`: the stream's first event.
     pub(super) fn new(at_start: bool) -> Self {
         Self {
