@@ -1,13 +1,12 @@
-//! What browsers say of a request: the host that it was sent to, and the page that made them send
-//! it.
+//! What browsers say of a request: the host that it was sent to, and the page that sent it.
 //!
-//! A proxy on this machine holds keys and takes JSON under any content type, so a web page could
-//! spend them: by a request whose answer it cannot read, or by giving its own name this machine's
-//! address (DNS rebinding) and reading the answers too. A page can forge neither the `Host` nor the
-//! `Origin` nor the `Sec-Fetch-Site` that its browser sends, so these three decide. Programs send a
-//! `Host` that is theirs to choose, and none of the others.
+//! A proxy on this machine holds keys and accepts JSON under any content type, so a web page could
+//! spend them: by a request whose response it cannot read, or by giving its own name this machine's
+//! address (DNS rebinding) and reading the responses too. A page can forge neither the `Host` nor
+//! the `Origin` nor the `Sec-Fetch-Site` that its browser sends, so these three decide. Programs
+//! send a `Host` of their choice, and neither of the others.
 //!
-//! Values in, values out; `config` reads the lists, `proxy` and `admin` ask.
+//! Pure: `config` reads the lists, `proxy` and `admin` ask.
 
 mod admission;
 mod authority;

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 
+use crate::error::Error;
 use crate::flow::StreamTiming;
 
 pub use accept::{Acceptor, Ended, Listener};
@@ -40,68 +41,62 @@ pub use places::Room;
 pub use request_body::RequestBody;
 pub use upgrade::{ClientStream, Upgrade};
 
-/// What answers requests.
+/// Responds to requests.
 pub trait Handler: 'static {
-    /// The answer's body.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + 'static;
+    /// The response's body.
+    type Body: ResponseBody;
 
-    /// Answers one request. The future is dropped when the client goes away, also before it was
-    /// polled.
-    /// `from`: the client's address.
+    /// Responds to one request of the client at `from`. The future is dropped when the client
+    /// leaves, also before the first poll.
     fn handle(
         self: Rc<Self>,
         request: Request<RequestBody>,
         from: Option<SocketAddr>,
     ) -> impl Future<Output = Response<Self::Body>>;
 
-    /// Where the times of an answer's events are counted, if it is a stream of events.
-    fn timing(_body: &Self::Body) -> Option<&Rc<StreamTiming>> {
-        None
-    }
-
-    /// The client is given up, for the reason that is told: the body is dropped next.
-    fn abort(_body: &mut Self::Body, _reason: String) {}
-
-    /// The end of the body is not the end of its response: [`Handler::sent`] is called when the
-    /// client has been sent all of it. HTTP/2 has windows, behind which a response can wait for its
-    /// client; a socket takes what HTTP/1.1 writes.
-    fn defer(_body: &mut Self::Body) {}
-
-    /// The client has been sent everything that was polled of a deferred body, to its end.
-    fn sent(_body: &mut Self::Body) {}
-
-    /// The answer is cut: the process is stopping. The next poll of the body says how the client
-    /// learns of it.
-    fn stop(_body: &mut Self::Body) {}
-
-    /// Who takes the connection over after an answer with status 101 and this body.
-    fn upgrade(_body: &mut Self::Body) -> Option<Upgrade> {
-        None
-    }
-
-    /// Says goodbye to who has taken connections over: the drain's time is over. It is not waited
-    /// for long.
-    fn shutdown(&self) -> impl Future<Output = ()> {
-        std::future::ready(())
-    }
-
-    /// Waits until nothing goes on that has outlived its connection. Cancel-safe.
-    fn idle(&self) -> impl Future<Output = ()> {
-        std::future::ready(())
-    }
-
-    /// What to send on a connection whose request head could not be read: whole HTTP/1.1 bytes. The
-    /// connection is closed afterwards.
-    fn refuse(&self, error: crate::error::Error, from: Option<SocketAddr>) -> Vec<u8>;
-
-    /// Answers a request that is not handled, for a reason of the listener's.
-    fn turn_away(
+    /// Responds in place of [`Handler::handle`] to a request that the listener has no room for.
+    fn reject(
         &self,
         request: Request<RequestBody>,
-        error: crate::error::Error,
+        error: Error,
         from: Option<SocketAddr>,
     ) -> Response<Self::Body>;
+
+    /// Responds to a request whose head could not be read, in HTTP/1.1 bytes. The connection is
+    /// closed afterwards.
+    fn reject_head(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8>;
+
+    /// Closes upgraded connections. Called when the drain timeout expires.
+    fn shutdown(&self) -> impl Future<Output = ()>;
+
+    /// Waits for work that has outlived its connection. Cancel-safe.
+    fn drained(&self) -> impl Future<Output = ()>;
 }
+
+/// A response's body, which the listener tells what becomes of the response.
+pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static {
+    /// Measures how long events wait for the client; `None`: the body has no events.
+    fn timing(&self) -> Option<&Rc<StreamTiming>>;
+
+    /// The client did not read, for the given reason: the body is dropped next.
+    fn abort(&mut self, reason: String);
+
+    /// The end of the body is not the end of its response, which ends with
+    /// [`ResponseBody::on_sent`]. In HTTP/2 a response can wait for the client's window; a socket
+    /// takes what HTTP/1.1 writes.
+    fn defer_end(&mut self);
+
+    /// The client has been sent all frames of a body whose end is deferred.
+    fn on_sent(&mut self);
+
+    /// The process is stopping: the next poll ends the body with an error.
+    fn stop(&mut self);
+
+    /// What takes the connection over after a response with status 101.
+    fn take_upgrade(&mut self) -> Option<Upgrade>;
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whom a verified client certificate names; an extension of each request on such a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub use stream_options::StreamOptionsSupport;
 use crate::config::OnDisconnect;
 use crate::error::{Error, Result};
 use crate::flow::StreamTiming;
-use crate::listener::{Handler, RequestBody, Upgrade};
+use crate::listener::{Handler, RequestBody};
 use crate::meter::ResponsePolicy;
 use crate::record::{Board, Entry, Journal, Seen};
 use crate::rewrite::headers::end_hop;
@@ -202,41 +202,17 @@ impl Handler for Proxy {
         Handled::Request { response: self.serve(snapshot, Received::new(request), entry) }
     }
 
-    fn timing(body: &ProxyBody) -> Option<&Rc<StreamTiming>> {
-        body.timing()
-    }
-
-    fn abort(body: &mut ProxyBody, reason: String) {
-        body.abort(reason);
-    }
-
-    fn defer(body: &mut ProxyBody) {
-        body.defer();
-    }
-
-    fn sent(body: &mut ProxyBody) {
-        body.sent();
-    }
-
-    fn stop(body: &mut ProxyBody) {
-        body.stop();
-    }
-
-    fn upgrade(body: &mut ProxyBody) -> Option<Upgrade> {
-        body.upgrade()
-    }
-
     async fn shutdown(&self) {
         // What ends from here on was stopped: no record may say that its client left.
         self.journal.cut();
         self.worker.upgraded.shutdown().await;
     }
 
-    async fn idle(&self) {
+    async fn drained(&self) {
         self.worker.draining.wait_empty().await;
     }
 
-    fn refuse(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {
+    fn reject_head(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8> {
         let snapshot = self.worker.snapshot();
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
         if snapshot.logs_requests {
@@ -246,7 +222,7 @@ impl Handler for Proxy {
         error.to_http1(respond::close(&error, entry))
     }
 
-    fn turn_away(
+    fn reject(
         &self,
         mut request: Request<RequestBody>,
         error: Error,

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_anybody_can_give_this_machine_is_refused() {
+    fn foreign_host_is_refused() {
         let access = access(false, false);
         for host in ["127.0.0.1:9090", "localhost", "gauge.internal:9090"] {
             assert_eq!(ask(&access, &[("host", host)]), Ok(()), "{host}");
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_taken_whole_and_from_any_host() {
+    fn token_is_compared_whole_and_accepted_from_any_host() {
         let access = access(true, false);
         let with = |value: &str| ask(&access, &[("host", "evil.example"), ("authorization", value)]);
         assert_eq!(with(&format!("Bearer {TOKEN}")), Ok(()));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_holds_until_its_end_and_under_its_token_only() {
+    fn session_holds_until_its_end_and_under_its_token() {
         let access = access(true, false);
         let now = Timestamp::now();
         let cookie = access.session(now).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_ended_is_ended_for_every_copy() {
+    fn logout_ends_every_copy_of_a_session() {
         let access = access(true, false);
         let now = Timestamp::now();
         let pair = || {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_opens_the_pages_where_they_are_asked_for() {
+    fn client_certificate_opens_pages_that_ask_for_one() {
         let mut extensions = Extensions::new();
         extensions.insert(ClientCertificate("ada".into()));
         let headers = headers(&[("host", "localhost")]);
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_another_site_is_told_by_what_browsers_say() {
+    fn form_of_another_origin_is_recognized() {
         for (pairs, same) in [
             (&[("host", "a:1")][..], true),
             (&[("host", "a:1"), ("origin", "http://a:1")], true),

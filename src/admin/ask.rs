@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_asked_for_as_on_the_command_line() {
+    fn usage_query_parses_as_the_command_line() {
         let ask = UsageAsk::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now()).unwrap();
         assert_eq!(ask.selection.since.to_string(), "2026-07-23T12:00:00Z");
         assert_eq!((ask.selection.user.as_deref(), ask.selection.client), (Some("a&b c"), None));
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_query_names_the_mistake() {
         for (query, reason) in [
             ("since=soon", "since: "),
             ("since=1h&until=2h", "until: is not after since"),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_its_query() {
+    fn page_query_survives_a_round_trip() {
         for query in [
             "range=24h",
             "range=7d&client=a&user=b%26c&upstream=d&model=e%2Ff",
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_behind_a_page_is_the_same_selection() {
+    fn data_link_selects_the_rows_of_its_page() {
         for query in ["range=7d&user=b%26c", "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30"]
         {
             let page = PageAsk::parse(query).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn no_range_has_more_columns_than_can_be_told_apart() {
+    fn ranges_have_at_most_sixty_columns() {
         let at = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let custom = [1, 2, 40, 300, 4000, 20_000].map(|days| Range::Custom(at(0), at(days)));
         for range in Range::LAST.into_iter().chain(custom) {

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_changes_is_told_and_what_stays_is_not() {
+    async fn live_sends_changes_only() {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_of_the_fleet_reads_itself_again_though_nothing_was_written_here() {
+    async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let mut live = Live::new(Boards::new(1), Journal::new(8), true, None, place);
         assert_eq!(next(&mut live).await, RETRY);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_between_the_reading_of_the_page_and_this_is_told_at_once() {
+    async fn live_reports_records_since_the_page_was_read() {
         let journal = Journal::new(8);
         journal.health().kept.store(7, Ordering::Relaxed);
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_cannot_end_an_event() {
+    fn line_break_does_not_end_an_event() {
         let mut text = String::new();
         event(&mut text, "a", "1\n\n2\r3");
         assert_eq!(text, "event: a\ndata: 1\ndata: \ndata: 2\ndata: 3\n\n");

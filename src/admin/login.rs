@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_leads_to_a_page_of_ours_only() {
+    fn login_leads_to_own_pages_only() {
         for page in ["/", "/?range=7d&user=a%2Fb", "/usage?by=day"] {
             assert!(is_page(page), "{page}");
         }

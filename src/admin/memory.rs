@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn full_memory_is_told_after_a_wait() {
+    async fn full_memory_is_reported_after_a_wait() {
         let memory = ResponseMemory::new();
         let _all = Arc::clone(&memory.0).acquire_many_owned(UNITS as u32).await.unwrap();
         assert!(memory.reserve().await.is_none());

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_page_loads_is_there_under_the_name_that_the_page_says() {
+    fn assets_of_a_page_exist_under_the_names_it_has() {
         let page = document(Depth::ROOT, "x", true, &html! {}).into_string();
         for asset in [&*STYLE, &*SCRIPT, &*ICON] {
             assert!(page.contains(&format!("\".{}\"", asset.path)), "{}", asset.path);
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_typed_is_escaped() {
+    fn login_page_escapes_its_input() {
         let page = login(Depth::ROOT, Some("/?user=\"><script>"), Some("<b>"), true).into_string();
         assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
     }
 
     #[test]
-    fn links_lead_to_the_first_page_from_any_depth() {
+    fn links_lead_to_the_root_from_any_depth() {
         for (path, to, link) in [
             ("/", "/login", "./login"),
             ("/usage", "/", "./"),

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_read_that_nobody_waits_for_is_given_up() {
+    async fn dropped_read_is_cancelled() {
         let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
         let (sender, receiver) = mpsc::channel();
         let endless = reads.read(move |_, bounds| {
@@ -162,20 +162,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gets_no_turn_is_told_so() {
+    async fn read_without_a_turn_is_busy() {
         let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
         let _turns = Arc::clone(&reads.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
         assert!(matches!(reads.read(|_, _| Ok(())).await, Err(Unread::Busy)));
     }
 
     #[tokio::test]
-    async fn without_a_ledger_nothing_is_read() {
+    async fn read_without_a_ledger_is_an_error() {
         let told = Reads::new(None).read(|_, _| Ok(())).await.unwrap_err().told();
         assert_eq!((told.0, told.1), (StatusCode::NOT_FOUND, "no_ledger"));
     }
 
     #[tokio::test]
-    async fn a_ledger_that_is_not_there_is_a_fault_and_no_panic() {
+    async fn missing_ledger_is_an_error_and_no_panic() {
         let reads = Reads::new(Some(LedgerSource::File("/nowhere/a.db".into())));
         let told = reads
             .read(|place, bounds| {

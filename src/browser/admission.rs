@@ -1,4 +1,4 @@
-//! The rule of whether a request is admitted, whatever its client.
+//! Whether a request is admitted by its host and origin.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use super::{Authority, HostFault, Origin, Origins, OwnHosts};
 
-/// In which browsers say how the page that sends a request stands to its target (Fetch Metadata).
+/// Fetch Metadata: how the page that sends a request relates to its target.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The most of a host or an origin that a message repeats, in bytes.
@@ -26,33 +26,33 @@ pub struct Admission {
     usual: Arc<OnceLock<HeaderValue>>,
 }
 
-/// Why a request does not come in.
+/// Why a request is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It does not say which host it is for.
+    /// It names no host.
     Host(HostFault),
-    /// It is for another host.
+    /// It names another host.
     ForeignHost(String),
     /// A page of this origin sent it.
     ForeignOrigin(String),
-    /// A page sent it that does not say which it is.
+    /// A page sent it without naming its origin.
     CrossSite(String),
 }
 
 impl Admission {
-    /// The rule of GATEWAY's section on browsers: without clients, hosts and origins that are not
-    /// listed are refused; with them, a page lacks a key, so that only a list that is not empty
-    /// refuses. `is_https`: clients come through TLS.
+    /// Without clients, hosts and origins that are not listed are refused. With clients, a page
+    /// lacks a key, so that only a list that is not empty refuses. `is_https`: clients connect
+    /// through TLS.
     pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
         let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
         let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
         Self { hosts, origins, is_https, usual: Arc::default() }
     }
 
-    /// Whether the request may come in. Decides by its head alone.
+    /// Decides by the request's head alone.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why the request is not admitted.
     pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let authority = if self.is_usual(uri, headers) { None } else { self.judge(version, uri, headers)? };
         let Some(origins) = &self.origins else { return Ok(()) };
@@ -81,7 +81,7 @@ impl Admission {
         if uri.authority().is_none()
             && let Some(host) = headers.get(HOST)
         {
-            // A copy: the value itself would keep the buffer of its head.
+            // Copied: the value would keep the buffer of its head.
             self.usual.get_or_init(|| HeaderValue::from_bytes(host.as_bytes()).expect("it is a value"));
         }
         Ok(authority)
@@ -93,7 +93,7 @@ impl Admission {
         authority: impl FnOnce() -> Option<Authority<'a>>,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
-        // Whatever is neither of these is another page's, also a value that is yet to be invented.
+        // Any other value is another page's, including values that are yet to be invented.
         let site =
             headers.get_all(&SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
         let mut said = headers.get_all(ORIGIN).iter();
@@ -111,8 +111,8 @@ impl Admission {
         if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
     }
 
-    /// What some WebSocket libraries send where no page is: the origin of the address that they
-    /// connect to. No other site has this origin, since the host has been judged.
+    /// Some WebSocket libraries without a page send the origin of the address that they connect to.
+    /// No other site has this origin, since the host has been checked.
     fn own_origin(&self, authority: Option<Authority<'_>>) -> Option<Origin> {
         let scheme = if self.is_https { "https" } else { "http" };
         Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_host_excuses_no_second_host_target_or_page() {
+    fn usual_host_does_not_skip_other_checks() {
         let strict = admission(&[], &[], false);
         let host = ("host", "127.0.0.1:8080");
         for _ in 0..2 {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_clients_what_is_not_listed_is_refused() {
+    fn admission_without_clients_refuses_unlisted_origins() {
         let strict = admission(&["gauge.internal"], &["https://app.example", "app://x"], false);
         let host = ("host", "127.0.0.1:8080");
         for allowed in [
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn with_clients_only_a_list_refuses() {
+    fn admission_with_clients_refuses_by_list_only() {
         let open = admission(&[], &[], true);
         let anything = [("host", "gauge.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")];
         assert_eq!(check(&open, &anything), Ok(()));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_origin_is_not_repeated_whole() {
+    fn long_origin_is_shortened_in_the_message() {
         let strict = admission(&[], &[], false);
         let origin = format!("https://{}", "a".repeat(60_000));
         let refused = check(&strict, &[("host", "localhost"), ("origin", &origin)]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn two_origins_are_refused() {
         let strict = admission(&[], &["https://app.example"], false);
         let origin = ("origin", "https://app.example");
         let mut headers = HeaderMap::new();

@@ -17,24 +17,24 @@ pub struct Authority<'a> {
     port: Option<u16>,
 }
 
-/// Why a request's host cannot be told.
+/// Why a request's host cannot be determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostFault {
     /// HTTP/1.1 without `Host`, or HTTP/2 with neither `:authority` nor `Host`.
     Missing,
     /// More than one `Host`.
     Several,
-    /// A host or a port that cannot be one, or user information.
+    /// Not a host or a port, or user information.
     Invalid,
     /// The request's target and its `Host` name different hosts.
     Differing,
 }
 
 impl<'a> Authority<'a> {
-    /// The one host that a request names; `None`: HTTP/1.0 without any.
+    /// The host that a request names; `None`: HTTP/1.0 without one.
     ///
     /// # Errors
-    /// The request names none, several, or something else, and gets 400.
+    /// The request names no host, several, or an invalid one. It gets 400.
     pub fn of(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, HostFault> {
         let mut values = headers.get_all(HOST).iter();
         let header = values.next();
@@ -56,10 +56,10 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// Reads `host[:port]`.
+    /// Parses `host[:port]`.
     ///
     /// # Errors
-    /// It is no such thing.
+    /// The text has another form.
     pub fn parse(text: &'a [u8]) -> Result<Self, HostFault> {
         Self::split(text).ok_or(HostFault::Invalid)
     }
@@ -83,7 +83,7 @@ impl<'a> Authority<'a> {
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
             None => return None,
-            // RFC 3986 section 3.2.3: the digits may be left out.
+            // RFC 3986 section 3.2.3: the digits may be omitted.
             Some("") => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             Some(_) => return None,
@@ -91,17 +91,17 @@ impl<'a> Authority<'a> {
         Some(Self { text, host, port })
     }
 
-    /// As it was written.
+    /// As written.
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// The host as it was written, without brackets and without a final dot.
+    /// The host as written, without brackets and without a final dot.
     pub fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The host as an address, written as browsers write addresses: four decimal numbers, or IPv6.
+    /// The host as an address, in the notation of browsers: four decimal numbers, or IPv6.
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_exactly_one_host() {
+    fn request_names_exactly_one_host() {
         use HostFault::{Differing, Invalid, Missing, Several};
         let found = |host: &str| Ok(Some(host.to_owned()));
         let (old, http1, http2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);

@@ -1,17 +1,17 @@
-//! Which hosts are this machine's.
+//! The hosts of this machine.
 
 use super::Authority;
 use crate::egress::Hosts;
 
 /// The names under which clients reach a listener, besides addresses and `localhost`.
 ///
-/// An address is no name that a page elsewhere could have, and `localhost` and the names below it
-/// are not to be given away (RFC 6761 section 6.3).
+/// A page elsewhere cannot have an address as its name, and `localhost` and the names below it
+/// cannot be registered (RFC 6761 section 6.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnHosts(Hosts);
 
 impl OwnHosts {
-    /// These names besides the others.
+    /// These names, in addition to addresses and `localhost`.
     pub fn new(names: Hosts) -> Self {
         Self(names)
     }
@@ -21,8 +21,8 @@ impl OwnHosts {
         self.0.is_empty()
     }
 
-    /// Whether the host is one of ours. Notations of addresses that browsers never send, such as
-    /// `127.1`, are names.
+    /// Whether the host is one of this machine's. Notations of addresses that browsers never send,
+    /// such as `127.1`, are names.
     pub fn take(&self, authority: &Authority<'_>) -> bool {
         let host = authority.host();
         is_localhost(host) || authority.address().is_some() || self.0.contains(host)
@@ -42,7 +42,7 @@ mod tests {
     use crate::egress::Pattern;
 
     #[test]
-    fn addresses_localhost_and_listed_names_are_ours() {
+    fn own_hosts_are_addresses_localhost_and_listed_names() {
         let listed = ["gauge.internal", "*.llm.example"].map(|text| Pattern::parse(text).unwrap());
         let hosts = OwnHosts::new(Hosts::new(listed.into()));
         let take = |host: &str| hosts.take(&Authority::parse(host.as_bytes()).unwrap());

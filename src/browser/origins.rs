@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// An origin in the form in which origins are compared: lower case, without its scheme's own port.
+/// An origin in a form for comparison: lower case, without its scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(Box<str>);
 
 impl Origin {
-    /// Reads an entry of `server.origins`: `https://app.example`, with any scheme.
+    /// Parses an entry of `server.origins`: `https://app.example`, with any scheme.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// What is wrong with the entry, and what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "*" => {
@@ -44,7 +44,7 @@ impl Origin {
         })
     }
 
-    /// Reads the value of an `Origin` header; `None` for `null` and what is no origin.
+    /// Parses the value of an `Origin` header; `None` for `null` and invalid values.
     pub(super) fn of(value: &[u8]) -> Option<Self> {
         let text = str::from_utf8(value).ok()?.to_ascii_lowercase();
         let (scheme, host) = text.split_once("://")?;
@@ -76,17 +76,14 @@ impl fmt::Display for Origin {
 pub struct Origins(Vec<Origin>);
 
 impl Origins {
-    /// These.
     pub fn new(origins: Vec<Origin>) -> Self {
         Self(origins)
     }
 
-    /// Whether none is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it is listed.
     pub(super) fn take(&self, origin: &Origin) -> bool {
         self.0.contains(origin)
     }
@@ -97,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_compared_whole_in_lower_case_without_a_default_port() {
+    fn origins_compare_lower_case_without_a_default_port() {
         for (text, normal) in [
             ("https://app.example", "https://app.example"),
             ("HTTPS://App.Example:443", "https://app.example"),
@@ -115,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_says_what_to_write() {
+    fn invalid_origin_names_the_valid_form() {
         for (text, says) in [
             ("*", "every web page"),
             ("null", "sandboxed"),

@@ -22,16 +22,16 @@ use crate::drain::{Phase, Stop};
 use crate::support::SharedGuard;
 use crate::tls::Live;
 
-/// How long the loop waits when the system has no descriptor or memory left for a connection.
+/// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a newcomer without a place looks for a connection that can be given up by now.
+/// How often a connection without a place tries again to evict another one.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long connections may take to cut what outlasted the drain.
+/// How long connections have to end the responses that the drain timeout cuts.
 const STOP: Duration = Duration::from_secs(1);
 
-/// Connections that may be on their way to a worker that others gave them to.
+/// Connections on their way to one worker from the others.
 const INBOX: usize = 1024;
 
 /// A connection on its way to another worker.
@@ -40,22 +40,22 @@ type Given = (std::net::TcpStream, Claim);
 /// What a connection holds: its place, and its weight on the worker that serves it.
 type Claim = (Place, SharedGuard);
 
-/// What one worker needs to accept connections. It is made before the workers' threads start, and
-/// moves into one.
+/// What one worker needs to accept connections. Built before the workers' threads start, then moved
+/// into one.
 #[derive(Debug)]
 pub struct Listener {
     worker: usize,
     socket: std::net::TcpListener,
     inbox: mpsc::Receiver<Given>,
-    /// The ways to the workers, this one's included, in their order.
+    /// Channels to all workers, including this one, by number.
     outboxes: Arc<[mpsc::Sender<Given>]>,
     balance: Balance,
     places: Arc<Places>,
 }
 
 impl Listener {
-    /// One for each socket. `room` bounds them all together. A client beyond it waits until a
-    /// connection ends, or one can be given up for it; those behind it wait in the kernel's queue.
+    /// One listener per socket. `room` limits all of them together. A client beyond the limit waits
+    /// until a connection ends or can be evicted; clients behind it wait in the kernel's queue.
     pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
         let places = Arc::new(Places::new(room, sockets.len()));
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
@@ -76,9 +76,9 @@ impl Listener {
 /// How a worker's connections ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All by themselves, and so has what had outlived them.
+    /// All connections ended by themselves, and so did the work that outlived them.
     Drained,
-    /// Some are still there, and must be dropped.
+    /// Some connections still exist and must be dropped.
     Cut,
 }
 
@@ -89,8 +89,7 @@ pub struct Acceptor<H> {
 }
 
 impl<H: Handler> Acceptor<H> {
-    /// Serves what comes to `listener` with `handler`, through TLS where there is a configuration
-    /// of it.
+    /// Serves the connections of `listener` with `handler`, through TLS if `tls` is given.
     pub fn new(
         listener: Listener,
         handler: Rc<H>,
@@ -110,8 +109,8 @@ impl<H: Handler> Acceptor<H> {
         Self { listener, context: Rc::new(context) }
     }
 
-    /// Accepts until the drain begins, then waits until the last connection is gone and what
-    /// outlived it, the drain's time is over, or the cut.
+    /// Accepts until the drain begins. Then waits until the last connection and the work that
+    /// outlived it have ended, the drain timeout expires, or `stop` cuts.
     ///
     /// # Errors
     /// The socket cannot be used in this worker's runtime.
@@ -123,7 +122,7 @@ impl<H: Handler> Acceptor<H> {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
-        // Accepted, and without a place.
+        // Accepted, but without a place.
         let mut newcomer: Option<TcpStream> = None;
         let admit = |stream, place| {
             let chosen = balance.choose(worker);
@@ -141,14 +140,14 @@ impl<H: Handler> Acceptor<H> {
                         Some(place) => admit(stream, place),
                         None => {
                             newcomer = Some(stream);
-                            context.make_place();
+                            context.evict_one();
                         }
                     },
                     Err(error) => {
                         errors.report(&error);
-                        // Idle connections have descriptors.
+                        // Idle connections hold descriptors.
                         if is_exhaustion(&error) {
-                            context.connections.make_places(&places);
+                            context.connections.evict(&places);
                         }
                         sleep(PAUSE).await;
                     }
@@ -158,19 +157,20 @@ impl<H: Handler> Acceptor<H> {
                         admit(stream, place);
                     }
                 }
-                () = sleep(RETRY), if newcomer.is_some() => context.make_place(),
+                () = sleep(RETRY), if newcomer.is_some() => context.evict_one(),
                 () = places.called(worker) => context.answer_calls(),
                 Some(given) = inbox.recv() => take_over(given, &context),
                 _ = beat.tick(), if !context.connections.is_empty() => {
-                    context.connections.keep(&context.limits, &places);
+                    context.connections.enforce_limits(&context.limits, &places);
                 }
                 () = &mut draining => break,
             }
         }
         drop((socket, newcomer));
         context.connections.drain();
-        // From now on other workers keep what they would have given to this one. What is on its
-        // way would otherwise wait for the end of the drain, neither served nor closed.
+        // From now on other workers keep the connections that they would have given to this one.
+        // Those on their way are taken here; otherwise they would wait for the end of the drain,
+        // neither served nor closed.
         inbox.close();
         while let Ok(given) = inbox.try_recv() {
             take_over(given, &context);
@@ -178,7 +178,7 @@ impl<H: Handler> Acceptor<H> {
         let end = sleep(drain_timeout);
         let gone = async {
             context.connections.gone().await;
-            context.handler.idle().await;
+            context.handler.drained().await;
         };
         let (mut gone, mut cut, mut end) = (pin!(gone), pin!(stop.reached(Phase::Cut)), pin!(end));
         loop {
@@ -189,17 +189,17 @@ impl<H: Handler> Acceptor<H> {
                     tracing::warn!("requests were still running when the drain timeout was over; they are cut");
                     context.handler.shutdown().await;
                     context.connections.stop();
-                    // A client that does not take its last event in time goes without.
+                    // A client that does not take its last event in time loses it.
                     let _ = timeout(STOP, context.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
-                _ = beat.tick() => context.connections.keep(&context.limits, &places),
+                _ = beat.tick() => context.connections.enforce_limits(&context.limits, &places),
             }
         }
     }
 }
 
-/// Gives a connection to a worker with less to do, or keeps it if that one cannot take it.
+/// Gives a connection to a worker with less load, or serves it here if that worker cannot take it.
 fn hand_over<H: Handler>(
     stream: TcpStream,
     claim: Claim,
@@ -224,7 +224,7 @@ fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>)
 }
 
 fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext<H>>) {
-    // Without it the last event of a burst waits for the client's acknowledgement, 40 ms on many
+    // Without TCP_NODELAY the last event of a burst waits for the client's ACK, 40 ms on many
     // systems.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -232,12 +232,12 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext
     let context = Rc::clone(context);
     let state = ConnState::new(Instant::now());
     state.set_address(stream.peer_addr().ok());
-    // Before its task runs, so that nothing is missed in between.
+    // Registered before the task runs, so that no command is missed in between.
     let registered = context.connections.register(Rc::clone(&state));
     tokio::task::spawn_local(async move {
         match context.tls.as_deref().map(Live::load) {
             None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
-            // Boxed, so that the tasks of plain connections have no room for it.
+            // Boxed, so that the tasks of plain connections do not reserve space for it.
             Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), context)).await,
         }
         state.settled().await;
@@ -245,7 +245,6 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext
     });
 }
 
-/// Serves a connection through TLS.
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
     config: Arc<ServerConfig>,

@@ -1,4 +1,4 @@
-//! Connections that cannot be accepted.
+//! Errors of accepting a connection.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exhaustion_is_logged_once_a_minute_and_another_error_at_once() {
+    fn accept_errors_are_logged_once_a_minute_each() {
         let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
         assert!(is_exhaustion(&full) && !is_exhaustion(&other));
         let (mut errors, now) = (AcceptErrors::default(), Instant::now());

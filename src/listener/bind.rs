@@ -5,17 +5,17 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel holds for a worker that is busy.
+/// Connections that the kernel queues for a busy worker.
 const BACKLOG: i32 = 4096;
 
 /// Binds `count` listening sockets to one address and returns them with that address.
 ///
-/// Each worker has a socket of its own (`SO_REUSEPORT`), so that workers neither share an accept
-/// queue nor wake each other. The first is bound without the option: a second process on the same
-/// port gets the error it deserves instead of half of the connections.
+/// Each worker has its own socket (`SO_REUSEPORT`), so that workers neither share an accept queue
+/// nor wake each other. The first is bound without the option, so that a second process on the same
+/// port gets an error instead of half of the connections.
 ///
 /// # Errors
-/// What the system says, such as that the address is in use.
+/// The system's error, such as an address in use.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let first = socket(address)?;
     first.bind(&address.into())?;
@@ -35,7 +35,7 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
     Ok((bound, sockets))
 }
 
-/// Tries whether a listening socket could be bound to the address, without listening there.
+/// Tests whether a listening socket can be bound to the address, without listening.
 ///
 /// # Errors
 /// As for [`bind`].
@@ -45,7 +45,7 @@ pub fn may_bind(address: SocketAddr) -> io::Result<()> {
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the connections of the process before it.
+    // A restart does not wait for connections of the previous process (TIME_WAIT).
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_share_one_address_and_nobody_else_can_join() {
+    fn bind_shares_one_address_among_workers_only() {
         let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 4).unwrap();
         assert_eq!(sockets.len(), 4);
         assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));

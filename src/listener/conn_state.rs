@@ -1,5 +1,5 @@
-//! What the parts of one connection know of each other: who reads and writes, the requests that
-//! run, and the worker's keeper of limits.
+//! The state of one connection, shared by the code that reads and writes, its running requests, and
+//! the worker's registry, which enforces limits.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -11,56 +11,55 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use crate::flow::{Limit, StreamTiming};
 
-/// How long a connection that was told to end may take to do so.
+/// How long a connection may take to obey a command.
 const FINISH: Duration = Duration::from_secs(2);
 
 /// Shared by the parts of one connection, which all run on one thread.
 #[derive(Debug)]
 pub(super) struct ConnState {
-    /// The client's address.
     address: Cell<Option<SocketAddr>>,
     running: Cell<u32>,
-    /// HTTP/2 frames come outside requests too: there is no telling when a head begins.
+    /// HTTP/2 frames also arrive between requests, so the start of a head cannot be observed.
     http2: Cell<bool>,
-    /// No byte of HTTP has come yet.
+    /// No byte of HTTP has arrived.
     silent: Cell<bool>,
-    /// The last answer is out, and what the client still sends is taken in and dropped.
+    /// The last response is written; further bytes of the client are read and discarded.
     lingers: Cell<bool>,
-    /// A request's head has been complete.
+    /// The head of a request has been complete.
     proven: Cell<bool>,
-    /// Since when the next head is due, while no request is running: the first one from accept on,
-    /// a later one from its first byte.
+    /// When the wait for the next head began, while no request runs: for the first head at accept,
+    /// for later ones at their first byte.
     head_since: Cell<Option<Instant>>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
-    /// What the connection is told to do, and since when.
+    /// The command to the connection, and when it was given.
     command: Cell<Option<(ConnCommand, Instant)>>,
     /// The task that drives the connection.
     waker: RefCell<Option<Waker>>,
-    /// The connection is over; requests of it may still run for a moment, in tasks of their own
+    /// The connection has ended. Its requests may run for a moment longer, in tasks of their own
     /// (HTTP/2).
     over: Cell<bool>,
-    /// Since when the client has taken nothing of what waits for it; `None`: nothing waits.
+    /// When the client stopped taking bytes; `None`: nothing is pending.
     stalled_since: Cell<Option<Instant>>,
-    /// The connection is dropped because the client took nothing for so long.
-    given_up: Cell<Option<Duration>>,
-    /// What has events that are not written yet.
+    /// The write timeout, if the connection is dropped because of it.
+    stalled_for: Cell<Option<Duration>>,
+    /// Streams with events that are not written yet.
     timings: RefCell<Vec<Rc<StreamTiming>>>,
 }
 
-/// What a connection is told to do.
+/// A command to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnCommand {
-    /// Finish what runs, and close.
+    /// Finish running requests, then close.
     Finish,
-    /// Close at once: no request runs, and a newcomer needs the place.
+    /// Close now: no request runs, and a new connection needs the place.
     Yield,
-    /// The head took too long: say so, and close.
+    /// Respond with 408 to the incomplete head, then close.
     RefuseHead,
-    /// The drain's time is over: cut what runs, as an answer is cut whose upstream fails, and
+    /// The drain timeout has expired: end running responses as if their upstream had failed, then
     /// close.
     Stop,
-    /// It was told to end and has not: drop it.
+    /// Drop the connection: it did not obey an earlier command in time.
     Drop,
 }
 
@@ -79,17 +78,16 @@ impl ConnState {
             waker: RefCell::new(None),
             over: Cell::new(false),
             stalled_since: Cell::default(),
-            given_up: Cell::default(),
+            stalled_for: Cell::default(),
             timings: RefCell::default(),
         })
     }
 
-    /// Notes where the client is.
     pub(super) fn set_address(&self, address: Option<SocketAddr>) {
         self.address.set(address);
     }
 
-    /// Where the client is.
+    /// The client's address.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.address.get()
     }
@@ -99,7 +97,7 @@ impl ConnState {
         self.silent.set(false);
     }
 
-    /// A request's head is complete; it runs for as long as the guard lives.
+    /// Counts a request from the end of its head until the guard is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> RequestGuard {
         self.running.set(self.running.get() + 1);
         self.head_since.set(None);
@@ -107,18 +105,18 @@ impl ConnState {
         RequestGuard(Rc::clone(self))
     }
 
-    /// Whether a request is running.
     pub(super) fn is_running(&self) -> bool {
         self.running.get() > 0
     }
 
-    /// What comes from now on is no head, and has limits of its own. The connection can be missed.
-    pub(super) fn lingers(&self) {
+    /// Ends the header timeout: further bytes are not a head, and have limits of their own. The
+    /// connection can be evicted.
+    pub(super) fn set_lingering(&self) {
         self.lingers.set(true);
         self.head_since.set(None);
     }
 
-    /// Bytes came from the client.
+    /// Records that bytes arrived: the first byte of a head starts the header timeout.
     pub(super) fn received(&self) {
         self.silent.set(false);
         if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
@@ -126,7 +124,8 @@ impl ConnState {
         }
     }
 
-    /// Notes whether the client takes what is written, as a write or a flush tells.
+    /// Tracks write backpressure: starts the stall clock when a write or flush is `Pending`, clears
+    /// it on progress.
     pub(super) fn track_write<T>(&self, polled: Poll<T>) -> Poll<T> {
         match polled {
             Poll::Pending if self.stalled_since.get().is_none() => {
@@ -138,9 +137,9 @@ impl ConnState {
         polled
     }
 
-    /// For how long the client took nothing, if it was given up for that.
-    pub(super) fn given_up(&self) -> Option<Duration> {
-        self.given_up.get()
+    /// The write timeout, if the connection is dropped because of it.
+    pub(super) fn stalled_for(&self) -> Option<Duration> {
+        self.stalled_for.get()
     }
 
     /// Adds a stream whose events the next writes carry; it gets the time of the write.
@@ -148,7 +147,7 @@ impl ConnState {
         self.timings.borrow_mut().push(Rc::clone(timing));
     }
 
-    /// Everything was written.
+    /// Records that everything was written.
     pub(super) fn flushed(&self) {
         let mut timings = self.timings.borrow_mut();
         if timings.is_empty() {
@@ -158,12 +157,12 @@ impl ConnState {
         timings.drain(..).for_each(|timing| timing.written(now));
     }
 
-    /// The task that is woken when there is an order.
+    /// Registers the task that a command wakes.
     pub(super) fn wake_me(&self, cx: &Context<'_>) {
         self.waker.replace(Some(cx.waker().clone()));
     }
 
-    /// Waits until no request runs. To be called when the connection is over.
+    /// Waits until no request runs. Called when the connection has ended.
     pub(super) async fn settled(&self) {
         self.over.set(true);
         poll_fn(|cx| {
@@ -173,31 +172,29 @@ impl ConnState {
         .await;
     }
 
-    /// What the connection is told to do.
     pub(super) fn command(&self) -> Option<ConnCommand> {
         self.command.get().map(|(command, _)| command)
     }
 
-    /// Tells the connection to finish what runs.
+    /// Commands the connection to finish running requests.
     pub(super) fn finish(&self, now: Instant) {
         if self.command().is_none() {
             self.tell(ConnCommand::Finish, now);
         }
     }
 
-    /// Tells the connection to cut what runs.
+    /// Commands the connection to cut running requests.
     pub(super) fn stop(&self, now: Instant) {
         if self.command() != Some(ConnCommand::Drop) {
             self.tell(ConnCommand::Stop, now);
         }
     }
 
-    /// Whether the client takes nothing of what waits for it.
+    /// Whether a write is pending.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled_since.get().is_some()
     }
 
-    /// Whether HTTP/2 is spoken.
     pub(super) fn is_http2(&self) -> bool {
         self.http2.get()
     }
@@ -213,13 +210,13 @@ impl ConnState {
         }
     }
 
-    /// Holds the connection to its limits, and returns the one that closes it now. While a request
-    /// runs its own timeouts apply, and that on writing.
-    pub(super) fn keep(&self, now: Instant, limits: &Limits) -> Option<Limit> {
+    /// Enforces the limits and returns the one that closes the connection now. While a request
+    /// runs, only the write timeout applies.
+    pub(super) fn enforce_limits(&self, now: Instant, limits: &Limits) -> Option<Limit> {
         let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         if let (Some(limit), Some(since)) = (limits.write_timeout, self.stalled_since.get())
             && over(since, limit)
-            && self.given_up.replace(Some(limit)).is_none()
+            && self.stalled_for.replace(Some(limit)).is_none()
         {
             self.tell(ConnCommand::Drop, now);
             return Some(Limit::WriteTimeout);
@@ -231,8 +228,8 @@ impl ConnState {
             (Some((ConnCommand::Drop, _)), _) => {}
             (Some((_, since)), _) if over(since, FINISH) => self.tell(ConnCommand::Drop, now),
             (None, Some(since)) if over(since, limits.header_timeout) => {
-                // HTTP/2 has no response for a head that did not come, and a client that said
-                // nothing needs none.
+                // HTTP/2 has no response to a missing head, and a client that sent nothing needs
+                // none.
                 let has_begun = !self.silent.get() && !self.http2.get();
                 self.tell(if has_begun { ConnCommand::RefuseHead } else { ConnCommand::Finish }, now);
                 return Some(Limit::HeaderTimeout);
@@ -250,9 +247,9 @@ impl ConnState {
         None
     }
 
-    /// How readily the connection is given up for a newcomer, and since when: the least first.
-    /// `None`: not now. One that waits for its first head has `grace` for it, so that a flood of
-    /// connections does not close those that are about to speak.
+    /// The order of eviction, the first to be evicted being the least; `None`: not now. A
+    /// connection has `grace` for its first head, so that a flood of connections does not close
+    /// those that are about to send one.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
         if self.is_running() || self.command().is_some() {
             return None;
@@ -265,22 +262,21 @@ impl ConnState {
         }
     }
 
-    /// Gives the connection up for a newcomer.
-    pub(super) fn evict(&self, now: Instant) {
+    pub(super) fn yield_place(&self, now: Instant) {
         let in_head = self.head_since.get().is_some();
         self.tell(if in_head { ConnCommand::Drop } else { ConnCommand::Yield }, now);
     }
 }
 
-/// Which connection is given up first for a newcomer: one that never sent a complete head, then one
-/// between two requests; of each kind the one that has waited longest.
+/// Eviction order: connections that never sent a complete head come before those between two
+/// requests; in each group the longest wait comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) is_idle: bool,
     since: Instant,
 }
 
-/// A running request.
+/// Counts a running request.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Rc<ConnState>);
 
@@ -305,58 +301,58 @@ mod tests {
     };
 
     #[test]
-    fn a_head_has_its_own_limit_from_its_first_byte() {
+    fn header_timeout_begins_at_the_first_byte_of_a_head() {
         let state = ConnState::new(Instant::now());
         state.received();
-        state.keep(Instant::now(), &LIMITS);
+        state.enforce_limits(Instant::now(), &LIMITS);
         assert_eq!(state.command(), None);
-        state.keep(Instant::now() + LIMITS.header_timeout, &LIMITS);
+        state.enforce_limits(Instant::now() + LIMITS.header_timeout, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::RefuseHead));
     }
 
     #[test]
-    fn a_connection_is_idle_from_the_end_of_its_last_request() {
+    fn keep_alive_timeout_begins_at_the_end_of_a_request() {
         let start = Instant::now();
         let state = ConnState::new(start);
         let running = state.begin();
-        state.keep(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
+        state.enforce_limits(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
         assert_eq!(state.command(), None, "a running request is not idle");
         drop(running);
-        state.keep(start + LIMITS.keep_alive_timeout / 2, &LIMITS);
+        state.enforce_limits(start + LIMITS.keep_alive_timeout / 2, &LIMITS);
         assert_eq!(state.command(), None);
-        state.keep(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
+        state.enforce_limits(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Finish));
     }
 
     #[test]
-    fn a_client_that_takes_nothing_is_given_up_although_its_request_runs() {
+    fn write_timeout_closes_a_connection_with_a_running_request() {
         let start = Instant::now();
         let state = ConnState::new(start);
         let _running = state.begin();
         let late = || Instant::now() + LIMITS.write_timeout.unwrap();
         let _ = state.track_write(Poll::<()>::Pending);
         let _ = state.track_write(Poll::Ready(()));
-        state.keep(late(), &LIMITS);
-        assert_eq!((state.command(), state.given_up()), (None, None), "it has taken something");
+        state.enforce_limits(late(), &LIMITS);
+        assert_eq!((state.command(), state.stalled_for()), (None, None), "it has taken something");
         let _ = state.track_write(Poll::<()>::Pending);
-        state.keep(Instant::now(), &LIMITS);
+        state.enforce_limits(Instant::now(), &LIMITS);
         assert_eq!(state.command(), None);
-        state.keep(late(), &Limits { write_timeout: None, ..LIMITS });
+        state.enforce_limits(late(), &Limits { write_timeout: None, ..LIMITS });
         assert_eq!(state.command(), None);
-        state.keep(late(), &LIMITS);
-        assert_eq!((state.command(), state.given_up()), (Some(ConnCommand::Drop), LIMITS.write_timeout));
+        state.enforce_limits(late(), &LIMITS);
+        assert_eq!((state.command(), state.stalled_for()), (Some(ConnCommand::Drop), LIMITS.write_timeout));
     }
 
     #[test]
-    fn what_does_not_end_when_it_is_told_to_is_dropped_unless_a_request_runs() {
+    fn finish_drops_a_late_connection_unless_a_request_runs() {
         let now = Instant::now();
         let state = ConnState::new(now);
         state.finish(now);
         let running = state.begin();
-        state.keep(now + FINISH, &LIMITS);
+        state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Finish));
         drop(running);
-        state.keep(now + FINISH, &LIMITS);
+        state.enforce_limits(now + FINISH, &LIMITS);
         assert_eq!(state.command(), Some(ConnCommand::Drop));
     }
 }

@@ -19,13 +19,13 @@ use super::places::Places;
 use super::{ClientCertificate, Handler, Limits, http1, http2};
 use crate::tls::Live;
 
-/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+/// The HTTP/2 connection preface (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is read to tell the protocol: usually the whole first head.
+/// Size of the first read, which usually has the whole first head.
 const FIRST_READ: usize = 2048;
 
-/// What a worker's connections have in common.
+/// What the connections of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext<H> {
     pub(super) handler: Rc<H>,
@@ -39,34 +39,33 @@ pub(super) struct WorkerContext<H> {
 }
 
 impl<H> WorkerContext<H> {
-    /// A request of this connection begins.
+    /// Counts a request of this connection.
     pub(super) fn begin(&self, state: &Rc<ConnState>) -> Guard {
         (state.begin(), self.balance.load(self.worker))
     }
 
-    /// Gives a connection up for a newcomer, here or on another worker.
-    pub(super) fn make_place(&self) {
-        if !self.connections.make_places(&self.places) {
+    /// Evicts a connection for a new one, on this worker or another.
+    pub(super) fn evict_one(&self) {
+        if !self.connections.evict(&self.places) {
             self.places.call_others(self.worker);
         }
     }
 
-    /// Gives connections up for other workers' newcomers.
+    /// Evicts connections for new ones of other workers.
     pub(super) fn answer_calls(&self) {
-        while self.places.take_call() && self.connections.make_places(&self.places) {}
+        while self.places.take_call() && self.connections.evict(&self.places) {}
     }
 }
 
 /// What is known of a connection before its first byte of HTTP.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConnInfo {
-    /// Whether HTTP/2 was agreed on; `None`: the first bytes must tell.
+    /// Whether ALPN chose HTTP/2; `None`: the first bytes decide.
     pub(super) http2: Option<bool>,
-    /// Who the client's certificate says it is.
     pub(super) certificate: Option<ClientCertificate>,
 }
 
-/// Serves `io` until the client leaves, a limit is reached, or the drain is over with it.
+/// Serves `io` until the client leaves, a limit closes the connection, or the drain ends.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
 pub(super) fn serve<S, H>(
     mut io: S,
@@ -91,7 +90,7 @@ where
             }
         };
         if is_http2 {
-            // Boxed, so that the tasks of HTTP/1.1 connections have no room for it.
+            // Boxed, so that the tasks of HTTP/1.1 connections do not reserve space for it.
             return Box::pin(http2::serve(io, read, info.certificate, state, context)).await;
         }
         let served = pin!(http1::serve(io, read, info.certificate, Rc::clone(&state), &context));
@@ -99,7 +98,7 @@ where
     }
 }
 
-/// Goes on until the connection is told to be dropped.
+/// Polls `served` until it ends or the connection is dropped by command.
 async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &ConnState) {
     let mut known = false;
     poll_fn(|cx| {
@@ -112,7 +111,7 @@ async fn unless_dropped(mut served: Pin<&mut impl Future<Output = ()>>, state: &
     .await;
 }
 
-/// Waits until the connection is told to end. Cancel-safe.
+/// Waits for a command. Cancel-safe.
 pub(super) async fn wait_for_command(state: &ConnState) {
     poll_fn(|cx| {
         state.wake_me(cx);
@@ -121,8 +120,8 @@ pub(super) async fn wait_for_command(state: &ConnState) {
     .await;
 }
 
-/// Waits for the first bytes, and reads until it is clear which protocol the client speaks, unless
-/// that was agreed on; what was read is returned.
+/// Reads until the protocol is known, unless ALPN chose it. Returns whether it is HTTP/2, and the
+/// bytes read.
 async fn tell_protocol(
     io: &mut (impl AsyncRead + Unpin),
     agreed: Option<bool>,

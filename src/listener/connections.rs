@@ -1,8 +1,8 @@
-//! A worker's connections: holds them to their limits, tells them of the drain, and knows when the
-//! last is gone.
+//! The registry of a worker's connections: enforces their limits, passes on the drain, and knows
+//! when the last has ended.
 //!
-//! One look over all of them at a fixed beat stands in for a timer in each: a connection that has
-//! something to do looks at two cells and at no timer, and thousands of idle ones cost a look each.
+//! One pass over all connections at a fixed interval replaces a timer in each: an active connection
+//! touches two cells and no timer, and an idle one costs a glance per pass.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,20 +15,21 @@ use super::conn_state::{ConnState, Rank};
 use super::places::Places;
 use crate::flow::Limit;
 
-/// The longest time between two looks: limits are kept to this, or an eighth of the shortest.
+/// The longest interval between two passes: limits are exact to this, or to an eighth of the
+/// shortest limit.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// One in so many connections is given up at a time where places are short, and one at least: a
-/// look at all of them for each newcomer would make a flood dear.
+/// One in this many connections is evicted at once when places are short, and at least one: a pass
+/// over all connections per new one would make a flood expensive.
 const EVICTED_AT_ONCE: usize = 256;
 
-/// The registry. It stays on its thread; clones are the same registry.
+/// The registry. It stays on its thread; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections(Rc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Free places are `None`, and listed in `free`.
+    /// Free slots are `None`, and listed in `free`.
     open: RefCell<Vec<Option<Rc<ConnState>>>>,
     free: RefCell<Vec<usize>>,
     count: Cell<usize>,
@@ -37,8 +38,8 @@ struct Inner {
 }
 
 impl Connections {
-    /// Registers a connection for as long as the guard lives. One that comes after the drain began
-    /// is told so.
+    /// Registers a connection until the guard is dropped. During the drain, the connection is
+    /// commanded to finish at once.
     pub(super) fn register(&self, state: Rc<ConnState>) -> Registered {
         let inner = &*self.0;
         if inner.draining.get() {
@@ -54,30 +55,29 @@ impl Connections {
         Registered { connections: self.clone(), place }
     }
 
-    /// How often [`Connections::keep`] is to be called.
+    /// The interval of [`Connections::enforce_limits`].
     pub(super) fn beat(limits: &Limits) -> Duration {
         let shortest = limits.header_timeout.min(limits.keep_alive_timeout);
         let shortest = limits.write_timeout.map_or(shortest, |timeout| timeout.min(shortest));
         (shortest / 8).clamp(Duration::from_millis(5), BEAT)
     }
 
-    /// Whether there is anything to look after.
     pub(super) fn is_empty(&self) -> bool {
         self.0.count.get() == 0
     }
 
-    /// Holds every connection to its limits.
-    pub(super) fn keep(&self, limits: &Limits, places: &Places) {
+    /// Enforces the limits of all connections.
+    pub(super) fn enforce_limits(&self, limits: &Limits, places: &Places) {
         let now = Instant::now();
         for state in self.0.open.borrow().iter().flatten() {
-            if let Some(limit) = state.keep(now, limits) {
+            if let Some(limit) = state.enforce_limits(now, limits) {
                 places.count(limit);
             }
         }
     }
 
-    /// Gives up those connections that can be missed best, for newcomers. False: there are none.
-    pub(super) fn make_places(&self, places: &Places) -> bool {
+    /// Evicts connections for new ones; false: none can be evicted.
+    pub(super) fn evict(&self, places: &Places) -> bool {
         let now = Instant::now();
         let open = self.0.open.borrow();
         let mut ranked: Vec<(Rank, &Rc<ConnState>)> = open
@@ -92,19 +92,19 @@ impl Connections {
         }
         for (rank, state) in &ranked {
             places.count(if rank.is_idle { Limit::EvictedIdle } else { Limit::EvictedSilent });
-            state.evict(now);
+            state.yield_place(now);
         }
         !ranked.is_empty()
     }
 
-    /// Tells every connection to finish, also those to come.
+    /// Commands every connection to finish, including later ones.
     pub(super) fn drain(&self) {
         self.0.draining.set(true);
         let now = Instant::now();
         self.0.open.borrow().iter().flatten().for_each(|state| state.finish(now));
     }
 
-    /// Tells every connection to cut what runs.
+    /// Commands every connection to cut running requests.
     pub(super) fn stop(&self) {
         let now = Instant::now();
         self.0.open.borrow().iter().flatten().for_each(|state| state.stop(now));
@@ -132,7 +132,7 @@ impl Drop for Registered {
         inner.free.borrow_mut().push(self.place);
         inner.count.set(inner.count.get() - 1);
         if self.connections.is_empty() {
-            // After a crowd, nothing of it is kept.
+            // Frees the capacity that a crowd needed.
             *inner.open.borrow_mut() = Vec::new();
             *inner.free.borrow_mut() = Vec::new();
             inner.empty.notify_one();
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_worker_is_empty_when_its_last_connection_is_gone() {
+    async fn gone_waits_for_the_last_connection() {
         let connections = Connections::default();
         let register = || connections.register(ConnState::new(Instant::now()));
         let (first, second) = (register(), register());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_connection_is_told_of_the_drain_also_one_that_comes_later() {
+    fn drain_reaches_present_and_later_connections() {
         let connections = Connections::default();
         let states = [ConnState::new(Instant::now()), ConnState::new(Instant::now())];
         let _first = connections.register(Rc::clone(&states[0]));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again() {
+    fn registry_reuses_free_slots() {
         let connections = Connections::default();
         let register = || connections.register(ConnState::new(Instant::now()));
         let _kept = register();

@@ -1,4 +1,4 @@
-//! Whether a client has left that had sent more than was read.
+//! Detects that a client has left although it sent bytes that are not read yet.
 
 use std::fmt;
 use std::io;
@@ -13,9 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_rustls::server::TlsStream;
 
-/// A stream that is a socket's, straight or through TLS.
+/// A stream over a TCP socket, with or without TLS.
 pub(super) trait Socket {
-    /// The socket.
     fn tcp(&self) -> &TcpStream;
 }
 
@@ -31,26 +30,24 @@ impl<S: Socket> Socket for Box<TlsStream<S>> {
     }
 }
 
-/// The most that are watched at once in this process, each with one descriptor more than its
-/// connection has.
+/// The most connections that are watched at once in this process. Each watch needs one descriptor.
 pub const MOST_WATCHED: usize = 256;
 
-/// Permits that are not given out, because the process may open few files.
+/// Permits that are withheld because the process may open few files.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
 
-/// Watches no more than so many at once, and at most [`MOST_WATCHED`]; for the whole process.
+/// Limits the watches of the whole process to `count`, and to [`MOST_WATCHED`].
 pub fn watch_at_most(count: usize) {
     RESERVED.store(MOST_WATCHED.saturating_sub(count), Ordering::Relaxed);
 }
 
-/// A permit is a descriptor.
+/// One permit per descriptor.
 pub(super) static WATCHED: Semaphore = Semaphore::const_new(MOST_WATCHED);
 
-/// Waits until the other side has closed, also with bytes before that which nobody reads.
+/// Waits until the other side has closed its direction, even behind bytes that are not read.
 ///
-/// A read meets the close only behind those bytes; the kernel tells of it at once. It has a
-/// descriptor of its own for the same socket, so that what the stream knows to be readable is not
-/// disturbed.
+/// A read reaches the close only behind those bytes; the kernel reports it at once. The watch has
+/// its own descriptor for the same socket, so that it does not change the readiness of the stream.
 pub(super) struct DisconnectWatch {
     closed: Pin<Box<dyn Future<Output = ()>>>,
     /// Dropped after the descriptor.
@@ -58,10 +55,10 @@ pub(super) struct DisconnectWatch {
 }
 
 impl DisconnectWatch {
-    /// Takes one of the `permits`, as a rule of [`WATCHED`].
+    /// Takes one of the `permits`, usually of [`WATCHED`].
     ///
     /// # Errors
-    /// There is none, or the process has no descriptor left.
+    /// No permit is free, or the process has no descriptor left.
     pub(super) fn watch(socket: &TcpStream, permits: &'static Semaphore) -> io::Result<Self> {
         if permits.available_permits() <= RESERVED.load(Ordering::Relaxed) {
             return Err(Errno::MFILE.into());
@@ -84,13 +81,13 @@ impl fmt::Debug for DisconnectWatch {
 }
 
 async fn closed(socket: TcpStream) {
-    // An error is the runtime's end.
+    // An error means that the runtime is shutting down.
     while let Ok(ready) = socket.ready(Interest::READABLE).await {
         if ready.is_read_closed() {
             break;
         }
-        // Nobody reads here: what came is forgotten, so that only more of it, or the close, is
-        // told.
+        // Clears the readiness without reading, so that only more bytes or the close wake this
+        // task.
         let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
@@ -105,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_more_are_watched_at_once_than_descriptors_are_reserved_for() {
+    async fn disconnect_watches_are_limited_to_the_permits() {
         static TWO: Semaphore = Semaphore::const_new(2);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -119,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_close_is_told_behind_bytes_that_nobody_reads_and_bytes_are_not() {
+    async fn disconnect_watch_reports_a_close_behind_unread_bytes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (served, _) = listener.accept().await.unwrap();

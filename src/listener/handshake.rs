@@ -12,11 +12,11 @@ use super::conn_state::ConnState;
 use super::connection::{ConnInfo, wait_for_command};
 use crate::tls::{HTTP_1_1, HTTP_2, client_name};
 
-/// What a client without a readable name in its certificate is called.
+/// The name of a client whose certificate has no readable name.
 const NAMELESS: &str = "certificate";
 
-/// Does the handshake, which is part of the time for a connection's first head. `None`: it failed,
-/// or the connection was told to end; both sides have been told as far as TLS tells.
+/// Performs the handshake, which counts toward the time of the first head. `None`: it failed, or a
+/// command ended the connection; TLS alerts have been sent.
 pub(super) async fn handshake<S>(
     io: S,
     config: Arc<ServerConfig>,
@@ -32,7 +32,7 @@ where
     match accepted {
         Ok(stream) => {
             let info = info(stream.get_ref().1);
-            // Boxed, as it has 1.2 KB, and is moved from hand to hand.
+            // Boxed, as it has 1.2 KB and is moved several times.
             Some((Box::new(stream), info))
         }
         Err(error) => {
@@ -52,7 +52,7 @@ fn info(session: &ServerConnection) -> ConnInfo {
 }
 
 impl ClientCertificate {
-    /// The verified one of a connection.
+    /// The verified certificate of a connection.
     pub fn of(session: &ServerConnection) -> Option<Self> {
         let certificate = session.peer_certificates()?.first()?;
         Some(Self(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from)))

@@ -1,8 +1,8 @@
-//! One HTTP/1.1 connection: request after request, each read, answered and written before the next.
+//! One HTTP/1.1 connection: reads, handles and responds to one request after another.
 //!
-//! This is where a client's bytes go through, so the server half is our own
-//! ([`crate::h1::server`]): beside hyper's it takes no buffer while a stream waits, and hands a
-//! request on and its answer back without a channel.
+//! Every byte of a client passes here, so the server half is our own ([`crate::h1::server`]):
+//! unlike hyper's, it holds no buffer while a stream waits, and passes requests and responses on
+//! without a channel.
 
 mod body;
 mod buffers;
@@ -34,26 +34,26 @@ pub(super) use buffers::Buffers;
 use peer::Peer;
 use response::{Cut, ResponseWriter};
 
-/// How long a client that still sends when its connection is closed is taken in, so that it reads
-/// its answer (RFC 9112 section 9.6): many clients send their whole body before they read. The
-/// connection keeps its place meanwhile, and is among the first to be given up for a newcomer. This
-/// and the next are nginx's `lingering_time` and `lingering_timeout`.
+/// How long the bytes of a client that still sends when its connection is closed are read and
+/// discarded, so that it can read its response (RFC 9112 section 9.6): many clients send their
+/// whole body first. The connection keeps its place meanwhile, and is among the first to be
+/// evicted. This and the next are nginx's `lingering_time` and `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long such a client may be silent.
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
-/// How long the rest of an answer that is cut is written, and its client taken in.
+/// How long the rest of a cut response is written and the client's bytes are discarded.
 const CUT: Duration = Duration::from_secs(2);
 
-/// How long the client's system has for the last bytes before the connection is reset.
+/// How long the client has for the last bytes before the connection is reset.
 const BEFORE_RESET: Duration = Duration::from_millis(100);
 
-/// Serves a connection of which `read` was read already, until one side is done with it.
-/// Cancel-safe in that nothing of it goes on.
+/// Serves a connection from which `read` was read already, until one side ends it. Cancel-safe:
+/// nothing continues after a drop.
 ///
-/// Every stream that waits has one of these futures: it has no more than it needs, and no argument
-/// twice, as an `async fn` has.
+/// Every waiting stream has one of these futures, so it is kept small: an `async fn` would hold its
+/// arguments twice.
 pub(super) fn serve<'a, S, H>(
     io: S,
     read: Vec<u8>,
@@ -69,7 +69,7 @@ where
     let mut connection = Connection { peer, certificate, context };
     async move {
         let end = connection.run().await;
-        // Boxed, as it comes once.
+        // Boxed, as it runs once.
         Box::pin(connection.finish(end)).await;
     }
 }
@@ -91,20 +91,20 @@ enum Next {
     End(End),
 }
 
-/// How it goes on behind the last request.
+/// How a connection ends after its last request.
 enum End {
     /// `lingers`: the client may still be sending.
     Close { lingers: bool },
-    /// There is a head that cannot be taken.
+    /// A head that cannot be accepted.
     Refuse(Error),
-    /// The answer broke off.
+    /// The response ended early.
     Cut(Cut),
-    /// Nothing more of HTTP is on the connection. Until it ends, the last request runs.
+    /// HTTP has ended on the connection. The last request runs until the upgraded connection ends.
     Upgraded(Upgrade, Guard),
 }
 
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
-    /// Answers request after request.
+    /// Handles request after request.
     async fn run(&mut self) -> io::Result<End> {
         loop {
             let (mut handled, running, framing, keep_alive) = {
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                         let running = self.context.begin(&self.peer.state);
                         let from = self.peer.state.address();
                         let handled = Rc::clone(&self.context.handler).handle(request, from);
-                        // Boxed, as a connection has room for the largest future that it ever
+                        // Boxed, as a connection reserves space for the largest future that it ever
                         // polled, and streams wait long without one.
                         (Box::pin(handled), running, framing, keep_alive)
                     }
@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 
             let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
             let mut writer = ResponseWriter::new(response, framing, keep_alive);
-            let upgrade = writer.upgrade();
+            let upgrade = writer.take_upgrade();
             poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
             if let Some((upgrade, running)) = upgrade {
                 return Ok(End::Upgraded(upgrade, running));
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    /// Waits for the next request's head, and takes in what came with it.
+    /// Waits for the next head, and reads the part of the body that came with it.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         let end = |end| Poll::Ready(Ok(Next::End(end)));
         let peer = &mut self.peer;
@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         request
     }
 
-    /// Waits for the answer, and looks after the client meanwhile.
+    /// Polls the handler, and the client meanwhile.
     fn poll_handled<F: Future>(
         &mut self,
         cx: &mut Context<'_>,
@@ -203,8 +203,12 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    /// Writes an answer as its body comes, and looks after the client meanwhile.
-    fn poll_relay(&mut self, cx: &mut Context<'_>, writer: &mut ResponseWriter<H>) -> Poll<io::Result<()>> {
+    /// Writes a response as its body comes, and polls the client meanwhile.
+    fn poll_relay(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut ResponseWriter<H::Body>,
+    ) -> Poll<io::Result<()>> {
         let peer = &mut self.peer;
         loop {
             if peer.poll_unsent(cx)?.is_pending() {
@@ -212,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
                 continue;
             }
             if writer.is_gathered() {
-                // What a cut answer still has is written within a limit of its own.
+                // The rest of a cut response is written within a limit of its own.
                 if writer.cut().is_none() {
                     ready!(peer.poll_flush(cx))?;
                 }
@@ -228,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let written = peer.poll_write(cx, &out, data, behind);
             self.context.buffers.give_back(out);
             if written?.is_ready() && writer.pauses() {
-                // A stream that cannot be flushed has more to write, and is woken for that.
+                // A stream that cannot be flushed has more to write, which wakes this task.
                 let _ = peer.poll_flush(cx)?;
                 ready!(peer.poll_client(cx))?;
             }
@@ -252,16 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
         }
     }
 
-    /// Says what is wrong with a head, and closes the connection.
+    /// Responds to an unacceptable head, and closes the connection.
     async fn refuse(&mut self, error: Error) -> io::Result<()> {
-        let refusal = Bytes::from(self.context.handler.refuse(error, self.peer.state.address()));
+        let refusal = Bytes::from(self.context.handler.reject_head(error, self.peer.state.address()));
         let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
         let _ = refused.await?;
         self.close(true).await
     }
 
-    /// Ends the connection behind an answer that broke off. A client that does not take the rest in
-    /// time goes without.
+    /// Ends the connection after a response that ended early. A client that does not take the rest
+    /// in time loses it.
     async fn cut(&mut self, cut: Cut) -> io::Result<()> {
         match cut {
             Cut::Close => {
@@ -269,12 +273,12 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             }
             Cut::Reset => {
                 let _ = timeout(CUT, poll_fn(|cx| self.peer.poll_flush(cx))).await;
-                // A reset drops what is on its way.
+                // A reset discards bytes in flight.
                 sleep(BEFORE_RESET).await;
                 self.peer.reset_on_drop()?;
             }
         }
-        Err(io::Error::other("the answer broke off"))
+        Err(io::Error::other("the response ended early"))
     }
 
     /// Closes the connection once everything is written. `lingers`: the client may still be

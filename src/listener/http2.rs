@@ -1,7 +1,7 @@
-//! One HTTP/2 connection, whose frames h2 reads and writes.
+//! One HTTP/2 connection; h2 reads and writes its frames.
 //!
-//! Every stream is a task of its own ([`stream`]), so that one that waits for its client holds no
-//! other up.
+//! Every stream is a task of its own ([`stream`]), so that a stream that waits for its client does
+//! not delay others.
 
 mod body;
 mod stream;
@@ -29,16 +29,16 @@ use crate::flow::Limit;
 pub use body::Http2RequestBody;
 use streams::Streams;
 
-/// Response bytes that may wait in h2 for the socket, per stream.
+/// The most response bytes per stream that wait in h2 for the socket.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// What a client may send of one request's body, and on one connection, before it is read.
+/// The most bytes that a client may send before they are read, per request and per connection.
 const RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// The largest frame that is read.
+/// The largest frame that is accepted.
 const FRAME: u32 = 16 * 1024;
 
-/// Serves a connection of which `read` was read already, until one side is done with it.
+/// Serves a connection from which `read` was read already, until one side ends it.
 pub(super) async fn serve<S, H>(
     io: S,
     read: Vec<u8>,
@@ -58,17 +58,17 @@ pub(super) async fn serve<S, H>(
     }
 }
 
-/// What the streams of a connection have in common.
+/// What the streams of a connection share.
 struct Connection<H> {
     certificate: Option<ClientCertificate>,
     state: Rc<ConnState>,
     context: Rc<WorkerContext<H>>,
-    /// One for each running stream but the first, which has its connection's.
+    /// One per running stream except the first, which uses the connection's.
     places: Rc<RefCell<Vec<Place>>>,
     streams: Streams,
 }
 
-/// What a running stream holds: when it ends, one place less is needed.
+/// A stream's share of the places: dropping it frees one.
 struct Seat(Rc<RefCell<Vec<Place>>>);
 
 impl Drop for Seat {
@@ -90,7 +90,7 @@ impl<H: Handler> Connection<H> {
             .handshake::<_, Bytes>(io);
         let agreed = poll_fn(|cx| {
             state.wake_me(cx);
-            // Nothing has been said that could be finished.
+            // The handshake is not complete, so there is no request to finish.
             if state.command().is_some() {
                 return Poll::Ready(None);
             }
@@ -108,9 +108,9 @@ impl<H: Handler> Connection<H> {
                 Some(ConnCommand::Drop) => return Poll::Ready(Ok(())),
                 Some(command) if !told => {
                     told = true;
-                    // A graceful shutdown waits for the client's acknowledgement, and a newcomer
-                    // should not. A request that crosses the GOAWAY is above its last stream id, so
-                    // the client may send it again (RFC 9113 section 6.8).
+                    // A graceful shutdown waits for the client's acknowledgement, which a new
+                    // connection should not have to. A request that crosses the GOAWAY is above its
+                    // last stream id, so the client may send it again (RFC 9113 section 6.8).
                     match command {
                         ConnCommand::Yield => connection.abrupt_shutdown(Reason::NO_ERROR),
                         _ => connection.graceful_shutdown(),
@@ -127,8 +127,8 @@ impl<H: Handler> Connection<H> {
         .await
     }
 
-    /// Hands a request on. Its record is opened at once: its client may have left before its task
-    /// runs.
+    /// Starts a stream. The record is opened before its task runs, since the client may have left
+    /// by then.
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let Self { certificate, state, context, .. } = self;
         let (head, body) = request.into_parts();
@@ -142,10 +142,10 @@ impl<H: Handler> Connection<H> {
         let (state, context) = (Rc::clone(state), Rc::clone(context));
         if seat.is_none() {
             context.places.count(Limit::StreamPlaces);
-            // The client's next try should find one.
-            context.make_place();
+            // The client's next try should find a place.
+            context.evict_one();
             let refusal =
-                std::future::ready(context.handler.turn_away(request, Error::NoPlace, state.address()));
+                std::future::ready(context.handler.reject(request, Error::NoPlace, state.address()));
             self.streams.spawn(stream::run(refusal, respond, running, state, context, None));
         } else {
             let handled = Box::pin(Rc::clone(&context.handler).handle(request, state.address()));
@@ -153,7 +153,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Room for one more stream, if there is any.
+    /// A place for one more stream, if there is one.
     fn seat(&self) -> Option<Seat> {
         if self.state.is_running() {
             let place = self.context.places.try_for_stream()?;
@@ -163,8 +163,8 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// The bytes of the connection, as h2 reads and writes them: it gives back those that were read to
-/// tell the protocol, and notes whether the client takes what is written.
+/// The connection's bytes: returns those that were read to find the protocol, and tracks write
+/// backpressure.
 struct Io<S> {
     io: S,
     prefix: Bytes,
@@ -208,7 +208,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
         ready!(self.state.track_write(polled))?;
-        // h2 flushes when it has written all that it had.
+        // h2 flushes when it has written everything it had.
         self.state.flushed();
         Poll::Ready(Ok(()))
     }

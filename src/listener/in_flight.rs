@@ -1,4 +1,4 @@
-//! A request that runs until its answer's body is dropped.
+//! A response's body whose request counts as running until it is dropped.
 
 use std::mem;
 use std::pin::Pin;
@@ -11,38 +11,37 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use super::conn_state::{ConnCommand, ConnState, RequestGuard};
-use super::{Handler, Upgrade};
+use super::{ResponseBody, Upgrade};
 use crate::flow::StreamTiming;
 use crate::support::SharedGuard;
 
-/// What polling the body gives.
-type Polled<H> = Poll<Option<Result<Frame<Bytes>, <<H as Handler>::Body as Body>::Error>>>;
+/// The result of polling the body.
+type Polled<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
 
-/// A request runs for as long as this lives.
+/// Counts a running request until it is dropped.
 pub(super) type Guard = (RequestGuard, SharedGuard);
 
-/// An answer's body.
-pub(super) struct InFlightBody<H: Handler> {
-    body: H::Body,
-    /// Where its events' times are counted.
+/// A response's body.
+pub(super) struct InFlightBody<B: ResponseBody> {
+    body: B,
+    /// Measures how long its events wait for the client.
     timing: Option<Rc<StreamTiming>>,
-    /// The connection, whose writes end them.
+    /// The connection, whose writes end the measurement.
     state: Rc<ConnState>,
     running: Option<Guard>,
-    /// The body has been told that the process is stopping.
+    /// The body has been told to stop.
     stopped: bool,
-    /// The body has failed, and the client has not yet taken what comes before. Boxed, as that is
-    /// rare.
-    cut: Option<Box<Cut<<H::Body as Body>::Error>>>,
+    /// The error of the body, while the client takes the bytes before it. Boxed, as it is rare.
+    cut: Option<Box<Cut<B::Error>>>,
 }
 
-/// How long a client may take to take the end of an answer that is cut.
+/// How long a client may take for the end of a response that is cut.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether it has.
+/// How often its progress is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The failure of a body, withheld for a while.
+/// An error that is delayed until the client has taken the bytes before it.
 struct Cut<E> {
     error: E,
     until: Instant,
@@ -54,7 +53,7 @@ impl<E> Cut<E> {
         Self { error, until: Instant::now() + PATIENCE, timer: Box::pin(sleep(LOOK)) }
     }
 
-    /// Ready when the client has taken what was written, or has had its time.
+    /// Ready when the client has taken what was written, or its time is over.
     fn poll_written(&mut self, state: &ConnState, cx: &mut Context<'_>) -> Poll<()> {
         while state.is_stalled() && Instant::now() < self.until {
             ready!(self.timer.as_mut().poll(cx));
@@ -64,36 +63,33 @@ impl<E> Cut<E> {
     }
 }
 
-/// Why a client was given up.
+/// Why a client was disconnected.
 fn reason(limit: Duration) -> String {
-    format!("the client took nothing of its answer for {limit:?} (server.write_timeout)")
+    format!("the client took nothing of its response for {limit:?} (server.write_timeout)")
 }
 
-impl<H: Handler> InFlightBody<H> {
-    pub(super) fn new(body: H::Body, running: Guard, state: &Rc<ConnState>) -> Self {
-        let timing = H::timing(&body).map(Rc::clone);
+impl<B: ResponseBody> InFlightBody<B> {
+    pub(super) fn new(body: B, running: Guard, state: &Rc<ConnState>) -> Self {
+        let timing = body.timing().map(Rc::clone);
         Self { body, timing, state: Rc::clone(state), running: Some(running), stopped: false, cut: None }
     }
 
-    /// The end of the body is not the end of its response, until it is sent.
-    pub(super) fn defer(&mut self) {
-        H::defer(&mut self.body);
+    pub(super) fn defer_end(&mut self) {
+        self.body.defer_end();
     }
 
-    /// The client has been sent all of it.
-    pub(super) fn sent(&mut self) {
-        H::sent(&mut self.body);
+    pub(super) fn on_sent(&mut self) {
+        self.body.on_sent();
     }
 
-    /// Who takes the connection over, and the request, which then runs until that one is done.
-    pub(super) fn upgrade(&mut self) -> Option<(Upgrade, Guard)> {
-        H::upgrade(&mut self.body).zip(self.running.take())
+    /// What takes the connection over, and the request, which runs until that ends.
+    pub(super) fn take_upgrade(&mut self) -> Option<(Upgrade, Guard)> {
+        self.body.take_upgrade().zip(self.running.take())
     }
 
-    /// A reset drops what h2 still holds for the stream, so the failure waits for the client to
-    /// take it.
+    /// Delays an error over HTTP/2: a reset discards the bytes that h2 still holds for the stream.
     #[cold]
-    fn fail(&mut self, polled: Polled<H>, cx: &mut Context<'_>) -> Polled<H> {
+    fn fail(&mut self, polled: Polled<B>, cx: &mut Context<'_>) -> Polled<B> {
         match polled {
             Poll::Ready(Some(Err(error))) if self.state.is_http2() && self.state.is_stalled() => {
                 self.cut = Some(Box::new(Cut::new(error)));
@@ -104,22 +100,21 @@ impl<H: Handler> InFlightBody<H> {
     }
 
     #[cold]
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Polled<H> {
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Polled<B> {
         if let Some(cut) = &mut self.cut {
             ready!(cut.poll_written(&self.state, cx));
         }
         Poll::Ready(self.cut.take().map(|cut| Err(cut.error)))
     }
 
-    /// The client took nothing of this response for `limit`.
     pub(super) fn abort(&mut self, limit: Duration) {
-        H::abort(&mut self.body, reason(limit));
+        self.body.abort(reason(limit));
     }
 }
 
-impl<H: Handler> Body for InFlightBody<H> {
+impl<B: ResponseBody> Body for InFlightBody<B> {
     type Data = Bytes;
-    type Error = <H::Body as Body>::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -129,7 +124,7 @@ impl<H: Handler> Body for InFlightBody<H> {
             return self.poll_cut(cx);
         }
         if self.state.command() == Some(ConnCommand::Stop) && !mem::replace(&mut self.stopped, true) {
-            H::stop(&mut self.body);
+            self.body.stop();
         }
         let mut polled = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(polled, Poll::Ready(Some(Err(_)))) {
@@ -150,9 +145,9 @@ impl<H: Handler> Body for InFlightBody<H> {
     }
 }
 
-impl<H: Handler> Drop for InFlightBody<H> {
+impl<B: ResponseBody> Drop for InFlightBody<B> {
     fn drop(&mut self) {
-        if let Some(limit) = self.state.given_up() {
+        if let Some(limit) = self.state.stalled_for() {
             self.abort(limit);
         }
     }

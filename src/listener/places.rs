@@ -1,10 +1,9 @@
 //! The places that all workers of one server share.
 //!
-//! A place stands for two open files: a client's connection, and the one to an upstream that its
-//! request needs. An HTTP/2 connection whose streams run side by side needs an upstream's for each
-//! of them, so every stream beyond its connection's first running one takes a place too. Streams
-//! leave the last tenth of the places to connections, so that a client with many streams does not
-//! keep others from connecting.
+//! A place stands for two open files: a client's connection, and the upstream's connection for its
+//! request. Streams of one HTTP/2 connection each need an upstream's connection, so every running
+//! stream except the first takes a place too. Streams leave the last tenth of the places to
+//! connections, so that a client with many streams does not keep others from connecting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,19 +14,18 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::flow::{ConnectionCounts, Limit, LimitCounts};
 use crate::support::SharedGuard;
 
-/// The part of the places that streams leave to connections.
+/// The fraction of the places that streams leave to connections: one in this many.
 const FOR_CONNECTIONS: usize = 10;
 
-/// How many clients a server takes, and what it does when they are more.
+/// How many clients a server takes, and what happens beyond.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// How many places there are.
     pub places: usize,
-    /// How long a connection may wait for its first head before it is given up for a newcomer.
+    /// How long a connection may wait for its first head before it can be evicted.
     pub grace: Duration,
-    /// Where it is counted.
+    /// Counts limits that acted.
     pub counts: Arc<LimitCounts>,
-    /// Where its connections are counted.
+    /// Counts connections.
     pub connections: Arc<ConnectionCounts>,
 }
 
@@ -35,22 +33,22 @@ pub struct Room {
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    /// How many of them streams leave free.
+    /// How many places streams leave free.
     for_connections: usize,
     grace: Duration,
     counts: Arc<LimitCounts>,
     connections: Arc<ConnectionCounts>,
-    /// How many places other workers are to make.
+    /// Places that other workers are to free.
     wanted: AtomicUsize,
-    /// Wakes each worker to make one.
+    /// Wakes each worker to free one.
     calls: Box<[Notify]>,
 }
 
-/// A place, for as long as it lives.
+/// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    /// `None`: it is a stream's.
+    /// `None` for a stream.
     _open: Option<SharedGuard>,
 }
 
@@ -81,7 +79,7 @@ impl Places {
         Place { _permit: permit, _open: Some(self.connections.begin()) }
     }
 
-    /// A place for an HTTP/2 stream, if there is one that connections do not need.
+    /// A place for an HTTP/2 stream, if more are free than connections need.
     pub(super) fn try_for_stream(&self) -> Option<Place> {
         if self.free.available_permits() <= self.for_connections {
             return None;
@@ -90,33 +88,32 @@ impl Places {
         Some(Place { _permit: permit, _open: None })
     }
 
-    /// How long a connection may wait for its first head before it is given up for a newcomer.
+    /// How long a connection may wait for its first head before it can be evicted.
     pub(super) fn grace(&self) -> Duration {
         self.grace
     }
 
-    /// Counts that a limit acted.
     pub(super) fn count(&self, limit: Limit) {
         self.counts.add(limit);
     }
 
-    /// Asks the workers beside `me` to make one place.
+    /// Calls the workers other than `me` to free one place.
     pub(super) fn call_others(&self, me: usize) {
         let most = self.calls.len();
         let one_more = |wanted| (wanted < most).then_some(wanted + 1);
-        // Beyond one per worker, further calls say nothing new.
+        // One per worker is enough.
         let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         for (_, call) in self.calls.iter().enumerate().filter(|&(worker, _)| worker != me) {
             call.notify_one();
         }
     }
 
-    /// Waits for a call to make a place. Cancel-safe.
+    /// Waits for such a call. Cancel-safe.
     pub(super) async fn called(&self, me: usize) {
         self.calls[me].notified().await;
     }
 
-    /// Takes on to make one of the places that others want. False: none is wanted any more.
+    /// Takes one call; false: no place is needed any more.
     pub(super) fn take_call(&self) -> bool {
         let one_less = |wanted: usize| wanted.checked_sub(1);
         self.free.available_permits() == 0
@@ -145,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn places_that_others_want_are_made_once() {
+    fn call_for_a_place_is_answered_once() {
         let places = places(1, 3);
         let place = places.try_for_connection();
         places.call_others(0);

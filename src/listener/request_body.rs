@@ -1,4 +1,4 @@
-//! A request's body, over whichever HTTP it comes.
+//! A request's body over either version of HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -10,21 +10,19 @@ use http_body::{Body, Frame, SizeHint};
 use super::http1::Http1RequestBody;
 use super::http2::Http2RequestBody;
 
-/// The body of a request, which is read as it is polled.
+/// The body of a request, read as it is polled.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Over HTTP/1.1.
     Http1(Http1RequestBody),
-    /// Over HTTP/2.
     Http2(Http2RequestBody),
 }
 
 impl RequestBody {
-    /// Adds to `all` what comes next, over HTTP/1.1 with one copy less than a frame takes. `None`:
-    /// there is no more.
+    /// Appends the next bytes to `all`, over HTTP/1.1 with one copy less than a frame takes.
+    /// `None`: the body is complete.
     ///
-    /// While this is pending `all` is lent to the connection and empty. Dropped then, the body and
-    /// what came of it are lost.
+    /// While this is pending, `all` is lent to the connection and empty. Dropping the body then
+    /// loses its bytes.
     pub fn poll_append(
         &mut self,
         cx: &mut Context<'_>,

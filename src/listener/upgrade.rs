@@ -1,4 +1,4 @@
-//! What goes on with a client's connection after an answer with status 101.
+//! A client's connection after a response with status 101.
 
 use std::fmt;
 use std::pin::Pin;
@@ -6,22 +6,21 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A connection in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 
-/// A client's connection, plain or through TLS.
+/// A client's connection, with or without TLS.
 pub type ClientStream = Box<dyn Duplex>;
 
-/// Takes the connection over, and ends with it.
+/// Serves an upgraded connection until it ends.
 pub struct Upgrade(Box<dyn FnOnce(ClientStream, Bytes) -> Running>);
 
 type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Upgrade {
-    /// `run` gets the connection once the answer is written, and what was read of it beyond the
-    /// request. Where the answer never is, the connection is dropped.
+    /// `run` gets the connection after the response is written, with the bytes that were read
+    /// behind the request. The connection is dropped if the response is never written.
     pub fn new<F: Future<Output = ()> + 'static>(
         run: impl FnOnce(ClientStream, Bytes) -> F + 'static,
     ) -> Self {

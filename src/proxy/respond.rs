@@ -17,7 +17,7 @@ use super::request::Accepted;
 use crate::coding::Codings;
 use crate::error::Error;
 use crate::flow::StreamTiming;
-use crate::listener::Upgrade;
+use crate::listener::{ResponseBody, Upgrade};
 use crate::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
 use crate::record::{Entry, ID_HEADER, Outcome};
 use crate::rewrite;
@@ -194,59 +194,6 @@ pub enum ProxyBody {
 }
 
 impl ProxyBody {
-    /// Where the times of its events are counted, if it is a stream.
-    pub(super) fn timing(&self) -> Option<&Rc<StreamTiming>> {
-        match self {
-            Self::Relayed(body) if body.is_events() => Some(body.timing()),
-            Self::KeptAlive(body) => Some(body.timing()),
-            Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
-        }
-    }
-
-    /// Who takes the connection over.
-    pub(super) fn upgrade(&mut self) -> Option<Upgrade> {
-        match self {
-            Self::Switching(upgrade) => upgrade.take(),
-            _ => None,
-        }
-    }
-
-    /// Its client is given up, for the reason that is told.
-    pub(super) fn abort(&mut self, reason: String) {
-        match self {
-            Self::Relayed(body) => body.abort(reason),
-            Self::KeptAlive(body) => body.abort(reason),
-            Self::Switching(_) | Self::Whole(_) => {}
-        }
-    }
-
-    /// Leaves the record open at the end of the response, until [`ProxyBody::sent`].
-    pub(super) fn defer(&mut self) {
-        match self {
-            Self::Relayed(body) => body.defer(),
-            Self::KeptAlive(body) => body.defer(),
-            Self::Switching(_) | Self::Whole(_) => {}
-        }
-    }
-
-    /// The client has been sent everything that was polled.
-    pub(super) fn sent(&mut self) {
-        match self {
-            Self::Relayed(body) => body.sent(),
-            Self::KeptAlive(body) => body.sent(),
-            Self::Switching(_) | Self::Whole(_) => {}
-        }
-    }
-
-    /// It is cut, since the process is stopping: its client is told in the next poll.
-    pub(super) fn stop(&mut self) {
-        match self {
-            Self::Relayed(body) => body.stop(),
-            Self::KeptAlive(body) => body.stop(),
-            Self::Switching(_) | Self::Whole(_) => {}
-        }
-    }
-
     /// The same, with comments in its silences if it is an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {
@@ -254,6 +201,55 @@ impl ProxyBody {
                 Self::KeptAlive(Box::new(KeptAlive::relaying(*body, interval)))
             }
             other => other,
+        }
+    }
+}
+
+impl ResponseBody for ProxyBody {
+    fn timing(&self) -> Option<&Rc<StreamTiming>> {
+        match self {
+            Self::Relayed(body) if body.is_events() => Some(body.timing()),
+            Self::KeptAlive(body) => Some(body.timing()),
+            Self::Relayed(_) | Self::Switching(_) | Self::Whole(_) => None,
+        }
+    }
+
+    fn take_upgrade(&mut self) -> Option<Upgrade> {
+        match self {
+            Self::Switching(upgrade) => upgrade.take(),
+            _ => None,
+        }
+    }
+
+    fn abort(&mut self, reason: String) {
+        match self {
+            Self::Relayed(body) => body.abort(reason),
+            Self::KeptAlive(body) => body.abort(reason),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
+    fn defer_end(&mut self) {
+        match self {
+            Self::Relayed(body) => body.defer(),
+            Self::KeptAlive(body) => body.defer(),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
+    fn on_sent(&mut self) {
+        match self {
+            Self::Relayed(body) => body.sent(),
+            Self::KeptAlive(body) => body.sent(),
+            Self::Switching(_) | Self::Whole(_) => {}
+        }
+    }
+
+    fn stop(&mut self) {
+        match self {
+            Self::Relayed(body) => body.stop(),
+            Self::KeptAlive(body) => body.stop(),
+            Self::Switching(_) | Self::Whole(_) => {}
         }
     }
 }

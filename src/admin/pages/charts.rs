@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_axis_ends_at_a_round_number_that_is_no_less() {
+    fn axis_ends_at_a_round_number() {
         for (most, top) in [(0, 1), (1, 1), (3, 4), (41, 60), (60, 60), (81, 100), (1_999_999, 2_000_000)] {
             assert_eq!(nice(most), top, "{most}");
         }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_axis_names_its_ends_and_no_more_than_five_steps() {
+    fn axis_labels_its_ends_and_at_most_five_steps() {
         for steps in 0..100 {
             let ticks = ticks(steps);
             assert!(ticks.len() <= 5 && ticks.is_sorted_by(|a, b| a < b));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_on_each_other_and_end_at_the_top() {
+    fn columns_stack_up_to_the_top() {
         let steps: Vec<_> = [[0, 0], [30, 10], [0, 1]]
             .into_iter()
             .map(|values| Step { short: "s".into(), long: "<l>".into(), values: values.to_vec() })
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_of_nothing_has_no_parts() {
+    fn empty_bar_has_no_parts() {
         assert!(!bar(&[("in", 0)], 0).into_string().contains("class=\"in\""));
     }
 }

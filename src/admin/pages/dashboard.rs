@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_says_what_to_do() {
+    fn page_states_say_what_to_do() {
         let plain = PageAsk::plain();
         let empty = Overview::default();
         let filtered = PageAsk { filters: [None, Some("ada".to_owned()), None, None], ..plain.clone() };
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_page_needs_what_the_policy_forbids() {
+    fn page_satisfies_its_content_policy() {
         let overview =
             Overview { times: vec![Sums { requests: 1, ..Sums::default() }], ..Overview::default() };
         let overview = Overview { total: Sums { requests: 1, ..Sums::default() }, ..overview };
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_called_by_its_length() {
+    fn step_is_named_by_its_length() {
         for (seconds, name) in
             [(60, "minute"), (300, "5 minutes"), (3600, "hour"), (10_800, "3 hours"), (86_400, "day")]
         {

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_a_unit_that_fits() {
+    fn durations_have_a_fitting_unit() {
         for (number, text) in [
             (0.04, "0.0 ms"),
             (8.24, "8.2 ms"),

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_named_and_the_others_are_one_line_that_has_their_sums() {
+    fn panel_names_the_largest_and_sums_the_others_in_one_line() {
         let groups: Vec<_> = (0..40).map(|number| group(&format!("u{number:02}"), number)).collect();
         let lines = lines(&groups);
         assert_eq!(lines.len(), MOST_NAMES + 1);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_escaped_in_the_page_and_in_its_link() {
+    fn names_are_escaped_in_pages_and_links() {
         let user = group("<b>&\"", 1);
         let overview = Overview { users: vec![user], ..Overview::default() };
         let text = total_per_user(&PageAsk::plain(), &overview).into_string();

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_connection_is_closed_for_a_newcomer_before_an_idle_one() {
+    fn silent_connection_is_evicted_before_an_idle_one() {
         let start = Instant::now();
         let (silent, idle) = (Conn::new(start), Conn::new(start));
         let running = idle.begin();

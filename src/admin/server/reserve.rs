@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserve_is_spent_one_by_one_and_filled_again() {
+    fn reserve_is_spent_one_by_one_and_refilled() {
         let mut reserve = Reserve::new(2);
         assert!(reserve.spend() && reserve.spend() && !reserve.spend());
         reserve.fill();

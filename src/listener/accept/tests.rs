@@ -7,10 +7,28 @@ use http_body_util::Empty;
 
 use super::*;
 use crate::error::Error;
-use crate::flow::LimitCounts;
-use crate::listener::RequestBody;
+use crate::flow::{LimitCounts, StreamTiming};
+use crate::listener::{RequestBody, ResponseBody, Upgrade};
 
-/// Never answers.
+impl ResponseBody for Empty<Bytes> {
+    fn timing(&self) -> Option<&Rc<StreamTiming>> {
+        None
+    }
+
+    fn abort(&mut self, _: String) {}
+
+    fn defer_end(&mut self) {}
+
+    fn on_sent(&mut self) {}
+
+    fn stop(&mut self) {}
+
+    fn take_upgrade(&mut self) -> Option<Upgrade> {
+        None
+    }
+}
+
+/// Never responds.
 struct Silent;
 
 impl Handler for Silent {
@@ -20,13 +38,17 @@ impl Handler for Silent {
         std::future::pending().await
     }
 
-    fn refuse(&self, _: Error, _: Option<SocketAddr>) -> Vec<u8> {
+    fn reject_head(&self, _: Error, _: Option<SocketAddr>) -> Vec<u8> {
         Vec::new()
     }
 
-    fn turn_away(&self, _: Request<RequestBody>, _: Error, _: Option<SocketAddr>) -> Response<Self::Body> {
+    fn reject(&self, _: Request<RequestBody>, _: Error, _: Option<SocketAddr>) -> Response<Self::Body> {
         Response::new(Empty::new())
     }
+
+    async fn shutdown(&self) {}
+
+    async fn drained(&self) {}
 }
 
 const SOON: Duration = Duration::from_secs(20);
@@ -44,7 +66,7 @@ fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
 }
 
 #[tokio::test]
-async fn worker_in_its_drain_is_given_no_connection_and_closes_those_on_their_way() {
+async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
     let local = tokio::task::LocalSet::new();
     let test = local.run_until(async {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! A request's body on its way from the connection that reads it to the handler. Both are on
-//! one thread, and mostly in one task.
+//! A request's body on its way from the connection that reads it to the handler. Both are on one
+//! thread, and mostly in one task.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -14,37 +14,37 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::h1::{BodyDecoder, Framing, ProtocolError};
 
-/// The body of a request over HTTP/1.1. Nothing is read of it before it is polled, but for what
-/// came with the head.
+/// The body of an HTTP/1.1 request. Only the bytes that came with the head are read before it is
+/// polled.
 pub struct Http1RequestBody(Rc<BodyChannel>);
 
-/// The connection's end.
+/// The connection's end of the channel.
 pub(super) struct BodyReader {
     channel: Rc<BodyChannel>,
     decoder: BodyDecoder,
-    /// The client waits for a word before it sends anything.
+    /// The client waits for `100 Continue`.
     expects_continue: bool,
 }
 
-/// At most one frame waits here, or what is to be added to.
+/// Holds at most one frame, or the buffer that the next bytes are appended to.
 #[derive(Default)]
 struct BodyChannel {
     frame: Cell<Option<Bytes>>,
-    /// Where what comes is to go instead, while it is waited for.
+    /// The handler's buffer, lent while it waits.
     buffer: Cell<Option<BytesMut>>,
-    /// What is to come after the frame.
+    /// What follows the frame.
     rest: Cell<Rest>,
-    /// The client said how long the body is.
+    /// The request has a `Content-Length`, or no body.
     is_sized: bool,
-    /// Who reads has found nothing and waits; and is woken.
+    /// Wakes the handler, which found no frame.
     wanted: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Default)]
 enum Rest {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// More.
+    /// An unknown number of bytes.
     #[default]
     Unknown,
     Failed(Failure),
@@ -52,13 +52,13 @@ enum Rest {
 
 #[derive(Clone, Copy)]
 enum Failure {
-    /// The client has left inside its body.
+    /// The client left before the end of its body.
     Left,
     Malformed(ProtocolError),
 }
 
 impl BodyReader {
-    /// Both ends of a body that is framed like this.
+    /// Both ends of a body with this framing.
     pub(super) fn new(framing: Framing, expects_continue: bool) -> (Self, Http1RequestBody) {
         let decoder = BodyDecoder::new(framing);
         let channel =
@@ -68,27 +68,27 @@ impl BodyReader {
         (body_reader, Http1RequestBody(channel))
     }
 
-    /// Whether all of the body has come.
+    /// Whether the whole body has arrived.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()
     }
 
-    /// Whether something of the body is still to come, and waited for.
+    /// Whether the handler waits for a part of the body that has not arrived.
     pub(super) fn is_wanted(&self) -> bool {
         !self.is_done() && self.channel.wanted.borrow().is_some()
     }
 
-    /// Whether nobody will ask for the body any more.
+    /// Whether the handler has dropped the body.
     pub(super) fn is_abandoned(&self) -> bool {
         Rc::strong_count(&self.channel) == 1
     }
 
-    /// Whether the client is to be told that its body is wanted. Once.
+    /// Whether `100 Continue` is due. True once.
     pub(super) fn take_expectation(&mut self) -> bool {
         std::mem::take(&mut self.expects_continue)
     }
 
-    /// Takes in what was read; says how much of it belongs to the body.
+    /// Decodes bytes from the connection; returns how many belong to the body.
     pub(super) fn feed(&mut self, buf: &mut [u8]) -> usize {
         self.expects_continue = false;
         let decoded = self.decoder.decode(buf).and_then(|decoded| {
@@ -99,7 +99,7 @@ impl BodyReader {
             } else if !data.is_empty() {
                 self.channel.frame.set(Some(Bytes::copy_from_slice(data)));
             }
-            // What is wrong behind that payload.
+            // Reports an error directly after that payload.
             self.decoder.decode(&mut [])?;
             Ok(decoded.consumed)
         });
@@ -110,8 +110,8 @@ impl BodyReader {
         decoded.unwrap_or(buf.len())
     }
 
-    /// Has `read` put what comes next where it is to stay, if such a place is known and all that
-    /// comes belongs to the body. It says how many bytes there were, which are then taken in.
+    /// Lets `read` append directly to the handler's buffer, if it is lent and all following bytes
+    /// belong to the body. Returns the number of bytes read.
     pub(super) fn read_to_buffer(
         &mut self,
         read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Poll<io::Result<usize>>,
@@ -120,7 +120,7 @@ impl BodyReader {
         let mut buffer = self.channel.buffer.take()?;
         let before = buffer.len();
         let read = read(&mut (&mut buffer).limit(usize::try_from(left).unwrap_or(usize::MAX)));
-        // Of a length nothing is malformed.
+        // A `Content-Length` body cannot be malformed, so the result is ignored.
         let _ = self.decoder.decode(&mut buffer[before..]);
         self.channel.buffer.set(Some(buffer));
         self.tell_rest();
@@ -136,8 +136,7 @@ impl BodyReader {
         self.channel.rest.set(self.decoder.remaining().map_or(Rest::Unknown, Rest::Length));
     }
 
-    /// Tells who waits that there is something, unless it is the task that polls this and can see
-    /// for itself.
+    /// Wakes the handler, unless it is in the task that polls this.
     pub(super) fn tell(&self, cx: &Context<'_>) {
         if let Some(waker) = self.channel.wanted.take().filter(|waker| !waker.will_wake(cx.waker())) {
             waker.wake();
@@ -157,11 +156,11 @@ impl Drop for BodyReader {
 }
 
 impl Http1RequestBody {
-    /// Adds to `all` what comes next; what is read from here on goes there without a stop. `None`:
-    /// there is no more.
+    /// Appends the next bytes to `all`, and lends `all` to the connection while none are there.
+    /// `None`: the body is complete.
     ///
-    /// While this is pending `all` is empty, for its bytes are lent; where they are not polled for
-    /// again, they are lost.
+    /// While this is pending, `all` is empty. Bytes in a lent buffer are lost if this is not polled
+    /// again.
     pub fn poll_append(
         &mut self,
         cx: &mut Context<'_>,
@@ -188,7 +187,7 @@ impl Http1RequestBody {
 }
 
 impl Drop for Http1RequestBody {
-    /// Nobody waits any more, and what was lent is not needed.
+    /// Takes back the waker and the lent buffer.
     fn drop(&mut self) {
         self.0.wanted.take();
         self.0.buffer.take();
@@ -233,7 +232,7 @@ impl Body for Http1RequestBody {
 }
 
 impl BodyChannel {
-    /// The bytes of the frame that waits.
+    /// The length of the frame in the channel.
     fn waiting(&self) -> u64 {
         let frame = self.frame.take();
         let length = frame.as_ref().map_or(0, Bytes::len) as u64;

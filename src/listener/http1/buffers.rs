@@ -1,22 +1,21 @@
-//! What a worker's connections read and write into, one at a time.
+//! The buffers of a worker, used by one connection at a time.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 
 use http::HeaderMap;
 
-/// The most maps of headers that are kept for their room.
+/// The most header maps that are kept for reuse.
 const SPARE_MAPS: usize = 32;
 
-/// What one read may bring.
+/// The size of the read buffer.
 const READ: usize = 64 * 1024;
 
-/// A worker's buffers: what one connection reads and writes at a time. A connection that waits
-/// holds none.
+/// A worker's buffers, used by one connection at a time. A waiting connection holds none.
 pub(in crate::listener) struct Buffers {
     read: RefCell<Box<[u8]>>,
     write: Cell<Vec<u8>>,
-    /// Maps of answers' headers that were written, for the next requests'.
+    /// Header maps of written responses, reused for requests.
     headers: RefCell<Vec<HeaderMap>>,
 }
 
@@ -34,12 +33,12 @@ impl fmt::Debug for Buffers {
 }
 
 impl Buffers {
-    /// Where a read goes; never borrowed while another connection could run.
+    /// The read buffer; never borrowed while another connection could run.
     pub(super) fn read(&self) -> RefMut<'_, Box<[u8]>> {
         self.read.borrow_mut()
     }
 
-    /// An empty buffer to gather a write in. To be given back.
+    /// An empty buffer for one write, to be returned with [`Buffers::give_back`].
     pub(super) fn take(&self) -> Vec<u8> {
         let mut buffer = self.write.take();
         buffer.clear();
@@ -50,12 +49,12 @@ impl Buffers {
         self.write.set(buffer);
     }
 
-    /// An empty map.
+    /// An empty map, with capacity if one was kept.
     pub(super) fn headers(&self) -> HeaderMap {
         self.headers.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Keeps a map for its room.
+    /// Keeps a map for its capacity.
     pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
         headers.clear();
         let mut spare = self.headers.borrow_mut();

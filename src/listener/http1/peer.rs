@@ -1,5 +1,5 @@
-//! The client at the other end of the socket: what it sends, what it takes, and whether it is still
-//! there.
+//! The client's side of a connection: what it sends, whether it takes what is written, and whether
+//! it has left.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -22,13 +22,13 @@ use crate::listener::ClientStream;
 use crate::listener::conn_state::{ConnCommand, ConnState};
 use crate::listener::disconnect::{DisconnectWatch, Socket, WATCHED};
 
-/// A head, and the body behind it, once all of the head is here.
+/// A complete head, and its body.
 type Found = Result<Option<(RequestHead, Http1RequestBody)>, BadRequest>;
 
-/// The most that is read of a client's next request while its last one is answered.
+/// The most that is read of the next request while a response is written.
 const EARLY_BYTES: usize = 256;
 
-/// What asks a client for the body that it holds back.
+/// Asks the client for a body that it holds back (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection.
@@ -36,26 +36,26 @@ pub(super) struct Peer<S> {
     io: S,
     pub(super) state: Rc<ConnState>,
     buffers: Rc<Buffers>,
-    /// What was read beyond the request that is answered.
+    /// Bytes behind the current request.
     pub(super) unread: Vec<u8>,
-    /// What the socket has not taken yet, which is seldom anything.
+    /// Bytes that the socket has not accepted yet, rarely any.
     unsent: Option<Box<Unsent>>,
     reader: RequestReader,
-    /// The body of the request that is answered, until it is read.
+    /// The body of the current request, until it is complete.
     body_reader: Option<BodyReader>,
     pipelined: Pipelined,
 }
 
-/// Who notices that the client has left behind bytes that are not read now: a part of its body that
+/// Detection of a client that leaves behind bytes that are not read now: a part of its body that
 /// the upstream does not take, or its next request.
 #[derive(Debug)]
 enum Pipelined {
-    /// Nobody: there are no such bytes.
+    /// There are no such bytes.
     Unneeded,
     /// Not watched yet: the next turn may read them.
     Soon,
     Watched(DisconnectWatch),
-    /// Nobody: there is no descriptor left for it.
+    /// Not watched: no descriptor is left.
     Unwatched,
 }
 
@@ -75,14 +75,14 @@ impl<S> Peer<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Peer<S> {
-    /// The connection itself, for who speaks no HTTP on it, and what was read of it.
+    /// The connection for another protocol, and the bytes read from it.
     pub(super) fn into_parts(self) -> (ClientStream, Bytes) {
         (Box::new(self.io), self.unread.into())
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
-    /// Reads what is there; 0 is the end.
+    /// Reads available bytes; 0 is the end.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(read_once(&mut self.io, cx, buf))?;
         if read > 0 {
@@ -92,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Poll::Ready(Ok(read))
     }
 
-    /// The head of the next request, if it is among what was read beyond the last one.
+    /// The head of the next request, if the bytes behind the last one have it.
     pub(super) fn head_in_unread(&mut self) -> Found {
         if self.unread.is_empty() || self.reader.has_begun() {
             return Ok(None);
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         self.head_in(&mut unread)
     }
 
-    /// The head of the next request, once `new` makes it whole.
+    /// The head of the next request, once `new` completes it.
     pub(super) fn head_in(&mut self, new: &mut [u8]) -> Found {
         if self.unread.is_empty() {
             return match self.reader.read(new, || self.buffers.headers())? {
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(Some(self.begin(head, &mut bytes[used..])))
     }
 
-    /// Takes in what was read behind a head: first the body, then what belongs to the next request.
+    /// Passes bytes behind a head to the body, and keeps the rest for the next request.
     fn begin(&mut self, head: RequestHead, rest: &mut [u8]) -> (RequestHead, Http1RequestBody) {
         let (mut body_reader, body) = BodyReader::new(head.framing, head.expects_continue);
         if !rest.is_empty() {
@@ -133,8 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         (head, body)
     }
 
-    /// Reads on where the request's body is waited for, and otherwise looks whether the client has
-    /// left. Ready: who waits can go on.
+    /// Reads request body if the handler waits for it; otherwise polls for client disconnect.
+    /// Ready: the handler can continue.
     ///
     /// # Errors
     /// The client has left.
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         match &mut self.body_reader {
             Some(body_reader) if body_reader.is_wanted() => {
                 if body_reader.take_expectation() {
-                    // What it does not take now goes before the response.
+                    // Bytes that the socket does not accept now are written before the response.
                     let _ = self.poll_write(cx, CONTINUE, Bytes::new(), b"")?;
                 }
                 let _ = self.poll_flush(cx)?;
@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Reads some of the request's body.
+    /// Reads a part of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(body_reader) = &mut self.body_reader else { return Poll::Ready(Ok(())) };
         let read = if let Some(read) =
@@ -183,27 +183,27 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         if body_reader.is_done() {
             self.body_reader = None;
         }
-        // Not a byte of a head: where the last answer is over, it is what was left of its request.
+        // The bytes belong to a body, so they do not begin the next head.
         self.pipelined = Pipelined::Unneeded;
         Poll::Ready(Ok(()))
     }
 
-    /// The answer begins: a client that waited for a word before its body has one.
+    /// A response makes `100 Continue` unnecessary.
     pub(super) fn on_response_start(&mut self) {
         if let Some(body_reader) = &mut self.body_reader {
             body_reader.take_expectation();
         }
     }
 
-    /// Whether all of the request's body has come, or may still be read. What nobody asks for any
-    /// more is read if it is little and here.
+    /// Whether the connection can be reused: the body is complete, or the handler may still read
+    /// it. A body that the handler dropped is discarded if the rest is small and available.
     pub(super) fn poll_reusable(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         Ok(self.body_reader.as_ref().is_none_or(|body_reader| !body_reader.is_abandoned())
             || self.poll_discard_body(cx)?)
     }
 
-    /// Whether all of the request's body has come. What is left, and nobody asks for any more, is
-    /// read if it is little and here.
+    /// Discards the rest of a body that the handler dropped, as far as it is available. True: the
+    /// body is complete.
     pub(super) fn poll_discard_body(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         if self.body_reader.as_ref().is_some_and(BodyReader::is_abandoned) {
             let _ = self.poll_body(cx)?;
@@ -211,10 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(self.body_reader.is_none())
     }
 
-    /// Reads what still comes, to its end or a silence of that length, or until the place is
-    /// needed.
+    /// Reads and discards until the end, a silence of this length, or an eviction.
     pub(super) async fn linger(&mut self, silence: Duration) -> io::Result<()> {
-        self.state.lingers();
+        self.state.set_lingering();
         loop {
             let read = poll_fn(|cx| {
                 if matches!(self.state.command(), Some(ConnCommand::Yield | ConnCommand::Stop)) {
@@ -228,8 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Looks whether the client has left, and has this task woken when it does. What it sends
-    /// meanwhile is kept for later.
+    /// Polls for disconnect. Bytes that the client sends meanwhile are kept for the next request.
     fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.unread.is_empty() {
             return self.peek_next(cx);
@@ -247,8 +245,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Looks whether the client has left behind bytes that are not read now. As long as they may be
-    /// in the next turn, nothing is spent on it.
+    /// Polls for disconnect behind bytes that are not read now. The first poll only schedules
+    /// another turn, in which they may be read; a descriptor is spent only after it.
     fn peek_next(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match &self.pipelined {
             Pipelined::Unneeded => {
@@ -271,8 +269,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Ok(())
     }
 
-    /// Writes these, one behind the other. What the socket does not take is kept, and is not to be
-    /// given again.
+    /// Writes the three parts in order. Bytes that the socket does not accept are kept, and must
+    /// not be passed again.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -308,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         self.state.track_write(written)
     }
 
-    /// Writes what the socket has not taken yet.
+    /// Writes the bytes that the socket has not accepted yet.
     pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(unsent) = &mut self.unsent {
             let pieces = [&unsent.before, &unsent.data, unsent.behind].map(IoSlice::new);
@@ -321,8 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands on what the stream itself still holds (TLS). Everything that was to be written is then
-    /// with the system.
+    /// Flushes the stream (TLS). When ready, all written bytes are with the kernel.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_unsent(cx))?;
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
@@ -331,12 +328,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Has the connection reset when it is dropped: the client sees an error in place of an end.
+    /// Resets the connection when it is dropped, so that the client sees an error instead of an
+    /// end.
     pub(super) fn reset_on_drop(&self) -> io::Result<()> {
         SockRef::from(self.io.tcp()).set_linger(Some(Duration::ZERO))
     }
 
-    /// Writes what is left, and ends this side of the connection.
+    /// Writes the rest, and shuts down this direction.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)

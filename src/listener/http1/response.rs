@@ -1,4 +1,4 @@
-//! One answer on its way out.
+//! Writes one response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,48 +11,49 @@ use hyper::ext::ReasonPhrase;
 
 use crate::h1::server::{BodyEncoder, RequestFraming, ResponseStart, write_response_head};
 use crate::listener::in_flight::{Guard, InFlightBody};
-use crate::listener::{Handler, Upgrade};
+use crate::listener::{ResponseBody, Upgrade};
 
-/// What is gathered for one write.
+/// The most that small frames are gathered to for one write.
 const GATHERED: usize = 16 * 1024;
 
-/// From this size on a frame's data is written from where it is.
+/// Data of this size and more is written without a copy.
 const LARGE: usize = 4 * 1024;
 
-/// An answer, its head to be written first, then its body as it comes.
-pub(super) struct ResponseWriter<H: Handler> {
+/// A response: first its head, then its body as it comes.
+pub(super) struct ResponseWriter<B: ResponseBody> {
     head: Option<response::Parts>,
-    body: InFlightBody<H>,
+    body: InFlightBody<B>,
     framing: RequestFraming,
     keep_alive: bool,
     encoder: BodyEncoder,
     stage: Stage,
 }
 
-/// How a connection ends behind an answer that broke off, so that no client takes it for whole.
+/// How a connection ends after a response that ended early, so that no client takes it for
+/// complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// It is closed: the final chunk, or bytes of the declared length, are missing.
+    /// By closing: the final chunk, or bytes of the declared length, are missing.
     Close,
-    /// It is reset: to a client of HTTP/1.0 a close is the proper end.
+    /// By a reset: for an HTTP/1.0 client, a close is the regular end.
     Reset,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// There may be more at once.
+    /// The body may have more frames.
     Flowing,
-    /// The body has nothing for now.
+    /// The body is pending.
     Pausing,
-    /// Everything is gathered.
+    /// The body is complete.
     Whole,
-    /// The body broke off, and so must the connection.
+    /// The body ended early.
     Cut,
 }
 
-impl<H: Handler> ResponseWriter<H> {
+impl<B: ResponseBody> ResponseWriter<B> {
     pub(super) fn new(
-        response: Response<InFlightBody<H>>,
+        response: Response<InFlightBody<B>>,
         framing: RequestFraming,
         keep_alive: bool,
     ) -> Self {
@@ -61,19 +62,19 @@ impl<H: Handler> ResponseWriter<H> {
         Self { head: Some(head), body, framing, keep_alive, encoder, stage: Stage::Flowing }
     }
 
-    /// Who takes the connection over behind the head, and the request that runs until then.
-    pub(super) fn upgrade(&mut self) -> Option<(Upgrade, Guard)> {
+    /// What takes the connection over after the head, and the request, which runs until then.
+    pub(super) fn take_upgrade(&mut self) -> Option<(Upgrade, Guard)> {
         let switches = self.head.as_ref().is_some_and(|head| head.status == StatusCode::SWITCHING_PROTOCOLS);
-        if switches { self.body.upgrade() } else { None }
+        if switches { self.body.take_upgrade() } else { None }
     }
 
-    /// Whether the head is still to be written.
+    /// Whether the head is not written yet.
     pub(super) fn begins(&self) -> bool {
         self.head.is_some()
     }
 
-    /// Writes the head, and hands out its headers' map for another. `closes`: the connection ends
-    /// behind this answer in any case.
+    /// Writes the head, and returns its header map for reuse. `closes`: the connection ends after
+    /// this response in any case.
     pub(super) fn write_head(&mut self, out: &mut Vec<u8>, closes: bool) -> HeaderMap {
         let Some(head) = self.head.take() else { return HeaderMap::new() };
         self.keep_alive &= !closes;
@@ -89,8 +90,8 @@ impl<H: Handler> ResponseWriter<H> {
         head.headers
     }
 
-    /// Takes frames while there are any, up to a good write: small ones into `out`, and a large one
-    /// as it is, to go behind.
+    /// Takes available frames, up to one write: copies small ones to `out`, and returns a large one
+    /// to be written after them.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> (Bytes, &'static [u8]) {
         self.stage = if self.is_gathered() { self.stage } else { Stage::Flowing };
         while self.stage == Stage::Flowing && out.len() < GATHERED {
@@ -140,17 +141,17 @@ impl<H: Handler> ResponseWriter<H> {
         self.stage = if self.encoder.end(out, trailers) { Stage::Whole } else { Stage::Cut };
     }
 
-    /// Whether nothing more comes.
+    /// Whether no frame follows.
     pub(super) fn is_gathered(&self) -> bool {
         matches!(self.stage, Stage::Whole | Stage::Cut)
     }
 
-    /// Whether the body has nothing for now.
+    /// Whether the body is pending.
     pub(super) fn pauses(&self) -> bool {
         self.stage == Stage::Pausing
     }
 
-    /// How its connection must end, if the body broke off.
+    /// How the connection must end, if the body ended early.
     pub(super) fn cut(&self) -> Option<Cut> {
         let by_close = self.encoder == BodyEncoder::UntilClose;
         (self.stage == Stage::Cut).then_some(if by_close { Cut::Reset } else { Cut::Close })

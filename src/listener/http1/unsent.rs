@@ -1,4 +1,4 @@
-//! What a socket has not taken yet.
+//! Bytes that a socket has not accepted yet.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-/// What goes out next: these three, one behind the other.
+/// Three parts, in the order in which they are written.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     pub(super) before: Bytes,
@@ -30,13 +30,13 @@ impl Unsent {
     }
 }
 
-/// Writes some of the pieces, in their order.
+/// Writes some of the parts, in order.
 pub(super) fn write_once(
     io: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,
     pieces: [IoSlice<'_>; 3],
 ) -> Poll<io::Result<usize>> {
-    // A list of one costs more than the piece.
+    // A vectored write of one part costs more than a plain one.
     let written = match pieces {
         [piece, data, behind] if data.is_empty() && behind.is_empty() => Pin::new(io).poll_write(cx, &piece),
         pieces => Pin::new(io).poll_write_vectored(cx, &pieces),

@@ -8,13 +8,13 @@ use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
-/// The body of a request over HTTP/2. The client may send as much more as is read of it.
+/// The body of an HTTP/2 request. Reading opens the client's window.
 #[derive(Debug)]
 pub struct Http2RequestBody {
     stream: RecvStream,
-    /// What is still to come, where the client has said so; h2 holds it to that.
+    /// The bytes that follow by `Content-Length`, which h2 enforces.
     rest: Option<u64>,
-    /// There is no more data, only trailers perhaps.
+    /// Only trailers may follow.
     is_read: bool,
 }
 
@@ -39,7 +39,7 @@ impl Body for Http2RequestBody {
         if !this.is_read {
             match ready!(this.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    // A stream that ended meanwhile needs no window.
+                    // A stream that has ended needs no window.
                     let _ = this.stream.flow_control().release_capacity(data.len());
                     this.rest = this.rest.map(|rest| rest.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));

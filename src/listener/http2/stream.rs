@@ -1,11 +1,11 @@
-//! One stream: a request that is handled, and its response as the client's windows allow.
+//! One stream: a request, and its response as the client's windows allow.
 //!
-//! A response waits here, frame by frame, until the client has room for it, so that its record ends
-//! when the last byte has left for the client and not before. A client that leaves a stream without
-//! room for `write_timeout` loses it (RFC 9113 section 5.2 gives it the means to hold a stream open
-//! for ever). Progress is what HTTP/1.1 sees of a socket, which has room again when a part of its
-//! buffer is free: a client must take [`PROGRESS`] bytes, or all that waits, within the time. A
-//! window that opens byte by byte is none.
+//! A response waits here, frame by frame, until the client has window for it, so that its record
+//! ends when the last byte has left for the client. A client that leaves a stream without window
+//! for `write_timeout` loses the stream (RFC 9113 section 5.2 permits it to hold one open for
+//! ever). Progress is defined as for a socket of HTTP/1.1, which is writable again when a part of
+//! its buffer is free: the client must take [`PROGRESS`] bytes, or everything that waits, within
+//! the time. A window that opens byte by byte is no progress.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,19 +22,18 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Seat;
 use crate::flow::Limit;
-use crate::listener::Handler;
 use crate::listener::conn_state::ConnState;
 use crate::listener::connection::WorkerContext;
 use crate::listener::in_flight::{Guard, InFlightBody};
+use crate::listener::{Handler, ResponseBody};
 
-/// What a client must take within `write_timeout`, if so much waits for it.
+/// The bytes that a client must take within `write_timeout`, if so many wait.
 const PROGRESS: usize = 4 * 1024;
 
-/// The most of the connection's window that a stream asks for at a time, so that streams take
-/// turns.
+/// The most connection window that a stream requests at once, so that streams take turns.
 const SHARE: usize = 16 * 1024;
 
-/// What HTTP/2 has no place for (RFC 9113 section 8.2.2).
+/// Headers that HTTP/2 forbids (RFC 9113 section 8.2.2).
 const OF_CONNECTIONS: [HeaderName; 5] = [
     header::CONNECTION,
     header::TE,
@@ -43,7 +42,7 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Answers one request. `seat` is held until the stream ends.
+/// Serves one request. `seat` is held until the stream ends.
 pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpin>(
     mut handled: F,
     mut respond: SendResponse<Bytes>,
@@ -54,13 +53,13 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
 ) {
     let response = poll_fn(|cx| match Pin::new(&mut handled).poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
-        // The client resets the stream, or has left.
+        // The client reset the stream, or has left.
         Poll::Pending => respond.poll_reset(cx).map(|_| None),
     });
     let response = response.await;
     drop(handled);
     if let Some(response) = response {
-        let response = response.map(|body| InFlightBody::<H>::new(body, running, &state));
+        let response = response.map(|body| InFlightBody::new(body, running, &state));
         if let Err(error) = send(response, respond, &context).await {
             tracing::debug!(%error, "an HTTP/2 stream ended");
         }
@@ -68,9 +67,8 @@ pub(super) async fn run<H: Handler, F: Future<Output = Response<H::Body>> + Unpi
     drop(seat);
 }
 
-/// Sends a response.
 async fn send<H: Handler>(
-    response: Response<InFlightBody<H>>,
+    response: Response<InFlightBody<H::Body>>,
     mut respond: SendResponse<Bytes>,
     context: &WorkerContext<H>,
 ) -> Result<(), h2::Error> {
@@ -78,18 +76,18 @@ async fn send<H: Handler>(
     let mut head = Response::from_parts(head, ());
     let is_whole = body.is_end_stream();
     tidy(head.headers_mut(), body.size_hint().exact().filter(|_| !is_whole));
-    // The connection is reset where it is not sent whole: that is what dropping its ends does.
+    // Dropping the stream before its end resets it.
     let stream = respond.send_response(head, is_whole)?;
     if is_whole {
         return Ok(());
     }
-    body.defer();
+    body.defer_end();
     let mut sender =
         ResponseSender { body, stream, data: Bytes::new(), is_last: false, stall: Stall::default() };
     poll_fn(|cx| sender.poll(cx, context)).await
 }
 
-/// Makes the headers HTTP/2's.
+/// Adapts the headers to HTTP/2.
 fn tidy(headers: &mut http::HeaderMap, length: Option<u64>) {
     for name in &OF_CONNECTIONS {
         headers.remove(name);
@@ -103,20 +101,20 @@ fn tidy(headers: &mut http::HeaderMap, length: Option<u64>) {
     });
 }
 
-/// A response's body on its way out.
-struct ResponseSender<H: Handler> {
-    body: InFlightBody<H>,
+/// Sends a response's body.
+struct ResponseSender<B: ResponseBody> {
+    body: InFlightBody<B>,
     stream: SendStream<Bytes>,
-    /// What waits for the client's windows.
+    /// Bytes that wait for the client's windows.
     data: Bytes,
-    /// Nothing comes behind it.
+    /// No frame follows.
     is_last: bool,
     stall: Stall,
 }
 
-impl<H: Handler> ResponseSender<H> {
-    /// Ready once everything is handed over, or the stream is reset.
-    fn poll(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<Result<(), h2::Error>> {
+impl<B: ResponseBody> ResponseSender<B> {
+    /// Ready once everything is passed to h2, or the stream is reset.
+    fn poll<H>(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<Result<(), h2::Error>> {
         loop {
             while !self.data.is_empty() {
                 self.stream.reserve_capacity(self.data.len().min(SHARE));
@@ -135,13 +133,13 @@ impl<H: Handler> ResponseSender<H> {
                 let ends = self.is_last && self.data.is_empty();
                 self.stream.send_data(piece, ends)?;
                 if ends {
-                    self.body.sent();
+                    self.body.on_sent();
                     return Poll::Ready(Ok(()));
                 }
             }
             self.stall.end();
             if self.is_last {
-                self.body.sent();
+                self.body.on_sent();
                 return Poll::Ready(self.stream.send_data(Bytes::new(), true));
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
@@ -157,13 +155,13 @@ impl<H: Handler> ResponseSender<H> {
                     }
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
-                            self.body.sent();
+                            self.body.on_sent();
                             return Poll::Ready(self.stream.send_trailers(trailers));
                         }
                     }
                 },
                 Some(Err(_)) => {
-                    // It must not be taken for whole.
+                    // A reset, so that the client does not take the response for complete.
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(Ok(()));
                 }
@@ -171,8 +169,8 @@ impl<H: Handler> ResponseSender<H> {
         }
     }
 
-    /// Ready when the client has left what waits for too long; the stream is then reset.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
+    /// Ready when the client has made no progress for too long; the stream is then reset.
+    fn poll_stalled<H>(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
         let Some(limit) = context.limits.write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
         context.places.count(Limit::StreamWriteTimeout);
@@ -182,35 +180,35 @@ impl<H: Handler> ResponseSender<H> {
     }
 }
 
-/// Since when the client has not taken what it must.
+/// The wait for the client's progress.
 #[derive(Debug, Default)]
 struct Stall {
-    /// And how many bytes it still has to take.
+    /// When it began, and the bytes still to be taken.
     since: Option<(Instant, usize)>,
-    /// Made once, and set again only when it fires.
+    /// Created once, and reset only when it fires.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    /// The client took so many bytes.
+    /// The client took this many bytes.
     fn took(&mut self, bytes: usize) {
         self.since = self
             .since
             .and_then(|(since, owed)| Some((since, owed.checked_sub(bytes).filter(|&owed| owed > 0)?)));
     }
 
-    /// Nothing waits any more.
+    /// Nothing waits.
     fn end(&mut self) {
         self.since = None;
     }
 
-    /// To be polled while `waiting` bytes wait. Ready when the time is over.
+    /// Polled while `waiting` bytes wait. Ready when the time is over.
     fn poll(&mut self, cx: &mut Context<'_>, waiting: usize, limit: Duration) -> Poll<()> {
         let (since, _) = *self.since.get_or_insert_with(|| (Instant::now(), waiting.min(PROGRESS)));
         let deadline = since + limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
         loop {
-            // A timer that was set for an earlier moment is set again when it fires.
+            // A timer set for an earlier deadline is reset when it fires.
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
                 return Poll::Ready(());
@@ -226,7 +224,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// Whether the time is over at this moment.
+    /// Whether the time is over now.
     async fn is_over(stall: &mut Stall, waiting: usize) -> bool {
         poll_fn(|cx| Poll::Ready(stall.poll(cx, waiting, LIMIT).is_ready())).await
     }

@@ -1,18 +1,18 @@
-//! The tasks of one connection's streams, to be woken when all of them must end.
+//! The tasks of a connection's streams, which are woken to stop.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-/// The tasks. Clones are the same list.
+/// The tasks. Clones share the list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Streams(Rc<RefCell<Vec<Option<Waker>>>>);
 
 impl Streams {
     /// Runs a stream in a task of its own.
     pub(super) fn spawn(&self, stream: impl Future<Output = ()> + 'static) {
-        // Boxed first, as a task has room for what it captures and for what it awaits.
+        // Boxed first, as a task reserves space for what it captures and for what it awaits.
         let (streams, stream) = (self.clone(), Box::pin(stream));
         tokio::task::spawn_local(async move {
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -25,7 +25,7 @@ impl Streams {
         self.0.borrow().iter().flatten().for_each(Waker::wake_by_ref);
     }
 
-    /// Lists a task for as long as the guard lives.
+    /// Lists a task until the guard is dropped.
     fn list(&self, waker: Waker) -> Listed {
         let mut wakers = self.0.borrow_mut();
         let place = wakers.iter().position(Option::is_none).unwrap_or(wakers.len());
@@ -37,7 +37,7 @@ impl Streams {
     }
 }
 
-/// A listed task. Free places are used again: there are no more than streams at once.
+/// A listed task. Free slots are reused, so the list is as long as the most streams at once.
 struct Listed {
     streams: Streams,
     place: usize,

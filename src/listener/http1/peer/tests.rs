@@ -43,7 +43,7 @@ async fn request(peer: &mut Peer<TcpStream>) -> Http1RequestBody {
 }
 
 #[test]
-fn the_rest_of_a_body_that_nobody_wanted_is_no_head_of_another_request() {
+fn rest_of_a_discarded_body_is_not_the_next_head() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").unwrap();
         let body = request(&mut peer).await;
@@ -52,18 +52,18 @@ fn the_rest_of_a_body_that_nobody_wanted_is_no_head_of_another_request() {
         peer.io.readable().await.unwrap();
         drop((body, running));
         assert!(poll_fn(|cx| Poll::Ready(peer.poll_discard_body(cx))).await.unwrap());
-        peer.state.keep(later(), &LIMITS);
+        peer.state.enforce_limits(later(), &LIMITS);
         assert_eq!(peer.state.command(), None, "no head is waited for");
 
         client.write_all(b"POST").unwrap();
         poll_fn(|cx| peer.poll_read(cx, &mut [0; 8])).await.unwrap();
-        peer.state.keep(later(), &LIMITS);
+        peer.state.enforce_limits(later(), &LIMITS);
         assert_eq!(peer.state.command(), Some(ConnCommand::RefuseHead));
     });
 }
 
 #[test]
-fn a_body_that_somebody_still_reads_is_left_to_him() {
+fn body_that_is_still_read_is_not_discarded() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").unwrap();
         let mut body = request(&mut peer).await;
@@ -76,7 +76,7 @@ fn a_body_that_somebody_still_reads_is_left_to_him() {
 }
 
 #[test]
-fn a_client_that_has_its_answer_is_not_asked_for_its_body() {
+fn response_makes_100_continue_unnecessary() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n").unwrap();
         let mut body = request(&mut peer).await;
@@ -92,7 +92,7 @@ fn a_client_that_has_its_answer_is_not_asked_for_its_body() {
 }
 
 #[test]
-fn what_waited_behind_an_answer_is_not_watched_once_it_is_read() {
+fn pipelined_bytes_are_not_watched_once_they_are_read() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         drop(request(&mut peer).await);
@@ -109,17 +109,17 @@ fn what_waited_behind_an_answer_is_not_watched_once_it_is_read() {
 }
 
 #[test]
-fn writing_nothing_says_nothing_of_whether_the_client_takes_anything() {
+fn empty_write_keeps_the_stall_clock() {
     with_peer(|mut peer, _client| async move {
         let _ = peer.state.track_write(Poll::<()>::Pending);
         assert!(poll_fn(|cx| Poll::Ready(peer.poll_write(cx, b"", Bytes::new(), b"").is_ready())).await);
-        peer.state.keep(Instant::now() + LIMITS.write_timeout.unwrap(), &LIMITS);
+        peer.state.enforce_limits(Instant::now() + LIMITS.write_timeout.unwrap(), &LIMITS);
         assert_eq!(peer.state.command(), Some(ConnCommand::Drop));
     });
 }
 
 #[test]
-fn what_was_lent_to_who_reads_ends_with_him() {
+fn lent_buffer_is_dropped_with_the_body() {
     with_peer(|mut peer, mut client| async move {
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n").unwrap();
         let mut body = request(&mut peer).await;
