@@ -236,7 +236,7 @@ fn jsonl_fifo_without_a_reader_is_said_and_read_later() {
     serving.signal("-TERM");
     let (status, log) = serving.end_with_status();
     assert_eq!(status, Some(0), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("nobody reads this FIFO")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("this FIFO has no reader")), "{log:#?}");
 }
 
 #[test]
