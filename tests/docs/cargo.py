@@ -1,4 +1,4 @@
-"""Stands for `cargo` in the commands of the documentation: their targets, profiles and features must be in Cargo.toml."""
+"""Takes the place of `cargo` in the commands of the documentation: their targets, profiles and features must be in Cargo.toml."""
 
 import pathlib
 import sys

@@ -223,7 +223,7 @@ def run(place, command, text=None, **options):
 
 # What runs.
 
-# `streamgauge` on the PATH of blocks: what serves until it is told to stop is told so after a second.
+# `streamgauge` on the PATH of blocks: commands that serve get SIGTERM after a second.
 WRAPPER = """#!/bin/sh
 case "$1 $2" in
     "demo --once") ;;
