@@ -87,28 +87,16 @@ fn reports(folder: &Path) {
 fn prices() -> Prices {
     let price = |model: &str, upstream: Option<&str>, from: Option<&str>, rate: &str| {
         let rate = Rate::parse(rate).unwrap();
-        let currency = Currency::parse("USD").unwrap();
         Price {
-            model: model.to_owned(),
             upstream: upstream.map(str::to_owned),
             from: from.map(|from| from.parse().unwrap()),
-            tier: None,
-            above_input_tokens: None,
-            rates: Rates {
-                currency,
-                input: rate,
-                cached_input: rate,
-                cache_write: rate,
-                cache_write_1h: None,
-                output: rate,
-                tool_calls: Default::default(),
-            },
+            ..Price::new(model, Rates::new(Currency::parse("USD").unwrap(), rate, rate))
         }
     };
     Prices::new([
         price("gpt-4.1*", None, None, "2.00"),
-        price("gpt-4.1-mini*", None, Some("2026-06-10T00:00:00Z"), "0.40"),
-        price("gpt-4.1-mini*", Some("azure"), Some("2026-06-20T00:00:00Z"), "0.50"),
+        price("gpt-4.1-mini*", None, Some("2026-06-10"), "0.40"),
+        price("gpt-4.1-mini*", Some("azure"), Some("2026-06-20"), "0.50"),
     ])
 }
 

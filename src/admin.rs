@@ -189,9 +189,9 @@ async fn live(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Res
         let reason = format!("{WATCHERS} pages are open already");
         return fault(StatusCode::SERVICE_UNAVAILABLE, "too_many_watchers", &reason);
     };
-    let Shown { boards, journal, ledger, .. } = &admin.shown;
+    let Shown { boards, journal, ledger, prices, .. } = &admin.shown;
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
     let since =
         Fields::parse(query.unwrap_or_default().as_bytes()).get("since").and_then(|since| since.parse().ok());
-    respond::live(Live::new(boards.clone(), journal.clone(), of_fleet, since, place))
+    respond::live(Live::new(boards.clone(), prices.zone().clone(), journal.clone(), of_fleet, since, place))
 }

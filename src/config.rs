@@ -50,6 +50,7 @@ mod sections;
 mod settings;
 mod size;
 mod suggest;
+mod time_zone;
 mod tls;
 mod upstreams;
 
@@ -67,6 +68,7 @@ pub use settings::{
     AccessLines, Admin, Client, Database, DrainLimits, ForwardProxy, HttpVersion, Jsonl, Ledger, Log,
     LogFormat, OnDisconnect, Otlp, PoolLimits, Postgres, Route, Server, Settings, Timeouts, Upstream,
 };
+pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
 
 use description::Description;
@@ -171,7 +173,9 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), 
             }
         };
         let section = if is_fleet { sections::ledger } else { sections::local_ledger };
-        Ok((root.section("ledger", section)?, prices?))
+        let ledger = root.section("ledger", section)?;
+        let prices = prices?.in_zone(&ledger.time_zone);
+        Ok((ledger, prices))
     });
     if let Ok((both, _)) = reader.finish(both, Vec::new()) {
         return Ok(both);
@@ -242,16 +246,18 @@ fn read(root: &Table<'_>) -> Read<Settings> {
         network::warn_of_unused(root, network, upstreams);
     }
     network?;
+    let ledger = ledger?;
+    let prices = prices?.in_zone(&ledger.time_zone);
     Ok(Settings {
         server: server?,
         admin: admin?,
-        ledger: ledger?,
+        ledger,
         otlp: otlp?,
         log: log?,
         clients: clients?,
         upstreams: upstreams?,
         routes: routes?,
-        prices: prices?,
+        prices,
         effective: serde_json::Value::Null,
     })
 }

@@ -23,11 +23,15 @@
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
 //! | `clock` | the clock of retention |
 //! | `query`, `groups` | reads, and adds up |
+//! | `report`, `by` | sums of groups, in an order; what they are grouped by |
+//! | `calendar` | hours, days, weeks and months of a time zone |
 //! | `source` | which of the two to read |
 //! | `time_spec` | a moment as people write it |
 //! | `output` | what was read, as JSON and CSV |
 
 mod backup;
+mod by;
+mod calendar;
 mod checkpoint;
 mod clock;
 mod columns;
@@ -40,6 +44,7 @@ pub mod output;
 pub mod postgres;
 mod query;
 mod repair;
+mod report;
 mod retention;
 mod row;
 mod schema;
@@ -54,12 +59,14 @@ mod sweep;
 mod time_spec;
 
 pub use backup::backup;
+pub use by::By;
 pub use error::LedgerError;
 pub use file::refusal;
-pub use groups::{By, Group, Key, SOURCES, Sums};
+pub use groups::{Estimated, Group, Key, SOURCES, Sums};
 pub use query::{
-    Bounds, Next, Overview, Page, Percentiles, Record, Report, Selection, overview, record, records, report,
+    Bounds, Next, Overview, Page, Percentiles, Record, Selection, overview, record, records, report,
 };
+pub use report::{Order, Report, Rest};
 pub use sink::Ledger;
 pub use source::LedgerSource;
 pub use time_spec::TimeSpec;

@@ -11,6 +11,8 @@ mod rates;
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
 
 pub use amount::{Amount, Cost, Currency, Reported};
 pub use rates::{Billable, INPUT_WITHOUT_CACHE, Rate, Rates, TokenCounts};
@@ -25,8 +27,8 @@ pub struct Price {
     pub model: String,
     /// The upstream that it is asked by; `None`: any.
     pub upstream: Option<String>,
-    /// From when on it holds; `None`: always.
-    pub from: Option<Timestamp>,
+    /// From the beginning of which day on it holds; `None`: always.
+    pub from: Option<Date>,
     /// The service tier that it is for; `None`: the standard one.
     pub tier: Option<String>,
     /// It is for requests with more input than this; `None`: for any input up to what the next such
@@ -61,10 +63,21 @@ pub struct Served<'a> {
 }
 
 impl Price {
-    /// Whether it is for the model, the upstream and the time, whatever the tier and the input are.
+    /// The price of a model or a pattern for any upstream, day and input, in the standard tier.
+    pub fn new(model: &str, rates: Rates) -> Self {
+        Self {
+            model: model.to_owned(),
+            upstream: None,
+            from: None,
+            tier: None,
+            above_input_tokens: None,
+            rates,
+        }
+    }
+
+    /// Whether it is for the model and the upstream, whatever the day, the tier and the input are.
     fn holds(&self, glob: &Glob, served: &Served<'_>) -> bool {
-        self.from.is_none_or(|from| from <= served.at)
-            && self.upstream.as_deref().is_none_or(|wanted| served.upstream == Some(wanted))
+        self.upstream.as_deref().is_none_or(|wanted| served.upstream == Some(wanted))
             && glob.matches(served.model)
     }
 
@@ -83,24 +96,47 @@ impl Price {
 }
 
 /// All prices. The default has none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Prices {
     /// The one that would win first.
-    ranked: Vec<(Glob, Price)>,
+    ranked: Vec<Ranked>,
     changes: Vec<Timestamp>,
     thresholds: Vec<u64>,
     currencies: Vec<Currency>,
+    zone: TimeZone,
+}
+
+impl Default for Prices {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Ranked {
+    glob: Glob,
+    price: Price,
+    /// The beginning of `price.from` in the time zone of the prices.
+    from: Option<Timestamp>,
+}
+
+impl Ranked {
+    /// Whether it is for the model, the upstream and the time.
+    fn holds(&self, served: &Served<'_>) -> bool {
+        self.from.is_none_or(|from| from <= served.at) && self.price.holds(&self.glob, served)
+    }
 }
 
 impl Prices {
-    /// Ranks them.
+    /// Ranks them; their days are those of UTC.
     ///
     /// Among the prices that hold for a request, one for its upstream goes before one for any; then
     /// a model's own name before a pattern, and a pattern with more letters before one with fewer;
     /// then the one for the longest input; then the later `from`; then the earlier in `prices`.
     pub fn new(prices: impl IntoIterator<Item = Price>) -> Self {
-        let mut ranked: Vec<_> = prices.into_iter().map(|price| (Glob::new(&price.model), price)).collect();
-        ranked.sort_by_key(|(_, price)| {
+        let rank = |price: Price| Ranked { glob: Glob::new(&price.model), from: None, price };
+        let mut ranked: Vec<_> = prices.into_iter().map(rank).collect();
+        ranked.sort_by_key(|Ranked { price, .. }| {
             let stars = price.model.matches('*').count();
             Reverse((
                 price.upstream.is_some(),
@@ -110,33 +146,51 @@ impl Prices {
                 price.from,
             ))
         });
-        let mut changes: Vec<_> = ranked.iter().filter_map(|(_, price)| price.from).collect();
-        changes.sort_unstable();
-        changes.dedup();
         let mut thresholds: Vec<_> =
-            ranked.iter().filter_map(|(_, price)| price.above_input_tokens).collect();
+            ranked.iter().filter_map(|ranked| ranked.price.above_input_tokens).collect();
         thresholds.sort_unstable();
         thresholds.dedup();
-        let mut currencies: Vec<_> = ranked.iter().map(|(_, price)| price.rates.currency).collect();
+        let mut currencies: Vec<_> = ranked.iter().map(|ranked| ranked.price.rates.currency).collect();
         currencies.sort_unstable();
         currencies.dedup();
-        Self { ranked, changes, thresholds, currencies }
+        let zone = TimeZone::UTC;
+        Self { ranked, changes: Vec::new(), thresholds, currencies, zone }.in_zone(&TimeZone::UTC)
+    }
+
+    /// The same prices, each from the beginning of its day in `zone`.
+    #[must_use]
+    pub fn in_zone(mut self, zone: &TimeZone) -> Self {
+        for Ranked { price, from, .. } in &mut self.ranked {
+            let midnight = price.from.map(|day| zone.to_timestamp(day.to_datetime(Time::midnight())));
+            *from = midnight.map(|midnight| midnight.unwrap_or(Timestamp::MAX));
+        }
+        self.changes = self.ranked.iter().filter_map(|ranked| ranked.from).collect();
+        self.changes.sort_unstable();
+        self.changes.dedup();
+        self.zone = zone.clone();
+        self
+    }
+
+    /// The zone on whose days they change.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// What holds for a request. `None` also where the price of its model is known to be another
     /// for its input, and no price for that input is of its tier.
     pub fn find(&self, served: &Served<'_>) -> Option<&Rates> {
-        let holds = |(glob, price): &&(Glob, Price)| {
-            price.is_for_tier(served.tier)
-                && price.is_for_input(served.input_tokens)
-                && price.holds(glob, served)
+        let holds = |ranked: &&Ranked| {
+            ranked.price.is_for_tier(served.tier)
+                && ranked.price.is_for_input(served.input_tokens)
+                && ranked.holds(served)
         };
-        let (_, found) = self.ranked.iter().find(holds)?;
-        let is_another = |(glob, price): &(Glob, Price)| {
+        let Ranked { price: found, .. } = self.ranked.iter().find(holds)?;
+        let is_another = |ranked: &Ranked| {
+            let Ranked { price, .. } = ranked;
             price.above_input_tokens > found.above_input_tokens
                 && price.is_for_input(served.input_tokens)
                 && (&price.model, &price.upstream) == (&found.model, &found.upstream)
-                && price.holds(glob, served)
+                && ranked.holds(served)
         };
         let is_covered = self.thresholds.is_empty() || !self.ranked.iter().any(is_another);
         is_covered.then_some(&found.rates)

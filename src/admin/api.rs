@@ -21,7 +21,7 @@ const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";
 const TOML: &str = "application/toml; charset=utf-8";
 
-/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&format=`: what `streamgauge usage`
+/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&time_zone=&format=`: what `streamgauge usage`
 /// prints. It is written on the thread that reads, as far as there is room.
 pub(super) async fn usage(
     State(admin): State<Arc<Admin>>,
@@ -29,12 +29,17 @@ pub(super) async fn usage(
     memory: Reservation,
 ) -> Response {
     let now = Timestamp::now();
-    let UsageAsk { selection, by, format } = match UsageAsk::parse(&query.unwrap_or_default(), now) {
-        Ok(ask) => ask,
-        Err(reason) => return bad(&reason),
-    };
+    let prices = &admin.shown.prices;
+    let UsageAsk { selection, by, format } =
+        match UsageAsk::parse(&query.unwrap_or_default(), now, prices.zone()) {
+            Ok(ask) => ask,
+            Err(reason) => return bad(&reason),
+        };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
-    let prices = Arc::clone(&admin.shown.prices);
+    let prices = match *prices.zone() == selection.zone {
+        true => Arc::clone(prices),
+        false => Arc::new(prices.as_ref().clone().in_zone(&selection.zone)),
+    };
     let read = admin.reads.read(move |ledger, bounds| {
         let report = ledger.report(&selection, &by, &prices, bounds)?;
         let mut held = HeldText::new(memory);
@@ -67,14 +72,15 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>)
     }
 }
 
-/// `/records?since=&until=&client=&user=&upstream=&model=&limit=&format=`: the latest records, the
+/// `/records?since=&until=&client=&user=&upstream=&model=&time_zone=&limit=&format=`: the latest records, the
 /// one that ended last first.
 pub(super) async fn latest(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
     memory: Reservation,
 ) -> Response {
-    let ask = match RecordsAsk::parse(&query.unwrap_or_default(), Timestamp::now()) {
+    let zone = admin.shown.prices.zone();
+    let ask = match RecordsAsk::parse(&query.unwrap_or_default(), Timestamp::now(), zone) {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
     };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
+use crate::config;
 use crate::ledger::{By, Selection, TimeSpec};
 
 /// The most records that are given at once.
@@ -36,21 +38,28 @@ impl Fields {
         }
     }
 
-    fn selection(&self, now: Timestamp) -> Result<Selection, String> {
+    /// `time_zone`, or `zone` where it is not there.
+    fn zone(&self, zone: &TimeZone) -> Result<TimeZone, String> {
+        let named = self.get("time_zone").map(config::time_zone).transpose();
+        Ok(named.map_err(|reason| format!("time_zone: {reason}"))?.unwrap_or_else(|| zone.clone()))
+    }
+
+    fn selection(&self, now: Timestamp, zone: &TimeZone) -> Result<Selection, String> {
+        let zone = self.zone(zone)?;
         let when = |name: &str| -> Result<_, String> {
             let Some(text) = self.get(name) else { return Ok(None) };
             let when = TimeSpec::parse(text).map_err(|reason| format!("{name}: {reason}"))?;
             Ok(Some(when))
         };
         let since = when("since")?.unwrap_or(TimeSpec::Ago(DEFAULT_SINCE));
-        let (since, until) = TimeSpec::range(since, when("until")?, now)?;
-        Ok(self.filters(since, until))
+        let (since, until) = TimeSpec::range(since, when("until")?, now, &zone)?;
+        Ok(self.filters(since, until, zone))
     }
 
-    fn filters(&self, since: Timestamp, until: Option<Timestamp>) -> Selection {
+    fn filters(&self, since: Timestamp, until: Option<Timestamp>, zone: TimeZone) -> Selection {
         let text = |name| self.get(name).map(str::to_owned);
         let [client, user, upstream, model] = FILTERS.map(text);
-        Selection { since, until, client, user, upstream, model }
+        Selection { since, until, client, user, upstream, model, zone }
     }
 }
 
@@ -88,20 +97,21 @@ pub(super) struct UsageAsk {
 impl UsageAsk {
     /// # Errors
     /// What is wrong with the query, in words.
-    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
-        fields.check(&["since", "until", "by", "client", "user", "upstream", "model", "format"])?;
-        let mut by = Vec::new();
-        for name in fields.get("by").unwrap_or_default().split(',').map(str::trim).filter(|by| !by.is_empty())
-        {
-            let field = By::named(name)
-                .ok_or_else(|| format!("by: {name:?} is none of {}", By::ALL.map(By::as_str).join(", ")))?;
-            if by.contains(&field) {
-                return Err(format!("by: {name} is there twice"));
-            }
-            by.push(field);
-        }
-        Ok(Self { selection: fields.selection(now)?, by, format: Format::of(&fields)? })
+        fields.check(&[
+            "since",
+            "until",
+            "by",
+            "client",
+            "user",
+            "upstream",
+            "model",
+            "format",
+            "time_zone",
+        ])?;
+        let by = By::list(fields.get("by").unwrap_or_default()).map_err(|reason| format!("by: {reason}"))?;
+        Ok(Self { selection: fields.selection(now, zone)?, by, format: Format::of(&fields)? })
     }
 }
 
@@ -116,19 +126,29 @@ pub(super) struct RecordsAsk {
 impl RecordsAsk {
     /// # Errors
     /// What is wrong with the query, in words.
-    pub(super) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
-        fields.check(&["since", "until", "client", "user", "upstream", "model", "format", "limit"])?;
+        fields.check(&[
+            "since",
+            "until",
+            "client",
+            "user",
+            "upstream",
+            "model",
+            "format",
+            "limit",
+            "time_zone",
+        ])?;
         let limit = fields.get("limit").map_or(Ok(RECORDS), |text| match text.parse() {
             Ok(limit @ 1..=MOST_RECORDS) => Ok(limit),
             _ => Err(format!("limit: {text:?} is no number from 1 to {MOST_RECORDS}")),
         })?;
-        Ok(Self { selection: fields.selection(now)?, limit, format: Format::of(&fields)? })
+        Ok(Self { selection: fields.selection(now, zone)?, limit, format: Format::of(&fields)? })
     }
 }
 
 /// The time that the dashboard looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Range {
     Hour,
     Day,
@@ -173,7 +193,7 @@ impl Range {
             Self::Month => 30 * 24,
             Self::Custom(since, until) => return (since, Some(until)),
         };
-        (TimeSpec::Ago(Duration::from_hours(hours)).before(now), None)
+        (now.checked_sub(Duration::from_hours(hours)).unwrap_or(Timestamp::MIN), None)
     }
 
     /// How long a step of time is in its charts: at most some sixty of them.
@@ -204,8 +224,10 @@ impl Range {
 const MOST_STEPS: u64 = 60;
 
 /// `/?...`: the dashboard.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PageAsk {
+    /// The zone of its days and times.
+    pub(super) zone: TimeZone,
     pub(super) range: Range,
     /// In the order of [`FILTERS`].
     pub(super) filters: [Option<String>; FILTERS.len()],
@@ -214,13 +236,13 @@ pub(super) struct PageAsk {
 impl PageAsk {
     /// # Errors
     /// What is wrong with the query, in words.
-    pub(super) fn parse(query: &str) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         let filters = FILTERS.map(|name| fields.get(name).map(str::to_owned));
         let range = match fields.get("range") {
             None => Range::Day,
             Some("custom") => {
-                let (since, until) = (moment(&fields, "since")?, moment(&fields, "until")?);
+                let (since, until) = (moment(&fields, "since", zone)?, moment(&fields, "until", zone)?);
                 if until <= since {
                     return Err("The end of the time must come after its beginning.".to_owned());
                 }
@@ -231,19 +253,19 @@ impl PageAsk {
                 .find(|range| range.name() == name)
                 .ok_or_else(|| format!("There is no range {name:?}."))?,
         };
-        Ok(Self { range, filters })
+        Ok(Self { zone: zone.clone(), range, filters })
     }
 
     /// The default page.
-    pub(super) fn plain() -> Self {
-        Self { range: Range::Day, filters: Default::default() }
+    pub(super) fn plain(zone: &TimeZone) -> Self {
+        Self { zone: zone.clone(), range: Range::Day, filters: Default::default() }
     }
 
     /// The rows, if it is `now`.
     pub(super) fn selection(&self, now: Timestamp) -> Selection {
         let (since, until) = self.range.bounds(now);
         let [client, user, upstream, model] = self.filters.clone();
-        Selection { since, until, client, user, upstream, model }
+        Selection { since, until, client, user, upstream, model, zone: self.zone.clone() }
     }
 
     /// The query of this page, with another range.
@@ -263,7 +285,9 @@ impl PageAsk {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("range", self.range.name());
         if let Range::Custom(since, until) = self.range {
-            query.append_pair("since", &minute(since)).append_pair("until", &minute(until));
+            query
+                .append_pair("since", &minute(since, &self.zone))
+                .append_pair("until", &minute(until, &self.zone));
         }
         self.append_filters(&mut query);
         query.finish()
@@ -294,16 +318,16 @@ impl PageAsk {
     }
 }
 
-/// As `<input type="datetime-local">` has it; the page says that it means UTC.
-pub(super) fn minute(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M").to_string()
+/// As `<input type="datetime-local">` has it; the page names the zone.
+pub(super) fn minute(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M").to_string()
 }
 
-fn moment(fields: &Fields, name: &str) -> Result<Timestamp, String> {
+fn moment(fields: &Fields, name: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     let Some(text) = fields.get(name) else {
         return Err("Choose when the time begins and when it ends.".to_owned());
     };
-    TimeSpec::at(text).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
+    TimeSpec::at(text, zone).ok_or_else(|| format!("{text:?} is no time such as 2026-07-30T08:00."))
 }
 
 #[cfg(test)]
@@ -316,11 +340,13 @@ mod tests {
 
     #[test]
     fn usage_query_parses_as_the_command_line() {
-        let ask = UsageAsk::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now()).unwrap();
+        let ask =
+            UsageAsk::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now(), &TimeZone::UTC)
+                .unwrap();
         assert_eq!(ask.selection.since.to_string(), "2026-07-23T12:00:00Z");
         assert_eq!((ask.selection.user.as_deref(), ask.selection.client), (Some("a&b c"), None));
         assert_eq!((ask.by, ask.format), (vec![By::Day, By::Model], Format::Csv));
-        let ask = UsageAsk::parse("", now()).unwrap();
+        let ask = UsageAsk::parse("", now(), &TimeZone::UTC).unwrap();
         assert_eq!((ask.selection.since.to_string().as_str(), ask.by.len()), ("2026-07-29T12:00:00Z", 0));
     }
 
@@ -334,19 +360,19 @@ mod tests {
             ("format=xml", "neither json nor csv"),
             ("sinc=1h", "\"sinc\" is none of since, until"),
         ] {
-            let error = UsageAsk::parse(query, now()).unwrap_err();
+            let error = UsageAsk::parse(query, now(), &TimeZone::UTC).unwrap_err();
             assert!(error.contains(reason), "{query}: {error}");
         }
         for (query, reason) in
             [("limit=0", "from 1 to 10000"), ("limit=10001", "from 1"), ("by=day", "none of")]
         {
-            let error = RecordsAsk::parse(query, now()).unwrap_err();
+            let error = RecordsAsk::parse(query, now(), &TimeZone::UTC).unwrap_err();
             assert!(error.contains(reason), "{query}: {error}");
         }
         for query in
             ["range=2y", "range=custom", "range=custom&since=2026-07-02T00:00&until=2026-07-01T00:00"]
         {
-            assert!(PageAsk::parse(query).is_err(), "{query}");
+            assert!(PageAsk::parse(query, &TimeZone::UTC).is_err(), "{query}");
         }
     }
 
@@ -357,18 +383,30 @@ mod tests {
             "range=7d&client=a&user=b%26c&upstream=d&model=e%2Ff",
             "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30",
         ] {
-            assert_eq!(PageAsk::parse(query).unwrap().query(), query);
+            assert_eq!(PageAsk::parse(query, &TimeZone::UTC).unwrap().query(), query);
         }
-        assert_eq!(PageAsk::parse("").unwrap(), PageAsk::plain());
-        assert_eq!(PageAsk::plain().with_filter(1, Some("x y")), "range=24h&user=x+y");
+        assert_eq!(PageAsk::parse("", &TimeZone::UTC).unwrap(), PageAsk::plain(&TimeZone::UTC));
+        assert_eq!(PageAsk::plain(&TimeZone::UTC).with_filter(1, Some("x y")), "range=24h&user=x+y");
+    }
+
+    #[test]
+    fn custom_times_are_those_of_the_zone() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let query = "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30";
+        let page = PageAsk::parse(query, &berlin).unwrap();
+        assert_eq!(page.selection(now()).since.to_string(), "2026-06-30T22:00:00Z");
+        assert_eq!(page.query(), query);
+        let data = UsageAsk::parse("since=2026-07-01&time_zone=Asia/Tokyo", now(), &berlin).unwrap();
+        assert_eq!(data.selection.since.to_string(), "2026-06-30T15:00:00Z");
+        assert!(UsageAsk::parse("time_zone=Moon", now(), &berlin).unwrap_err().starts_with("time_zone: "));
     }
 
     #[test]
     fn data_link_selects_the_rows_of_its_page() {
         for query in ["range=7d&user=b%26c", "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30"]
         {
-            let page = PageAsk::parse(query).unwrap();
-            let data = UsageAsk::parse(&page.data_query(&[("by", "day")]), now()).unwrap();
+            let page = PageAsk::parse(query, &TimeZone::UTC).unwrap();
+            let data = UsageAsk::parse(&page.data_query(&[("by", "day")]), now(), &TimeZone::UTC).unwrap();
             assert_eq!(data.selection, page.selection(now()));
         }
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use jiff::tz::TimeZone;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -38,6 +39,8 @@ const RETRY: &str = "retry: 2000\n\n";
 /// Somebody who watches, as a body of events that never ends by itself.
 pub(super) struct Live {
     boards: Boards,
+    /// The zone of the times that pages show.
+    zone: TimeZone,
     journal: Journal,
     ticks: Interval,
     /// What was told last.
@@ -56,6 +59,7 @@ impl Live {
     /// given back at the end.
     pub(super) fn new(
         boards: Boards,
+        zone: TimeZone,
         journal: Journal,
         of_fleet: bool,
         since: Option<u64>,
@@ -65,6 +69,7 @@ impl Live {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             boards,
+            zone,
             journal,
             ticks,
             running: None,
@@ -80,7 +85,7 @@ impl Live {
     /// What there is to tell.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
-        let running = running::table(&self.boards).into_string();
+        let running = running::table(&self.boards, &self.zone).into_string();
         if self.running.as_ref() != Some(&running) {
             event(&mut text, "running", &running);
             self.running = Some(running);
@@ -149,7 +154,7 @@ mod tests {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let mut live = Live::new(boards.clone(), journal.clone(), false, Some(0), place);
+        let mut live = Live::new(boards.clone(), TimeZone::UTC, journal.clone(), false, Some(0), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -174,7 +179,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let mut live = Live::new(Boards::new(1), Journal::new(8), true, None, place);
+        let mut live = Live::new(Boards::new(1), TimeZone::UTC, Journal::new(8), true, None, place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
@@ -190,7 +195,7 @@ mod tests {
         journal.health().kept.store(7, Ordering::Relaxed);
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            let mut live = Live::new(Boards::new(1), journal.clone(), false, since, place);
+            let mut live = Live::new(Boards::new(1), TimeZone::UTC, journal.clone(), false, since, place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

@@ -1,19 +1,21 @@
-//! `streamgauge usage`: reads the ledger, and says who used how many tokens.
+//! `streamgauge usage`: reads the ledger, and prints how many tokens went where.
 
+mod layout;
 mod table;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::output::{self, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::ledger::output::{csv, json};
-use crate::ledger::{Bounds, By, LedgerSource, Report, Selection, TimeSpec};
+use crate::ledger::{Bounds, By, LedgerSource, Order, Report, Selection, TimeSpec};
 use crate::price::Prices;
 
 /// Options of `usage`.
@@ -29,7 +31,7 @@ pub(super) struct UsageArgs {
     #[arg(long, value_enum, conflicts_with = "ledger")]
     from: Option<From>,
     /// How far to look back (30m, 24h, 1w), or from when on: a day (2026-07-30), a time
-    /// (2026-07-30T08:00, UTC; or with a zone, 2026-07-30T08:00+02:00), today, yesterday, "this
+    /// (2026-07-30T08:00, or with an offset, 2026-07-30T08:00+02:00), today, yesterday, "this
     /// week", "last month" and so on
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = TimeSpec::parse)]
     since: TimeSpec,
@@ -49,10 +51,25 @@ pub(super) struct UsageArgs {
     /// Only those that this model answered
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// What to group by, in this order: model, client, upstream, endpoint, user, day, hour (UTC);
-    /// "" for the totals alone
-    #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = Grouping::parse)]
-    by: Grouping,
+    /// What to group by, in this order: model, client, user, upstream, provider, endpoint, status,
+    /// outcome, usage_source, hour, day, week, month; "" for the totals alone
+    #[arg(long, value_name = "FIELDS", default_value = "model", value_parser = fields)]
+    by: Fields,
+    /// By which columns to sort, from the smallest up, or with - before one (--sort -cost) from the
+    /// largest down: requests, input, cached, output, total, cost and so on, or one of --by
+    /// [default: --by, in its order]
+    #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_parser = orders)]
+    sort: Option<Orders>,
+    /// Turn the order of --sort around
+    #[arg(long, requires = "sort")]
+    reverse: bool,
+    /// Show the first N groups, and the others as one line (in JSON as "rest"; CSV leaves them out)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Whose days, weeks, months and times these are, and on whose days prices change: UTC, local,
+    /// Europe/Berlin, +02:00 [default: ledger.time_zone of the configuration]
+    #[arg(long, value_name = "ZONE", value_parser = config::time_zone)]
+    time_zone: Option<TimeZone>,
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -70,7 +87,7 @@ enum From {
 /// The form of the result.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people: 80 columns wide
+    /// For people: as wide as the terminal, and with whole names elsewhere
     Table,
     /// One object with every sum
     Json,
@@ -78,24 +95,19 @@ enum Format {
     Csv,
 }
 
-/// What to group by; each field once.
+/// A list is one value of its option, for clap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Grouping(Vec<By>);
+struct Fields(Vec<By>);
 
-impl Grouping {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut fields = Vec::new();
-        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let Some(by) = By::named(name) else {
-                return Err(format!("{name:?} is none of {}", By::ALL.map(By::as_str).join(", ")));
-            };
-            if fields.contains(&by) {
-                return Err(format!("{name} is there twice"));
-            }
-            fields.push(by);
-        }
-        Ok(Self(fields))
-    }
+fn fields(text: &str) -> Result<Fields, String> {
+    By::list(text).map(Fields)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Orders(Vec<Order>);
+
+fn orders(text: &str) -> Result<Orders, String> {
+    Order::list(text).map(Orders)
 }
 
 /// What is usually the matter where there is no file.
@@ -114,7 +126,7 @@ fn hint(place: &LedgerSource) -> String {
 
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
-    let (place, prices) = match configured(args) {
+    let (place, prices, zone) = match configured(args) {
         Ok(configured) => configured,
         Err(message) => {
             say!("{message}");
@@ -122,7 +134,7 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         }
     };
     let now = Timestamp::now();
-    let (since, until) = match TimeSpec::range(args.since, args.until, now) {
+    let (since, until) = match TimeSpec::range(args.since, args.until, now, &zone) {
         Ok(range) => range,
         Err(reason) => {
             say!("usage: {reason}");
@@ -136,22 +148,39 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         user: args.user.clone(),
         upstream: args.upstream.clone(),
         model: args.model.clone(),
+        zone,
     };
-    let result = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
-        Ok(report) => print(&report, since, until.unwrap_or(now), args.format),
+    let mut report = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
+        Ok(report) => report,
         Err(error) => {
             say!("usage: {error}{}", hint(&place));
             return ExitCode::from(FAILED);
         }
     };
-    match result {
+    if let Err(reason) = arrange(&mut report, args) {
+        say!("usage: --sort: {reason}");
+        return ExitCode::from(WRONG);
+    }
+    match print(&report, since, until.unwrap_or(now), args.format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => unwritten(&error, 0),
     }
 }
 
-/// The ledger and the prices.
-fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices), String> {
+/// Puts the groups in their order, and keeps as many as are wanted.
+fn arrange(report: &mut Report, args: &UsageArgs) -> Result<(), String> {
+    if let Some(Orders(orders)) = &args.sort {
+        let turn = |order: &Order| if args.reverse { order.clone().reversed() } else { order.clone() };
+        report.sort(&orders.iter().map(turn).collect::<Vec<_>>())?;
+    }
+    if let Some(limit) = args.limit {
+        report.limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    Ok(())
+}
+
+/// The ledger, the prices, and the time zone, which is that of the prices too.
+fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), String> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
     let which = match args.from {
@@ -161,6 +190,10 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices), String> {
         Some(From::Postgres) => Which::Fleet,
     };
     let (ledger, prices) = config::load_ledger(&sources, which).map_err(|mistakes| mistakes.to_string())?;
+    let (zone, prices) = match &args.time_zone {
+        Some(zone) => (zone.clone(), prices.in_zone(zone)),
+        None => (ledger.time_zone, prices),
+    };
     let place = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
         // What was not wanted was not read.
         (_, Some(postgres)) => LedgerSource::Fleet(Box::new(postgres)),
@@ -175,16 +208,27 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices), String> {
             );
         }
     };
-    Ok((place, prices))
+    Ok((place, prices, zone))
 }
 
 fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {
     let text = match format {
-        Format::Table => table::write(report, since),
+        Format::Table => table::write(report, since, terminal_width()),
         Format::Json => json::write(report, since, until)?,
         Format::Csv => csv::write(report),
     };
     output::print(text)
+}
+
+/// The width of the terminal that shows the result; `None`: no terminal does.
+fn terminal_width() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&out).map_or(0, |size| size.ws_col);
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| *columns > 0);
+    Some(if size > 0 { size.into() } else { told().unwrap_or(80) })
 }
 
 #[cfg(test)]

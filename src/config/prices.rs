@@ -1,8 +1,6 @@
 //! `[[prices]]`: what tokens and calls of some models cost, from some day on.
 
-use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::kind::{Kind, Shape, integer, parsed, text};
 use super::notes::Read;
@@ -67,21 +65,18 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
     let output = table.required("output", missing, rate());
     let input = input?;
     let rates = Rates {
-        currency: currency?,
-        input,
         cached_input: cached_input?.unwrap_or(input),
         cache_write: cache_write?.unwrap_or(input),
         cache_write_1h: cache_write_1h?,
-        output: output?,
         tool_calls: tool_calls?,
+        ..Rates::new(currency?, input, output?)
     };
     Ok(Price {
-        model: model?,
         upstream: upstream?,
         from: from?,
         tier: tier?.flatten(),
         above_input_tokens: above_input_tokens?.map(|tokens| tokens as u64),
-        rates,
+        ..Price::new(&model?, rates)
     })
 }
 
@@ -111,13 +106,12 @@ fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Rate>> {
     })
 }
 
-/// The beginning of a day in UTC, as everywhere in the ledger.
-fn day() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Timestamp>> {
+/// A day of `ledger.time_zone`.
+fn day() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Date>> {
     let shape = Shape::Text("day", Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"));
     Kind::new(shape, |entry: &Entry<'_>| {
         let text = entry.date("a day, such as \"2026-01-01\"")?;
         let day = text.parse::<Date>().ok().filter(|day| day.to_string() == text);
-        let start = day.and_then(|day| day.to_zoned(TimeZone::UTC).ok()).map(|day| day.timestamp());
-        start.ok_or_else(|| entry.mistake(format!("{text:?} is not a day: write for example \"2026-01-01\"")))
+        day.ok_or_else(|| entry.mistake(format!("{text:?} is not a day: write for example \"2026-01-01\"")))
     })
 }

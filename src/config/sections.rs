@@ -14,6 +14,7 @@ use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::{AccessLines, Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
+use super::time_zone::time_zone;
 use super::tls;
 use crate::browser::{Origin, Origins, OwnHosts};
 use crate::egress::Pattern;
@@ -121,12 +122,14 @@ pub(super) fn local_ledger(table: &Table<'_>) -> Read<Ledger> {
     let path = table.defaulted("path", text().or_empty());
     let jsonl = table.defaulted("jsonl", text().or_empty());
     let retention = table.defaulted("retention", past_time().or_empty());
-    let (path, retention, jsonl) = (path?, retention?, jsonl?);
+    let zone = parsed("time zone", None, "a time zone in quotes, such as \"Europe/Berlin\"", time_zone);
+    let time_zone = table.defaulted("time_zone", zone);
+    let (path, retention, jsonl, time_zone) = (path?, retention?, jsonl?, time_zone?);
     if jsonl.is_some() && jsonl == path {
         return Err(table.mistake("jsonl", "is also the file of ledger.path: use two files"));
     }
     let jsonl = jsonl.map(|path| if path == "-" { Jsonl::Stdout } else { Jsonl::File(path.into()) });
-    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl, postgres: None })
+    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl, time_zone, postgres: None })
 }
 
 /// `[log]`.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use jiff::tz::TimeZone;
 
 use crate::browser::{Origins, OwnHosts};
 use crate::egress::{Hosts, ProxyAddress};
@@ -119,6 +120,8 @@ pub struct Ledger {
     pub retention: Option<Duration>,
     /// Also one JSON line per record.
     pub jsonl: Option<Jsonl>,
+    /// The zone of the days by which records are added up and prices change.
+    pub time_zone: TimeZone,
     /// Where the records of a fleet come together; there is a database at `path` then.
     pub postgres: Option<Postgres>,
 }

@@ -1,8 +1,6 @@
 //! What rows add up to, by what they have in common.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fmt;
 use std::mem;
 
 use crate::price::{Cost, Reported};
@@ -20,64 +18,6 @@ pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
      AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
                       'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";
 
-/// What rows can be grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The model as the upstream answered it.
-    Model,
-    /// Who sent the request.
-    Client,
-    /// Where it went.
-    Upstream,
-    /// What was asked for there, such as `chat/completions`.
-    Endpoint,
-    /// Whom the request named as its user.
-    User,
-    /// The UTC day on which it started.
-    Day,
-    /// The UTC hour.
-    Hour,
-}
-
-impl By {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Model, Self::Client, Self::Upstream, Self::Endpoint, Self::User, Self::Day, Self::Hour];
-
-    /// The name on the command line and in results.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Client => "client",
-            Self::Upstream => "upstream",
-            Self::Endpoint => "endpoint",
-            Self::User => "user",
-            Self::Day => "day",
-            Self::Hour => "hour",
-        }
-    }
-
-    /// The one of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|by| by.as_str() == name)
-    }
-
-    /// How long each group is, where it is one of time. There are no leap seconds, as POSIX counts.
-    pub(super) fn seconds(self) -> Option<i64> {
-        match self {
-            Self::Day => Some(86_400),
-            Self::Hour => Some(3_600),
-            Self::Model | Self::Client | Self::Upstream | Self::Endpoint | Self::User => None,
-        }
-    }
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// What the rows of a group have in common, in the order that was asked for; `None` where it is not
 /// known.
 pub type Key = Vec<Option<String>>;
@@ -89,13 +29,6 @@ pub struct Group {
     pub key: Key,
     /// What they add up to.
     pub sums: Sums,
-}
-
-impl Group {
-    /// The order of reports: by key, and what is not known comes last.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
-        self.key.iter().map(order).cmp(other.key.iter().map(order))
-    }
 }
 
 /// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are
@@ -130,6 +63,38 @@ pub struct Sums {
     pub cost: Cost,
     /// `reported_cost`, added up.
     pub reported_cost: Option<Reported>,
+    /// How much of the sums is estimated; `None`: nothing. In a box, since most requests have none.
+    pub estimated: Option<Box<Estimated>>,
+}
+
+/// The part of sums that comes of rows whose counts are estimated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Estimated {
+    /// Of `input_tokens`.
+    pub input_tokens: Option<u64>,
+    /// Of `output_tokens`.
+    pub output_tokens: Option<u64>,
+    /// Of `total_tokens`.
+    pub total_tokens: Option<u64>,
+    /// Of the amounts of `cost`.
+    pub cost: Cost,
+}
+
+impl Estimated {
+    /// The place of `estimated` in [`SOURCES`].
+    pub(super) const SOURCE: usize = 3;
+
+    pub(super) fn add(&mut self, other: &Self) {
+        plus(&mut self.input_tokens, other.input_tokens);
+        plus(&mut self.output_tokens, other.output_tokens);
+        plus(&mut self.total_tokens, other.total_tokens);
+        self.cost.add(&other.cost);
+    }
+}
+
+/// Adds a count that may not be known. Real counts never come near the end of it.
+fn plus(sum: &mut Option<u64>, more: Option<u64>) {
+    *sum = sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0))));
 }
 
 impl Sums {
@@ -167,8 +132,7 @@ impl Sums {
             (&mut self.total_tokens, other.total_tokens),
             (&mut self.computed_total_tokens, other.computed_total_tokens),
         ] {
-            // Real counts never come near the end of it.
-            *sum = sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0))));
+            plus(sum, more);
         }
         self.billed_seconds = self
             .billed_seconds
@@ -179,6 +143,14 @@ impl Sums {
         self.countable += other.countable;
         self.cost.add(&other.cost);
         self.report(other.reported_cost);
+        if let Some(estimated) = &other.estimated {
+            self.estimated.get_or_insert_default().add(estimated);
+        }
+    }
+
+    /// How much of the sums is estimated.
+    pub fn estimated(&self) -> Estimated {
+        self.estimated.as_deref().cloned().unwrap_or_default()
     }
 }
 
@@ -249,20 +221,20 @@ impl Groups {
         }
     }
 
-    /// All groups; `read` makes a key of its parts.
+    /// All groups in the order of their keys' bytes, what is not known last; `read` makes a key of
+    /// its parts.
     pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
         let Self { places, mut sums, .. } = self;
-        let mut groups: Vec<_> = places
-            .into_iter()
-            .map(|(key, place)| Group { key: read(parts(&key)), sums: mem::take(&mut sums[place]) })
-            .collect();
-        groups.sort_by(Group::order);
-        groups
+        let mut keys: Vec<_> = places.iter().map(|(key, place)| (parts(key), *place)).collect();
+        keys.sort_by(|(a, _), (b, _)| a.iter().map(order).cmp(b.iter().map(order)));
+        let group =
+            |(parts, place): (_, usize)| Group { key: read(parts), sums: mem::take(&mut sums[place]) };
+        keys.into_iter().map(group).collect()
     }
 }
 
-fn order(part: &Option<String>) -> (bool, Option<&str>) {
-    (part.is_none(), part.as_deref())
+fn order<'a>(part: &Option<&'a [u8]>) -> (bool, Option<&'a [u8]>) {
+    (part.is_none(), *part)
 }
 
 fn parts(mut key: &[u8]) -> Vec<Option<&[u8]>> {

@@ -1,4 +1,10 @@
 //! Reads a ledger, also one that is being written.
+//!
+//! Rows are added up here and not by SQLite, which groups by sorting: on a million rows `GROUP BY`
+//! of a day and a model takes 1.9 s of CPU, 2.7 s with what costs depend on (SQLite 3.40, a script of
+//! the same sums on the rows of `benches/ledger.rs`), while this takes 0.7 s and 1.0 s. Costs and
+//! exact decimals would remain to be added here in any case. PostgreSQL, which groups by hashes, is
+//! asked in SQL.
 
 mod counting;
 mod overview;
@@ -11,14 +17,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
+use super::by::By;
+use super::calendar::Periods;
 use super::error::{LedgerError, Reason};
-use super::groups::{By, Group, Groups, Sums};
+use super::groups::{Groups, Sums};
+use super::report::{Report, time_part};
 use super::{repair, schema};
-use crate::price::{Currency, Prices};
+use crate::price::Prices;
 
 pub(super) use counting::tool_calls;
 use counting::{COUNTED_COLUMNS, Counting, counted};
@@ -38,23 +46,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of the file is read through the page cache's own pages instead of copies of them.
 /// Address space, not memory.
 const MAPPED: i64 = 8 << 30;
-
-/// Nanoseconds.
-const SECOND: i64 = 1_000_000_000;
-
-/// What a ledger's rows add up to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// By what the rows are grouped, in this order.
-    pub by: Vec<By>,
-    /// The groups, in the order of their keys; what is not known comes last.
-    pub groups: Vec<Group>,
-    /// All of them together.
-    pub total: Sums,
-    /// The currencies that there are prices in, in alphabetical order, whether or not anything was
-    /// paid in them.
-    pub currencies: Vec<Currency>,
-}
 
 /// Adds up the selected rows of the ledger at `path`, and what they cost by `prices`. It is read as
 /// it is at one moment, and nothing is written.
@@ -78,12 +69,7 @@ pub fn report(
         Ok(groups)
     };
     let groups = sum().map_err(|reason: Reason| LedgerError::new(path, reason))?;
-    let groups = groups.finish(|parts| {
-        parts.into_iter().zip(by).map(|(part, by)| part.map(|part| text(part, *by))).collect()
-    });
-    let mut total = Sums::default();
-    groups.iter().for_each(|group| total.add(&group.sums));
-    Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
+    Ok(Report::of(groups, by, selection, prices))
 }
 
 /// Opens it for questions that cost no more than that.
@@ -165,16 +151,18 @@ fn read(
     ))?;
     let mut groups = Groups::default();
     let mut counting = Counting::new(prices);
+    let periods = by.iter().map(|by| by.period().map(|period| Periods::new(period, &selection.zone)));
+    let mut periods: Vec<_> = periods.collect();
     let mut rows = statement.query(condition.values().as_slice())?;
     while let Some(row) = rows.next()? {
         groups.begin();
-        for (index, by) in by.iter().enumerate() {
-            match row.get_ref(COUNTED_COLUMNS + index)? {
-                ValueRef::Text(text) => groups.part(Some(text)),
-                ValueRef::Integer(started) => {
-                    let step = by.seconds().unwrap_or(1) * SECOND;
-                    groups.part(Some(&started.div_euclid(step).to_ne_bytes()));
+        for (index, periods) in periods.iter_mut().enumerate() {
+            match (row.get_ref(COUNTED_COLUMNS + index)?, periods) {
+                (ValueRef::Text(text), _) => groups.part(Some(text)),
+                (ValueRef::Integer(started), Some(periods)) => {
+                    groups.part(Some(&time_part(periods.begin(started))));
                 }
+                (ValueRef::Integer(number), None) => groups.part(Some(number.to_string().as_bytes())),
                 _ => groups.part(None),
             }
         }
@@ -185,18 +173,7 @@ fn read(
 }
 
 fn column(by: By) -> &'static str {
-    if by.seconds().is_some() { "started_at" } else { by.as_str() }
-}
-
-/// A part of a key, in words.
-fn text(part: &[u8], by: By) -> String {
-    if let Some(seconds) = by.seconds()
-        && let Ok(number) = part.try_into().map(i64::from_ne_bytes)
-        && let Ok(start) = Timestamp::from_second(number * seconds)
-    {
-        return start.strftime(if by == By::Day { "%Y-%m-%d" } else { "%Y-%m-%dT%H:%MZ" }).to_string();
-    }
-    String::from_utf8_lossy(part).into_owned()
+    if by.period().is_some() { "started_at" } else { by.as_str() }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::by::By;
 use super::error::LedgerError;
-use super::groups::By;
-use super::query::{Bounds, Next, Overview, Page, Record, Report, Selection};
+use super::query::{Bounds, Next, Overview, Page, Record, Selection};
+use super::report::Report;
 use super::{postgres, query};
 use crate::config;
 use crate::price::Prices;

@@ -30,7 +30,11 @@ pub(super) fn records(count: usize) -> Vec<UsageRecord> {
             row.model = (number % 7 != 0).then(|| format!("gpt-{}", number % 4).into());
             row.stream = number % 3 == 0;
             row.status = Some(200);
-            row.usage_source = [UsageSource::Reported, UsageSource::Partial][usize::from(number % 11 == 0)];
+            row.usage_source = match number {
+                number if number % 11 == 0 => UsageSource::Partial,
+                number if number % 19 == 0 => UsageSource::Estimated,
+                _ => UsageSource::Reported,
+            };
             row.usage = Usage {
                 input_tokens: Some(number as u64),
                 output_tokens: (number % 2 == 0).then_some(0),

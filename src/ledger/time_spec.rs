@@ -2,48 +2,39 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
+use super::calendar::Period;
 use crate::config;
 
 /// The forms that are taken, for messages.
 const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a day (2026-07-30) or a time (2026-07-30T08:00, \
                      2026-07-30T08:00:00Z, 2026-07-30T08:00+02:00), or one of now, today, yesterday, and this or last before week, \
-                     month, year (\"last month\"); without a zone all are UTC";
+                     month, year (\"last month\"); without an offset all are of the time zone";
 
 /// A length of time back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and
 /// zone, or a word.
 ///
-/// Days, weeks, months and years are those of UTC, and so is a time without a zone. A span of time
-/// stands for its beginning: `yesterday` is the midnight before last, also as the end of a range.
+/// Days, weeks, months and years are those of the zone that is asked for, and so is a time that
+/// names none. A span of time stands for its beginning: `yesterday` is the midnight before last,
+/// also as the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSpec {
     /// So long before now.
     Ago(Duration),
-    /// That moment; of a day, its beginning.
+    /// That moment.
     At(Timestamp),
-    /// The beginning of this span, or of one before it.
-    Begin(Span, Turn),
-}
-
-/// A span of the calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// From midnight on.
-    Day,
-    /// From Monday on (ISO 8601).
-    Week,
-    /// From the first on.
-    Month,
-    /// From the first of January on.
-    Year,
+    /// That time of the zone; of a day, its beginning.
+    Civil(DateTime),
+    /// The beginning of this span of the calendar, or of the one before it.
+    Begin(Period, Relative),
 }
 
 /// Which of the spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Relative {
     /// The one that now is in.
     This,
     /// The one before it.
@@ -66,32 +57,22 @@ impl TimeSpec {
         if is_length {
             return config::past(text).map(Self::Ago).map_err(|reason| format!("{reason}; or {FORMS}"));
         }
-        Self::at(text).map(Self::At).ok_or_else(|| format!("{text:?} is no time: {FORMS}"))
+        civil(text).ok_or_else(|| format!("{text:?} is no time: {FORMS}"))
     }
 
     /// Reads a day or a time.
-    pub fn at(text: &str) -> Option<Timestamp> {
-        if let Ok(at) = text.parse() {
-            return Some(at);
-        }
-        // jiff passes over a zone that it has no use for, so nothing but digits may be there.
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"-T: .t".contains(&byte));
-        if !is_plain {
-            return None;
-        }
-        let civil = match text.len() {
-            10 => text.parse::<Date>().ok()?.to_datetime(Time::midnight()),
-            _ => text.parse::<DateTime>().ok()?,
-        };
-        civil.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
+    pub fn at(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+        civil(text).map(|spec| spec.before(Timestamp::UNIX_EPOCH, zone))
     }
 
-    /// The moment itself.
-    pub fn before(self, now: Timestamp) -> Timestamp {
+    /// The moment itself, if it is `now`.
+    pub fn before(self, now: Timestamp, zone: &TimeZone) -> Timestamp {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
             Self::At(at) => at,
-            Self::Begin(span, turn) => begin(span, turn, now).unwrap_or(Timestamp::MIN),
+            Self::Civil(at) => zone.to_timestamp(at).unwrap_or(Timestamp::MAX),
+            Self::Begin(period, Relative::This) => period.around(now, zone).0,
+            Self::Begin(period, Relative::Last) => period.before(now, zone),
         }
     }
 
@@ -103,8 +84,9 @@ impl TimeSpec {
         since: Self,
         until: Option<Self>,
         now: Timestamp,
+        zone: &TimeZone,
     ) -> Result<(Timestamp, Option<Timestamp>), String> {
-        let (since, until) = (since.before(now), until.map(|until| until.before(now)));
+        let (since, until) = (since.before(now, zone), until.map(|until| until.before(now, zone)));
         match until {
             Some(until) if until <= since => Err(format!("until: is not after since ({until}, {since})")),
             None if now < since => Err(format!("since: {since} is in the future")),
@@ -118,46 +100,42 @@ fn word(text: &str) -> Option<TimeSpec> {
     let mut words = text.split([' ', '-', '_']).filter(|word| !word.is_empty());
     let when = match (words.next()?, words.next()) {
         ("now", None) => TimeSpec::Ago(Duration::ZERO),
-        ("today", None) => TimeSpec::Begin(Span::Day, Turn::This),
-        ("yesterday", None) => TimeSpec::Begin(Span::Day, Turn::Last),
+        ("today", None) => TimeSpec::Begin(Period::Day, Relative::This),
+        ("yesterday", None) => TimeSpec::Begin(Period::Day, Relative::Last),
         (turn, Some(span)) => {
             let turn = match turn {
-                "this" => Turn::This,
-                "last" => Turn::Last,
+                "this" => Relative::This,
+                "last" => Relative::Last,
                 _ => return None,
             };
-            let span = match span {
-                "week" => Span::Week,
-                "month" => Span::Month,
-                "year" => Span::Year,
+            let period = match span {
+                "week" => Period::Week,
+                "month" => Period::Month,
+                "year" => Period::Year,
                 _ => return None,
             };
-            TimeSpec::Begin(span, turn)
+            TimeSpec::Begin(period, turn)
         }
         _ => return None,
     };
     words.next().is_none().then_some(when)
 }
 
-fn begin(span: Span, turn: Turn, now: Timestamp) -> Option<Timestamp> {
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let this = match span {
-        Span::Day => today,
-        Span::Week => {
-            let since_monday = today.weekday().to_monday_zero_offset();
-            today.checked_sub(i64::from(since_monday).days()).ok()?
-        }
-        Span::Month => today.first_of_month(),
-        Span::Year => today.first_of_year(),
+/// A day or a time, with or without an offset.
+fn civil(text: &str) -> Option<TimeSpec> {
+    if let Ok(at) = text.parse() {
+        return Some(TimeSpec::At(at));
+    }
+    // jiff passes over a zone that it has no use for, so nothing but digits may be there.
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"-T: .t".contains(&byte));
+    if !is_plain {
+        return None;
+    }
+    let civil = match text.len() {
+        10 => text.parse::<Date>().ok()?.to_datetime(Time::midnight()),
+        _ => text.parse::<DateTime>().ok()?,
     };
-    let begin = match (turn, span) {
-        (Turn::This, _) => this,
-        (Turn::Last, Span::Day) => this.checked_sub(1.day()).ok()?,
-        (Turn::Last, Span::Week) => this.checked_sub(1.week()).ok()?,
-        (Turn::Last, Span::Month) => this.checked_sub(1.month()).ok()?,
-        (Turn::Last, Span::Year) => this.checked_sub(1.year()).ok()?,
-    };
-    begin.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
+    Some(TimeSpec::Civil(civil))
 }
 
 #[cfg(test)]
@@ -195,7 +173,11 @@ mod tests {
             ("last_year", "2025-01-01T00:00:00Z"),
             ("this year", "2026-01-01T00:00:00Z"),
         ] {
-            assert_eq!(TimeSpec::parse(text).unwrap().before(now()).to_string(), expected, "{text}");
+            assert_eq!(
+                TimeSpec::parse(text).unwrap().before(now(), &TimeZone::UTC).to_string(),
+                expected,
+                "{text}"
+            );
         }
     }
 
@@ -221,10 +203,29 @@ mod tests {
     }
 
     #[test]
+    fn times_and_spans_are_those_of_the_zone() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        for (text, now, expected) in [
+            ("2026-07-28T10:00", now(), "2026-07-28T08:00:00Z"),
+            ("2026-07-28T10:00Z", now(), "2026-07-28T10:00:00Z"),
+            ("2026-03-29", now(), "2026-03-28T23:00:00Z"),
+            ("2026-03-29T02:30", now(), "2026-03-29T01:30:00Z"),
+            ("2026-10-25T02:30", now(), "2026-10-25T00:30:00Z"),
+            ("today", "2026-07-30T22:30:00Z".parse().unwrap(), "2026-07-30T22:00:00Z"),
+            ("yesterday", "2026-10-26T12:00:00Z".parse().unwrap(), "2026-10-24T22:00:00Z"),
+            ("last week", now(), "2026-07-19T22:00:00Z"),
+            ("last month", "2026-03-31T22:30:00Z".parse().unwrap(), "2026-02-28T23:00:00Z"),
+            ("24h", now(), "2026-07-29T12:00:00Z"),
+        ] {
+            assert_eq!(TimeSpec::parse(text).unwrap().before(now, &berlin).to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_range_goes_forward() {
         let range = |since: &str, until: Option<&str>| {
             let until = until.map(|until| TimeSpec::parse(until).unwrap());
-            TimeSpec::range(TimeSpec::parse(since).unwrap(), until, now())
+            TimeSpec::range(TimeSpec::parse(since).unwrap(), until, now(), &TimeZone::UTC)
         };
         assert!(range("24h", None).is_ok());
         assert!(range("yesterday", Some("today")).is_ok());

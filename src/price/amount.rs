@@ -106,6 +106,22 @@ impl Currency {
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
     }
 
+    /// The sign that stands before an amount; empty where a code has none of its own.
+    pub fn sign(&self) -> &'static str {
+        match self.as_str() {
+            "USD" => "$",
+            "EUR" => "€",
+            "GBP" => "£",
+            "JPY" | "CNY" => "¥",
+            "INR" => "₹",
+            "KRW" => "₩",
+            "AUD" => "A$",
+            "CAD" => "C$",
+            "BRL" => "R$",
+            _ => "",
+        }
+    }
+
     /// The code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

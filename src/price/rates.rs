@@ -65,6 +65,19 @@ pub struct Rates {
 const CALLS: u64 = 1_000;
 
 impl Rates {
+    /// Rates of which only two are known: input costs the same with and without a cache.
+    pub fn new(currency: Currency, input: Rate, output: Rate) -> Self {
+        Self {
+            currency,
+            input,
+            cached_input: input,
+            cache_write: input,
+            cache_write_1h: None,
+            output,
+            tool_calls: Default::default(),
+        }
+    }
+
     /// What these cost; `None` where there is something among them whose price is not known. It is
     /// linear: the cost of a sum is the sum of the costs.
     pub fn amount(&self, used: &Billable) -> Option<Amount> {

@@ -3,20 +3,9 @@ use super::*;
 fn price(model: &str, upstream: Option<&str>, from: Option<&str>, input: u64) -> Price {
     let rate = Rate::parse(&input.to_string()).unwrap();
     Price {
-        model: model.to_owned(),
         upstream: upstream.map(str::to_owned),
         from: from.map(|from| from.parse().unwrap()),
-        tier: None,
-        above_input_tokens: None,
-        rates: Rates {
-            currency: Currency::parse("USD").unwrap(),
-            input: rate,
-            cached_input: rate,
-            cache_write: rate,
-            cache_write_1h: None,
-            output: rate,
-            tool_calls: Default::default(),
-        },
+        ..Price::new(model, Rates::new(Currency::parse("USD").unwrap(), rate, rate))
     }
 }
 
@@ -28,13 +17,13 @@ fn served<'a>(model: &'a str, upstream: Option<&'a str>, at: &str) -> Served<'a>
 fn the_narrowest_price_that_holds_on_the_day_wins() {
     let prices = Prices::new([
         price("*", None, None, 1),
-        price("gpt-4.1*", None, Some("2025-04-14T00:00:00Z"), 2),
-        price("gpt-4.1*", None, Some("2026-01-01T00:00:00Z"), 3),
+        price("gpt-4.1*", None, Some("2025-04-14"), 2),
+        price("gpt-4.1*", None, Some("2026-01-01"), 3),
         price("gpt-4.1-mini*", None, None, 4),
         price("gpt-4.1-mini", None, None, 5),
         price("gpt-4.1*", Some("azure"), None, 6),
-        price("gpt-4.1-*", None, Some("2030-01-01T00:00:00Z"), 7),
-        price("*-4.1-*", None, Some("2040-01-01T00:00:00Z"), 8),
+        price("gpt-4.1-*", None, Some("2030-01-01"), 7),
+        price("*-4.1-*", None, Some("2040-01-01"), 8),
     ]);
     for (model, upstream, at, expected) in [
         ("llama", Some("openai"), "2025-01-01T00:00:00Z", 1),
@@ -55,7 +44,7 @@ fn the_narrowest_price_that_holds_on_the_day_wins() {
 
 #[test]
 fn without_a_price_there_is_none() {
-    let prices = Prices::new([price("gpt*", Some("azure"), Some("2026-01-01T00:00:00Z"), 1)]);
+    let prices = Prices::new([price("gpt*", Some("azure"), Some("2026-01-01"), 1)]);
     let has = |model, upstream, at: &str| prices.find(&served(model, upstream, at)).is_some();
     assert!(has("gpt", Some("azure"), "2026-01-01T00:00:00Z"));
     assert!(!has("gpt", Some("azure"), "2025-12-31T23:59:59Z"));
@@ -108,11 +97,27 @@ fn a_price_holds_for_its_tier_and_its_input() {
 
 #[test]
 fn a_price_for_long_inputs_outlives_a_later_one_for_short_ones() {
-    let long =
-        Price { above_input_tokens: Some(200), ..price("gpt*", None, Some("2025-01-01T00:00:00Z"), 2) };
-    let prices = Prices::new([long, price("gpt*", None, Some("2026-01-01T00:00:00Z"), 1)]);
+    let long = Price { above_input_tokens: Some(200), ..price("gpt*", None, Some("2025-01-01"), 2) };
+    let prices = Prices::new([long, price("gpt*", None, Some("2026-01-01"), 1)]);
     let find = |at, input_tokens| prices.find(&Served { input_tokens, ..served("gpt", None, at) });
     assert_eq!(find("2026-06-01T00:00:00Z", 201).unwrap().input, Rate::parse("2").unwrap());
     assert_eq!(find("2026-06-01T00:00:00Z", 200).unwrap().input, Rate::parse("1").unwrap());
     assert!(find("2025-06-01T00:00:00Z", 200).is_none());
+}
+
+#[test]
+fn price_begins_at_midnight_of_the_zone() {
+    let prices = Prices::new([price("gpt", None, None, 1), price("gpt", None, Some("2026-03-29"), 2)]);
+    let berlin = prices.clone().in_zone(&TimeZone::get("Europe/Berlin").unwrap());
+    let rate = |prices: &Prices, at| prices.find(&served("gpt", None, at)).unwrap().input;
+    let [before, after] = ["1", "2"].map(|rate| Rate::parse(rate).unwrap());
+    assert_eq!(
+        (rate(&prices, "2026-03-28T23:59:59Z"), rate(&prices, "2026-03-29T00:00:00Z")),
+        (before, after)
+    );
+    assert_eq!(
+        (rate(&berlin, "2026-03-28T22:59:59Z"), rate(&berlin, "2026-03-28T23:00:00Z")),
+        (before, after)
+    );
+    assert_eq!(berlin.changes(), ["2026-03-28T23:00:00Z".parse().unwrap()]);
 }

@@ -88,7 +88,7 @@ fn usage_takes_the_times_that_people_write_and_refuses_backwards_ranges() {
     for (arguments, reason) in [
         (&["--since", "today", "--until", "yesterday"][..], "until: is not after since"),
         (&["--since", "2026-13-01"], "2026-07-30T08:00+02:00"),
-        (&["--since", "2026-11-28T10:00[Europe/Berlin]"], "without a zone all are UTC"),
+        (&["--since", "2026-11-28T10:00[Europe/Berlin]"], "without an offset all are of the time zone"),
     ] {
         let (status, error) = said(&program.usage(arguments));
         assert!(status == Some(2) && error.contains(reason), "{arguments:?}: {error}");

@@ -23,6 +23,8 @@ pub(super) struct Step {
     pub(super) long: String,
     /// The values of its parts, from the bottom up.
     pub(super) values: Vec<u64>,
+    /// How much of each is estimated: the top of it is hatched.
+    pub(super) estimated: Vec<u64>,
 }
 
 /// A chart.
@@ -35,27 +37,32 @@ pub(super) struct Columns<'a> {
     pub(super) parts: &'a [(&'a str, &'a str)],
     /// What one column is of.
     pub(super) per: &'a str,
+    /// The name of the time zone.
+    pub(super) zone: &'a str,
     pub(super) steps: &'a [Step],
 }
 
 /// Draws it, with its numbers in a table to unfold.
 pub(super) fn columns(chart: &Columns<'_>) -> Markup {
-    let Columns { id, title, parts, per, steps } = chart;
+    let Columns { id, title, parts, per, steps, .. } = chart;
     let totals: Vec<u64> = steps.iter().map(|step| step.values.iter().sum()).collect();
     let (sum, most) = (totals.iter().sum::<u64>(), totals.iter().copied().max().unwrap_or_default());
     let top = nice(most);
     let width = 100.0 / steps.len().max(1) as f64;
     let height = |value: u64| value as f64 / top as f64 * HEIGHT;
     let floor = ABOVE + HEIGHT;
+    let has_estimates = steps.iter().any(|step| step.estimated.iter().any(|part| *part > 0));
     html! {
         figure.card.chart #(id) aria-labelledby={ (id) "-title" } {
             div.card-head {
                 h2 #{ (id) "-title" } { (title) " " span.per { "per " (per) } }
                 @if parts.len() > 1 { (legend(parts)) }
+                @if has_estimates { span.per { "hatched: estimated" } }
             }
             div.plot {
             svg.columns role="img" width="100%" height=(floor + BELOW)
                 aria-label={ (title) ", per " (per) ": " (grouped(sum)) " in all, at most " (grouped(most)) ". The table below has the numbers." } {
+                @if has_estimates { (hatch(id)) }
                 @for (share, label) in [(0.0, true), (0.5, top > 1), (1.0, true)] {
                     @let y = floor - share * HEIGHT;
                     line.rule x1="0" x2="100%" y1=(px(y)) y2=(px(y)) {}
@@ -66,14 +73,19 @@ pub(super) fn columns(chart: &Columns<'_>) -> Markup {
                 @for (index, step) in steps.iter().enumerate() {
                     @let left = index as f64 * width;
                     g.column {
-                        title { (step.long) ": " (told(parts, &step.values)) }
+                        title { (step.long) ": " (told(parts, step)) }
                         rect.hit x=(pc(left)) width=(pc(width)) y="0" height=(px(floor)) {}
-                        @for ((_, class), (from, to)) in parts.iter().zip(spans(&step.values)) {
+                        @for (place, ((_, class), (from, to))) in parts.iter().zip(spans(&step.values)).enumerate() {
                             @if to > from {
                                 // A value that is there is seen, however small.
                                 @let tall = (height(to) - height(from)).max(1.0);
                                 rect class=(class) x=(pc(left + width * (1.0 - FILL) / 2.0)) width=(pc(width * FILL))
                                     y=(px(floor - height(from) - tall)) height=(px(tall)) {}
+                                @let estimated = step.estimated.get(place).copied().unwrap_or_default().min(to - from);
+                                @if estimated > 0 {
+                                    rect fill={ "url(#" (id) "-hatch)" } x=(pc(left + width * (1.0 - FILL) / 2.0)) width=(pc(width * FILL))
+                                        y=(px(floor - height(from) - tall)) height=(px(height(estimated).max(1.0))) {}
+                                }
                             }
                         }
                     }
@@ -86,6 +98,17 @@ pub(super) fn columns(chart: &Columns<'_>) -> Markup {
             }
             }
             (table(chart, &totals))
+        }
+    }
+}
+
+/// What lies over estimated parts. Each chart has its own: ids are those of the page.
+fn hatch(id: &str) -> Markup {
+    html! {
+        defs {
+            pattern id={ (id) "-hatch" } width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
+                rect.hatch width="3" height="6" {}
+            }
         }
     }
 }
@@ -104,14 +127,14 @@ pub(super) fn legend(parts: &[(&str, &str)]) -> Markup {
 }
 
 fn table(chart: &Columns<'_>, totals: &[u64]) -> Markup {
-    let Columns { id, title, parts, steps, .. } = chart;
+    let Columns { id, title, parts, steps, zone, .. } = chart;
     html! {
         details.numbers #{ (id) "-numbers" } {
             summary { "Numbers" }
             div.scroll role="group" aria-label={ (title) ": table" } {
                 table {
                     thead { tr {
-                        th scope="col" { "From (UTC)" }
+                        th scope="col" { "From (" (zone) ")" }
                         @for (name, _) in *parts { th.number scope="col" { (name) } }
                         @if parts.len() > 1 { th.number scope="col" { "Sum" } }
                     } }
@@ -156,13 +179,15 @@ fn spans(values: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-fn told(parts: &[(&str, &str)], values: &[u64]) -> String {
-    let told: Vec<_> = parts
-        .iter()
-        .zip(values)
-        .map(|((name, _), value)| format!("{} {}", grouped(*value), name.to_lowercase()))
-        .collect();
-    told.join(", ")
+fn told(parts: &[(&str, &str)], step: &Step) -> String {
+    let told = parts.iter().zip(&step.values).enumerate().map(|(place, ((name, _), value))| {
+        let estimated = match step.estimated.get(place) {
+            Some(1..) => format!(" ({} estimated)", grouped(step.estimated[place])),
+            _ => String::new(),
+        };
+        format!("{} {}{estimated}", grouped(*value), name.to_lowercase())
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is no less: the half of it is as
@@ -233,20 +258,28 @@ mod tests {
     fn columns_stack_up_to_the_top() {
         let steps: Vec<_> = [[0, 0], [30, 10], [0, 1]]
             .into_iter()
-            .map(|values| Step { short: "s".into(), long: "<l>".into(), values: values.to_vec() })
+            .map(|values| Step {
+                short: "s".into(),
+                long: "<l>".into(),
+                values: values.to_vec(),
+                estimated: vec![values[0] / 2],
+            })
             .collect();
         let chart = Columns {
             id: "x",
             title: "Tokens",
             parts: &[("In", "in"), ("Out", "out")],
             per: "hour",
+            zone: "UTC",
             steps: &steps,
         };
         let text = columns(&chart).into_string();
         assert!(text.contains(r#"class="in" x="38.000%" width="24.000%" y="53.5" height="112.5""#), "{text}");
         assert!(text.contains(r#"class="out" x="38.000%" width="24.000%" y="16.0" height="37.5""#), "{text}");
         assert_eq!(text.matches("class=\"in\" x").count(), 1, "nothing is drawn of nothing");
-        assert!(text.contains("&lt;l&gt;: 30 in, 10 out"), "{text}");
+        assert!(text.contains("&lt;l&gt;: 30 in (15 estimated), 10 out"), "{text}");
+        let hatched = r##"fill="url(#x-hatch)" x="38.000%" width="24.000%" y="53.5" height="56.2""##;
+        assert!(text.contains(hatched) && text.contains("hatched: estimated"), "{text}");
     }
 
     #[test]

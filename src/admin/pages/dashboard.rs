@@ -11,7 +11,8 @@ use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::tiles::tiles;
 use super::{Depth, brand, document, records, running};
 use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
-use crate::ledger::{Group, LedgerSource, Overview, Sums};
+use crate::config::time_zone_name;
+use crate::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 use crate::record::Boards;
 
 /// Names that a filter suggests.
@@ -50,7 +51,7 @@ pub(super) fn page(
             div.state {
                 p #state role="status" {}
                 @if let Some(place @ LedgerSource::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
-                p.updated #updated data-part { "As of " (time(at)) " UTC" }
+                p.updated #updated data-part { "As of " (time(at, &ask.zone)) " " (time_zone_name(&ask.zone)) }
                 button.quiet #pause type="button" hidden { "Pause updates" }
                 @if has_login {
                     form method="post" action="logout" { button.quiet type="submit" { "Sign out" } }
@@ -60,7 +61,7 @@ pub(super) fn page(
         (controls(ask, at, overview))
         main #content tabindex="-1" data-kept=[kept] {
             h1.sr { "Usage" }
-            section.card #running data-live="running" aria-label="Running now" { (running::table(boards)) }
+            section.card #running data-live="running" aria-label="Running now" { (running::table(boards, &ask.zone)) }
             div #numbers data-part aria-label="Usage in the chosen time" role="group" {
                 @match state {
                     State::Wrong(reason) => (failed("That time cannot be shown.", reason)),
@@ -92,8 +93,8 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
                     form method="get" action="./" {
                         input type="hidden" name="range" value="custom";
                         (hidden_filters(ask))
-                        label { "From (UTC)" input type="datetime-local" name="since" required value=(minute(since)); }
-                        label { "Until (UTC)" input type="datetime-local" name="until" required value=(minute(until.unwrap_or(at))); }
+                        label { "From (" (time_zone_name(&ask.zone)) ")" input type="datetime-local" name="since" required value=(minute(since, &ask.zone)); }
+                        label { "Until (" (time_zone_name(&ask.zone)) ")" input type="datetime-local" name="until" required value=(minute(until.unwrap_or(at), &ask.zone)); }
                         button type="submit" { "Show" }
                     }
                 }
@@ -101,8 +102,8 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
             form.filters method="get" action="./" role="search" aria-label="Filters" {
                 input type="hidden" name="range" value=(ask.range.name());
                 @if let Range::Custom(since, until) = ask.range {
-                    input type="hidden" name="since" value=(minute(since));
-                    input type="hidden" name="until" value=(minute(until));
+                    input type="hidden" name="since" value=(minute(since, &ask.zone));
+                    input type="hidden" name="until" value=(minute(until, &ask.zone));
                 }
                 @for (place, name) in FILTERS.into_iter().enumerate() {
                     label.active[ask.filters[place].is_some()] {
@@ -147,8 +148,8 @@ fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
     html! {
         (tiles(overview))
         div.grid {
-            (tokens_over_time(overview, step))
-            (requests_over_time(overview, step))
+            (tokens_over_time(ask, overview, step))
+            (requests_over_time(ask, overview, step))
             (panels::tokens_per_user(ask, overview))
             (panels::total_per_user(ask, overview))
             (panels::breakdown("models", "By model", "Model", MODEL, &overview.models, ask, &overview.currencies))
@@ -166,34 +167,46 @@ fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
                     a href={ "records?" (ask.data_query(&[("limit", "1000")])) } { "JSON" }
                 }
             }
-            (records::table(&overview.latest))
+            (records::table(&overview.latest, &ask.zone))
         }
     }
 }
 
-fn tokens_over_time(overview: &Overview, step: Duration) -> Markup {
+fn tokens_over_time(ask: &PageAsk, overview: &Overview, step: Duration) -> Markup {
     let tokens =
         |sums: &Sums| [sums.input_tokens, sums.output_tokens].map(Option::unwrap_or_default).to_vec();
+    let estimated = |sums: &Sums| {
+        let Estimated { input_tokens, output_tokens, .. } = sums.estimated();
+        [input_tokens, output_tokens].map(Option::unwrap_or_default).to_vec()
+    };
     columns(&Columns {
         id: "tokens-over-time",
         title: "Tokens",
         parts: &TOKENS,
         per: &per(step),
-        steps: &steps(overview, step, tokens),
+        zone: &time_zone_name(&ask.zone),
+        steps: &steps(ask, overview, step, tokens, estimated),
     })
 }
 
-fn requests_over_time(overview: &Overview, step: Duration) -> Markup {
+fn requests_over_time(ask: &PageAsk, overview: &Overview, step: Duration) -> Markup {
     columns(&Columns {
         id: "requests-over-time",
         title: "Requests",
         parts: &[("Requests", "plain")],
         per: &per(step),
-        steps: &steps(overview, step, |sums| vec![sums.requests]),
+        zone: &time_zone_name(&ask.zone),
+        steps: &steps(ask, overview, step, |sums| vec![sums.requests], |_| Vec::new()),
     })
 }
 
-fn steps(overview: &Overview, step: Duration, values: impl Fn(&Sums) -> Vec<u64>) -> Vec<Step> {
+fn steps(
+    ask: &PageAsk,
+    overview: &Overview,
+    step: Duration,
+    values: impl Fn(&Sums) -> Vec<u64>,
+    estimated: impl Fn(&Sums) -> Vec<u64>,
+) -> Vec<Step> {
     let day = Duration::from_hours(24);
     let whole = step * u32::try_from(overview.times.len()).unwrap_or(u32::MAX);
     let (short, long) = match (step, whole) {
@@ -201,16 +214,12 @@ fn steps(overview: &Overview, step: Duration, values: impl Fn(&Sums) -> Vec<u64>
         (_, whole) if whole > 2 * day => ("%b %-d %H:%M", "%Y-%m-%d %H:%M"),
         _ => ("%H:%M", "%Y-%m-%d %H:%M"),
     };
-    let mut at = overview.start;
-    overview
-        .times
-        .iter()
-        .map(|sums| {
-            let (short, long) = (at.strftime(short).to_string(), at.strftime(long).to_string());
-            at = at.checked_add(step).unwrap_or(Timestamp::MAX);
-            Step { short, long, values: values(sums) }
-        })
-        .collect()
+    let step = |(at, sums): &(Timestamp, Sums)| {
+        let at = at.to_zoned(ask.zone.clone());
+        let (short, long) = (at.strftime(short).to_string(), at.strftime(long).to_string());
+        Step { short, long, values: values(sums), estimated: estimated(sums) }
+    };
+    overview.times.iter().map(step).collect()
 }
 
 /// How long a step is, in words.
@@ -265,7 +274,7 @@ fn footer(ask: &PageAsk, ledger: Option<&LedgerSource>) -> Markup {
                 " · streamgauge " (env!("CARGO_PKG_VERSION"))
             }
             @if let Some(place) = ledger { p { "Usage of " (place) "." } }
-            p { "All times are UTC. Numbers are as upstreams reported them; hover for all digits." }
+            p { "All times are " (time_zone_name(&ask.zone)) ". Numbers are as upstreams reported them; ~ and hatching mark what is estimated. Hover for all digits." }
         }
     }
 }
@@ -277,6 +286,8 @@ fn capital(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     fn text(ask: &PageAsk, state: &State<'_>) -> String {
@@ -294,7 +305,7 @@ mod tests {
 
     #[test]
     fn page_states_say_what_to_do() {
-        let plain = PageAsk::plain();
+        let plain = PageAsk::plain(&TimeZone::UTC);
         let empty = Overview::default();
         let filtered = PageAsk { filters: [None, Some("ada".to_owned()), None, None], ..plain.clone() };
         for (ask, state, expected) in [
@@ -311,10 +322,12 @@ mod tests {
 
     #[test]
     fn page_satisfies_its_content_policy() {
-        let overview =
-            Overview { times: vec![Sums { requests: 1, ..Sums::default() }], ..Overview::default() };
+        let overview = Overview {
+            times: vec![(Timestamp::UNIX_EPOCH, Sums { requests: 1, ..Sums::default() })],
+            ..Overview::default()
+        };
         let overview = Overview { total: Sums { requests: 1, ..Sums::default() }, ..overview };
-        let text = text(&PageAsk::plain(), &State::Read(&overview));
+        let text = text(&PageAsk::plain(&TimeZone::UTC), &State::Read(&overview));
         for forbidden in
             [" style=", " onclick", " onload", "<style", "javascript:", "//cdn", "http://", "https://"]
         {

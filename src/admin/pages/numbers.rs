@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 pub(super) use crate::ledger::output::numbers::{grouped, percent};
@@ -63,10 +64,20 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// A moment in UTC, which the page says once.
-pub(super) fn time(at: Timestamp) -> Markup {
+/// The same, with a mark where a part of it is estimated.
+pub(super) fn marked(number: Option<u64>, estimated: Option<u64>) -> Markup {
     html! {
-        time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.strftime("%b %-d, %H:%M:%S")) }
+        @if let Some(part) = estimated.filter(|part| *part > 0) {
+            abbr title={ (grouped(part)) " of it are estimated" } { "~" }
+        }
+        (maybe(number))
+    }
+}
+
+/// A moment in a zone, which the page names once.
+pub(super) fn time(at: Timestamp, zone: &TimeZone) -> Markup {
+    html! {
+        time datetime=(at.strftime("%Y-%m-%dT%H:%M:%SZ")) { (at.to_zoned(zone.clone()).strftime("%b %-d, %H:%M:%S")) }
     }
 }
 

@@ -55,9 +55,9 @@ impl Overviews {
         has_login: bool,
         query: &str,
     ) -> Response {
-        let (ask, wrong) = match PageAsk::parse(query) {
+        let (ask, wrong) = match PageAsk::parse(query, shown.prices.zone()) {
             Ok(ask) => (ask, None),
-            Err(reason) => (PageAsk::plain(), Some(reason)),
+            Err(reason) => (PageAsk::plain(shown.prices.zone()), Some(reason)),
         };
         let read = match &wrong {
             Some(_) => None,

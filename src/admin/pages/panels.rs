@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::charts::{bar, legend};
-use super::numbers::{compact, grouped, maybe, millis, percent};
+use super::numbers::{compact, grouped, marked, maybe, millis, percent};
 use crate::admin::ask::PageAsk;
 use crate::ledger::{Group, Overview, Percentiles, Sums};
 use crate::price::Currency;
@@ -59,7 +59,7 @@ fn marked_total(sums: &Sums) -> Markup {
         @if let Some(computed) = sums.computed_total_tokens {
             abbr title={ (grouped(computed)) " of it are input + output, where the service reported no total" } { "*" }
         }
-        (maybe(sums.total_tokens))
+        (marked(sums.total_tokens, sums.estimated().total_tokens))
     }
 }
 
@@ -100,8 +100,8 @@ pub(super) fn tokens_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
                     tr {
                         th.name scope="row" { (name(ask, USER, line)) }
                         td.wide { (bar(&[("input", input), ("output", output)], most)) }
-                        td.number { (maybe(line.sums.input_tokens)) }
-                        td.number { (maybe(line.sums.output_tokens)) }
+                        td.number { (marked(line.sums.input_tokens, line.sums.estimated().input_tokens)) }
+                        td.number { (marked(line.sums.output_tokens, line.sums.estimated().output_tokens)) }
                     }
                 } }
             }
@@ -177,8 +177,8 @@ pub(super) fn breakdown(
                         th.name scope="row" { (name(ask, filter, line)) }
                         td.wide { (bar(&[("input", input), ("output", output)], most)) }
                         td.number { (maybe(Some(line.sums.requests))) }
-                        td.number { (maybe(line.sums.input_tokens)) }
-                        td.number { (maybe(line.sums.output_tokens)) }
+                        td.number { (marked(line.sums.input_tokens, line.sums.estimated().input_tokens)) }
+                        td.number { (marked(line.sums.output_tokens, line.sums.estimated().output_tokens)) }
                         @for currency in currencies { td.number { (money(&line.sums, *currency)) } }
                     }
                 } }
@@ -203,7 +203,7 @@ pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
             let (whole, rest) =
                 text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
             let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
-            html! { data value=(amount) title={ (amount) " " (currency) } { (whole) @if let Some(rest) = rest { "." (rest) } } }
+            html! { data value=(amount) title={ (amount) " " (currency) } { (currency.sign()) (whole) @if let Some(rest) = rest { "." (rest) } } }
         }
         None => maybe(None),
     }
@@ -323,7 +323,7 @@ mod tests {
     fn names_are_escaped_in_pages_and_links() {
         let user = group("<b>&\"", 1);
         let overview = Overview { users: vec![user], ..Overview::default() };
-        let text = total_per_user(&PageAsk::plain(), &overview).into_string();
+        let text = total_per_user(&PageAsk::plain(&jiff::tz::TimeZone::UTC), &overview).into_string();
         assert!(
             text.contains(r#"href="./?range=24h&amp;user=%3Cb%3E%26%22">&lt;b&gt;&amp;&quot;</a>"#),
             "{text}"

@@ -1,6 +1,7 @@
 //! The latest records.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use super::numbers::{UNKNOWN, maybe, millis, time};
 use crate::ledger::Record;
 
 /// A table of them, each with its id, which leads to all of it as JSON.
-pub(super) fn table(records: &[Record]) -> Markup {
+pub(super) fn table(records: &[Record], zone: &TimeZone) -> Markup {
     html! {
         div.scroll #records-scroll role="group" aria-label="Latest records" {
             table {
@@ -26,13 +27,13 @@ pub(super) fn table(records: &[Record]) -> Markup {
                     th.number scope="col" { "Duration" }
                     th scope="col" { "Record" }
                 } }
-                tbody { @for record in records { (row(record)) } }
+                tbody { @for record in records { (row(record, zone)) } }
             }
         }
     }
 }
 
-fn row(record: &Record) -> Markup {
+fn row(record: &Record, zone: &TimeZone) -> Markup {
     let text = |field: &str| record.get(field).as_str().unwrap_or(UNKNOWN).to_owned();
     let number = |field: &str| record.get(field).as_u64();
     let took = |field: &str| record.get(field).as_f64().map_or_else(|| UNKNOWN.to_owned(), millis);
@@ -45,7 +46,7 @@ fn row(record: &Record) -> Markup {
     let (id, outcome) = (text("id"), text("outcome"));
     html! {
         tr {
-            td { @match started { Some(at) => (time(at)), None => (UNKNOWN) } }
+            td { @match started { Some(at) => (time(at, zone)), None => (UNKNOWN) } }
             td.name { (text("client")) }
             td.name { (text("user")) }
             td.name { (model) }

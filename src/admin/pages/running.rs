@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use super::numbers::{UNKNOWN, count, grouped, millis, seconds, time};
@@ -11,7 +12,7 @@ use crate::record::{Boards, Stream};
 const MOST_SHOWN: usize = 25;
 
 /// How many there are, and the table of them, which the page updates as a whole.
-pub(in crate::admin) fn table(boards: &Boards) -> Markup {
+pub(in crate::admin) fn table(boards: &Boards, zone: &TimeZone) -> Markup {
     let (streams, unlisted) = boards.list();
     let now = Instant::now();
     let all = streams.len() + unlisted;
@@ -36,7 +37,7 @@ pub(in crate::admin) fn table(boards: &Boards) -> Markup {
                         th.spare.number scope="col" { "First token" }
                         th.number scope="col" { "Runs for" }
                     } }
-                    tbody { @for stream in streams.iter().take(MOST_SHOWN) { (row(stream, now)) } }
+                    tbody { @for stream in streams.iter().take(MOST_SHOWN) { (row(stream, now, zone)) } }
                 }
             }
             @if all > MOST_SHOWN { p.hint { "and " (grouped((all - MOST_SHOWN) as u64)) " more" } }
@@ -44,11 +45,11 @@ pub(in crate::admin) fn table(boards: &Boards) -> Markup {
     }
 }
 
-fn row(stream: &Stream, now: Instant) -> Markup {
+fn row(stream: &Stream, now: Instant, zone: &TimeZone) -> Markup {
     let or_unknown = |text: Option<&str>| text.unwrap_or(UNKNOWN).to_owned();
     html! {
         tr data-stream=(stream.id) {
-            td.spare { (time(stream.started_at)) }
+            td.spare { (time(stream.started_at, zone)) }
             td.spare.name { (stream.client) }
             td.name { (or_unknown(stream.user.as_deref())) }
             td.name { (or_unknown(stream.model.as_deref())) }

@@ -32,6 +32,9 @@ pub(super) fn tiles(overview: &Overview) -> Markup {
                 @if let Some(computed) = computed_total_tokens {
                     " · " (count(*computed)) " computed as input + output"
                 }
+                @if let Some(estimated) = overview.total.estimated().total_tokens.filter(|part| *part > 0) {
+                    " · " (count(estimated)) " estimated"
+                }
             }))
             (tile("Input tokens", &maybe(*input_tokens), &part(*cached_input_tokens, "cached")))
             (tile("Output tokens", &maybe(*output_tokens), &part(*reasoning_tokens, "reasoning")))

@@ -1,67 +1,141 @@
 //! The result for people.
 
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
+use super::layout::{Column, Rank, layout};
+use crate::config::time_zone_name;
 use crate::ledger::output::numbers::{grouped, name, percent};
-use crate::ledger::{Report, Sums};
+use crate::ledger::{Estimated, Report, Rest, Sums};
 use crate::price::{Amount, Currency};
-
-/// How wide a terminal is at least.
-const WIDTH: usize = 80;
-
-/// Names get at least this much of it, also where the line becomes wider then.
-const MIN_NAME: usize = 8;
-
-/// Between columns.
-const GAP: &str = "  ";
 
 /// A line per group, the totals, and how the counts are known. Where there are prices, a column for
 /// each currency.
-pub(super) fn write(report: &Report, since: Timestamp) -> String {
+///
+/// In `width` columns, as far as that is possible; `None`: names are whole and every column that
+/// holds anything is there.
+pub(super) fn write(report: &Report, since: Timestamp, width: Option<usize>) -> String {
     let since = since.round(Unit::Second).unwrap_or(since);
+    let since = match report.zone == TimeZone::UTC {
+        true => since.to_string(),
+        false => {
+            let at = since.to_zoned(report.zone.clone());
+            format!("{} ({})", at.strftime("%Y-%m-%dT%H:%M:%S%:z"), time_zone_name(&report.zone))
+        }
+    };
     if report.total.requests == 0 {
         return format!("no requests since {since}\n");
     }
-    let paid: Vec<_> = report.currencies.iter().map(|currency| Paid::of(report, *currency)).collect();
-    let names = report.by.iter().map(|by| by.as_str().to_uppercase()).collect();
-    let mut heads: Vec<_> = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "TOTAL"].map(str::to_owned).into();
-    heads.extend(paid.iter().map(|paid| paid.currency.to_string()));
+    let lines = lines(report);
+    let names = report.by.iter().enumerate().map(|(place, by)| {
+        let cells = lines.iter().map(|(names, _)| names[place].clone());
+        (by.as_str().to_uppercase(), cells.collect())
+    });
+    let sums: Vec<_> = lines.iter().map(|(_, sums)| *sums).collect();
+    let (mut text, left_out) = layout(names.collect(), columns(report, &sums), width);
+    text += &format!("\nsince {since}\n");
+    text += &notes(report);
+    if !left_out.is_empty() {
+        text += &format!("not shown in this width: {}\n", left_out.join(", "));
+    }
+    text
+}
+
+/// The names of each line, and its sums.
+fn lines(report: &Report) -> Vec<(Vec<String>, &Sums)> {
+    let first = |text: String| {
+        let mut names = vec![String::new(); report.by.len()];
+        names.iter_mut().take(1).for_each(|name| name.clone_from(&text));
+        names
+    };
+    let part = |part: &Option<String>| part.as_deref().map_or_else(|| "-".to_owned(), name);
+    let groups = report.groups.iter();
+    let mut lines: Vec<_> = groups.map(|group| (group.key.iter().map(part).collect(), &group.sums)).collect();
+    if let Some(Rest { groups, sums }) = &report.rest {
+        lines.push((first(format!("and {} more", grouped(*groups as u64))), sums));
+    }
+    // Without groups, the total is the one group.
+    if !report.by.is_empty() {
+        lines.push((first("all".to_owned()), &report.total));
+    }
+    lines
+}
+
+fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
+    let total = &report.total;
+    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
+    let marked = |sums: &Sums, sum: fn(&Sums) -> Option<u64>, part: fn(&Estimated) -> Option<u64>| {
+        let is_estimated = sums.estimated.as_deref().and_then(part).is_some_and(|tokens| tokens > 0);
+        format!("{}{}", if is_estimated { "~" } else { "" }, count(sum(sums)))
+    };
+    let column = |head: &str, rank, cell: &dyn Fn(&Sums) -> String| Column {
+        head: head.to_owned(),
+        rank,
+        cells: lines.iter().map(|sums| cell(sums)).collect(),
+    };
+    let mut columns = vec![
+        column("REQUESTS", Rank::Always, &|sums| grouped(sums.requests)),
+        column("INPUT", Rank::Always, &|sums| {
+            marked(sums, |sums| sums.input_tokens, |part| part.input_tokens)
+        }),
+        column("CACHED", Rank::Second, &|sums| count(sums.cached_input_tokens)),
+    ];
+    if total.cache_write_input_tokens.is_some() {
+        columns.push(column("CACHE WRITE", Rank::Last, &|sums| count(sums.cache_write_input_tokens)));
+    }
+    columns.push(column("OUTPUT", Rank::Always, &|sums| {
+        marked(sums, |sums| sums.output_tokens, |part| part.output_tokens)
+    }));
+    if total.reasoning_tokens.is_some() {
+        columns.push(column("REASONING", Rank::Last, &|sums| count(sums.reasoning_tokens)));
+    }
+    columns.push(column("TOTAL", Rank::Always, &|sums| {
+        let computed = if sums.computed_total_tokens.is_some() { "*" } else { "" };
+        computed.to_owned() + &marked(sums, |sums| sums.total_tokens, |part| part.total_tokens)
+    }));
+    if total.billed_seconds.is_some() {
+        let cell = |seconds: f64| format!("{seconds:.1}");
+        columns.push(column("SECONDS", Rank::Last, &|sums| {
+            sums.billed_seconds.map_or_else(|| "-".to_owned(), cell)
+        }));
+    }
+    for currency in &report.currencies {
+        let paid = Paid::of(report, *currency);
+        columns.push(column(currency.as_str(), Rank::Always, &|sums| paid.cell(sums)));
+    }
     // The share of the requests that could have had tokens whose counts the upstream reported to
     // the end.
-    heads.push("REPORTED".to_owned());
-    let mut lines = vec![(names, heads)];
-    for group in &report.groups {
-        let names = group.key.iter().map(|part| part.clone().unwrap_or_else(|| "-".to_owned())).collect();
-        lines.push((names, cells(&group.sums, &paid)));
-    }
-    if !report.by.is_empty() {
-        let mut names = vec![String::new(); report.by.len()];
-        "all".clone_into(&mut names[0]);
-        lines.push((names, cells(&report.total, &paid)));
-    }
-    let mut text = layout(&lines);
-    text += &format!("\nsince {since}\nusage:");
-    let known = report.total.known().into_iter().filter(|(_, rows)| *rows > 0);
+    columns.push(column("REPORTED", Rank::First, &|sums| percent(sums.reported(), sums.countable)));
+    columns
+}
+
+/// How the counts are known, and what the marks mean.
+fn notes(report: &Report) -> String {
+    let total = &report.total;
+    let known = total.known().into_iter().filter(|(_, rows)| *rows > 0);
     let known: Vec<_> =
-        known.map(|(source, rows)| format!(" {source} {}", percent(rows, report.total.countable))).collect();
-    text += &known.join(",");
-    if report.total.countable < report.total.requests {
+        known.map(|(source, rows)| format!(" {source} {}", percent(rows, total.countable))).collect();
+    let mut text = format!("usage:{}", known.join(","));
+    if total.countable < total.requests {
         let separator = if known.is_empty() { "" } else { ";" };
-        let others = report.total.requests - report.total.countable;
+        let others = total.requests - total.countable;
         text += &format!("{separator} {} without tokens to count", grouped(others));
     }
     text.push('\n');
-    if let Some(computed) = report.total.computed_total_tokens {
+    if let Some(computed) = total.computed_total_tokens {
         text += &format!(
             "*TOTAL: {} of it are INPUT + OUTPUT, of requests whose service reported no total\n",
             grouped(computed)
         );
     }
-    if let Some(cost) = report.total.reported_cost {
-        text += &format!("reported by services as cost: {cost} USD, in no other sum\n");
+    if let Some(estimated) = &total.estimated {
+        text += &format!("~: estimated in part: {}\n", estimated_parts(total, estimated));
     }
-    let unpriced = report.total.cost.unpriced;
-    if !paid.is_empty() && unpriced > 0 {
+    if let Some(cost) = total.reported_cost {
+        text += &format!("reported by services as cost: ${cost}, in no other sum\n");
+    }
+    let unpriced = total.cost.unpriced;
+    if !report.currencies.is_empty() && unpriced > 0 {
         let requests = if unpriced == 1 { "request" } else { "requests" };
         text += &format!(
             "without a price in [[prices]] for all of it, and in no sum of money: {} {requests}\n",
@@ -69,6 +143,20 @@ pub(super) fn write(report: &Report, since: Timestamp) -> String {
         );
     }
     text
+}
+
+/// How much of each sum is estimated, in tokens and not in requests.
+fn estimated_parts(total: &Sums, estimated: &Estimated) -> String {
+    let parts = [
+        ("INPUT", estimated.input_tokens, total.input_tokens),
+        ("OUTPUT", estimated.output_tokens, total.output_tokens),
+        ("TOTAL", estimated.total_tokens, total.total_tokens),
+    ];
+    let parts = parts.into_iter().filter_map(|(name, part, whole)| Some((name, part?, whole?)));
+    let parts: Vec<_> = parts
+        .map(|(name, part, whole)| format!("{} of {name} ({})", grouped(part), percent(part, whole)))
+        .collect();
+    parts.join(", ")
 }
 
 /// A column of money.
@@ -92,59 +180,15 @@ impl Paid {
     /// Only nothing is 0.
     fn cell(&self, sums: &Sums) -> String {
         let Some(amount) = sums.cost.amount(self.currency) else { return "-".to_owned() };
+        let is_estimated =
+            sums.estimated().cost.amount(self.currency).is_some_and(|part| part > Amount::default());
+        let mark = if is_estimated { "~" } else { "" };
+        let sign = self.currency.sign();
         let text = amount.rounded(self.decimals);
         if amount > Amount::default() && text.bytes().all(|byte| matches!(byte, b'0' | b'.')) {
-            return format!("<0.{:0>decimals$}", 1, decimals = self.decimals);
+            return format!("{mark}<{sign}0.{:0>decimals$}", 1, decimals = self.decimals);
         }
         let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        format!("{}.{fraction}", whole.parse().map_or_else(|_| whole.to_owned(), grouped))
+        format!("{mark}{sign}{}.{fraction}", whole.parse().map_or_else(|_| whole.to_owned(), grouped))
     }
-}
-
-fn cells(sums: &Sums, paid: &[Paid]) -> Vec<String> {
-    let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), grouped);
-    let mut cells = vec![
-        grouped(sums.requests),
-        count(sums.input_tokens),
-        count(sums.cached_input_tokens),
-        count(sums.output_tokens),
-        match sums.computed_total_tokens {
-            Some(_) => format!("*{}", count(sums.total_tokens)),
-            None => count(sums.total_tokens),
-        },
-    ];
-    cells.extend(paid.iter().map(|paid| paid.cell(sums)));
-    cells.push(percent(sums.reported(), sums.countable));
-    cells
-}
-
-/// Names to the left, as wide as there is room; numbers to the right, as wide as they are.
-fn layout(lines: &[(Vec<String>, Vec<String>)]) -> String {
-    let width = |text: &String| text.chars().count();
-    let (columns, sums) = lines.first().map_or((0, 0), |(names, cells)| (names.len(), cells.len()));
-    let numbers: Vec<usize> = (0..sums)
-        .map(|column| lines.iter().map(|(_, cells)| width(&cells[column])).max().unwrap_or(0))
-        .collect();
-    let mut names: Vec<usize> = (0..columns)
-        .map(|column| lines.iter().map(|(names, _)| width(&names[column])).max().unwrap_or(0))
-        .collect();
-    let room =
-        WIDTH.saturating_sub(numbers.iter().sum::<usize>() + GAP.len() * (columns + sums).saturating_sub(1));
-    // The widest gives way first.
-    while names.iter().sum::<usize>() > room
-        && let Some(widest) = names.iter_mut().max().filter(|widest| **widest > MIN_NAME)
-    {
-        *widest -= 1;
-    }
-    let mut text = String::new();
-    for (parts, cells) in lines {
-        let parts = parts
-            .iter()
-            .zip(&names)
-            .map(|(part, width)| format!("{:<width$}", name(part, *width), width = width));
-        let cells = cells.iter().zip(&numbers).map(|(cell, width)| format!("{cell:>width$}", width = width));
-        text += parts.chain(cells).collect::<Vec<_>>().join(GAP).trim_end();
-        text.push('\n');
-    }
-    text
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::{Group, Sums};
+use crate::ledger::{Estimated, Group, Sums};
 use crate::price::{Billable, Currency, Rate, Rates, Reported};
 
 fn sums(requests: u64, tokens: Option<u64>) -> Sums {
@@ -23,6 +23,8 @@ fn example() -> Report {
         ],
         total: sums(6, Some(1_234_567)),
         currencies: Vec::new(),
+        rest: None,
+        zone: TimeZone::UTC,
     }
 }
 
@@ -30,7 +32,7 @@ const SINCE: Timestamp = Timestamp::UNIX_EPOCH;
 
 #[test]
 fn the_table_has_a_line_per_group_the_totals_and_the_sources() {
-    let text = table::write(&example(), SINCE);
+    let text = table::write(&example(), SINCE, Some(80));
     let expected = "\
 MODEL      CLIENT     REQUESTS      INPUT  CACHED  OUTPUT      TOTAL  REPORTED
 gpt-4.1    search            3  1,234,567       -       -  1,234,567     66.7%
@@ -49,7 +51,7 @@ fn the_table_fits_80_columns_with_long_names() {
     let mut report = example();
     report.groups[0].key =
         vec![Some("a-model-with-a-very-long-name-2026-07-30-preview".to_owned()), Some("client".repeat(9))];
-    let text = table::write(&report, SINCE);
+    let text = table::write(&report, SINCE, Some(80));
     assert!(text.contains('…'), "{text}");
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{}: {line}", line.chars().count());
@@ -60,16 +62,8 @@ fn the_table_fits_80_columns_with_long_names() {
 fn priced() -> Report {
     let mut report = example();
     let rates = |currency: &str, input: &str| {
-        let (currency, rate) = (Currency::parse(currency).unwrap(), Rate::parse(input).unwrap());
-        Rates {
-            currency,
-            input: rate,
-            cached_input: rate,
-            cache_write: rate,
-            cache_write_1h: None,
-            output: rate,
-            tool_calls: Default::default(),
-        }
+        let rate = Rate::parse(input).unwrap();
+        Rates::new(Currency::parse(currency).unwrap(), rate, rate)
     };
     let pay = |sums: &mut Sums, rates: Rates| {
         let tokens = Billable { input: sums.input_tokens.unwrap_or(1), ..Billable::default() };
@@ -89,17 +83,18 @@ fn priced() -> Report {
 
 #[test]
 fn with_prices_each_currency_has_a_column() {
-    let text = table::write(&priced(), SINCE);
+    let text = table::write(&priced(), SINCE, Some(80));
     let expected = "\
-MODEL     CLIENT    REQUESTS      INPUT  CACHED  OUTPUT      TOTAL        EUR       USD  REPORTED
-gpt-4.1   search           3  1,234,567       -       -  1,234,567          -  2,895.89     66.7%
-a,\"b\"\u{fffd}[…  search           2          0       -       -          0          -      0.00     50.0%
--         anonymo…         1          -       -       -          -  <0.000001     <0.01      0.0%
-all                        6  1,234,567       -       -  1,234,567  <0.000001  2,895.89     83.3%
+MODEL     CLIENT    REQUESTS      INPUT  OUTPUT      TOTAL         EUR        USD
+gpt-4.1   search           3  1,234,567       -  1,234,567           -  $2,895.89
+a,\"…\u{fffd}[2J  search           2          0       -          0           -      $0.00
+-         ano…mous         1          -       -          -  <€0.000001     <$0.01
+all                        6  1,234,567       -  1,234,567  <€0.000001  $2,895.89
 
 since 1970-01-01T00:00:00Z
 usage: reported 83.3%, partial 16.7%
 without a price in [[prices]] for all of it, and in no sum of money: 1 request
+not shown in this width: CACHED, REPORTED
 ";
     assert_eq!(text, expected, "\n{text}");
 }
@@ -125,12 +120,12 @@ fn a_total_that_is_computed_in_part_is_marked() {
     for sums in [&mut report.groups[0].sums, &mut report.total] {
         sums.computed_total_tokens = Some(18_000);
     }
-    let text = table::write(&report, SINCE);
+    let text = table::write(&report, SINCE, Some(80));
     assert!(text.contains("  *1,234,567     66.7%\n"), "{text}");
     assert!(text.contains("          0     50.0%\n"), "no mark without a part that is computed: {text}");
     let said = "\n*TOTAL: 18,000 of it are INPUT + OUTPUT, of requests whose service reported no total\n";
     assert!(text.contains(said), "{text}");
-    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0,2,0,1,0,0,18000,,3"));
+    assert!(csv::write(&report).lines().nth(1).unwrap().contains(",0,2,0,1,0,0,18000,,3,"));
     let value: serde_json::Value =
         serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
     assert_eq!(value["groups"][0]["computed_total_tokens"], 18_000);
@@ -139,9 +134,8 @@ fn a_total_that_is_computed_in_part_is_marked() {
 
 #[test]
 fn without_requests_the_table_says_so() {
-    let report =
-        Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), currencies: Vec::new() };
-    assert_eq!(table::write(&report, SINCE), "no requests since 1970-01-01T00:00:00Z\n");
+    let report = Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), ..example() };
+    assert_eq!(table::write(&report, SINCE, Some(80)), "no requests since 1970-01-01T00:00:00Z\n");
 }
 
 #[test]
@@ -149,10 +143,10 @@ fn csv_has_a_header_and_leaves_empty_what_is_not_known() {
     assert_eq!(
         csv::write(&example()),
         "model,client,requests,input_tokens,cached_input_tokens,cache_write_input_tokens,output_tokens,\
-         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens,reported_cost,countable_requests\n\
-         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,,,3\n\
-         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,,,2\n\
-         ,anonymous,1,,,,,,,,0,0,0,1,0,0,,,1\n"
+         reasoning_tokens,total_tokens,billed_seconds,requests_without_price,requests_reported,requests_drained,requests_partial,requests_estimated,requests_none,computed_total_tokens,reported_cost,countable_requests,estimated_input_tokens,estimated_output_tokens,estimated_total_tokens\n\
+         gpt-4.1,search,3,1234567,,,,,1234567,,0,2,0,1,0,0,,,3,0,,0\n\
+         \"a,\"\"b\"\"\u{1b}[2J\",search,2,0,,,,,0,,0,1,0,1,0,0,,,2,0,,0\n\
+         ,anonymous,1,,,,,,,,0,0,0,1,0,0,,,1,,,\n"
     );
 }
 
@@ -167,7 +161,8 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
             "model": null, "client": "anonymous", "requests": 1, "input_tokens": null, "cached_input_tokens": null,
             "cache_write_input_tokens": null, "output_tokens": null, "reasoning_tokens": null, "total_tokens": null, "computed_total_tokens": null, "billed_seconds": null,
             "reported_cost": null, "countable_requests": 1,
-            "cost": {}, "requests_without_price": 0,
+            "estimated_input_tokens": null, "estimated_output_tokens": null, "estimated_total_tokens": null,
+            "cost": {}, "estimated_cost": {}, "requests_without_price": 0,
             "usage_sources": { "reported": 0, "drained": 0, "partial": 1, "estimated": 0, "none": 0 },
         })
     );
@@ -177,14 +172,14 @@ fn json_has_every_sum_and_null_for_what_is_not_known() {
 
 #[test]
 fn fields_to_group_by_are_known_and_named_once() {
-    assert_eq!(Grouping::parse("day, model").unwrap(), Grouping(vec![By::Day, By::Model]));
-    assert_eq!(Grouping::parse("").unwrap(), Grouping(Vec::new()));
+    assert_eq!(fields("day, model").unwrap(), Fields(vec![By::Day, By::Model]));
+    assert_eq!(fields("").unwrap(), Fields(Vec::new()));
     assert!(
-        Grouping::parse("day,moon")
+        fields("day,moon")
             .unwrap_err()
             .contains("\"moon\" is none of model, client, upstream, endpoint, user, day, hour")
     );
-    assert!(Grouping::parse("day,day").unwrap_err().contains("twice"));
+    assert!(fields("day,day").unwrap_err().contains("twice"));
 }
 
 #[test]
@@ -193,13 +188,13 @@ fn shares_are_of_requests_that_could_have_had_tokens() {
     report.total.requests = 1_006;
     report.total.sources[4] = 1_001;
     report.total.sources[0] = 4;
-    let text = table::write(&report, SINCE);
+    let text = table::write(&report, SINCE, Some(80));
     assert!(
         text.contains("\nusage: reported 66.7%, partial 16.7%, none 16.7%; 1,000 without tokens to count\n"),
         "{text}"
     );
     report.total = Sums { requests: 3, sources: [0, 0, 0, 0, 3], ..Sums::default() };
-    assert!(table::write(&report, SINCE).contains("\nusage: 3 without tokens to count\n"));
+    assert!(table::write(&report, SINCE, Some(80)).contains("\nusage: 3 without tokens to count\n"));
 }
 
 #[test]
@@ -207,10 +202,125 @@ fn a_cost_that_services_report_stands_beside_ours() {
     let mut report = priced();
     report.total.reported_cost = Reported::parse("0.0125");
     report.groups[0].sums.reported_cost = Reported::parse("0.0125");
-    let text = table::write(&report, SINCE);
-    assert!(text.contains("\nreported by services as cost: 0.0125 USD, in no other sum\n"), "{text}");
-    assert!(csv::write(&report).lines().nth(1).unwrap().ends_with(",0.0125,3"));
+    let text = table::write(&report, SINCE, Some(80));
+    assert!(text.contains("\nreported by services as cost: $0.0125, in no other sum\n"), "{text}");
+    assert!(csv::write(&report).lines().nth(1).unwrap().contains(",0.0125,3,"));
     let value: serde_json::Value =
         serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
     assert_eq!(value["total"]["reported_cost"], 0.0125);
+}
+
+/// Thirty dated models, as those of one service are named.
+fn dated() -> Report {
+    let sizes = ["", "-mini", "-nano"];
+    let days = ["2025-04-14", "2025-06-10", "2025-08-07", "2025-11-13", "2026-01-22"];
+    let mut models = Vec::new();
+    for family in ["gpt-4.1", "gpt-5"] {
+        for size in sizes {
+            models.extend(days.map(|day| format!("{family}{size}-{day}")));
+        }
+    }
+    let groups: Vec<_> = models
+        .into_iter()
+        .zip(1..)
+        .map(|(model, number)| {
+            let mut sums = sums(number * 411, Some(number * 1_234_567));
+            sums.output_tokens = Some(number * 98_765);
+            sums.cached_input_tokens = Some(number * 301_001);
+            sums.reasoning_tokens = Some(number * 45_678);
+            sums.cost.pay(Currency::parse("USD").unwrap(), amount(number * 2_345));
+            Group { key: vec![Some(model)], sums }
+        })
+        .collect();
+    let mut total = Sums::default();
+    groups.iter().for_each(|group| total.add(&group.sums));
+    let currencies = vec![Currency::parse("USD").unwrap()];
+    Report { by: vec![By::Model], groups, total, currencies, ..example() }
+}
+
+/// An amount of so many thousand tokens at 1 a million.
+fn amount(thousands: u64) -> crate::price::Amount {
+    let one = Rate::parse("1").unwrap();
+    let rates = Rates::new(Currency::parse("USD").unwrap(), one, one);
+    rates.amount(&Billable { input: thousands * 1_000, ..Billable::default() }).unwrap()
+}
+
+#[test]
+fn thirty_dated_models_are_told_apart_in_every_width() {
+    let report = dated();
+    for width in [Some(40), Some(80), Some(100), Some(120), Some(200), None] {
+        let text = table::write(&report, SINCE, width);
+        let names: Vec<_> =
+            text.lines().skip(1).take(30).map(|line| line.split("  ").next().unwrap()).collect();
+        let mut distinct = names.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 30, "{width:?}\n{text}");
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(width.is_none_or(|width| width < 80 || widest <= width), "{width:?}: {widest}\n{text}");
+        let is_whole = names.iter().all(|name| name.starts_with("gpt-") && !name.contains('…'));
+        assert!(is_whole || width.is_some_and(|width| width < 120), "{width:?}\n{text}");
+    }
+}
+
+#[test]
+fn table_has_more_columns_where_there_is_room() {
+    let mut report = dated();
+    report.sort(&Order::list("-cost").unwrap()).unwrap();
+    report.limit(20);
+    let part = Estimated { output_tokens: Some(5_000), total_tokens: Some(6_000), ..Estimated::default() };
+    for sums in [&mut report.groups[1].sums, &mut report.total] {
+        sums.estimated = Some(Box::new(part.clone()));
+    }
+    for (width, expected) in [
+        (Some(80), include_str!("golden/80.txt")),
+        (Some(200), include_str!("golden/200.txt")),
+        (None, include_str!("golden/piped.txt")),
+    ] {
+        let text = table::write(&report, SINCE, width);
+        assert_eq!(text, expected, "{width:?}\n{text}");
+    }
+}
+
+#[test]
+fn table_of_a_zone_says_so() {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let text = table::write(&Report { zone, ..example() }, SINCE, None);
+    assert!(text.contains("\nsince 1970-01-01T01:00:00+01:00 (Europe/Berlin)\n"), "{text}");
+}
+
+#[test]
+fn json_has_what_a_limit_leaves_out() {
+    let mut report = example();
+    report.limit(1);
+    let value: serde_json::Value =
+        serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    assert_eq!((value["groups"].as_array().unwrap().len(), &value["rest"]["groups"]), (1, &2.into()));
+    assert_eq!((&value["rest"]["requests"], &value["total"]["requests"]), (&3.into(), &6.into()));
+    assert_eq!(value["time_zone"], "UTC");
+}
+
+#[test]
+fn estimated_parts_are_in_every_form() {
+    let mut report = priced();
+    let usd = Currency::parse("USD").unwrap();
+    let mut part = Estimated { input_tokens: Some(1_000), total_tokens: Some(1_000), ..Estimated::default() };
+    part.cost.pay(usd, amount(2));
+    for sums in [&mut report.groups[0].sums, &mut report.total] {
+        sums.estimated = Some(Box::new(part.clone()));
+    }
+    let text = table::write(&report, SINCE, None);
+    assert!(text.contains("  ~1,234,567  ") && text.contains("  ~$2,895.89"), "{text}");
+    let said = "\n~: estimated in part: 1,000 of INPUT (0.1%), 1,000 of TOTAL (0.1%)\n";
+    assert!(text.contains(said), "{text}");
+    let text = csv::write(&report);
+    let lines: Vec<_> = text.lines().collect();
+    let header = ",estimated_input_tokens,estimated_output_tokens,estimated_total_tokens,estimated_cost_eur,estimated_cost_usd";
+    assert!(lines[0].ends_with(header), "{text}");
+    assert!(lines[1].ends_with(",1000,,1000,,0.002") && lines[2].ends_with(",0,,0,,0"), "{text}");
+    let value: serde_json::Value =
+        serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    assert_eq!(value["total"]["estimated_total_tokens"], 1_000);
+    assert_eq!(value["total"]["estimated_output_tokens"], serde_json::Value::Null);
+    assert_eq!(value["total"]["estimated_cost"], serde_json::json!({ "EUR": 0.0, "USD": 0.002 }));
 }

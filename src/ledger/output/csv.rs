@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::{Record, Report, SOURCES};
-use super::json::{COMPUTED, COUNTABLE, COUNTS, REPORTED_COST, counts};
+use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, REPORTED_COST, counts, estimated, estimated_cost};
 use serde_json::Value;
 
 /// What is not known is an empty field.
@@ -23,7 +23,14 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         .chain(report.currencies.iter().map(|currency| format!("cost_{}", currency.as_str().to_lowercase())))
         .chain(["requests_without_price".to_owned()])
         .chain(SOURCES.map(|source| format!("requests_{source}")))
-        .chain([COMPUTED, REPORTED_COST, COUNTABLE].map(str::to_owned));
+        .chain([COMPUTED, REPORTED_COST, COUNTABLE].map(str::to_owned))
+        .chain(ESTIMATED.map(str::to_owned))
+        .chain(
+            report
+                .currencies
+                .iter()
+                .map(|currency| format!("estimated_cost_{}", currency.as_str().to_lowercase())),
+        );
     out.write_all(line(header).as_bytes())?;
     for group in &report.groups {
         let key = group.key.iter().map(|part| part.as_deref().map_or_else(String::new, field));
@@ -37,6 +44,11 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         let computed = group.sums.computed_total_tokens.map_or_else(String::new, |sum| sum.to_string());
         let reported = group.sums.reported_cost.map_or_else(String::new, |cost| cost.to_string());
         let last = [computed, reported, group.sums.countable.to_string()];
+        let parts = estimated(&group.sums).map(|count| count.map_or_else(String::new, |n| n.to_string()));
+        let amounts = report.currencies.iter().map(|currency| {
+            estimated_cost(&group.sums, *currency).map_or_else(String::new, |sum| sum.to_string())
+        });
+        let last = last.into_iter().chain(parts).chain(amounts);
         out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain(last)).as_bytes())?;
     }
     Ok(())

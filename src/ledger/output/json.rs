@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
-use super::super::{Key, Report, SOURCES, Sums};
-use crate::price::Currency;
+use super::super::{Key, Report, Rest, SOURCES, Sums};
+use crate::config;
+use crate::price::{Amount, Currency};
 
 /// The names of [`counts`].
 pub(super) const COUNTS: [&str; 8] = [
@@ -28,6 +29,26 @@ pub(super) const COMPUTED: &str = "computed_total_tokens";
 /// What services say that requests cost, in US dollars. It is in none of the sums of money.
 pub(super) const REPORTED_COST: &str = "reported_cost";
 
+/// How much of sums of tokens is estimated: 0 where nothing is, unknown where the sum is.
+pub(super) const ESTIMATED: [&str; 3] =
+    ["estimated_input_tokens", "estimated_output_tokens", "estimated_total_tokens"];
+
+/// The values of [`ESTIMATED`].
+pub(super) fn estimated(sums: &Sums) -> [Option<u64>; ESTIMATED.len()] {
+    let estimated = sums.estimated();
+    let part = |sum: Option<u64>, part: Option<u64>| sum.map(|_| part.unwrap_or(0));
+    [
+        part(sums.input_tokens, estimated.input_tokens),
+        part(sums.output_tokens, estimated.output_tokens),
+        part(sums.total_tokens, estimated.total_tokens),
+    ]
+}
+
+/// How much of an amount is for estimated tokens; `None` where there is no amount.
+pub(super) fn estimated_cost(sums: &Sums, currency: Currency) -> Option<Amount> {
+    sums.cost.amount(currency).map(|_| sums.estimated().cost.amount(currency).unwrap_or_default())
+}
+
 /// Requests that could have had tokens, of which the share of the usage sources is.
 pub(super) const COUNTABLE: &str = "countable_requests";
 
@@ -47,7 +68,8 @@ pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
     ]
 }
 
-/// `{"since", "until", "by", "groups": [{...}], "total": {...}}`; what is not known is null.
+/// `{"since", "until", "time_zone", "by", "groups": [{...}], "total": {...}}`, and `"rest": {...}`
+/// where groups were left out; what is not known is null.
 ///
 /// # Errors
 /// None that is known: every value is one that JSON has.
@@ -69,14 +91,22 @@ pub fn write_to(
     struct Whole<'a> {
         by: Vec<&'static str>,
         groups: EachGroup<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rest: Option<Map<String, Value>>,
         since: String,
+        time_zone: String,
         total: Map<String, Value>,
         until: String,
     }
     let whole = Whole {
         by: report.by.iter().map(|by| by.as_str()).collect(),
         groups: EachGroup(report),
+        rest: report.rest.as_ref().map(|Rest { groups, sums: of_rest }| {
+            let groups = [("groups".to_owned(), Value::from(*groups))];
+            groups.into_iter().chain(sums(of_rest, &report.currencies)).collect()
+        }),
         since: since.to_string(),
+        time_zone: config::time_zone_name(&report.zone),
         total: sums(&report.total, &report.currencies).collect(),
         until: until.to_string(),
     };
@@ -109,7 +139,15 @@ fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, V
     let cost = currencies.iter().map(|currency| {
         (currency.to_string(), sums.cost.amount(*currency).map_or(Value::Null, |sum| sum.to_f64().into()))
     });
-    counts.chain([
+    let estimated = ESTIMATED.into_iter().zip(estimated(sums));
+    let estimated = estimated.map(|(name, count)| (name.to_owned(), count.into()));
+    let part = currencies.iter().map(|currency| {
+        let part = estimated_cost(sums, *currency);
+        (currency.to_string(), part.map_or(Value::Null, |part| part.to_f64().into()))
+    });
+    let part = Value::Object(part.collect());
+    counts.chain(estimated).chain([
+        ("estimated_cost".to_owned(), part),
         (COMPUTED.to_owned(), sums.computed_total_tokens.into()),
         (REPORTED_COST.to_owned(), sums.reported_cost.map_or(Value::Null, |cost| cost.to_f64().into())),
         (COUNTABLE.to_owned(), sums.countable.into()),

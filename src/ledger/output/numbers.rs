@@ -27,15 +27,23 @@ pub fn percent(part: u64, whole: u64) -> String {
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A name that came from somewhere, in at most `width` characters and without what a terminal would
-/// obey.
-pub fn name(name: &str, width: usize) -> String {
-    let mut text: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().count() > width {
-        text = text.chars().take(width.saturating_sub(1)).collect();
-        text.push('…');
+/// A name that came from somewhere, without what a terminal would obey.
+pub fn name(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A name in at most `width` characters: the middle gives way, since model names begin with their
+/// family and end with their date.
+pub fn shortened(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
     }
-    text
+    let kept = width.saturating_sub(1);
+    let (head, tail) = (kept / 2, kept - kept / 2);
+    let head: String = name.chars().take(head).collect();
+    let tail: String = name.chars().skip(length - tail).collect();
+    format!("{head}…{tail}")
 }
 
 #[cfg(test)]
@@ -66,8 +74,13 @@ mod tests {
 
     #[test]
     fn a_name_cannot_speak_to_the_terminal() {
-        assert_eq!(name("a\u{1b}[2Jb\n", 20), "a\u{fffd}[2Jb\u{fffd}");
-        assert_eq!(name("gpt-4.1-mini", 12), "gpt-4.1-mini");
-        assert_eq!(name("gpt-4.1-mini", 8), "gpt-4.1…");
+        assert_eq!(name("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn long_name_is_shortened_in_the_middle() {
+        assert_eq!(shortened("gpt-4.1-mini", 12), "gpt-4.1-mini");
+        assert_eq!(shortened("gpt-4.1-mini", 8), "gpt…mini");
+        assert_eq!(shortened("gpt-4.1-mini", 1), "…");
     }
 }

@@ -60,6 +60,14 @@ impl Condition {
         format!("${}", self.parameters.len())
     }
 
+    /// The expression for where among `times`, which are in their order, a row started: 1 at the
+    /// first, and 0 before it.
+    pub(super) fn place(&mut self, times: &[Timestamp]) -> String {
+        let times: Vec<_> = times.iter().map(|at| Micros(at.as_microsecond())).collect();
+        self.parameters.push((Box::new(times), Type::TIMESTAMPTZ_ARRAY));
+        format!("width_bucket(started_at, ${})", self.parameters.len())
+    }
+
     pub(super) fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.parameters.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect()
     }

@@ -9,8 +9,7 @@ use super::super::query::{Accumulator, Bounds, Overview, Percentiles, Selection}
 use super::ask::ask;
 use super::condition::Condition;
 use super::records;
-use super::rows::Micros;
-use super::sums::{Key, add_up};
+use super::sums::add_up;
 use crate::config::Postgres;
 use crate::price::Prices;
 
@@ -31,23 +30,17 @@ pub fn overview(
     bounds: &Bounds,
 ) -> Result<Overview, LedgerError> {
     ask(settings, bounds, async |moment| {
-        let mut adding = Accumulator::new(selection, step);
+        let mut totals = Accumulator::new(selection, step);
         let mut condition = Condition::of(selection);
-        let step = format!(
-            // In words, microseconds of more than half an hour are too many for PostgreSQL 14.
-            "date_bin(make_interval(secs => {}), started_at, {})",
-            adding.step().as_secs_f64(),
-            condition.time(adding.start())
-        );
+        let step = condition.place(&totals.steps().collect::<Vec<_>>());
         let names = ["client", "upstream", "model", "\"user\"", "outcome"].map(str::to_owned);
-        let keys = names.into_iter().chain([step]).map(|key| Key { shown: key.clone(), compared: key });
-        let keys: Vec<_> = keys.collect();
+        let keys: Vec<_> = names.into_iter().chain([step]).collect();
         add_up(&moment, condition, &keys, prices, |row, sums| {
             let name = |index| row.try_get::<_, Option<&str>>(index).map(|name| name.map(str::as_bytes));
             let outcome: &str = row.try_get(4)?;
-            let Micros(started) = row.try_get(5)?;
+            let step = usize::try_from(row.try_get::<_, i32>(5)?).unwrap_or_default();
             let names = [name(0)?, name(1)?, name(2)?, name(3)?];
-            adding.add(started.saturating_mul(1000), names, outcome.as_bytes(), sums);
+            totals.add(step.saturating_sub(1), names, outcome.as_bytes(), sums);
             Ok(())
         })
         .await?;
@@ -55,7 +48,7 @@ pub fn overview(
             first_token: first_token(&moment.transaction, selection).await?,
             latest: records::latest(&moment, selection, latest, None).await?,
             currencies: prices.currencies().to_vec(),
-            ..adding.finish()
+            ..totals.finish()
         })
     })
 }

@@ -1,15 +1,18 @@
 //! Sums by what rows have in common.
 
-use std::collections::HashMap;
-
-use super::super::error::LedgerError;
-use super::super::groups::{self, By, Group, Sums};
-use super::super::query::{Bounds, Report, Selection};
-use super::ask::ask;
+use super::super::by::By;
+use super::super::calendar::nanoseconds;
+use super::super::error::{LedgerError, Reason};
+use super::super::groups::Groups;
+use super::super::query::{Bounds, Selection};
+use super::super::report::{Report, time_part};
+use super::ask::{Moment, ask};
 use super::condition::Condition;
-use super::sums::{Key, add_up};
+use super::rows::Micros;
+use super::sums::add_up;
 use crate::config::Postgres;
 use crate::price::Prices;
+use jiff::Timestamp;
 
 /// Adds up the selected rows of all instances, and what they cost, as [`crate::ledger::report`]
 /// does those of one: the same numbers for the same rows, but for the order in which seconds are
@@ -27,41 +30,57 @@ pub fn report(
     bounds: &Bounds,
 ) -> Result<Report, LedgerError> {
     ask(settings, bounds, async |moment| {
-        let keys: Vec<_> = by.iter().map(|by| Key { shown: shown(*by), compared: key(*by) }).collect();
-        let mut groups: HashMap<groups::Key, Sums> = HashMap::new();
-        add_up(&moment, Condition::of(selection), &keys, prices, |row, sums| {
-            let key = (0..by.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
-            groups.entry(key).or_default().add(sums);
+        let has_periods = by.iter().any(|by| by.period().is_some());
+        let Some((first, last)) = times(&moment, selection, has_periods).await? else {
+            return Ok(Report::of(Groups::default(), by, selection, prices));
+        };
+        let mut condition = Condition::of(selection);
+        let mut keys = Vec::new();
+        let mut beginnings = Vec::new();
+        for by in by {
+            let of_by = by.period().map(|period| period.beginnings(first, last, &selection.zone));
+            keys.push(match &of_by {
+                Some(beginnings) => condition.place(beginnings),
+                None if *by == By::Status => "status::text".to_owned(),
+                None => format!("\"{by}\""),
+            });
+            beginnings.push(of_by);
+        }
+        let mut groups = Groups::default();
+        add_up(&moment, condition, &keys, prices, |row, sums| {
+            groups.begin();
+            for (index, beginnings) in beginnings.iter().enumerate() {
+                match beginnings {
+                    Some(beginnings) => {
+                        let place = usize::try_from(row.try_get::<_, i32>(index)?).unwrap_or_default();
+                        let begin = beginnings.get(place.saturating_sub(1)).copied().unwrap_or(first);
+                        groups.part(Some(&time_part(nanoseconds(begin))));
+                    }
+                    None => groups.part(row.try_get::<_, Option<&str>>(index)?.map(str::as_bytes)),
+                }
+            }
+            groups.sums().add(sums);
             bounds.allow(groups.len())
         })
         .await?;
-        let mut groups: Vec<_> = groups.into_iter().map(|(key, sums)| Group { key, sums }).collect();
-        groups.sort_by(Group::order);
-        let mut total = Sums::default();
-        groups.iter().for_each(|group| total.add(&group.sums));
-        Ok(Report { by: by.to_owned(), groups, total, currencies: prices.currencies().to_vec() })
+        Ok(Report::of(groups, by, selection, prices))
     })
 }
 
-/// What rows are grouped by.
-fn key(by: By) -> String {
-    match by {
-        By::Model => "model".to_owned(),
-        By::Client => "client".to_owned(),
-        By::Upstream => "upstream".to_owned(),
-        By::Endpoint => "endpoint".to_owned(),
-        By::User => "\"user\"".to_owned(),
-        By::Day => "date_bin('1 day', started_at, '2000-01-01Z')".to_owned(),
-        By::Hour => "date_bin('1 hour', started_at, '2000-01-01Z')".to_owned(),
+/// The times of the first and the last row, if they are wanted; `None`: there is no row.
+async fn times(
+    moment: &Moment<'_>,
+    selection: &Selection,
+    are_wanted: bool,
+) -> Result<Option<(Timestamp, Timestamp)>, Reason> {
+    if !are_wanted {
+        return Ok(Some((selection.since, selection.since)));
     }
-}
-
-/// The same in words, which are made of each group and not of each row.
-fn shown(by: By) -> String {
-    let form = match by {
-        By::Day => "YYYY-MM-DD",
-        By::Hour => "YYYY-MM-DD\"T\"HH24\":00Z\"",
-        By::Model | By::Client | By::Upstream | By::Endpoint | By::User => return key(by),
-    };
-    format!("to_char({} AT TIME ZONE 'UTC', '{form}')", key(by))
+    let condition = Condition::of(selection);
+    let statement =
+        format!("SELECT min(started_at), max(started_at) FROM usage_records WHERE {}", condition.text);
+    let row = moment.transaction.query_typed_one(&statement, &condition.parameters()).await?;
+    let [first, last] = [row.try_get::<_, Option<Micros>>(0)?, row.try_get(1)?];
+    let time = |at: Option<Micros>| Timestamp::from_microsecond(at?.0).ok();
+    Ok(time(first).zip(time(last)))
 }

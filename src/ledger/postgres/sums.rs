@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 
 use super::super::columns::COUNT;
 use super::super::error::Reason;
-use super::super::groups::{MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::groups::{Estimated, MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::query;
 use super::ask::Moment;
 use super::condition::Condition;
@@ -60,10 +60,10 @@ impl Priced {
             return Self { keys: Vec::new(), paid: vec![requests(moment, counted)] };
         }
         // No bare number: in GROUP BY that is a column's place.
-        let mut period = "0::int4".to_owned();
-        for change in prices.changes() {
-            period += &format!(" + (started_at >= {})::int", condition.time(*change));
-        }
+        let period = match prices.changes() {
+            [] => "0::int4".to_owned(),
+            changes => condition.place(changes),
+        };
         let tier = later(moment, "service_tier", "text");
         let hour = format!("coalesce({}, 0)", later(moment, "cache_write_1h_input_tokens", "bigint"));
         let calls = format!("nullif({}, '{{}}')", later(moment, "tool_calls", "text"));
@@ -106,28 +106,20 @@ impl Priced {
     }
 }
 
-/// What rows are grouped by: as it is shown, and as it is compared.
-pub(super) struct Key {
-    pub(super) shown: String,
-    pub(super) compared: String,
-}
-
 /// Adds up the rows of each group. `take` gets a group, whose first columns are the `keys`, and its
 /// sums; a group comes in several parts, and no more of them are in memory than one.
 pub(super) async fn add_up(
     moment: &Moment<'_>,
     mut condition: Condition,
-    keys: &[Key],
+    keys: &[String],
     prices: &Prices,
     mut take: impl FnMut(&Row, &Sums) -> Result<(), Reason>,
 ) -> Result<(), Reason> {
     let mut also = vec!["usage_source".to_owned()];
     let Priced { keys: priced, paid } = Priced::of(moment, &mut condition, prices);
     also.extend(priced);
-    let mut columns: Vec<_> = keys.iter().map(|key| key.shown.clone()).collect();
-    let mut groups: Vec<_> = keys.iter().map(|key| key.compared.clone()).collect();
-    columns.extend(also.iter().cloned());
-    groups.extend(also);
+    let mut columns: Vec<_> = keys.iter().cloned().chain(also).collect();
+    let groups = columns.clone();
     columns.push(requests(moment, ""));
     columns.push(requests(moment, &format!("FILTER (WHERE {MAY_HAVE_TOKENS})")));
     // Sums of `bigint` are numbers without an end, which have no form of their own here but their
@@ -202,6 +194,14 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         ..Sums::default()
     };
     sums.sources[source] = sums.requests;
+    if source == Estimated::SOURCE {
+        sums.estimated = Some(Box::new(Estimated {
+            input_tokens: sums.input_tokens,
+            output_tokens: sums.output_tokens,
+            total_tokens: sums.total_tokens,
+            ..Estimated::default()
+        }));
+    }
     let reported: Option<&str> = row.try_get(next())?;
     sums.report(reported.and_then(Reported::parse));
     let counted = count(next())?;
@@ -224,7 +224,12 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         _ => None,
     };
     match amount {
-        Some((currency, amount)) => sums.cost.pay(currency, amount),
+        Some((currency, amount)) => {
+            sums.cost.pay(currency, amount);
+            if let Some(estimated) = &mut sums.estimated {
+                estimated.cost.pay(currency, amount);
+            }
+        }
         None => sums.cost.unpriced = counted,
     }
     Ok(sums)

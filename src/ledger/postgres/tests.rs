@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::super::groups::By;
-use super::super::query::{self, Bounds, Report, Selection};
+use super::super::by::By;
+use super::super::query::{self, Bounds, Selection};
+use super::super::report::Report;
 use super::super::sink::Batch;
 use super::super::support::{batch, records, rows};
 use super::super::{Ledger, LedgerError};

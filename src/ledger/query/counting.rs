@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::super::error::Reason;
-use super::super::groups::{MAY_HAVE_TOKENS, SOURCES, Sums};
+use super::super::groups::{Estimated, MAY_HAVE_TOKENS, SOURCES, Sums};
 use super::super::schema;
 use crate::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts};
 use crate::usage::{ToolCalls, ToolKind};
@@ -89,6 +89,7 @@ impl<'a> Counting<'a> {
         }
         if total.is_none() && (input, output) != (None, None) {
             let computed = input.unwrap_or(0).saturating_add(output.unwrap_or(0));
+            total = Some(computed);
             for sum in [&mut sums.total_tokens, &mut sums.computed_total_tokens] {
                 *sum = Some(sum.unwrap_or(0).saturating_add(computed));
             }
@@ -111,12 +112,26 @@ impl<'a> Counting<'a> {
             tool_calls,
             cache_is_apart: text(row.get_ref(11)?) == Some(INPUT_WITHOUT_CACHE.as_bytes()),
         };
+        let mut cost = None;
         if let Some(used) = counts.billable() {
             let rates = if is_readable { self.rates(row, counts.whole_input())? } else { None };
             match rates.and_then(|rates| Some((rates.currency, rates.amount(&used)?))) {
-                Some((currency, amount)) => sums.cost.pay(currency, amount),
+                Some((currency, amount)) => {
+                    sums.cost.pay(currency, amount);
+                    cost = Some((currency, amount));
+                }
                 None => sums.cost.unpriced += requests,
             }
+        }
+        if source == Estimated::SOURCE {
+            let mut estimated = Estimated {
+                input_tokens: input,
+                output_tokens: output,
+                total_tokens: total,
+                ..Estimated::default()
+            };
+            cost.into_iter().for_each(|(currency, amount)| estimated.cost.pay(currency, amount));
+            sums.estimated.get_or_insert_default().add(&estimated);
         }
         Ok(())
     }

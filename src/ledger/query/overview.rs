@@ -39,11 +39,9 @@ pub struct Overview {
     pub models: Vec<Group>,
     /// By outcome: its name, and how many requests had it, the most first.
     pub outcomes: Vec<(String, u64)>,
-    /// By time: from the start of the selection in steps of the length that was asked for, the last
-    /// one maybe cut short. Empty ones are there too.
-    pub times: Vec<Sums>,
-    /// When the first step begins.
-    pub start: Timestamp,
+    /// By time: steps of the length that was asked for, from the one that has the start of the
+    /// selection, each with its beginning. Empty ones are there too.
+    pub times: Vec<(Timestamp, Sums)>,
     /// How long the first token took.
     pub first_token: Percentiles,
     /// The latest records, the one that ended last first.
@@ -68,8 +66,8 @@ pub struct Percentiles {
     pub sampled: bool,
 }
 
-/// Reads it. Times are told apart in steps of `step`, whole ones since 1970; the last `latest`
-/// records are read too. The ledger is read as it is at one moment.
+/// Reads it. Times are told apart in steps of `step`, as the selection's zone has days; the last
+/// `latest` records are read too. The ledger is read as it is at one moment.
 ///
 /// # Errors
 /// As for [`report`](super::report).
@@ -149,7 +147,7 @@ fn read(
         let column = |index| row.get_ref(COUNTED_COLUMNS + index);
         let text = |index| Ok::<_, rusqlite::Error>(text(column(index)?));
         totals.add(
-            column(0)?.as_i64().map_err(rusqlite::Error::from)?,
+            totals.step(column(0)?.as_i64().map_err(rusqlite::Error::from)?),
             [text(1)?, text(2)?, text(3)?, text(4)?],
             text(5)?.unwrap_or_default(),
             &sums,

@@ -80,7 +80,7 @@ fn by_id(connection: &Connection, id: Uuid) -> Result<Option<Record>, Reason> {
     let (seconds, nanoseconds) = at.to_unix();
     let Some(from) = i64::try_from(seconds)
         .ok()
-        .and_then(|seconds| seconds.checked_mul(super::SECOND)?.checked_add(nanoseconds.into()))
+        .and_then(|seconds| seconds.checked_mul(1_000 * MILLISECOND)?.checked_add(nanoseconds.into()))
     else {
         return Ok(None);
     };

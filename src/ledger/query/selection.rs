@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rusqlite::{Connection, ToSql};
 
+use super::super::calendar::nanoseconds;
 use super::super::error::Reason;
 use super::parallel::Range;
 
 /// Rows of a time, and what they must have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// They started at this moment or later.
     pub since: Timestamp,
@@ -25,12 +27,15 @@ pub struct Selection {
     pub upstream: Option<String>,
     /// Their model, as the upstream answered it.
     pub model: Option<String>,
+    /// The zone of the hours, days, weeks and months that they are grouped by.
+    pub zone: TimeZone,
 }
 
 impl Selection {
-    /// All that started at `since` or later.
+    /// All that started at `since` or later, with the days of UTC.
     pub fn since(since: Timestamp) -> Self {
-        Self { since, until: None, client: None, user: None, upstream: None, model: None }
+        let zone = TimeZone::UTC;
+        Self { since, until: None, client: None, user: None, upstream: None, model: None, zone }
     }
 
     /// From which `seq` to which the rows are; more of them may be in between.
@@ -48,7 +53,7 @@ impl Selection {
     }
 
     fn times(&self) -> (i64, i64) {
-        (nanoseconds(self.since), self.until.map_or(i64::MAX, nanoseconds))
+        (whole_microseconds(self.since), self.until.map_or(i64::MAX, whole_microseconds))
     }
 
     /// The condition with its parameters, for rows of that range.
@@ -85,11 +90,11 @@ impl Condition {
     }
 }
 
-/// As the column `started_at` has it, in whole microseconds, as PostgreSQL has times: a question
-/// gets the same answer from both. A clock beyond the year 2262 stays at its end.
-pub(super) fn nanoseconds(at: Timestamp) -> i64 {
-    let at = at.as_nanosecond();
-    i64::try_from(at.div_euclid(1000) * 1000).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX })
+/// A bound in whole microseconds, as PostgreSQL has times: a question gets the same answer from
+/// both.
+fn whole_microseconds(at: Timestamp) -> i64 {
+    let at = nanoseconds(at);
+    at.saturating_sub(at.rem_euclid(1000))
 }
 
 /// What a question may cost. The default is anything.

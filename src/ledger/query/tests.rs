@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use super::super::SOURCES;
-use super::super::groups::Key;
+use super::super::groups::{Estimated, Group, Key};
 use super::super::schema::{MIGRATIONS, migrate};
 use super::super::store::Store;
 use super::super::support::{batch, records};
 use super::*;
-use crate::price::{Cost, Reported};
-use crate::record::UsageRecord;
+use crate::ledger::Order;
+use crate::price::{Cost, Currency, Price, Rate, Rates, Reported};
+use crate::record::{UsageRecord, UsageSource};
+use crate::usage::Usage;
 
 pub(super) fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -64,6 +69,16 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             By::User => row.user.as_deref().map(str::to_owned),
             By::Day => Some(row.started_at.to_string()[..10].to_owned()),
             By::Hour => Some(format!("{}:00Z", &row.started_at.to_string()[..13])),
+            By::Week => {
+                let day = row.started_at.to_zoned(TimeZone::UTC).date();
+                let since_monday = i64::from(day.weekday().to_monday_zero_offset());
+                Some(day.saturating_sub(jiff::ToSpan::days(since_monday)).to_string())
+            }
+            By::Month => Some(row.started_at.to_string()[..7].to_owned()),
+            By::Provider => row.provider.map(|provider| provider.as_str().to_owned()),
+            By::Status => row.status.map(|status| status.to_string()),
+            By::Outcome => Some(row.outcome.as_str().to_owned()),
+            By::UsageSource => Some(row.usage_source.as_str().to_owned()),
         };
         let key = by.iter().map(part).map(|part| (part.is_none(), part)).collect();
         let usage = &row.usage;
@@ -73,6 +88,17 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
         let parts: Vec<_> = [usage.input_tokens, usage.output_tokens].into_iter().flatten().collect();
         let has_no_total = usage.total_tokens.is_none() && !parts.is_empty();
         let computed = has_no_total.then(|| parts.iter().sum());
+        let cost = cost(row, prices);
+        let estimated = (row.usage_source == UsageSource::Estimated).then(|| {
+            let mut estimated = Estimated {
+                input_tokens: usage.input_tokens,
+                output_tokens: usage.output_tokens,
+                total_tokens: usage.total_tokens.or(computed),
+                ..Estimated::default()
+            };
+            cost.amounts().for_each(|(currency, amount)| estimated.cost.pay(currency, amount));
+            Box::new(estimated)
+        });
         groups.entry(key).or_default().add(&Sums {
             requests: row.requests(),
             input_tokens: usage.input_tokens,
@@ -85,7 +111,8 @@ fn naive_of<'a>(records: impl Iterator<Item = &'a UsageRecord>, by: &[By], price
             billed_seconds: usage.billed_seconds,
             sources,
             countable: if is_countable(row) { row.requests() } else { 0 },
-            cost: cost(row, prices),
+            cost,
+            estimated,
             reported_cost: row.reported_cost.as_deref().and_then(Reported::parse),
         });
     }
@@ -103,7 +130,7 @@ fn sums_are_those_of_the_records_themselves() {
         row.count = Some(count);
     }
     let (_folder, path) = ledger(&records);
-    let all = [By::Upstream, By::Day, By::Client, By::Model, By::User, By::Hour, By::Endpoint];
+    let all = By::ALL;
     for since in
         [Timestamp::UNIX_EPOCH, records[777].started_at, records[1999].started_at + Duration::from_secs(1)]
     {
@@ -129,7 +156,8 @@ fn a_selection_takes_what_has_all_that_it_names() {
         (some("client-1"), some("Zoë \"quoted\"\n\u{0}"), some("azure"), some("gpt-3")),
         (None, None, None, some("gpt-3' OR 1 --")),
     ] {
-        let selection = Selection { since, until: Some(until), client, user, upstream, model };
+        let selection =
+            Selection { since, until: Some(until), client, user, upstream, model, zone: TimeZone::UTC };
         let Selection { client, user, upstream, model, .. } = &selection;
         let chosen = records.iter().filter(|row| {
             let takes = |wanted: &Option<String>, value: Option<&str>| {
@@ -305,4 +333,91 @@ fn a_copy_with_its_log_is_read_where_no_index_can_be_made() {
     // Without the log it is a whole ledger too, of what had been copied into the file.
     fs::write(repair::with(&copy, "-wal"), "").unwrap();
     assert!(count(&copy) <= 100);
+}
+
+#[test]
+fn days_and_prices_are_those_of_the_zone() {
+    let berlin = TimeZone::get("Europe/Berlin").unwrap();
+    let mut records = records(60 * 24);
+    // Every hour from a Saturday on, over the change of the clocks on Sunday.
+    for (row, hour) in records.iter_mut().zip(0..) {
+        row.started_at = "2026-10-24T00:00:00Z".parse::<Timestamp>().unwrap() + Duration::from_hours(hour);
+        row.model = Some("gpt-1".into());
+        row.usage = Usage { input_tokens: Some(1_000_000), ..Usage::default() };
+        (row.service_tier, row.tool_calls) = (None, None);
+    }
+    let (_folder, path) = ledger(&records);
+    let selection = Selection { zone: berlin.clone(), ..Selection::since(Timestamp::UNIX_EPOCH) };
+    let rates = |rate: &str| {
+        let rate = Rate::parse(rate).unwrap();
+        Rates::new(Currency::parse("USD").unwrap(), rate, rate)
+    };
+    let from = Some("2026-10-26".parse().unwrap());
+    let prices = Prices::new([Price::new("*", rates("1")), Price { from, ..Price::new("*", rates("3")) }]);
+    let report =
+        |by: &[By], prices: &Prices| report(&path, &selection, by, prices, &Bounds::default()).unwrap();
+    let days = report(&[By::Day], &prices.clone().in_zone(&berlin));
+    let found: Vec<_> = days
+        .groups
+        .iter()
+        .take(4)
+        .map(|group| {
+            let amount = group.sums.cost.amount(days.currencies[0]).unwrap();
+            (group.key[0].as_deref().unwrap(), group.sums.requests, amount.to_string())
+        })
+        .collect();
+    let expected = [
+        ("2026-10-24", 22, "22"),
+        ("2026-10-25", 25, "25"),
+        ("2026-10-26", 24, "72"),
+        ("2026-10-27", 24, "72"),
+    ];
+    assert_eq!(found, expected.map(|(day, requests, amount)| (day, requests, amount.to_owned())));
+    let hours = report(&[By::Hour], &Prices::default());
+    let keys: Vec<_> = hours.groups.iter().map(|group| group.key[0].as_deref().unwrap()).collect();
+    assert_eq!(keys.len(), records.len());
+    assert_eq!(keys[24..26], ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00"], "in the order of time");
+    let months = report(&[By::Month, By::Week], &Prices::default());
+    let keys: Vec<_> = months.groups.iter().take(3).map(|group| joined(&group.key)).collect();
+    assert_eq!(keys, ["2026-10 2026-10-19", "2026-10 2026-10-26", "2026-11 2026-10-26"]);
+}
+
+fn joined(key: &Key) -> String {
+    key.iter().map(|part| part.as_deref().unwrap_or("-")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn groups_are_sorted_and_the_others_are_one_line() {
+    let records = records(2000);
+    let (_folder, path) = ledger(&records);
+    let mut report = all(&path, &[By::Model, By::Client]).unwrap();
+    let whole = report.clone();
+    report.sort(&Order::list("-output, client").unwrap()).unwrap();
+    let keys = |report: &Report| report.groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
+    let mut expected = whole.groups.clone();
+    expected.sort_by_key(|group| {
+        (
+            group.sums.output_tokens.is_none(),
+            std::cmp::Reverse(group.sums.output_tokens),
+            group.key[1].clone(),
+        )
+    });
+    assert_eq!(report.groups, expected);
+    report.sort(&Order::list("model").unwrap()).unwrap();
+    report.limit(4);
+    let rest = report.rest.clone().unwrap();
+    assert_eq!((report.groups.len(), rest.groups), (4, whole.groups.len() - 4));
+    assert_eq!(keys(&report), keys(&whole)[..4]);
+    let mut sum = rest.sums;
+    report.groups.iter().for_each(|group| sum.add(&group.sums));
+    assert_eq!(sum, whole.total);
+    assert_eq!(report.total, whole.total);
+    for (column, reason) in [("user", "not among what --by groups by"), ("cost", "no cost without")] {
+        assert!(report.sort(&Order::list(column).unwrap()).unwrap_err().contains(reason), "{column}");
+    }
+    assert!(
+        Order::list("moon")
+            .unwrap_err()
+            .contains("\"moon\" is no column: write one of requests, input_tokens")
+    );
 }

@@ -38,12 +38,24 @@ fn reports_are_those_of_the_local_ledger() {
     });
     selections.push(Selection { user: Some("nobody".into()), ..named.clone() });
     selections.push(named);
-    let bys: &[&[By]] = &[&[], &[By::Model], &[By::Day, By::Model], &[By::Hour], &By::ALL];
+    for zone in ["Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns"] {
+        selections.push(Selection { zone: TimeZone::get(zone).unwrap(), ..since(at(100)) });
+    }
+    let bys: &[&[By]] = &[
+        &[],
+        &[By::Model],
+        &[By::Day, By::Model],
+        &[By::Hour],
+        &[By::Month, By::Week, By::UsageSource],
+        &[By::Provider, By::Status, By::Outcome],
+        &By::ALL,
+    ];
     let prices = prices(at(1000));
     for selection in &selections {
         for by in bys {
             for prices in [&Prices::default(), &prices] {
                 let bounds = Bounds::default();
+                let prices = &prices.clone().in_zone(&selection.zone);
                 let local = query::report(&shipping.path(), selection, by, prices, &bounds).unwrap();
                 let fleet = report(&settings, selection, by, prices, &bounds).unwrap();
                 assert_eq!(without_nul(local), fleet, "{selection:?} by {by:?}");
@@ -162,8 +174,9 @@ fn overviews_are_those_of_the_local_ledger() {
     let day = Selection { until: Some(at(1500)), ..Selection::since(at(100)) };
     let named = Selection { client: Some("client-1".into()), upstream: Some("azure".into()), ..day.clone() };
     let nobody = Selection { user: Some("nobody".into()), ..day.clone() };
+    let elsewhere = Selection { zone: TimeZone::get("Asia/Kathmandu").unwrap(), ..day.clone() };
     let bounds = Bounds::default();
-    for (selection, rows) in [(day, 1400), (named, 186), (nobody, 0)] {
+    for (selection, rows) in [(day, 1400), (named, 186), (nobody, 0), (elsewhere, 1400)] {
         for (prices, step) in [(Prices::default(), 3600), (prices(at(1000)), 86_400)] {
             let step = Duration::from_secs(step);
             let read = |place: &LedgerSource| place.overview(&selection, step, 20, &prices, &bounds).unwrap();

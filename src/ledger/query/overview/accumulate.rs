@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::SECOND;
-use super::super::selection::nanoseconds;
 use super::{Overview, Selection};
+use crate::ledger::calendar::{self, nanoseconds};
 use crate::ledger::groups::{Group, Groups, Sums};
 
 /// The most groups of each kind. Clients choose what they call their users, and memory is bounded.
 const MOST_GROUPS: usize = 10_000;
 
 /// The most points of time.
-const MOST_STEPS: i64 = 1_000;
+const MOST_STEPS: usize = 1_000;
 
 /// What rows of one or of many are added up in.
 pub(in crate::ledger) struct Accumulator {
@@ -21,51 +20,46 @@ pub(in crate::ledger) struct Accumulator {
     groups: [Dimension; 4],
     outcomes: Vec<(String, u64)>,
     times: Vec<Sums>,
-    /// Nanoseconds.
-    start: i64,
-    step: i64,
+    /// The beginnings of the steps of time, in nanoseconds since 1970.
+    steps: Vec<i64>,
 }
 
 impl Accumulator {
     pub(in crate::ledger) fn new(selection: &Selection, step: Duration) -> Self {
-        let since = nanoseconds(selection.since);
-        let until = nanoseconds(selection.until.unwrap_or_else(Timestamp::now)).max(since);
-        let step = i64::try_from(step.as_nanos()).unwrap_or(i64::MAX).max(SECOND);
-        let start = since.div_euclid(step).saturating_mul(step);
-        let steps = (until.saturating_sub(start).saturating_sub(1) / step + 1).clamp(1, MOST_STEPS);
+        let until = selection.until.unwrap_or_else(Timestamp::now).max(selection.since);
+        let steps = calendar::steps(selection.since, until, step, &selection.zone, MOST_STEPS);
         Self {
             total: Sums::default(),
             groups: Default::default(),
             outcomes: Vec::new(),
-            times: vec![Sums::default(); steps as usize],
-            start,
-            step,
+            times: vec![Sums::default(); steps.len()],
+            steps: steps.into_iter().map(nanoseconds).collect(),
         }
     }
 
-    /// When the first step of time begins.
-    pub(in crate::ledger) fn start(&self) -> Timestamp {
-        Timestamp::from_nanosecond(self.start.into()).unwrap_or(Timestamp::UNIX_EPOCH)
+    /// The beginnings of the steps of time.
+    pub(in crate::ledger) fn steps(&self) -> impl Iterator<Item = Timestamp> {
+        let time = |at: &i64| Timestamp::from_nanosecond((*at).into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.steps.iter().map(time)
     }
 
-    /// How long each is.
-    pub(in crate::ledger) fn step(&self) -> Duration {
-        Duration::from_nanos(self.step.unsigned_abs())
+    /// The step of a time in nanoseconds since 1970.
+    pub(in crate::ledger) fn step(&self, started: i64) -> usize {
+        self.steps.partition_point(|begin| *begin <= started).saturating_sub(1)
     }
 
-    /// Adds rows that started in the same step of time, at `started` in nanoseconds since 1970, and
-    /// have the same client, upstream, model and user, in this order.
+    /// Adds rows that started in the same step of time and have the same client, upstream, model
+    /// and user, in this order.
     pub(in crate::ledger) fn add(
         &mut self,
-        started: i64,
+        step: usize,
         names: [Option<&[u8]>; 4],
         outcome: &[u8],
         sums: &Sums,
     ) {
         self.total.add(sums);
-        let place = usize::try_from((started - self.start) / self.step).unwrap_or(usize::MAX);
         let last = self.times.len() - 1;
-        self.times[place.min(last)].add(sums);
+        self.times[step.min(last)].add(sums);
         for (dimension, name) in self.groups.iter_mut().zip(names) {
             dimension.add(name, sums);
         }
@@ -79,8 +73,10 @@ impl Accumulator {
     pub(super) fn add_all(&mut self, other: Self) {
         self.total.add(&other.total);
         // Without an end of the selection a step may have begun meanwhile.
-        let steps = self.times.len().max(other.times.len());
-        self.times.resize_with(steps, Sums::default);
+        if other.steps.len() > self.steps.len() {
+            self.times.resize_with(other.times.len(), Sums::default);
+            self.steps = other.steps;
+        }
         self.times.iter_mut().zip(&other.times).for_each(|(sums, more)| sums.add(more));
         for (dimension, more) in self.groups.iter_mut().zip(other.groups) {
             dimension.add_all(more);
@@ -102,7 +98,7 @@ impl Accumulator {
     /// What it adds up to; the rest is empty.
     pub(in crate::ledger) fn finish(mut self) -> Overview {
         self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let start = self.start();
+        let times = self.steps().collect::<Vec<_>>().into_iter().zip(self.times).collect();
         let [clients, upstreams, models, users] = self.groups.map(Dimension::finish);
         Overview {
             total: self.total,
@@ -111,8 +107,7 @@ impl Accumulator {
             upstreams,
             models,
             outcomes: self.outcomes,
-            times: self.times,
-            start,
+            times,
             ..Overview::default()
         }
     }

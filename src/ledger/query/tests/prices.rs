@@ -1,28 +1,16 @@
 //! What rows cost.
 
 use super::*;
-use crate::price::{Currency, Price, Rate, Rates};
 use crate::usage::ToolKind;
 
 /// What a million tokens cost: input, cached input, tokens written into a cache, output.
 fn price(model: &str, from: Option<&str>, currency: &str, rates: [&str; 4]) -> Price {
     let [input, cached_input, cache_write, output] = rates.map(|rate| Rate::parse(rate).unwrap());
     let currency = Currency::parse(currency).unwrap();
+    let from = from.map(|day| day.parse().unwrap());
     Price {
-        model: model.to_owned(),
-        upstream: None,
-        from: from.map(|day| format!("{day}T00:00:00Z").parse().unwrap()),
-        tier: None,
-        above_input_tokens: None,
-        rates: Rates {
-            currency,
-            input,
-            cached_input,
-            cache_write,
-            cache_write_1h: None,
-            output,
-            tool_calls: Default::default(),
-        },
+        from,
+        ..Price::new(model, Rates { cached_input, cache_write, ..Rates::new(currency, input, output) })
     }
 }
 
