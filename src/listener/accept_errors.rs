@@ -23,12 +23,12 @@ pub struct AcceptErrors {
 impl AcceptErrors {
     /// Logs the error, unless it was logged just now.
     pub fn report(&mut self, error: &io::Error) {
-        if self.is_new(error, Instant::now()) {
+        if self.take_news(error, Instant::now()) {
             tracing::warn!(%error, "a connection could not be accepted; it is tried again");
         }
     }
 
-    fn is_new(&mut self, error: &io::Error, now: Instant) -> bool {
+    fn take_news(&mut self, error: &io::Error, now: Instant) -> bool {
         let (kind, code) = (error.kind(), error.raw_os_error());
         let is_known = self.logged.is_some_and(|(logged, logged_code, at)| {
             (logged, logged_code) == (kind, code) && now.saturating_duration_since(at) < QUIET
@@ -49,9 +49,9 @@ mod tests {
         let (full, other) = (io::Error::from(Errno::MFILE), io::Error::from(Errno::CONNABORTED));
         assert!(is_exhaustion(&full) && !is_exhaustion(&other));
         let (mut errors, now) = (AcceptErrors::default(), Instant::now());
-        assert!(errors.is_new(&full, now));
-        assert!(!errors.is_new(&full, now + QUIET / 2));
-        assert!(errors.is_new(&other, now + QUIET / 2));
-        assert!(errors.is_new(&full, now + QUIET));
+        assert!(errors.take_news(&full, now));
+        assert!(!errors.take_news(&full, now + QUIET / 2));
+        assert!(errors.take_news(&other, now + QUIET / 2));
+        assert!(errors.take_news(&full, now + QUIET));
     }
 }

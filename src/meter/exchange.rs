@@ -346,7 +346,7 @@ impl<B: ResponseFrames> Exchange<B> {
                 self.entry.close(Outcome::ClientDisconnected);
             }
             End::Left if self.entry.has_client_left() => self.entry.abandon(),
-            End::Whole if lacks_end && self.is_ended_by_event() => {
+            End::Whole if lacks_end && self.ends_by_event() => {
                 let error = "the connection ended before the event that ends the stream";
                 self.entry.row().error.get_or_insert_with(|| error.into());
                 self.entry.close(Outcome::Truncated);
@@ -382,7 +382,7 @@ impl<B: ResponseFrames> Exchange<B> {
             .then_some("the upstream answered with neither an event stream nor a completion")
     }
 
-    fn is_ended_by_event(&mut self) -> bool {
+    fn ends_by_event(&mut self) -> bool {
         self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
     }
 }

@@ -191,7 +191,7 @@ impl Metrics {
         };
         let known = self.requests.get(&labels).map(|counter| counter.inc_by(row.requests()));
         if known.is_none() {
-            if !naming.may_add_requests() {
+            if !naming.try_add_requests() {
                 (labels.model, labels.client) = (OTHER.into(), OTHER.into());
             }
             self.requests.get_or_create(&labels).inc_by(row.requests());

@@ -44,7 +44,7 @@ impl Naming {
     }
 
     /// Whether one more series of `requests` may have a model and a client of its own.
-    pub(super) fn may_add_requests(&mut self) -> bool {
+    pub(super) fn try_add_requests(&mut self) -> bool {
         self.requests += 1;
         self.requests <= MAX_REQUESTS
     }

@@ -170,7 +170,7 @@ impl Reserved {
     }
 
     /// Notes since when the body is late, for the task of `waker`; `None`: it is not.
-    pub(super) fn is_late(&mut self, since: Option<Instant>, waker: &Waker) {
+    pub(super) fn set_late(&mut self, since: Option<Instant>, waker: &Waker) {
         let known = self.slow.as_ref();
         if known.is_some_and(|slow| Some(slow.late_since) == since && slow.waker.will_wake(waker)) {
             return;
@@ -266,7 +266,7 @@ mod tests {
         let mut late = [3, 5, 4].map(|seconds| {
             let mut body = budget.reserve();
             body.grow_to(300 * KIB, &client).unwrap();
-            body.is_late(now.checked_sub(Duration::from_secs(seconds)), Waker::noop());
+            body.set_late(now.checked_sub(Duration::from_secs(seconds)), Waker::noop());
             body
         });
         let mut newcomer = budget.reserve();
@@ -287,11 +287,11 @@ mod tests {
         let (budget, client) = (budget(false), "a".into());
         let mut body = budget.reserve();
         body.grow_to(1000 * KIB, &client).unwrap();
-        body.is_late(Some(Instant::now()), Waker::noop());
-        body.is_late(None, Waker::noop());
+        body.set_late(Some(Instant::now()), Waker::noop());
+        body.set_late(None, Waker::noop());
         let mut settled = budget.reserve();
         settled.grow_to(1, &client).unwrap();
-        settled.is_late(Some(Instant::now()), Waker::noop());
+        settled.set_late(Some(Instant::now()), Waker::noop());
         settled.settle().unwrap();
         assert_eq!(budget.reserve().grow_to(200 * KIB, &client), Err(Error::Overloaded));
         assert!(!body.is_evicted() && !settled.is_evicted());

@@ -163,7 +163,7 @@ impl Holding<'_> {
         } else {
             match self.pace.poll(cx) {
                 Wait::On(late_since) => {
-                    self.reserved.is_late(late_since, cx.waker());
+                    self.reserved.set_late(late_since, cx.waker());
                     return Poll::Pending;
                 }
                 Wait::Over(error) => {

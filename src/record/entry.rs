@@ -178,7 +178,7 @@ impl Entry {
 
     /// Keeps the input for an estimate, in case no tokens are reported: a request of this
     /// shape.
-    pub fn may_be_estimated(&mut self, shape: Shape, body: &Bytes) {
+    pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
 

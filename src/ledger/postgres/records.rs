@@ -49,7 +49,7 @@ pub fn records(
     let most = limit.min(MOST);
     let records = ask(settings, bounds, async |moment| latest(&moment, selection, most, from).await)?;
     let mut filling = Filling::default();
-    let full = records.iter().position(|record| filling.is_full_with(record));
+    let full = records.iter().position(|record| filling.fill_with(record));
     let is_cut = full.is_some() || records.len() == MOST;
     let records: Vec<_> = records.into_iter().take(full.map_or(MOST, |last| last + 1)).collect();
     let next = records.last().filter(|_| is_cut).and_then(Next::behind);

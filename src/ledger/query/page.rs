@@ -37,7 +37,7 @@ pub(in crate::ledger) struct Filling(usize);
 
 impl Filling {
     /// Adds a record, and says whether the page is full with it.
-    pub(in crate::ledger) fn is_full_with(&mut self, record: &Record) -> bool {
+    pub(in crate::ledger) fn fill_with(&mut self, record: &Record) -> bool {
         let texts = record.fields().filter_map(|(_, value)| value.as_str());
         self.0 += RECORD + texts.map(str::len).sum::<usize>();
         self.0 >= PAGE

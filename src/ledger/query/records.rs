@@ -113,7 +113,7 @@ fn latest(
     let (mut records, mut filling) = (Vec::new(), Filling::default());
     while let Some(row) = rows.next()? {
         let record = read(row, &names)?;
-        let is_full = filling.is_full_with(&record);
+        let is_full = filling.fill_with(&record);
         records.push(record);
         if is_full {
             let place: i64 = row.get(ORDER)?;

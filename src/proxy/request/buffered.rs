@@ -141,7 +141,7 @@ impl Buffered {
         let background = peek.as_ref().map(|peek| peek.background);
         let answers = endpoint.answers(&self.parts.method, inbound.path, background);
         if let Some(shape) = Shape::of(endpoint.name).filter(|_| answers.may_be_own()) {
-            entry.may_be_estimated(shape, &without_bom(self.text()));
+            entry.keep_estimate_input(shape, &without_bom(self.text()));
         }
         entry.answers(answers);
         if is_session && by_model && model.is_none() {
