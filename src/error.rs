@@ -1,14 +1,16 @@
-//! What can go wrong with a request, whose fault it is, and what the client is told.
+//! The errors of requests: what happened, whose fault it is, and what the client gets.
 //!
-//! This is the only place that makes an HTTP error. Every one is OpenAI-style JSON with `type:
-//! "streamgauge_error"`, so that it cannot be taken for the upstream's own, and a message that says
-//! what to do. No message bears a secret: upstreams are named by their name in the configuration.
+//! [`Kind`] is the table of all errors. This module alone turns one into HTTP: OpenAI-style JSON with
+//! `type: "streamgauge_error"`, which distinguishes it from an upstream's error, and a message that
+//! says what to do. Messages have no secrets: upstreams go by their configured names.
 
 mod event;
+mod kind;
 mod message;
 mod response;
 
-use std::time::Duration;
+use std::error::Error as StdError;
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -17,366 +19,172 @@ use crate::coding::DecodeError;
 use crate::record::Outcome;
 
 pub use event::{EventForm, EventStream, upstream_error_event};
+pub use kind::{Blame, Info, KINDS, Kind, Retry};
 pub use response::ERROR_TYPE;
 
-/// Who has to act for the request to succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The request must change.
-    Client,
-    /// The upstream, or the way to it, must change.
-    Upstream,
-    /// This proxy is full or stopping.
-    Proxy,
+/// Why a request failed. Boxed, so that a result on the path of each frame stays small.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    upstream: Option<Arc<str>>,
+    source: Option<Source>,
 }
 
-/// An ending that the client learns of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The request head is not HTTP.
-    MalformedHead,
-    /// The request line is longer than the limit.
-    UriTooLong,
-    /// The header block is larger than the limit.
-    HeadTooLarge,
-    /// The head did not arrive in time.
-    HeadTimeout(Duration),
-    /// The body did not arrive in time.
-    BodyTimeout(Duration),
-    /// The body came more slowly than it may.
-    BodyTooSlow {
-        /// The configured rate in bytes per second.
-        rate: u32,
-    },
-    /// The body came slowly while others needed its memory.
-    BodyEvicted,
-    /// The body ended before it was complete.
-    BodyIncomplete,
-    /// The body is larger than it may be.
-    BodyTooLarge {
-        /// The configured limit in bytes.
-        limit: u64,
-        /// The key that says so.
-        key: &'static str,
-    },
-    /// It does not say which host it is for.
-    HostInvalid(HostFault),
-    /// It is for a host that is not known to be this proxy.
-    HostNotAllowed(String),
-    /// A web page of this origin sent it, which is not listed.
-    OriginNotAllowed(String),
-    /// A web page sent it that does not say which it is; the value of `Sec-Fetch-Site`.
-    CrossSite(String),
-    /// `CONNECT` and `TRACE` are not for an API.
-    MethodNotAllowed(String),
-    /// The path does not begin as the API's paths do.
-    UnknownPath(String),
-    /// The path has segments that could leave the upstream's own path.
-    UnsafePath,
-    /// No route takes this request.
-    NoRoute {
-        /// The inbound path.
-        path: String,
-        /// The model the body asked for, when the routes look at it.
-        model: Option<String>,
-    },
-    /// Clients are configured and the request bears no key.
-    KeyMissing,
-    /// Clients are configured and the request's key is none of theirs.
-    KeyUnknown,
-    /// The model decides where the request goes, and there is none.
-    ModelRequired {
-        /// The upstream that needs it.
-        upstream: String,
-    },
-    /// Two `model` keys, of which the first would decide.
-    ModelAmbiguous,
-    /// A form names its model behind more bytes than may be held.
-    ModelTooLate {
-        /// The configured limit in bytes.
-        limit: u64,
-    },
-    /// The body is in a content coding that is not known, and something in it decides.
-    CodingUnknown(String),
-    /// The body is not in the content coding that it is said to be in, or expands beyond reason.
-    BodyUndecodable(DecodeError),
-    /// The JSON body is in UTF-16 or UTF-32, as some servers read it.
-    BodyNotUtf8,
-    /// A header of this proxy's own has a value that it does not know.
-    HeaderValue {
-        /// The header.
-        name: &'static str,
-        /// What it may be.
-        values: &'static str,
-    },
-    /// No connection to the upstream.
-    Unreachable {
-        /// The upstream's name.
-        upstream: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// No TLS session with the upstream.
-    Tls {
-        /// The upstream's name.
-        upstream: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The upstream sends the client to a host that is not allowed.
-    Redirect {
-        /// The upstream's name.
-        upstream: String,
-        /// Where it leads; empty where that cannot be told.
-        host: String,
-    },
-    /// The outbound proxy answered, and did not open a tunnel.
-    ProxyRefused {
-        /// The upstream's name.
-        upstream: String,
-        /// The proxy's URL, without credentials.
-        proxy: String,
-        /// The status of its answer.
-        status: u16,
-    },
-    /// The outbound proxy cannot be reached or understood.
-    ProxyFailed {
-        /// The upstream's name.
-        upstream: String,
-        /// The proxy's URL, without credentials.
-        proxy: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The outbound proxy opened no tunnel within `timeouts.connect`.
-    ProxySilent {
-        /// The upstream's name.
-        upstream: String,
-        /// The proxy's URL, without credentials.
-        proxy: String,
-        /// The configured limit.
-        limit: Duration,
-    },
-    /// The upstream's answer is not HTTP as it should be.
-    Protocol {
-        /// The upstream's name.
-        upstream: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The upstream was sent the request, and gave no answer that could be read. It may have
-    /// executed it.
-    Unanswered {
-        /// The upstream's name.
-        upstream: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// Connecting took longer than `timeouts.connect`.
-    ConnectTimeout {
-        /// The upstream's name.
-        upstream: String,
-        /// The configured limit.
-        limit: Duration,
-    },
-    /// The answer's head took longer than `timeouts.first_byte` or `first_byte_unstreamed`.
-    FirstByteTimeout {
-        /// The upstream's name.
-        upstream: String,
-        /// The configured limit.
-        limit: Duration,
-        /// The key that has the limit.
-        key: &'static str,
-        /// The upstream was sent all of the request.
-        was_sent: bool,
-    },
-    /// A silence inside the answer's body was longer than `timeouts.idle`.
-    IdleTimeout {
-        /// The upstream's name.
-        upstream: String,
-        /// The configured limit.
-        limit: Duration,
-    },
-    /// The exchange took longer than `timeouts.total`.
-    TotalTimeout {
-        /// The upstream's name.
-        upstream: String,
-        /// The configured limit.
-        limit: Duration,
-        /// The upstream was sent all of the request.
-        was_sent: bool,
-    },
-    /// The upstream closed the connection inside the answer's body.
-    Truncated {
-        /// The upstream's name.
-        upstream: String,
-        /// What the connection said last.
-        reason: String,
-    },
-    /// The stream's content coding had to be undone, and cannot be.
-    Undecodable {
-        /// The upstream's name.
-        upstream: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The upstream answered with an error when its client had already been told that a stream
-    /// begins.
-    Refused {
-        /// The upstream's name.
-        upstream: String,
-        /// Its status.
-        status: u16,
-        /// The beginning of its body.
-        body: String,
-    },
-    /// The bodies held at this moment use up the process's budget.
-    Overloaded,
-    /// The bodies that this client's requests hold use up its share of the budget.
-    ClientOverloaded,
-    /// No place is left for an HTTP/2 stream.
-    NoPlace,
-    /// The drain's time was over before the answer ended.
-    Stopped,
-}
+/// Shared, because several requests may wait for one connection that fails.
+type Source = Arc<dyn StdError + Send + Sync>;
 
-/// A request's way ends here or goes on.
+/// The result of one step of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl Kind {
+    /// The error of this kind at the upstream of this name.
+    pub fn at(self, upstream: impl Into<Arc<str>>) -> Error {
+        Error(Box::new(Inner { kind: self, upstream: Some(upstream.into()), source: None }))
+    }
+}
+
 impl Error {
+    /// Adds the cause, which the message names and [`StdError::source`] returns.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into().into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    /// The upstream's configured name, if the error concerns one.
+    pub fn upstream(&self) -> Option<&str> {
+        self.0.upstream.as_deref()
+    }
+
     /// Whose fault it is.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Tls { .. }
-            | Self::Redirect { .. }
-            | Self::ProxyRefused { .. }
-            | Self::ProxyFailed { .. }
-            | Self::ProxySilent { .. }
-            | Self::Protocol { .. }
-            | Self::Unanswered { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::FirstByteTimeout { .. }
-            | Self::IdleTimeout { .. }
-            | Self::TotalTimeout { .. }
-            | Self::Truncated { .. }
-            | Self::Undecodable { .. }
-            | Self::Refused { .. } => Fault::Upstream,
-            Self::Overloaded | Self::NoPlace | Self::Stopped => Fault::Proxy,
-            _ => Fault::Client,
-        }
+    pub fn blame(&self) -> Blame {
+        self.0.kind.info().blame
     }
 
-    /// Whether the upstream may have executed the request, so that a repetition may execute it
-    /// twice. An incomplete request is not executed.
-    pub fn may_be_executed(&self) -> bool {
-        matches!(
-            self,
-            Self::Unanswered { .. }
-                | Self::FirstByteTimeout { was_sent: true, .. }
-                | Self::TotalTimeout { was_sent: true, .. }
-                | Self::Truncated { .. }
-        )
-    }
-
-    /// The status and the machine-readable `code`.
-    pub fn status_and_code(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::MalformedHead => (StatusCode::BAD_REQUEST, "malformed_request"),
-            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long"),
-            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"),
-            Self::HeadTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "header_timeout"),
-            Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
-            Self::BodyTooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
-            Self::BodyEvicted => (StatusCode::REQUEST_TIMEOUT, "body_evicted"),
-            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
-            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::HostInvalid(_) => (StatusCode::BAD_REQUEST, "invalid_host"),
-            Self::HostNotAllowed(_) => (StatusCode::FORBIDDEN, "host_not_allowed"),
-            Self::OriginNotAllowed(_) => (StatusCode::FORBIDDEN, "origin_not_allowed"),
-            Self::CrossSite(_) => (StatusCode::FORBIDDEN, "cross_site"),
-            Self::UnknownPath(_) => (StatusCode::NOT_FOUND, "unknown_path"),
-            Self::UnsafePath => (StatusCode::BAD_REQUEST, "unsafe_path"),
-            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
-            Self::KeyMissing => (StatusCode::UNAUTHORIZED, "missing_api_key"),
-            Self::KeyUnknown => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
-            Self::ModelRequired { .. } => (StatusCode::BAD_REQUEST, "model_required"),
-            Self::ModelAmbiguous => (StatusCode::BAD_REQUEST, "model_ambiguous"),
-            Self::ModelTooLate { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "model_too_late"),
-            Self::CodingUnknown(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding"),
-            Self::BodyUndecodable(DecodeError::Corrupt) => (StatusCode::BAD_REQUEST, "body_undecodable"),
-            Self::BodyUndecodable(DecodeError::TooLarge) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large")
+    /// Whether another attempt is safe. An incomplete request is not executed.
+    pub fn retry(&self) -> Retry {
+        match self.0.kind {
+            Kind::FirstByteTimeout { was_sent: false, .. } | Kind::TotalTimeout { was_sent: false, .. } => {
+                Retry::NotSent
             }
-            Self::BodyNotUtf8 => (StatusCode::BAD_REQUEST, "body_not_utf8"),
-            Self::HeaderValue { .. } => (StatusCode::BAD_REQUEST, "invalid_header"),
-            Self::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream_unreachable"),
-            Self::Tls { .. } => (StatusCode::BAD_GATEWAY, "upstream_tls"),
-            Self::Redirect { .. } => (StatusCode::BAD_GATEWAY, "upstream_redirect"),
-            Self::ProxyRefused { .. } => (StatusCode::BAD_GATEWAY, "proxy_refused"),
-            Self::ProxyFailed { .. } => (StatusCode::BAD_GATEWAY, "proxy_failed"),
-            Self::ProxySilent { .. } => (StatusCode::BAD_GATEWAY, "proxy_timeout"),
-            Self::Protocol { .. } | Self::Unanswered { .. } => (StatusCode::BAD_GATEWAY, "upstream_protocol"),
-            Self::Truncated { .. } => (StatusCode::BAD_GATEWAY, "upstream_truncated"),
-            Self::Undecodable { .. } => (StatusCode::BAD_GATEWAY, "upstream_undecodable"),
-            Self::Refused { .. } => (StatusCode::BAD_GATEWAY, "upstream_refused"),
-            Self::ConnectTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "connect_timeout"),
-            Self::FirstByteTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "first_byte_timeout"),
-            Self::IdleTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "idle_timeout"),
-            Self::TotalTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "total_timeout"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            Self::ClientOverloaded => (StatusCode::SERVICE_UNAVAILABLE, "client_overloaded"),
-            Self::NoPlace => (StatusCode::SERVICE_UNAVAILABLE, "no_place"),
-            Self::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+            _ => self.0.kind.info().retry,
         }
     }
 
-    /// The outcome that the usage record bears.
+    /// Whether the upstream may have executed the request, so that the client's own repetition may
+    /// execute it twice.
+    pub fn may_be_executed(&self) -> bool {
+        self.retry() == Retry::BeforeResponse || self.0.kind == Kind::Truncated
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.0.kind.info().status
+    }
+
+    /// The machine-readable `code`.
+    pub fn code(&self) -> &'static str {
+        self.0.kind.info().code
+    }
+
+    /// The outcome of the usage record.
     pub fn outcome(&self) -> Outcome {
-        match self {
-            Self::ConnectTimeout { .. }
-            | Self::ProxySilent { .. }
-            | Self::FirstByteTimeout { .. }
-            | Self::IdleTimeout { .. }
-            | Self::TotalTimeout { .. } => Outcome::TimedOut,
-            Self::Truncated { .. } | Self::Stopped => Outcome::Truncated,
-            Self::BodyIncomplete => Outcome::ClientDisconnected,
-            _ if self.fault() == Fault::Upstream => Outcome::UpstreamError,
+        match self.0.kind {
+            Kind::ConnectTimeout { .. }
+            | Kind::ProxySilent { .. }
+            | Kind::FirstByteTimeout { .. }
+            | Kind::IdleTimeout { .. }
+            | Kind::TotalTimeout { .. } => Outcome::TimedOut,
+            Kind::Truncated | Kind::Stopped => Outcome::Truncated,
+            Kind::BodyIncomplete => Outcome::ClientDisconnected,
+            _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
             _ => Outcome::Rejected,
         }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(Inner { kind, upstream: None, source: None }))
+    }
+}
+
+impl From<HostFault> for Error {
+    fn from(fault: HostFault) -> Self {
+        Kind::HostInvalid(fault).into()
     }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Host(fault) => Self::HostInvalid(fault),
-            Refusal::ForeignHost(host) => Self::HostNotAllowed(host),
-            Refusal::ForeignOrigin(origin) => Self::OriginNotAllowed(origin),
-            Refusal::CrossSite(site) => Self::CrossSite(site),
+            Refusal::Host(fault) => fault.into(),
+            Refusal::ForeignHost(host) => Kind::HostNotAllowed(host).into(),
+            Refusal::ForeignOrigin(origin) => Kind::OriginNotAllowed(origin).into(),
+            Refusal::CrossSite(site) => Kind::CrossSite(site).into(),
         }
     }
 }
 
-impl std::error::Error for Error {}
+/// For a request's body; an upstream's is [`Kind::Undecodable`].
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let kind = match error {
+            DecodeError::Corrupt => Kind::BodyUndecodable,
+            DecodeError::TooLarge => Kind::BodyExpandsTooFar,
+        };
+        Self::from(kind).because(error)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn an_ending_is_blamed_on_the_one_who_can_mend_it() {
-        assert_eq!(Error::KeyMissing.outcome(), Outcome::Rejected);
-        assert_eq!(Error::Overloaded.outcome(), Outcome::Rejected);
-        assert_eq!(Error::BodyIncomplete.outcome(), Outcome::ClientDisconnected);
+    fn outcome_follows_kind_and_blame() {
         let limit = Duration::from_secs(1);
-        assert_eq!(Error::IdleTimeout { upstream: "u".into(), limit }.outcome(), Outcome::TimedOut);
-        let reason = || "r".to_owned();
-        assert_eq!(Error::Truncated { upstream: "u".into(), reason: reason() }.outcome(), Outcome::Truncated);
-        assert_eq!(
-            Error::Protocol { upstream: "u".into(), reason: reason() }.outcome(),
-            Outcome::UpstreamError
-        );
+        for (kind, outcome) in [
+            (Kind::KeyMissing, Outcome::Rejected),
+            (Kind::Overloaded, Outcome::Rejected),
+            (Kind::BodyIncomplete, Outcome::ClientDisconnected),
+            (Kind::IdleTimeout { limit }, Outcome::TimedOut),
+            (Kind::Truncated, Outcome::Truncated),
+            (Kind::Protocol, Outcome::UpstreamError),
+        ] {
+            assert_eq!(kind.at("u").outcome(), outcome);
+        }
+    }
+
+    #[test]
+    fn incomplete_request_may_be_repeated_after_timeout() {
+        let limit = Duration::from_secs(1);
+        for (was_sent, retry) in [(true, Retry::BeforeResponse), (false, Retry::NotSent)] {
+            let error = Kind::TotalTimeout { limit, was_sent }.at("u");
+            assert_eq!((error.retry(), error.may_be_executed()), (retry, was_sent));
+        }
+    }
+
+    #[test]
+    fn source_can_be_downcast() {
+        let error = Error::from(DecodeError::Corrupt);
+        let source = error.source().and_then(|source| source.downcast_ref());
+        assert_eq!((error.kind(), source), (&Kind::BodyUndecodable, Some(&DecodeError::Corrupt)));
     }
 }

@@ -1,11 +1,11 @@
-//! The way to the services: connects, keeps connections, sends a request, and hands its answer on
-//! as a body.
+//! Sends requests to upstreams: connects, pools connections, and returns responses as bodies.
 //!
-//! Everything here but the frames of an HTTP/2 connection runs in the task that serves the client:
-//! dropping an answer closes its connection or resets its stream, and an answer that is not polled
-//! is not read, which is how cancelling and slowing down reach the upstream.
+//! All but the frames of HTTP/2 connections runs in the task that serves the client. Dropping a
+//! response closes its connection or resets its stream, and a response that is not polled is not
+//! read, so that cancellation and backpressure reach the upstream.
 
 mod connect;
+mod error;
 mod forward_proxy;
 mod http2;
 mod observer;
@@ -29,7 +29,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use tokio::time::timeout_at;
 
-pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5};
+pub use error::{Cause, Phase, SendError, Violation};
+pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5, TunnelError};
+pub use http2::{Ending, Http2Error};
 pub use observer::{ConnectObserver, ConnectTrace, TlsSession};
 pub use origin::Origin;
 pub use pool::PoolLimits;
@@ -39,13 +41,17 @@ pub use scratch::Scratch;
 pub use upgraded::UpgradedUpstream;
 pub use upload::{ClientBody, Payload};
 
-use crate::error::{Error, Result};
+use crate::error::Kind;
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::upgrade::WebSocketUpgrade;
-use http2::{Connections, Lost, Transport};
+use http2::{Connections, Transport};
 use pool::Pool;
-use send::{Failure, Kept, SendRequest};
+use resend::{Tried, Unsent};
+use send::{Kept, SendRequest};
+
+/// The result of [`Upstream::send`]; inside this module the error is a [`SendError`].
+type Result<T, E = crate::error::Error> = std::result::Result<T, E>;
 
 /// One worker's connections to one upstream. Clones share them.
 #[derive(Clone, Debug)]
@@ -56,34 +62,29 @@ pub struct Upstream {
     scratch: Scratch,
 }
 
-/// A request that is ready to go: what its head is made of, once it is known which HTTP carries it,
-/// and its body.
+/// A request whose head is written when its HTTP version is known.
 pub struct OutboundRequest<'a> {
-    /// The method, which also says whether the answer has a body.
     pub method: &'a Method,
-    /// Path and query as the upstream is to see them.
+    /// The upstream's path and query.
     pub target: String,
-    /// The upstream's own headers, and what passes of the client's.
+    /// The upstream's own headers, and the filter for the client's.
     pub headers: &'a OutboundHeaders,
-    /// The client's headers.
     pub client: &'a HeaderMap,
-    /// A WebSocket is wished for.
+    /// Set for a WebSocket upgrade.
     pub upgrade: Option<WebSocketUpgrade>,
-    /// How long the body is.
     pub framing: h1::BodyFraming,
-    /// What follows the head.
     pub payload: Payload,
-    /// The request asks for a stream, whose head comes sooner than that of a whole answer.
+    /// The request asks for a stream, whose response begins sooner than a whole one.
     pub is_streamed: bool,
-    /// When the request arrived: `timeouts.total` counts from here.
+    /// When the request arrived; `timeouts.total` counts from here.
     pub started: Instant,
 }
 
-/// Room for a usual request's head.
+/// The initial capacity of a request's head.
 const HEAD_ROOM: usize = 1024;
 
 impl OutboundRequest<'_> {
-    /// From the request line to the blank line.
+    /// The bytes from the request line to the blank line.
     fn http1_head(&self) -> Bytes {
         let mut head = Vec::with_capacity(HEAD_ROOM);
         let headers = self.headers.iter(self.client);
@@ -93,130 +94,135 @@ impl OutboundRequest<'_> {
         head.into()
     }
 
-    fn http2_head(&self, is_https: bool) -> Result<Request<()>> {
+    fn http2_head(&self, is_https: bool) -> Result<Request<()>, SendError> {
         let headers = self.headers.iter(self.client);
         http2::request(self.method, &self.target, headers, self.framing, is_https).map_err(|error| {
             tracing::debug!(%error, "a request's target cannot be written in HTTP/2");
-            Error::UnsafePath
+            SendError::new(Phase::Unprocessed, Cause::Client(Kind::UnsafePath.into()))
         })
     }
 }
 
 impl Upstream {
-    /// A way with no connection yet.
     pub fn new(origin: Arc<Origin>, limits: PoolLimits, scratch: Scratch) -> Self {
         let pool = Pool::new(limits);
         let http2 = Connections::new(Arc::clone(&origin), limits, Rc::clone(&pool));
         Self { origin, pool, http2, scratch }
     }
 
-    /// This worker's read buffer.
     pub fn scratch(&self) -> Scratch {
         self.scratch.clone()
     }
 
-    /// Where it leads.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its response.
     ///
-    /// A request is sent again, once, on another connection, where the upstream cannot have worked
-    /// on it (`resend`), or said so over HTTP/2. Dropping the future closes the connection or
+    /// This loop is the only place that sends a request again: once, on another connection, if the
+    /// upstream cannot have worked on it (`resend`); and if a new connection turns out to speak the
+    /// other HTTP version, on which nothing was sent. Dropping the future closes the connection or
     /// resets the stream.
     ///
     /// # Errors
-    /// No connection, no TLS session, no answer in time, an answer that is not HTTP, or a redirect
-    /// to a host that is not allowed.
+    /// No connection, no TLS session, no response in time, a response that is not HTTP, or a redirect
+    /// to a host that is not allowed. The source is a [`SendError`].
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     pub fn send<'a>(
         &'a self,
-        mut call: OutboundRequest<'a>,
+        mut request: OutboundRequest<'a>,
     ) -> impl Future<Output = Result<UpstreamResponse>> + 'a {
         async move {
             if let Some(observer) = &self.origin.observer {
-                observer.on_request(&call.target);
+                observer.on_request(&request.target);
             }
-            let total = self.origin.timeouts.total.map(|total| call.started + total);
-            let mut payload = std::mem::replace(&mut call.payload, Payload::Held(Vec::new()));
-            if call.upgrade.is_some() {
-                return Box::pin(self.send_upgrade(&call, payload)).await;
+            let total = self.origin.timeouts.total.map(|total| request.started + total);
+            let mut payload = std::mem::replace(&mut request.payload, Payload::Held(Vec::new()));
+            if request.upgrade.is_some() {
+                return self.checked(Box::pin(self.send_upgrade(&request, payload, total)).await);
             }
             let mut tried = None;
             loop {
-                let transport = self.http2.transport(tried.as_ref(), call.started);
-                let slot = match self.before(total, transport).await? {
-                    Transport::Http2(slot) => slot,
-                    Transport::Http1 => match self.send_http1(&call, payload, total).await? {
-                        Ok(answer) => return self.checked(answer),
-                        Err(unsent) => {
-                            payload = unsent;
-                            continue;
+                let transport = self.http2.transport(tried.as_ref(), request.started);
+                let sent = match self.before(total, transport).await {
+                    Ok(Transport::Http2(slot)) => match request.http2_head(self.origin.tls.is_some()) {
+                        Ok(head) => {
+                            http2::send(&self.origin, slot, head, payload, request.is_streamed, total).await
                         }
+                        Err(error) => Err(error.into()),
                     },
+                    Ok(Transport::Http1) => self.send_http1(&request, payload, total, tried.as_ref()).await,
+                    Err(error) => Err(error.into()),
                 };
-                let head = call.http2_head(self.origin.tls.is_some())?;
-                match http2::send(&self.origin, slot, head, payload, call.is_streamed, total).await {
-                    Ok(answer) => return self.checked(answer),
-                    Err(Lost::Unprocessed { reason, payload: Some(again), tried: connection })
+                match sent {
+                    Ok(response) => return self.checked(Ok(response)),
+                    Err(Unsent::Switched(unsent)) => payload = unsent,
+                    Err(Unsent::Unprocessed { error, payload: Some(again), tried: connection })
                         if tried.is_none() =>
                     {
-                        tracing::debug!(upstream = %self.origin.name, %reason, "the upstream has not looked at a request; sending once more");
+                        tracing::debug!(upstream = %self.origin.name, %error, "the upstream cannot have worked on a request; sending it once more");
                         payload = again;
                         tried = Some(connection);
                     }
-                    Err(Lost::Unprocessed { reason, .. }) => return Err(self.origin.unreachable(reason)),
-                    Err(Lost::Final(error)) => return Err(error),
+                    Err(Unsent::Unprocessed { error, .. } | Unsent::Final(error)) => {
+                        return Err(self.origin.fail(error));
+                    }
                 }
             }
         }
     }
 
-    fn checked(&self, answer: UpstreamResponse) -> Result<UpstreamResponse> {
-        self.origin.check_redirect(&answer.head)?;
-        Ok(answer)
+    fn checked(&self, sent: Result<UpstreamResponse, SendError>) -> Result<UpstreamResponse> {
+        let checked = sent.and_then(|response| {
+            self.origin.check_redirect(&response.head)?;
+            Ok(response)
+        });
+        checked.map_err(|error| self.origin.fail(error))
     }
 
-    /// Waits for a connection within `timeouts.total`; the connection holds itself to
+    /// Waits for a connection within `timeouts.total`; the connection itself is bound to
     /// `timeouts.connect`.
-    async fn before<T>(&self, total: Option<Instant>, way: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(total) = total else { return way.await };
-        timeout_at(total.into(), way).await.unwrap_or_else(|_| Err(self.origin.total_timeout(false)))
+    async fn before<T>(
+        &self,
+        total: Option<Instant>,
+        connecting: impl Future<Output = Result<T, SendError>>,
+    ) -> Result<T, SendError> {
+        let Some(total) = total else { return connecting.await };
+        let expired = |_| Err(SendError::new(Phase::Connect, self.origin.total_timeout(false)));
+        timeout_at(total.into(), connecting).await.unwrap_or_else(expired)
     }
 
-    /// The answer; or the body back, where the new connection turned out to speak HTTP/2.
+    /// Sends on a connection of the pool, if there is one and the pool did not fail before;
+    /// otherwise on a new one.
     async fn send_http1(
         &self,
-        call: &OutboundRequest<'_>,
-        mut payload: Payload,
+        request: &OutboundRequest<'_>,
+        payload: Payload,
         total: Option<Instant>,
-    ) -> Result<std::result::Result<UpstreamResponse, Payload>> {
-        let head = call.http1_head();
-        if let Some(stream) = self.pool.take(self.origin.generation(), call.started, &self.scratch) {
+        tried: Option<&Tried>,
+    ) -> Result<UpstreamResponse, Unsent> {
+        let kept = match tried {
+            Some(Tried::Pooled) => None,
+            _ => self.pool.take(self.origin.generation(), request.started, &self.scratch),
+        };
+        if let Some(stream) = kept {
             let again = payload.replay();
             let kept = Kept { is_repeatable: again.is_some() };
-            match SendRequest::new(self, call, head.clone(), payload, stream, total).on_kept(kept).await {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(Failure::Unprocessed(reason)) => {
-                    let Some(again) = again else { return Err(self.origin.unreachable(reason)) };
-                    tracing::debug!(upstream = %self.origin.name, %reason, "a kept connection was of no use; sending once more");
-                    payload = again;
-                }
-                Err(Failure::Final(error)) => return Err(error),
-            }
+            let head = request.http1_head();
+            let sending = SendRequest::new(self, request, head, payload, stream, total).on_kept(kept);
+            return sending.await.map_err(|error| match error.phase {
+                Phase::Unprocessed => Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled },
+                _ => Unsent::Final(error),
+            });
         }
-        // Boxed, as what happens once in a connection's life: the future of every request would
-        // have 8 KB of room for it.
+        // Boxed, because it happens once per connection: each request's future would be 8 KB larger.
         let stream = Box::pin(connect::connect(&self.origin, total, self.origin.http)).await?;
         if stream.is_http2() {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
-            return Ok(Err(payload));
+            return Err(Unsent::Switched(payload));
         }
-        let answer = SendRequest::new(self, call, head, payload, stream, total).await;
-        answer.map(Ok).map_err(|failure| match failure {
-            Failure::Unprocessed(reason) => self.origin.unreachable(reason),
-            Failure::Final(error) => error,
-        })
+        let head = request.http1_head();
+        Ok(SendRequest::new(self, request, head, payload, stream, total).await?)
     }
 }

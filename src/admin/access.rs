@@ -252,8 +252,8 @@ fn authority(request: &Request) -> Result<Option<Authority<'_>>, HostFault> {
 }
 
 fn invalid_host(host: HostFault) -> Response {
-    let error = Error::HostInvalid(host);
-    let (status, code) = error.status_and_code();
+    let error = Error::from(host);
+    let (status, code) = (error.status(), error.code());
     fault(status, code, &error.to_string())
 }
 

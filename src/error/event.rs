@@ -1,11 +1,9 @@
-//! An error as an event, for a stream whose head has already gone out.
+//! An error as an event, for a stream whose head was already sent.
 //!
 //! Each endpoint has its own form, which its SDKs raise. `openai` raises on a top-level `error` in
-//! any event's data;
-//! `anthropic` raises on `event: error` alone and skips events without a name; the Vercel AI SDK
-//! and Codex read
-//! `response.failed` of `/v1/responses`. The event of that endpoint has both `response.error` and
-//! `error`.
+//! the data of any event. `anthropic` raises only on `event: error` and skips events without a name.
+//! The Vercel AI SDK and Codex read `response.failed` of `/v1/responses`; that event has both
+//! `response.error` and `error`.
 
 use serde_json::{Value, json};
 
@@ -15,8 +13,7 @@ use crate::record::Entry;
 /// The form of an error inside an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventForm {
-    /// `data: {"error":{…}}`: chat completions, completions, and everything that is not known
-    /// better.
+    /// `data: {"error":{…}}`: chat completions, completions, and all other endpoints.
     Plain,
     /// The same, with `event: error` and `"type":"error"`: images, audio, and Assistants.
     Named,
@@ -26,23 +23,23 @@ pub enum EventForm {
     Responses,
 }
 
-/// What an error event says of its stream.
+/// The values of an error event that come from its stream.
 #[derive(Clone, Debug)]
 pub struct EventStream {
-    /// The form of its endpoint.
+    /// The form of the endpoint.
     pub form: EventForm,
     /// The record's id.
     pub id: String,
-    /// The model, where it is known.
+    /// The model, if it is known.
     pub model: Option<String>,
-    /// How many events have passed, which is the next `sequence_number`.
+    /// The events that were passed on, which is the next `sequence_number`.
     pub events: u64,
     /// When the request arrived, in seconds since 1970.
     pub created_at: i64,
 }
 
 impl EventStream {
-    /// The stream that answers the request of this open record, before its first event.
+    /// The stream of this open record, before its first event.
     pub fn of(entry: &mut Entry) -> Self {
         let id = entry.id();
         let row = entry.row();
@@ -73,15 +70,14 @@ impl EventForm {
 impl Error {
     /// The error as one whole event of `stream`.
     pub fn to_event(&self, stream: &EventStream) -> Vec<u8> {
-        let (_, code) = self.status_and_code();
         let message = self.to_string();
-        let error = json!({ "message": message, "type": ERROR_TYPE, "param": Value::Null, "code": code });
+        let error =
+            json!({ "message": message, "type": ERROR_TYPE, "param": Value::Null, "code": self.code() });
         event(&json!({ "error": error }), stream)
     }
 }
 
-/// An upstream's own error body as one whole event of `stream`. `None`: the body is none in a form
-/// that clients know.
+/// An upstream's error body as one whole event of `stream`. `None`: clients do not know its form.
 pub fn upstream_error_event(body: &[u8], stream: &EventStream) -> Option<Vec<u8>> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.get("error").filter(|error| !error.is_null())?;
@@ -131,7 +127,7 @@ fn event(body: &Value, stream: &EventStream) -> Vec<u8> {
         }
     };
     let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
-    // JSON has no line break of its own, so that one line holds it.
+    // Compact JSON has no line break.
     format!("{name}data: {data}\n\n").into_bytes()
 }
 
@@ -143,6 +139,7 @@ fn with_type(body: &Value, kind: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kind;
     use super::*;
 
     fn stream(endpoint: &str) -> EventStream {
@@ -151,7 +148,7 @@ mod tests {
     }
 
     fn truncated(endpoint: &str) -> (Option<String>, Value) {
-        let error = Error::Truncated { upstream: "u".into(), reason: "line\nbreak".into() };
+        let error = Kind::Truncated.at("u").because("line\nbreak");
         parts(&error.to_event(&stream(endpoint)))
     }
 

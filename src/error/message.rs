@@ -1,123 +1,128 @@
-//! What an error says to the client, and what to do.
+//! The messages of errors for clients: what happened and what to do.
 
 use std::fmt;
 
-use super::Error;
+use super::{Error, Kind};
 use crate::browser::HostFault;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MalformedHead => {
+        let upstream = self.upstream().unwrap_or_default();
+        let reason: &dyn fmt::Display = match &self.0.source {
+            Some(source) => source,
+            None => &"",
+        };
+        match self.kind() {
+            Kind::MalformedHead => {
                 f.write_str("The request is not valid HTTP/1.1. Check that the client speaks HTTP to this port.")
             }
-            Self::UriTooLong => f.write_str("The request's path and query are too long. Shorten them."),
-            Self::HeadTooLarge => {
+            Kind::UriTooLong => f.write_str("The request's path and query are too long. Shorten them."),
+            Kind::HeadTooLarge => {
                 f.write_str("The request's headers are larger than this proxy takes (64 KiB, 100 headers). Send fewer or smaller ones.")
             }
-            Self::HeadTimeout(limit) => {
+            Kind::HeadTimeout(limit) => {
                 write!(f, "The request's headers did not arrive within {limit:?} (server.header_timeout).")
             }
-            Self::BodyTimeout(limit) => {
+            Kind::BodyTimeout(limit) => {
                 write!(f, "The request's body stopped arriving for {limit:?}. Send it without pauses.")
             }
-            Self::BodyTooSlow { rate } => write!(
+            Kind::BodyTooSlow { rate } => write!(
                 f,
                 "The request's body arrived at less than {rate} bytes per second (server.min_body_rate). Send it faster, \
                  or lower the rate."
             ),
-            Self::BodyEvicted => f.write_str(
+            Kind::BodyEvicted => f.write_str(
                 "The request's body arrived slowly while other requests needed the memory it held \
                  (server.max_buffered_bytes). Send it again, without pauses.",
             ),
-            Self::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
-            Self::BodyTooLarge { limit, key } => {
+            Kind::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
+            Kind::BodyTooLarge { limit, key } => {
                 write!(f, "The request's body is larger than {limit} bytes. Send less, or raise {key}.")
             }
-            Self::HostInvalid(fault) => write!(f, "{} Send one Host that is a name or an address.", host_fault(*fault)),
-            Self::HostNotAllowed(host) => write!(
+            Kind::HostInvalid(fault) => write!(f, "{} Send one Host that is a name or an address.", host_fault(*fault)),
+            Kind::HostNotAllowed(host) => write!(
                 f,
                 "The request is for the host {host:?}, which is not known to be this proxy's: any web page could give a \
                  name of its own this address. If it is yours, write hosts = {} in [server], or use an address or localhost.",
                 hosts_to_write(host)
             ),
-            Self::OriginNotAllowed(origin) if origin == "null" => f.write_str(
+            Kind::OriginNotAllowed(origin) if origin == "null" => f.write_str(
                 "A web page whose origin is null sent this request: a file, or a sandboxed frame. Such pages cannot be told \
                  apart, so none may use this proxy. Serve the page from an address, and add its origin to origins in [server].",
             ),
-            Self::OriginNotAllowed(origin) => write!(
+            Kind::OriginNotAllowed(origin) => write!(
                 f,
                 "A web page of {origin:?} sent this request. If that page may use this proxy, write origins = [{origin:?}] in [server]."
             ),
-            Self::CrossSite(site) => write!(
+            Kind::CrossSite(site) => write!(
                 f,
                 "A web page elsewhere made the browser send this request (Sec-Fetch-Site: {site}) without saying its origin. \
                  If the page may use this proxy, add its origin to origins in [server] and send the request with CORS."
             ),
-            Self::MethodNotAllowed(method) => write!(f, "The method {method} is not one that this proxy forwards."),
-            Self::UnknownPath(path) => write!(
+            Kind::MethodNotAllowed(method) => write!(f, "The method {method} is not one that this proxy forwards."),
+            Kind::UnknownPath(path) => write!(
                 f,
                 "Nothing is served at {path}. Paths begin with /v1 (or /openai for an Azure upstream): \
                  set the SDK's base URL to http://<this address>/v1."
             ),
-            Self::UnsafePath => f.write_str(
+            Kind::UnsafePath => f.write_str(
                 "The path has `.`, `..`, empty or backslash segments. Send it in its plain form.",
             ),
-            Self::NoRoute { path, model: Some(model) } => write!(
+            Kind::NoRoute { path, model: Some(model) } => write!(
                 f,
                 "No route takes {path} with the model {model:?}. Ask for another model, or add a [[routes]] entry."
             ),
-            Self::NoRoute { path, model: None } => {
+            Kind::NoRoute { path, model: None } => {
                 write!(f, "No route takes {path}. Ask for another path, or add a [[routes]] entry.")
             }
-            Self::KeyMissing => f.write_str(
+            Kind::KeyMissing => f.write_str(
                 "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
             ),
-            Self::KeyUnknown => {
+            Kind::KeyUnknown => {
                 f.write_str("The API key is none of those configured under [clients] of this proxy.")
             }
-            Self::ModelRequired { upstream } => write!(
+            Kind::ModelRequired => write!(
                 f,
                 "The upstream `{upstream}` chooses the deployment by the model, and the request names none. \
                  Set `model` in the body, or default_model in the configuration."
             ),
-            Self::ModelAmbiguous => {
+            Kind::ModelAmbiguous => {
                 f.write_str("The body has `model` twice, and it decides where the request goes. Send it once.")
             }
-            Self::ModelTooLate { limit } => write!(
+            Kind::ModelTooLate { limit } => write!(
                 f,
                 "The form names its model behind more than {limit} bytes, and the model decides where the request goes or is \
                  renamed. Send the field `model` before the file, or raise server.max_request_bytes."
             ),
-            Self::CodingUnknown(coding) => write!(
+            Kind::CodingUnknown(coding) => write!(
                 f,
                 "The request's Content-Encoding {coding:?} is not known here, and the model in the body decides where the request \
                  goes or is renamed. Send the body as it is, or in gzip, deflate, br or zstd."
             ),
-            Self::BodyUndecodable(reason) => {
+            Kind::BodyUndecodable | Kind::BodyExpandsTooFar => {
                 write!(f, "The request's body cannot be read: {reason}. Send it as its Content-Encoding says, or without one.")
             }
-            Self::BodyNotUtf8 => f.write_str(
+            Kind::BodyNotUtf8 => f.write_str(
                 "The request's JSON body is in UTF-16 or UTF-32. Send it in UTF-8, as RFC 8259 section 8.1 asks.",
             ),
-            Self::HeaderValue { name, values } => {
+            Kind::HeaderValue { name, values } => {
                 write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
             }
-            Self::Unreachable { upstream, reason } => write!(
+            Kind::Unreachable => write!(
                 f,
                 "The upstream `{upstream}` cannot be reached: {reason}. Check its url in the configuration and that it runs."
             ),
-            Self::Tls { upstream, reason } => write!(
+            Kind::Tls => write!(
                 f,
                 "No TLS session with the upstream `{upstream}`: {reason}. Check its url and its certificate."
             ),
-            Self::Redirect { upstream, host } => write!(
+            Kind::Redirect { host } => write!(
                 f,
                 "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
                  or add that host.",
                 if host.is_empty() { "something whose host clients would not agree on" } else { host }
             ),
-            Self::ProxyRefused { upstream, proxy, status } => write!(
+            Kind::ProxyRefused { proxy, status } => write!(
                 f,
                 "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
                 match status {
@@ -126,57 +131,57 @@ impl fmt::Display for Error {
                     _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
                 }
             ),
-            Self::ProxyFailed { upstream, proxy, reason } => write!(
+            Kind::ProxyFailed { proxy } => write!(
                 f,
                 "No way to the upstream `{upstream}` through the proxy {proxy}: {reason}. Check the proxy's url in the \
                  configuration and that it runs."
             ),
-            Self::ProxySilent { upstream, proxy, limit } => write!(
+            Kind::ProxySilent { proxy, limit } => write!(
                 f,
                 "The proxy {proxy} opened no way to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
                  that the proxy runs and that it can reach the upstream."
             ),
-            Self::Protocol { upstream, reason } => {
+            Kind::WrongProtocol | Kind::Protocol => {
                 write!(f, "The upstream `{upstream}` broke HTTP: {reason}. Check what listens at its url.")
             }
-            Self::Unanswered { upstream, reason } => write!(
+            Kind::Unanswered => write!(
                 f,
                 "The upstream `{upstream}` gave no answer: {reason}. It may have executed the request, which is therefore not \
                  sent again."
             ),
-            Self::ConnectTimeout { upstream, limit } => write!(
+            Kind::ConnectTimeout { limit } => write!(
                 f,
                 "Connecting to the upstream `{upstream}` took longer than {limit:?} (timeouts.connect)."
             ),
-            Self::FirstByteTimeout { upstream, limit, key, .. } => {
+            Kind::FirstByteTimeout { limit, key, .. } => {
                 write!(f, "The upstream `{upstream}` sent no answer within {limit:?} ({key}).")
             }
-            Self::IdleTimeout { upstream, limit } => write!(
+            Kind::IdleTimeout { limit } => write!(
                 f,
                 "The upstream `{upstream}` fell silent inside its answer for {limit:?} (timeouts.idle)."
             ),
-            Self::TotalTimeout { upstream, limit, .. } => {
+            Kind::TotalTimeout { limit, .. } => {
                 write!(f, "The exchange with the upstream `{upstream}` took longer than {limit:?} (timeouts.total).")
             }
-            Self::Truncated { upstream, reason } => {
+            Kind::Truncated => {
                 write!(f, "The upstream `{upstream}` closed the connection inside its answer: {reason}.")
             }
-            Self::Undecodable { upstream, reason } => {
+            Kind::Undecodable => {
                 write!(f, "The stream of the upstream `{upstream}` cannot be decoded: {reason}.")
             }
-            Self::Refused { upstream, status, body } => {
+            Kind::Refused { status, body } => {
                 write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
             }
-            Self::ClientOverloaded => f.write_str(
+            Kind::ClientOverloaded => f.write_str(
                 "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
                  server.max_buffered_bytes. Try again shortly.",
             ),
-            Self::NoPlace => f.write_str(
+            Kind::NoPlace => f.write_str(
                 "This proxy runs as many HTTP/2 streams as it may (server.max_connections counts them). It has not sent the \
                  request on. Try again shortly.",
             ),
-            Self::Stopped => f.write_str("The proxy was stopped before the answer ended. Send the request again."),
-            Self::Overloaded => f.write_str(
+            Kind::Stopped => f.write_str("The proxy was stopped before the answer ended. Send the request again."),
+            Kind::Overloaded => f.write_str(
                 "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
             ),
         }
@@ -210,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_foreign_host_comes_with_the_line_to_write() {
+    fn foreign_host_message_has_the_line_to_write() {
         for (host, line) in [
             ("host.docker.internal", r#"hosts = ["host.docker.internal"] in [server]"#),
             (
@@ -218,7 +223,7 @@ mod tests {
                 r#"hosts = ["gauge", "gauge.llm", "gauge.llm.svc", "gauge.llm.svc.cluster.local"] in [server]"#,
             ),
         ] {
-            let message = Error::HostNotAllowed(host.to_owned()).to_string();
+            let message = Error::from(Kind::HostNotAllowed(host.to_owned())).to_string();
             assert!(message.contains(line), "{message}");
         }
     }

@@ -1,23 +1,23 @@
-//! An error as what goes over the wire: JSON, an event, a whole answer.
+//! An error as JSON and as a whole response.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::Error;
+use super::{Error, Kind};
 use crate::record::ID_HEADER;
 
-/// The `type` of every error that this proxy makes.
+/// The `type` of all errors that streamgauge makes.
 pub const ERROR_TYPE: &str = "streamgauge_error";
 
-/// How long a client is asked to wait before it tries again when the proxy is full.
+/// `Retry-After` of a response that says that streamgauge is full.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Error {
     /// The request's field that is at fault, if it is one field.
     fn param(&self) -> Option<&'static str> {
-        match self {
-            Self::ModelRequired { .. } | Self::ModelAmbiguous | Self::ModelTooLate { .. } => Some("model"),
+        match self.kind() {
+            Kind::ModelRequired | Kind::ModelAmbiguous | Kind::ModelTooLate { .. } => Some("model"),
             _ => None,
         }
     }
@@ -35,27 +35,26 @@ impl Error {
             param: Option<&'static str>,
             code: &'static str,
         }
-        let (_, code) = self.status_and_code();
-        let error = Inner { message: self.to_string(), r#type: ERROR_TYPE, param: self.param(), code };
+        let (param, code) = (self.param(), self.code());
+        let error = Inner { message: self.to_string(), r#type: ERROR_TYPE, param, code };
         serde_json::to_vec(&Body { error }).expect("strings have a JSON form")
     }
 
-    /// The whole answer. `id` is the record's, so that a user can quote it.
+    /// The whole response. `id` is the record's, so that a user can quote it.
     pub fn to_response(&self, id: HeaderValue) -> Response<Bytes> {
-        let (status, _) = self.status_and_code();
         let mut response = Response::new(Bytes::from(self.to_json()));
-        *response.status_mut() = status;
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ID_HEADER, id);
-        match self {
-            Self::Overloaded | Self::ClientOverloaded | Self::NoPlace => {
+        match self.kind() {
+            Kind::Overloaded | Kind::ClientOverloaded | Kind::NoPlace => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
-            Self::KeyMissing | Self::KeyUnknown => {
+            Kind::KeyMissing | Kind::KeyUnknown => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::MethodNotAllowed(_) => {
+            Kind::MethodNotAllowed(_) => {
                 headers.insert(
                     header::ALLOW,
                     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -66,8 +65,8 @@ impl Error {
         response
     }
 
-    /// The same as HTTP/1.1 bytes, for a connection whose request could not be read; it is closed
-    /// afterwards.
+    /// The response as HTTP/1.1 bytes, for a request that cannot be parsed; the connection must be
+    /// closed after it.
     pub fn to_http1(&self, id: HeaderValue) -> Vec<u8> {
         let response = self.to_response(id);
         let status = response.status();
@@ -96,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_openai_style_json_of_our_own_type() {
-        let error = Error::Unreachable { upstream: "azure".into(), reason: "connection refused".into() };
+    fn response_is_openai_style_json_of_our_own_type() {
+        let error = Kind::Unreachable.at("azure").because("connection refused");
         let response = error.to_response(id());
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(response.headers()[ID_HEADER], "the-id");
@@ -110,15 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn a_full_proxy_says_when_to_come_back() {
-        let response = Error::Overloaded.to_response(id());
+    fn overloaded_response_has_retry_after() {
+        let response = Error::from(Kind::Overloaded).to_response(id());
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 
     #[test]
-    fn the_bytes_for_an_unreadable_request_close_the_connection_and_state_their_length() {
-        let bytes = Error::HeadTooLarge.to_http1(id());
+    fn http1_bytes_close_the_connection_and_have_a_length() {
+        let bytes = Error::from(Kind::HeadTooLarge).to_http1(id());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");

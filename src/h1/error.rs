@@ -75,6 +75,13 @@ pub enum ProtocolError {
     ChunksCutShort,
 }
 
+impl ProtocolError {
+    /// Whether the connection ended inside the body, which was valid until then.
+    pub fn is_truncation(self) -> bool {
+        matches!(self, Self::BodyCutShort { .. } | Self::ChunksCutShort)
+    }
+}
+
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -27,7 +27,7 @@ use super::connection::WorkerContext;
 use super::disconnect::Socket;
 use super::in_flight::{Guard, InFlightBody};
 use super::{ClientCertificate, Handler, RequestBody, Upgrade};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::h1::server::{BadRequest, RequestFraming, RequestHead};
 pub use body::Http1RequestBody;
 pub(super) use buffers::Buffers;
@@ -81,6 +81,7 @@ struct Connection<'a, S, H> {
 }
 
 /// What a client sends next.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation per request")]
 enum Next {
     Request {
         request: Request<RequestBody>,
@@ -160,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             match peer.state.command() {
                 Some(ConnCommand::RefuseHead) => {
                     let limit = self.context.limits.header_timeout;
-                    return end(End::Refuse(Error::HeadTimeout(limit)));
+                    return end(End::Refuse(Kind::HeadTimeout(limit).into()));
                 }
                 Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
                 _ => {}
@@ -293,12 +294,13 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
 }
 
 fn refusal(error: BadRequest) -> Error {
-    match error {
+    let kind = match error {
         BadRequest::Malformed(error) => {
             tracing::debug!(?error, "a request could not be read");
-            Error::MalformedHead
+            Kind::MalformedHead
         }
-        BadRequest::TargetTooLong => Error::UriTooLong,
-        BadRequest::HeadTooLarge => Error::HeadTooLarge,
-    }
+        BadRequest::TargetTooLong => Kind::UriTooLong,
+        BadRequest::HeadTooLarge => Kind::HeadTooLarge,
+    };
+    kind.into()
 }

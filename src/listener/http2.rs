@@ -24,7 +24,7 @@ use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::places::Place;
 use super::{ClientCertificate, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
-use crate::error::Error;
+use crate::error::Kind;
 use crate::flow::Limit;
 pub use body::Http2RequestBody;
 use streams::Streams;
@@ -145,7 +145,7 @@ impl<H: Handler> Connection<H> {
             // The client's next try should find a place.
             context.evict_one();
             let refusal =
-                std::future::ready(context.handler.reject(request, Error::NoPlace, state.address()));
+                std::future::ready(context.handler.reject(request, Kind::NoPlace.into(), state.address()));
             self.streams.spawn(stream::run(refusal, respond, running, state, context, None));
         } else {
             let handled = Box::pin(Rc::clone(&context.handler).handle(request, state.address()));

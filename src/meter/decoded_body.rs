@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::ResponseFrames;
 use crate::coding::{Coding, ContentDecoder, DecodeError};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::rewrite;
 
 /// So many encoded bytes are decoded at once: they bound what waits.
@@ -42,7 +42,7 @@ impl<B> DecodedBody<B> {
     /// flushed is in the frame that follows.
     ///
     /// What is not in these codings, grows beyond the [`ContentDecoder`]'s bounds, or ends inside of them,
-    /// ends with [`Error::Undecodable`], after what was decoded. What stands right before a break,
+    /// ends with [`Kind::Undecodable`], after what was decoded. What stands right before a break,
     /// and came with it, may be lost with it.
     #[must_use]
     pub fn undoing(self, codings: &[Coding], upstream: &str) -> Self {
@@ -89,7 +89,7 @@ impl Decoding {
             let result = if fits { result } else { Err(DecodeError::TooLarge) };
             if let Err(error) = result {
                 self.input = Bytes::new();
-                self.end(Some(Err(self.undecodable(&error.to_string()))));
+                self.end(Some(Err(self.undecodable(error))));
             }
         }
         (!decoded.is_empty()).then(|| decoded.into())
@@ -114,8 +114,8 @@ impl Decoding {
         self.last = last;
     }
 
-    fn undecodable(&self, reason: &str) -> Error {
-        Error::Undecodable { upstream: self.upstream.to_string(), reason: reason.to_owned() }
+    fn undecodable(&self, reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Kind::Undecodable.at(&*self.upstream).because(reason)
     }
 
     /// Whether the codings have come to their ends. No bytes are whole in any coding.

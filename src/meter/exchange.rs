@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{ResponseMeter, UsageFeedback};
-use crate::error::{Error, EventStream};
+use crate::error::{Error, EventStream, Kind};
 use crate::flow::StreamTiming;
 use crate::record::{Entry, Outcome};
 use crate::sse::Position;
@@ -137,7 +137,7 @@ impl<B: ResponseFrames> Exchange<B> {
                 }
             }
             // Its coding is broken behind all that it says.
-            Some(Err(Error::Undecodable { .. })) if self.kind.is_final() => {
+            Some(Err(error)) if *error.kind() == Kind::Undecodable && self.kind.is_final() => {
                 self.close(End::Whole);
                 return Poll::Ready(None);
             }
@@ -157,12 +157,12 @@ impl<B: ResponseFrames> Exchange<B> {
     /// The answer ends with `error`. What was stopped after the event that ends the answer is
     /// whole.
     pub(super) fn fail(&mut self, error: &Error) {
-        if *error == Error::Stopped && self.is_final() {
+        if *error.kind() == Kind::Stopped && self.is_final() {
             return self.close(End::Left);
         }
         if self.is_open() {
             let row = self.entry.row();
-            (row.error, row.code) = (Some(error.to_string().into()), Some(error.status_and_code().1));
+            (row.error, row.code) = (Some(error.to_string().into()), Some(error.code()));
         }
         self.close(End::Failed(error.outcome()));
     }

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, ResponseMeter, UsageFeedback};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::flow::{ActiveStream, StreamTiming};
 use crate::record::Entry;
 use crate::sse::Position;
@@ -198,7 +198,7 @@ impl<B: ResponseFrames> Metered<B> {
     pub fn stop(&mut self) {
         let is_whole = self.exchange.as_ref().is_none_or(Exchange::is_end_stream);
         if self.last.is_none() && !is_whole {
-            self.last = Some(Last::Failed(Box::new(Error::Stopped)));
+            self.last = Some(Last::Failed(Box::new(Kind::Stopped.into())));
         }
     }
 

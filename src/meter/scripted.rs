@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, ResponseFrames};
 use super::{Drains, Metered, ResponseMeter, ResponsePolicy};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::flow::{StreamMetrics, StreamTiming};
 use crate::record::{Entry, Journal, UsageRecord};
 use crate::usage::Content;
@@ -168,5 +168,5 @@ impl Scene {
 
 /// The upstream broke off.
 pub(super) fn truncated() -> Error {
-    Error::Truncated { upstream: "up".to_owned(), reason: "it hung up".to_owned() }
+    Kind::Truncated.at("up").because("it hung up")
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::values::printable;
 use crate::config;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::h1::BodyFraming;
 use crate::rewrite::headers::OutboundHeaders;
 use crate::upstream::{Origin, OutboundRequest, Payload, PoolLimits, Scratch, Upstream, UpstreamHead};
@@ -51,7 +51,7 @@ impl Failure {
     /// be sent again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Away(error) => !matches!(error, Error::Redirect { .. }),
+            Self::Away(error) => !matches!(error.kind(), Kind::Redirect { .. }),
             Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
         }
     }
@@ -67,7 +67,7 @@ impl Failure {
     /// The kind of a failure; the log reports each kind once.
     pub(super) fn kind(&self) -> String {
         match self {
-            Self::Away(error) => error.status_and_code().1.to_owned(),
+            Self::Away(error) => error.code().to_owned(),
             Self::Refused { status, .. } => status.to_string(),
         }
     }

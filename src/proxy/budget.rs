@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::flow::{Limit, LimitCounts};
 
 /// Bodies up to this size do not count against their client's share: finding the client costs more
@@ -133,7 +133,7 @@ impl Reserved {
         let inner = &*self.budget.0;
         if held > inner.limit && !self.budget.evict(held - inner.limit, self.slow.as_ref()) {
             self.budget.count(Limit::BodyBudget);
-            return Err(Error::Overloaded);
+            return Err(Kind::Overloaded.into());
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Reserved {
     fn grow_slow(&mut self, more: usize) -> Result<()> {
         let _list = lock(&self.budget.0.slow);
         match &self.slow {
-            Some(slow) if slow.evicted.load(Ordering::Relaxed) => Err(Error::BodyEvicted),
+            Some(slow) if slow.evicted.load(Ordering::Relaxed) => Err(Kind::BodyEvicted.into()),
             Some(slow) => {
                 slow.bytes.fetch_add(more, Ordering::Relaxed);
                 Ok(())
@@ -164,7 +164,7 @@ impl Reserved {
         let is_only = of_client == self.bytes;
         if of_client > inner.limit / 2 && held > inner.limit / 4 * 3 && !is_only {
             self.budget.count(Limit::BodyShare);
-            return Err(Error::ClientOverloaded);
+            return Err(Kind::ClientOverloaded.into());
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Reserved {
         let Some(slow) = &self.slow else { return Ok(()) };
         let mut list = lock(&self.budget.0.slow);
         if slow.evicted.load(Ordering::Relaxed) {
-            return Err(Error::BodyEvicted);
+            return Err(Kind::BodyEvicted.into());
         }
         list.retain(|other| !Arc::ptr_eq(other, slow));
         drop(list);
@@ -252,7 +252,7 @@ mod tests {
         first.grow_to(600 * KIB, &client).unwrap();
         first.grow_to(500 * KIB, &client).unwrap();
         let mut second = budget.reserve();
-        assert_eq!(second.grow_to(500 * KIB, &client), Err(Error::Overloaded));
+        assert_eq!(*second.grow_to(500 * KIB, &client).unwrap_err().kind(), Kind::Overloaded);
         drop(second);
         first.grow_to(1000 * KIB, &client).unwrap();
         drop(first);
@@ -273,10 +273,10 @@ mod tests {
         newcomer.grow_to(200 * KIB, &client).unwrap();
         assert_eq!(late.each_ref().map(Reserved::is_evicted), [false, true, false]);
         assert_eq!(held(&budget), 800 * KIB);
-        assert_eq!(late[1].grow_to(301 * KIB, &client), Err(Error::BodyEvicted));
-        assert_eq!(late[1].settle(), Err(Error::BodyEvicted));
+        assert_eq!(*late[1].grow_to(301 * KIB, &client).unwrap_err().kind(), Kind::BodyEvicted);
+        assert_eq!(*late[1].settle().unwrap_err().kind(), Kind::BodyEvicted);
         // The slowest of those that are left takes nothing from one that is faster.
-        assert_eq!(late[2].grow_to(900 * KIB, &client), Err(Error::Overloaded));
+        assert_eq!(*late[2].grow_to(900 * KIB, &client).unwrap_err().kind(), Kind::Overloaded);
         drop((late, newcomer));
         assert_eq!(held(&budget), 0);
         assert!(lock(&budget.0.slow).is_empty());
@@ -293,7 +293,7 @@ mod tests {
         settled.grow_to(1, &client).unwrap();
         settled.set_late(Some(Instant::now()), Waker::noop());
         settled.settle().unwrap();
-        assert_eq!(budget.reserve().grow_to(200 * KIB, &client), Err(Error::Overloaded));
+        assert_eq!(*budget.reserve().grow_to(200 * KIB, &client).unwrap_err().kind(), Kind::Overloaded);
         assert!(!body.is_evicted() && !settled.is_evicted());
     }
 
@@ -306,7 +306,7 @@ mod tests {
             body.grow_to(250 * KIB, &greedy).unwrap();
         }
         let mut more = budget.reserve();
-        assert_eq!(more.grow_to(100 * KIB, &greedy), Err(Error::ClientOverloaded));
+        assert_eq!(*more.grow_to(100 * KIB, &greedy).unwrap_err().kind(), Kind::ClientOverloaded);
         drop(more);
         budget.reserve().grow_to(200 * KIB, &other).unwrap();
         drop(bodies);

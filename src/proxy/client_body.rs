@@ -13,7 +13,7 @@ use http_body::Body;
 use super::Budget;
 use super::budget::Reserved;
 use super::pace::{Pace, Wait};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::Limit;
 use crate::listener::RequestBody;
 use crate::rewrite::form::Form;
@@ -36,7 +36,7 @@ pub struct BodyLimits {
 
 impl BodyLimits {
     fn too_large(&self) -> Error {
-        Error::BodyTooLarge { limit: self.max_bytes as u64, key: "server.max_request_bytes" }
+        Kind::BodyTooLarge { limit: self.max_bytes as u64, key: "server.max_request_bytes" }.into()
     }
 
     /// Refuses so many bytes where they are more than may be held.
@@ -48,7 +48,7 @@ impl BodyLimits {
     pub(super) fn check_passing(&self, bytes: u64) -> Result<()> {
         match self.max_passing_bytes {
             Some(limit) if bytes > limit => {
-                Err(Error::BodyTooLarge { limit, key: "server.max_passing_bytes" })
+                Err(Kind::BodyTooLarge { limit, key: "server.max_passing_bytes" }.into())
             }
             _ => Ok(()),
         }
@@ -110,7 +110,7 @@ impl BodyLimits {
             let before_model = form.fields().model_span.as_ref().map_or(all.len(), |span| span.end);
             if before_model > self.max_bytes {
                 if must_name {
-                    return Err(Error::ModelTooLate { limit: self.max_bytes as u64 });
+                    return Err(Kind::ModelTooLate { limit: self.max_bytes as u64 }.into());
                 }
                 break;
             }
@@ -159,7 +159,7 @@ impl Holding<'_> {
             return Poll::Ready(next.map(|next| next.map_err(|error| incomplete(&error))));
         }
         let error = if self.reserved.is_evicted() {
-            Error::BodyEvicted
+            Kind::BodyEvicted.into()
         } else {
             match self.pace.poll(cx) {
                 Wait::On(late_since) => {
@@ -178,5 +178,5 @@ impl Holding<'_> {
 
 pub(super) fn incomplete(error: &io::Error) -> Error {
     tracing::debug!(%error, "the client broke off inside its request");
-    Error::BodyIncomplete
+    Kind::BodyIncomplete.into()
 }

@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 use super::budget::Reserved;
 use super::client_body::BodyLimits;
 use crate::coding::{Coding, ContentDecoder, DecodeError};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How much is decoded before other requests of the worker have their turn.
 const TURN: usize = 1 << 20;
@@ -53,11 +53,11 @@ pub(super) async fn decode(
         if let Some(error) = failure {
             return Err(error);
         }
-        decoded.map_err(Error::BodyUndecodable)?;
+        decoded?;
         if text.len() > turn {
             turn = text.len() + TURN;
             yield_now().await;
         }
     }
-    if decoder.is_complete() { Ok(text.into()) } else { Err(Error::BodyUndecodable(DecodeError::Corrupt)) }
+    if decoder.is_complete() { Ok(text.into()) } else { Err(DecodeError::Corrupt.into()) }
 }

@@ -20,7 +20,7 @@ use tokio::time::{Sleep, sleep};
 use super::pending_response::PendingResponse;
 use super::request::Accepted;
 use super::respond;
-use crate::error::{Error, EventStream, Result, upstream_error_event};
+use crate::error::{Error, EventStream, Kind, Result, upstream_error_event};
 use crate::flow::StreamTiming;
 use crate::meter::ResponsePolicy;
 use crate::record::Entry;
@@ -236,7 +236,7 @@ impl Refusal {
     fn event(&mut self) -> (Vec<u8>, Error) {
         let body = String::from_utf8_lossy(&self.told).into_owned();
         let upstream = std::mem::take(&mut self.upstream);
-        let error = Error::Refused { upstream, status: self.status.as_u16(), body };
+        let error = Kind::Refused { status: self.status.as_u16(), body }.at(upstream);
         let event = upstream_error_event(&self.told, &self.stream);
         (event.unwrap_or_else(|| error.to_event(&self.stream)), error)
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// By how much any body may be behind.
 const GRACE: Duration = Duration::from_secs(10);
@@ -68,10 +68,11 @@ impl Pace {
             let over = since + self.clock.allowed(self.rate).saturating_sub(self.clock.behind);
             let late = since + LATE.saturating_sub(self.clock.late);
             if now >= over {
-                return Wait::Over(match self.rate {
-                    Some(rate) => Error::BodyTooSlow { rate: rate.get() },
-                    None => Error::BodyTimeout(LONGEST),
-                });
+                let kind = match self.rate {
+                    Some(rate) => Kind::BodyTooSlow { rate: rate.get() },
+                    None => Kind::BodyTimeout(LONGEST),
+                };
+                return Wait::Over(kind.into());
             }
             let is_late = now >= late;
             let next = if is_late { over } else { over.min(late) };

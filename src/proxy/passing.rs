@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::client_body::{BodyLimits, incomplete};
 use super::pace::{Pace, Wait};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::flow::Limit;
 use crate::listener::RequestBody;
 use crate::record::FormNotes;
@@ -66,7 +66,7 @@ impl Watched {
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.form.push(bytes);
         if self.has_decided && self.form.fields().model_is_duplicate {
-            return Err(Error::ModelAmbiguous);
+            return Err(Kind::ModelAmbiguous.into());
         }
         self.note();
         Ok(())

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::request::Accepted;
 use super::respond;
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::meter::ResponsePolicy;
 use crate::record::Entry;
 
@@ -41,7 +41,7 @@ impl PendingResponse {
     /// Gives the request up, since the process is stopping: its upstream is told at once, and the
     /// next poll says so.
     pub(super) fn stop(&mut self) {
-        self.send = Box::pin(std::future::ready(Err(Error::Stopped)));
+        self.send = Box::pin(std::future::ready(Err(Kind::Stopped.into())));
     }
 
     /// What its answer goes by.

@@ -162,7 +162,7 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record
 /// that counts it.
 pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
-    let (status, code) = error.status_and_code();
+    let (status, code) = (error.status(), error.code());
     let row = entry.row();
     row.status = Some(status.as_u16());
     row.error = Some(format!("{code}: {error}").into());

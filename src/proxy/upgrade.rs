@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::respond::ProxyBody;
-use crate::error::Error;
+use crate::error::Kind;
 use crate::flow::ActiveStream;
 use crate::listener::{ClientStream, Upgrade};
 use crate::meter::{Peer, ResponsePolicy, Session, SessionEnd};
@@ -88,7 +88,7 @@ impl UpgradedConnection {
                 let _ = timeout(GOODBYE, self.client.shutdown()).await;
             }
             SessionEnd::Left(_) => {}
-            SessionEnd::Failed(Error::Truncated { .. }) => {
+            SessionEnd::Failed(error) if *error.kind() == Kind::Truncated => {
                 self.say_goodbye(INTERNAL_ERROR, "the upstream broke off").await;
             }
             SessionEnd::Failed(_) => self.say_goodbye(GOING_AWAY, "the proxy gave the session up").await,

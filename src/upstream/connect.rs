@@ -4,35 +4,43 @@ use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::error::{Phase, SendError, Violation, alert};
 use super::forward_proxy::{ForwardProxyConnector, Tunnel};
-use super::origin::{Origin, describe_error};
+use super::http2::Ending;
+use super::origin::Origin;
 use super::race;
 use super::stream::{Stream, Wire};
 use crate::config::HttpVersion;
-use crate::error::{Error, Result};
+use crate::error::Kind;
 use crate::resolver::Resolver;
 use crate::tls::{HTTP_1_1, HTTP_2};
 
 /// Connects within `timeouts.connect` and before `total`. `http` decides what ALPN offers.
-pub(super) async fn connect(origin: &Origin, total: Option<Instant>, http: HttpVersion) -> Result<Stream> {
+pub(super) async fn connect(
+    origin: &Origin,
+    total: Option<Instant>,
+    http: HttpVersion,
+) -> Result<Stream, SendError> {
     let limit = Instant::now() + origin.timeouts.connect;
     let deadline = total.map_or(limit, |total| total.min(limit));
     let waiting_for = Cell::new(None);
     match timeout_at(TokioInstant::from_std(deadline), dial(origin, http, &waiting_for)).await {
         Ok(result) => result,
-        Err(_) if deadline < limit => Err(origin.total_timeout(false)),
+        Err(_) if deadline < limit => Err(SendError::new(Phase::Connect, origin.total_timeout(false))),
         Err(_) => {
-            let (upstream, limit) = (origin.name.to_string(), origin.timeouts.connect);
-            Err(match waiting_for.get() {
-                Some(proxy) => Error::ProxySilent { upstream, proxy: proxy.url.to_string(), limit },
-                None => Error::ConnectTimeout { upstream, limit },
-            })
+            let limit = origin.timeouts.connect;
+            let kind = match waiting_for.get() {
+                Some(proxy) => Kind::ProxySilent { proxy: proxy.url.to_string(), limit },
+                None => Kind::ConnectTimeout { limit },
+            };
+            Err(SendError::new(Phase::Connect, kind))
         }
     }
 }
@@ -42,14 +50,14 @@ async fn dial<'a>(
     origin: &'a Origin,
     http: HttpVersion,
     waiting_for: &Cell<Option<&'a ForwardProxyConnector>>,
-) -> Result<Stream> {
+) -> Result<Stream, SendError> {
     // Read before the certificates: a change in between expires the connection too early, never
     // too late.
     let generation = origin.generation();
     let (tunnel, connect) = match &origin.proxy {
         None => {
             let connected = tcp(&origin.host, origin.port, origin).await;
-            let (tcp, took) = connected.map_err(|error| origin.unreachable(describe_error(&error)))?;
+            let (tcp, took) = connected.map_err(|error| SendError::new(Phase::Connect, error))?;
             (Tunnel::Tcp(tcp), took)
         }
         Some(proxy) => {
@@ -131,18 +139,21 @@ async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     origin: &Origin,
     http: HttpVersion,
     stream: S,
-) -> Result<Secured<S>> {
+) -> Result<Secured<S>, SendError> {
     let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
     let connector = TlsConnector::from(tls.config());
     let connecting = connector.with_alpn(protocols(http)).connect(tls.name().clone(), stream);
     // Boxed, so that the future of a plain connection has no room for it.
-    let tls = Box::pin(connecting).await.map_err(|error| match has_no_common_protocol(&error) {
-        true if http == HttpVersion::Http2 => origin.not_http2("it refused it in the TLS handshake (ALPN)"),
-        // Only a WebSocket overrides the configured HTTP version.
-        true if http != origin.http => {
-            origin.protocol("a WebSocket needs HTTP/1.1, which it refused in the TLS handshake (ALPN)")
+    let tls = Box::pin(connecting).await.map_err(|error| match alert(&error) {
+        // The peer speaks none of the protocols that were offered.
+        Some(AlertDescription::NoApplicationProtocol) if http == HttpVersion::Http2 => {
+            SendError::new(Phase::Connect, Ending::Refused)
         }
-        _ => origin.tls(&error),
+        // Only a WebSocket overrides the configured HTTP version.
+        Some(AlertDescription::NoApplicationProtocol) if http != origin.http => {
+            SendError::new(Phase::Connect, Violation::NoHttp1ForUpgrade)
+        }
+        _ => SendError::tls(Phase::Connect, error),
     })?;
     if let Some(observer) = &origin.observer {
         observer.on_tls(tls.get_ref().1);
@@ -158,10 +169,4 @@ fn protocols(http: HttpVersion) -> Vec<Vec<u8>> {
         HttpVersion::Http2 => &[HTTP_2],
     };
     offered.iter().map(|protocol| protocol.to_vec()).collect()
-}
-
-/// Whether the peer sent the alert `no_application_protocol`.
-fn has_no_common_protocol(error: &io::Error) -> bool {
-    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }

@@ -8,7 +8,9 @@ mod connect;
 mod socks5;
 
 use std::sync::Arc;
+use std::{fmt, io};
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -16,9 +18,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_socks::TargetAddr;
 
 use super::connect::tcp;
-use super::origin::{Origin, describe_error};
+use super::error::{Cause, Phase, SendError, describe_error};
+use super::origin::Origin;
 use crate::config::HttpVersion;
-use crate::error::{Error, Result};
+use crate::h1::ProtocolError;
 use crate::tls::Connector;
 
 pub use connect::Connect;
@@ -59,16 +62,16 @@ impl ForwardProxyConnector {
     /// Connects to the forward proxy and opens a tunnel to the upstream. With SOCKS5 and addresses,
     /// each address that cannot be reached costs a connection. Cancel safe: dropping the future
     /// closes the connection.
-    pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel> {
+    pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel, SendError> {
         let requests: Vec<_> = match &self.protocol {
             ProxyProtocol::Connect(connect) => vec![TunnelRequest::Connect(connect, origin.may_begin(http))],
             ProxyProtocol::Socks5(socks5) => {
                 let targets = socks5.targets(&origin.host, origin.port).await;
-                let targets = targets.map_err(|reason| self.failed(origin, reason))?;
+                let targets = targets.map_err(|error| self.failed(error))?;
                 targets.into_iter().map(|target| TunnelRequest::Socks5(socks5, target)).collect()
             }
         };
-        let mut refused = self.failed(origin, "the target has no address");
+        let mut refused = self.failed(TunnelError::NoAddress);
         for request in requests {
             let opened = match self.connect(origin).await? {
                 Tunnel::Tcp(tcp) => request.send(tcp).await.map(Tunnel::Tcp),
@@ -76,42 +79,27 @@ impl ForwardProxyConnector {
             };
             refused = match opened {
                 Ok(tunnel) => return Ok(tunnel),
-                Err(TunnelError::Status(status)) => Error::ProxyRefused {
-                    upstream: origin.name.to_string(),
-                    proxy: self.url.to_string(),
-                    status: status.as_u16(),
-                },
-                Err(TunnelError::Failed(reason)) => self.failed(origin, reason),
+                Err(error) => self.failed(error),
             };
         }
         Err(refused)
     }
 
     /// Connects to the forward proxy.
-    async fn connect(&self, origin: &Origin) -> Result<Tunnel> {
-        let (tcp, _) = tcp(&self.host, self.port, origin)
-            .await
-            .map_err(|error| self.failed(origin, describe_error(&error)))?;
+    async fn connect(&self, origin: &Origin) -> Result<Tunnel, SendError> {
+        let (tcp, _) =
+            tcp(&self.host, self.port, origin).await.map_err(|error| self.failed(TunnelError::Io(error)))?;
         let Some(tls) = &self.tls else { return Ok(Tunnel::Tcp(tcp)) };
-        let tls =
-            TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp).await.map_err(|error| {
-                self.failed(
-                    origin,
-                    format_args!("no TLS session with the proxy itself: {}", describe_error(&error)),
-                )
-            })?;
+        let connecting = TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp);
+        let tls = connecting.await.map_err(|error| self.failed(TunnelError::Tls(error)))?;
         if let Some(observer) = &origin.observer {
             observer.on_proxy_tls(tls.get_ref().1);
         }
         Ok(Tunnel::Tls(Box::new(tls)))
     }
 
-    fn failed(&self, origin: &Origin, reason: impl ToString) -> Error {
-        Error::ProxyFailed {
-            upstream: origin.name.to_string(),
-            proxy: self.url.to_string(),
-            reason: reason.to_string(),
-        }
+    fn failed(&self, error: TunnelError) -> SendError {
+        SendError::new(Phase::Connect, Cause::ForwardProxy(Arc::clone(&self.url), Arc::new(error)))
     }
 }
 
@@ -123,7 +111,7 @@ enum TunnelRequest<'a> {
 }
 
 impl TunnelRequest<'_> {
-    async fn send<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> std::result::Result<S, TunnelError> {
+    async fn send<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> Result<S, TunnelError> {
         match self {
             Self::Connect(connect, target_may_begin) => connect.open(stream, target_may_begin).await,
             Self::Socks5(socks5, target) => socks5.open(stream, target).await,
@@ -133,9 +121,49 @@ impl TunnelRequest<'_> {
 
 /// Why there is no tunnel.
 #[derive(Debug)]
-enum TunnelError {
+pub enum TunnelError {
     /// The forward proxy responded with this status.
-    Status(http::StatusCode),
-    /// There was no valid response.
-    Failed(String),
+    Status(StatusCode),
+    /// The connection to the forward proxy failed.
+    Io(io::Error),
+    /// The TLS session with the forward proxy failed.
+    Tls(io::Error),
+    /// The response to CONNECT breaks HTTP.
+    Http1(ProtocolError),
+    /// Bytes followed the response to CONNECT, though the target does not speak first.
+    EarlyBytes,
+    /// 101 was the response to CONNECT.
+    Switched,
+    /// The connection was closed without a response.
+    Closed,
+    /// SOCKS5 failed.
+    Socks5(tokio_socks::Error),
+    /// The target cannot be written in SOCKS5.
+    Target(tokio_socks::Error),
+    /// The target's name cannot be resolved.
+    Lookup(io::Error),
+    /// The target's name has no address.
+    NoAddress,
 }
+
+impl fmt::Display for TunnelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "it answered {}", status.as_u16()),
+            Self::Io(error) => f.write_str(&describe_error(error)),
+            Self::Tls(error) => {
+                write!(f, "no TLS session with the proxy itself: {}", describe_error(error))
+            }
+            Self::Http1(error) => write!(f, "it broke HTTP: {error}"),
+            Self::EarlyBytes => f.write_str("it sent bytes into the tunnel before the target was asked"),
+            Self::Switched => f.write_str("it switched protocols without being asked to"),
+            Self::Closed => f.write_str("it closed the connection without an answer"),
+            Self::Socks5(error) => write!(f, "SOCKS5: {error}"),
+            Self::Target(error) => write!(f, "{error}"),
+            Self::Lookup(error) => write!(f, "the target's name cannot be looked up here: {error}"),
+            Self::NoAddress => f.write_str("the target has no address"),
+        }
+    }
+}
+
+impl std::error::Error for TunnelError {}

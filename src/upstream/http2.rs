@@ -12,7 +12,7 @@
 mod body;
 mod connection;
 mod connections;
-mod faults;
+mod error;
 mod io;
 mod request;
 mod send;
@@ -21,9 +21,11 @@ mod upload;
 use std::time::Duration;
 
 pub(super) use body::Http2ResponseBody;
+pub(super) use connection::Connection;
 pub(super) use connections::{Connections, Transport};
+pub use error::{Ending, Http2Error};
 pub(super) use request::request;
-pub(super) use send::{Lost, send};
+pub(super) use send::send;
 
 /// The window of a stream, which bounds its memory while the client does not read. It allows 10 MiB
 /// per second at a round trip of 50 ms.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::{ClientConnection, ProtocolVersion};
 
+use crate::error::Error;
 use crate::tls;
 
 /// Observes the connections to one upstream without changing them; keeps the last one.
@@ -33,6 +34,8 @@ pub struct ConnectTrace {
     pub target: Option<TlsSession>,
     /// The HTTP version, once it is known.
     pub is_http2: Option<bool>,
+    /// The latest failure.
+    pub error: Option<Error>,
 }
 
 /// The parameters of a TLS session.
@@ -76,6 +79,10 @@ impl ConnectObserver {
 
     pub(super) fn on_http_version(&self, is_http2: bool) {
         self.lock().is_http2 = Some(is_http2);
+    }
+
+    pub(super) fn on_error(&self, error: &Error) {
+        self.lock().error = Some(error.clone());
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectTrace> {

@@ -1,19 +1,18 @@
 //! The description of an upstream that all workers share.
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
 
+use super::error::{Phase, SendError};
 use super::forward_proxy::ForwardProxyConnector;
 use super::observer::ConnectObserver;
 use super::race::Winner;
 use super::response::UpstreamHead;
 use crate::config::{HttpVersion, Timeouts};
 use crate::egress::{Hosts, redirects_to, refreshes_to};
-use crate::error::Error;
+use crate::error::Kind;
 use crate::tls::Connector;
 
 /// Where an upstream is, how it is reached, and its time limits.
@@ -58,7 +57,7 @@ impl Origin {
 
     /// Rejects a response that leads the client to a host that is not allowed, whatever its status:
     /// clients also follow the `Location` of 201 and 202.
-    pub(super) fn check_redirect(&self, head: &UpstreamHead) -> Result<(), Error> {
+    pub(super) fn check_redirect(&self, head: &UpstreamHead) -> Result<(), SendError> {
         if self.allowed_hosts.is_everything() {
             return Ok(());
         }
@@ -67,78 +66,9 @@ impl Origin {
         let hosts = locations.filter_map(|location| redirects_to(location.as_bytes()));
         for host in hosts.chain(refreshes.filter_map(|refresh| refreshes_to(refresh.as_bytes()))) {
             if !self.allowed_hosts.contains(&host) && !host.eq_ignore_ascii_case(&self.host) {
-                return Err(Error::Redirect { upstream: self.name.to_string(), host });
+                return Err(SendError::new(Phase::Head, Kind::Redirect { host }));
             }
         }
         Ok(())
-    }
-
-    pub(super) fn unreachable(&self, reason: impl ToString) -> Error {
-        Error::Unreachable { upstream: self.name.to_string(), reason: reason.to_string() }
-    }
-
-    /// The connection ended before a byte of an answer, and the request may have been executed.
-    pub(super) fn no_answer(&self, error: &io::Error) -> Error {
-        if is_alert(error) {
-            return self.tls(error);
-        }
-        self.unanswered(format!("it closed the connection without an answer ({})", describe_error(error)))
-    }
-
-    /// A request reached it, and no answer can be made of what came.
-    pub(super) fn unanswered(&self, reason: impl ToString) -> Error {
-        Error::Unanswered { upstream: self.name.to_string(), reason: reason.to_string() }
-    }
-
-    /// There is no TLS session, or no longer.
-    pub(super) fn tls(&self, error: &io::Error) -> Error {
-        Error::Tls { upstream: self.name.to_string(), reason: describe_error(error) }
-    }
-
-    pub(super) fn protocol(&self, reason: impl ToString) -> Error {
-        Error::Protocol { upstream: self.name.to_string(), reason: reason.to_string() }
-    }
-
-    /// HTTP/2 was wanted or chosen, and is not spoken.
-    pub(super) fn not_http2(&self, reason: impl fmt::Display) -> Error {
-        self.protocol(format!("it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {reason}"))
-    }
-
-    pub(super) fn truncated(&self, reason: impl ToString) -> Error {
-        Error::Truncated { upstream: self.name.to_string(), reason: reason.to_string() }
-    }
-
-    /// `was_sent`: all of the request was written.
-    pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> Error {
-        let (limit, key) = self.timeouts.first_byte_of(is_streamed);
-        Error::FirstByteTimeout { upstream: self.name.to_string(), limit, key, was_sent }
-    }
-
-    pub(super) fn idle_timeout(&self) -> Error {
-        Error::IdleTimeout { upstream: self.name.to_string(), limit: self.timeouts.idle }
-    }
-
-    /// `was_sent`: all of the request was written.
-    pub(super) fn total_timeout(&self, was_sent: bool) -> Error {
-        let limit = self.timeouts.total.unwrap_or_default();
-        Error::TotalTimeout { upstream: self.name.to_string(), limit, was_sent }
-    }
-}
-
-/// Whether the peer ended TLS and said why. Of a client's certificate, TLS 1.3 speaks after the
-/// client's part of the handshake is over, so that the first read or write brings it.
-pub(super) fn is_alert(error: &io::Error) -> bool {
-    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::AlertReceived(_)))
-}
-
-/// A connection error in words without the system's error number.
-pub(super) fn describe_error(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        io::ErrorKind::BrokenPipe => "connection closed".to_owned(),
-        io::ErrorKind::UnexpectedEof => "connection closed".to_owned(),
-        _ => error.to_string(),
     }
 }

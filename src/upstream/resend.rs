@@ -1,44 +1,78 @@
-//! When a request whose connection ended without an answer may be sent again: only where the
-//! upstream cannot have worked on it. A completion that is executed twice is billed twice.
+//! When a request without a response is sent again: only if the upstream cannot have worked on it,
+//! since a completion that is executed twice is billed twice.
 //!
 //! RFC 9110 section 9.2.2 lets a proxy repeat a request that is not idempotent only if it "has some
 //! means to detect that the original request was never applied". RFC 9112 section 9.3.1 names the
 //! means for HTTP/1.1: a kept connection may be closed at any time, and a request can cross that
-//! close on the wire. The rule is the same for all methods, since the SDKs repeat what they may
-//! repeat themselves.
+//! close on the wire. The rule is the same for all methods, since SDKs repeat idempotent
+//! requests themselves.
 //!
-//! Over HTTP/2, the upstream can say that it did not process a request (RFC 9113 section 8.7:
-//! `REFUSED_STREAM`, or `GOAWAY` with a lower last stream). The rule here is for connections that
-//! end without such a word.
+//! Over HTTP/2, the upstream can report that it did not process a request (RFC 9113 section 8.7:
+//! `REFUSED_STREAM`, or `GOAWAY` with a lower last stream). [`Unanswered`] is for connections that
+//! end without such a report. The one loop that sends again is [`super::Upstream::send`].
 
+use std::rc::Weak;
 use std::time::Duration;
 
-/// The shortest time within which the close of a kept connection counts as one that crossed the
-/// request: what scheduling costs on a busy machine whose upstream is near.
+use super::error::SendError;
+use super::http2::Connection;
+use super::upload::Payload;
+
+/// Why an attempt on one connection yielded no response.
+pub(super) enum Unsent {
+    /// Nothing was sent, because the new connection speaks the other HTTP version.
+    Switched(Payload),
+    /// The upstream cannot have worked on the request.
+    Unprocessed {
+        error: SendError,
+        /// The body, if all of it is still there.
+        payload: Option<Payload>,
+        tried: Tried,
+    },
+    /// The request must not be sent again.
+    Final(SendError),
+}
+
+impl From<SendError> for Unsent {
+    fn from(error: SendError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A connection that did not process a request, which the next attempt avoids.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// A connection of the HTTP/1.1 pool.
+    Pooled,
+    Http2(Weak<Connection>),
+}
+
+/// The shortest time within which the close of a kept connection counts as having crossed the
+/// request: the scheduling delay of a busy machine with a near upstream.
 const LEAST_CROSSING: Duration = Duration::from_millis(5);
 
-/// The longest such time, however slow the connect was: an upstream can begin to work within a
-/// second.
+/// The longest such time, however slow the connect was, since an upstream can begin to work within
+/// a second.
 const MOST_CROSSING: Duration = Duration::from_secs(1);
 
-/// What is known of a request whose connection ended before a byte of the answer.
+/// A request whose connection ended before the first byte of the response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unanswered {
-    /// The connection had carried a request before.
+    /// The connection carried a request before.
     pub(super) is_kept: bool,
-    /// How long its connect took: about one round trip.
+    /// Its connect time: about one round trip.
     pub(super) connect: Duration,
-    /// How long ago the request's last byte was written; `None`: the request is incomplete.
+    /// The time since the request's last byte was written; `None`: the request is incomplete.
     pub(super) sent: Option<Duration>,
 }
 
 impl Unanswered {
-    /// Whether the upstream cannot have worked on the request.
+    /// Whether the upstream cannot have worked on the request:
     ///
-    /// * A new connection has no earlier close that could cross the request.
+    /// * The close of a new connection cannot have crossed the request.
     /// * An incomplete request is not executed.
-    /// * The close or the reset of a connection that was closed before it had the request is here
-    ///   within a round trip after the request's last byte. A second one is for jitter.
+    /// * If the upstream closed the connection before it had the request, the close or reset arrives
+    ///   within one round trip after the request's last byte. A second one allows for jitter.
     pub(super) fn may_be_sent_again(self) -> bool {
         let crossing = (self.connect * 2).clamp(LEAST_CROSSING, MOST_CROSSING);
         self.is_kept && self.sent.is_none_or(|sent| sent <= crossing)

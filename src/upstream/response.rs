@@ -68,7 +68,7 @@ impl UpstreamBody {
         Self::new(Wire::Http2(body))
     }
 
-    pub(super) fn switched(connection: UpgradedUpstream) -> Self {
+    pub(super) fn upgraded(connection: UpgradedUpstream) -> Self {
         Self::new(Wire::UpgradedUpstream(Box::new(connection)))
     }
 

@@ -1,4 +1,4 @@
-//! A request that has been sent, until the head of its answer is here.
+//! Sends a request over HTTP/1.1 and waits for the head of its response.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::origin::describe_error;
+use super::error::{Cause, Phase, SendError, Violation, alert};
 use super::resend::Unanswered;
 use super::response::{Http1ResponseBody, UpstreamBody, UpstreamResponse};
 use super::stream::Stream;
@@ -16,35 +16,29 @@ use super::upgraded::UpgradedUpstream;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use super::{OutboundRequest, Upstream};
-use crate::error::Error;
+use crate::error::Kind;
 use crate::h1::{HeadReader, ResponseHead};
 use crate::rewrite::upgrade::WebSocketUpgrade;
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The upstream cannot have worked on the request, for this reason: it may be sent again.
-    Unprocessed(String),
-    /// Nothing to be done.
-    Final(Error),
-}
+/// Why `parts` is there.
+const ONE_RESPONSE: &str = "a response is made once, which ends the future";
 
-/// Writes the request and reads the answer's head, both at once: an upstream may answer before it
-/// has read everything.
+/// Writes the request and reads the response's head at once, since an upstream may respond before it
+/// has read everything. An error of [`Phase::Unprocessed`] is only possible on a kept connection.
 pub(super) struct SendRequest<'a> {
     upstream: &'a Upstream,
-    /// `None` once it has moved into the answer.
+    /// `None` after it was moved into the response.
     parts: Option<Parts>,
     reader: HeadReader,
-    /// Bytes of a head that did not come in one piece.
+    /// The bytes of an incomplete head.
     partial: Vec<u8>,
-    /// What the request had sent when the first byte came; `None`: nothing has come.
+    /// How much was written when the first byte arrived; `None`: no byte has arrived.
     heard: Option<Sent>,
-    /// The connection has carried a request before, so that bytes of that exchange may still come.
+    /// `None`: a new connection, on which no bytes of an earlier exchange can arrive.
     kept: Option<Kept>,
-    /// The request wishes for a WebSocket.
+    /// The request asks for a WebSocket upgrade.
     may_switch: bool,
     /// The request asked for a stream.
     is_streamed: bool,
@@ -53,16 +47,15 @@ pub(super) struct SendRequest<'a> {
 /// A request on a kept connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
-    /// The request is still at hand as a whole.
+    /// The whole request can be sent again.
     pub(super) is_repeatable: bool,
 }
 
 struct Parts {
     stream: Stream,
-    /// `None` when the request is sent, or when the upstream takes no more of it.
+    /// `None` when the request is written, or when the upstream takes no more.
     upload: Option<Upload>,
-    /// What the request had sent when the upstream took no more of it: the connection is not used
-    /// again.
+    /// How much was written when the upstream took no more. The connection is then not used again.
     broken: Option<Sent>,
     watchdog: Watchdog,
 }
@@ -91,67 +84,67 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    /// The same on a connection that has carried a request before.
+    /// For a connection that carried a request before.
     pub(super) fn on_kept(mut self, kept: Kept) -> Self {
         self.kept = Some(kept);
         self
     }
 
-    /// The same of a request that wishes for a WebSocket, which 101 grants.
+    /// For a request whose WebSocket upgrade 101 grants.
     pub(super) fn for_upgrade(mut self) -> Self {
         self.may_switch = true;
         self
     }
 
-    /// Looks for a whole head in what has come, and makes the answer of it. `new` is what the last
-    /// read brought.
-    fn head_in(&mut self, new: &mut [u8]) -> Result<Option<UpstreamResponse>, Failure> {
+    /// Parses the head after a read of the bytes `new`. `None`: it is not complete.
+    fn take_head(&mut self, new: &mut [u8]) -> Result<Option<UpstreamResponse>, SendError> {
         if self.heard.is_none() {
             let sent = self.sent();
             self.heard = Some(sent);
             if self.kept.is_some() && sent == Sent::Nothing {
-                return Err(Failure::Unprocessed("it sent bytes before it was asked".to_owned()));
+                return Err(SendError::new(Phase::Unprocessed, Violation::EarlyBytes));
             }
         }
         if self.partial.is_empty() {
-            let (answer, used) = self.head_at(new)?;
-            if answer.is_none() {
+            let (response, used) = self.parse_heads(new)?;
+            if response.is_none() {
                 self.partial = new[used..].to_vec();
             }
-            return Ok(answer);
+            return Ok(response);
         }
         let mut whole = std::mem::take(&mut self.partial);
         whole.extend_from_slice(new);
-        let (answer, used) = self.head_at(&mut whole)?;
+        let (response, used) = self.parse_heads(&mut whole)?;
         whole.drain(..used);
         self.partial = whole;
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Reads the heads at the beginning of `buf`. Without an answer: how many bytes the interim
-    /// ones among them used.
-    fn head_at(&mut self, buf: &mut [u8]) -> Result<(Option<UpstreamResponse>, usize), Failure> {
+    /// Parses the heads at the beginning of `buf`. Without a response, the number is the bytes of
+    /// the interim heads (1xx).
+    fn parse_heads(&mut self, buf: &mut [u8]) -> Result<(Option<UpstreamResponse>, usize), SendError> {
         let mut at = 0;
         loop {
-            let protocol = |reason| Failure::Final(self.upstream.origin.unanswered(reason));
-            match self.reader.read(&buf[at..]).map_err(|error| protocol(error.to_string()))? {
+            match self.reader.read(&buf[at..]).map_err(|error| SendError::new(Phase::Head, error))? {
                 None => return Ok((None, at)),
                 Some((head, used))
                     if head.status == SWITCHING_PROTOCOLS
                         && self.may_switch
                         && WebSocketUpgrade::is_granted(&head.headers) =>
                 {
-                    return Ok((Some(self.switched(head, &buf[at + used..])?), at + used));
+                    return Ok((Some(self.upgraded(head, &buf[at + used..])?), at + used));
                 }
                 Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
-                    return Err(protocol("it switched to a protocol that it was not asked for".to_owned()));
+                    return Err(SendError::new(Phase::Head, Violation::UnrequestedSwitch));
                 }
-                // 100 was not asked for, and the others are not passed on.
+                // Interim responses are dropped: 100 was not requested, and the others are optional.
                 Some((head, used)) if head.status.is_informational() => at += used,
-                Some((head, _)) if let Some(failure) = self.disbelief(head.status) => return Err(failure),
+                Some((head, _)) if let Some(violation) = self.early_response(head.status) => {
+                    return Err(SendError::new(Phase::Unprocessed, violation));
+                }
                 Some((head, used)) => {
-                    let answer = self.answer(head, &mut buf[at + used..])?;
-                    return Ok((Some(answer), at + used));
+                    let response = self.response(head, &mut buf[at + used..])?;
+                    return Ok((Some(response), at + used));
                 }
             }
         }
@@ -165,27 +158,24 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    /// Why an answer with this status is not taken for this request's.
+    /// Why a response with this status is not this request's.
     ///
-    /// On a kept connection, bytes that came before the request's last byte may belong to the
-    /// exchange before. An answer to an unfinished upload is legal (RFC 9112 section 9.5), and says
-    /// that the upload is not wanted: an error, and no 408, with which servers end idle
-    /// connections. Anything else is not believed. A new connection has no exchange before.
-    fn disbelief(&self, status: StatusCode) -> Option<Failure> {
+    /// On a kept connection, bytes that arrive before the request's last byte was written may belong
+    /// to the previous exchange. A response to an unfinished upload is legal (RFC 9112 section 9.5)
+    /// only as an error, and not as 408, with which servers end idle connections. A new connection
+    /// has no previous exchange.
+    fn early_response(&self, status: StatusCode) -> Option<Violation> {
         let Kept { is_repeatable } = self.kept?;
         let is_timeout = status == StatusCode::REQUEST_TIMEOUT;
         match self.heard {
             Some(Sent::Everything) => {
                 // The server "did not receive a complete request message" (RFC 9110 section
-                // 15.5.9): it timed the idle connection out, and its word crossed the request.
+                // 15.5.9): its 408 for the idle connection crossed the request.
                 let crossed = is_timeout && is_repeatable && self.unanswered().may_be_sent_again();
-                crossed.then(|| Failure::Unprocessed("it timed the idle connection out".to_owned()))
+                crossed.then_some(Violation::IdleTimeout)
             }
             _ if !is_timeout && (status.is_client_error() || status.is_server_error()) => None,
-            _ => {
-                let reason = format!("it answered with status {} before it had the request", status.as_u16());
-                Some(Failure::Unprocessed(reason))
-            }
+            _ => Some(Violation::EarlyStatus(status.as_u16())),
         }
     }
 
@@ -198,50 +188,47 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    /// Nothing more of HTTP is on the connection.
-    fn switched(&mut self, head: ResponseHead, rest: &[u8]) -> Result<UpstreamResponse, Failure> {
-        let origin = &self.upstream.origin;
-        let Parts { stream, upload, .. } = self.parts.take().expect("the flight ends with its answer");
+    /// After 101 the connection's bytes belong to another protocol.
+    fn upgraded(&mut self, head: ResponseHead, rest: &[u8]) -> Result<UpstreamResponse, SendError> {
+        let Parts { stream, upload, .. } = self.parts.take().expect(ONE_RESPONSE);
         if upload.is_some() {
-            return Err(Failure::Final(origin.protocol("it switched protocols before it had the request")));
+            return Err(SendError::new(Phase::Head, Violation::EarlySwitch));
         }
-        let switched = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), origin);
-        Ok(UpstreamResponse { body: UpstreamBody::switched(switched), head: head.into() })
+        let upgraded = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), &self.upstream.origin);
+        Ok(UpstreamResponse { body: UpstreamBody::upgraded(upgraded), head: head.into() })
     }
 
-    fn answer(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<UpstreamResponse, Failure> {
+    fn response(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<UpstreamResponse, SendError> {
         let origin = &self.upstream.origin;
-        let Parts { stream, upload, broken, mut watchdog } =
-            self.parts.take().expect("the flight ends with its answer");
+        let Parts { stream, upload, broken, mut watchdog } = self.parts.take().expect(ONE_RESPONSE);
         watchdog.set_silence(origin.timeouts.idle);
         let keep = head.keep_alive && broken.is_none();
         let body = Http1ResponseBody::new(self.upstream, stream, upload, head.framing, watchdog, keep);
-        let body = body.beginning_with(rest).map_err(Failure::Final)?;
+        let body = body.beginning_with(rest)?;
         Ok(UpstreamResponse { body: UpstreamBody::http1(body), head: head.into() })
     }
 
-    /// The connection ended before the answer's head.
-    fn ended(&self, error: &io::Error) -> Failure {
-        let origin = &self.upstream.origin;
+    /// The error for a connection that ended before the response's head.
+    fn ended(&self, error: io::Error) -> SendError {
         if self.heard.is_some() {
-            Failure::Final(
-                origin.unanswered(format!("its answer's head broke off ({})", describe_error(error))),
-            )
+            SendError::new(Phase::Head, error)
         } else if self.unanswered().may_be_sent_again() {
-            Failure::Unprocessed(describe_error(error))
+            SendError::new(Phase::Unprocessed, error)
+        } else if alert(&error).is_some() {
+            SendError::tls(Phase::Request, error)
         } else {
-            Failure::Final(origin.no_answer(error))
+            SendError::new(Phase::Request, error)
         }
     }
 }
 
 impl Future for SendRequest<'_> {
-    type Output = Result<UpstreamResponse, Failure>;
+    type Output = Result<UpstreamResponse, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
-            let parts = this.parts.as_mut().expect("polled after it was ready");
+            let parts = this.parts.as_mut().expect("a future is not polled after it was ready");
             if let Some(upload) = &mut parts.upload {
                 match upload.poll(cx, &mut parts.stream) {
                     Poll::Pending if upload.take_progress() => parts.watchdog.heard(),
@@ -251,9 +238,9 @@ impl Future for SendRequest<'_> {
                         parts.watchdog.heard();
                     }
                     Poll::Ready(Err(UploadError::Client(error))) => {
-                        return Poll::Ready(Err(Failure::Final(error)));
+                        return Poll::Ready(Err(SendError::new(Phase::Request, Cause::Client(error))));
                     }
-                    // It may have answered before it closed, with 413 perhaps.
+                    // It may have responded before it closed, for instance with 413.
                     Poll::Ready(Err(UploadError::Upstream)) => {
                         parts.broken = Some(upload.sent());
                         parts.upload = None;
@@ -264,27 +251,29 @@ impl Future for SendRequest<'_> {
             let mut scratch = scratch.borrow();
             match parts.stream.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(this.ended(&io::ErrorKind::UnexpectedEof.into())));
+                    return Poll::Ready(Err(this.ended(io::ErrorKind::UnexpectedEof.into())));
                 }
                 Poll::Ready(Ok(read)) => {
-                    if let Some(answer) = this.head_in(&mut scratch[..read])? {
-                        return Poll::Ready(Ok(answer));
+                    if let Some(response) = this.take_head(&mut scratch[..read])? {
+                        return Poll::Ready(Ok(response));
                     }
                     this.parts.iter_mut().for_each(|parts| parts.watchdog.heard());
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(error))),
                 Poll::Pending => {
                     let expired = ready!(parts.watchdog.poll_expired(cx));
                     let origin = &this.upstream.origin;
                     let starved = parts.upload.as_ref().is_some_and(Upload::is_starved);
                     let was_sent = this.sent() == Sent::Everything;
-                    return Poll::Ready(Err(Failure::Final(match expired {
+                    let cause = match expired {
                         Expired::Silence if starved => {
-                            Error::BodyTimeout(origin.timeouts.first_byte_of(this.is_streamed).0)
+                            let (limit, _) = origin.timeouts.first_byte_of(this.is_streamed);
+                            Cause::Client(Kind::BodyTimeout(limit).into())
                         }
                         Expired::Silence => origin.first_byte_timeout(this.is_streamed, was_sent),
                         Expired::Total => origin.total_timeout(was_sent),
-                    })));
+                    };
+                    return Poll::Ready(Err(SendError::new(Phase::Request, cause)));
                 }
             }
         }

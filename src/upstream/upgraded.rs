@@ -4,15 +4,17 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::origin::{Origin, describe_error};
+use super::error::{Cause, Phase, SendError, Violation};
+use super::origin::Origin;
 use super::stream::Stream;
-use super::{Failure, OutboundRequest, Payload, SendRequest, Upstream, UpstreamResponse, connect};
+use super::{OutboundRequest, Payload, SendRequest, Upstream, UpstreamResponse, connect};
 use crate::config::{HttpVersion, Timeouts};
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// An upgraded connection. It never returns to the pool.
 #[derive(Debug)]
@@ -39,22 +41,26 @@ impl UpgradedUpstream {
 
     /// The error for a failed read or write.
     pub fn broken(&self, error: &io::Error) -> Error {
-        self.origin.truncated(describe_error(error))
+        self.fail(io::Error::new(error.kind(), error.to_string()))
     }
 
     /// The error for an end of file without a close frame.
     pub fn ended(&self) -> Error {
-        self.origin.truncated("the connection ended without a close frame")
+        self.fail(Violation::NoCloseFrame)
     }
 
     /// The error for `timeouts.idle`.
     pub fn silent(&self) -> Error {
-        self.origin.idle_timeout()
+        self.fail(self.origin.idle_timeout())
     }
 
     /// The error for `timeouts.total`.
     pub fn overdue(&self) -> Error {
-        self.origin.total_timeout(true)
+        self.fail(self.origin.total_timeout(true))
+    }
+
+    fn fail(&self, cause: impl Into<Cause>) -> Error {
+        self.origin.fail(SendError::new(Phase::Body, cause))
     }
 }
 
@@ -89,16 +95,12 @@ impl Upstream {
     /// with HTTP/2: HTTP/2 has no `Upgrade`, and few services support RFC 8441.
     pub(super) async fn send_upgrade(
         &self,
-        call: &OutboundRequest<'_>,
+        request: &OutboundRequest<'_>,
         payload: Payload,
-    ) -> Result<UpstreamResponse> {
-        let total = self.origin.timeouts.total.map(|total| call.started + total);
+        total: Option<Instant>,
+    ) -> Result<UpstreamResponse, SendError> {
         let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
-        let sending = SendRequest::new(self, call, call.http1_head(), payload, stream, total);
-        let answer = sending.for_upgrade().await.map_err(|failure| match failure {
-            Failure::Unprocessed(reason) => self.origin.unreachable(reason),
-            Failure::Final(error) => error,
-        });
-        self.checked(answer?)
+        let head = request.http1_head();
+        SendRequest::new(self, request, head, payload, stream, total).for_upgrade().await
     }
 }

@@ -1,4 +1,13 @@
-//! What went wrong, and what to change: which key of the configuration, where it is one.
+//! Why a live check failed, and which key of the configuration to change.
+//!
+//! Our own errors are recognized by their code and by the type of their source, a [`SendError`], which
+//! the connection's observer keeps. A service's error is recognized by its status and message.
+
+use crate::error::{Error, Kind};
+use std::io::ErrorKind;
+
+use http::StatusCode;
+use rustls::CertificateError;
 
 use super::finding::Finding;
 use super::reply::{CheckResponse, Reply};
@@ -7,25 +16,24 @@ use crate::provider::Provider;
 use crate::record::Outcome;
 use crate::secret::Masks;
 use crate::tls::ObservedHandshake;
+use crate::upstream::{Cause, SendError, TunnelError};
 
-/// Why an upstream cannot be used as it is configured.
+/// Why an upstream cannot be used, and what to do.
 #[derive(Debug)]
 pub(super) struct Diagnosis {
-    /// What happened.
     pub(super) what: String,
-    /// What to do.
     pub(super) change: String,
 }
 
-/// The most that is shown of what others say, in characters.
+/// The most characters of a foreign message that are shown.
 const MOST: usize = 300;
 
-/// What went wrong, if something did.
+/// `None`: the check succeeded.
 pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<Diagnosis> {
     let upstream = finding.upstream;
     let record = finding.record();
     let (what, change) = match &answer.reply {
-        Reply::Ours(code, message) => (message.clone(), of_code(finding, code, message)),
+        Reply::Ours(code, message) => (message.clone(), of_code(finding, code)),
         Reply::Theirs(message) => (message.clone(), of_status(finding, answer, message)),
         Reply::Foreign(..) if answer.location.is_some() => {
             let location = answer.location.as_deref().unwrap_or_default();
@@ -45,12 +53,12 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
         }
         Reply::Foreign(_, body) => (body.clone(), of_status(finding, answer, body)),
         Reply::Result if record.outcome != Outcome::Complete => {
-            // The record of an answer that had begun has no code.
+            // The response had begun: apart from the limits, its status and code say nothing.
+            let is_limit =
+                |error: &&Error| matches!(error.kind(), Kind::IdleTimeout { .. } | Kind::TotalTimeout { .. });
+            let code = finding.trace.error.as_ref().filter(is_limit).map_or("", Error::code);
             let error = record.error.as_deref().unwrap_or("the answer broke off");
-            let limits = [("timeouts.idle", "idle_timeout"), ("timeouts.total", "total_timeout")];
-            let code =
-                limits.into_iter().find(|(limit, _)| error.contains(limit)).map_or("", |(_, code)| code);
-            (error.to_owned(), of_code(finding, code, error))
+            (error.to_owned(), of_code(finding, code))
         }
         Reply::Result => return None,
     };
@@ -60,14 +68,16 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
     Some(Diagnosis { what: plain(masked.as_deref().unwrap_or(&what)), change })
 }
 
-/// A key of an upstream, as the configuration names it.
+/// The full name of an upstream's key.
 fn key(upstream: &Upstream, key: &str) -> String {
     format!("upstreams.{}.{key}", upstream.name)
 }
 
-/// What to do about an error that this proxy makes.
-fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
+/// What to do about an error of streamgauge.
+fn of_code(finding: &Finding<'_>, code: &str) -> String {
     let upstream = finding.upstream;
+    let error = finding.send_error();
+    let cause = error.map(|error| &error.cause);
     let key = |name| key(upstream, name);
     let place = format!("{} port {}", upstream.url.host(), upstream.url.port());
     match code {
@@ -78,7 +88,8 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
                 upstream.url.host()
             )
         }
-        "upstream_unreachable" if message.contains("refused") => {
+        "upstream_unreachable" if matches!(cause, Some(Cause::Io(error)) if error.kind() == ErrorKind::ConnectionRefused) =>
+        {
             format!("{}: nothing listens at {place}; correct it, or start the service", key("url"))
         }
         "upstream_unreachable" => format!(
@@ -93,9 +104,9 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
             key("proxy"),
             key("timeouts.connect")
         ),
-        "upstream_tls" => of_tls(finding, message),
-        "upstream_protocol" if is_about_our_certificate(&finding.target, message) => of_tls(finding, message),
-        "upstream_protocol" if message.contains("HTTP/2") => {
+        "upstream_tls" => of_tls(finding, error),
+        "upstream_protocol" if is_about_our_certificate(&finding.target, error) => of_tls(finding, error),
+        "upstream_protocol" if matches!(cause, Some(Cause::NotHttp2(_) | Cause::Http2(_))) => {
             format!("{}: write \"1\", or \"auto\" to let the two agree", key("http"))
         }
         "upstream_protocol" if !upstream.url.is_https() => {
@@ -108,17 +119,20 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
             format!("{}: what listens at {place} does not speak HTTP as it should", key("url"))
         }
         "first_byte_timeout" => {
-            let unstreamed = Some("timeouts.first_byte_unstreamed").filter(|key| message.contains(key));
+            let limit = match cause {
+                Some(Cause::Limit(Kind::FirstByteTimeout { key, .. })) => key,
+                _ => "timeouts.first_byte",
+            };
             format!(
                 "{}: raise it, if the service needs longer; else look what keeps it at {place}",
-                key(unstreamed.unwrap_or("timeouts.first_byte"))
+                key(limit)
             )
         }
         "idle_timeout" => format!("{}: raise it, if such silences are usual", key("timeouts.idle")),
         "total_timeout" => format!("{}: raise it, or \"\" for any time", key("timeouts.total")),
         "model_required" => format!("{}: name a model there, or with --model", key("default_model")),
         "proxy_refused" | "proxy_failed" | "proxy_timeout" => match &upstream.proxy {
-            Some(proxy) => of_proxy(finding, proxy, code, message),
+            Some(proxy) => of_proxy(finding, proxy, code, error),
             None => key("proxy"),
         },
         "unknown_path" | "unsafe_path" => "--path: it begins with /v1, as an SDK would send it".to_owned(),
@@ -126,23 +140,21 @@ fn of_code(finding: &Finding<'_>, code: &str, message: &str) -> String {
     }
 }
 
-/// Whether the peer ended the handshake over the certificate that it got, or did not get. In TLS
-/// 1.3 it says so after the client thinks that the handshake is over.
-fn is_about_our_certificate(seen: &ObservedHandshake, message: &str) -> bool {
-    seen.asked && (message.contains("alert") || seen.presented.is_none())
+/// Whether the peer ended TLS because of our client certificate, or its absence.
+fn is_about_our_certificate(seen: &ObservedHandshake, error: Option<&SendError>) -> bool {
+    seen.asked && (error.and_then(SendError::alert).is_some() || seen.presented.is_none())
 }
 
-fn of_tls(finding: &Finding<'_>, message: &str) -> String {
+fn of_tls(finding: &Finding<'_>, error: Option<&SendError>) -> String {
     let upstream = finding.upstream;
     let key = |name| key(upstream, name);
     let seen = &finding.target;
     let ca = if upstream.tls.ca.is_empty() { "the system's authorities" } else { "the authorities there" };
-    if let Some(advice) =
-        of_peer(seen, message, &key("tls.ca"), ca, &key("tls.verification_mode"), &key("url"))
+    if let Some(advice) = of_peer(seen, error, &key("tls.ca"), ca, &key("tls.verification_mode"), &key("url"))
     {
         return advice;
     }
-    if is_about_our_certificate(seen, message) {
+    if is_about_our_certificate(seen, error) {
         return match &seen.presented {
             None => format!(
                 "{} and {}: it wants a client certificate, and none is configured",
@@ -158,7 +170,7 @@ fn of_tls(finding: &Finding<'_>, message: &str) -> String {
             ),
         };
     }
-    if seen.peer.is_none() && message.contains("alert") {
+    if seen.peer.is_none() && error.and_then(SendError::alert).is_some() {
         return format!(
             "{}: it refuses the handshake; TLS 1.2 and 1.3 are spoken here, and {} is the name that is asked for",
             key("url"),
@@ -168,11 +180,11 @@ fn of_tls(finding: &Finding<'_>, message: &str) -> String {
     format!("{}: what listens there does not speak TLS; does it want http://?", key("url"))
 }
 
-/// What to do about a certificate that was refused here. `ca` is the key of the authorities,
-/// `trusted` what they are now.
+/// What to do about a certificate that was rejected here. `ca` is the key of the authorities,
+/// `trusted` describes the current ones.
 fn of_peer(
     seen: &ObservedHandshake,
-    message: &str,
+    error: Option<&SendError>,
     ca: &str,
     trusted: &str,
     mode: &str,
@@ -180,50 +192,57 @@ fn of_peer(
 ) -> Option<String> {
     let peer = seen.peer.as_ref()?;
     let until = peer.not_after.strftime("%Y-%m-%d");
-    if message.contains("UnknownIssuer") {
-        Some(format!(
-            "{ca}: {} is none of {trusted}; put its certificate there, if you trust it",
-            peer.issuer
-        ))
-    } else if message.contains("CaUsedAsEndEntity") {
-        Some(format!(
+    let error = error.and_then(SendError::certificate_error)?;
+    Some(match error {
+        CertificateError::UnknownIssuer => {
+            format!("{ca}: {} is none of {trusted}; put its certificate there, if you trust it", peer.issuer)
+        }
+        error if is_authoritys(error) => format!(
             "{ca}: it presents an authority's certificate as its own; put that very one there, if you trust it"
-        ))
-    } else if message.contains("expired") {
-        Some(format!(
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
             "nothing here: its certificate expired on {until}, and whoever runs the service must renew it (or is this machine's clock wrong?)"
-        ))
-    } else if message.contains("not valid yet") || message.contains("NotValidYet") {
-        let from = peer.not_before.strftime("%Y-%m-%d");
-        Some(format!(
-            "nothing here: its certificate is not valid before {from} (or is this machine's clock wrong?)"
-        ))
-    } else if message.contains("not valid for name") || message.contains("NotValidForName") {
-        Some(format!(
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            let from = peer.not_before.strftime("%Y-%m-%d");
+            format!(
+                "nothing here: its certificate is not valid before {from} (or is this machine's clock wrong?)"
+            )
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
             "{url}: write the host that its certificate is for; or {mode} = \"certificate\" to take any name"
-        ))
-    } else {
-        message.contains("invalid peer certificate").then(|| {
-            format!("{mode}: \"none\" would take it, and whoever is in between; better have the certificate corrected")
-        })
-    }
+        ),
+        _ => format!(
+            "{mode}: \"none\" would take it, and whoever is in between; better have the certificate corrected"
+        ),
+    })
 }
 
-fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, message: &str) -> String {
+/// Whether the peer presented the certificate of an authority, for which rustls has no variant.
+fn is_authoritys(error: &CertificateError) -> bool {
+    let CertificateError::Other(error) = error else { return false };
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, error: Option<&SendError>) -> String {
     let upstream = finding.upstream;
-    // Who chose the proxy: a key of the configuration, or a variable.
+    // What configured the proxy: a key, or a variable of the environment.
     let place = &upstream.why_this_way;
     let target = format!("{} port {}", upstream.url.host(), upstream.url.port());
     let is_key = !place.contains(' ');
     let inner = |name: &str| if is_key { format!("{place}.{name}") } else { place.clone() };
     match code {
-        "proxy_refused" if message.contains("407") => match (&proxy.credentials, is_key) {
-            (Some((name, _)), _) => format!("{place}: it does not take the name {name:?} with its password"),
-            (None, true) => format!("{} and {}: it wants both", inner("username"), inner("password")),
-            (None, false) => {
-                format!("{place}: it wants a name and a password, http://NAME:PASSWORD@HOST:PORT")
+        "proxy_refused" if tunnel_status(error) == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+            match (&proxy.credentials, is_key) {
+                (Some((name, _)), _) => {
+                    format!("{place}: it does not take the name {name:?} with its password")
+                }
+                (None, true) => format!("{} and {}: it wants both", inner("username"), inner("password")),
+                (None, false) => {
+                    format!("{place}: it wants a name and a password, http://NAME:PASSWORD@HOST:PORT")
+                }
             }
-        },
+        }
         "proxy_refused" => {
             let around = if is_key { inner("bypass") } else { "NO_PROXY".to_owned() };
             format!(
@@ -239,13 +258,24 @@ fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, message: &s
             let trusted =
                 if proxy.tls.ca.is_empty() { "the system's authorities" } else { "the authorities there" };
             let (ca, mode, url) = (inner("ca"), inner("verification_mode"), inner("url"));
-            of_peer(&finding.proxy, message, &ca, trusted, &mode, &url)
+            of_peer(&finding.proxy, error, &ca, trusted, &mode, &url)
                 .unwrap_or_else(|| format!("{url}: correct it, or see that a proxy runs there"))
         }
     }
 }
 
-/// What to do about an error of the service itself.
+/// The status with which the forward proxy refused the tunnel.
+fn tunnel_status(error: Option<&SendError>) -> Option<StatusCode> {
+    match &error?.cause {
+        Cause::ForwardProxy(_, error) => match **error {
+            TunnelError::Status(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What to do about an error of the service.
 fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> String {
     let upstream = finding.upstream;
     let key = |name| key(upstream, name);
@@ -293,7 +323,7 @@ fn of_status(finding: &Finding<'_>, answer: &CheckResponse, message: &str) -> St
     }
 }
 
-/// What others say, on one line, of a bounded length, and without what a terminal would obey.
+/// A foreign message on one line, of bounded length and without control characters.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::new();
     for (number, word) in text.split_whitespace().enumerate() {

@@ -1,5 +1,6 @@
 //! The result of a live check of one upstream, as lines for people. It has no secrets.
 
+use std::error::Error as _;
 use std::fmt;
 
 use super::advice::{self, Diagnosis};
@@ -8,7 +9,7 @@ use crate::config::Upstream;
 use crate::egress::Scheme;
 use crate::record::UsageRecord;
 use crate::tls::{Facts, ObservedHandshake, Verification};
-use crate::upstream::{ConnectObserver, ConnectTrace};
+use crate::upstream::{ConnectObserver, ConnectTrace, SendError};
 
 /// The result of one live check.
 pub(super) struct Finding<'a> {
@@ -58,6 +59,11 @@ impl<'a> Finding<'a> {
                 let what = failure.what.to_ascii_lowercase();
                 what.contains("max_") && what.contains("tokens") || what.contains("output limit")
             })
+    }
+
+    /// The typed source of the latest error of the upstream.
+    pub(super) fn send_error(&self) -> Option<&SendError> {
+        self.trace.error.as_ref()?.source()?.downcast_ref()
     }
 
     pub(super) fn record(&self) -> &UsageRecord {

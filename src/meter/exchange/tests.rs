@@ -94,7 +94,7 @@ fn error_after_last_event_keeps_counts_as_reported() {
 #[test]
 fn broken_coding_after_last_event_is_a_whole_response() {
     let scene = Scene::new();
-    let broken = Error::Undecodable { upstream: "up".to_owned(), reason: "no checksum".to_owned() };
+    let broken = Kind::Undecodable.at("up").because("no checksum");
     let mut exchange = scene.events(Script::data([TOKEN, USAGE, DONE]).and(Step::Fail(broken.clone())));
     assert_eq!(read(&mut exchange), [TOKEN, USAGE, DONE].concat());
     assert_eq!(tokens(&scene).0, Outcome::Complete);
@@ -156,7 +156,7 @@ fn stop_after_last_event_is_complete() {
         let scene = Scene::new();
         let mut exchange = scene.events(Script::data(pieces.iter().copied()).and(Step::Stall));
         read(&mut exchange);
-        exchange.fail(&Error::Stopped);
+        exchange.fail(&Kind::Stopped.into());
         assert_eq!(scene.record().outcome, outcome);
     }
 }

@@ -10,8 +10,7 @@ use http_body::Body as _;
 use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
-use crate::coding::DecodeError;
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::provider::query_model;
 use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::client_body::BodyLimits;
@@ -107,7 +106,7 @@ impl Whole {
     ) -> Result<Option<Box<Inside>>> {
         match decode(bytes, &self.codings, limits, reserved, client).await {
             Ok(text) => Ok(Some(Inside::decoded(text, self.boundary.as_deref()))),
-            Err(Error::BodyUndecodable(DecodeError::Corrupt)) if !self.is_needed => Ok(None),
+            Err(error) if *error.kind() == Kind::BodyUndecodable && !self.is_needed => Ok(None),
             Err(error) => Err(error),
         }
     }

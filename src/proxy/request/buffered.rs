@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::Routed;
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::estimate::Shape;
 use crate::provider::{Endpoint, Inbound};
 use crate::proxy::budget::Reserved;
@@ -118,7 +118,7 @@ impl Buffered {
         let by_model = snapshot.routes.needs_model(path);
         let Some(found) = snapshot.routes.find(path, model) else {
             let model = model.filter(|_| by_model).map(str::to_owned);
-            return Err(Error::NoRoute { path: path.to_owned(), model });
+            return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
         };
         let (upstream, spec) = (found.upstream, &found.upstream.spec);
         let is_session = self.upgrade.is_some();
@@ -129,7 +129,7 @@ impl Buffered {
         let endpoint = Endpoint::of(inbound.path);
         row.endpoint = Some(endpoint.name.into());
         if endpoint.takes_json_model() && is_utf16_or_32(self.text()) {
-            return Err(Error::BodyNotUtf8);
+            return Err(Kind::BodyNotUtf8.into());
         }
         if row.model_requested.is_none() {
             row.model_requested = spec.dialect.requested_model(inbound.path).map(Into::into);
@@ -156,7 +156,7 @@ impl Buffered {
                 || model != spec.model(model)
                 || model.is_some_and(|model| spec.dialect.body_model(&inbound, model) != model);
             if decides {
-                return Err(Error::ModelAmbiguous);
+                return Err(Kind::ModelAmbiguous.into());
             }
         }
         Ok(Routed { buffered: self, peek, upstream, inbound })

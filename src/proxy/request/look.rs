@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 
 use crate::coding::{Coding, Codings};
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::provider::{Endpoint, Inbound};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::rewrite::form::boundary;
@@ -86,7 +86,7 @@ impl Look {
             (Codings::Known(codings), boundary) => {
                 Ok(Self::Whole(Whole { codings, boundary, in_session, is_needed }))
             }
-            (Codings::Unknown, _) if is_needed => Err(Error::CodingUnknown(coding_as_said(headers))),
+            (Codings::Unknown, _) if is_needed => Err(Kind::CodingUnknown(coding_as_said(headers)).into()),
             (Codings::Unknown, _) => Ok(Self::Nothing),
         }
     }

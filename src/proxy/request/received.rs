@@ -8,7 +8,7 @@ use http::{Method, Request};
 use super::Authenticated;
 use crate::auth::{Clients, QueryKeys, Unauthorized};
 use crate::browser::Admission;
-use crate::error::{Error, Result};
+use crate::error::{Kind, Result};
 use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::listener::{ClientCertificate, RequestBody};
 use crate::record::Entry;
@@ -34,11 +34,11 @@ impl Received {
     pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
         let Parts { method, version, uri, headers, .. } = &*self.parts;
         if matches!(*method, Method::CONNECT | Method::TRACE) {
-            return Err(Error::MethodNotAllowed(method.to_string()));
+            return Err(Kind::MethodNotAllowed(method.to_string()).into());
         }
         // HTTP/1.1's parser has counted already.
         if headers.len() > MAX_REQUEST_HEADERS {
-            return Err(Error::HeadTooLarge);
+            return Err(Kind::HeadTooLarge.into());
         }
         admission.check(*version, uri, headers)?;
         Ok(self)
@@ -56,8 +56,8 @@ impl Received {
             // unknown one beside it is not held against the client.
             (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
             (Ok(None), None) => {}
-            (Err(Unauthorized::Missing), None) => return Err(Error::KeyMissing),
-            (Err(Unauthorized::Unknown), None) => return Err(Error::KeyUnknown),
+            (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),
+            (Err(Unauthorized::Unknown), None) => return Err(Kind::KeyUnknown.into()),
         }
         entry.admit();
         Ok(Authenticated(self))

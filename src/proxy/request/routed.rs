@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 use super::prepared::Unasked;
 use super::{Body, Buffered, Prepared};
 use crate::config::OnDisconnect;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::h1::BodyFraming;
 use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
 use crate::proxy::include_usage;
@@ -42,9 +42,9 @@ impl Routed<'_> {
         let parts = &buffered.parts;
         let model = spec.model(buffered.asked(peek.as_ref()));
         let target = spec.dialect.target(&inbound, model).map_err(|error| match error {
-            TargetError::UnknownPath => Error::UnknownPath(parts.uri.path().to_owned()),
-            TargetError::UnsafePath => Error::UnsafePath,
-            TargetError::ModelRequired => Error::ModelRequired { upstream: spec.id.to_string() },
+            TargetError::UnknownPath => Kind::UnknownPath(parts.uri.path().to_owned()).into(),
+            TargetError::UnsafePath => Error::from(Kind::UnsafePath),
+            TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
         })?;
 
         let model_edit = match (buffered.form(), &peek) {
@@ -122,7 +122,10 @@ fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
     let Some(value) = headers.get(&ON_DISCONNECT_HEADER) else { return Ok(None) };
     match value.to_str().ok().and_then(OnDisconnect::parse) {
         Some(on_disconnect) => Ok(Some(on_disconnect)),
-        None => Err(Error::HeaderValue { name: ON_DISCONNECT_HEADER.as_str(), values: OnDisconnect::VALUES }),
+        None => {
+            Err(Kind::HeaderValue { name: ON_DISCONNECT_HEADER.as_str(), values: OnDisconnect::VALUES }
+                .into())
+        }
     }
 }
 

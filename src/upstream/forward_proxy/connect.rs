@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::TunnelError;
 use crate::h1::{BodyFraming, HeadReader, write_request_head};
-use crate::upstream::origin::describe_error;
 
 /// The most bytes of one read of the response. The limit of the head is [`crate::h1::MAX_HEAD`].
 const READ: usize = 4 * 1024;
@@ -51,38 +50,30 @@ impl Connect {
             stream.flush().await
         };
         let unwritten = written.await.err();
-        let failed = |reason: String| TunnelError::Failed(reason);
         let mut reader = HeadReader::new(&Method::CONNECT);
         let mut bytes = Vec::new();
         loop {
-            while let Some((head, used)) =
-                reader.read(&bytes).map_err(|error| failed(format!("it broke HTTP: {error}")))?
-            {
+            while let Some((head, used)) = reader.read(&bytes).map_err(TunnelError::Http1)? {
                 bytes.drain(..used);
                 if head.status.is_success() {
-                    return if bytes.is_empty() {
-                        Ok(stream)
-                    } else {
-                        Err(failed("it sent bytes into the tunnel before the target was asked".to_owned()))
-                    };
+                    return if bytes.is_empty() { Ok(stream) } else { Err(TunnelError::EarlyBytes) };
                 }
                 if !head.status.is_informational() {
                     return Err(TunnelError::Status(head.status));
                 }
                 if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-                    return Err(failed("it switched protocols without being asked to".to_owned()));
+                    return Err(TunnelError::Switched);
                 }
             }
             bytes.reserve(READ);
             // If the target may speak first, bytes after the head must stay in the stream: single
             // byte reads for the length of a head, once per connection.
             let most = if target_may_begin { 1 } else { READ as u64 };
-            match ((&mut stream).take(most).read_buf(&mut bytes).await, &unwritten) {
-                (Ok(1..), _) => {}
-                (_, Some(error)) => return Err(failed(describe_error(error))),
-                (Err(error), None) => return Err(failed(describe_error(&error))),
-                (Ok(0), None) => {
-                    return Err(failed("it closed the connection without an answer".to_owned()));
+            match (&mut stream).take(most).read_buf(&mut bytes).await {
+                Ok(1..) => {}
+                read => {
+                    let error = unwritten.or(read.err());
+                    return Err(error.map_or(TunnelError::Closed, TunnelError::Io));
                 }
             }
         }
@@ -138,7 +129,7 @@ mod tests {
                 Ok(rest)
             }
             Err(TunnelError::Status(status)) => Err(status.as_str().to_owned()),
-            Err(TunnelError::Failed(reason)) => Err(reason),
+            Err(error) => Err(error.to_string()),
         }
     }
 

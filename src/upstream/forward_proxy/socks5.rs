@@ -7,7 +7,6 @@ use tokio_socks::{IntoTargetAddr, TargetAddr};
 use super::TunnelError;
 use crate::resolver::Resolver;
 use crate::secret::Secret;
-use crate::upstream::origin::describe_error;
 use crate::upstream::race;
 
 /// The most addresses of a target that are requested one after another.
@@ -36,20 +35,22 @@ impl Socks5 {
         };
         match opened {
             Ok(stream) => Ok(stream.into_inner()),
-            Err(tokio_socks::Error::Io(error)) => Err(TunnelError::Failed(describe_error(&error))),
-            Err(error) => Err(TunnelError::Failed(format!("SOCKS5: {error}"))),
+            Err(tokio_socks::Error::Io(error)) => Err(TunnelError::Io(error)),
+            Err(error) => Err(TunnelError::Socks5(error)),
         }
     }
 
     /// The targets to request, in order: the name, or its addresses; at least one.
-    pub(super) async fn targets<'a>(&self, host: &'a str, port: u16) -> Result<Vec<TargetAddr<'a>>, String> {
+    pub(super) async fn targets<'a>(
+        &self,
+        host: &'a str,
+        port: u16,
+    ) -> Result<Vec<TargetAddr<'a>>, TunnelError> {
         if !self.resolve_here {
-            let target = (host, port).into_target_addr().map_err(|error| error.to_string())?;
+            let target = (host, port).into_target_addr().map_err(TunnelError::Target)?;
             return Ok(vec![target]);
         }
-        let unknown = |reason: String| format!("the target's name cannot be looked up here: {reason}");
-        let found =
-            Resolver::system().lookup(host, port).await.map_err(|error| unknown(error.to_string()))?;
+        let found = Resolver::system().lookup(host, port).await.map_err(TunnelError::Lookup)?;
         let addresses = race::ordered(found, None).into_iter().take(MOST_TARGETS);
         Ok(addresses.map(TargetAddr::Ip).collect())
     }

@@ -11,9 +11,10 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::connections::Slot;
-use super::faults::inside_answer;
+use super::error::Http2Error;
 use super::upload::Upload;
 use crate::error::Error;
+use crate::upstream::error::{Cause, Phase, SendError};
 use crate::upstream::origin::Origin;
 use crate::upstream::upload::UploadError;
 use crate::upstream::watchdog::{Expired, Watchdog};
@@ -68,6 +69,10 @@ impl Http2ResponseBody {
         self.read_at
     }
 
+    fn fail(&self, cause: impl Into<Cause>) -> Error {
+        self.origin.fail(SendError::new(Phase::Body, cause))
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             let Some(open) = &mut self.open else { return Poll::Ready(None) };
@@ -94,7 +99,7 @@ impl Http2ResponseBody {
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(inside_answer(&self.origin, &error))));
+                    return Poll::Ready(Some(Err(self.fail(Http2Error::from(error)))));
                 }
                 Poll::Ready(None) => {
                     self.open = None;
@@ -102,10 +107,10 @@ impl Http2ResponseBody {
                 }
                 Poll::Pending => {
                     let expired = ready!(self.watchdog.poll_expired(cx));
-                    return Poll::Ready(Some(Err(match expired {
+                    return Poll::Ready(Some(Err(self.fail(match expired {
                         Expired::Silence => self.origin.idle_timeout(),
                         Expired::Total => self.origin.total_timeout(true),
-                    })));
+                    }))));
                 }
             }
         }

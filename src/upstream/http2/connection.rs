@@ -1,7 +1,6 @@
 //! One HTTP/2 connection: the task that drives its frames, and the handle that opens streams.
 
 use std::cell::Cell;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -11,21 +10,21 @@ use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
+use rustls::AlertDescription;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::faults::words;
+use super::error::Ending;
 use super::io::{Heard, Io};
 use super::{
     CONNECTION_WINDOW, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, REMEMBERED_RESETS, SEND_BUFFER,
     SMALL_FRAMES, STREAM_WINDOW,
 };
 use crate::h1::MAX_HEAD;
-use crate::upstream::origin::describe_error;
 use crate::upstream::stream::Stream;
 
 /// The handle of a connection on which streams can be opened.
-pub(super) struct Connection {
+pub(in crate::upstream) struct Connection {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
     generation: u64,
@@ -36,27 +35,6 @@ pub(super) struct Connection {
     requests: Cell<u64>,
     /// When its last stream ended.
     idle_since: Cell<Instant>,
-}
-
-/// Why a connection has ended, or did not begin.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// An error of the connection.
-    Error(h2::Error),
-    /// A TLS alert of the peer.
-    Alert(io::Error),
-    /// Another end, as a text.
-    Closed(&'static str),
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Error(error) => f.write_str(&words(error)),
-            Self::Alert(error) => f.write_str(&describe_error(error)),
-            Self::Closed(reason) => f.write_str(reason),
-        }
-    }
 }
 
 /// State that the connection's task and its handles share.
@@ -73,9 +51,9 @@ struct State {
 impl State {
     /// Why the connection ended. A TLS alert says more than h2's error.
     fn ending(&self, result: Result<(), h2::Error>) -> Ending {
-        match (self.heard.alert.take(), result) {
+        match (self.heard.alert.get(), result) {
             (Some(alert), _) => Ending::Alert(alert),
-            (None, Err(error)) => Ending::Error(error),
+            (None, Err(error)) => Ending::Error(error.into()),
             (None, Ok(())) => Ending::Closed("connection closed"),
         }
     }
@@ -157,6 +135,11 @@ impl Connection {
     /// The number of reads from the peer.
     pub(super) fn heard(&self) -> u64 {
         self.state.heard.times.get()
+    }
+
+    /// The alert with which the peer ended TLS.
+    pub(super) fn alert(&self) -> Option<AlertDescription> {
+        self.state.heard.alert.get()
     }
 
     /// The time of the last read from the peer.

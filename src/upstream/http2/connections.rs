@@ -10,12 +10,14 @@ use tokio::time::timeout;
 
 use super::MAX_STREAMS;
 use super::connection::Connection;
-use super::faults::unopened;
+use super::error::Ending;
 use crate::config::HttpVersion;
-use crate::error::{Error, Result};
+use crate::error::Kind;
 use crate::upstream::connect::connect;
+use crate::upstream::error::{Cause, Phase, SendError};
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::resend::Tried;
 use crate::upstream::stream::Stream;
 
 /// Opens connections as streams need them. A request takes the first connection with room, so that
@@ -42,7 +44,7 @@ pub(in crate::upstream) struct Connections {
 struct Attempt {
     /// The requests that may still join.
     seats: Cell<usize>,
-    outcome: watch::Receiver<Option<Result<()>>>,
+    outcome: watch::Receiver<Option<Result<(), SendError>>>,
 }
 
 /// What carries a request.
@@ -84,7 +86,7 @@ impl Connections {
         self: &Rc<Self>,
         except: Option<&Tried>,
         now: Instant,
-    ) -> Result<Transport> {
+    ) -> Result<Transport, SendError> {
         loop {
             if self.is_http1() {
                 return Ok(Transport::Http1);
@@ -96,16 +98,16 @@ impl Connections {
             let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
             match outcome {
                 Ok(Some(result)) => result?,
-                Ok(None) | Err(_) => return Err(self.origin.unreachable("the process is stopping")),
+                Ok(None) | Err(_) => return Err(SendError::new(Phase::Connect, Cause::Stopping)),
             }
         }
     }
 
     /// Keeps a new connection of either HTTP version. Fails if HTTP/2 is required and not spoken.
-    pub(in crate::upstream) async fn adopt(self: &Rc<Self>, stream: Stream) -> Result<()> {
+    pub(in crate::upstream) async fn adopt(self: &Rc<Self>, stream: Stream) -> Result<(), SendError> {
         if !stream.is_http2() {
             if self.origin.http == HttpVersion::Http2 {
-                return Err(self.origin.not_http2("it chose no HTTP/2 in the TLS handshake (ALPN)"));
+                return Err(SendError::new(Phase::Connect, Ending::NotChosen));
             }
             self.version.set(Some(HttpVersion::Http1));
             self.http1.put(stream, self.origin.generation(), Instant::now());
@@ -113,8 +115,8 @@ impl Connections {
         }
         let limit = self.origin.timeouts.connect;
         let connection = match timeout(limit, Connection::open(stream)).await {
-            Ok(opened) => opened.map_err(|ending| unopened(&self.origin, &ending))?,
-            Err(_) => return Err(Error::ConnectTimeout { upstream: self.origin.name.to_string(), limit }),
+            Ok(opened) => opened.map_err(|ending| SendError::new(Phase::Connect, ending))?,
+            Err(_) => return Err(SendError::new(Phase::Connect, Kind::ConnectTimeout { limit })),
         };
         self.version.set(Some(HttpVersion::Http2));
         self.expected.set(connection.limit().max(1));
@@ -134,7 +136,7 @@ impl Connections {
         });
         let usable = |connection: &&Rc<Connection>| {
             connection.has_room()
-                && except.is_none_or(|tried| !Weak::ptr_eq(&tried.0, &Rc::downgrade(connection)))
+                && !matches!(except, Some(Tried::Http2(tried)) if Weak::ptr_eq(tried, &Rc::downgrade(connection)))
         };
         let connection = Rc::clone(open.iter().find(usable)?);
         connection.begin();
@@ -142,7 +144,7 @@ impl Connections {
     }
 
     /// Joins a connection that is being made, or begins one.
-    fn join_attempt(self: &Rc<Self>) -> watch::Receiver<Option<Result<()>>> {
+    fn join_attempt(self: &Rc<Self>) -> watch::Receiver<Option<Result<(), SendError>>> {
         let mut attempts = self.attempts.borrow_mut();
         if let Some(attempt) = attempts.iter().find(|attempt| attempt.seats.get() > 0) {
             attempt.seats.set(attempt.seats.get() - 1);
@@ -211,7 +213,7 @@ pub(in crate::upstream) struct Slot {
 impl Slot {
     /// The connection, for `transport`'s `except`.
     pub(super) fn tried(&self) -> Tried {
-        Tried(Rc::downgrade(&self.connection))
+        Tried::Http2(Rc::downgrade(&self.connection))
     }
 }
 
@@ -225,7 +227,3 @@ impl Drop for Slot {
         }
     }
 }
-
-/// A connection that did not process a request.
-#[derive(Debug)]
-pub(in crate::upstream) struct Tried(Weak<Connection>);

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::upstream::origin::is_alert;
+use crate::upstream::error::alert;
 use crate::upstream::stream::Stream;
 
 /// A stream that records what h2 does not report.
@@ -27,8 +28,8 @@ pub(super) struct Heard {
     pub(super) times: Cell<u64>,
     /// The time of the last read.
     pub(super) last: Cell<Option<Instant>>,
-    /// It ended TLS and said why.
-    pub(super) alert: Cell<Option<io::Error>>,
+    /// The alert with which it ended TLS.
+    pub(super) alert: Cell<Option<AlertDescription>>,
 }
 
 impl Io {
@@ -53,14 +54,12 @@ impl Io {
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let read = ready!(self.stream.poll_read(cx, buf));
-        Poll::Ready(read.map_err(|error| {
-            if !is_alert(&error) {
-                return error;
-            }
-            let words = io::Error::new(error.kind(), error.to_string());
-            self.heard.alert.set(Some(error));
-            words
-        }))
+        if let Err(error) = &read
+            && let Some(alert) = alert(error)
+        {
+            self.heard.alert.set(Some(alert));
+        }
+        Poll::Ready(read)
     }
 }
 

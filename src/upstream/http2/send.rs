@@ -1,48 +1,35 @@
-//! A request that has been sent, until the head of its answer is here.
+//! Sends a request as an HTTP/2 stream and waits for the head of its response.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Instant;
 
 use http::Request;
 
 use super::Http2ResponseBody;
-use super::connections::{Slot, Tried};
-use super::faults::{before_answer, is_unprocessed, words};
+use super::connections::Slot;
+use super::error::Http2Error;
 use super::upload::Upload;
-use crate::error::Error;
+use crate::error::Kind;
+use crate::upstream::error::{Cause, Phase, SendError};
 use crate::upstream::origin::Origin;
-use crate::upstream::resend::Unanswered;
+use crate::upstream::resend::{Unanswered, Unsent};
 use crate::upstream::response::{UpstreamBody, UpstreamHead, UpstreamResponse};
 use crate::upstream::upload::{Payload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
 
-/// Why there is no answer.
-pub(in crate::upstream) enum Lost {
-    /// The upstream has not looked at the request: it may be sent once more, on another connection.
-    Unprocessed {
-        /// What the connection said.
-        reason: String,
-        /// The body, if all of it is still there.
-        payload: Option<Payload>,
-        /// The connection that is of no use.
-        tried: Tried,
-    },
-    /// Nothing to be done.
-    Final(Error),
-}
-
-/// Sends a request as a stream and waits for its answer's head; both at once, since an upstream may
-/// answer before it has read everything. Dropping the future resets the stream.
+/// Sends and receives at once, since an upstream may respond before it has read everything.
+/// Dropping the future resets the stream.
 pub(in crate::upstream) async fn send(
-    origin: &std::sync::Arc<Origin>,
+    origin: &Arc<Origin>,
     slot: Slot,
     request: Request<()>,
     payload: Payload,
     is_streamed: bool,
     total: Option<Instant>,
-) -> Result<UpstreamResponse, Lost> {
+) -> Result<UpstreamResponse, Unsent> {
     let mut watchdog = Watchdog::new(origin.timeouts.first_byte_of(is_streamed).0, total);
     let heard = slot.connection.heard();
     let again = payload.replay();
@@ -50,12 +37,12 @@ pub(in crate::upstream) async fn send(
     let (mut response, stream) = match slot.connection.send(request, is_whole) {
         Ok(opened) => opened,
         Err(error) => {
-            let tried = slot.tried();
-            return Err(Lost::Unprocessed { reason: words(&error), payload: Some(payload), tried });
+            let error = SendError::new(Phase::Unprocessed, Http2Error::from(error));
+            return Err(Unsent::Unprocessed { error, payload: Some(payload), tried: slot.tried() });
         }
     };
     let mut upload = (!is_whole).then(|| Upload::new(stream, payload));
-    // A streamed body that the upstream refused before anything was taken from it.
+    // A streamed body that the upstream refused before a frame was taken from it.
     let mut untouched = None;
     let head = poll_fn(|cx| {
         if let Some(up) = &mut upload {
@@ -66,8 +53,10 @@ pub(in crate::upstream) async fn send(
                     upload = None;
                     watchdog.heard();
                 }
-                Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Err(Failed::Ours(error))),
-                // It may have answered nevertheless.
+                Poll::Ready(Err(UploadError::Client(error))) => {
+                    return Poll::Ready(Err(Failed::Ours(Cause::Client(error))));
+                }
+                // The upstream may have responded nevertheless.
                 Poll::Ready(Err(UploadError::Upstream)) => {
                     untouched = upload.take().and_then(Upload::into_untouched);
                 }
@@ -78,7 +67,9 @@ pub(in crate::upstream) async fn send(
         }
         let starved = upload.as_ref().is_some_and(Upload::is_starved);
         Poll::Ready(Err(Failed::Ours(match ready!(watchdog.poll_expired(cx)) {
-            Expired::Silence if starved => Error::BodyTimeout(origin.timeouts.first_byte_of(is_streamed).0),
+            Expired::Silence if starved => {
+                Cause::Client(Kind::BodyTimeout(origin.timeouts.first_byte_of(is_streamed).0).into())
+            }
             Expired::Silence => origin.first_byte_timeout(is_streamed, upload.is_none()),
             Expired::Total => origin.total_timeout(upload.is_none()),
         })))
@@ -92,7 +83,7 @@ pub(in crate::upstream) async fn send(
             let head = UpstreamHead { status: parts.status, reason: None, headers: parts.headers };
             Ok(UpstreamResponse { head, body: UpstreamBody::http2(body) })
         }
-        Err(Failed::Ours(error)) => Err(Lost::Final(error)),
+        Err(Failed::Ours(cause)) => Err(SendError::new(Phase::Request, cause).into()),
         Err(Failed::Theirs(error)) => {
             let unanswered = Unanswered {
                 is_kept: slot.connection.is_used(),
@@ -101,17 +92,19 @@ pub(in crate::upstream) async fn send(
             };
             // As with HTTP/1.1: the connection ended without a frame since the request began.
             let is_silent = error.is_io() && slot.connection.heard() == heard;
-            if is_unprocessed(&error) || (is_silent && unanswered.may_be_sent_again()) {
+            let error = Http2Error { error, alert: slot.connection.alert() };
+            if error.is_unprocessed() || (is_silent && unanswered.may_be_sent_again()) {
                 let payload = again.or(untouched).or_else(|| upload.and_then(Upload::into_untouched));
-                return Err(Lost::Unprocessed { reason: words(&error), payload, tried: slot.tried() });
+                let error = SendError::new(Phase::Unprocessed, error);
+                return Err(Unsent::Unprocessed { error, payload, tried: slot.tried() });
             }
-            Err(Lost::Final(before_answer(origin, &error)))
+            Err(SendError::new(Phase::Request, error).into())
         }
     }
 }
 
-/// Whose word it is that there is no answer.
+/// Which side ended the exchange.
 enum Failed {
-    Ours(Error),
+    Ours(Cause),
     Theirs(h2::Error),
 }

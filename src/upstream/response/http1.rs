@@ -11,8 +11,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::error::Error;
-use crate::h1::{BodyDecoder, Framing};
-use crate::upstream::origin::{Origin, describe_error};
+use crate::h1::{BodyDecoder, Framing, ProtocolError};
+use crate::upstream::error::{Cause, Phase, SendError};
+use crate::upstream::origin::Origin;
 use crate::upstream::pool::Pool;
 use crate::upstream::stream::Stream;
 use crate::upstream::upload::{Upload, UploadError};
@@ -75,15 +76,15 @@ impl Http1ResponseBody {
     }
 
     /// Decodes the bytes that were read together with the head.
-    pub(in crate::upstream) fn beginning_with(mut self, rest: &mut [u8]) -> Result<Self, Error> {
-        self.first = self.decode(rest)?;
+    pub(in crate::upstream) fn beginning_with(mut self, rest: &mut [u8]) -> Result<Self, SendError> {
+        self.first = self.decode(rest).map_err(|error| SendError::new(Phase::Body, error))?;
         Ok(self)
     }
 
     /// Removes the framing; ends the exchange when the body is complete.
-    fn decode(&mut self, buf: &mut [u8]) -> Result<Bytes, Error> {
+    fn decode(&mut self, buf: &mut [u8]) -> Result<Bytes, ProtocolError> {
         let read = buf.len();
-        let decoded = self.decoder.decode(buf).map_err(|error| self.origin.protocol(error))?;
+        let decoded = self.decoder.decode(buf)?;
         let data = Bytes::copy_from_slice(&buf[decoded.data]);
         if self.decoder.is_done() {
             // Bytes after the end belong to no response: the connection is not used again.
@@ -100,6 +101,10 @@ impl Http1ResponseBody {
         if self.keep && self.upload.is_none() {
             self.pool.put(stream, self.origin.generation(), self.read_at);
         }
+    }
+
+    fn fail(&self, cause: impl Into<Cause>) -> Error {
+        self.origin.fail(SendError::new(Phase::Body, cause))
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
@@ -123,7 +128,7 @@ impl Http1ResponseBody {
             self.poll_upload(cx)?;
             if self.stream.is_some() {
                 // Reports a framing error behind the bytes that were already passed on.
-                self.decode(&mut [])?;
+                self.decode(&mut []).map_err(|error| self.fail(error))?;
             }
             let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
             let scratch = self.scratch.clone();
@@ -131,26 +136,26 @@ impl Http1ResponseBody {
             match stream.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) => {
                     self.keep = false;
-                    self.decoder.end_of_connection().map_err(|error| self.origin.truncated(error))?;
+                    self.decoder.end_of_connection().map_err(|error| self.fail(error))?;
                     self.end();
                 }
                 Poll::Ready(Ok(read)) => {
                     self.read_at = Instant::now();
                     self.watchdog.heard();
-                    let data = self.decode(&mut scratch[..read])?;
+                    let data = self.decode(&mut scratch[..read]).map_err(|error| self.fail(error))?;
                     if !data.is_empty() {
                         return Poll::Ready(Some(Ok(data)));
                     }
                 }
                 Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Some(Err(self.origin.truncated(describe_error(&error)))));
+                    return Poll::Ready(Some(Err(self.fail(error))));
                 }
                 Poll::Pending => {
                     let expired = ready!(self.watchdog.poll_expired(cx));
-                    return Poll::Ready(Some(Err(match expired {
+                    return Poll::Ready(Some(Err(self.fail(match expired {
                         Expired::Silence => self.origin.idle_timeout(),
                         Expired::Total => self.origin.total_timeout(true),
-                    })));
+                    }))));
                 }
             }
         }

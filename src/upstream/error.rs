@@ -1,0 +1,349 @@
+//! Why an upstream gave no complete response.
+//!
+//! [`SendError`] keeps the typed cause. [`Origin::fail`] turns it into the crate's [`Error`], whose
+//! source it becomes.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError};
+
+use super::forward_proxy::TunnelError;
+use super::http2::{Ending, Http2Error};
+use super::origin::Origin;
+use crate::error::{Error, Kind};
+use crate::h1::ProtocolError;
+
+/// A failed exchange with an upstream.
+#[derive(Clone, Debug)]
+pub struct SendError {
+    /// How far the exchange had come.
+    pub phase: Phase,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// The progress of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before there was a connection.
+    Connect,
+    /// After it, but the upstream cannot have worked on the request (see `resend`).
+    Unprocessed,
+    /// Before the first byte of the response.
+    Request,
+    /// Inside the response's head.
+    Head,
+    /// After the response's head.
+    Body,
+}
+
+/// What ended an exchange.
+#[derive(Clone, Debug)]
+pub enum Cause {
+    /// The socket or the name lookup failed.
+    Io(Arc<io::Error>),
+    /// The TLS session with the upstream failed.
+    Tls(Arc<io::Error>),
+    /// The response breaks HTTP/1.1.
+    Http1(ProtocolError),
+    /// The HTTP/2 stream or connection failed.
+    Http2(Arc<Http2Error>),
+    /// HTTP/2 is required or was chosen, and is not spoken.
+    NotHttp2(Arc<Ending>),
+    /// The upstream broke a rule above its framing.
+    Violation(Violation),
+    /// The forward proxy of this URL opened no tunnel.
+    ForwardProxy(Arc<str>, Arc<TunnelError>),
+    /// A limit or a rule of ours, of which the kind says all.
+    Limit(Kind),
+    /// The client failed, for instance inside its body.
+    Client(Error),
+    /// The process is stopping.
+    Stopping,
+}
+
+/// A rule that an upstream broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// It sent bytes on an idle connection.
+    EarlyBytes,
+    /// It sent this status before it had the request.
+    EarlyStatus(u16),
+    /// It sent 408 on an idle connection.
+    IdleTimeout,
+    /// It refused HTTP/1.1 by ALPN, which a WebSocket needs.
+    NoHttp1ForUpgrade,
+    /// It sent 101 without being asked to.
+    UnrequestedSwitch,
+    /// It sent 101 before it had the request.
+    EarlySwitch,
+    /// It closed a WebSocket without a close frame.
+    NoCloseFrame,
+}
+
+impl SendError {
+    pub(super) fn new(phase: Phase, cause: impl Into<Cause>) -> Self {
+        Self { phase, cause: cause.into() }
+    }
+
+    /// The TLS session failed, or there is none.
+    pub(super) fn tls(phase: Phase, error: io::Error) -> Self {
+        Self { phase, cause: Cause::Tls(Arc::new(error)) }
+    }
+
+    /// The kind of the crate's error.
+    fn kind(&self) -> Kind {
+        match (&self.cause, self.phase) {
+            (Cause::Limit(kind), _) => kind.clone(),
+            (Cause::Client(error), _) => error.kind().clone(),
+            (Cause::Tls(_), _) => Kind::Tls,
+            (Cause::NotHttp2(_) | Cause::Violation(Violation::NoHttp1ForUpgrade), _) => Kind::WrongProtocol,
+            (Cause::Violation(Violation::EarlySwitch), _) => Kind::Protocol,
+            (Cause::ForwardProxy(url, error), _) => match **error {
+                TunnelError::Status(status) => {
+                    Kind::ProxyRefused { proxy: url.to_string(), status: status.as_u16() }
+                }
+                _ => Kind::ProxyFailed { proxy: url.to_string() },
+            },
+            (_, Phase::Connect | Phase::Unprocessed) => Kind::Unreachable,
+            (_, Phase::Request | Phase::Head) => Kind::Unanswered,
+            (Cause::Http1(error), Phase::Body) if !error.is_truncation() => Kind::Protocol,
+            (Cause::Http2(error), Phase::Body) if error.error.is_library() => Kind::Protocol,
+            (_, Phase::Body) => Kind::Truncated,
+        }
+    }
+
+    /// The alert with which the upstream ended TLS, if it did. TLS 1.3 reports a refused client
+    /// certificate after the client's part of the handshake, so that a later read returns it.
+    pub fn alert(&self) -> Option<AlertDescription> {
+        match &self.cause {
+            Cause::Io(error) | Cause::Tls(error) => alert(error),
+            Cause::Http2(error) => error.alert,
+            _ => None,
+        }
+    }
+
+    /// Why the certificate of the upstream, or of its forward proxy, was rejected here.
+    pub fn certificate_error(&self) -> Option<&CertificateError> {
+        let error = match &self.cause {
+            Cause::Tls(error) => &**error,
+            Cause::ForwardProxy(_, error) => match &**error {
+                TunnelError::Tls(error) => error,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        match tls_error(error)? {
+            rustls::Error::InvalidCertificate(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Origin {
+    /// Turns a failure into the crate's error and shows it to the observer.
+    #[cold]
+    pub(super) fn fail(&self, error: SendError) -> Error {
+        if let Cause::Client(error) = error.cause {
+            return error;
+        }
+        let error = error.kind().at(Arc::clone(&self.name)).because(error);
+        if let Some(observer) = &self.observer {
+            observer.on_error(&error);
+        }
+        error
+    }
+
+    /// `was_sent`: all of the request was written.
+    pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> Cause {
+        let (limit, key) = self.timeouts.first_byte_of(is_streamed);
+        Cause::Limit(Kind::FirstByteTimeout { limit, key, was_sent })
+    }
+
+    pub(super) fn idle_timeout(&self) -> Cause {
+        Cause::Limit(Kind::IdleTimeout { limit: self.timeouts.idle })
+    }
+
+    /// `was_sent`: all of the request was written.
+    pub(super) fn total_timeout(&self, was_sent: bool) -> Cause {
+        Cause::Limit(Kind::TotalTimeout { limit: self.timeouts.total.unwrap_or_default(), was_sent })
+    }
+}
+
+/// The alert inside a connection's error.
+pub(super) fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match tls_error(error)? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A connection error without the system's error number.
+pub(super) fn describe_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "connection closed".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl fmt::Display for SendError {
+    /// The reason, as a clause of the crate's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.cause, self.phase) {
+            (Cause::Io(error), phase) => {
+                let error = describe_error(error);
+                match phase {
+                    Phase::Request => write!(f, "it closed the connection without an answer ({error})"),
+                    Phase::Head => write!(f, "its answer's head broke off ({error})"),
+                    _ => f.write_str(&error),
+                }
+            }
+            (Cause::Tls(error), _) => f.write_str(&describe_error(error)),
+            (Cause::Http1(error), _) => write!(f, "{error}"),
+            (Cause::Http2(error), Phase::Request | Phase::Head) => {
+                write!(f, "it gave no answer over HTTP/2: {error}")
+            }
+            (Cause::Http2(error), _) => write!(f, "{error}"),
+            (Cause::NotHttp2(ending), _) => write!(
+                f,
+                "it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {ending}"
+            ),
+            (Cause::Violation(violation), _) => write!(f, "{violation}"),
+            (Cause::ForwardProxy(_, error), _) => write!(f, "{error}"),
+            (Cause::Limit(kind), _) => f.write_str(kind.info().code),
+            (Cause::Client(error), _) => write!(f, "{error}"),
+            (Cause::Stopping, _) => f.write_str("the process is stopping"),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EarlyBytes => "it sent bytes before it was asked",
+            Self::EarlyStatus(status) => {
+                return write!(f, "it answered with status {status} before it had the request");
+            }
+            Self::IdleTimeout => "it timed the idle connection out",
+            Self::NoHttp1ForUpgrade => {
+                "a WebSocket needs HTTP/1.1, which it refused in the TLS handshake (ALPN)"
+            }
+            Self::UnrequestedSwitch => "it switched to a protocol that it was not asked for",
+            Self::EarlySwitch => "it switched protocols before it had the request",
+            Self::NoCloseFrame => "the connection ended without a close frame",
+        })
+    }
+}
+
+impl StdError for SendError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.cause {
+            Cause::Io(error) | Cause::Tls(error) => Some(&**error),
+            Cause::Http1(error) => Some(error),
+            Cause::Http2(error) => Some(&**error),
+            Cause::ForwardProxy(_, error) => Some(&**error),
+            Cause::Client(error) => Some(error),
+            Cause::NotHttp2(_) | Cause::Violation(_) | Cause::Limit(_) | Cause::Stopping => None,
+        }
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+impl From<ProtocolError> for Cause {
+    fn from(error: ProtocolError) -> Self {
+        Self::Http1(error)
+    }
+}
+
+impl From<Http2Error> for Cause {
+    fn from(error: Http2Error) -> Self {
+        Self::Http2(Arc::new(error))
+    }
+}
+
+impl From<Ending> for Cause {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Alert(alert) => {
+                let error = rustls::Error::AlertReceived(alert);
+                Self::Tls(Arc::new(io::Error::new(io::ErrorKind::InvalidData, error)))
+            }
+            ending => Self::NotHttp2(Arc::new(ending)),
+        }
+    }
+}
+
+impl From<Violation> for Cause {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<Kind> for Cause {
+    fn from(kind: Kind) -> Self {
+        Self::Limit(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io(kind: io::ErrorKind) -> io::Error {
+        kind.into()
+    }
+
+    #[test]
+    fn kind_and_reason_follow_phase() {
+        let closed = || io(io::ErrorKind::UnexpectedEof);
+        for (phase, kind, reason) in [
+            (Phase::Connect, Kind::Unreachable, "connection closed"),
+            (Phase::Unprocessed, Kind::Unreachable, "connection closed"),
+            (
+                Phase::Request,
+                Kind::Unanswered,
+                "it closed the connection without an answer (connection closed)",
+            ),
+            (Phase::Head, Kind::Unanswered, "its answer's head broke off (connection closed)"),
+            (Phase::Body, Kind::Truncated, "connection closed"),
+        ] {
+            let error = SendError::new(phase, closed());
+            assert_eq!((error.kind(), error.to_string()), (kind, reason.to_owned()), "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn malformed_body_is_protocol_error_and_short_one_truncated() {
+        for (error, kind) in [
+            (ProtocolError::ChunkSize, Kind::Protocol),
+            (ProtocolError::ChunksCutShort, Kind::Truncated),
+            (ProtocolError::BodyCutShort { missing: 1 }, Kind::Truncated),
+        ] {
+            assert_eq!(SendError::new(Phase::Body, error).kind(), kind);
+        }
+    }
+
+    #[test]
+    fn alert_is_found_by_type() {
+        let received = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        let error = SendError::tls(Phase::Request, io::Error::new(io::ErrorKind::InvalidData, received));
+        assert_eq!(error.alert(), Some(AlertDescription::CertificateRequired));
+        assert_eq!(error.kind(), Kind::Tls);
+        let error = SendError::new(Phase::Request, io(io::ErrorKind::ConnectionReset));
+        assert_eq!(error.alert(), None);
+    }
+}
