@@ -9,9 +9,10 @@ use crate::config::description::reference;
 use crate::provider::{ApiVersion, Provider};
 
 /// The variables that the reference and the examples name.
-const VARIABLES: [(&str, &str); 12] = [
+const VARIABLES: [(&str, &str); 13] = [
     ("OPENAI_API_KEY", "sk-openai"),
     ("AZURE_OPENAI_API_KEY", "az-key"),
+    ("ANTHROPIC_API_KEY", "sk-ant"),
     ("INTERNAL_LLM_KEY", "internal-key"),
     ("SEARCH_TEAM_KEY", "sg-search-0123456"),
     ("SUPPORT_TEAM_KEY", "sg-support-0123456"),
