@@ -207,7 +207,7 @@ fn duration_by(
 /// A number of bytes, at least 1.
 pub(super) fn bytes() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
     let shape = Shape::AnyOf(vec![
-        Shape::Text("number of bytes", Some("^[0-9]+([kKmMgG][iI]?)?[bB]?$")),
+        Shape::Text("number of bytes", Some("^[0-9]+(([kKmMgG][iI]?)?[bB])?$")),
         Shape::Integer(1, usize::MAX),
     ]);
     Kind::new(shape, |entry: &Entry<'_>| {
@@ -225,7 +225,7 @@ pub(super) fn bytes() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
 pub(super) fn rate() -> Kind<impl FnOnce(&Entry<'_>) -> Read<Option<NonZeroU32>>> {
     const FORM: &str = "a number of bytes per second, such as \"500B/s\"";
     let shape = Shape::AnyOf(vec![
-        Shape::Text("number of bytes per second", Some("^[0-9]+([kKmMgG][iI]?)?[bB]?(/s)?$")),
+        Shape::Text("number of bytes per second", Some("^[0-9]+(([kKmMgG][iI]?)?[bB])?(/s)?$")),
         Shape::Integer(0, u32::MAX as usize),
         Shape::Choice(vec![""]),
     ]);
