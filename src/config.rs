@@ -18,6 +18,14 @@
 //! | `effective` | the merged tree for people, without its secrets |
 //! | `description`, `schema`, `docs` | all keys, as JSON Schema and as Markdown |
 
+/// Builds a struct after all of its fields were read, so that every mistake in them is noted.
+macro_rules! read_all {
+    ($name:ident { $($field:ident: $read:expr),* $(,)? }) => {{
+        $(let $field = $read;)*
+        Ok($name { $($field: $field?),* })
+    }};
+}
+
 mod connection;
 mod cross_checks;
 mod description;
@@ -220,7 +228,7 @@ fn assemble(
         let path = key.split('.').fold(KeyPath::root(), |path, key| path.key(key));
         (key, layers.place(&path))
     };
-    let strays = env.keys().filter(|variable| environment::is_stray(variable));
+    let strays = env.keys().filter(|variable| environment::is_stray(variable, &asked));
     warnings.extend(strays.map(|variable| {
         format!(
             "environment {variable}: is not a key and was ignored; two underscores separate a section and its key"

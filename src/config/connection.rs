@@ -38,18 +38,14 @@ pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Conn
         entry.mistake("has no effect on an http:// url: write https:// there, or remove this table");
     }
     let timeouts = table.section("timeouts", |table| {
-        let connect = table.optional("connect", time().default(CONNECT));
-        let first_byte = table.optional("first_byte", time().default(FIRST_BYTE));
-        let unstreamed = table.optional("first_byte_unstreamed", time().default(FIRST_BYTE_UNSTREAMED));
-        let idle = table.optional("idle", time().default(IDLE));
-        let total = table.optional("total", time().or_empty().default(""));
-        Ok(Connection {
-            connect: connect?,
-            first_byte: first_byte?,
-            first_byte_unstreamed: unstreamed?,
-            idle: idle?,
-            total: total?,
-            tls: TlsKeys::default(),
+        read_all!(Connection {
+            connect: table.optional("connect", time().default(CONNECT)),
+            first_byte: table.optional("first_byte", time().default(FIRST_BYTE)),
+            first_byte_unstreamed: table
+                .optional("first_byte_unstreamed", time().default(FIRST_BYTE_UNSTREAMED)),
+            idle: table.optional("idle", time().default(IDLE)),
+            total: table.optional("total", time().or_empty().default("")),
+            tls: Ok(TlsKeys::default()),
         })
     });
     Ok(Connection { tls: tls?, ..timeouts? })

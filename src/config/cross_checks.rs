@@ -1,4 +1,4 @@
-//! The rules between sections: what is right for itself and wrong together.
+//! The rules between sections, whose keys are valid each by itself.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use super::reader::{Entry, Table};
 use super::settings::{Admin, Client, Database, Ledger, Server};
 use crate::tls::ServerSettings;
 
-/// Notes what contradicts what, as far as the parts could be read.
+/// Notes the contradictions between the sections that are valid.
 pub(super) fn check(
     root: &Table<'_>,
     server: &Read<Server>,
@@ -16,7 +16,7 @@ pub(super) fn check(
     clients: &Read<Vec<Client>>,
 ) {
     if let Ok(server) = server {
-        // Wrong clients are clients that the user wants.
+        // Invalid clients count too, since the user wants clients.
         anonymous(root, server, clients.as_ref().map_or(true, |clients| !clients.is_empty()));
         if server.max_buffered_bytes < server.max_request_bytes {
             let reason = "is less than server.max_request_bytes: the largest requests never fit";
@@ -33,18 +33,18 @@ pub(super) fn check(
         let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
         if token.is_none() && !has_authorities {
             at(root, ADMIN_LISTEN).mistake(format!(
-                "{admin} can be reached from other machines, and anybody there could read who used what: set admin.token, or \
-                 ask for certificates with client_ca in [admin.tls], or listen on 127.0.0.1"
+                "{admin} can be reached from other machines, which could read all usage records: set admin.token, or ask for \
+                 certificates with client_ca in [admin.tls], or listen on 127.0.0.1"
             ));
         } else if tls.is_none() {
-            let reason = "crosses the network as it is, for anybody in between to read: add [admin.tls]";
+            let reason = "is sent over the network in the clear: add [admin.tls]";
             at(root, ADMIN_TOKEN).warning(reason);
         }
     }
     if let Ok(server) = server
         && is_same(server.listen, *admin)
     {
-        let reason = "is the address of both server.listen and admin.listen: give each its own";
+        let reason = "is the address of both server.listen and admin.listen: choose two";
         later(root, ADMIN_LISTEN, SERVER_LISTEN).mistake(reason);
     }
 }
@@ -59,21 +59,21 @@ const ALLOW_ANONYMOUS: Key = ["server", "allow_anonymous"];
 const MAX_REQUEST_BYTES: Key = ["server", "max_request_bytes"];
 const MAX_BUFFERED_BYTES: Key = ["server", "max_buffered_bytes"];
 
-/// Who can connect, and whether everybody may.
+/// Refuses a server that other machines can use without authentication.
 fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
     let allowed = at(root, ALLOW_ANONYMOUS);
     let has_certificates = server.tls.as_ref().is_some_and(ServerSettings::requires_certificates);
     match (has_clients, allowed.boolean()) {
         (false, Ok(true)) if has_certificates => {
-            allowed.warning("changes nothing: server.tls requires a certificate of every client");
+            allowed.warning("has no effect: server.tls requires a certificate of every client");
         }
         (false, Ok(false)) if has_certificates => {}
         (true, Ok(true)) => {
-            allowed.warning("changes nothing: there are clients, so every request needs the key of one");
+            allowed.warning("has no effect: there are clients, so every request needs the key of one");
         }
         (false, Ok(false)) if !is_loopback(&server.listen) => {
             at(root, SERVER_LISTEN).mistake(format!(
-                "{} can be reached from other machines, and anybody there could spend your keys: add [clients.NAME], or \
+                "{} can be reached from other machines, which could use your keys: add [clients.NAME], or \
                  require certificates of clients in [server.tls], or set server.allow_anonymous = true, or listen on 127.0.0.1",
                 server.listen
             ));
@@ -82,14 +82,14 @@ fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
     }
 }
 
-/// Whether one of the two would take the other's connections.
+/// Whether the two addresses conflict.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let ip = |address: SocketAddr| address.ip().to_canonical();
     let (a, b) = (ip(one), ip(other));
     one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))
 }
 
-/// Whether `all` means every address, and `one` among them. IPv6's takes IPv4's too.
+/// Whether `all` is every address, including `one`. That of IPv6 includes IPv4.
 fn takes(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }
@@ -98,8 +98,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Of two keys that contradict each other, the one to name: the first, unless only the defaults say
-/// so.
+/// Of two keys that contradict each other, the one to name: the first, unless it is a default.
 fn later<'a>(root: &Table<'a>, first: Key, second: Key) -> Entry<'a> {
     let entry = at(root, first);
     if entry.is_default() { at(root, second) } else { entry }

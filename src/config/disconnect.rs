@@ -24,8 +24,10 @@ pub(super) fn drain_limits(table: &Table<'_>) -> Read<DrainLimits> {
         }
         seconds => Ok(Duration::from_secs(seconds as u64)),
     });
-    let seconds = table.or_default("seconds", seconds.default(300));
-    let bytes = table.or_default("bytes", bytes().default("64MiB"));
-    let concurrent = table.or_default("concurrent", integer().default(256));
-    Ok(DrainLimits { time: seconds?, bytes: bytes? as u64, concurrent: concurrent? })
+    let bytes = bytes().default("64MiB").then(|_, bytes| Ok(bytes as u64));
+    read_all!(DrainLimits {
+        time: table.or_default("seconds", seconds.default(300)),
+        bytes: table.or_default("bytes", bytes),
+        concurrent: table.or_default("concurrent", integer().default(256)),
+    })
 }

@@ -1,25 +1,24 @@
-//! Lengths of time as the configuration writes them: `30s`, `200ms`, `1m30s`.
+//! Durations in the notation of the configuration: `30s`, `200ms`, `1m30s`.
 
 use std::time::Duration;
 
-/// The longest one. Beyond it nobody means what they wrote, and clocks overflow when such times are
-/// added to now.
+/// The longest duration. A longer one is a slip, and clocks overflow when it is added to now.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Milliseconds in each unit.
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 7 * 86_400_000)];
 
-/// The longest past that anybody keeps or asks for: a hundred years.
+/// The longest duration into the past: a hundred years.
 const LONGEST_PAST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// A length of time: whole numbers, each with a unit.
+/// A duration: whole numbers, each with a unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let total = sum(text)?;
     if total > LONGEST { Err(format!("{text:?} is longer than a year")) } else { Ok(total) }
 }
 
-/// How far to look back, or for how long to keep something: longer than zero, and also years.
+/// How far to look back, or how long to keep something: longer than zero, and possibly years.
 ///
 /// # Errors
 /// What is wrong with the text, and what to write.
@@ -46,7 +45,7 @@ fn sum(text: &str) -> Result<Duration, String> {
         let unit = UNITS.iter().find(|(name, _)| *name == unit);
         let (false, Some((_, millis))) = (number.is_empty(), unit) else {
             return Err(format!(
-                "{text:?} is not a duration: write one such as \"30s\", \"200ms\" or \"1m30s\""
+                "{text:?} is not a duration: write for example \"30s\", \"200ms\" or \"1m30s\""
             ));
         };
         // Beyond u64 it is beyond the longest too.
@@ -59,7 +58,7 @@ fn sum(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A length of time after which something is given up. Zero would give up everything at once.
+/// A duration longer than zero.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than zero".to_owned()),

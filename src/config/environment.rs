@@ -1,36 +1,34 @@
 //! Environment variables as keys: `STREAMGAUGE_SERVER__LISTEN` is `server.listen`.
 //!
-//! Two underscores go one table deeper. Values stay text, whatever they look like, and are read as
-//! what the key wants: a secret of digits only is not a number. A part is the key of the file that
-//! it equals without regard to case and with `_` for `-`; where the file has none, it is taken in
-//! lower case. Arrays, which is to say routes, cannot be written so.
+//! Two underscores separate a table and its key. Values are texts, and the key's reader converts
+//! them, so that a secret of digits only stays a text. A part of the name stands for the key of the
+//! file that equals it in any case and with `_` for `-`; without one, for its lower case. Arrays of
+//! tables, such as routes, cannot be set by variables.
 
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
-use super::key_path::{PREFIX, SEPARATOR};
+use super::key_path::{KeyPath, PREFIX, SEPARATOR};
 use super::mistakes::Mistake;
+use super::notes::Asked;
 
-/// The process's environment. What is not Unicode in it is replaced, and then refused where it is
-/// used.
+/// The process's environment. Invalid Unicode is replaced, so that the key that uses it refuses it.
 pub fn environment() -> BTreeMap<String, String> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
-/// What the names of variables begin with that were probably meant as keys.
-const SECTIONS: [&str; 7] = ["SERVER_", "ADMIN_", "LEDGER_", "LOG_", "CLIENTS_", "NETWORK_", "UPSTREAMS_"];
-
-/// Whether the variable is none of the keys, and was probably meant as one. Any other without two
-/// underscores is somebody else's: a secret that `{ env = "STREAMGAUGE_KEY" }` names, or what
-/// Kubernetes sets for a service of that name.
-pub(super) fn is_stray(variable: &str) -> bool {
+/// Whether the variable begins like a key of a section, but lacks the two underscores. Others
+/// without them belong to other programs or to the user: a secret of `{ env = "STREAMGAUGE_KEY" }`,
+/// or those that Kubernetes sets for a service of our name.
+pub(super) fn is_stray(variable: &str, asked: &Asked) -> bool {
     let name = variable.strip_prefix(PREFIX).filter(|name| !name.contains(SEPARATOR));
-    name.is_some_and(|name| SECTIONS.iter().any(|section| name.starts_with(section)))
+    let section = name.and_then(|name| name.split_once('_')).map(|(section, _)| section.to_lowercase());
+    section.is_some_and(|section| asked.contains_key(&KeyPath::root().key(&section)))
 }
 
-/// The variables that are keys, as a tree beside `file`; and what is wrong with their names.
+/// The variables that are keys, as a tree with the names of `file`; and the mistakes in their names.
 pub(super) fn tree(env: &BTreeMap<String, String>, file: &Dict) -> (Dict, Vec<Mistake>) {
     let mut tree = Dict::new();
     let mut mistakes = Vec::new();
@@ -42,7 +40,7 @@ pub(super) fn tree(env: &BTreeMap<String, String>, file: &Dict) -> (Dict, Vec<Mi
         }
         let result = if parts.contains(&"") {
             Err(
-                "is no key: two underscores stand between a section and its key, as in STREAMGAUGE_SERVER__LISTEN",
+                "is not a key: two underscores separate a section and its key, as in STREAMGAUGE_SERVER__LISTEN",
             )
         } else {
             insert(&mut tree, Some(file), &parts, value)
@@ -67,11 +65,11 @@ fn insert(tree: &mut Dict, file: Option<&Dict>, parts: &[&str], value: &str) -> 
     };
     match tree.entry(key).or_insert_with(|| Value::from(Dict::new())) {
         Value::Dict(_, table) => insert(table, inner, deeper, value),
-        _ => Err("contradicts another variable, which sets the whole of what this one sets a part of"),
+        _ => Err("contradicts another variable, which sets the whole value of which this one sets a part"),
     }
 }
 
-/// The file's key that the part of a variable's name means; an exact one comes first.
+/// The file's key for a part of a variable's name; an exact match comes first.
 fn known<'a>(file: &'a Dict, part: &str) -> Option<&'a str> {
     let lower = part.to_lowercase();
     let like = |key: &&String| key.to_lowercase().replace('-', "_") == lower.replace('-', "_");
@@ -83,6 +81,7 @@ mod tests {
     use figment::providers::{Format, Toml};
 
     use super::*;
+    use crate::config::kind::{Presence, Shape};
 
     fn read(variables: &[(&str, &str)], file: &str) -> (Dict, Vec<String>) {
         let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -127,7 +126,10 @@ mod tests {
             let variable = format!("STREAMGAUGE_{name}");
             let (tree, mistakes) = read(&[(&variable, "x")], "");
             assert!(tree.is_empty() && mistakes.len() == 1, "{name}");
-            assert!(mistakes[0].starts_with(&format!("environment {variable}: is no key")), "{mistakes:?}");
+            assert!(
+                mistakes[0].starts_with(&format!("environment {variable}: is not a key")),
+                "{mistakes:?}"
+            );
         }
     }
 
@@ -142,7 +144,9 @@ mod tests {
             ("STREAMGAUGE_PORT_8080_TCP_ADDR", false),
             ("STREAMGAUGE_SERVICE_HOST", false),
         ] {
-            assert_eq!(is_stray(name), stray, "{name}");
+            let sections = ["server", "ledger"]
+                .map(|key| (KeyPath::root().key(key), (Shape::Table, Presence::Optional)));
+            assert_eq!(is_stray(name, &sections.into()), stray, "{name}");
             if name != "STREAMGAUGE_SERVER__LISTEN" {
                 assert_eq!(read(&[(name, "x")], ""), (Dict::new(), vec![]), "{name}");
             }

@@ -1,4 +1,4 @@
-//! The file: which one is meant, and its text as TOML.
+//! The configuration file: which one is read, and its text as TOML.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,25 +12,25 @@ use figment::value::Dict;
 use super::mistakes::Mistake;
 use super::outline::Outline;
 
-/// The variable that names a file. It is no key of the configuration.
+/// The variable that names the file. It is not a key of the configuration.
 pub(super) const VARIABLE: &str = "STREAMGAUGE_CONFIG";
 
-/// Where the file is when nobody named one.
+/// The files that are tried if none is named.
 pub(super) const CANDIDATES: [&str; 2] = ["streamgauge.toml", "/etc/streamgauge/streamgauge.toml"];
 
-/// What a configuration without a file is called.
+/// The name of a configuration without a file, in messages.
 pub(super) const NAMELESS: &str = "configuration";
 
-/// A file that is TOML; nothing is known of its keys yet.
+/// A file that is valid TOML; its keys are not checked yet.
 pub(super) struct File {
-    /// As the user named it; `None`: text that came from elsewhere.
+    /// `None` for a text that is not from a file.
     pub(super) origin: Option<PathBuf>,
     pub(super) values: Dict,
     pub(super) outline: Outline,
 }
 
 /// Reads the file that `--config` names, else the one that the environment names, else the first of
-/// `candidates` that is there. A named one must be there.
+/// `candidates` that exists. A named file must exist.
 pub(super) fn find(
     option: Option<&Path>,
     env: &BTreeMap<String, String>,
@@ -98,7 +98,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 impl File {
-    /// The line that is wrong is not shown: it may hold a secret.
+    /// The message does not show the line, which may contain a secret.
     pub(super) fn parse(origin: Option<PathBuf>, text: &str) -> Result<Self, Mistake> {
         let wrong = |span: Option<Range<usize>>, message: &str| {
             let (line, column) = line_and_column(text, span.map_or(0, |span| span.start));

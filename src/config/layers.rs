@@ -1,4 +1,4 @@
-//! The layers of a configuration, merged; each value remembers the layer it came from.
+//! The layers of a configuration, merged; each value keeps the layer that it comes from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::mistakes::Mistake;
 use super::outline::Outline;
 use super::{DEFAULTS, Overrides, environment};
 
-/// The variable that is enough of a configuration where there is no file.
+/// The variable that suffices as a configuration without a file.
 pub(super) const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 
-/// Where a value came from. Later ones win.
+/// The origin of a value. Later layers win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
     /// Compiled in.
@@ -30,7 +30,7 @@ pub(super) enum Layer {
 impl Layer {
     const ALL: [Self; 5] = [Self::Defaults, Self::Implied, Self::File, Self::Environment, Self::CommandLine];
 
-    /// The name under which figment keeps it with each value.
+    /// The name of its metadata in figment.
     fn name(self) -> &'static str {
         match self {
             Self::Defaults => "defaults",
@@ -42,11 +42,11 @@ impl Layer {
     }
 }
 
-/// Where a mistake stands among the others: the file's in its order, then the environment's, then
-/// the command line's.
+/// The order of mistakes: those of the file in its order, then of the environment, then of the
+/// command line.
 pub(super) type Rank = (u8, usize);
 
-/// The rank of what is wrong with the name of a variable.
+/// The rank of mistakes in the names of variables.
 pub(super) const VARIABLE_RANK: Rank = (1, 0);
 
 /// The merged tree.
@@ -57,7 +57,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Also returns what is wrong with the names of variables.
+    /// Also returns the mistakes in the names of variables.
     pub(super) fn merge(
         file: Option<File>,
         env: &BTreeMap<String, String>,
@@ -92,14 +92,14 @@ impl Layers {
         self.file.is_some()
     }
 
-    /// What relative paths of secrets begin at: the folder of the file.
+    /// The folder of the file, at which relative paths of secrets begin.
     pub(super) fn folder(&self) -> &Path {
         let origin = self.file.as_ref().and_then(|(origin, _)| origin.as_deref());
         origin.and_then(Path::parent).unwrap_or(Path::new(""))
     }
 
-    /// The layer of a value. A table belongs to the file if the file has it, whatever else adds to
-    /// it; what is missing belongs to what it would be in.
+    /// The layer of a value. A table that the file has belongs to the file, also if other layers add
+    /// to it. A missing value belongs to the layer of the table that lacks it.
     pub(super) fn layer(&self, path: &KeyPath) -> Layer {
         let found = path.outwards().find_map(|path| Some((self.value(&path)?, path)));
         match found {
@@ -109,13 +109,12 @@ impl Layers {
         }
     }
 
-    /// The layer that put a value there.
     pub(super) fn layer_of(&self, tag: Tag) -> Layer {
         let name = self.origins.get_metadata(tag).map(|metadata| metadata.name.as_ref());
         Layer::ALL.into_iter().find(|layer| Some(layer.name()) == name).unwrap_or(Layer::Defaults)
     }
 
-    /// How the user finds the value again, in the words of the layer it came from.
+    /// The place of the value in messages, in the notation of its layer.
     pub(super) fn place(&self, path: &KeyPath) -> String {
         match self.layer(path) {
             Layer::Defaults | Layer::File => {
@@ -128,8 +127,7 @@ impl Layers {
         }
     }
 
-    /// `streamgauge.toml:12`, as editors and compilers have it. What has no name has no lines
-    /// either.
+    /// `streamgauge.toml:12`, in the notation of compilers.
     fn file_and_line(&self, path: &KeyPath) -> String {
         let Some((Some(origin), outline)) = &self.file else { return NAMELESS.to_owned() };
         match outline.line(path) {
@@ -160,8 +158,7 @@ impl Layers {
     }
 }
 
-/// Without a file, OpenAI's own variable is enough, unless the environment describes other
-/// upstreams.
+/// Without a file, OpenAI's own variable makes an upstream, unless the environment describes others.
 fn implied(env: &BTreeMap<String, String>, in_env: &Dict) -> Dict {
     let elsewhere = match in_env.get("upstreams") {
         Some(Value::Dict(_, upstreams)) => upstreams.keys().any(|name| name != "openai"),
@@ -187,7 +184,7 @@ fn nested(path: &[&str], value: &str) -> Dict {
     }
 }
 
-/// One layer as figment takes it.
+/// One layer, for figment.
 struct Tree(Layer, Dict);
 
 impl Provider for Tree {

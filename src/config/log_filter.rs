@@ -7,13 +7,13 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Checks a filter in the form of `RUST_LOG`.
 ///
-/// `EnvFilter` takes every word for a target, so that `inf` logs everything of a crate of that name
-/// and nothing else. Here a word alone is a level or, with `::` in it, a target.
+/// `EnvFilter` reads every word as a target, so that `inf` logs only a crate of that name. Here a word
+/// alone is a level or, with `::` in it, a target.
 ///
 /// # Errors
-/// What is wrong with it, and the words that are right.
+/// What is wrong, and the words to write.
 pub fn check_log_filter(text: &str) -> Result<(), String> {
-    let what = "is no filter such as \"info\" or \"warn,streamgauge=debug\"";
+    let what = "is not a filter such as \"info\" or \"warn,streamgauge=debug\"";
     EnvFilter::builder().parse(text).map_err(|error| format!("{text:?} {what}: {error}"))?;
     let is_level = |word: &str| {
         LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))

@@ -1,15 +1,15 @@
-//! What is wrong with a configuration, for the person who wrote it.
+//! The mistakes in a configuration, for the person who wrote it.
 
 use std::error::Error;
 use std::fmt;
 
-/// One thing to change. It shows no secret.
+/// One thing to change. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it was said: `streamgauge.toml:12: upstreams.azure.url`, `environment
+    /// Its place: `streamgauge.toml:12: upstreams.azure.url`, `environment
     /// STREAMGAUGE_SERVER__LISTEN` or `--listen`.
     pub place: String,
-    /// What is wrong with it and what to write instead, on one line.
+    /// What is wrong and what to write instead, on one line.
     pub reason: String,
 }
 
@@ -19,8 +19,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Everything that is wrong, in the order of the file, then of the environment, then of the command
-/// line. Never empty where it is an error.
+/// Every mistake, in the order of the file, then of the environment, then of the command line. Never
+/// empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 

@@ -1,6 +1,5 @@
-//! Where keys stand in a file: their order, and their lines. The tree of values is sorted by name
-//! and has forgotten both, and people read their file, and so the list of its mistakes, from top to
-//! bottom.
+//! The order and the lines of the keys of a file, which the tree of values, sorted by name, lacks.
+//! Mistakes are listed in the order of the file.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +7,7 @@ use toml_edit::{ImDocument, Item, TableLike, TomlError, Value};
 
 use super::key_path::KeyPath;
 
-/// Each path of a file and its place in it. What belongs to a table stands with it, wherever it was
-/// written.
+/// The place of each path in a file. The keys of a table follow it, wherever they are written.
 #[derive(Debug, Default)]
 pub(super) struct Outline(BTreeMap<KeyPath, Place>);
 
@@ -31,18 +29,16 @@ impl Outline {
         Ok(walk.outline)
     }
 
-    /// Whether the file has it.
     pub(super) fn contains(&self, path: &KeyPath) -> bool {
         self.0.contains_key(path)
     }
 
-    /// Where it stands, or failing that what it would be in. What would be at the root comes last.
+    /// The position of the path, or of the nearest table that the file has; the last for the root.
     pub(super) fn position(&self, path: &KeyPath) -> usize {
         self.nearest(path).map_or(usize::MAX, |place| place.position)
     }
 
-    /// The line of it, or failing that of what it would be in; `None` for what would be at the
-    /// root.
+    /// The line of the path, or of the nearest table that the file has; `None` for the root.
     pub(super) fn line(&self, path: &KeyPath) -> Option<usize> {
         self.nearest(path).map(|place| place.line)
     }
@@ -99,7 +95,7 @@ impl Walk {
     }
 }
 
-/// Where the lines of a text begin.
+/// The offsets of the lines of a text.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -107,7 +103,7 @@ impl Lines {
         Self([0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
     }
 
-    /// The line in which the span begins; without one, the line of what is around it.
+    /// The line in which the span begins; `around` without a span.
     fn at(&self, span: Option<std::ops::Range<usize>>, around: usize) -> usize {
         span.map_or(around, |span| self.0.partition_point(|begin| *begin <= span.start))
     }

@@ -36,18 +36,25 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
         _ => Ok(text.to_owned()),
     };
     let model = parsed("model pattern", Some("^.+$"), "text in quotes, such as \"gpt-4.1*\"", model);
-    let model = table.required("model", "write a model or a pattern, such as \"gpt-4.1*\"", model);
     let upstream = text().then(|entry, name| {
         if !names.contains(&name) {
             entry.warning(&format!("there is no upstream {name:?} now: only older records can have it"));
         }
         Ok(name)
     });
-    let upstream = table.optional("upstream", upstream);
-    let from = table.optional("from", day());
-    let tier =
-        table.optional("tier", text().then(|_, tier| Ok(Some(tier).filter(|tier| !is_standard(tier)))));
-    let above_input_tokens = table.optional("above_input_tokens", integer());
+    let tier = text().then(|_, tier| Ok(Some(tier).filter(|tier| !is_standard(tier))));
+    read_all!(Price {
+        model: table.required("model", "write a model or a pattern, such as \"gpt-4.1*\"", model),
+        upstream: table.optional("upstream", upstream),
+        from: table.optional("from", day()),
+        tier: table.optional("tier", tier).map(Option::flatten),
+        above_input_tokens: table
+            .optional("above_input_tokens", integer().then(|_, tokens| Ok(tokens as u64))),
+        rates: rates(table),
+    })
+}
+
+fn rates(table: &Table<'_>) -> Read<Rates> {
     let currency = |text: &str| {
         Currency::parse(text).ok_or_else(|| {
             format!("{text:?} is not a currency code: write three capital letters, such as \"USD\"")
@@ -55,30 +62,20 @@ fn price(table: &Table<'_>, names: &[String]) -> Read<Price> {
     };
     let currency =
         parsed("currency code", Some("^[A-Z]{3}$"), "a currency in quotes, such as \"USD\"", currency);
-    let currency = table.or_default("currency", currency.default("USD"));
-    let input = table.required("input", "write what a million tokens of input cost, such as 2.50", rate());
-    let cached_input = table.optional("cached_input", rate());
-    let cache_write = table.optional("cache_write", rate());
-    let cache_write_1h = table.optional("cache_write_1h", rate());
-    let tool_calls = tool_calls(table);
-    let missing = "write what a million tokens of output cost, such as 10.00; 0 where there is none";
-    let output = table.required("output", missing, rate());
-    let input = input?;
-    let rates = Rates {
-        cached_input: cached_input?.unwrap_or(input),
-        cache_write: cache_write?.unwrap_or(input),
-        cache_write_1h: cache_write_1h?,
-        tool_calls: tool_calls?,
-        ..Rates::new(currency?, input, output?)
-    };
-    Ok(Price {
-        upstream: upstream?,
-        from: from?,
-        tier: tier?.flatten(),
-        above_input_tokens: above_input_tokens?.map(|tokens| tokens as u64),
-        ..Price::new(&model?, rates)
+    let plain = table.required("input", "write what a million tokens of input cost, such as 2.50", rate());
+    let like_input = |rate: Read<Option<Rate>>| Ok(rate?.unwrap_or(plain?));
+    read_all!(Rates {
+        currency: table.or_default("currency", currency.default("USD")),
+        input: plain,
+        cached_input: like_input(table.optional("cached_input", rate())),
+        cache_write: like_input(table.optional("cache_write", rate())),
+        cache_write_1h: table.optional("cache_write_1h", rate()),
+        output: table.required("output", NO_OUTPUT, rate()),
+        tool_calls: tool_calls(table),
     })
 }
+
+const NO_OUTPUT: &str = "write what a million tokens of output cost, such as 10.00; 0 where there is none";
 
 /// The cost of a thousand calls, by kind of tool.
 fn tool_calls(table: &Table<'_>) -> Read<[Option<Rate>; ToolKind::COUNT]> {

@@ -39,61 +39,45 @@ pub const ANONYMOUS: &str = "anonymous";
 
 /// `[server]`.
 pub(super) fn server(table: &Table<'_>) -> Read<Server> {
-    let listen = table.defaulted("listen", address());
-    let hosts = table.defaulted("hosts", own_hosts());
     let origin = parsed("origin", Some("^[^/]+://[^/]+$"), "text in quotes", Origin::parse);
-    let origins = table.defaulted("origins", list(origin).then(|_, origins| Ok(Origins::new(origins))));
-    let workers = table.defaulted("workers", workers());
-    let max_request_bytes = table.defaulted("max_request_bytes", bytes());
-    let max_passing_bytes = table.defaulted("max_passing_bytes", bytes().or_empty());
-    let drop_headers = table.defaulted("drop_headers", header_names());
-    let accel_buffering_header = table.defaulted("accel_buffering_header", boolean());
-    let drain_timeout = table.defaulted("drain_timeout", any_time());
     // Concerns the clients; `cross_checks` reads its value.
     let allow_anonymous = table.defaulted("allow_anonymous", boolean());
-    let max_connections = table.defaulted("max_connections", integer());
-    let header_timeout = table.defaulted("header_timeout", time());
-    let keep_alive_timeout = table.defaulted("keep_alive_timeout", time());
-    let write_timeout = table.defaulted("write_timeout", time().or_empty());
-    let max_buffered_bytes = table.defaulted("max_buffered_bytes", bytes());
-    let min_body_rate = table.defaulted("min_body_rate", rate());
-    let tls = table.table("tls", tls::server);
-    allow_anonymous?;
-    Ok(Server {
-        listen: listen?,
-        hosts: hosts?,
-        origins: origins?,
-        workers: workers?,
-        max_request_bytes: max_request_bytes?,
-        max_passing_bytes: max_passing_bytes?.map(|bytes| bytes as u64),
-        drop_headers: drop_headers?,
-        accel_buffering_header: accel_buffering_header?,
-        drain_timeout: drain_timeout?,
-        max_connections: max_connections?,
-        header_timeout: header_timeout?,
-        keep_alive_timeout: keep_alive_timeout?,
-        write_timeout: write_timeout?,
-        max_buffered_bytes: max_buffered_bytes?,
-        min_body_rate: min_body_rate?,
-        tls: tls?,
-    })
+    let server = read_all!(Server {
+        listen: table.defaulted("listen", address()),
+        hosts: table.defaulted("hosts", own_hosts()),
+        origins: table.defaulted("origins", list(origin).then(|_, origins| Ok(Origins::new(origins)))),
+        workers: table.defaulted("workers", workers()),
+        max_request_bytes: table.defaulted("max_request_bytes", bytes()),
+        max_passing_bytes: table
+            .defaulted("max_passing_bytes", bytes().then(|_, bytes| Ok(bytes as u64)).or_empty()),
+        drop_headers: table.defaulted("drop_headers", header_names()),
+        accel_buffering_header: table.defaulted("accel_buffering_header", boolean()),
+        drain_timeout: table.defaulted("drain_timeout", any_time()),
+        max_connections: table.defaulted("max_connections", integer()),
+        header_timeout: table.defaulted("header_timeout", time()),
+        keep_alive_timeout: table.defaulted("keep_alive_timeout", time()),
+        write_timeout: table.defaulted("write_timeout", time().or_empty()),
+        max_buffered_bytes: table.defaulted("max_buffered_bytes", bytes()),
+        min_body_rate: table.defaulted("min_body_rate", rate()),
+        tls: table.table("tls", tls::server),
+    });
+    allow_anonymous.and(server)
 }
 
 /// `[admin]`.
 pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
     const LEDGERS: &[(&str, Database)] = &[("sqlite", Database::Sqlite), ("postgres", Database::Postgres)];
-    let listen = table.defaulted("listen", address().or_empty());
-    let hosts = table.defaulted("hosts", own_hosts());
-    let token = table.optional(
-        "token",
-        secret().then(|entry, token| match too_short(&token) {
-            Some(reason) => Err(entry.mistake(reason)),
-            None => Ok(token),
-        }),
-    );
-    let ledger = table.defaulted("ledger", choice(LEDGERS));
-    let tls = table.table("tls", tls::server);
-    Ok(Admin { listen: listen?, hosts: hosts?, token: token?, ledger: ledger?, tls: tls? })
+    let token = secret().then(|entry, token| match too_short(&token) {
+        Some(reason) => Err(entry.mistake(reason)),
+        None => Ok(token),
+    });
+    read_all!(Admin {
+        listen: table.defaulted("listen", address().or_empty()),
+        hosts: table.defaulted("hosts", own_hosts()),
+        token: table.optional("token", token),
+        ledger: table.defaulted("ledger", choice(LEDGERS)),
+        tls: table.table("tls", tls::server),
+    })
 }
 
 /// Names of this machine. Addresses need no entry, since no foreign web page has one as its name.
@@ -138,11 +122,12 @@ pub(super) fn log(table: &Table<'_>) -> Read<Log> {
     const ACCESS: &[(&str, AccessLines)] =
         &[("all", AccessLines::All), ("failures", AccessLines::Failures), ("off", AccessLines::Off)];
     let filter = |text: &str| check_log_filter(text).map(|()| text.to_owned());
-    let format = table.defaulted("format", choice(FORMATS));
-    let level =
-        table.defaulted("level", parsed("log filter", None, "a level in quotes, such as \"info\"", filter));
-    let access = table.defaulted("access", choice(ACCESS));
-    Ok(Log { format: format?, level: level?, access: access? })
+    let level = parsed("log filter", None, "a level in quotes, such as \"info\"", filter);
+    read_all!(Log {
+        format: table.defaulted("format", choice(FORMATS)),
+        level: table.defaulted("level", level),
+        access: table.defaulted("access", choice(ACCESS)),
+    })
 }
 
 /// `[clients.NAME]`, in the order of the file.

@@ -1,5 +1,5 @@
-//! What the program runs with. Every value has passed the rules of its key, and those between keys:
-//! whoever holds one of these structs need not look again.
+//! What the program runs with. Every value has passed the rules of its key and those between keys,
+//! so that nothing else checks it again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,269 +19,213 @@ use crate::secret::Secret;
 use crate::tls::{ClientSettings, ServerSettings};
 use crate::traceparent::Sampling;
 
-/// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The side of the clients.
     pub server: Server,
-    /// The side of the operators.
     pub admin: Admin,
-    /// Where usage records go.
     pub ledger: Ledger,
-    /// The OpenTelemetry collector; `None`: none.
     pub otlp: Option<Otlp>,
-    /// What is logged and how.
     pub log: Log,
-    /// Who may come, in the order of the file; none: anybody who can connect. No two have the same
-    /// key.
+    /// In the order of the file, each with its own key. Empty: no authentication.
     pub clients: Vec<Client>,
-    /// Where requests may go, in the order of the file. At least one.
+    /// In the order of the file; at least one.
     pub upstreams: Vec<Upstream>,
-    /// Which request goes where; the first match wins. Empty only when there is one upstream, which
-    /// gets everything.
+    /// The first match wins. Empty only if there is one upstream, which gets everything.
     pub routes: Vec<Route>,
-    /// What tokens cost, for those who read the ledger.
     pub prices: Prices,
-    /// All that was said, for people to look at: the layers merged, without any secret.
+    /// All layers merged, for people to read; without secrets.
     pub effective: serde_json::Value,
 }
 
-/// The side of the clients.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where to listen. Beyond loopback only with clients, or where the user allowed anonymous
-    /// ones.
+    /// Beyond loopback only with clients or client certificates, or if anonymous clients are allowed.
     pub listen: SocketAddr,
-    /// Names under which clients reach it, besides addresses and localhost.
+    /// Names by which clients reach this server, besides addresses and localhost.
     pub hosts: OwnHosts,
-    /// The web pages that may use it.
     pub origins: Origins,
-    /// Threads that serve; at least 1.
+    /// At least 1.
     pub workers: usize,
-    /// The largest request body that is held, in bytes; at least 1.
+    /// For bodies that are held; at least 1.
     pub max_request_bytes: usize,
-    /// The largest request body that passes through, in bytes; `None`: any size.
+    /// For bodies that are not held; `None`: any size.
     pub max_passing_bytes: Option<u64>,
-    /// The client's headers that no upstream gets, unless it says otherwise.
     pub drop_headers: HeaderNames,
-    /// Whether event streams tell a proxy in front not to buffer them.
     pub accel_buffering_header: bool,
-    /// How long what runs may go on after the signal to stop.
     pub drain_timeout: Duration,
-    /// Client connections at once in the whole process; 0: as many as open files allow.
+    /// Of the whole process; 0: as many as open files allow.
     pub max_connections: usize,
-    /// From a request's first byte to the end of its head; longer than zero.
+    /// Longer than zero.
     pub header_timeout: Duration,
-    /// How long a client's connection may wait for a request; longer than zero.
+    /// Longer than zero.
     pub keep_alive_timeout: Duration,
-    /// How long a client may take nothing of what is written to it; `None`: any time.
+    /// `None`: no limit.
     pub write_timeout: Option<Duration>,
-    /// Bytes of request bodies held at once by the whole process; at least 1.
+    /// Of the whole process; at least 1.
     pub max_buffered_bytes: usize,
-    /// Bytes per second that a request's body must bring; `None`: any rate.
+    /// In bytes per second; `None`: any rate.
     pub min_body_rate: Option<NonZeroU32>,
-    /// The certificate for clients; `None`: plain HTTP. It could be read a moment ago.
+    /// `None`: plain HTTP. Its files were read successfully.
     pub tls: Option<ServerSettings>,
 }
 
-/// The side of the operators.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where to listen, and not where the server does. Beyond loopback only with a token, or with
-    /// authorities of client certificates. `None`: nowhere.
+    /// Another address than the server's. Beyond loopback only with a token, or with authorities of
+    /// client certificates. `None`: no admin server.
     pub listen: Option<SocketAddr>,
-    /// Further names under which browsers reach the pages.
     pub hosts: OwnHosts,
-    /// What opens the pages.
     pub token: Option<Secret>,
-    /// Whose usage records they show. PostgreSQL only where the ledger has one.
+    /// The database of the pages; PostgreSQL only if the ledger has one.
     pub ledger: Database,
-    /// The certificate of the pages; `None`: plain HTTP. A verified client certificate opens them
-    /// too.
+    /// `None`: plain HTTP. A verified client certificate opens the pages like the token.
     pub tls: Option<ServerSettings>,
 }
 
-/// Which of the two databases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Database {
-    /// This instance's own.
     #[default]
     Sqlite,
-    /// The fleet's.
     Postgres,
 }
 
-/// Where usage records go.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    /// The database; `None`: none.
+    /// The SQLite database, if there is one.
     pub path: Option<PathBuf>,
-    /// How long the database keeps a record, at most a hundred years; `None`: for ever.
+    /// At most a hundred years; `None`: for ever.
     pub retention: Option<Duration>,
-    /// Also one JSON line per record.
     pub jsonl: Option<Jsonl>,
     /// The zone of the days by which records are added up and prices change.
     pub time_zone: TimeZone,
-    /// Where the records of a fleet come together; there is a database at `path` then.
+    /// With it, there is a database at `path`.
     pub postgres: Option<Postgres>,
 }
 
-/// A PostgreSQL database to which the records of the ledger are shipped.
+/// The PostgreSQL database to which the ledger ships its records.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     /// The server, with a user and at least one host; its `Debug` hides the password.
     pub server: tokio_postgres::Config,
-    /// How TLS is spoken with it, where the server's `ssl_mode` says that it is.
+    /// Used unless the server's `ssl_mode` disables TLS.
     pub tls: ClientSettings,
-    /// The name of this instance in the database; not empty.
+    /// Not empty.
     pub instance: String,
-    /// Records of one round trip; at least 1.
+    /// At least 1.
     pub batch: usize,
-    /// Records older than the ledger's `retention` that are kept while they are not shipped.
     pub max_waiting: u64,
-    /// How long the database keeps a record; `None`: nothing is deleted there.
+    /// `None`: for ever.
     pub retention: Option<Duration>,
-    /// Whether reports are read from it where the user does not say otherwise.
     pub read: bool,
 }
 
-/// An OpenTelemetry collector, and what it gets; that is something.
+/// An OpenTelemetry collector, which gets spans or metrics or both.
 #[derive(Clone, Debug)]
 pub struct Otlp {
-    /// Where it is; `/v1/traces` and `/v1/metrics` come behind the path.
+    /// Above `/v1/traces` and `/v1/metrics`.
     pub url: BaseUrl,
-    /// Put on every request to it, each name once; secret ones are marked sensitive.
+    /// Each name once; secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether it gets spans, and of which of the traces that begin here.
+    /// `None`: no spans.
     pub traces: Option<Sampling>,
-    /// Whether it gets metrics, and how often.
+    /// How often; `None`: no metrics.
     pub metrics: Option<Duration>,
-    /// How long one export may take.
     pub timeout: Duration,
-    /// Whether exports are compressed with gzip.
     pub gzip: bool,
-    /// What this service is called there; not empty.
+    /// Not empty.
     pub service_name: String,
-    /// Further attributes of all that is sent; none is `service.name`.
+    /// None is `service.name`.
     pub resource: Vec<(String, String)>,
-    /// The proxy between here and there; `None`: straight.
+    /// `None`: a direct connection.
     pub proxy: Option<ForwardProxy>,
-    /// How TLS is spoken with it; the default where the URL is `http`.
+    /// The default for an `http` URL.
     pub tls: ClientSettings,
 }
 
-/// Where JSON lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Jsonl {
-    /// To standard output.
     Stdout,
-    /// To the end of a file.
     File(PathBuf),
 }
 
-/// What is logged and how.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The form of a line.
     pub format: LogFormat,
     /// A valid filter in the form of `RUST_LOG`.
     pub level: String,
-    /// Which requests have a line.
     pub access: AccessLines,
 }
 
-/// Which requests have a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLines {
-    /// All of them.
     All,
-    /// Those that did not end as they should: neither `complete` nor left by their client.
+    /// Neither `complete` nor disconnected by their client.
     Failures,
-    /// None.
     Off,
 }
 
-/// The form of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// One JSON object per line.
     Json,
 }
 
-/// Somebody who may send requests.
+/// A client that may send requests.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// As usage records name it.
     pub name: String,
-    /// What it must present. ASCII without spaces at its ends.
+    /// ASCII without spaces at its ends.
     pub key: Secret,
 }
 
-/// A service that requests may go to.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// As routes and usage records name it.
     pub name: String,
-    /// Its dialect.
     pub provider: Provider,
-    /// Where it is.
     pub url: BaseUrl,
-    /// Which of Azure's URL forms it takes; `V1` for the other providers.
+    /// `V1` for other providers than Azure.
     pub api_version: ApiVersion,
-    /// What it is paid with; always there for `openai` and `azure`, and for `other` unless the user
-    /// said `none` or gave a client certificate. A valid header value.
+    /// A valid header value. `None` only for `other`, with `none` or a client certificate.
     pub api_key: Option<Secret>,
-    /// `OpenAI-Organization`; for `openai` only. A valid header value.
+    /// For `openai` only; a valid header value.
     pub organization: Option<String>,
-    /// `OpenAI-Project`; for `openai` only. A valid header value.
+    /// For `openai` only; a valid header value.
     pub project: Option<String>,
-    /// Whether a client's own headers of these two names pass where they are not configured.
+    /// Whether a client's own headers for these two are forwarded if they are not configured.
     pub clients_choose_billing: bool,
-    /// Put into requests that name no model; always there for `other`.
+    /// Always there for `other`.
     pub default_model: Option<String>,
-    /// Alias to real name; neither is empty.
+    /// From alias to real name; neither is empty.
     pub models: BTreeMap<String, String>,
-    /// Model to deployment; for `azure` only. Neither is empty.
+    /// From model to deployment, for `azure` only; neither is empty.
     pub deployments: BTreeMap<String, String>,
-    /// Put on every request, each name once; secret ones are marked sensitive.
+    /// Each name once; secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The client's headers that it does not get; `None`: those of the server.
+    /// `None`: those of the server.
     pub drop_headers: Option<HeaderNames>,
-    /// Put on the query of every request.
     pub query: FixedQuery,
-    /// Whether it is asked for usage where the client did not ask.
     pub include_usage: IncludeUsage,
-    /// How long a streamed answer may be silent before its client gets a comment; `None`: never
-    /// one.
+    /// `None`: no comments.
     pub keep_alive_comments: Option<Duration>,
-    /// What becomes of an answer whose client leaves, where the request does not say.
     pub on_disconnect: OnDisconnect,
-    /// What draining may cost.
     pub drain_limits: DrainLimits,
-    /// Where its redirects may lead, besides itself.
+    /// The hosts to which its redirects may lead, besides its own.
     pub allowed_hosts: Hosts,
-    /// The proxy between here and there, chosen by all that was said about proxies; `None`:
-    /// straight.
+    /// `None`: a direct connection.
     pub proxy: Option<ForwardProxy>,
-    /// Who chose that proxy, or why there is none, in words.
+    /// The key or variable that chose the proxy; or the reason for none, with spaces.
     pub why_this_way: String,
-    /// Which HTTP is spoken with it.
     pub http: HttpVersion,
-    /// How long it may take.
     pub timeouts: Timeouts,
-    /// A connection of this age takes no further request; `None`: any age.
+    /// `None`: any age.
     pub max_connection_age: Option<Duration>,
-    /// How many idle connections are kept.
     pub pool: PoolLimits,
-    /// How TLS is spoken with it; the default where the URL is `http`. Its files could be read a
-    /// moment ago.
+    /// The default for an `http` URL. Its files were read successfully.
     pub tls: ClientSettings,
 }
 
 impl Upstream {
-    /// What is sent there and must not be shown.
+    /// Everything secret that is sent to it or to its proxy.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let headers = self.headers.iter().filter(|(_, value)| value.is_sensitive());
         let headers = headers.filter_map(|(_, value)| value.to_str().ok());
@@ -291,35 +235,32 @@ impl Upstream {
     }
 }
 
-/// An outbound proxy.
 #[derive(Clone, Debug)]
 pub struct ForwardProxy {
-    /// Where it is.
     pub address: ProxyAddress,
-    /// Sent with CONNECT, each name once; none for SOCKS5. Secret ones are marked sensitive.
+    /// Of CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// A name, which is not empty, and a password. For SOCKS5 neither is empty or longer than 255
-    /// bytes; else the name has no colon. There is no `Proxy-Authorization` among the headers
-    /// beside it.
+    /// A user name, which is not empty, and a password. For SOCKS5, both have 1 to 255 bytes; for
+    /// HTTP, the name has no colon. `headers` has no `Proxy-Authorization` then.
     pub credentials: Option<(String, Secret)>,
-    /// What its own certificate is held to; for `https` only.
+    /// For TLS with an `https` proxy itself.
     pub tls: ClientSettings,
 }
 
-/// What becomes of an answer whose client leaves before its end.
+/// What happens to a response whose client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The upstream is stopped at once.
     Cancel,
-    /// The rest is read, so that its tokens are known.
+    /// The rest is read, so that the usage is known.
     Drain,
 }
 
 impl OnDisconnect {
-    /// What it may be, in words.
+    /// The choices, for messages.
     pub const VALUES: &str = "\"cancel\" or \"drain\"";
 
-    /// Reads it as the configuration and requests have it.
+    /// Parses the value of the request header.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "cancel" => Some(Self::Cancel),
@@ -329,48 +270,44 @@ impl OnDisconnect {
     }
 }
 
-/// What reading the rest of answers may cost.
+/// The limits of [`OnDisconnect::Drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
-    /// For how long the rest of one answer is read, from when its client left: longer than zero, at
-    /// most a day.
+    /// Of one response, from the disconnect on: longer than zero, at most a day.
     pub time: Duration,
-    /// How many bytes of it; at least 1.
+    /// Of one response; at least 1.
     pub bytes: u64,
-    /// How many at once, on all workers; 0: none.
+    /// On all workers; 0: none.
     pub concurrent: usize,
 }
 
-/// Which HTTP is spoken with an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersion {
-    /// HTTP/2 where the upstream chooses it in the TLS handshake (ALPN), else HTTP/1.1.
+    /// HTTP/2 if the upstream chooses it in the TLS handshake (ALPN), else HTTP/1.1.
     Auto,
-    /// HTTP/1.1 alone.
     Http1,
-    /// HTTP/2 alone; on a plain connection without asking first (RFC 9113 section 3.3, prior
-    /// knowledge).
+    /// On a plain connection with prior knowledge (RFC 9113 section 3.3).
     Http2,
 }
 
-/// How long an upstream may take. All are longer than zero.
+/// How long an upstream may take. All durations are longer than zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// To be connected: the name's lookup, TCP, the proxy and TLS together.
+    /// For name resolution, TCP, the proxy and TLS together.
     pub connect: Duration,
     /// From the request sent to the head of a streamed response.
     pub first_byte: Duration,
-    /// The same of any other response.
+    /// The same for other responses.
     pub first_byte_unstreamed: Duration,
-    /// The longest silence inside the body of an answer.
+    /// The longest silence inside a response body.
     pub idle: Duration,
-    /// For the whole exchange, from the request's arrival on; `None`: any time.
+    /// For the whole exchange, from the arrival of the request; `None`: no limit.
     pub total: Option<Duration>,
 }
 
 impl Timeouts {
-    /// From the request sent to the head of its response, and the key that says so. `is_streamed`:
-    /// the request asked for a stream.
+    /// The limit from the request to the head of the response, and the key that sets it.
+    /// `is_streamed`: the request asks for a stream.
     pub fn first_byte_of(&self, is_streamed: bool) -> (Duration, &'static str) {
         if is_streamed || self.first_byte == self.first_byte_unstreamed {
             (self.first_byte, "timeouts.first_byte")
@@ -380,22 +317,19 @@ impl Timeouts {
     }
 }
 
-/// How many idle connections to an upstream are kept.
 #[derive(Clone, Debug)]
 pub struct PoolLimits {
-    /// How long each is kept.
     pub idle_timeout: Duration,
-    /// How many each worker keeps; 0: none.
+    /// For each worker; 0: none.
     pub max_idle: usize,
 }
 
-/// What a request must match, and where it goes then. Each can be reached: no earlier one takes all
-/// that it would.
+/// A match and its upstream. No earlier route matches everything that this one does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// What the path begins with: a slash, and none at the end. `None`: any path.
+    /// Begins with a slash and does not end with one. `None`: any path.
     pub path: Option<String>,
-    /// A glob for the request's model, not empty. `None`: any model, or none.
+    /// A glob, not empty. `None`: any model, or none.
     pub model: Option<String>,
     /// The index of an upstream.
     pub upstream: usize,

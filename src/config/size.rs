@@ -1,4 +1,4 @@
-//! Numbers of bytes as the configuration writes them: `32MiB`, `1GB`, or plain bytes.
+//! Numbers of bytes in the notation of the configuration: `32MiB`, `1GB`, or plain bytes.
 
 /// Bytes in each unit: the binary ones of IEC 80000-13, the decimal ones of the SI.
 const UNITS: [(&str, u64); 8] = [
@@ -20,7 +20,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     let unit = UNITS.iter().find(|(name, _)| *name == unit);
     let (false, Some((_, bytes))) = (number.is_empty(), unit) else {
         return Err(format!(
-            "{text:?} is not a number of bytes: write one such as \"32MiB\", \"64KiB\", \"1GB\" or 1000000"
+            "{text:?} is not a number of bytes: write for example \"32MiB\", \"64KiB\", \"1GB\" or 1000000"
         ));
     };
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*bytes));

@@ -305,9 +305,10 @@ fn names(table: &Table<'_>, key: &'static str, what: &str) -> Read<BTreeMap<Stri
 }
 
 fn pool(table: &Table<'_>) -> Read<PoolLimits> {
-    let idle_timeout = table.or_default("idle_timeout", any_time().default("60s"));
-    let max_idle = table.or_default("max_idle", integer().default(64));
-    Ok(PoolLimits { idle_timeout: idle_timeout?, max_idle: max_idle? })
+    read_all!(PoolLimits {
+        idle_timeout: table.or_default("idle_timeout", any_time().default("60s")),
+        max_idle: table.or_default("max_idle", integer().default(64)),
+    })
 }
 
 /// Whether what is sent to the host stays on this machine.

@@ -173,7 +173,7 @@ fn of_the_server() {
             ("[admin]\nlisten = \"9090\"", "admin.listen", "not an address and a port"),
             ("[ledger]\npath = \"a\"\njsonl = \"a\"", "ledger.jsonl", "is also the file of ledger.path"),
             ("[log]\nformat = \"xml\"", "log.format", "write \"text\" or \"json\""),
-            ("[log]\nlevel = \"info,[\"", "log.level", "no filter such as"),
+            ("[log]\nlevel = \"info,[\"", "log.level", "not a filter such as"),
         ],
     );
 }
@@ -194,7 +194,7 @@ fn of_who_can_connect() {
             (
                 "[admin]\nlisten = \"[::]:9090\"\nhosts = [\"a\"]",
                 "admin.listen",
-                "anybody there could read who used what",
+                "which could read all usage records",
             ),
             ("[admin]\ntoken = { value = \"sk-marker\" }", "admin.token", "short enough to be guessed"),
             ("[admin]\ntoken = \"sk-marker\"", "admin.token", "is a secret"),
@@ -343,7 +343,7 @@ fn all_are_named_in_one_go_in_the_order_of_the_file() {
         "streamgauge.toml: routes[0].path: \"x\" must begin with a slash",
         "streamgauge.toml: clients.alice: must be a table",
         "streamgauge.toml: logs: unknown key; did you mean `log`?",
-        "environment STREAMGAUGE_SERVER__: is no key",
+        "environment STREAMGAUGE_SERVER__: is not a key",
         "environment STREAMGAUGE_LEDGER__PTH: unknown key; did you mean `path`?",
         "--listen: \"nowhere\" is not an address and a port",
     ];
@@ -382,7 +382,7 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
     "#;
     let warnings = from_text(text).unwrap().warnings;
     let expected = [
-        "configuration: server.allow_anonymous: changes nothing",
+        "configuration: server.allow_anonymous: has no effect",
         "configuration: server.max_buffered_bytes: is less than server.max_request_bytes",
         "configuration: upstreams.openai.url: is http:// to another machine",
         "configuration: upstreams.local: no route leads here",

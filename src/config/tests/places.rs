@@ -23,7 +23,7 @@ fn mistakes_and_warnings_have_the_line_of_their_key() {
         + OPENAI;
     let warnings = load_text(Some(&text), &[], None).unwrap().warnings;
     assert!(
-        warnings[0].starts_with("streamgauge.toml:2: server.allow_anonymous: changes nothing"),
+        warnings[0].starts_with("streamgauge.toml:2: server.allow_anonymous: has no effect"),
         "{warnings:?}"
     );
 }
