@@ -31,7 +31,7 @@ MAX_PICTURE = 100_000
 # The longest that a block of commands may take.
 BLOCK_TIMEOUT = 60
 KEY = "a-key-of-the-documentation-tests"
-LANGUAGES = {"sh", "toml", "python", "js", "yaml", "nginx", "text"}
+LANGUAGES = {"sh", "toml", "python", "js", "json", "yaml", "nginx", "text"}
 # Where a table of records.md has fields, or one of monitoring.md metrics.
 FIELD_PAGES, METRIC_PAGE = "docs/records.md", "docs/monitoring.md"
 # Columns that are no fields of records.
@@ -197,6 +197,11 @@ def check_configurations():
 
 
 def check_other_formats():
+    for block in blocks("json"):
+        try:
+            json.loads(block.text)
+        except ValueError as error:
+            fail(block, error)
     for block in blocks("yaml"):
         command = [PYTHON, "-c", "import sys, yaml; yaml.safe_load(sys.stdin)"]
         if "scrape_configs" in block.text:
@@ -271,6 +276,9 @@ def postgres(folder):
         yield f"postgres://gauge:{KEY}@127.0.0.1:{port}/postgres?sslmode=disable"
 
 
+PRICE = '[[prices]]\nmodel = "sim*"\ninput = 1\noutput = 1\n'
+
+
 class Scene:
     """The simulator, a proxy before it, and one that is an Azure resource's."""
 
@@ -280,14 +288,14 @@ class Scene:
         self.simulator = free_port()
         database = stack.enter_context(postgres(folder))
         stack.enter_context(started("the simulator", simulator(self.simulator), self.simulator))
-        fleet = f'[ledger.postgres]\nurl = {{ value = "{database}" }}\n'
+        fleet = f'[ledger.postgres]\nurl = {{ value = "{database}" }}\n{PRICE}'
         self.proxy, self.admin = self.serve(stack, "openai", "/v1", fleet)
         self.azure, _ = self.serve(stack, "azure", "", "")
         # A collector, a database and an upstream that are away, so that their metrics are there too.
         away = (
             f'[ledger.postgres]\nurl = {{ value = "postgres://u:p@127.0.0.1:{free_port()}/usage" }}\n'
             f'[otlp]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
-            '[[prices]]\nmodel = "sim*"\ninput = 1\noutput = 1\n'
+            f"{PRICE}"
             '[[routes]]\npath = "/away"\nupstream = "away"\n[[routes]]\nupstream = "other"\n'
             f'[upstreams.away]\nprovider = "other"\nurl = "http://127.0.0.1:{free_port()}/v1"\napi_key = "none"\ndefault_model = "m"\n'
         )
