@@ -95,6 +95,16 @@ def check_names():
                     fail(f"{page.name}:{line}", f"config/default.toml has no {table}.{key}")
 
 
+def check_codes():
+    """Codes beside a status, such as 413 `model_too_late`; those of the admin pages are their own."""
+    table = {tuple(split(line)[:2]) for _, line in BY_NAME["docs/errors.md"].prose if line.startswith("| `")}
+    for page in PAGES:
+        for line, text in page.prose:
+            for status, code in re.findall(r"\b([45]\d\d) (`\w+`)", text):
+                if (code, status) not in table and page.name not in ("docs/admin.md", "CHANGELOG.md"):
+                    fail(f"{page.name}:{line}", f"docs/errors.md has no {status} {code}")
+
+
 def check_blocks_and_pictures():
     for page in PAGES:
         for block in page.blocks:
@@ -444,6 +454,7 @@ def main():
     check_readme()
     check_links()
     check_names()
+    check_codes()
     check_blocks_and_pictures()
     check_figures()
     check_configurations()
