@@ -1,7 +1,5 @@
 //! A request's head, and the chunks of its body.
 
-use std::io::Write as _;
-
 use http::Method;
 
 /// How the request's body is framed.
@@ -97,8 +95,24 @@ fn write_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a [u8], &
 }
 
 pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
-    write!(out, "content-length: {length}\r\n").expect("a vector takes everything");
+    // `fmt` takes some 300 instructions more, twice per request.
+    let mut digits = [0; MAX_DIGITS];
+    let (mut rest, mut at) = (length, MAX_DIGITS);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
 }
+
+/// The digits of the largest length.
+const MAX_DIGITS: usize = 20;
 
 fn is_framing(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
@@ -107,6 +121,15 @@ fn is_framing(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn content_length_is_written_to_the_last_digit() {
+        for length in [0, 9, 10, 4_096, u64::MAX] {
+            let mut out = Vec::new();
+            write_length(&mut out, length);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("content-length: {length}\r\n"));
+        }
+    }
 
     fn head(method: Method, headers: &[(&str, &str)], upload: BodyFraming) -> String {
         let mut out = Vec::new();
