@@ -71,7 +71,7 @@ impl Drains {
     }
 
     /// The client has left inside an answer: reads the rest.
-    pub(super) fn take_over<B: ResponseFrames>(&self, mut exchange: Exchange<B>) {
+    pub(super) fn take_over<B: ResponseFrames>(&self, mut exchange: Box<Exchange<B>>) {
         if exchange.has_more_to_tell()
             && let Some(drain) = self.begin(exchange.entry())
         {
@@ -109,7 +109,7 @@ struct Drain {
 }
 
 impl Drain {
-    async fn read<B: ResponseFrames>(self, mut exchange: Exchange<B>) {
+    async fn read<B: ResponseFrames>(self, mut exchange: Box<Exchange<B>>) {
         let mut left = self.limits.bytes;
         let mut is_final = false;
         let timer = sleep_until(self.deadline.into());

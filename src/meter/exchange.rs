@@ -90,7 +90,7 @@ impl<B: ResponseFrames> Exchange<B> {
         mut entry: Entry,
         status: StatusCode,
         timing: Option<Rc<StreamTiming>>,
-    ) -> Self {
+    ) -> Box<Self> {
         if let Some(room) = entry.keeps_output(status.as_u16()) {
             kind.keep_output(room);
         }
@@ -101,7 +101,7 @@ impl<B: ResponseFrames> Exchange<B> {
             kind.keep_id();
         }
         let promises_events = kind.is_events() && !kind.is_ambiguous();
-        let mut exchange = Self {
+        let mut exchange = Box::new(Self {
             body,
             kind,
             entry,
@@ -115,7 +115,7 @@ impl<B: ResponseFrames> Exchange<B> {
             ended: None,
             feedback: None,
             promises_events,
-        };
+        });
         if exchange.body.is_end_stream() {
             exchange.close(End::Whole);
         }

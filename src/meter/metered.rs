@@ -28,8 +28,9 @@ use crate::usage::Withhold;
 ///   `complete`, since many SDKs close without reading further. Before it, the upstream is stopped,
 ///   or the rest is drained.
 pub struct Metered<B: ResponseFrames> {
-    /// `None` once it has gone elsewhere, which is the end of this.
-    exchange: Option<Exchange<B>>,
+    /// `None` after it was moved into a drain; this body then yields its end. Boxed, because a body
+    /// is moved several times on its way to the connection.
+    exchange: Option<Box<Exchange<B>>>,
     policy: ResponsePolicy,
     /// It counts as a stream.
     _active: Option<ActiveStream>,
@@ -86,7 +87,7 @@ impl<B: ResponseFrames> Metered<B> {
     /// that can have one. Its length, if the upstream told one, is then not that of what passes.
     pub fn withhold_usage(&mut self) {
         let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
-        if self.exchange.as_ref().is_some_and(is_stream) {
+        if self.exchange.as_deref().is_some_and(is_stream) {
             self.withhold = Some(Box::default());
         }
     }
@@ -111,20 +112,20 @@ impl<B: ResponseFrames> Metered<B> {
 
     /// Whether the answer is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
-        self.exchange.as_ref().is_some_and(Exchange::is_events)
+        self.exchange.as_deref().is_some_and(Exchange::is_events)
     }
 
     /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream
     /// that is not encoded.
     pub fn takes_events(&self) -> bool {
-        self.exchange.as_ref().is_some_and(Exchange::takes_events)
+        self.exchange.as_deref().is_some_and(Exchange::takes_events)
     }
 
     /// Whether events were among the bytes that were read last, or the answer is known to be an
     /// event stream.
     pub fn has_events(&self) -> bool {
         let has_events = |exchange: &Exchange<B>| exchange.takes_events() || exchange.progress().events > 0;
-        self.exchange.as_ref().is_some_and(has_events)
+        self.exchange.as_deref().is_some_and(has_events)
     }
 
     /// Whether the bytes that have passed end where an event does, so that a comment may follow.
@@ -135,7 +136,7 @@ impl<B: ResponseFrames> Metered<B> {
             return false;
         }
         withhold.is_some_and(|withhold| withhold.is_holding())
-            || self.exchange.as_ref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
+            || self.exchange.as_deref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
     /// The client is given up, for the reason that is told: this is dropped next.
@@ -147,16 +148,16 @@ impl<B: ResponseFrames> Metered<B> {
 
     /// Leaves the record open at the end of the answer, until [`Metered::sent`].
     pub fn defer(&mut self) {
-        self.exchange.iter_mut().for_each(Exchange::defer);
+        self.exchange.iter_mut().for_each(|exchange| exchange.defer());
     }
 
     /// The client has been sent everything that was polled.
     pub fn sent(&mut self) {
-        self.exchange.iter_mut().for_each(Exchange::sent);
+        self.exchange.iter_mut().for_each(|exchange| exchange.sent());
     }
 
     /// What is metered, for who reads it without a client.
-    pub(super) fn into_exchange(mut self) -> Option<Exchange<B>> {
+    pub(super) fn into_exchange(mut self) -> Option<Box<Exchange<B>>> {
         self.exchange.take()
     }
 
@@ -196,7 +197,7 @@ impl<B: ResponseFrames> Metered<B> {
     /// The answer is cut now, as if its upstream had failed: the process is stopping. The next poll
     /// says so.
     pub fn stop(&mut self) {
-        let is_whole = self.exchange.as_ref().is_none_or(Exchange::is_end_stream);
+        let is_whole = self.exchange.as_deref().is_none_or(Exchange::is_end_stream);
         if self.last.is_none() && !is_whole {
             self.last = Some(Last::Failed(Box::new(Kind::Stopped.into())));
         }
@@ -294,7 +295,7 @@ impl<B: ResponseFrames> Body for Metered<B> {
 
     fn is_end_stream(&self) -> bool {
         match self.last {
-            None => self.exchange.as_ref().is_none_or(Exchange::is_end_stream),
+            None => self.exchange.as_deref().is_none_or(Exchange::is_end_stream),
             Some(Last::Failed(_) | Last::Flush(_) | Last::Cut(_) | Last::Trailers(_)) => false,
             Some(Last::Nothing) => true,
         }
@@ -304,7 +305,7 @@ impl<B: ResponseFrames> Body for Metered<B> {
         if self.withhold.is_some() {
             return SizeHint::default();
         }
-        self.exchange.as_ref().map_or_else(SizeHint::default, Exchange::size_hint)
+        self.exchange.as_deref().map_or_else(SizeHint::default, Exchange::size_hint)
     }
 }
 

@@ -136,11 +136,11 @@ impl Scene {
     }
 
     /// An event stream under status 200.
-    pub(super) fn events(&self, script: Script) -> Exchange<Script> {
+    pub(super) fn events(&self, script: Script) -> Box<Exchange<Script>> {
         self.exchange(script, Content::Events, 200)
     }
 
-    pub(super) fn exchange(&self, script: Script, content: Content, status: u16) -> Exchange<Script> {
+    pub(super) fn exchange(&self, script: Script, content: Content, status: u16) -> Box<Exchange<Script>> {
         let status = StatusCode::from_u16(status).unwrap();
         Exchange::new(script, content.into(), self.entry(), status, None)
     }

@@ -43,7 +43,6 @@ pub struct KeptAlive {
     defers: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "the largest is where a stream spends its life")]
 enum Stage {
     /// The upstream has not answered.
     Pending(PendingResponse),

@@ -44,7 +44,7 @@ pub(super) fn relay(response: Accepted, entry: Entry, policy: ResponsePolicy) ->
     let id = entry.id();
     let (head, metered) = meter(response, entry, policy);
     let withholds = metered.withholds();
-    let mut response = Response::new(ProxyBody::Relayed(Box::new(metered)));
+    let mut response = Response::new(ProxyBody::Relayed(metered));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     response.headers_mut().insert(ID_HEADER, id);
@@ -183,8 +183,8 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 
 /// A response body of the proxy.
 pub enum ProxyBody {
-    /// The upstream's, as it comes. Boxed: a body is moved around before it settles.
-    Relayed(Box<MeteredResponse>),
+    /// The upstream's, as it comes.
+    Relayed(MeteredResponse),
     /// The upstream's, with comments in its silences.
     KeptAlive(Box<KeptAlive>),
     /// None: who takes the connection over goes on.
@@ -198,7 +198,7 @@ impl ProxyBody {
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {
             Self::Relayed(body) if body.takes_events() => {
-                Self::KeptAlive(Box::new(KeptAlive::relaying(*body, interval)))
+                Self::KeptAlive(Box::new(KeptAlive::relaying(body, interval)))
             }
             other => other,
         }

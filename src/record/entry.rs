@@ -290,7 +290,7 @@ impl Entry {
         let Some(row) = self.finish(outcome) else { return };
         match self.material.take() {
             Some(material) if material.is_answered => self.journal.estimate(row, material),
-            _ => self.journal.push(*row),
+            _ => self.journal.push(row),
         }
     }
 

@@ -137,14 +137,14 @@ impl Journal {
     }
 
     /// Queues a record; never blocks on anything but the queue's own lock.
-    pub fn push(&self, row: UsageRecord) {
+    pub fn push(&self, row: Box<UsageRecord>) {
         let mut queue = self.lock();
         if queue.rows.len() >= self.0.capacity {
             drop(queue);
             self.0.health.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.rows.push(row);
+        queue.rows.push(*row);
         let waiting = queue.rows.len();
         drop(queue);
         if waiting == 1 || waiting == self.0.capacity / 2 {
@@ -157,7 +157,7 @@ impl Journal {
     pub(super) fn estimate(&self, row: Box<UsageRecord>, material: Box<Material>) {
         if let Err(row) = self.0.waiting.push(row, material) {
             self.not_estimated();
-            self.push(*row);
+            self.push(row);
         }
     }
 
@@ -165,7 +165,7 @@ impl Journal {
     /// record that counts it.
     pub(super) fn refuse(&self, reason: &'static str, row: Box<UsageRecord>) -> Uuid {
         let counted = self.0.refusals.add(reason, row, Instant::now());
-        counted.done.into_iter().flatten().for_each(|row| self.push(*row));
+        counted.done.into_iter().flatten().for_each(|row| self.push(row));
         counted.id
     }
 

@@ -145,7 +145,7 @@ impl RefusalCounter {
         let waiting = journal.clone();
         let send = move || {
             while let Some(records) = waiting.refusals().next() {
-                records.into_iter().for_each(|record| waiting.push(record));
+                records.into_iter().for_each(|record| waiting.push(Box::new(record)));
                 fault::strike("refusals");
             }
             Ok(())
@@ -167,7 +167,7 @@ impl Drop for RefusalCounter {
         self.thread.wait(&Deadline::after(PATIENCE));
         // Where the thread has failed, records are left.
         while let Some(records) = self.journal.refusals().next() {
-            records.into_iter().for_each(|record| self.journal.push(record));
+            records.into_iter().for_each(|record| self.journal.push(Box::new(record)));
         }
     }
 }

@@ -53,19 +53,20 @@ pub struct UpstreamBody {
 }
 
 enum Wire {
-    Http1(Http1ResponseBody),
-    Http2(Http2ResponseBody),
+    // Boxed, because a response is moved several times before its body is polled.
+    Http1(Box<Http1ResponseBody>),
+    Http2(Box<Http2ResponseBody>),
     /// No body: the connection was upgraded.
     UpgradedUpstream(Box<UpgradedUpstream>),
 }
 
 impl UpstreamBody {
-    pub(super) fn http1(body: Http1ResponseBody) -> Self {
+    pub(super) fn http1(body: Box<Http1ResponseBody>) -> Self {
         Self::new(Wire::Http1(body))
     }
 
     pub(super) fn http2(body: Http2ResponseBody) -> Self {
-        Self::new(Wire::Http2(body))
+        Self::new(Wire::Http2(Box::new(body)))
     }
 
     pub(super) fn upgraded(connection: UpgradedUpstream) -> Self {

@@ -57,8 +57,8 @@ impl Http1ResponseBody {
         framing: Framing,
         watchdog: Watchdog,
         keep: bool,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             origin: Arc::clone(&upstream.origin),
             scratch: upstream.scratch.clone(),
             pool: Rc::clone(&upstream.pool),
@@ -72,11 +72,14 @@ impl Http1ResponseBody {
             read_at: Instant::now(),
             first: Bytes::new(),
             trailers: None,
-        }
+        })
     }
 
     /// Decodes the bytes that were read together with the head.
-    pub(in crate::upstream) fn beginning_with(mut self, rest: &mut [u8]) -> Result<Self, SendError> {
+    pub(in crate::upstream) fn beginning_with(
+        mut self: Box<Self>,
+        rest: &mut [u8],
+    ) -> Result<Box<Self>, SendError> {
         self.first = self.decode(rest).map_err(|error| SendError::new(Phase::Body, error))?;
         Ok(self)
     }
