@@ -67,5 +67,5 @@ pub use sniff::{Content, Sniff};
 pub use stream::{Progress, StreamMeter};
 pub use tally::Tally;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use withhold::ANSWERS;
+pub(crate) use withhold::RESPONSE_MEMBERS;
 pub use withhold::{HOLD_LIMIT, Withhold};

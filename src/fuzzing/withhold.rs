@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::usage::{ANSWERS, HOLD_LIMIT, Room, StreamMeter, Withhold};
+use crate::usage::{HOLD_LIMIT, RESPONSE_MEMBERS, Room, StreamMeter, Withhold};
 
 /// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out,
 /// and they are those that the naive filter leaves.
@@ -128,7 +128,9 @@ fn is_asked_for(json: &[u8], has_content: bool) -> bool {
             choices.iter().all(|choice| is_empty(choice, 2, "", &mut is_hollow))
         }
         ("usage", value) => matches!(value, Tree::Object(_)),
-        (key, value) if key == "choices" || ANSWERS.contains(&key.as_bytes()) => matches!(value, Tree::Null),
+        (key, value) if key == "choices" || RESPONSE_MEMBERS.contains(&key.as_bytes()) => {
+            matches!(value, Tree::Null)
+        }
         _ => true,
     };
     let has_usage = members.iter().any(|(key, _)| key == "usage");

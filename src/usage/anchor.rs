@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_found_where_the_last_one_was_or_near_it() {
+    fn anchor_finds_a_text_at_or_near_the_last_place() {
         let mut anchor = learn(r#"{"n":9,"choices":[{"delta":{"content":"Hello"}}]}"#).unwrap();
         for (event, text) in [
             (r#"{"n":9,"choices":[{"delta":{"content":" world"}}]}"#, Some(" world")),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_learnt_from_an_event_with_several_texts_or_none() {
+    fn anchor_ignores_events_with_several_texts_or_none() {
         for event in [
             r#"{"choices":[{"delta":{"content":"x","reasoning":"y"}}]}"#,
             r#"{"choices":[{"delta":{"content":"x"}},{"delta":{"content":"x"}}]}"#,

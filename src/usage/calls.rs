@@ -1,8 +1,8 @@
-//! Calls of tools that a service runs itself and bills by the call.
+//! Calls of tools that the service runs and bills per call.
 
 use std::fmt;
 
-/// A kind of call that is billed per use, or of what such calls used.
+/// A kind of call billed per use, or a unit that such calls use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolKind {
     /// A run of the service's code interpreter.
@@ -11,22 +11,22 @@ pub enum ToolKind {
     DocumentSearch,
     /// A search in stored files.
     FileSearch,
-    /// A picture that a tool made, where the service counts them. OpenAI bills their tokens.
+    /// An image that a tool made, where the service counts them. OpenAI bills their tokens.
     ImageGeneration,
-    /// Cohere: a unit of searching, as reranking is billed.
+    /// Cohere: a search unit, by which reranking is billed.
     SearchUnits,
-    /// xAI: a source that live search used.
+    /// xAI: a source used by live search.
     Sources,
-    /// A page of the web that was fetched.
+    /// A web page that was fetched.
     WebFetch,
-    /// A search of the web. Of the actions of `web_search_call`, only `search` is one.
+    /// A web search. Of the actions of `web_search_call`, only `search` is one.
     WebSearch,
     /// xAI: a search of X.
     XSearch,
 }
 
 impl ToolKind {
-    /// All of them, in the order of [`NAMES`].
+    /// All kinds, in the order of [`NAMES`].
     const ALL: [Self; KINDS] = [
         Self::CodeInterpreter,
         Self::DocumentSearch,
@@ -44,22 +44,18 @@ impl ToolKind {
         NAMES[self as usize]
     }
 
-    /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         NAMES.iter().position(|known| *known == name).map(|at| Self::ALL[at])
     }
 
-    /// How many kinds there are.
     pub const COUNT: usize = KINDS;
 
-    /// All names.
     pub fn names() -> &'static [&'static str] {
         &NAMES
     }
 
-    /// The kind that an object of counts in the usage has under this key: Anthropic's and
-    /// OpenRouter's `server_tool_use`, xAI's `server_side_tool_usage_details`, Mistral's
-    /// `connectors`.
+    /// By the key in an object of counts: Anthropic's and OpenRouter's `server_tool_use`, xAI's
+    /// `server_side_tool_usage_details`, Mistral's `connectors`.
     pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"web_search_requests" | b"web_search_calls" | b"web_search" => Self::WebSearch,
@@ -75,8 +71,8 @@ impl ToolKind {
         })
     }
 
-    /// The kind of an item of a response's output. Pictures are billed by their tokens, and the
-    /// calls of a client's functions and of its own MCP servers are not billed.
+    /// By the type of an output item. Images are billed by their tokens; calls of a client's
+    /// functions and of its own MCP servers are not billed.
     pub(super) fn from_item(kind: &[u8]) -> Option<Self> {
         Some(match kind {
             b"web_search_call" => Self::WebSearch,
@@ -89,7 +85,7 @@ impl ToolKind {
 
 const KINDS: usize = ToolKind::XSearch as usize + 1;
 
-/// In alphabetical order, as objects of JSON are written elsewhere.
+/// In alphabetical order, as in the JSON objects that are written elsewhere.
 const NAMES: [&str; KINDS] = [
     "code_interpreter",
     "document_search",
@@ -102,51 +98,47 @@ const NAMES: [&str; KINDS] = [
     "x_search",
 ];
 
-/// How many calls of each kind there were. Its text is a JSON object of those that there were.
+/// The number of calls by kind. Displays as a JSON object of those above 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ToolCalls([u32; KINDS]);
 
 impl ToolCalls {
-    /// So many calls of a kind.
     pub fn of(kind: ToolKind, count: u64) -> Self {
         let mut calls = Self::default();
         calls.add(kind, count);
         calls
     }
 
-    /// Whether there was none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The kinds of which there were some, by name.
+    /// The kinds above 0, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
         NAMES.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
 
-    /// The number of each kind, by [`ToolKind`].
     pub fn counts(&self) -> [u32; KINDS] {
         self.0
     }
 
-    /// Adds calls of a kind.
     pub fn add(&mut self, kind: ToolKind, count: u64) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let calls = &mut self.0[kind as usize];
         *calls = calls.saturating_add(count);
     }
 
-    /// Both together.
+    /// The sum by kind.
     pub(super) fn plus(self, other: Self) -> Self {
         self.with(other, u32::saturating_add)
     }
 
-    /// Of each kind the larger number.
+    /// The maximum by kind.
     pub(super) fn most(self, other: Self) -> Self {
         self.with(other, u32::max)
     }
 
-    /// Of each kind these, or the others where there are none of these.
+    /// `other` where `self` is 0.
     pub(super) fn or(self, other: Self) -> Self {
         self.with(other, |here, there| if here > 0 { here } else { there })
     }
@@ -169,20 +161,20 @@ impl fmt::Display for ToolCalls {
     }
 }
 
-/// The calls of one response, from the three places that tell of them.
+/// The calls of one response, by the three places that tell of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// As the service counted them, in its usage.
+    /// Counted by the service, in its usage.
     pub reported: ToolCalls,
-    /// Items of the output that a stream said to be done.
+    /// Output items that a stream completed.
     pub done: ToolCalls,
-    /// Items of the output where it is listed whole.
+    /// Items of an output that is listed whole.
     pub listed: ToolCalls,
 }
 
 impl CallCounts {
-    /// What the service counted; of a kind that it did not count, the items of the output. A stream
-    /// has these twice, and some services leave one of them out.
+    /// The service's own count, else the items of the output. A stream has these twice, and some
+    /// services omit one of them.
     pub fn total(&self) -> ToolCalls {
         self.reported.or(self.done.most(self.listed))
     }
@@ -199,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_a_name_that_leads_back_to_it() {
+    fn tool_kind_names_round_trip() {
         for kind in ToolKind::ALL {
             assert_eq!(ToolKind::from_name(kind.as_str()), Some(kind));
         }
@@ -207,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_an_object_of_what_there_was() {
+    fn tool_calls_display_as_an_object_of_nonzero_counts() {
         assert_eq!(ToolCalls::default().to_string(), "{}");
         let some = calls(&[(ToolKind::FileSearch, 2), (ToolKind::WebSearch, 1), (ToolKind::WebFetch, 0)]);
         assert_eq!(some.to_string(), r#"{"file_search":2,"web_search":1}"#);
@@ -216,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_services_own_count_goes_before_the_items_of_the_output() {
+    fn total_prefers_the_reported_count_over_output_items() {
         let counts = CallCounts {
             reported: calls(&[(ToolKind::WebSearch, 1)]),
             done: calls(&[(ToolKind::WebSearch, 3), (ToolKind::FileSearch, 2)]),

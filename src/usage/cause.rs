@@ -1,25 +1,22 @@
-//! Why an upstream answered with an error.
+//! Why an upstream responded with an error.
 
-/// What an error of an upstream comes of.
+/// The cause of an upstream's error.
 ///
-/// The status of a response decides. Under a status of success (an event of a stream, or a body)
-/// the error's own words decide: the first of `code` and `type` that says anything ([`Cause::of`]).
-/// A code that is a status counts as that status.
+/// The status decides. Under a 2xx status (an event of a stream, or a body) the first meaningful
+/// word of `code` and `type` decides ([`Cause::of`]). A code that is a number counts as a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// The service failed, or refused the credentials that it was given here; also what is not
-    /// known.
+    /// The service failed, or refused its configured credentials; also unknown causes.
     #[default]
     Upstream,
-    /// The request cannot be served as it is: sent again, it fails again.
+    /// The request is invalid and fails again when it is repeated.
     Request,
-    /// A rate or a quota of the service is used up.
+    /// A rate limit or quota is exhausted.
     Rate,
 }
 
-/// Parts of words that tell of a cause, in the order in which they are looked for. The words are
-/// those of the APIs' tables of errors (OpenAI, Azure, Anthropic, Gemini, vLLM), in lower case and
-/// without separators.
+/// Parts of words that indicate a cause, in the order of the search. They come from the APIs'
+/// tables of errors (OpenAI, Azure, Anthropic, Gemini, vLLM), in lower case without separators.
 const WORDS: &[(Cause, &[&str])] = &[
     (Cause::Rate, &["ratelimit", "toomanyrequests", "quota", "throttl", "resourceexhausted"]),
     (
@@ -61,8 +58,8 @@ const WORDS: &[(Cause, &[&str])] = &[
 const MAX_WORD: usize = 64;
 
 impl Cause {
-    /// By status: 429 is a rate; 401, 403, 408 and 5xx are the upstream's; other 4xx are the
-    /// request's. `None`: the status tells of no error.
+    /// 429 is a rate; 401, 403, 408 and 5xx are the upstream's fault; other 4xx the request's.
+    /// `None` if the status is no error.
     pub fn of_status(status: u16) -> Option<Cause> {
         match status {
             429 => Some(Cause::Rate),
@@ -72,7 +69,7 @@ impl Cause {
         }
     }
 
-    /// By the words of an error, the most telling first.
+    /// By an error's words, the most specific first.
     pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Cause {
         words.into_iter().find_map(Cause::of_word).unwrap_or_default()
     }
@@ -93,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_tells_the_cause() {
+    fn cause_follows_from_the_status() {
         for (cause, statuses) in [
             (Some(Cause::Request), &[400, 402, 404, 405, 409, 413, 415, 418, 422, 451][..]),
             (Some(Cause::Rate), &[429]),
@@ -107,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_an_error_tell_the_cause() {
+    fn cause_follows_from_words_of_the_error() {
         for (cause, words) in [
             (
                 Cause::Rate,
@@ -140,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_word_that_says_anything_decides() {
+    fn cause_follows_the_first_meaningful_word() {
         assert_eq!(Cause::of(["rate_limit_exceeded", "invalid_request_error"]), Cause::Rate);
         assert_eq!(Cause::of(["invalid_api_key", "invalid_request_error"]), Cause::Upstream);
         assert_eq!(Cause::of(["E17", "invalid_request_error"]), Cause::Request);

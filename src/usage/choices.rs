@@ -1,28 +1,28 @@
-//! Usage that a legacy completion reports choice by choice.
+//! Usage that a legacy completion reports per choice.
 //!
-//! llama.cpp answers each of several prompts with a choice of its own, and the event that ends a
-//! choice has the usage of that choice. So usage beside one choice that has an index and a finish
-//! reason is that choice's own, and those of different indexes are added up. Usage beside no
-//! choice, or several, is that of all and replaces what there was. A service that reports usage
-//! beside a choice that goes on, or twice for one index, reports what all have used so far: of it,
-//! the last counts. Chat completions are never added up, since their services report what all
-//! choices used.
+//! llama.cpp answers several prompts with one choice each, and the event that ends a choice has
+//! that choice's usage. So usage beside a single choice with an index and a finish reason belongs
+//! to that choice, and usage of different indexes is added up. Usage beside no choice, or several,
+//! covers all of them and replaces what there was. A service that reports usage beside an
+//! unfinished choice, or twice for one index, reports a running total, of which the last one
+//! counts. Chat completions are never added up, since their services report the total of all
+//! choices.
 
 use super::extracted::Shares;
 
 /// The most choices that are told apart.
 const MOST: usize = 1024;
 
-/// The choices whose usage has been added up.
+/// The choices whose usage was added up.
 #[derive(Debug, Default, PartialEq)]
 pub struct Choices {
     indexes: Vec<u64>,
-    /// The service reports what all of them have used so far.
+    /// The service reports running totals.
     is_cumulative: bool,
 }
 
 impl Choices {
-    /// Whether a usage adds to those before it.
+    /// Registers a usage. Returns whether it is added to those before it.
     pub(super) fn add(choices: &mut Option<Box<Self>>, shares: Shares) -> bool {
         if shares == Shares::All && choices.is_none() {
             return false;

@@ -1,16 +1,15 @@
-//! What a service says that a response cost, in US dollars.
+//! The cost of a response as the service reports it, in US dollars.
 
-/// The longest amount that is believed, in bytes.
+/// The longest amount that is accepted, in bytes.
 const LIMIT: usize = 40;
 
-/// The decimals of an amount that is computed here.
+/// The decimals of a computed amount.
 const DECIMALS: usize = 18;
 
-/// xAI's ticks: ten thousand million of them are one dollar (docs.x.ai, `cost_in_usd_ticks`).
+/// One tick of xAI: ten thousand million are one dollar (docs.x.ai, `cost_in_usd_ticks`).
 const TICK: u128 = 10_u128.pow(DECIMALS as u32 - 10);
 
-/// An amount as the service wrote it, digit by digit: a JSON number that is not negative, or a
-/// string of one.
+/// An amount in the service's own digits: a non-negative JSON number, or a string of one.
 pub(super) fn amount(value: &[u8]) -> Option<Box<str>> {
     let text = value.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(value);
     let is_number = text.first().is_some_and(u8::is_ascii_digit)
@@ -21,17 +20,16 @@ pub(super) fn amount(value: &[u8]) -> Option<Box<str>> {
     number.is_finite().then(|| text.into())
 }
 
-/// xAI's ticks as dollars.
 pub(super) fn from_ticks(ticks: u64) -> Box<str> {
     written(u128::from(ticks) * TICK)
 }
 
-/// Both together, exactly. `None` where one of them has more digits than can be added.
+/// The exact sum. `None` if an amount has too many digits.
 pub(super) fn plus(one: &str, other: &str) -> Option<Box<str>> {
     Some(written(units(one)?.checked_add(units(other)?)?))
 }
 
-/// An amount in units of the last decimal.
+/// The amount in units of the last decimal.
 fn units(text: &str) -> Option<u128> {
     let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -53,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_stays_as_it_was_written() {
+    fn amount_keeps_its_digits() {
         for text in ["0", "0.0002444", "2.8e-08", "12.50", "1E+2"] {
             assert_eq!(amount(text.as_bytes()).as_deref(), Some(text));
             assert_eq!(amount(format!("\"{text}\"").as_bytes()).as_deref(), Some(text));
@@ -64,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_become_dollars_to_the_last_digit() {
+    fn ticks_convert_to_dollars_exactly() {
         for (ticks, dollars) in
             [(0, "0"), (1, "0.0000000001"), (4_852_500, "0.00048525"), (30_000_000_000, "3")]
         {
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_added_exactly() {
+    fn amounts_add_exactly() {
         for (one, other, sum) in
             [("0.1", "0.2", Some("0.3")), ("2.8e-08", "1", Some("1.000000028")), ("1", "1e-19", None)]
         {

@@ -1,34 +1,29 @@
 //! Token counts, and how they accumulate.
 
-/// Token counts as the upstream reported them. What it did not report is `None`, and never 0;
-/// nothing is computed, also where the counts do not add up (some upstreams' totals include what
-/// their parts leave out, and more may be cached than was sent).
+/// Token counts as the upstream reported them. A count that was not reported is `None`, never 0.
+/// Counts are never computed or corrected: some upstreams' totals include more than their parts,
+/// and more tokens may be cached than were sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Tokens read: `prompt_tokens` or `input_tokens`. Anthropic's leaves cached ones out.
+    /// `prompt_tokens` or `input_tokens`. Anthropic's excludes cached tokens.
     pub input_tokens: Option<u64>,
-    /// Tokens written: `completion_tokens` or `output_tokens`.
+    /// `completion_tokens` or `output_tokens`.
     pub output_tokens: Option<u64>,
-    /// `total_tokens`.
     pub total_tokens: Option<u64>,
-    /// Tokens read from a cache.
     pub cached_input_tokens: Option<u64>,
-    /// Tokens written to a cache.
     pub cache_write_input_tokens: Option<u64>,
-    /// Those of them that are kept for an hour, which Anthropic bills at a higher rate.
+    /// The part of them that is kept for an hour, which Anthropic bills at a higher rate.
     pub cache_write_1h_input_tokens: Option<u64>,
-    /// Tokens of reasoning, which some upstreams count as output and some do not.
+    /// Reasoning tokens. Some upstreams count them as output, some do not.
     pub reasoning_tokens: Option<u64>,
-    /// Tokens of audio among the input.
     pub input_audio_tokens: Option<u64>,
-    /// Tokens of audio among the output.
     pub output_audio_tokens: Option<u64>,
     /// Seconds of audio, where usage is by duration.
     pub billed_seconds: Option<f64>,
 }
 
 impl Usage {
-    /// Both together. What one of them does not say is what the other says.
+    /// The sum. A count that only one of them has is taken as it is.
     pub(super) fn plus(self, other: Usage) -> Usage {
         let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => Some(one.saturating_add(other)),
@@ -55,7 +50,7 @@ impl Usage {
         }
     }
 
-    /// What the later usage says, and where it is silent what this one said.
+    /// `later`, completed by the counts that only `self` has.
     pub(super) fn updated(self, later: Usage) -> Usage {
         Usage {
             input_tokens: later.input_tokens.or(self.input_tokens),

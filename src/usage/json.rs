@@ -1,5 +1,5 @@
-//! JSON, as much of it as metering needs: [`Grammar`] for texts in any pieces, and a way to read
-//! the small values that were found with it.
+//! JSON as metering needs it: [`Grammar`] for texts in pieces of any size, and a reader of small
+//! complete values.
 
 mod grammar;
 mod values;

@@ -1,6 +1,5 @@
-//! The keys on the way to wanted values.
+//! The keys that lead to wanted values.
 
-/// A key that leads somewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Key {
     #[default]
@@ -22,9 +21,9 @@ pub(super) enum Key {
     Timings,
     Fingerprint,
     Delta,
-    /// What a whole event's content is under.
+    /// Content of a whole event.
     EventContent,
-    /// What a choice and a delta have their content under.
+    /// Content of a choice or delta.
     Text,
     Content,
     Reasoning,
@@ -52,16 +51,16 @@ pub(super) enum Key {
     PartList,
     Index,
     FinishReason,
-    /// What else only a delta has its content under.
+    /// Other content of a delta.
     DeltaContent,
 }
 
 impl Key {
-    /// Longer keys than this are not looked at.
+    /// The longest known key.
     pub(super) const LIMIT: usize = 32;
 
-    /// Whether a value under the key is forgotten where the key comes again, beside the values that
-    /// replace each other.
+    /// Whether a repeated key discards what its first value contained. Plain values replace each
+    /// other anyway.
     #[inline]
     pub(super) fn is_forgotten(self) -> bool {
         matches!(

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_one_part_and_follows_itself_is_one_text() {
+    fn output_joins_consecutive_pieces_of_one_part() {
         let mut output = Output::new(&Room::new(1 << 20));
         assert!(output.is_empty());
         for (part, text) in [
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_beyond_its_limit_only_the_length_is_known() {
+    fn output_beyond_its_limit_keeps_only_the_length() {
         let mut output = Output::new(&Room::new(1 << 20));
         for _ in 0..2 * OUTPUT_LIMIT / 64 {
             push(&mut output, Part::Text, &[b'a'; 64]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_room_nothing_is_kept_and_what_was_taken_is_given_back() {
+    fn output_without_room_keeps_nothing_and_returns_its_hold() {
         let room = Room::new(FIRST + 10);
         let mut first = Output::new(&room);
         push(&mut first, Part::Text, b"first");

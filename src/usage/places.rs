@@ -1,4 +1,4 @@
-//! Where in a JSON text the wanted values are: the rule, as a table.
+//! Where the wanted values of a JSON text are: the rule, as a table.
 
 use super::json::Kind;
 pub(super) use super::keys::Key;
@@ -7,26 +7,26 @@ use super::output::Part;
 /// The largest usage object that is read. Real ones have 100 to 1,000 bytes.
 const USAGE_LIMIT: usize = 16 << 10;
 
-/// The longest model name that is believed.
+/// The longest model name that is accepted.
 const MODEL_LIMIT: usize = 256;
 
-/// The longest id that is believed. Real ones have up to 70 bytes.
+/// The longest id that is accepted. Real ones have up to 70 bytes.
 const ID_LIMIT: usize = 256;
 
-/// How much of an error message is kept.
+/// Bytes of an error message that are kept.
 pub(super) const ERROR_LIMIT: usize = 1024;
 
-/// How much of its JSON is read for that: every byte may be written as `\u0000`, and there is a
+/// Bytes of its JSON that are read for that: each byte may be written as `\u0000`, and there is a
 /// quote.
 const ERROR_JSON_LIMIT: usize = 6 * ERROR_LIMIT + 1;
 
-/// What a short word (a type) may have before it is none that we know.
+/// The longest known word, such as a type.
 const WORD_LIMIT: usize = 64;
 
-/// How much of a content value is looked at to see that it is not empty.
+/// Bytes of a content value that tell whether it is empty.
 const CONTENT_LIMIT: usize = 16;
 
-/// Where usage may be, best first.
+/// Places of usage, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsageAt {
     Top,
@@ -40,16 +40,16 @@ pub(super) enum UsageAt {
     Delta,
     /// Gemini's `usageMetadata`.
     Metadata,
-    /// The same in a streamed list: the last one counts.
+    /// `usageMetadata` in a streamed list; the last one counts.
     ListedMetadata,
-    /// Completions in a list, one of each prompt, as llama.cpp answers several prompts: their sum
+    /// Completions in a list, one per prompt, as llama.cpp answers several prompts; their sum
     /// counts.
     Listed,
     /// Cohere's bodies of version 1.
     Meta,
 }
 
-/// Where a model's name may be, best first.
+/// Places of a model's name, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModelAt {
     Top,
@@ -61,7 +61,7 @@ pub(super) enum ModelAt {
     Listed,
 }
 
-/// Where a stored result may be, best first: in a stream's event below `response`, else the text
+/// Places of a stored result, best first: below `response` in a stream's event, else the text
 /// itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResultAt {
@@ -69,26 +69,27 @@ pub(super) enum ResultAt {
     Top,
 }
 
-/// Where what stands beside the usage may be, best first: the service tier, and what the service
-/// counted.
+/// Places of what stands beside the usage, best first: the service tier and the service's own
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     Top,
     Response,
 }
 
-/// Where an item of the output may be.
+/// Places of an item of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemAt {
-    /// In the output of a body.
+    /// In a body's output.
     Body,
-    /// In that of a response in an event.
+    /// In the output of a response in an event.
     Response,
     /// In an event of its own.
     Event,
 }
 
-/// Where an error says what it is, best first: the top-level error's places, then the response's.
+/// Places of an error's texts, best first: those of the top-level error, then those of the
+/// response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorAt {
     Text,
@@ -100,7 +101,7 @@ pub(super) enum ErrorAt {
     ResponseCode,
 }
 
-/// A value that is wanted.
+/// A wanted value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Usage(UsageAt),
@@ -110,34 +111,33 @@ pub(super) enum Slot {
     Code,
     Type,
     Object,
-    /// The `object` of an item of a list.
+    /// The `object` of a list's item.
     ListedObject,
-    /// A choice's index.
     Index,
-    /// Why a choice is over, if it is.
+    /// A choice's finish reason, null while it continues.
     FinishReason,
     Status,
     /// The id of a result that may be stored.
     Id(ResultAt),
-    /// Whether it is made in the background.
+    /// Whether that result is made in the background.
     Background(ResultAt),
     Tier(Beside),
-    /// The type of an item of the output.
+    /// The type of an output item.
     ItemType,
-    /// What such an item did.
+    /// The type of such an item's action.
     ActionType,
-    /// How many searches of the web the service counted.
+    /// Web searches that the service counted.
     WebSearches(Beside),
     /// llama.cpp's counts.
     Timings,
-    /// The service's build.
+    /// The service's build (`system_fingerprint`).
     Fingerprint,
-    /// Output of which nothing but its presence matters.
+    /// Output of which only the presence matters.
     Content,
 }
 
 impl Slot {
-    /// How much of the value is looked at.
+    /// Bytes of the value that are read.
     pub(super) fn limit(self) -> usize {
         match self {
             Slot::Usage(_) | Slot::Timings => USAGE_LIMIT,
@@ -161,12 +161,12 @@ impl Slot {
     }
 }
 
-/// A container on the way to wanted values.
+/// A container that leads to wanted values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Document,
     Top,
-    /// A list instead of an object: some upstreams put their error into one.
+    /// A list at the top: some upstreams put their error into one.
     List,
     Listed,
     Response,
@@ -176,37 +176,36 @@ pub(super) enum Place {
     Interaction,
     Choices,
     Choice,
-    /// Of a choice or an event; in a body, a choice's whole message.
+    /// The delta of a choice or event; in a body, a choice's message.
     Delta,
-    /// Of an event, which may have usage in it (Cohere).
+    /// The delta of an event, which may contain usage (Cohere).
     EventDelta,
-    /// The message in it.
+    /// The message in that delta.
     DeltaMessage,
     /// Gemini's choices, one of them, and its content.
     Candidates,
     Candidate,
     CandidateContent,
-    /// The tools that a delta calls.
+    /// The tool calls of a delta.
     Calls,
     Call,
     Function,
     /// Content that is a list.
     Parts,
     Part,
-    /// The items of a body in the shape of Responses.
+    /// The items of a Responses body.
     Items,
     Item,
-    /// An item that an event adds: its text is still to come.
+    /// An item that an event adds; its text follows.
     Added,
     /// The items of a response in an event, which deltas have brought already.
     Results,
-    /// One of them.
     Result,
-    /// An item that an event says to be done.
+    /// An item that an event completes.
     Done,
-    /// What an item did.
+    /// An item's action.
     Action,
-    /// What the service counted beside the usage.
+    /// The service's own counts beside the usage.
     ToolUsage(Beside),
     WebSearch(Beside),
     Error,
@@ -214,17 +213,17 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// What a value is to the scan.
+/// What the scan does with a value.
 pub(super) enum Step {
     Enter(Place),
     Want(Slot),
-    /// Output that is text.
+    /// An output text.
     Text(Part),
     Pass,
 }
 
 impl Place {
-    /// The rule of where things live, whole.
+    /// The rule for event payloads.
     pub(super) fn step(self, key: Key, kind: Kind) -> Step {
         use Step::{Enter, Pass, Text, Want};
         match (self, key, kind) {
@@ -353,8 +352,8 @@ impl Place {
         }
     }
 
-    /// Where only a whole body has its output: events that restate what deltas have brought already
-    /// are not counted twice.
+    /// The rule for bodies: the additional places of output. Events repeat there what deltas have
+    /// brought, so these places do not count in events.
     pub(super) fn step_in_body(self, key: Key, kind: Kind) -> Step {
         match (self, key, kind) {
             (Place::Choice, Key::Message, Kind::Object) => Step::Enter(Place::Delta),
@@ -365,7 +364,7 @@ impl Place {
         }
     }
 
-    /// Where the item is that it is, if it is one.
+    /// The place of the item that this container is, if it is one.
     pub(super) fn item(self) -> Option<ItemAt> {
         match self {
             Place::Item => Some(ItemAt::Body),
@@ -375,14 +374,14 @@ impl Place {
         }
     }
 
-    /// Whether values are looked at there whatever their key is: those of a list, and output.
+    /// Whether values matter whatever their key is: those of lists, and output.
     #[inline]
     pub(super) fn looks_at_all(self) -> bool {
         use Place::{Calls, Candidates, Choices, Document, Function, Items, List, Parts, Results};
         matches!(self, Document | List | Choices | Candidates | Calls | Function | Parts | Items | Results)
     }
 
-    /// Whether anything at all in it is output.
+    /// Whether any value in it is output.
     pub(super) fn is_content(self) -> bool {
         matches!(self, Place::Calls | Place::Function | Place::Parts)
     }

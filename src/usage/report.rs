@@ -1,4 +1,4 @@
-//! What one usage object says, under the many names that its parts bear.
+//! Reads one usage object, whose members have many names.
 
 mod names;
 mod unread;
@@ -11,35 +11,35 @@ use super::counts::Usage;
 use super::tier::{Tier, tier};
 use crate::json::Cursor;
 
-/// What one usage object says.
+/// The contents of one usage object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Report {
-    /// The counts; `None` where there is none at all.
+    /// The counts; `None` if there is none at all.
     pub(super) counts: Option<Usage>,
-    /// Calls that are billed per use, as the service counted them.
+    /// Calls billed per use, as the service counted them.
     pub(super) calls: ToolCalls,
-    /// What the response cost in US dollars, as the service wrote it.
+    /// The cost in US dollars, as the service wrote it.
     pub(super) cost: Option<Box<str>>,
-    /// The service tier, which Anthropic and Mistral name here.
+    /// The service tier (Anthropic and Mistral name it here).
     pub(super) tier: Option<Tier>,
-    /// A count whose name is not known, where the input or the output is under no known one.
+    /// The name of an unknown count, if the input or the output has no known one.
     pub(super) unread: Option<Box<str>>,
 }
 
 impl Report {
-    /// Reads a usage object's text. `None` when it is no object or has nothing that is read.
+    /// Reads a usage object's text. `None` if it is not an object or has no known member.
     ///
-    /// On the heap, and out of line: few of the values that are taken are usage.
+    /// Boxed and out of line, because few of the extracted values are usage.
     #[inline(never)]
     pub(super) fn read(object: &[u8]) -> Option<Box<Report>> {
         let mut members = Members::NONE;
         if !members.fill(object) {
             return None;
         }
-        let input = |detail| members.input.iter().flatten().find_map(|counts| counts[detail as usize]);
-        let output = |detail| members.output.iter().flatten().find_map(|counts| counts[detail as usize]);
+        let input = |detail| members.input.iter().find_map(|counts| counts[detail as usize]);
+        let output = |detail| members.output.iter().find_map(|counts| counts[detail as usize]);
         let units = |side: usize| members.units.iter().find_map(|units| units[side]);
-        // OpenRouter leaves the type out.
+        // OpenRouter omits the type.
         let is_by_duration = members.text(Name::Type).is_none_or(|kind| kind == b"\"duration\"");
         let counts = Usage {
             input_tokens: members
@@ -95,18 +95,17 @@ impl Report {
     }
 }
 
-/// The members of a usage object that have a name here, read in one go. Of equal keys the last one
-/// counts.
+/// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
-    /// As they stand, by [`Name`].
+    /// The values as they stand, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
-    /// Counts by [`Detail`], in each place where the details of the input may be.
-    input: [Option<Details>; 4],
-    /// The same of the output.
-    output: [Option<Details>; 4],
-    /// Anthropic's `cache_creation` says how long what was written is kept.
+    /// The input's details, by place.
+    input: [Details; 4],
+    /// The output's details, by place.
+    output: [Details; 4],
+    /// The one-hour part of Anthropic's `cache_creation`.
     cache_write_1h: Option<u64>,
-    /// Calls by the object that counts them; most usage has none.
+    /// Calls by the object that counts them; absent in most usage.
     calls: Option<Box<[ToolCalls; CALLS]>>,
     /// [`INPUT`] and [`OUTPUT`] of Cohere's `tokens` and `billed_units`.
     units: [[Option<u64>; 2]; 2],
@@ -121,14 +120,14 @@ const OUTPUT: usize = 1;
 impl<'a> Members<'a> {
     const NONE: Self = Members {
         texts: [None; _],
-        input: [None; _],
-        output: [None; _],
+        input: [[None; _]; _],
+        output: [[None; _]; _],
         cache_write_1h: None,
         calls: None,
         units: [[None; _]; _],
     };
 
-    /// False when the text is no object. It is JSON: the grammar has passed it.
+    /// Returns false if the text is not an object. The grammar has validated it as JSON.
     fn fill(&mut self, object: &'a [u8]) -> bool {
         let members = self;
         let mut cursor = Cursor::new(object);
@@ -141,8 +140,8 @@ impl<'a> Members<'a> {
                 Some(Goes::Text(name)) => {
                     members.texts[name as usize] = cursor.value().ok().map(|value| &object[value]);
                 }
-                Some(Goes::Input(place)) => members.input[place] = Some(details(object, &mut cursor)),
-                Some(Goes::Output(place)) => members.output[place] = Some(details(object, &mut cursor)),
+                Some(Goes::Input(place)) => members.input[place] = details(object, &mut cursor),
+                Some(Goes::Output(place)) => members.output[place] = details(object, &mut cursor),
                 Some(Goes::CacheCreation) => members.cache_write_1h = one_hour(object, &mut cursor),
                 Some(Goes::Calls(place)) => {
                     members.calls.get_or_insert_default()[place] = calls(object, &mut cursor);
@@ -175,7 +174,7 @@ impl<'a> Members<'a> {
         number(self.text(name)?).filter(|seconds| *seconds >= 0.0)
     }
 
-    /// The same calls may stand in two objects.
+    /// The maximum over the objects, since two objects may count the same calls.
     fn calls(&self) -> ToolCalls {
         let all = self.calls.iter().flat_map(|calls| calls.iter().copied());
         let mut calls = all.fold(ToolCalls::default(), ToolCalls::most);
@@ -189,8 +188,8 @@ impl<'a> Members<'a> {
         calls
     }
 
-    /// OpenRouter, LiteLLM and Vercel's gateway write a number of dollars, Perplexity an object
-    /// with the total, xAI ticks.
+    /// The formats: a number of dollars (OpenRouter, LiteLLM, Vercel's gateway), an object with the
+    /// total (Perplexity), ticks (xAI).
     fn cost(&self) -> Option<Box<str>> {
         let cost = self.text(Name::Cost);
         cost.and_then(|cost| cost::amount(cost).or_else(|| total_cost(cost)))
@@ -198,7 +197,8 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Goes through the object that is next, up to each member's value; past anything else.
+/// Visits the members of the next value if it is an object, with the cursor before each value;
+/// skips any other value.
 fn each<'a>(cursor: &mut Cursor<'a>, mut member: impl FnMut(&'a [u8], &mut Cursor<'a>)) {
     if !cursor.take(b'{') {
         return drop(cursor.value());
@@ -209,12 +209,10 @@ fn each<'a>(cursor: &mut Cursor<'a>, mut member: impl FnMut(&'a [u8], &mut Curso
     }
 }
 
-/// The count that is next.
 fn next_count(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
     cursor.integer().or_else(|| cursor.value().ok().and_then(|value| count(&text[value])))
 }
 
-/// The counts in the details that are next.
 fn details(text: &[u8], cursor: &mut Cursor<'_>) -> Details {
     let mut counts = [None; _];
     each(cursor, |key, cursor| match Detail::of(key) {
@@ -225,8 +223,7 @@ fn details(text: &[u8], cursor: &mut Cursor<'_>) -> Details {
     counts
 }
 
-/// Tokens that are kept for an hour, of the object that is next, which has them by how long they
-/// are kept.
+/// The one-hour tokens of the next object, which has them by lifetime.
 fn one_hour(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
     let mut tokens = None;
     each(cursor, |key, cursor| match key {
@@ -236,7 +233,6 @@ fn one_hour(text: &[u8], cursor: &mut Cursor<'_>) -> Option<u64> {
     tokens
 }
 
-/// The calls that the object that is next counts.
 fn calls(text: &[u8], cursor: &mut Cursor<'_>) -> ToolCalls {
     let mut calls = ToolCalls::default();
     each(cursor, |key, cursor| {
@@ -248,7 +244,7 @@ fn calls(text: &[u8], cursor: &mut Cursor<'_>) -> ToolCalls {
     calls
 }
 
-/// Input and output of Cohere's object that is next, and the units of searching that it bills.
+/// The input, output and billed search units of Cohere's next object.
 fn units(text: &[u8], cursor: &mut Cursor<'_>) -> ([Option<u64>; 2], ToolCalls) {
     let (mut units, mut calls) = ([None; 2], ToolCalls::default());
     each(cursor, |key, cursor| {
@@ -277,19 +273,18 @@ fn total_cost(object: &[u8]) -> Option<Box<str>> {
     total.filter(|_| is_in_dollars)
 }
 
-/// A count is an integer, a number without a fraction, or a string of digits.
+/// Accepts an integer, a number without a fraction, or a string of digits.
 pub(super) fn count(value: &[u8]) -> Option<u64> {
     let digits = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
     if let Some(count) = whole(digits) {
         return count;
     }
     let number = number(value)?;
-    // 2^64 is the first number that is none.
+    // 2^64 is the first number beyond `u64`.
     (number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number)).then_some(number as u64)
 }
 
-/// The number that these digits are, or `Some(None)` where it is larger than any count; `None` where
-/// they are not all digits, or none.
+/// The value of these digits; `Some(None)` on overflow, `None` if they are not all digits or empty.
 fn whole(digits: &[u8]) -> Option<Option<u64>> {
     let mut count = Some(0_u64);
     for byte in digits {
@@ -302,9 +297,9 @@ fn whole(digits: &[u8]) -> Option<Option<u64>> {
     (!digits.is_empty()).then_some(count)
 }
 
-/// A JSON number, as near as a float comes to it.
+/// A JSON number as the nearest float.
 fn number(value: &[u8]) -> Option<f64> {
-    // Only JSON numbers begin so; Rust would also take words.
+    // Only JSON numbers begin like this; `parse` accepts words too.
     matches!(value.first()?, b'-' | b'0'..=b'9').then_some(())?;
     std::str::from_utf8(value).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
 }

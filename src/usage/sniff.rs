@@ -1,40 +1,36 @@
-//! What a body is, by its first bytes: an event stream, JSON, or neither.
+//! Classifies a body by its first bytes: event stream, JSON, or neither.
 //!
-//! Content types are wrong in both directions: streams come as `text/plain`, `application/json` or
-//! without a type, and JSON (an error, a whole answer) comes as `text/event-stream`. The rule,
-//! after a byte order mark and whitespace, which JSON may have before it:
+//! Content types are wrong in both directions: streams arrive as `text/plain`, `application/json`
+//! or without a type, and JSON (an error, a complete response) arrives as `text/event-stream`. The
+//! rule, after an optional byte order mark and whitespace:
 //!
-//! * `{` or `[` begins JSON, in any case: no event stream of such a service begins with an unknown
-//!   field;
-//! * where the type is `text/event-stream`, `<` begins a page, and any other byte the stream that
-//!   was announced;
-//! * where it is another one, and the request asked for a stream, a colon, or one of the fields
-//!   `data`, `event`, `id` and `retry` with its colon, begins a stream (WHATWG, section 9.2.5);
-//!   anything else is neither.
+//! * `{` or `[` begins JSON in any case, because no event stream of such a service begins with an
+//!   unknown field.
+//! * With the type `text/event-stream`, `<` begins a page, and any other byte the announced stream.
+//! * With another type, if the request asked for a stream, a colon or one of the fields `data`,
+//!   `event`, `id` and `retry` with its colon begins a stream (WHATWG, section 9.2.5). Anything
+//!   else is neither.
 //!
-//! What begins with more than [`LIMIT`] bytes of whitespace is what its type says.
+//! A body with more than [`LIMIT`] bytes of leading whitespace is classified by its type.
 
-/// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// An event stream.
     Events,
-    /// JSON.
     Json,
-    /// A page, plain text, anything.
+    /// A page, plain text, or anything else.
     Other,
 }
 
-/// The most whitespace that is skipped.
+/// The most leading whitespace that is skipped, in bytes.
 const LIMIT: u32 = 64 << 10;
 
-/// The one byte order mark that may begin a body.
+/// The UTF-8 byte order mark.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What may begin an event stream, beside a comment.
+/// The fields that may begin an event stream, besides a comment.
 const FIELDS: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
 
-/// A look at a body's first bytes, in any pieces.
+/// Classifies a body from pieces of any size.
 ///
 /// ```
 /// use streamgauge::usage::{Content, Sniff};
@@ -47,36 +43,34 @@ const FIELDS: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
 #[derive(Clone, Debug)]
 pub struct Sniff {
     says_events: bool,
-    /// How many bytes of [`MARK`] have come.
+    /// Bytes of [`MARK`] that have come.
     mark: u8,
-    /// How many bytes were skipped.
+    /// Bytes that were skipped.
     skipped: u32,
-    /// The beginning of a field's name, which came in earlier pieces.
+    /// The beginning of a field's name, from earlier pieces.
     word: [u8; 5],
     length: u8,
 }
 
 impl Sniff {
-    /// Before the first byte; `says_events`: the body's type is `text/event-stream`.
+    /// `says_events`: the body's type is `text/event-stream`.
     pub fn new(says_events: bool) -> Self {
         Self { says_events, mark: 0, skipped: 0, word: [0; 5], length: 0 }
     }
 
-    /// Whether the body's type is `text/event-stream`.
     pub fn says_events(&self) -> bool {
         self.says_events
     }
 
-    /// What came in earlier pieces and was not skipped.
+    /// The bytes of earlier pieces that were not skipped.
     pub fn word(&self) -> &[u8] {
         &self.word[..usize::from(self.length)]
     }
 
-    /// Reads on. Returns how many of these bytes are skipped, and what the body is, once that is
-    /// known.
+    /// Reads a piece. Returns how many of its bytes are skipped, and the class once it is known.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> (usize, Option<Content>) {
-        // Nearly every stream.
+        // The fast path of most streams.
         if self.says_events && self.skipped == 0 && matches!(bytes.first(), Some(b'd' | b'e' | b':')) {
             return (0, Some(Content::Events));
         }
@@ -90,7 +84,7 @@ impl Sniff {
         (from, self.judge(&bytes[from..]))
     }
 
-    /// How many bytes are a byte order mark or whitespace.
+    /// Counts the leading bytes that are a byte order mark or whitespace.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -106,7 +100,7 @@ impl Sniff {
         at
     }
 
-    /// What begins with the word so far and these bytes.
+    /// The class of a body that begins with the word so far and these bytes.
     fn judge(&mut self, bytes: &[u8]) -> Option<Content> {
         let first = *self.word().first().or(bytes.first())?;
         match first {
@@ -138,7 +132,7 @@ mod tests {
     // What is decided, at every cut, is tested in `fuzzing::sniff`.
 
     #[test]
-    fn endless_whitespace_is_what_its_type_says() {
+    fn sniff_of_endless_whitespace_follows_the_content_type() {
         for (says_events, content) in [(true, Content::Events), (false, Content::Other)] {
             let mut sniff = Sniff::new(says_events);
             let found = (0..=LIMIT).find_map(|_| sniff.push(b" ").1);

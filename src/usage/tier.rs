@@ -1,14 +1,13 @@
-//! The service tier that a response was served in.
+//! The service tier of a response.
 
 use std::borrow::Cow;
 
 use super::extracted::text;
 
-/// A tier's name as the service wrote it. Those in common use are not copied.
+/// A tier's name as the service wrote it. Common names are not allocated.
 pub(super) type Tier = Cow<'static, str>;
 
-/// The names in common use: OpenAI's and Anthropic's, Groq's, Gemini's, and Vertex AI's
-/// `trafficType`.
+/// Common names: OpenAI's and Anthropic's, Groq's, Gemini's, and Vertex AI's `trafficType`.
 const COMMON: [&str; 12] = [
     "default",
     "standard",
@@ -24,7 +23,7 @@ const COMMON: [&str; 12] = [
     "ON_DEMAND_PRIORITY",
 ];
 
-/// The tier in a value; `None` where it is no string, or an empty one.
+/// Reads a tier; `None` if the value is not a string, or empty.
 pub(super) fn tier(value: &[u8]) -> Option<Tier> {
     let word = value.strip_prefix(b"\"").and_then(|word| word.strip_suffix(b"\""))?;
     match COMMON.iter().find(|common| common.as_bytes() == word) {

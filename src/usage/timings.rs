@@ -1,16 +1,15 @@
-//! The counts of llama.cpp's server, which it sends unasked: `timings`, beside the last choice of a
-//! stream.
+//! The counts of llama.cpp's server, which it sends without `include_usage`: `timings`, beside the
+//! last choice of a stream.
 //!
-//! Its input is what it took from its cache and what it read anew (`cache_n` + `prompt_n`); its
-//! output is `predicted_n`. It is the one place where a count is added up here. Where there is
-//! usage too, that counts.
+//! The input is the sum of the cached and the newly read tokens (`cache_n` + `prompt_n`), the
+//! output `predicted_n`. No other count is computed here. Usage takes precedence over `timings`.
 
 use super::counts::Usage;
 use super::report::count;
 use crate::json::Cursor;
 
-/// Reads the object's text. `None` when it has not both counts: other services name other things
-/// so.
+/// Reads the object. `None` unless it has both counts: other services use the name for other
+/// things.
 pub(super) fn read(object: &[u8]) -> Option<Usage> {
     let (mut cache, mut prompt, mut predicted) = (None, None, None);
     let mut cursor = Cursor::new(object);
@@ -32,8 +31,8 @@ pub(super) fn read(object: &[u8]) -> Option<Usage> {
     })
 }
 
-/// Whether a `system_fingerprint`, quotes and all, is one of llama.cpp's builds, such as
-/// `b7010-c27efd2bd`: the number of the build, and the beginning of its commit's hash.
+/// Whether a `system_fingerprint`, quotes included, is a build of llama.cpp, such as
+/// `b7010-c27efd2bd`: the build number and the beginning of the commit's hash.
 pub(super) fn is_llama_cpp(fingerprint: &[u8]) -> bool {
     let inside = fingerprint.strip_prefix(b"\"b").and_then(|rest| rest.strip_suffix(b"\""));
     let parts =
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_read_where_both_are_there() {
+    fn timings_are_read_only_with_both_counts() {
         let usage = |input, output, cached| {
             Some(Usage {
                 input_tokens: Some(input),
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_of_llama_cpp_is_known_by_its_fingerprint() {
+    fn llama_cpp_is_recognised_by_its_fingerprint() {
         for (fingerprint, expected) in [
             ("\"b7010-c27efd2bd\"", true),
             ("\"b1-0123456\"", true),

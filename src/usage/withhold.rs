@@ -1,25 +1,25 @@
-//! The usage event that the proxy asked for, taken out of a stream whose client did not ask.
+//! Removes the usage event that the proxy requested from streams whose client did not request it.
 //!
-//! The rule, in one sentence: **an event with a `usage` object is withheld, with everything in its
-//! block, where nothing else in it is part of the answer: no choice with anything in it, no error,
-//! and none of the members of an answer.**
+//! The rule: **an event with a `usage` object is withheld, with its whole block, if nothing else in
+//! it is part of the response: no choice with content, no error, and no member of a response.**
 //!
-//! So the framing does not matter (`id`, `event` and unknown lines, comments between them, several
-//! `data` lines, no blank line at the stream's end), nor does the shape of `choices`: empty, null,
-//! missing, or with choices that hold nothing but an index, nulls and empty deltas. A role or an
-//! empty text counts as something until the stream has had content, since either may begin an
-//! answer. Members that came with the usage (`metrics`, `timings`, `cost`, what every chunk has) go
-//! with it; those that are part of an answer (`error`, `moderation`, `prompt_filter_results` and
-//! others, `usage_chunk_matcher::members` has the list) let the event pass, since its client would miss them.
-//! An event of the type `error` passes. Every event of this kind is taken out, be there several.
+//! The framing does not matter (`id`, `event` and unknown lines, comments between them, several
+//! `data` lines, no blank line at the end), nor does the form of `choices`: empty, null, missing,
+//! or with choices of nothing but an index, nulls and empty deltas. A role or an empty text counts
+//! as content until the stream has had content, since it may begin a response. Members that
+//! accompany the usage (`metrics`, `timings`, `cost`, those of every chunk) are withheld with it.
+//! Members that are part of a response (`error`, `moderation`, `prompt_filter_results` and others,
+//! listed in `usage_chunk_matcher::members`) let the event pass, because its client would miss
+//! them. An event of the type `error` passes. All events of this kind are withheld, even if there
+//! are several.
 //!
-//! Comments before the event's first field stay. Every other byte passes as it came.
+//! Comments before the event's first field pass, and all other bytes pass unchanged.
 //!
-//! How long a byte may wait: an event that is whole in one slice never does. Of one that is not,
-//! the bytes so far wait until one of them rules it out, which in a usual chunk is the first one of
-//! its text; never longer than [`HOLD_LIMIT`] bytes, and never with an event before it, but in
-//! streams of llama.cpp's server ([`rejoin`]). At the end of the stream what waits is passed,
-//! unless it is the event, all but its end ([`Withhold::finish`]).
+//! Delay: an event that is complete in one slice never waits. The bytes of an incomplete event wait
+//! until one of them rules it out, which in a usual chunk is the first byte of its text; never more
+//! than [`HOLD_LIMIT`] bytes, and never an event before it, except in streams of llama.cpp's server
+//! ([`rejoin`]). At the end of the stream the waiting bytes pass, unless they are the event without
+//! its end ([`Withhold::finish`]).
 
 mod passing;
 mod rejoin;
@@ -32,20 +32,19 @@ use bytes::Bytes;
 use self::passing::Passing;
 use self::rejoin::Rejoin;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::usage_chunk_matcher::ANSWERS;
+pub(crate) use self::usage_chunk_matcher::RESPONSE_MEMBERS;
 use self::usage_chunk_matcher::UsageChunkMatcher;
 use super::Progress;
 use crate::sse::{Line, Lines};
 
-/// The most of one event that waits, and the largest event that is taken out. Real ones have 200 to
-/// 1,300 bytes.
+/// The most bytes of an event that wait, and the largest event that is withheld. Real ones have 200
+/// to 1,300 bytes.
 pub const HOLD_LIMIT: usize = 16 << 10;
 
-/// A stream on its way to a client that did not ask for usage.
+/// Filters one stream.
 ///
-/// It goes beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] tells where events end,
-/// so that nothing is searched for twice: a slice that ends with an event, as most do, passes
-/// without a look at it.
+/// It runs beside a [`StreamMeter`](super::StreamMeter), whose [`Progress`] tells where events end,
+/// so that nothing is searched twice: a slice that ends with an event, as most do, passes unseen.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -65,43 +64,41 @@ pub const HOLD_LIMIT: usize = 16 << 10;
 /// ```
 #[derive(Debug, Default)]
 pub struct Withhold {
-    /// The event that the bytes so far have begun and not ended.
+    /// The unfinished event at the end of the last slice.
     open: Open,
-    /// What waits of it; empty unless it is suspect.
+    /// Its waiting bytes; empty unless it is suspect.
     held: Vec<u8>,
-    /// The last slice ended with the CR of a blank line: an LF now belongs to that.
+    /// The last slice ended with the CR of a blank line, to which an LF now belongs.
     after_cr: bool,
-    /// And that blank line was taken out.
+    /// That blank line was withheld.
     took_cr: bool,
-    /// Its first event has begun.
+    /// The first event has begun.
     begun: bool,
     /// An event with content has passed.
     has_content: bool,
     withheld: u32,
-    /// In a stream of llama.cpp's server.
+    /// Only in streams of llama.cpp's server.
     rejoin: Option<Box<Rejoin>>,
 }
 
 /// An unfinished event.
 #[derive(Debug, Default)]
 enum Open {
-    /// There is none.
     #[default]
     None,
-    /// It may be the one.
+    /// It may be the usage event.
     Suspect(Box<UsageChunkMatcher>),
-    /// It is not.
+    /// It is another event.
     Cleared,
 }
 
 impl Withhold {
-    /// At the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What may go to the client now that these bytes are here: nothing, or what waited and these
-    /// without what is withheld. `progress` is what the meter said of the same bytes.
+    /// Returns what may pass now: the waiting bytes and these, without what is withheld. `progress`
+    /// is the meter's result for the same bytes.
     #[inline]
     pub fn pass(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
         if self.rejoin.is_some() || progress.is_llama_cpp {
@@ -120,34 +117,33 @@ impl Withhold {
         self.look(bytes, progress)
     }
 
-    /// The stream is one of llama.cpp's server, where asking moves something into the event that is
+    /// Treats the stream as one of llama.cpp's server, which moves `timings` into the event that is
     /// withheld.
     pub fn expect_llama_cpp(&mut self) {
         self.rejoin = Some(Box::default());
     }
 
-    /// What waits, now that the stream has ended, without the event.
+    /// Ends the stream: returns the waiting bytes without the usage event.
     pub fn finish(&mut self) -> Bytes {
         let mut held = std::mem::take(&mut self.held);
-        let is_asked_for = match std::mem::replace(&mut self.open, Open::Cleared) {
-            Open::Suspect(matcher) => matcher.is_asked_for_at_end(self.has_content),
+        let is_match = match std::mem::replace(&mut self.open, Open::Cleared) {
+            Open::Suspect(matcher) => matcher.is_match_at_end(self.has_content),
             Open::None | Open::Cleared => false,
         };
         let mut rest = Vec::new();
         if let Some(mut rejoin) = self.rejoin.take() {
-            if is_asked_for {
+            if is_match {
                 rejoin.withheld(&held, &mut rest);
             }
             rejoin.release(&mut rest);
         }
-        if is_asked_for {
+        if is_match {
             self.withheld += 1;
             held.clear();
         }
         if rest.is_empty() { held.into() } else { [rest, held].concat().into() }
     }
 
-    /// Whether bytes wait.
     pub fn is_holding(&self) -> bool {
         !self.held.is_empty() || self.is_inside_event()
     }
@@ -157,13 +153,13 @@ impl Withhold {
         self.rejoin.as_ref().is_some_and(|rejoin| rejoin.is_inside_event())
     }
 
-    /// How many events were withheld.
+    /// Events withheld so far.
     pub fn withheld(&self) -> u32 {
         self.withheld
     }
 
-    /// The same in a stream of llama.cpp's server: event by event, so that the one with the finish
-    /// reason can wait for the next.
+    /// The path of llama.cpp's streams: event by event, so that the one with the finish reason can
+    /// wait for the next.
     fn pass_rejoined(&mut self, bytes: Bytes, progress: Progress) -> Bytes {
         let mut rejoin = self.rejoin.take().unwrap_or_default();
         let mut out = Vec::with_capacity(bytes.len());
@@ -228,7 +224,7 @@ impl Withhold {
         passing.of(bytes)
     }
 
-    /// An event, or what there is of it in this slice.
+    /// Filters an event, or the part of it in this slice.
     fn block(&mut self, bytes: &Bytes, range: Range<usize>, ended: bool, passing: &mut Passing) {
         let at_start = !self.begun;
         self.begun |= ended;
@@ -241,7 +237,7 @@ impl Withhold {
             }
         };
         let own = range.start + matcher.push(&bytes[range.clone()])..range.end;
-        if ended && matcher.is_asked_for(self.has_content) {
+        if ended && matcher.is_match(self.has_content) {
             self.held = Vec::new();
             self.withheld += 1;
             self.took_cr = true;
@@ -258,7 +254,7 @@ impl Withhold {
     }
 }
 
-/// How long the first block of these is, its blank line included.
+/// The length of the first block, including its blank line.
 fn block_length(bytes: &[u8]) -> usize {
     let mut lines = Lines::new(usize::MAX);
     let mut at = 0;

@@ -23,7 +23,7 @@ fn input(body: &str) -> Option<u64> {
 }
 
 #[test]
-fn usage_is_found_at_each_of_its_places() {
+fn body_usage_is_read_at_each_place() {
     for body in [
         r#"{"usage":{"prompt_tokens":1}}"#,
         r#"{"response":{"usage":{"prompt_tokens":1}}}"#,
@@ -36,7 +36,7 @@ fn usage_is_found_at_each_of_its_places() {
 }
 
 #[test]
-fn usage_is_found_nowhere_else() {
+fn body_usage_is_read_nowhere_else() {
     for body in [
         r#"{"choices":[{"delta":{"provider_metadata":{"anthropic":{"usage":{"prompt_tokens":1}}}}}]}"#,
         r#"{"x_groq":{"usage_breakdown":{"models":[{"usage":{"prompt_tokens":1}}]}}}"#,
@@ -55,7 +55,7 @@ fn usage_is_found_nowhere_else() {
 }
 
 #[test]
-fn the_best_place_wins_wherever_it_stands() {
+fn body_usage_of_the_best_place_wins_in_any_order() {
     let worse = r#""x_groq":{"usage":{"prompt_tokens":2}},"choices":[{"usage":{"prompt_tokens":3}}]"#;
     assert_eq!(input(&format!(r#"{{{worse},"usage":{{"prompt_tokens":1}}}}"#)), Some(1));
     assert_eq!(input(&format!(r#"{{"usage":null,{worse}}}"#)), Some(3));
@@ -63,14 +63,14 @@ fn the_best_place_wins_wherever_it_stands() {
 }
 
 #[test]
-fn of_equal_keys_the_last_counts() {
+fn body_last_of_equal_keys_counts() {
     assert_eq!(input(r#"{"usage":{"prompt_tokens":1},"usage":{"prompt_tokens":2}}"#), Some(2));
     assert_eq!(input(r#"{"usage":{"prompt_tokens":1},"usage":null}"#), None);
     assert_eq!(input(r#"{"response":{"usage":{"prompt_tokens":1}},"response":{}}"#), None);
 }
 
 #[test]
-fn the_model_is_the_first_that_is_not_empty() {
+fn body_model_is_the_first_nonempty_one() {
     let model = |body: &str| tally(body).model.map(String::from);
     assert_eq!(model(r#"{"response":{"model":"b"},"model":"a"}"#).as_deref(), Some("a"));
     assert_eq!(model(r#"{"model":"","message":{"model":"org\/c-\u00e9"}}"#).as_deref(), Some("org/c-é"));
@@ -79,12 +79,12 @@ fn the_model_is_the_first_that_is_not_empty() {
 }
 
 #[test]
-fn blank_lines_may_come_before_the_json() {
+fn body_accepts_leading_blank_lines() {
     assert_eq!(input("\n\n\n    \n{\"usage\":{\"prompt_tokens\":1}}\n"), Some(1));
 }
 
 #[test]
-fn what_is_not_json_has_no_usage() {
+fn body_that_is_not_json_has_no_usage() {
     for body in [
         "1\n00:00:00,000 --> 00:00:04,000\nHello.\n",
         "data: {\"usage\":{\"prompt_tokens\":1}}\n\n",
@@ -98,7 +98,7 @@ fn what_is_not_json_has_no_usage() {
 }
 
 #[test]
-fn a_body_that_was_cut_off_keeps_what_was_whole() {
+fn body_that_was_cut_off_keeps_complete_values() {
     let cut = tally(r#"{"model":"m","usage":{"prompt_tokens":1},"choices":[{"mess"#);
     assert_eq!(cut.usage.and_then(|usage| usage.input_tokens), Some(1));
     assert!(!cut.terminal);
@@ -106,7 +106,7 @@ fn a_body_that_was_cut_off_keeps_what_was_whole() {
 }
 
 #[test]
-fn an_error_says_what_it_is() {
+fn body_error_text_is_read_in_every_form() {
     for (body, expected) in [
         (r#"{"error":{"message":"No such model","type":"x","code":"y"}}"#, "No such model"),
         (r#"{"error":{"message":"","code":429}}"#, "429"),
@@ -130,20 +130,20 @@ fn an_error_says_what_it_is() {
 }
 
 #[test]
-fn an_error_message_is_cut() {
+fn body_error_text_is_cut_to_its_limit() {
     let body = format!(r#"{{"error":{{"message":"{}"}}}}"#, "é".repeat(2000));
     let error = tally(&body).error.unwrap();
     assert_eq!(*error, *"é".repeat(512));
 }
 
 #[test]
-fn an_error_does_not_take_the_usage_away() {
+fn body_with_an_error_keeps_its_usage() {
     let both = tally(r#"{"error":{"message":"m"},"usage":{"prompt_tokens":1}}"#);
     assert!(both.error.is_some() && both.usage.is_some());
 }
 
 #[test]
-fn a_huge_body_is_not_kept() {
+fn body_of_any_size_is_not_buffered() {
     let mut meter = BodyMeter::new();
     meter.push(b"{\"data\":[{\"b64_json\":\"");
     let heap = |meter: &BodyMeter| format!("{meter:?}").len();
@@ -156,7 +156,7 @@ fn a_huge_body_is_not_kept() {
 }
 
 #[test]
-fn usage_beyond_its_limit_is_given_up() {
+fn body_usage_beyond_its_limit_is_skipped() {
     let body = format!(r#"{{"usage":{{"prompt_tokens":1,"details":"{}"}}}}"#, "x".repeat(20_000));
     let whole = meter(&[body.as_bytes()]);
     assert_eq!((whole.usage, whole.skipped), (None, 1));

@@ -1,27 +1,27 @@
-//! The grammar of JSON, for texts that come in any pieces.
+//! The grammar of JSON, for texts in pieces of any size.
 //!
-//! It is RFC 8259's, with two leniencies that lose no number: a surrogate escape may stand alone
-//! (some upstreams cut a character in two), and a number may be larger than any type. Bytes that
-//! are no UTF-8 are taken for text, as the event stream's rule has it.
+//! RFC 8259 with two leniencies that lose no count: a surrogate escape may stand alone (some
+//! upstreams cut a character in two), and numbers may exceed any type. Invalid UTF-8 counts as
+//! text, as in the event stream's rule.
 
 use crate::json::interruption;
 
-/// Containers within containers. Deeper text is refused, as serde_json refuses it.
+/// The deepest nesting; deeper texts are refused, as by serde_json.
 const MAX_DEPTH: u32 = 127;
 
-/// What a document is made of, in the order in which it comes.
+/// Receives the structure of a document, in order.
 pub(in crate::usage) trait Outline {
-    /// A key's text begins here, after its quote.
+    /// A key's text begins at `at`, behind its quote.
     fn key(&mut self, at: usize);
-    /// The key's text ends before here. It is as spelled, escapes and all.
+    /// The key's text ends before `at`. It may contain escapes.
     fn key_end(&mut self, at: usize);
-    /// A value begins here.
+    /// A value begins at `at`.
     fn value(&mut self, at: usize, kind: Kind);
-    /// That value ends before here; for a container, its last bracket is included.
+    /// The value ends before `at`; a container includes its last bracket.
     fn value_end(&mut self, at: usize);
 }
 
-/// What a value's first byte tells.
+/// The type of a value, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::usage) enum Kind {
     Object,
@@ -29,7 +29,7 @@ pub(in crate::usage) enum Kind {
     Scalar,
 }
 
-/// Reads one JSON text in any pieces, byte by byte if need be, and reports its outline.
+/// Reads one JSON text in pieces of any size and reports its structure to an [`Outline`].
 #[derive(Debug)]
 pub(in crate::usage) struct Grammar {
     state: State,
@@ -40,7 +40,7 @@ pub(in crate::usage) struct Grammar {
     objects: u128,
 }
 
-/// What may come next.
+/// What may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Value,
@@ -60,7 +60,7 @@ enum State {
         left: u8,
     },
     Number(Digits),
-    /// A word, and how many of its letters have come.
+    /// A word, and the number of its letters that have come.
     Word {
         word: Word,
         come: u8,
@@ -68,7 +68,7 @@ enum State {
     Refused,
 }
 
-/// How far a number is.
+/// The part of a number that was read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Digits {
     Minus,
@@ -81,7 +81,6 @@ enum Digits {
     Power,
 }
 
-/// What is neither text nor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     True,
@@ -94,17 +93,17 @@ impl Grammar {
         Grammar { state: State::Value, depth: 0, in_object: false, objects: 0 }
     }
 
-    /// The text is not JSON, whatever follows.
+    /// Whether the text is known not to be JSON.
     pub(in crate::usage) fn refused(&self) -> bool {
         self.state == State::Refused
     }
 
-    /// The text is a whole container.
+    /// Whether the text is a complete container.
     pub(in crate::usage) fn complete(&self) -> bool {
         self.depth == 0 && self.state == State::CommaOrEnd
     }
 
-    /// Reads on. Offsets in the outline are those in `bytes`.
+    /// Reads a piece. Offsets in the outline are those in `bytes`.
     pub(in crate::usage) fn push(&mut self, bytes: &[u8], outline: &mut impl Outline) {
         let mut at = 0;
         while at < bytes.len() {
@@ -137,13 +136,13 @@ impl Grammar {
         }
     }
 
-    /// A byte between values.
+    /// Reads a byte between values.
     #[inline]
     fn structure(&mut self, bytes: &[u8], at: usize, outline: &mut impl Outline) -> usize {
         let byte = bytes[at];
         self.state = match self.state {
             State::CommaOrEnd => match byte {
-                // Where nobody has put a space, a key follows at once.
+                // Compact JSON: the next key follows at once.
                 b',' if self.in_object && bytes.get(at + 1) == Some(&b'"') => {
                     outline.key(at + 2);
                     self.state = State::Text { key: true };
@@ -171,7 +170,7 @@ impl Grammar {
         at + 1
     }
 
-    /// The first byte of a value.
+    /// Reads the first byte of a value.
     #[inline]
     fn value(&mut self, byte: u8, at: usize, outline: &mut impl Outline) -> usize {
         match byte {
@@ -211,14 +210,15 @@ impl Grammar {
         at + 1
     }
 
-    /// The inside of a string: most of every body, so it goes in strides.
+    /// Reads the inside of a string: the largest part of most bodies, so it is searched in strides.
     #[inline]
     fn text(&mut self, bytes: &[u8], at: usize, key: bool, outline: &mut impl Outline) -> usize {
         let mut at = at;
         loop {
             let Some(end) = interruption::<true>(&bytes[at..]) else { return bytes.len() };
             at += end;
-            // Most escapes are whole and of one letter: the text goes on behind them.
+            // Most escapes are one letter and complete in the piece: the loop continues behind
+            // them.
             if bytes[at] != b'\\' || !bytes.get(at + 1).is_some_and(|&letter| is_escape(letter)) {
                 break;
             }
@@ -267,7 +267,7 @@ impl Grammar {
                 (Digits::Exponent, b'+' | b'-') => Digits::Sign,
                 (Digits::Exponent | Digits::Sign, b'0'..=b'9') => Digits::Power,
                 (Digits::Zero | Digits::Whole | Digits::Fraction | Digits::Power, _) => {
-                    // Whatever this byte is, it is no part of the number.
+                    // This byte is not part of the number.
                     self.state = State::CommaOrEnd;
                     outline.value_end(at);
                     return at;
@@ -301,7 +301,7 @@ impl Grammar {
     }
 }
 
-/// What is an escape together with the backslash before it, apart from `u`.
+/// Whether the letter forms an escape with the backslash before it. `u` needs digits too.
 #[inline]
 fn is_escape(letter: u8) -> bool {
     matches!(letter, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
@@ -312,7 +312,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// What the first byte of a scalar begins.
+/// The state behind the first byte of a scalar.
 fn scalar(byte: u8) -> State {
     match byte {
         b'"' => State::Text { key: false },

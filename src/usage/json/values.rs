@@ -1,11 +1,11 @@
-//! Values that are small and whole.
+//! Reads small complete values.
 
 use memchr::memchr2;
 
-/// The text of a string value, which may have been cut off at its end. `None` when it is no string.
+/// The text of a string value, which may be cut off at its end. `None` if it is not a string.
 pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
     let mut rest = value.strip_prefix(b"\"")?;
-    // Without the closing quote, so that a text without escapes has no byte too many.
+    // Excludes the closing quote, so that the capacity of a text without escapes is exact.
     let mut text = Vec::with_capacity(rest.len().saturating_sub(1));
     while let Some(end) = memchr2(b'"', b'\\', rest) {
         text.extend_from_slice(&rest[..end]);
@@ -18,13 +18,12 @@ pub(in crate::usage) fn string(value: &[u8]) -> Option<String> {
     Some(lossy(text))
 }
 
-/// Replaces what is no UTF-8; the rest is not copied again.
+/// Replaces invalid UTF-8; valid text is not copied again.
 fn lossy(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-/// Adds what the escape stands for, and gives what follows it. An escape that was cut off adds
-/// nothing.
+/// Appends the character of an escape, and returns what follows it. A cut escape adds nothing.
 fn unescape<'a>(escape: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
     let Some((&letter, rest)) = escape.split_first() else { return b"" };
     match letter {

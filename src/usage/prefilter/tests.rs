@@ -19,7 +19,7 @@ fn worth(payload: &str) -> bool {
 }
 
 #[test]
-fn a_payload_with_something_wanted_is_worth_reading() {
+fn prefilter_accepts_payloads_with_wanted_values() {
     for payload in [
         r#"{"usage":{"prompt_tokens":1}}"#,
         r#"{"usage" : { }}"#,
@@ -37,7 +37,7 @@ fn a_payload_with_something_wanted_is_worth_reading() {
 }
 
 #[test]
-fn a_delta_is_not() {
+fn prefilter_rejects_deltas() {
     for payload in [
         r#"{"choices":[{"delta":{"content":"hi"}}],"usage":null}"#,
         r#"{"choices":[{"delta":{"content":"\"usage\":{\"prompt_tokens\":1}"}}]}"#,
@@ -54,13 +54,13 @@ fn a_delta_is_not() {
 }
 
 #[test]
-fn a_model_that_is_known_is_not_wanted() {
+fn prefilter_rejects_the_model_once_it_is_known() {
     let payload = br#"{"model":"gpt-4.1"}"#;
     assert!(!Prefilter::new(payload).worth_reading(0, payload.len(), Wants { model: false, timings: false }));
 }
 
 #[test]
-fn a_word_is_found_wherever_the_windows_of_the_search_end() {
+fn prefilter_finds_words_across_window_ends() {
     let line = |text: &str| format!("data: {text}\n\n");
     let wanted = r#"{"usage":{"prompt_tokens":1}}"#;
     for before in STRIDE - 80..STRIDE + 20 {

@@ -1,6 +1,6 @@
-//! The names that the parts of a usage object bear.
+//! The names of a usage object's members.
 
-/// What stands in the object itself.
+/// A member of the object itself.
 #[derive(Clone, Copy)]
 pub(super) enum Name {
     PromptTokens,
@@ -39,7 +39,7 @@ pub(super) enum Name {
 
 pub(super) const NAMES: usize = Name::TotalThoughtTokens as usize + 1;
 
-/// What stands in the details.
+/// A member of the details.
 #[derive(Clone, Copy)]
 pub(super) enum Detail {
     Cached,
@@ -52,11 +52,11 @@ pub(super) enum Detail {
 
 pub(super) const DETAILS: usize = Detail::Audio as usize + 1;
 
-/// Objects that count calls: `server_tool_use`, `server_tool_use_details`,
-/// `server_side_tool_usage_details`, `connectors`, and last Cohere's.
+/// The objects that count calls: `server_tool_use`, `server_tool_use_details`,
+/// `server_side_tool_usage_details`, `connectors`, and Cohere's.
 pub(super) const CALLS: usize = 5;
 
-/// Where a member's value goes.
+/// The destination of a member's value.
 pub(super) enum Goes {
     Text(Name),
     Input(usize),
@@ -68,7 +68,7 @@ pub(super) enum Goes {
 }
 
 impl Goes {
-    /// OpenAI itself uses singular and plural of the details; their places are tried in this order.
+    /// OpenAI uses both singular and plural for the details; their places are tried in this order.
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"prompt_tokens" => Self::Text(Name::PromptTokens),
@@ -127,7 +127,7 @@ impl Detail {
             b"cached_tokens" => Self::Cached,
             b"cache_write_tokens" => Self::CacheWrite,
             b"cache_creation_tokens" => Self::CacheCreation,
-            // LiteLLM's place for Anthropic's `cache_creation`.
+            // LiteLLM's name for Anthropic's `cache_creation`.
             b"cache_creation_token_details" => Self::CacheWrite1h,
             // Anthropic's name is `thinking_tokens`. No service sends both.
             b"reasoning_tokens" | b"thinking_tokens" => Self::Reasoning,

@@ -9,19 +9,19 @@ fn counts(object: &str) -> Option<Usage> {
 }
 
 #[test]
-fn null_empty_and_countless_objects_are_no_usage() {
+fn report_is_none_for_null_empty_and_countless_objects() {
     for none in ["null", "{}", "[]", "12", r#"{"cost":0.1,"is_byok":false}"#, r#"{"prompt_tokens":null}"#] {
         assert_eq!(counts(none), None, "{none}");
     }
 }
 
 #[test]
-fn zero_is_a_count() {
+fn report_counts_zero() {
     assert_eq!(read(r#"{"prompt_tokens":0}"#).input_tokens, Some(0));
 }
 
 #[test]
-fn chat_and_responses_have_their_own_names() {
+fn report_reads_names_of_chat_and_responses() {
     let chat = read(r#"{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9}"#);
     let responses = read(r#"{"input_tokens":1,"output_tokens":2,"total_tokens":9}"#);
     assert_eq!(chat, responses);
@@ -29,12 +29,12 @@ fn chat_and_responses_have_their_own_names() {
 }
 
 #[test]
-fn a_total_is_never_computed() {
+fn report_never_computes_a_total() {
     assert_eq!(read(r#"{"input_tokens":1,"output_tokens":2}"#).total_tokens, None);
 }
 
 #[test]
-fn details_are_singular_or_plural_and_of_either_name() {
+fn report_reads_details_under_all_names() {
     for side in ["prompt", "input"] {
         for details in ["tokens_details", "token_details"] {
             let usage = read(&format!(
@@ -53,7 +53,7 @@ fn details_are_singular_or_plural_and_of_either_name() {
 }
 
 #[test]
-fn cached_tokens_have_five_names_in_this_order() {
+fn report_prefers_cached_token_names_in_order() {
     let names = ["cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"];
     let mut object = String::from("\"prompt_tokens_details\":{\"cached_tokens\":0}");
     for (i, name) in names.iter().enumerate() {
@@ -66,7 +66,7 @@ fn cached_tokens_have_five_names_in_this_order() {
 }
 
 #[test]
-fn cache_writes_have_three_names() {
+fn report_reads_cache_writes_under_all_names() {
     for object in [
         r#"{"cache_creation_input_tokens":4}"#,
         r#"{"prompt_tokens_details":{"cache_write_tokens":4,"cache_creation_tokens":5}}"#,
@@ -77,18 +77,18 @@ fn cache_writes_have_three_names() {
 }
 
 #[test]
-fn reasoning_may_stand_beside_the_details() {
+fn report_reads_reasoning_beside_the_details() {
     assert_eq!(read(r#"{"reasoning_tokens":4,"completion_tokens_details":null}"#).reasoning_tokens, Some(4));
 }
 
 #[test]
-fn parts_may_be_larger_than_the_whole() {
+fn report_accepts_parts_larger_than_the_whole() {
     let usage = read(r#"{"prompt_tokens":235,"prompt_tokens_details":{"cached_tokens":373}}"#);
     assert_eq!((usage.input_tokens, usage.cached_input_tokens), (Some(235), Some(373)));
 }
 
 #[test]
-fn seconds_count_where_usage_is_by_duration() {
+fn report_reads_seconds_only_of_usage_by_duration() {
     assert_eq!(read(r#"{"type":"duration","seconds":4.5}"#).billed_seconds, Some(4.5));
     assert_eq!(counts(r#"{"type":"tokens","seconds":4.5}"#), None);
     assert_eq!(read(r#"{"prompt_audio_seconds":3}"#).billed_seconds, Some(3.0));
@@ -96,7 +96,7 @@ fn seconds_count_where_usage_is_by_duration() {
 }
 
 #[test]
-fn a_count_is_an_integer_a_whole_float_or_a_string_of_digits() {
+fn count_accepts_integers_whole_floats_and_digit_strings() {
     for (text, expected) in [
         ("7", Some(7)),
         ("7.0", Some(7)),
@@ -119,13 +119,13 @@ fn a_count_is_an_integer_a_whole_float_or_a_string_of_digits() {
 }
 
 #[test]
-fn of_equal_keys_the_last_counts_also_when_it_is_null() {
+fn report_last_of_equal_keys_counts_even_if_null() {
     assert_eq!(read(r#"{"prompt_tokens":1,"prompt_tokens":2}"#).input_tokens, Some(2));
     assert_eq!(read(r#"{"prompt_tokens":1,"prompt_tokens":null,"input_tokens":3}"#).input_tokens, Some(3));
 }
 
 #[test]
-fn an_update_keeps_what_it_is_silent_about() {
+fn updated_usage_keeps_counts_that_are_not_repeated() {
     let first = read(r#"{"input_tokens":34824,"output_tokens":5,"cache_read_input_tokens":0}"#);
     let last = read(r#"{"input_tokens":3883,"output_tokens":2}"#);
     let expected = read(r#"{"input_tokens":3883,"output_tokens":2,"cache_read_input_tokens":0}"#);
@@ -133,13 +133,13 @@ fn an_update_keeps_what_it_is_silent_about() {
 }
 
 #[test]
-fn thinking_tokens_of_anthropic_are_reasoning_tokens() {
+fn report_reads_thinking_tokens_as_reasoning() {
     let usage = read(r#"{"output_tokens":31,"output_tokens_details":{"thinking_tokens":24}}"#);
     assert_eq!(usage.reasoning_tokens, Some(24));
 }
 
 #[test]
-fn cache_writes_of_one_hour_stand_beside_the_total() {
+fn report_reads_one_hour_cache_writes() {
     let usage = read(
         r#"{"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}"#,
     );
@@ -155,7 +155,7 @@ fn calls_of(object: &str) -> String {
 }
 
 #[test]
-fn calls_are_read_where_the_service_counts_them() {
+fn report_reads_calls_that_the_service_counts() {
     for (object, calls) in [
         (
             r#"{"server_tool_use":{"web_search_requests":5,"web_fetch_requests":1}}"#,
@@ -179,7 +179,7 @@ fn calls_are_read_where_the_service_counts_them() {
 }
 
 #[test]
-fn a_cost_is_a_number_an_object_with_a_total_or_ticks() {
+fn report_reads_cost_as_number_object_or_ticks() {
     for (object, cost) in [
         (r#"{"cost":0.0002444}"#, Some("0.0002444")),
         (r#"{"cost":"0.5"}"#, Some("0.5")),
@@ -199,7 +199,7 @@ fn a_cost_is_a_number_an_object_with_a_total_or_ticks() {
 }
 
 #[test]
-fn tiers_stand_in_the_usage_of_some() {
+fn report_reads_the_service_tier() {
     let tier = |object: &str| Report::read(object.as_bytes()).and_then(|report| report.tier);
     assert_eq!(tier(r#"{"service_tier":"priority"}"#).as_deref(), Some("priority"));
     assert_eq!(tier(r#"{"service_tier":"gold"}"#).as_deref(), Some("gold"));

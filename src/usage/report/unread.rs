@@ -1,13 +1,13 @@
-//! Counts under names that are not known: how the next new shape of usage is seen.
+//! Finds counts under unknown names, so that a new form of usage is noticed.
 
 use super::names::Goes;
 use super::{Usage, count, each};
 use crate::json::Cursor;
 
-/// The longest name that is told.
+/// The longest name that is reported.
 const NAME_LIMIT: usize = 64;
 
-/// Counts that are known and are no column of their own.
+/// Known counts without a column of their own.
 const KNOWN: [&[u8]; 13] = [
     b"accepted_prediction_tokens",
     b"audio_prompt_tokens",
@@ -20,12 +20,12 @@ const KNOWN: [&[u8]; 13] = [
     b"video_tokens",
     b"prompt_image_tokens",
     b"prompt_text_tokens",
-    // Gemini counts what its tools brought apart from the prompt, and in the total.
+    // Gemini counts the tokens of its tools apart from the prompt, and in the total.
     b"toolUsePromptTokenCount",
     b"total_tool_use_tokens",
 ];
 
-/// What a name has that tells of something else than tokens: a rate, a limit, a size, money.
+/// Parts of names of other quantities than tokens: rates, limits, sizes, money.
 const NO_COUNT: [&[u8]; 14] = [
     b"per_",
     b"limit",
@@ -43,12 +43,10 @@ const NO_COUNT: [&[u8]; 14] = [
     b"dim",
 ];
 
-/// The name of a count of tokens that is not known, where the input or the output is under no known
-/// name.
+/// The name of an unknown count of tokens, if the input or the output has no known name.
 ///
-/// A name is that of a count of tokens where it says so, or names the side that is missing, and its
-/// value is a count above 0. Where neither input nor output is known, the objects of the usage are
-/// looked through too. Usage by duration, and one that is only a total, have no such counts.
+/// A name qualifies if it mentions tokens or the missing side and its value is a count above 0.
+/// Nested objects are searched only if both sides are missing. Usage by duration never qualifies.
 pub(super) fn find(object: &[u8], counts: &Usage) -> Option<Box<str>> {
     let has_one = counts.input_tokens.is_some() || counts.output_tokens.is_some();
     let has_both = counts.input_tokens.is_some() && counts.output_tokens.is_some();

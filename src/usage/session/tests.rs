@@ -17,7 +17,7 @@ const HEARD: &str = r#"{"type":"conversation.item.input_audio_transcription.comp
 const HEARD_SECONDS: &str = r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"Hi","usage":{"type":"duration","seconds":2.5}}"#;
 
 #[test]
-fn responses_are_added_up_and_every_detail_of_them() {
+fn session_adds_up_responses_with_all_details() {
     let tally = meter(&[CREATED, BEGUN, DELTA, DONE, BEGUN, DONE]);
     let usage = tally.usage.unwrap();
     assert_eq!(
@@ -33,7 +33,7 @@ fn responses_are_added_up_and_every_detail_of_them() {
 }
 
 #[test]
-fn where_a_message_is_cut_makes_no_difference() {
+fn session_reads_messages_cut_anywhere() {
     let whole = meter(&[CREATED, BEGUN, DELTA, DONE]);
     for at in 0..DONE.len() {
         let mut meter = SessionMeter::new();
@@ -49,7 +49,7 @@ fn where_a_message_is_cut_makes_no_difference() {
 }
 
 #[test]
-fn a_transcription_counts_its_seconds_and_its_tokens_only_where_there_are_no_responses() {
+fn session_counts_transcription_tokens_only_without_responses() {
     let usage = meter(&[HEARD, HEARD_SECONDS, DONE, HEARD]).usage.unwrap();
     assert_eq!((usage.input_tokens, usage.billed_seconds), (Some(132), Some(2.5)));
     let usage = meter(&[HEARD, HEARD_SECONDS, HEARD_SECONDS, HEARD]).usage.unwrap();
@@ -58,7 +58,7 @@ fn a_transcription_counts_its_seconds_and_its_tokens_only_where_there_are_no_res
 }
 
 #[test]
-fn a_response_under_way_leaves_the_counts_open() {
+fn session_with_a_response_under_way_is_not_terminal() {
     assert!(!meter(&[CREATED, BEGUN]).terminal);
     assert!(!meter(&[BEGUN, DONE, BEGUN, DELTA]).terminal);
     assert!(meter(&[CREATED]).terminal);
@@ -66,7 +66,7 @@ fn a_response_under_way_leaves_the_counts_open() {
 }
 
 #[test]
-fn usage_in_other_messages_and_in_text_is_no_usage() {
+fn session_ignores_usage_in_other_messages_and_texts() {
     for message in [
         r#"{"type":"response.output_item.done","usage":{"input_tokens":1},"response":{"usage":{"input_tokens":1}}}"#,
         r#"{"type":"session.updated","session":{"usage":{"input_tokens":1}}}"#,
@@ -81,7 +81,7 @@ fn usage_in_other_messages_and_in_text_is_no_usage() {
 }
 
 #[test]
-fn the_first_output_is_told_once() {
+fn session_reports_the_first_token_once() {
     let mut meter = SessionMeter::new();
     let mut first = |message: &str| {
         meter.text(message.as_bytes());
@@ -93,13 +93,13 @@ fn the_first_output_is_told_once() {
 }
 
 #[test]
-fn an_error_is_noted() {
+fn session_keeps_an_error() {
     let error = r#"{"type":"error","error":{"type":"invalid_request_error","message":"no such item"}}"#;
     assert_eq!(meter(&[CREATED, error, DONE]).error.as_deref(), Some("no such item"));
 }
 
 #[test]
-fn messages_that_are_not_text_are_no_responses() {
+fn session_ignores_messages_that_are_not_text() {
     let mut meter = SessionMeter::new();
     assert_eq!(meter.message_end().events, 1, "its time is noted");
     assert_eq!(meter.into_tally().events, 0);
@@ -108,7 +108,7 @@ fn messages_that_are_not_text_are_no_responses() {
 const COMPLETED: &str = r#"{"type":"response.completed","sequence_number":9,"response":{"id":"resp_1","model":"gpt-5","status":"completed","error":null,"usage":{"input_tokens":132,"input_tokens_details":{"cached_tokens":64},"output_tokens":121,"output_tokens_details":{"reasoning_tokens":5},"total_tokens":253}}}"#;
 
 #[test]
-fn responses_that_end_in_any_way_are_added_up() {
+fn session_adds_up_responses_whatever_their_end() {
     let incomplete = COMPLETED.replace("completed", "incomplete");
     let failed = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"it broke"},"usage":null}}"#;
     let tally = meter(&[BEGUN, COMPLETED, BEGUN, &incomplete, BEGUN, failed]);
@@ -126,7 +126,7 @@ fn responses_that_end_in_any_way_are_added_up() {
 }
 
 #[test]
-fn the_model_is_that_of_the_first_response_that_names_one_wherever_it_is_cut() {
+fn requested_model_is_the_first_one_named_at_any_cut() {
     let asked = |messages: &[&str], at: usize| {
         let mut asked = AskedModel::default();
         for message in messages {

@@ -31,7 +31,7 @@ fn first_token(payloads: &[&str]) -> Option<usize> {
 const HI: &str = r#"{"model":"m","choices":[{"delta":{"content":"Hi"}}],"usage":null}"#;
 
 #[test]
-fn the_last_usage_replaces_the_one_before_it_whole() {
+fn stream_last_usage_replaces_the_one_before() {
     let tally = tally(&chat(&[
         HI,
         r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#,
@@ -48,7 +48,7 @@ fn the_last_usage_replaces_the_one_before_it_whole() {
 }
 
 #[test]
-fn anthropic_usage_is_merged_field_by_field() {
+fn stream_merges_anthropic_usage_field_by_field() {
     let tally = tally(concat!(
         "event: message_start\n",
         r#"data: {"type":"message_start","message":{"model":"claude","usage":{"input_tokens":34824,"#,
@@ -70,14 +70,14 @@ fn anthropic_usage_is_merged_field_by_field() {
 }
 
 #[test]
-fn the_model_may_come_late() {
+fn stream_reads_a_late_model() {
     let empty = r#"{"choices":[],"model":"","prompt_filter_results":[]}"#;
     let content = r#"{"model":"","choices":[{"delta":{"content":"Hi"}}]}"#;
     assert_eq!(tally(&chat(&[empty, content, content, HI])).model.as_deref(), Some("m"));
 }
 
 #[test]
-fn usage_counts_in_any_event_and_after_the_finish_reason() {
+fn stream_reads_usage_in_any_event() {
     let finish = r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#;
     let error = r#"{"choices":[{}],"error":{"message":"cut"},"usage":{"prompt_tokens":2}}"#;
     let tally = tally(&chat(&[HI, finish, error]));
@@ -87,7 +87,7 @@ fn usage_counts_in_any_event_and_after_the_finish_reason() {
 }
 
 #[test]
-fn text_that_looks_like_usage_is_text() {
+fn stream_ignores_usage_inside_of_texts() {
     let decoy = r#"{"choices":[{"delta":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":null}"#;
     let nested = r#"{"choices":[{"delta":{"provider_metadata":{"usage":{"prompt_tokens":1}}}}]}"#;
     let broken = r#"{"usage":{"prompt_tokens":1},"choices":["#;
@@ -95,13 +95,13 @@ fn text_that_looks_like_usage_is_text() {
 }
 
 #[test]
-fn json_may_be_spread_over_data_lines() {
+fn stream_joins_json_of_several_data_lines() {
     let stream = chat(&[HI]) + "data: {\"usage\":\ndata: {\"prompt_tokens\":\ndata: 4}}\n\n";
     assert_eq!(tally(&stream).usage.and_then(|usage| usage.input_tokens), Some(4));
 }
 
 #[test]
-fn each_of_these_ends_a_stream() {
+fn stream_recognises_every_terminal_event() {
     for end in [
         "data: [DONE]\n\n",
         "data:[DONE] \r\n\r\n",
@@ -123,7 +123,7 @@ fn each_of_these_ends_a_stream() {
 }
 
 #[test]
-fn the_first_token_is_the_first_content() {
+fn stream_first_token_is_the_first_content() {
     let role = r#"{"choices":[{"delta":{"role":"assistant","content":"","reasoning_content":null,"tool_calls":[]}}]}"#;
     for content in [
         r#"{"choices":[{"delta":{"content":"x"}}]}"#,
@@ -152,7 +152,7 @@ fn the_first_token_is_the_first_content() {
 }
 
 #[test]
-fn an_error_is_told_in_many_ways() {
+fn stream_error_is_read_in_every_form() {
     for (stream, expected) in [
         ("data: {\"error\":{\"message\":\"m\",\"code\":400}}\n\n", "m"),
         ("event: error\ndata: {\"error\":{\"message\":\"m\"}}\n\n", "m"),
@@ -172,7 +172,7 @@ fn an_error_is_told_in_many_ways() {
 }
 
 #[test]
-fn an_event_that_is_too_large_to_hold_is_read_as_it_passes() {
+fn stream_reads_oversize_events_as_they_pass() {
     let image = |end: &str| {
         format!(
             "event: image_generation.completed\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{}\",\
@@ -196,7 +196,7 @@ fn an_event_that_is_too_large_to_hold_is_read_as_it_passes() {
 }
 
 #[test]
-fn a_waiting_meter_is_small() {
+fn stream_meter_is_small_between_events() {
     assert!(size_of::<StreamMeter>() <= 576, "{} bytes", size_of::<StreamMeter>());
 }
 
@@ -221,7 +221,7 @@ fn kept(stream: &str) -> (u64, String) {
 }
 
 #[test]
-fn events_that_repeat_each_other_are_told_like_any_others() {
+fn stream_counts_repeated_events_like_others() {
     let say = |text: &str| {
         format!(
             "data: {{\"model\":\"m\",\"n\":1,\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
@@ -236,7 +236,7 @@ fn events_that_repeat_each_other_are_told_like_any_others() {
 }
 
 #[test]
-fn what_stands_between_events_that_repeat_each_other_is_seen() {
+fn stream_reads_events_between_repeated_ones() {
     let say = |text: &str| {
         format!("data: {{\"id\":\"1\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
     };

@@ -1,19 +1,19 @@
-//! What of a slice passes.
+//! Assembles what passes of a slice.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Which bytes of a slice pass, and what goes before them.
+/// The bytes of a slice that pass, and what goes before them.
 #[derive(Default)]
 pub(super) struct Passing {
     before: Vec<u8>,
-    /// What of the slice does not pass, in order.
+    /// Ranges that do not pass, in order.
     cuts: Vec<Range<usize>>,
 }
 
 impl Passing {
-    /// Bytes that had waited. Only the first event of a slice can have any, so they come first.
+    /// Prepends bytes that waited. Only the first event of a slice can have any.
     pub(super) fn before(&mut self, held: Vec<u8>) {
         if !held.is_empty() {
             self.before = held;
@@ -26,7 +26,7 @@ impl Passing {
         }
     }
 
-    /// Copies only where what passes is not one piece of the slice.
+    /// Copies only if the result is not one piece of the slice.
     pub(super) fn of(self, bytes: Bytes) -> Bytes {
         let mut kept = Vec::with_capacity(self.cuts.len() + 1);
         let mut from = 0;

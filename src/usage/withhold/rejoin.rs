@@ -1,33 +1,32 @@
-//! llama.cpp's server moves its `timings` when it is asked for usage: out of the event with the
-//! finish reason, into the usage event.
+//! Restores the `timings` of llama.cpp's server, which with `include_usage` move out of the event
+//! with the finish reason and into the usage event.
 //!
-//! A client that did not ask gets them where they would have been. So in a stream of that server
-//! the rest of the event with a finish reason, from that reason on, waits for the event behind it,
-//! which the server sends with it. If that is withheld and has `timings`, they are put back: the
-//! last member of the object, as they are in the unasked stream. Anything else lets what waits
-//! pass.
+//! In a stream of that server the rest of the event with a finish reason waits, from the reason on,
+//! for the next event, which the server sends with it. If that event is withheld and has `timings`,
+//! they are put back as the last member of the object, where the client would have received them.
+//! Otherwise the waiting bytes pass unchanged.
 
 use memchr::memmem;
 
 use super::HOLD_LIMIT;
 use crate::json::Cursor;
 
-/// The end of the event with the finish reason, as long as it may have to be changed.
+/// The end of the event with the finish reason, while it may have to be changed.
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
     at: At,
-    /// What waits of it: empty, or all from its finish reason on.
+    /// The waiting bytes: empty, or everything from the finish reason on.
     tail: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// No finish reason has come in the event.
+    /// Before a finish reason.
     #[default]
     Before,
-    /// It has, and the event goes on.
+    /// Behind the finish reason, inside of its event.
     Inside,
-    /// The event has ended.
+    /// Behind that event.
     Behind,
 }
 
@@ -37,8 +36,8 @@ impl Rejoin {
         self.at != At::Before
     }
 
-    /// What passes the filter of one event, or of a part of it that is its last one if it has
-    /// `ended`. What may go on to the client is added to `out`.
+    /// Takes what passes the filter of one event, or of a part of it; `ended`: it is the last part.
+    /// Appends to `out` what may go to the client.
     pub(super) fn pass(&mut self, passed: &[u8], ended: bool, out: &mut Vec<u8>) {
         if passed.is_empty() {
             return;
@@ -78,14 +77,14 @@ impl Rejoin {
         self.release(out);
     }
 
-    /// What waits passes.
+    /// Releases the waiting bytes.
     pub(super) fn release(&mut self, out: &mut Vec<u8>) {
         self.at = At::Before;
         out.append(&mut self.tail);
     }
 }
 
-/// Where in a part of an event a finish reason that is a string begins, key and all.
+/// Where a finish reason that is a string begins, including its key.
 fn finish_reason(part: &[u8]) -> Option<usize> {
     const KEY: &[u8] = b"\"finish_reason\"";
     memmem::find_iter(part, KEY).find(|at| {
@@ -94,7 +93,7 @@ fn finish_reason(part: &[u8]) -> Option<usize> {
     })
 }
 
-/// The member `timings` of the event's object, as it is written there, with a comma before it.
+/// The member `timings` of the event's object as written, with a comma before it.
 fn timings(event: &[u8]) -> Option<Vec<u8>> {
     let json = &event[memmem::find(event, b"data:")? + b"data:".len()..];
     let mut cursor = Cursor::new(json);

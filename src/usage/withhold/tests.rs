@@ -26,7 +26,7 @@ fn stays(stream: &str) {
 }
 
 #[test]
-fn the_event_goes_and_nothing_else() {
+fn withhold_removes_only_the_usage_event() {
     for end in ["\n", "\r\n", "\r"] {
         let event = |data: &str| format!("{data}{end}{end}");
         let (before, after) = (event(CHUNK) + ": ping" + end + end + end, event("data: [DONE]") + end);
@@ -37,7 +37,7 @@ fn the_event_goes_and_nothing_else() {
 }
 
 #[test]
-fn the_event_goes_from_among_events_that_repeat_each_other() {
+fn withhold_finds_the_event_among_repeated_events() {
     let say = |text: &str| CHUNK.replace("Hi", text) + "\n\n";
     let (before, after) = (say("a") + &say("b") + &say("c") + &say("d"), say("e") + &say("f"));
     let usage = USAGE.to_owned() + "\n\n";
@@ -46,19 +46,19 @@ fn the_event_goes_from_among_events_that_repeat_each_other() {
 }
 
 #[test]
-fn comments_before_the_event_stay() {
+fn withhold_passes_comments_before_the_event() {
     becomes(&format!(": a\r\n:b\n{USAGE}\n\ndata: [DONE]\n\n"), ": a\r\n:b\ndata: [DONE]\n\n");
     becomes(&format!(":\n\n:\n{USAGE}\r\r"), ":\n\n:\n");
 }
 
 #[test]
-fn the_data_may_stand_without_a_space_and_be_spaced() {
+fn withhold_accepts_any_spacing_of_the_data() {
     becomes("data:{\"usage\" : { } , \"choices\" : [ ]}  \n\n", "");
     becomes("data: \t {\"choices\":[\n\n", "data: \t {\"choices\":[\n\n");
 }
 
 #[test]
-fn what_came_with_the_usage_goes_with_it() {
+fn withhold_removes_members_that_accompany_the_usage() {
     for choices in [
         r#""choices":[],"#,
         r#""choices":null,"#,
@@ -85,7 +85,7 @@ fn what_came_with_the_usage_goes_with_it() {
 }
 
 #[test]
-fn what_the_client_would_miss_stays() {
+fn withhold_passes_events_with_response_members() {
     for member in [
         r#""choices":[{"delta":{"content":"x"}}]"#,
         r#""choices":[{"delta":{},"finish_reason":"stop"}]"#,
@@ -112,7 +112,7 @@ fn what_the_client_would_miss_stays() {
 /// A service that reports usage in every chunk sends it with the one that begins the answer;
 /// another one sends an empty text behind the answer's end.
 #[test]
-fn a_role_or_an_empty_text_is_nothing_once_there_was_content() {
+fn withhold_ignores_role_and_empty_text_after_content() {
     for choice in [
         r#"{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}"#,
         r#"{"index":0,"delta":{"role":"assistant"}}"#,
@@ -127,7 +127,7 @@ fn a_role_or_an_empty_text_is_nothing_once_there_was_content() {
 }
 
 #[test]
-fn what_is_no_usage_stays() {
+fn withhold_passes_events_without_a_usage_object() {
     for usage in ["null", "[]", "1", "\"{}\"", "{", "{}}"] {
         stays(&format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n"));
     }
@@ -139,7 +139,7 @@ fn what_is_no_usage_stays() {
 }
 
 #[test]
-fn the_other_lines_of_the_event_go_with_it() {
+fn withhold_removes_the_other_lines_of_the_event() {
     let spread = USAGE.replace(",\"usage\"", ",\ndata: \"usage\"");
     for end in ["\n", "\r\n", "\r"] {
         for event in [USAGE, &spread] {
@@ -169,7 +169,7 @@ fn the_other_lines_of_the_event_go_with_it() {
 }
 
 #[test]
-fn an_event_that_tells_of_a_failure_stays() {
+fn withhold_passes_error_events() {
     for line in ["event: error", "event:error", "error: {\"code\":500}", "error"] {
         stays(&format!("{USAGE}\n{line}\n\n"));
         stays(&format!("{line}\n{USAGE}\n\n"));
@@ -178,7 +178,7 @@ fn an_event_that_tells_of_a_failure_stays() {
 }
 
 #[test]
-fn an_event_that_the_streams_end_ends_goes_once_its_json_is_whole() {
+fn withhold_at_the_end_removes_an_event_with_complete_json() {
     let stream = format!("{CHUNK}\n\n{USAGE}");
     for end in 0..stream.len() {
         stays(&stream[..end]);
@@ -189,7 +189,7 @@ fn an_event_that_the_streams_end_ends_goes_once_its_json_is_whole() {
 }
 
 #[test]
-fn an_event_beyond_the_limit_stays() {
+fn withhold_passes_an_event_beyond_the_limit() {
     let padded = |length: usize| {
         let rest = "data: {\"choices\":[],\"usage\":{}}\n".len();
         format!("data: {{\"choices\":[],\"usage\":{{{}}}}}\n\n", " ".repeat(length - rest))
@@ -206,7 +206,7 @@ fn an_event_beyond_the_limit_stays() {
 }
 
 #[test]
-fn a_whole_event_never_waits_and_a_usual_chunk_waits_to_its_text_at_most() {
+fn withhold_delays_usual_chunks_up_to_their_text_at_most() {
     let stream = format!("{CHUNK}\n\n");
     let choice = CHUNK.find("Hi").unwrap() + 1;
     for end in 1..=stream.len() {
@@ -221,7 +221,7 @@ fn a_whole_event_never_waits_and_a_usual_chunk_waits_to_its_text_at_most() {
 }
 
 #[test]
-fn only_the_unfinished_event_waits() {
+fn withhold_delays_only_the_unfinished_event() {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
     let begin = Bytes::from(format!("{CHUNK}\n\n: x\n{}", &USAGE[..20]));
     let progress = meter.push(&begin);
@@ -231,7 +231,7 @@ fn only_the_unfinished_event_waits() {
 }
 
 #[test]
-fn a_slice_that_ends_with_an_event_passes_without_a_copy() {
+fn withhold_passes_slices_of_whole_events_without_a_copy() {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
     for stream in [format!("{CHUNK}\n\n{CHUNK}\n\n"), format!("{CHUNK}\n\n{USAGE}\n\n")] {
         let slice = Bytes::from(stream);

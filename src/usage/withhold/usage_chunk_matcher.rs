@@ -1,64 +1,64 @@
-//! Whether an event is one that only asking for usage brings, seen byte by byte.
+//! Recognises the usage-only chunk that `include_usage` adds to a stream, byte by byte.
 
 mod members;
 
 use memchr::memchr2;
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::members::ANSWERS;
 use self::members::Members;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::members::RESPONSE_MEMBERS;
 use super::HOLD_LIMIT;
 use crate::usage::json::Grammar;
 
-/// A look at one event from its first byte on. It is over when a byte rules the event out.
+/// Incrementally matches the usage-only chunk, from an event's first byte on, until a byte rules it
+/// out.
 ///
-/// What stands before the event's first field (comments, the stream's byte order mark) is not part
-/// of it.
+/// Bytes before the event's first field (comments, the stream's byte order mark) are not part of
+/// it.
 #[derive(Debug)]
 pub(super) struct UsageChunkMatcher {
     at: At,
-    /// The last line ended with a CR: an LF now belongs to it.
+    /// The last line ended with a CR, to which an LF now belongs.
     after_cr: bool,
     /// A field of the event has begun.
     begun: bool,
-    /// It has had a `data` line.
+    /// The event has a `data` line.
     has_data: bool,
-    /// How many bytes the event has so far.
+    /// Bytes of the event so far.
     length: usize,
     grammar: Grammar,
     members: Members,
 }
 
-/// Where in the event the bytes so far end.
+/// The position in the event behind the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// At the start of the stream, where so many bytes of [`MARK`] have come.
+    /// At the start of the stream, behind this many bytes of [`MARK`].
     Mark(usize),
     /// At the start of a line.
     Line,
-    /// In a line that tells nothing: a comment, an ID, an unknown field.
+    /// In an irrelevant line: a comment, an ID, an unknown field.
     Skipped,
     /// In the name of a field.
     Name(Word),
-    /// The colon behind the name has come.
+    /// Behind the colon of the name.
     Colon(Field),
     /// In the value of a `data` line.
     Data,
     /// In the event's type.
     Type(Word),
-    /// The blank line has come, and with it an event with nothing against it.
+    /// Behind the blank line of an event that was not ruled out.
     End,
     RuledOut,
 }
 
-/// A field whose value matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Data,
     Type,
 }
 
-/// A short word as far as it has come.
+/// A short word so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Word {
     letters: [u8; 5],
@@ -66,7 +66,7 @@ struct Word {
 }
 
 impl Word {
-    /// With one letter more. `None` where it is longer than any word that matters.
+    /// Appends a letter. `None` if the word exceeds all that matter.
     fn with(mut self, letter: u8) -> Option<Self> {
         *self.letters.get_mut(self.length)? = letter;
         self.length += 1;
@@ -78,11 +78,11 @@ impl Word {
     }
 }
 
-/// The one byte order mark that may begin a stream.
+/// The UTF-8 byte order mark.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl UsageChunkMatcher {
-    /// Before an event's first byte; `at_start`: the stream's first event.
+    /// `at_start`: the event is the stream's first.
     pub(super) fn new(at_start: bool) -> Self {
         Self {
             at: if at_start { At::Mark(0) } else { At::Line },
@@ -95,8 +95,8 @@ impl UsageChunkMatcher {
         }
     }
 
-    /// Reads on. Returns how many bytes at the start are not part of the event, which pass in any
-    /// case.
+    /// Reads a piece. Returns how many bytes at its start are not part of the event; they pass in
+    /// any case.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let mut before = 0;
         let mut at = 0;
@@ -159,30 +159,30 @@ impl UsageChunkMatcher {
         before
     }
 
-    /// The event, now that it has ended, is one that only asking brings. `has_content`: an event
-    /// before it had content.
-    pub(super) fn is_asked_for(&self, has_content: bool) -> bool {
-        self.at == At::End && self.members.are_asked_for(has_content)
+    /// Whether the ended event is the usage-only chunk. `has_content`: an earlier event had
+    /// content.
+    pub(super) fn is_match(&self, has_content: bool) -> bool {
+        self.at == At::End && self.members.are_usage_only(has_content)
     }
 
-    /// The same of an event that the stream's end ended.
-    pub(super) fn is_asked_for_at_end(&self, has_content: bool) -> bool {
+    /// The same for an event that the end of the stream ended.
+    pub(super) fn is_match_at_end(&self, has_content: bool) -> bool {
         let is_error = matches!(self.at, At::Type(word) | At::Name(word) if word.is(ERROR));
         let goes_on = !matches!(self.at, At::End | At::RuledOut);
-        goes_on && !is_error && self.is_whole() && self.members.are_asked_for(has_content)
+        goes_on && !is_error && self.is_whole() && self.members.are_usage_only(has_content)
     }
 
-    /// The event is another one, whatever follows.
+    /// Whether the event is known to be another one.
     pub(super) fn is_ruled_out(&self) -> bool {
         self.at == At::RuledOut
     }
 
-    /// Its data so far are a whole JSON object.
+    /// Whether the data so far are a complete JSON object.
     fn is_whole(&self) -> bool {
         self.has_data && self.grammar.complete()
     }
 
-    /// Where the line is over that goes on at `from`; else the slice is.
+    /// The end of the line that contains `from`, or of the slice.
     fn line_end(&mut self, bytes: &[u8], from: usize) -> usize {
         let Some(end) = memchr2(b'\n', b'\r', &bytes[from..]) else { return bytes.len() };
         self.end_line(bytes[from + end]);
@@ -194,7 +194,7 @@ impl UsageChunkMatcher {
         self.after_cr = byte == b'\r';
     }
 
-    /// A byte of a field's name, or behind it. Returns whether it is taken.
+    /// Reads a byte of a field's name, or the one behind it. Returns the number of bytes consumed.
     fn name(&mut self, name: Word, byte: u8) -> usize {
         match byte {
             b':' | b'\n' | b'\r' => {
@@ -208,7 +208,7 @@ impl UsageChunkMatcher {
                         self.at = At::Colon(Field::Data);
                     }
                 } else if name.is(ERROR) {
-                    // llama.cpp reports its failures in a field of that name.
+                    // llama.cpp reports failures in a field of that name.
                     self.at = At::RuledOut;
                 } else if has_value {
                     self.at = if name.is(b"event") { At::Colon(Field::Type) } else { At::Skipped };
@@ -219,7 +219,7 @@ impl UsageChunkMatcher {
         1
     }
 
-    /// A byte of the event's type, or behind it.
+    /// Reads a byte of the event's type, or the one behind it.
     fn event_type(&mut self, word: Word, byte: u8) -> usize {
         match byte {
             b'\n' | b'\r' => {
@@ -233,14 +233,14 @@ impl UsageChunkMatcher {
         1
     }
 
-    /// Lines of data are joined with an LF, which in JSON is whitespace or an error.
+    /// Data lines are joined with an LF, which in JSON is whitespace or an error.
     fn begin_data(&mut self) {
         if std::mem::replace(&mut self.has_data, true) {
             self.read(b"\n");
         }
     }
 
-    /// Data, with the line's end if that is here. To the grammar it is whitespace.
+    /// Reads data, possibly with the line's end.
     fn data(&mut self, bytes: &[u8]) {
         let value = if self.at == At::Line { &bytes[..bytes.len() - 1] } else { bytes };
         self.read(value);
@@ -248,11 +248,11 @@ impl UsageChunkMatcher {
 
     fn read(&mut self, json: &[u8]) {
         self.members.push(json, &mut self.grammar);
-        if self.grammar.refused() || self.members.are_another() {
+        if self.grammar.refused() || self.members.rule_out() {
             self.at = At::RuledOut;
         }
     }
 }
 
-/// The type, and the field, of an event that tells of a failure.
+/// The type and the field of an event that reports a failure.
 const ERROR: &[u8] = b"error";

@@ -28,7 +28,7 @@ fn verdict(text: &[u8]) -> (bool, bool) {
 /// Every text of up to seven bytes that is made of these, in a list, is judged as serde_json judges
 /// it.
 #[test]
-fn the_grammar_is_the_one_that_serde_json_has() {
+fn grammar_agrees_with_serde_json() {
     let words: [&str; 22] = [
         "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\\", "\\u00e", "9", "0", "-", "+", ".", "e", "true",
         "null", "fals", " ", "\n", "\t",
@@ -51,7 +51,7 @@ fn the_grammar_is_the_one_that_serde_json_has() {
 }
 
 #[test]
-fn control_characters_end_a_string_wrongly_wherever_they_are() {
+fn grammar_refuses_control_characters_anywhere_in_strings() {
     for length in [0, 1, 7, 8, 9, 63, 64, 65, 200] {
         let text = |inside: &str| format!("[\"{}{inside}{}\"]", "x".repeat(length), "y".repeat(70));
         assert_eq!(verdict(text("").as_bytes()), (true, false));
@@ -63,12 +63,12 @@ fn control_characters_end_a_string_wrongly_wherever_they_are() {
 }
 
 #[test]
-fn a_lone_surrogate_and_a_huge_number_are_let_pass() {
+fn grammar_accepts_lone_surrogates_and_huge_numbers() {
     assert_eq!(verdict(br#"["\ud83d", "\udc00", 1e999, 123456789012345678901234567890]"#), (true, false));
 }
 
 #[test]
-fn nesting_has_the_limit_that_serde_json_has() {
+fn grammar_limits_nesting_as_serde_json_does() {
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     let limit = MAX_DEPTH as usize;
     assert!(serde_json::from_str::<serde_json::Value>(&nested(limit)).is_ok());
@@ -78,7 +78,7 @@ fn nesting_has_the_limit_that_serde_json_has() {
 }
 
 #[test]
-fn nothing_but_space_may_follow() {
+fn grammar_allows_only_whitespace_after_the_end() {
     assert_eq!(verdict(b"\n\n  {}\r\n "), (true, false));
     assert_eq!(verdict(b"{} {}"), (false, true));
     assert_eq!(verdict(b"\xef\xbb\xbf{}"), (false, true));

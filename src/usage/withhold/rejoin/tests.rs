@@ -34,7 +34,7 @@ fn becomes(asked: &str, unasked: &str) {
 }
 
 #[test]
-fn timings_are_put_back_where_they_are_unasked() {
+fn rejoin_restores_timings_in_the_finish_event() {
     let (moved, begin) = (format!(",{TIMINGS}"), say("Hi") + &say(" there"));
     becomes(
         &(begin.clone() + &finish(0, "") + &usage(&moved) + DONE),
@@ -63,7 +63,7 @@ fn timings_are_put_back_where_they_are_unasked() {
 }
 
 #[test]
-fn nothing_is_changed_where_nothing_was_moved() {
+fn rejoin_changes_nothing_if_nothing_was_moved() {
     let moved = format!(",{TIMINGS}");
     for stream in [
         say("Hi") + &finish(0, &moved) + DONE,
@@ -86,7 +86,7 @@ fn nothing_is_changed_where_nothing_was_moved() {
 }
 
 #[test]
-fn only_the_end_of_the_event_with_the_finish_reason_waits() {
+fn rejoin_delays_only_the_end_of_the_finish_event() {
     let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
     let mut pass = |text: String| {
         let bytes = Bytes::from(text);
@@ -104,7 +104,7 @@ fn only_the_end_of_the_event_with_the_finish_reason_waits() {
 /// Where nothing tells in time, what was moved stays away with the event, unless the event before
 /// it is still here.
 #[test]
-fn a_stream_without_a_sign_is_whole_where_both_events_come_together() {
+fn rejoin_of_unknown_streams_needs_both_events_in_one_slice() {
     let (moved, sign) = (format!(",{TIMINGS}"), "b7010-c27efd2bd");
     let plain = |stream: String| stream.replace(sign, "fp_1");
     let (begin, end) = (plain(say("Hi") + &finish(0, "")), plain(usage(&moved)) + DONE);

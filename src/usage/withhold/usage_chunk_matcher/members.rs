@@ -1,14 +1,14 @@
-//! What an event's JSON object has that its client would miss.
+//! Decides whether an event's JSON object has members that its client would miss.
 
 use crate::usage::json::{Grammar, Kind, Outline};
 
-/// Keys longer than this are none of ours.
+/// The longest key that matters.
 const KEY_LIMIT: usize = 32;
 
-/// Members that are part of the answer, or say that there is none, wherever they stand: an event
-/// with one of them that is not null is passed, whatever usage rides with it. All others
-/// (`metrics`, `timings`, `cost`, what each chunk has) came with the usage and go with it.
-pub(crate) const ANSWERS: [&[u8]; 24] = [
+/// Members that are part of a response or report its failure, wherever they stand: an event with
+/// one that is not null passes, whatever usage it has. All others (`metrics`, `timings`, `cost`,
+/// those of every chunk) accompany the usage and are withheld with it.
+pub(crate) const RESPONSE_MEMBERS: [&[u8]; 24] = [
     b"annotations",
     b"audio",
     b"b64_json",
@@ -32,29 +32,28 @@ pub(crate) const ANSWERS: [&[u8]; 24] = [
     b"sources",
     b"text",
     b"tool_calls",
-    // Groq's, which has the request's id.
+    // Groq's, which contains the request's id.
     b"x_groq",
 ];
 
-/// The members that the object has so far.
+/// The members so far.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// Values within values, scalars included.
+    /// Nesting depth of values, scalars included.
     depth: usize,
-    /// A key is being read.
     in_key: bool,
-    /// The last key, as it is spelled, until its value begins.
+    /// The last key as spelled, until its value begins.
     key: Vec<u8>,
     /// Inside `choices`.
     in_choices: bool,
-    /// Inside a choice's own usage, which is at this depth.
+    /// The depth of a choice's own usage, while inside of it.
     own_usage: Option<usize>,
-    /// A string in a choice is being read, of which so many bytes have come, quotes included.
+    /// Bytes of the current string in a choice, quotes included.
     string: Option<usize>,
     usage: bool,
-    /// A choice says something that is no content: a role, or an empty text.
+    /// A choice has a role or an empty text, which is not content.
     is_hollow: bool,
-    /// Something is in it that the client would miss.
+    /// The object has a member that the client would miss.
     is_another: bool,
 }
 
@@ -66,35 +65,34 @@ impl Members {
             piece.read_key(bytes.len());
         }
         piece.read_string(bytes.len());
-        // With its closing quote it would have ended.
+        // With its closing quote the string would have ended.
         self.is_another |= self.string.is_some_and(|length| length > 1);
     }
 
-    /// It is another event, whatever follows.
-    pub(super) fn are_another(&self) -> bool {
+    /// Whether this is known to be another event.
+    pub(super) fn rule_out(&self) -> bool {
         self.is_another
     }
 
-    /// Whether they are those of an event that only asking brings, now that all are here. A role or
-    /// an empty text may begin an answer; where `has_content` says that it has begun, they are
-    /// nothing.
-    pub(super) fn are_asked_for(&self, has_content: bool) -> bool {
+    /// Whether the complete members are those of the usage-only chunk. A role or an empty text may
+    /// begin a response; with `has_content` it has begun already.
+    pub(super) fn are_usage_only(&self, has_content: bool) -> bool {
         self.usage && !self.is_another && (has_content || !self.is_hollow)
     }
 
-    /// A member of the object begins; `is_null` tells only of scalars.
+    /// A member begins; `is_null` is exact for scalars only.
     fn member(&mut self, kind: Kind, is_null: bool) {
         match (&self.key[..], kind) {
             (b"choices", Kind::Array) => self.in_choices = true,
             (b"usage", Kind::Object) => self.usage = true,
             (b"usage", _) => self.is_another = true,
-            (key, _) if key == b"choices" || ANSWERS.contains(&key) => self.is_another |= !is_null,
+            (key, _) if key == b"choices" || RESPONSE_MEMBERS.contains(&key) => self.is_another |= !is_null,
             _ => {}
         }
     }
 
-    /// A value in `choices` begins at this depth. Returns whether it is a string, which tells at
-    /// its end what it is.
+    /// A value in `choices` begins at this depth. Returns true for a string, which is judged at its
+    /// end.
     fn in_choice(&mut self, depth: usize, kind: Kind, first: u8) -> bool {
         match kind {
             Kind::Object if depth == CHOICE && self.key == b"usage" => self.own_usage = Some(depth),
@@ -109,27 +107,26 @@ impl Members {
     }
 }
 
-/// How deep the members of a choice are, and those of its delta.
+/// The depth of a choice's members, and of its delta's.
 const CHOICE: usize = 3;
 const DELTA: usize = 4;
 
-/// A piece of the object, and the members that are read from it.
+/// A piece of the object, and the members read from it.
 struct Piece<'a> {
     bytes: &'a [u8],
-    /// Where in the piece the key or string being read begins or goes on.
+    /// Where the current key or string begins or continues in the piece.
     from: usize,
     members: &'a mut Members,
 }
 
 impl Piece<'_> {
-    /// The key goes on to `to`. Of one that is too long, a byte beyond the limit is kept to show
-    /// it.
+    /// The key continues to `to`. A key that is too long keeps one byte beyond the limit.
     fn read_key(&mut self, to: usize) {
         let room = (KEY_LIMIT + 1).saturating_sub(self.members.key.len());
         self.members.key.extend(self.bytes[self.from..to].iter().take(room));
     }
 
-    /// The string goes on to `to`, if one is being read.
+    /// The current string, if any, continues to `to`.
     fn read_string(&mut self, to: usize) {
         if let Some(length) = &mut self.members.string {
             *length += to - self.from;
