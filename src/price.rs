@@ -25,7 +25,7 @@ pub struct Price {
     /// A glob for the model as the upstream answered it, or as it was asked for where the answer
     /// named none.
     pub model: String,
-    /// The upstream that it is asked by; `None`: any.
+    /// The upstream that asks it; `None`: any.
     pub upstream: Option<String>,
     /// From the beginning of which day on it holds; `None`: always.
     pub from: Option<Date>,
@@ -34,7 +34,7 @@ pub struct Price {
     /// It is for requests with more input than this; `None`: for any input up to what the next such
     /// price is for.
     pub above_input_tokens: Option<u64>,
-    /// What is asked.
+    /// The rates.
     pub rates: Rates,
 }
 

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_done_is_said_in_one_line() {
+    fn migration_is_told_in_one_line() {
         let months = || vec!["2026-11".to_owned(), "2026-12".to_owned()];
         let said = |from, to, months| said(&Migrated { from, to, months });
         assert_eq!(

@@ -111,8 +111,8 @@ fn orders(text: &str) -> Result<Orders, String> {
 }
 
 /// What is usually the matter where there is no file.
-fn hint(place: &LedgerSource) -> String {
-    match place {
+fn hint(source: &LedgerSource) -> String {
+    match source {
         LedgerSource::File(path) if !path.exists() => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             format!(
@@ -126,7 +126,7 @@ fn hint(place: &LedgerSource) -> String {
 
 /// The result goes to stdout, everything else to stderr.
 pub(super) fn run(args: &UsageArgs) -> ExitCode {
-    let (place, prices, zone) = match configured(args) {
+    let (source, prices, zone) = match configured(args) {
         Ok(configured) => configured,
         Err(message) => {
             say!("{message}");
@@ -150,10 +150,10 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
         model: args.model.clone(),
         zone,
     };
-    let mut report = match place.report(&selection, &args.by.0, &prices, &Bounds::default()) {
+    let mut report = match source.report(&selection, &args.by.0, &prices, &Bounds::default()) {
         Ok(report) => report,
         Err(error) => {
-            say!("usage: {error}{}", hint(&place));
+            say!("usage: {error}{}", hint(&source));
             return ExitCode::from(FAILED);
         }
     };
@@ -194,7 +194,7 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
         Some(zone) => (zone.clone(), prices.in_zone(zone)),
         None => (ledger.time_zone, prices),
     };
-    let place = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
+    let source = match (args.ledger.clone().or(ledger.path), ledger.postgres) {
         // What was not wanted was not read.
         (_, Some(postgres)) => LedgerSource::Fleet(Box::new(postgres)),
         (_, None) if which == Which::Fleet => {
@@ -208,7 +208,7 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
             );
         }
     };
-    Ok((place, prices, zone))
+    Ok((source, prices, zone))
 }
 
 fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {

@@ -42,7 +42,7 @@ fn copy(source: &Connection, to: &Path) -> Result<u64, Reason> {
     let mut target = Connection::open_with_flags(to, flags)?;
     let begun = Instant::now();
     let backup = Backup::new(source, &mut target)?;
-    // In one step, and so of one moment: a writer's next commit does not begin it anew.
+    // In one step, and so of one moment: a writer's next commit does not restart it.
     while backup.step(-1)? != StepResult::Done {
         if begun.elapsed() > PATIENCE {
             return Err(Reason::TooLong);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_has_what_is_in_the_log_of_a_ledger_in_use() {
+    fn backup_of_ledger_in_use_has_rows_of_its_log() {
         let folder = tempfile::tempdir().unwrap();
         let (path, to) = (folder.path().join("a.db"), folder.path().join("b.db"));
         let mut store = Store::open(&path).unwrap();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_replaces_nothing_and_leaves_nothing_behind() {
+    fn failed_backup_replaces_nothing_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let (path, to) = (folder.path().join("a.db"), folder.path().join("b.db"));
         assert!(backup(&path, &to).is_err());

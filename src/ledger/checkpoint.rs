@@ -2,7 +2,7 @@
 //! sync it.
 //!
 //! SQLite would do it as part of the commit that makes the log long enough. What is left to commits
-//! is the sync of the log's header when it begins anew, so it is let grow before that.
+//! is the sync of the log's header when the log restarts, so it may grow before that.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,11 +17,11 @@ use crate::threads::{Deadline, Thread, Threads, fault};
 /// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
 
-/// So many pages later it is tried again, where commits went on meanwhile or somebody read, and the
-/// log could not begin anew.
+/// Retry after this many more pages of the log if a concurrent commit or reader prevented the
+/// checkpoint from restarting the log.
 const AGAIN_AFTER: u64 = 1024;
 
-/// The log's bound, 64 MiB: the next commit waits until all is copied and the log begins anew. It
+/// The log's bound, 64 MiB: the next commit waits until all is copied and the log restarts. It
 /// grows beyond by that one commit at most, and by what is written while one reader stays for
 /// longer than [`PATIENCE`].
 pub(super) const BOUND: u32 = 16_384;
@@ -209,7 +209,7 @@ impl Shared {
                     log.copied = log.copied.max(place);
                     drop(log);
                     if copied.blocked && !std::mem::replace(&mut read_for_long, true) {
-                        tracing::warn!("somebody reads the ledger for long; its log grows until that ends");
+                        tracing::warn!("a program reads the ledger for long; its log grows until that ends");
                     }
                     read_for_long &= copied.blocked || !copied.all;
                 }
@@ -226,7 +226,7 @@ impl Shared {
 /// How far the log was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Copied {
-    /// Somebody reads what is in it, or copies it too, and it cannot begin anew as was asked for.
+    /// A reader or another checkpoint kept the log from restarting.
     pub(super) blocked: bool,
     /// All of it is in the file.
     pub(super) all: bool,
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_copies_nothing_into_the_file() {
+    fn commit_copies_nothing_into_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut store = Store::open(&path).unwrap();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_somebody_reads_is_told_from_one_that_begins_anew() {
+    fn log_under_read_is_told_from_restarted_log() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut store = Store::open(&path).unwrap();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-    fn the_log_stays_within_its_bound_and_begins_anew_once_nobody_reads_what_is_in_it() {
+    fn log_stays_within_bound_and_restarts_after_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let mut store = Store::open(&path).unwrap();
@@ -318,7 +318,7 @@ mod tests {
         reader.execute_batch("COMMIT").unwrap();
         let start = Instant::now();
         while log_pages(&path) >= BOUND {
-            assert!(start.elapsed() < Duration::from_secs(60), "the log does not begin anew");
+            assert!(start.elapsed() < Duration::from_secs(60), "the log does not restart");
             write(&mut store);
         }
         assert_eq!(count_at(&path), rows);

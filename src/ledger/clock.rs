@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_behind_deletes_nothing_and_loses_nothing_when_put_right() {
+    fn clock_behind_deletes_nothing_when_put_right() {
         let (limits, now) = start();
         let mut clock = Clock::at(now);
         let behind = now - 400 * DAY;

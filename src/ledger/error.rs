@@ -58,7 +58,7 @@ impl LedgerError {
         Self { ledger: address(settings), reason: reason.into() }
     }
 
-    /// The reason alone, for those who know which ledger it is.
+    /// The reason without the name of the ledger.
     pub fn reason(&self) -> impl fmt::Display + '_ {
         &self.reason
     }
@@ -129,7 +129,7 @@ impl fmt::Display for Reason {
             Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
             Self::LogCut => write!(
                 f,
-                "its log (-wal) was cut by another program, and is begun anew once nobody has the ledger open any more"
+                "its log (-wal) was cut by another program, and is begun again once no program has the ledger open"
             ),
             Self::Newer(found, known) => write!(
                 f,

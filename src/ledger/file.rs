@@ -18,8 +18,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 /// Where the header has the `application_id`, big-endian.
 const ID_AT: usize = 68;
 
-/// The permissions of files that are made here: records say who asked for what. Files that are
-/// there keep theirs.
+/// The permissions of files that are made here: records name users and models. Existing files keep
+/// theirs.
 pub(super) const PRIVATE: u32 = 0o600;
 
 /// As much of the header as is looked at.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_that_begin_as_sqlite_are_databases() {
+    fn file_without_sqlite_header_is_no_database() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         assert_eq!(found(&path), "nothing");

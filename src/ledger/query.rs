@@ -39,8 +39,7 @@ pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
 
-/// How long to wait for a file that is just being opened or recovered; those who write do not keep
-/// readers waiting.
+/// How long to wait for a file that is being opened or recovered. Writers do not block readers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of the file is read through the page cache's own pages instead of copies of them.
@@ -72,7 +71,7 @@ pub fn report(
     Ok(Report::of(groups, by, selection, prices))
 }
 
-/// Opens it for questions that cost no more than that.
+/// Opens it for a question within bounds.
 fn open_bounded(path: &Path, bounds: &Bounds) -> Result<Connection, Reason> {
     let mut connection = open(path)?;
     bounds.hold(&mut connection)?;
@@ -88,8 +87,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
     let connection = Connection::open_with_flags(path, READ_ONLY)?;
     connection.busy_timeout(PATIENCE)?;
     match schema::expect_readable(&connection) {
-        // A reader needs the log's index, and may not be allowed to make one. Whoever writes has
-        // made one.
+        // A reader needs the log's index, and may lack the right to make one. A writer would have
+        // made it.
         Err(Reason::Sqlite(error))
             if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
                 && !fs::exists(repair::with(path, "-shm"))? =>
@@ -102,7 +101,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
 
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Opens a file that nobody writes, with no lock and nothing beside it. Where it has a log, the
+/// Opens a file without a writer, with no lock and no file beside it. Where it has a log, the
 /// log's index is made in memory (sqlite.org/wal.html, "Use of WAL without shared memory").
 fn open_unwritten(path: &Path) -> Result<Connection, Reason> {
     let log = fs::metadata(repair::with(path, "-wal"));
@@ -118,7 +117,7 @@ fn open_unwritten(path: &Path) -> Result<Connection, Reason> {
     Ok(connection)
 }
 
-/// The file as a URI that says that nobody changes it (sqlite.org/uri.html).
+/// The file as a URI that marks it as immutable (sqlite.org/uri.html).
 fn immutable(path: &Path) -> Result<PathBuf, Reason> {
     let path = fs::canonicalize(path)?;
     let mut uri = "file://".to_owned();

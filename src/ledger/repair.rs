@@ -1,5 +1,5 @@
-//! A file that cannot be read is moved aside, with all that belongs to it, and kept: somebody may
-//! still save something.
+//! Moves a file that cannot be read aside, with all that belongs to it. It is kept, since tools may
+//! still save some of its rows.
 
 use std::ffi::OsString;
 use std::fs;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_goes_aside_with_its_companions_and_replaces_none() {
+    fn broken_file_moves_aside_with_companions_and_replaces_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db");
         let now: Timestamp = "2026-07-30T22:12:32.5Z".parse().unwrap();

@@ -19,7 +19,7 @@ pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
 
 /// What makes each version of the one before it.
 pub(super) const MIGRATIONS: &[&str] = &[
-    // 1. `seq` is the order of writing, for those who read on from where they were; it never
+    // 1. `seq` is the order of writing, by which readers continue where they were; it never
     //    changes and is never used again. `started_at` is in nanoseconds since 1970, UTC: exact,
     //    and a day is a division. What sums need comes first: SQLite reads a row from its
     //    beginning, as far as it must.
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_becomes_a_ledger_and_stays_one() {
+    fn empty_file_becomes_ledger_and_stays_one() {
         let mut connection = empty();
         assert_eq!(version(&connection, MIGRATIONS).unwrap(), 0);
         for _ in 0..2 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_columns_of_records_after_its_own() {
+    fn table_has_columns_of_records_after_its_own() {
         let mut connection = empty();
         migrate(&mut connection, MIGRATIONS).unwrap();
         let statement = connection.prepare("SELECT * FROM usage_records").unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_version_1_keeps_its_rows_through_later_steps() {
+    fn file_of_version_1_keeps_its_rows_through_later_steps() {
         let mut connection = empty();
         migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
         connection
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_file_at_its_version() {
+    fn failed_step_leaves_file_at_its_version() {
         let mut connection = empty();
         let broken = [MIGRATIONS[0], "CREATE TABLE extra (a); CREATE TABLE usage_records (a);"];
         migrate(&mut connection, &broken[..1]).unwrap();

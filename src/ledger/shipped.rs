@@ -5,8 +5,8 @@
 //! stored after the server has committed them. A crash in between ships them once more, and the
 //! server knows them by their id.
 //!
-//! There is a number per fleet ledger, which has an identity of its own: whoever changes the
-//! address of the same one sends nothing again, and a new one gets all that is still here.
+//! There is a number per fleet ledger, which has an identity of its own: another address of the same
+//! ledger causes no second shipping, and a new ledger gets all rows that are still here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -133,8 +133,8 @@ impl Unshipped {
 /// Up to which row old ones may be deleted: what is shipped, and what lies more than `max_waiting`
 /// rows back in any case. Also, up to which row they are shipped.
 pub(super) fn deletable(connection: &Connection, max_waiting: u64) -> rusqlite::Result<(i64, i64)> {
-    // Before the server was reached nobody knows which fleet ledger it is; as good as always there
-    // is only one.
+    // Before the server was reached, the identity of its ledger is not known; nearly always there is
+    // only one.
     let shipped: Option<i64> = connection.query_row("SELECT max(seq) FROM shipped", [], |row| row.get(0))?;
     let shipped = shipped.unwrap_or(0);
     let kept = last(connection)?.saturating_sub(i64::try_from(max_waiting).unwrap_or(i64::MAX));

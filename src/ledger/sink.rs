@@ -48,7 +48,7 @@ pub struct Ledger {
     path: PathBuf,
     store: Store,
     journal: Journal,
-    /// Who wants to know of each commit.
+    /// Notified of each commit.
     committed: Option<Arc<Notify>>,
     /// The last attempt failed, and that was said.
     failing: bool,
@@ -245,7 +245,7 @@ impl Ledger {
 
     /// Says what keeps records from being written, if that is new.
     fn say(&mut self, reason: &Reason) {
-        // Whoever ships has the file open too, which may be what a log that was cut waits for.
+        // The shipper has the file open too, and a log that was cut may wait for its end.
         if let Some(committed) = &self.committed {
             committed.notify_one();
         }

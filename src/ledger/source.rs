@@ -33,7 +33,7 @@ impl LedgerSource {
         }
     }
 
-    /// The one that the admin pages shall show (`admin.ledger`); `None`: none is kept.
+    /// The one that the admin pages show (`admin.ledger`); `None`: none is kept.
     pub fn shown(settings: &config::Settings) -> Option<Self> {
         let ledger = &settings.ledger;
         match (settings.admin.ledger, &ledger.postgres) {
@@ -108,7 +108,7 @@ impl LedgerSource {
     }
 }
 
-/// As pages call it: whose it is, and where.
+/// The name that pages show: the instance or the fleet, and the place.
 impl fmt::Display for LedgerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -69,13 +69,13 @@ pub(super) fn append<'r>(path: &Path, records: impl Iterator<Item = &'r UsageRec
     Appended { records: lines[..written].iter().filter(|byte| **byte == b'\n').count(), error }
 }
 
-/// The file, locked against those who read it. It is created if it is not there.
+/// The file, locked against its readers. It is created if it is not there.
 fn open(path: &Path) -> io::Result<File> {
     loop {
         let file =
             OpenOptions::new().read(true).append(true).create(true).mode(PRIVATE).open(file_of(path))?;
         file.lock()?;
-        // Whoever had the lock may have deleted the file.
+        // The last holder of the lock may have deleted the file.
         if is_at(&file, &file_of(path))? {
             return Ok(file);
         }

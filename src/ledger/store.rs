@@ -195,7 +195,7 @@ impl Store {
         match copy(&connection, "TRUNCATE") {
             Ok(copied) if copied.all => {}
             Ok(_) => {
-                tracing::warn!(%ledger, "somebody reads the file that was moved: its last records may be lost")
+                tracing::warn!(%ledger, "a program reads the file that was moved: its last records may be lost")
             }
             Err(error) => {
                 tracing::warn!(%ledger, %error, "the last records could not be written into the file that was moved");

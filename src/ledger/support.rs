@@ -100,7 +100,7 @@ pub(super) fn rows(connection: &Connection) -> Vec<Value> {
     found
 }
 
-/// Rows that a connection of somebody else sees.
+/// Rows that another connection sees.
 pub(super) fn count_at(path: &std::path::Path) -> usize {
     let connection = Connection::open(path).unwrap();
     connection.query_row("SELECT count(*) FROM usage_records", [], |row| row.get::<_, i64>(0)).unwrap()

@@ -23,7 +23,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How often the clock is stored, and what was deleted is said.
 const REPORT: Duration = Duration::from_hours(1);
 
-/// The time of retention's clock, for those who delete elsewhere.
+/// The time of retention's clock, for the sweeps of PostgreSQL.
 #[derive(Clone, Debug)]
 pub(super) struct Believed(Arc<AtomicI64>);
 
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn ledger_without_a_clock_goes_by_its_newest_row_that_is_not_alone() {
+    fn ledger_without_clock_takes_time_of_newest_row_in_company() {
         let now = Timestamp::now();
         for (others, believed) in [(vec![], now), (vec![now + 200 * DAY], now)] {
             let folder = tempfile::tempdir().unwrap();

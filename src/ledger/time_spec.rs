@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_a_length_of_time_a_day_a_time_or_a_word() {
+    fn moment_is_duration_day_time_or_word() {
         for (text, expected) in [
             ("24h", "2026-07-29T12:00:00Z"),
             ("1w", "2026-07-23T12:00:00Z"),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused_with_the_forms_that_are_taken() {
+    fn other_text_is_refused_with_accepted_forms() {
         for (text, reason) in [
             ("24", "no unit"),
             ("0s", "longer than zero"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_goes_forward() {
+    fn backward_range_is_refused() {
         let range = |since: &str, until: Option<&str>| {
             let until = until.map(|until| TimeSpec::parse(until).unwrap());
             TimeSpec::range(TimeSpec::parse(since).unwrap(), until, now(), &TimeZone::UTC)

@@ -1,4 +1,4 @@
-//! What is asked for tokens of each kind, and how many of each kind a request has.
+//! Rates of tokens by kind, and the billable tokens of a request by kind.
 
 use super::amount::{Amount, Currency};
 use crate::usage::{ToolCalls, ToolKind};
@@ -42,7 +42,7 @@ impl Rate {
     }
 }
 
-/// What is asked for a million tokens of each kind, and for a thousand calls of each tool.
+/// The price of a million tokens of each kind, and of a thousand calls of each tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// What it is paid in.
@@ -78,8 +78,8 @@ impl Rates {
         }
     }
 
-    /// What these cost; `None` where there is something among them whose price is not known. It is
-    /// linear: the cost of a sum is the sum of the costs.
+    /// The cost of these; `None` where a part of them has no known price. It is linear: the cost of a
+    /// sum is the sum of the costs.
     pub fn amount(&self, used: &Billable) -> Option<Amount> {
         let mut sum = [
             self.input.of(used.input),

@@ -14,7 +14,7 @@ fn served<'a>(model: &'a str, upstream: Option<&'a str>, at: &str) -> Served<'a>
 }
 
 #[test]
-fn the_narrowest_price_that_holds_on_the_day_wins() {
+fn narrowest_price_of_the_day_wins() {
     let prices = Prices::new([
         price("*", None, None, 1),
         price("gpt-4.1*", None, Some("2025-04-14"), 2),
@@ -43,7 +43,7 @@ fn the_narrowest_price_that_holds_on_the_day_wins() {
 }
 
 #[test]
-fn without_a_price_there_is_none() {
+fn request_without_price_has_no_rates() {
     let prices = Prices::new([price("gpt*", Some("azure"), Some("2026-01-01"), 1)]);
     let has = |model, upstream, at: &str| prices.find(&served(model, upstream, at)).is_some();
     assert!(has("gpt", Some("azure"), "2026-01-01T00:00:00Z"));
@@ -55,7 +55,7 @@ fn without_a_price_there_is_none() {
 }
 
 #[test]
-fn a_price_holds_for_its_tier_and_its_input() {
+fn price_holds_for_its_tier_and_its_input() {
     let with = |tier: Option<&str>, above: Option<u64>, input: u64| Price {
         tier: tier.map(str::to_owned),
         above_input_tokens: above,
@@ -96,7 +96,7 @@ fn a_price_holds_for_its_tier_and_its_input() {
 }
 
 #[test]
-fn a_price_for_long_inputs_outlives_a_later_one_for_short_ones() {
+fn price_for_long_inputs_outlives_later_one_for_short_ones() {
     let long = Price { above_input_tokens: Some(200), ..price("gpt*", None, Some("2025-01-01"), 2) };
     let prices = Prices::new([long, price("gpt*", None, Some("2026-01-01"), 1)]);
     let find = |at, input_tokens| prices.find(&Served { input_tokens, ..served("gpt", None, at) });

@@ -7,7 +7,7 @@ use super::charts::{bar, legend};
 use super::numbers::{compact, grouped, marked, maybe, millis, percent};
 use crate::admin::ask::PageAsk;
 use crate::ledger::{Group, Overview, Percentiles, Sums};
-use crate::price::Currency;
+use crate::price::{Amount, Currency};
 
 /// Names that are shown one by one; the others are one line.
 const MOST_NAMES: usize = 12;
@@ -203,7 +203,12 @@ pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
             let (whole, rest) =
                 text.split_once('.').map_or((text.as_str(), None), |(whole, rest)| (whole, Some(rest)));
             let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
-            html! { data value=(amount) title={ (amount) " " (currency) } { (currency.sign()) (whole) @if let Some(rest) = rest { "." (rest) } } }
+            let part = sums.estimated().cost.amount(currency).filter(|part| *part > Amount::default());
+            html! {
+            @if let Some(part) = part {
+                abbr title={ "estimated tokens cost " (part) " " (currency) " of it" } { "~" }
+            }
+            data value=(amount) title={ (amount) " " (currency) } { (currency.sign()) (whole) @if let Some(rest) = rest { "." (rest) } } }
         }
         None => maybe(None),
     }

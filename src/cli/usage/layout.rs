@@ -8,6 +8,9 @@ use crate::ledger::output::numbers::shortened;
 /// leave room for them.
 const NAME: usize = 32;
 
+/// Names get this much before columns that are worth more than whole names give way.
+const SHORT_NAME: usize = 16;
+
 /// Names get at least this much.
 const MIN_NAME: usize = 8;
 
@@ -26,6 +29,8 @@ pub(super) struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Always,
+    /// Gives way only where names would be shorter than [`SHORT_NAME`].
+    Main,
     First,
     Second,
     Last,
@@ -39,13 +44,13 @@ pub(super) fn layout(
     columns: Vec<Column>,
     width: Option<usize>,
 ) -> (String, Vec<String>) {
-    let ranks = [Rank::Last, Rank::Second, Rank::First, Rank::Always];
+    let ranks = [(Rank::Last, NAME), (Rank::Second, NAME), (Rank::First, NAME), (Rank::Main, SHORT_NAME)];
     let whole: Vec<_> = names.iter().map(|(head, cells)| widest(head, cells)).collect();
-    let fits = |rank: &Rank| {
-        let wanted: usize = whole.iter().map(|width| (*width).min(NAME)).sum();
+    let fits = |(rank, name): &(Rank, usize)| {
+        let wanted: usize = whole.iter().map(|width| (*width).min(*name)).sum();
         room(&columns, *rank, names.len(), width).is_none_or(|room| wanted <= room)
     };
-    let rank = ranks.into_iter().find(fits).unwrap_or(Rank::Always);
+    let rank = ranks.into_iter().find(fits).map_or(Rank::Always, |(rank, _)| rank);
     let room = room(&columns, rank, names.len(), width);
     let widths = widths(&names, &whole, room.unwrap_or(usize::MAX));
     let (shown, left_out): (Vec<_>, Vec<_>) = columns.into_iter().partition(|column| column.rank <= rank);

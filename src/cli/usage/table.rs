@@ -75,25 +75,23 @@ fn columns(report: &Report, lines: &[&Sums]) -> Vec<Column> {
     };
     let mut columns = vec![
         column("REQUESTS", Rank::Always, &|sums| grouped(sums.requests)),
-        column("INPUT", Rank::Always, &|sums| {
-            marked(sums, |sums| sums.input_tokens, |part| part.input_tokens)
-        }),
+        column("INPUT", Rank::Main, &|sums| marked(sums, |sums| sums.input_tokens, |part| part.input_tokens)),
         column("CACHED", Rank::Second, &|sums| count(sums.cached_input_tokens)),
     ];
-    if total.cache_write_input_tokens.is_some() {
+    if total.cache_write_input_tokens.is_some_and(|tokens| tokens > 0) {
         columns.push(column("CACHE WRITE", Rank::Last, &|sums| count(sums.cache_write_input_tokens)));
     }
-    columns.push(column("OUTPUT", Rank::Always, &|sums| {
+    columns.push(column("OUTPUT", Rank::Main, &|sums| {
         marked(sums, |sums| sums.output_tokens, |part| part.output_tokens)
     }));
-    if total.reasoning_tokens.is_some() {
+    if total.reasoning_tokens.is_some_and(|tokens| tokens > 0) {
         columns.push(column("REASONING", Rank::Last, &|sums| count(sums.reasoning_tokens)));
     }
     columns.push(column("TOTAL", Rank::Always, &|sums| {
         let computed = if sums.computed_total_tokens.is_some() { "*" } else { "" };
         computed.to_owned() + &marked(sums, |sums| sums.total_tokens, |part| part.total_tokens)
     }));
-    if total.billed_seconds.is_some() {
+    if total.billed_seconds.is_some_and(|seconds| seconds > 0.0) {
         let cell = |seconds: f64| format!("{seconds:.1}");
         columns.push(column("SECONDS", Rank::Last, &|sums| {
             sums.billed_seconds.map_or_else(|| "-".to_owned(), cell)

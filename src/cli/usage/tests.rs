@@ -31,7 +31,7 @@ fn example() -> Report {
 const SINCE: Timestamp = Timestamp::UNIX_EPOCH;
 
 #[test]
-fn the_table_has_a_line_per_group_the_totals_and_the_sources() {
+fn table_has_groups_totals_and_sources() {
     let text = table::write(&example(), SINCE, Some(80));
     let expected = "\
 MODEL      CLIENT     REQUESTS      INPUT  CACHED  OUTPUT      TOTAL  REPORTED
@@ -47,7 +47,7 @@ usage: reported 83.3%, partial 16.7%
 }
 
 #[test]
-fn the_table_fits_80_columns_with_long_names() {
+fn table_with_long_names_fits_80_columns() {
     let mut report = example();
     report.groups[0].key =
         vec![Some("a-model-with-a-very-long-name-2026-07-30-preview".to_owned()), Some("client".repeat(9))];
@@ -85,16 +85,16 @@ fn priced() -> Report {
 fn with_prices_each_currency_has_a_column() {
     let text = table::write(&priced(), SINCE, Some(80));
     let expected = "\
-MODEL     CLIENT    REQUESTS      INPUT  OUTPUT      TOTAL         EUR        USD
-gpt-4.1   search           3  1,234,567       -  1,234,567           -  $2,895.89
-a,\"…\u{fffd}[2J  search           2          0       -          0           -      $0.00
--         ano…mous         1          -       -          -  <€0.000001     <$0.01
-all                        6  1,234,567       -  1,234,567  <€0.000001  $2,895.89
+MODEL      CLIENT     REQUESTS      TOTAL         EUR        USD
+gpt-4.1    search            3  1,234,567           -  $2,895.89
+a,\"b\"\u{fffd}[2J  search            2          0           -      $0.00
+-          anonymous         1          -  <€0.000001     <$0.01
+all                          6  1,234,567  <€0.000001  $2,895.89
 
 since 1970-01-01T00:00:00Z
 usage: reported 83.3%, partial 16.7%
 without a price in [[prices]] for all of it, and in no sum of money: 1 request
-not shown in this width: CACHED, REPORTED
+not shown in this width: INPUT, CACHED, OUTPUT, REPORTED
 ";
     assert_eq!(text, expected, "\n{text}");
 }
@@ -115,7 +115,7 @@ fn programs_get_amounts_exactly_and_null_where_nothing_was_paid() {
 }
 
 #[test]
-fn a_total_that_is_computed_in_part_is_marked() {
+fn partly_computed_total_is_marked() {
     let mut report = example();
     for sums in [&mut report.groups[0].sums, &mut report.total] {
         sums.computed_total_tokens = Some(18_000);
@@ -133,7 +133,7 @@ fn a_total_that_is_computed_in_part_is_marked() {
 }
 
 #[test]
-fn without_requests_the_table_says_so() {
+fn table_without_requests_says_so() {
     let report = Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), ..example() };
     assert_eq!(table::write(&report, SINCE, Some(80)), "no requests since 1970-01-01T00:00:00Z\n");
 }
@@ -198,7 +198,7 @@ fn shares_are_of_requests_that_could_have_had_tokens() {
 }
 
 #[test]
-fn a_cost_that_services_report_stands_beside_ours() {
+fn reported_cost_is_shown_beside_computed_cost() {
     let mut report = priced();
     report.total.reported_cost = Reported::parse("0.0125");
     report.groups[0].sums.reported_cost = Reported::parse("0.0125");

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_is_a_formula_for_a_spreadsheet() {
+    fn field_is_never_a_spreadsheet_formula() {
         for (text, written) in [
             ("=1+1", "'=1+1"),
             (

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn only_nothing_is_0_and_only_all_is_100_percent() {
+    fn percent_is_0_or_100_only_for_none_or_all() {
         for (part, whole, text) in [
             (0, 7, "0.0%"),
             (1, 1_000_000, "0.1%"),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_speak_to_the_terminal() {
+    fn name_cannot_control_the_terminal() {
         assert_eq!(name("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
     }
 

@@ -14,15 +14,14 @@ use super::connect::{CONNECT, Connection, STATEMENT, block_on, within};
 use super::{Failure, schema};
 use crate::config::Postgres;
 
-/// How often is looked whether somebody still wants to know.
+/// How often [`Bounds::given_up`] is read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long the server is told that nobody does.
+/// The longest time for cancelling a question on the server.
 const CANCEL: Duration = Duration::from_secs(1);
 
 /// Asks, of the ledger as it is at one moment. It blocks, and must not be called on a thread of
-/// tokio's. A question that takes too long, or that nobody waits for any more, is cancelled on the
-/// server too.
+/// tokio's. A question that takes too long, or that was given up, is cancelled on the server too.
 ///
 /// # Errors
 /// The server cannot be reached or has no ledger of this version; or one of the bounds was reached.

@@ -1,4 +1,4 @@
-//! Which rows a question is about, as PostgreSQL is asked.
+//! A selection of rows as a condition of PostgreSQL.
 
 use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
@@ -10,7 +10,7 @@ use super::rows::Micros;
 /// When a record ended.
 pub(super) const END: &str = "started_at + duration_ms * interval '1 millisecond'";
 
-/// What stands after WHERE, with its parameters, which others can follow.
+/// The text after WHERE, with its parameters. Further parameters can follow.
 pub(super) struct Condition {
     pub(super) text: String,
     parameters: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,

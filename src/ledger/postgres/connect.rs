@@ -45,7 +45,7 @@ impl Connection {
             }
             let (client, connection) = connected?;
             let task = tokio::spawn(async move {
-                // Those who ask get to know of its end.
+                // Requests on the client fail when it ends.
                 let _ = connection.await;
             });
             Ok(Self { client, tls, task })
@@ -106,8 +106,8 @@ pub(super) async fn within<T>(
     timeout(time, work).await.unwrap_or(Err(Failure::Silence(time)))
 }
 
-/// Does it on the thread at hand. What is left of it then, such as the look-up of a name, which the
-/// system does not let go of, holds nobody.
+/// Runs it on the current thread. Work that is left behind, such as the look-up of a name that the
+/// system does not end, blocks nothing.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = runtime()?;
     let done = runtime.block_on(work);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_that_does_not_end_holds_nobody() {
+    fn endless_lookup_blocks_nothing() {
         let (end, ended) = mpsc::channel::<()>();
         let look_up = async { drop(tokio::task::spawn_blocking(move || ended.recv_timeout(CONNECT))) };
         block_on(look_up).unwrap();

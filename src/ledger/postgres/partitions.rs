@@ -1,9 +1,9 @@
 //! A partition per month, so that old months go in one step and questions about a time look at
 //! little else.
 //!
-//! Whoever ships makes those of the rows that it has, and of the coming months. What has no
-//! partition is in the default one, where every question finds it too: nothing is lost where
-//! partitions cannot be made, be it for want of the right to or because somebody holds the table.
+//! Every instance makes those of the rows that it ships, and of the coming months. Rows without a
+//! partition are in the default one, where every question finds them too: nothing is lost where
+//! partitions cannot be made, because the user may not or because the table is locked.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::schema::{exists, lock};
 /// How many months beyond this one get a partition in advance.
 const AHEAD: usize = 3;
 
-/// How long to wait for those who use the table. Others wait behind.
+/// The longest wait for the lock of the table. Other users of the table wait behind it.
 const PATIENCE: &str = "2s";
 
 /// A month of UTC.
@@ -112,8 +112,8 @@ pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> R
     Ok(true)
 }
 
-/// Makes the partitions of this month and the coming ones, and of those whose rows are in the
-/// default partition. Those that it made.
+/// Makes the partitions of this month and the coming ones, and of months with rows in the default
+/// partition. Returns those that it made.
 pub(super) async fn prepare(client: &mut Client) -> Result<Vec<Month>, Failure> {
     let mut made = Vec::new();
     let strays = "SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_before_1970_has_a_month_too() {
+    fn time_before_1970_has_a_month() {
         assert_eq!(Month::of_micros(-1).to_string(), "1969-12");
         assert_eq!(Month::of_micros(0).to_string(), "1970-01");
     }

@@ -16,7 +16,7 @@ use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
 use crate::config::Postgres;
 
-/// Whoever changes tables holds this lock until the end of the transaction
+/// A change of tables holds this lock until the end of the transaction
 /// (`pg_advisory_xact_lock`): programs that start at once do it once, one after the other. The
 /// number is `SGgl` in ASCII, as in the files of SQLite.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
@@ -25,8 +25,8 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
 /// to it.
 ///
 /// The primary key must have the column that rows are divided by, and it serves the questions about
-/// a time. That an `id` is there once follows from it: `started_at` never changes, and nobody
-/// writes an id with two times.
+/// a time. It makes `id` unique as well: `started_at` never changes, and no id is written with two
+/// times.
 pub(super) const MIGRATIONS: &[(&str, i32)] = &[
     (
         r#"CREATE TABLE usage_records (
@@ -169,7 +169,7 @@ pub(super) async fn bring_up_to_date(
     Ok(Migrated { from, to: known, months: months.iter().map(ToString::to_string).collect() })
 }
 
-/// Which ledger the database has, for those who write to it.
+/// The identity of the database's ledger, which must be one that can be written.
 pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match find_any(client).await? {
@@ -204,8 +204,8 @@ async fn find_any(client: &Client) -> Result<Version, Failure> {
     Ok(Version { id: row.get(0), version: row.get(1), writable_from: row.get(2) })
 }
 
-/// Takes the lock of those who change tables, for the rest of the transaction. No lock of it is
-/// waited for longer than `patience`: who waits for a table keeps all others from it too.
+/// Takes the lock for changes of tables, for the rest of the transaction. The transaction waits no
+/// longer than `patience` for any lock, since all other users of a table wait behind it.
 pub(super) async fn lock(transaction: &Transaction<'_>, patience: &str) -> Result<(), Failure> {
     transaction.batch_execute(&format!("SET LOCAL lock_timeout = '{patience}'; {LOCK}")).await?;
     Ok(())

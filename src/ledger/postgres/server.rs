@@ -49,10 +49,10 @@ impl Server {
     }
 
     /// Writes the rows that are not there yet, whatever of them is; the server has them on its disk
-    /// then. Not cancel safe: who gives it up does not know what was written, and calls it again.
+    /// then. Not cancel safe: after a drop the rows may be written or not, and must be written again.
     ///
     /// # Errors
-    /// As for those who give it up.
+    /// The server refuses them, or the connection is gone.
     pub(super) async fn write(&mut self, rows: &Rows) -> Result<Written, Failure> {
         for month in rows.months() {
             self.partition(month).await?;

@@ -112,7 +112,7 @@ fn count(server: &Server) -> u64 {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_row_is_that_of_the_local_ledger_field_by_field() {
+fn shipped_row_equals_local_row_field_by_field() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(300));
@@ -157,7 +157,7 @@ fn a_row_is_that_of_the_local_ledger_field_by_field() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn what_was_written_and_not_noted_is_shipped_again_and_there_once() {
+fn rows_shipped_again_after_crash_are_there_once() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(2500));
@@ -176,7 +176,7 @@ fn what_was_written_and_not_noted_is_shipped_again_and_there_once() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_server_that_is_away_is_waited_for_and_said_once() {
+fn absent_server_is_awaited_and_reported_once() {
     let (mut server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(10));
@@ -201,7 +201,7 @@ fn a_server_that_is_away_is_waited_for_and_said_once() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_end_does_not_wait_for_a_server_that_is_away() {
+fn shutdown_does_not_wait_for_absent_server() {
     let (mut server, settings) = migrated();
     server.stop();
     let mut shipping = Ships::begin(&settings);
@@ -216,7 +216,7 @@ fn the_end_does_not_wait_for_a_server_that_is_away() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
+fn silent_server_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://u:p@{}/d", listener.local_addr().unwrap());
     let start = Instant::now();
@@ -234,7 +234,7 @@ fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn what_is_wrong_is_said_with_what_to_do_and_without_the_password() {
+fn mistake_is_told_with_remedy_and_without_password() {
     let (server, settings_) = migrated();
     let error = |url: &str| {
         let error = migrate(&settings(url, "")).unwrap_err().to_string();
@@ -261,7 +261,7 @@ fn what_is_wrong_is_said_with_what_to_do_and_without_the_password() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
+fn refused_row_holds_no_other_row_back() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     let mut all: Vec<UsageRecord> = records(1000);
@@ -280,7 +280,7 @@ fn one_row_that_the_server_does_not_take_keeps_no_other_back() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
+fn user_with_insert_and_select_ships() {
     let (server, _) = migrated();
     server.sql(
         "CREATE ROLE gateway LOGIN PASSWORD 'g'; GRANT SELECT, INSERT ON usage_records TO gateway;
@@ -300,7 +300,7 @@ fn a_user_who_may_only_insert_and_read_ships_all_the_same() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_locked_file_delays_what_is_shipped_and_a_replaced_one_is_shipped_from_its_beginning() {
+fn locked_file_delays_shipping_and_replaced_one_ships_whole() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(10));

@@ -56,8 +56,8 @@ where
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
-    /// Ties the password's proof to the certificate that was seen, so that nobody in between can
-    /// use it (RFC 5929 section 4.1, `tls-server-end-point`).
+    /// Ties the password's proof to the certificate that was seen, so that it is of no
+    /// use in between (RFC 5929 section 4.1, `tls-server-end-point`).
     fn channel_binding(&self) -> ChannelBinding {
         let certificates = self.0.get_ref().1.peer_certificates();
         match certificates.and_then(|certificates| end_point(certificates.first()?)) {

@@ -1,5 +1,5 @@
-//! Many rows are read by halves, on two threads: adding up a million takes a CPU some time, and
-//! somebody waits for it.
+//! Reads many rows by halves, on two threads: adding up a million takes a CPU about a second, while
+//! a user waits.
 
 use std::path::Path;
 use std::thread;

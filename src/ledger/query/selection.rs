@@ -78,7 +78,7 @@ impl Selection {
     }
 }
 
-/// What stands after WHERE.
+/// The text after WHERE.
 pub(super) struct Condition {
     pub(super) text: String,
     values: Vec<Box<dyn ToSql>>,
@@ -104,12 +104,12 @@ pub struct Bounds {
     pub groups: Option<usize>,
     /// When it must have ended.
     pub deadline: Option<Instant>,
-    /// Set by somebody who no longer wants to know.
+    /// Set when the result is no longer wanted.
     pub given_up: Arc<AtomicBool>,
 }
 
 impl Bounds {
-    /// From now on the connection looks now and then whether to go on.
+    /// Interrupts the connection's statements when a bound is reached.
     pub(super) fn hold(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let Self { deadline, given_up, .. } = self.clone();
         let handler = move || {

@@ -145,7 +145,7 @@ fn sums_are_those_of_the_records_themselves() {
 }
 
 #[test]
-fn a_selection_takes_what_has_all_that_it_names() {
+fn selection_takes_rows_with_all_named_values() {
     let records = records(2000);
     let (_folder, path) = ledger(&records);
     let (since, until) = (records[300].started_at, records[1500].started_at);
@@ -176,7 +176,7 @@ fn a_selection_takes_what_has_all_that_it_names() {
 }
 
 #[test]
-fn a_bound_ends_the_reading_and_is_said() {
+fn reached_bound_ends_reading_with_its_reason() {
     let (_folder, path) = ledger(&records(10_000));
     let ask = |bounds| {
         report(&path, &Selection::since(Timestamp::UNIX_EPOCH), &[By::Hour], &Prices::default(), &bounds)
@@ -211,7 +211,7 @@ fn rows_that_ended_out_of_order_count_by_their_start() {
 }
 
 #[test]
-fn a_ledger_is_read_while_it_is_written_and_not_changed() {
+fn ledger_is_read_unchanged_while_it_is_written() {
     let (_folder, path) = ledger(&records(10));
     let mut writer = Connection::open(&path).unwrap();
     let transaction = writer.transaction().unwrap();
@@ -224,7 +224,7 @@ fn a_ledger_is_read_while_it_is_written_and_not_changed() {
 }
 
 #[test]
-fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
+fn file_in_read_only_folder_is_read_by_its_uri() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("50% of #1?.db");
     Store::open(&path).unwrap().write(&[batch(4)]).unwrap();
@@ -235,7 +235,7 @@ fn a_file_whose_folder_cannot_be_written_is_read_by_its_uri() {
 }
 
 #[test]
-fn what_is_no_ledger_is_said_and_left_alone() {
+fn other_file_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let error = |path: &Path| all(path, &[]).unwrap_err().to_string();
@@ -279,7 +279,7 @@ fn older_schemas_are_read_without_being_changed() {
 }
 
 #[test]
-fn an_unknown_usage_source_is_no_source_at_all() {
+fn unknown_usage_source_is_an_error() {
     let (_folder, path) = ledger(&records(3));
     Connection::open(&path)
         .unwrap()
@@ -291,7 +291,7 @@ fn an_unknown_usage_source_is_no_source_at_all() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_hundred_thousand_rows_are_grouped_within_a_tenth_of_the_time_of_a_million() {
+fn grouping_time_of_100_000_rows_is_bounded() {
     let (_folder, path) = ledger(&records(100_000));
     // A million in a second is what the optimised program promises (benches/ledger.rs); this one is
     // not optimised. What counts is the time that this thread has run: its machine may be busy with
@@ -314,7 +314,7 @@ fn thread_time() -> Duration {
 }
 
 #[test]
-fn a_copy_with_its_log_is_read_where_no_index_can_be_made() {
+fn copy_with_log_is_read_in_read_only_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy db.db"));
     let mut store = Store::open(&path).unwrap();

@@ -45,7 +45,7 @@ fn another_process_goes_on_where_the_last_one_left_off() {
     let mut unshipped = Unshipped::open(&path, "fleet").unwrap();
     assert_eq!(next(&mut unshipped, 9).0, [3, 4, 5]);
     assert_eq!(Unshipped::count_at(&path).unwrap(), 3);
-    // Who is behind takes nothing back.
+    // A late note of an earlier row takes nothing back.
     Unshipped::open(&path, "fleet").unwrap().advance(1).unwrap();
     assert_eq!(next(&mut Unshipped::open(&path, "fleet").unwrap(), 9).0, [3, 4, 5]);
 }
@@ -58,7 +58,7 @@ fn another_fleet_gets_everything() {
 }
 
 #[test]
-fn a_file_that_was_replaced_is_noticed() {
+fn replaced_file_is_noticed() {
     let (folder, path, _store) = ledger(1);
     let unshipped = Unshipped::open(&path, "fleet").unwrap();
     assert!(unshipped.is_current());
@@ -69,7 +69,7 @@ fn a_file_that_was_replaced_is_noticed() {
 }
 
 #[test]
-fn a_full_disk_keeps_the_place_in_memory_and_stores_it_once_there_is_room() {
+fn full_disk_keeps_place_in_memory_until_there_is_room() {
     let (_folder, path, _store) = ledger(5);
     let mut unshipped = Unshipped::open(&path, "fleet").unwrap();
     unshipped.connection.execute_batch("PRAGMA query_only = 1").unwrap();
@@ -82,7 +82,7 @@ fn a_full_disk_keeps_the_place_in_memory_and_stores_it_once_there_is_room() {
 }
 
 #[test]
-fn what_is_not_shipped_is_not_deleted_up_to_the_bound() {
+fn unshipped_rows_up_to_bound_are_not_deleted() {
     let (_folder, path, mut store) = ledger(1200);
     let until = batch(1200)[1199].started_at + Duration::from_secs(86_400 - 3600);
     let sweep = |store: &mut Store, most: u64| {
@@ -106,14 +106,14 @@ fn what_is_not_shipped_is_not_deleted_up_to_the_bound() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_log_of_a_file_that_is_only_shipped_stays_within_its_bound() {
+fn log_of_shipped_file_stays_within_its_bound() {
     let (_folder, path, store) = ledger(5);
     drop(store);
     let mut unshipped = Unshipped::open(&path, "fleet").unwrap();
     let other = Connection::open(&path).unwrap();
     other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
     other.execute_batch("CREATE TABLE large (bytes)").unwrap();
-    // The log's length is that of the file: it does not begin anew before all of it was copied.
+    // The log's length is that of the file: it does not restart before all of it was copied.
     let log = super::super::repair::with(&path, "-wal");
     let length = || std::fs::metadata(&log).unwrap().len();
     while length() < u64::from(BOUND) * 4096 {

@@ -20,7 +20,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_was_handed_over_is_in_the_file_when_the_ledger_is_gone() {
+fn records_handed_over_are_in_file_after_drop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut ledger = lane(&path, None, &Journal::new(1));
@@ -33,7 +33,7 @@ fn what_was_handed_over_is_in_the_file_when_the_ledger_is_gone() {
 }
 
 #[test]
-fn a_record_is_committed_by_itself_soon() {
+fn single_record_is_committed_soon() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut ledger = lane(&path, None, &Journal::new(1));
@@ -44,7 +44,7 @@ fn a_record_is_committed_by_itself_soon() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_locked_file_delays_records_without_blocking_and_heals_without_losing_one() {
+fn locked_file_delays_records_and_loses_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);
@@ -119,7 +119,7 @@ fn records_that_cannot_be_spilled_either_are_counted_as_lost() {
 }
 
 #[test]
-fn rows_that_are_gone_with_their_file_are_lost_for_this_sink_too() {
+fn rows_deleted_with_file_count_as_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);

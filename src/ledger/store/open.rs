@@ -19,7 +19,7 @@ use crate::threads::Threads;
 const PATIENCE: Duration = Duration::from_secs(5);
 const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 
-/// To this the log is cut back after somebody who read for long has let it grow.
+/// The log is cut back to this after a long read made it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
 /// Dropped in this order: the last connection that is closed copies what is left of the log, and
@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     if is_new {
-        // From now on the first page says whose it is, whatever becomes of the log.
+        // From now on the first page identifies the file, whatever becomes of the log.
         copy(&connection, "PASSIVE")?;
     }
     // The first write begins the log, for which SQLite waits until the disk has its header: better

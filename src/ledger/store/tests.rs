@@ -21,7 +21,7 @@ fn aside(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_row_is_the_json_line_field_by_field() {
+fn row_equals_json_line_field_by_field() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut batch = records(100);
@@ -62,7 +62,7 @@ fn rows_of_one_statement_take_nothing_from_each_other() {
 }
 
 #[test]
-fn a_count_beyond_sqlites_integers_stays_at_their_end() {
+fn count_beyond_sqlites_integers_saturates() {
     let folder = tempfile::tempdir().unwrap();
     let mut records = records(2);
     records[1].usage.input_tokens = Some(u64::MAX);
@@ -72,7 +72,7 @@ fn a_count_beyond_sqlites_integers_stays_at_their_end() {
 }
 
 #[test]
-fn a_second_start_goes_on_where_the_first_ended_and_no_seq_is_used_again() {
+fn second_start_continues_and_reuses_no_seq() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     for round in 1..=2 {
@@ -248,7 +248,7 @@ fn rows_of_a_deleted_file_are_written_again_or_counted() {
 }
 
 #[test]
-fn damage_that_comes_to_light_while_writing_costs_no_record_of_the_batch() {
+fn damage_found_while_writing_costs_no_record_of_batch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut store = Store::open(&path).unwrap();
@@ -270,7 +270,7 @@ fn damage_that_comes_to_light_while_writing_costs_no_record_of_the_batch() {
 }
 
 #[test]
-fn a_full_disk_takes_nothing_of_a_batch_and_everything_once_there_is_room() {
+fn full_disk_takes_no_part_of_batch_and_all_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut store = Store::open(&path).unwrap();
@@ -288,7 +288,7 @@ fn a_full_disk_takes_nothing_of_a_batch_and_everything_once_there_is_room() {
 }
 
 #[test]
-fn a_file_that_is_moved_away_while_it_is_written_keeps_its_rows_and_a_new_one_is_begun() {
+fn file_moved_while_written_keeps_its_rows_and_new_one_begins() {
     let folder = tempfile::tempdir().unwrap();
     let (path, old) = (folder.path().join("a.db"), folder.path().join("old.db"));
     let mut store = Store::open(&path).unwrap();
@@ -299,7 +299,7 @@ fn a_file_that_is_moved_away_while_it_is_written_keeps_its_rows_and_a_new_one_is
 }
 
 #[test]
-fn a_path_where_no_file_can_be_made_says_so() {
+fn path_without_room_for_file_is_refused_with_reason() {
     let folder = tempfile::tempdir().unwrap();
     // No user may make files in the second, not even root.
     for path in [folder.path().join("gone/a.db"), "/proc/a.db".into(), folder.path().to_owned()] {
@@ -309,7 +309,7 @@ fn a_path_where_no_file_can_be_made_says_so() {
 }
 
 #[test]
-fn the_database_of_another_program_is_refused_and_not_changed() {
+fn database_of_another_program_is_refused_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();

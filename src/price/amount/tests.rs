@@ -48,7 +48,7 @@ fn reported_costs_are_read_to_18_decimals() {
 }
 
 #[test]
-fn a_currency_has_three_capital_letters() {
+fn currency_has_three_capital_letters() {
     assert_eq!(Currency::parse("EUR").unwrap().to_string(), "EUR");
     for text in ["", "usd", "US", "USDT", "U$D", "€"] {
         assert_eq!(Currency::parse(text), None, "{text}");

@@ -32,7 +32,7 @@ fn billable(
 }
 
 #[test]
-fn a_rate_is_read_exactly() {
+fn rate_parses_exactly() {
     assert_eq!(rate("2"), Rate(2_000_000));
     assert_eq!(rate("0.075"), Rate(75_000));
     assert_eq!(rate("0.000001"), Rate(1));
@@ -78,14 +78,14 @@ fn more_cached_input_than_input_leaves_none_at_the_full_price() {
 }
 
 #[test]
-fn without_counts_there_is_no_cost_and_0_costs_0() {
+fn missing_counts_have_no_cost_and_0_costs_0() {
     assert_eq!(billable(None, Some(1), Some(1), None, false), None);
     assert_eq!(cost(billable(Some(0), None, None, None, false)), "0");
     assert_eq!(cost(billable(None, None, None, Some(1), false)), "0.000008");
 }
 
 #[test]
-fn the_cost_of_a_sum_is_the_sum_of_the_costs() {
+fn cost_of_sum_is_sum_of_costs() {
     let mut sum = Billable::default();
     let mut cost = Amount::default();
     for number in 0..1000_u64 {
@@ -111,7 +111,7 @@ fn the_cost_of_a_sum_is_the_sum_of_the_costs() {
 }
 
 #[test]
-fn what_has_no_rate_has_no_cost() {
+fn missing_rate_gives_no_cost() {
     let counts = TokenCounts {
         input: Some(1_000),
         cache_write: Some(500),

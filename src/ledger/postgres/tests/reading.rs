@@ -234,13 +234,13 @@ fn pages_one_behind_the_other_are_all_records() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
+fn abandoned_question_ends_on_the_server_too() {
     let (server, _ships, [_, fleet]) = both(10);
     let bounds = Bounds::default();
     let LedgerSource::Fleet(settings) = &fleet else { unreachable!("it is the fleet's") };
     let waiting = || server.number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
     with(settings, async |client| {
-        // Whoever changes the table keeps all others from reading it.
+        // A change of the table blocks all readers.
         client.batch_execute("BEGIN; LOCK usage_records").await.unwrap();
         let all = Selection::since(Timestamp::UNIX_EPOCH);
         thread::scope(|scope| {
@@ -256,7 +256,7 @@ fn a_question_that_nobody_waits_for_ends_on_the_server_too() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_server_that_says_nothing_of_its_tables_is_away_and_no_question_too_large() {
+fn locked_version_table_is_silence_and_no_bound() {
     let (_server, settings) = migrated();
     let answer = with(&settings, async |client| {
         client.batch_execute("BEGIN; LOCK TABLE streamgauge_ledger").await.unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
+fn empty_database_becomes_ledger_once_under_concurrency() {
     let server = Server::start();
     let settings = settings(&server.url(), "");
     let migrated: Vec<_> = thread::scope(|scope| {
@@ -22,7 +22,7 @@ fn an_empty_database_becomes_a_ledger_once_however_many_want_it() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_tables_have_the_columns_of_records() {
+fn tables_have_columns_of_records() {
     let (server, _) = migrated();
     let columns = server.sql(
         "SELECT string_agg(column_name, ',' ORDER BY ordinal_position) FROM information_schema.columns
@@ -39,7 +39,7 @@ fn the_tables_have_the_columns_of_records() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_allows_that() {
+fn earlier_version_keeps_rows_and_later_one_is_written() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(10));
@@ -76,7 +76,7 @@ fn an_earlier_version_keeps_its_rows_and_a_later_one_is_written_as_long_as_it_al
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_step_that_fails_leaves_nothing_behind() {
+fn failed_step_leaves_nothing_behind() {
     let server = Server::start();
     let settings = settings(&server.url(), "");
     let broken = [MIGRATIONS[0], ("CREATE TABLE extra (a int); CREATE TABLE usage_records (a int)", 1)];
@@ -89,7 +89,7 @@ fn a_step_that_fails_leaves_nothing_behind() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_tables_of_another_program_are_left_alone() {
+fn tables_of_another_program_are_left_alone() {
     let server = Server::start();
     server.sql("CREATE TABLE usage_records (a int)");
     let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
@@ -151,7 +151,7 @@ fn clock_ahead_drops_no_month_that_the_newest_record_keeps() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn rows_of_a_month_without_a_partition_are_kept_and_move_into_theirs() {
+fn rows_without_partition_are_kept_and_move_into_theirs() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(100));

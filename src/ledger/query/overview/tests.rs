@@ -12,7 +12,7 @@ fn whole_minutes() -> Selection {
 }
 
 #[test]
-fn an_overview_has_the_sums_of_the_reports() {
+fn overview_has_the_sums_of_reports() {
     let records = records(1000);
     let (_folder, path) = ledger(&records);
     let all = whole_minutes();
@@ -45,7 +45,7 @@ fn an_overview_has_the_sums_of_the_reports() {
 }
 
 #[test]
-fn the_latest_come_first_and_are_whole_records() {
+fn latest_records_come_first_and_whole() {
     let records = records(50);
     let (_folder, path) = ledger(&records);
     let selection = Selection::since(Timestamp::UNIX_EPOCH);
@@ -88,7 +88,7 @@ fn more_than_are_kept_are_sampled_evenly() {
 }
 
 #[test]
-fn without_rows_there_are_empty_steps_and_nothing_else() {
+fn overview_without_rows_has_empty_steps() {
     let (_folder, path) = ledger(&[]);
     let found = overview(
         &path,
@@ -153,7 +153,7 @@ fn halves_add_up_to_the_whole() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn more_users_than_there_may_be_groups_are_told_as_one_pass_tells_them() {
+fn users_beyond_group_limit_equal_those_of_one_pass() {
     let mut records = records(52_000);
     // Those of the second half are those of the first in another order, and some more.
     for (number, record) in records.iter_mut().enumerate() {

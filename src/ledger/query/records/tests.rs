@@ -3,7 +3,7 @@ use super::*;
 use crate::ledger::support;
 
 #[test]
-fn a_record_is_found_by_its_id_and_is_the_one_that_was_written() {
+fn record_found_by_id_is_the_written_one() {
     // Ids that bear the times of their records, as those of the proxy do.
     let journal = crate::record::Journal::new(300);
     for _ in 0..300 {
@@ -50,7 +50,7 @@ fn pages_one_behind_the_other_are_all_records() {
 }
 
 #[test]
-fn the_latest_that_are_selected_come_first() {
+fn latest_selected_records_come_first() {
     let written = support::records(200);
     let (_folder, path) = ledger(&written);
     let selection =
@@ -62,7 +62,7 @@ fn the_latest_that_are_selected_come_first() {
 }
 
 #[test]
-fn a_record_begins_with_its_id_and_has_null_for_what_is_no_field() {
+fn record_begins_with_id_and_unknown_field_is_null() {
     let (_folder, path) = ledger(&support::records(1));
     let found = latest_of(&path, 5);
     let text = serde_json::to_string(&found[0]).unwrap();

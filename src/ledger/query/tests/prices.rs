@@ -58,7 +58,7 @@ fn costs_are_those_of_the_records_at_the_prices_of_their_days() {
 }
 
 #[test]
-fn a_model_without_a_price_has_no_cost_and_not_0() {
+fn model_without_price_has_no_cost_and_not_0() {
     let mut records = records(8);
     for (number, row) in records.iter_mut().enumerate() {
         row.model = Some(["free", "unknown"][number % 2].into());
@@ -80,7 +80,7 @@ fn a_model_without_a_price_has_no_cost_and_not_0() {
 }
 
 #[test]
-fn the_price_is_for_the_model_that_was_asked_for_where_none_was_answered() {
+fn price_is_for_requested_model_where_none_was_answered() {
     let mut records = records(2);
     for row in &mut records {
         row.model = None;
