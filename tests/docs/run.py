@@ -238,7 +238,7 @@ def run(place, command, text=None, **options):
 
 # What runs.
 
-# `streamgauge` on the PATH of blocks: commands that serve get SIGTERM after a second.
+# `streamgauge` on the PATH of blocks: commands that serve get SIGTERM after two seconds.
 WRAPPER = """#!/bin/sh
 case "$1 $2" in
     "demo --once") ;;
@@ -246,7 +246,7 @@ case "$1 $2" in
         export STREAMGAUGE_SERVER__LISTEN=127.0.0.1:0 STREAMGAUGE_ADMIN__LISTEN=127.0.0.1:0
         export STREAMGAUGE_LEDGER__PATH={folder}/served.db STREAMGAUGE_LEDGER__JSONL=
         [ "$1" != simulate ] || set -- "$@" --listen 127.0.0.1:0
-        exec timeout --preserve-status -s TERM 1 {bin} "$@" ;;
+        exec timeout --preserve-status -s TERM 2 {bin} "$@" ;;
 esac
 exec {bin} "$@"
 """
