@@ -21,7 +21,10 @@
 /// Builds a struct after all of its fields were read, so that every mistake in them is noted.
 macro_rules! read_all {
     ($name:ident { $($field:ident: $read:expr),* $(,)? }) => {{
-        $(let $field = $read;)*
+        $(
+            #[allow(clippy::redundant_locals, reason = "a field may have been read already")]
+            let $field = $read;
+        )*
         Ok($name { $($field: $field?),* })
     }};
 }

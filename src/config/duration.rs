@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_with_units_are_added_up() {
+    fn duration_adds_up_numbers_with_units() {
         for (text, millis) in [
             ("200ms", 200),
             ("0s", 0),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_length_of_time_says_what_to_write() {
+    fn duration_refusal_says_what_to_write() {
         for (text, reason) in [
             ("30", "write \"30s\""),
             ("1m30", "no unit"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_may_be_years_long_and_not_empty() {
+    fn past_may_be_years_long_and_not_zero() {
         assert_eq!(past("730d"), Ok(Duration::from_secs(730 * 86_400)));
         assert!(past("0d").unwrap_err().contains("longer than zero"));
         assert!(past("99999999d").unwrap_err().contains("a hundred years"));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_longer_than_zero() {
+    fn timeout_of_zero_is_refused() {
         assert!(timeout("0ms").unwrap_err().contains("longer than zero"));
         assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn two_underscores_go_one_table_deeper_and_values_stay_text() {
+    fn two_underscores_separate_keys_and_values_stay_text() {
         let (tree, mistakes) = read(
             &[
                 ("STREAMGAUGE_SERVER__MAX_REQUEST_BYTES", "10"),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_spelling_of_a_name_is_found() {
+    fn variable_finds_the_spelling_of_the_file() {
         let variables = [
             ("STREAMGAUGE_UPSTREAMS__MY_AZURE__URL", "u"),
             ("STREAMGAUGE_UPSTREAMS__MY_AZURE__HEADERS__X_TEAM", "t"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_key_is_a_mistake() {
+    fn variable_with_an_empty_part_is_a_mistake() {
         for name in ["SERVER__", "__LISTEN", "SERVER____LISTEN"] {
             let variable = format!("STREAMGAUGE_{name}");
             let (tree, mistakes) = read(&[(&variable, "x")], "");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_two_underscores_is_no_key_and_worth_a_warning_only_if_it_was_meant_as_one() {
+    fn variable_with_single_underscores_is_stray_in_a_section() {
         for (name, stray) in [
             ("STREAMGAUGE_SERVER_LISTEN", true),
             ("STREAMGAUGE_LEDGER_JSONL", true),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_and_a_part_of_it_contradict_each_other() {
+    fn variables_for_a_value_and_its_part_contradict() {
         let (_, mistakes) =
             read(&[("STREAMGAUGE_CLIENTS__A__KEY", "x"), ("STREAMGAUGE_CLIENTS__A__KEY__VALUE", "y")], "");
         assert_eq!(mistakes.len(), 1);

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_option_comes_before_the_variable_and_the_variable_before_the_usual_places() {
+    fn option_wins_over_variable_and_variable_over_candidates() {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["option", "variable", "first", "second"].map(|name| {
             let path = folder.path().join(name);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_must_be_there() {
+    fn named_file_that_is_missing_is_a_mistake() {
         let none = BTreeMap::new();
         assert_eq!(error(Some(Path::new("gone.toml")), &none, &[]), "--config: there is no file gone.toml");
         let env = [(VARIABLE.to_owned(), "gone.toml".to_owned())].into();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_and_cannot_be_read_is_not_passed_over() {
+    fn unreadable_candidate_file_is_a_mistake() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("latin1.toml");
         fs::write(&path, b"x = \"\xe9\"").unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_is_named_with_its_line_and_column_and_without_its_text() {
+    fn syntax_error_has_line_and_column_and_no_text() {
         for (text, place) in [
             ("[server\n", "1:8"),
             ("[server]\nlisten = \"127.0.0.1:1\nworkers = 1", "2:22"),

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_toml_and_as_a_variable_would_be() {
+    fn path_is_written_as_toml_and_as_a_variable() {
         let azure = KeyPath::root().key("upstreams").key("my-azure");
         for (path, toml, variable) in [
             (azure.key("url"), "upstreams.my-azure.url", "STREAMGAUGE_UPSTREAMS__MY_AZURE__URL"),

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn word_that_is_no_level_is_refused_with_the_levels() {
+    fn word_that_is_not_a_level_is_refused_with_the_levels() {
         for bad in ["inf", "verbose", "information", "warn,debgu", "6", "streamgauge", "all"] {
             let reason = check_log_filter(bad).expect_err(bad);
             assert!(reason.contains("off, error, warn, info, debug, trace"), "{reason}");

@@ -104,5 +104,5 @@ impl Notes {
     }
 }
 
-/// A key that more tables than this have says nothing about which one was meant.
+/// A key of more tables than this is not suggested.
 const MOST_MEANT: usize = 2;

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_stand_in_the_order_of_the_file() {
+    fn outline_keeps_the_order_of_the_file() {
         let outline =
             outline("z = 1\n[m]\ny = { b = 1, a = [1, 2.5] }\nx = true\n[a]\n[[r]]\nq = 2024-10-21\n[[r]]\n");
         let expected = [
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_taken_up_again_stands_where_it_began() {
+    fn table_in_two_parts_has_the_position_of_the_first() {
         let outline = outline("[u.a]\nx = 1\n[s]\n[u.b]\n[u.a.t]\n");
         assert_eq!(in_order(&outline), ["u", "u.a", "u.a.x", "u.a.t", "u.b", "s"]);
     }
 
     #[test]
-    fn what_is_missing_stands_with_what_it_would_be_in() {
+    fn missing_key_has_the_position_of_its_table() {
         let outline = outline("[a]\nx = 1\n[b]\ny = 1\n");
         let root = KeyPath::root();
         assert_eq!(outline.position(&root.key("a").key("gone").key("too")), outline.position(&root.key("a")));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_the_line_of_their_name() {
+    fn outline_has_the_line_of_each_key() {
         let outline = outline(
             "# first\nz = 1\n[m]\ny = { b = 1, a = [1,\n 2] }\n\n[u.a]\nk.l = 1\n[[r]]\nq = 2024-10-21\n[[r]]\n[u.a.t]\nx = \"\"\"\n\n\"\"\"\ny = 1\n",
         );

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libpq_calls_verify_is_require_and_how_to_verify() {
+    fn sslmode_verify_is_require_and_a_verification() {
         for (text, mode) in [
             ("postgres://u@h/d?sslmode=verify-full", Some(Verification::Full)),
             ("host=h user=u sslmode=verify-ca", Some(Verification::Certificate)),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_repeats_a_piece_of_the_text() {
+    fn parser_reason_repeats_no_piece_of_the_text() {
         for text in [
             "host=h user=u password=tell nobody=secret",
             "postgres://u:tell#nobody@host/secret",
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_has_a_name() {
+    fn host_name_is_not_empty() {
         assert!(!host_name().is_empty() && !host_name().ends_with('\n'));
     }
 }

@@ -83,19 +83,21 @@ static EMPTY: Dict = Dict::new();
 
 impl<'a> Table<'a> {
     /// The key's value, if the key is there.
-    pub(super) fn optional<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<Option<T>>
-    where
-        F: FnOnce(&Entry<'_>) -> Read<T>,
-    {
+    pub(super) fn optional<T>(
+        &self,
+        key: &'static str,
+        kind: Kind<impl FnOnce(&Entry<'_>) -> Read<T>>,
+    ) -> Read<Option<T>> {
         let presence = kind.default.map_or(Presence::Optional, Presence::Default);
         self.ask(key, kind.shape, presence).map(|entry| (kind.read)(&entry)).transpose()
     }
 
     /// The key's value, or that of the kind's default.
-    pub(super) fn or_default<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<T>
-    where
-        F: FnOnce(&Entry<'_>) -> Read<T>,
-    {
+    pub(super) fn or_default<T>(
+        &self,
+        key: &'static str,
+        kind: Kind<impl FnOnce(&Entry<'_>) -> Read<T>>,
+    ) -> Read<T> {
         let default = kind.default.expect("the kind has a default");
         match self.ask(key, kind.shape, Presence::Default(default.clone())) {
             Some(entry) => (kind.read)(&entry),
@@ -109,10 +111,12 @@ impl<'a> Table<'a> {
     }
 
     /// The value of a key that must be there; `missing` says what to write.
-    pub(super) fn required<T, F>(&self, key: &'static str, missing: &str, kind: Kind<F>) -> Read<T>
-    where
-        F: FnOnce(&Entry<'_>) -> Read<T>,
-    {
+    pub(super) fn required<T>(
+        &self,
+        key: &'static str,
+        missing: &str,
+        kind: Kind<impl FnOnce(&Entry<'_>) -> Read<T>>,
+    ) -> Read<T> {
         match self.ask(key, kind.shape, Presence::Required) {
             Some(entry) => (kind.read)(&entry),
             None => Err(self.mistake(key, format!("is missing: {missing}"))),
@@ -120,10 +124,11 @@ impl<'a> Table<'a> {
     }
 
     /// The value of a key that `config/default.toml` sets.
-    pub(super) fn defaulted<T, F>(&self, key: &'static str, kind: Kind<F>) -> Read<T>
-    where
-        F: FnOnce(&Entry<'_>) -> Read<T>,
-    {
+    pub(super) fn defaulted<T>(
+        &self,
+        key: &'static str,
+        kind: Kind<impl FnOnce(&Entry<'_>) -> Read<T>>,
+    ) -> Read<T> {
         match self.ask(key, kind.shape, Presence::Compiled) {
             Some(entry) => (kind.read)(&entry),
             None => Err(self.mistake(key, "is missing from the compiled-in defaults")),

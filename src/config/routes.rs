@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_unreachable_when_an_earlier_one_takes_all_it_would() {
+    fn route_is_unreachable_if_an_earlier_one_takes_all() {
         for (earlier, later) in [
             ("- -", "- -"),
             ("- -", "/a -"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_reachable_when_something_is_left_for_it() {
+    fn route_is_reachable_if_earlier_ones_leave_requests() {
         for (earlier, later) in [
             ("/a -", "- -"),
             ("/a -", "/ab -"),

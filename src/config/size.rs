@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_binary_or_decimal_as_they_are_named() {
+    fn size_has_binary_and_decimal_units() {
         for (text, bytes) in [
             ("0", 0),
             ("1000", 1_000),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_of_bytes_says_what_to_write() {
+    fn size_refusal_says_what_to_write() {
         for text in ["", "MiB", "32M", "32 MiB", "-1", "1.5GiB", "32MiBs", "0x10"] {
             let error = size(text).expect_err(text);
             assert!(error.contains("32MiB"), "{text:?}: {error}");

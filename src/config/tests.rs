@@ -1,4 +1,4 @@
-//! The contract with users, as a list.
+//! The contract with users.
 
 mod defaults;
 mod description;
@@ -29,7 +29,7 @@ fn mistakes(text: &str) -> Vec<String> {
     lines(from_text(text).expect_err(text))
 }
 
-/// Without the lines of the file, which move with every test's text.
+/// Without line numbers.
 fn lines(mistakes: Mistakes) -> Vec<String> {
     mistakes.0.iter().map(|mistake| without_line(&mistake.to_string())).collect()
 }
@@ -46,7 +46,7 @@ fn env(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// As [`load`] does it, without a look at the machine's own files.
+/// [`load`] without the machine's own files.
 fn load_text(
     text: Option<&str>,
     variables: &[(&str, &str)],

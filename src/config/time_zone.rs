@@ -15,12 +15,14 @@ const FORMS: &str =
 pub fn time_zone(text: &str) -> Result<TimeZone, String> {
     let text = text.trim();
     if text.starts_with(['+', '-']) {
-        return offset(text).map(TimeZone::fixed).ok_or_else(|| format!("{text:?} is no offset: {FORMS}"));
+        return offset(text)
+            .map(TimeZone::fixed)
+            .ok_or_else(|| format!("{text:?} is not an offset: {FORMS}"));
     }
     match text.to_ascii_lowercase().as_str() {
         "utc" | "z" => Ok(TimeZone::UTC),
         "local" => TimeZone::try_system().map_err(|error| format!("the system names no time zone ({error})")),
-        _ => TimeZone::get(text).map_err(|_| format!("{text:?} is no time zone: {FORMS}")),
+        _ => TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone: {FORMS}")),
     }
 }
 
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_refused_with_the_forms_that_are_taken() {
+    fn time_zone_refuses_other_text_with_the_forms() {
         for text in ["", "Berlin", "Europe/Nowhere", "+2", "+25:99", "+1:60", "+99:00", "+0a:00", "CEST"] {
             let error = time_zone(text).unwrap_err();
             assert!(error.contains("such as Europe/Berlin"), "{text}: {error}");

@@ -95,18 +95,8 @@ fn upstream(
     if is_not(provider, Provider::Azure) && deployments.as_ref().is_ok_and(|names| !names.is_empty()) {
         table.mistake("deployments", "are for Azure only: remove them, or write provider = \"azure\"");
     }
-    let organization = openai_header(provider, table, "organization");
-    let project = openai_header(provider, table, "project");
-    let clients_choose_billing = table.or_default("clients_choose_billing", boolean().default(true));
-    let default_model = default_model(provider, table);
-    let models = names(table, "models", "model");
     let headers = headers(table);
-    let drop_headers = table.optional("drop_headers", header_names());
     let query = query(table, provider, &api_version);
-    let include_usage = table.or_default("include_usage", choice(INCLUDE_USAGE).default("auto"));
-    let keep_alive_comments = table.or_default("keep_alive_comments", time().or_empty().default(""));
-    let on_disconnect = table.or_default("on_disconnect", choice(ON_DISCONNECT).default("cancel"));
-    let drain_limits = table.section("drain_limits", drain_limits);
     let connection = connection(table, url.as_ref().ok().map(BaseUrl::is_https));
     let connection = connection.map(|connection| connection.or(host));
     let tls = connection.as_ref().map_or_else(|noted| Err(*noted), |connection| connection.tls(table));
@@ -126,9 +116,6 @@ fn upstream(
         }
         _ => proxy.map(|_| (None, String::new())),
     };
-    let http = table.or_default("http", choice(HTTP_VERSIONS).default("auto"));
-    let max_connection_age = table.optional("max_connection_age", time().or_empty().default("10m"));
-    let pool = table.section("pool", pool);
     if let (Ok(url), Ok(api_key), Ok(headers), Ok(query)) = (&url, &api_key, &headers, &query) {
         let has_secret = api_key.is_some()
             || headers.iter().any(|(_, value)| value.is_sensitive())
@@ -137,35 +124,39 @@ fn upstream(
             table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
         }
     }
-    let (connection, url) = (connection?, url?);
-    let (proxy, why_this_way) = proxy?;
-    Ok(Upstream {
-        name,
-        provider: provider?,
-        url,
-        api_version: api_version?,
-        api_key: api_key?,
-        organization: organization?,
-        project: project?,
-        clients_choose_billing: clients_choose_billing?,
-        default_model: default_model?,
-        models: models?,
-        deployments: deployments?,
-        headers: headers?,
-        drop_headers: drop_headers?,
-        query: query?,
-        include_usage: include_usage?,
-        keep_alive_comments: keep_alive_comments?,
-        on_disconnect: on_disconnect?,
-        drain_limits: drain_limits?,
-        allowed_hosts: network.map_or_else(Hosts::default, |network| network.allowed.clone()),
-        proxy,
-        why_this_way,
-        timeouts: connection.timeouts(),
-        max_connection_age: max_connection_age?.unwrap_or(Some(MAX_CONNECTION_AGE)),
-        http: http?,
-        pool: pool?,
-        tls: tls?,
+    let (proxy, why_this_way) = match proxy {
+        Ok((proxy, why)) => (Ok(proxy), Ok(why)),
+        Err(noted) => (Err(noted), Err(noted)),
+    };
+    read_all!(Upstream {
+        name: Ok(name),
+        provider: provider,
+        url: url,
+        api_version: api_version,
+        api_key: api_key,
+        organization: openai_header(provider, table, "organization"),
+        project: openai_header(provider, table, "project"),
+        clients_choose_billing: table.or_default("clients_choose_billing", boolean().default(true)),
+        default_model: default_model(provider, table),
+        models: names(table, "models", "model"),
+        deployments: deployments,
+        headers: headers,
+        drop_headers: table.optional("drop_headers", header_names()),
+        query: query,
+        include_usage: table.or_default("include_usage", choice(INCLUDE_USAGE).default("auto")),
+        keep_alive_comments: table.or_default("keep_alive_comments", time().or_empty().default("")),
+        on_disconnect: table.or_default("on_disconnect", choice(ON_DISCONNECT).default("cancel")),
+        drain_limits: table.section("drain_limits", drain_limits),
+        allowed_hosts: Ok(network.map_or_else(Hosts::default, |network| network.allowed.clone())),
+        proxy: proxy,
+        why_this_way: why_this_way,
+        http: table.or_default("http", choice(HTTP_VERSIONS).default("auto")),
+        timeouts: connection.map(|connection| connection.timeouts()),
+        max_connection_age: table
+            .optional("max_connection_age", time().or_empty().default("10m"))
+            .map(|age| age.unwrap_or(Some(MAX_CONNECTION_AGE))),
+        pool: table.section("pool", pool),
+        tls: tls,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What nobody says: `config/default.toml`, the defaults of an upstream, and the examples.
+//! The defaults: `config/default.toml`, those of an upstream, and the examples.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn variables() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_compiled_in_defaults_are_those_of_the_design() {
+fn compiled_in_defaults_are_those_of_the_design() {
     let Settings { server, admin, ledger, log, clients, routes, .. } = settings(OPENAI);
     assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
     assert!(server.workers >= 1, "0 is one per CPU");
@@ -64,7 +64,7 @@ fn the_compiled_in_defaults_are_those_of_the_design() {
 }
 
 #[test]
-fn an_upstream_has_the_defaults_of_the_design() {
+fn upstream_defaults_are_those_of_the_design() {
     let [upstream] = &settings(OPENAI).upstreams[..] else { panic!("one upstream") };
     assert_eq!(upstream.provider, Provider::OpenAi);
     assert_eq!(upstream.url.to_string(), "https://api.openai.com/v1");
@@ -83,7 +83,7 @@ fn an_upstream_has_the_defaults_of_the_design() {
 }
 
 #[test]
-fn the_reference_shows_the_defaults_of_an_upstream() {
+fn reference_shows_the_defaults_of_an_upstream() {
     let variables = variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let loaded =
@@ -100,7 +100,7 @@ fn the_reference_shows_the_defaults_of_an_upstream() {
 }
 
 #[test]
-fn every_example_loads_without_a_warning() {
+fn examples_load_without_a_warning() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     let mut found = 0;
     for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
@@ -114,7 +114,7 @@ fn every_example_loads_without_a_warning() {
 }
 
 #[test]
-fn upstreams_clients_and_headers_keep_the_order_of_the_file() {
+fn upstreams_clients_and_headers_keep_their_order() {
     let text = r#"
         [clients.zoe]
         key = { value = "1" }

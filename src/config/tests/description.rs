@@ -1,4 +1,4 @@
-//! What the configuration says of itself.
+//! The description of the configuration: reference, schema and page.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn form_of_a_value(key: &Key) -> bool {
 }
 
 #[test]
-fn every_key_of_the_reader_is_in_the_reference_with_a_comment() {
+fn reference_has_every_key_of_the_reader_with_a_comment() {
     let values = Value::from(Toml::from_str::<Dict>(&reference()).unwrap());
     let description = Description::new();
     assert!(description.keys.len() > 150, "{}", description.keys.len());

@@ -1,5 +1,4 @@
-//! Every mistake has its own words. Each line: what is written, the key that is named, a part of
-//! the reason.
+//! Mistakes. Each line: the text, the key that is named, a part of the reason.
 
 use super::*;
 
@@ -16,7 +15,7 @@ pub(super) fn each(base: &str, cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn of_unknown_keys() {
+fn unknown_key_mistakes() {
     each(
         OPENAI,
         &[
@@ -61,7 +60,7 @@ fn of_unknown_keys() {
 }
 
 #[test]
-fn of_types() {
+fn type_mistakes() {
     each(
         OPENAI,
         &[
@@ -140,7 +139,7 @@ fn of_types() {
 }
 
 #[test]
-fn of_the_server() {
+fn server_mistakes() {
     each(
         OPENAI,
         &[
@@ -179,7 +178,7 @@ fn of_the_server() {
 }
 
 #[test]
-fn of_who_can_connect() {
+fn access_mistakes() {
     each(
         OPENAI,
         &[
@@ -235,7 +234,7 @@ fn of_who_can_connect() {
 }
 
 #[test]
-fn what_who_can_connect_allows() {
+fn safe_listen_addresses_are_accepted() {
     for text in [
         "[server]\nlisten = \"0.0.0.0:8080\"\n[clients.a]\nkey = { value = \"k\" }",
         "[server]\nlisten = \"0.0.0.0:8080\"\nallow_anonymous = true",
@@ -255,7 +254,7 @@ fn what_who_can_connect_allows() {
 }
 
 #[test]
-fn of_routes() {
+fn route_mistakes() {
     let two = format!("{OPENAI}[upstreams.azure]\nurl = \"https://r\"\napi_key = {{ value = \"k\" }}\n");
     let route = |lines: &str| format!("[[routes]]\n{lines}\n");
     let all = route("upstream = \"openai\"");
@@ -299,7 +298,7 @@ fn of_routes() {
 }
 
 #[test]
-fn all_are_named_in_one_go_in_the_order_of_the_file() {
+fn mistakes_are_all_named_in_the_order_of_the_file() {
     let text = r#"
         [upstreams.internal]
         provider = "other"
@@ -355,14 +354,14 @@ fn all_are_named_in_one_go_in_the_order_of_the_file() {
 }
 
 #[test]
-fn each_is_one_line() {
+fn mistake_is_one_line() {
     let mistakes = from_text("x = 1\n[upstreams.\"a\\nb\"]\nprovider = \"a\\nb\"\nurl = \"\"\n").unwrap_err();
     assert!(mistakes.0.len() >= 4, "{mistakes}");
     assert_eq!(mistakes.to_string().lines().count(), mistakes.0.len(), "{mistakes}");
 }
 
 #[test]
-fn what_is_allowed_and_probably_not_meant_is_a_warning() {
+fn probable_mistakes_are_warned_of() {
     let text = r#"
         [server]
         allow_anonymous = true

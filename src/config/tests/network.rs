@@ -1,10 +1,10 @@
-//! The way out: who goes through which proxy, what a host brings along, who may be an upstream.
+//! `[network]`: forward proxies, settings of hosts, and the allowed hosts.
 
 use std::fs;
 
 use super::*;
 
-/// Two upstreams, one on an address and one of a name, and what is said besides.
+/// Two upstreams, one by name and one by address, with further keys.
 fn text(network: &str, own: &str) -> String {
     format!(
         "{network}\n[upstreams.azure]\nurl = \"https://a.corp.example\"\napi_key = {{ value = \"k\" }}\n{own}\n\
@@ -22,7 +22,7 @@ fn ways(network: &str, own: &str, variables: &[(&str, &str)]) -> [Option<String>
 }
 
 #[test]
-fn the_nearest_word_on_proxies_counts_alone() {
+fn proxy_is_chosen_by_the_nearest_place_alone() {
     let env = &[("HTTPS_PROXY", "http://env-s:1"), ("HTTP_PROXY", "env-p:2")][..];
     let (of_env, of_network, own) = (
         ["http://env-s:1", "http://env-p:2"],
@@ -57,7 +57,7 @@ fn the_nearest_word_on_proxies_counts_alone() {
 }
 
 #[test]
-fn bypass_and_only_choose_by_the_host_as_it_is_written() {
+fn bypass_and_only_match_the_host_as_written() {
     for (lists, through) in [
         ("bypass = []", [true, true]),
         ("bypass = [\"a.corp.example\"]", [false, true]),
@@ -71,14 +71,14 @@ fn bypass_and_only_choose_by_the_host_as_it_is_written() {
         ("only = [\"*\"]\nbypass = [\"10.1.2.3\"]", [true, false]),
     ] {
         let network = format!("[network.proxy]\nurl = \"http://all:3\"\n{lists}");
-        // The environment is not asked where the configuration has spoken.
+        // The environment has no effect if the configuration names a proxy.
         let found = ways(&network, "", &[("ALL_PROXY", "http://env:1")]);
         assert_eq!(found, through.map(|through| through.then(|| "http://all:3".to_owned())), "{lists}");
     }
 }
 
 #[test]
-fn credentials_come_from_secrets_or_from_a_variables_url() {
+fn proxy_credentials_come_from_secrets_or_a_variable() {
     let network = "[network.proxy]\nurl = \"http://p:3\"\nusername = \"me\"\npassword = { env = \"PW\" }\n\
                    headers = { X-Team = \"t\", X-Key = { value = \"marker-2\" } }";
     for (network, variables) in
@@ -95,7 +95,7 @@ fn credentials_come_from_secrets_or_from_a_variables_url() {
 }
 
 #[test]
-fn a_variable_that_is_no_proxy_is_named_once_and_not_repeated() {
+fn invalid_proxy_variable_is_named_once_without_its_text() {
     for (value, reason) in [
         ("ftp://hunter2@p", "its scheme is none of"),
         ("http://me:hunter2@p/x", "a path"),
@@ -107,12 +107,12 @@ fn a_variable_that_is_no_proxy_is_named_once_and_not_repeated() {
         assert!(found[0].starts_with("environment ALL_PROXY: ") && found[0].contains(reason), "{found:?}");
         assert!(!found[0].contains("hunter2"), "{found:?}");
         let ignored = ways("[network]\nproxy = \"none\"", "", &[("ALL_PROXY", value)]);
-        assert_eq!(ignored, [None, None], "what is not asked for need not be right");
+        assert_eq!(ignored, [None, None], "an unused variable may be invalid");
     }
 }
 
 #[test]
-fn a_variables_proxy_is_not_for_services_on_this_machine() {
+fn proxy_variable_does_not_apply_to_this_machine() {
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let text = format!(
             "[upstreams.local]\nprovider = \"other\"\nurl = \"http://{host}:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\""
@@ -123,7 +123,7 @@ fn a_variables_proxy_is_not_for_services_on_this_machine() {
 }
 
 #[test]
-fn a_hosts_settings_are_those_of_every_upstream_on_it_unless_it_says_otherwise() {
+fn host_settings_apply_to_its_upstreams_and_their_own_win() {
     let hosts = "[[network.hosts]]\nurl = \"https://A.corp.example:443\"\n\
                  timeouts = { connect = \"1s\", idle = \"2s\", total = \"9s\" }\n\
                  [[network.hosts]]\nurl = \"https://10.1.2.3:8000\"\ntimeouts = { idle = \"3s\" }";
@@ -140,7 +140,7 @@ fn a_hosts_settings_are_those_of_every_upstream_on_it_unless_it_says_otherwise()
 }
 
 #[test]
-fn an_upstream_outside_the_allowed_hosts_is_refused_at_start() {
+fn upstream_outside_the_allowed_hosts_is_refused() {
     for (allowed, refused) in [
         ("[\"*\"]", &[][..]),
         ("[\"*.corp.example\", \"10.1.2.3\"]", &[]),
@@ -162,7 +162,7 @@ fn an_upstream_outside_the_allowed_hosts_is_refused_at_start() {
 }
 
 #[test]
-fn a_proxys_ca_is_read_at_start() {
+fn authorities_of_a_proxy_are_read_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = rcgen::generate_simple_self_signed(["proxy".to_owned()]).unwrap().cert.pem();
     let file = |name: &str, content: &str| {

@@ -14,13 +14,13 @@ fn mistakes_of(lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_sent_unless_somebody_says_where() {
+fn otlp_without_endpoint_is_off() {
     assert!(settings(OPENAI).otlp.is_none());
     assert!(otlp("service_name = \"x\"\nsample = 0.5").is_none());
 }
 
 #[test]
-fn an_endpoint_is_enough() {
+fn otlp_endpoint_alone_has_all_defaults() {
     let otlp = otlp("endpoint = \"http://127.0.0.1:4318/\"").unwrap();
     assert_eq!((otlp.url.to_string().as_str(), otlp.url.path()), ("http://127.0.0.1:4318", ""));
     assert_eq!(otlp.traces, Some(Sampling::new(1.0)));
@@ -30,7 +30,7 @@ fn an_endpoint_is_enough() {
 }
 
 #[test]
-fn all_of_it_can_be_said_in_variables_too() {
+fn otlp_keys_can_be_variables() {
     let variables = [
         ("OPENAI_API_KEY", "sk"),
         ("STREAMGAUGE_OTLP__ENDPOINT", "https://otlp.example/base"),
@@ -46,7 +46,7 @@ fn all_of_it_can_be_said_in_variables_too() {
 }
 
 #[test]
-fn the_network_s_proxy_counts_for_the_collector() {
+fn network_proxy_applies_to_the_collector() {
     let text = "[network]\nproxy = { url = \"http://proxy:3128\", bypass = [\"near\"] }\n[otlp]\nendpoint = \"http://";
     let proxy = |host: &str| settings(&format!("{text}{host}:4318\"\n{OPENAI}")).otlp.unwrap().proxy;
     assert_eq!(proxy("far").unwrap().address.host, "proxy");
@@ -54,7 +54,7 @@ fn the_network_s_proxy_counts_for_the_collector() {
 }
 
 #[test]
-fn every_mistake_is_named_with_what_to_change() {
+fn otlp_mistakes_name_what_to_change() {
     let lines = "endpoint = \"collector:4318\"\nsample = 1.5\ninterval = \"0s\"\ncompression = \"zstd\"\nservice_name = \"\"\nheader = 1\n\
                  headers = { \"content-length\" = \"1\" }\n[otlp.resource]\n\"service.name\" = \"x\"";
     let mistakes = mistakes_of(lines);
@@ -74,7 +74,7 @@ fn every_mistake_is_named_with_what_to_change() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
+fn otlp_contradictions_are_refused() {
     let here = "endpoint = \"http://127.0.0.1:4318\"";
     for (lines, said) in [
         (format!("{here}\ntraces = false\nmetrics = false"), "otlp.traces: and metrics are both false"),
@@ -89,7 +89,7 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn a_header_is_a_secret_that_nothing_shows() {
+fn otlp_headers_are_shown_nowhere() {
     let text = format!(
         "[otlp]\nendpoint = \"http://collector:4318\"\nheaders = {{ x-key = {{ value = \"k-marker\" }}, x-team = \"t-marker\" }}\n{OPENAI}"
     );

@@ -1,4 +1,4 @@
-//! Where messages say that a key stands.
+//! The places that messages name.
 
 use super::*;
 

@@ -20,12 +20,12 @@ fn postgres(text: &str) -> Postgres {
 }
 
 #[test]
-fn there_is_none_by_default() {
+fn postgres_is_off_by_default() {
     assert!(settings(OPENAI).ledger.postgres.is_none());
 }
 
 #[test]
-fn a_url_is_enough() {
+fn postgres_url_alone_has_all_defaults() {
     let postgres = postgres(&url("postgres://u:p@db.internal/usage"));
     assert_eq!(postgres.server.get_dbname(), Some("usage"));
     assert_eq!(postgres.server.get_application_name(), Some("streamgauge"));
@@ -36,7 +36,7 @@ fn a_url_is_enough() {
 }
 
 #[test]
-fn every_key_counts() {
+fn postgres_keys_are_all_read() {
     let postgres = postgres(&text(
         "url = { value = \"host=/run/postgresql user=u application_name=mine\" }\ninstance = \"eu-1\"\nbatch = 7\n\
          max_waiting = 9\nretention = \"730d\"\nread = true\ntls.verification_mode = \"certificate\"",
@@ -49,7 +49,7 @@ fn every_key_counts() {
 }
 
 #[test]
-fn tls_is_needed_beyond_this_machine_unless_the_url_says_otherwise() {
+fn postgres_beyond_this_machine_requires_tls() {
     for (host, mode) in [
         ("postgres://u@db/d", SslMode::Require),
         ("postgres://u@127.0.0.1/d", SslMode::Disable),
@@ -71,7 +71,7 @@ fn tls_is_needed_beyond_this_machine_unless_the_url_says_otherwise() {
 }
 
 #[test]
-fn mistakes_are_named_without_the_password() {
+fn postgres_mistakes_do_not_show_the_password() {
     for (keys, key, reason) in [
         ("batch = 5", ".url", "is missing: write url = { env = \"NAME\" }"),
         ("url = \"postgres://u:marker@db/d\"", ".url", "is a secret"),
@@ -107,7 +107,7 @@ fn mistakes_are_named_without_the_password() {
 }
 
 #[test]
-fn the_admin_pages_show_the_fleet_where_there_is_one() {
+fn admin_ledger_postgres_needs_a_fleet() {
     let fleet = "[admin]\nledger = \"postgres\"\n";
     assert_eq!(settings(OPENAI).admin.ledger, Database::Sqlite);
     let both = format!("{}\n{fleet}", url("postgres://u:p@db.internal/usage"));
@@ -125,13 +125,13 @@ fn the_admin_pages_show_the_fleet_where_there_is_one() {
 }
 
 #[test]
-fn no_debug_print_shows_the_password() {
+fn debug_shows_no_postgres_password() {
     let shown = format!("{:?}", settings(&url("postgres://u:marker@db/d")));
     assert!(shown.contains("postgres") && !shown.contains("marker"), "{shown}");
 }
 
 #[test]
-fn who_reads_this_instances_file_needs_no_secret_of_the_fleet() {
+fn local_ledger_reader_needs_no_secret_of_the_fleet() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("streamgauge.toml");
     let load = |read: &str, which| {

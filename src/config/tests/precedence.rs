@@ -10,7 +10,7 @@ fn listen(text: Option<&str>, variables: &[(&str, &str)], listen: Option<&str>) 
 }
 
 #[test]
-fn the_last_layer_wins() {
+fn last_layer_wins() {
     let file = format!("[server]\nlisten = \"127.0.0.1:1\"\n{OPENAI}");
     let variable = [("STREAMGAUGE_SERVER__LISTEN", "127.0.0.1:2")];
     assert_eq!(listen(None, &[], None), "127.0.0.1:8080");
@@ -21,7 +21,7 @@ fn the_last_layer_wins() {
 }
 
 #[test]
-fn a_variable_is_read_as_what_its_key_wants() {
+fn variable_is_converted_to_the_type_of_its_key() {
     let variables = [
         ("STREAMGAUGE_SERVER__WORKERS", "3"),
         ("STREAMGAUGE_SERVER__ALLOW_ANONYMOUS", "true"),
@@ -50,7 +50,7 @@ fn a_variable_is_read_as_what_its_key_wants() {
 }
 
 #[test]
-fn a_mistake_in_a_variable_names_the_variable() {
+fn mistake_in_a_variable_names_the_variable() {
     for (variable, value, reason) in [
         ("STREAMGAUGE_SERVER__LISTEN", "here", "not an address and a port"),
         ("STREAMGAUGE_SERVER__WORKERS", "many", "must be a whole number"),
@@ -78,7 +78,7 @@ fn a_mistake_in_a_variable_names_the_variable() {
 }
 
 #[test]
-fn a_variable_can_replace_a_secret_that_the_file_has_elsewhere() {
+fn variable_replaces_another_form_of_a_secret() {
     let text = "[upstreams.openai]\napi_key = { file = \"gone\" }";
     let variables = [("STREAMGAUGE_UPSTREAMS__OPENAI__API_KEY__VALUE", "sk-2")];
     let loaded = load_text(Some(text), &variables, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -86,7 +86,7 @@ fn a_variable_can_replace_a_secret_that_the_file_has_elsewhere() {
 }
 
 #[test]
-fn what_is_missing_from_a_table_of_the_file_is_missing_from_the_file() {
+fn missing_key_has_the_place_of_its_table() {
     let text = "[upstreams.azure]\napi_key = { value = \"k\" }";
     let variables = [("STREAMGAUGE_UPSTREAMS__AZURE__API_VERSION", "v1")];
     let found = lines(load_text(Some(text), &variables, None).expect_err(text));
@@ -96,7 +96,7 @@ fn what_is_missing_from_a_table_of_the_file_is_missing_from_the_file() {
 }
 
 #[test]
-fn without_a_file_openais_own_variable_is_enough() {
+fn openai_api_key_suffices_without_a_file() {
     let key = ("OPENAI_API_KEY", "sk-1");
     let loaded = load_text(None, &[key], None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let [upstream] = loaded.settings.upstreams.as_slice() else { panic!("one upstream") };
@@ -123,7 +123,7 @@ fn without_a_file_openais_own_variable_is_enough() {
 }
 
 #[test]
-fn with_neither_a_file_nor_a_key_both_ways_out_are_told() {
+fn missing_file_and_key_are_named_with_both_remedies() {
     for variables in [&[][..], &[("OPENAI_API_KEY", "")]] {
         let found = lines(load_text(None, variables, None).expect_err("nothing"));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -138,7 +138,7 @@ fn with_neither_a_file_nor_a_key_both_ways_out_are_told() {
 }
 
 #[test]
-fn an_implied_key_that_is_unfit_names_its_variable() {
+fn unfit_openai_api_key_names_its_variable() {
     let found = lines(load_text(None, &[("OPENAI_API_KEY", "sk-marker\n")], None).expect_err("a line break"));
     assert!(found.len() == 1 && found[0].starts_with("environment OPENAI_API_KEY: "), "{found:?}");
     assert!(!found[0].contains("marker"), "{found:?}");

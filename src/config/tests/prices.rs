@@ -1,4 +1,4 @@
-//! `[[prices]]`: what is read, and what is refused with which words.
+//! `[[prices]]`: values and mistakes.
 
 use super::mistakes::each;
 use super::*;
@@ -12,7 +12,7 @@ fn served<'a>(model: &'a str, upstream: Option<&'a str>, at: &str) -> Served<'a>
 }
 
 #[test]
-fn a_price_is_read_as_it_is_written() {
+fn price_has_its_rates_upstream_and_first_day() {
     let text = format!(
         "{OPENAI}[[prices]]\nmodel = \"gpt-4.1*\"\nupstream = \"openai\"\nfrom = \"2025-04-14\"\ncurrency = \"EUR\"\n\
          input = 2.00\ncached_input = 0.075\ncache_write = 2.5\noutput = 8\n\
@@ -38,7 +38,7 @@ fn a_price_is_read_as_it_is_written() {
 }
 
 #[test]
-fn mistakes_name_the_key_and_what_to_write() {
+fn price_mistakes_name_the_key_and_what_to_write() {
     each(
         OPENAI,
         &[
@@ -78,14 +78,14 @@ fn mistakes_name_the_key_and_what_to_write() {
 }
 
 #[test]
-fn a_price_of_an_upstream_that_is_not_there_is_a_warning() {
+fn price_of_an_unknown_upstream_is_warned_of() {
     let loaded = from_text(&format!("{OPENAI}{WHOLE}upstream = \"azure\"")).unwrap();
     let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
     assert!(warning.contains("prices[0].upstream: there is no upstream \"azure\" now"), "{warning}");
 }
 
 #[test]
-fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
+fn ledger_reader_needs_valid_prices_and_no_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("streamgauge.toml");
     let load = |text: &str| {
@@ -108,7 +108,7 @@ fn who_reads_the_ledger_needs_prices_without_a_mistake_and_no_secrets() {
 }
 
 #[test]
-fn a_price_may_name_a_tier_an_input_and_what_is_billed_beside_tokens() {
+fn price_may_have_a_tier_an_input_and_tool_calls() {
     let text = format!(
         "{OPENAI}{WHOLE}cache_write_1h = 4\ntool_calls = {{ web_search = 10, file_search = 2.5 }}\n\
          {WHOLE}tier = \"flex\"\n{WHOLE}above_input_tokens = 200000\n\

@@ -1,4 +1,4 @@
-//! Secrets come from where the user says, whole, and are shown nowhere.
+//! Secrets come from variables, files or the text itself, and are shown nowhere.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn key(upstream: &Upstream) -> &str {
 }
 
 #[test]
-fn a_secret_comes_from_a_variable_a_file_or_the_text_itself() {
+fn secret_comes_from_a_variable_a_file_or_its_text() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("secrets")).unwrap();
     fs::write(folder.path().join("secrets/key"), "sk-file\r\n").unwrap();
@@ -32,7 +32,7 @@ fn a_secret_comes_from_a_variable_a_file_or_the_text_itself() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
+fn missing_or_unfit_secret_is_a_mistake_without_its_text() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         fs::write(folder.path().join(name), content).unwrap();
@@ -82,7 +82,7 @@ fn a_secret_that_cannot_be_had_is_a_mistake_that_does_not_show_it() {
 }
 
 #[test]
-fn an_unknown_key_beside_or_in_place_of_a_form_is_named() {
+fn unknown_key_in_a_secret_is_named() {
     let text = "[upstreams.openai]\napi_key = { evn = \"KEY\" }";
     let found = mistakes(text);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -91,7 +91,7 @@ fn an_unknown_key_beside_or_in_place_of_a_form_is_named() {
 }
 
 #[test]
-fn only_other_may_go_without_a_key() {
+fn key_none_is_for_other_services_only() {
     let text =
         "[upstreams.x]\nprovider = \"other\"\nurl = \"http://a\"\ndefault_model = \"m\"\napi_key = \"none\"";
     assert_eq!(settings(text).upstreams[0].api_key, None);
@@ -100,7 +100,7 @@ fn only_other_may_go_without_a_key() {
 }
 
 #[test]
-fn no_debug_print_shows_one() {
+fn debug_shows_no_secret() {
     const MARKER: &str = "sk-marker";
     let text = r#"
         [clients.a]
@@ -125,7 +125,7 @@ fn no_debug_print_shows_one() {
 }
 
 #[test]
-fn a_secret_header_is_marked() {
+fn secret_header_is_marked_sensitive() {
     let text = format!(
         "{OPENAI}[upstreams.openai.headers]\nX-Key = {{ value = \"k\" }}\nX-Team = \"t\"\nCookie = \"c\""
     );
@@ -135,7 +135,7 @@ fn a_secret_header_is_marked() {
 }
 
 #[test]
-fn the_effective_configuration_shows_where_secrets_are_and_none_of_them() {
+fn effective_shows_where_secrets_are_and_none_of_them() {
     let text = "[server]\nworkers = 3\n[admin]\ntoken = { value = \"sk-marker-0123456789\" }\n\
          [network.proxy]\nurl = \"http://proxy:3128\"\nusername = \"ada\"\npassword = { value = \"sk-marker\" }\n\
          headers = { \"X-A\" = \"sk-marker\", \"X-B\" = { value = \"sk-marker\" } }\n\
@@ -167,7 +167,7 @@ fn the_effective_configuration_shows_where_secrets_are_and_none_of_them() {
 }
 
 #[test]
-fn keys_in_quotes_and_short_keys_of_clients_are_warned_of() {
+fn quoted_keys_and_short_client_keys_are_warned_of() {
     let text = "[clients.a]\nkey = { env = \"SHORT\" }\n[clients.b]\nkey = { env = \"LONG\" }\n\
                 [upstreams.openai]\napi_key = { env = \"QUOTED\" }\n";
     let load = |quoted| {

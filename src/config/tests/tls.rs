@@ -1,4 +1,4 @@
-//! `[upstreams.NAME.tls]` and `[server.tls]`: what is taken, and what is said of what is not.
+//! `[upstreams.NAME.tls]` and `[server.tls]`: forms, mistakes and warnings.
 
 mod hosts;
 
@@ -73,7 +73,7 @@ const INTERNAL: &str =
 const PAIR: &str = "certificate = { file = \"one.crt\" }\nprivate_key = { file = \"one.key\" }\n";
 
 #[test]
-fn each_mistake_names_its_key_and_what_was_found() {
+fn tls_mistake_names_its_key_and_what_was_found() {
     let folder = Folder::new();
     for (tls, key, reason) in [
         (
@@ -193,7 +193,7 @@ fn each_mistake_names_its_key_and_what_was_found() {
 }
 
 #[test]
-fn a_client_certificate_stands_in_for_the_key_of_other_services_and_both_may_be_there() {
+fn client_certificate_replaces_the_key_of_other_services() {
     let folder = Folder::new();
     let without = folder.lines(folder.load(INTERNAL, &[]));
     assert!(
@@ -210,7 +210,7 @@ fn a_client_certificate_stands_in_for_the_key_of_other_services_and_both_may_be_
 }
 
 #[test]
-fn every_form_of_a_source_is_read() {
+fn pem_is_read_from_every_form() {
     let folder = Folder::new();
     let read = |name: &str| fs::read_to_string(folder.path(name)).unwrap();
     let (certificate, key) = (read("one.crt"), read("one.key"));
@@ -230,7 +230,7 @@ fn every_form_of_a_source_is_read() {
 }
 
 #[test]
-fn what_is_allowed_and_dangerous_is_a_warning() {
+fn tls_dangers_are_warned_of() {
     let folder = Folder::new();
     for (tls, expected) in [
         ("verification_mode = \"none\"", &["verification_mode: nothing of the certificate is verified"][..]),
@@ -257,7 +257,7 @@ fn what_is_allowed_and_dangerous_is_a_warning() {
 }
 
 #[test]
-fn any_key_of_a_client_certificate_means_all_that_it_needs() {
+fn client_certificate_key_alone_requires_the_others() {
     let folder = Folder::new();
     let found = folder.lines(folder.upstream("passphrase = { value = \"marker\" }"));
     let missing = [
@@ -278,7 +278,7 @@ fn any_key_of_a_client_certificate_means_all_that_it_needs() {
 }
 
 #[test]
-fn a_certificate_whose_time_has_not_come_is_a_warning_with_the_date() {
+fn certificate_not_yet_valid_is_warned_of_with_its_date() {
     let folder = Folder::new();
     let mut params = super::certificates::leaf("early", &[]);
     (params.not_before, params.not_after) =
@@ -298,7 +298,7 @@ fn a_certificate_whose_time_has_not_come_is_a_warning_with_the_date() {
 }
 
 #[test]
-fn only_required_client_certificates_open_the_server_to_other_machines() {
+fn required_client_certificates_allow_other_machines() {
     let folder = Folder::new();
     let open = "[server]\nlisten = \"0.0.0.0:8080\"\n";
     let load = |tls: &str| folder.load(&format!("{OPENAI}{open}{tls}"), &[]);

@@ -1,10 +1,10 @@
-//! Mistakes of upstreams, and of the ways to them.
+//! Mistakes of upstreams, and of the forward proxies to them.
 
 use super::mistakes::each;
 use super::*;
 
 #[test]
-fn of_providers() {
+fn provider_mistakes() {
     let other = "[upstreams.x]\nprovider = \"other\"\nurl = \"http://127.0.0.1:8000/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n";
     each(
         "",
@@ -135,7 +135,7 @@ fn of_providers() {
 }
 
 #[test]
-fn of_headers() {
+fn header_mistakes() {
     each(
         &format!("{OPENAI}[upstreams.openai.headers]\n"),
         &[
@@ -152,7 +152,7 @@ fn of_headers() {
 }
 
 #[test]
-fn of_the_way_out() {
+fn network_mistakes() {
     let proxy = |lines: &str| format!("[network.proxy]\nurl = \"http://p\"\n{lines}");
     let cases = [
         ("[network]\nproxy = 3128".to_owned(), "network.proxy", "must be a table"),
@@ -251,7 +251,7 @@ fn of_the_way_out() {
 }
 
 #[test]
-fn first_byte_alone_holds_for_unstreamed_responses_too() {
+fn first_byte_alone_applies_to_unstreamed_responses() {
     for (keys, seconds) in [
         ("", [200, 660]),
         ("first_byte = \"10m\"", [600, 600]),
@@ -265,7 +265,7 @@ fn first_byte_alone_holds_for_unstreamed_responses_too() {
 }
 
 #[test]
-fn query_is_read_and_its_values_are_shown_nowhere() {
+fn query_values_are_shown_nowhere() {
     let text = format!(
         "{OPENAI}query = {{ tenant = \"t-marker\", key = {{ value = \"k-marker\" }}, other = {{ env = \"OTHER\" }} }}\n\
          [upstreams.query]\nprovider = \"other\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
@@ -281,7 +281,7 @@ fn query_is_read_and_its_values_are_shown_nowhere() {
 }
 
 #[test]
-fn of_queries() {
+fn query_mistakes() {
     let azure = "[upstreams.azure]\napi_key = { value = \"k\" }\nurl = \"https://r\"\n";
     let named = |path: &str| format!("upstreams.{path}");
     for (text, path, reason) in [
@@ -300,7 +300,7 @@ fn of_queries() {
 }
 
 #[test]
-fn url_that_ends_with_an_endpoint_is_warned_of_with_what_to_write() {
+fn url_that_ends_with_an_endpoint_is_warned_of() {
     let warnings = |url: &str| {
         let text = format!(
             "[upstreams.x]\nprovider = \"other\"\nurl = \"{url}\"\napi_key = \"none\"\ndefault_model = \"m\""

@@ -1,4 +1,4 @@
-//! What `[[network.hosts]]` says of TLS.
+//! `tls` of `[[network.hosts]]`.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn host(tls: &str) -> String {
 }
 
 #[test]
-fn a_hosts_tls_is_that_of_every_upstream_on_it_and_the_upstreams_own_key_wins() {
+fn host_tls_applies_to_its_upstreams_and_their_own_keys_win() {
     let folder = Folder::new();
     let tls = |hosts: &str, own: &str| {
         let text = format!("{}{INTERNAL}[upstreams.internal.tls]\n{own}", host(hosts));
@@ -49,7 +49,7 @@ fn a_hosts_tls_is_that_of_every_upstream_on_it_and_the_upstreams_own_key_wins() 
 }
 
 #[test]
-fn mistakes_of_a_hosts_tls_are_named_once_and_its_dangers_are_told() {
+fn host_tls_mistakes_and_warnings_are_named_once() {
     let folder = Folder::new();
     let load = |tls: &str, more: &str| folder.load(&format!("{}{INTERNAL}{more}", host(tls)), &[]);
     for (tls, key, reason) in [
