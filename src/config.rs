@@ -38,6 +38,7 @@ mod duration;
 mod effective;
 mod environment;
 mod file;
+mod files;
 mod forward_proxy;
 mod headers;
 mod key_path;
@@ -71,9 +72,10 @@ use std::path::PathBuf;
 
 pub use duration::past;
 pub use environment::environment;
+pub use files::Files;
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
-pub use probe::{AdminPort, load_admin_port};
+pub use probe::{AdminPort, load_admin_port, load_admin_token};
 pub use sections::ANONYMOUS;
 pub use settings::{
     AccessLines, Admin, Client, Database, DrainLimits, ForwardProxy, HttpVersion, Jsonl, Ledger, Log,
@@ -129,6 +131,10 @@ pub struct Loaded {
     pub origin: Option<PathBuf>,
     /// For what is allowed and probably a mistake.
     pub warnings: Vec<String>,
+    pub files: Files,
+    /// The keys of secrets that come from the environment, which cannot change while a process runs,
+    /// with the names of the variables.
+    pub from_environment: Vec<(String, String)>,
     places: BTreeMap<&'static str, String>,
 }
 
@@ -221,9 +227,13 @@ fn assemble(
     overrides: &Overrides,
 ) -> Result<Loaded, Mistakes> {
     let origin = file.as_ref().and_then(|file| file.origin.clone());
+    let mut files = file.as_ref().map(|file| file.files.clone()).unwrap_or_default();
     let (layers, clashes) = Layers::merge(file, env, overrides);
     let reader = Reader::new(&layers, env);
     let settings = reader.read(read);
+    files.extend(reader.files());
+    let variables = reader.variables().into_iter();
+    let from_environment = variables.map(|(key, name)| (key.to_string(), name)).collect();
     let asked = reader.asked();
     let (mut settings, mut warnings) = reader.finish(settings, clashes)?;
     settings.effective = effective::masked(layers.root(), &asked);
@@ -237,7 +247,14 @@ fn assemble(
             "environment {variable}: is not a key and was ignored; two underscores separate a section and its key"
         )
     }));
-    Ok(Loaded { settings, origin, warnings, places: PLACED.into_iter().map(place).collect() })
+    Ok(Loaded {
+        settings,
+        origin,
+        warnings,
+        files,
+        from_environment,
+        places: PLACED.into_iter().map(place).collect(),
+    })
 }
 
 /// Reads every section before it fails.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Format, Toml};
 use figment::value::Dict;
 
+use super::files::Files;
 use super::mistakes::Mistake;
 use super::outline::Outline;
 
@@ -25,6 +26,8 @@ pub(super) const NAMELESS: &str = "configuration";
 pub(super) struct File {
     /// `None` for a text that is not from a file.
     pub(super) origin: Option<PathBuf>,
+    /// The file itself, as it was read.
+    pub(super) files: Files,
     pub(super) values: Dict,
     pub(super) outline: Outline,
 }
@@ -111,7 +114,11 @@ impl File {
         };
         let values = Toml::from_str::<Dict>(text).map_err(|error| wrong(error.span(), error.message()))?;
         let outline = Outline::of(text).map_err(|error| wrong(error.span(), error.message()))?;
-        Ok(Self { origin, values, outline })
+        let mut files = Files::default();
+        if let Some(origin) = &origin {
+            files.add(origin, text.as_bytes());
+        }
+        Ok(Self { origin, files, values, outline })
     }
 }
 

@@ -64,7 +64,7 @@ impl Layers {
         overrides: &Overrides,
     ) -> (Self, Vec<Mistake>) {
         let (in_file, file) = match file {
-            Some(File { origin, values, outline }) => (values, Some((origin, outline))),
+            Some(File { origin, values, outline, .. }) => (values, Some((origin, outline))),
             None => (Dict::new(), None),
         };
         let (in_env, mistakes) = environment::tree(env, &in_file);

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use super::files::Files;
 use super::key_path::KeyPath;
 use super::kind::{Presence, Shape};
 use super::layers::{Layers, Rank, VARIABLE_RANK};
@@ -26,6 +28,10 @@ pub(super) struct Notes {
     /// Keys that are there and that no section asked for, with their form.
     unknown: RefCell<Vec<(KeyPath, KeyPath)>>,
     asked: RefCell<Asked>,
+    /// The files of secrets.
+    files: RefCell<Files>,
+    /// The keys of secrets from variables of the environment, with the variables' names.
+    variables: RefCell<Vec<(KeyPath, String)>>,
 }
 
 impl Notes {
@@ -51,6 +57,26 @@ impl Notes {
 
     pub(super) fn ask(&self, form: KeyPath, shape: Shape, presence: Presence) {
         self.asked.borrow_mut().entry(form).or_insert((shape, presence));
+    }
+
+    pub(super) fn file(&self, path: &Path, contents: &[u8]) {
+        self.files.borrow_mut().add(path, contents);
+    }
+
+    pub(super) fn variable(&self, key: KeyPath, name: &str) {
+        let mut variables = self.variables.borrow_mut();
+        let variable = (key, name.to_owned());
+        if !variables.contains(&variable) {
+            variables.push(variable);
+        }
+    }
+
+    pub(super) fn variables(&self) -> Vec<(KeyPath, String)> {
+        self.variables.borrow().clone()
+    }
+
+    pub(super) fn files(&self) -> Files {
+        self.files.borrow().clone()
     }
 
     pub(super) fn unknown(&self, path: KeyPath, form: KeyPath) {

@@ -7,7 +7,9 @@ use super::kind::address;
 use super::layers::Layers;
 use super::mistakes::Mistakes;
 use super::reader::Reader;
+use super::secrets::secret;
 use super::{Sources, file};
+use crate::secret::Secret;
 
 /// Where the admin server of a process with this configuration listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,17 @@ pub fn load_admin_port(sources: &Sources) -> Result<AdminPort, Mistakes> {
         })
     });
     reader.finish(port, Vec::new()).map(|(port, _)| port)
+}
+
+/// Reads `admin.token` from the same places. `None`: there is none, or it cannot be read.
+pub fn load_admin_token(sources: &Sources) -> Option<Secret> {
+    let file =
+        file::find_with(sources.file.as_deref(), &sources.env, &file::CANDIDATES, file::parse_begun).ok()?;
+    let (layers, _) = Layers::merge(file, &sources.env, &sources.overrides);
+    let reader = Reader::new(&layers, &sources.env);
+    reader
+        .read_part(|root| root.at(&["admin", "token"]).map(|entry| (secret().read)(&entry)).transpose())
+        .ok()?
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
+use super::files::Files;
 use super::key_path::KeyPath;
 use super::kind::{Kind, Presence, Shape};
 use super::layers::Layers;
@@ -66,6 +67,16 @@ impl<'a> Reader<'a> {
     /// Every key that a section asked for, by its form.
     pub(super) fn asked(&self) -> Asked {
         self.notes.asked()
+    }
+
+    /// The keys of secrets from the environment, with the variables' names.
+    pub(super) fn variables(&self) -> Vec<(KeyPath, String)> {
+        self.notes.variables()
+    }
+
+    /// The files of secrets that were read so far.
+    pub(super) fn files(&self) -> Files {
+        self.notes.files()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Secrets: fetched from a variable or a file, never repeated in a message.
 
-use std::fs;
 use std::io;
 
 use super::kind::{Kind, Shape};
@@ -38,7 +37,11 @@ pub(super) fn text_or_secret_shape() -> Shape {
 
 fn read(entry: &Entry<'_>) -> Read<Secret> {
     let text = match source(entry, "the secret", FORMS, ADVICE, || not_a_table(entry))? {
-        ("env", form, name) => from_variable(&form, &name)?,
+        ("env", form, name) => {
+            let text = from_variable(&form, &name)?;
+            entry.comes_from(&name);
+            text
+        }
         ("file", form, path) => from_file(&form, &path)?,
         (_, _, text) => text,
     };
@@ -111,7 +114,7 @@ pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
 
 fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
     let path = form.folder().join(path);
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let text = form.file(&path).map_err(|error| {
         let path = path.display();
         form.mistake(match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file {path}"),

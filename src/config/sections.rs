@@ -51,6 +51,7 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
         max_passing_bytes: table
             .defaulted("max_passing_bytes", bytes().then(|_, bytes| Ok(bytes as u64)).or_empty()),
         drop_headers: table.defaulted("drop_headers", header_names()),
+        watch: table.defaulted("watch", boolean()),
         accel_buffering_header: table.defaulted("accel_buffering_header", boolean()),
         drain_timeout: table.defaulted("drain_timeout", any_time()),
         max_connections: table.defaulted("max_connections", integer()),

@@ -51,6 +51,8 @@ pub struct Server {
     /// For bodies that are not held; `None`: any size.
     pub max_passing_bytes: Option<u64>,
     pub drop_headers: HeaderNames,
+    /// Whether the configuration is read again when its files change.
+    pub watch: bool,
     pub accel_buffering_header: bool,
     pub drain_timeout: Duration,
     /// Of the whole process; 0: as many as open files allow.
@@ -103,7 +105,7 @@ pub struct Ledger {
 }
 
 /// The PostgreSQL database to which the ledger ships its records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Postgres {
     /// The server, with a user and at least one host; its `Debug` hides the password.
     pub server: tokio_postgres::Config,
@@ -120,7 +122,7 @@ pub struct Postgres {
 }
 
 /// An OpenTelemetry collector, which gets spans or metrics or both.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
     /// Above `/v1/traces` and `/v1/metrics`.
     pub url: BaseUrl,
@@ -178,7 +180,7 @@ pub struct Client {
     pub key: Secret,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub name: String,
     pub provider: Provider,
@@ -235,7 +237,7 @@ impl Upstream {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ForwardProxy {
     pub address: ProxyAddress,
     /// Of CONNECT, each name once; none for SOCKS5. Secrets are marked sensitive.
@@ -291,7 +293,7 @@ pub enum HttpVersion {
 }
 
 /// How long an upstream may take. All durations are longer than zero.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For name resolution, TCP, the proxy and TLS together.
     pub connect: Duration,
@@ -317,7 +319,7 @@ impl Timeouts {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolLimits {
     pub idle_timeout: Duration,
     /// For each worker; 0: none.

@@ -7,10 +7,10 @@ use super::path;
 use crate::secret::Secret;
 
 /// Parameters, each name once. `Debug` shows no value: any of them may be a key.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct FixedQuery(Vec<Parameter>);
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct Parameter {
     /// In lower case, as `path::is_parameter` compares.
     name: String,
@@ -21,7 +21,7 @@ struct Parameter {
 }
 
 /// The value of a parameter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryValue {
     /// For anybody to see.
     Plain(String),

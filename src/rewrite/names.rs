@@ -6,7 +6,7 @@
 use crate::route::Glob;
 
 /// Names in lower case, in which `*` stands for any run of characters, also none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNames {
     patterns: Vec<(Beginning, Glob)>,
     beginnings: Beginnings,
@@ -39,7 +39,7 @@ impl HeaderNames {
 }
 
 /// Up to three letters that every name of a pattern begins with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Beginning {
     letters: u32,
     /// Which of a name's letters are compared.
@@ -69,7 +69,7 @@ fn letters(name: &[u8]) -> u32 {
 }
 
 /// The beginnings that names have, and others that share a bit with one of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Beginnings([u64; 4]);
 
 impl Beginnings {

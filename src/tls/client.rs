@@ -13,7 +13,7 @@ use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Ve
 
 /// What the user says of the TLS to an upstream. The default is the system's roots, all verified,
 /// no client certificate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientSettings {
     /// How the upstream's certificate is verified.
     pub verification: Verification,

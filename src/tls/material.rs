@@ -14,7 +14,7 @@ use super::{Facts, Fault, Part, Source, provider};
 use crate::secret::Secret;
 
 /// Where a certificate and its key are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentitySource {
     /// The certificate, and behind it those of its issuers.
     pub certificate: Source,

@@ -11,7 +11,7 @@ use super::rotate::Recipe;
 use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Part, Source, provider};
 
 /// What the user says of the TLS of the listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     /// What is shown to clients.
     pub identity: IdentitySource,

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 const MAX_BYTES: u64 = 8 << 20;
 
 /// Where a PEM text is: in a file that may change, or here.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// A file, read each time it is asked for.
     File(PathBuf),

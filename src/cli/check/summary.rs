@@ -23,6 +23,9 @@ impl fmt::Display for Summary<'_> {
         if let Some(collector) = &settings.otlp {
             line(f, "otlp", &otlp(collector))?;
         }
+        if let Some(text) = fixed(&self.0.from_environment) {
+            line(f, "fixed", &text)?;
+        }
         line(f, "clients", &clients(settings))?;
         for each in &settings.upstreams {
             line(f, "upstream", &upstream(each))?;
@@ -33,6 +36,14 @@ impl fmt::Display for Summary<'_> {
         }
         settings.routes.iter().try_for_each(|each| line(f, "route", &route(each, settings)))
     }
+}
+
+/// The secrets that a reload cannot change.
+fn fixed(from_environment: &[(String, String)]) -> Option<String> {
+    let secrets = from_environment.iter().map(|(key, variable)| format!("{key} ({variable})"));
+    let secrets: Vec<_> = secrets.collect();
+    (!secrets.is_empty())
+        .then(|| format!("from the environment, which changes only at a restart: {}", secrets.join(", ")))
 }
 
 fn line(f: &mut fmt::Formatter<'_>, what: &str, text: &str) -> fmt::Result {

@@ -1,5 +1,7 @@
 //! A key that is there, read as a value of some kind.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use figment::value::{Dict, Value};
@@ -163,6 +165,18 @@ impl<'a> Entry<'a> {
     /// A variable of the process's environment, unless it is empty.
     pub(in crate::config) fn variable(&self, name: &str) -> Option<&'a str> {
         self.reader.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Notes that the value of this table comes from a variable of the environment.
+    pub(in crate::config) fn comes_from(&self, variable: &str) {
+        self.reader.notes.variable(self.path.clone(), variable);
+    }
+
+    /// The text of a file, which is noted as a part of the configuration.
+    pub(in crate::config) fn file(&self, path: &Path) -> io::Result<String> {
+        let text = fs::read_to_string(path)?;
+        self.reader.notes.file(path, text.as_bytes());
+        Ok(text)
     }
 
     /// The folder at which relative paths begin.
