@@ -10,6 +10,7 @@
 //! | `pages` | responses for people |
 //! | `live` | changes, as events |
 //! | `reads` | reads of the ledger |
+//! | `reload` | the configuration in use, and how it is read again |
 //! | `ready` | the text of `/readyz` |
 //! | `memory`, `stream` | what responses hold until they are taken |
 //! | `respond` | responses and their headers |
@@ -27,6 +28,7 @@ mod memory;
 mod pages;
 mod reads;
 mod ready;
+mod reload;
 mod respond;
 mod server;
 mod stream;
@@ -50,6 +52,8 @@ use crate::ledger::LedgerSource;
 use crate::metrics::{Exposition, Metrics};
 use crate::price::Prices;
 use crate::record::{Boards, Journal};
+use crate::reload::Reload;
+use crate::support;
 use crate::threads::Threads;
 use access::{Level, guard};
 use ask::Fields;
@@ -82,15 +86,15 @@ pub struct Shown {
     /// Whose records the pages show, if any are kept.
     pub ledger: Option<LedgerSource>,
     /// What tokens cost.
-    pub prices: Arc<Prices>,
-    /// The configuration without its secrets.
-    pub effective: serde_json::Value,
+    pub prices: Arc<support::Live<Prices>>,
+    /// The configuration in use, and its reloads.
+    pub reload: Reload,
 }
 
 /// What the handlers of the pages share.
 pub struct Admin {
     shown: Shown,
-    access: Access,
+    access: Arc<support::Live<Access>>,
     reads: Reads,
     memory: ResponseMemory,
     watchers: Arc<Semaphore>,
@@ -103,7 +107,7 @@ type Routes = Router<Arc<Admin>>;
 
 impl Admin {
     /// Shows `shown` to clients that `access` lets in.
-    pub fn new(shown: Shown, access: Access) -> Self {
+    pub fn new(shown: Shown, access: Arc<support::Live<Access>>) -> Self {
         let reads = Reads::new(shown.ledger.clone());
         Self {
             shown,
@@ -129,6 +133,8 @@ impl Admin {
             .route("/usage", read(api::usage))
             .route("/records", read(api::latest))
             .route("/live", read(live))
+            .route("/config/status", read(reload::status))
+            .route("/config/reload", post(reload::reload).fallback(|| async { not_allowed("POST") }))
             .route("/logout", post(login::logout).fallback(|| async { not_allowed("POST") }))
             .fallback(not_found);
         let form = get(login::form).post(login::submit);
@@ -158,7 +164,8 @@ async fn not_found(method: Method) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    let known = "here are /, /usage, /usage/<id>, /records, /config, /metrics, /healthz and /readyz";
+    let known =
+        "here are /, /usage, /usage/<id>, /records, /config, /config/status, /metrics, /healthz and /readyz";
     fault(StatusCode::NOT_FOUND, "not_found", known)
 }
 
@@ -173,7 +180,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
 }
 
 async fn dashboard(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    let has_login = admin.access.has_login();
+    let has_login = admin.access.load().has_login();
     admin.overviews.respond(&admin.reads, &admin.shown, has_login, &query.unwrap_or_default()).await
 }
 
@@ -193,5 +200,12 @@ async fn live(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Res
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
     let since =
         Fields::parse(query.unwrap_or_default().as_bytes()).get("since").and_then(|since| since.parse().ok());
-    respond::live(Live::new(boards.clone(), prices.zone().clone(), journal.clone(), of_fleet, since, place))
+    respond::live(Live::new(
+        boards.clone(),
+        prices.load().zone().clone(),
+        journal.clone(),
+        of_fleet,
+        since,
+        place,
+    ))
 }

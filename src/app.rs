@@ -10,53 +10,44 @@ pub(crate) mod obstacles;
 pub(crate) mod open_files;
 mod port_owner;
 pub(crate) mod preflight;
+mod reload;
+mod restart;
 mod running;
 mod shares;
+mod sinks;
 mod snapshot;
 mod upstreams;
 mod worker;
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use crate::admin::{self, Access, Admin, Bounds, Shown, WORKER};
-use crate::config::{AccessLines, Jsonl as JsonlPath, Settings, Upstream};
+use crate::admin::{self, Admin, Bounds, Shown, WORKER};
+use crate::config::{Files, Settings, Sources};
 use crate::drain::Stop;
 use crate::flow::StreamMetricsRegistry;
-use crate::ledger::{Ledger, LedgerSource};
-use crate::listener::{Balance, Limits, Listener, Room, bind, watch_at_most};
+use crate::ledger::LedgerSource;
+use crate::listener::{Balance, Listener, Room, bind, watch_at_most};
 use crate::metrics::Metrics;
-use crate::otlp::{self, Otlp, Services};
-use crate::price::Prices;
-use crate::proxy::Shared;
-use crate::record::{
-    AccessLog, Boards, CAPACITY, Estimator, Journal, Jsonl, RefusalCounter, Reopener, Sink, Writer,
-};
-use crate::secret::Masks;
+use crate::record::{Boards, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
+use crate::support::Live;
 use crate::threads::Threads;
-use crate::tls::{Live, Watch};
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
+use reload::{Reloader, Source};
 use shares::{Shares, open_now};
-use snapshot::{budget, snapshot};
-use upstreams::{collector, origins};
+use sinks::Sinks;
 use worker::{Parts, on_this_thread, work};
 
-use ledger_use::Mark;
 pub use running::Running;
 
 /// Threads beside the workers: one for each sink, those of records, estimates, certificates,
 /// checkpoints and the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
-
-/// The shortest secret that is masked in the errors of records, in bytes.
-const MIN_SECRET: usize = 6;
 
 /// How long a client may be silent before its connection is given up for a newcomer: the round trip
 /// of a client far away, with TLS.
@@ -78,15 +69,10 @@ pub struct App {
     balance: Balance,
     admin: Option<admin::Server>,
     parts: Parts,
-    /// What serves clients under a certificate; `None`: plain HTTP.
+    /// The certificate for clients; `None`: plain HTTP.
     tls: Option<Arc<Live<ServerConfig>>>,
-    access: Access,
-    prices: Arc<Prices>,
-    effective: serde_json::Value,
-    watch: Watch,
-    sinks: Vec<Box<dyn Sink>>,
-    reopener: Option<Reopener>,
-    ledger_mark: Option<Mark>,
+    reloader: Reloader,
+    sinks: Sinks,
 }
 
 impl App {
@@ -117,143 +103,71 @@ impl App {
     /// As for [`App::bind`].
     pub fn bind_on(
         settings: &Settings,
-        mut sinks: Vec<Box<dyn Sink>>,
+        sinks: Vec<Box<dyn Sink>>,
         observer: Option<&Arc<ConnectObserver>>,
         threads: Threads,
     ) -> Result<Self, String> {
-        let (limit, open) = (raise_limit(), open_now());
-        let shares = Shares::new(settings, limit, open);
-        preflight::files(shares.least(open))?;
-        preflight::threads(settings.server.workers + OTHER_THREADS)?;
-        if let Some(warning) = shares.warning() {
-            tracing::warn!("{warning}");
-        }
-        make_room(shares.files());
-        watch_at_most(shares.watched);
+        let shares = share_files(settings)?;
         let (proxy, sockets) = bind(settings.server.listen, settings.server.workers)
             .map_err(|error| advice::address("server.listen (--listen)", settings.server.listen, &error))?;
-        let balance = Balance::new(sockets.len());
-        let flows = Arc::new(StreamMetricsRegistry::new(sockets.len()));
-        let room = Room {
-            places: shares.clients,
-            grace: GRACE,
-            counts: Arc::clone(flows.limits()),
-            connections: Arc::clone(flows.clients()),
-        };
-        let listeners = Listener::for_workers(sockets, room, &balance);
         let listen =
             |address| bind(address, 1).map_err(|error| advice::address("admin.listen", address, &error));
         let admin = settings.admin.listen.map(listen).transpose()?;
+        let addresses = Addresses { proxy, admin: admin.as_ref().map(|&(address, _)| address) };
 
         let journal = Journal::with_threads(CAPACITY, threads);
-        // A shorter one is a word that errors may have, and no secret.
-        let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
-        journal.hide(Masks::new(secrets.filter(|secret| secret.len() >= MIN_SECRET)));
-        let mut watch = Watch::default();
-        let tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
-        let tls = tls.map_err(|fault| format!("server.tls.{fault}"))?;
-        let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
-        let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
-        let budget = budget(settings, flows.limits());
-        let origins = origins(settings, &mut watch, observer)?;
-        let snapshot = Arc::new(snapshot(settings, origins, &budget)?);
-        snapshot.upstreams.iter().for_each(|spec| flows.register(&spec.id));
-        let shared = Arc::new(Shared::new(Arc::clone(&flows), budget));
-        let prices = Arc::new(settings.prices.clone());
-        let metrics =
-            Arc::new(Metrics::new(journal.clone(), watch.reloads(), Arc::clone(&flows), Arc::clone(&prices)));
-        if settings.log.access != AccessLines::Off {
-            sinks.push(Box::new(AccessLog::new(settings.log.access, Arc::clone(&prices))));
-        }
-        sinks.push(Box::new(Arc::clone(&metrics)));
-        let mut ledger_mark = None;
-        if let Some(path) = &settings.ledger.path {
-            let ledger = match settings.ledger.postgres.clone() {
-                Some(postgres) => Ledger::open_for_fleet(path, settings.ledger.retention, postgres, &journal),
-                None => Ledger::open(path, settings.ledger.retention, &journal),
-            };
-            sinks.push(Box::new(ledger.map_err(|error| format!("ledger.path: {error}"))?));
-            let (mark, warning) = ledger_use::mark(path);
-            ledger_mark = mark;
-            if let Some(warning) = warning {
-                tracing::warn!("{warning}");
-            }
-        }
-        if let Some(otlp) = &settings.otlp {
-            let services = Services::default();
-            services.update(settings.upstreams.iter().map(|upstream| {
-                otlp::Service::new(
-                    &upstream.name,
-                    upstream.provider,
-                    upstream.url.host(),
-                    upstream.url.port(),
-                )
-            }));
-            let collector = collector(otlp, &mut watch)?;
-            let otlp = Otlp::spawn(otlp, collector, services, &journal);
-            sinks.push(Box::new(otlp.map_err(|error| format!("otlp: {error}"))?));
-        }
-        let mut reopener = None;
-        match &settings.ledger.jsonl {
-            Some(JsonlPath::Stdout) => {
-                // Without the buffer and the lock of `io::stdout`, which the end of the process
-                // would wait for.
-                let stdout = io::stdout().as_fd().try_clone_to_owned();
-                let stdout = stdout.map_err(|error| format!("ledger.jsonl: stdout: {error}"))?;
-                sinks.push(Box::new(Jsonl::new("stdout".to_owned(), File::from(stdout))));
-            }
-            Some(JsonlPath::File(path)) => {
-                let jsonl = Jsonl::open(path).map_err(|error| advice::file("ledger.jsonl", path, &error))?;
-                reopener = Some(jsonl.reopener());
-                sinks.push(Box::new(jsonl));
-            }
-            None => {}
-        }
-        let parts = Parts {
-            snapshot,
-            shared,
-            journal,
-            limits: Limits {
-                header_timeout: settings.server.header_timeout,
-                keep_alive_timeout: settings.server.keep_alive_timeout,
-                write_timeout: settings.server.write_timeout,
-            },
-            drain_timeout: settings.server.drain_timeout,
-            metrics,
-            boards: Boards::new(settings.server.workers),
-            ledger: LedgerSource::shown(settings),
+        let stream_metrics = Arc::new(StreamMetricsRegistry::new(sockets.len()));
+        let mut reloader = Reloader::new(settings, observer, &stream_metrics, &journal)?;
+        let metrics = Arc::new(Metrics::new(
+            journal.clone(),
+            reloader.watch.reloads(),
+            Arc::clone(&stream_metrics),
+            Arc::clone(&reloader.prices),
+            reloader.reload.clone(),
+        ));
+        let mut sinks = Sinks::new(sinks);
+        let Reloader { prices, services, watch, .. } = &mut reloader;
+        sinks.open(settings, &metrics, prices, services, &journal, watch)?;
+
+        let balance = Balance::new(sockets.len());
+        let room = Room {
+            places: shares.clients,
+            grace: GRACE,
+            counts: Arc::clone(stream_metrics.limits()),
+            connections: Arc::clone(stream_metrics.clients()),
         };
-        let addresses = Addresses { proxy, admin: admin.as_ref().map(|&(address, _)| address) };
-        let asks_certificates = settings.admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-        let access = Access::new(
-            settings.admin.hosts.clone(),
-            settings.admin.token.as_ref(),
-            asks_certificates,
-            admin_tls.is_some(),
-        );
         let bounds = Bounds {
             connections: shares.admin,
-            limits: parts.limits,
-            acted: Arc::clone(flows.limits()),
-            opened: Arc::clone(flows.admin()),
+            limits: reloader.snapshot.limits,
+            acted: Arc::clone(stream_metrics.limits()),
+            opened: Arc::clone(stream_metrics.admin()),
         };
-        let socket = admin.and_then(|(_, mut sockets)| sockets.pop());
-        let admin = socket.map(|socket| admin::Server::new(socket, admin_tls, bounds));
+        let admin_socket = admin.and_then(|(_, mut sockets)| sockets.pop());
         Ok(Self {
             addresses,
-            listeners,
+            listeners: Listener::for_workers(sockets, room, &balance),
             balance,
-            admin,
-            parts,
-            tls,
-            access,
-            prices,
-            effective: settings.effective.clone(),
-            watch,
+            admin: admin_socket.map(|socket| admin::Server::new(socket, reloader.admin_tls.clone(), bounds)),
+            parts: Parts {
+                updates: reloader.updates.subscribe(),
+                shared: Arc::clone(&reloader.shared),
+                journal,
+                drain_timeout: settings.server.drain_timeout,
+                metrics,
+                boards: Boards::new(settings.server.workers),
+                ledger: LedgerSource::shown(settings),
+            },
+            tls: reloader.server_tls.clone(),
+            reloader,
             sinks,
-            reopener,
-            ledger_mark,
         })
+    }
+
+    /// The same whose configuration is read again from `sources` when it changes, or on request.
+    /// `files` are those that were read.
+    pub fn reloading(mut self, sources: Sources, files: Files) -> Self {
+        self.reloader.source = Some(Source { sources, files });
+        self
     }
 
     /// Where it will listen.
@@ -266,23 +180,12 @@ impl App {
     /// # Errors
     /// The system gives no thread or runtime; what had started is stopped again.
     pub fn spawn(self) -> io::Result<Running> {
-        let Self {
-            addresses,
-            listeners,
-            balance,
-            admin,
-            parts,
-            tls,
-            access,
-            prices,
-            effective,
-            watch,
-            sinks,
-            reopener,
-            ledger_mark,
-        } = self;
+        let Self { addresses, listeners, balance, admin, parts, tls, reloader, sinks } = self;
         let workers_wanted = listeners.len();
         let threads = parts.journal.threads().clone();
+        let (reload, prices, access) =
+            (reloader.reload.clone(), Arc::clone(&reloader.prices), Arc::clone(&reloader.access));
+        let Sinks { all, reopener, ledger_mark } = sinks;
         let mut running = Running {
             addresses,
             balance,
@@ -292,10 +195,11 @@ impl App {
             admin: None,
             reopener,
             _ledger_mark: ledger_mark,
-            _rotation: watch.spawn(&threads)?,
+            reload: reload.clone(),
+            reloading: reloader.spawn(&threads)?,
             refusals: Some(RefusalCounter::spawn(&parts.journal)?),
             estimator: Estimator::spawn(&parts.journal)?,
-            writer: Writer::spawn(&parts.journal, sinks)?,
+            writer: Writer::spawn(&parts.journal, all)?,
             threads: threads.clone(),
             is_over: false,
         };
@@ -316,7 +220,7 @@ impl App {
                 journal: parts.journal.clone(),
                 ledger: parts.ledger.clone(),
                 prices,
-                effective,
+                reload,
             };
             let router = Admin::new(shown, access).router();
             let served = server.run(router, running.stop.clone(), stop.clone());
@@ -349,4 +253,21 @@ impl App {
 /// `/readyz` counts the threads that are called so.
 fn worker_name(number: usize) -> String {
     format!("{WORKER}{number}")
+}
+
+/// Shares out the open files that the system allows.
+///
+/// # Errors
+/// There are too few files or threads for a start.
+fn share_files(settings: &Settings) -> Result<Shares, String> {
+    let (limit, open) = (raise_limit(), open_now());
+    let shares = Shares::new(settings, limit, open);
+    preflight::files(shares.least(open))?;
+    preflight::threads(settings.server.workers + OTHER_THREADS)?;
+    if let Some(warning) = shares.warning() {
+        tracing::warn!("{warning}");
+    }
+    make_room(shares.files());
+    watch_at_most(shares.watched);
+    Ok(shares)
 }

@@ -20,7 +20,7 @@ pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
 pub use stream_timing::StreamTiming;
 
-use crate::ids::UpstreamId;
+use crate::support::UpstreamId;
 
 /// All of a process. An upstream is added when it is first asked for, and stays.
 #[derive(Debug, Default)]

@@ -39,6 +39,7 @@
 //! | | [`tls`] | certificates and keys, read, checked, and read again when they change |
 //! | | [`flow`] | what is measured while answers flow |
 //! | | [`threads`] | threads that are supervised, and which may block on what |
+//! | | [`reload`] | how reloads of the configuration are requested, and what became of them |
 //! | | [`drain`], [`telemetry`] | stopping; logs |
 //! | | [`resolver`] | addresses of names, one lookup at a time for each |
 //! | | [`error`] | whose fault it is, and what the client is told |
@@ -55,7 +56,6 @@
 //! | | [`rewrite`], [`json`] | headers, and the smallest possible edit of a JSON body or of a form |
 //! | | [`support`] | small mechanisms: backoff, counters of what runs |
 //! | | [`secret`] | a value that does not print itself |
-//! | | [`ids`] | the key of an upstream |
 //!
 //! # The invariants
 //!
@@ -87,7 +87,6 @@ pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod h1;
-pub mod ids;
 pub mod json;
 pub mod ledger;
 pub mod listener;
@@ -98,6 +97,7 @@ pub mod price;
 pub mod provider;
 pub mod proxy;
 pub mod record;
+pub mod reload;
 pub mod resolver;
 pub mod rewrite;
 pub mod route;

@@ -71,6 +71,11 @@ impl Proxy {
         Self { worker: Worker::new(worker, snapshot, shared), journal, board }
     }
 
+    /// Serves the requests from now on by `snapshot`; those that run keep the one that they began with.
+    pub fn adopt(&self, snapshot: Arc<Snapshot>) {
+        self.worker.adopt(snapshot);
+    }
+
     fn policy(prepared: &Prepared) -> ResponsePolicy {
         let WorkerUpstream { drains, stream_metrics, .. } = &*prepared.upstream;
         let drains = match prepared.on_disconnect {
@@ -194,6 +199,7 @@ impl Handler for Proxy {
             return Handled::Probe { response: Some(response) };
         }
         let mut entry = Entry::open(&self.journal, &snapshot.anonymous);
+        entry.keep(snapshot.shared());
         entry.row().method = Some(request.method().clone());
         snapshot.see(&request, from, &mut entry);
         end_hop(request.headers_mut());

@@ -22,7 +22,7 @@
 //! | `refusals` | its own second to end | | started again |
 //! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
 //! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |
-//! | `certificates` | reads of certificate files | the deadline of the stop | started again |
+//! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
 //! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
 //!
 //! No thread waits for a thread that may block, except at the end, and there with a deadline.

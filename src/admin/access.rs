@@ -52,7 +52,7 @@ const MAX_ENDED: usize = 1024;
 #[derive(Debug)]
 pub struct Access {
     hosts: OwnHosts,
-    token: Option<Token>,
+    token: Option<Arc<Token>>,
     certificates: bool,
     tls: bool,
 }
@@ -94,13 +94,23 @@ impl Access {
         let token = token.map(|token| {
             let token = token.expose().as_bytes();
             let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, token), PURPOSE);
-            Token {
+            Arc::new(Token {
                 digest: digest::digest(&digest::SHA256, token),
                 sessions: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
                 ended: Mutex::default(),
-            }
+            })
         });
         Self { hosts, token, certificates, tls }
+    }
+
+    /// The same where what is known of `previous`' sessions goes on, if the token is the same.
+    pub fn with_sessions_of(mut self, previous: &Self) -> Self {
+        if let (Some(token), Some(known)) = (&mut self.token, &previous.token)
+            && token.digest.as_ref() == known.digest.as_ref()
+        {
+            *token = Arc::clone(known);
+        }
+        self
     }
 
     /// Whether a login form is of use.
@@ -236,9 +246,9 @@ pub(super) async fn guard(
     let checked = match (authority(&request), level) {
         (Err(fault), _) => return invalid_host(fault),
         (Ok(_), Level::Probe) => Ok(()),
-        (Ok(authority), Level::Host) => admin.access.check_host(authority.as_ref()),
+        (Ok(authority), Level::Host) => admin.access.load().check_host(authority.as_ref()),
         (Ok(authority), Level::Client) => {
-            admin.access.check(authority.as_ref(), request.headers(), request.extensions())
+            admin.access.load().check(authority.as_ref(), request.headers(), request.extensions())
         }
     };
     match checked {
@@ -266,12 +276,12 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
                 "{host:?} is not known to be a name of this machine: add it to admin.hosts, or use its address"
             ),
         ),
-        Refusal::Stranger if admin.access.has_login() && wants_page(request.headers()) => {
+        Refusal::Stranger if admin.access.load().has_login() && wants_page(request.headers()) => {
             let path = request.uri().path();
             let next = request.uri().path_and_query().map(uri::PathAndQuery::as_str);
             login_page(admin, path, StatusCode::UNAUTHORIZED, next, None)
         }
-        Refusal::Stranger if admin.access.has_login() => fault(
+        Refusal::Stranger if admin.access.load().has_login() => fault(
             StatusCode::UNAUTHORIZED,
             "token_missing",
             "send the admin token as `Authorization: Bearer`",

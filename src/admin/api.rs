@@ -13,6 +13,7 @@ use super::Admin;
 use super::ask::{Fields, Format, RecordsAsk, UsageAsk};
 use super::memory::{HeldText, Reservation};
 use super::reads::Unread;
+use super::reload;
 use super::respond::{data, fault, json, whole};
 use super::stream::RecordStream;
 use crate::ledger::output::{csv, json as sums_json};
@@ -29,7 +30,7 @@ pub(super) async fn usage(
     memory: Reservation,
 ) -> Response {
     let now = Timestamp::now();
-    let prices = &admin.shown.prices;
+    let prices = admin.shown.prices.load();
     let UsageAsk { selection, by, format } =
         match UsageAsk::parse(&query.unwrap_or_default(), now, prices.zone()) {
             Ok(ask) => ask,
@@ -37,7 +38,7 @@ pub(super) async fn usage(
         };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
     let prices = match *prices.zone() == selection.zone {
-        true => Arc::clone(prices),
+        true => prices,
         false => Arc::new(prices.as_ref().clone().in_zone(&selection.zone)),
     };
     let read = admin.reads.read(move |ledger, bounds| {
@@ -79,7 +80,8 @@ pub(super) async fn latest(
     RawQuery(query): RawQuery,
     memory: Reservation,
 ) -> Response {
-    let zone = admin.shown.prices.zone();
+    let prices = admin.shown.prices.load();
+    let zone = prices.zone();
     let ask = match RecordsAsk::parse(&query.unwrap_or_default(), Timestamp::now(), zone) {
         Ok(ask) => ask,
         Err(reason) => return bad(&reason),
@@ -91,13 +93,15 @@ pub(super) async fn latest(
     }
 }
 
-/// `/config?format=`: what this process runs with. It bears no secret.
+/// `/config?format=`: the configuration in use, without secrets. Comments of the TOML text say since
+/// when it is in use, and the mistakes of a later one that was refused.
 pub(super) async fn config(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    let effective = &admin.shown.effective;
+    let status = admin.shown.reload.status();
+    let effective = &*status.effective;
     match Fields::parse(query.unwrap_or_default().as_bytes()).get("format") {
         Some("json") => json(effective),
         None | Some("toml") => match toml::to_string(effective) {
-            Ok(text) => data(TOML, text),
+            Ok(text) => data(TOML, format!("{}{text}", reload::comments(&status))),
             Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
         },
         Some(other) => bad(&format!("format: {other:?} is neither toml nor json")),

@@ -57,12 +57,12 @@ pub(super) async fn submit(State(admin): State<Arc<Admin>>, request: Request) ->
     };
     let fields = Fields::parse(&form);
     let next = fields.get("next").filter(|next| is_page(next));
-    if !fields.get("token").is_some_and(|token| admin.access.is_token(token.trim().as_bytes())) {
+    if !fields.get("token").is_some_and(|token| admin.access.load().is_token(token.trim().as_bytes())) {
         tracing::warn!("a login to the admin pages was refused: wrong token");
         sleep(WRONG_TOKEN).await;
         return login_page(&admin, "/login", StatusCode::FORBIDDEN, next, Some("That is not the token."));
     }
-    let cookie = admin.access.session(Timestamp::now());
+    let cookie = admin.access.load().session(Timestamp::now());
     with_cookie(see_other(&format!(".{}", next.unwrap_or("/"))), cookie)
 }
 
@@ -71,8 +71,8 @@ pub(super) async fn logout(State(admin): State<Arc<Admin>>, request: Request) ->
     if !is_same_origin(&request) {
         return cross_origin();
     }
-    admin.access.end_sessions(request.headers(), Timestamp::now());
-    with_cookie(see_other("./login"), admin.access.no_session())
+    admin.access.load().end_sessions(request.headers(), Timestamp::now());
+    with_cookie(see_other("./login"), admin.access.load().no_session())
 }
 
 /// The login form in the place of the page at `path`; `next` is where it leads.
@@ -84,7 +84,7 @@ pub(super) fn login_page(
     wrong: Option<&str>,
 ) -> Response {
     let next = next.filter(|next| is_page(next));
-    page(status, pages::login(Depth::of(path), next, wrong, admin.access.has_login()))
+    page(status, pages::login(Depth::of(path), next, wrong, admin.access.load().has_login()))
 }
 
 fn cross_origin() -> Response {

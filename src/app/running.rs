@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::Addresses;
 use super::ledger_use::Mark;
+use super::reload::Reloading;
 use crate::drain::{Phase, Stop};
 use crate::listener::Balance;
 use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
+use crate::reload::Reload;
 use crate::threads::{Deadline, Thread, Threads};
-use crate::tls::Rotation;
 
 /// What the sinks have in any case: an attempt at a locked ledger takes half a second, and what
 /// cannot be written is spilled after it.
@@ -34,8 +35,10 @@ pub struct Running {
     pub(super) reopener: Option<Reopener>,
     /// Tells other processes that the ledger is in use.
     pub(super) _ledger_mark: Option<Mark>,
-    /// Puts changed certificates in the place of earlier ones.
-    pub(super) _rotation: Rotation,
+    /// How a reload is requested, and what became of it.
+    pub(super) reload: Reload,
+    /// The thread that reloads; `None`: nothing can change.
+    pub(super) reloading: Option<Reloading>,
     /// Hands what refusals share to the writer.
     pub(super) refusals: Option<RefusalCounter>,
     /// Hands its records to the writer.
@@ -72,6 +75,11 @@ impl Running {
         self.reopener.clone()
     }
 
+    /// Where reloads are requested.
+    pub fn reload(&self) -> &Reload {
+        &self.reload
+    }
+
     /// The threads, those included that ended unexpectedly.
     pub fn threads(&self) -> &Threads {
         &self.threads
@@ -105,6 +113,7 @@ impl Running {
             }
         }
         self.refusals = None;
+        self.reloading = None;
         if !self.estimator.end(deadline) {
             late.push("estimates".to_owned());
         }

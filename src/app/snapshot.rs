@@ -4,30 +4,37 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::upstreams::origin;
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{self, ANONYMOUS, AccessLines, Settings};
 use crate::flow::LimitCounts;
-use crate::ids::UpstreamId;
+use crate::listener::Limits;
 use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
 use crate::proxy::{BodyLimits, Budget, Snapshot, UpstreamSpec};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::rewrite::names::HeaderNames;
 use crate::route::{Glob, Rule, Table};
-use crate::upstream::{Origin, PoolLimits};
+use crate::support::{SharedGuard, UpstreamId};
+use crate::tls::Watch;
+use crate::upstream::{ConnectObserver, Origin, PoolLimits};
 
-/// The snapshot of these settings. `origins` are in the order of the upstreams.
+/// What a snapshot is made with, beside the settings.
+pub(super) struct Parts<'a> {
+    pub(super) watch: &'a mut Watch,
+    pub(super) observer: Option<&'a Arc<ConnectObserver>>,
+    pub(super) budget: &'a Budget,
+    pub(super) generation: SharedGuard,
+    /// The settings in use, and what was made of them. What is equal is used again.
+    pub(super) previous: Option<(&'a Settings, &'a Snapshot)>,
+}
+
+/// The snapshot of these settings.
 ///
 /// # Errors
-/// A value that cannot stand in a header.
-pub(super) fn snapshot(
-    settings: &Settings,
-    origins: Vec<Arc<Origin>>,
-    budget: &Budget,
-) -> Result<Snapshot, String> {
-    let specs = settings.upstreams.iter().zip(origins);
-    let specs =
-        specs.map(|(upstream, origin)| spec(upstream, origin, &settings.server.drop_headers).map(Arc::new));
+/// A value that cannot stand in a header, or a certificate that cannot be read.
+pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snapshot, String> {
+    let specs = settings.upstreams.iter().map(|upstream| continued(upstream, settings, &mut parts));
     let upstreams = specs.collect::<Result<Vec<_>, _>>()?;
     let rules = settings.routes.iter().map(|route| Rule {
         path: route.path.clone(),
@@ -53,11 +60,59 @@ pub(super) fn snapshot(
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
         upstreams,
+        limits: Limits {
+            header_timeout: server.header_timeout,
+            keep_alive_timeout: server.keep_alive_timeout,
+            write_timeout: server.write_timeout,
+        },
         accel_buffering_header: server.accel_buffering_header,
-        bodies: bodies(settings, budget),
+        bodies: bodies(settings, parts.budget),
         logs_requests: settings.log.access != AccessLines::Off,
         tracing: settings.otlp.as_ref().and_then(|otlp| otlp.traces),
+        generation: parts.generation,
     })
+}
+
+/// The spec of an upstream: the one in use if its settings are equal, so that the workers go on with
+/// all that they have of it. If it can be reached as before, its connections are used again.
+fn continued(
+    upstream: &config::Upstream,
+    settings: &Settings,
+    parts: &mut Parts<'_>,
+) -> Result<Arc<UpstreamSpec>, String> {
+    let dropped = &settings.server.drop_headers;
+    let previous = parts.previous.and_then(|(settings, snapshot)| {
+        let before = settings.upstreams.iter().find(|before| before.name == upstream.name)?;
+        let spec = snapshot.upstreams.iter().find(|spec| *spec.id == *upstream.name)?;
+        Some((before, spec, *dropped == settings.server.drop_headers))
+    });
+    if let Some((before, spec, true)) = previous
+        && before == upstream
+    {
+        return Ok(Arc::clone(spec));
+    }
+    let origin = match previous {
+        Some((before, spec, _)) if is_same_origin(before, upstream) => Arc::clone(&spec.origin),
+        _ => Arc::new(origin(upstream, parts.watch, parts.observer)?),
+    };
+    let id =
+        previous.map_or_else(|| UpstreamId::from(upstream.name.as_str()), |(_, spec, _)| spec.id.clone());
+    spec(id, upstream, origin, dropped).map(Arc::new)
+}
+
+/// Whether connections made for one can carry requests for the other.
+fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
+    let place = |upstream: &config::Upstream| {
+        (upstream.url.host().to_owned(), upstream.url.port(), upstream.url.is_https())
+    };
+    place(one) == place(other)
+        && one.tls == other.tls
+        && one.proxy == other.proxy
+        && one.http == other.http
+        && one.allowed_hosts == other.allowed_hosts
+        && one.timeouts == other.timeouts
+        && one.max_connection_age == other.max_connection_age
+        && one.pool == other.pool
 }
 
 /// The memory of request bodies in the whole process.
@@ -68,7 +123,7 @@ pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>) -> Budget {
 
 /// Whether one client can leave others without memory. Certificates name clients too, and their
 /// number is unknown.
-fn has_several_clients(settings: &Settings) -> bool {
+pub(super) fn has_several_clients(settings: &Settings) -> bool {
     let has_certificates = settings.server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     settings.clients.len() > 1 || has_certificates
 }
@@ -84,6 +139,7 @@ fn bodies(settings: &Settings, budget: &Budget) -> BodyLimits {
 }
 
 fn spec(
+    id: UpstreamId,
     upstream: &config::Upstream,
     origin: Arc<Origin>,
     dropped: &HeaderNames,
@@ -101,7 +157,7 @@ fn spec(
     let dropped = upstream.drop_headers.as_ref().unwrap_or(dropped).clone();
     let headers = OutboundHeaders::new(host, upstream.headers.clone(), credentials).dropping(dropped);
     Ok(UpstreamSpec {
-        id: UpstreamId::from(name.as_str()),
+        id,
         origin,
         pool: PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle },
         provider: upstream.provider,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use crate::config::{self, HttpVersion, Settings, Timeouts};
+use crate::config::{self, HttpVersion, Timeouts};
 use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
@@ -12,52 +12,38 @@ use crate::upstream::{
     Connect, ConnectObserver, ForwardProxyConnector, Origin, ProxyProtocol, Socks5, Winner,
 };
 
-/// The origins of all upstreams, in their order.
-pub(super) fn origins(
-    settings: &Settings,
+/// The origin of an upstream.
+pub(super) fn origin(
+    upstream: &config::Upstream,
     watch: &mut Watch,
     observer: Option<&Arc<ConnectObserver>>,
-) -> Result<Vec<Arc<Origin>>, String> {
-    let mut origins = Vec::with_capacity(settings.upstreams.len());
-    for upstream in &settings.upstreams {
-        let host = upstream.url.host();
-        let table = format!("upstreams.{}", upstream.name);
-        let tls = if upstream.url.is_https() {
-            let seen = observer.map(|observer| &observer.target);
-            let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
-            let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
-            let name =
-                ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
-            Some(Connector::new(live, name))
-        } else {
-            None
-        };
-        let timeouts = upstream.timeouts;
-        let proxy = upstream
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, observer))
-            .transpose()?;
-        let name = upstream.name.as_str().into();
-        let (port, http) = (upstream.url.port(), upstream.http);
-        let (host, allowed_hosts, observer) =
-            (host.to_owned(), upstream.allowed_hosts.clone(), observer.cloned());
-        let origin = Origin {
-            name,
-            host,
-            port,
-            tls,
-            http,
-            proxy,
-            allowed_hosts,
-            timeouts,
-            max_connection_age: upstream.max_connection_age,
-            winner: Winner::default(),
-            observer,
-        };
-        origins.push(Arc::new(origin));
-    }
-    Ok(origins)
+) -> Result<Origin, String> {
+    let host = upstream.url.host();
+    let table = format!("upstreams.{}", upstream.name);
+    let tls = if upstream.url.is_https() {
+        let seen = observer.map(|observer| &observer.target);
+        let live = watch.client_before(&format!("{table}.tls"), &upstream.tls, &[HTTP_1_1], seen);
+        let live = live.map_err(|fault| format!("{table}.tls.{fault}"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{table}.url: {error}"))?;
+        Some(Connector::new(live, name))
+    } else {
+        None
+    };
+    let proxy = upstream.proxy.as_ref();
+    let proxy = proxy.map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, observer)).transpose()?;
+    Ok(Origin {
+        name: upstream.name.as_str().into(),
+        host: host.to_owned(),
+        port: upstream.url.port(),
+        tls,
+        http: upstream.http,
+        proxy,
+        allowed_hosts: upstream.allowed_hosts.clone(),
+        timeouts: upstream.timeouts,
+        max_connection_age: upstream.max_connection_age,
+        winner: Winner::default(),
+        observer: observer.cloned(),
+    })
 }
 
 /// The origin of the OpenTelemetry collector.

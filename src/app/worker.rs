@@ -1,12 +1,16 @@
 //! A worker, and the runtime of its thread.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
 
 use crate::drain::Stop;
 use crate::ledger::LedgerSource;
@@ -19,15 +23,29 @@ use crate::tls::Live;
 /// What each worker needs.
 #[derive(Clone)]
 pub(super) struct Parts {
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) updates: watch::Receiver<Update>,
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
-    pub(super) limits: Limits,
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) boards: Boards,
     /// Whose records the pages show.
     pub(super) ledger: Option<LedgerSource>,
+}
+
+/// A snapshot that is to be used from now on.
+#[derive(Clone, Debug)]
+pub(super) struct Update {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Gets one message from each worker that serves by it.
+    pub(super) adopted: mpsc::Sender<()>,
+}
+
+impl Update {
+    /// The first one. Nothing waits for the workers.
+    pub(super) fn first(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, adopted: mpsc::channel().0 }
+    }
 }
 
 /// A worker, for a runtime of its own.
@@ -38,15 +56,31 @@ pub(super) async fn work(
     parts: Parts,
     stop: Stop,
 ) -> io::Result<()> {
-    let (snapshot, shared) = (Arc::clone(&parts.snapshot), Arc::clone(&parts.shared));
-    let board = parts.boards.of_worker(number);
-    let proxy = Proxy::new(number, snapshot, shared, parts.journal.clone(), board);
-    let acceptor = Acceptor::new(listener, Rc::new(proxy), tls, parts.limits);
-    if acceptor.run(stop, parts.drain_timeout).await? == Ended::Cut {
+    let mut updates = parts.updates.clone();
+    let Update { snapshot, adopted } = updates.borrow_and_update().clone();
+    let limits = Rc::new(Cell::new(snapshot.limits));
+    let (shared, board) = (Arc::clone(&parts.shared), parts.boards.of_worker(number));
+    let proxy = Rc::new(Proxy::new(number, snapshot, shared, parts.journal.clone(), board));
+    // The reloading thread does not wait for a worker that has ended.
+    let _ = adopted.send(());
+    let adopting = spawn_local(adopt(Rc::clone(&proxy), Rc::clone(&limits), updates));
+    let acceptor = Acceptor::new(listener, proxy, tls, limits);
+    let ended = acceptor.run(stop, parts.drain_timeout).await;
+    adopting.abort();
+    if ended? == Ended::Cut {
         // What the runtime drops now did not end by itself.
         parts.journal.cut();
     }
     Ok(())
+}
+
+async fn adopt(proxy: Rc<Proxy>, limits: Rc<Cell<Limits>>, mut updates: watch::Receiver<Update>) {
+    while updates.changed().await.is_ok() {
+        let Update { snapshot, adopted } = updates.borrow_and_update().clone();
+        limits.set(snapshot.limits);
+        proxy.adopt(snapshot);
+        let _ = adopted.send(());
+    }
 }
 
 /// What a worker's or the admin pages' thread does, which is called `name`.

@@ -11,6 +11,7 @@ use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
 use crate::drain::Stop;
 use crate::record::Reopener;
+use crate::reload::{Kind, Reload};
 use crate::telemetry;
 use crate::threads::Threads;
 
@@ -27,9 +28,18 @@ pub(super) struct Control(Arc<Mutex<Stage>>);
 enum Stage {
     /// Nothing yet.
     Starting,
-    Running(Stop, Option<Reopener>),
+    Running(Served),
     /// Since when.
-    Draining(Stop, Option<Reopener>, Instant),
+    Draining(Served, Instant),
+}
+
+/// What signals act on.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) stop: Stop,
+    /// Opens the JSON-lines file again; `None`: there is none.
+    pub(super) files: Option<Reopener>,
+    pub(super) reload: Reload,
 }
 
 impl Control {
@@ -51,9 +61,9 @@ impl Control {
         Ok(control)
     }
 
-    /// From now on `stop` is what stops, and `files` are what is opened again.
-    pub(super) fn attach(&self, stop: Stop, files: Option<Reopener>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(stop, files);
+    /// Signals act on `served` from now on.
+    pub(super) fn attach(&self, served: Served) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Running(served);
     }
 
     fn answer(&self, name: &str, asked: Asked, now: Instant) {
@@ -61,7 +71,7 @@ impl Control {
         match asked {
             Asked::Stop | Asked::Finish => stage.stop(name, asked == Asked::Stop, now),
             Asked::Reload => {
-                tracing::warn!("{name}: the configuration is not read again by this version; a restart does");
+                stage.reload(name);
                 stage.reopen(name);
             }
             Asked::Reopen => stage.reopen(name),
@@ -83,25 +93,39 @@ impl Stage {
                 telemetry::flush(FLUSH);
                 process::exit(0);
             }
-            Self::Running(stop, files) => {
+            Self::Running(served) => {
                 tracing::info!("{name}: finishing what runs; SIGTERM or SIGINT ends it at once");
-                stop.drain();
-                *self = Self::Draining(stop.clone(), files.take(), now);
+                served.stop.drain();
+                *self = Self::Draining(served.clone(), now);
             }
-            Self::Draining(_, _, since) if now.duration_since(*since) < TOGETHER => {
+            Self::Draining(_, since) if now.duration_since(*since) < TOGETHER => {
                 tracing::debug!("{name}: taken as one with the signal just before");
             }
-            Self::Draining(stop, ..) if at_once => {
+            Self::Draining(served, _) if at_once => {
                 tracing::info!("{name}: ending at once");
-                stop.cut();
+                served.stop.cut();
             }
             Self::Draining(..) => tracing::info!("{name}: already finishing what runs"),
         }
     }
 
+    /// The reloading thread logs what became of it.
+    fn reload(&self, name: &str) {
+        match self {
+            Self::Running(served) => {
+                tracing::info!("{name}: reading the configuration again");
+                drop(served.reload.request(Kind::Reload));
+            }
+            Self::Starting | Self::Draining(..) => {
+                tracing::info!("{name}: the configuration is read again only while requests are accepted");
+            }
+        }
+    }
+
     fn reopen(&self, name: &str) {
         match self {
-            Self::Running(_, Some(files)) | Self::Draining(_, Some(files), _) => {
+            Self::Running(Served { files: Some(files), .. })
+            | Self::Draining(Served { files: Some(files), .. }, _) => {
                 tracing::info!("{name}: opening the JSON-lines file again");
                 files.reopen();
             }
@@ -118,7 +142,8 @@ mod tests {
 
     fn running() -> (Stop, Stage) {
         let stop = Stop::default();
-        (stop.clone(), Stage::Running(stop, None))
+        let served = Served { stop: stop.clone(), files: None, reload: Reload::default() };
+        (stop, Stage::Running(served))
     }
 
     #[test]

@@ -10,6 +10,7 @@ macro_rules! say {
     };
 }
 
+mod admin_client;
 mod check;
 mod config;
 mod control;
@@ -17,6 +18,7 @@ mod demo;
 mod health;
 mod ledger;
 mod output;
+mod reload;
 mod serve;
 mod signals;
 mod simulate;
@@ -72,6 +74,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Ask the running proxy whether it is well, for probes: status 0 if it is, else 1
     Health(health::HealthArgs),
+    /// Have the process that runs read its configuration again (0: taken over, 2: refused)
+    Reload(reload::ReloadArgs),
     /// Report who used how many tokens, from the ledger
     Usage(usage::UsageArgs),
     /// Maintain the ledger
@@ -92,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Usage(args) => usage::run(&args),
         Command::Ledger(args) => ledger::run(&args),
     }
@@ -119,6 +124,7 @@ impl Cli {
             Command::Check(args) => args.config = config,
             Command::Config(args) => args.config = config,
             Command::Health(args) => args.config = config,
+            Command::Reload(args) => args.config = config,
             Command::Usage(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
             Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
@@ -148,6 +154,7 @@ impl Command {
             Self::Demo(_) => "demo",
             Self::Simulate(_) => "simulate",
             Self::Health(_) => "health",
+            Self::Reload(_) => "reload",
             Self::Usage(_) => "usage",
             Self::Ledger(_) => "ledger",
         }

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::control::Control;
+use super::control::{Control, Served};
 use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{Addresses, App, preflight};
-use crate::config::{self, Loaded, Overrides, Settings, Sources};
+use crate::config::{self, Loaded, Overrides, Sources};
 use crate::telemetry::{self, InitError};
 use crate::threads::Threads;
 
@@ -56,8 +56,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         return ExitCode::from(WRONG);
     }
     let overrides = Overrides { listen: args.listen.clone() };
-    let loaded = config::load(&Sources { file: args.config.clone(), env, overrides });
-    let Loaded { settings, origin, warnings, .. } = match loaded {
+    let sources = Sources { file: args.config.clone(), env, overrides };
+    let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             say!("{mistakes}");
@@ -72,8 +72,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             false
         }
     });
-    let filter = args.log.clone().or(rust_log).unwrap_or_else(|| settings.log.level.clone());
-    match telemetry::init(&filter, settings.log.format, &threads) {
+    let filter = args.log.clone().or(rust_log).unwrap_or_else(|| loaded.settings.log.level.clone());
+    match telemetry::init(&filter, loaded.settings.log.format, &threads) {
         Ok(()) => {}
         Err(InitError::Filter(error)) => {
             say!("--log: {filter:?} is not a log filter: {error}");
@@ -84,18 +84,19 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     }
-    for warning in &warnings {
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let status = start(&settings, origin.as_deref(), &control, threads);
+    let status = start(loaded, sources, &control, threads);
     telemetry::flush(FLUSH);
     status
 }
 
 /// Runs the proxy, and says why it ends if it should not.
-fn start(settings: &Settings, origin: Option<&Path>, control: &Control, threads: Threads) -> ExitCode {
-    let app = match App::bind_on(settings, Vec::new(), None, threads) {
-        Ok(app) => app,
+fn start(loaded: Loaded, sources: Sources, control: &Control, threads: Threads) -> ExitCode {
+    let Loaded { settings, origin, files, .. } = loaded;
+    let app = match App::bind_on(&settings, Vec::new(), None, threads) {
+        Ok(app) => app.reloading(sources, files),
         Err(error) => {
             say_failure(error);
             return ExitCode::from(FAILED);
@@ -120,7 +121,11 @@ fn start(settings: &Settings, origin: Option<&Path>, control: &Control, threads:
 /// Runs until a signal, or until a thread has failed, then drains; a second signal ends at once.
 fn serve(app: App, has_tls: HasTls, control: &Control) -> io::Result<()> {
     let running = app.spawn()?;
-    control.attach(running.stop().clone(), running.reopener());
+    control.attach(Served {
+        stop: running.stop().clone(),
+        files: running.reopener(),
+        reload: running.reload().clone(),
+    });
     let Addresses { proxy, admin } = running.addresses();
     let proxy_url = url(proxy, has_tls.proxy, "/v1");
     tracing::info!(address = %proxy, url = proxy_url, workers = running.workers(), "listening");

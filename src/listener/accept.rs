@@ -1,5 +1,6 @@
 //! The accept loop of one worker.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::accept_errors::{AcceptErrors, is_exhaustion};
 use super::conn_state::ConnState;
@@ -94,7 +95,7 @@ impl<H: Handler> Acceptor<H> {
         listener: Listener,
         handler: Rc<H>,
         tls: Option<Arc<Live<ServerConfig>>>,
-        limits: Limits,
+        limits: Rc<Cell<Limits>>,
     ) -> Self {
         let context = WorkerContext {
             handler,
@@ -118,8 +119,7 @@ impl<H: Handler> Acceptor<H> {
         let Self { listener, context } = self;
         let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
         let socket = TcpListener::from_std(socket)?;
-        let mut beat = tokio::time::interval(Connections::beat(&context.limits));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = Beat::new(context.limits.get());
         let mut draining = pin!(stop.reached(Phase::Draining));
         let mut errors = AcceptErrors::default();
         // Accepted, but without a place.
@@ -160,9 +160,7 @@ impl<H: Handler> Acceptor<H> {
                 () = sleep(RETRY), if newcomer.is_some() => context.evict_one(),
                 () = places.called(worker) => context.answer_calls(),
                 Some(given) = inbox.recv() => take_over(given, &context),
-                _ = beat.tick(), if !context.connections.is_empty() => {
-                    context.connections.enforce_limits(&context.limits, &places);
-                }
+                () = beat.tick(), if !context.connections.is_empty() => beat.enforce(&context, &places),
                 () = &mut draining => break,
             }
         }
@@ -193,8 +191,33 @@ impl<H: Handler> Acceptor<H> {
                     let _ = timeout(STOP, context.connections.gone()).await;
                     return Ok(Ended::Cut);
                 }
-                _ = beat.tick() => context.connections.enforce_limits(&context.limits, &places),
+                () = beat.tick() => beat.enforce(&context, &places),
             }
+        }
+    }
+}
+
+/// When the limits of connections are enforced: as often as they need. A reload can change them.
+struct Beat(Interval);
+
+impl Beat {
+    fn new(limits: Limits) -> Self {
+        let period = Connections::beat(&limits);
+        let mut interval = interval_at((Instant::now() + period).into(), period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(interval)
+    }
+
+    /// Cancel-safe.
+    async fn tick(&mut self) {
+        self.0.tick().await;
+    }
+
+    fn enforce<H>(&mut self, context: &WorkerContext<H>, places: &Places) {
+        let limits = context.limits.get();
+        context.connections.enforce_limits(&limits, places);
+        if self.0.period() != Connections::beat(&limits) {
+            *self = Self::new(limits);
         }
     }
 }

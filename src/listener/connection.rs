@@ -1,5 +1,6 @@
 //! One client connection, from its first byte to its last.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -30,7 +31,7 @@ const FIRST_READ: usize = 2048;
 pub(super) struct WorkerContext<H> {
     pub(super) handler: Rc<H>,
     pub(super) tls: Option<Arc<Live<ServerConfig>>>,
-    pub(super) limits: Limits,
+    pub(super) limits: Rc<Cell<Limits>>,
     pub(super) connections: Connections,
     pub(super) places: Arc<Places>,
     pub(super) balance: Balance,

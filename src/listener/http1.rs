@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             }
             match peer.state.command() {
                 Some(ConnCommand::RefuseHead) => {
-                    let limit = self.context.limits.header_timeout;
+                    let limit = self.context.limits.get().header_timeout;
                     return end(End::Refuse(Kind::HeadTimeout(limit).into()));
                 }
                 Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),

@@ -5,6 +5,7 @@
 //! [`crate::flow`] and read on a scrape. Label values are bounded: by the configuration, by
 //! the API, or by [`Naming`].
 
+mod config;
 mod exposition;
 mod flows;
 mod labels;
@@ -28,7 +29,10 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::flow::StreamMetricsRegistry;
 use crate::price::Prices;
 use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
+use crate::reload::Reload;
+use crate::support::Live;
 use crate::tls::Reloads;
+use config::ConfigMetrics;
 pub use exposition::Exposition;
 use flows::FlowMetrics;
 use labels::{
@@ -53,7 +57,7 @@ pub struct Metrics {
     first_token: Durations,
     duration: Durations,
     naming: Mutex<Naming>,
-    prices: Arc<Prices>,
+    prices: Arc<Live<Prices>>,
 }
 
 type Durations = Family<TimeLabels, Histogram, fn() -> Histogram>;
@@ -71,7 +75,8 @@ impl Metrics {
         journal: Journal,
         reloads: Arc<Reloads>,
         flows: Arc<StreamMetricsRegistry>,
-        prices: Arc<Prices>,
+        prices: Arc<Live<Prices>>,
+        reload: Reload,
     ) -> Self {
         let mut registry = Registry::with_prefix("streamgauge");
         let mut process = Registry::default();
@@ -125,6 +130,7 @@ impl Metrics {
         registry.register_collector(Box::new(SinkMetrics(journal.clone())));
         registry.register_collector(Box::new(Fates(journal)));
         registry.register_collector(Box::new(Certificates(reloads)));
+        registry.register_collector(Box::new(ConfigMetrics(reload)));
         registry.register_collector(Box::new(FlowMetrics(flows)));
         Self { registry, ..metrics }
     }
@@ -172,7 +178,7 @@ impl Metrics {
                 self.tokens.get_or_create(&labels).inc_by(count);
             }
         }
-        if let Some((currency, amount)) = cost(row, &self.prices) {
+        if let Some((currency, amount)) = cost(row, &self.prices.load()) {
             let TimeLabels { upstream, model, client } = named;
             let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
             self.costs.get_or_create(&labels).inc_by(amount.to_f64());

@@ -14,7 +14,8 @@ fn metrics(rows: usize, model: impl Fn(usize) -> Option<String>) -> String {
     }
     let flows = Arc::new(StreamMetricsRegistry::new(1));
     flows.register(&"openai".into());
-    let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), flows, Arc::default()));
+    let mut metrics =
+        Arc::new(Metrics::new(journal.clone(), Arc::default(), flows, Arc::default(), Reload::default()));
     metrics.write(&journal.take()).unwrap();
     metrics.encode(Exposition::OpenMetrics)
 }
@@ -62,7 +63,13 @@ fn the_process_and_the_build_are_told_as_everywhere() {
 #[test]
 fn a_request_without_an_answer_is_counted_under_the_model_that_answers_its_name() {
     let journal = Journal::new(10);
-    let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default()));
+    let mut metrics = Arc::new(Metrics::new(
+        journal.clone(),
+        Arc::default(),
+        Arc::default(),
+        Arc::default(),
+        Reload::default(),
+    ));
     for (asked, answered, outcome) in [
         ("gpt-x", Some("gpt-x-2026-01-01"), Outcome::Complete),
         ("gpt-x", None, Outcome::RateLimited),
@@ -86,7 +93,13 @@ fn a_request_without_an_answer_is_counted_under_the_model_that_answers_its_name(
 #[test]
 fn errors_of_the_proxy_are_counted_by_code() {
     let journal = Journal::new(10);
-    let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default()));
+    let mut metrics = Arc::new(Metrics::new(
+        journal.clone(),
+        Arc::default(),
+        Arc::default(),
+        Arc::default(),
+        Reload::default(),
+    ));
     for (code, upstream, outcome) in [
         ("missing_api_key", None, Outcome::Rejected),
         ("upstream_unreachable", Some("openai"), Outcome::UpstreamError),
@@ -108,7 +121,13 @@ fn errors_of_the_proxy_are_counted_by_code() {
 #[test]
 fn combinations_of_labels_are_bounded() {
     let journal = Journal::new(3 * naming::MAX_NAMED);
-    let mut metrics = Arc::new(Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default()));
+    let mut metrics = Arc::new(Metrics::new(
+        journal.clone(),
+        Arc::default(),
+        Arc::default(),
+        Arc::default(),
+        Reload::default(),
+    ));
     for row in 0..2 * naming::MAX_NAMED {
         let mut entry = Entry::open(&journal, &format!("client-{row}").into());
         entry.answered(200, std::time::Instant::now());
@@ -130,7 +149,8 @@ fn combinations_of_labels_are_bounded() {
 #[test]
 fn what_is_shipped_is_counted_where_there_is_a_fleet() {
     let journal = Journal::new(1);
-    let metrics = Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default());
+    let metrics =
+        Metrics::new(journal.clone(), Arc::default(), Arc::default(), Arc::default(), Reload::default());
     assert!(!metrics.encode(Exposition::OpenMetrics).contains("streamgauge_ledger_"));
     let shipping = journal.health().shipping.get_or_init(Shipping::default);
     shipping.up.store(true, Ordering::Relaxed);

@@ -30,9 +30,9 @@ pub struct Budget(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     held: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     /// Whether clients have shares.
-    has_shares: bool,
+    has_shares: AtomicBool,
     /// What each client holds, as far as it counts.
     clients: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
     /// Bodies that come too slowly for what they hold. A body's bytes grow under this lock while it
@@ -57,12 +57,18 @@ impl Budget {
     pub fn new(limit: usize, has_shares: bool, counts: Arc<LimitCounts>) -> Self {
         Self(Arc::new(Inner {
             held: AtomicUsize::new(0),
-            limit,
-            has_shares,
+            limit: AtomicUsize::new(limit),
+            has_shares: AtomicBool::new(has_shares),
             clients: Mutex::default(),
             slow: Mutex::default(),
             counts,
         }))
+    }
+
+    /// Sets other bounds. What is held stays held, also where it is more than `limit` now.
+    pub fn resize(&self, limit: usize, has_shares: bool) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+        self.0.has_shares.store(has_shares, Ordering::Relaxed);
     }
 
     /// A reservation of nothing yet.
@@ -127,11 +133,11 @@ impl Reserved {
         let held = inner.held.fetch_add(more, Ordering::Relaxed) + more;
         self.bytes += more;
         // What is too much is given back when the refused request drops its reservation.
-        if inner.has_shares && self.bytes > SMALL {
+        if self.bytes > SMALL && inner.has_shares.load(Ordering::Relaxed) {
             self.check_share(more, held, client)?;
         }
-        let inner = &*self.budget.0;
-        if held > inner.limit && !self.budget.evict(held - inner.limit, self.slow.as_ref()) {
+        let limit = self.budget.0.limit.load(Ordering::Relaxed);
+        if held > limit && !self.budget.evict(held - limit, self.slow.as_ref()) {
             self.budget.count(Limit::BodyBudget);
             return Err(Kind::Overloaded.into());
         }
@@ -162,7 +168,8 @@ impl Reserved {
         };
         let of_client = counter.fetch_add(more, Ordering::Relaxed) + more;
         let is_only = of_client == self.bytes;
-        if of_client > inner.limit / 2 && held > inner.limit / 4 * 3 && !is_only {
+        let limit = inner.limit.load(Ordering::Relaxed);
+        if of_client > limit / 2 && held > limit / 4 * 3 && !is_only {
             self.budget.count(Limit::BodyShare);
             return Err(Kind::ClientOverloaded.into());
         }

@@ -7,8 +7,8 @@ use super::budget::Budget;
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
 use crate::flow::StreamMetricsRegistry;
-use crate::ids::UpstreamId;
 use crate::provider::BaseUrl;
+use crate::support::UpstreamId;
 
 /// One per process. It outlives every [`Snapshot`](super::Snapshot).
 #[derive(Debug)]

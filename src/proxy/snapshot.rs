@@ -9,10 +9,11 @@ use super::BodyLimits;
 use crate::auth::Clients;
 use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect};
-use crate::ids::UpstreamId;
+use crate::listener::Limits;
 use crate::provider::{Dialect, Inbound, IncludeUsage, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
+use crate::support::{SharedGuard, UpstreamId};
 use crate::traceparent::Sampling;
 use crate::upstream::{Origin, PoolLimits};
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     /// In the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,
+    /// What a client's connection may cost.
+    pub limits: Limits,
     /// Event streams get `X-Accel-Buffering: no`.
     pub accel_buffering_header: bool,
     /// Requests are written to the access log.
@@ -35,6 +38,8 @@ pub struct Snapshot {
     /// Sampling of the traces that begin here; `None`: no traces are exported, and `traceparent`
     /// headers pass untouched.
     pub tracing: Option<Sampling>,
+    /// Counts it for as long as a request is served by it.
+    pub generation: SharedGuard,
 }
 
 /// How requests for one upstream are written, and how its responses are treated.

@@ -11,10 +11,10 @@ use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
 use crate::flow::StreamMetrics;
-use crate::ids::UpstreamId;
 use crate::meter::Drains;
 use crate::route::Table;
 use crate::support::LocalCount;
+use crate::support::UpstreamId;
 use crate::upstream::{Scratch, Upstream};
 
 /// What one thread keeps for as long as it runs, whatever snapshot is in use.
@@ -91,6 +91,11 @@ pub(super) struct WorkerSnapshot {
 }
 
 impl WorkerSnapshot {
+    /// The part that all workers share.
+    pub(super) fn shared(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
     fn empty(snapshot: &Arc<Snapshot>) -> Self {
         Self { snapshot: Arc::clone(snapshot), routes: Table::new(Vec::new()), upstreams: HashMap::new() }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Outcome, Sink, UsageRecord, cost};
 use crate::config::AccessLines;
 use crate::price::Prices;
+use crate::support::Live;
 
 /// The log target of access lines, for filters such as `info,streamgauge::access=off`.
 const TARGET: &str = "streamgauge::access";
@@ -15,12 +16,12 @@ const TARGET: &str = "streamgauge::access";
 #[derive(Debug)]
 pub struct AccessLog {
     lines: AccessLines,
-    prices: Arc<Prices>,
+    prices: Arc<Live<Prices>>,
 }
 
 impl AccessLog {
     /// Logs these lines, with what requests cost by `prices`.
-    pub fn new(lines: AccessLines, prices: Arc<Prices>) -> Self {
+    pub fn new(lines: AccessLines, prices: Arc<Live<Prices>>) -> Self {
         Self { lines, prices }
     }
 
@@ -102,7 +103,8 @@ impl Sink for AccessLog {
             if !is_warning && !has_info {
                 continue;
             }
-            let cost = cost(row, &self.prices).map(|(currency, amount)| format!("{amount} {currency}"));
+            let cost =
+                cost(row, &self.prices.load()).map(|(currency, amount)| format!("{amount} {currency}"));
             if is_warning {
                 line!(warn, row, cost);
             } else {

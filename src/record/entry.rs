@@ -2,6 +2,7 @@
 
 mod answers;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct Entry {
     note: Option<&'static str>,
     /// The input of an estimate, until usage is reported.
     material: Option<Box<Material>>,
+    /// What must outlive the request, such as the configuration that it began with.
+    kept: Option<Arc<dyn Any + Send + Sync>>,
     /// True after authentication, also where none is configured.
     is_admitted: bool,
 }
@@ -110,8 +113,14 @@ impl Entry {
             answers: None,
             note: None,
             material: None,
+            kept: None,
             is_admitted: false,
         }
+    }
+
+    /// Keeps a value until the record is closed and dropped.
+    pub fn keep(&mut self, value: Arc<dyn Any + Send + Sync>) {
+        self.kept = Some(value);
     }
 
     /// The record's id as a header value.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use super::estimator::Waiting;
@@ -48,7 +49,7 @@ struct Shared {
     /// The threads that handle records.
     threads: Threads,
     /// Secrets that errors must not show.
-    masks: OnceLock<Masks>,
+    masks: ArcSwap<Masks>,
 }
 
 #[derive(Debug, Default)]
@@ -122,18 +123,18 @@ impl Journal {
             refusals: Refusals::default(),
             looks: Looks::default(),
             threads,
-            masks: OnceLock::new(),
+            masks: ArcSwap::default(),
         }))
     }
 
-    /// Keeps secrets out of the errors of records from now on. Only the first call counts.
+    /// Keeps secrets out of the errors of records from now on, in place of the earlier ones.
     pub fn hide(&self, masks: Masks) {
-        let _ = self.0.masks.set(masks);
+        self.0.masks.store(Arc::new(masks));
     }
 
     /// An error without the secrets; `None` where it has none.
     pub(super) fn masked(&self, error: &str) -> Option<String> {
-        self.0.masks.get()?.mask(error)
+        self.0.masks.load().mask(error)
     }
 
     /// Queues a record; never blocks on anything but the queue's own lock.

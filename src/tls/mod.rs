@@ -25,7 +25,9 @@ pub use client::{ClientSettings, Connector};
 pub use facts::{Facts, client_name};
 pub use material::{Authorities, Identity, IdentitySource};
 pub use observer::{HandshakeObserver, ObservedHandshake};
-pub use rotate::{Live, Reloads, Rotation, Watch};
+pub use rotate::{Reloads, Replacement, Watch};
+
+pub use crate::support::Live;
 pub use server::{ClientCertificates, ServerSettings};
 pub use source::{Source, decode};
 pub use verify::Verification;

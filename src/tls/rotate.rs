@@ -1,30 +1,23 @@
 //! Certificates, keys and authorities that change while the proxy runs.
 //!
-//! One thread looks at the files, [`INTERVAL`] apart, by what is in them: that follows renames, the
-//! symlink that Kubernetes swaps, and a file written over in place, where times and inodes can
-//! deceive. A few pages read from the system's cache cost less than a request. A set that is whole
-//! and valid is put in the place of the earlier one at once; one that is not is looked at once more
-//! before it is called broken, because certificate and key are often written one after the other.
-//! Connections keep what they were begun with; those to upstreams are given no new request then
-//! ([`Live::generation`]).
+//! The reloading thread compares the files every two seconds by their contents: that follows
+//! renames, the symlink that Kubernetes swaps, and a file written over in place, where times and
+//! inodes can deceive. A set that is whole and valid replaces the earlier one at once. One that is
+//! not is read once more before it is called broken, because certificate and key are often written
+//! one after the other. Connections keep what they were begun with; those to upstreams are given no
+//! new request then ([`Live::generation`]).
 
 use std::fmt;
-use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::client::ClientRecipe;
 use super::{ClientSettings, Fault, HandshakeObserver, Identity, IdentitySource, ServerSettings, Source};
-use crate::threads::{Thread, Threads, fault};
-
-/// How often the files are looked at. New connections use a new set after at most one interval.
-pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+use crate::support::Live;
 
 /// How a configuration is made of what its sources hold now.
 pub(super) trait Recipe: Send + 'static {
@@ -37,41 +30,6 @@ pub(super) trait Recipe: Send + 'static {
     fn identity(&self) -> Option<&IdentitySource>;
 }
 
-/// A configuration of which there is always a whole, valid one. Reading it takes no lock.
-pub struct Live<T> {
-    present: ArcSwap<T>,
-    generation: AtomicU64,
-}
-
-impl<T> Live<T> {
-    /// One that will not change.
-    pub fn fixed(value: T) -> Arc<Self> {
-        Arc::new(Self { present: ArcSwap::from_pointee(value), generation: AtomicU64::new(0) })
-    }
-
-    /// The present one.
-    pub fn load(&self) -> Arc<T> {
-        self.present.load_full()
-    }
-
-    /// How often it has been replaced. Whoever asks for this first and then for the configuration
-    /// has one that is at least as new as the number says.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    fn replace(&self, value: T) {
-        self.present.store(Arc::new(value));
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-}
-
-impl<T> fmt::Debug for Live<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Live")
-    }
-}
-
 /// What became of changed files.
 #[derive(Debug, Default)]
 pub struct Reloads {
@@ -81,10 +39,10 @@ pub struct Reloads {
     pub failed: AtomicU64,
 }
 
-/// Everything that may change, before the thread is there that looks at it.
+/// The files of all TLS configurations in use.
 #[derive(Default)]
 pub struct Watch {
-    pub(super) watched: Vec<Box<dyn Look>>,
+    watched: Vec<Box<dyn Look>>,
     reloads: Arc<Reloads>,
 }
 
@@ -138,52 +96,63 @@ impl Watch {
         Arc::clone(&self.reloads)
     }
 
-    /// Starts the thread, unless nothing can change.
+    /// Whether nothing can change.
+    pub fn is_empty(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// Makes a configuration that [`Watch::replace`] puts in the place of `name`'s.
     ///
     /// # Errors
-    /// The system gives no thread.
-    pub fn spawn(self, threads: &Threads) -> io::Result<Rotation> {
-        self.spawn_every(INTERVAL, threads)
+    /// It is broken now.
+    pub fn prepare(
+        name: &'static str,
+        settings: &ServerSettings,
+        live: &Arc<Live<ServerConfig>>,
+    ) -> Result<Replacement, Fault> {
+        let present = fingerprint(settings);
+        let made = settings.make()?;
+        Ok(Replacement { name, settings: settings.clone(), present, made, live: Arc::clone(live) })
     }
 
-    pub(super) fn spawn_every(mut self, interval: Duration, threads: &Threads) -> io::Result<Rotation> {
-        if self.watched.is_empty() {
-            return Ok(Rotation(None));
-        }
-        let (stop, stopped) = mpsc::channel();
-        let look = move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                fault::strike("certificates");
-                self.look();
-            }
-            Ok(())
-        };
-        let thread = threads.spawn("certificates", look)?;
-        Ok(Rotation(Some((stop, thread))))
+    /// Uses another configuration for new connections, and follows its files instead.
+    pub fn replace(&mut self, replacement: Replacement) {
+        let Replacement { name, settings, present, made, live } = replacement;
+        self.watched.retain(|watched| watched.name() != name);
+        live.replace(made);
+        self.follow(name, &live, settings, present);
     }
 
-    /// Looks at everything once.
-    pub(super) fn look(&mut self) {
-        self.watched.iter_mut().for_each(|watched| watched.look(&self.reloads));
+    /// Compares all files once, and takes over what changed. Forgets the files of configurations that
+    /// are no longer used.
+    pub fn look(&mut self) {
+        self.watched.retain_mut(|watched| watched.look(&self.reloads));
     }
 
     fn add<R: Recipe>(&mut self, name: &str, recipe: R) -> Result<Arc<Live<R::Made>>, Fault> {
         // Before it is made: what changes in between is then made once more, and not overlooked.
         let present = fingerprint(&recipe);
-        let live = Live::fixed(recipe.make()?);
-        if recipe.sources().iter().any(|source| source.file().is_some()) {
-            let watched = Watched {
-                name: name.to_owned(),
-                live: Arc::clone(&live),
-                recipe,
-                present,
-                suspect: None,
-                broken: None,
-            };
-            self.watched.push(Box::new(watched));
-        }
+        let live = Live::new(recipe.make()?);
+        self.follow(name, &live, recipe, present);
         Ok(live)
     }
+
+    fn follow<R: Recipe>(&mut self, name: &str, live: &Arc<Live<R::Made>>, recipe: R, present: Fingerprint) {
+        if recipe.sources().iter().any(|source| source.file().is_some()) {
+            let (name, live) = (name.to_owned(), Arc::downgrade(live));
+            let watched = Watched { name, live, recipe, present, suspect: None, broken: None };
+            self.watched.push(Box::new(watched));
+        }
+    }
+}
+
+/// A server's configuration that is made and not in use yet.
+pub struct Replacement {
+    name: &'static str,
+    settings: ServerSettings,
+    present: Fingerprint,
+    made: ServerConfig,
+    live: Arc<Live<ServerConfig>>,
 }
 
 impl fmt::Debug for Watch {
@@ -192,15 +161,11 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The thread that looks. Dropping it ends the thread, and does not wait for a look that is under
-/// way.
-#[derive(Debug)]
-pub struct Rotation(
-    #[expect(dead_code, reason = "dropping the sender ends the thread")] Option<(Sender<()>, Thread)>,
-);
-
 pub(super) trait Look: Send {
-    fn look(&mut self, reloads: &Reloads);
+    fn name(&self) -> &str;
+
+    /// Compares the files once; false if the configuration is no longer used.
+    fn look(&mut self, reloads: &Reloads) -> bool;
 }
 
 /// SHA-256 of what all sources hold.
@@ -209,7 +174,7 @@ type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 /// One configuration with its files.
 struct Watched<R: Recipe> {
     name: String,
-    live: Arc<Live<R::Made>>,
+    live: Weak<Live<R::Made>>,
     recipe: R,
     /// What the present configuration was made of.
     present: Fingerprint,
@@ -220,7 +185,19 @@ struct Watched<R: Recipe> {
 }
 
 impl<R: Recipe> Look for Watched<R> {
-    fn look(&mut self, reloads: &Reloads) {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn look(&mut self, reloads: &Reloads) -> bool {
+        let Some(live) = self.live.upgrade() else { return false };
+        self.compare(&live, reloads);
+        true
+    }
+}
+
+impl<R: Recipe> Watched<R> {
+    fn compare(&mut self, live: &Live<R::Made>, reloads: &Reloads) {
         let found = fingerprint(&self.recipe);
         if found == self.present {
             (self.suspect, self.broken) = (None, None);
@@ -231,7 +208,7 @@ impl<R: Recipe> Look for Watched<R> {
         }
         match self.recipe.make() {
             Ok(made) => {
-                self.live.replace(made);
+                live.replace(made);
                 (self.present, self.suspect, self.broken) = (found, None, None);
                 reloads.done.fetch_add(1, Ordering::Relaxed);
                 self.tell();
@@ -244,9 +221,7 @@ impl<R: Recipe> Look for Watched<R> {
             }
         }
     }
-}
 
-impl<R: Recipe> Watched<R> {
     /// Logs the new certificate, and what is wrong with its time.
     fn tell(&self) {
         let facts = self.recipe.identity().and_then(|source| Identity::read(source).ok()?.facts);

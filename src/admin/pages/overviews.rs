@@ -55,9 +55,10 @@ impl Overviews {
         has_login: bool,
         query: &str,
     ) -> Response {
-        let (ask, wrong) = match PageAsk::parse(query, shown.prices.zone()) {
+        let prices = shown.prices.load();
+        let (ask, wrong) = match PageAsk::parse(query, prices.zone()) {
             Ok(ask) => (ask, None),
-            Err(reason) => (PageAsk::plain(shown.prices.zone()), Some(reason)),
+            Err(reason) => (PageAsk::plain(prices.zone()), Some(reason)),
         };
         let read = match &wrong {
             Some(_) => None,
@@ -95,7 +96,7 @@ impl Overviews {
         }
         let at = Timestamp::now();
         let kept = shown.journal.health().kept.load(Ordering::Relaxed);
-        let (selection, step, prices) = (ask.selection(at), ask.range.step(), Arc::clone(&shown.prices));
+        let (selection, step, prices) = (ask.selection(at), ask.range.step(), shown.prices.load());
         let overview = reads
             .read(move |place, bounds| place.overview(&selection, step, LATEST, &prices, bounds))
             .await?;

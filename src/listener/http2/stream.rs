@@ -171,7 +171,7 @@ impl<B: ResponseBody> ResponseSender<B> {
 
     /// Ready when the client has made no progress for too long; the stream is then reset.
     fn poll_stalled<H>(&mut self, cx: &mut Context<'_>, context: &WorkerContext<H>) -> Poll<()> {
-        let Some(limit) = context.limits.write_timeout else { return Poll::Pending };
+        let Some(limit) = context.limits.get().write_timeout else { return Poll::Pending };
         ready!(self.stall.poll(cx, self.data.len(), limit));
         context.places.count(Limit::StreamWriteTimeout);
         self.body.abort(limit);

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::threads::Threads;
 
 const HOST: &str = "llm.internal";
 
@@ -141,21 +140,39 @@ fn a_new_authority_of_an_upstream_is_trusted_and_the_old_one_no_longer() {
 }
 
 #[test]
-fn nothing_is_watched_where_nothing_can_change_and_the_thread_ends_with_its_guard() {
+fn only_files_of_configurations_in_use_are_watched() {
     let mut watch = Watch::default();
     watch.server(&server(&self_signed(&[HOST], false))).unwrap();
-    assert!(watch.watched.is_empty());
-    drop(watch.spawn(&Threads::default()).unwrap());
+    assert!(watch.is_empty());
 
     let folder = tempfile::tempdir().unwrap();
     let ours = Authority::new("ours");
     write(folder.path(), &ours.issue_numbered(1, "one", &[HOST]));
     let mut watch = Watch::default();
     let live = watch.server(&settings(folder.path())).unwrap();
-    let rotation = watch.spawn_every(std::time::Duration::from_millis(1), &Threads::default()).unwrap();
-    write(folder.path(), &ours.issue_numbered(2, "two", &[HOST]));
-    while serial(&live) != "02" {
-        std::thread::yield_now();
-    }
-    drop(rotation);
+    watch.look();
+    assert!(!watch.is_empty());
+    drop(live);
+    watch.look();
+    assert!(watch.is_empty());
+}
+
+#[test]
+fn replacement_is_used_at_once_and_its_files_are_followed() {
+    let [before, after] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let ours = Authority::new("ours");
+    write(before.path(), &ours.issue_numbered(1, "one", &[HOST]));
+    write(after.path(), &ours.issue_numbered(2, "two", &[HOST]));
+    let mut watch = Watch::default();
+    let live = watch.server(&settings(before.path())).unwrap();
+    let replacement = Watch::prepare("server.tls", &settings(after.path()), &live).unwrap();
+    assert_eq!(serial(&live), "01", "not before it is put in place");
+    watch.replace(replacement);
+    assert_eq!(serial(&live), "02");
+    write(before.path(), &ours.issue_numbered(3, "three", &[HOST]));
+    watch.look();
+    assert_eq!((serial(&live).as_str(), counts(&watch)), ("02", (0, 0)));
+    write(after.path(), &ours.issue_numbered(4, "four", &[HOST]));
+    watch.look();
+    assert_eq!((serial(&live).as_str(), counts(&watch)), ("04", (1, 0)));
 }

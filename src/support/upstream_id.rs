@@ -1,4 +1,4 @@
-//! Keys that records, metrics and workers share.
+//! The key that records, metrics and workers share.
 
 use std::fmt;
 use std::ops::Deref;

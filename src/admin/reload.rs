@@ -1,0 +1,84 @@
+//! The configuration in use: since when, what was refused after it, and a request to read it again.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Admin;
+use super::access::is_same_origin;
+use super::respond::{fault, json};
+use crate::reload::{Kind, Outcome, Status};
+
+#[derive(Serialize)]
+struct Shown {
+    generation: u64,
+    taken_at: Timestamp,
+    needs_restart: Vec<&'static str>,
+    /// Of the latest configuration, if it is not the one in use.
+    refused: Option<ShownRefusal>,
+}
+
+#[derive(Serialize)]
+struct ShownRefusal {
+    at: Timestamp,
+    mistakes: Vec<String>,
+}
+
+impl From<Status> for Shown {
+    fn from(status: Status) -> Self {
+        let Status { generation, taken_at, refused, needs_restart, .. } = status;
+        let refused = refused.map(|refused| ShownRefusal {
+            at: refused.at,
+            mistakes: refused.mistakes.lines().map(str::to_owned).collect(),
+        });
+        Self { generation, taken_at, needs_restart, refused }
+    }
+}
+
+/// `/config/status`.
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
+    json(&Shown::from(admin.shown.reload.status()))
+}
+
+/// `POST /config/reload`: 200 with the status if the configuration is taken over, 422 with the
+/// mistakes if it is refused.
+pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    if !is_same_origin(&request) {
+        let reason = "a page of another site cannot have the configuration read again";
+        return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
+    }
+    let outcome = match admin.shown.reload.request(Kind::Reload) {
+        Some(outcome) => outcome.await.ok(),
+        None => None,
+    };
+    match outcome {
+        Some(Outcome::Taken { .. } | Outcome::Unchanged) => json(&Shown::from(admin.shown.reload.status())),
+        Some(Outcome::Refused(mistakes)) => {
+            fault(StatusCode::UNPROCESSABLE_ENTITY, "config_refused", &mistakes)
+        }
+        None => {
+            let reason = "the configuration of this process cannot be read again, or it is stopping";
+            fault(StatusCode::SERVICE_UNAVAILABLE, "not_reloadable", reason)
+        }
+    }
+}
+
+/// The status as the first lines of a TOML text.
+pub(super) fn comments(status: &Status) -> String {
+    let Status { generation, taken_at, refused, needs_restart, .. } = status;
+    let mut text = format!("# Configuration {generation}, in use since {taken_at}.\n");
+    if !needs_restart.is_empty() {
+        text += &format!("# Needs a restart: {}.\n", needs_restart.join(", "));
+    }
+    if let Some(refused) = refused {
+        text += &format!("# Refused at {}:\n", refused.at);
+        for mistake in refused.mistakes.lines() {
+            text += &format!("#   {mistake}\n");
+        }
+    }
+    text
+}

@@ -1,0 +1,346 @@
+//! The thread that reads the configuration again and puts it in use.
+//!
+//! A new configuration is read, checked and built as a whole before any part of it is used. Then
+//! each worker gets the snapshot and serves the requests from now on by it; those that run keep the
+//! one that they began with.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use super::restart;
+use super::snapshot::{self, has_several_clients, snapshot};
+use super::worker::Update;
+use crate::admin::Access;
+use crate::config::{self, Files, Loaded, Settings, Sources, Upstream};
+use crate::drain::Phase;
+use crate::flow::StreamMetricsRegistry;
+use crate::otlp::{Service, Services};
+use crate::price::Prices;
+use crate::proxy::{Shared, Snapshot};
+use crate::record::Journal;
+use crate::reload::{Kind, Outcome, Reload, Request};
+use crate::secret::Masks;
+use crate::support::Live;
+use crate::threads::{Thread, Threads, fault};
+use crate::tls::{Replacement, Watch};
+use crate::upstream::ConnectObserver;
+
+/// How often the files are compared with what was read.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long the workers may take to adopt a snapshot. They do it between two events; a worker that
+/// takes longer does it later.
+const ADOPTION: Duration = Duration::from_secs(2);
+
+/// The shortest secret that is masked in the errors of records, in bytes. A shorter one is a word
+/// that errors may have.
+const MIN_SECRET: usize = 6;
+
+/// Where a configuration was read from.
+pub(super) struct Source {
+    pub(super) sources: Sources,
+    pub(super) files: Files,
+}
+
+/// The configuration in use, and all that changes with it.
+pub(super) struct Reloader {
+    /// `None`: it does not change.
+    pub(super) source: Option<Source>,
+    /// In use, with the values that a reload could not change.
+    pub(super) settings: Settings,
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The files of certificates, keys and authorities.
+    pub(super) watch: Watch,
+    pub(super) server_tls: Option<Arc<Live<ServerConfig>>>,
+    pub(super) admin_tls: Option<Arc<Live<ServerConfig>>>,
+    pub(super) access: Arc<Live<Access>>,
+    pub(super) prices: Arc<Live<Prices>>,
+    pub(super) services: Services,
+    pub(super) shared: Arc<Shared>,
+    pub(super) journal: Journal,
+    pub(super) updates: watch::Sender<Update>,
+    pub(super) workers: usize,
+    pub(super) reload: Reload,
+    pub(super) secrets: Secrets,
+    /// What the files held at the latest comparison, if that was another than what is in use.
+    pub(super) suspect: Option<Files>,
+    /// The mistakes of the latest configuration, if it was refused.
+    pub(super) refused: Option<String>,
+}
+
+/// A new configuration, built and not in use yet.
+struct Built {
+    settings: Settings,
+    files: Files,
+    needs_restart: Vec<&'static str>,
+    snapshot: Arc<Snapshot>,
+    tls: Vec<Replacement>,
+}
+
+impl Reloader {
+    /// Builds the first configuration.
+    ///
+    /// # Errors
+    /// Which key, and what is wrong with its value.
+    pub(super) fn new(
+        settings: &Settings,
+        observer: Option<&Arc<ConnectObserver>>,
+        stream_metrics: &Arc<StreamMetricsRegistry>,
+        journal: &Journal,
+    ) -> Result<Self, String> {
+        let (mut watch, reload) = (Watch::default(), Reload::default());
+        let server_tls = settings.server.tls.as_ref().map(|tls| watch.server(tls)).transpose();
+        let server_tls = server_tls.map_err(|fault| format!("server.tls.{fault}"))?;
+        let admin_tls = settings.admin.tls.as_ref().map(|tls| watch.admin(tls)).transpose();
+        let admin_tls = admin_tls.map_err(|fault| format!("admin.tls.{fault}"))?;
+        let budget = snapshot::budget(settings, stream_metrics.limits());
+        let parts = snapshot::Parts {
+            watch: &mut watch,
+            observer,
+            budget: &budget,
+            generation: reload.begin_generation(),
+            previous: None,
+        };
+        let snapshot = Arc::new(snapshot(settings, parts)?);
+        for spec in &snapshot.upstreams {
+            stream_metrics.register(&spec.id);
+        }
+        let mut secrets = Secrets::default();
+        journal.hide(secrets.with(&snapshot, settings));
+        let services = Services::default();
+        services.update(self::services(settings));
+        reload.record_taken(settings.effective.clone(), Vec::new());
+        Ok(Self {
+            source: None,
+            settings: settings.clone(),
+            watch,
+            server_tls,
+            admin_tls,
+            access: Live::new(access(settings, None)),
+            prices: Live::new(settings.prices.clone()),
+            services,
+            shared: Arc::new(Shared::new(Arc::clone(stream_metrics), budget)),
+            journal: journal.clone(),
+            updates: watch::Sender::new(Update::first(Arc::clone(&snapshot))),
+            workers: settings.server.workers,
+            snapshot,
+            reload,
+            secrets,
+            suspect: None,
+            refused: None,
+        })
+    }
+
+    /// Starts the thread, unless nothing can change.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn spawn(mut self, threads: &Threads) -> io::Result<Option<Reloading>> {
+        if self.source.is_none() && self.watch.is_empty() {
+            return Ok(None);
+        }
+        let (requests, received) = mpsc::channel();
+        let reload = self.reload.clone();
+        reload.connect(requests);
+        let thread = threads.spawn("configuration", move || {
+            self.run(&received);
+            Ok(())
+        })?;
+        Ok(Some(Reloading { reload, _thread: thread }))
+    }
+
+    fn run(&mut self, requests: &Receiver<Request>) {
+        loop {
+            match requests.recv_timeout(INTERVAL) {
+                Ok(Request { kind, reply }) => {
+                    let outcome = match kind {
+                        Kind::Reload => self.reload(true),
+                        Kind::Look => self.look(),
+                    };
+                    // The client may have left.
+                    let _ = reply.send(outcome);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    fault::strike("configuration");
+                    self.look();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Takes over what changed in the files. Editors write in steps, so that a change counts when two
+    /// comparisons in a row have found it. While a configuration is refused it is read at each
+    /// comparison: a file that it names, and that nothing is known of, may have been added.
+    fn look(&mut self) -> Outcome {
+        self.watch.look();
+        let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
+            return Outcome::Unchanged;
+        };
+        if !self.settings.server.watch || self.journal.threads().stop().phase() != Phase::Running {
+            return Outcome::Unchanged;
+        }
+        let found = source.files.now();
+        if found == source.files && self.refused.is_none() {
+            self.suspect = None;
+            return Outcome::Unchanged;
+        }
+        if self.suspect.as_ref() != Some(&found) {
+            self.suspect = Some(found);
+            return Outcome::Unchanged;
+        }
+        self.reload(false)
+    }
+
+    /// Reads the configuration and takes it over. A refusal is logged and counted once, unless the
+    /// reload `is_requested`.
+    fn reload(&mut self, is_requested: bool) -> Outcome {
+        let Some(source) = &self.source else {
+            return Outcome::Refused("there is no configuration to read again".to_owned());
+        };
+        let built = config::load(&source.sources)
+            .map_err(|mistakes| mistakes.to_string())
+            .and_then(|loaded| self.build(loaded));
+        match built {
+            Ok(built) => self.put_in_use(built),
+            Err(mistakes) => {
+                if is_requested || self.refused.as_ref() != Some(&mistakes) {
+                    tracing::error!(
+                        "the configuration is refused, and the earlier one stays in use:\n{mistakes}"
+                    );
+                    self.reload.record_refused(mistakes.clone());
+                }
+                self.refused = Some(mistakes.clone());
+                Outcome::Refused(mistakes)
+            }
+        }
+    }
+
+    fn build(&mut self, loaded: Loaded) -> Result<Built, String> {
+        let Loaded { settings: new, warnings, files, .. } = loaded;
+        let mut settings = new.clone();
+        let needs_restart = restart::pin(&mut settings, &self.settings);
+        if let Some(reason) = restart::exposes(&new, &settings, &self.settings) {
+            return Err(reason);
+        }
+        let mut tls = Vec::new();
+        for (name, new, in_use, live) in [
+            ("server.tls", &settings.server.tls, &self.settings.server.tls, &self.server_tls),
+            ("admin.tls", &settings.admin.tls, &self.settings.admin.tls, &self.admin_tls),
+        ] {
+            if let (Some(new), Some(live)) = (new.as_ref().filter(|new| Some(*new) != in_use.as_ref()), live)
+            {
+                tls.push(Watch::prepare(name, new, live).map_err(|fault| format!("{name}.{fault}"))?);
+            }
+        }
+        let parts = snapshot::Parts {
+            watch: &mut self.watch,
+            observer: None,
+            budget: &self.shared.budget,
+            generation: self.reload.begin_generation(),
+            previous: Some((&self.settings, &self.snapshot)),
+        };
+        let snapshot = Arc::new(snapshot(&settings, parts)?);
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Built { settings, files, needs_restart, snapshot, tls })
+    }
+
+    /// Nothing here can fail.
+    fn put_in_use(&mut self, built: Built) -> Outcome {
+        let Built { settings, files, needs_restart, snapshot, tls } = built;
+        self.shared.budget.resize(settings.server.max_buffered_bytes, has_several_clients(&settings));
+        for spec in &snapshot.upstreams {
+            self.shared.stream_metrics.register(&spec.id);
+        }
+        self.services.update(services(&settings));
+        self.journal.hide(self.secrets.with(&snapshot, &settings));
+        for replacement in tls {
+            self.watch.replace(replacement);
+        }
+        self.access.replace(access(&settings, Some(&self.access.load())));
+        self.prices.replace(settings.prices.clone());
+        self.hand_to_workers(&snapshot);
+        self.shared.retain(&snapshot.upstreams);
+        self.reload.record_taken(settings.effective.clone(), needs_restart.clone());
+        let generation = self.reload.status().generation;
+        tracing::info!(generation, "the configuration is taken over");
+        if !needs_restart.is_empty() {
+            tracing::warn!("needs a restart: {}", needs_restart.join(", "));
+        }
+        if let Some(source) = &mut self.source {
+            source.files = files;
+        }
+        (self.settings, self.snapshot) = (settings, snapshot);
+        (self.suspect, self.refused) = (None, None);
+        Outcome::Taken { needs_restart }
+    }
+
+    /// Returns when all workers serve by the snapshot.
+    fn hand_to_workers(&self, snapshot: &Arc<Snapshot>) {
+        let (adopted, adoptions) = mpsc::channel();
+        self.updates.send_replace(Update { snapshot: Arc::clone(snapshot), adopted });
+        let deadline = Instant::now() + ADOPTION;
+        for _ in 0..self.workers {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if adoptions.recv_timeout(left).is_err() {
+                tracing::warn!("a worker has not taken the configuration over yet");
+                return;
+            }
+        }
+    }
+}
+
+/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is under
+/// way.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    reload: Reload,
+    _thread: Thread,
+}
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.reload.disconnect();
+    }
+}
+
+/// The secrets of all configurations in use, since a request of an earlier one may still fail.
+#[derive(Default)]
+pub(super) struct Secrets(Vec<(Weak<Snapshot>, Vec<String>)>);
+
+impl Secrets {
+    /// What hides them, with those of a snapshot that is about to be in use.
+    pub(super) fn with(&mut self, snapshot: &Arc<Snapshot>, settings: &Settings) -> Masks {
+        let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
+        let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET).map(str::to_owned).collect();
+        self.0.retain(|(snapshot, _)| snapshot.strong_count() > 0);
+        self.0.push((Arc::downgrade(snapshot), secrets));
+        Masks::new(self.0.iter().flat_map(|(_, secrets)| secrets).map(String::as_str))
+    }
+}
+
+/// The upstreams as spans and exported metrics name them.
+pub(super) fn services(settings: &Settings) -> impl Iterator<Item = Service> {
+    settings.upstreams.iter().map(|upstream| {
+        Service::new(&upstream.name, upstream.provider, upstream.url.host(), upstream.url.port())
+    })
+}
+
+/// Which operators may see the pages. Sessions go on if the token is the same.
+pub(super) fn access(settings: &Settings, previous: Option<&Access>) -> Access {
+    let admin = &settings.admin;
+    let asks_certificates = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    let access =
+        Access::new(admin.hosts.clone(), admin.token.as_ref(), asks_certificates, admin.tls.is_some());
+    match previous {
+        Some(previous) => access.with_sessions_of(previous),
+        None => access,
+    }
+}

@@ -1,0 +1,132 @@
+//! What a reload cannot change.
+
+use std::net::SocketAddr;
+
+use crate::config::{Admin, Server, Settings};
+
+/// Puts the values that are in use in the place of those that a reload cannot change; returns the
+/// keys that differ.
+pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
+    let mut differing = Differing::default();
+    differing.pin("server.listen", &mut new.server.listen, &in_use.server.listen);
+    differing.pin("server.workers", &mut new.server.workers, &in_use.server.workers);
+    differing.pin("server.max_connections", &mut new.server.max_connections, &in_use.server.max_connections);
+    differing.pin("server.drain_timeout", &mut new.server.drain_timeout, &in_use.server.drain_timeout);
+    differing.pin_presence("server.tls", &mut new.server.tls, &in_use.server.tls);
+    differing.pin("admin.listen", &mut new.admin.listen, &in_use.admin.listen);
+    differing.pin("admin.ledger", &mut new.admin.ledger, &in_use.admin.ledger);
+    differing.pin_presence("admin.tls", &mut new.admin.tls, &in_use.admin.tls);
+    differing.pin("ledger.path", &mut new.ledger.path, &in_use.ledger.path);
+    differing.pin("ledger.retention", &mut new.ledger.retention, &in_use.ledger.retention);
+    differing.pin("ledger.jsonl", &mut new.ledger.jsonl, &in_use.ledger.jsonl);
+    differing.pin("ledger.postgres", &mut new.ledger.postgres, &in_use.ledger.postgres);
+    differing.pin("otlp", &mut new.otlp, &in_use.otlp);
+    differing.pin("log.format", &mut new.log.format, &in_use.log.format);
+    differing.pin("log.level", &mut new.log.level, &in_use.log.level);
+    differing.pin("log.access", &mut new.log.access, &in_use.log.access);
+    differing.0
+}
+
+#[derive(Default)]
+struct Differing(Vec<&'static str>);
+
+impl Differing {
+    fn pin<T: Clone + PartialEq>(&mut self, key: &'static str, new: &mut T, in_use: &T) {
+        if new != in_use {
+            new.clone_from(in_use);
+            self.0.push(key);
+        }
+    }
+
+    /// A table that is there or not for as long as the process runs, and may change inside.
+    fn pin_presence<T: Clone>(&mut self, key: &'static str, new: &mut Option<T>, in_use: &Option<T>) {
+        if new.is_some() != in_use.is_some() {
+            new.clone_from(in_use);
+            self.0.push(key);
+        }
+    }
+}
+
+/// Why `pinned` must not be used although `new` is right for itself: an address that stays in use
+/// would be open to other machines, which neither `new` nor `in_use` says.
+pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> Option<String> {
+    let is_new = |is_open: fn(&Settings) -> bool| is_open(pinned) && !is_open(new) && !is_open(in_use);
+    let reason = |key: &str, address: Option<SocketAddr>| {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        Some(format!(
+            "{key}: {address} stays in use until a restart, and with these settings anybody who reaches it could use it: restart \
+             to take them over"
+        ))
+    };
+    if is_new(|settings| is_open_to_clients(&settings.server, settings.clients.is_empty())) {
+        return reason("server.listen", Some(pinned.server.listen));
+    }
+    if is_new(|settings| is_open_to_operators(&settings.admin)) {
+        return reason("admin.listen", pinned.admin.listen);
+    }
+    None
+}
+
+fn is_open_to_clients(server: &Server, has_no_clients: bool) -> bool {
+    let requires_certificates = server.tls.as_ref().is_some_and(|tls| tls.requires_certificates());
+    has_no_clients && !requires_certificates && !is_loopback(server.listen)
+}
+
+fn is_open_to_operators(admin: &Admin) -> bool {
+    let has_authorities = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    admin.token.is_none() && !has_authorities && admin.listen.is_some_and(|listen| !is_loopback(listen))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn settings(text: &str) -> Settings {
+        let text = format!(
+            "{text}\n[upstreams.up]\nprovider = \"other\"\nurl = \"http://h/v1\"\napi_key = \"none\"\ndefault_model = \"m\"\n"
+        );
+        config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings
+    }
+
+    #[test]
+    fn pin_names_each_key_and_keeps_the_value_in_use() {
+        let in_use = settings("[server]\nworkers = 2\n[ledger]\npath = \"\"");
+        let mut new = settings(
+            "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\nmax_request_bytes = \"2MiB\"\n[ledger]\npath = \"l\"\n\
+             [log]\nlevel = \"debug\"",
+        );
+        let changed = new.server.max_request_bytes;
+        assert_eq!(pin(&mut new, &in_use), ["server.listen", "server.workers", "ledger.path", "log.level"]);
+        assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
+        assert_eq!(new.server.max_request_bytes, changed, "what can change does");
+        assert!(pin(&mut new, &in_use).is_empty());
+    }
+
+    #[test]
+    fn an_address_that_stays_is_not_opened_to_other_machines() {
+        let key = "[clients.a]\nkey = { value = \"sg-a\" }";
+        let in_use = settings(&format!("[server]\nlisten = \"0.0.0.0:1\"\n{key}"));
+        let new = settings("[server]\nlisten = \"127.0.0.1:1\"");
+        let mut pinned = new.clone();
+        pin(&mut pinned, &in_use);
+        let reason = exposes(&new, &pinned, &in_use).expect("it would be open");
+        assert!(reason.starts_with("server.listen: 0.0.0.0:1 stays in use"), "{reason}");
+
+        // The user says so.
+        let open = settings("[server]\nlisten = \"0.0.0.0:1\"\nallow_anonymous = true");
+        assert_eq!(exposes(&open, &open, &in_use), None);
+        // Nothing new.
+        assert_eq!(exposes(&new, &open, &open), None);
+
+        let in_use = settings("[admin]\nlisten = \"0.0.0.0:2\"\ntoken = { value = \"0123456789abcdef\" }");
+        let new = settings("[admin]\nlisten = \"127.0.0.1:2\"");
+        let mut pinned = new.clone();
+        pin(&mut pinned, &in_use);
+        assert!(exposes(&new, &pinned, &in_use).is_some_and(|reason| reason.starts_with("admin.listen: ")));
+    }
+}

@@ -1,0 +1,76 @@
+//! `streamgauge reload`: has the process that runs with this configuration read it again.
+//!
+//! Exit status: 0 it is taken over, 2 it is refused, with the mistakes on stderr, 1 the process cannot
+//! be reached or does not let this command in.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::admin_client::{AdminClient, Response};
+use super::{FAILED, WRONG};
+use crate::config::{self, Overrides, Sources};
+use crate::secret::Secret;
+
+/// The longest wait for a connection, and for each piece of the response. A large configuration takes
+/// a moment to read.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Options of `reload`.
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    #[arg(skip)]
+    pub(super) config: Option<PathBuf>,
+    /// The address of the admin port, in place of the configuration's
+    #[arg(long, value_name = "ADDR")]
+    address: Option<SocketAddr>,
+}
+
+pub(super) fn run(args: &ReloadArgs) -> ExitCode {
+    let sources =
+        Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    let client = match AdminClient::find(&sources, args.address, PATIENCE) {
+        Ok(Some(client)) => client,
+        Ok(None) => {
+            say!("reload: admin.listen is \"\": send SIGHUP to the process instead");
+            return ExitCode::from(FAILED);
+        }
+        Err(mistakes) => {
+            say!("{mistakes}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    let token = config::load_admin_token(&sources);
+    let token = token.as_ref().map(Secret::expose);
+    let headers = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let address = client.address;
+    match client.send("POST", "/config/reload", &headers) {
+        Ok(Response { status: 200, body }) => match io::stdout().write_all(body.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => super::output::unwritten(&error, 0),
+        },
+        Ok(Response { status: 422, body }) => {
+            say!("{}", message(&body));
+            ExitCode::from(WRONG)
+        }
+        Ok(Response { status, body }) => {
+            say!("reload: {address}: status {status}: {}", message(&body));
+            ExitCode::from(FAILED)
+        }
+        Err(error) => {
+            say!("reload: {address}: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The message of an error's body.
+fn message(body: &str) -> String {
+    let value = serde_json::from_str::<serde_json::Value>(body).ok();
+    let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
+    message.unwrap_or(body.trim_end()).to_owned()
+}
