@@ -20,11 +20,11 @@ const LAYERS: &[&[&str]] = &[
     &["config", "flow", "telemetry"],
     &["tls", "estimate", "resolver", "browser"],
     &["threads"],
-    &["drain"],
+    &["drain", "reload"],
     &["usage", "rewrite", "auth", "egress", "price"],
     &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
     &["support"],
-    &["secret", "ids"],
+    &["secret"],
 ];
 
 /// Modules of one line that may be used by others of it.

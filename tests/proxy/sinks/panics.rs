@@ -124,7 +124,7 @@ fn every_other_thread_that_panics_is_started_again() {
         "log-writer",
         "estimates",
         "refusals",
-        "certificates",
+        "configuration",
         "otlp-export",
         "ledger-ship",
     ];

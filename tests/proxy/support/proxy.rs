@@ -1,16 +1,19 @@
 //! The proxy under test, in this process, on a free port.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use serde_json::Value;
 use streamgauge::app::{App, Running};
 use streamgauge::config::{self, Overrides, Sources};
 use streamgauge::record::{Sink, UsageRecord};
+use streamgauge::reload::{Kind, Outcome};
 
-use super::{Client, PATIENCE, Upstream};
+use super::{Answer, Client, PATIENCE, Upstream};
 
 /// A running proxy. Dropping it cuts what runs.
 pub struct Proxy {
@@ -77,20 +80,30 @@ impl Builder {
         self
     }
 
-    pub fn run(self) -> Proxy {
+    /// The whole configuration.
+    pub fn text(&self) -> String {
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n[admin]\nlisten = {:?}\n[ledger]\npath = \"\"\n{}",
             self.server, self.admin, self.tables
         );
         // A later line wins over the harness's own.
-        let text = if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text };
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let sources =
-            Sources { file: Some(file.path().to_owned()), env: self.env, overrides: Overrides::default() };
-        let settings = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
+        if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text }
+    }
+
+    pub fn run(self) -> Proxy {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("streamgauge.toml");
+        fs::write(&path, self.text()).unwrap();
+        self.run_from(&path)
+    }
+
+    /// Runs with the configuration in a file, which reloads read again.
+    pub fn run_from(self, path: &Path) -> Proxy {
+        let sources = Sources { file: Some(path.to_owned()), env: self.env, overrides: Overrides::default() };
+        let loaded = config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let (sender, records) = mpsc::channel();
-        let running = App::bind(&settings, vec![Box::new(Records(sender))]).unwrap().spawn().unwrap();
+        let app = App::bind(&loaded.settings, vec![Box::new(Records(sender))]).unwrap();
+        let running = app.reloading(sources, loaded.files).spawn().unwrap();
         let address = running.addresses().proxy;
         Proxy { running: Some(running), address, records }
     }
@@ -104,6 +117,27 @@ impl Proxy {
     /// The next record.
     pub fn record(&self) -> Value {
         self.records.recv_timeout(PATIENCE).expect("a usage record")
+    }
+
+    /// Has the configuration read again, and waits for what becomes of it.
+    pub fn reload(&self) -> Outcome {
+        self.request(Kind::Reload)
+    }
+
+    /// Has the files compared, as the proxy does every two seconds.
+    pub fn look(&self) -> Outcome {
+        self.request(Kind::Look)
+    }
+
+    fn request(&self, kind: Kind) -> Outcome {
+        let reload = self.running.as_ref().unwrap().reload();
+        reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")
+    }
+
+    /// A page of the operators.
+    pub fn page(&self, path: &str) -> Answer {
+        let admin = self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages");
+        Client::connect(admin).send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).answer()
     }
 
     /// The value of a metric by its name and labels, as it is now.

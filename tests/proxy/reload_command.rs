@@ -1,0 +1,128 @@
+//! How an operator has the configuration read again: `streamgauge reload`, the admin port, SIGHUP.
+
+use std::fs;
+use std::process::Output;
+
+use crate::support::{Client, PATIENCE, Program, Serving, free_address, until};
+
+const TOKEN: &str = "token-of-the-operator";
+
+/// A program whose admin port has a token.
+fn program() -> (Program, std::net::SocketAddr) {
+    let admin = free_address();
+    let keys = format!("listen = \"{admin}\"\ntoken = {{ value = \"{TOKEN}\" }}");
+    (Program::with_admin(&keys, "path = \"\""), admin)
+}
+
+/// Changes the configuration by a line that is replaced.
+fn edit(program: &Program, from: &str, to: &str) {
+    let path = program.path("streamgauge.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn reload(program: &Program) -> Output {
+    program.command(&["reload"]).output().unwrap()
+}
+
+/// The status of a request on a route that only some configurations have.
+fn status(serving: &Serving, path: &str) -> u16 {
+    let body = "{\"model\":\"m\",\"messages\":[]}";
+    Client::connect(serving.address).post(&format!("{path}/v1/chat/completions"), body).answer().status()
+}
+
+const ROUTES: &str = "default_model = \"m\"\n[[routes]]\npath = \"/new\"\nupstream = \"up\"\n";
+
+#[test]
+fn reload_command_exits_with_what_became_of_the_configuration() {
+    let (program, _) = program();
+    let output = reload(&program);
+    assert_eq!(output.status.code(), Some(1), "nothing runs: {output:?}");
+
+    let serving = program.serve();
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    edit(&program, "default_model = \"m\"\n", ROUTES);
+    assert_eq!(status(&serving, "/new"), 404);
+    let output = reload(&program);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let status_line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&status_line["generation"], &status_line["refused"]), (&2.into(), &serde_json::Value::Null));
+    assert_eq!((status(&serving, "/new"), status(&serving, "")), (200, 404));
+
+    edit(&program, "upstream = \"up\"", "upstream = \"gone\"");
+    edit(&program, "workers = 1", "workers = \"many\"");
+    let output = reload(&program);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let mistakes = String::from_utf8(output.stderr).unwrap();
+    assert!(mistakes.contains("gone") && mistakes.contains("server.workers"), "{mistakes}");
+    assert_eq!(status(&serving, "/new"), 200, "the earlier one stays");
+    serving.signal("-TERM");
+    let log = serving.end();
+    assert!(log.iter().any(|line| line.contains("the configuration is refused")), "{log:#?}");
+}
+
+#[test]
+fn reload_is_for_operators_and_not_for_web_pages() {
+    let (program, admin) = program();
+    let serving = program.serve();
+    let post = |headers: &str| {
+        let request =
+            format!("POST /config/reload HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\n{headers}\r\n");
+        Client::connect(admin).send(request).answer().status()
+    };
+    let key = format!("authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(post(""), 401);
+    assert_eq!(post(&format!("{key}origin: http://evil.example\r\n")), 403);
+    assert_eq!(post(&format!("{key}sec-fetch-site: cross-site\r\n")), 403);
+    assert_eq!(post(&key), 200);
+    let get = format!("GET /config/reload HTTP/1.1\r\nhost: {admin}\r\n{key}\r\n");
+    assert_eq!(Client::connect(admin).send(get).answer().status(), 405);
+
+    edit(&program, "url = \"http", "url = \"gopher");
+    assert_eq!(post(&key), 422);
+    let get = format!("GET /config/status HTTP/1.1\r\nhost: {admin}\r\n{key}\r\n");
+    let shown: serde_json::Value =
+        serde_json::from_slice(Client::connect(admin).send(get).answer().body()).unwrap();
+    assert_eq!(shown["generation"], 2, "{shown}");
+    let mistakes = shown["refused"]["mistakes"].as_array().unwrap();
+    assert!(mistakes.iter().any(|mistake| mistake.as_str().unwrap().contains("upstreams.up.url")), "{shown}");
+    drop(serving);
+}
+
+#[test]
+fn token_that_changed_opens_the_pages_in_place_of_the_old_one() {
+    let (program, admin) = program();
+    let serving = program.serve();
+    let page = |token: &str| {
+        let get = format!("GET /config HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {token}\r\n\r\n");
+        Client::connect(admin).send(get).answer().status()
+    };
+    assert_eq!((page(TOKEN), page("another-token-1234")), (200, 401));
+    edit(&program, TOKEN, "another-token-1234");
+    serving.signal("-HUP");
+    until(PATIENCE, "the new token", || (page("another-token-1234") == 200).then_some(()));
+    assert_eq!(page(TOKEN), 401);
+}
+
+#[test]
+fn hangup_reads_the_configuration_again() {
+    let program = Program::new("path = \"\"");
+    let serving = program.serve();
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    edit(&program, "default_model = \"m\"\n", ROUTES);
+    serving.signal("-HUP");
+    until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
+    serving.signal("-TERM");
+    let log = serving.end();
+    assert!(log.iter().any(|line| line.contains("the configuration is taken over")), "{log:#?}");
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn changed_file_is_taken_over_within_seconds_by_itself() {
+    let program = Program::new("path = \"\"");
+    let serving = program.serve();
+    edit(&program, "default_model = \"m\"\n", ROUTES);
+    until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
+}
