@@ -1,8 +1,7 @@
 //! The composition root: settings → bound sockets → addresses → running threads.
 //!
-//! Binding comes before running, and the real addresses come back, so that everything can be
-//! started on port 0. This is the only place that sees the whole settings; each part gets its own
-//! small struct.
+//! Binds before it runs, and returns the real addresses, so that tests can use port 0. No code below
+//! takes the whole settings: each part gets a small struct of its own.
 
 pub(crate) mod advice;
 mod ledger_use;
@@ -45,15 +44,15 @@ use worker::{Parts, on_this_thread, work};
 
 pub use running::Running;
 
-/// Threads beside the workers: one for each sink, those of records, estimates, certificates,
-/// checkpoints and the admin pages, and a few for name lookups.
+/// Threads beside the workers: one per sink, those of records, estimates, reloads, checkpoints and
+/// the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
 
-/// How long a client may be silent before its connection is given up for a newcomer: the round trip
-/// of a client far away, with TLS.
+/// The silence after which a connection without a request is closed for a new one: the round trip of
+/// a distant client, with TLS.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// Where the proxy really listens.
+/// The bound addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// For clients.
@@ -80,12 +79,12 @@ impl App {
     /// the settings name.
     ///
     /// # Errors
-    /// In words for the user: which address or file, and what the system said.
+    /// Names the address or file and the system's error.
     pub fn bind(settings: &Settings, sinks: Vec<Box<dyn Sink>>) -> Result<Self, String> {
         Self::bind_on(settings, sinks, None, Threads::default())
     }
 
-    /// The same with an observer of the connections; `settings` should have one upstream.
+    /// As [`App::bind`], with an observer of the connections; `settings` should have one upstream.
     ///
     /// # Errors
     /// As for [`App::bind`].
@@ -97,7 +96,7 @@ impl App {
         Self::bind_on(settings, sinks, observer, Threads::default())
     }
 
-    /// The same whose threads are among `threads`.
+    /// As [`App::bind_before`]; the threads are added to `threads`.
     ///
     /// # Errors
     /// As for [`App::bind`].
@@ -163,14 +162,13 @@ impl App {
         })
     }
 
-    /// The same whose configuration is read again from `sources` when it changes, or on request.
-    /// `files` are those that were read.
+    /// Reads the configuration again from `sources` when it changes, or on request. `files` are those
+    /// that were read.
     pub fn reloading(mut self, sources: Sources, files: Files) -> Self {
         self.reloader.source = Some(Source { sources, files });
         self
     }
 
-    /// Where it will listen.
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
@@ -178,7 +176,7 @@ impl App {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system gives no thread or runtime; what had started is stopped again.
+    /// The system gives no thread or runtime. Threads that had started are stopped.
     pub fn spawn(self) -> io::Result<Running> {
         let Self { addresses, listeners, balance, admin, parts, tls, reloader, sinks } = self;
         let workers_wanted = listeners.len();
@@ -230,15 +228,14 @@ impl App {
         Ok(running)
     }
 
-    /// The same with the last worker left to the caller: a future for a
-    /// [`LocalRuntime`](tokio::runtime::LocalRuntime), on which other things may run. It ends when
-    /// what runs is told to stop.
+    /// As [`App::spawn`], but returns the last worker as a future for the caller's
+    /// [`LocalRuntime`](tokio::runtime::LocalRuntime). It ends at the stop.
     ///
     /// # Errors
     /// As for [`App::spawn`].
     ///
     /// # Panics
-    /// There is no worker; [`App::bind`] makes one at least.
+    /// There is no worker, which [`App::bind`] rules out.
     pub fn spawn_all_but_one(
         mut self,
     ) -> io::Result<(Running, impl Future<Output = io::Result<()>> + 'static)> {
@@ -250,7 +247,7 @@ impl App {
     }
 }
 
-/// `/readyz` counts the threads that are called so.
+/// `/readyz` counts the threads with these names.
 fn worker_name(number: usize) -> String {
     format!("{WORKER}{number}")
 }

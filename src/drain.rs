@@ -1,21 +1,20 @@
 //! Stopping: first drain, then cut.
 //!
-//! *Drain* means that no connection is accepted, keep-alive clients are told to close, and what is
-//! running finishes. *Cut* means that what still runs is dropped; its records say so.
+//! *Drain*: no connection is accepted, keep-alive connections are closed after their request, and
+//! running work finishes. *Cut*: work that still runs is dropped, which its records say.
 
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
 
-/// How far the stop has come. The order is the order of events.
+/// In the order of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Not at all.
     Running,
-    /// What is running may finish.
+    /// Running work may finish.
     Draining,
-    /// Nothing may go on.
+    /// Running work is dropped.
     Cut,
 }
 
@@ -26,9 +25,9 @@ pub struct Stop(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     phase: watch::Sender<Phase>,
-    /// When the cut was asked for.
+    /// When the cut was requested.
     cut: OnceLock<Instant>,
-    /// For threads that wait without a runtime: held while the phase changes.
+    /// Held while the phase changes, for threads that wait without a runtime.
     changing: Mutex<()>,
     changed: Condvar,
 }
@@ -45,18 +44,17 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Begins the drain, if it has not begun.
+    /// Begins the drain, unless it has begun.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
     }
 
-    /// Ends everything at once.
+    /// Cuts everything at once.
     pub fn cut(&self) {
         self.0.cut.get_or_init(Instant::now);
         self.advance(Phase::Cut);
     }
 
-    /// Where the stop is.
     pub fn phase(&self) -> Phase {
         *self.0.phase.borrow()
     }
@@ -66,13 +64,13 @@ impl Stop {
         self.0.cut.get().copied()
     }
 
-    /// Waits until the stop has come to `phase` or further. Cancel-safe.
+    /// Waits until `phase` is reached or passed. Cancel-safe.
     pub async fn reached(&self, phase: Phase) {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.0.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// The same without a runtime.
+    /// As [`Stop::reached`], without a runtime.
     pub fn wait(&self, phase: Phase) {
         let changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.0.changed.wait_while(changing, |()| self.phase() < phase));

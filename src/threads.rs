@@ -1,9 +1,8 @@
 //! The threads of the process: named, supervised, started again where that is possible.
 //!
-//! A thread that ends without having been told to, by a panic, by an error or by returning, is an
-//! event that operators must see: `/readyz` and `/metrics` show it. Where its work can go on, the
-//! work is called again on the same thread, at most [`RESTARTS`] times within [`WINDOW`]. Where it
-//! cannot, the process drains and ends with status 1.
+//! An unexpected end of a thread, by a panic, an error or a return, is shown by `/readyz` and
+//! `/metrics`. If the work can continue, it is called again on the same thread, at most [`RESTARTS`]
+//! times within [`WINDOW`]. Otherwise the process drains and ends with status 1.
 //!
 //! # Which thread may block on what
 //!
@@ -39,16 +38,16 @@ use std::time::{Duration, Instant};
 
 use crate::drain::{Phase, Stop};
 
-/// How often the work of a thread is called again within [`WINDOW`].
+/// The most restarts within [`WINDOW`].
 pub const RESTARTS: usize = 3;
 
 /// The time in which restarts are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// How long the end may still take after a [cut](Stop::cut), whatever hangs.
+/// The most time for the end after a [cut](Stop::cut).
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// How soon a waiting end notices a cut.
+/// The delay within which a waiting end notices a cut.
 const POLL: Duration = Duration::from_millis(20);
 
 /// All threads of one proxy. Clones are the same threads.
@@ -59,44 +58,41 @@ pub struct Threads(Arc<Shared>);
 struct Shared {
     stop: Stop,
     rows: Mutex<Vec<Row>>,
-    /// Signalled when a thread has ended.
+    /// Notified when a thread has ended.
     ended: Condvar,
 }
 
 #[derive(Clone, Debug)]
 struct Row {
     name: String,
-    /// Counts the threads that have had this row: one that starts under the name of one that has
-    /// ended takes its row.
+    /// Counts the threads of this row: a thread takes the row of an ended one with its name.
     generation: u64,
     is_running: bool,
-    /// Unexpected ends, those included after which it was started again.
+    /// Unexpected ends, including those with a restart.
     failures: u64,
-    /// Why it is not started again.
+    /// The reason of the last end, if there is no restart.
     fatal: Option<String>,
 }
 
-/// What is known of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The thread's name. Names are unique.
+    /// Unique.
     pub name: String,
-    /// The thread has not ended.
     pub is_running: bool,
-    /// Unexpected ends since the start, those included after which it was started again.
+    /// Unexpected ends since the start, including those with a restart.
     pub failures: u64,
-    /// Why the thread ended unexpectedly for good.
+    /// The reason of an unexpected end without a restart.
     pub fatal: Option<String>,
 }
 
 impl Threads {
-    /// The switch that an unexpected end for good sets to drain.
+    /// Drains after an unexpected end without a restart.
     pub fn stop(&self) -> &Stop {
         &self.0.stop
     }
 
     /// Starts a thread whose work can be called again after it has ended unexpectedly. `Ok` from
-    /// `work` means that it was told to end.
+    /// `work` is an expected end.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -108,8 +104,8 @@ impl Threads {
         self.start(name, RESTARTS, work)
     }
 
-    /// Starts a thread whose work cannot be repeated. It may end only once the [stop](Self::stop)
-    /// has begun.
+    /// Starts a thread whose work cannot be repeated. It must not end before the [stop](Self::stop)
+    /// begins.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -142,7 +138,7 @@ impl Threads {
         rows.iter().map(status).collect()
     }
 
-    /// The first thread that ended unexpectedly for good, and why.
+    /// The first thread that ended unexpectedly without a restart, and the reason.
     pub fn fatal(&self) -> Option<(String, String)> {
         self.rows().iter().find_map(|row| Some((row.name.clone(), row.fatal.clone()?)))
     }
@@ -165,7 +161,7 @@ impl Threads {
         Ok(Thread { threads: self.clone(), index, generation })
     }
 
-    /// A row under this name, or under one with a number while another thread has the name.
+    /// Adds a row with this name, or with a number behind it while another thread has the name.
     fn enlist(&self, name: &str) -> (usize, u64, String) {
         let mut rows = self.rows();
         let numbered = (2_usize..).map(|number| format!("{name}-{number}"));
@@ -216,7 +212,7 @@ impl Threads {
         if fatal.is_some() {
             self.0.stop.drain();
         }
-        // What the work owns may have an end of its own, which belongs to the thread's.
+        // Values that the work owns are dropped before the thread counts as ended.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(work))) {
             self.rows()[index].fatal.get_or_insert_with(|| format!("its end panicked: {}", message(&*panic)));
         }
@@ -230,7 +226,7 @@ impl Threads {
     }
 }
 
-/// A started thread. Dropping this neither ends the thread nor waits for it.
+/// A started thread. Dropping this does not end the thread, and does not wait for it.
 #[derive(Clone, Debug)]
 pub struct Thread {
     threads: Threads,
@@ -244,12 +240,11 @@ impl Thread {
         self.threads.rows()[self.index].name.clone()
     }
 
-    /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.is_running_in(&self.threads.rows())
     }
 
-    /// Waits for the thread's end until the deadline passes. Whether it has ended.
+    /// Waits for the thread's end until the deadline; true if it has ended.
     pub fn wait(&self, deadline: &Deadline) -> bool {
         let mut rows = self.threads.rows();
         while self.is_running_in(&rows) {
@@ -269,7 +264,7 @@ impl Thread {
     }
 }
 
-/// The latest moment for an end. A cut, where one is looked for, moves it to [`CUT_GRACE`] after
+/// The latest moment of an end. After [`Deadline::until_cut`], a cut moves it to [`CUT_GRACE`] after
 /// the cut.
 #[derive(Clone, Debug)]
 pub struct Deadline {
@@ -280,43 +275,42 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now.
+    /// `duration` from now.
     pub fn after(time: Duration) -> Self {
         let now = Instant::now();
         Self { earliest: now, latest: now + time, cut: None }
     }
 
-    /// The same, with an eye on the cut of this stop.
+    /// The same, but moved by a cut of `stop`.
     pub fn until_cut(mut self, stop: &Stop) -> Self {
         self.cut = Some(stop.clone());
         self
     }
 
-    /// The same, but no later than so long from now.
+    /// The same, but no later than `duration` from now.
     pub fn within(mut self, time: Duration) -> Self {
         self.latest = self.latest.min(Instant::now() + time);
         self
     }
 
-    /// The same, but no earlier than so long from now: time that what came before cannot use up.
+    /// The same, but no earlier than `duration` from now, so that earlier waits cannot use up this time.
     pub fn at_least(mut self, time: Duration) -> Self {
         self.earliest = Instant::now() + time;
         self
     }
 
-    /// The moment, as far as is known now.
+    /// The moment, as of now.
     pub fn at(&self) -> Instant {
         let cut = self.cut.as_ref().and_then(Stop::cut_since);
         cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE)).max(self.earliest)
     }
 
-    /// The time until then.
     pub fn left(&self) -> Duration {
         self.at().saturating_duration_since(Instant::now())
     }
 }
 
-/// The words of a panic.
+/// The message of a panic.
 pub fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")

@@ -1,10 +1,10 @@
-//! TLS for both sides: what the user configured is read, checked, made into rustls' configurations,
-//! and read again when its files change. Nothing here opens a connection.
+//! TLS for both sides: reads and checks certificates and keys, builds rustls' configurations, and
+//! rebuilds them when the files change. Opens no connection.
 //!
-//! What is read, in the order of reading: `source` says where a text is, `pem` takes it apart,
-//! `material` makes sure that it is whole and belongs together, `facts` says in words what it is.
-//! `client` and `server` make configurations of it, with the rules of `verify`; `rotate` keeps them
-//! up to date, and an `observer` may record them. No message and no `Debug` shows a key or a passphrase.
+//! `source` locates a text, `pem` parses it, `material` checks that certificate and key are complete
+//! and belong together, and `facts` describes a certificate. `client` and `server` build
+//! configurations, with the rules of `verify`. `rotate` keeps them up to date, and `observer` records
+//! handshakes. No message and no `Debug` shows a key or a passphrase.
 
 mod client;
 mod facts;
@@ -32,29 +32,26 @@ pub use server::{ClientCertificates, ServerSettings};
 pub use source::{Source, decode};
 pub use verify::Verification;
 
-/// HTTP/1.1, as ALPN names it (RFC 7301 section 6).
+/// The ALPN name of HTTP/1.1 (RFC 7301 section 6).
 pub const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// HTTP/2, as ALPN names it (RFC 9113 section 3.2).
+/// The ALPN name of HTTP/2 (RFC 9113 section 3.2).
 pub const HTTP_2: &[u8] = b"h2";
 
-/// The algorithms of both sides.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Which of the configured parts is wrong.
+/// A configured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The certificate and its chain.
+    /// With its chain.
     Certificate,
-    /// The certificate's private key.
     PrivateKey,
-    /// What the private key is encrypted with.
     Passphrase,
-    /// The certificates of authorities that sign upstreams' certificates.
+    /// Authorities that sign upstreams' certificates.
     Ca,
-    /// The certificates of authorities that sign clients' certificates.
+    /// Authorities that sign clients' certificates.
     ClientCa,
 }
 
@@ -71,12 +68,11 @@ impl Part {
     }
 }
 
-/// What is wrong with a part, in words for the user; no secret is in them.
+/// A part that cannot be used. The text has no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where to look.
     pub part: Part,
-    /// What was found there, and what to do.
+    /// The problem, and what to do.
     pub reason: String,
 }
 

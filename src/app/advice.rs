@@ -1,4 +1,4 @@
-//! Why a start fails: the system's error in words that say what to change.
+//! Explains the system's errors at a start, and what to change.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::port_owner::{Owner, owner};
 
-/// Why nothing can listen on `address`, which is the value of `key`.
+/// Explains why `address`, the value of `key`, cannot be listened on.
 pub(crate) fn address(key: &str, address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => in_use(key, owner(address).as_ref()),
@@ -41,7 +41,7 @@ fn in_use(key: &str, owner: Option<&Owner>) -> String {
     }
 }
 
-/// Why the file at `path`, which is the value of `key`, cannot be opened for appending.
+/// Explains why the file at `path`, the value of `key`, cannot be opened for appending.
 pub(crate) fn file(key: &str, path: &Path, error: &io::Error) -> String {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());

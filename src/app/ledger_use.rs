@@ -1,8 +1,8 @@
-//! Whether another process writes to the same ledger.
+//! Detects another process that writes to the same ledger.
 //!
 //! SQLite lets several processes write to one file, and a restart may overlap with the process
-//! before it. Two proxies that run side by side by mistake would be counted as one, so a start says
-//! it.
+//! before it. The records of two proxies that run side by side by mistake would be added up, so a
+//! start warns.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,15 +10,15 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Marks the ledger as used by this process, as long as it lives.
+/// Marks the ledger as used by this process until it is dropped.
 ///
-/// The file stays open until then: closing it would release the locks that SQLite has on it in this
-/// process (fcntl(2)). The mark is flock(2)'s, which has nothing to do with those.
+/// The file stays open until then: closing it would release SQLite's own locks of this process
+/// (fcntl(2)). The mark is a lock of flock(2), which is independent of those.
 #[derive(Debug)]
 pub(super) struct Mark(#[expect(dead_code, reason = "held, never read")] File);
 
-/// Marks the ledger, and says who had marked it before. `None`, where the file system has no such
-/// locks, or nobody had.
+/// Marks the ledger. The warning names the process that had marked it before. `None`: there is none,
+/// or the file system has no such locks.
 pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
     let Ok(file) = File::open(path) else { return (None, None) };
     let is_taken = flock(&file, FlockOperation::NonBlockingLockExclusive)
@@ -34,7 +34,7 @@ pub(super) fn mark(path: &Path) -> (Option<Mark>, Option<String>) {
     (Some(Mark(file)), warning)
 }
 
-/// The process that has the lock, as Linux tells (proc(5), `/proc/locks`).
+/// The process that has the lock, by `/proc/locks` (proc(5)).
 fn holder(file: &File) -> Option<u32> {
     let inode = format!(":{}", file.metadata().ok()?.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;

@@ -1,5 +1,5 @@
-//! What would keep a start from succeeding on this machine as it is now, without starting: folders,
-//! files and ports.
+//! Finds what would make a start fail on this machine now, without starting: folders, files and
+//! ports.
 //!
 //! Nothing is created and nothing listens. What another program changes in between is not foreseen.
 
@@ -16,16 +16,15 @@ use crate::config::{Jsonl, Loaded};
 use crate::ledger;
 use crate::listener;
 
-/// What stands in the way of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// It would fail, with this message.
+    /// The start would fail, with this message.
     Fatal(String),
-    /// It would fail unless the program that this names ends before, as it does in a restart.
+    /// The start would fail unless the program that the message names ends before, as in a restart.
     Replaced(String),
 }
 
-/// All that is found, in the order of a start; each message begins with the place of its key.
+/// In the order of a start. Each message begins with the place of its key.
 pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
     let settings = &loaded.settings;
     let ports = [
@@ -53,13 +52,13 @@ fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
     Some(if is_ours { Obstacle::Replaced(message) } else { Obstacle::Fatal(message) })
 }
 
-/// As the system names a process of this program.
+/// The system's name of a process of this program.
 const OUR_NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Why nothing could be appended to a file there.
+/// Explains why a file there could not be appended to.
 fn appended(key: &str, path: &Path) -> Option<String> {
     let error = match fs::metadata(path) {
-        // A FIFO without a reader would keep this waiting, and what is no file has its own rules.
+        // A FIFO without a reader would block here; other special files have rules of their own.
         Ok(found) if found.is_file() => OpenOptions::new().append(true).open(path).err(),
         Ok(found) if found.is_dir() => Some(io::ErrorKind::IsADirectory.into()),
         Ok(_) => None,

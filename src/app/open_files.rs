@@ -1,13 +1,12 @@
-//! Open files: as many as the system allows, and room for them.
+//! Raises the limit on open files, and makes room for them in the kernel's table.
 
 use std::fs::File;
 use std::io;
 
-/// For so many there is room from the start, in 128 KB of the kernel's.
+/// The table has room for so many from the start: 128 KB of the kernel's memory.
 const ROOM: u64 = 16 * 1024;
 
-/// Raises the soft limit on open files to the hard one, as every server that holds thousands of
-/// streams must; returns what is allowed now.
+/// Raises the soft limit on open files to the hard one, and returns the limit then.
 pub(crate) fn raise_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files could not be raised");
@@ -15,19 +14,19 @@ pub(crate) fn raise_limit() -> u64 {
     })
 }
 
-/// Makes room for so many open files at most, of which there must be fewer than the limit.
+/// Makes room for `files` open files, which must be below the limit.
 ///
 /// The kernel doubles its table of a process's files when that is full. If the process has several
-/// threads, the one that opens the file waits meanwhile until nobody can be looking at the old
+/// threads, the one that opens the file waits until no other thread can be reading the old
 /// table (`synchronize_rcu` in Linux' `fs/file.c`): 10 to 25 ms were measured, at the 64th, 128th,
-/// 256th file and so on, in which a worker and all its streams stand still. A table never shrinks.
+/// 256th file and so on, during which a worker and all its streams pause. A table never shrinks.
 pub(crate) fn make_room(files: u64) {
     if let Err(error) = open_as(files.min(ROOM).saturating_sub(1)) {
         tracing::debug!(%error, "no room could be made for open files; streams may stand still for moments as they become more");
     }
 }
 
-/// Opens a file under this number, or the next one that is free, and closes it.
+/// Opens a file under this number, or the next free one, and closes it.
 fn open_as(number: u64) -> io::Result<()> {
     let file = File::open("/dev/null")?;
     let number = i32::try_from(number).map_err(io::Error::other)?;

@@ -1,11 +1,10 @@
-//! The program that listens on a port, as far as Linux tells this user (proc(5): `/proc/net/tcp`,
-//! `/proc/[pid]/fd`).
+//! Finds the program that listens on a port, as far as this user may see it (proc(5):
+//! `/proc/net/tcp`, `/proc/[pid]/fd`).
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process;
 
-/// Who listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// This process.
@@ -14,7 +13,7 @@ pub(super) enum Owner {
         id: u32,
         name: String,
     },
-    /// A process whose files this user may not see; the number of its user.
+    /// A process whose files this user may not see; its user's number.
     User(u32),
 }
 
@@ -26,7 +25,7 @@ struct Listening {
     inode: u64,
 }
 
-/// The owner of a socket that keeps `wanted` from being bound. `None`: not known.
+/// The owner of the socket that prevents `wanted` from being bound. `None`: unknown.
 pub(super) fn owner(wanted: SocketAddr) -> Option<Owner> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let mut sockets = tables.iter().flat_map(|table| table.lines().filter_map(listening));
@@ -48,7 +47,7 @@ pub(super) fn owner(wanted: SocketAddr) -> Option<Owner> {
     })
 }
 
-/// A line of the table. `None` where it is no listening socket.
+/// Parses a line of the table. `None`: it is no listening socket.
 fn listening(line: &str) -> Option<Listening> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace();
@@ -61,7 +60,7 @@ fn listening(line: &str) -> Option<Listening> {
     (state == LISTEN).then_some(Listening { address: SocketAddr::new(ip_address(ip)?, port), user, inode })
 }
 
-/// Words of 32 bits, each in the machine's byte order.
+/// An address in words of 32 bits, each in the machine's byte order.
 fn ip_address(hex: &str) -> Option<IpAddr> {
     let words = (0..hex.len() / 8)
         .map(|word| u32::from_str_radix(hex.get(word * 8..word * 8 + 8)?, 16).ok().map(u32::to_ne_bytes));

@@ -1,7 +1,8 @@
-//! Whether the system gives what a start needs, tried before anything is bound or opened.
+//! Tries whether the system allows the files and threads that a start needs, before anything is
+//! bound or opened.
 //!
-//! Runtimes and libraries answer a missing file or thread in many ways, some of them with a panic;
-//! here the limit is named.
+//! Runtimes and libraries report a missing file or thread in many ways, some with a panic. The errors
+//! here name the limit.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// Open files of any command besides those that it was started with: its configuration, a runtime,
-/// a database.
+/// Open files of any command beyond those that it was started with: its configuration, a runtime, a
+/// database.
 pub(crate) const ANY_COMMAND: u64 = 10;
 
-/// How long a thread that has ended may still be counted.
+/// The system may count a thread for so long after its end.
 const UNCOUNTED: Duration = Duration::from_millis(100);
 
 const MORE_THREADS: &str = "raise the limit on processes and threads (ulimit -u, TasksMax= and LimitNPROC= of a systemd unit, \
@@ -24,7 +25,7 @@ const MORE_THREADS: &str = "raise the limit on processes and threads (ulimit -u,
 /// Tries whether so many more files can be open.
 ///
 /// # Errors
-/// They cannot: the limit, and what raises it.
+/// Names the limit, and what raises it.
 pub(crate) fn files(count: u64) -> Result<(), String> {
     let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
     let open = || {
@@ -45,7 +46,7 @@ pub(crate) fn files(count: u64) -> Result<(), String> {
 /// Tries whether so many more threads can run at once.
 ///
 /// # Errors
-/// They cannot: what to change.
+/// Says what to change.
 pub(crate) fn threads(count: usize) -> Result<(), String> {
     let before = running();
     let (release, released) = mpsc::channel::<()>();
@@ -69,7 +70,7 @@ pub(crate) fn threads(count: usize) -> Result<(), String> {
     })
 }
 
-/// Why a thread was not started, with what to change where it is one thread too many.
+/// Explains why a thread was not started, and what to change if a limit is reached.
 pub(crate) fn no_thread(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::WouldBlock => format!("threads: {error}; {MORE_THREADS}"),
@@ -77,7 +78,7 @@ pub(crate) fn no_thread(error: &io::Error) -> String {
     }
 }
 
-/// The threads of this process. 0 where the system does not tell.
+/// The number of threads of this process; 0 if it is unknown.
 fn running() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));

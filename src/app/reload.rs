@@ -1,12 +1,13 @@
-//! The thread that reads the configuration again and puts it in use.
+//! Reads the configuration again and puts it in use.
 //!
 //! A new configuration is read, checked and built as a whole before any part of it is used. Then
 //! each worker gets the snapshot and serves the requests from now on by it; those that run keep the
 //! one that they began with.
 
-use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
+mod secrets;
+mod thread;
+
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -16,30 +17,22 @@ use super::restart;
 use super::snapshot::{self, has_several_clients, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
-use crate::config::{self, Files, Loaded, Settings, Sources, Upstream};
-use crate::drain::Phase;
+use crate::config::{self, Files, Loaded, Settings, Sources};
 use crate::flow::StreamMetricsRegistry;
 use crate::otlp::{Service, Services};
 use crate::price::Prices;
 use crate::proxy::{Shared, Snapshot};
 use crate::record::Journal;
-use crate::reload::{Kind, Outcome, Reload, Request};
-use crate::secret::Masks;
+use crate::reload::{Outcome, Reload};
 use crate::support::Live;
-use crate::threads::{Thread, Threads, fault};
 use crate::tls::{Replacement, Watch};
 use crate::upstream::ConnectObserver;
-
-/// How often the files are compared with what was read.
-const INTERVAL: Duration = Duration::from_secs(2);
+use secrets::Secrets;
+pub(super) use thread::Reloading;
 
 /// How long the workers may take to adopt a snapshot. They do it between two events; a worker that
 /// takes longer does it later.
 const ADOPTION: Duration = Duration::from_secs(2);
-
-/// The shortest secret that is masked in the errors of records, in bytes. A shorter one is a word
-/// that errors may have.
-const MIN_SECRET: usize = 6;
 
 /// Where a configuration was read from.
 pub(super) struct Source {
@@ -66,11 +59,11 @@ pub(super) struct Reloader {
     pub(super) updates: watch::Sender<Update>,
     pub(super) workers: usize,
     pub(super) reload: Reload,
-    pub(super) secrets: Secrets,
+    secrets: Secrets,
     /// What the files held at the latest comparison, if that was another than what is in use.
-    pub(super) suspect: Option<Files>,
+    suspect: Option<Files>,
     /// The mistakes of the latest configuration, if it was refused.
-    pub(super) refused: Option<String>,
+    refused: Option<String>,
 }
 
 /// A new configuration, built and not in use yet.
@@ -134,67 +127,6 @@ impl Reloader {
             suspect: None,
             refused: None,
         })
-    }
-
-    /// Starts the thread, unless nothing can change.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(super) fn spawn(mut self, threads: &Threads) -> io::Result<Option<Reloading>> {
-        if self.source.is_none() && self.watch.is_empty() {
-            return Ok(None);
-        }
-        let (requests, received) = mpsc::channel();
-        let reload = self.reload.clone();
-        reload.connect(requests);
-        let thread = threads.spawn("configuration", move || {
-            self.run(&received);
-            Ok(())
-        })?;
-        Ok(Some(Reloading { reload, _thread: thread }))
-    }
-
-    fn run(&mut self, requests: &Receiver<Request>) {
-        loop {
-            match requests.recv_timeout(INTERVAL) {
-                Ok(Request { kind, reply }) => {
-                    let outcome = match kind {
-                        Kind::Reload => self.reload(true),
-                        Kind::Look => self.look(),
-                    };
-                    // The client may have left.
-                    let _ = reply.send(outcome);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    fault::strike("configuration");
-                    self.look();
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    /// Takes over what changed in the files. Editors write in steps, so that a change counts when two
-    /// comparisons in a row have found it. While a configuration is refused it is read at each
-    /// comparison: a file that it names, and that nothing is known of, may have been added.
-    fn look(&mut self) -> Outcome {
-        self.watch.look();
-        let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
-            return Outcome::Unchanged;
-        };
-        if !self.settings.server.watch || self.journal.threads().stop().phase() != Phase::Running {
-            return Outcome::Unchanged;
-        }
-        let found = source.files.now();
-        if found == source.files && self.refused.is_none() {
-            self.suspect = None;
-            return Outcome::Unchanged;
-        }
-        if self.suspect.as_ref() != Some(&found) {
-            self.suspect = Some(found);
-            return Outcome::Unchanged;
-        }
-        self.reload(false)
     }
 
     /// Reads the configuration and takes it over. A refusal is logged and counted once, unless the
@@ -294,35 +226,6 @@ impl Reloader {
                 return;
             }
         }
-    }
-}
-
-/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is under
-/// way.
-#[derive(Debug)]
-pub(super) struct Reloading {
-    reload: Reload,
-    _thread: Thread,
-}
-
-impl Drop for Reloading {
-    fn drop(&mut self) {
-        self.reload.disconnect();
-    }
-}
-
-/// The secrets of all configurations in use, since a request of an earlier one may still fail.
-#[derive(Default)]
-pub(super) struct Secrets(Vec<(Weak<Snapshot>, Vec<String>)>);
-
-impl Secrets {
-    /// What hides them, with those of a snapshot that is about to be in use.
-    pub(super) fn with(&mut self, snapshot: &Arc<Snapshot>, settings: &Settings) -> Masks {
-        let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
-        let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET).map(str::to_owned).collect();
-        self.0.retain(|(snapshot, _)| snapshot.strong_count() > 0);
-        self.0.push((Arc::downgrade(snapshot), secrets));
-        Masks::new(self.0.iter().flat_map(|(_, secrets)| secrets).map(String::as_str))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What runs, until it is told to stop; and the stop, which has a deadline.
+//! The running threads, and the stop with its deadline.
 
 use std::io;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
 use crate::reload::Reload;
 use crate::threads::{Deadline, Thread, Threads};
 
-/// What the sinks have in any case: an attempt at a locked ledger takes half a second, and what
-/// cannot be written is spilled after it.
+/// The least time for the sinks: an attempt at a locked ledger takes half a second, and records that
+/// cannot be written are spilled after it.
 const SINKS: Duration = Duration::from_secs(1);
 
-/// How long the end may take after the drain, whatever any sink does: the sinks write what waits,
-/// and the ledger ships it. What is not written by then is counted, said and given up. A
+/// The most time for the end after the drain: the sinks write the records that wait, and the ledger
+/// ships them. Records that are not written by then are counted, reported and lost. A
 /// [cut](Stop::cut) leaves a second. Container runtimes kill after ten seconds.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// Threads at work. Dropping it cuts what runs; [`Running::finish`] waits for the drain.
+/// The running threads. Dropping this cuts what runs; [`Running::finish`] waits for the drain.
 pub struct Running {
     pub(super) addresses: Addresses,
     pub(super) balance: Balance,
@@ -29,65 +29,62 @@ pub struct Running {
     pub(super) drain_timeout: Duration,
     pub(super) threads: Threads,
     pub(super) workers: Vec<Thread>,
-    /// It outlives the workers: the drain can be watched.
+    /// Outlives the workers, so that the drain can be watched.
     pub(super) admin: Option<(Stop, Thread)>,
     /// Opens the JSON-lines file again.
     pub(super) reopener: Option<Reopener>,
-    /// Tells other processes that the ledger is in use.
+    /// Marks the ledger as used, for other processes.
     pub(super) _ledger_mark: Option<Mark>,
     /// How a reload is requested, and what became of it.
     pub(super) reload: Reload,
     /// The thread that reloads; `None`: nothing can change.
     pub(super) reloading: Option<Reloading>,
-    /// Hands what refusals share to the writer.
+    /// Writes the records that refusals share.
     pub(super) refusals: Option<RefusalCounter>,
-    /// Hands its records to the writer.
+    /// Passes estimated records to the writer.
     pub(super) estimator: Estimator,
-    /// Ended last, when no worker is left to write a record.
+    /// Ended last, after the workers that write records.
     pub(super) writer: Writer,
-    /// The end was waited for; what has not ended by now is waited for no longer.
+    /// True after the end was waited for, so that `Drop` does not wait again.
     pub(super) is_over: bool,
 }
 
 impl Running {
-    /// Where it listens.
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// What each worker carries now: its connections, and once more those with a request running.
+    /// The load of each worker: its connections, and once more those with a running request.
     pub fn loads(&self) -> Vec<usize> {
         self.balance.loads()
     }
 
-    /// The switch that drains or cuts it. A thread that cannot be started again drains it too.
+    /// Drains or cuts. A thread that cannot be started again drains too.
     pub fn stop(&self) -> &Stop {
         &self.stop
     }
 
-    /// What opens the JSON-lines file again; `None`: there is none.
+    /// Opens the JSON-lines file again; `None`: there is none.
     pub fn reopener(&self) -> Option<Reopener> {
         self.reopener.clone()
     }
 
-    /// Where reloads are requested.
     pub fn reload(&self) -> &Reload {
         &self.reload
     }
 
-    /// The threads, those included that ended unexpectedly.
+    /// Includes the threads that ended unexpectedly.
     pub fn threads(&self) -> &Threads {
         &self.threads
     }
 
-    /// Waits until the workers have ended and every record is written. They end only when
-    /// [`Running::stop`] says so, and from then on it takes no longer than `drain_timeout` and
-    /// eight seconds; after a cut, about one, or two where estimates are slow.
+    /// Waits until the workers have ended and every record is written. The workers end only after
+    /// [`Running::stop`] drains or cuts. From then on this takes at most `drain_timeout` and eight
+    /// seconds; after a cut, about one second, or two if estimates are slow.
     ///
     /// # Errors
     /// A thread ended unexpectedly, did not end in time, or did not write every record.

@@ -1,8 +1,8 @@
-//! How the open files that the system allows are shared out.
+//! Shares out the open files that the system allows.
 //!
 //! A client's connection may need a second file, for the upstream. The process's own files come
-//! first, then a part for the admin pages, so that they answer when clients have taken everything
-//! else, and a part for clients whose leaving is watched.
+//! first, then a part for the admin pages, so that they respond when clients have taken all others,
+//! and a part for clients that are watched for a disconnect.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::admin::RESERVED_FILES;
 use crate::config::Settings;
 use crate::listener::MOST_WATCHED;
 
-/// The admin server has one thread: few use it, and it must not stand in the way of requests.
+/// The admin server has one thread and few clients, and must not take files from requests.
 const ADMIN_CONNECTIONS: u64 = 256;
 
 /// Files of a runtime: the poll twice, its wake-up, its end of the signals.
@@ -25,34 +25,34 @@ const LEDGER_CONNECTIONS: u64 = 4;
 /// Certificates that are read again, and what libraries open.
 const SPARE: u64 = 8;
 
-/// Files of name lookups at once, where there are many files.
+/// The most files for concurrent name lookups.
 const LOOKUPS: u64 = 128;
 
-/// With fewer clients than these there is no sense in starting.
+/// A start with room for fewer clients fails.
 const FEWEST_CLIENTS: u64 = 4;
 
-/// A start with fewer clients at once than these says so.
+/// A start with room for fewer clients warns.
 const FEW_CLIENTS: usize = 512;
 
-/// What each part may have.
+/// The files of each part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
     /// Client connections at once, each with one to an upstream.
     pub(super) clients: usize,
     /// Connections to the admin pages.
     pub(super) admin: usize,
-    /// Clients whose leaving is watched with a file of its own.
+    /// Clients that are watched for a disconnect, each with a file.
     pub(super) watched: usize,
-    /// Files of the process itself, those included that are open now.
+    /// Files of the process itself, including those that are open now.
     own: u64,
-    /// What is shared out.
+    /// The files that are shared out.
     limit: u64,
     /// `server.max_connections`; 0: as many as fit.
     wanted: usize,
 }
 
 impl Shares {
-    /// Of `limit` open files, of which `open` are open now.
+    /// Shares out `limit` open files, of which `open` are open now.
     pub(super) fn new(settings: &Settings, limit: u64, open: u64) -> Self {
         let own = open + to_come(settings);
         let rest = limit.saturating_sub(own);
@@ -67,19 +67,19 @@ impl Shares {
         Self { clients, admin: size(admin), watched: size(watched), own, limit, wanted }
     }
 
-    /// All files that can be open at once.
+    /// The most files that can be open at once.
     pub(super) fn files(&self) -> u64 {
         let rest = (self.clients as u64).saturating_mul(2).saturating_add((self.admin + self.watched) as u64);
         self.own.saturating_add(rest).min(self.limit)
     }
 
-    /// Files to come without which there is no sense in starting; `open` are open now.
+    /// The least number of further files for a start; `open` are open now.
     pub(super) fn least(&self, open: u64) -> u64 {
         let admin = if self.admin > 0 { 2 } else { 0 };
         self.own.saturating_sub(open) + admin + 2 * FEWEST_CLIENTS
     }
 
-    /// What an operator should know who has not chosen this few clients.
+    /// Warns of few clients, unless the operator chose so few.
     pub(super) fn warning(&self) -> Option<String> {
         const RAISE: &str = "raise the limit with `ulimit -n`, LimitNOFILE= of a systemd unit, or --ulimit nofile= of a container";
         let Self { clients, limit, wanted, .. } = *self;
@@ -98,14 +98,14 @@ impl Shares {
     }
 }
 
-/// Files that are open now. Where the system does not tell: more than a start has.
+/// The number of open files. If it is unknown: more than a start has.
 pub(super) fn open_now() -> u64 {
     const USUAL: u64 = 32;
-    // One of them is the folder itself.
+    // The folder itself is one of them.
     fs::read_dir("/proc/self/fd").map_or(USUAL, |files| (files.count() as u64).saturating_sub(1))
 }
 
-/// The process's own files that are opened after the count.
+/// The process's own files that are opened later.
 fn to_come(settings: &Settings) -> u64 {
     // The listening socket, and a connection that waits for a place.
     let server = RUNTIME + 2;

@@ -1,4 +1,4 @@
-//! A worker, and the runtime of its thread.
+//! The future of a worker, and the runtime of its thread.
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,7 @@ use crate::proxy::{Proxy, Shared, Snapshot};
 use crate::record::{Boards, Journal};
 use crate::tls::Live;
 
-/// What each worker needs.
+/// Shared by the workers.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) updates: watch::Receiver<Update>,
@@ -29,26 +29,26 @@ pub(super) struct Parts {
     pub(super) drain_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) boards: Boards,
-    /// Whose records the pages show.
+    /// The source of the records that the pages show.
     pub(super) ledger: Option<LedgerSource>,
 }
 
-/// A snapshot that is to be used from now on.
+/// A snapshot for the requests from now on.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
     pub(super) snapshot: Arc<Snapshot>,
-    /// Gets one message from each worker that serves by it.
+    /// Gets one message from each worker that has adopted the snapshot.
     pub(super) adopted: mpsc::Sender<()>,
 }
 
 impl Update {
-    /// The first one. Nothing waits for the workers.
+    /// The snapshot of the start, whose adoption is not waited for.
     pub(super) fn first(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshot, adopted: mpsc::channel().0 }
     }
 }
 
-/// A worker, for a runtime of its own.
+/// Serves clients. Runs on a runtime of its own.
 pub(super) async fn work(
     number: usize,
     listener: Listener,
@@ -68,7 +68,7 @@ pub(super) async fn work(
     let ended = acceptor.run(stop, parts.drain_timeout).await;
     adopting.abort();
     if ended? == Ended::Cut {
-        // What the runtime drops now did not end by itself.
+        // Requests that the runtime drops now did not end by themselves.
         parts.journal.cut();
     }
     Ok(())
@@ -83,7 +83,7 @@ async fn adopt(proxy: Rc<Proxy>, limits: Rc<Cell<Limits>>, mut updates: watch::R
     }
 }
 
-/// What a worker's or the admin pages' thread does, which is called `name`.
+/// Runs a future of the thread `name` on a runtime of its own.
 pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime: LocalRuntime =
         Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
@@ -96,8 +96,7 @@ pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result
     };
     let _ = name;
     let result = runtime.block_on(future);
-    // A name that is still looked up, or a ledger that is still read, must not hold the end of the
-    // process.
+    // A running name lookup or read of the ledger must not delay the end of the process.
     runtime.shutdown_background();
     result
 }

@@ -1,10 +1,9 @@
-//! Faults that tests ask for. They exist with the cargo feature `faults` only, which no release
-//! has.
+//! Faults that tests request. They exist only with the cargo feature `faults`, which no release has.
 //!
 //! `STREAMGAUGE_FAULT="panic:NAME"` lets the thread NAME panic at each of its points: a sink
 //! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses the records in
 //! hand; `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
-//! `otlp-export` and `ledger-ship` at each start of their work, `certificates` at each look,
+//! `otlp-export` and `ledger-ship` at each start of their work, `configuration` at each comparison,
 //! `log-writer` at each write, `worker-N` and `admin` [`DELAY`] after their start.
 //! `panic:NAME:COUNT` does so COUNT times and then no more. Several faults are separated by commas.
 
@@ -17,7 +16,7 @@ use std::time::Duration;
 #[cfg(feature = "faults")]
 pub const DELAY: Duration = Duration::from_millis(300);
 
-/// Panics if the thread `name` is to panic at this point.
+/// Panics if a fault of the thread `name` is requested.
 #[cfg(feature = "faults")]
 pub fn strike(name: &str) {
     assert!(!take(name), "STREAMGAUGE_FAULT");
@@ -28,7 +27,7 @@ pub fn strike(name: &str) {
 #[inline]
 pub fn strike(_name: &str) {}
 
-/// Panics after [`DELAY`] if the thread `name` is to panic; otherwise never ends.
+/// Panics after [`DELAY`] if a fault of the thread `name` is requested; otherwise never ends.
 #[cfg(feature = "faults")]
 pub async fn strike_later(name: &str) {
     tokio::time::sleep(DELAY).await;
@@ -36,7 +35,7 @@ pub async fn strike_later(name: &str) {
     std::future::pending().await
 }
 
-/// Takes one fault of `name` from those that the environment asked for.
+/// Takes one fault of `name` from those that the environment requests.
 #[cfg(feature = "faults")]
 fn take(name: &str) -> bool {
     static LEFT: Mutex<Option<Vec<(String, usize)>>> = Mutex::new(None);

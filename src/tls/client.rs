@@ -11,25 +11,25 @@ use super::rotate::Recipe;
 use super::verify::Verifier;
 use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
 
-/// What the user says of the TLS to an upstream. The default is the system's roots, all verified,
-/// no client certificate.
+/// The settings of TLS to an upstream. The default trusts the system's roots, verifies everything and
+/// has no client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// How the upstream's certificate is verified.
     pub verification: Verification,
-    /// The certificate to present.
+    /// The client certificate.
     pub identity: Option<IdentitySource>,
-    /// Authorities in place of the system's; empty: the system's.
+    /// Trusted instead of the system's authorities; empty: the system's.
     pub ca: Vec<Source>,
-    /// Whether the system's are trusted too.
+    /// Trusts the system's authorities too.
     pub ca_adds_to_system: bool,
 }
 
 impl ClientSettings {
-    /// A configuration of what is there now; `alpn` names the protocols to offer, the best first.
+    /// Builds a configuration from the present files. `alpn` has the protocols to offer, the preferred
+    /// first.
     ///
-    /// Each has its own memory of TLS sessions: a session that was agreed on with one identity is
-    /// never resumed with another.
+    /// Each configuration has its own session cache: a session of one identity is never resumed with
+    /// another.
     ///
     /// # Errors
     /// A part cannot be read or used.
@@ -68,9 +68,9 @@ impl ClientSettings {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {
-            // Presented to whoever asks, also where the server's list of authorities does not name
-            // its issuer: such lists are often wrong, and a refusal says more than a certificate
-            // that was silently held back.
+            // Presented to every server that requests one, also if the server's list of authorities
+            // does not name its issuer: such lists are often wrong, and a refusal is easier to
+            // diagnose than a certificate that was silently withheld.
             Some(identity) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())))
             }
@@ -87,7 +87,6 @@ impl ClientSettings {
     }
 }
 
-/// A client's settings with the protocols that it offers.
 #[derive(Clone, Debug)]
 pub(super) struct ClientRecipe {
     pub(super) settings: ClientSettings,
@@ -115,7 +114,7 @@ impl Recipe for ClientRecipe {
     }
 }
 
-/// How to make a connection to an upstream a TLS session. Clones share the configuration.
+/// Starts TLS with one upstream. Clones share the configuration.
 #[derive(Clone, Debug)]
 pub struct Connector {
     live: Arc<Live<ClientConfig>>,
@@ -123,29 +122,27 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// `name` is what the upstream is asked for as, and what its certificate must bear.
+    /// `name` is sent as SNI, and the upstream's certificate must be for it.
     pub fn new(live: Arc<Live<ClientConfig>>, name: ServerName<'static>) -> Self {
         Self { live, name }
     }
 
-    /// The present configuration. Sessions that were begun with an earlier one go on.
+    /// The present configuration. Sessions of an earlier one continue.
     pub fn config(&self) -> Arc<ClientConfig> {
         self.live.load()
     }
 
-    /// How often the configuration has been replaced, see [`Live::generation`].
+    /// See [`Live::generation`].
     pub fn generation(&self) -> u64 {
         self.live.generation()
     }
 
-    /// The upstream's name.
     pub fn name(&self) -> &ServerName<'static> {
         &self.name
     }
 }
 
-/// What the system trusts, or Mozilla's roots where the system has none; read once, and not again
-/// when it changes.
+/// The system's roots, or Mozilla's if the system has none. Read once per process.
 fn system_roots() -> &'static Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     ROOTS.get_or_init(|| {

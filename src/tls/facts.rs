@@ -1,4 +1,4 @@
-//! What a certificate says of itself, in words.
+//! Describes a certificate.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,27 +11,23 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-/// The longest name of a client that is taken from a certificate, in bytes: it is a label of
-/// metrics.
+/// The longest client name that is taken from a certificate, in bytes. It becomes a metric label.
 const MAX_CLIENT_NAME: usize = 255;
 
-/// What a certificate says of itself. Nothing of it is verified.
+/// The claims of a certificate. None is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whom it is for, as RFC 4514 writes names.
+    /// In the notation of RFC 4514.
     pub subject: String,
-    /// Who signed it.
     pub issuer: String,
-    /// Its number, in hexadecimal.
+    /// In hexadecimal.
     pub serial: String,
-    /// The first second of its time.
     pub not_before: Timestamp,
-    /// The last one.
     pub not_after: Timestamp,
 }
 
 impl Facts {
-    /// What the certificate says, if it can be read.
+    /// `None`: the certificate cannot be parsed.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
         let second = |time: x509_cert::time::Time| {
@@ -46,7 +42,7 @@ impl Facts {
         })
     }
 
-    /// What is wrong with its time `now`, with the date.
+    /// Explains why the certificate is not valid at `now`, with the date.
     pub fn untimely(&self, now: SystemTime) -> Option<String> {
         let now = i64::try_from(now.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
         if now > self.not_after.as_second() {
@@ -58,15 +54,15 @@ impl Facts {
         }
     }
 
-    /// The subject, also of a certificate that has an empty one.
+    /// The subject, or a substitute if it is empty.
     pub fn who(&self) -> &str {
         if self.subject.is_empty() { "nobody by name" } else { &self.subject }
     }
 }
 
-/// What to call the client that presented a certificate: the subject's common name, else the first
-/// alternative name, else the serial number. It has no control characters, and at most 255 bytes.
-/// `None`: the certificate cannot be read.
+/// The name of the client that presented a certificate: the subject's common name, else the first
+/// alternative name, else the serial number. Has no control characters and at most 255 bytes.
+/// `None`: the certificate cannot be parsed.
 pub fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
     let serial = || parsed.serial_number.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,4 @@
-//! Certificates and keys that are whole and belong together.
+//! Reads certificates and keys, and checks that they are complete and belong together.
 
 use std::sync::Arc;
 
@@ -13,32 +13,28 @@ use super::pem::{self, Block};
 use super::{Facts, Fault, Part, Source, provider};
 use crate::secret::Secret;
 
-/// Where a certificate and its key are.
+/// The places of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentitySource {
-    /// The certificate, and behind it those of its issuers.
+    /// Followed by those of its issuers.
     pub certificate: Source,
-    /// Its key.
     pub private_key: Source,
-    /// What the key is encrypted with.
     pub passphrase: Option<Secret>,
 }
 
-/// A certificate with its chain and its key, which belong together.
+/// A certificate with its chain and the matching key.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
-    /// What the certificate says of itself; `None`: it cannot be read that far.
+    /// `None`: the certificate cannot be parsed that far.
     pub facts: Option<Facts>,
-    /// Whether a passphrase was given for a key that is not encrypted.
+    /// A passphrase was given for a key that is not encrypted.
     pub passphrase_unused: bool,
 }
 
 impl Identity {
-    /// Reads the parts and puts them together.
-    ///
     /// # Errors
-    /// A part cannot be read, is not what it should be, or does not belong to the other.
+    /// A part cannot be read or used, or certificate and key do not match.
     pub fn read(source: &IdentitySource) -> Result<Self, Fault> {
         let chain = read_blocks(&source.certificate, Part::Certificate).and_then(|blocks| {
             certificates(blocks, &source.certificate).map_err(|reason| Fault::new(Part::Certificate, reason))
@@ -58,19 +54,17 @@ impl Identity {
     }
 }
 
-/// The certificates of authorities, as roots and as they are.
+/// Certificates of authorities.
 #[derive(Clone, Debug)]
 pub struct Authorities {
     pub(super) roots: RootCertStore,
-    /// As they stand in the files: a server may present one of them as its own.
+    /// As in the files: a server may present one of them as its own.
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Authorities {
-    /// Reads whole bundles.
-    ///
     /// # Errors
-    /// One cannot be read, has no certificate, or has one that cannot be used.
+    /// A bundle cannot be read, has no certificate, or has one that cannot be used.
     pub fn read(sources: &[Source]) -> Result<Self, Fault> {
         let fault = |reason| Fault::new(Part::Ca, reason);
         let mut found = Self { roots: RootCertStore::empty(), certificates: Vec::new() };
@@ -100,8 +94,7 @@ fn read_blocks(source: &Source, part: Part) -> Result<Vec<Block>, Fault> {
     Ok(blocks)
 }
 
-/// All certificates of a bundle; keys and parameters beside them are passed over, since many keep
-/// both in one file.
+/// All certificates of a bundle. Skips keys and parameters, since both are often in one file.
 fn certificates(blocks: Vec<Block>, source: &Source) -> Result<Vec<CertificateDer<'static>>, String> {
     let labels = labels(&blocks);
     let is_certificate = |block: &Block| matches!(block.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE");
@@ -110,7 +103,7 @@ fn certificates(blocks: Vec<Block>, source: &Source) -> Result<Vec<CertificateDe
     if found.is_empty() { Err(format!("{source} has no certificate: it holds {labels}")) } else { Ok(found) }
 }
 
-/// The one key among the blocks, and whether it was encrypted.
+/// The only key among the blocks, and whether it was encrypted.
 fn private_key(blocks: Vec<Block>, source: &IdentitySource) -> Result<(PrivateKeyDer<'static>, bool), Fault> {
     let name = &source.private_key;
     let fault = |reason: String| Fault::new(Part::PrivateKey, reason);
@@ -137,7 +130,7 @@ fn private_key(blocks: Vec<Block>, source: &IdentitySource) -> Result<(PrivateKe
     }
 }
 
-/// PKCS#8 under a passphrase (RFC 5958 section 3, RFC 8018).
+/// Decrypts PKCS#8 (RFC 5958 section 3, RFC 8018).
 fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>, Fault> {
     let name = &source.private_key;
     let Some(passphrase) = &source.passphrase else {
@@ -166,7 +159,7 @@ fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
 
-/// Certificate and key must be of one pair, and the certificate must stand first in its bundle.
+/// Checks that the key matches the first certificate of the bundle.
 fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), Fault> {
     let of = |certificate: &CertificateDer<'_>| {
         Facts::of(certificate)
@@ -207,7 +200,7 @@ fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), 
     }
 }
 
-/// What was found, for messages.
+/// The kinds of the blocks, for messages.
 fn labels(blocks: &[Block]) -> String {
     let labels: Vec<_> = blocks.iter().map(|block| block.label.as_str()).collect();
     labels.join(", ")

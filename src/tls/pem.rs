@@ -1,26 +1,23 @@
-//! PEM (RFC 7468) as people have it: whole bundles, CRLF, text around the blocks, and a whole file
-//! on one line, with spaces or with `\n` in place of its line breaks, as it comes out of an
-//! environment variable.
+//! Parses PEM (RFC 7468) as it occurs in practice: bundles, CRLF, text around the blocks, and a whole
+//! file on one line, with spaces or `\n` instead of line breaks, as in an environment variable.
 //!
-//! It is laxer than the RFC in all white space, and in nothing else: a block without its end, or
-//! with a character that is not base64, is a mistake and not a shorter bundle.
+//! Laxer than the RFC in white space only: a block without its end, or with a character that is not
+//! base64, is an error.
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
 
-/// One block.
 pub(super) struct Block {
-    /// What stands after `BEGIN`.
+    /// The text after `BEGIN`.
     pub(super) label: String,
-    /// The bytes inside.
+    /// The decoded contents.
     pub(super) der: Vec<u8>,
-    /// Whether OpenSSL's old form of encryption was used, whose parameters stand before the base64
-    /// (RFC 1421 section 4.6).
+    /// Encrypted in OpenSSL's old form, with parameters before the base64 (RFC 1421 section 4.6).
     pub(super) old_encryption: bool,
 }
 
-/// Every block of a text, in its order; none where there is none.
+/// Every block of a text, in its order.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block>, String> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -29,7 +26,7 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block>, String> {
         let Some((label, inside)) = after.split_once(DASHES) else {
             return Err(format!("block {number} begins, but its first line does not end with {DASHES}"));
         };
-        // Only a label is repeated in messages, never what could be the inside of a key.
+        // Messages repeat only labels, never text that could be part of a key.
         if label.len() > MAX_LABEL
             || !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .-_".contains(&byte))
         {
@@ -47,7 +44,7 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block>, String> {
     Ok(found)
 }
 
-/// Base64 in which white space does not count.
+/// Decodes base64, and ignores white space.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     LAX.decode(text).ok()
@@ -57,10 +54,10 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// The longest label; real ones have less than half of it.
+/// The longest label. Real ones have less than half of this.
 const MAX_LABEL: usize = 64;
 
-/// Padding may be missing: those who paste lose it.
+/// Padding may be missing, since it is easily lost in copying.
 const LAX: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -71,7 +68,7 @@ const LAX: GeneralPurpose = GeneralPurpose::new(
 fn block(label: &str, inside: &str) -> Option<Block> {
     let inside = inside.replace("\\r", "\n").replace("\\n", "\n");
     let old_encryption = inside.contains("Proc-Type:");
-    // The base64 behind those headers is of no use without what they say.
+    // The base64 after those headers cannot be used without their parameters.
     let der = if old_encryption { Vec::new() } else { base64(&inside)? };
     Some(Block { label: label.to_owned(), der, old_encryption })
 }

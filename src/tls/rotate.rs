@@ -3,9 +3,9 @@
 //! The reloading thread compares the files every two seconds by their contents: that follows
 //! renames, the symlink that Kubernetes swaps, and a file written over in place, where times and
 //! inodes can deceive. A set that is whole and valid replaces the earlier one at once. One that is
-//! not is read once more before it is called broken, because certificate and key are often written
-//! one after the other. Connections keep what they were begun with; those to upstreams are given no
-//! new request then ([`Live::generation`]).
+//! not is read once more before it is reported as broken, because certificate and key are often
+//! written one after the other. Connections keep their certificates; those to upstreams get no new
+//! request after a change ([`Live::generation`]).
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use super::client::ClientRecipe;
 use super::{ClientSettings, Fault, HandshakeObserver, Identity, IdentitySource, ServerSettings, Source};
 use crate::support::Live;
 
-/// How a configuration is made of what its sources hold now.
+/// Builds a configuration from the present contents of its sources.
 pub(super) trait Recipe: Send + 'static {
     type Made: Send + Sync + 'static;
 
@@ -30,12 +30,12 @@ pub(super) trait Recipe: Send + 'static {
     fn identity(&self) -> Option<&IdentitySource>;
 }
 
-/// What became of changed files.
+/// Counts changed files.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    /// Sets that were taken over.
+    /// Sets that were put in use.
     pub done: AtomicU64,
-    /// Sets that were broken, so that the earlier one was kept.
+    /// Sets that were broken, so that the earlier one stayed in use.
     pub failed: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The client's configuration for the upstream that messages call `name`, offering `alpn`.
+    /// The client's configuration for an upstream, which offers `alpn`. Messages name it `name`.
     ///
     /// # Errors
     /// It is broken now.
@@ -60,7 +60,7 @@ impl Watch {
         self.client_before(name, settings, alpn, None)
     }
 
-    /// The same with an observer.
+    /// As [`Watch::client`], with an observer.
     ///
     /// # Errors
     /// It is broken now.
@@ -75,7 +75,7 @@ impl Watch {
         self.add(name, ClientRecipe { settings: settings.clone(), alpn: alpn.to_vec(), observer })
     }
 
-    /// The listener's configuration.
+    /// The configuration for clients.
     ///
     /// # Errors
     /// It is broken now.
@@ -91,17 +91,16 @@ impl Watch {
         self.add("admin.tls", settings.clone())
     }
 
-    /// What will be counted.
     pub fn reloads(&self) -> Arc<Reloads> {
         Arc::clone(&self.reloads)
     }
 
-    /// Whether nothing can change.
+    /// True if no file can change.
     pub fn is_empty(&self) -> bool {
         self.watched.is_empty()
     }
 
-    /// Makes a configuration that [`Watch::replace`] puts in the place of `name`'s.
+    /// Builds a configuration that [`Watch::replace`] puts in use.
     ///
     /// # Errors
     /// It is broken now.
@@ -130,7 +129,7 @@ impl Watch {
     }
 
     fn add<R: Recipe>(&mut self, name: &str, recipe: R) -> Result<Arc<Live<R::Made>>, Fault> {
-        // Before it is made: what changes in between is then made once more, and not overlooked.
+        // Before the configuration is built, so that a change in between is noticed later.
         let present = fingerprint(&recipe);
         let live = Live::new(recipe.make()?);
         self.follow(name, &live, recipe, present);
@@ -146,7 +145,7 @@ impl Watch {
     }
 }
 
-/// A server's configuration that is made and not in use yet.
+/// A server's configuration that is built and not in use yet.
 pub struct Replacement {
     name: &'static str,
     settings: ServerSettings,
@@ -168,7 +167,7 @@ pub(super) trait Look: Send {
     fn look(&mut self, reloads: &Reloads) -> bool;
 }
 
-/// SHA-256 of what all sources hold.
+/// SHA-256 of the contents of all sources.
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 /// One configuration with its files.
@@ -176,11 +175,11 @@ struct Watched<R: Recipe> {
     name: String,
     live: Weak<Live<R::Made>>,
     recipe: R,
-    /// What the present configuration was made of.
+    /// Of the configuration in use.
     present: Fingerprint,
-    /// What could not be used at the last look.
+    /// Of the set that could not be used at the last comparison.
     suspect: Option<Fingerprint>,
-    /// What was reported as broken, so that it is reported once.
+    /// Of the set that was reported as broken, so that it is reported once.
     broken: Option<Fingerprint>,
 }
 
@@ -222,7 +221,7 @@ impl<R: Recipe> Watched<R> {
         }
     }
 
-    /// Logs the new certificate, and what is wrong with its time.
+    /// Logs the new certificate, and warns if it is not valid now.
     fn tell(&self) {
         let facts = self.recipe.identity().and_then(|source| Identity::read(source).ok()?.facts);
         match facts {
@@ -237,7 +236,7 @@ impl<R: Recipe> Watched<R> {
     }
 }
 
-/// What cannot be read counts as such: its coming back is a change.
+/// A source that cannot be read has a fingerprint too, so that its return is a change.
 fn fingerprint(recipe: &impl Recipe) -> Fingerprint {
     let mut all = digest::Context::new(&digest::SHA256);
     for source in recipe.sources() {

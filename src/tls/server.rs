@@ -1,4 +1,4 @@
-//! The TLS server of the listener.
+//! TLS with clients.
 
 use std::sync::Arc;
 
@@ -10,28 +10,26 @@ use rustls::sign::SingleCertAndKey;
 use super::rotate::Recipe;
 use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Part, Source, provider};
 
-/// What the user says of the TLS of the listener.
+/// The settings of TLS with clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// What is shown to clients.
     pub identity: IdentitySource,
-    /// Who signs clients' certificates; empty: clients are not asked for one.
+    /// Authorities of client certificates; empty: clients are not asked for a certificate.
     pub client_ca: Vec<Source>,
-    /// Whether clients need one.
     pub client_certificates: ClientCertificates,
 }
 
-/// Whether clients need a certificate, where they are asked for one.
+/// Whether clients that are asked for a certificate need one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// A client without one is served as well; a wrong one is refused.
+    /// Serves clients without one too, and refuses a wrong one.
     Optional,
-    /// Only clients with one are served.
+    /// Serves only clients with one.
     Required,
 }
 
 impl ServerSettings {
-    /// Whether every client that gets as far as HTTP has a verified certificate.
+    /// True if every request comes with a verified certificate.
     pub fn requires_certificates(&self) -> bool {
         !self.client_ca.is_empty() && self.client_certificates == ClientCertificates::Required
     }
@@ -44,9 +42,8 @@ impl Recipe for ServerSettings {
         [&self.identity.certificate, &self.identity.private_key].into_iter().chain(&self.client_ca).collect()
     }
 
-    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. Sessions are resumed by tickets under a key that
-    /// lives as long as this configuration: what was agreed on under an earlier one is verified
-    /// anew.
+    /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. The key of session tickets lives as long as this
+    /// configuration, so that certificates of earlier sessions are verified again.
     fn make(&self) -> Result<ServerConfig, Fault> {
         let client_ca = |fault: Fault| Fault { part: Part::ClientCa, ..fault };
         let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;

@@ -1,4 +1,4 @@
-//! Where a PEM text is.
+//! The place of a PEM text.
 
 use std::fmt;
 use std::fs;
@@ -9,25 +9,24 @@ use std::sync::Arc;
 use super::pem;
 use crate::secret::Secret;
 
-/// The most of a file that is read. The roots of a whole system are about 0.25 MB.
+/// The most that is read of a file. The roots of a whole system are about 0.25 MB.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// Where a PEM text is: in a file that may change, or here.
+/// A file that may change, or a fixed text.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file, read each time it is asked for.
+    /// Read each time.
     File(PathBuf),
-    /// A text that does not change, and its name for messages.
     Text {
-        /// Such as `the variable NAME`.
+        /// For messages, such as `the variable NAME`.
         name: Arc<str>,
-        /// PEM; it may be a key.
+        /// PEM, possibly a key.
         text: Arc<Secret>,
     },
 }
 
 impl Source {
-    /// A text that was found in `name`: PEM, or the base64 of PEM.
+    /// A text from `name`: PEM, or the base64 of PEM.
     ///
     /// # Errors
     /// It is neither; the words do not show it.
@@ -43,11 +42,10 @@ impl Source {
         }
     }
 
-    /// The text as it is now. Whatever is no UTF-8 in it is replaced: PEM may have any text around
-    /// it.
+    /// The present text. Bytes that are not UTF-8 are replaced, since PEM may have any text around it.
     ///
     /// # Errors
-    /// The file cannot be read, in words.
+    /// The file cannot be read.
     pub fn read(&self) -> Result<Secret, String> {
         let path = match self {
             Self::Text { text, .. } => return Ok(Secret::clone(text)),
@@ -70,8 +68,7 @@ impl Source {
         Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The bytes as they are now, at most one more than a text may have; nothing for what cannot
-    /// change.
+    /// The present bytes of a file, at most one more than [`MAX_BYTES`]; empty for a fixed text.
     pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Self::File(path) = self {
@@ -96,7 +93,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// PEM, or PEM in base64, as PEM.
+/// Turns PEM, or PEM in base64, into PEM.
 ///
 /// # Errors
 /// It is neither; the words do not show it.

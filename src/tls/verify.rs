@@ -1,4 +1,4 @@
-//! How an upstream's certificate is verified.
+//! Verifies the certificates of upstreams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,14 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 
 use super::{Facts, HandshakeObserver};
 
-/// How much of a certificate is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// That a known authority signed it, that it is valid now, and that it bears the name that was
-    /// asked for.
+    /// A trusted authority signed the certificate, it is valid now, and it is for the expected name.
     #[default]
     Full,
-    /// The same, but for any name.
+    /// As `Full`, for any name.
     Certificate,
-    /// Nothing: anybody in between can be the upstream.
+    /// Nothing, so that a machine in between can pose as the upstream.
     None,
 }
 
@@ -36,23 +34,21 @@ impl Verification {
         }
     }
 
-    /// The mode of that name.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Full, Self::Certificate, Self::None].into_iter().find(|mode| mode.as_str() == text)
     }
 }
 
-/// One upstream's rules.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) mode: Verification,
     pub(super) roots: Arc<RootCertStore>,
-    /// Certificates that the user trusts as such. A server may present one of them as its own, also
-    /// where it calls itself an authority, as `openssl req -x509` makes them and as no path of RFC
-    /// 5280 can end.
+    /// Certificates that are trusted themselves. A server may present one of them as its own, also if
+    /// it is marked as an authority, as those of `openssl req -x509` are and as no end of a path of
+    /// RFC 5280 may be.
     pub(super) pinned: Vec<CertificateDer<'static>>,
     pub(super) provider: Arc<CryptoProvider>,
-    /// Who is shown each certificate.
+    /// Records each certificate.
     pub(super) observer: Option<Arc<HandshakeObserver>>,
 }
 

@@ -1,0 +1,26 @@
+//! The secrets that errors of records must not show.
+
+use std::sync::{Arc, Weak};
+
+use crate::config::{Settings, Upstream};
+use crate::proxy::Snapshot;
+use crate::secret::Masks;
+
+/// The shortest secret that is masked in the errors of records, in bytes. A shorter one is a word
+/// that errors may have.
+const MIN_SECRET: usize = 6;
+
+/// The secrets of all configurations in use, since a request of an earlier one may still fail.
+#[derive(Default)]
+pub(super) struct Secrets(Vec<(Weak<Snapshot>, Vec<String>)>);
+
+impl Secrets {
+    /// What hides them, with those of a snapshot that is about to be in use.
+    pub(super) fn with(&mut self, snapshot: &Arc<Snapshot>, settings: &Settings) -> Masks {
+        let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
+        let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET).map(str::to_owned).collect();
+        self.0.retain(|(snapshot, _)| snapshot.strong_count() > 0);
+        self.0.push((Arc::downgrade(snapshot), secrets));
+        Masks::new(self.0.iter().flat_map(|(_, secrets)| secrets).map(String::as_str))
+    }
+}

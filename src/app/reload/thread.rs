@@ -1,0 +1,90 @@
+//! The thread that reloads, on request and when files change.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::Reloader;
+use crate::drain::Phase;
+use crate::reload::{Kind, Outcome, Reload, Request};
+use crate::threads::{Thread, Threads, fault};
+
+/// How often the files are compared with what was read.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+impl Reloader {
+    /// Starts the thread, unless nothing can change.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(in crate::app) fn spawn(mut self, threads: &Threads) -> io::Result<Option<Reloading>> {
+        if self.source.is_none() && self.watch.is_empty() {
+            return Ok(None);
+        }
+        let (requests, received) = mpsc::channel();
+        let reload = self.reload.clone();
+        reload.connect(requests);
+        let thread = threads.spawn("configuration", move || {
+            self.run(&received);
+            Ok(())
+        })?;
+        Ok(Some(Reloading { reload, _thread: thread }))
+    }
+
+    fn run(&mut self, requests: &Receiver<Request>) {
+        loop {
+            match requests.recv_timeout(INTERVAL) {
+                Ok(Request { kind, reply }) => {
+                    let outcome = match kind {
+                        Kind::Reload => self.reload(true),
+                        Kind::Look => self.look(),
+                    };
+                    // The client may have left.
+                    let _ = reply.send(outcome);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    fault::strike("configuration");
+                    self.look();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Takes over what changed in the files. Editors write in steps, so that a change counts when two
+    /// comparisons in a row have found it. While a configuration is refused it is read at each
+    /// comparison: a file that it names, and that nothing is known of, may have been added.
+    fn look(&mut self) -> Outcome {
+        self.watch.look();
+        let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
+            return Outcome::Unchanged;
+        };
+        if !self.settings.server.watch || self.journal.threads().stop().phase() != Phase::Running {
+            return Outcome::Unchanged;
+        }
+        let found = source.files.now();
+        if found == source.files && self.refused.is_none() {
+            self.suspect = None;
+            return Outcome::Unchanged;
+        }
+        if self.suspect.as_ref() != Some(&found) {
+            self.suspect = Some(found);
+            return Outcome::Unchanged;
+        }
+        self.reload(false)
+    }
+}
+
+/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is under
+/// way.
+#[derive(Debug)]
+pub(in crate::app) struct Reloading {
+    reload: Reload,
+    _thread: Thread,
+}
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.reload.disconnect();
+    }
+}
