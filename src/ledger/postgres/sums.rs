@@ -45,7 +45,8 @@ fn later(moment: &Moment<'_>, column: &str, kind: &str) -> String {
     if moment.has(column) { column.to_owned() } else { format!("NULL::{kind}") }
 }
 
-/// The columns that a price depends on, in the order of [`sums`], each row as [`Counts`] has it.
+/// The columns that a price depends on, in the order of [`sums`], each row as
+/// [`TokenCounts`](crate::price::TokenCounts) has it.
 struct Priced {
     /// What a group has in common.
     keys: Vec<String>,

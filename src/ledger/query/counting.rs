@@ -12,7 +12,7 @@ use super::super::schema;
 use crate::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, TokenCounts};
 use crate::usage::{ToolCalls, ToolKind};
 
-/// The columns, in the order in which [`Counting::add`] takes them; those of [`later`] and of the
+/// The columns, in the order in which [`Counting::add`] takes them; later columns and those of the
 /// caller follow. The last four are for the price, and the further they stand in a row the longer
 /// it takes to find them: they are only looked for where they matter.
 const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
