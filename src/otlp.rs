@@ -34,7 +34,7 @@ pub use services::{Service, Services};
 use crate::config;
 use crate::record::{Batch, Exporting, Journal, Sink, Turn, UsageRecord};
 use crate::threads::{Deadline, Thread, fault};
-use crate::upstream::Origin;
+use crate::upstream::ConnectSpec;
 use exporter::Exporter;
 use histogram::MAX_SERIES;
 use instruments::Instruments;
@@ -67,7 +67,7 @@ impl Otlp {
     /// The system gives no thread. A collector that is away is no error.
     pub fn spawn(
         settings: &config::Otlp,
-        origin: Origin,
+        origin: ConnectSpec,
         services: Services,
         journal: &Journal,
     ) -> io::Result<Self> {

@@ -5,11 +5,11 @@
 //! read, so that cancellation and backpressure reach the upstream.
 
 mod connect;
+mod connect_spec;
 mod error;
 mod forward_proxy;
 mod http2;
 mod observer;
-mod origin;
 mod pool;
 mod race;
 mod resend;
@@ -29,18 +29,18 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use tokio::time::timeout_at;
 
-pub use error::{Cause, Phase, SendError, Violation};
+pub use connect_spec::ConnectSpec;
+pub use error::{SendCause, SendError, SendPhase, Violation};
 pub use forward_proxy::{Connect, ForwardProxyConnector, ProxyProtocol, Socks5, TunnelError};
 pub use http2::{Ending, Http2Error};
 pub use observer::{ConnectObserver, ConnectTrace, TlsSession};
-pub use origin::Origin;
-pub use pool::PoolLimits;
 pub use race::Winner;
 pub use response::{UpstreamBody, UpstreamHead, UpstreamResponse};
 pub use scratch::Scratch;
 pub use upgraded::UpgradedUpstream;
 pub use upload::{ClientBody, Payload};
 
+use crate::config::PoolLimits;
 use crate::error::Kind;
 use crate::h1;
 use crate::rewrite::headers::OutboundHeaders;
@@ -50,13 +50,13 @@ use pool::Pool;
 use resend::{Tried, Unsent};
 use send::{Kept, SendRequest};
 
-/// The result of [`Upstream::send`]; inside this module the error is a [`SendError`].
+/// The result of [`UpstreamClient::send`]; inside this module the error is a [`SendError`].
 type Result<T, E = crate::error::Error> = std::result::Result<T, E>;
 
 /// One worker's connections to one upstream. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Upstream {
-    origin: Arc<Origin>,
+pub struct UpstreamClient {
+    spec: Arc<ConnectSpec>,
     pool: Rc<Pool>,
     http2: Rc<Connections>,
     scratch: Scratch,
@@ -98,24 +98,24 @@ impl OutboundRequest<'_> {
         let headers = self.headers.iter(self.client);
         http2::request(self.method, &self.target, headers, self.framing, is_https).map_err(|error| {
             tracing::debug!(%error, "a request's target cannot be written in HTTP/2");
-            SendError::new(Phase::Unprocessed, Cause::Client(Kind::UnsafePath.into()))
+            SendError::new(SendPhase::Unprocessed, SendCause::Client(Kind::UnsafePath.into()))
         })
     }
 }
 
-impl Upstream {
-    pub fn new(origin: Arc<Origin>, limits: PoolLimits, scratch: Scratch) -> Self {
+impl UpstreamClient {
+    pub fn new(spec: Arc<ConnectSpec>, limits: PoolLimits, scratch: Scratch) -> Self {
         let pool = Pool::new(limits);
-        let http2 = Connections::new(Arc::clone(&origin), limits, Rc::clone(&pool));
-        Self { origin, pool, http2, scratch }
+        let http2 = Connections::new(Arc::clone(&spec), limits, Rc::clone(&pool));
+        Self { spec, pool, http2, scratch }
     }
 
     pub fn scratch(&self) -> Scratch {
         self.scratch.clone()
     }
 
-    pub fn origin(&self) -> &Origin {
-        &self.origin
+    pub fn spec(&self) -> &ConnectSpec {
+        &self.spec
     }
 
     /// Sends a request and waits for the head of its response.
@@ -134,10 +134,10 @@ impl Upstream {
         mut request: OutboundRequest<'a>,
     ) -> impl Future<Output = Result<UpstreamResponse>> + 'a {
         async move {
-            if let Some(observer) = &self.origin.observer {
+            if let Some(observer) = &self.spec.observer {
                 observer.on_request(&request.target);
             }
-            let total = self.origin.timeouts.total.map(|total| request.started + total);
+            let total = self.spec.timeouts.total.map(|total| request.started + total);
             let mut payload = std::mem::replace(&mut request.payload, Payload::Held(Vec::new()));
             if request.upgrade.is_some() {
                 return self.checked(Box::pin(self.send_upgrade(&request, payload, total)).await);
@@ -146,9 +146,9 @@ impl Upstream {
             loop {
                 let transport = self.http2.transport(tried.as_ref(), request.started);
                 let sent = match self.before(total, transport).await {
-                    Ok(Transport::Http2(slot)) => match request.http2_head(self.origin.tls.is_some()) {
+                    Ok(Transport::Http2(slot)) => match request.http2_head(self.spec.tls.is_some()) {
                         Ok(head) => {
-                            http2::send(&self.origin, slot, head, payload, request.is_streamed, total).await
+                            http2::send(&self.spec, slot, head, payload, request.is_streamed, total).await
                         }
                         Err(error) => Err(error.into()),
                     },
@@ -161,12 +161,12 @@ impl Upstream {
                     Err(Unsent::Unprocessed { error, payload: Some(again), tried: connection })
                         if tried.is_none() =>
                     {
-                        tracing::debug!(upstream = %self.origin.name, %error, "the upstream cannot have worked on a request; sending it once more");
+                        tracing::debug!(upstream = %self.spec.name, %error, "the upstream cannot have worked on a request; sending it once more");
                         payload = again;
                         tried = Some(connection);
                     }
                     Err(Unsent::Unprocessed { error, .. } | Unsent::Final(error)) => {
-                        return Err(self.origin.fail(error));
+                        return Err(self.spec.fail(error));
                     }
                 }
             }
@@ -175,10 +175,10 @@ impl Upstream {
 
     fn checked(&self, sent: Result<UpstreamResponse, SendError>) -> Result<UpstreamResponse> {
         let checked = sent.and_then(|response| {
-            self.origin.check_redirect(&response.head)?;
+            self.spec.check_redirect(&response.head)?;
             Ok(response)
         });
-        checked.map_err(|error| self.origin.fail(error))
+        checked.map_err(|error| self.spec.fail(error))
     }
 
     /// Waits for a connection within `timeouts.total`; the connection itself is bound to
@@ -189,7 +189,7 @@ impl Upstream {
         connecting: impl Future<Output = Result<T, SendError>>,
     ) -> Result<T, SendError> {
         let Some(total) = total else { return connecting.await };
-        let expired = |_| Err(SendError::new(Phase::Connect, self.origin.total_timeout(false)));
+        let expired = |_| Err(SendError::new(SendPhase::Connect, self.spec.total_timeout(false)));
         timeout_at(total.into(), connecting).await.unwrap_or_else(expired)
     }
 
@@ -204,7 +204,7 @@ impl Upstream {
     ) -> Result<UpstreamResponse, Unsent> {
         let kept = match tried {
             Some(Tried::Pooled) => None,
-            _ => self.pool.take(self.origin.generation(), request.started, &self.scratch),
+            _ => self.pool.take(self.spec.generation(), request.started, &self.scratch),
         };
         if let Some(stream) = kept {
             let again = payload.replay();
@@ -212,12 +212,12 @@ impl Upstream {
             let head = request.http1_head();
             let sending = SendRequest::new(self, request, head, payload, stream, total).on_kept(kept);
             return sending.await.map_err(|error| match error.phase {
-                Phase::Unprocessed => Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled },
+                SendPhase::Unprocessed => Unsent::Unprocessed { error, payload: again, tried: Tried::Pooled },
                 _ => Unsent::Final(error),
             });
         }
         // Boxed, because it happens once per connection: each request's future would be 8 KB larger.
-        let stream = Box::pin(connect::connect(&self.origin, total, self.origin.http)).await?;
+        let stream = Box::pin(connect::connect(&self.spec, total, self.spec.http)).await?;
         if stream.is_http2() {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;
             return Err(Unsent::Switched(payload));

@@ -17,7 +17,7 @@ use crate::rewrite::names::HeaderNames;
 use crate::route::{Glob, Rule, Table};
 use crate::support::{SharedGuard, UpstreamId};
 use crate::tls::Watch;
-use crate::upstream::{ConnectObserver, Origin, PoolLimits};
+use crate::upstream::{ConnectObserver, ConnectSpec};
 
 /// What a snapshot is made with, beside the settings.
 pub(super) struct Parts<'a> {
@@ -141,7 +141,7 @@ fn bodies(settings: &Settings, budget: &Budget) -> BodyLimits {
 fn spec(
     id: UpstreamId,
     upstream: &config::Upstream,
-    origin: Arc<Origin>,
+    origin: Arc<ConnectSpec>,
     dropped: &HeaderNames,
 ) -> Result<UpstreamSpec, String> {
     let name = &upstream.name;
@@ -159,7 +159,7 @@ fn spec(
     Ok(UpstreamSpec {
         id,
         origin,
-        pool: PoolLimits { idle_timeout: upstream.pool.idle_timeout, max_idle: upstream.pool.max_idle },
+        pool: upstream.pool,
         provider: upstream.provider,
         dialect: Dialect::new(
             upstream.provider,

@@ -9,7 +9,7 @@ use crate::egress::{Hosts, Scheme, basic};
 use crate::provider::BaseUrl;
 use crate::tls::{Connector, HTTP_1_1, Watch};
 use crate::upstream::{
-    Connect, ConnectObserver, ForwardProxyConnector, Origin, ProxyProtocol, Socks5, Winner,
+    Connect, ConnectObserver, ConnectSpec, ForwardProxyConnector, ProxyProtocol, Socks5, Winner,
 };
 
 /// The origin of an upstream.
@@ -17,7 +17,7 @@ pub(super) fn origin(
     upstream: &config::Upstream,
     watch: &mut Watch,
     observer: Option<&Arc<ConnectObserver>>,
-) -> Result<Origin, String> {
+) -> Result<ConnectSpec, String> {
     let host = upstream.url.host();
     let table = format!("upstreams.{}", upstream.name);
     let tls = if upstream.url.is_https() {
@@ -31,7 +31,7 @@ pub(super) fn origin(
     };
     let proxy = upstream.proxy.as_ref();
     let proxy = proxy.map(|proxy| proxy_for(&table, &upstream.url, proxy, watch, observer)).transpose()?;
-    Ok(Origin {
+    Ok(ConnectSpec {
         name: upstream.name.as_str().into(),
         host: host.to_owned(),
         port: upstream.url.port(),
@@ -47,7 +47,7 @@ pub(super) fn origin(
 }
 
 /// The origin of the OpenTelemetry collector.
-pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin, String> {
+pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<ConnectSpec, String> {
     const TABLE: &str = "otlp";
     let host = otlp.url.host();
     let tls = if otlp.url.is_https() {
@@ -62,7 +62,7 @@ pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<Origin
     let proxy =
         otlp.proxy.as_ref().map(|proxy| proxy_for(TABLE, &otlp.url, proxy, watch, None)).transpose()?;
     let limit = otlp.timeout;
-    Ok(Origin {
+    Ok(ConnectSpec {
         name: TABLE.into(),
         host: host.to_owned(),
         port: otlp.url.port(),

@@ -319,10 +319,11 @@ impl Timeouts {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// Limits of the idle connections of one worker to one upstream.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PoolLimits {
     pub idle_timeout: Duration,
-    /// For each worker; 0: none.
+    /// 0: none is kept.
     pub max_idle: usize,
 }
 

@@ -18,7 +18,7 @@ use crate::config;
 use crate::error::{Error, Kind};
 use crate::h1::BodyFraming;
 use crate::rewrite::headers::OutboundHeaders;
-use crate::upstream::{Origin, OutboundRequest, Payload, PoolLimits, Scratch, Upstream, UpstreamHead};
+use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamClient, UpstreamHead};
 
 /// How long a connection is kept for the next export.
 const IDLE: Duration = Duration::from_secs(90);
@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
 
 /// The way to the collector, as requests to it are written.
 pub(super) struct Collector {
-    upstream: Upstream,
+    upstream: UpstreamClient,
     custom: OutboundHeaders,
     own: HeaderMap,
     path: String,
@@ -93,14 +93,14 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(origin: Arc<Origin>, settings: &config::Otlp) -> Self {
-        let limits = PoolLimits { idle_timeout: IDLE, max_idle: 2 };
+    pub(super) fn new(origin: Arc<ConnectSpec>, settings: &config::Otlp) -> Self {
+        let limits = config::PoolLimits { idle_timeout: IDLE, max_idle: 2 };
         let host = HeaderValue::from_str(settings.url.authority()).expect("the authority of a valid URL");
         let own =
             [(CONTENT_TYPE, PROTOBUF), (ACCEPT, PROTOBUF), (USER_AGENT, HeaderValue::from_static(AGENT))];
         let coding = settings.gzip.then_some((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         Self {
-            upstream: Upstream::new(origin, limits, Scratch::default()),
+            upstream: UpstreamClient::new(origin, limits, Scratch::default()),
             custom: OutboundHeaders::new(host, settings.headers.clone(), Vec::new()),
             own: own.into_iter().chain(coding).collect(),
             path: settings.url.path().to_owned(),
@@ -143,7 +143,7 @@ impl Collector {
     }
 
     fn timeout(&self) -> Duration {
-        self.upstream.origin().timeouts.idle
+        self.upstream.spec().timeouts.idle
     }
 }
 

@@ -35,7 +35,7 @@ use super::values::{Attributes, printable};
 use crate::config;
 use crate::record::{Exporting, UsageRecord};
 use crate::support::Backoff;
-use crate::upstream::Origin;
+use crate::upstream::ConnectSpec;
 
 /// The most spans of one request: some 500 kB.
 const MAX_SPANS: usize = 512;
@@ -49,7 +49,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Pending spans and metrics, and the collector that gets them.
 pub(super) struct Exporter {
-    pub(super) origin: Arc<Origin>,
+    pub(super) origin: Arc<ConnectSpec>,
     pub(super) settings: config::Otlp,
     pub(super) services: Services,
     pub(super) queue: Arc<Queue>,

@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::BodyLimits;
 use crate::auth::Clients;
 use crate::browser::Admission;
-use crate::config::{DrainLimits, OnDisconnect};
+use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
 use crate::listener::Limits;
 use crate::provider::{Dialect, Inbound, IncludeUsage, Provider};
 use crate::rewrite::headers::OutboundHeaders;
 use crate::route::Table;
 use crate::support::{SharedGuard, UpstreamId};
 use crate::traceparent::Sampling;
-use crate::upstream::{Origin, PoolLimits};
+use crate::upstream::ConnectSpec;
 
 /// Built from one `Settings`.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Snapshot {
 pub struct UpstreamSpec {
     pub id: UpstreamId,
     /// Where it is, and how it is reached.
-    pub origin: Arc<Origin>,
+    pub origin: Arc<ConnectSpec>,
     /// How many of its idle connections a worker keeps.
     pub pool: PoolLimits,
     pub provider: Provider,

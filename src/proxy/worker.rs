@@ -15,7 +15,7 @@ use crate::meter::Drains;
 use crate::route::Table;
 use crate::support::LocalCount;
 use crate::support::UpstreamId;
-use crate::upstream::{Scratch, Upstream};
+use crate::upstream::{Scratch, UpstreamClient};
 
 /// What one thread keeps for as long as it runs, whatever snapshot is in use.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Worker {
         let same_origin = previous.filter(|previous| Arc::ptr_eq(&previous.spec.origin, &spec.origin));
         let connections = match same_origin {
             Some(previous) => previous.connections.clone(),
-            None => Upstream::new(Arc::clone(&spec.origin), spec.pool, self.scratch.clone()),
+            None => UpstreamClient::new(Arc::clone(&spec.origin), spec.pool, self.scratch.clone()),
         };
         let draining = self.shared.stream_metrics.draining(&spec.id);
         Rc::new(WorkerUpstream {
@@ -113,7 +113,7 @@ impl Deref for WorkerSnapshot {
 #[derive(Debug)]
 pub(super) struct WorkerUpstream {
     pub(super) spec: Arc<UpstreamSpec>,
-    pub(super) connections: Upstream,
+    pub(super) connections: UpstreamClient,
     /// Continues responses whose clients have left.
     pub(super) drains: Drains,
     pub(super) stream_metrics: Arc<StreamMetrics>,

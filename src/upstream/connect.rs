@@ -11,10 +11,10 @@ use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{Phase, SendError, Violation, alert};
+use super::connect_spec::ConnectSpec;
+use super::error::{SendError, SendPhase, Violation, alert};
 use super::forward_proxy::{ForwardProxyConnector, Tunnel};
 use super::http2::Ending;
-use super::origin::Origin;
 use super::race;
 use super::stream::{Stream, Wire};
 use crate::config::HttpVersion;
@@ -24,67 +24,67 @@ use crate::tls::{HTTP_1_1, HTTP_2};
 
 /// Connects within `timeouts.connect` and before `total`. `http` decides what ALPN offers.
 pub(super) async fn connect(
-    origin: &Origin,
+    spec: &ConnectSpec,
     total: Option<Instant>,
     http: HttpVersion,
 ) -> Result<Stream, SendError> {
-    let limit = Instant::now() + origin.timeouts.connect;
+    let limit = Instant::now() + spec.timeouts.connect;
     let deadline = total.map_or(limit, |total| total.min(limit));
     let waiting_for = Cell::new(None);
-    match timeout_at(TokioInstant::from_std(deadline), dial(origin, http, &waiting_for)).await {
+    match timeout_at(TokioInstant::from_std(deadline), dial(spec, http, &waiting_for)).await {
         Ok(result) => result,
-        Err(_) if deadline < limit => Err(SendError::new(Phase::Connect, origin.total_timeout(false))),
+        Err(_) if deadline < limit => Err(SendError::new(SendPhase::Connect, spec.total_timeout(false))),
         Err(_) => {
-            let limit = origin.timeouts.connect;
+            let limit = spec.timeouts.connect;
             let kind = match waiting_for.get() {
                 Some(proxy) => Kind::ProxySilent { proxy: proxy.url.to_string(), limit },
                 None => Kind::ConnectTimeout { limit },
             };
-            Err(SendError::new(Phase::Connect, kind))
+            Err(SendError::new(SendPhase::Connect, kind))
         }
     }
 }
 
 /// `waiting_for` holds the forward proxy until its tunnel is open, so that a timeout names it.
 async fn dial<'a>(
-    origin: &'a Origin,
+    spec: &'a ConnectSpec,
     http: HttpVersion,
     waiting_for: &Cell<Option<&'a ForwardProxyConnector>>,
 ) -> Result<Stream, SendError> {
     // Read before the certificates: a change in between expires the connection too early, never
     // too late.
-    let generation = origin.generation();
-    let (tunnel, connect) = match &origin.proxy {
+    let generation = spec.generation();
+    let (tunnel, connect) = match &spec.proxy {
         None => {
-            let connected = tcp(&origin.host, origin.port, origin).await;
-            let (tcp, took) = connected.map_err(|error| SendError::new(Phase::Connect, error))?;
+            let connected = tcp(&spec.host, spec.port, spec).await;
+            let (tcp, took) = connected.map_err(|error| SendError::new(SendPhase::Connect, error))?;
             (Tunnel::Tcp(tcp), took)
         }
         Some(proxy) => {
             waiting_for.set(Some(proxy));
             let begun = Instant::now();
             // Boxed because most upstreams have no forward proxy: 9 KB.
-            let tunnel = Box::pin(proxy.open(origin, http)).await?;
+            let tunnel = Box::pin(proxy.open(spec, http)).await?;
             waiting_for.set(None);
             (tunnel, begun.elapsed())
         }
     };
     let (wire, is_http2) = match tunnel {
         Tunnel::Tcp(tcp) => {
-            let secured = secure(origin, http, tcp).await?;
+            let secured = secure(spec, http, tcp).await?;
             let is_http2 = secured.is_http2(http);
             (secured.either(Wire::Tcp, Wire::Tls), is_http2)
         }
         Tunnel::Tls(outer) => {
-            let secured = secure(origin, http, outer).await?;
+            let secured = secure(spec, http, outer).await?;
             let is_http2 = secured.is_http2(http);
             (secured.either(Wire::Tls, Wire::TlsInTls), is_http2)
         }
     };
-    if let Some(observer) = &origin.observer {
+    if let Some(observer) = &spec.observer {
         observer.on_http_version(is_http2);
     }
-    let expires = origin.max_connection_age.map(|age| Instant::now() + jittered(age));
+    let expires = spec.max_connection_age.map(|age| Instant::now() + jittered(age));
     Ok(Stream::new(wire, is_http2, generation).connected_in(connect).expiring(expires))
 }
 
@@ -95,13 +95,13 @@ fn jittered(age: Duration) -> Duration {
 
 /// A TCP connection to the upstream's or the forward proxy's host, and how long the connect to the
 /// address that accepted it took.
-pub(super) async fn tcp(host: &str, port: u16, origin: &Origin) -> io::Result<(TcpStream, Duration)> {
+pub(super) async fn tcp(host: &str, port: u16, spec: &ConnectSpec) -> io::Result<(TcpStream, Duration)> {
     let addresses = Resolver::system().lookup(host, port).await?;
-    if let Some(observer) = &origin.observer {
+    if let Some(observer) = &spec.observer {
         observer.on_resolved(&addresses);
     }
-    let (tcp, took) = race::connect(addresses, &origin.winner).await?;
-    if let Some(observer) = &origin.observer {
+    let (tcp, took) = race::connect(addresses, &spec.winner).await?;
+    if let Some(observer) = &spec.observer {
         observer.on_connected(tcp.peer_addr().ok());
     }
     // Otherwise (Nagle) the second write of a request waits for the acknowledgement of the first.
@@ -136,26 +136,26 @@ impl<S> Secured<S> {
 }
 
 async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
-    origin: &Origin,
+    spec: &ConnectSpec,
     http: HttpVersion,
     stream: S,
 ) -> Result<Secured<S>, SendError> {
-    let Some(tls) = &origin.tls else { return Ok(Secured::Plain(stream)) };
+    let Some(tls) = &spec.tls else { return Ok(Secured::Plain(stream)) };
     let connector = TlsConnector::from(tls.config());
     let connecting = connector.with_alpn(protocols(http)).connect(tls.name().clone(), stream);
     // Boxed, so that the future of a plain connection has no room for it.
     let tls = Box::pin(connecting).await.map_err(|error| match alert(&error) {
         // The peer speaks none of the protocols that were offered.
         Some(AlertDescription::NoApplicationProtocol) if http == HttpVersion::Http2 => {
-            SendError::new(Phase::Connect, Ending::Refused)
+            SendError::new(SendPhase::Connect, Ending::Refused)
         }
         // Only a WebSocket overrides the configured HTTP version.
-        Some(AlertDescription::NoApplicationProtocol) if http != origin.http => {
-            SendError::new(Phase::Connect, Violation::NoHttp1ForUpgrade)
+        Some(AlertDescription::NoApplicationProtocol) if http != spec.http => {
+            SendError::new(SendPhase::Connect, Violation::NoHttp1ForUpgrade)
         }
-        _ => SendError::tls(Phase::Connect, error),
+        _ => SendError::tls(SendPhase::Connect, error),
     })?;
-    if let Some(observer) = &origin.observer {
+    if let Some(observer) = &spec.observer {
         observer.on_tls(tls.get_ref().1);
     }
     Ok(Secured::Tls(Box::new(tls)))

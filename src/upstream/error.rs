@@ -1,6 +1,6 @@
 //! Why an upstream gave no complete response.
 //!
-//! [`SendError`] keeps the typed cause. [`Origin::fail`] turns it into the crate's [`Error`], whose
+//! [`SendError`] keeps the typed cause. [`ConnectSpec::fail`] turns it into the crate's [`Error`], whose
 //! source it becomes.
 
 use std::error::Error as StdError;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError};
 
+use super::connect_spec::ConnectSpec;
 use super::forward_proxy::TunnelError;
 use super::http2::{Ending, Http2Error};
-use super::origin::Origin;
 use crate::error::{Error, Kind};
 use crate::h1::ProtocolError;
 
@@ -20,14 +20,14 @@ use crate::h1::ProtocolError;
 #[derive(Clone, Debug)]
 pub struct SendError {
     /// How far the exchange had come.
-    pub phase: Phase,
+    pub phase: SendPhase,
     /// What happened.
-    pub cause: Cause,
+    pub cause: SendCause,
 }
 
 /// The progress of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum SendPhase {
     /// Before there was a connection.
     Connect,
     /// After it, but the upstream cannot have worked on the request (see `resend`).
@@ -42,7 +42,7 @@ pub enum Phase {
 
 /// What ended an exchange.
 #[derive(Clone, Debug)]
-pub enum Cause {
+pub enum SendCause {
     /// The socket or the name lookup failed.
     Io(Arc<io::Error>),
     /// The TLS session with the upstream failed.
@@ -85,34 +85,36 @@ pub enum Violation {
 }
 
 impl SendError {
-    pub(super) fn new(phase: Phase, cause: impl Into<Cause>) -> Self {
+    pub(super) fn new(phase: SendPhase, cause: impl Into<SendCause>) -> Self {
         Self { phase, cause: cause.into() }
     }
 
     /// The TLS session failed, or there is none.
-    pub(super) fn tls(phase: Phase, error: io::Error) -> Self {
-        Self { phase, cause: Cause::Tls(Arc::new(error)) }
+    pub(super) fn tls(phase: SendPhase, error: io::Error) -> Self {
+        Self { phase, cause: SendCause::Tls(Arc::new(error)) }
     }
 
     /// The kind of the crate's error.
     fn kind(&self) -> Kind {
         match (&self.cause, self.phase) {
-            (Cause::Limit(kind), _) => kind.clone(),
-            (Cause::Client(error), _) => error.kind().clone(),
-            (Cause::Tls(_), _) => Kind::Tls,
-            (Cause::NotHttp2(_) | Cause::Violation(Violation::NoHttp1ForUpgrade), _) => Kind::WrongProtocol,
-            (Cause::Violation(Violation::EarlySwitch), _) => Kind::Protocol,
-            (Cause::ForwardProxy(url, error), _) => match **error {
+            (SendCause::Limit(kind), _) => kind.clone(),
+            (SendCause::Client(error), _) => error.kind().clone(),
+            (SendCause::Tls(_), _) => Kind::Tls,
+            (SendCause::NotHttp2(_) | SendCause::Violation(Violation::NoHttp1ForUpgrade), _) => {
+                Kind::WrongProtocol
+            }
+            (SendCause::Violation(Violation::EarlySwitch), _) => Kind::Protocol,
+            (SendCause::ForwardProxy(url, error), _) => match **error {
                 TunnelError::Status(status) => {
                     Kind::ProxyRefused { proxy: url.to_string(), status: status.as_u16() }
                 }
                 _ => Kind::ProxyFailed { proxy: url.to_string() },
             },
-            (_, Phase::Connect | Phase::Unprocessed) => Kind::Unreachable,
-            (_, Phase::Request | Phase::Head) => Kind::Unanswered,
-            (Cause::Http1(error), Phase::Body) if !error.is_truncation() => Kind::Protocol,
-            (Cause::Http2(error), Phase::Body) if error.error.is_library() => Kind::Protocol,
-            (_, Phase::Body) => Kind::Truncated,
+            (_, SendPhase::Connect | SendPhase::Unprocessed) => Kind::Unreachable,
+            (_, SendPhase::Request | SendPhase::Head) => Kind::Unanswered,
+            (SendCause::Http1(error), SendPhase::Body) if !error.is_truncation() => Kind::Protocol,
+            (SendCause::Http2(error), SendPhase::Body) if error.error.is_library() => Kind::Protocol,
+            (_, SendPhase::Body) => Kind::Truncated,
         }
     }
 
@@ -120,8 +122,8 @@ impl SendError {
     /// certificate after the client's part of the handshake, so that a later read returns it.
     pub fn alert(&self) -> Option<AlertDescription> {
         match &self.cause {
-            Cause::Io(error) | Cause::Tls(error) => alert(error),
-            Cause::Http2(error) => error.alert,
+            SendCause::Io(error) | SendCause::Tls(error) => alert(error),
+            SendCause::Http2(error) => error.alert,
             _ => None,
         }
     }
@@ -129,8 +131,8 @@ impl SendError {
     /// Why the certificate of the upstream, or of its forward proxy, was rejected here.
     pub fn certificate_error(&self) -> Option<&CertificateError> {
         let error = match &self.cause {
-            Cause::Tls(error) => &**error,
-            Cause::ForwardProxy(_, error) => match &**error {
+            SendCause::Tls(error) => &**error,
+            SendCause::ForwardProxy(_, error) => match &**error {
                 TunnelError::Tls(error) => error,
                 _ => return None,
             },
@@ -143,11 +145,11 @@ impl SendError {
     }
 }
 
-impl Origin {
+impl ConnectSpec {
     /// Turns a failure into the crate's error and shows it to the observer.
     #[cold]
     pub(super) fn fail(&self, error: SendError) -> Error {
-        if let Cause::Client(error) = error.cause {
+        if let SendCause::Client(error) = error.cause {
             return error;
         }
         let error = error.kind().at(Arc::clone(&self.name)).because(error);
@@ -158,18 +160,18 @@ impl Origin {
     }
 
     /// `was_sent`: all of the request was written.
-    pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> Cause {
+    pub(super) fn first_byte_timeout(&self, is_streamed: bool, was_sent: bool) -> SendCause {
         let (limit, key) = self.timeouts.first_byte_of(is_streamed);
-        Cause::Limit(Kind::FirstByteTimeout { limit, key, was_sent })
+        SendCause::Limit(Kind::FirstByteTimeout { limit, key, was_sent })
     }
 
-    pub(super) fn idle_timeout(&self) -> Cause {
-        Cause::Limit(Kind::IdleTimeout { limit: self.timeouts.idle })
+    pub(super) fn idle_timeout(&self) -> SendCause {
+        SendCause::Limit(Kind::IdleTimeout { limit: self.timeouts.idle })
     }
 
     /// `was_sent`: all of the request was written.
-    pub(super) fn total_timeout(&self, was_sent: bool) -> Cause {
-        Cause::Limit(Kind::TotalTimeout { limit: self.timeouts.total.unwrap_or_default(), was_sent })
+    pub(super) fn total_timeout(&self, was_sent: bool) -> SendCause {
+        SendCause::Limit(Kind::TotalTimeout { limit: self.timeouts.total.unwrap_or_default(), was_sent })
     }
 }
 
@@ -199,29 +201,29 @@ impl fmt::Display for SendError {
     /// The reason, as a clause of the crate's message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.cause, self.phase) {
-            (Cause::Io(error), phase) => {
+            (SendCause::Io(error), phase) => {
                 let error = describe_error(error);
                 match phase {
-                    Phase::Request => write!(f, "it closed the connection without an answer ({error})"),
-                    Phase::Head => write!(f, "its answer's head broke off ({error})"),
+                    SendPhase::Request => write!(f, "it closed the connection without an answer ({error})"),
+                    SendPhase::Head => write!(f, "its answer's head broke off ({error})"),
                     _ => f.write_str(&error),
                 }
             }
-            (Cause::Tls(error), _) => f.write_str(&describe_error(error)),
-            (Cause::Http1(error), _) => write!(f, "{error}"),
-            (Cause::Http2(error), Phase::Request | Phase::Head) => {
+            (SendCause::Tls(error), _) => f.write_str(&describe_error(error)),
+            (SendCause::Http1(error), _) => write!(f, "{error}"),
+            (SendCause::Http2(error), SendPhase::Request | SendPhase::Head) => {
                 write!(f, "it gave no answer over HTTP/2: {error}")
             }
-            (Cause::Http2(error), _) => write!(f, "{error}"),
-            (Cause::NotHttp2(ending), _) => write!(
+            (SendCause::Http2(error), _) => write!(f, "{error}"),
+            (SendCause::NotHttp2(ending), _) => write!(
                 f,
                 "it does not speak HTTP/2, which `http` in the configuration asks for or it chose itself: {ending}"
             ),
-            (Cause::Violation(violation), _) => write!(f, "{violation}"),
-            (Cause::ForwardProxy(_, error), _) => write!(f, "{error}"),
-            (Cause::Limit(kind), _) => f.write_str(kind.info().code),
-            (Cause::Client(error), _) => write!(f, "{error}"),
-            (Cause::Stopping, _) => f.write_str("the process is stopping"),
+            (SendCause::Violation(violation), _) => write!(f, "{violation}"),
+            (SendCause::ForwardProxy(_, error), _) => write!(f, "{error}"),
+            (SendCause::Limit(kind), _) => f.write_str(kind.info().code),
+            (SendCause::Client(error), _) => write!(f, "{error}"),
+            (SendCause::Stopping, _) => f.write_str("the process is stopping"),
         }
     }
 }
@@ -247,35 +249,37 @@ impl fmt::Display for Violation {
 impl StdError for SendError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.cause {
-            Cause::Io(error) | Cause::Tls(error) => Some(&**error),
-            Cause::Http1(error) => Some(error),
-            Cause::Http2(error) => Some(&**error),
-            Cause::ForwardProxy(_, error) => Some(&**error),
-            Cause::Client(error) => Some(error),
-            Cause::NotHttp2(_) | Cause::Violation(_) | Cause::Limit(_) | Cause::Stopping => None,
+            SendCause::Io(error) | SendCause::Tls(error) => Some(&**error),
+            SendCause::Http1(error) => Some(error),
+            SendCause::Http2(error) => Some(&**error),
+            SendCause::ForwardProxy(_, error) => Some(&**error),
+            SendCause::Client(error) => Some(error),
+            SendCause::NotHttp2(_) | SendCause::Violation(_) | SendCause::Limit(_) | SendCause::Stopping => {
+                None
+            }
         }
     }
 }
 
-impl From<io::Error> for Cause {
+impl From<io::Error> for SendCause {
     fn from(error: io::Error) -> Self {
         Self::Io(Arc::new(error))
     }
 }
 
-impl From<ProtocolError> for Cause {
+impl From<ProtocolError> for SendCause {
     fn from(error: ProtocolError) -> Self {
         Self::Http1(error)
     }
 }
 
-impl From<Http2Error> for Cause {
+impl From<Http2Error> for SendCause {
     fn from(error: Http2Error) -> Self {
         Self::Http2(Arc::new(error))
     }
 }
 
-impl From<Ending> for Cause {
+impl From<Ending> for SendCause {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Alert(alert) => {
@@ -287,13 +291,13 @@ impl From<Ending> for Cause {
     }
 }
 
-impl From<Violation> for Cause {
+impl From<Violation> for SendCause {
     fn from(violation: Violation) -> Self {
         Self::Violation(violation)
     }
 }
 
-impl From<Kind> for Cause {
+impl From<Kind> for SendCause {
     fn from(kind: Kind) -> Self {
         Self::Limit(kind)
     }
@@ -311,15 +315,15 @@ mod tests {
     fn kind_and_reason_follow_phase() {
         let closed = || io(io::ErrorKind::UnexpectedEof);
         for (phase, kind, reason) in [
-            (Phase::Connect, Kind::Unreachable, "connection closed"),
-            (Phase::Unprocessed, Kind::Unreachable, "connection closed"),
+            (SendPhase::Connect, Kind::Unreachable, "connection closed"),
+            (SendPhase::Unprocessed, Kind::Unreachable, "connection closed"),
             (
-                Phase::Request,
+                SendPhase::Request,
                 Kind::Unanswered,
                 "it closed the connection without an answer (connection closed)",
             ),
-            (Phase::Head, Kind::Unanswered, "its answer's head broke off (connection closed)"),
-            (Phase::Body, Kind::Truncated, "connection closed"),
+            (SendPhase::Head, Kind::Unanswered, "its answer's head broke off (connection closed)"),
+            (SendPhase::Body, Kind::Truncated, "connection closed"),
         ] {
             let error = SendError::new(phase, closed());
             assert_eq!((error.kind(), error.to_string()), (kind, reason.to_owned()), "{phase:?}");
@@ -333,17 +337,17 @@ mod tests {
             (ProtocolError::ChunksCutShort, Kind::Truncated),
             (ProtocolError::BodyCutShort { missing: 1 }, Kind::Truncated),
         ] {
-            assert_eq!(SendError::new(Phase::Body, error).kind(), kind);
+            assert_eq!(SendError::new(SendPhase::Body, error).kind(), kind);
         }
     }
 
     #[test]
     fn alert_is_found_by_type() {
         let received = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
-        let error = SendError::tls(Phase::Request, io::Error::new(io::ErrorKind::InvalidData, received));
+        let error = SendError::tls(SendPhase::Request, io::Error::new(io::ErrorKind::InvalidData, received));
         assert_eq!(error.alert(), Some(AlertDescription::CertificateRequired));
         assert_eq!(error.kind(), Kind::Tls);
-        let error = SendError::new(Phase::Request, io(io::ErrorKind::ConnectionReset));
+        let error = SendError::new(SendPhase::Request, io(io::ErrorKind::ConnectionReset));
         assert_eq!(error.alert(), None);
     }
 }

@@ -18,8 +18,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_socks::TargetAddr;
 
 use super::connect::tcp;
-use super::error::{Cause, Phase, SendError, describe_error};
-use super::origin::Origin;
+use super::connect_spec::ConnectSpec;
+use super::error::{SendCause, SendError, SendPhase, describe_error};
 use crate::config::HttpVersion;
 use crate::h1::ProtocolError;
 use crate::tls::Connector;
@@ -62,18 +62,18 @@ impl ForwardProxyConnector {
     /// Connects to the forward proxy and opens a tunnel to the upstream. With SOCKS5 and addresses,
     /// each address that cannot be reached costs a connection. Cancel safe: dropping the future
     /// closes the connection.
-    pub(super) async fn open(&self, origin: &Origin, http: HttpVersion) -> Result<Tunnel, SendError> {
+    pub(super) async fn open(&self, spec: &ConnectSpec, http: HttpVersion) -> Result<Tunnel, SendError> {
         let requests: Vec<_> = match &self.protocol {
-            ProxyProtocol::Connect(connect) => vec![TunnelRequest::Connect(connect, origin.may_begin(http))],
+            ProxyProtocol::Connect(connect) => vec![TunnelRequest::Connect(connect, spec.may_begin(http))],
             ProxyProtocol::Socks5(socks5) => {
-                let targets = socks5.targets(&origin.host, origin.port).await;
+                let targets = socks5.targets(&spec.host, spec.port).await;
                 let targets = targets.map_err(|error| self.failed(error))?;
                 targets.into_iter().map(|target| TunnelRequest::Socks5(socks5, target)).collect()
             }
         };
         let mut refused = self.failed(TunnelError::NoAddress);
         for request in requests {
-            let opened = match self.connect(origin).await? {
+            let opened = match self.connect(spec).await? {
                 Tunnel::Tcp(tcp) => request.send(tcp).await.map(Tunnel::Tcp),
                 Tunnel::Tls(tls) => request.send(tls).await.map(Tunnel::Tls),
             };
@@ -86,20 +86,20 @@ impl ForwardProxyConnector {
     }
 
     /// Connects to the forward proxy.
-    async fn connect(&self, origin: &Origin) -> Result<Tunnel, SendError> {
+    async fn connect(&self, spec: &ConnectSpec) -> Result<Tunnel, SendError> {
         let (tcp, _) =
-            tcp(&self.host, self.port, origin).await.map_err(|error| self.failed(TunnelError::Io(error)))?;
+            tcp(&self.host, self.port, spec).await.map_err(|error| self.failed(TunnelError::Io(error)))?;
         let Some(tls) = &self.tls else { return Ok(Tunnel::Tcp(tcp)) };
         let connecting = TlsConnector::from(tls.config()).connect(tls.name().clone(), tcp);
         let tls = connecting.await.map_err(|error| self.failed(TunnelError::Tls(error)))?;
-        if let Some(observer) = &origin.observer {
+        if let Some(observer) = &spec.observer {
             observer.on_proxy_tls(tls.get_ref().1);
         }
         Ok(Tunnel::Tls(Box::new(tls)))
     }
 
     fn failed(&self, error: TunnelError) -> SendError {
-        SendError::new(Phase::Connect, Cause::ForwardProxy(Arc::clone(&self.url), Arc::new(error)))
+        SendError::new(SendPhase::Connect, SendCause::ForwardProxy(Arc::clone(&self.url), Arc::new(error)))
     }
 }
 

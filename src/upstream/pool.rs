@@ -7,15 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Scratch;
 use super::stream::Stream;
-
-/// Limits of the idle connections of one worker to one upstream.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolLimits {
-    /// An idle connection is closed after this time.
-    pub idle_timeout: Duration,
-    /// The most idle connections.
-    pub max_idle: usize,
-}
+use crate::config::PoolLimits;
 
 /// Idle connections, the most recently used at the back. `take` pops from the back: that connection
 /// is the least likely to have been closed by the upstream, and those at the front expire when the

@@ -9,7 +9,7 @@
 //!
 //! Over HTTP/2, the upstream can report that it did not process a request (RFC 9113 section 8.7:
 //! `REFUSED_STREAM`, or `GOAWAY` with a lower last stream). [`Unanswered`] is for connections that
-//! end without such a report. The one loop that sends again is [`super::Upstream::send`].
+//! end without such a report. The one loop that sends again is [`super::UpstreamClient::send`].
 
 use std::rc::Weak;
 use std::time::Duration;

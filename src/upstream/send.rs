@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::error::{Cause, Phase, SendError, Violation, alert};
+use super::error::{SendCause, SendError, SendPhase, Violation, alert};
 use super::resend::Unanswered;
 use super::response::{Http1ResponseBody, UpstreamBody, UpstreamResponse};
 use super::stream::Stream;
 use super::upgraded::UpgradedUpstream;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
-use super::{OutboundRequest, Upstream};
+use super::{OutboundRequest, UpstreamClient};
 use crate::error::Kind;
 use crate::h1::{HeadReader, ResponseHead};
 use crate::rewrite::upgrade::WebSocketUpgrade;
@@ -26,9 +26,9 @@ const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 const ONE_RESPONSE: &str = "a response is made once, which ends the future";
 
 /// Writes the request and reads the response's head at once, since an upstream may respond before it
-/// has read everything. An error of [`Phase::Unprocessed`] is only possible on a kept connection.
+/// has read everything. An error of [`SendPhase::Unprocessed`] is only possible on a kept connection.
 pub(super) struct SendRequest<'a> {
-    upstream: &'a Upstream,
+    upstream: &'a UpstreamClient,
     /// `None` after it was moved into the response.
     parts: Option<Parts>,
     reader: HeadReader,
@@ -62,7 +62,7 @@ struct Parts {
 
 impl<'a> SendRequest<'a> {
     pub(super) fn new(
-        upstream: &'a Upstream,
+        upstream: &'a UpstreamClient,
         call: &OutboundRequest<'_>,
         head: Bytes,
         payload: Payload,
@@ -70,7 +70,7 @@ impl<'a> SendRequest<'a> {
         total: Option<Instant>,
     ) -> Self {
         let is_streamed = call.is_streamed;
-        let watchdog = Watchdog::new(upstream.origin.timeouts.first_byte_of(is_streamed).0, total);
+        let watchdog = Watchdog::new(upstream.spec.timeouts.first_byte_of(is_streamed).0, total);
         let upload = Upload::new(head, payload);
         Self {
             upstream,
@@ -102,7 +102,7 @@ impl<'a> SendRequest<'a> {
             let sent = self.sent();
             self.heard = Some(sent);
             if self.kept.is_some() && sent == Sent::Nothing {
-                return Err(SendError::new(Phase::Unprocessed, Violation::EarlyBytes));
+                return Err(SendError::new(SendPhase::Unprocessed, Violation::EarlyBytes));
             }
         }
         if self.partial.is_empty() {
@@ -125,7 +125,7 @@ impl<'a> SendRequest<'a> {
     fn parse_heads(&mut self, buf: &mut [u8]) -> Result<(Option<UpstreamResponse>, usize), SendError> {
         let mut at = 0;
         loop {
-            match self.reader.read(&buf[at..]).map_err(|error| SendError::new(Phase::Head, error))? {
+            match self.reader.read(&buf[at..]).map_err(|error| SendError::new(SendPhase::Head, error))? {
                 None => return Ok((None, at)),
                 Some((head, used))
                     if head.status == SWITCHING_PROTOCOLS
@@ -135,12 +135,12 @@ impl<'a> SendRequest<'a> {
                     return Ok((Some(self.upgraded(head, &buf[at + used..])?), at + used));
                 }
                 Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
-                    return Err(SendError::new(Phase::Head, Violation::UnrequestedSwitch));
+                    return Err(SendError::new(SendPhase::Head, Violation::UnrequestedSwitch));
                 }
                 // Interim responses are dropped: 100 was not requested, and the others are optional.
                 Some((head, used)) if head.status.is_informational() => at += used,
                 Some((head, _)) if let Some(violation) = self.early_response(head.status) => {
-                    return Err(SendError::new(Phase::Unprocessed, violation));
+                    return Err(SendError::new(SendPhase::Unprocessed, violation));
                 }
                 Some((head, used)) => {
                     let response = self.response(head, &mut buf[at + used..])?;
@@ -192,16 +192,16 @@ impl<'a> SendRequest<'a> {
     fn upgraded(&mut self, head: ResponseHead, rest: &[u8]) -> Result<UpstreamResponse, SendError> {
         let Parts { stream, upload, .. } = self.parts.take().expect(ONE_RESPONSE);
         if upload.is_some() {
-            return Err(SendError::new(Phase::Head, Violation::EarlySwitch));
+            return Err(SendError::new(SendPhase::Head, Violation::EarlySwitch));
         }
-        let upgraded = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), &self.upstream.origin);
+        let upgraded = UpgradedUpstream::new(stream, Bytes::copy_from_slice(rest), &self.upstream.spec);
         Ok(UpstreamResponse { body: UpstreamBody::upgraded(upgraded), head: head.into() })
     }
 
     fn response(&mut self, head: ResponseHead, rest: &mut [u8]) -> Result<UpstreamResponse, SendError> {
-        let origin = &self.upstream.origin;
+        let spec = &self.upstream.spec;
         let Parts { stream, upload, broken, mut watchdog } = self.parts.take().expect(ONE_RESPONSE);
-        watchdog.set_silence(origin.timeouts.idle);
+        watchdog.set_silence(spec.timeouts.idle);
         let keep = head.keep_alive && broken.is_none();
         let body = Http1ResponseBody::new(self.upstream, stream, upload, head.framing, watchdog, keep);
         let body = body.beginning_with(rest)?;
@@ -211,13 +211,13 @@ impl<'a> SendRequest<'a> {
     /// The error for a connection that ended before the response's head.
     fn ended(&self, error: io::Error) -> SendError {
         if self.heard.is_some() {
-            SendError::new(Phase::Head, error)
+            SendError::new(SendPhase::Head, error)
         } else if self.unanswered().may_be_sent_again() {
-            SendError::new(Phase::Unprocessed, error)
+            SendError::new(SendPhase::Unprocessed, error)
         } else if alert(&error).is_some() {
-            SendError::tls(Phase::Request, error)
+            SendError::tls(SendPhase::Request, error)
         } else {
-            SendError::new(Phase::Request, error)
+            SendError::new(SendPhase::Request, error)
         }
     }
 }
@@ -238,10 +238,13 @@ impl Future for SendRequest<'_> {
                         parts.watchdog.heard();
                     }
                     Poll::Ready(Err(UploadError::Client(error))) => {
-                        return Poll::Ready(Err(SendError::new(Phase::Request, Cause::Client(error))));
+                        return Poll::Ready(Err(SendError::new(
+                            SendPhase::Request,
+                            SendCause::Client(error),
+                        )));
                     }
                     // It may have responded before it closed, for instance with 413.
-                    Poll::Ready(Err(UploadError::Upstream)) => {
+                    Poll::Ready(Err(UploadError::UpstreamClient)) => {
                         parts.broken = Some(upload.sent());
                         parts.upload = None;
                     }
@@ -262,18 +265,18 @@ impl Future for SendRequest<'_> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(this.ended(error))),
                 Poll::Pending => {
                     let expired = ready!(parts.watchdog.poll_expired(cx));
-                    let origin = &this.upstream.origin;
+                    let spec = &this.upstream.spec;
                     let starved = parts.upload.as_ref().is_some_and(Upload::is_starved);
                     let was_sent = this.sent() == Sent::Everything;
                     let cause = match expired {
                         Expired::Silence if starved => {
-                            let (limit, _) = origin.timeouts.first_byte_of(this.is_streamed);
-                            Cause::Client(Kind::BodyTimeout(limit).into())
+                            let (limit, _) = spec.timeouts.first_byte_of(this.is_streamed);
+                            SendCause::Client(Kind::BodyTimeout(limit).into())
                         }
-                        Expired::Silence => origin.first_byte_timeout(this.is_streamed, was_sent),
-                        Expired::Total => origin.total_timeout(was_sent),
+                        Expired::Silence => spec.first_byte_timeout(this.is_streamed, was_sent),
+                        Expired::Total => spec.total_timeout(was_sent),
                     };
-                    return Poll::Ready(Err(SendError::new(Phase::Request, cause)));
+                    return Poll::Ready(Err(SendError::new(SendPhase::Request, cause)));
                 }
             }
         }

@@ -34,7 +34,7 @@ pub(super) enum Wire {
 
 impl Stream {
     /// `generation` numbers the certificates that it was made with, see
-    /// [`Origin::generation`](super::Origin::generation).
+    /// [`ConnectSpec::generation`](super::ConnectSpec::generation).
     pub(super) fn new(wire: Wire, is_http2: bool, generation: u64) -> Self {
         Self { wire, is_http2, connect: 0, generation, expires: None }
     }

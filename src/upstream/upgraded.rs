@@ -9,10 +9,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::error::{Cause, Phase, SendError, Violation};
-use super::origin::Origin;
+use super::connect_spec::ConnectSpec;
+use super::error::{SendCause, SendError, SendPhase, Violation};
 use super::stream::Stream;
-use super::{OutboundRequest, Payload, SendRequest, Upstream, UpstreamResponse, connect};
+use super::{OutboundRequest, Payload, SendRequest, UpstreamClient, UpstreamResponse, connect};
 use crate::config::{HttpVersion, Timeouts};
 use crate::error::Error;
 
@@ -22,12 +22,12 @@ pub struct UpgradedUpstream {
     stream: Stream,
     /// Bytes that were read together with the head.
     first: Bytes,
-    origin: Arc<Origin>,
+    spec: Arc<ConnectSpec>,
 }
 
 impl UpgradedUpstream {
-    pub(super) fn new(stream: Stream, first: Bytes, origin: &Arc<Origin>) -> Self {
-        Self { stream, first, origin: Arc::clone(origin) }
+    pub(super) fn new(stream: Stream, first: Bytes, spec: &Arc<ConnectSpec>) -> Self {
+        Self { stream, first, spec: Arc::clone(spec) }
     }
 
     /// Takes the bytes that were read together with the head; they come before all reads.
@@ -36,7 +36,7 @@ impl UpgradedUpstream {
     }
 
     pub fn timeouts(&self) -> Timeouts {
-        self.origin.timeouts
+        self.spec.timeouts
     }
 
     /// The error for a failed read or write.
@@ -51,16 +51,16 @@ impl UpgradedUpstream {
 
     /// The error for `timeouts.idle`.
     pub fn silent(&self) -> Error {
-        self.fail(self.origin.idle_timeout())
+        self.fail(self.spec.idle_timeout())
     }
 
     /// The error for `timeouts.total`.
     pub fn overdue(&self) -> Error {
-        self.fail(self.origin.total_timeout(true))
+        self.fail(self.spec.total_timeout(true))
     }
 
-    fn fail(&self, cause: impl Into<Cause>) -> Error {
-        self.origin.fail(SendError::new(Phase::Body, cause))
+    fn fail(&self, cause: impl Into<SendCause>) -> Error {
+        self.spec.fail(SendError::new(SendPhase::Body, cause))
     }
 }
 
@@ -90,7 +90,7 @@ impl AsyncWrite for UpgradedUpstream {
     }
 }
 
-impl Upstream {
+impl UpstreamClient {
     /// Sends a request for a WebSocket upgrade over HTTP/1.1 on a new connection, also to an upstream
     /// with HTTP/2: HTTP/2 has no `Upgrade`, and few services support RFC 8441.
     pub(super) async fn send_upgrade(
@@ -99,7 +99,7 @@ impl Upstream {
         payload: Payload,
         total: Option<Instant>,
     ) -> Result<UpstreamResponse, SendError> {
-        let stream = connect::connect(&self.origin, total, HttpVersion::Http1).await?;
+        let stream = connect::connect(&self.spec, total, HttpVersion::Http1).await?;
         let head = request.http1_head();
         SendRequest::new(self, request, head, payload, stream, total).for_upgrade().await
     }

@@ -10,15 +10,15 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use streamgauge::config::{HttpVersion, Timeouts};
+use streamgauge::config::{HttpVersion, PoolLimits, Timeouts};
 use streamgauge::egress::Hosts;
 use streamgauge::h1::BodyFraming;
 use streamgauge::rewrite::headers::OutboundHeaders;
 use streamgauge::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
-    Connect, ForwardProxyConnector, Origin, OutboundRequest, Payload, PoolLimits, ProxyProtocol, Scratch,
-    Socks5, Upstream as UpstreamClient, Winner,
+    Connect, ConnectSpec, ForwardProxyConnector, OutboundRequest, Payload, ProxyProtocol, Scratch, Socks5,
+    UpstreamClient, Winner,
 };
 
 use crate::support::{
@@ -453,7 +453,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
             idle: timeout,
             total: None,
         };
-        let origin = Origin {
+        let spec = ConnectSpec {
             name: "up".into(),
             host: host.to_owned(),
             port,
@@ -470,7 +470,7 @@ fn an_https_target_is_spoken_with_inside_every_kind_of_tunnel() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         runtime.unwrap().block_on(async {
-            let client = UpstreamClient::new(Arc::new(origin), limits, Scratch::default());
+            let client = UpstreamClient::new(Arc::new(spec), limits, Scratch::default());
             for _ in 0..2 {
                 let call = OutboundRequest {
                     method: &Method::POST,

@@ -16,7 +16,7 @@ use crate::provider::Provider;
 use crate::record::Outcome;
 use crate::secret::Masks;
 use crate::tls::ObservedHandshake;
-use crate::upstream::{Cause, SendError, TunnelError};
+use crate::upstream::{SendCause, SendError, TunnelError};
 
 /// Why an upstream cannot be used, and what to do.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
                 upstream.url.host()
             )
         }
-        "upstream_unreachable" if matches!(cause, Some(Cause::Io(error)) if error.kind() == ErrorKind::ConnectionRefused) =>
+        "upstream_unreachable" if matches!(cause, Some(SendCause::Io(error)) if error.kind() == ErrorKind::ConnectionRefused) =>
         {
             format!("{}: nothing listens at {place}; correct it, or start the service", key("url"))
         }
@@ -106,7 +106,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
         ),
         "upstream_tls" => of_tls(finding, error),
         "upstream_protocol" if is_about_our_certificate(&finding.target, error) => of_tls(finding, error),
-        "upstream_protocol" if matches!(cause, Some(Cause::NotHttp2(_) | Cause::Http2(_))) => {
+        "upstream_protocol" if matches!(cause, Some(SendCause::NotHttp2(_) | SendCause::Http2(_))) => {
             format!("{}: write \"1\", or \"auto\" to let the two agree", key("http"))
         }
         "upstream_protocol" if !upstream.url.is_https() => {
@@ -120,7 +120,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
         }
         "first_byte_timeout" => {
             let limit = match cause {
-                Some(Cause::Limit(Kind::FirstByteTimeout { key, .. })) => key,
+                Some(SendCause::Limit(Kind::FirstByteTimeout { key, .. })) => key,
                 _ => "timeouts.first_byte",
             };
             format!(
@@ -267,7 +267,7 @@ fn of_proxy(finding: &Finding<'_>, proxy: &ForwardProxy, code: &str, error: Opti
 /// The status with which the forward proxy refused the tunnel.
 fn tunnel_status(error: Option<&SendError>) -> Option<StatusCode> {
     match &error?.cause {
-        Cause::ForwardProxy(_, error) => match **error {
+        SendCause::ForwardProxy(_, error) => match **error {
             TunnelError::Status(status) => Some(status),
             _ => None,
         },

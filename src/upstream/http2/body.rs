@@ -14,8 +14,8 @@ use super::connections::Slot;
 use super::error::Http2Error;
 use super::upload::Upload;
 use crate::error::Error;
-use crate::upstream::error::{Cause, Phase, SendError};
-use crate::upstream::origin::Origin;
+use crate::upstream::connect_spec::ConnectSpec;
+use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::upload::UploadError;
 use crate::upstream::watchdog::{Expired, Watchdog};
 
@@ -25,7 +25,7 @@ use crate::upstream::watchdog::{Expired, Watchdog};
 ///
 /// Also sends the rest of the request. Dropping it before its end resets the stream at once.
 pub(in crate::upstream) struct Http2ResponseBody {
-    origin: Arc<Origin>,
+    spec: Arc<ConnectSpec>,
     /// `None` after the end or an error.
     open: Option<Open>,
     /// The rest of the body, if the upstream declared a length.
@@ -46,7 +46,7 @@ struct Open {
 
 impl Http2ResponseBody {
     pub(super) fn new(
-        origin: &Arc<Origin>,
+        spec: &Arc<ConnectSpec>,
         slot: Slot,
         stream: RecvStream,
         upload: Option<Upload>,
@@ -57,7 +57,7 @@ impl Http2ResponseBody {
         // h2 resets a stream whose DATA does not add up to it (RFC 9113 section 8.1.1).
         let declared = || headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         Self {
-            origin: Arc::clone(origin),
+            spec: Arc::clone(spec),
             open: (!ended).then(|| Open { stream, upload, slot }),
             remaining: if ended { Some(0) } else { declared() },
             watchdog,
@@ -69,8 +69,8 @@ impl Http2ResponseBody {
         self.read_at
     }
 
-    fn fail(&self, cause: impl Into<Cause>) -> Error {
-        self.origin.fail(SendError::new(Phase::Body, cause))
+    fn fail(&self, cause: impl Into<SendCause>) -> Error {
+        self.spec.fail(SendError::new(SendPhase::Body, cause))
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -81,7 +81,7 @@ impl Http2ResponseBody {
                     Poll::Pending => {}
                     Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Some(Err(error))),
                     // The upstream may have responded without reading all of the request.
-                    Poll::Ready(Ok(()) | Err(UploadError::Upstream)) => open.upload = None,
+                    Poll::Ready(Ok(()) | Err(UploadError::UpstreamClient)) => open.upload = None,
                 }
             }
             let polled = match open.stream.poll_data(cx) {
@@ -108,8 +108,8 @@ impl Http2ResponseBody {
                 Poll::Pending => {
                     let expired = ready!(self.watchdog.poll_expired(cx));
                     return Poll::Ready(Some(Err(self.fail(match expired {
-                        Expired::Silence => self.origin.idle_timeout(),
-                        Expired::Total => self.origin.total_timeout(true),
+                        Expired::Silence => self.spec.idle_timeout(),
+                        Expired::Total => self.spec.total_timeout(true),
                     }))));
                 }
             }

@@ -114,7 +114,7 @@ impl Connection {
         !self.state.ended.get() && matches!(ready, Poll::Ready(Ok(())))
     }
 
-    /// See [`Origin::generation`](crate::upstream::Origin::generation).
+    /// See [`ConnectSpec::generation`](crate::upstream::ConnectSpec::generation).
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }

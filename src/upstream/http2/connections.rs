@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::MAX_STREAMS;
 use super::connection::Connection;
 use super::error::Ending;
-use crate::config::HttpVersion;
+use crate::config::{HttpVersion, PoolLimits};
 use crate::error::Kind;
 use crate::upstream::connect::connect;
-use crate::upstream::error::{Cause, Phase, SendError};
-use crate::upstream::origin::Origin;
-use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::connect_spec::ConnectSpec;
+use crate::upstream::error::{SendCause, SendError, SendPhase};
+use crate::upstream::pool::Pool;
 use crate::upstream::resend::Tried;
 use crate::upstream::stream::Stream;
 
@@ -25,7 +25,7 @@ use crate::upstream::stream::Stream;
 /// at once beyond the limit.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connections {
-    origin: Arc<Origin>,
+    spec: Arc<ConnectSpec>,
     limits: PoolLimits,
     /// Gets connections that turn out to speak HTTP/1.1.
     http1: Rc<Pool>,
@@ -56,15 +56,15 @@ pub(in crate::upstream) enum Transport {
 }
 
 impl Connections {
-    pub(in crate::upstream) fn new(origin: Arc<Origin>, limits: PoolLimits, http1: Rc<Pool>) -> Rc<Self> {
-        let version = match origin.http {
-            HttpVersion::Auto if origin.tls.is_some() => None,
+    pub(in crate::upstream) fn new(spec: Arc<ConnectSpec>, limits: PoolLimits, http1: Rc<Pool>) -> Rc<Self> {
+        let version = match spec.http {
+            HttpVersion::Auto if spec.tls.is_some() => None,
             // Without TLS there is no ALPN.
             HttpVersion::Auto | HttpVersion::Http1 => Some(HttpVersion::Http1),
             HttpVersion::Http2 => Some(HttpVersion::Http2),
         };
         Rc::new(Self {
-            origin,
+            spec,
             limits,
             http1,
             open: RefCell::default(),
@@ -98,7 +98,7 @@ impl Connections {
             let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
             match outcome {
                 Ok(Some(result)) => result?,
-                Ok(None) | Err(_) => return Err(SendError::new(Phase::Connect, Cause::Stopping)),
+                Ok(None) | Err(_) => return Err(SendError::new(SendPhase::Connect, SendCause::Stopping)),
             }
         }
     }
@@ -106,17 +106,17 @@ impl Connections {
     /// Keeps a new connection of either HTTP version. Fails if HTTP/2 is required and not spoken.
     pub(in crate::upstream) async fn adopt(self: &Rc<Self>, stream: Stream) -> Result<(), SendError> {
         if !stream.is_http2() {
-            if self.origin.http == HttpVersion::Http2 {
-                return Err(SendError::new(Phase::Connect, Ending::NotChosen));
+            if self.spec.http == HttpVersion::Http2 {
+                return Err(SendError::new(SendPhase::Connect, Ending::NotChosen));
             }
             self.version.set(Some(HttpVersion::Http1));
-            self.http1.put(stream, self.origin.generation(), Instant::now());
+            self.http1.put(stream, self.spec.generation(), Instant::now());
             return Ok(());
         }
-        let limit = self.origin.timeouts.connect;
+        let limit = self.spec.timeouts.connect;
         let connection = match timeout(limit, Connection::open(stream)).await {
-            Ok(opened) => opened.map_err(|ending| SendError::new(Phase::Connect, ending))?,
-            Err(_) => return Err(SendError::new(Phase::Connect, Kind::ConnectTimeout { limit })),
+            Ok(opened) => opened.map_err(|ending| SendError::new(SendPhase::Connect, ending))?,
+            Err(_) => return Err(SendError::new(SendPhase::Connect, Kind::ConnectTimeout { limit })),
         };
         self.version.set(Some(HttpVersion::Http2));
         self.expected.set(connection.limit().max(1));
@@ -129,7 +129,7 @@ impl Connections {
 
     fn pick(self: &Rc<Self>, except: Option<&Tried>, now: Instant) -> Option<Slot> {
         let mut open = self.open.borrow_mut();
-        let generation = self.origin.generation();
+        let generation = self.spec.generation();
         // Open streams keep their own reference to a connection that is removed here.
         open.retain(|connection| {
             connection.is_open() && connection.generation() == generation && !connection.is_expired(now)
@@ -157,7 +157,7 @@ impl Connections {
         // A task of its own: the first request may be cancelled while others wait.
         let set = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let result = match connect(&set.origin, None, set.origin.http).await {
+            let result = match connect(&set.spec, None, set.spec.http).await {
                 Ok(stream) => set.adopt(stream).await,
                 Err(error) => Err(error),
             };

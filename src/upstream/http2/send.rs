@@ -13,8 +13,8 @@ use super::connections::Slot;
 use super::error::Http2Error;
 use super::upload::Upload;
 use crate::error::Kind;
-use crate::upstream::error::{Cause, Phase, SendError};
-use crate::upstream::origin::Origin;
+use crate::upstream::connect_spec::ConnectSpec;
+use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::resend::{Unanswered, Unsent};
 use crate::upstream::response::{UpstreamBody, UpstreamHead, UpstreamResponse};
 use crate::upstream::upload::{Payload, UploadError};
@@ -23,21 +23,21 @@ use crate::upstream::watchdog::{Expired, Watchdog};
 /// Sends and receives at once, since an upstream may respond before it has read everything.
 /// Dropping the future resets the stream.
 pub(in crate::upstream) async fn send(
-    origin: &Arc<Origin>,
+    spec: &Arc<ConnectSpec>,
     slot: Slot,
     request: Request<()>,
     payload: Payload,
     is_streamed: bool,
     total: Option<Instant>,
 ) -> Result<UpstreamResponse, Unsent> {
-    let mut watchdog = Watchdog::new(origin.timeouts.first_byte_of(is_streamed).0, total);
+    let mut watchdog = Watchdog::new(spec.timeouts.first_byte_of(is_streamed).0, total);
     let heard = slot.connection.heard();
     let again = payload.replay();
     let is_whole = matches!(&payload, Payload::Held(pieces) if pieces.iter().all(|piece| piece.is_empty()));
     let (mut response, stream) = match slot.connection.send(request, is_whole) {
         Ok(opened) => opened,
         Err(error) => {
-            let error = SendError::new(Phase::Unprocessed, Http2Error::from(error));
+            let error = SendError::new(SendPhase::Unprocessed, Http2Error::from(error));
             return Err(Unsent::Unprocessed { error, payload: Some(payload), tried: slot.tried() });
         }
     };
@@ -54,10 +54,10 @@ pub(in crate::upstream) async fn send(
                     watchdog.heard();
                 }
                 Poll::Ready(Err(UploadError::Client(error))) => {
-                    return Poll::Ready(Err(Failed::Ours(Cause::Client(error))));
+                    return Poll::Ready(Err(Failed::Ours(SendCause::Client(error))));
                 }
                 // The upstream may have responded nevertheless.
-                Poll::Ready(Err(UploadError::Upstream)) => {
+                Poll::Ready(Err(UploadError::UpstreamClient)) => {
                     untouched = upload.take().and_then(Upload::into_untouched);
                 }
             }
@@ -68,22 +68,22 @@ pub(in crate::upstream) async fn send(
         let starved = upload.as_ref().is_some_and(Upload::is_starved);
         Poll::Ready(Err(Failed::Ours(match ready!(watchdog.poll_expired(cx)) {
             Expired::Silence if starved => {
-                Cause::Client(Kind::BodyTimeout(origin.timeouts.first_byte_of(is_streamed).0).into())
+                SendCause::Client(Kind::BodyTimeout(spec.timeouts.first_byte_of(is_streamed).0).into())
             }
-            Expired::Silence => origin.first_byte_timeout(is_streamed, upload.is_none()),
-            Expired::Total => origin.total_timeout(upload.is_none()),
+            Expired::Silence => spec.first_byte_timeout(is_streamed, upload.is_none()),
+            Expired::Total => spec.total_timeout(upload.is_none()),
         })))
     })
     .await;
     match head {
         Ok(response) => {
             let (parts, stream) = response.into_parts();
-            watchdog.set_silence(origin.timeouts.idle);
-            let body = Http2ResponseBody::new(origin, slot, stream, upload, &parts.headers, watchdog);
+            watchdog.set_silence(spec.timeouts.idle);
+            let body = Http2ResponseBody::new(spec, slot, stream, upload, &parts.headers, watchdog);
             let head = UpstreamHead { status: parts.status, reason: None, headers: parts.headers };
             Ok(UpstreamResponse { head, body: UpstreamBody::http2(body) })
         }
-        Err(Failed::Ours(cause)) => Err(SendError::new(Phase::Request, cause).into()),
+        Err(Failed::Ours(cause)) => Err(SendError::new(SendPhase::Request, cause).into()),
         Err(Failed::Theirs(error)) => {
             let unanswered = Unanswered {
                 is_kept: slot.connection.is_used(),
@@ -95,16 +95,16 @@ pub(in crate::upstream) async fn send(
             let error = Http2Error { error, alert: slot.connection.alert() };
             if error.is_unprocessed() || (is_silent && unanswered.may_be_sent_again()) {
                 let payload = again.or(untouched).or_else(|| upload.and_then(Upload::into_untouched));
-                let error = SendError::new(Phase::Unprocessed, error);
+                let error = SendError::new(SendPhase::Unprocessed, error);
                 return Err(Unsent::Unprocessed { error, payload, tried: slot.tried() });
             }
-            Err(SendError::new(Phase::Request, error).into())
+            Err(SendError::new(SendPhase::Request, error).into())
         }
     }
 }
 
 /// Which side ended the exchange.
 enum Failed {
-    Ours(Cause),
+    Ours(SendCause),
     Theirs(h2::Error),
 }

@@ -12,13 +12,13 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::error::Error;
 use crate::h1::{BodyDecoder, Framing, ProtocolError};
-use crate::upstream::error::{Cause, Phase, SendError};
-use crate::upstream::origin::Origin;
+use crate::upstream::connect_spec::ConnectSpec;
+use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::pool::Pool;
 use crate::upstream::stream::Stream;
 use crate::upstream::upload::{Upload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
-use crate::upstream::{Scratch, Upstream};
+use crate::upstream::{Scratch, UpstreamClient};
 
 /// The body of a response over HTTP/1.1: each read of the socket becomes one frame, without the chunk
 /// framing.
@@ -26,7 +26,7 @@ use crate::upstream::{Scratch, Upstream};
 /// Also sends the rest of the request. At its end the connection returns to the pool, unless there
 /// are bytes after the end; dropping it earlier closes the connection.
 pub(in crate::upstream) struct Http1ResponseBody {
-    origin: Arc<Origin>,
+    spec: Arc<ConnectSpec>,
     scratch: Scratch,
     pool: Rc<Pool>,
     /// `None` after the end or an error.
@@ -51,7 +51,7 @@ pub(in crate::upstream) struct Http1ResponseBody {
 
 impl Http1ResponseBody {
     pub(in crate::upstream) fn new(
-        upstream: &Upstream,
+        upstream: &UpstreamClient,
         stream: Stream,
         upload: Option<Upload>,
         framing: Framing,
@@ -59,7 +59,7 @@ impl Http1ResponseBody {
         keep: bool,
     ) -> Box<Self> {
         Box::new(Self {
-            origin: Arc::clone(&upstream.origin),
+            spec: Arc::clone(&upstream.spec),
             scratch: upstream.scratch.clone(),
             pool: Rc::clone(&upstream.pool),
             stream: Some(stream),
@@ -80,7 +80,7 @@ impl Http1ResponseBody {
         mut self: Box<Self>,
         rest: &mut [u8],
     ) -> Result<Box<Self>, SendError> {
-        self.first = self.decode(rest).map_err(|error| SendError::new(Phase::Body, error))?;
+        self.first = self.decode(rest).map_err(|error| SendError::new(SendPhase::Body, error))?;
         Ok(self)
     }
 
@@ -102,12 +102,12 @@ impl Http1ResponseBody {
         self.trailers = self.decoder.take_trailers().map(Box::new);
         let Some(stream) = self.stream.take() else { return };
         if self.keep && self.upload.is_none() {
-            self.pool.put(stream, self.origin.generation(), self.read_at);
+            self.pool.put(stream, self.spec.generation(), self.read_at);
         }
     }
 
-    fn fail(&self, cause: impl Into<Cause>) -> Error {
-        self.origin.fail(SendError::new(Phase::Body, cause))
+    fn fail(&self, cause: impl Into<SendCause>) -> Error {
+        self.spec.fail(SendError::new(SendPhase::Body, cause))
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
@@ -117,7 +117,7 @@ impl Http1ResponseBody {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
             // The upstream responded without reading all of the request.
-            Poll::Ready(Err(UploadError::Upstream)) => self.keep = false,
+            Poll::Ready(Err(UploadError::UpstreamClient)) => self.keep = false,
         }
         self.upload = None;
         Ok(())
@@ -156,8 +156,8 @@ impl Http1ResponseBody {
                 Poll::Pending => {
                     let expired = ready!(self.watchdog.poll_expired(cx));
                     return Poll::Ready(Some(Err(self.fail(match expired {
-                        Expired::Silence => self.origin.idle_timeout(),
-                        Expired::Total => self.origin.total_timeout(true),
+                        Expired::Silence => self.spec.idle_timeout(),
+                        Expired::Total => self.spec.total_timeout(true),
                     }))));
                 }
             }

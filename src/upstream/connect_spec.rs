@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header;
 
-use super::error::{Phase, SendError};
+use super::error::{SendError, SendPhase};
 use super::forward_proxy::ForwardProxyConnector;
 use super::observer::ConnectObserver;
 use super::race::Winner;
@@ -17,7 +17,7 @@ use crate::tls::Connector;
 
 /// Where an upstream is, how it is reached, and its time limits.
 #[derive(Debug)]
-pub struct Origin {
+pub struct ConnectSpec {
     /// Its name in the configuration, for messages and records.
     pub name: Arc<str>,
     /// Host name or address, without brackets.
@@ -39,7 +39,7 @@ pub struct Origin {
     pub observer: Option<Arc<ConnectObserver>>,
 }
 
-impl Origin {
+impl ConnectSpec {
     /// Numbers the certificates of new connections, both to the upstream and to the forward proxy;
     /// each change changes the number. A connection of an earlier generation finishes its requests
     /// and gets no new one.
@@ -66,7 +66,7 @@ impl Origin {
         let hosts = locations.filter_map(|location| redirects_to(location.as_bytes()));
         for host in hosts.chain(refreshes.filter_map(|refresh| refreshes_to(refresh.as_bytes()))) {
             if !self.allowed_hosts.contains(&host) && !host.eq_ignore_ascii_case(&self.host) {
-                return Err(SendError::new(Phase::Head, Kind::Redirect { host }));
+                return Err(SendError::new(SendPhase::Head, Kind::Redirect { host }));
             }
         }
         Ok(())
