@@ -49,6 +49,7 @@
 //! | | [`websocket`] | WebSocket frames |
 //! | | [`h1`] | HTTP/1.1, both halves: heads, framing, bodies |
 //! | | [`provider`], [`route`], [`auth`] | dialects; the table and its matcher; clients and their keys |
+//! | | [`balance`] | which upstream gets the next attempt, and in which variant |
 //! | | [`price`] | what tokens cost |
 //! | | [`traceparent`] | which span of which trace a request is |
 //! | | [`egress`] | straight to a service, or through which proxy |
@@ -75,6 +76,7 @@
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod balance;
 pub mod browser;
 pub mod cli;
 pub mod coding;

@@ -6,6 +6,7 @@
 //! The usage record goes along and notes what each station learns. The client is authenticated
 //! before its body is read: what a stranger sends is never held.
 
+mod attempt;
 mod budget;
 mod client_body;
 mod decoding;
@@ -45,9 +46,10 @@ use crate::meter::ResponsePolicy;
 use crate::record::{Board, Entry, Journal, Seen};
 use crate::rewrite::headers::end_hop;
 use crate::traceparent::SpanContext;
+use attempt::Accepted;
 use pending_response::PendingResponse;
 use probe::Handled;
-use request::{Accepted, Buffered, Prepared, Received};
+use request::{Buffered, Prepared, Received};
 use worker::{Worker, WorkerSnapshot, WorkerUpstream};
 
 /// One worker's proxy.
@@ -76,9 +78,9 @@ impl Proxy {
         self.worker.adopt(snapshot);
     }
 
-    fn policy(prepared: &Prepared) -> ResponsePolicy {
-        let WorkerUpstream { drains, stream_metrics, .. } = &*prepared.upstream;
-        let drains = match prepared.on_disconnect {
+    fn policy(upstream: &WorkerUpstream, on_disconnect: OnDisconnect) -> ResponsePolicy {
+        let WorkerUpstream { drains, stream_metrics, .. } = upstream;
+        let drains = match on_disconnect {
             OnDisconnect::Cancel => None,
             OnDisconnect::Drain => Some(drains.clone()),
         };
@@ -87,11 +89,11 @@ impl Proxy {
 
     fn relay(
         snapshot: &Snapshot,
-        response: Accepted,
+        accepted: Accepted,
         entry: Entry,
         policy: ResponsePolicy,
     ) -> Response<ProxyBody> {
-        snapshot.announced(respond::relay(response, entry, policy))
+        snapshot.announced(respond::relay(accepted, entry, policy))
     }
 
     /// The way of a request up to the point where it is sent.
@@ -105,7 +107,7 @@ impl Proxy {
             .and_then(|received| received.authenticate(&snapshot.clients, entry));
         let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
         let (buffered, body) = authenticated.buffer(snapshot, entry).await?;
-        let prepared = buffered.route(snapshot, entry)?.rewrite(body, entry)?;
+        let prepared = buffered.route(snapshot, entry)?.prepare(body, entry)?;
         Ok((prepared, buffered))
     }
 
@@ -123,26 +125,29 @@ impl Proxy {
                 Err(error) => return respond::refuse(&error, entry),
             };
             entry.show();
-            let keep_alive = prepared.keep_alive;
-            let policy = Self::policy(&prepared);
-            let send = prepared.send(buffered);
-            if keep_alive.is_none() && policy.drains.is_none() {
-                return match send.await {
-                    Ok(Accepted { response, .. }) if response.body.is_upgraded() => {
-                        self.worker.upgraded.begin(response, entry, &policy)
+            let (keep_alive, on_disconnect) = (prepared.keep_alive, prepared.on_disconnect);
+            if keep_alive.is_none() && on_disconnect == OnDisconnect::Cancel {
+                return match prepared.send(buffered, Rc::clone(&snapshot)).await {
+                    Ok(accepted) if accepted.response.body.is_upgraded() => {
+                        self.worker.upgraded.begin(accepted, entry)
                     }
-                    Ok(response) => Self::relay(&snapshot, response, entry, policy),
+                    Ok(accepted) => {
+                        let policy = Self::policy(&accepted.upstream, on_disconnect);
+                        Self::relay(&snapshot, accepted, entry, policy)
+                    }
                     Err(error) => respond::refuse(&error, entry),
                 };
             }
-            let mut pending = PendingResponse::new(Box::pin(send), entry, policy.clone());
+            let policy = Self::policy(&prepared.upstream, on_disconnect);
+            let send = Box::pin(prepared.send(buffered, Rc::clone(&snapshot)));
+            let mut pending = PendingResponse::new(send, entry, policy.clone());
             let accepted = match keep_alive {
                 None => Ok((&mut pending).await),
                 Some(interval) => timeout(interval, &mut pending).await.map_err(|_| interval),
             };
             match accepted {
-                Ok((Ok(response), entry)) => {
-                    let response = Self::relay(&snapshot, response, entry, policy);
+                Ok((Ok(accepted), entry)) => {
+                    let response = Self::relay(&snapshot, accepted, entry, policy);
                     respond::keep_alive(response, keep_alive)
                 }
                 Ok((Err(error), entry)) => respond::refuse(&error, entry),
@@ -242,3 +247,6 @@ impl Handler for Proxy {
         respond::refuse(&error, entry)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,15 +15,15 @@ pub struct Rule<T> {
     pub path: Option<String>,
     /// What the model looks like; `None` takes every request, also one without a model.
     pub model: Option<Glob>,
-    /// The upstream that it leads to.
-    pub upstream: T,
+    /// Where it leads.
+    pub target: T,
 }
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Match<'t, 'p, T> {
-    /// The rule's upstream.
-    pub upstream: &'t T,
+    /// The rule's target.
+    pub target: &'t T,
     /// The path without the rule's prefix. Begins with a slash if the path did.
     pub rest: &'p str,
 }
@@ -64,16 +64,16 @@ impl<T> Table<T> {
         self.rules.iter().find_map(|rule| {
             let rest = rule.rest(path)?;
             let takes = rule.model.as_ref().is_none_or(|glob| model.is_some_and(|model| glob.matches(model)));
-            takes.then_some(Match { upstream: &rule.upstream, rest })
+            takes.then_some(Match { target: &rule.target, rest })
         })
     }
 
-    /// The same rules, each with another upstream.
-    pub fn map<U>(&self, mut upstream: impl FnMut(&T) -> U) -> Table<U> {
+    /// The same rules, each with another target.
+    pub fn map<U>(&self, mut target: impl FnMut(&T) -> U) -> Table<U> {
         let rules = self.rules.iter().map(|rule| Rule {
             path: rule.path.clone(),
             model: rule.model.clone(),
-            upstream: upstream(&rule.upstream),
+            target: target(&rule.target),
         });
         Table { rules: rules.collect() }
     }
@@ -96,26 +96,26 @@ impl<T> Rule<T> {
 mod tests {
     use super::*;
 
-    /// Rules from `path model`, `-` for none; the upstream is the rule's place.
+    /// Rules from `path model`, `-` for none; the target is the rule's index.
     fn table(rules: &[(&str, &str)]) -> Table<usize> {
         let some = |text: &str| (text != "-").then(|| text.to_owned());
-        let rule = |(upstream, (path, model)): (usize, &(&str, &str))| Rule {
+        let rule = |(target, (path, model)): (usize, &(&str, &str))| Rule {
             path: some(path),
             model: some(model).map(|model| Glob::new(&model)),
-            upstream,
+            target,
         };
         Table::new(rules.iter().enumerate().map(rule).collect())
     }
 
-    fn upstream(table: &Table<usize>, path: &str, model: Option<&str>) -> Option<usize> {
-        table.find(path, model).map(|found| *found.upstream)
+    fn target(table: &Table<usize>, path: &str, model: Option<&str>) -> Option<usize> {
+        table.find(path, model).map(|found| *found.target)
     }
 
     #[test]
     fn one_catch_all_takes_everything_as_it_is() {
         let table = table(&[("-", "-")]);
         for path in ["/v1/chat/completions", "/", "", "*"] {
-            assert_eq!(table.find(path, None), Some(Match { upstream: &0, rest: path }));
+            assert_eq!(table.find(path, None), Some(Match { target: &0, rest: path }));
             assert!(!table.needs_model(path));
         }
     }
@@ -161,14 +161,14 @@ mod tests {
             ("/v1", Some("other"), None),
             ("/v1", None, None),
         ] {
-            assert_eq!(upstream(&table, path, model), expected, "{path} {model:?}");
+            assert_eq!(target(&table, path, model), expected, "{path} {model:?}");
         }
     }
 
     #[test]
     fn a_rule_that_asks_for_a_model_takes_no_request_without_one() {
-        assert_eq!(upstream(&table(&[("-", "*")]), "/v1", None), None);
-        assert_eq!(upstream(&table(&[("-", "*")]), "/v1", Some("")), Some(0));
+        assert_eq!(target(&table(&[("-", "*")]), "/v1", None), None);
+        assert_eq!(target(&table(&[("-", "*")]), "/v1", Some("")), Some(0));
     }
 
     #[test]

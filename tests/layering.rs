@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["tls", "estimate", "resolver", "browser"],
     &["threads"],
     &["drain", "reload"],
-    &["usage", "rewrite", "auth", "egress", "price"],
+    &["usage", "rewrite", "auth", "balance", "egress", "price"],
     &["provider", "route", "sse", "h1", "json", "coding", "websocket", "traceparent"],
     &["support"],
     &["secret"],

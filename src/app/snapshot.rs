@@ -6,6 +6,7 @@ use http::HeaderValue;
 
 use super::upstreams::origin;
 use crate::auth::Clients;
+use crate::balance::Target;
 use crate::browser::Admission;
 use crate::config::{self, ANONYMOUS, AccessLines, Settings};
 use crate::flow::LimitCounts;
@@ -39,10 +40,10 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
     let rules = settings.routes.iter().map(|route| Rule {
         path: route.path.clone(),
         model: route.model.as_deref().map(Glob::new),
-        upstream: upstreams[route.upstream].id.clone(),
+        target: Target::One(upstreams[route.upstream].id.clone()),
     });
     let rules: Vec<_> = if settings.routes.is_empty() {
-        vec![Rule { path: None, model: None, upstream: upstreams[0].id.clone() }]
+        vec![Rule { path: None, model: None, target: Target::One(upstreams[0].id.clone()) }]
     } else {
         rules.collect()
     };

@@ -43,14 +43,14 @@ fn find<'p>(rules: &[(&str, &str)], path: &'p str, model: Option<&str>) -> Optio
         rules
             .iter()
             .enumerate()
-            .map(|(upstream, (prefix, glob))| Rule {
+            .map(|(target, (prefix, glob))| Rule {
                 path: asks(prefix),
                 model: asks(glob).map(|glob| Glob::new(&glob)),
-                upstream,
+                target,
             })
             .collect(),
     );
-    let found = |model| table.find(path, model).map(|Match { upstream, rest }| (*upstream, rest));
+    let found = |model| table.find(path, model).map(|Match { target, rest }| (*target, rest));
     let expected = rules.iter().enumerate().find_map(|(upstream, (prefix, glob))| {
         let rest = naive_rest(prefix, path)?;
         let takes = *glob == "-" || naive_glob(glob.as_bytes(), model?.as_bytes());

@@ -1,64 +1,115 @@
-//! Asking for usage on the client's behalf: which requests, and what becomes of a refusal.
+//! `stream_options.include_usage`: which requests get it in the client's place, and how a refusal is
+//! recognized.
 //!
-//! A streamed chat or legacy completion bears usage only if it is asked for
-//! (`stream_options.include_usage`). Where the client did not, the proxy does, and the meter's body
-//! withholds the one event that comes of it ([`Withhold`](crate::usage::Withhold)). Some services
-//! refuse the field. In `auto` mode an error that names it, whatever its status, and also in a
-//! stream before any content, costs one more request, the client sees only the answer to that, and
-//! the model is not asked again for a day.
+//! A streamed chat or legacy completion reports usage only if the request asks for it. Where the
+//! client does not, the proxy does, and the meter's body withholds the event that follows from it
+//! ([`Withhold`](crate::usage::Withhold)). Some upstreams refuse the field. In `auto` mode an error
+//! that names the field, with any status and also in a stream before any content, costs one more
+//! attempt, the client sees only the response to that, and the model is not asked again for a day.
 //!
-//! Where a type does not tell if an answer is a stream, and until a model has been seen to take the
-//! question, the answer is relayed once its first bytes tell ([`Beginning`]).
+//! The first bytes of a response are read before it is relayed ([`Beginning`]) where its type does
+//! not tell whether it is a stream, and until a model has been seen to accept the field.
 
 mod beginning;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
+use super::stream_options::StreamOptionsSupport;
 use crate::coding::{Codings, ContentDecoder};
-use crate::meter::ResponseMeter;
+use crate::meter::{ResponseMeter, UsageFeedback};
 use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
 use crate::rewrite::body::Peek;
 use crate::upstream::UpstreamResponse;
 use crate::usage::Content;
 
-/// The most of a refusal that is read to see what it is about; real ones have less than 2 KiB. One
-/// that is longer passes.
+/// The most of a refusal that is read to see what it is about, in bytes; real ones have less than
+/// 2 KiB. A longer one is relayed.
 const REFUSAL: usize = 64 << 10;
 
-/// From this length on, the beginning of an answer is looked at again only when a line has ended,
-/// or when so much more has come.
+/// From this length on, the beginning of a response is looked at again only when a line has ended,
+/// or when this many more bytes have arrived.
 const STEP: usize = 512;
 
-/// Whether usage may be asked for in the request, if it does not ask itself.
-pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
-    let can = peek.stream
-        && may_create(method)
-        && matches!(Endpoint::of(inbound.path).name, "chat/completions" | "completions");
-    can && match spec.include_usage {
-        IncludeUsage::Never => false,
-        IncludeUsage::Always => true,
-        // Azure's "on your data" refuses it too (azure-sdk-for-js#30751).
-        IncludeUsage::Auto => {
-            !spec.sends_usage_unasked
-                && !peek.has_data_sources
-                && !spec.dialect.refuses_stream_options(inbound)
+/// What an attempt does about `stream_options.include_usage`. Models are kept as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UsageOption {
+    /// Not added: the client decides.
+    Untouched,
+    /// Not added: the upstream is believed to report usage without it.
+    Unneeded(u64),
+    /// Added. A refusal is relayed.
+    Always,
+    /// Added. After a refusal the request is sent without it.
+    Auto(u64),
+}
+
+impl UsageOption {
+    pub(super) fn is_added(self) -> bool {
+        matches!(self, Self::Always | Self::Auto(_))
+    }
+
+    /// Looks at the response to an attempt with this option, and notes if it accepts the option.
+    /// Bytes that are read here come again when the body is read.
+    pub(super) async fn check(self, response: &mut UpstreamResponse, support: &StreamOptionsSupport) -> Seen {
+        let model = match self {
+            Self::Untouched | Self::Unneeded(_) => return Seen::Response(None),
+            Self::Always => None,
+            Self::Auto(model) => Some(model),
+        };
+        match (model, look(response, model.is_none_or(|model| support.is_supported(model))).await) {
+            (None, Seen::Refusal) => Seen::Response(None),
+            (Some(model), seen @ Seen::Response(_)) => {
+                if response.head.status.is_success() {
+                    support.note_supported(model);
+                }
+                seen
+            }
+            (_, seen) => seen,
         }
+    }
+
+    /// What the end of a response to this attempt tells of its upstream.
+    pub(super) fn feedback(self, support: &Arc<StreamOptionsSupport>) -> Option<UsageFeedback> {
+        let (model, asked) = match self {
+            Self::Unneeded(model) => (model, false),
+            Self::Auto(model) => (model, true),
+            Self::Untouched | Self::Always => return None,
+        };
+        Some(UsageFeedback { observer: Arc::clone(support) as _, model, asked })
     }
 }
 
-/// Whether the query asks for a stream, as that of a stored response does (`GET
-/// responses/{id}?stream=true`).
+/// Whether usage may be asked for in a request that does not ask itself.
+pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
+    let is_streamed_completion = peek.stream
+        && may_create(method)
+        && matches!(Endpoint::of(inbound.path).name, "chat/completions" | "completions");
+    is_streamed_completion
+        && match spec.include_usage {
+            IncludeUsage::Never => false,
+            IncludeUsage::Always => true,
+            // Azure's "on your data" refuses it too (azure-sdk-for-js#30751).
+            IncludeUsage::Auto => {
+                !spec.sends_usage_unasked
+                    && !peek.has_data_sources
+                    && !spec.dialect.refuses_stream_options(inbound)
+            }
+        }
+}
+
+/// Whether the query asks for a stream, as `GET responses/{id}?stream=true` does.
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
     inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
 }
 
-/// Whether a client takes an answer without a content coding, as one is that had to be decoded to
-/// withhold the event: not where its `Accept-Encoding` says `identity;q=0`, or `*;q=0` and nothing
-/// of identity (RFC 9110 section 12.5.3).
+/// Whether a client accepts a response without a content coding, since a coded stream is decoded to
+/// withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or `*;q=0` and no
+/// `identity` (RFC 9110 section 12.5.3).
 pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     let mut others = true;
     for value in client.get_all(header::ACCEPT_ENCODING) {
@@ -75,7 +126,7 @@ pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     others
 }
 
-/// Whether a parameter is `q=0`, with up to three more zeros.
+/// Whether a parameter is `q=0`, with any number of decimal zeros.
 fn is_zero_weight(parameter: &[u8]) -> bool {
     let Some((name, value)) = parameter.split_at_checked(1) else { return false };
     let value = value.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
@@ -83,31 +134,32 @@ fn is_zero_weight(parameter: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"q") && digits.is_some_and(|rest| rest.iter().all(|byte| b".0".contains(byte)))
 }
 
-/// What a refusal is remembered for: the deployment where the path names it, else the model.
-pub(super) fn asked_of<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a str {
+/// The name under which an upstream's support is remembered: the deployment where the path names
+/// it, otherwise the model.
+pub(super) fn support_name<'a>(inbound: &Inbound<'a>, model: Option<&'a str>) -> &'a str {
     if inbound.path.starts_with("/openai/deployments/") { inbound.path } else { model.unwrap_or_default() }
 }
 
-/// What an answer to a request that asks turned out to be.
+/// What the response to an attempt turned out to be.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// It refuses what was asked.
+    /// A refusal of `stream_options`.
     Refusal,
-    /// It does not; and what its body is, where that is known and its type does not tell.
+    /// Anything else; the kind of body, where that is known and its type does not tell.
     Response(Option<Content>),
 }
 
-/// Looks at an answer to a request that asks. What was read of it comes again when its body is
-/// read. `is_taken`: the model is known to take the question, so that an answer whose type says
-/// what it is needs no look.
-pub(super) async fn look(response: &mut UpstreamResponse, is_taken: bool) -> Seen {
+/// Reads the beginning of a response as far as it may be a refusal. The bytes come again when the
+/// body is read. `is_supported`: the model accepted the field before, so that a response whose type
+/// tells what it is needs no look.
+async fn look(response: &mut UpstreamResponse, is_supported: bool) -> Seen {
     let status = response.head.status;
     if status.is_client_error() || status.is_server_error() {
         return if is_refusal(response).await { Seen::Refusal } else { Seen::Response(None) };
     }
     let kind = ResponseMeter::of(&response.head.headers, true);
     let is_ambiguous = kind.is_ambiguous();
-    if !status.is_success() || !kind.is_events() || (is_taken && !is_ambiguous) {
+    if !status.is_success() || !kind.is_events() || (is_supported && !is_ambiguous) {
         return Seen::Response(None);
     }
     let codings = Codings::of(&response.head.headers);
@@ -133,19 +185,10 @@ pub(super) async fn look(response: &mut UpstreamResponse, is_taken: bool) -> See
     }
 }
 
-/// What the body of an answer to a request that asks is, where its type does not tell and its first
-/// bytes do.
-pub(super) async fn content(response: &mut UpstreamResponse) -> Option<Content> {
-    match look(response, true).await {
-        Seen::Response(content) => content,
-        Seen::Refusal => None,
-    }
-}
-
-/// Whether an error refuses what was asked.
+/// Whether an error refuses the field.
 ///
-/// One whose coding is not understood is not read, and may be: what the upstream says to the
-/// request as its client sent it is right in any case.
+/// An error in an unknown coding counts as a refusal: the response to the request as its client
+/// wrote it is right in any case.
 async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     let Some(body) = response.body.read_ahead(REFUSAL).await else { return false };
     match decoded(&Codings::of(&response.head.headers), &body) {
@@ -154,8 +197,8 @@ async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     }
 }
 
-/// The beginning of a body without its codings. `None` where they are not known, or not what the
-/// body has.
+/// The beginning of a body without its codings. `None` where they are unknown, or the body is not in
+/// them.
 fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     match codings {
         Codings::Identity => Some(Cow::Borrowed(body)),
@@ -172,9 +215,9 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-/// Whether the second answer, to the same request without asking, proves that the asking was at
-/// fault in the first one, of status `refused`. A message that names the field may do so for
-/// another reason, such as repeating the request.
+/// Whether the second response, to the request without the field, confirms that the field caused the
+/// first one, of status `refused`. An error may name the field for another reason, for example
+/// because it repeats the request.
 pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut UpstreamResponse) -> bool {
     let status = second.head.status;
     if refused.is_success() {

@@ -17,8 +17,8 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use super::attempt::Accepted;
 use super::pending_response::PendingResponse;
-use super::request::Accepted;
 use super::respond;
 use crate::error::{Error, EventStream, Kind, Result, upstream_error_event};
 use crate::flow::StreamTiming;

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::request::Accepted;
+use super::attempt::Accepted;
 use super::respond;
 use crate::error::{Kind, Result};
 use crate::meter::ResponsePolicy;

@@ -10,6 +10,6 @@ mod routed;
 
 pub(super) use authenticated::{Authenticated, Body};
 pub(super) use buffered::Buffered;
-pub(super) use prepared::{Accepted, Prepared};
+pub(super) use prepared::Prepared;
 pub(super) use received::Received;
 pub(super) use routed::Routed;

@@ -11,9 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 
+use super::attempt::Accepted;
 use super::keep_alive::KeptAlive;
 use super::pending_response::PendingResponse;
-use super::request::Accepted;
 use crate::coding::Codings;
 use crate::error::Error;
 use crate::flow::StreamTiming;
@@ -40,9 +40,9 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Relays an answer; from here on the body carries the record.
-pub(super) fn relay(response: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
+pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
     let id = entry.id();
-    let (head, metered) = meter(response, entry, policy);
+    let (head, metered) = meter(accepted, entry, policy);
     let withholds = metered.withholds();
     let mut response = Response::new(ProxyBody::Relayed(metered));
     *response.status_mut() = head.status;
@@ -68,8 +68,15 @@ pub(super) fn meter(
     mut entry: Entry,
     policy: ResponsePolicy,
 ) -> (UpstreamHead, MeteredResponse) {
-    let Accepted { response: UpstreamResponse { mut head, body }, asked_for_usage, at, content, feedback } =
-        accepted;
+    accepted.record_upstream(&mut entry);
+    let Accepted {
+        response: UpstreamResponse { mut head, body },
+        asked_for_usage,
+        at,
+        content,
+        feedback,
+        ..
+    } = accepted;
     head.headers = rewrite::headers::inbound(head.headers);
     entry.answered(head.status.as_u16(), at);
     let passes_unread = head.status.is_success() && entry.passes_unread();

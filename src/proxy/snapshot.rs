@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::BodyLimits;
 use crate::auth::Clients;
+use crate::balance::Target;
 use crate::browser::Admission;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
 use crate::listener::Limits;
@@ -25,7 +26,7 @@ pub struct Snapshot {
     pub clients: Clients,
     /// The `client` of records where no clients are configured.
     pub anonymous: Arc<str>,
-    pub routes: Table<UpstreamId>,
+    pub routes: Table<Target<UpstreamId>>,
     /// In the order of the configuration.
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub bodies: BodyLimits,

@@ -1,55 +1,69 @@
-//! What was learnt of a service by asking it for usage: which of its models refused, for as long as
-//! that is believed, which took the question, and whether the service counts itself.
+//! What was learned of an upstream's `stream_options`: the models that refused them, as long as that
+//! is believed, the models that accepted them, and whether the upstream reports usage without them.
 //!
-//! A service that counts itself (llama.cpp's server, whose `timings` come unasked) is not asked.
-//! Models whose responses have no counts then are asked again, since servers of several kinds may
-//! be behind one address.
+//! An upstream that does (llama.cpp's server sends `timings` in any case) is not asked. Models whose
+//! responses then have no counts are asked again, since servers of several kinds may be behind one
+//! address.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::include_usage::UsageOption;
 use crate::meter::UsageObserver;
+use crate::provider::IncludeUsage;
 
-/// How long a refusal is believed: services learn, and one request a day is what it costs to see
-/// that.
+/// How long a refusal is believed. Upstreams are updated, and noticing that costs one request a day.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many models are remembered of one service. Beyond it, the one that refused longest ago is
-/// forgotten.
+/// The most models that are remembered of one upstream. Beyond it, the oldest refusal is forgotten.
 const MODELS: usize = 1024;
 
-/// Names that are longer are not remembered. Clients make them up.
+/// The longest name that is remembered, in bytes: clients make names up.
 const NAME: usize = 256;
 
 /// Shared by all workers.
 #[derive(Debug, Default)]
 pub struct StreamOptionsSupport {
-    /// How many there are, so that most requests need no lock.
+    /// The size of `refused`, so that most requests need no lock.
     count: AtomicUsize,
-    /// When each refused.
-    models: Mutex<HashMap<Box<str>, Instant>>,
-    /// Those that took the question.
-    taken: Names,
-    /// When the service was last seen to count itself, in milliseconds since [`START`], or 0.
-    counted: AtomicU64,
-    /// Those whose answers have no counts unless they are asked for.
-    lacking: Names,
+    /// When each model refused.
+    refused: Mutex<HashMap<Box<str>, Instant>>,
+    /// Models that accepted.
+    accepted: Hashes,
+    /// When usage was last seen that was not asked for, in milliseconds since [`START`], or 0.
+    unrequested: AtomicU64,
+    /// Models whose responses have no counts unless they are asked for.
+    lacking: Hashes,
 }
 
-/// Some moment before all others.
+/// An instant before all others.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl StreamOptionsSupport {
-    /// Whether `model` has refused, as far as that is believed at `now`.
-    pub(super) fn has(&self, model: &str, now: Instant) -> bool {
+    /// Decides for a request that does not ask for usage and whose upstream might be asked.
+    pub(super) fn option(&self, wanted: IncludeUsage, model: &str, now: Instant) -> UsageOption {
+        if wanted != IncludeUsage::Auto {
+            return UsageOption::Always;
+        }
+        let hash = hash(model);
+        if self.is_unneeded(hash, now) {
+            UsageOption::Unneeded(hash)
+        } else if self.is_unsupported(model, now) {
+            UsageOption::Untouched
+        } else {
+            UsageOption::Auto(hash)
+        }
+    }
+
+    /// Whether `model` has refused, and that is still believed at `now`.
+    fn is_unsupported(&self, model: &str, now: Instant) -> bool {
         self.count.load(Ordering::Relaxed) > 0
             && self.lock().get(model).is_some_and(|&refused| is_believed(refused, now))
     }
 
-    /// Notes that `model` has refused at `now`.
-    pub(super) fn note(&self, model: &str, now: Instant) {
+    pub(super) fn note_unsupported(&self, model: &str, now: Instant) {
         if model.len() > NAME {
             return;
         }
@@ -65,59 +79,56 @@ impl StreamOptionsSupport {
         self.count.store(models.len(), Ordering::Relaxed);
     }
 
-    /// Whether `model` has taken the question, as far as that is remembered. If it is not, its next
-    /// answer is looked at again.
-    pub(super) fn is_taken(&self, model: &str) -> bool {
-        self.taken.has(Self::hash(model))
+    /// Whether the model of this hash has accepted, as far as that is remembered. Otherwise the
+    /// beginning of its next response is looked at again.
+    pub(super) fn is_supported(&self, model: u64) -> bool {
+        self.accepted.has(model)
     }
 
-    /// Notes that `model` has taken the question.
-    pub(super) fn note_taken(&self, model: &str) {
-        self.taken.note(Self::hash(model));
+    pub(super) fn note_supported(&self, model: u64) {
+        self.accepted.note(model);
     }
 
-    /// Whether answers of `model` have counts unasked, as far as that is believed at `now`.
-    pub(super) fn counts_itself(&self, model: &str, now: Instant) -> bool {
-        let counted = self.counted.load(Ordering::Relaxed);
-        counted > 0
-            && is_believed(*START + Duration::from_millis(counted), now)
-            && !self.lacking.has(Self::hash(model))
+    /// Whether responses of the model of this hash have counts without `stream_options`, as believed
+    /// at `now`.
+    fn is_unneeded(&self, model: u64, now: Instant) -> bool {
+        let seen = self.unrequested.load(Ordering::Relaxed);
+        seen > 0 && is_believed(*START + Duration::from_millis(seen), now) && !self.lacking.has(model)
     }
 
-    /// A number by which a model is known here. It is never 0.
-    pub(super) fn hash(model: &str) -> u64 {
-        // FNV-1a.
-        let hash = model.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        hash.max(1)
-    }
-
-    /// Nothing that holds the lock can panic in the middle of a change.
+    /// Code that holds the lock cannot panic in the middle of a change.
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Instant>> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A few names, by their hashes: each has one place, where the last one that was noted is
-/// remembered. No lock, and no more memory than this.
-#[derive(Debug, Default)]
-struct Names([AtomicU64; 32]);
+/// The key of a model that needs no lock: FNV-1a of its name, never 0.
+fn hash(model: &str) -> u64 {
+    let hash = model.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash.max(1)
+}
 
-impl Names {
+/// A few models by their hashes. Each hash has one slot, which keeps the last one noted: no lock,
+/// and no more memory than this.
+#[derive(Debug, Default)]
+struct Hashes([AtomicU64; 32]);
+
+impl Hashes {
     fn has(&self, hash: u64) -> bool {
-        self.place(hash).load(Ordering::Relaxed) == hash
+        self.slot(hash).load(Ordering::Relaxed) == hash
     }
 
     fn note(&self, hash: u64) {
-        let place = self.place(hash);
-        // Most often it is there, and a store would take the line from the other workers.
-        if place.load(Ordering::Relaxed) != hash {
-            place.store(hash, Ordering::Relaxed);
+        let slot = self.slot(hash);
+        // The hash is usually there, and a store would take the cache line from the other workers.
+        if slot.load(Ordering::Relaxed) != hash {
+            slot.store(hash, Ordering::Relaxed);
         }
     }
 
-    fn place(&self, hash: u64) -> &AtomicU64 {
+    fn slot(&self, hash: u64) -> &AtomicU64 {
         &self.0[(hash >> 59) as usize]
     }
 }
@@ -125,7 +136,7 @@ impl Names {
 impl UsageObserver for StreamOptionsSupport {
     fn on_unrequested_usage(&self) {
         let since = START.elapsed().as_millis() as u64;
-        self.counted.store(since.max(1), Ordering::Relaxed);
+        self.unrequested.store(since.max(1), Ordering::Relaxed);
     }
 
     fn on_missing_usage(&self, model: u64) {
@@ -142,52 +153,67 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_believed_for_a_day_and_of_that_model_alone() {
-        let refusals = StreamOptionsSupport::default();
+    fn refusal_is_believed_for_a_day_and_of_that_model_alone() {
+        let support = StreamOptionsSupport::default();
         let now = Instant::now();
-        assert!(!refusals.has("m", now));
-        refusals.note("m", now);
-        assert!(refusals.has("m", now) && !refusals.has("n", now));
-        assert!(refusals.has("m", now + BELIEVED - Duration::from_secs(1)));
-        assert!(!refusals.has("m", now + BELIEVED));
-        refusals.note("m", now + BELIEVED);
-        assert!(refusals.has("m", now + BELIEVED), "it refused again");
+        assert!(!support.is_unsupported("m", now));
+        support.note_unsupported("m", now);
+        assert!(support.is_unsupported("m", now) && !support.is_unsupported("n", now));
+        assert!(support.is_unsupported("m", now + BELIEVED - Duration::from_secs(1)));
+        assert!(!support.is_unsupported("m", now + BELIEVED));
+        support.note_unsupported("m", now + BELIEVED);
+        assert!(support.is_unsupported("m", now + BELIEVED), "it refused again");
     }
 
     #[test]
-    fn a_model_that_took_the_question_is_known_by_its_name() {
-        let refusals = StreamOptionsSupport::default();
-        assert!(!refusals.is_taken("m") && !refusals.is_taken(""));
-        refusals.note_taken("m");
-        refusals.note_taken("");
-        assert!(refusals.is_taken("m") && refusals.is_taken("") && !refusals.is_taken("n"));
+    fn accepting_model_is_known_by_its_hash() {
+        let support = StreamOptionsSupport::default();
+        let [m, n, empty] = ["m", "n", ""].map(hash);
+        assert!(!support.is_supported(m) && !support.is_supported(empty));
+        support.note_supported(m);
+        support.note_supported(empty);
+        assert!(support.is_supported(m) && support.is_supported(empty) && !support.is_supported(n));
     }
 
     #[test]
-    fn a_service_that_counts_itself_is_believed_for_a_day_but_for_models_that_do_not() {
-        let refusals = StreamOptionsSupport::default();
+    fn unrequested_usage_is_believed_for_a_day_except_of_models_that_lack_it() {
+        let support = StreamOptionsSupport::default();
         let now = Instant::now();
-        assert!(!refusals.counts_itself("m", now));
-        refusals.on_unrequested_usage();
-        assert!(refusals.counts_itself("m", now) && refusals.counts_itself("n", now));
-        refusals.on_missing_usage(StreamOptionsSupport::hash("n"));
-        assert!(refusals.counts_itself("m", now) && !refusals.counts_itself("n", now));
-        assert!(!refusals.counts_itself("m", now + BELIEVED + Duration::from_secs(1)));
+        let [m, n] = ["m", "n"].map(hash);
+        assert!(!support.is_unneeded(m, now));
+        support.on_unrequested_usage();
+        assert!(support.is_unneeded(m, now) && support.is_unneeded(n, now));
+        support.on_missing_usage(n);
+        assert!(support.is_unneeded(m, now) && !support.is_unneeded(n, now));
+        assert!(!support.is_unneeded(m, now + BELIEVED + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn option_follows_configuration_then_what_was_learned() {
+        let support = StreamOptionsSupport::default();
+        let now = Instant::now();
+        let option = |wanted| support.option(wanted, "m", now);
+        assert_eq!(option(IncludeUsage::Auto), UsageOption::Auto(hash("m")));
+        support.note_unsupported("m", now);
+        assert_eq!(option(IncludeUsage::Auto), UsageOption::Untouched);
+        support.on_unrequested_usage();
+        assert_eq!(option(IncludeUsage::Auto), UsageOption::Unneeded(hash("m")));
+        assert_eq!(option(IncludeUsage::Always), UsageOption::Always);
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_refusal_goes_first() {
-        let refusals = StreamOptionsSupport::default();
+        let support = StreamOptionsSupport::default();
         let now = Instant::now();
         let at = |second: usize| now + Duration::from_secs(second as u64);
         for number in 0..=MODELS {
-            refusals.note(&number.to_string(), at(number));
+            support.note_unsupported(&number.to_string(), at(number));
         }
-        assert_eq!(refusals.lock().len(), MODELS);
-        assert!(!refusals.has("0", at(MODELS)) && refusals.has("1", at(MODELS)));
-        refusals.note(&"n".repeat(NAME + 1), now);
-        assert!(!refusals.has(&"n".repeat(NAME + 1), now));
-        refusals.note("new", now + 2 * BELIEVED);
-        assert_eq!(refusals.lock().len(), 1, "what is not believed any longer goes too");
+        assert_eq!(support.lock().len(), MODELS);
+        assert!(!support.is_unsupported("0", at(MODELS)) && support.is_unsupported("1", at(MODELS)));
+        support.note_unsupported(&"n".repeat(NAME + 1), now);
+        assert!(!support.is_unsupported(&"n".repeat(NAME + 1), now));
+        support.note_unsupported("new", now + 2 * BELIEVED);
+        assert_eq!(support.lock().len(), 1, "expired refusals go too");
     }
 }

@@ -15,11 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep_until, timeout};
 
+use super::attempt::Accepted;
 use super::respond::ProxyBody;
 use crate::error::Kind;
 use crate::flow::ActiveStream;
 use crate::listener::{ClientStream, Upgrade};
-use crate::meter::{Peer, ResponsePolicy, Session, SessionEnd};
+use crate::meter::{Peer, Session, SessionEnd};
 use crate::record::{Entry, ID_HEADER};
 use crate::rewrite;
 use crate::rewrite::upgrade::WebSocketUpgrade;
@@ -97,7 +98,7 @@ impl UpgradedConnection {
         self.session.close(&end);
     }
 
-    /// Moves what there is to move; `Prepared` when the session is over.
+    /// Moves what there is to move; `Ready` when the session is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
@@ -214,7 +215,7 @@ impl Pipe {
         Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
     }
 
-    /// `Prepared` when everything has been read and written.
+    /// `Ready` when everything has been read and written.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -288,19 +289,15 @@ impl UpgradedConnections {
     }
 
     /// Grants what the upstream has granted. The record is the session's from here on.
-    pub(super) fn begin(
-        &self,
-        response: UpstreamResponse,
-        entry: Entry,
-        policy: &ResponsePolicy,
-    ) -> Response<ProxyBody> {
+    pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> Response<ProxyBody> {
+        accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
-        let UpstreamResponse { head, body } = response;
+        let Accepted { response: UpstreamResponse { head, body }, upstream, .. } = accepted;
         let session = Session::new(entry, head.status.as_u16());
-        let (upgraded, flow) = (self.clone(), Arc::clone(policy.timing.flow()));
+        let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
         let upgrade = body.into_upgraded().map(|upstream| {
             Upgrade::new(move |client, first| async move {
-                let (_open, _active) = (upgraded.0.running.enter(), ActiveStream::new(&flow));
+                let (_open, _active) = (upgraded.0.running.enter(), ActiveStream::new(&stream_metrics));
                 let connection =
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
                 connection.run(&upgraded).await;

@@ -10,6 +10,7 @@ use super::shared::Shared;
 use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
+use crate::balance::Target;
 use crate::flow::StreamMetrics;
 use crate::meter::Drains;
 use crate::route::Table;
@@ -54,7 +55,7 @@ impl Worker {
             .iter()
             .map(|spec| (spec.id.clone(), self.upstream(spec, previous.upstreams.get(&spec.id))))
             .collect();
-        let routes = snapshot.routes.map(|id| Rc::clone(&upstreams[id]));
+        let routes = snapshot.routes.map(|target| target.map(|id| Rc::clone(&upstreams[id])));
         *self.current.borrow_mut() = Rc::new(WorkerSnapshot { snapshot, routes, upstreams });
     }
 
@@ -86,7 +87,7 @@ impl Worker {
 #[derive(Debug)]
 pub(super) struct WorkerSnapshot {
     snapshot: Arc<Snapshot>,
-    pub(super) routes: Table<Rc<WorkerUpstream>>,
+    pub(super) routes: Table<Target<Rc<WorkerUpstream>>>,
     upstreams: HashMap<UpstreamId, Rc<WorkerUpstream>>,
 }
 

@@ -16,6 +16,7 @@ use crate::record::Entry;
 use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
 use crate::rewrite::form::{Fields, Form};
 use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::route::Match;
 
 /// Of a session that was routed without a model, where there are routes by model.
 const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \
@@ -23,14 +24,14 @@ const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's me
 
 /// A request whose body is here as far as it is needed.
 pub(in crate::proxy) struct Buffered {
-    pub(super) parts: Box<Parts>,
+    pub(in crate::proxy) parts: Box<Parts>,
     /// As the client sent it.
     pub(super) bytes: Bytes,
     pub(super) inside: Option<Box<Inside>>,
     /// It names its model in its object `session`.
     pub(super) in_session: bool,
     /// The client wishes for a WebSocket.
-    pub(super) upgrade: Option<WebSocketUpgrade>,
+    pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
     /// The model, where the query names it.
     pub(super) query_model: Option<String>,
     /// Gives the body's place in the budget back when the request has been sent.
@@ -80,8 +81,8 @@ impl Buffered {
         self.inside.as_ref()?.form.as_ref()
     }
 
-    /// What the body says, if it is a JSON object.
-    fn peek(&self) -> Option<Peek<'_>> {
+    /// The fields of the body, if it is a JSON object.
+    pub(in crate::proxy) fn peek(&self) -> Option<Peek<'_>> {
         if self.form().is_some() {
             return None;
         }
@@ -100,7 +101,6 @@ impl Buffered {
         snapshot: &'a WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<Routed<'a>> {
-        let path = self.parts.uri.path();
         // What is no JSON object passes untouched where nothing in it is needed.
         let peek = self.peek();
         let model = self.asked(peek.as_ref());
@@ -115,15 +115,12 @@ impl Buffered {
             row.user = form.user().map(Into::into);
         }
 
-        let by_model = snapshot.routes.needs_model(path);
-        let Some(found) = snapshot.routes.find(path, model) else {
-            let model = model.filter(|_| by_model).map(str::to_owned);
-            return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
-        };
-        let (upstream, spec) = (found.upstream, &found.upstream.spec);
-        let is_session = self.upgrade.is_some();
-        let inbound = Inbound { path: found.rest, query: self.parts.uri.query(), is_session };
-        row.stream |= include_usage::asks_for_stream(&inbound);
+        let by_model = snapshot.routes.needs_model(self.parts.uri.path());
+        let routed = self.find(snapshot, peek)?;
+        let Routed { peek, target, inbound, .. } = &routed;
+        let (spec, is_session) = (&*target.first().spec, inbound.is_session);
+        let model = self.asked(peek.as_ref());
+        row.stream |= include_usage::asks_for_stream(inbound);
         row.upstream = Some(Arc::clone(spec.id.name()));
         row.provider = Some(spec.provider);
         let endpoint = Endpoint::of(inbound.path);
@@ -152,13 +149,29 @@ impl Buffered {
             || self.form().is_some_and(|form| form.model_is_duplicate);
         if is_duplicate {
             let decides = by_model
-                || spec.dialect.needs_model(&inbound)
+                || spec.dialect.needs_model(inbound)
                 || model != spec.model(model)
-                || model.is_some_and(|model| spec.dialect.body_model(&inbound, model) != model);
+                || model.is_some_and(|model| spec.dialect.body_model(inbound, model) != model);
             if decides {
                 return Err(Kind::ModelAmbiguous.into());
             }
         }
-        Ok(Routed { buffered: self, peek, upstream, inbound })
+        Ok(routed)
+    }
+
+    /// Finds the target, as every time before.
+    pub(in crate::proxy) fn find<'a>(
+        &'a self,
+        snapshot: &'a WorkerSnapshot,
+        peek: Option<Peek<'a>>,
+    ) -> Result<Routed<'a>> {
+        let (path, query) = (self.parts.uri.path(), self.parts.uri.query());
+        let model = self.asked(peek.as_ref());
+        let Some(Match { target, rest }) = snapshot.routes.find(path, model) else {
+            let model = model.filter(|_| snapshot.routes.needs_model(path)).map(str::to_owned);
+            return Err(Kind::NoRoute { path: path.to_owned(), model }.into());
+        };
+        let inbound = Inbound { path: rest, query, is_session: self.upgrade.is_some() };
+        Ok(Routed { buffered: self, peek, target, inbound })
     }
 }

@@ -59,7 +59,7 @@ impl Look {
         };
         let endpoint = Endpoint::of(rest);
         let inbound = Inbound { path: rest, query: parts.uri.query(), is_session: false };
-        let spec = found.map(|found| &found.upstream.spec);
+        let spec = found.map(|found| &found.target.first().spec);
         let is_needed = by_model || spec.is_some_and(|spec| spec.needs_model(&inbound));
         let is_unknown = endpoint == Endpoint::OTHER;
 

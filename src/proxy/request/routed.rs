@@ -1,4 +1,5 @@
-//! A request of which it is known where it goes: written as its upstream is to get it.
+//! A request whose target is known: it can be written for any member of the target, as often as
+//! there are attempts.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -6,82 +7,94 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
-use super::prepared::Unasked;
+use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
+use crate::balance::{Attempts, RetryPolicy, Target, Variant};
 use crate::config::OnDisconnect;
 use crate::error::{Error, Kind, Result};
 use crate::h1::BodyFraming;
-use crate::provider::{Endpoint, Inbound, IncludeUsage, TargetError};
-use crate::proxy::include_usage;
+use crate::provider::{Endpoint, Inbound, TargetError};
+use crate::proxy::include_usage::{self, UsageOption};
 use crate::proxy::snapshot::UpstreamSpec;
-use crate::proxy::stream_options::StreamOptionsSupport;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
 use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
 use crate::rewrite::form::Fields;
+use crate::rewrite::headers;
 use crate::upstream::Payload;
 
-/// In which a client says what becomes of its answer when it leaves. As all headers of this proxy's
-/// own, it is not forwarded.
+/// A client's choice for a response that it leaves. Like all headers of streamgauge's own, it is
+/// not forwarded.
 static ON_DISCONNECT_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-on-disconnect");
 
-/// A request of which it is known where it goes.
+/// A request whose target is known.
 pub(in crate::proxy) struct Routed<'a> {
     pub(super) buffered: &'a Buffered,
-    /// What the body says, if it is a JSON object.
+    /// The body's fields, if it is a JSON object.
     pub(super) peek: Option<Peek<'a>>,
-    pub(super) upstream: &'a Rc<WorkerUpstream>,
+    pub(super) target: &'a Target<Rc<WorkerUpstream>>,
     pub(super) inbound: Inbound<'a>,
 }
 
 impl Routed<'_> {
-    /// Writes the request as the upstream is to get it.
-    pub(in crate::proxy) fn rewrite(self, body: Body, entry: &Entry) -> Result<Prepared> {
-        let Self { buffered, peek, upstream, inbound } = self;
-        let (spec, stream_options) = (&*upstream.spec, &upstream.stream_options);
-        let parts = &buffered.parts;
-        let model = spec.model(buffered.asked(peek.as_ref()));
-        let target = spec.dialect.target(&inbound, model).map_err(|error| match error {
+    /// Prepares the first attempt.
+    pub(in crate::proxy) fn prepare(&self, body: Body, entry: &Entry) -> Result<Prepared> {
+        let Self { buffered, peek, target, inbound } = self;
+        let attempts = Attempts::new(RetryPolicy::SINGLE, target.len(), entry.started());
+        let attempt = attempts.current();
+        let upstream = target.member(attempt.member);
+        let outbound = self.write(upstream, attempt.variant, body)?;
+        let is_stream =
+            peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
+        let on_disconnect = on_disconnect(&buffered.parts.headers)?.unwrap_or(upstream.spec.on_disconnect);
+        Ok(Prepared {
+            attempts,
+            upstream: Rc::clone(upstream),
+            outbound,
+            is_streamed: is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(inbound),
+            keep_alive: upstream.spec.keep_alive_comments.filter(|_| is_stream),
+            // A WebSocket is never drained: without its client nothing would ever close it.
+            on_disconnect: if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect },
+        })
+    }
+
+    /// Writes the request for one attempt. A body that passes through is given away.
+    pub(in crate::proxy) fn write(
+        &self,
+        upstream: &WorkerUpstream,
+        variant: Variant,
+        body: Body,
+    ) -> Result<Outbound> {
+        let Self { buffered, peek, inbound, .. } = self;
+        let (spec, parts) = (&*upstream.spec, &buffered.parts);
+        let model = self.model(upstream);
+        let target = spec.dialect.target(inbound, model).map_err(|error| match error {
             TargetError::UnknownPath => Kind::UnknownPath(parts.uri.path().to_owned()).into(),
             TargetError::UnsafePath => Error::from(Kind::UnsafePath),
             TargetError::ModelRequired => Kind::ModelRequired.at(&*spec.id),
         })?;
 
-        let model_edit = match (buffered.form(), &peek) {
-            (Some(form), _) => rename_in_form(form, model, spec, &inbound),
-            (None, Some(peek)) => edit_model(buffered.text(), peek, model, spec, &inbound),
+        let model_edit = match (buffered.form(), peek) {
+            (Some(form), _) => rename_in_form(form, model, spec, inbound),
+            (None, Some(peek)) => edit_model(buffered.text(), peek, model, spec, inbound),
             (None, None) => None,
         };
-        let mut is_decoded = false;
-        let mut asks_for_usage = false;
-        let (mut unasked, mut counts_itself) = (None, None);
+        let (mut usage, mut decoded_headers) = (UsageOption::Untouched, None);
         let (payload, framing) = match body {
             Body::None => (Payload::Held(Vec::new()), BodyFraming::None),
             Body::Buffered => {
-                let asking = peek
-                    .as_ref()
-                    .filter(|peek| include_usage::may_ask(spec, &parts.method, &inbound, peek))
-                    .filter(|_| include_usage::takes_identity(&parts.headers))
-                    .and_then(|peek| ask_for_usage(buffered.text(), peek));
-                asks_for_usage = asking.is_some();
-                if asks_for_usage && spec.include_usage == IncludeUsage::Auto {
-                    let of = include_usage::asked_of(&inbound, model);
-                    let plain = || Edited::new(buffered.text(), [model_edit.clone()]).into_pieces();
-                    let now = Instant::now();
-                    counts_itself =
-                        stream_options.counts_itself(of, now).then(|| StreamOptionsSupport::hash(of));
-                    asks_for_usage = counts_itself.is_none() && !stream_options.has(of, now);
-                    unasked = asks_for_usage.then(|| Unasked {
-                        of: of.into(),
-                        target: target.clone(),
-                        pieces: plain(),
-                    });
+                let usage_edit;
+                (usage, usage_edit) = self.usage_option(upstream, variant);
+                let is_edited = model_edit.is_some() || usage_edit.is_some();
+                // The variant is the same body as before but for the one field.
+                let is_decoded = is_edited || variant == Variant::WithoutStreamOptions;
+                let body = if is_decoded { buffered.text() } else { &buffered.bytes };
+                if is_decoded && buffered.decoded().is_some() {
+                    decoded_headers = Some(Box::new(headers::decoded(parts.headers.clone())));
                 }
-                let edits = [model_edit, asking.filter(|_| asks_for_usage)];
-                let is_edited = edits.iter().any(Option::is_some);
-                is_decoded = is_edited && buffered.decoded().is_some();
-                let body = if is_edited { buffered.text() } else { &buffered.bytes };
-                held_payload(Edited::new(body, edits).into_pieces())
+                let pieces = Edited::new(body, [model_edit, usage_edit]).into_pieces();
+                let length = pieces.iter().map(Bytes::len).sum::<usize>();
+                (Payload::Held(pieces), BodyFraming::Length(length as u64))
             }
             Body::Passing(mut passing, length) => {
                 let beginning = Edited::new(&buffered.bytes, [model_edit]);
@@ -92,32 +105,39 @@ impl Routed<'_> {
                 (payload, length.map_or(BodyFraming::Chunked, BodyFraming::Length))
             }
         };
-        let is_stream =
-            peek.as_ref().is_some_and(|peek| peek.stream) || buffered.form().is_some_and(|form| form.stream);
-        let keep_alive = spec.keep_alive_comments.filter(|_| is_stream);
-        let is_streamed = is_stream || buffered.upgrade.is_some() || include_usage::asks_for_stream(&inbound);
-        let on_disconnect = on_disconnect(&parts.headers)?.unwrap_or(spec.on_disconnect);
-        // A session without its client has nobody who would end it.
-        let on_disconnect = if buffered.upgrade.is_some() { OnDisconnect::Cancel } else { on_disconnect };
-        let started = entry.started();
-        Ok(Prepared {
-            target,
-            framing,
-            payload,
-            is_decoded,
-            asks_for_usage,
-            unasked,
-            counts_itself,
-            is_streamed,
-            started,
-            upstream: Rc::clone(upstream),
-            keep_alive,
-            on_disconnect,
-        })
+        Ok(Outbound { target, framing, payload, decoded_headers, usage })
+    }
+
+    /// The model to ask an upstream for.
+    fn model<'a>(&'a self, upstream: &'a WorkerUpstream) -> Option<&'a str> {
+        upstream.spec.model(self.buffered.asked(self.peek.as_ref()))
+    }
+
+    /// The name under which an upstream's support of `stream_options` is remembered.
+    pub(in crate::proxy) fn support_name<'a>(&'a self, upstream: &'a WorkerUpstream) -> &'a str {
+        include_usage::support_name(&self.inbound, self.model(upstream))
+    }
+
+    /// Whether the attempt adds `stream_options.include_usage`, and the edit that adds it.
+    fn usage_option(&self, upstream: &WorkerUpstream, variant: Variant) -> (UsageOption, Option<Splice>) {
+        let Self { buffered, peek, inbound, .. } = self;
+        let (spec, parts) = (&*upstream.spec, &buffered.parts);
+        let edit = peek
+            .as_ref()
+            .filter(|_| variant == Variant::Standard)
+            .filter(|peek| include_usage::may_ask(spec, &parts.method, inbound, peek))
+            .filter(|_| include_usage::takes_identity(&parts.headers))
+            .and_then(|peek| ask_for_usage(buffered.text(), peek));
+        if edit.is_none() {
+            return (UsageOption::Untouched, None);
+        }
+        let support = &upstream.stream_options;
+        let option = support.option(spec.include_usage, self.support_name(upstream), Instant::now());
+        (option, edit.filter(|_| option.is_added()))
     }
 }
 
-/// What the client wants to become of its answer when it leaves, if it says so.
+/// The client's choice, if it makes one.
 fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
     let Some(value) = headers.get(&ON_DISCONNECT_HEADER) else { return Ok(None) };
     match value.to_str().ok().and_then(OnDisconnect::parse) {
@@ -166,9 +186,4 @@ fn rename_in_form(
     // A line break could end the part.
     let may_edit = asked != model && !model.contains(['\r', '\n']);
     may_edit.then(|| Splice::replace(span.clone(), model))
-}
-
-pub(super) fn held_payload(pieces: Vec<Bytes>) -> (Payload, BodyFraming) {
-    let length = pieces.iter().map(Bytes::len).sum::<usize>();
-    (Payload::Held(pieces), BodyFraming::Length(length as u64))
 }

@@ -1,0 +1,108 @@
+//! The attempts at a request, until one has a response that is relayed.
+//!
+//! A request that asks for usage in the client's place is sent once more without, if the upstream
+//! refuses that: the same upstream, another [`Variant`](crate::balance::Variant).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::include_usage::{self, Seen};
+use super::request::{Body, Buffered, Prepared};
+use super::worker::{WorkerSnapshot, WorkerUpstream};
+use crate::error::Result;
+use crate::meter::UsageFeedback;
+use crate::record::Entry;
+use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
+use crate::usage::Content;
+
+/// The response that is relayed, with what its attempt knows of it.
+pub(super) struct Accepted {
+    pub(super) response: UpstreamResponse,
+    pub(super) upstream: Rc<WorkerUpstream>,
+    /// Usage was asked for in the client's place: the usage event is not for the client.
+    pub(super) asked_for_usage: bool,
+    /// When the head had arrived.
+    pub(super) at: Instant,
+    /// The kind of body, where its first bytes told and its type does not.
+    pub(super) content: Option<Content>,
+    /// What the end of the body tells of the upstream.
+    pub(super) feedback: Option<UsageFeedback>,
+}
+
+impl Prepared {
+    /// Sends the request, and returns the first response that is not refused.
+    ///
+    /// The future owns all that it needs, so that it can outlive the request's own future inside a
+    /// response body. It keeps the buffered body, and its place in the memory budget, until no
+    /// further attempt is possible. `timeouts.connect` and `first_byte` count for each attempt,
+    /// `total` for all of them.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(super) fn send(
+        mut self,
+        buffered: Buffered,
+        snapshot: Rc<WorkerSnapshot>,
+    ) -> impl Future<Output = Result<Accepted>> {
+        async move {
+            let mut refused: Option<(StatusCode, Box<str>)> = None;
+            loop {
+                let request = OutboundRequest {
+                    method: &buffered.parts.method,
+                    target: std::mem::take(&mut self.outbound.target),
+                    headers: &self.upstream.spec.headers,
+                    client: self.outbound.decoded_headers.as_deref().unwrap_or(&buffered.parts.headers),
+                    upgrade: buffered.upgrade,
+                    framing: self.outbound.framing,
+                    payload: std::mem::replace(&mut self.outbound.payload, Payload::Held(Vec::new())),
+                    is_streamed: self.is_streamed,
+                    started: self.attempts.started(),
+                };
+                let mut response = self.upstream.connections.send(request).await?;
+                let at = Instant::now();
+                let (option, support) = (self.outbound.usage, &self.upstream.stream_options);
+                if let Some((status, model)) = &refused {
+                    if include_usage::confirms_unsupported(*status, &mut response).await {
+                        support.note_unsupported(model, Instant::now());
+                    }
+                    return Ok(self.accept(response, at, None));
+                }
+                if let Seen::Response(content) = option.check(&mut response, support).await {
+                    return Ok(self.accept(response, at, content));
+                }
+                let status = response.head.status;
+                drop(response);
+                let name = self.rewrite(&buffered, &snapshot)?;
+                tracing::debug!(upstream = %self.upstream.spec.id, model = %name, status = status.as_u16(), "stream_options are refused; sending once more without");
+                refused = Some((status, name));
+            }
+        }
+    }
+
+    /// Writes the request without `stream_options`. Returns the name under which the refusal is
+    /// remembered.
+    fn rewrite(&mut self, buffered: &Buffered, snapshot: &WorkerSnapshot) -> Result<Box<str>> {
+        let attempt = self.attempts.without_stream_options();
+        let routed = buffered.find(snapshot, buffered.peek())?;
+        self.outbound = routed.write(&self.upstream, attempt.variant, Body::Buffered)?;
+        Ok(routed.support_name(&self.upstream).into())
+    }
+
+    fn accept(self, response: UpstreamResponse, at: Instant, content: Option<Content>) -> Accepted {
+        let Self { upstream, outbound, .. } = self;
+        let asked_for_usage = outbound.usage.is_added();
+        let feedback = outbound.usage.feedback(&upstream.stream_options);
+        Accepted { response, upstream, asked_for_usage, at, content, feedback }
+    }
+}
+
+impl Accepted {
+    /// Names the upstream in the record. Until an attempt wins, the record names the target's first.
+    pub(super) fn record_upstream(&self, entry: &mut Entry) {
+        let (row, spec) = (entry.row(), &self.upstream.spec);
+        if !row.upstream.as_ref().is_some_and(|named| Arc::ptr_eq(named, spec.id.name())) {
+            (row.upstream, row.provider) = (Some(Arc::clone(spec.id.name())), Some(spec.provider));
+        }
+    }
+}
