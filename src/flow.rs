@@ -1,9 +1,9 @@
-//! What is measured while answers flow: the gaps between their events, how long each was in our
-//! hands, and how many flow.
+//! Metrics of streams while they run: the gaps between events, the time that streamgauge adds to
+//! each, and the number of streams; and counts of client connections and of limits that acted.
 //!
-//! Each worker has a [`StreamMetrics`] for each upstream, which it alone writes; a scrape adds them up.
-//! No lock and no allocation is on an event's way: it costs two looks at the clock (when its bytes
-//! were read, when they were written) and some additions.
+//! Each worker has a [`StreamMetrics`] per upstream and is its only writer; a scrape adds them up.
+//! An event takes no lock and no allocation: it costs two reads of the clock (when its bytes were
+//! read, when they were written) and some additions.
 
 mod connections;
 mod histogram;
@@ -22,7 +22,7 @@ pub use stream_timing::StreamTiming;
 
 use crate::support::UpstreamId;
 
-/// All of a process. An upstream is added when it is first asked for, and stays.
+/// One per process. An upstream is added when it is first asked for, and stays.
 #[derive(Debug, Default)]
 pub struct StreamMetricsRegistry {
     workers: usize,
@@ -46,17 +46,15 @@ impl StreamMetricsRegistry {
         Self { workers, ..Self::default() }
     }
 
-    /// How often limits on clients acted.
     pub fn limits(&self) -> &Arc<LimitCounts> {
         &self.limits
     }
 
-    /// The connections of the proxy's clients.
     pub fn clients(&self) -> &Arc<ConnectionCounts> {
         &self.clients
     }
 
-    /// Those of the admin server's.
+    /// Connections to the admin server.
     pub fn admin(&self) -> &Arc<ConnectionCounts> {
         &self.admin
     }
@@ -109,11 +107,11 @@ impl UpstreamMetrics {
             client_gaps: Counts::default(),
             added: Counts::default(),
         };
-        for flow in &self.workers {
-            total.streams += flow.streams.load(Ordering::Relaxed);
-            total.upstream_gaps.add(&flow.upstream_gaps);
-            total.client_gaps.add(&flow.client_gaps);
-            total.added.add(&flow.added);
+        for worker in &self.workers {
+            total.streams += worker.streams.load(Ordering::Relaxed);
+            total.upstream_gaps.add(&worker.upstream_gaps);
+            total.client_gaps.add(&worker.client_gaps);
+            total.added.add(&worker.added);
         }
         total
     }
@@ -125,11 +123,11 @@ pub struct StreamTotals {
     pub upstream: UpstreamId,
     /// Event streams that clients are being sent.
     pub streams: usize,
-    /// Answers that are read without a client.
+    /// Responses that are read on without a client.
     pub draining: usize,
-    /// From an event to the next, as the upstream sent them.
+    /// From one event to the next, as they arrived from the upstream.
     pub upstream_gaps: Counts,
-    /// The same, as they were written to the client.
+    /// From one event to the next, as they were written to the client.
     pub client_gaps: Counts,
     /// From the read that brought an event's last byte to the write that took it.
     pub added: Counts,
@@ -144,15 +142,14 @@ pub struct StreamMetrics {
     added: Histogram,
 }
 
-/// An event stream that a client is being sent, for as long as this lives.
+/// Counts an event stream that a client is being sent, until it is dropped.
 #[derive(Debug)]
 pub struct ActiveStream(Arc<StreamMetrics>);
 
 impl ActiveStream {
-    /// It has begun.
-    pub fn new(flow: &Arc<StreamMetrics>) -> Self {
-        flow.streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(flow))
+    pub fn new(metrics: &Arc<StreamMetrics>) -> Self {
+        metrics.streams.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(metrics))
     }
 }
 

@@ -1,10 +1,10 @@
-//! How many client connections a server has.
+//! Counts of a server's client connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::{SharedCount, SharedGuard};
 
-/// Counted by all of a server's workers.
+/// Shared by all workers of a server.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
     accepted: AtomicU64,
@@ -12,18 +12,18 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// A connection begins; it is open for as long as what is returned lives.
+    /// Counts a connection, which is open until the guard is dropped.
     pub fn begin(&self) -> SharedGuard {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.open.enter()
     }
 
-    /// How many have begun.
+    /// The number of connections so far.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.open.get()
     }

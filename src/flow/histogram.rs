@@ -1,4 +1,4 @@
-//! Durations, counted by size.
+//! Histograms of durations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 /// The first bound is two to this power, in microseconds.
 const FIRST: u32 = 3;
 
-/// How many bounds there are: from 8 µs to 134 s, each twice the one before.
+/// The number of bounds: from 8 µs to 134 s, each twice the one before.
 pub const BOUNDS: usize = 25;
 
-/// A histogram that one thread writes and any thread reads. A reader may see a duration in the
-/// counts and not yet in the sum.
+/// One thread writes, any thread reads. A reader may see a duration in the counts and not yet in
+/// the sum.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// By bound; the last is for what is beyond all of them.
+    /// By bound. The last counts what is beyond all of them.
     counts: [AtomicU64; BOUNDS + 1],
     nanoseconds: AtomicU64,
 }
 
 impl Histogram {
-    /// Counts a duration so many times. Only ever called by one thread.
+    /// Counts a duration several times. Only one thread may call this.
     pub fn observe(&self, duration: Duration, times: u64) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         add(&self.counts[place(nanoseconds)], times);
@@ -27,19 +27,19 @@ impl Histogram {
     }
 }
 
-/// With a single writer nothing can come between the two.
+/// A load and a store are enough, as there is a single writer.
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
-/// The first bound that is not smaller.
+/// The index of the first bound that is not smaller.
 fn place(nanoseconds: u64) -> usize {
     let microseconds = nanoseconds.saturating_sub(1) / 1000;
     let power = u64::BITS - microseconds.leading_zeros();
     (power.saturating_sub(FIRST) as usize).min(BOUNDS)
 }
 
-/// What histograms have counted, added up.
+/// The sum of several histograms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
     counts: [u64; BOUNDS + 1],
@@ -54,18 +54,18 @@ impl Counts {
         self.nanoseconds = self.nanoseconds.wrapping_add(histogram.nanoseconds.load(Ordering::Relaxed));
     }
 
-    /// How many durations there were.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All of them together.
+    /// The sum of the durations.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds)
     }
 
-    /// Each bound in seconds, with how many durations were not longer than it and longer than the
-    /// bound before. The last bound is [`f64::INFINITY`].
+    /// Each bound in seconds, with the number of durations up to it and beyond the bound before.
+    /// The last bound is [`f64::INFINITY`].
     pub fn by_bound(&self) -> Vec<(f64, u64)> {
         let bound = |place: usize| match place {
             BOUNDS => f64::INFINITY,
@@ -98,7 +98,7 @@ mod tests {
             counts.add(&histogram);
             let found: Vec<_> = counts.by_bound().into_iter().filter(|(_, count)| *count > 0).collect();
             assert_eq!(found, [(bound, 3)], "{duration:?}");
-            // The naive way.
+            // The oracle.
             let naive = counts.by_bound().into_iter().find(|(bound, _)| duration.as_secs_f64() <= *bound);
             assert_eq!(naive.map(|(bound, _)| bound), Some(bound), "{duration:?}");
         }

@@ -1,36 +1,36 @@
-//! How often a limit on clients acted.
+//! Counts of the limits on clients that acted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A limit on clients, as metrics name it.
+/// A limit on clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// A connection whose next head was not complete in time.
+    /// A connection whose next request head was not complete in time.
     HeaderTimeout,
     /// A connection that had no request for too long.
     KeepAliveTimeout,
     /// A connection whose socket took nothing of a response for too long.
     WriteTimeout,
-    /// A connection that had sent no complete head, closed for a newcomer.
+    /// A connection without a complete request head, closed for a new one.
     EvictedSilent,
-    /// A connection between two requests, closed for a newcomer.
+    /// A connection between two requests, closed for a new one.
     EvictedIdle,
-    /// An HTTP/2 stream that got no place.
+    /// An HTTP/2 stream beyond `server.max_connections`.
     StreamPlaces,
     /// An HTTP/2 stream whose client took nothing of a response for too long.
     StreamWriteTimeout,
-    /// A request body that came too slowly.
+    /// A request body slower than `server.min_body_rate`.
     BodyRate,
-    /// A slow request body, given up because others needed its memory.
+    /// A slow request body, dropped because others needed its memory.
     BodyEvicted,
-    /// A request body that found no memory.
+    /// A request body beyond `server.max_buffered_bytes`.
     BodyBudget,
-    /// A request body of a client that holds its share of the memory.
+    /// A request body beyond its client's share of that memory.
     BodyShare,
 }
 
 impl Limit {
-    /// Those that close a connection, with the `reason` that metrics tell.
+    /// Limits that close a connection, with their metric label `reason`.
     pub const CONNECTIONS: [(Self, &'static str); 5] = [
         (Self::HeaderTimeout, "header_timeout"),
         (Self::KeepAliveTimeout, "keep_alive_timeout"),
@@ -39,7 +39,7 @@ impl Limit {
         (Self::EvictedIdle, "evicted_idle"),
     ];
 
-    /// Those that end a request, with the `limit` that metrics tell.
+    /// Limits that end a request, with their metric label `limit`.
     pub const REQUESTS: [(Self, &'static str); 6] = [
         (Self::StreamPlaces, "places"),
         (Self::StreamWriteTimeout, "write_timeout"),
@@ -55,12 +55,10 @@ impl Limit {
 pub struct LimitCounts([AtomicU64; Limit::CONNECTIONS.len() + Limit::REQUESTS.len()]);
 
 impl LimitCounts {
-    /// The limit acted once more.
     pub fn add(&self, limit: Limit) {
         self.0[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it has acted.
     pub fn get(&self, limit: Limit) -> u64 {
         self.0[limit as usize].load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! One event stream on its way to its client.
+//! The times of one event stream on its way to its client.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,29 +7,27 @@ use std::time::{Duration, Instant};
 
 use super::StreamMetrics;
 
-/// Measures one answer's events: when they were read, and when they were written. It is shared by
-/// who reads the upstream and who writes to the client, on one thread.
+/// Measures when a response's events were read and when they were written. The reader of the
+/// upstream and the writer to the client share it, on one thread.
 ///
-/// Events that came with one read have no gap between them, nor have those that left with one
-/// write. What was gathered for one write was in our hands since the oldest of it was read: what is
-/// counted is never less than what was.
+/// Events of one read have no gap between them, and neither have events of one write. All events of
+/// a write count as read when the oldest of them was, so that the added time is never understated.
 #[derive(Debug)]
 pub struct StreamTiming {
-    flow: Arc<StreamMetrics>,
+    metrics: Arc<StreamMetrics>,
     last_read: Cell<Option<Instant>>,
     last_written: Cell<Option<Instant>>,
-    /// When the oldest of the events that were passed on and are not written was read, and how many
-    /// there are.
+    /// The events that were passed on and are not written: when the oldest was read, and their
+    /// number.
     waiting: Cell<Option<(Instant, u32)>>,
-    /// Who writes knows of them.
+    /// The writer was notified of them.
     announced: Cell<bool>,
 }
 
 impl StreamTiming {
-    /// Of a stream that is about to begin.
-    pub fn new(flow: Arc<StreamMetrics>) -> Rc<Self> {
+    pub fn new(metrics: Arc<StreamMetrics>) -> Rc<Self> {
         Rc::new(Self {
-            flow,
+            metrics,
             last_read: Cell::default(),
             last_written: Cell::default(),
             waiting: Cell::default(),
@@ -37,39 +35,38 @@ impl StreamTiming {
         })
     }
 
-    /// Where it counts.
-    pub fn flow(&self) -> &Arc<StreamMetrics> {
-        &self.flow
+    pub fn metrics(&self) -> &Arc<StreamMetrics> {
+        &self.metrics
     }
 
-    /// So many events ended in what was read at a time.
-    pub fn read(&self, at: Instant, events: u32) {
-        observe_gaps(&self.flow.upstream_gaps, self.last_read.replace(Some(at)), at, events);
+    /// Records that `events` ended in the bytes read at `at`.
+    pub fn on_read(&self, at: Instant, events: u32) {
+        observe_gaps(&self.metrics.upstream_gaps, self.last_read.replace(Some(at)), at, events);
     }
 
-    /// So many events, read at a time, were given to who writes.
-    pub fn passed(&self, read: Instant, events: u32) {
+    /// Records that `events` of the bytes read at `read` were passed to the writer.
+    pub fn on_passed(&self, read: Instant, events: u32) {
         if events > 0 {
             let (oldest, before) = self.waiting.get().unwrap_or((read, 0));
             self.waiting.set(Some((oldest, before.saturating_add(events))));
         }
     }
 
-    /// Whether there are events of which who writes has not been told. To be asked by who tells.
+    /// Returns true once per batch of pending events; the caller must then notify the writer.
     pub fn take_notification(&self) -> bool {
         self.waiting.get().is_some() && !self.announced.replace(true)
     }
 
-    /// All that was passed on has been written.
-    pub fn written(&self, at: Instant) {
+    /// Records that everything passed on was written at `at`.
+    pub fn on_written(&self, at: Instant) {
         self.announced.set(false);
         let Some((oldest, events)) = self.waiting.take() else { return };
-        self.flow.added.observe(at.saturating_duration_since(oldest), events.into());
-        observe_gaps(&self.flow.client_gaps, self.last_written.replace(Some(at)), at, events);
+        self.metrics.added.observe(at.saturating_duration_since(oldest), events.into());
+        observe_gaps(&self.metrics.client_gaps, self.last_written.replace(Some(at)), at, events);
     }
 }
 
-/// The gap to what came before, and none between those that came together.
+/// Counts the gap to the event before, and none between events that came together.
 fn observe_gaps(gaps: &super::Histogram, before: Option<Instant>, now: Instant, events: u32) {
     let mut together = u64::from(events);
     if events > 0 {
@@ -98,11 +95,11 @@ mod tests {
         // 1 event, then 3 with one read, then 2 that leave with the 3 in one write.
         for (read, events, written) in [(0, 1, Some(2)), (10, 3, None), (11, 2, Some(15))] {
             let at = start + MS * read;
-            timing.read(at, events);
-            timing.passed(at, events);
-            assert_eq!(timing.take_notification(), events != 2, "who writes is told once");
+            timing.on_read(at, events);
+            timing.on_passed(at, events);
+            assert_eq!(timing.take_notification(), events != 2, "the writer is notified once");
             if let Some(written) = written {
-                timing.written(start + MS * written);
+                timing.on_written(start + MS * written);
             }
         }
         let total = flows.totals().remove(0);
@@ -116,9 +113,9 @@ mod tests {
     fn a_write_without_events_counts_nothing() {
         let flows = StreamMetricsRegistry::new(1);
         let timing = StreamTiming::new(flows.of(0, &"up".into()));
-        timing.passed(Instant::now(), 0);
+        timing.on_passed(Instant::now(), 0);
         assert!(!timing.take_notification());
-        timing.written(Instant::now());
+        timing.on_written(Instant::now());
         assert_eq!(flows.totals().remove(0).added.count(), 0);
     }
 }

@@ -154,7 +154,7 @@ impl ConnState {
             return;
         }
         let now = Instant::now();
-        timings.drain(..).for_each(|timing| timing.written(now));
+        timings.drain(..).for_each(|timing| timing.on_written(now));
     }
 
     /// Registers the task that a command wakes.
