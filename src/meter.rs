@@ -1,10 +1,11 @@
-//! The body that a client is served: the upstream's frames, unchanged, each shown to the meter as
+//! The response body for the client: the upstream's frames, unchanged, each shown to the meter as
 //! it passes.
 //!
-//! An `Exchange` is what is metered: the answer, its meter and its record, which is closed there.
-//! [`Metered`] is what passes: it hands the frames to the client, and tells it how the answer ends.
-//! It lists the ways. [`DecodedBody`] undoes the content coding of a stream from which an event may be
-//! withheld. [`Drains`] read the rest of an answer whose client has left.
+//! An `Exchange` joins a response body, its meter and its record, and closes the record.
+//! [`Metered`] passes the frames on and ends the client's response; it lists the endings.
+//! [`DecodedBody`] decodes a stream from which an event may be withheld. [`Drains`] read the rest
+//! of a response whose client has left. [`Session`] does for a WebSocket what an exchange does for
+//! a response.
 
 mod decoded_body;
 mod drain;

@@ -1,7 +1,7 @@
-//! An answer whose content coding is undone on its way to the client.
+//! A response body that is decoded on its way to the client.
 //!
-//! Only for a stream from which an event may be withheld: that cannot be done to encoded bytes. Any
-//! other answer passes as it came.
+//! Only a stream from which an event may be withheld is decoded, since encoded bytes cannot be
+//! edited. Any other response passes unchanged.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,35 +15,35 @@ use crate::coding::{Coding, ContentDecoder, DecodeError};
 use crate::error::{Error, Kind};
 use crate::rewrite;
 
-/// So many encoded bytes are decoded at once: they bound what waits.
+/// The most encoded bytes that are decoded at once, which bounds what waits.
 const SLICE: usize = 4 << 10;
 
-/// A frame gets no more of them once it has so many decoded bytes.
+/// A frame with this many decoded bytes is complete.
 const FRAME: usize = 64 << 10;
 
-/// The most that one slice may become. What comes of a short answer may be as much, so it is a bomb
-/// that comes to more.
+/// The most that one slice may expand to. A short response may expand this far, so that anything
+/// beyond is a decompression bomb.
 const MAX_FRAME: usize = FRAME + crate::coding::FREE_OUTPUT as usize;
 
-/// A body, with its codings undone if it was made so. Dropping it drops the body.
+/// A body, decoded or as it is. Dropping it drops the inner body.
 pub struct DecodedBody<B> {
     body: B,
-    /// `None`: it passes as it is. Boxed, since most do.
+    /// `None`: the body passes as it is. Boxed, since most do.
     decoding: Option<Box<Decoding>>,
 }
 
 impl<B> DecodedBody<B> {
-    /// One that passes as it is.
+    /// A body that passes as it is.
     pub fn plain(body: B) -> Self {
         Self { body, decoding: None }
     }
 
-    /// The same, which was encoded with `codings`, applied in this order. What the encoder has
-    /// flushed is in the frame that follows.
+    /// Decodes a body that was encoded with `codings`, applied in this order. Bytes that the
+    /// encoder flushed are in the next frame.
     ///
-    /// What is not in these codings, grows beyond the [`ContentDecoder`]'s bounds, or ends inside of them,
-    /// ends with [`Kind::Undecodable`], after what was decoded. What stands right before a break,
-    /// and came with it, may be lost with it.
+    /// A body that is not in these codings, expands beyond the [`ContentDecoder`]'s bounds or ends
+    /// inside them fails with `upstream_undecodable` after its decoded part. Bytes right before the
+    /// failure may be lost.
     #[must_use]
     pub fn undoing(self, codings: &[Coding], upstream: &str) -> Self {
         let decoding = Decoding {
@@ -60,20 +60,20 @@ impl<B> DecodedBody<B> {
 
 struct Decoding {
     decoder: ContentDecoder,
-    /// Whose answer it is.
+    /// The name of the upstream, for errors.
     upstream: Box<str>,
-    /// What has come and is not decoded.
+    /// Bytes that are not decoded yet.
     input: Bytes,
-    /// Anything has come.
+    /// A byte has arrived.
     begun: bool,
-    /// Nothing more is read.
+    /// The inner body is read no further.
     ended: bool,
-    /// What comes after the data.
+    /// What follows the data: trailers or an error.
     last: Option<Result<Frame<Bytes>, Error>>,
 }
 
 impl Decoding {
-    /// What can be decoded now, if anything.
+    /// Decodes what is here. `None`: nothing came of it.
     fn next(&mut self) -> Option<Bytes> {
         let mut decoded = Vec::new();
         while !self.input.is_empty() && decoded.len() < FRAME {
@@ -95,7 +95,7 @@ impl Decoding {
         (!decoded.is_empty()).then(|| decoded.into())
     }
 
-    /// Nothing more comes of the body, but for its trailers or its error.
+    /// The inner body has ended with `last`: its trailers, its error or nothing.
     fn finish(&mut self, last: Option<Result<Frame<Bytes>, Error>>) {
         let is_error = matches!(last, Some(Err(_)));
         if !is_error && !self.is_whole() {
@@ -118,12 +118,12 @@ impl Decoding {
         Kind::Undecodable.at(&*self.upstream).because(reason)
     }
 
-    /// Whether the codings have come to their ends. No bytes are whole in any coding.
+    /// Whether the codings are complete. An empty body is complete in any coding.
     fn is_whole(&self) -> bool {
         self.input.is_empty() && (!self.begun || self.decoder.is_complete())
     }
 
-    /// Whether nothing follows, where `read` says that nothing follows of the body.
+    /// Whether no frame follows. `read`: the inner body is at its end.
     fn is_end_stream(&self, read: bool) -> bool {
         self.last.is_none() && self.input.is_empty() && (self.ended || (read && self.is_whole()))
     }

@@ -1,9 +1,9 @@
-//! Reading the rest of an answer whose client has left, so that its tokens are known.
+//! Drains: reads the rest of a response whose client has left, so that its usage is known.
 //!
-//! It goes on in a task of its own on the worker's runtime, within [`DrainLimits`], and holds what
-//! the exchange held: a connection to the upstream, the meter, the record. What is read is shown to
-//! the meter and dropped. After a full drain the connection goes back to its pool. Whatever ends a
-//! drain, its record is closed, also where the runtime drops its task.
+//! A drain is a task on the worker's runtime, bounded by [`DrainLimits`]. It owns the exchange: the
+//! connection to the upstream, the meter and the record. Frames are shown to the meter and dropped.
+//! After a complete response the connection goes back to its pool. Every ending closes the record,
+//! also when the runtime drops the task.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use crate::error::Error;
 use crate::record::{Entry, Outcome};
 use crate::support::{LocalCount, LocalGuard, SharedCount, SharedGuard};
 
-/// How long the end of a stream is waited for after the event that ends it: its counts are final,
-/// and all that can still be had is the connection.
+/// The wait for the end of a body after its last event: the counts are final, and the wait can only
+/// save the connection.
 const AFTER_TERMINAL: Duration = Duration::from_secs(1);
 
-/// One worker's drains of one upstream's answers. Clones are the same.
+/// Drains one upstream's responses on one worker. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct Drains(Rc<Inner>);
 
@@ -36,14 +36,13 @@ struct Inner {
 }
 
 impl Drains {
-    /// `everywhere` counts the drains of this upstream on all workers, `here` those of all
-    /// upstreams on this one.
+    /// `everywhere` counts this upstream's drains on all workers, `here` all drains on this worker.
     pub fn new(limits: DrainLimits, everywhere: SharedCount, here: LocalCount) -> Self {
         Self(Rc::new(Inner { limits, everywhere, here }))
     }
 
-    /// The client has left before there was an answer: goes on waiting for it, and reads it.
-    /// `meter` puts the meter beside it.
+    /// Continues a request whose client left before the response: awaits it, attaches the meter by
+    /// `meter`, and reads it.
     pub fn take_over_request<A, B: ResponseFrames>(
         &self,
         send: impl Future<Output = Result<A, Error>> + 'static,
@@ -70,27 +69,27 @@ impl Drains {
         });
     }
 
-    /// The client has left inside an answer: reads the rest.
+    /// Reads the rest of a response whose client has left.
     pub(super) fn take_over<B: ResponseFrames>(&self, mut exchange: Box<Exchange<B>>) {
         if exchange.has_more_to_tell()
             && let Some(drain) = self.begin(exchange.entry())
         {
-            // From here on there is no client to be sent anything.
+            // No client is left that a deferred record could wait for.
             exchange.sent();
             spawn_local(drain.read(exchange));
         }
     }
 
-    /// Begins a drain, unless there are too many already, or the process is being cut.
+    /// Begins a drain, unless the upstream has too many of them or the process is stopping.
     fn begin(&self, entry: &mut Entry) -> Option<Drain> {
         if entry.is_cutting() {
             return None;
         }
         entry.client_left();
         let Inner { limits, everywhere, here } = &*self.0;
-        let before = everywhere.get();
+        // Counted before the comparison: two workers at once may both refuse, and never exceed it.
         let guards = (everywhere.enter(), here.enter());
-        if before >= limits.concurrent {
+        if everywhere.get() > limits.concurrent {
             let concurrent = limits.concurrent;
             let error =
                 format!("not drained: drain_limits.concurrent is {concurrent}, and as many are under way");
@@ -101,7 +100,7 @@ impl Drains {
     }
 }
 
-/// A drain under way.
+/// A running drain.
 struct Drain {
     limits: DrainLimits,
     deadline: Instant,
@@ -119,7 +118,7 @@ impl Drain {
                 biased;
                 frame = exchange.frame() => frame,
                 () = &mut timer => {
-                    // After its last event there is nothing to complain of.
+                    // A missing end of the body after the last event is no error.
                     return if is_final { drop(exchange) } else { exchange.abort(self.out_of_time()) };
                 }
             };

@@ -1,20 +1,19 @@
-//! An answer with a content coding: the meter reads a decoded copy.
+//! The meter of a response with a content coding: it reads a decoded copy.
 
 use crate::coding::{Coding, ContentDecoder};
 use crate::usage::{Progress, Tally};
 
 use super::ResponseMeter;
 
-/// The bytes pass as they came, encoded, so nothing of ours can be put between them. What cannot be
-/// decoded, or costs too much, passes all the same; only its number is lost, and the record says
-/// so.
+/// The encoded bytes pass unchanged, so that no event of ours can be inserted. Bytes that cannot be
+/// decoded, or only at too high a cost, pass too; their usage is unknown, and the record says so.
 #[derive(Debug)]
 pub struct EncodedTap {
-    /// `None` where it has a coding that is not known.
+    /// `None`: the coding is unknown.
     decoder: Option<ContentDecoder>,
-    /// What the content is.
+    /// The meter of the decoded bytes.
     content: ResponseMeter,
-    /// A byte of it has come.
+    /// A byte has arrived.
     begun: bool,
 }
 
@@ -23,12 +22,11 @@ impl EncodedTap {
         Self { decoder: Some(ContentDecoder::new(codings)), content, begun: false }
     }
 
-    /// One that cannot be read.
+    /// A response whose coding is unknown.
     pub(super) fn unknown(content: ResponseMeter) -> Self {
         Self { decoder: None, content, begun: false }
     }
 
-    /// The meter of what it is once it is decoded.
     pub(super) fn content(&self) -> &ResponseMeter {
         &self.content
     }
@@ -37,7 +35,7 @@ impl EncodedTap {
         &mut self.content
     }
 
-    /// Whether what follows can be decoded, as far as is known.
+    /// Whether the decoder has not failed so far.
     pub(super) fn is_read(&self) -> bool {
         self.decoder.as_ref().is_some_and(|decoder| !decoder.has_failed())
     }
@@ -47,15 +45,14 @@ impl EncodedTap {
         let content = &mut self.content;
         self.begun |= !bytes.is_empty();
         if let Some(decoder) = &mut self.decoder {
-            // What came of it before an error counts; the error is told at the end.
+            // Bytes decoded before an error count; `into_tally` reports the error.
             let _ = decoder.push(bytes, &mut |piece| progress.add(content.push(piece)));
         }
         progress
     }
 
-    /// What was found; `ended` says that no more comes of the answer. If the decoder has not come
-    /// to the end of it, the meter has missed something, unless what it read says itself that it is
-    /// whole: some servers flush and hang up.
+    /// The result. `ended`: the response is complete. A decoder that has not reached its end counts
+    /// as a gap, unless the decoded stream has its last event: some servers flush and hang up.
     pub(super) fn into_tally(mut self, ended: bool) -> Option<Tally> {
         let mut tally = self.content.take_tally(ended)?;
         let unread = match &self.decoder {

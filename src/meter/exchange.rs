@@ -1,4 +1,4 @@
-//! One answer under way: its body, the meter beside it, and its record.
+//! One response while it is read: its body, its meter and its record.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,16 +18,16 @@ use crate::sse::Position;
 use crate::upstream::UpstreamBody;
 use crate::usage::{Cause, Progress, Tally};
 
-/// An answer's body, as everything here takes it.
+/// A response body, as this module reads it.
 pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
-    /// When the bytes of the frame that was polled last were read from the upstream's socket.
+    /// When the bytes of the last frame were read from the socket.
     fn read_at(&self) -> Instant;
 
-    /// Whether its end is its connection's, which a cut looks like.
+    /// Whether the end of the connection ends the body, so that a truncated body looks complete.
     fn ends_by_close(&self) -> bool;
 }
 
-/// Endpoints whose streams end with an event that says so.
+/// Endpoints whose streams end with an event that marks the end.
 const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
 
 impl ResponseFrames for UpstreamBody {
@@ -40,50 +40,50 @@ impl ResponseFrames for UpstreamBody {
     }
 }
 
-/// Reads an answer, shows each frame to the meter, and closes the record when the answer ends. Who
-/// reads it decides what becomes of the frames: `Metered` hands them to the client.
+/// Reads a response, shows each frame to the meter, and closes the record at the end. Its user
+/// decides about the frames: [`Metered`](super::Metered) passes them to the client, a drain drops
+/// them.
 ///
-/// Dropping it closes the record of an exchange that did not come to its end, and tells the
-/// upstream.
+/// Dropping it early closes the record and drops the body, which tells the upstream.
 pub(super) struct Exchange<B: ResponseFrames> {
     body: B,
     kind: ResponseMeter,
     entry: Entry,
     status: StatusCode,
-    /// What the last frame brought.
+    /// What the meter found in the last frame.
     progress: Progress,
-    /// When the first event was here, and the last.
+    /// When the first and the last event arrived.
     events: Option<(Instant, Instant)>,
-    /// Where the times of a stream's events are counted; `None` for other bodies.
+    /// `None` for a body that is no stream.
     timing: Option<Rc<StreamTiming>>,
-    /// How many events ended in the frame that was read last.
+    /// The number of events that ended in the last frame.
     fresh: u32,
-    /// The record stays open when the answer has ended, until the client has been sent all of it.
+    /// The record stays open after the end of the body, until the client has been sent all of it.
     defers: bool,
-    /// The client is given up: whatever the answer says, the client did not take it.
-    is_given_up: bool,
-    /// How the answer ended, while the record stays open.
+    /// The client is cut off: it did not get the response, even if that is complete.
+    is_aborted: bool,
+    /// How the response ended, while the record stays open.
     ended: Option<End>,
     feedback: Option<UsageFeedback>,
-    /// The answer's type is that of an event stream.
+    /// The media type is that of an event stream.
     promises_events: bool,
 }
 
 /// How an exchange ends.
 #[derive(Clone, Copy)]
 enum End {
-    /// The upstream's answer is complete.
+    /// The response is complete.
     Whole,
     /// The upstream broke off, fell silent, or broke the protocol.
     Failed(Outcome),
-    /// The upstream's answer is complete, and the client was not sent all of it.
+    /// The response is complete, and the client was not sent all of it.
     Unsent,
-    /// Nobody reads it any longer.
+    /// The response is read no further.
     Left,
 }
 
 impl<B: ResponseFrames> Exchange<B> {
-    /// Meters `body` as `kind`, into `entry`, and the times of its events into `timing`.
+    /// Meters `body` with `kind` into `entry`, and the times of its events into `timing`.
     pub(super) fn new(
         body: B,
         mut kind: ResponseMeter,
@@ -111,7 +111,7 @@ impl<B: ResponseFrames> Exchange<B> {
             timing,
             fresh: 0,
             defers: false,
-            is_given_up: false,
+            is_aborted: false,
             ended: None,
             feedback: None,
             promises_events,
@@ -122,9 +122,8 @@ impl<B: ResponseFrames> Exchange<B> {
         exchange
     }
 
-    /// The next frame, which the meter has seen. The record is closed with the last one, since
-    /// nobody need ask for what comes after it. After an error the caller says what becomes of it,
-    /// and calls [`Exchange::fail`].
+    /// Reads the next frame and meters it. Closes the record at the last frame, since a connection
+    /// does not poll beyond `is_end_stream`. After an error the caller calls [`Exchange::fail`].
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
@@ -136,7 +135,7 @@ impl<B: ResponseFrames> Exchange<B> {
                     self.close(End::Whole);
                 }
             }
-            // Its coding is broken behind all that it says.
+            // The coding breaks after the last event: the response is complete.
             Some(Err(error)) if *error.kind() == Kind::Undecodable && self.kind.is_final() => {
                 self.close(End::Whole);
                 return Poll::Ready(None);
@@ -147,15 +146,15 @@ impl<B: ResponseFrames> Exchange<B> {
         Poll::Ready(polled)
     }
 
-    /// The frame that was read last goes to the client now, but for so many of its events.
+    /// Counts the events of the last frame as passed on, except those withheld.
     pub(super) fn passes(&mut self, withheld: u32) {
         if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
-            timing.passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
+            timing.on_passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
         }
     }
 
-    /// The answer ends with `error`. What was stopped after the event that ends the answer is
-    /// whole.
+    /// Closes the record with `error`. A response that is stopped after its last event is
+    /// complete.
     pub(super) fn fail(&mut self, error: &Error) {
         if *error.kind() == Kind::Stopped && self.is_final() {
             return self.close(End::Left);
@@ -167,12 +166,12 @@ impl<B: ResponseFrames> Exchange<B> {
         self.close(End::Failed(error.outcome()));
     }
 
-    /// `error` as the last bytes of this stream: what ends an unfinished event, and an event in the
-    /// form of the endpoint.
+    /// Writes `error` as the last bytes of this stream: the end of an unfinished event, and an
+    /// error event in the form of the endpoint. Must be called before [`Exchange::fail`].
     ///
-    /// `None` where no event may stand: in any other body, and behind the event that ends the
-    /// answer. To be called before [`Exchange::fail`]. `held`: bytes that were not passed on;
-    /// `None`: nor will those be that are unfinished.
+    /// `held`: bytes that wait to be passed on; `None`: the unfinished event stays withheld.
+    /// Returns `None` where no event may be inserted: in another kind of body and after the last
+    /// event.
     pub(super) fn last_words(&mut self, error: &Error, held: Option<&[u8]>) -> Option<Vec<u8>> {
         if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
             return None;
@@ -184,23 +183,23 @@ impl<B: ResponseFrames> Exchange<B> {
         Some([held.unwrap_or_default(), separator, &error.to_event(&stream)].concat())
     }
 
-    /// The next frame, as [`Exchange::poll_frame`] gives it. Cancel-safe.
+    /// See [`Exchange::poll_frame`]. Cancel-safe.
     pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
         poll_fn(|cx| self.poll_frame(cx)).await
     }
 
-    /// Not read to its end, for the reason that is told.
+    /// Stops reading, and puts the reason into the record.
     pub(super) fn abort(&mut self, reason: String) {
         self.explain(reason);
         self.close(End::Left);
     }
 
-    /// Leaves the record open at the end of the answer, until [`Exchange::sent`].
+    /// Leaves the record open at the end of the body, until [`Exchange::sent`].
     pub(super) fn defer(&mut self) {
         self.defers = true;
     }
 
-    /// The client has been sent everything that was read.
+    /// Closes a deferred record: the client has been sent everything.
     pub(super) fn sent(&mut self) {
         self.defers = false;
         if let Some(end) = self.ended.take() {
@@ -208,15 +207,15 @@ impl<B: ResponseFrames> Exchange<B> {
         }
     }
 
-    /// The client is given up, for the reason that is told.
+    /// Notes that the client is cut off, and why.
     pub(super) fn explain(&mut self, reason: String) {
-        self.is_given_up = true;
+        self.is_aborted = true;
         if self.is_open() {
             self.entry.row().error = Some(reason.into());
         }
     }
 
-    /// What the answer teaches is learnt at its end.
+    /// Reports to `feedback` at the end of the response.
     pub(super) fn teach(&mut self, feedback: UsageFeedback) {
         if !feedback.asked {
             self.kind.expect_timings();
@@ -224,7 +223,6 @@ impl<B: ResponseFrames> Exchange<B> {
         self.feedback = Some(feedback);
     }
 
-    /// The record.
     pub(super) fn entry(&mut self) -> &mut Entry {
         &mut self.entry
     }
@@ -233,54 +231,51 @@ impl<B: ResponseFrames> Exchange<B> {
         !self.entry.is_closed()
     }
 
-    /// Whether reading on could tell more of the usage.
+    /// Whether reading on can yield more usage.
     pub(super) fn has_more_to_tell(&self) -> bool {
         let is_open = self.is_open() && self.ended.is_none();
         is_open && self.kind.is_metered() && !self.is_final() && self.entry.may_have_usage()
     }
 
-    /// Whether what has been read says that the answer is whole.
+    /// Whether the last event, or the end of the document, has been read.
     pub(super) fn is_final(&self) -> bool {
         self.kind.is_final()
     }
 
-    /// Whether the answer is an event stream, encoded or not; only while the record is open.
+    /// Whether the body is an event stream, encoded or not. Only valid while the record is open.
     pub(super) fn is_events(&self) -> bool {
         self.kind.is_events()
     }
 
-    /// What the frame that was read last brought, if this is an event stream and it was data.
+    /// What the meter found in the last frame of a stream.
     pub(super) fn progress(&self) -> Progress {
         self.progress
     }
 
-    /// Whether an event of the proxy's own may stand in the answer; only while the record is open.
+    /// Whether an event of ours may be inserted. Only valid while the record is open.
     pub(super) fn takes_events(&self) -> bool {
         self.kind.takes_events()
     }
 
-    /// The answer's status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Where in an event the frames that were read end.
+    /// The position within an event at the end of the last frame.
     pub(super) fn position(&self) -> Position {
         self.kind.position()
     }
 
-    /// Whether everything of the body has been read.
     pub(super) fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
 
-    /// What is left of the body.
     pub(super) fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 
     fn saw(&mut self, data: &Bytes) {
-        // The record is open: it is closed only when the body has ended.
+        // The record is open until the body has ended.
         self.entry.row().response_bytes += data.len() as u64;
         if !self.kind.is_events() {
             self.kind.push(data);
@@ -298,15 +293,15 @@ impl<B: ResponseFrames> Exchange<B> {
         self.events = Some((self.events.map_or(read, |(first, _)| first), read));
         self.fresh = progress.events;
         if let Some(timing) = &self.timing {
-            timing.read(read, progress.events);
+            timing.on_read(read, progress.events);
         }
         if let Some((events, output_tokens)) = self.kind.progress() {
             self.entry.progressed(events, output_tokens);
         }
     }
 
-    /// Closes the record, once. After the event that ends a stream its answer is whole, however it
-    /// ended: many SDKs close without reading further.
+    /// Closes the record, once. A stream is complete after its last event, however its body ends:
+    /// many SDKs close without reading further.
     fn close(&mut self, end: End) {
         if self.entry.is_closed() {
             return;
@@ -322,7 +317,7 @@ impl<B: ResponseFrames> Exchange<B> {
         let ended = matches!(end, End::Whole | End::Unsent);
         let mut whole = matches!(end, End::Whole);
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
-        // In the status, or inside the answer.
+        // From the status, or from inside the response.
         let mut cause = Cause::of_status(self.status.as_u16());
         if let Some(mut tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
@@ -333,15 +328,15 @@ impl<B: ResponseFrames> Exchange<B> {
                 && self.status.is_success()
                 && let Some(feedback) = self.feedback.take()
             {
-                feedback.learn(&tally);
+                feedback.report(&tally);
             }
-            whole |= is_events && tally.terminal && !self.is_given_up;
+            whole |= is_events && tally.terminal && !self.is_aborted;
             lacks_end &= !tally.terminal && tally.error.is_none();
             cause = cause.or(tally.error.is_some().then_some(tally.cause));
             self.entry.metered(tally, ended);
         }
         match end {
-            // However a drain ends, unless it is cut: the entry says so.
+            // A drain ends as a client that left, unless the process is stopping.
             End::Whole | End::Failed(_) if self.entry.has_client_left() => {
                 self.entry.close(Outcome::ClientDisconnected);
             }
@@ -353,16 +348,15 @@ impl<B: ResponseFrames> Exchange<B> {
             }
             End::Failed(outcome) => self.entry.close(outcome),
             _ if whole => self.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
-            // The entry knows whether its client left or the process was stopped.
+            // The entry knows whether the client left or the process is stopping.
             _ => self.entry.abandon(),
         }
     }
 }
 
 impl<B: ResponseFrames> Exchange<B> {
-    /// What a whole answer lacks that its status and its request promised, if it is no answer at
-    /// all: some services fail like that (llama-cpp-python, where a prompt is too long for the
-    /// model).
+    /// Why a complete response is none, although its status is 200: it has no content. Some servers
+    /// fail like this (llama-cpp-python, where a prompt is too long for the model).
     fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
         let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
         if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {

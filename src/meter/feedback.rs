@@ -1,34 +1,33 @@
-//! What an answer teaches of its upstream: whether it reports counts unasked.
+//! Feedback from the end of a response: whether its upstream reports usage without being asked.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::usage::Tally;
 
-/// Takes in what is learnt of one upstream.
+/// Remembers what responses tell of one upstream.
 pub trait UsageObserver: Send + Sync + fmt::Debug {
-    /// Its answers have counts that it sends unasked.
+    /// A response has counts of a kind that the upstream sends without being asked.
     fn on_unrequested_usage(&self);
 
-    /// An answer of this model had none, though it was not asked since the upstream was believed to
-    /// count itself.
+    /// A response of this model has no counts, and usage was not asked for because the upstream was
+    /// believed to report it anyway.
     fn on_missing_usage(&self, model: u64);
 }
 
-/// Learnt at the end of an answer.
+/// Reported at the end of a response.
 #[derive(Debug)]
 pub struct UsageFeedback {
-    /// Who learns.
     pub observer: Arc<dyn UsageObserver>,
-    /// The model, by whatever number the observer knows it.
+    /// The observer's key of the model.
     pub model: u64,
     /// Usage was asked for.
     pub asked: bool,
 }
 
 impl UsageFeedback {
-    /// From what was found in a whole answer.
-    pub(super) fn learn(self, tally: &Tally) {
+    /// Reports what was found in a complete response.
+    pub(super) fn report(self, tally: &Tally) {
         match (self.asked, tally.has_timings) {
             (true, true) => self.observer.on_unrequested_usage(),
             (false, false) if tally.usage.is_none() && tally.error.is_none() => {

@@ -1,4 +1,4 @@
-//! The body that a client is served.
+//! The response body for the client.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,55 +16,51 @@ use crate::record::Entry;
 use crate::sse::Position;
 use crate::usage::Withhold;
 
-/// Passes on what its [`Exchange`] reads, and tells the client how it ends. It ends in one of these
-/// ways:
+/// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
 ///
-/// * the upstream's answer is complete: seen at the last frame, since nobody need ask for what
-///   comes after it;
-/// * the upstream breaks off or falls silent, or the process stops: an event stream gets one more
-///   event that bears the error, in the form that its SDKs raise. Then the body fails, so that its
-///   connection cuts the answer and no client can take it for whole;
-/// * the client leaves: its connection drops the body. After the event that ends a stream this is
-///   `complete`, since many SDKs close without reading further. Before it, the upstream is stopped,
-///   or the rest is drained.
+/// * The response is complete, which is seen at the last frame: a connection does not poll beyond
+///   `is_end_stream`.
+/// * The upstream breaks off or is silent for too long, or the process is stopping. An event stream
+///   gets one more event with the error, in the form that its SDKs raise. Then the body fails, so
+///   that the connection truncates the response and no client takes it for complete.
+/// * The client leaves, and its connection drops the body. After a stream's last event the outcome
+///   is `complete`, since many SDKs close without reading further. Before it, the upstream is
+///   stopped, or the rest is drained.
 pub struct Metered<B: ResponseFrames> {
-    /// `None` after it was moved into a drain; this body then yields its end. Boxed, because a body
-    /// is moved several times on its way to the connection.
+    /// `None` after the exchange was moved into a drain; this body then yields EOF. Boxed, because a
+    /// body is moved several times on its way to the connection.
     exchange: Option<Box<Exchange<B>>>,
     policy: ResponsePolicy,
-    /// It counts as a stream.
+    /// Counts a stream.
     _active: Option<ActiveStream>,
-    /// Takes out the usage event that the client did not ask for; `None`: everything passes.
+    /// Withholds the usage event that the client did not ask for; `None`: everything passes.
     withhold: Option<Box<Withhold>>,
-    /// Nothing more is read, and this is how it ends.
+    /// The exchange is read no further, and this follows.
     last: Option<Last>,
 }
 
-/// What one request's answer goes by.
+/// How one response is measured and, without its client, continued.
 #[derive(Clone, Debug)]
 pub struct ResponsePolicy {
-    /// Where the times of its events are counted, if it is a stream.
     pub timing: Rc<StreamTiming>,
-    /// Where the rest is read when the client leaves; `None`: nowhere.
+    /// Reads the rest when the client leaves; `None`: the upstream is stopped.
     pub drains: Option<Drains>,
 }
 
-/// What is left when the last data has passed. Boxed, as there seldom is such a thing, and streams
-/// wait long.
+/// What follows the last data. Boxed, since it is rare and many streams wait at the same time.
 enum Last {
-    /// The answer is to be cut, and nothing of it is recorded or said.
+    /// The response fails; the record and the client do not have the error yet.
     Failed(Box<Error>),
-    /// The client has been told: the answer is cut once its connection has written what it holds.
+    /// The client has the error event: the body fails once the connection has written it.
     Flush(Box<Error>),
-    /// The answer is cut.
+    /// The body fails.
     Cut(Box<Error>),
-    /// The upstream's trailers.
     Trailers(Box<Frame<Bytes>>),
     Nothing,
 }
 
 impl<B: ResponseFrames> Metered<B> {
-    /// Meters `body` as `kind`, into `entry`.
+    /// Meters `body` with `kind` into `entry`.
     pub fn new(
         body: B,
         kind: ResponseMeter,
@@ -73,18 +69,17 @@ impl<B: ResponseFrames> Metered<B> {
         policy: ResponsePolicy,
     ) -> Self {
         let timing = kind.is_events().then(|| Rc::clone(&policy.timing));
-        let active = timing.as_ref().map(|timing| ActiveStream::new(timing.flow()));
+        let active = timing.as_ref().map(|timing| ActiveStream::new(timing.metrics()));
         let exchange = Exchange::new(body, kind, entry, status, timing);
         Self { exchange: Some(exchange), policy, _active: active, withhold: None, last: None }
     }
 
-    /// Where the times of its events are counted.
     pub fn timing(&self) -> &Rc<StreamTiming> {
         &self.policy.timing
     }
 
-    /// Withholds the usage event that comes of asking in the client's place, if this is a stream
-    /// that can have one. Its length, if the upstream told one, is then not that of what passes.
+    /// Withholds the usage event that was asked for in the client's place, if this is a stream. A
+    /// declared length is then wrong.
     pub fn withhold_usage(&mut self) {
         let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
         if self.exchange.as_deref().is_some_and(is_stream) {
@@ -92,13 +87,13 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// If this is an event stream, it is one of llama.cpp's server, where asking moves what a
-    /// client would have got.
+    /// Notes that a stream is of llama.cpp's server, where asking for usage moves events that the
+    /// client would get anyway.
     pub fn expect_llama_cpp(&mut self) {
         self.withhold.iter_mut().for_each(|withhold| withhold.expect_llama_cpp());
     }
 
-    /// What the answer teaches is learnt at its end.
+    /// Reports to `feedback` at the end of the response.
     pub fn teach(&mut self, feedback: UsageFeedback) {
         if let Some(exchange) = &mut self.exchange {
             exchange.teach(feedback);
@@ -110,27 +105,26 @@ impl<B: ResponseFrames> Metered<B> {
         self.withhold.is_some()
     }
 
-    /// Whether the answer is an event stream, encoded or not.
+    /// Whether the body is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
         self.exchange.as_deref().is_some_and(Exchange::is_events)
     }
 
-    /// Whether an event or a comment of the proxy's own may stand in the answer: in an event stream
-    /// that is not encoded.
+    /// Whether an event or a comment of ours may be inserted: the body is an event stream without a
+    /// content coding.
     pub fn takes_events(&self) -> bool {
         self.exchange.as_deref().is_some_and(Exchange::takes_events)
     }
 
-    /// Whether events were among the bytes that were read last, or the answer is known to be an
-    /// event stream.
+    /// Whether the last frame had events, or the body is known to be an event stream.
     pub fn has_events(&self) -> bool {
         let has_events = |exchange: &Exchange<B>| exchange.takes_events() || exchange.progress().events > 0;
         self.exchange.as_deref().is_some_and(has_events)
     }
 
-    /// Whether the bytes that have passed end where an event does, so that a comment may follow.
+    /// Whether the bytes passed on end between two events, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
-        // What waits is all that there is of its event.
+        // A withheld beginning is all that there is of its event.
         let withhold = self.withhold.as_ref();
         if withhold.is_some_and(|withhold| withhold.is_inside_event()) {
             return false;
@@ -139,29 +133,30 @@ impl<B: ResponseFrames> Metered<B> {
             || self.exchange.as_deref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
-    /// The client is given up, for the reason that is told: this is dropped next.
+    /// Notes why the client is cut off. The connection drops this body next.
     pub fn abort(&mut self, reason: String) {
         if let Some(exchange) = &mut self.exchange {
             exchange.explain(reason);
         }
     }
 
-    /// Leaves the record open at the end of the answer, until [`Metered::sent`].
+    /// Leaves the record open at the end of the body, until [`Metered::sent`].
     pub fn defer(&mut self) {
         self.exchange.iter_mut().for_each(|exchange| exchange.defer());
     }
 
-    /// The client has been sent everything that was polled.
+    /// Closes a deferred record: the client has been sent everything.
     pub fn sent(&mut self) {
         self.exchange.iter_mut().for_each(|exchange| exchange.sent());
     }
 
-    /// What is metered, for who reads it without a client.
+    /// The exchange, for a drain.
     pub(super) fn into_exchange(mut self) -> Option<Box<Exchange<B>>> {
         self.exchange.take()
     }
 
-    /// What of a frame may pass now, if anything. Where the answer has ended, so has what waits.
+    /// The part of a frame that passes now, if any. At the end of the response nothing is withheld
+    /// any longer but the usage event.
     fn passing(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let (Some(exchange), Some(withhold)) = (&mut self.exchange, &mut self.withhold) else {
             return Some(frame);
@@ -194,8 +189,7 @@ impl<B: ResponseFrames> Metered<B> {
         (!data.is_empty()).then(|| Frame::data(data))
     }
 
-    /// The answer is cut now, as if its upstream had failed: the process is stopping. The next poll
-    /// says so.
+    /// Fails the response with `stopped` at the next poll, since the process is stopping.
     pub fn stop(&mut self) {
         let is_whole = self.exchange.as_deref().is_none_or(Exchange::is_end_stream);
         if self.last.is_none() && !is_whole {
@@ -203,18 +197,18 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// The answer broke off: records it, and says how the client learns of it.
+    /// Records the error, and passes it to the client as an event where one may be inserted.
     fn poll_failure(
         &mut self,
         error: Error,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        // An event that filled a declared length would make the answer look whole.
+        // An event that filled the declared length would make the response look complete.
         let room = self.size_hint().exact();
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let is_holding = self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding());
         let held = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
-        // Of an event that stays withheld the client has nothing that would have to be ended.
+        // The client has no byte of an event that stays withheld, so that it needs no end.
         let words = exchange.last_words(&error, (!is_holding || !held.is_empty()).then_some(&held));
         let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
         exchange.fail(&error);
@@ -231,21 +225,21 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Lets the connection write what it holds before the answer is cut: over HTTP/2 it is dropped
-    /// when a body fails.
+    /// Lets the connection write its buffer before the body fails: over HTTP/2 a failed body drops
+    /// the buffer.
     fn poll_flush(
         &mut self,
         error: Box<Error>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.last = Some(Last::Cut(error));
-        // A connection flushes when a body is pending.
+        // A connection flushes when its body is pending.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// Both in one piece; most often one of them is empty.
+/// Joins two pieces, of which one is usually empty.
 fn join(one: Bytes, other: Bytes) -> Bytes {
     match (one.is_empty(), other.is_empty()) {
         (_, true) => one,

@@ -1,4 +1,4 @@
-//! Which meter an answer gets.
+//! The meter of a response, chosen by its headers and first bytes.
 
 use http::{HeaderMap, header};
 
@@ -7,35 +7,35 @@ use crate::coding::Codings;
 use crate::sse::Position;
 use crate::usage::{BodyMeter, Content, Progress, Room, Sniff, StreamMeter, Tally};
 
-/// What an answer's body is, as far as the meter is concerned.
+/// A response body's meter, by kind of content.
 #[derive(Debug)]
 pub enum ResponseMeter {
-    /// What its first bytes will tell.
+    /// The first bytes decide.
     Undecided(Undecided),
     /// An event stream.
     Events(Box<StreamMeter>),
-    /// Anything that may turn out to be JSON: the meter gives up at the first byte that cannot be.
+    /// A body that may be JSON: the meter stops at the first byte that cannot be.
     Document(Box<BodyMeter>),
-    /// Any of these with a content coding.
+    /// Any of these in a content coding.
     Encoded(Box<EncodedTap>),
-    /// Sound and pictures: bytes that say nothing to the meter.
+    /// Audio, images and video, which are not metered.
     Opaque,
 }
 
-/// A body of which nothing is here that tells what it is.
+/// A body whose first bytes have not arrived.
 #[derive(Debug)]
 pub struct Undecided {
     sniff: Sniff,
-    /// The room for the text of its output, where that is to be kept.
+    /// Memory for the output text, where that is kept.
     room: Option<Room>,
-    /// Its status says that it is an error.
+    /// The status is one of an error.
     expects_error: bool,
     expects_timings: bool,
     keeps_id: bool,
 }
 
 impl Undecided {
-    /// The meter of what it turned out to be.
+    /// The meter for this content.
     fn decided(&mut self, content: Content) -> ResponseMeter {
         let mut kind = ResponseMeter::from(content);
         if let Some(room) = &self.room {
@@ -58,17 +58,17 @@ impl From<Content> for ResponseMeter {
     fn from(content: Content) -> Self {
         match content {
             Content::Events => Self::Events(Box::default()),
-            // A page is given up at its first byte.
+            // The meter stops at the first byte of a page.
             Content::Json | Content::Other => Self::Document(Box::default()),
         }
     }
 }
 
-/// What a body's type says of it.
+/// The kind of content that a media type declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Events,
-    /// Sound or pictures.
+    /// Audio, images, video.
     Opaque,
     Anything,
 }
@@ -90,8 +90,8 @@ impl Says {
 }
 
 impl ResponseMeter {
-    /// Chosen by the answer's headers. `asked_for_stream`: its first bytes may tell that it is an
-    /// event stream, whatever its type is.
+    /// Chooses by the response headers. `asked_for_stream`: the first bytes decide whether the body
+    /// is an event stream, whatever its type.
     pub fn of(headers: &HeaderMap, asked_for_stream: bool) -> Self {
         let content = match Says::of(headers) {
             Says::Opaque => return Self::Opaque,
@@ -116,7 +116,7 @@ impl ResponseMeter {
         })
     }
 
-    /// Whether its type leaves it open if it is an event stream.
+    /// Whether the media type leaves open if the body is an event stream.
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Undecided(undecided) => !undecided.sniff.says_events(),
@@ -125,7 +125,7 @@ impl ResponseMeter {
         }
     }
 
-    /// The same, if it was not known what it is, and is now.
+    /// Decides for `content` where the first bytes were to decide.
     #[must_use]
     pub fn decided(self, content: Content) -> Self {
         match self {
@@ -134,7 +134,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Keeps the text of the output, until usage is reported.
+    /// Keeps the output text until usage is reported.
     pub(super) fn keep_output(&mut self, room: &Room) {
         match self {
             Self::Undecided(undecided) => undecided.room = Some(room.clone()),
@@ -145,7 +145,7 @@ impl ResponseMeter {
         }
     }
 
-    /// If it is an event stream, it is one of llama.cpp's server, which has counts of its own.
+    /// Reads llama.cpp's `timings` as usage, if this is an event stream.
     pub(super) fn expect_timings(&mut self) {
         match self {
             Self::Undecided(undecided) => undecided.expects_timings = true,
@@ -155,7 +155,7 @@ impl ResponseMeter {
         }
     }
 
-    /// The status says that it is an error: a document that names none is told by its own text.
+    /// Takes a document without a known error field as the error message itself.
     pub(super) fn expect_error(&mut self) {
         match self {
             Self::Undecided(undecided) => undecided.expects_error = true,
@@ -165,7 +165,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Keeps the id of the result that the answer is of, and whether it is made in the background.
+    /// Keeps the id of the result, and whether it is made in the background.
     pub(super) fn keep_id(&mut self) {
         match self {
             Self::Undecided(undecided) => undecided.keeps_id = true,
@@ -176,7 +176,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether it is an event stream, encoded or not, as far as is known.
+    /// Whether the body is an event stream, encoded or not, as far as is known.
     pub fn is_events(&self) -> bool {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
@@ -185,7 +185,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether an event of the proxy's own may stand in it: not in an event stream that is encoded.
+    /// Whether an event of ours may be inserted: the body is an event stream without a coding.
     pub fn takes_events(&self) -> bool {
         match self {
             Self::Events(_) => true,
@@ -194,7 +194,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether anything can be learned from what follows.
+    /// Whether further bytes can yield anything.
     pub(super) fn is_metered(&self) -> bool {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
@@ -204,7 +204,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether it has said that it is whole: nothing that may follow changes the counts.
+    /// Whether the body has reached its own end, so that further bytes cannot change the counts.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Events(meter) => meter.tally().terminal,
@@ -214,7 +214,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Shows bytes to the meter, and says what was among them.
+    /// Meters bytes, and returns what was found in them.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Events(meter) => return meter.push(bytes),
@@ -226,7 +226,7 @@ impl ResponseMeter {
         Progress::default()
     }
 
-    /// The first bytes: what is skipped of them is shown to no meter, the rest once it is decided.
+    /// Meters the first bytes, without those that are skipped, once they decide.
     #[inline]
     fn begin(&mut self, bytes: &[u8]) -> Progress {
         let Self::Undecided(undecided) = self else { return Progress::default() };
@@ -240,8 +240,7 @@ impl ResponseMeter {
         Progress { skipped, is_other: content != Content::Events, ..self.push(&bytes[skipped..]) }
     }
 
-    /// Of an event stream: how many events have passed, and the output tokens that were reported so
-    /// far.
+    /// The events of a stream so far, and the output tokens reported so far.
     pub(super) fn progress(&self) -> Option<(u64, Option<u64>)> {
         match self {
             Self::Events(meter) => {
@@ -253,7 +252,7 @@ impl ResponseMeter {
         }
     }
 
-    /// What has been found; nothing is metered afterwards. `ended`: the body came to its end.
+    /// Takes the result; nothing is metered afterwards. `ended`: the body is complete.
     pub(super) fn take_tally(&mut self, ended: bool) -> Option<Tally> {
         match std::mem::replace(self, Self::Opaque) {
             Self::Undecided(mut undecided) if undecided.sniff.says_events() => {
@@ -270,7 +269,7 @@ impl ResponseMeter {
         }
     }
 
-    /// The bytes behind which an event of the proxy's own may follow.
+    /// The bytes to insert before an event of ours.
     pub(super) fn separator(&self) -> &'static [u8] {
         match self {
             Self::Events(meter) => meter.separator(),
@@ -278,7 +277,7 @@ impl ResponseMeter {
         }
     }
 
-    /// The model, as far as an event stream has named it.
+    /// The model that a stream has named so far.
     pub(super) fn model(&self) -> Option<&str> {
         match self {
             Self::Events(meter) => meter.tally().model.as_deref(),
@@ -286,7 +285,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Where in an event the stream stands.
+    /// The position within an event.
     pub(super) fn position(&self) -> Position {
         match self {
             Self::Events(meter) => meter.position(),

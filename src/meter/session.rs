@@ -1,4 +1,4 @@
-//! One session under way: what both sides say, the meter that hears it, and its record.
+//! One WebSocket session: its meter and its record.
 
 use std::time::Instant;
 
@@ -8,69 +8,66 @@ use crate::record::{Entry, Outcome};
 use crate::usage::{AskedModel, Progress, SessionMeter};
 use crate::websocket::{Close, FrameHandler, Frames, Opcode};
 
-/// Endpoints in whose sessions the client's messages name the model, as far as is known. What is
-/// said to the others is sound, mostly.
+/// Endpoints in whose sessions the client's messages name the model. The messages to the others are
+/// mostly audio.
 const MODEL_IS_ASKED: [&str; 2] = ["responses", "other"];
 
 /// A side of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Who asked for it.
     Client,
-    /// Who granted it.
     Upstream,
 }
 
-/// How a session ends, apart from what its close frames say.
+/// How a session ends, apart from its close frames.
 #[derive(Debug)]
 pub enum SessionEnd {
-    /// This side's connection has ended.
+    /// The connection of this side ended.
     Left(Peer),
     /// The upstream's connection broke, or a limit was reached.
     Failed(Error),
-    /// This process stops.
+    /// The process is stopping.
     Stopped,
 }
 
-/// Hears a session and keeps its record: one for all of it, with the sum of what its responses
-/// used.
+/// Meters a session into one record, with the sum of the usage of its responses.
 ///
-/// Dropping it closes the record of a session that did not come to its end.
+/// Dropping it closes the record of a session that did not end by [`Session::close`].
 pub struct Session {
     entry: Entry,
-    /// `None` once the record has it.
+    /// `None` after the result went into the record.
     reading: Option<Box<Reading>>,
 }
 
-/// A WebSocket's two directions.
+/// The two directions of a WebSocket.
 #[derive(Default)]
 struct Reading {
     client: Frames,
     upstream: Frames,
     heard: Heard,
-    /// When the first message of the upstream had ended, and the last.
+    /// When the first and the last message of the upstream ended.
     events: Option<(Instant, Instant)>,
 }
 
 #[derive(Default)]
 struct Heard {
     usage: SessionMeter,
-    /// `None` where the client names its model before the session, and says too much to be read for
-    /// it.
+    /// `None` where the model is named before the session, so that the client's messages are not
+    /// searched for it.
     asked: Option<AskedModel>,
-    /// What the last bytes brought.
+    /// What the last bytes contained.
     progress: Progress,
     /// The first close frame.
     closed: Option<(Peer, Close)>,
-    /// Whose last frame has been seen.
+    /// Whether a close frame was seen, by side.
     last: [bool; 2],
 }
 
 impl Session {
-    /// Begins with the answer that grants it.
+    /// Begins with the response that grants the upgrade.
     pub fn new(mut entry: Entry, status: u16) -> Self {
         entry.answered(status, Instant::now());
-        // A session makes what it reports, also where a `GET` of its path does not.
+        // The usage is of this session, also where a `GET` of the path reports that of others.
         entry.answers(UsageOwner::Own);
         let row = entry.row();
         row.stream = true;
@@ -80,7 +77,7 @@ impl Session {
         Self { entry, reading: Some(reading) }
     }
 
-    /// Hears bytes of one side. What cannot be read passes all the same, and the record says so.
+    /// Meters bytes of one side. Bytes that are no frames pass too, and the record says so.
     pub fn saw(&mut self, from: Peer, bytes: &[u8]) {
         let row = self.entry.row();
         match from {
@@ -106,8 +103,8 @@ impl Session {
         }
     }
 
-    /// Whether a close frame of this proxy's own may stand in what `from` says: it says frames, is
-    /// between two of them, and has not said its last.
+    /// Whether a close frame of ours may be inserted into the direction of `from`: its bytes are
+    /// frames, the last one is complete, and none of them was a close frame.
     pub fn takes_close(&self, from: Peer) -> bool {
         self.reading.as_deref().is_some_and(|reading| {
             let frames = match from {
@@ -118,15 +115,15 @@ impl Session {
         })
     }
 
-    /// Whether either side has said that the session is over.
+    /// Whether either side has sent a close frame.
     pub fn is_closing(&self) -> bool {
         self.reading.as_deref().is_some_and(|reading| reading.heard.closed.is_some())
     }
 
     /// Closes the record.
     ///
-    /// After a close frame the session is `complete`, unless it is the upstream's and tells of a
-    /// failure. Without one, who leaves it is to blame.
+    /// After a close frame the session is `complete`, unless the upstream's code is one of a
+    /// failure. Without one, `end` decides.
     pub fn close(mut self, end: &SessionEnd) {
         let closed = self.finish();
         let (outcome, error) = match (closed, end) {
@@ -148,7 +145,7 @@ impl Session {
         self.entry.close(outcome);
     }
 
-    /// Takes over what has been heard; says who closed the session, and how.
+    /// Puts the result into the record. Returns the first close frame and its side.
     fn finish(&mut self) -> Option<(Peer, Close)> {
         let Reading { client, upstream, heard, events } = *self.reading.take()?;
         if let Some(model) = heard.asked.and_then(AskedModel::into_model) {
@@ -182,7 +179,7 @@ impl Heard {
     }
 }
 
-/// What the client says matters only where it ends, and where it names its model.
+/// Of the client's messages, only the model and the close frame matter.
 struct FromClient<'a>(&'a mut Heard);
 
 impl FrameHandler for FromClient<'_> {
