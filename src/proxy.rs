@@ -1,10 +1,10 @@
-//! The life of a request: read [`Proxy::prepare`] first, then `answer`.
+//! The life of a request: read [`Proxy::prepare`] first, then `serve`.
 //!
-//! Each station takes what the station before it made, and makes the next type, so that none can be
-//! left out: [`Received`] → [`Authenticated`](request::Authenticated) → [`Buffered`](request::Buffered) →
-//! [`Routed`](request::Routed) → [`Prepared`](request::Prepared) → [`UpstreamResponse`](crate::upstream::UpstreamResponse).
-//! The usage record goes along and notes what each station learns. The client is authenticated
-//! before its body is read: what a stranger sends is never held.
+//! Each stage consumes the type of the stage before and returns the next, so that no stage can be
+//! skipped: [`Received`] → [`Authenticated`](request::Authenticated) → [`Buffered`] →
+//! [`Routed`](request::Routed) → [`Prepared`] → [`Accepted`]. Each stage adds to the usage record.
+//! The client is authenticated before its body is read, so that no body of an unknown client is
+//! buffered.
 
 mod attempt;
 mod budget;
@@ -62,7 +62,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// The proxy of the worker of this number, which serves by `snapshot` until it adopts another.
-    /// Running streams are shown on `board`.
+    /// `board` lists the running streams.
     pub fn new(
         worker: usize,
         snapshot: Arc<Snapshot>,
@@ -96,7 +96,7 @@ impl Proxy {
         snapshot.announced(respond::relay(accepted, entry, policy))
     }
 
-    /// The way of a request up to the point where it is sent.
+    /// All stages before the first attempt.
     async fn prepare(
         snapshot: &WorkerSnapshot,
         received: Received,
@@ -111,7 +111,7 @@ impl Proxy {
         Ok((prepared, buffered))
     }
 
-    /// The whole way, up to the answer's body.
+    /// All stages, up to the response's body.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
     fn serve(
         self: Rc<Self>,
@@ -158,15 +158,15 @@ impl Proxy {
 }
 
 impl Snapshot {
-    /// Notes what the access log says of a request, where there is one.
+    /// Keeps what the access log says of a request, if there is one.
     fn see(&self, request: &Request<RequestBody>, from: Option<SocketAddr>, entry: &mut Entry) {
         if self.logs_requests {
             entry.row().seen = Seen::of(request, from);
         }
     }
 
-    /// Makes a request with these headers a span, where traces are exported. It stands in what goes
-    /// upstream, also when that is sent once more. A trace that begins here has the record's id.
+    /// Opens a span and puts it into the request's headers, if traces are exported. All attempts
+    /// send the same span. A trace that begins here has the record's id.
     fn trace(&self, headers: &mut HeaderMap, entry: &mut Entry) {
         let Some(sampling) = self.tracing else { return };
         let span_id = fastrand::u64(1..).to_be_bytes();
@@ -175,7 +175,8 @@ impl Snapshot {
         entry.row().span = Some(Box::new(span));
     }
 
-    /// Takes from whoever was not let in the say whether the request's span is recorded.
+    /// Decides the sampling of a request that was not let in: an unauthenticated client cannot
+    /// force it.
     fn sample(&self, entry: &mut Entry) {
         let row = entry.row();
         if let (Some(sampling), Some(span)) = (self.tracing, &mut row.span) {
@@ -183,7 +184,7 @@ impl Snapshot {
         }
     }
 
-    /// The response as those in front of this proxy should see it.
+    /// Adds the header for a proxy in front, if it is configured.
     fn announced(&self, response: Response<ProxyBody>) -> Response<ProxyBody> {
         if self.accel_buffering_header { respond::unbuffered(response) } else { response }
     }
@@ -192,8 +193,8 @@ impl Snapshot {
 impl Handler for Proxy {
     type Body = ProxyBody;
 
-    /// Unless it is a probe's, the record is opened at once, so that also a request whose client
-    /// has left by now has one.
+    /// Opens the record at once, except for a probe, so that a request whose client has already
+    /// left has one.
     fn handle(
         self: Rc<Self>,
         mut request: Request<RequestBody>,
@@ -214,7 +215,7 @@ impl Handler for Proxy {
     }
 
     async fn shutdown(&self) {
-        // What ends from here on was stopped: no record may say that its client left.
+        // Requests that end from here on were stopped: no record may say that its client left.
         self.journal.cut();
         self.worker.upgraded.shutdown().await;
     }

@@ -111,7 +111,7 @@ impl Endpoint {
 
     /// Whose work the usage is in the answer to a request of this method to `path`, which is this
     /// endpoint's. `background`: what the body says; `None` where it is not read.
-    pub fn answers(self, method: &Method, path: &str, background: Option<bool>) -> UsageOwner {
+    pub fn usage_owner(self, method: &Method, path: &str, background: Option<bool>) -> UsageOwner {
         let may_create = may_create(method);
         match self.tokens {
             Tokens::Own if may_create => UsageOwner::Own,

@@ -98,7 +98,8 @@ impl Prepared {
 }
 
 impl Accepted {
-    /// Names the upstream in the record. Until an attempt wins, the record names the target's first.
+    /// Names the upstream in the record. Until an attempt wins, the record names the target's
+    /// first.
     pub(super) fn record_upstream(&self, entry: &mut Entry) {
         let (row, spec) = (entry.row(), &self.upstream.spec);
         if !row.upstream.as_ref().is_some_and(|named| Arc::ptr_eq(named, spec.id.name())) {

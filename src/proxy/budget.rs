@@ -1,14 +1,12 @@
-//! The bytes of request bodies that the whole process may hold at once, and who gets them when they
-//! are short.
+//! The memory for request bodies in the whole process, and its division when it is short.
 //!
-//! Two rules keep one client from leaving the others without memory:
+//! Two rules keep one client from taking all of it:
 //!
-//! * A request that finds the budget used up takes the memory of bodies that come too slowly for
-//!   what they hold, the slowest first. These are answered with 408. Nothing is taken while the
-//!   budget lasts.
-//! * Where there are several clients, one that holds more than half of the budget may not take the
-//!   last quarter. Its only body is never refused for that, and with a single client, or none, the
-//!   rule does not apply.
+//! * When the budget is used up, a new body evicts bodies that arrive too slowly for the memory
+//!   they hold, the slowest first. Evicted requests get 408. While the budget lasts, none is
+//!   evicted.
+//! * With several clients, a client that holds more than half of the budget may not take the last
+//!   quarter. This does not apply to a client's only body, nor with at most one client.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,8 +17,8 @@ use std::time::Instant;
 use crate::error::{Kind, Result};
 use crate::flow::{Limit, LimitCounts};
 
-/// Bodies up to this size do not count against their client's share: finding the client costs more
-/// than they do.
+/// Bodies up to this size do not count against their client's share, since looking the client up
+/// costs more than they do.
 const SMALL: usize = 64 << 10;
 
 /// Shared by all workers.
@@ -31,24 +29,24 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     held: AtomicUsize,
     limit: AtomicUsize,
-    /// Whether clients have shares.
+    /// Whether the second rule applies.
     has_shares: AtomicBool,
-    /// What each client holds, as far as it counts.
+    /// The bytes that count, by client.
     clients: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
-    /// Bodies that come too slowly for what they hold. A body's bytes grow under this lock while it
-    /// is in here.
+    /// Bodies that arrive too slowly for the memory they hold. While a body is in this list, its
+    /// bytes change only under this lock.
     slow: Mutex<Vec<Arc<Slow>>>,
     counts: Arc<LimitCounts>,
 }
 
-/// A body that comes too slowly for what it holds.
+/// A body that arrives too slowly for the memory it holds.
 #[derive(Debug)]
 struct Slow {
     bytes: AtomicUsize,
-    /// Since when it would have come at no rate at all, to be as late as it is.
+    /// When the body was last in time.
     late_since: Instant,
     evicted: AtomicBool,
-    /// The task that reads it.
+    /// Wakes the task that reads the body.
     waker: Waker,
 }
 
@@ -65,27 +63,26 @@ impl Budget {
         }))
     }
 
-    /// Sets other bounds. What is held stays held, also where it is more than `limit` now.
+    /// Sets other bounds. Reserved bytes stay reserved, also if they exceed `limit` now.
     pub fn resize(&self, limit: usize, has_shares: bool) {
         self.0.limit.store(limit, Ordering::Relaxed);
         self.0.has_shares.store(has_shares, Ordering::Relaxed);
     }
 
-    /// A reservation of nothing yet.
+    /// An empty reservation.
     pub(super) fn reserve(&self) -> Reserved {
         Reserved { budget: self.clone(), bytes: 0, client: None, slow: None }
     }
 
-    /// Counts that a limit acted.
     pub(super) fn count(&self, limit: Limit) {
         self.0.counts.add(limit);
     }
 
-    /// Frees `need` bytes of slow bodies, if there are so many that are slower than `mine`.
+    /// Evicts bodies that are slower than `mine`, if they hold at least `need` bytes.
     fn evict(&self, need: usize, mine: Option<&Arc<Slow>>) -> bool {
         let mut slow = lock(&self.0.slow);
         slow.sort_by_key(|body| body.late_since);
-        // A body that is the slowest itself takes nothing from others.
+        // A body evicts only slower ones.
         let others =
             mine.and_then(|mine| slow.iter().position(|body| Arc::ptr_eq(body, mine))).unwrap_or(slow.len());
         let mut freed = 0;
@@ -104,23 +101,23 @@ impl Budget {
     }
 }
 
-/// Nothing that holds a lock can panic in the middle of a change.
+/// Code that holds a lock cannot panic in the middle of a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that are taken out of the budget until this is dropped.
+/// Bytes taken from the budget until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
     budget: Budget,
     bytes: usize,
-    /// What the client holds, once this is large enough to count.
+    /// The client's counter, once this body is large enough to count.
     client: Option<(Arc<str>, Arc<AtomicUsize>)>,
     slow: Option<Arc<Slow>>,
 }
 
 impl Reserved {
-    /// Takes more for a request of `client`, up to `bytes` in all.
+    /// Takes more bytes for `client`, up to `bytes` in total.
     pub(super) fn grow_to(&mut self, bytes: usize, client: &Arc<str>) -> Result<()> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
@@ -132,7 +129,7 @@ impl Reserved {
         let inner = &*self.budget.0;
         let held = inner.held.fetch_add(more, Ordering::Relaxed) + more;
         self.bytes += more;
-        // What is too much is given back when the refused request drops its reservation.
+        // A refused request gives all of this back when it drops the reservation.
         if self.bytes > SMALL && inner.has_shares.load(Ordering::Relaxed) {
             self.check_share(more, held, client)?;
         }
@@ -144,7 +141,7 @@ impl Reserved {
         Ok(())
     }
 
-    /// The same in the list of slow bodies, unless it has been taken off it.
+    /// Grows a body that is in the list of slow ones, unless it was evicted.
     fn grow_slow(&mut self, more: usize) -> Result<()> {
         let _list = lock(&self.budget.0.slow);
         match &self.slow {
@@ -176,7 +173,8 @@ impl Reserved {
         Ok(())
     }
 
-    /// Notes since when the body is late, for the task of `waker`; `None`: it is not.
+    /// Puts the body into the list of slow ones, or takes it off. `since`: when it was last in
+    /// time; `None`: it is in time. `waker` wakes its task.
     pub(super) fn set_late(&mut self, since: Option<Instant>, waker: &Waker) {
         let known = self.slow.as_ref();
         if known.is_some_and(|slow| Some(slow.late_since) == since && slow.waker.will_wake(waker)) {
@@ -197,15 +195,14 @@ impl Reserved {
         });
     }
 
-    /// Whether its memory was given to others.
     pub(super) fn is_evicted(&self) -> bool {
         self.slow.as_ref().is_some_and(|slow| slow.evicted.load(Ordering::Relaxed))
     }
 
-    /// The body is complete: from now on its memory is not given to others.
+    /// Protects a complete body from eviction.
     ///
     /// # Errors
-    /// It was given to others a moment ago.
+    /// The body was evicted before.
     pub(super) fn settle(&mut self) -> Result<()> {
         let Some(slow) = &self.slow else { return Ok(()) };
         let mut list = lock(&self.budget.0.slow);
@@ -224,12 +221,12 @@ impl Drop for Reserved {
         if let Some((name, counter)) = self.client.take() {
             counter.fetch_sub(self.bytes, Ordering::Relaxed);
             let mut clients = lock(&self.budget.0.clients);
-            // The map's and this one.
+            // One reference is the map's, one is this.
             if Arc::strong_count(&counter) == 2 {
                 clients.remove(&name);
             }
         }
-        // What was given to others is theirs.
+        // The bytes of an evicted body are already given back.
         if self.settle().is_ok() {
             self.budget.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
         }

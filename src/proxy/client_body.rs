@@ -1,4 +1,4 @@
-//! What a request's body may cost, and how it is held where something in it is needed.
+//! The limits of request bodies, and buffering within them.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,19 +18,19 @@ use crate::flow::Limit;
 use crate::listener::RequestBody;
 use crate::rewrite::form::Form;
 
-/// The most memory that a declared length reserves before bytes of it are here.
+/// The most memory that is reserved for a declared length before its bytes arrive.
 const FIRST_RESERVATION: usize = 1 << 20;
 
-/// What bodies may cost.
+/// The limits of request bodies.
 #[derive(Clone, Debug)]
 pub struct BodyLimits {
-    /// The largest body that is held, in bytes.
+    /// The largest body that is buffered, in bytes.
     pub max_bytes: usize,
-    /// The largest body that passes through, in bytes; `None`: any.
+    /// The largest body that passes through, in bytes; `None`: no limit.
     pub max_passing_bytes: Option<u64>,
-    /// Bytes per second that a body must bring; `None`: any rate.
+    /// The minimum rate in bytes per second; `None`: no limit.
     pub min_rate: Option<NonZeroU32>,
-    /// What all held bodies share.
+    /// The memory of all buffered bodies.
     pub budget: Budget,
 }
 
@@ -39,12 +39,14 @@ impl BodyLimits {
         Kind::BodyTooLarge { limit: self.max_bytes as u64, key: "server.max_request_bytes" }.into()
     }
 
-    /// Refuses so many bytes where they are more than may be held.
+    /// # Errors
+    /// These bytes are more than may be buffered.
     pub(super) fn check_held(&self, bytes: usize) -> Result<()> {
         if bytes > self.max_bytes { Err(self.too_large()) } else { Ok(()) }
     }
 
-    /// The same where they are more than may pass.
+    /// # Errors
+    /// These bytes are more than may pass through.
     pub(super) fn check_passing(&self, bytes: u64) -> Result<()> {
         match self.max_passing_bytes {
             Some(limit) if bytes > limit => {
@@ -54,8 +56,8 @@ impl BodyLimits {
         }
     }
 
-    /// Reads a whole body of `client`; one whose declared length is too much is refused before a
-    /// byte of it is read. Its bytes count against the budget until the reservation is dropped.
+    /// Reads a whole body of `client`. A declared length over the limit is refused before a byte is
+    /// read. The body counts against the budget until the reservation is dropped.
     pub(super) async fn buffer(&self, body: RequestBody, client: &Arc<str>) -> Result<(Bytes, Reserved)> {
         if body.size_hint().lower() > self.max_bytes as u64 {
             return Err(self.too_large());
@@ -64,7 +66,7 @@ impl BodyLimits {
         let declared = body.size_hint().exact().map_or(0, |length| length as usize);
         let mut holding = Holding { limits: self, client, body, pace, reserved };
         let mut all = BytesMut::new();
-        // Most bodies come in one frame, which is kept as it is.
+        // Most bodies arrive in one frame, which is kept as it is.
         while all.is_empty() {
             let frame = poll_fn(|cx| holding.watch(cx, |body, cx| Pin::new(body).poll_frame(cx))).await;
             let Some(frame) = frame.transpose()? else { return Ok((Bytes::new(), holding.reserved)) };
@@ -84,9 +86,9 @@ impl BodyLimits {
         Ok((all.freeze(), holding.reserved))
     }
 
-    /// Reads a form up to its model, which may be its end. What is read is held to the same limits
-    /// as a whole body. Where a form `must_name` its model, one that names it behind more than may
-    /// be held is refused; any other is read no further then.
+    /// Reads a form up to its model, or to its end, within the limits of a whole body. Beyond the
+    /// largest buffered body, a form that `must_name` its model is refused, and any other is read
+    /// no further.
     pub(super) async fn buffer_form(
         &self,
         body: RequestBody,
@@ -128,11 +130,11 @@ impl BodyLimits {
 pub(super) struct Beginning {
     pub(super) bytes: Bytes,
     pub(super) reserved: Reserved,
-    /// What is still with the client; `None`: nothing.
+    /// The part that the client has not sent; `None`: the body is complete.
     pub(super) rest: Option<RequestBody>,
 }
 
-/// A body that is being read.
+/// A body that is being buffered.
 struct Holding<'a> {
     limits: &'a BodyLimits,
     client: &'a Arc<str>,
@@ -142,14 +144,14 @@ struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    /// There are `after` bytes now, and were `before`.
+    /// Checks the limits after the body grew from `before` to `after` bytes.
     fn admit(&mut self, before: usize, after: usize) -> Result<()> {
         self.pace.heard(after - before);
         self.limits.check_held(after)?;
         self.reserved.grow_to(after, self.client)
     }
 
-    /// What is polled, or the end of a body that comes too slowly.
+    /// Polls the body; fails it if it was evicted or arrives too slowly.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -177,6 +179,6 @@ impl Holding<'_> {
 }
 
 pub(super) fn incomplete(error: &io::Error) -> Error {
-    tracing::debug!(%error, "the client broke off inside its request");
+    tracing::debug!(%error, "the client closed inside its request");
     Kind::BodyIncomplete.into()
 }

@@ -1,10 +1,9 @@
-//! The content coding of a request's body, undone to look inside.
+//! Decodes a request body's content coding, to read the fields inside.
 //!
-//! The body goes on as it came, under its `Content-Encoding`, unless something in it must be
-//! edited: then it goes on decoded, without that header. What comes of it is held to
-//! `server.max_request_bytes` and to the memory budget like the body itself, and to the decoder's
-//! own bounds ([`FREE_OUTPUT`](crate::coding::FREE_OUTPUT),
-//! [`MAX_RATIO`](crate::coding::MAX_RATIO)).
+//! The body is forwarded encoded, as it arrived, unless it must be edited: then it is forwarded
+//! decoded, without `Content-Encoding`. The decoded bytes are bounded by
+//! `server.max_request_bytes`, by the memory budget, and by the decoder
+//! ([`FREE_OUTPUT`](crate::coding::FREE_OUTPUT), [`MAX_RATIO`](crate::coding::MAX_RATIO)).
 
 use std::sync::Arc;
 
@@ -16,17 +15,17 @@ use super::client_body::BodyLimits;
 use crate::coding::{Coding, ContentDecoder, DecodeError};
 use crate::error::Result;
 
-/// How much is decoded before other requests of the worker have their turn.
+/// The decoded bytes after which other requests of the worker run.
 const TURN: usize = 1 << 20;
 
-/// How much is given to the decoder at a time.
+/// The encoded bytes that are given to the decoder at a time.
 const PIECE: usize = 4 << 10;
 
-/// What `bytes` say without their codings, which a client applied in this order. Its memory is
-/// added to what is reserved for them.
+/// Decodes `bytes`, to which the client applied `codings` in this order. The reservation grows by
+/// the decoded bytes.
 ///
 /// # Errors
-/// They cannot be decoded, or not within the limits.
+/// The bytes are not in these codings, or exceed a limit.
 pub(super) async fn decode(
     bytes: &Bytes,
     codings: &[Coding],

@@ -1,5 +1,5 @@
-//! `stream_options.include_usage`: which requests get it in the client's place, and how a refusal is
-//! recognized.
+//! `stream_options.include_usage`: which requests get it in the client's place, and how a refusal
+//! is recognized.
 //!
 //! A streamed chat or legacy completion reports usage only if the request asks for it. Where the
 //! client does not, the proxy does, and the meter's body withholds the event that follows from it
@@ -108,8 +108,8 @@ pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
 }
 
 /// Whether a client accepts a response without a content coding, since a coded stream is decoded to
-/// withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or `*;q=0` and no
-/// `identity` (RFC 9110 section 12.5.3).
+/// withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or `*;q=0` and
+/// no `identity` (RFC 9110 section 12.5.3).
 pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     let mut others = true;
     for value in client.get_all(header::ACCEPT_ENCODING) {
@@ -197,8 +197,8 @@ async fn is_refusal(response: &mut UpstreamResponse) -> bool {
     }
 }
 
-/// The beginning of a body without its codings. `None` where they are unknown, or the body is not in
-/// them.
+/// The beginning of a body without its codings. `None` where they are unknown, or the body is not
+/// in them.
 fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     match codings {
         Codings::Identity => Some(Cow::Borrowed(body)),
@@ -215,8 +215,8 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-/// Whether the second response, to the request without the field, confirms that the field caused the
-/// first one, of status `refused`. An error may name the field for another reason, for example
+/// Whether the second response, to the request without the field, confirms that the field caused
+/// the first one, of status `refused`. An error may name the field for another reason, for example
 /// because it repeats the request.
 pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut UpstreamResponse) -> bool {
     let status = second.head.status;

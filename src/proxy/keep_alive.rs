@@ -1,11 +1,10 @@
-//! Comments in the silences of an event stream, for whoever cuts silent connections: a load
-//! balancer, a mobile network.
+//! Keep-alive comments in an event stream, for load balancers and mobile networks that close silent
+//! connections.
 //!
-//! They are sent only where the user asked for them, and only between events. A comment is no event
-//! (WHATWG, section 9.2.6): clients pass over it. Before the upstream has answered, the first of
-//! them commits the answer to status 200: what goes wrong after that is told as an error event in
-//! the form that the endpoint's SDKs raise. Then the body fails, so that the answer is cut and
-//! cannot be taken for an empty stream.
+//! They are sent only if configured, and only between events. Clients ignore comments (WHATWG,
+//! section 9.2.6). A comment before the upstream responds commits the response to status 200: a
+//! later failure becomes an error event in the form that the endpoint's SDKs raise. Then the body
+//! fails, so that the client sees a truncated response and not an empty stream.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,18 +24,17 @@ use crate::flow::StreamTiming;
 use crate::meter::ResponsePolicy;
 use crate::record::Entry;
 
-/// What is sent.
 const COMMENT: &[u8] = b": keep-alive\n\n";
 
-/// The most of a refusal's body that is put into the event that tells of it.
+/// The most of an error response's body that is put into the error event, in bytes.
 const REFUSAL: usize = 64 * 1024;
 
-/// An event stream that is never silent for longer than its interval.
+/// An event stream that is silent for no longer than its interval.
 pub struct KeptAlive {
     stage: Stage,
     timing: Rc<StreamTiming>,
     interval: Duration,
-    /// When the client got something last.
+    /// When the client was last sent bytes.
     last: Instant,
     timer: Pin<Box<Sleep>>,
     /// The record stays open until the client has been sent everything.
@@ -44,31 +42,31 @@ pub struct KeptAlive {
 }
 
 enum Stage {
-    /// The upstream has not answered.
+    /// The upstream has not responded.
     Pending(PendingResponse),
-    /// It answers as it should.
+    /// The response is a stream.
     Relaying(respond::MeteredResponse),
-    /// It answers with something else than a stream.
+    /// The response is not a stream.
     Refused(Box<Refusal>),
-    /// The client has been told: the answer is cut once its connection has written what it holds.
+    /// The client has the error event: the body fails once the connection has written it.
     Flush(Error),
-    /// The answer is cut.
+    /// The body fails.
     Cut(Error),
     Ended,
 }
 
-/// An answer that is no stream.
+/// A response that is not a stream.
 struct Refusal {
     response: respond::MeteredResponse,
     status: StatusCode,
     upstream: String,
-    /// So much of its body is here.
-    told: Vec<u8>,
+    /// The body so far.
+    body: Vec<u8>,
     stream: EventStream,
 }
 
 impl KeptAlive {
-    /// Begins before there is an answer, with a comment at once: the interval is over.
+    /// Begins before the response, with a comment at once, since the interval is over.
     pub(super) fn pending(pending: PendingResponse, interval: Duration) -> Self {
         Self {
             timing: Rc::clone(&pending.policy().timing),
@@ -80,7 +78,7 @@ impl KeptAlive {
         }
     }
 
-    /// Goes on with an answer that came in time.
+    /// Begins with a response that arrived within the interval.
     pub(super) fn relaying(body: respond::MeteredResponse, interval: Duration) -> Self {
         Self {
             timing: Rc::clone(body.timing()),
@@ -92,12 +90,11 @@ impl KeptAlive {
         }
     }
 
-    /// Where the times of its events are counted.
     pub(super) fn timing(&self) -> &Rc<StreamTiming> {
         &self.timing
     }
 
-    /// Its client is given up, for the reason that is told.
+    /// Notes why the client is cut off.
     pub(super) fn abort(&mut self, reason: String) {
         match &mut self.stage {
             Stage::Relaying(body) => body.abort(reason),
@@ -107,7 +104,7 @@ impl KeptAlive {
         }
     }
 
-    /// Leaves the record open at the end of the response, until [`KeptAlive::sent`].
+    /// Leaves the record open at the end of the body, until [`KeptAlive::sent`].
     pub(super) fn defer(&mut self) {
         self.defers = true;
         if let Stage::Relaying(body) = &mut self.stage {
@@ -115,14 +112,14 @@ impl KeptAlive {
         }
     }
 
-    /// The client has been sent everything that was polled.
+    /// Closes a deferred record: the client has been sent everything.
     pub(super) fn sent(&mut self) {
         if let Stage::Relaying(body) = &mut self.stage {
             body.sent();
         }
     }
 
-    /// The stream is cut, since the process is stopping: its client is told in the next poll.
+    /// Fails the stream with `stopped` at the next poll, since the process is stopping.
     pub(super) fn stop(&mut self) {
         match &mut self.stage {
             Stage::Relaying(body) => body.stop(),
@@ -164,7 +161,7 @@ impl KeptAlive {
                     if let Stage::Flush(error) = std::mem::replace(&mut self.stage, Stage::Ended) {
                         self.stage = Stage::Cut(error);
                     }
-                    // A connection flushes when a body is pending.
+                    // A connection flushes when its body is pending.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -178,7 +175,7 @@ impl KeptAlive {
         }
     }
 
-    /// The upstream has answered, or will not. An event is returned if that is all there is to say.
+    /// Continues with the response, or returns the event of an error.
     fn accept(
         &mut self,
         result: Result<Accepted>,
@@ -205,7 +202,7 @@ impl KeptAlive {
         self.stage = if relays {
             Stage::Relaying(response)
         } else {
-            Stage::Refused(Box::new(Refusal { response, status, upstream, told: Vec::new(), stream }))
+            Stage::Refused(Box::new(Refusal { response, status, upstream, body: Vec::new(), stream }))
         };
         None
     }
@@ -220,23 +217,22 @@ impl KeptAlive {
 }
 
 impl Refusal {
-    /// Whether its first bytes have shown that it is a stream, whatever its type says.
+    /// Whether the first bytes are those of a stream, whatever the media type.
     fn is_stream(&self) -> bool {
-        self.status == StatusCode::OK && self.told.is_empty() && self.response.has_events()
+        self.status == StatusCode::OK && self.body.is_empty() && self.response.has_events()
     }
 
     fn add(&mut self, data: &[u8]) {
-        let room = REFUSAL - self.told.len();
-        self.told.extend_from_slice(&data[..data.len().min(room)]);
+        let room = REFUSAL - self.body.len();
+        self.body.extend_from_slice(&data[..data.len().min(room)]);
     }
 
-    /// The event that tells of it: the upstream's own error where it is one, so that it is raised
-    /// as such.
+    /// The error event: the upstream's own error if the body is one, so that SDKs raise that.
     fn event(&mut self) -> (Vec<u8>, Error) {
-        let body = String::from_utf8_lossy(&self.told).into_owned();
+        let body = String::from_utf8_lossy(&self.body).into_owned();
         let upstream = std::mem::take(&mut self.upstream);
         let error = Kind::Refused { status: self.status.as_u16(), body }.at(upstream);
-        let event = upstream_error_event(&self.told, &self.stream);
+        let event = upstream_error_event(&self.body, &self.stream);
         (event.unwrap_or_else(|| error.to_event(&self.stream)), error)
     }
 }
@@ -258,7 +254,7 @@ impl Body for KeptAlive {
             if comment {
                 this.last = now;
             }
-            // Inside an event the next look is an interval later.
+            // Inside an event the next check is an interval later.
             let next = if now >= due { now + this.interval } else { due };
             this.timer.as_mut().reset(next.into());
             if comment {
@@ -277,7 +273,7 @@ impl Body for KeptAlive {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Comments make any declared length wrong.
+        // Comments make a declared length wrong.
         SizeHint::default()
     }
 }

@@ -1,14 +1,14 @@
-//! How fast a request's body must come.
+//! The minimum rate of a request body.
 //!
-//! The clock runs only while the proxy waits for the client: what the upstream does not take yet is
-//! not the client's fault. A body is *behind* by the time that it was waited for, less the time
-//! that its bytes may take at `server.min_body_rate`. It may be behind by [`GRACE`] and by as long
-//! as the bytes so far may have taken, up to [`LONGEST`]. This is Apache's `RequestReadTimeout`
-//! with a bound on what a fast beginning earns.
+//! The clock runs only while the proxy waits for the client, not while the upstream accepts no
+//! more. A body is *behind* by the time it was waited for, minus the time that its bytes may take
+//! at `server.min_body_rate`. It may be behind by [`GRACE`] and by the time that its bytes so far
+//! may take, up to [`LONGEST`]. This is Apache's `RequestReadTimeout` with a bound on the credit of
+//! a fast beginning.
 //!
-//! A body that is held must also come at a rate that fits what it holds (all of it within
-//! [`LONGEST`]), or it is *late*: where memory is short, late bodies lose theirs (see
-//! [`Budget`](super::Budget)).
+//! A buffered body is *late* if it arrives too slowly for the memory it holds: at a rate that would
+//! take longer than [`LONGEST`] for its bytes so far. When memory is short, late bodies are evicted
+//! (see [`Budget`](super::Budget)).
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -19,31 +19,30 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::error::{Error, Kind};
 
-/// By how much any body may be behind.
+/// The time that any body may be behind.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// By how much a body may be behind that has brought something, and the longest pause where there
-/// is no minimum rate.
+/// The most time that a body may be behind, and the longest pause where there is no minimum rate.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A body that is late by so much may lose its memory.
+/// The lateness at which a body may be evicted.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Looks after one body.
+/// The pace of one body.
 #[derive(Debug)]
 pub(super) struct Pace {
     rate: Option<NonZeroU32>,
     clock: Clock,
-    /// Made at the first wait, and set again only when it fires.
+    /// Created at the first wait, and reset only when it fires.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What becomes of a body that is waited for.
+/// The result of waiting for a body.
 #[derive(Debug)]
 pub(super) enum Wait {
-    /// It goes on; since when the body is late, if it is.
+    /// The body may go on; when it was last in time, if it is late.
     On(Option<Instant>),
-    /// The client takes too long.
+    /// The client is too slow.
     Over(Error),
 }
 
@@ -52,7 +51,7 @@ impl Pace {
         Self { rate, clock: Clock::default(), timer: None }
     }
 
-    /// So many bytes came.
+    /// Stops the clock, as bytes arrived.
     pub(super) fn heard(&mut self, bytes: usize) {
         if self.clock.waiting_since.is_some() {
             self.clock.stop(Instant::now());
@@ -60,7 +59,7 @@ impl Pace {
         self.clock.take(bytes, self.rate);
     }
 
-    /// To be asked whenever there is nothing to read; the task is woken when the answer changes.
+    /// Must be called when there is nothing to read. Wakes the task when the result changes.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Wait {
         let now = Instant::now();
         let since = *self.clock.waiting_since.get_or_insert(now);
@@ -83,13 +82,13 @@ impl Pace {
             if timer.as_mut().poll(cx) == Poll::Pending {
                 return Wait::On(is_late.then(|| since.checked_sub(self.clock.late)).flatten());
             }
-            // It was set for an earlier moment.
+            // The timer was set for an earlier deadline.
             timer.as_mut().reset(next.into());
         }
     }
 }
 
-/// The reckoning.
+/// The arithmetic.
 #[derive(Debug, Default)]
 struct Clock {
     waiting_since: Option<Instant>,
@@ -100,7 +99,6 @@ struct Clock {
 }
 
 impl Clock {
-    /// The wait is over at `now`.
     fn stop(&mut self, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             let waited = now.saturating_duration_since(since);
@@ -124,14 +122,14 @@ impl Clock {
         self.late = self.late.saturating_sub(time_for(bytes, fitting));
     }
 
-    /// By how much the body may be behind.
+    /// The time that the body may be behind.
     fn allowed(&self, rate: Option<NonZeroU32>) -> Duration {
         let Some(rate) = rate else { return LONGEST };
         (GRACE + time_for(self.received, rate.get().into())).min(LONGEST)
     }
 }
 
-/// How long so many bytes may take at `rate` bytes per second, which is not 0.
+/// The time for these bytes at `rate` bytes per second, which is not 0.
 fn time_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate as f64)
 }

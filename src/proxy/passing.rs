@@ -1,4 +1,4 @@
-//! A request's body that passes through: counted, and held to a rate and a size of its own.
+//! A request body that passes through without being buffered: counted, with limits of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,14 +17,14 @@ use crate::listener::RequestBody;
 use crate::record::FormNotes;
 use crate::rewrite::form::Form;
 
-/// The body, or what is left of it behind a beginning that was held.
+/// The body, or the rest after a buffered beginning.
 pub(super) struct Passing {
     body: RequestBody,
     limits: BodyLimits,
     pace: Pace,
-    /// Bytes that the client has sent.
+    /// The bytes that the client has sent.
     seen: Rc<Cell<u64>>,
-    /// What goes before the next bytes of the body.
+    /// The buffered beginning, after its edits.
     ahead: VecDeque<Bytes>,
     watched: Option<Box<Watched>>,
 }
@@ -32,31 +32,31 @@ pub(super) struct Passing {
 /// A form that is read while it passes.
 pub(super) struct Watched {
     pub(super) form: Form,
-    /// Where what it says is noted.
+    /// The record's copy of the fields.
     pub(super) notes: Rc<RefCell<FormNotes>>,
-    /// Its first model has decided where it goes or was renamed, so there must not be a second one,
-    /// which other servers would take.
+    /// The first model decided the route or was renamed. A second one is refused, since some
+    /// servers would use that.
     pub(super) has_decided: bool,
 }
 
 impl Passing {
-    /// `seen` counts the bytes of the body, and knows those of a beginning that was held.
+    /// `seen` counts the bytes, and already counts a buffered beginning.
     ///
     /// # Errors
-    /// The declared length is too much.
+    /// The declared length exceeds the limit.
     pub(super) fn new(body: RequestBody, limits: &BodyLimits, seen: Rc<Cell<u64>>) -> Result<Self> {
         limits.check_passing(seen.get() + body.size_hint().lower())?;
         let (pace, limits) = (Pace::new(limits.min_rate), limits.clone());
         Ok(Self { body, limits, pace, seen, ahead: VecDeque::new(), watched: None })
     }
 
-    /// Reads it while it passes.
+    /// Reads the fields of a form while it passes.
     pub(super) fn watched(mut self, watched: Watched) -> Self {
         self.watched = Some(Box::new(watched));
         self
     }
 
-    /// Puts these before the body.
+    /// Sends these pieces before the rest.
     pub(super) fn begin_with(&mut self, pieces: Vec<Bytes>) {
         self.ahead = pieces.into();
     }

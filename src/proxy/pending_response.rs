@@ -1,4 +1,4 @@
-//! A request whose upstream has not answered, with all that it needs and its record.
+//! A request whose upstream has not responded, with its record.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,14 +9,14 @@ use crate::error::{Kind, Result};
 use crate::meter::ResponsePolicy;
 use crate::record::Entry;
 
-/// A request under way.
+/// The attempts at a request.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;
 
-/// Waits for the answer. Dropped before it is here, since the client has left, it stops the
-/// upstream, or goes on in a task of its own, as the user chose.
+/// Waits for the response. Dropped before it arrives, because the client left, it stops the
+/// upstream or continues in a drain, as configured.
 pub(super) struct PendingResponse {
     send: Sending,
-    /// `None` once there is an answer, or somebody else waits for it.
+    /// `None` after the response, or after a drain took over.
     entry: Option<Entry>,
     policy: ResponsePolicy,
 }
@@ -26,25 +26,23 @@ impl PendingResponse {
         Self { send, entry: Some(entry), policy }
     }
 
-    /// The record, while there is no answer.
+    /// The record, before the response.
     pub(super) fn entry(&self) -> Option<&Entry> {
         self.entry.as_ref()
     }
 
-    /// Puts the reason why the client is given up into the record.
+    /// Notes why the client is cut off.
     pub(super) fn explain(&mut self, reason: String) {
         if let Some(entry) = &mut self.entry {
             entry.row().error = Some(reason.into());
         }
     }
 
-    /// Gives the request up, since the process is stopping: its upstream is told at once, and the
-    /// next poll says so.
+    /// Drops the request, which tells its upstream at once, and fails the next poll with `stopped`.
     pub(super) fn stop(&mut self) {
         self.send = Box::pin(std::future::ready(Err(Kind::Stopped.into())));
     }
 
-    /// What its answer goes by.
     pub(super) fn policy(&self) -> &ResponsePolicy {
         &self.policy
     }

@@ -1,9 +1,9 @@
-//! Probes: load balancers and supervisors that ask on the clients' port whether it is served.
+//! Probes of load balancers and supervisors on the clients' port.
 //!
-//! GET and HEAD of `/`, `/health` and `/healthz` are answered with 200 here. Nothing is recorded of
-//! them, and they need no key: they tell no more than that the port is open. A probe that the rules
-//! for hosts and web pages refuse is none, but a request like any other, which is refused and
-//! recorded. Whether this proxy should get requests at all is said by the admin server's `/readyz`.
+//! `GET` and `HEAD` of `/`, `/health` and `/healthz` get 200. They need no key and have no record,
+//! since they tell only that the port is open. A probe that the rules for hosts and web pages
+//! refuse is handled like any request: refused and recorded. Readiness is the admin server's
+//! `/readyz`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,10 +16,10 @@ use pin_project_lite::pin_project;
 use super::respond::ProxyBody;
 use crate::browser::Admission;
 
-/// Where probes ask. None is a path of the API.
+/// None of these is a path of the API.
 const PATHS: [&str; 3] = ["/", "/health", "/healthz"];
 
-/// The answer to a request that is a probe.
+/// The response to a probe; `None`: the request is none.
 pub(super) fn respond<B>(request: &Request<B>, admission: &Admission) -> Option<Response<ProxyBody>> {
     let (method, uri) = (request.method(), request.uri());
     if !PATHS.contains(&uri.path()) || !matches!(*method, Method::GET | Method::HEAD) {
@@ -35,7 +35,7 @@ pub(super) fn respond<B>(request: &Request<B>, admission: &Admission) -> Option<
 }
 
 pin_project! {
-    /// A request on its way to an answer: a probe's is here at once.
+    /// A request's future; the response to a probe is ready at once.
     #[project = HandledProjection]
     pub(super) enum Handled<F> {
         Probe { response: Option<Response<ProxyBody>> },

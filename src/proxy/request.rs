@@ -1,4 +1,4 @@
-//! The stations on a request's way, one file each, in their order: [`Received`], [`Authenticated`],
+//! The stages of a request, one file each, in their order: [`Received`], [`Authenticated`],
 //! [`Buffered`], [`Routed`], [`Prepared`].
 
 mod authenticated;

@@ -1,4 +1,4 @@
-//! What the client gets: the upstream's answer with its record's id, or an error of ours.
+//! Responses to the client: the upstream's with the record's id, or an error of ours.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::rewrite;
 use crate::upstream::{UpstreamBody, UpstreamHead, UpstreamResponse};
 use crate::usage::Content;
 
-/// The headers in which services say their own id of a request, the most usual first.
+/// Response headers with the upstream's own id of a request, the most usual first.
 static REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("apim-request-id"),
@@ -32,14 +32,14 @@ static REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("x-ms-request-id"),
 ];
 
-/// Tells an SDK whether to repeat its request. Those of OpenAI and Anthropic obey, and repeat most
+/// Tells an SDK whether to retry. The SDKs of OpenAI and Anthropic obey it, and retry after most
 /// errors otherwise.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Says to nginx whether it may buffer a response.
+/// Tells nginx whether to buffer a response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Relays an answer; from here on the body carries the record.
+/// Relays a response. From here on its body owns the record.
 pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) -> Response<ProxyBody> {
     let id = entry.id();
     let (head, metered) = meter(accepted, entry, policy);
@@ -57,12 +57,11 @@ pub(super) fn relay(accepted: Accepted, entry: Entry, policy: ResponsePolicy) ->
     response
 }
 
-/// An answer that is metered.
 pub(super) type MeteredResponse = Metered<DecodedBody<UpstreamBody>>;
 
-/// Puts the meter beside an answer's body, and notes what its head says, as far as it is for the
-/// client. Of an encoded stream from which an event may be withheld the coding is undone, and the
-/// head says so.
+/// Attaches the meter to a response's body, and records its head. Returns the head for the client.
+/// A stream in a content coding from which an event may be withheld is decoded, and the head
+/// changed accordingly.
 pub(super) fn meter(
     accepted: Accepted,
     mut entry: Entry,
@@ -82,7 +81,7 @@ pub(super) fn meter(
     let passes_unread = head.status.is_success() && entry.passes_unread();
     let row = entry.row();
     let asks_for_stream = row.stream && head.status.is_success();
-    // A build for `benches/peers` alone has no meter, to show what it costs.
+    // The build `unmetered` of `benches/peers` shows what the meter costs.
     let is_read = !passes_unread && !cfg!(unmetered);
     let mut kind =
         if is_read { ResponseMeter::of(&head.headers, asks_for_stream) } else { ResponseMeter::Opaque };
@@ -115,8 +114,7 @@ pub(super) fn meter(
     (head, metered)
 }
 
-/// Begins a stream whose upstream has not answered: its client must not be left without a word any
-/// longer.
+/// Begins a stream before its upstream responds, since the client's interval is over.
 pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> Response<ProxyBody> {
     let id = pending.entry().map(Entry::id);
     let mut response = Response::new(ProxyBody::KeptAlive(Box::new(KeptAlive::pending(pending, interval))));
@@ -127,10 +125,10 @@ pub(super) fn begin_stream(pending: PendingResponse, interval: Duration) -> Resp
     response
 }
 
-/// The media type of a stream of events (WHATWG, section 9.2.1).
+/// The media type of an event stream (WHATWG, section 9.2.1).
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
-/// Tells nginx, if one is in front of this proxy, not to buffer a stream of events.
+/// Tells an nginx in front of streamgauge not to buffer an event stream.
 /// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering>
 pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBody> {
     let is_events = || {
@@ -144,18 +142,18 @@ pub(super) fn unbuffered(mut response: Response<ProxyBody>) -> Response<ProxyBod
     response
 }
 
-/// Puts comments into the silences of an event stream, if the user asked for them.
+/// Adds keep-alive comments to an event stream, if they are configured.
 pub(super) fn keep_alive(response: Response<ProxyBody>, interval: Option<Duration>) -> Response<ProxyBody> {
     let Some(interval) = interval else { return response };
     let mut response = response.map(|body| body.kept_alive(interval));
     if matches!(response.body(), ProxyBody::KeptAlive(_)) {
-        // Comments make it wrong.
+        // Comments make a declared length wrong.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response
 }
 
-/// Answers with an error, and closes the record.
+/// Responds with an error, and closes the record.
 pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
     let is_safe = entry.method().is_none_or(Method::is_safe);
     let id = close(error, entry);
@@ -167,7 +165,7 @@ pub(super) fn refuse(error: &Error, entry: Entry) -> Response<ProxyBody> {
 }
 
 /// Closes the record of a request that ends with an error of ours. Returns the id of the record
-/// that counts it.
+/// that counts the request.
 pub(super) fn close(error: &Error, mut entry: Entry) -> HeaderValue {
     let (status, code) = (error.status(), error.code());
     let row = entry.row();
@@ -190,18 +188,17 @@ fn upstream_request_id(headers: &HeaderMap) -> Option<Box<str>> {
 
 /// A response body of the proxy.
 pub enum ProxyBody {
-    /// The upstream's, as it comes.
     Relayed(MeteredResponse),
-    /// The upstream's, with comments in its silences.
+    /// The upstream's stream, with keep-alive comments.
     KeptAlive(Box<KeptAlive>),
-    /// None: who takes the connection over goes on.
+    /// No body: the connection is upgraded.
     Switching(Option<Upgrade>),
-    /// Ours.
+    /// A body of ours.
     Whole(Full<Bytes>),
 }
 
 impl ProxyBody {
-    /// The same, with comments in its silences if it is an event stream.
+    /// Adds keep-alive comments to an event stream.
     pub(super) fn kept_alive(self, interval: Duration) -> Self {
         match self {
             Self::Relayed(body) if body.takes_events() => {

@@ -25,8 +25,8 @@ impl Shared {
         Self { stream_metrics, budget, stream_options: Mutex::default() }
     }
 
-    /// Which models of an upstream refuse `stream_options`. An upstream whose URL changed is another
-    /// service, of which nothing is known.
+    /// Which models of an upstream refuse `stream_options`. An upstream whose URL changed is
+    /// another service, of which nothing is known.
     pub(super) fn stream_options(&self, spec: &UpstreamSpec) -> Arc<StreamOptionsSupport> {
         let mut known = self.stream_options.lock().unwrap_or_else(PoisonError::into_inner);
         let url = spec.dialect.base();

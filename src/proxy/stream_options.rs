@@ -1,9 +1,10 @@
-//! What was learned of an upstream's `stream_options`: the models that refused them, as long as that
-//! is believed, the models that accepted them, and whether the upstream reports usage without them.
+//! What was learned of an upstream's `stream_options`: the models that refused them, as long as
+//! that is believed, the models that accepted them, and whether the upstream reports usage without
+//! them.
 //!
-//! An upstream that does (llama.cpp's server sends `timings` in any case) is not asked. Models whose
-//! responses then have no counts are asked again, since servers of several kinds may be behind one
-//! address.
+//! An upstream that does (llama.cpp's server sends `timings` in any case) is not asked. Models
+//! whose responses then have no counts are asked again, since servers of several kinds may be
+//! behind one address.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use super::include_usage::UsageOption;
 use crate::meter::UsageObserver;
 use crate::provider::IncludeUsage;
 
-/// How long a refusal is believed. Upstreams are updated, and noticing that costs one request a day.
+/// How long a refusal is believed. Upstreams are updated, and noticing that costs one request a
+/// day.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most models that are remembered of one upstream. Beyond it, the oldest refusal is forgotten.
@@ -89,8 +91,8 @@ impl StreamOptionsSupport {
         self.accepted.note(model);
     }
 
-    /// Whether responses of the model of this hash have counts without `stream_options`, as believed
-    /// at `now`.
+    /// Whether responses of the model of this hash have counts without `stream_options`, as
+    /// believed at `now`.
     fn is_unneeded(&self, model: u64, now: Instant) -> bool {
         let seen = self.unrequested.load(Ordering::Relaxed);
         seen > 0 && is_believed(*START + Duration::from_millis(seen), now) && !self.lacking.has(model)

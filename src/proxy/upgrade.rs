@@ -1,5 +1,5 @@
-//! After an answer with status 101: the bytes of both sides pass as they come, and the session's
-//! meter hears them.
+//! Upgraded connections (WebSockets): copies the bytes of both directions unchanged, and shows them
+//! to the session's meter.
 
 use std::cell::Cell;
 use std::io;
@@ -28,13 +28,13 @@ use crate::support::LocalCount;
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
-/// How long the sides are waited for once one of them has said that the session is over.
+/// The wait for the end of both sides after a close frame.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long it may take to say goodbye.
+/// The time to write a close frame of ours.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// How long all tunnels may take to end when the process stops.
+/// The time for all connections to end when the process stops.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// One session's two connections.
@@ -47,14 +47,14 @@ struct UpgradedConnection {
     down: Pipe,
     session: Session,
     scratch: Scratch,
-    /// When either side said something last.
+    /// When either side last sent bytes.
     last: Instant,
     total: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl UpgradedConnection {
-    /// `first` is what the client has sent already.
+    /// `first`: bytes that the client sent after its request head.
     fn new(
         client: ClientStream,
         first: Bytes,
@@ -90,15 +90,15 @@ impl UpgradedConnection {
             }
             SessionEnd::Left(_) => {}
             SessionEnd::Failed(error) if *error.kind() == Kind::Truncated => {
-                self.say_goodbye(INTERNAL_ERROR, "the upstream broke off").await;
+                self.write_close(INTERNAL_ERROR, "the upstream broke off").await;
             }
-            SessionEnd::Failed(_) => self.say_goodbye(GOING_AWAY, "the proxy gave the session up").await,
-            SessionEnd::Stopped => self.say_goodbye(GOING_AWAY, "the proxy is stopping").await,
+            SessionEnd::Failed(_) => self.write_close(GOING_AWAY, "the proxy gave the session up").await,
+            SessionEnd::Stopped => self.write_close(GOING_AWAY, "the proxy is stopping").await,
         }
         self.session.close(&end);
     }
 
-    /// Moves what there is to move; `Ready` when the session is over.
+    /// Copies in both directions; `Ready` at the end of the session.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
         let scratch = self.scratch.clone();
         let mut scratch = scratch.borrow();
@@ -106,7 +106,7 @@ impl UpgradedConnection {
         let up = self.up.poll(cx, &mut self.client, &mut self.upstream, &mut scratch, |bytes| {
             session.saw(Peer::Client, bytes);
         });
-        // A WebSocket that breaks off has a close frame yet to come.
+        // After a failure of the upstream, the client is still sent a close frame of ours.
         self.down.keeps_open = !session.is_closing();
         let down = self.down.poll(cx, &mut self.upstream, &mut self.client, &mut scratch, |bytes| {
             session.saw(Peer::Upstream, bytes);
@@ -122,8 +122,7 @@ impl UpgradedConnection {
             _ => {}
         }
         let closing = self.session.is_closing();
-        // A WebSocket has no halves: it ends with its close frames, and without one where a side
-        // leaves.
+        // A WebSocket has no half-close: it ends with close frames, or when one side closes.
         match down {
             Poll::Ready(_) if closing => Poll::Ready(SessionEnd::Left(Peer::Upstream)),
             Poll::Ready(_) => Poll::Ready(SessionEnd::Failed(self.upstream.ended())),
@@ -132,7 +131,7 @@ impl UpgradedConnection {
         }
     }
 
-    /// The limits: a silence of both sides, and the whole.
+    /// `Ready` when both sides were silent for too long, or the total time is over.
     fn poll_limits(&mut self, cx: &mut Context<'_>, closing: bool) -> Poll<SessionEnd> {
         let now = Instant::now();
         if std::mem::take(&mut self.up.moved) | std::mem::take(&mut self.down.moved) {
@@ -149,7 +148,7 @@ impl UpgradedConnection {
                     _ => SessionEnd::Failed(self.upstream.silent()),
                 });
             }
-            // A timer that fires early is set again; so it is not set for every message.
+            // The timer is reset when it fires early, and not for every message.
             if self.timer.deadline() > deadline.into() || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(deadline.into());
             }
@@ -160,9 +159,9 @@ impl UpgradedConnection {
         }
     }
 
-    /// Ends both directions, with a close frame of this code where one may stand. Who does not take
-    /// it in time is left.
-    async fn say_goodbye(&mut self, code: u16, reason: &str) {
+    /// Ends both directions within [`GOODBYE`], with a close frame of this code where one may be
+    /// inserted.
+    async fn write_close(&mut self, code: u16, reason: &str) {
         let to_client = self.session.takes_close(Peer::Upstream).then(|| close_frame(code, reason, None));
         let mask = fastrand::u32(..).to_ne_bytes();
         let to_upstream =
@@ -174,39 +173,39 @@ impl UpgradedConnection {
     }
 }
 
-/// Writes what is left, and the last frame, and nothing more.
+/// Writes the pending bytes and the last frame, and shuts the connection down.
 async fn end(to: &mut (impl AsyncWrite + Unpin), waiting: Bytes, last: Vec<u8>) -> io::Result<()> {
     to.write_all(&waiting).await?;
     to.write_all(&last).await?;
     to.shutdown().await
 }
 
-/// One direction. What was read is written before more is read, so that who is slow slows the other
-/// side down.
+/// One direction. Bytes are written before more are read, so that a slow side slows the other
+/// down.
 #[derive(Default)]
 struct Pipe {
-    /// Read and not yet written: at most what one read brings.
+    /// Read and not yet written: at most the bytes of one read.
     waiting: Bytes,
-    /// There is something to flush.
+    /// Written bytes wait for a flush.
     unflushed: bool,
-    /// There is nothing more to read.
+    /// The reading side is at its end.
     ended: bool,
-    /// The other side has been told so.
+    /// The writing side was shut down.
     told: bool,
-    /// The other side is not to be told so.
+    /// The writing side must not be shut down.
     keeps_open: bool,
-    /// Bytes have moved since somebody looked.
+    /// Bytes moved since the last check of the limits.
     moved: bool,
 }
 
-/// Which end of a pipe broke.
+/// The end of a pipe that failed.
 enum Broken {
     From(io::Error),
     To(io::Error),
 }
 
 impl Pipe {
-    /// With what has been read already.
+    /// Begins with bytes that were already read.
     fn beginning_with(first: Bytes, saw: impl FnOnce(&[u8])) -> Self {
         let is_there = !first.is_empty();
         if is_there {
@@ -215,7 +214,7 @@ impl Pipe {
         Self { waiting: first, unflushed: is_there, moved: is_there, ..Self::default() }
     }
 
-    /// `Ready` when everything has been read and written.
+    /// Copies until the end; `Ready` when everything is written.
     fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -269,13 +268,13 @@ impl Pipe {
     }
 }
 
-/// One worker's tunnels. Clones are the same.
+/// One worker's upgraded connections. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct UpgradedConnections(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What all of them read into.
+    /// The read buffer of all of them.
     scratch: Scratch,
     stops: Cell<bool>,
     stop: Notify,
@@ -288,7 +287,8 @@ impl UpgradedConnections {
         Self(Rc::new(Inner { scratch, stops: Cell::new(false), stop: Notify::new(), running }))
     }
 
-    /// Grants what the upstream has granted. The record is the session's from here on.
+    /// Grants the client the upgrade that the upstream granted. From here on the session owns the
+    /// record.
     pub(super) fn begin(&self, accepted: Accepted, mut entry: Entry) -> Response<ProxyBody> {
         accepted.record_upstream(&mut entry);
         let (id, started) = (entry.id(), entry.started());
@@ -319,7 +319,7 @@ impl UpgradedConnections {
         }
     }
 
-    /// Ends all tunnels, and waits until they have, for [`SHUTDOWN`] at the most.
+    /// Ends all connections, and waits for that for at most [`SHUTDOWN`].
     pub(super) async fn shutdown(&self) {
         self.0.stops.set(true);
         self.0.stop.notify_waiters();

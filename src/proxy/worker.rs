@@ -46,8 +46,8 @@ impl Worker {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Serves the requests from now on by `snapshot`. An upstream whose origin is the same keeps its
-    /// connections; the pool of any other is closed when the last request on it ends.
+    /// Serves the requests from now on by `snapshot`. An upstream whose origin is the same keeps
+    /// its connections; the pool of any other is closed when the last request on it ends.
     pub(super) fn adopt(&self, snapshot: Arc<Snapshot>) {
         let previous = self.snapshot();
         let upstreams: HashMap<_, _> = snapshot

@@ -158,7 +158,7 @@ fn the_tables_of_the_api_are_known() {
 }
 
 fn answers(method: &str, path: &str) -> UsageOwner {
-    Endpoint::of(path).answers(&method.parse().unwrap(), path, Some(false))
+    Endpoint::of(path).usage_owner(&method.parse().unwrap(), path, Some(false))
 }
 
 fn shows(kind: StoredKind, id: &str) -> UsageOwner {
@@ -219,7 +219,7 @@ fn a_stored_result_is_known_by_its_id_on_every_path_to_it() {
 
 #[test]
 fn a_result_may_be_made_in_the_background() {
-    let made = |path: &str, background| Endpoint::of(path).answers(&Method::POST, path, background);
+    let made = |path: &str, background| Endpoint::of(path).usage_owner(&Method::POST, path, background);
     let stored = |kind, is_known| UsageOwner::Stored(Stored { kind, id: None, is_known });
     assert_eq!(made("/v1/responses", Some(false)), UsageOwner::Own);
     assert_eq!(made("/v1/responses", Some(true)), stored(StoredKind::Response, true));

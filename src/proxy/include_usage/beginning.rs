@@ -1,18 +1,17 @@
-//! What an answer to a request that asks for usage begins with: an answer, or a refusal of what was
-//! asked.
+//! Recognizes a refusal of `stream_options` in the first bytes of a response.
 //!
-//! Most services refuse with a status. Some have sent 200 and the head of a stream by then, and
-//! tell it in the first event, or in JSON. So the beginning of such an answer is looked at before
-//! it is relayed, up to the first byte that says that it is none: in a usual chunk its first key.
+//! Most upstreams refuse with a status. Some have already sent 200 and the head of a stream, and
+//! refuse in the first event, or in JSON. The response is therefore read before it is relayed, up
+//! to the first byte that rules a refusal out: in a usual chunk the end of its first key.
 
 use crate::sse::{Event, EventDecoder, EventHandler};
 use crate::usage::{BodyMeter, Content, Sniff};
 
-/// What a refusal says that is about the field. The last is what MiMo and some hosts of GLM and
-/// Qwen say, whose message does not tell which parameter it is.
+/// Texts of refusals of the field. The last is from MiMo and some hosts of GLM and Qwen, whose
+/// message does not name the parameter.
 const SAYS: [&str; 3] = ["stream_options", "include_usage", "Param Incorrect"];
 
-/// What errors begin with, beside chunks of a few services.
+/// The first keys of errors, and of chunks of a few upstreams.
 const ERRORS: [&[u8]; 11] = [
     b"code",
     b"detail",
@@ -27,28 +26,28 @@ const ERRORS: [&[u8]; 11] = [
     b"type",
 ];
 
-/// Those of them that nothing else begins with.
+/// The first keys of errors only.
 const SURELY: [&[u8]; 5] = [b"detail", b"error", b"errors", b"message", b"msg"];
 
-/// Whether a text names what was asked.
+/// Whether a text names the field.
 pub(super) fn names_asking(text: &[u8]) -> bool {
     SAYS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
 
-/// What the bytes so far tell.
+/// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// Not enough.
+    /// Too few to tell.
     Open,
-    /// No refusal; and what the body is, where that is known.
+    /// No refusal; the kind of content, where that is known.
     Response(Option<Content>),
-    /// It refuses what was asked.
+    /// A refusal of the field.
     Refusal,
 }
 
 impl Beginning {
-    /// Of a body that begins with `bytes`, or is all of them. `says_events`: its type is
-    /// `text/event-stream`.
+    /// Classifies a body that begins with `bytes`. `says_events`: its type is `text/event-stream`.
+    /// `has_ended`: these are all of its bytes.
     pub(super) fn of(bytes: &[u8], says_events: bool, has_ended: bool) -> Self {
         let (from, content) = Sniff::new(says_events).push(bytes);
         let response = Self::Response(content);
@@ -66,32 +65,32 @@ impl Beginning {
             Key::None if !payload.is_error => response,
             Key::Is(key) if !payload.is_error && !ERRORS.contains(&key) => response,
             _ if !payload.is_whole => Self::Open,
-            _ if payload.tells_of_error() && names_asking(&payload.data) => Self::Refusal,
+            _ if payload.has_error() && names_asking(&payload.data) => Self::Refusal,
             _ => response,
         }
     }
 }
 
-/// The first thing that a body says.
+/// The first event of a stream, or a JSON body.
 #[derive(Default)]
 struct Payload {
     data: Vec<u8>,
-    /// It is an event of the type `error`.
+    /// An event of the type `error`.
     is_error: bool,
     is_whole: bool,
 }
 
 /// The first key of a JSON object.
 enum Key<'a> {
-    /// There is no object; a list may be one of errors.
+    /// There is no object. A list may be one of errors.
     None,
-    /// It is not all here.
+    /// The key is incomplete.
     Begun,
     Is(&'a [u8]),
 }
 
 impl Payload {
-    /// The first event of a stream, as far as it is here.
+    /// The first event of a stream, as far as it has arrived.
     fn first(stream: &[u8], has_ended: bool) -> Self {
         let mut first = Self::default();
         let mut decoder = EventDecoder::new();
@@ -100,7 +99,7 @@ impl Payload {
             decoder.finish(&mut first);
         }
         if !first.is_whole {
-            // What there is of it.
+            // The incomplete event.
             for line in stream.split(|byte| matches!(byte, b'\n' | b'\r')) {
                 if let Some(data) = line.strip_prefix(b"data:") {
                     first.data.extend_from_slice(data);
@@ -128,7 +127,7 @@ impl Payload {
         }
     }
 
-    fn tells_of_error(&self) -> bool {
+    fn has_error(&self) -> bool {
         let mut meter = BodyMeter::new();
         meter.push(&self.data);
         let is_surely = match self.first_key() {
@@ -155,7 +154,7 @@ impl EventHandler for Payload {
         }
     }
 
-    /// What llama.cpp's server sends in the place of an event.
+    /// llama.cpp's server sends a field `error` instead of an event.
     fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
         if !self.is_whole && name == b"error" {
             *self = Self { data: value.to_vec(), is_error: true, is_whole: true };

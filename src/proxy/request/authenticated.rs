@@ -1,4 +1,4 @@
-//! A request that may be served: its body is held as far as something in it is needed.
+//! A request that may be served: its body is buffered as far as its fields are needed.
 
 use std::sync::Arc;
 
@@ -25,9 +25,8 @@ use crate::rewrite::upgrade::WebSocketUpgrade;
 pub(in crate::proxy) struct Authenticated(pub(super) Received);
 
 impl Authenticated {
-    /// Reads the body if anything in it is needed: the model, for the route or the deployment or to
-    /// edit it, and what the record says of it. Any other body comes back as it is, to pass
-    /// through.
+    /// Buffers the body if its fields are needed: the model for the route, the deployment or an
+    /// edit, and the fields of the record. Any other body is returned as it is, to pass through.
     pub(in crate::proxy) async fn buffer(
         self,
         snapshot: &WorkerSnapshot,
@@ -96,7 +95,7 @@ impl Authenticated {
 }
 
 impl Whole {
-    /// What an encoded body says. `None`: it cannot be decoded, and need not be.
+    /// The fields of an encoded body. `None`: it cannot be decoded, and the model is not needed.
     async fn decode(
         self,
         bytes: &Bytes,
@@ -112,8 +111,8 @@ impl Whole {
     }
 }
 
-/// Takes the room of a head out of the budget where one connection may have many of them. Over
-/// HTTP/1.1 it has one, and `server.max_connections` is their bound.
+/// Takes the memory of a head from the budget over HTTP/2, where one connection has many of them.
+/// Over HTTP/1.1 a connection has one head, and `server.max_connections` bounds them.
 fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Option<Box<Reserved>>> {
     if parts.version != Version::HTTP_2 {
         return Ok(None);
@@ -125,17 +124,17 @@ fn reserve_head(parts: &Parts, budget: &Budget, client: &Arc<str>) -> Result<Opt
     Ok(Some(reserved))
 }
 
-/// Where a request's body is.
+/// The place of a request's body.
 pub(in crate::proxy) enum Body {
     /// The request has none.
     None,
-    /// In the [`Buffered`] request; it may be empty.
+    /// In the [`Buffered`] request. It may be empty.
     Buffered,
-    /// Still with the client; its length, if it was declared.
+    /// Sent by the client while it passes; its declared length.
     Passing(Box<Passing>, Option<u64>),
 }
 
-/// Whether the client spoke of a body's length, be it 0.
+/// Whether the client declared a length, which may be 0.
 fn has_length(parts: &Parts) -> bool {
     parts.headers.contains_key(header::CONTENT_LENGTH)
 }

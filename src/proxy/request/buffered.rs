@@ -1,4 +1,4 @@
-//! A request whose body is here as far as it is needed: where it goes.
+//! A request whose body is buffered as far as it is needed: it can be routed.
 
 use std::sync::Arc;
 
@@ -18,33 +18,33 @@ use crate::rewrite::form::{Fields, Form};
 use crate::rewrite::upgrade::WebSocketUpgrade;
 use crate::route::Match;
 
-/// Of a session that was routed without a model, where there are routes by model.
+/// The note of a session that was routed without a model although routes match models.
 const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \
                                  its URL may name one (?model=...)";
 
-/// A request whose body is here as far as it is needed.
+/// A request whose body is buffered as far as it is needed.
 pub(in crate::proxy) struct Buffered {
     pub(in crate::proxy) parts: Box<Parts>,
-    /// As the client sent it.
+    /// The body as the client sent it.
     pub(super) bytes: Bytes,
     pub(super) inside: Option<Box<Inside>>,
-    /// It names its model in its object `session`.
+    /// The model is in the object `session`.
     pub(super) in_session: bool,
-    /// The client wishes for a WebSocket.
+    /// The client asks for a WebSocket.
     pub(in crate::proxy) upgrade: Option<WebSocketUpgrade>,
-    /// The model, where the query names it.
+    /// The model that the query names.
     pub(super) query_model: Option<String>,
-    /// Gives the body's place in the budget back when the request has been sent.
+    /// The body's memory, until no further attempt is possible.
     pub(super) _reserved: Option<Reserved>,
-    /// The same of the head.
+    /// The head's memory.
     pub(super) _head: Option<Box<Reserved>>,
 }
 
-/// What a body says that does not stand in it as JSON.
+/// A body that is not plain JSON.
 pub(super) struct Inside {
-    /// It without its content coding.
+    /// The body without its content coding.
     text: Option<Bytes>,
-    /// The fields of a form, as far as it is held.
+    /// The fields of a form, as far as it is buffered.
     form: Option<Fields>,
 }
 
@@ -53,7 +53,7 @@ impl Inside {
         Box::new(Self { text: None, form: Some(fields.clone()) })
     }
 
-    /// `boundary`: that of a form.
+    /// `boundary`: of a form.
     pub(super) fn decoded(text: Bytes, boundary: Option<&[u8]>) -> Box<Self> {
         let form = boundary.map(|boundary| {
             let mut form = Form::new(boundary);
@@ -71,12 +71,12 @@ impl Buffered {
         self.decoded().unwrap_or(&self.bytes)
     }
 
-    /// The same, if it has one.
+    /// The decoded body, if it has a content coding.
     pub(super) fn decoded(&self) -> Option<&Bytes> {
         self.inside.as_ref()?.text.as_ref()
     }
 
-    /// What a form says.
+    /// The fields of a form.
     pub(super) fn form(&self) -> Option<&Fields> {
         self.inside.as_ref()?.form.as_ref()
     }
@@ -101,7 +101,7 @@ impl Buffered {
         snapshot: &'a WorkerSnapshot,
         entry: &mut Entry,
     ) -> Result<Routed<'a>> {
-        // What is no JSON object passes untouched where nothing in it is needed.
+        // A body that is no JSON object passes unchanged where its fields are not needed.
         let peek = self.peek();
         let model = self.asked(peek.as_ref());
         let row = entry.row();
@@ -136,11 +136,11 @@ impl Buffered {
             row.user = metadata_user(self.text(), peek).map(Into::into);
         }
         let background = peek.as_ref().map(|peek| peek.background);
-        let answers = endpoint.answers(&self.parts.method, inbound.path, background);
-        if let Some(shape) = Shape::of(endpoint.name).filter(|_| answers.may_be_own()) {
+        let owner = endpoint.usage_owner(&self.parts.method, inbound.path, background);
+        if let Some(shape) = Shape::of(endpoint.name).filter(|_| owner.may_be_own()) {
             entry.keep_estimate_input(shape, &without_bom(self.text()));
         }
-        entry.answers(answers);
+        entry.answers(owner);
         if is_session && by_model && model.is_none() {
             entry.note(MODEL_COMES_LATER);
         }
@@ -159,7 +159,7 @@ impl Buffered {
         Ok(routed)
     }
 
-    /// Finds the target, as every time before.
+    /// Finds the target: the same one each time for the same snapshot.
     pub(in crate::proxy) fn find<'a>(
         &'a self,
         snapshot: &'a WorkerSnapshot,

@@ -1,15 +1,15 @@
-//! What of a request's body has to be looked at before it is sent.
+//! Decides how much of a request's body is buffered before it is sent.
 //!
-//! One table says where an endpoint names its model ([`Endpoint`]). What is read there is what
-//! routes match, what aliases and deployments rename, and what the record says: all three, or none.
+//! One table says where an endpoint names its model ([`Endpoint`]). The model read there is the one
+//! that routes match, that aliases and deployments rename, and that is recorded.
 //!
-//! * JSON is held whole, in its content coding if it has one.
-//! * A form whose model decides where it goes, or may be renamed, is held up to the model, which
-//!   clients put before the file or behind it. Where more than `server.max_request_bytes` come
-//!   before it, the request is refused with 413 `model_too_late`. Of any other form the fields are
-//!   read for the record while it passes, and nothing is held.
-//! * A content coding that is not known is refused with 415 where the model must be known, and
-//!   passes unread elsewhere.
+//! * JSON is buffered whole, in its content coding.
+//! * A form whose model decides the route, or may be renamed, is buffered up to the model, which
+//!   clients put before or after the file. After `server.max_request_bytes` without a model the
+//!   request is refused with 413 `model_too_late`. Any other form is not buffered; its fields are
+//!   read for the record while it passes.
+//! * An unknown content coding is refused with 415 where the model must be known, and passes unread
+//!   elsewhere.
 
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -20,36 +20,36 @@ use crate::provider::{Endpoint, Inbound};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::rewrite::form::boundary;
 
-/// What has to be looked at.
+/// The part of a body that is read before it is sent.
 pub(super) enum Look {
-    /// Nothing: the body passes.
+    /// Nothing: the body passes through.
     Nothing,
-    /// A form's small fields while it passes; its boundary.
+    /// The fields of a form, while it passes; its boundary.
     Fields(Vec<u8>),
     /// A form up to its model.
     Form { boundary: Vec<u8>, must_name: bool },
-    /// All of it.
+    /// The whole body.
     Whole(Whole),
 }
 
-/// A body that is held whole.
+/// A body that is buffered whole.
 pub(super) struct Whole {
-    /// What it is encoded with, in the order in which it was applied.
+    /// Its content codings, in the order in which they were applied.
     pub(super) codings: Vec<Coding>,
     /// The boundary of a form.
     pub(super) boundary: Option<Vec<u8>>,
-    /// Its model is that of its object `session`.
+    /// The model is in the object `session`.
     pub(super) in_session: bool,
-    /// The model in it decides where it goes or may be renamed.
+    /// The model decides the route or may be renamed.
     pub(super) is_needed: bool,
 }
 
-/// The longest name of a coding that a message repeats, in bytes.
+/// The longest name of a coding in a message, in bytes.
 const MAX_SHOWN: usize = 64;
 
 impl Look {
     /// # Errors
-    /// The model must be known, and the body is in a coding that is not.
+    /// The model must be known, and the content coding is unknown.
     pub(super) fn at(parts: &Parts, snapshot: &WorkerSnapshot) -> Result<Self> {
         let (path, headers) = (parts.uri.path(), &parts.headers);
         let by_model = snapshot.routes.needs_model(path);
@@ -86,28 +86,28 @@ impl Look {
             (Codings::Known(codings), boundary) => {
                 Ok(Self::Whole(Whole { codings, boundary, in_session, is_needed }))
             }
-            (Codings::Unknown, _) if is_needed => Err(Kind::CodingUnknown(coding_as_said(headers)).into()),
+            (Codings::Unknown, _) if is_needed => Err(Kind::CodingUnknown(coding_name(headers)).into()),
             (Codings::Unknown, _) => Ok(Self::Nothing),
         }
     }
 }
 
-fn coding_as_said(headers: &HeaderMap) -> String {
+fn coding_name(headers: &HeaderMap) -> String {
     let values = headers.get_all(header::CONTENT_ENCODING).iter();
-    let said: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    let mut said = said.join(", ");
-    said.truncate(said.floor_char_boundary(MAX_SHOWN));
-    said
+    let names: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let mut names = names.join(", ");
+    names.truncate(names.floor_char_boundary(MAX_SHOWN));
+    names
 }
 
-/// Whether the body is said to be JSON.
+/// Whether a media type declares JSON.
 fn says_json(headers: &HeaderMap) -> bool {
     let mut said = headers.get_all(header::CONTENT_TYPE).iter();
     said.any(|media_type| media_type.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
-/// Whether one of the types that are said of a body could be JSON: of several, servers take either.
-/// Curl says `application/x-www-form-urlencoded` of what it is not told of.
+/// Whether one of the media types may be JSON: servers use any one of several. curl declares
+/// `application/x-www-form-urlencoded` unless it is given a type.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let is_other = |media_type: &[u8]| {
         ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {

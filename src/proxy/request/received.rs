@@ -1,4 +1,4 @@
-//! A request whose head is here: judged by it, and authenticated, before its body is read.
+//! A request whose head has arrived: it is checked and authenticated before its body is read.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::h1::server::MAX_REQUEST_HEADERS;
 use crate::listener::{ClientCertificate, RequestBody};
 use crate::record::Entry;
 
-/// A request whose head is here.
+/// A request whose head has arrived.
 pub(in crate::proxy) struct Received {
-    /// Boxed, as it goes from station to station, and a request's future keeps room for it at each.
+    /// Boxed, since each stage takes space in the request's future.
     pub(super) parts: Box<Parts>,
     pub(super) body: RequestBody,
-    /// What the client put into its query to say who it is. It stands nowhere else any more.
+    /// The keys of the query, which were removed from it.
     keys: QueryKeys,
 }
 
@@ -29,14 +29,13 @@ impl Received {
         Self { parts: Box::new(parts), body, keys }
     }
 
-    /// Refuses, before the key is looked at, the methods that are for proxies of another kind, and
-    /// what `admission` does not let in.
+    /// Refuses `CONNECT` and `TRACE`, and hosts and web pages that `admission` does not allow.
     pub(in crate::proxy) fn check_head(self, admission: &Admission) -> Result<Self> {
         let Parts { method, version, uri, headers, .. } = &*self.parts;
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Err(Kind::MethodNotAllowed(method.to_string()).into());
         }
-        // HTTP/1.1's parser has counted already.
+        // The HTTP/1.1 parser counts headers itself.
         if headers.len() > MAX_REQUEST_HEADERS {
             return Err(Kind::HeadTooLarge.into());
         }
@@ -52,8 +51,8 @@ impl Received {
         let certificate = self.parts.extensions.get::<ClientCertificate>();
         match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
-            // A verified certificate is as good as a key. SDKs send some key in any case, so an
-            // unknown one beside it is not held against the client.
+            // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
+            // next to the certificate is ignored.
             (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
             (Ok(None), None) => {}
             (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),

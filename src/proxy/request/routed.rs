@@ -149,9 +149,8 @@ fn on_disconnect(headers: &HeaderMap) -> Result<Option<OnDisconnect>> {
     }
 }
 
-/// Another model for the body, where the upstream must see another: a default, an alias, or a
-/// deployment that the URL does not name. Otherwise, and where it has no `model` to edit, the body
-/// stays as it is.
+/// The edit of the body's model, where the upstream needs another: a default, an alias, or a
+/// deployment that the URL does not name. `None`: the body stays as it is.
 fn edit_model(
     bytes: &Bytes,
     peek: &Peek<'_>,
@@ -170,8 +169,8 @@ fn edit_model(
     if may_edit { set_model(bytes, peek, model) } else { None }
 }
 
-/// The same for a form. One that names no model gets none: what it is sent to has a default of its
-/// own.
+/// The edit of a form's model. A form without a model stays as it is, since the endpoint has a
+/// default of its own.
 fn rename_in_form(
     form: &Fields,
     model: Option<&str>,
