@@ -12,7 +12,9 @@ use http::StatusCode;
 use super::include_usage::{self, Seen};
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
-use crate::error::Result;
+use crate::balance::Attempt;
+use crate::error::{Result, Retry};
+use crate::h1::BodyFraming;
 use crate::meter::UsageFeedback;
 use crate::record::Entry;
 use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
@@ -59,7 +61,18 @@ impl Prepared {
                     is_streamed: self.is_streamed,
                     started: self.attempts.started(),
                 };
-                let mut response = self.upstream.connections.send(request).await?;
+                let mut response = match self.upstream.connections.send(request).await {
+                    Ok(response) => response,
+                    Err(error) if error.retry() == Retry::NotSent => {
+                        let Some(attempt) = self.attempts.next_member(Instant::now()) else {
+                            return Err(error);
+                        };
+                        self.rewrite(attempt, &buffered, &snapshot)?;
+                        refused = None;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let at = Instant::now();
                 let (option, support) = (self.outbound.usage, &self.upstream.stream_options);
                 if let Some((status, model)) = &refused {
@@ -73,19 +86,26 @@ impl Prepared {
                 }
                 let status = response.head.status;
                 drop(response);
-                let name = self.rewrite(&buffered, &snapshot)?;
+                let attempt = self.attempts.without_stream_options();
+                let name = self.rewrite(attempt, &buffered, &snapshot)?;
                 tracing::debug!(upstream = %self.upstream.spec.id, model = %name, status = status.as_u16(), "stream_options are refused; sending once more without");
                 refused = Some((status, name));
             }
         }
     }
 
-    /// Writes the request without `stream_options`. Returns the name under which the refusal is
-    /// remembered.
-    fn rewrite(&mut self, buffered: &Buffered, snapshot: &WorkerSnapshot) -> Result<Box<str>> {
-        let attempt = self.attempts.without_stream_options();
+    /// Writes the request for another attempt. A body that passes through has none. Returns the name
+    /// under which the upstream's support of `stream_options` is remembered.
+    fn rewrite(
+        &mut self,
+        attempt: Attempt,
+        buffered: &Buffered,
+        snapshot: &WorkerSnapshot,
+    ) -> Result<Box<str>> {
         let routed = buffered.find(snapshot, buffered.peek())?;
-        self.outbound = routed.write(&self.upstream, attempt.variant, Body::Buffered)?;
+        let body = if self.outbound.framing == BodyFraming::None { Body::None } else { Body::Buffered };
+        self.upstream = Rc::clone(routed.target.member(attempt.member));
+        self.outbound = routed.write(&self.upstream, attempt.variant, body)?;
         Ok(routed.support_name(&self.upstream).into())
     }
 

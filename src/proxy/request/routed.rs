@@ -32,7 +32,7 @@ pub(in crate::proxy) struct Routed<'a> {
     pub(super) buffered: &'a Buffered,
     /// The body's fields, if it is a JSON object.
     pub(super) peek: Option<Peek<'a>>,
-    pub(super) target: &'a Target<Rc<WorkerUpstream>>,
+    pub(in crate::proxy) target: &'a Target<Rc<WorkerUpstream>>,
     pub(super) inbound: Inbound<'a>,
 }
 
