@@ -1,14 +1,13 @@
-//! Who sends a request: the clients and their keys.
+//! Clients and their keys.
 //!
-//! A key comes as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the scheme in any case), as
-//! `api-key` (Azure's SDKs), `x-api-key` (Anthropic's), `x-goog-api-key` (Google's) or
-//! `ocp-apim-subscription-key` (Azure API Management), in the query ([`QueryKeys`] says which
-//! parameters), or among a WebSocket's subprotocols (browsers), on every path. Any of them that is
-//! known will do, also where a header or a parameter comes several times.
+//! A key is accepted on every path as `Authorization: Bearer <key>` (RFC 6750 section 2.1, the
+//! scheme in any case), as `api-key` (Azure's SDKs), `x-api-key` (Anthropic's), `x-goog-api-key`
+//! (Google's) or `ocp-apim-subscription-key` (Azure API Management), in the query ([`QueryKeys`]
+//! lists the parameters), and among a WebSocket's subprotocols (browsers). One known key suffices,
+//! also where a header or a parameter is repeated.
 //!
-//! Keys are kept as SHA-256 digests and found by digest. However the lookup's time depends on how
-//! much of a digest is alike, it tells nothing about a key: who tries keys cannot choose their
-//! digests.
+//! Keys are stored and looked up as SHA-256 digests. The time of a lookup may depend on the digest,
+//! but reveals nothing about a key: a client that guesses keys cannot choose their digests.
 
 mod query;
 
@@ -30,18 +29,17 @@ pub struct Clients {
     names: HashMap<Digest, Arc<str>>,
 }
 
-/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unauthorized {
-    /// It bears no key.
+    /// The request has no key.
     Missing,
-    /// It bears a key that is no client's.
+    /// The request's key is not one of the configured keys.
     Unknown,
 }
 
 impl Clients {
-    /// The clients by name and key. Of two with the same key the first one has it; an empty key is
-    /// nobody's.
+    /// Takes clients by name and key. The first of two clients with the same key counts, and empty
+    /// keys are ignored.
     pub fn new(clients: impl IntoIterator<Item = (String, Secret)>) -> Self {
         let mut names = HashMap::new();
         for (name, key) in clients {
@@ -52,16 +50,16 @@ impl Clients {
         Self { names }
     }
 
-    /// Whether no client is configured, so that everybody is welcome.
+    /// Whether no client is configured, so that every request is accepted.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The name of the client whose key the request bears; `None` when no client is configured.
+    /// The name of the client with the request's key; `None` if no client is configured.
     ///
     /// # Errors
     ///
-    /// Clients are configured, and the request bears no key of theirs.
+    /// Clients are configured, and the request has none of their keys.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -82,13 +80,13 @@ impl Clients {
 }
 
 impl fmt::Debug for Clients {
-    /// Names only.
+    /// Prints names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names.values()).finish()
     }
 }
 
-/// What SHA-256 makes of a key.
+/// The SHA-256 digest of a key.
 type Digest = [u8; digest::SHA256_OUTPUT_LEN];
 
 fn digest(key: &[u8]) -> Digest {
@@ -98,7 +96,7 @@ fn digest(key: &[u8]) -> Digest {
         .expect("a SHA-256 digest has SHA256_OUTPUT_LEN bytes")
 }
 
-/// The keys that a request's headers bear.
+/// The keys in a request's headers.
 fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let bearer =
         headers.get_all(header::AUTHORIZATION).into_iter().filter_map(|value| bearer(value.as_bytes()));

@@ -1,8 +1,8 @@
-//! What the proxy changes on the way through: headers, and the smallest possible edit of a JSON
-//! body or of a form.
+//! The changes to requests and responses: headers, and the smallest possible edit of a JSON body or
+//! a form.
 //!
-//! Everything that has no reason to change stays byte for byte, and in its order. Nothing here
-//! parses a body into a tree or writes one out again.
+//! All other bytes stay as they are, in their order. No body is parsed into a tree and serialized
+//! again.
 
 pub mod body;
 pub mod form;

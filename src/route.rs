@@ -1,28 +1,25 @@
-//! The table of routes: which upstream a request goes to. The first rule that matches wins.
+//! The table of routes. The first rule that matches decides the target.
 //!
-//! A rule may ask for a prefix of the path, for the request's model, for both or for nothing.
-//! Prefixes are compared byte by byte and end where a segment ends: `/azure` takes `/azure` and
-//! `/azure/v1`, and not `/azurex`.
+//! A rule may match a prefix of the path, the model, both or neither. Prefixes are compared byte by
+//! byte and end at the end of a segment: `/azure` matches `/azure` and `/azure/v1`, but not
+//! `/azurex`.
 
 mod glob;
 
 pub use glob::Glob;
 
-/// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Rule<T> {
-    /// What the path begins with; `None` takes every path.
+    /// The prefix of the path; `None` matches every path.
     pub path: Option<String>,
-    /// What the model looks like; `None` takes every request, also one without a model.
+    /// The pattern of the model; `None` matches every request, also one without a model.
     pub model: Option<Glob>,
-    /// Where it leads.
     pub target: T,
 }
 
-/// Where a request goes.
+/// A request's route.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Match<'t, 'p, T> {
-    /// The rule's target.
     pub target: &'t T,
     /// The path without the rule's prefix. Begins with a slash if the path did.
     pub rest: &'p str,
@@ -31,13 +28,12 @@ pub struct Match<'t, 'p, T> {
 /// The rules in their order.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
-    /// Prefixes begin with a slash and do not end with one; the empty one takes every path.
+    /// Prefixes begin with a slash and do not end with one.
     rules: Vec<Rule<T>>,
 }
 
 impl<T> Table<T> {
-    /// The table of these rules. In a rule's path, a slash at the end and a missing one at the
-    /// start change nothing.
+    /// Ignores a slash at the end of a rule's path, and a missing one at its start.
     pub fn new(mut rules: Vec<Rule<T>>) -> Self {
         for rule in &mut rules {
             let path = rule.path.take().unwrap_or_default();
@@ -47,18 +43,17 @@ impl<T> Table<T> {
         Self { rules }
     }
 
-    /// Whether the model may decide where this path goes: the first rule that takes the path asks
-    /// for one.
+    /// Whether the model may decide the route: the first rule that matches the path has a model.
     pub fn needs_model(&self, path: &str) -> bool {
         self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
     }
 
-    /// The path without the prefix of the first rule that takes it, whatever the model.
+    /// The path without the prefix of the first rule that matches it, for any model.
     pub fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         self.rules.iter().find_map(|rule| rule.rest(path))
     }
 
-    /// The first rule that takes the path and the model. A rule that asks for a model takes no
+    /// The first rule that matches the path and the model. A rule with a model does not match a
     /// request without one.
     pub fn find<'t, 'p>(&'t self, path: &'p str, model: Option<&str>) -> Option<Match<'t, 'p, T>> {
         self.rules.iter().find_map(|rule| {
@@ -80,7 +75,7 @@ impl<T> Table<T> {
 }
 
 impl<T> Rule<T> {
-    /// The path without this rule's prefix, if it has it.
+    /// The path without this rule's prefix; `None`: the path does not match.
     fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         let Some(prefix) = &self.path else {
             return Some(path);

@@ -1,16 +1,15 @@
 //! Keys in a request's query.
 //!
-//! Azure's WebSockets and API Management take a key as `?api-key=` and `?subscription-key=`,
-//! Google's API as `?key=`, RFC 6750 section 2.3 as `?access_token=`; some clients spell a header's
-//! name there. Which dialect a request is written in is not known when its client is authenticated:
-//! routes may go by the model, and no body is read before. So each of these names is a key's on
-//! every path, whether or not clients are configured: its parameter is taken out of the request
-//! before anything else looks at it. Neither an upstream nor a record, a log line or an error ever
-//! has it.
+//! Azure's WebSockets and API Management accept a key as `?api-key=` and `?subscription-key=`,
+//! Google's API as `?key=`, RFC 6750 section 2.3 as `?access_token=`; some clients use a header's
+//! name. The dialect of a request is not known at authentication, since routes may match the model
+//! and no body is read before. Each of these names therefore is a key on every path, also without
+//! configured clients. The parameter is removed from the request before any other code reads it, so
+//! that no upstream, record, log line or error has it.
 //!
-//! Names are read as the most liberal server reads them: escapes decoded, also of escapes, case
-//! ignored, `_` for `-`, and `;` beside `&` between parameters. What else stands in the query stays
-//! as it is.
+//! Names are read like the most liberal server does: escapes are decoded repeatedly, case is
+//! ignored, `_` equals `-`, and `;` separates parameters like `&`. The other parameters stay as
+//! they are.
 
 use std::fmt;
 
@@ -19,7 +18,7 @@ use http::uri::PathAndQuery;
 
 use crate::provider::percent_decoded;
 
-/// The parameters that hold keys, in lower case and with hyphens.
+/// Parameters that are keys, in lower case and with hyphens.
 const NAMES: [&str; 9] = [
     "api-key",
     "key",
@@ -32,19 +31,18 @@ const NAMES: [&str; 9] = [
     "authorization",
 ];
 
-/// How often the name of a parameter may be encoded.
+/// The number of times that a parameter's name may be encoded.
 const MAX_ENCODINGS: usize = 4;
 
-/// The longest name of a parameter that could be a key's, in bytes: each byte of the longest name,
-/// encoded as often as it may be.
+/// The longest name of a key's parameter in bytes: every byte of the longest name, fully encoded.
 const MAX_NAME: usize = 25 * (3 + 2 * (MAX_ENCODINGS - 1));
 
-/// The keys that stood in a request's query, decoded; mostly none.
+/// The decoded keys of a request's query; usually none.
 #[derive(Clone, Default)]
 pub struct QueryKeys(Option<Box<[Vec<u8>]>>);
 
 impl QueryKeys {
-    /// Takes the keys out of a request's target.
+    /// Removes the keys from a request's target.
     pub fn take(uri: &mut Uri) -> Self {
         let Some(query) = uri.query() else { return Self::default() };
         if !parameters(query).any(is_key) {
@@ -68,20 +66,20 @@ impl QueryKeys {
 }
 
 impl fmt::Debug for QueryKeys {
-    /// Their number only.
+    /// Prints the number of keys only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "QueryKeys({})", self.iter().count())
     }
 }
 
-/// What is between two parameters.
+/// The separators of parameters.
 const SEPARATORS: [char; 2] = ['&', ';'];
 
 fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split(SEPARATORS)
 }
 
-/// The other parameters, byte for byte, each with the separator before it; the first without.
+/// The other parameters with the separators before them, byte for byte.
 fn without_keys(query: &str) -> String {
     let mut kept = String::with_capacity(query.len());
     let mut rest = query;
@@ -123,7 +121,7 @@ fn is_key_name(name: &[u8]) -> bool {
     NAMES.iter().any(|key| key.len() == name.len() && key.bytes().eq(name.iter().map(read)))
 }
 
-/// A parameter's value, decoded as servers do; of `Bearer <key>` the key.
+/// A parameter's decoded value, without a leading `Bearer `.
 fn value(parameter: &str) -> Vec<u8> {
     let value = parameter.split_once('=').map_or("", |(_, value)| value);
     let value = percent_decoded(value.as_bytes());

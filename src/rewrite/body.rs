@@ -1,10 +1,9 @@
-//! A look into a request body, and an edit of it that leaves every other byte as it is.
+//! Reads the fields of a JSON request body, and edits it without changing any other byte.
 //!
-//! Only the top level of the object is looked at, in one pass that steps over prompts at the speed
-//! of a byte search. An edit is a list of splices; the result is pieces of the body around the new
-//! bytes, so that nothing of a long prompt is copied. Parsing and writing the body again would be
-//! slower, and would lose what a parser does not keep: the order and spelling of keys, large
-//! numbers, duplicates.
+//! One pass reads the top level of the object and skips prompts at the speed of a byte search. An
+//! edit is a list of splices. The result is slices of the body around the new bytes, so that a long
+//! prompt is not copied. Parsing and serializing the body would be slower, and would lose the order
+//! and spelling of keys, large numbers and duplicates.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,7 +12,7 @@ use bytes::Bytes;
 
 use crate::json::{Cursor, Error, Text};
 
-/// The body is no JSON object: nothing is known of it, and it can only be passed on as it is.
+/// The body is no JSON object, so that it can only be forwarded as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnObject;
 
@@ -23,53 +22,48 @@ impl From<Error> for NotAnObject {
     }
 }
 
-/// What the proxy wants to know of a request. Of a key that stands there several times the last one
-/// counts, as JSON parsers have it.
+/// The fields of a request. The last of several equal keys counts, as in most JSON parsers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peek<'a> {
-    /// The model asked for. `None` also for `null` and the empty string, which name none, and for
-    /// what is no string.
+    /// The model asked for. `None` also for the empty string and any other type.
     pub model: Option<Cow<'a, str>>,
-    /// Where the value of `model` is, whatever it is.
+    /// The bytes of the value of `model`, of any type.
     pub model_span: Option<Range<usize>>,
-    /// `model` is there more than once. A reader that takes the first one would disagree with this
-    /// one, so a request whose model decides anything should be refused.
+    /// There are several `model` keys. Some servers use the first, so that a request whose model
+    /// decides anything should be refused.
     pub model_is_duplicate: bool,
     /// `stream` is `true`.
     pub stream: bool,
-    /// Where the value of `stream_options` is, whatever it is.
+    /// The bytes of the value of `stream_options`, of any type.
     pub stream_options: Option<Range<usize>>,
     /// `stream_options.include_usage`, if it is a boolean.
     pub include_usage: Option<bool>,
-    /// `stream` or `stream_options` is there more than once: readers may disagree on which one
-    /// counts.
+    /// There are several `stream` or `stream_options` keys, of which servers may use any.
     pub streaming_is_ambiguous: bool,
-    /// `data_sources` is there: Azure's "on your data".
+    /// There is a key `data_sources`: Azure's "on your data".
     pub has_data_sources: bool,
-    /// The end user that the application names: `safety_identifier`, else `user`. The empty string
-    /// names none.
+    /// The end user that the application names: `safety_identifier`, otherwise `user`. Not empty.
     pub user: Option<Cow<'a, str>>,
-    /// `background` is there, and neither `false` nor `null`: the response may go on behind its
-    /// answer.
+    /// `background` is neither `false` nor `null`: the upstream may work on after its response.
     pub background: bool,
-    /// Where the value of `metadata` is, whatever it is.
+    /// The bytes of the value of `metadata`, of any type.
     metadata: Option<Range<usize>>,
-    /// Behind the opening brace.
+    /// The position after the opening brace.
     open: usize,
-    /// There is no member.
+    /// The object has no members.
     is_empty: bool,
 }
 
-/// What some senders put before UTF-8, and parsers pass over (RFC 8259 section 8.1).
+/// A byte order mark, which some senders put before UTF-8 and parsers ignore (RFC 8259 section
+/// 8.1).
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The body without a byte order mark at its beginning.
 pub fn without_bom(body: &Bytes) -> Bytes {
     if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() }
 }
 
 /// Whether a parser that guesses encodings would read the body as an object in UTF-16 or UTF-32: it
-/// begins with their byte order mark, or with a brace or whitespace beside a zero byte.
+/// begins with their byte order mark, or with a brace or whitespace next to a zero byte.
 pub fn is_utf16_or_32(body: &[u8]) -> bool {
     matches!(
         body,
@@ -82,29 +76,29 @@ pub fn is_utf16_or_32(body: &[u8]) -> bool {
     )
 }
 
-/// Looks at the top level of a JSON object, behind a byte order mark if there is one. Allocates
-/// only where a value that is asked for has escapes.
+/// Reads the top level of a JSON object, after an optional byte order mark. Allocates only where a
+/// value has escapes.
 ///
-/// Every valid JSON object is taken. Some invalid ones are too ([`crate::json`] says which); the
-/// upstream refuses those.
+/// Accepts every valid JSON object, and some invalid ones ([`crate::json`] lists them), which the
+/// upstream refuses.
 ///
 /// # Errors
 ///
-/// The body is no JSON object, or something follows it.
+/// The body is no JSON object, or more bytes follow it.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     look(body, Place::Top)
 }
 
-/// The same of a body whose model is that of its object `session`.
+/// Like [`peek`], with the model of the object `session`.
 ///
 /// # Errors
 ///
-/// The body is no JSON object, or something follows it.
+/// The body is no JSON object, or more bytes follow it.
 pub fn peek_session(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     look(body, Place::Session)
 }
 
-/// Where the model is.
+/// The place of the model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Top,
@@ -158,7 +152,7 @@ fn look(body: &[u8], place: Place) -> Result<Peek<'_>, NotAnObject> {
 }
 
 impl Peek<'_> {
-    /// Looks for the model of a session; an object that breaks off names none behind that.
+    /// Reads the model of a session, as far as the object is complete.
     fn look_in_session(&mut self, body: &[u8], session: Range<usize>) {
         let mut cursor = Cursor::new(&body[session.clone()]);
         let mut first = true;
@@ -176,13 +170,13 @@ impl Peek<'_> {
     }
 }
 
-/// The value if it is a string with something in it.
+/// The value, if it is a string that is not empty.
 fn name(value: &[u8]) -> Option<Cow<'_, str>> {
     Cursor::new(value).string().ok().as_ref().map(Text::decode).filter(|name| !name.is_empty())
 }
 
-/// `metadata.user_id` of a body that `peek` is of: what Anthropic calls the end user. The empty
-/// string names none.
+/// `metadata.user_id`, Anthropic's name for the end user, if it is not empty. `peek` must be of the
+/// same body.
 pub fn metadata_user<'a>(body: &'a [u8], peek: &Peek<'_>) -> Option<Cow<'a, str>> {
     let metadata = &body[peek.metadata.clone()?];
     let mut cursor = Cursor::new(metadata);
@@ -197,7 +191,7 @@ pub fn metadata_user<'a>(body: &'a [u8], peek: &Peek<'_>) -> Option<Cow<'a, str>
     name(&metadata[found?])
 }
 
-/// `include_usage` of an object. An object that breaks off says nothing.
+/// `include_usage` of an object that is complete.
 fn include_usage(options: &[u8]) -> Option<bool> {
     let mut cursor = Cursor::new(options);
     cursor.expect(b'{').ok()?;
@@ -215,7 +209,7 @@ fn include_usage(options: &[u8]) -> Option<bool> {
     found
 }
 
-/// These bytes of a body give way to those. Only a body that it was made for takes it.
+/// Replaces a range of a body. Valid only for the body it was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
     range: Range<usize>,
@@ -223,21 +217,19 @@ pub struct Splice {
 }
 
 impl Splice {
-    /// Puts `with` in the place of those bytes of a body.
     pub fn replace(range: Range<usize>, with: &str) -> Self {
         Self { range, with: Bytes::copy_from_slice(with.as_bytes()) }
     }
 }
 
-/// A body after its edits, in pieces that follow each other.
+/// An edited body, in consecutive pieces.
 #[derive(Clone, Debug)]
 pub struct Edited {
     pieces: Vec<Bytes>,
 }
 
 impl Edited {
-    /// The body with the splices made, which do not overlap. Those at one place stand in the order
-    /// given.
+    /// Applies splices, which must not overlap. Insertions at one position keep the order given.
     pub fn new<const N: usize>(body: &Bytes, splices: [Option<Splice>; N]) -> Self {
         let mut splices = splices;
         splices.sort_by_key(|splice| splice.as_ref().map(|splice| splice.range.start));
@@ -253,12 +245,11 @@ impl Edited {
         Self { pieces }
     }
 
-    /// The length of all pieces, for `Content-Length`.
+    /// The total length in bytes.
     pub fn len(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
-    /// Whether nothing is left, as of an empty body.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -269,11 +260,10 @@ impl Edited {
     }
 }
 
-/// What makes the body ask for `model`. `peek` is what [`peek`] says of the same body.
+/// The edit that sets `model`. `peek` must be of the same body.
 ///
-/// A string or `null` gives way to the new name (the last one, if there are several); where there
-/// is no `model`, one is put in front of the first member. A `model` that is neither is left for
-/// the upstream to refuse.
+/// Replaces a string or `null` (the last of several), and inserts a missing `model` before the
+/// first member. A `model` of another type stays, for the upstream to refuse.
 pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
     let mut with = serde_json::to_vec(model).expect("a string has a JSON form");
     let range = match peek.model_span.clone() {
@@ -289,11 +279,11 @@ pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
     Some(Splice { range, with: with.into() })
 }
 
-/// What makes a streamed request ask for usage that does not: `stream_options.include_usage` set to
-/// true. `peek` is what [`peek`] says of the same body.
+/// The edit that sets `stream_options.include_usage` of a streamed request to true. `peek` must be
+/// of the same body.
 ///
-/// The other options stay. `None` where it asks already, and where it is not clear what it says:
-/// the body is not streamed, a key stands there twice, `stream_options` is neither an object nor
+/// Other options stay. `None` where the request asks for usage itself, and where its meaning is not
+/// clear: it is not streamed, a key is there twice, `stream_options` is neither an object nor
 /// `null`, or `include_usage` is neither a boolean nor `null`.
 pub fn ask_for_usage(body: &[u8], peek: &Peek<'_>) -> Option<Splice> {
     if !peek.stream || peek.streaming_is_ambiguous {
@@ -310,7 +300,7 @@ pub fn ask_for_usage(body: &[u8], peek: &Peek<'_>) -> Option<Splice> {
     Some(Splice { range, with: Bytes::copy_from_slice(with) })
 }
 
-/// The same inside of `stream_options`.
+/// The edit inside `stream_options`.
 fn ask_in_options(options: &[u8]) -> Option<(Range<usize>, &'static [u8])> {
     let mut cursor = Cursor::new(options);
     cursor.expect(b'{').ok()?;

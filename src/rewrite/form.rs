@@ -1,18 +1,17 @@
-//! The small fields of a form (`multipart/form-data`, RFC 7578 and RFC 2046 section 5.1), read
+//! Reads the small fields of a form (`multipart/form-data`, RFC 7578 and RFC 2046 section 5.1)
 //! while it passes.
 //!
-//! The reader sees the bytes of a body in pieces of any size and keeps none of them but the head
-//! and the value of the part it is in, as far as that is a field it knows. It says which bytes the
-//! model's name takes up, so that an alias can be replaced and every other byte stays. Libraries
-//! for forms (`multer`, `multipart-rs`) take the body for themselves and give out the contents of
-//! its parts without their places, so that nothing could be passed on as it came.
+//! The reader takes a body in pieces of any size, and keeps only the head and the value of the
+//! current part, if that is a known field. It returns the range of the model's name, so that an
+//! alias can be replaced and all other bytes stay. Libraries for forms (`multer`, `multipart-rs`)
+//! consume the body and return the parts without their positions, so that the original bytes could
+//! not be forwarded.
 //!
-//! It reads as the most liberal server does: a line ends with CR LF or LF, a delimiter may be
-//! padded, names are in quotes or not. Of a field that stands there several times the first one
-//! counts, and [`Fields::model_is_duplicate`] says so: another server may take the last one. A form
-//! that breaks off behind the beginning of a value has the value as far as it goes. A part whose
-//! head is longer than [`MAX_HEAD`], or that is no form at all, ends the reading: nothing more is
-//! known then.
+//! It reads like the most liberal server: a line ends with CR LF or LF, a delimiter may be padded,
+//! names may be quoted. The first of several equal fields counts, and
+//! [`Fields::model_is_duplicate`] is set, since another server may use the last one. A form that
+//! ends inside a value has the value so far. A part with a head longer than [`MAX_HEAD`], and a
+//! body that is no form, end the reading.
 
 mod boundary;
 mod part;
@@ -30,16 +29,15 @@ pub const MAX_HEAD: usize = 8 << 10;
 /// The longest value of a field that is read, in bytes.
 pub const MAX_VALUE: usize = 1 << 10;
 
-/// What a form says, as far as it was read.
+/// The fields read so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
-    /// The model asked for. `None` also for the empty name, and for one that is longer than
-    /// [`MAX_VALUE`].
+    /// The model asked for. `None` also for an empty name and one longer than [`MAX_VALUE`].
     pub model: Option<String>,
-    /// Where the model's name stands in the body. `None` where there is no field of that name, or
-    /// its value is not known.
+    /// The range of the model's name in the body. `None` without the field, or if its value is not
+    /// known.
     pub model_span: Option<Range<usize>>,
-    /// The field `model` is there more than once.
+    /// There are several `model` fields.
     pub model_is_duplicate: bool,
     /// `stream` is `true`.
     pub stream: bool,
@@ -49,58 +47,57 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The end user that the application names: `safety_identifier`, else `user`.
+    /// The end user that the application names: `safety_identifier`, otherwise `user`.
     pub fn user(&self) -> Option<&str> {
         self.safety_identifier.as_deref().or(self.user.as_deref())
     }
 
-    /// Whether the field `model` has been read, whatever it says.
+    /// Whether a field `model` has been read, with any value.
     pub fn has_model(&self) -> bool {
         self.has_model
     }
 }
 
-/// Reads a form.
+/// A streaming reader.
 #[derive(Debug)]
 pub struct Form {
     /// `--` and the boundary.
     delimiter: Box<[u8]>,
-    /// Bytes that were read.
+    /// The number of bytes read.
     position: usize,
     at: At,
-    /// The head of the part, up to its end.
+    /// The head of the current part.
     head: Vec<u8>,
-    /// The field whose value is read, and where it begins.
+    /// The current field, and the position of its value.
     field: Option<(Field, usize)>,
-    /// That value, and behind it what may be the next delimiter.
+    /// The value, followed by bytes that may be the next delimiter.
     value: Vec<u8>,
-    /// Where the value ends if a delimiter follows the last line break.
+    /// The end of the value if a delimiter follows the last line break.
     value_end: usize,
     /// The last byte was a carriage return.
     behind_return: bool,
     fields: Fields,
 }
 
-/// Where the reader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// Behind a line break and so many bytes of the delimiter.
+    /// After a line break and this many bytes of the delimiter.
     Delimiter(usize),
-    /// Behind a delimiter.
+    /// After a delimiter.
     Behind(Rest),
     /// In the head of a part.
     Head,
-    /// In its data, or before the first delimiter.
+    /// In the data of a part, or before the first delimiter.
     Data,
-    /// Behind the last delimiter, or what follows is not read.
+    /// After the last delimiter, or after an error: the rest is not read.
     Over,
 }
 
-/// What has come of a delimiter's line.
+/// The bytes after a delimiter so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Nothing,
-    /// The first hyphen of the two that end a form.
+    /// The first of the two hyphens that end a form.
     Hyphen,
     Padding,
     Return,
@@ -123,12 +120,10 @@ impl Form {
         }
     }
 
-    /// What it says, as far as it was read.
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
-    /// Reads on.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while let (Some(&byte), false) = (bytes.first(), self.at == At::Over) {
             let read = match self.at {
@@ -143,7 +138,7 @@ impl Form {
         }
     }
 
-    /// There are no more bytes.
+    /// Ends the form, after which a value is complete.
     pub fn end(&mut self) {
         if matches!(self.at, At::Data) {
             self.value_end = self.value.len();
@@ -152,7 +147,7 @@ impl Form {
         self.at = At::Over;
     }
 
-    /// Steps over data up to a line break.
+    /// Skips data up to a line break.
     fn data(&mut self, bytes: &[u8]) -> usize {
         let end = memchr(b'\n', bytes);
         let read = end.map_or(bytes.len(), |end| end + 1);
@@ -170,7 +165,7 @@ impl Form {
         read
     }
 
-    /// Takes one byte of a delimiter, or none if it is not one.
+    /// Reads one byte of a delimiter; none if the bytes are data.
     fn delimiter(&mut self, byte: u8, seen: usize) -> usize {
         if self.delimiter.get(seen) != Some(&byte) {
             return self.no_delimiter();
@@ -181,7 +176,7 @@ impl Form {
         1
     }
 
-    /// Takes one byte behind a delimiter, or none if it was not one.
+    /// Reads one byte after a delimiter; none if it was no delimiter.
     fn behind(&mut self, byte: u8, rest: Rest) -> usize {
         self.at = match (rest, byte) {
             (_, b'\n') if rest != Rest::Hyphen => {
@@ -208,7 +203,7 @@ impl Form {
         0
     }
 
-    /// Takes lines of a part's head.
+    /// Reads lines of a part's head.
     fn head(&mut self, bytes: &[u8]) -> usize {
         let read = memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
         if self.head.len() + read > MAX_HEAD {
@@ -226,7 +221,7 @@ impl Form {
         read
     }
 
-    /// Keeps what may be a value.
+    /// Keeps bytes that may belong to a value.
     fn keep(&mut self, bytes: &[u8]) {
         if self.field.is_none() {
             return;
@@ -243,7 +238,7 @@ impl Form {
         self.value.extend_from_slice(bytes);
     }
 
-    /// The value of the field is complete.
+    /// Stores a complete value.
     fn close_field(&mut self) {
         let Some((field, begin)) = self.field.take() else { return };
         self.value.truncate(self.value_end);

@@ -1,15 +1,13 @@
-//! Which headers pass, both ways, and which are put on.
+//! Which headers pass in each direction, and which are added.
 //!
-//! RFC 9110 section 7.6.1: what concerns one connection only (`Connection`, what it names, and its
-//! relatives) ends at each hop. The client's credentials end here too, because they were meant for
-//! this proxy and not for an upstream, and so do headers that ask an upstream for another path or
-//! method than the request's. Everything else passes untouched and in its order, known or not;
-//! several values of one name stand together, and names are in lower case, because that is how
-//! `HeaderMap` keeps them.
+//! Hop-by-hop headers are removed (RFC 9110 section 7.6.1): `Connection`, the headers it names, and
+//! their relatives. The client's credentials are removed, since they are for this proxy, and so are
+//! headers that ask an upstream for another path or method. All other headers pass unchanged and in
+//! their order. Values of one name are grouped and names are in lower case, as `HeaderMap` keeps
+//! them.
 //!
 //! Servers behind CGI or WSGI read `_` in a name as `-`. A client's header with an underscore
-//! passes unless its name with hyphens is one that does not, or is put on, or says how the body is
-//! to be read.
+//! passes unless the same name with hyphens is removed, added, or describes the body.
 
 use std::collections::HashSet;
 use std::{fmt, mem};
@@ -18,17 +16,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::names::HeaderNames;
 
-/// What is written in front of and behind the headers of requests for one upstream. Made once at
-/// start.
+/// The headers of requests for one upstream. Built once per configuration.
 #[derive(Clone)]
 pub struct OutboundHeaders {
     host: (HeaderName, HeaderValue),
-    /// The custom headers that no credential overrides, then the credentials.
+    /// Custom headers that no credential overrides, then the credentials.
     own: Vec<(HeaderName, HeaderValue)>,
-    /// What the client cannot say: the names of `own`, and what is kept from it. With hyphens for
-    /// underscores.
+    /// Names that the client cannot set: those of `own`, and those of [`Self::without`]. With
+    /// hyphens for underscores.
     not_clients: Vec<Box<str>>,
-    /// What the user does not want to pass of the client's headers.
+    /// Configured names of the client's headers that are dropped.
     dropped: HeaderNames,
 }
 
@@ -60,11 +57,11 @@ impl OutboundHeaders {
         self
     }
 
-    /// What goes upstream: `host`, then what passes of the client's headers in their order, then
-    /// the custom headers, then the credentials. The framing (`content-length`,
-    /// `transfer-encoding`) is left to who writes the body.
+    /// The outbound headers: `host`, then the client's headers that pass in their order, then
+    /// custom headers, then credentials. The caller adds the framing (`content-length`,
+    /// `transfer-encoding`).
     ///
-    /// What `Connection` names is not looked for: [`end_hop`] has removed it.
+    /// [`end_hop`] must have removed the headers that `Connection` names.
     pub fn iter<'a>(
         &'a self,
         client: &'a HeaderMap,
@@ -87,13 +84,13 @@ impl OutboundHeaders {
     }
 }
 
-/// The name as a server reads it that takes `_` for `-`.
+/// The name with hyphens for underscores, as some servers read it.
 #[cold]
 fn hyphenated(name: &str) -> String {
     name.replace('_', "-")
 }
 
-/// Eight bytes at a time, as every name of every request is looked at.
+/// Compares eight bytes at a time, since every name of every request is checked.
 fn has_underscore(name: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let has = |word: &[u8; 8]| {
@@ -107,8 +104,8 @@ fn has_underscore(name: &[u8]) -> bool {
     }
 }
 
-/// Removes what a request's `Connection` names, so that nothing is decided by a header that no
-/// upstream sees. The headers that end here in any case stay, since this proxy reads some of them.
+/// Removes the headers that a request's `Connection` names, so that none of them decides anything.
+/// Headers that never pass stay, since the proxy reads some of them.
 pub fn end_hop(headers: &mut HeaderMap) {
     let named = named_by_connection(headers);
     let passes = |name: &HeaderName| !named.contains(name) || ends_here(name.as_str());
@@ -124,11 +121,10 @@ impl fmt::Debug for OutboundHeaders {
     }
 }
 
-/// What goes back to the client of an answer's headers, in their order: all but the hop-by-hop
-/// ones, and those that bind a browser to the upstream's host.
+/// The response headers for the client, in their order: all but the hop-by-hop headers, and those
+/// that bind a browser to the upstream's host.
 ///
-/// `content-length` stays: it tells the length of the body, also of one that is not sent (HEAD,
-/// 304).
+/// `content-length` stays, also for a body that is not sent (HEAD, 304).
 pub fn inbound(headers: HeaderMap) -> HeaderMap {
     let named = named_by_connection(&headers);
     let passes = |name: &HeaderName| {
@@ -137,8 +133,8 @@ pub fn inbound(headers: HeaderMap) -> HeaderMap {
     if headers.keys().all(passes) { headers } else { only(headers, passes) }
 }
 
-/// Those of the names that pass, in their order: removing the others would move the last header
-/// into each gap.
+/// Keeps the headers whose names pass, in their order: `HeaderMap::remove` would move the last
+/// header into each gap.
 fn only(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
@@ -154,10 +150,9 @@ fn only(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     kept
 }
 
-/// What is left of an answer's headers, or trailers, where its content coding is undone, in their
-/// order: without the coding, the length, and the digests of what is no longer sent (RFC 9530, RFC
-/// 3230, RFC 1864). An entity tag becomes weak: what is sent says the same in other bytes (RFC 9110
-/// section 8.8.1).
+/// The headers, or trailers, of a decoded body, in their order: without the coding, the length, and
+/// digests of the encoded bytes (RFC 9530, RFC 3230, RFC 1864). An entity tag becomes weak, since
+/// the bytes differ (RFC 9110 section 8.8.1).
 pub fn decoded(headers: HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
@@ -174,7 +169,7 @@ pub fn decoded(headers: HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Whether a header tells of the bytes that were encoded.
+/// Whether a header describes the encoded bytes.
 fn is_about_the_coded(name: &str) -> bool {
     matches!(
         name,
@@ -188,14 +183,14 @@ fn is_about_the_coded(name: &str) -> bool {
     )
 }
 
-/// Whether the user may configure the header: not what HTTP itself or the body decides, nor what
-/// only this proxy says.
+/// Whether the header may be configured: not the headers of the framing and the body, and not those
+/// of streamgauge's own.
 pub fn is_configurable(name: &HeaderName) -> bool {
     let name = name.as_str();
     !is_hop_by_hop(name) && !is_about_the_request(name) && !name.starts_with(OWN)
 }
 
-/// What the proxy's own headers begin with.
+/// The prefix of streamgauge's own headers.
 const OWN: &str = "x-streamgauge-";
 
 /// Whether a client's header never goes upstream.
@@ -207,8 +202,7 @@ fn ends_here(name: &str) -> bool {
         || name.starts_with(OWN)
 }
 
-/// By what some frameworks take a request for one with another path or method, which nothing here
-/// has judged.
+/// Headers by which some frameworks replace the path or the method, which no rule here has checked.
 fn is_override(name: &str) -> bool {
     matches!(
         name,
@@ -216,30 +210,30 @@ fn is_override(name: &str) -> bool {
     )
 }
 
-/// What says how a body is to be read.
+/// Headers that describe the body.
 fn is_about_the_body(name: &str) -> bool {
     matches!(name, "content-type" | "content-encoding")
 }
 
-/// RFC 9110 section 7.6.1, `Keep-Alive` as RFC 2068 had it, and whatever talks to a proxy.
+/// RFC 9110 section 7.6.1, `Keep-Alive` of RFC 2068, and headers for a proxy.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
         || name.starts_with("proxy-")
 }
 
-/// What holds for the origin that a client believes to be talking to, which is this proxy: where
-/// else it is served (RFC 7838), and that it is to be reached through TLS alone (RFC 6797).
+/// Headers about the origin, which for the client is this proxy: alternative services (RFC 7838)
+/// and TLS only (RFC 6797).
 fn is_about_the_origin(name: &str) -> bool {
     matches!(name, "alt-svc" | "strict-transport-security")
 }
 
-/// Written anew for the upstream, or answered here (`Expect: 100-continue`).
+/// Headers that are written again for the upstream, or handled here (`Expect: 100-continue`).
 fn is_about_the_request(name: &str) -> bool {
     matches!(name, "host" | "content-length" | "expect")
 }
 
-/// The headers whose value is a client's key as such: of Azure's SDKs, Anthropic's and Google's,
-/// and of Azure API Management.
+/// Headers whose whole value is a key: of the SDKs of Azure, Anthropic and Google, and of Azure API
+/// Management.
 pub static KEY_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-api-key"),
@@ -247,7 +241,7 @@ pub static KEY_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("ocp-apim-subscription-key"),
 ];
 
-/// By what a client says to this proxy who it is: [`KEY_HEADERS`] and two more.
+/// The credentials of a client for this proxy: [`KEY_HEADERS`] and two more.
 pub fn is_credential(name: &str) -> bool {
     matches!(
         name,
@@ -255,7 +249,7 @@ pub fn is_credential(name: &str) -> bool {
     )
 }
 
-/// The headers that `Connection` names, apart from those that end here anyway.
+/// The headers that `Connection` names, without those that never pass.
 fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
     let options = headers
         .get_all(header::CONNECTION)

@@ -1,11 +1,11 @@
 //! Patterns for the names of headers.
 //!
-//! Every name of every request is held against them, so that most names are told apart by a bit for
-//! their first three letters, and no pattern is looked at.
+//! Every name of every request is checked. One bit for the first three letters excludes most names
+//! without a comparison with any pattern.
 
 use crate::route::Glob;
 
-/// Names in lower case, in which `*` stands for any run of characters, also none.
+/// Names in lower case, in which `*` matches any number of characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNames {
     patterns: Vec<(Beginning, Glob)>,
@@ -13,7 +13,7 @@ pub struct HeaderNames {
 }
 
 impl HeaderNames {
-    /// The patterns in any case.
+    /// Takes patterns in any case.
     pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
         let mut names = Self::default();
         for pattern in patterns {
@@ -25,7 +25,7 @@ impl HeaderNames {
         names
     }
 
-    /// Whether the name, in lower case, is among them.
+    /// Whether a name in lower case matches.
     #[inline]
     pub fn has(&self, name: &str) -> bool {
         let letters = letters(name.as_bytes());
@@ -42,7 +42,7 @@ impl HeaderNames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Beginning {
     letters: u32,
-    /// Which of a name's letters are compared.
+    /// The letters of a name that are compared.
     mask: u32,
 }
 
@@ -59,7 +59,7 @@ impl Beginning {
     }
 }
 
-/// The first three letters of a name, in the low bytes; 0 behind the end of a shorter one.
+/// The first three letters of a name in the low bytes, 0 after the end of a shorter one.
 #[inline]
 fn letters(name: &[u8]) -> u32 {
     match name.first_chunk() {
@@ -68,7 +68,7 @@ fn letters(name: &[u8]) -> u32 {
     }
 }
 
-/// The beginnings that names have, and others that share a bit with one of them.
+/// A set of beginnings, with false positives where bits are shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Beginnings([u64; 4]);
 
@@ -88,8 +88,7 @@ impl Beginnings {
         self.0[word] & bit != 0
     }
 
-    /// The word, of four, and the bit in it: the highest byte of a product that spreads the letters
-    /// (Fibonacci hashing).
+    /// One of four words and the bit in it: the highest byte of a product (Fibonacci hashing).
     #[inline]
     fn place(letters: u32) -> (usize, u64) {
         let hash = letters.wrapping_mul(0x9e37_79b1) >> 24;

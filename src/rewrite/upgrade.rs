@@ -1,26 +1,24 @@
-//! A client's wish to go on in WebSocket on its connection (RFC 6455, RFC 9110 section 7.8).
+//! Requests for an upgrade to WebSocket (RFC 6455, RFC 9110 section 7.8).
 //!
-//! No other protocol is offered to an upstream: it would pass by all that this proxy does to
-//! requests. A request that wishes for one, or for several, is answered as if it did not.
+//! No other protocol is offered to an upstream, since its bytes would bypass the proxy. A request
+//! for another protocol, or for several, is handled as if it had no `Upgrade`.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-/// In which a browser, whose WebSockets cannot have headers, tells its key: a subprotocol that
-/// begins so.
+/// The prefix of the subprotocol in which a browser sends its key, since its WebSockets cannot have
+/// headers.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
-/// The one protocol.
 const WEBSOCKET: &str = "websocket";
 
-/// The wish for a WebSocket.
+/// A request for a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocketUpgrade(());
 
 impl WebSocketUpgrade {
-    /// Reads it from a request's headers, and takes out of them what is not for an upstream: the
-    /// client's key among the subprotocols, and the extensions of a WebSocket, since a compressed
-    /// message could not be metered.
+    /// Reads it from a request's headers. Removes the client's key from the subprotocols, and the
+    /// WebSocket extensions, since compressed messages could not be metered.
     pub fn take(method: &Method, version: Version, headers: &mut HeaderMap) -> Option<Self> {
         take_keys(headers);
         if version != Version::HTTP_11 || method != Method::GET || !names_websocket(headers) {
@@ -30,17 +28,17 @@ impl WebSocketUpgrade {
         Some(Self(()))
     }
 
-    /// Whether an answer with status 101 grants a WebSocket (RFC 6455 section 4.1).
+    /// Whether a response with status 101 grants a WebSocket (RFC 6455 section 4.1).
     pub fn is_granted(headers: &HeaderMap) -> bool {
         names_websocket(headers)
     }
 
-    /// What says so in the next hop's head.
+    /// The headers for the next hop.
     pub fn fields(&self) -> [(&[u8], &[u8]); 2] {
         [(b"connection", b"Upgrade"), (b"upgrade", WEBSOCKET.as_bytes())]
     }
 
-    /// Says so in the head of the answer that grants it.
+    /// Adds the headers to a response that grants the upgrade.
     pub fn grant(headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
@@ -55,12 +53,12 @@ fn names_websocket(headers: &HeaderMap) -> bool {
         && headers.get_all(CONNECTION).into_iter().flat_map(members).any(|name| is(name, "upgrade"))
 }
 
-/// The keys that are among the subprotocols.
+/// The keys among the subprotocols.
 pub fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().flat_map(members).filter_map(key)
 }
 
-/// Takes the keys out of the subprotocols, and leaves all else as it is.
+/// Removes the keys from the subprotocols.
 fn take_keys(headers: &mut HeaderMap) {
     if keys(headers).next().is_none() {
         return;
@@ -80,7 +78,7 @@ fn take_keys(headers: &mut HeaderMap) {
     }
 }
 
-/// Read in any case: a service that does so must not get the key either.
+/// Compared without case: an upstream that does so must not get the key either.
 fn key(protocol: &[u8]) -> Option<&[u8]> {
     let (prefix, key) = protocol.split_at_checked(KEY_PROTOCOL.len())?;
     prefix.eq_ignore_ascii_case(KEY_PROTOCOL.as_bytes()).then_some(key)

@@ -2,22 +2,21 @@
 
 use std::fmt;
 
-/// Literal text in which each `*` stands for any run of characters, also none. Nothing else is
-/// special, and case counts.
+/// Literal text in which `*` matches any number of characters. No other character is special, and
+/// case matters.
 ///
-/// Matching takes time linear in pattern and text: the pieces between stars are searched from left
-/// to right, the leftmost occurrence is always as good as any later one, and nothing is tried
-/// twice.
+/// Matching takes linear time: the pieces between stars are searched from left to right, and the
+/// leftmost occurrence of each is as good as any later one, so that there is no backtracking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
-    /// What the text begins with, up to the first star.
+    /// The literal beginning, up to the first star.
     head: String,
-    /// The other pieces; the last one ends the text. `None` if there is no star.
+    /// The other pieces, of which the last one ends the text. `None`: there is no star.
     tail: Option<(Vec<String>, String)>,
 }
 
 impl Glob {
-    /// The pattern as written. Every text is one.
+    /// Every text is a valid pattern.
     pub fn new(pattern: &str) -> Self {
         let Some((head, rest)) = pattern.split_once('*') else {
             return Self { head: pattern.to_owned(), tail: None };
@@ -27,7 +26,7 @@ impl Glob {
         Self { head: head.to_owned(), tail: Some((middle, last.to_owned())) }
     }
 
-    /// Whether the whole of `text` fits.
+    /// Whether the pattern matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let Some((middle, last)) = &self.tail else {
             return text == self.head;
@@ -63,7 +62,7 @@ impl fmt::Display for Glob {
 mod tests {
     use super::*;
 
-    /// The definition, for short texts: exponential.
+    /// The oracle: the definition, in exponential time.
     fn naive(pattern: &[u8], text: &[u8]) -> bool {
         match pattern.split_first() {
             None => text.is_empty(),

@@ -7,8 +7,8 @@ use super::part::parameters;
 /// The longest boundary (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
-/// The boundary, if the body is said to be a form, in one `Content-Type`. Of several, servers take
-/// either, and so nothing is known.
+/// The boundary of a form, if there is exactly one `Content-Type`. With several, servers may use
+/// any.
 pub fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(media_type), None) = (types.next(), types.next()) else { return None };
@@ -21,7 +21,7 @@ pub fn boundary(headers: &HeaderMap) -> Option<Vec<u8>> {
     is_boundary.then_some(boundary)
 }
 
-/// A media type without its parameters, and they.
+/// Splits a media type from its parameters.
 fn split(media_type: &[u8]) -> (&[u8], &[u8]) {
     let end = media_type.iter().position(|&byte| byte == b';').unwrap_or(media_type.len());
     (media_type[..end].trim_ascii(), &media_type[end..])

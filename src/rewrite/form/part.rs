@@ -1,6 +1,6 @@
-//! The head of a part: which field it is.
+//! The head of a part, which names the field.
 
-/// The fields that are read.
+/// The known fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Model,
@@ -9,8 +9,7 @@ pub(super) enum Field {
     SafetyIdentifier,
 }
 
-/// The field that a part with this head is. `None` for a file, and for a value in an encoding of
-/// its own.
+/// The field of a part with this head. `None` for a file and for a value in a transfer encoding.
 pub(super) fn field(head: &[u8]) -> Option<Field> {
     let mut name = None;
     for line in head.split(|&byte| byte == b'\n') {
@@ -34,7 +33,7 @@ pub(super) fn field(head: &[u8]) -> Option<Field> {
     }
 }
 
-/// The name that a `Content-Disposition` gives, unless it is a file's.
+/// The name in a `Content-Disposition`, unless it is of a file.
 fn field_name(disposition: &[u8]) -> Option<Vec<u8>> {
     let kind = disposition.split(|&byte| byte == b';').next()?.trim_ascii();
     if !kind.eq_ignore_ascii_case(b"form-data") {
@@ -52,7 +51,7 @@ fn field_name(disposition: &[u8]) -> Option<Vec<u8>> {
     name
 }
 
-/// The parameters of a header behind its value: `; name=value; name="value"`.
+/// The parameters after a header value: `; name=value; name="value"`.
 pub(super) fn parameters(mut text: &[u8]) -> impl Iterator<Item = (&[u8], Vec<u8>)> {
     std::iter::from_fn(move || {
         loop {
@@ -69,7 +68,7 @@ pub(super) fn parameters(mut text: &[u8]) -> impl Iterator<Item = (&[u8], Vec<u8
     })
 }
 
-/// A value, a token or in quotes (RFC 9110 section 5.6.4), and what follows it.
+/// A token or a quoted string (RFC 9110 section 5.6.4), and the rest.
 fn parameter_value(text: &[u8]) -> (Vec<u8>, &[u8]) {
     let Some(quoted) = text.strip_prefix(b"\"") else {
         let end = text.iter().position(|&byte| byte == b';').unwrap_or(text.len());
