@@ -1,7 +1,7 @@
-//! The dialects of upstreams: which URL and which credentials a request for one gets.
+//! The dialects of upstreams: the URL and the credentials of a request.
 //!
-//! Values in, values out: no socket, no clock, no configuration file. What may not live here is
-//! anything that reads a body; the model that an Azure deployment URL needs is handed in.
+//! Values in, values out: no socket, no clock, no configuration file. No body is read here; the
+//! caller passes the model that an Azure deployment URL needs.
 
 mod base_url;
 mod credentials;
@@ -27,12 +27,12 @@ pub enum Provider {
     OpenAi,
     /// Azure OpenAI: `api-key`, and URLs below `/openai`.
     Azure,
-    /// Anything else that speaks OpenAI's API.
+    /// Any other service with OpenAI's API.
     Other,
 }
 
 impl Provider {
-    /// The provider of that name in the configuration, if there is one.
+    /// Parses the name in the configuration.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "openai" => Some(Self::OpenAi),
@@ -51,8 +51,7 @@ impl Provider {
         }
     }
 
-    /// Where the provider is when the configuration does not say: only OpenAI has one address for
-    /// everybody.
+    /// The URL without a configured one: only OpenAI has the same for all customers.
     pub fn default_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
@@ -61,7 +60,7 @@ impl Provider {
     }
 }
 
-/// Which of Azure's two URL forms an upstream speaks.
+/// Azure's two forms of URLs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
     /// `/openai/v1/...`, without a version in the query.
@@ -79,7 +78,7 @@ impl ApiVersion {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for the person who wrote it.
+    /// The message for the author of the configuration.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "v1" => return Ok(Self::V1),
@@ -108,7 +107,7 @@ impl ApiVersion {
         }
     }
 
-    /// As the configuration spells it.
+    /// The spelling in the configuration.
     pub fn as_str(&self) -> &str {
         match self {
             Self::V1 => "v1",
@@ -117,7 +116,7 @@ impl ApiVersion {
         }
     }
 
-    /// What `api-version` says in the query; `None`: nothing.
+    /// The value of `api-version` in the query; `None`: there is none.
     pub fn in_query(&self) -> Option<&str> {
         match self {
             Self::V1 => None,
@@ -127,7 +126,6 @@ impl ApiVersion {
     }
 }
 
-/// The form of a day.
 const DAY: &str = "YYYY-MM-DD";
 
 #[cfg(test)]

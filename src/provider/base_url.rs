@@ -1,9 +1,9 @@
-//! Where an upstream is: scheme, host, port, and the path that all its paths begin with.
+//! An upstream's URL: scheme, host, port, and the prefix of all paths.
 //!
 //! The form is the `https?://host[:port][/path]` subset of RFC 3986. User information, a query and
-//! a fragment have no meaning here and are refused, so that a key pasted into the URL is a mistake
-//! with a message. Hosts are names of letters, digits, `-` and `_`, or IP addresses;
-//! internationalised names are written in their `xn--` form.
+//! a fragment are refused, so that a key pasted into the URL is reported. Hosts are names of
+//! letters, digits, `-` and `_`, or IP addresses; internationalised names are written in their
+//! `xn--` form.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ pub struct BaseUrl {
     /// In lower case; an IPv6 address without its brackets.
     host: String,
     port: u16,
-    /// As the `Host` header has it.
+    /// The value of the `Host` header.
     authority: String,
     /// Empty, or begins with a slash and does not end with one.
     path: String,
@@ -33,8 +33,8 @@ impl BaseUrl {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for the person who wrote it. The URL itself is not repeated: it may
-    /// hold a password.
+    /// The message for the author of the configuration. It does not repeat the URL, which may
+    /// contain a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("it does not begin with http:// or https://")?;
         let https = match scheme.to_ascii_lowercase().as_str() {
@@ -57,7 +57,7 @@ impl BaseUrl {
         let port = port.unwrap_or(default_port);
 
         let path = path.strip_suffix('/').unwrap_or(path);
-        // With the slash that every path brings, which shows an encoded one at the end too.
+        // Checked with the slash of every path, which also finds an encoded one at the end.
         if !path::is_safe(&format!("{path}/")) {
             return Err("its path has spaces, control characters, or `.`, `..` or empty segments".to_owned());
         }
@@ -66,7 +66,6 @@ impl BaseUrl {
         Ok(Self { https, host, port, authority, path: path.to_owned() })
     }
 
-    /// Whether TLS is spoken.
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -87,7 +86,7 @@ impl BaseUrl {
         &self.authority
     }
 
-    /// What every path begins with: empty, or `/...` without a slash at its end.
+    /// The prefix of every path: empty, or `/...` without a slash at its end.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -100,8 +99,8 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-/// The host, checked, in lower case and without brackets, and the port if there is one; also for
-/// proxies.
+/// Splits and checks a host, in lower case and without brackets, and an optional port. Also used
+/// for forward proxies.
 pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or("its IPv6 address lacks the closing bracket")?;
@@ -130,8 +129,8 @@ pub(crate) fn split_port(authority: &str) -> Result<(String, Option<u16>), Strin
     Ok((host, port))
 }
 
-/// A name that DNS can have, or an IPv4 address. One dot may end it, which keeps resolvers from
-/// trying suffixes.
+/// A valid DNS name, or an IPv4 address. A final dot is allowed, which keeps resolvers from trying
+/// suffixes.
 fn check_host(host: &str) -> Result<(), String> {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.is_empty() {
@@ -149,8 +148,7 @@ fn check_host(host: &str) -> Result<(), String> {
     if name.len() > MAX_HOST || !name.split('.').all(is_label) {
         return Err("its host is not a valid name".to_owned());
     }
-    // A name whose last label is a number is an address to every resolver, so it must be a whole
-    // one.
+    // Resolvers read a name whose last label is a number as an address, so it must be a valid one.
     let last = name.rsplit('.').next().unwrap_or(name);
     if last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<Ipv4Addr>().is_err() {
         return Err("its host is not a valid IPv4 address".to_owned());

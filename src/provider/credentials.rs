@@ -1,6 +1,6 @@
-//! The headers by which an upstream knows who pays.
+//! The headers with the credentials for an upstream.
 //!
-//! Azure takes its key as `api-key`, everybody else as `Authorization: Bearer`.
+//! Azure expects its key as `api-key`, all others as `Authorization: Bearer`.
 //! `OpenAI-Organization` and `OpenAI-Project` are added wherever they are configured.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, header};
 use super::Provider;
 use crate::secret::Secret;
 
-/// Who is billed, for OpenAI's keys that may spend for several.
+/// The headers that choose the billed account, for OpenAI keys with several.
 pub const BILLING_HEADERS: [&str; 2] = ["openai-organization", "openai-project"];
 
 /// A configured value that no header can carry. It does not repeat the value.
@@ -37,8 +37,8 @@ impl fmt::Display for InvalidCredential {
 
 impl std::error::Error for InvalidCredential {}
 
-/// The headers for one upstream, made once at start. Keys are marked sensitive, so that neither
-/// logs nor HPACK's table keep them. An empty `organization` or `project` is none.
+/// The headers for one upstream. Keys are marked sensitive, so that neither logs nor HPACK's table
+/// keep them. An empty `organization` or `project` counts as none.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn credentials(
     Ok(headers)
 }
 
-/// Non-ASCII characters are legal on the wire and always a slip of the clipboard here.
+/// Non-ASCII characters are legal on the wire, but here always a copy-and-paste mistake.
 fn value(scheme: &str, text: &str) -> Option<HeaderValue> {
     if text.trim().is_empty() || !text.is_ascii() {
         return None;

@@ -1,4 +1,4 @@
-//! Where a request goes: the target that an upstream's dialect makes of an inbound path.
+//! The outbound target of a request, in the dialect of its upstream.
 //!
 //! | inbound | provider | outbound |
 //! |---|---|---|
@@ -8,11 +8,10 @@
 //! | `/v1/<rest>` | azure, dated | `url/openai/deployments/<deployment>/<rest>?api-version=...`, or `url/openai/<rest>?api-version=...` where there is no deployment form |
 //! | `/openai/...` | azure | `url/openai/...` |
 //!
-//! Whatever of the path and the query goes on, goes on byte for byte. A path that some server could
-//! resolve to something outside of the upstream's own path is refused, never repaired. What the
-//! configuration says wins: on `/v1/<rest>` for an upstream with a version in the query, the
-//! client's own `api-version` is left out, and so is everywhere a parameter that the upstream's
-//! `query` has.
+//! The parts of the path and the query that are kept stay byte for byte. A path that a server could
+//! resolve to one outside the upstream's own path is refused, never repaired. The configuration
+//! takes precedence: on `/v1/<rest>` for an upstream with a version in the query, the client's
+//! `api-version` is removed, and so is any parameter that the upstream's `query` sets.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,25 +21,24 @@ use super::endpoint::{MODEL_PARAMETERS, deployment, names_model_in_query};
 use super::include_usage::is_before_stream_options;
 use super::{ApiVersion, BaseUrl, Endpoint, FixedQuery, Provider, path};
 
-/// A request's path and query as they came in.
+/// A request's inbound path and query.
 #[derive(Clone, Copy, Debug)]
 pub struct Inbound<'a> {
-    /// The path, the route's prefix already taken off.
+    /// The path without the route's prefix.
     pub path: &'a str,
-    /// What follows the `?`, if there is one.
+    /// The part after `?`, if there is one.
     pub query: Option<&'a str>,
     /// The request asks for a WebSocket.
     pub is_session: bool,
 }
 
-/// Why a request has no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// The path is none that this upstream's dialect has.
+    /// The upstream's dialect does not have the path.
     UnknownPath,
     /// The path needs a deployment, and the request names no model.
     ModelRequired,
-    /// The path, the query or the model could name something outside of the upstream's own path.
+    /// The path, the query or the model could lead outside the upstream's own path.
     UnsafePath,
 }
 
@@ -56,17 +54,17 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// An upstream's address and the way its paths are made.
+/// An upstream's URL and form of paths.
 #[derive(Clone, Debug)]
 pub struct Dialect {
     base: BaseUrl,
     form: Form,
-    /// Model to deployment; a model that is not listed is its own.
+    /// Model to deployment. A model that is not listed is its own deployment.
     deployments: HashMap<String, String>,
     query: FixedQuery,
 }
 
-/// How `/v1/<rest>` is written.
+/// The form of `/v1/<rest>`.
 #[derive(Clone, Debug)]
 enum Form {
     Plain,
@@ -75,8 +73,7 @@ enum Form {
 }
 
 impl Dialect {
-    /// The dialect of one upstream. `version` and `deployments` (model to deployment) matter to
-    /// Azure only.
+    /// `version` and `deployments` (model to deployment) are for Azure only.
     pub fn new(
         provider: Provider,
         base: BaseUrl,
@@ -96,12 +93,11 @@ impl Dialect {
         Self { base, form, deployments, query: FixedQuery::default() }
     }
 
-    /// The same with parameters on the query of every target.
+    /// Adds parameters to the query of every target.
     pub fn with_query(self, query: FixedQuery) -> Self {
         Self { query, ..self }
     }
 
-    /// Where the upstream is.
     pub fn base(&self) -> &BaseUrl {
         &self.base
     }
@@ -118,15 +114,13 @@ impl Dialect {
         !self.deployments.is_empty() && inbound.path.starts_with(V1)
     }
 
-    /// Whether the path names the deployment, so that what the body calls the model does not
-    /// matter.
+    /// Whether the path names the deployment, so that the body's model does not matter.
     pub fn names_deployment(&self, inbound: &Inbound<'_>) -> bool {
         self.needs_model(inbound) || inbound.path.starts_with(DEPLOYMENTS)
     }
 
-    /// The name that the body's `model` must bear so that the upstream knows it: Azure knows
-    /// deployments, and looks for them in the body wherever the URL does not name one. The same
-    /// name if nothing has to change.
+    /// The value of the body's `model` for the upstream: Azure expects a deployment there wherever
+    /// the URL does not name one. Often the same name.
     pub fn body_model<'a>(&'a self, inbound: &Inbound<'_>, model: &'a str) -> &'a str {
         if inbound.path.starts_with(V1) && !self.needs_model(inbound) {
             self.deployment(model)
@@ -135,16 +129,16 @@ impl Dialect {
         }
     }
 
-    /// The model that an Azure SDK's path asks for: the one whose deployment it names, of several
-    /// the first in the order of the alphabet. A deployment that is not listed is its own model.
+    /// The model whose deployment an Azure SDK's path names; the alphabetically first of several. A
+    /// deployment that is not listed is its own model.
     pub fn requested_model(&self, path: &str) -> Option<String> {
         let deployment = deployment(path)?;
         let models = self.deployments.iter().filter(|(_, listed)| **listed == deployment);
         Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
     }
 
-    /// Whether the version of Azure's API that the request is for is known to refuse
-    /// `stream_options`. An Azure SDK says the version in its query.
+    /// Whether the request's version of Azure's API is known to refuse `stream_options`. Azure SDKs
+    /// put the version into the query.
     pub fn refuses_stream_options(&self, inbound: &Inbound<'_>) -> bool {
         match &self.form {
             Form::Plain => false,
@@ -159,11 +153,10 @@ impl Dialect {
         }
     }
 
-    /// The request's target in origin form (RFC 9112 section 3.2.1): path, and query if there is
-    /// one.
+    /// The request's target in origin form (RFC 9112 section 3.2.1): path and optional query.
     ///
-    /// An empty `model` is none. Apart from the query, the result begins with the base URL's path
-    /// and a slash, and resolves to something below it on every server.
+    /// An empty `model` counts as none. The path begins with the base URL's path and a slash, and
+    /// resolves to a path below it on every server.
     ///
     /// # Errors
     ///
@@ -219,10 +212,9 @@ impl Dialect {
         Ok(target)
     }
 
-    /// The query, with the model as the upstream knows it where the endpoint has it there, and
-    /// once: readers differ in which of several they take. A dated Azure calls it a deployment.
-    /// What a client calls a deployment, and what an Azure SDK's own paths name, is an alias or a
-    /// deployment already.
+    /// The query, with the upstream's name of the model where the endpoint has it there. The name
+    /// is there once, since servers differ in which of several they use. A dated Azure API calls it
+    /// `deployment`. A `deployment` of the client, and one in an Azure SDK's path, stays as it is.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
         let is_realtime = names_model_in_query(inbound.path, false);
@@ -271,21 +263,21 @@ impl Dialect {
         target.push('/');
         path::push_segment(target, deployment);
         target.push('/');
-        // Encoding leaves dots as they are, and what it encodes is judged as it would be in a path.
+        // Encoding keeps dots, and the encoded bytes are checked as in a path.
         if path::is_safe(&target[begin..]) { Ok(()) } else { Err(TargetError::UnsafePath) }
     }
 }
 
-/// What the paths of an OpenAI SDK begin with.
+/// The prefix of an OpenAI SDK's paths.
 const V1: &str = "/v1/";
 
-/// What an Azure SDK's paths begin with where they name a deployment.
+/// The prefix of an Azure SDK's paths with a deployment.
 const DEPLOYMENTS: &str = "/openai/deployments/";
 
-/// Room for what an Azure URL adds to a path, so that it is built in one piece.
+/// The bytes that an Azure URL adds to a path, so that it is allocated once.
 const DEPLOYMENT_ROOM: usize = 96;
 
-/// The query with the one `api-version` that counts.
+/// Replaces the `api-version` of the query.
 fn push_versioned_query(target: &mut String, query: Option<&str>, version: &str) {
     target.push('?');
     let parameters = query.filter(|query| !query.is_empty()).into_iter().flat_map(|query| query.split('&'));

@@ -1,9 +1,8 @@
-//! Which of the API's endpoints a path is: the name in records and metrics, and what the proxy may
-//! do with it.
+//! The API's endpoints: their names in records and metrics, and where requests name the model.
 //!
-//! The names are OpenAI's paths after `/v1` with the ids left out ([`paths`] says where they are
-//! from). They are a fixed list, because metrics are labelled with them: whatever is not on it is
-//! [`Endpoint::OTHER`], so that no client can make up a label.
+//! The names are OpenAI's paths after `/v1` without the ids ([`paths`] names the source). The list
+//! is fixed, because the names are metric labels: any other path is [`Endpoint::OTHER`], so that
+//! clients cannot create labels.
 
 mod paths;
 mod stored;
@@ -17,15 +16,15 @@ pub use stored::{Stored, StoredKind, UsageOwner};
 /// An endpoint of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The name in records: `chat/completions`; `threads/runs` for `/v1/threads/t_1/runs`; `other`
-    /// if unknown.
+    /// The name in records, for example `chat/completions`, `threads/runs` for
+    /// `/v1/threads/t_1/runs`, or `other`.
     pub name: &'static str,
     pattern: &'static str,
     body: Body,
     tokens: Tokens,
 }
 
-/// What the proxy knows of an endpoint's request bodies.
+/// An endpoint's request body, as far as it names the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Body {
     /// JSON whose top-level `model` names the model; Azure has a deployment URL for it.
@@ -35,41 +34,42 @@ enum Body {
     /// The same, where a missing `model` means something else than the default one, as in a run of
     /// an assistant.
     Named,
-    /// JSON whose `session.model` names the model, if there is one.
+    /// JSON whose optional `session.model` names the model.
     Session,
     /// A form whose field `model` names the model, or JSON as of [`Body::Named`]; Azure has a
     /// deployment URL for it.
     FormAndDeployment,
-    /// The same without such a URL.
+    /// Like [`Body::FormAndDeployment`], without a deployment URL.
     Form,
-    /// None, or none that the proxy looks into.
+    /// No body, or one that does not name a model.
     Opaque,
 }
 
-/// Whose work the usage in an endpoint's answers is. Whatever it says here, `GET` and its kin make
-/// nothing: what they show of [`Tokens::Own`] and [`Tokens::Creates`] was counted when it was made.
+/// The request that the usage in an endpoint's responses belongs to. `GET` and other safe methods
+/// create nothing: the usage of [`Tokens::Own`] and [`Tokens::Creates`] that they show was counted
+/// before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tokens {
-    /// The request's.
+    /// The same request.
     Own,
-    /// That of a result which is stored, and may still be at work when its request is answered.
+    /// A stored result, which may still be in progress when the request is responded to.
     Creates(StoredKind),
-    /// That of the stored result whose id is the pattern's last star, whatever the method.
+    /// The stored result whose id is the pattern's last star, with any method.
     Shows(StoredKind),
-    /// That of earlier requests, whatever the method.
+    /// Earlier requests, with any method.
     Restates,
-    /// The same, in answers that are not read: files, and lists of what may be any number of
+    /// Earlier requests, in responses that are not read: files, and lists of any number of
     /// requests.
     Unread,
 }
 
 impl Endpoint {
-    /// What is not on the list.
+    /// Any path that is not on the list.
     pub const OTHER: Self = Self { name: "other", pattern: "", body: Body::Opaque, tokens: Tokens::Own };
 
-    /// The endpoint of an inbound path, the route's prefix already taken off: `/v1/...`, or Azure's
+    /// The endpoint of an inbound path without the route's prefix: `/v1/...`, or Azure's
     /// `/openai/v1/...`, `/openai/deployments/{deployment}/...`, `/openai/...`. One slash at the
-    /// end changes nothing.
+    /// end is ignored.
     pub fn of(path: &str) -> Self {
         let Some(rest) = after_version(path) else {
             return Self::OTHER;
@@ -78,17 +78,17 @@ impl Endpoint {
         found.map_or(Self::OTHER, |&(pattern, name, body, tokens)| Self { name, pattern, body, tokens })
     }
 
-    /// The paths behind the version, with `*` for any one segment and `**` for one or more.
+    /// The paths after the version. `*` matches one segment, `**` one or more.
     pub fn paths() -> impl Iterator<Item = &'static str> {
         KNOWN.iter().map(|(pattern, ..)| *pattern)
     }
 
-    /// Whether the body is a JSON object that names its model, whatever type it is said to have.
+    /// Whether the body is a JSON object that names its model, with any media type.
     pub fn takes_json_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment | Body::Named | Body::Session)
     }
 
-    /// Whether a body that names no model gets the default one.
+    /// Whether a body without a model gets the default one.
     pub fn takes_default_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment)
     }
@@ -98,19 +98,19 @@ impl Endpoint {
         matches!(self.body, Body::FormAndDeployment | Body::Form)
     }
 
-    /// Whether the model is that of the body's object `session`.
+    /// Whether the model is in the body's object `session`.
     pub fn names_model_in_session(self) -> bool {
         self.body == Body::Session
     }
 
-    /// Whether its requests name their end user in `metadata.user_id` (Anthropic's). Elsewhere
-    /// `metadata` is the client's own.
+    /// Whether `metadata.user_id` names the end user (Anthropic's). Elsewhere `metadata` is the
+    /// client's own.
     pub fn names_user_in_metadata(self) -> bool {
         self.name == "messages"
     }
 
-    /// Whose work the usage is in the answer to a request of this method to `path`, which is this
-    /// endpoint's. `background`: what the body says; `None` where it is not read.
+    /// The owner of the usage in the response to a request of this method to `path`, which must be
+    /// of this endpoint. `background`: the field of the body; `None`: the body is not read.
     pub fn usage_owner(self, method: &Method, path: &str, background: Option<bool>) -> UsageOwner {
         let may_create = may_create(method);
         match self.tokens {
@@ -130,47 +130,44 @@ impl Endpoint {
         }
     }
 
-    /// What stands in `path` for the pattern's last star, decoded. `None` also where it is no
-    /// UTF-8.
+    /// The decoded segment of `path` for the pattern's last star. `None` also if it is not UTF-8.
     fn last_id(self, path: &str) -> Option<String> {
         let stars = self.pattern.split('/').zip(after_version(path)?.split('/'));
         let (_, id) = stars.filter(|(segment, _)| *segment == "*").last()?;
         path::decoded(id)
     }
 
-    /// Whether Azure's dated API has it below `/openai/deployments/{deployment}`.
+    /// Whether Azure's dated API has the endpoint below `/openai/deployments/{deployment}`.
     pub fn has_deployment_form(self) -> bool {
         matches!(self.body, Body::ModelAndDeployment | Body::FormAndDeployment)
     }
 }
 
-/// By which a query names the model; the first of them counts.
+/// Parameters that name the model, of which the first counts.
 pub(super) const MODEL_PARAMETERS: [&str; 2] = ["model", "deployment"];
 
-/// The model of a request that names it in its query, as `GET /v1/realtime` does (Azure's as
-/// `deployment`); decoded. The path may still have its route's prefix. `is_session`: the request
-/// asks for a WebSocket.
+/// The decoded model of a request that names it in its query, as `GET /v1/realtime` does (Azure's
+/// as `deployment`). The path may have its route's prefix. `is_session`: the request asks for a
+/// WebSocket.
 pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<String> {
     names_model_in_query(path, is_session).then_some(())?;
     MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query?, name)).filter(|model| !model.is_empty())
 }
 
-/// Whether requests to the path name their model in the query. A session of `responses` may; its
-/// model is that of its messages otherwise, which nobody knows before it is granted.
+/// Whether requests to the path name their model in the query. A session of `responses` may do so;
+/// otherwise its messages name the model, after the upgrade.
 pub(super) fn names_model_in_query(path: &str, is_session: bool) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
 }
 
-/// Whether a request of this method may make something that is counted. Methods are case-sensitive
-/// (RFC 9110 section 9.1), and some servers take `post` for POST all the same, so what is unknown
-/// may.
+/// Whether a request of this method may create usage. Methods are case-sensitive (RFC 9110 section
+/// 9.1), but some servers accept `post` for `POST`, so that unknown methods may.
 pub fn may_create(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }
 
-/// The path without what names the API's version or the deployment, and without one slash at the
-/// end.
+/// The path without the API's version, the deployment and one slash at the end.
 fn after_version(path: &str) -> Option<&str> {
     let rest = match path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/openai/v1/")) {
         Some(rest) => rest,
@@ -184,13 +181,13 @@ fn after_version(path: &str) -> Option<&str> {
     Some(rest.strip_suffix('/').unwrap_or(rest))
 }
 
-/// The deployment that an Azure SDK's path names, decoded.
+/// The decoded deployment in an Azure SDK's path.
 pub(super) fn deployment(path: &str) -> Option<String> {
     let (deployment, _) = path.strip_prefix("/openai/deployments/")?.split_once('/')?;
     path::decoded(deployment).filter(|deployment| !deployment.is_empty())
 }
 
-/// Segment by segment; `*` is any one segment, `**` one or more. No pattern begins with a star.
+/// Matches segment by segment: `*` is one segment, `**` one or more. No pattern begins with a star.
 fn matches(pattern: &str, path: &str) -> bool {
     if !pattern.contains('*') || pattern.as_bytes().first() != path.as_bytes().first() {
         return pattern == path;

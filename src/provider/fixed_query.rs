@@ -16,16 +16,15 @@ struct Parameter {
     name: String,
     /// `name=value`, percent-encoded.
     text: String,
-    /// The value's beginning in `text`, and the value, where it is a secret.
+    /// The value's position in `text`, and the value, if it is a secret.
     secret: Option<(usize, Secret)>,
 }
 
 /// The value of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryValue {
-    /// For anybody to see.
     Plain(String),
-    /// Never shown.
+    /// Never printed.
     Secret(Secret),
 }
 
@@ -33,7 +32,6 @@ pub enum QueryValue {
 const MASK: &str = "***";
 
 impl FixedQuery {
-    /// These parameters, in their order.
     pub fn new(parameters: impl IntoIterator<Item = (String, QueryValue)>) -> Self {
         let parameter = |(name, value): (String, QueryValue)| {
             let mut text = String::new();
@@ -50,17 +48,15 @@ impl FixedQuery {
         Self(parameters.into_iter().map(parameter).collect())
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Puts them on a target in origin form, in place of its own parameters of these names.
+    /// Sets the parameters on a target in origin form, and removes its own of these names.
     pub(super) fn put_on(&self, target: String) -> String {
         if self.is_empty() {
             return target;
@@ -72,7 +68,7 @@ impl FixedQuery {
         format!("{path}?{}", all.join("&"))
     }
 
-    /// The target without the secrets among them, to be shown.
+    /// The target without secrets, for messages.
     pub fn masked<'a>(&self, target: &'a str) -> Cow<'a, str> {
         let mut masked = Cow::Borrowed(target);
         for Parameter { text, secret, .. } in &self.0 {
@@ -85,8 +81,7 @@ impl FixedQuery {
         masked
     }
 
-    /// The secrets among them, as they are sent and as they are, to be taken out of what services
-    /// say.
+    /// The secrets, encoded and plain, to be masked in messages of upstreams.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let secrets = self.0.iter().filter_map(|Parameter { text, secret, .. }| {
             let (at, value) = secret.as_ref()?;

@@ -1,20 +1,20 @@
-//! Whether a service is asked for usage where the client did not ask.
+//! Whether an upstream is asked for usage in the client's place.
 
-/// What the user wants of an upstream.
+/// The configured value of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IncludeUsage {
-    /// Ask where the service is not known to send usage anyway or to refuse, and give in where it
-    /// refuses.
+    /// Ask, unless the upstream is known to send usage anyway or to refuse. After a refusal, send
+    /// the request without.
     #[default]
     Auto,
-    /// Ask, whatever is known of the service, and leave it to the client when the service refuses.
+    /// Ask in any case, and relay a refusal.
     Always,
     /// Do not ask.
     Never,
 }
 
 impl IncludeUsage {
-    /// The value of that name in the configuration, if there is one.
+    /// Parses the name in the configuration.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "auto" => Some(Self::Auto),
@@ -24,7 +24,6 @@ impl IncludeUsage {
         }
     }
 
-    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -34,8 +33,8 @@ impl IncludeUsage {
     }
 }
 
-/// Services that were recorded or that document to send usage in every stream, asked or not. Some
-/// of them refuse to be asked. A name stands for itself and what is below it.
+/// Services that send usage in every stream, as recorded or documented. Some of them refuse to be
+/// asked. A name includes its subdomains.
 const UNASKED: &[&str] = &[
     "api.cohere.ai",
     "api.cohere.com",
@@ -50,7 +49,7 @@ const UNASKED: &[&str] = &[
     "openrouter.ai",
 ];
 
-/// Whether the service at `host` is known to send usage unasked.
+/// Whether the service at `host` is known to send usage without being asked.
 pub fn sends_usage_unasked(host: &str) -> bool {
     UNASKED.iter().any(|known| {
         let start = host.len().checked_sub(known.len());
@@ -66,7 +65,7 @@ pub fn sends_usage_unasked(host: &str) -> bool {
 /// to 2024-05-01-preview do, 2024-10-21 does not (openai-python#1469, azure-rest-api-specs#29157).
 const LAST_AZURE_WITHOUT: &str = "2024-05-01";
 
-/// Whether that version of Azure's API is known to refuse `stream_options`.
+/// Whether this version of Azure's API is known to refuse `stream_options`.
 pub(super) fn is_before_stream_options(version: &str) -> bool {
     version.get(..LAST_AZURE_WITHOUT.len()).is_some_and(|day| day <= LAST_AZURE_WITHOUT)
 }

@@ -1,16 +1,16 @@
-//! Whose work an answer reports, and results that a service keeps: they are made by one request and
-//! shown to others.
+//! The owner of the usage in a response, and stored results: one request creates them, others
+//! retrieve them.
 
-/// Whose work the usage in an answer is, as far as the request tells.
+/// The owner of the usage in a response, as far as the request tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UsageOwner {
-    /// The request's own: it counts.
+    /// The request itself: the usage counts.
     Own,
-    /// A stored result's: it counts once, in the first answer that has all of it.
+    /// A stored result: the usage counts once, in the first response that is complete.
     Stored(Stored),
-    /// That of earlier requests, with which it was counted.
+    /// Earlier requests, with which the usage was counted.
     Others,
-    /// The same, in an answer that passes unread.
+    /// Earlier requests, in a response that passes unread.
     Unread,
 }
 
@@ -28,37 +28,36 @@ impl UsageOwner {
 /// A result that is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// What it is.
     pub kind: StoredKind,
-    /// Its id, where the path has it; `None` where the request makes it, and its answer says the
-    /// id.
+    /// The id in the path; `None`: the request creates the result, and the response has its id.
     pub id: Option<String>,
-    /// The request is known to want it made in the background, or it shows one. Else only the
-    /// answer can say.
+    /// The request creates the result in the background, or retrieves one. Otherwise the response
+    /// decides.
     pub is_known: bool,
 }
 
-/// What can be stored with usage of its own.
+/// A kind of result with usage of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoredKind {
-    /// A response: in the background only if its request wants that. Any other was counted with its
+    /// A response: created in the background only on request. Any other is counted with its
     /// request.
     Response,
-    /// A run of an assistant. It always works in the background.
+    /// A run of an assistant, always in the background.
     Run,
-    /// A video, which does too.
+    /// A video, always in the background.
     Video,
-    /// A batch, which does too. Its usage is that of all its requests, none of which passes here.
+    /// A batch, always in the background. Its usage is the sum of its requests, which do not pass
+    /// here.
     Batch,
 }
 
 impl StoredKind {
-    /// Whether its usage comes with its own request unless that says otherwise.
+    /// Whether the usage is in the response to the creating request by default.
     pub fn is_usually_whole(self) -> bool {
         self == Self::Response
     }
 
-    /// The name of which keys are made.
+    /// The name in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Response => "response",
