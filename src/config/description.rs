@@ -25,7 +25,7 @@ pub(super) struct Description {
 
 /// A key of the configuration.
 pub(super) struct Key {
-    /// Its path, in which `NAME` stands for a name that the user chooses.
+    /// Its path, in which `NAME` replaces a name that the user chooses.
     pub(super) form: KeyPath,
     pub(super) shape: Shape,
     pub(super) is_required: bool,
@@ -44,7 +44,7 @@ impl Description {
         let (layers, _) = Layers::merge(Some(file), &env, &Overrides::default());
         let (defaults, _) = Layers::merge(None, &env, &Overrides::default());
         let reader = Reader::new(&layers, &env);
-        // The secrets of the reference are missing, which does not change what is asked for.
+        // Its secrets are missing, which does not change the keys.
         drop(reader.read(|root| Ok(read(root))));
         let asked = reader.asked();
         let (introduction, comments) = comments(&asked);
@@ -97,7 +97,7 @@ fn uncommented(line: &str) -> &str {
     }
 }
 
-/// What the reference says of a key.
+/// The text about a key in the reference.
 #[derive(Clone, Default)]
 struct Comment {
     form: KeyPath,

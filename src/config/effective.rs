@@ -12,7 +12,7 @@ use super::kind::Shape;
 use super::notes::Asked;
 use super::reader::{ANY_NAME, DATE};
 
-/// Stands for a text that is not shown.
+/// Replaces a text that is not shown.
 const MASK: &str = "***";
 
 /// The merged tree with its secrets masked.

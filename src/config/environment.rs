@@ -1,8 +1,8 @@
 //! Environment variables as keys: `STREAMGAUGE_SERVER__LISTEN` is `server.listen`.
 //!
 //! Two underscores separate a table and its key. Values are texts, and the key's reader converts
-//! them, so that a secret of digits only stays a text. A part of the name stands for the key of the
-//! file that equals it in any case and with `_` for `-`; without one, for its lower case. Arrays of
+//! them, so that a secret of digits only stays a text. A part of the name means the key of the
+//! file that equals it in any case and with `_` for `-`; without one, its lower case. Arrays of
 //! tables, such as routes, cannot be set by variables.
 
 use std::collections::BTreeMap;

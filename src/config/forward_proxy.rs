@@ -19,13 +19,13 @@ use crate::provider::BaseUrl;
 use crate::secret::Secret;
 use crate::tls::ClientSettings;
 
-/// Stands for no proxy, whatever other places say.
+/// The value for no proxy, which overrides other places.
 const NONE: &str = "none";
 
 /// The longest user name and password of SOCKS5, in bytes (RFC 1929).
 const MAX_SOCKS5: usize = 255;
 
-/// What one place says.
+/// The choice of one place.
 pub(super) enum ProxyChoice {
     Direct,
     Through {
@@ -56,8 +56,8 @@ fn plain(address: ProxyAddress, credentials: Option<(String, Secret)>) -> Forwar
     ForwardProxy { address, headers: Vec::new(), credentials, tls: ClientSettings::default() }
 }
 
-/// The proxy to an upstream, and the reason for it or against one. `own` is what the upstream's
-/// `table` says, `network` what `[network]` says.
+/// The proxy to an upstream, and the reason for it or against one. `own` is the choice of the
+/// upstream's `table`, `network` that of `[network]`.
 pub(super) fn chosen(
     table: &Table<'_>,
     url: &BaseUrl,

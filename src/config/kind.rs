@@ -1,5 +1,5 @@
-//! Kinds of values: how each is read, and how it is described. Reader and description stand
-//! together, so that the schema and the documentation say what the reader takes.
+//! Kinds of values: how each is read, and how it is described. Both are
+//! written side by side, so that the schema and the documentation cannot differ from the reader.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -32,7 +32,7 @@ pub(super) enum Shape {
     Text(&'static str, Option<&'static str>),
     Choice(Vec<&'static str>),
     List(Box<Shape>),
-    /// A table that says where a text is, with one of these keys.
+    /// A table that locates a text with one of these keys.
     Source(&'static str, &'static [&'static str]),
     /// A table whose keys have descriptions of their own.
     Table,
@@ -44,7 +44,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// This shape, or those of which it is any.
+    /// The shapes of [`Shape::AnyOf`], or this one.
     pub(super) fn alternatives(&self) -> &[Self] {
         match self {
             Self::AnyOf(shapes) => shapes,
@@ -57,7 +57,7 @@ impl Shape {
         self.alternatives().iter().any(|shape| matches!(shape, Self::Table | Self::Tables))
     }
 
-    /// Whether a value can be a table that says where a text is.
+    /// Whether a value can be a table that locates a text.
     pub(super) fn has_source(&self) -> bool {
         self.alternatives().iter().any(|shape| match shape {
             Self::List(item) => item.has_source(),
@@ -132,7 +132,7 @@ pub(super) fn integer() -> Kind<impl FnOnce(&Entry<'_>) -> Read<usize>> {
     Kind::new(Shape::Integer(0, usize::MAX), |entry: &Entry<'_>| entry.integer())
 }
 
-/// One of some texts, each with its value.
+/// One of several texts, each with its value.
 pub(super) fn choice<T: Clone + 'static>(
     choices: &'static [(&'static str, T)],
 ) -> Kind<impl FnOnce(&Entry<'_>) -> Read<T>> {

@@ -20,7 +20,7 @@ pub(super) const OPENAI_API_KEY: &str = "OPENAI_API_KEY";
 pub(super) enum Layer {
     /// Compiled in.
     Defaults,
-    /// The upstream that [`OPENAI_API_KEY`] stands for.
+    /// The upstream that [`OPENAI_API_KEY`] implies.
     Implied,
     File,
     Environment,

@@ -18,7 +18,7 @@ pub(super) struct Noted(());
 /// A value, or a mistake that has been noted.
 pub(super) type Read<T> = Result<T, Noted>;
 
-/// Keys by their form, in which `NAME` stands for a name that the user chooses.
+/// Keys by their form, in which `NAME` replaces a name that the user chooses.
 pub(super) type Asked = BTreeMap<KeyPath, (Shape, Presence)>;
 
 #[derive(Default)]

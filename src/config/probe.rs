@@ -16,7 +16,7 @@ use crate::secret::Secret;
 pub struct AdminPort {
     /// `None`: there is no admin server.
     pub address: Option<SocketAddr>,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub has_tls: bool,
 }
 

@@ -23,7 +23,7 @@ pub(super) use entry::{Entry, all};
 /// The key of the dictionary in which figment holds a TOML date.
 pub(super) const DATE: &str = "$__toml_private_datetime";
 
-/// Stands for a name that the user chooses, in the form of a key.
+/// Replaces a name that the user chooses, in the form of a key.
 pub(super) const ANY_NAME: &str = "NAME";
 
 /// Reads one merged tree.

@@ -7,7 +7,7 @@ use super::notes::Read;
 use super::reader::Entry;
 use crate::secret::Secret;
 
-/// The keys that say where a secret is.
+/// The keys that locate a secret.
 const FORMS: &[&str] = &["env", "file", "value"];
 
 const ADVICE: &str =
@@ -56,8 +56,8 @@ fn read(entry: &Entry<'_>) -> Read<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Reads a table that says with one of `forms` where `what` is: the form, its key, and its text,
-/// which is not empty.
+/// Reads a table that locates `what` with one of `forms`: the form, its entry, and its text, which is
+/// not empty.
 pub(super) fn source<'a>(
     entry: &Entry<'a>,
     what: &str,

@@ -1,10 +1,10 @@
-//! A time zone as people name it.
+//! Time zones by their names and offsets.
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::{Offset, TimeZone};
 
-/// The forms that are taken, for messages.
+/// The accepted forms, for messages.
 const FORMS: &str =
     "write UTC, local, a place such as Europe/Berlin (IANA's database), or an offset such as +02:00";
 
@@ -43,7 +43,7 @@ fn offset(text: &str) -> Option<Offset> {
     Offset::from_seconds(if sign == "-" { -seconds } else { seconds }).ok()
 }
 
-/// The zone's name, in a form that [`time_zone`] reads; `local` where the system's has none.
+/// The zone's name, in a form that [`time_zone`] reads; `local` if the system's has none.
 pub fn time_zone_name(zone: &TimeZone) -> String {
     if *zone == TimeZone::UTC {
         return "UTC".to_owned();

@@ -12,7 +12,7 @@ use crate::tls::{
     Source, Verification,
 };
 
-/// The keys that say where a PEM text is.
+/// The keys that locate a PEM text.
 const FORMS: &[&str] = &["env", "file", "data"];
 
 const ADVICE: &str =

@@ -42,7 +42,7 @@ fn mistakes_have_their_lines_and_are_counted() {
 }
 
 #[test]
-fn what_keeps_a_start_from_succeeding_is_named() {
+fn check_names_what_would_stop_a_start_with_its_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let ports = |server: u16, admin: &str| {
@@ -51,18 +51,24 @@ fn what_keeps_a_start_from_succeeding_is_named() {
     for (text, message) in [
         (
             ports(0, "") + "[ledger]\npath = \"gone/usage.db\"\n",
-            "ledger.path: cannot open gone/usage.db: there is no folder /",
+            ":6: ledger.path: cannot open gone/usage.db: there is no folder /",
         ),
         (
             ports(0, "") + "[ledger]\njsonl = \"gone/usage.jsonl\"\n",
-            "ledger.jsonl: cannot open gone/usage.jsonl: there is no",
+            ":6: ledger.jsonl: cannot open gone/usage.jsonl: there is no",
         ),
-        (ports(0, "") + "[ledger]\npath = \"ca.crt\"\n", "ledger.path: ca.crt: is a file of another kind"),
+        (
+            ports(0, "") + "[ledger]\npath = \"ca.crt\"\n",
+            ":6: ledger.path: ca.crt: is a file of another kind",
+        ),
         (
             ports(port, ""),
-            &format!("server.listen: cannot listen on 127.0.0.1:{port}: the address is in use by "),
+            &format!(":2: server.listen: cannot listen on 127.0.0.1:{port}: the address is in use by "),
         ),
-        (ports(0, &format!("127.0.0.1:{port}")), &format!("admin.listen: cannot listen on 127.0.0.1:{port}")),
+        (
+            ports(0, &format!("127.0.0.1:{port}")),
+            &format!(":4: admin.listen: cannot listen on 127.0.0.1:{port}"),
+        ),
     ] {
         let ended = check(&(text + &upstream()));
         assert_eq!(ended.status, 2, "{message}: {}", ended.all());
