@@ -1,5 +1,5 @@
 use super::*;
-use crate::upstream::Upstream;
+use crate::upstream::UpstreamClient;
 
 /// The size of what `f` returns, in bytes.
 fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
@@ -11,6 +11,7 @@ fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
 #[test]
 fn future_of_a_request_stays_small() {
     let size = size_of_returned(<Proxy as Handler>::handle);
-    let sending = size_of_returned(|upstream: &'static Upstream, request, _: ()| upstream.send(request));
+    let sending =
+        size_of_returned(|upstream: &'static UpstreamClient, request, _: ()| upstream.send(request));
     assert!(size <= 2368, "{size} bytes, {sending} of them to send");
 }
