@@ -5,28 +5,28 @@
 //! |---|---|
 //! | `server` | the accept loop and its bounds |
 //! | `access`, `login` | which clients may see the pages; how they log in |
-//! | `ask` | what a request asks for |
+//! | `query` | the queries of requests |
 //! | `api` | responses for programs |
 //! | `pages` | responses for people |
 //! | `live` | changes, as events |
-//! | `reads` | reads of the ledger |
-//! | `reload` | the configuration in use, and how it is read again |
+//! | `reader` | reads of the ledger |
+//! | `reload` | the configuration in use, and its reload on request |
 //! | `ready` | the text of `/readyz` |
 //! | `memory`, `stream` | what responses hold until they are taken |
 //! | `respond` | responses and their headers |
 //!
-//! The port has one thread and one runtime; whatever takes long runs on other threads. Nothing here
-//! can make a request of the proxy wait: running streams are looked at without a lock, and the
-//! ledger is read beside its writer.
+//! The port has one thread and one runtime; slow work runs on other threads. Nothing here can make
+//! a request of the proxy wait: running streams are read without a lock, and the ledger is read
+//! beside its writer.
 
 mod access;
 mod api;
-mod ask;
 mod live;
 mod login;
 mod memory;
 mod pages;
-mod reads;
+mod query;
+mod reader;
 mod ready;
 mod reload;
 mod respond;
@@ -56,63 +56,59 @@ use crate::reload::Reload;
 use crate::support;
 use crate::threads::Threads;
 use access::{Level, guard};
-use ask::Fields;
-use live::Live;
+use live::LiveEvents;
 use memory::ResponseMemory;
-use reads::Reads;
+use query::Fields;
+use reader::LedgerReader;
 use respond::{fault, not_allowed, text};
 
-/// How many clients may watch at once. Each has a page open, and costs a look at the boards a
-/// second.
+/// The most clients that may watch at once. Each has a page open, and costs a look at the running
+/// streams per second.
 const WATCHERS: usize = 64;
 
-/// What the names of the workers' threads begin with.
+/// The prefix of the workers' thread names.
 pub const WORKER: &str = "worker-";
 
-/// What the pages show.
+/// The sources of the pages.
 pub struct Shown {
-    /// The proxy's: a proxy that drains is not ready.
+    /// The proxy's: a draining proxy is not ready.
     pub stop: Stop,
-    /// The proxy's threads, its workers among them.
+    /// The proxy's threads, including its workers.
     pub threads: Threads,
-    /// How many workers there should be.
+    /// The configured number of workers.
     pub workers_wanted: usize,
-    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// The running streams.
     pub boards: Boards,
-    /// What became of records.
+    /// Counts what became of records.
     pub journal: Journal,
-    /// Whose records the pages show, if any are kept.
+    /// The ledger that the pages show, if one is kept.
     pub ledger: Option<LedgerSource>,
-    /// What tokens cost.
     pub prices: Arc<support::Live<Prices>>,
     /// The configuration in use, and its reloads.
     pub reload: Reload,
 }
 
-/// What the handlers of the pages share.
+/// The state that the handlers share.
 pub struct Admin {
     shown: Shown,
     access: Arc<support::Live<Access>>,
-    reads: Reads,
+    reader: LedgerReader,
     memory: ResponseMemory,
     watchers: Arc<Semaphore>,
     forms: Semaphore,
     overviews: pages::Overviews,
 }
 
-/// Part of the routes.
 type Routes = Router<Arc<Admin>>;
 
 impl Admin {
-    /// Shows `shown` to clients that `access` lets in.
+    /// Shows `shown` to clients that `access` admits.
     pub fn new(shown: Shown, access: Arc<support::Live<Access>>) -> Self {
-        let reads = Reads::new(shown.ledger.clone());
+        let reader = LedgerReader::new(shown.ledger.clone());
         Self {
             shown,
             access,
-            reads,
+            reader,
             memory: ResponseMemory::new(),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             forms: Semaphore::new(login::FORMS),
@@ -120,7 +116,7 @@ impl Admin {
         }
     }
 
-    /// The routes, each behind the check of what it needs.
+    /// The routes, each behind the check of the access that it needs.
     pub fn router(self) -> Router {
         let admin = Arc::new(self);
         let whole = Routes::new()
@@ -138,11 +134,11 @@ impl Admin {
             .route("/logout", post(login::logout).fallback(|| async { not_allowed("POST") }))
             .fallback(not_found);
         let form = get(login::form).post(login::submit);
-        // For strangers too: the login form and what it loads.
+        // Open to every client: the login form and its assets.
         let open = Routes::new()
             .route("/login", form.fallback(|| async { not_allowed("GET, HEAD, POST") }))
             .route("/assets/{name}", read(asset));
-        // Probes have no token and know no name of this machine.
+        // Probes have no token, and know no name of this machine.
         let probes = Routes::new()
             .route("/healthz", read(|| async { text(StatusCode::OK, "ok\n") }))
             .route("/readyz", read(ready));
@@ -155,7 +151,7 @@ impl Admin {
     }
 }
 
-/// A route that is read only.
+/// A route for GET and HEAD.
 fn read<H: Handler<T, Arc<Admin>>, T: 'static>(handler: H) -> MethodRouter<Arc<Admin>> {
     get(handler).fallback(|| async { not_allowed("GET, HEAD") })
 }
@@ -180,8 +176,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
 }
 
 async fn dashboard(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
-    let has_login = admin.access.load().has_login();
-    admin.overviews.respond(&admin.reads, &admin.shown, has_login, &query.unwrap_or_default()).await
+    admin.overviews.respond(&admin, &query.unwrap_or_default()).await
 }
 
 async fn asset(method: Method, uri: Uri) -> Response {
@@ -200,7 +195,7 @@ async fn live(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Res
     let of_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
     let since =
         Fields::parse(query.unwrap_or_default().as_bytes()).get("since").and_then(|since| since.parse().ok());
-    respond::live(Live::new(
+    respond::live(LiveEvents::new(
         boards.clone(),
         prices.load().zone().clone(),
         journal.clone(),

@@ -30,7 +30,7 @@ use crate::config::{Files, Settings, Sources};
 use crate::drain::Stop;
 use crate::flow::StreamMetricsRegistry;
 use crate::ledger::LedgerSource;
-use crate::listener::{Balance, Listener, Room, bind, watch_at_most};
+use crate::listener::{Balance, Capacity, Listener, bind, watch_at_most};
 use crate::metrics::Metrics;
 use crate::record::{Boards, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
 use crate::support::Live;
@@ -129,7 +129,7 @@ impl App {
         sinks.open(settings, &metrics, prices, services, &journal, watch)?;
 
         let balance = Balance::new(sockets.len());
-        let room = Room {
+        let capacity = Capacity {
             places: shares.clients,
             grace: GRACE,
             counts: Arc::clone(stream_metrics.limits()),
@@ -144,7 +144,7 @@ impl App {
         let admin_socket = admin.and_then(|(_, mut sockets)| sockets.pop());
         Ok(Self {
             addresses,
-            listeners: Listener::for_workers(sockets, room, &balance),
+            listeners: Listener::for_workers(sockets, capacity, &balance),
             balance,
             admin: admin_socket.map(|socket| admin::Server::new(socket, reloader.admin_tls.clone(), bounds)),
             parts: Parts {

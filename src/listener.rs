@@ -37,7 +37,7 @@ pub use bind::{bind, may_bind};
 pub use disconnect::{MOST_WATCHED, watch_at_most};
 pub use http1::Http1RequestBody;
 pub use http2::Http2RequestBody;
-pub use places::Room;
+pub use places::Capacity;
 pub use request_body::RequestBody;
 pub use upgrade::{ClientStream, Upgrade};
 
@@ -98,24 +98,23 @@ pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'sta
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Whom a verified client certificate names; an extension of each request on such a connection.
+/// The name in a verified client certificate: an extension of each request on its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate(pub Arc<str>);
 
-/// What a connection may cost. Times are the configuration's.
+/// The time limits of connections, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the first byte of a head to its last; for the first head of a connection, from accept
-    /// on.
+    /// From the first byte of a head to its last; for the first head, from the accept on.
     pub header_timeout: Duration,
-    /// How long a connection may be open with nothing going on.
+    /// How long a connection may wait between two requests.
     pub keep_alive_timeout: Duration,
-    /// How long a client may take nothing of what is written to it, on its connection or one HTTP/2
-    /// stream; `None`: any time.
+    /// How long a client may take no bytes, on its connection or one HTTP/2 stream; `None`: without
+    /// limit.
     pub write_timeout: Option<Duration>,
 }
 
-/// The largest header block that is read, in bytes.
+/// The largest head that is accepted, in bytes.
 pub const MAX_HEAD_BYTES: usize = crate::h1::MAX_HEAD;
 
 /// The most streams that one HTTP/2 connection may have open.

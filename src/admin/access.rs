@@ -1,19 +1,18 @@
-//! Who may see the pages.
+//! Access to the pages.
 //!
-//! Two questions come before any page but the open ones:
+//! Every page except the open ones needs two checks:
 //!
-//! * **Is this where the browser thinks it is?** A web page elsewhere can give its own name the
-//!   address of this machine (DNS rebinding), and would be same-origin with these pages. So the
-//!   host that the browser was sent to must be one of [`OwnHosts`]. A program that sends the token
-//!   itself is no such browser.
-//! * **Who asks?** Where there is a token or an authority of client certificates: a request with
-//!   the token (`Authorization: Bearer`, RFC 6750), on a connection with a verified certificate, or
-//!   with the cookie that the login form gave. Without a token, every program on
-//!   this machine, which alone can connect.
+//! * **The host.** A web page elsewhere can give its own name the address of this machine (DNS
+//!   rebinding), and would be same-origin with these pages. So the host that the browser was sent
+//!   to must be one of [`OwnHosts`]. A program that sends the token itself is not such a browser.
+//! * **The client.** If a token or an authority of client certificates is configured, a request
+//!   needs the token (`Authorization: Bearer`, RFC 6750), a connection with a verified certificate,
+//!   or the cookie that the login form gave. Otherwise every program on this machine has access,
+//!   and no other can connect.
 //!
-//! The cookie holds no secret to steal for good: its end, a number, and a MAC of both under a key
-//! made of the token. It goes out of use with the token, and outlives a restart. A logout ends it
-//! in this process, for every copy of its cookie.
+//! The cookie holds no secret: its end, a number, and a MAC of both under a key derived from the
+//! token. It becomes invalid when the token changes, and survives a restart. A logout ends the
+//! session in this process, for every copy of its cookie.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,20 +34,18 @@ use crate::error::Error;
 use crate::listener::ClientCertificate;
 use crate::secret::Secret;
 
-/// The cookie's name.
 const COOKIE_NAME: &str = "streamgauge_session";
 
-/// How long a login lasts.
+/// How long a session lasts.
 const SESSION: Duration = Duration::from_hours(12);
 
-/// What the session key is made for, so that no other MAC under the token is a session.
+/// Separates the session key from other keys derived from the token.
 const PURPOSE: &[u8] = b"streamgauge admin session, 2";
 
-/// The most sessions that are remembered as ended before their time. Beyond it all that are under
-/// way end.
+/// The most sessions that are remembered as ended early. Beyond it, all present sessions end.
 const MAX_ENDED: usize = 1024;
 
-/// The rules.
+/// The rules of access.
 #[derive(Debug)]
 pub struct Access {
     hosts: OwnHosts,
@@ -63,12 +60,12 @@ struct Token {
     ended: Mutex<Ended>,
 }
 
-/// Sessions that ended before their time.
+/// Sessions that ended early.
 #[derive(Default)]
 struct Ended {
-    /// When each would have ended, by what its cookie says.
+    /// Each with the end that its cookie has.
     sessions: HashMap<Box<str>, i64>,
-    /// All that would have ended by then.
+    /// All sessions that end by then have ended.
     by: i64,
 }
 
@@ -83,13 +80,13 @@ impl std::fmt::Debug for Token {
 pub(super) enum Refusal {
     /// The browser was sent to a name that is not known to be this machine's.
     Host(String),
-    /// Nobody that may see the pages.
+    /// The client has not authenticated.
     Stranger,
 }
 
 impl Access {
-    /// `certificates`: whether clients are asked for certificates, and a verified one opens the
-    /// pages; `tls`: whether browsers come through TLS.
+    /// `certificates`: a verified client certificate opens the pages; `tls`: browsers connect
+    /// through TLS.
     pub fn new(hosts: OwnHosts, token: Option<&Secret>, certificates: bool, tls: bool) -> Self {
         let token = token.map(|token| {
             let token = token.expose().as_bytes();
@@ -103,7 +100,7 @@ impl Access {
         Self { hosts, token, certificates, tls }
     }
 
-    /// The same where what is known of `previous`' sessions goes on, if the token is the same.
+    /// Continues the sessions of `previous`, if the token is the same.
     pub fn with_sessions_of(mut self, previous: &Self) -> Self {
         if let (Some(token), Some(known)) = (&mut self.token, &previous.token)
             && token.digest.as_ref() == known.digest.as_ref()
@@ -113,12 +110,12 @@ impl Access {
         self
     }
 
-    /// Whether a login form is of use.
+    /// Whether there is a login form.
     pub(super) fn has_login(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Whether the request, which is for the host `authority`, may have what it asks for.
+    /// Checks a request for the host `authority`.
     pub(super) fn check(
         &self,
         authority: Option<&Authority<'_>>,
@@ -141,7 +138,7 @@ impl Access {
         }
     }
 
-    /// Whether the host is one of ours. No browser leaves it out.
+    /// Checks the host. No browser omits it.
     pub(super) fn check_host(&self, authority: Option<&Authority<'_>>) -> Result<(), Refusal> {
         match authority {
             Some(authority) if !self.hosts.take(authority) => Err(Refusal::Host(authority.text().to_owned())),
@@ -149,7 +146,7 @@ impl Access {
         }
     }
 
-    /// Whether it is the token, in a time that says nothing of where they differ.
+    /// Compares with the token in constant time.
     pub(super) fn is_token(&self, text: &[u8]) -> bool {
         self.token.as_ref().is_some_and(|token| {
             let digest = digest::digest(&digest::SHA256, text);
@@ -157,7 +154,7 @@ impl Access {
         })
     }
 
-    /// The cookie of a session that began with the token at `now`.
+    /// The cookie of a session that begins at `now`.
     pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
         let token = self.token.as_ref()?;
         let session = format!("{}.{:016x}", end_of_session(now), fastrand::u64(..));
@@ -165,7 +162,7 @@ impl Access {
         self.cookie(&format!("{session}.{mac}"), SESSION.as_secs())
     }
 
-    /// Ends the sessions whose cookies a request bears.
+    /// Ends the sessions of a request's cookies.
     pub(super) fn end_sessions(&self, headers: &HeaderMap, now: Timestamp) {
         let Some(token) = &self.token else { return };
         for (session, end) in cookies(headers).filter_map(|value| token.session(value, now)) {
@@ -173,7 +170,7 @@ impl Access {
         }
     }
 
-    /// The cookie that takes the place of one, and is none.
+    /// A cookie that removes the session's.
     pub(super) fn no_session(&self) -> Option<HeaderValue> {
         self.cookie("", 0)
     }
@@ -195,10 +192,10 @@ impl Token {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session of a cookie and its end, while it is under way.
+    /// The session of a cookie and its end, if it is valid.
     fn session<'a>(&self, value: &'a str, now: Timestamp) -> Option<(&'a str, i64)> {
         let (session, mac) = value.rsplit_once('.')?;
-        // The end is looked at only after it is known to be ours.
+        // The end is trusted only after the MAC is verified.
         hmac::verify(&self.sessions, session.as_bytes(), &unhex(mac)?).ok()?;
         let end = session.split_once('.')?.0.parse().ok()?;
         (end > now.as_second() && !self.ended().has(session, end)).then_some((session, end))
@@ -221,23 +218,23 @@ impl Ended {
     }
 }
 
-/// When a session that begins at `now` ends, in seconds.
+/// The end of a session that begins at `now`, in seconds.
 fn end_of_session(now: Timestamp) -> i64 {
     now.as_second().saturating_add(SESSION.as_secs() as i64)
 }
 
-/// What a route needs.
+/// The access that a route needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Level {
-    /// One valid host, whatever it is.
+    /// Any one valid host.
     Probe,
     /// A name of this machine.
     Host,
-    /// A client that may see the pages.
+    /// A client with access.
     Client,
 }
 
-/// Lets requests through that have what their route needs, and responds to others.
+/// Passes on requests that have the access which their route needs, and refuses others.
 pub(super) async fn guard(
     State((admin, level)): State<(Arc<Admin>, Level)>,
     request: Request,
@@ -294,7 +291,7 @@ fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
     }
 }
 
-/// Whether a person asks: browsers name HTML when they go to a page.
+/// Browsers name HTML when they load a page.
 fn wants_page(headers: &HeaderMap) -> bool {
     headers
         .get(ACCEPT)
@@ -302,8 +299,8 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Whether a form was sent from a page of this host: what browsers say, where they say it.
-/// (`SameSite` guards the rest.)
+/// Whether a form was sent from a page of this host, by the headers of browsers. (`SameSite` covers
+/// browsers that send neither.)
 pub(super) fn is_same_origin(request: &Request) -> bool {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {
@@ -323,7 +320,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
-/// The values of our cookie. There may be several, also one of another program.
+/// The values of the session cookie. A request may have several, also of another program.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -357,7 +354,7 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    fn ask(access: &Access, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
+    fn query(access: &Access, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
         let headers = headers(pairs);
         access.check(host(&headers).as_ref(), &headers, &Extensions::new())
     }
@@ -371,18 +368,18 @@ mod tests {
     fn foreign_host_is_refused() {
         let access = access(false, false);
         for host in ["127.0.0.1:9090", "localhost", "gauge.internal:9090"] {
-            assert_eq!(ask(&access, &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(query(&access, &[("host", host)]), Ok(()), "{host}");
         }
         for host in ["evil.example:9090", "x.gauge.internal"] {
-            assert_eq!(ask(&access, &[("host", host)]), Err(Refusal::Host(host.to_owned())), "{host}");
+            assert_eq!(query(&access, &[("host", host)]), Err(Refusal::Host(host.to_owned())), "{host}");
         }
-        assert_eq!(ask(&access, &[]), Ok(()), "HTTP/1.0 without a host, as no browser speaks");
+        assert_eq!(query(&access, &[]), Ok(()), "HTTP/1.0 without a host, as no browser speaks");
     }
 
     #[test]
     fn token_is_compared_whole_and_accepted_from_any_host() {
         let access = access(true, false);
-        let with = |value: &str| ask(&access, &[("host", "evil.example"), ("authorization", value)]);
+        let with = |value: &str| query(&access, &[("host", "evil.example"), ("authorization", value)]);
         assert_eq!(with(&format!("Bearer {TOKEN}")), Ok(()));
         assert_eq!(with(&format!("bearer  {TOKEN} ")), Ok(()));
         for wrong in [
@@ -393,7 +390,7 @@ mod tests {
         ] {
             assert!(with(&wrong).is_err(), "{wrong}");
         }
-        assert_eq!(ask(&access, &[("host", "localhost")]), Err(Refusal::Stranger), "also on this machine");
+        assert_eq!(query(&access, &[("host", "localhost")]), Err(Refusal::Stranger), "also on this machine");
     }
 
     #[test]
@@ -405,9 +402,9 @@ mod tests {
         assert!(!cookie.contains(TOKEN) && cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
         let pair = cookie.split(';').next().unwrap();
         let other = format!("a=b; {COOKIE_NAME}=1.ff; {pair}");
-        assert_eq!(ask(&access, &[("host", "localhost"), ("cookie", &other)]), Ok(()));
+        assert_eq!(query(&access, &[("host", "localhost"), ("cookie", &other)]), Ok(()));
         assert_eq!(
-            ask(&access, &[("host", "evil.example"), ("cookie", pair)]),
+            query(&access, &[("host", "evil.example"), ("cookie", pair)]),
             Err(Refusal::Host("evil.example".to_owned()))
         );
         let value = pair.split_once('=').unwrap().1;
@@ -437,7 +434,7 @@ mod tests {
             cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
         };
         let (mine, other) = (pair(), pair());
-        let opens = |pair: &str| ask(&access, &[("host", "localhost"), ("cookie", pair)]).is_ok();
+        let opens = |pair: &str| query(&access, &[("host", "localhost"), ("cookie", pair)]).is_ok();
         assert!(opens(&mine) && opens(&other));
         access.end_sessions(&headers(&[("cookie", &mine)]), now);
         assert!(!opens(&mine) && opens(&other));

@@ -1,4 +1,4 @@
-//! The answers that programs read: sums, records, the configuration.
+//! Responses for programs: sums, records, the configuration.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Admin;
-use super::ask::{Fields, Format, RecordsAsk, UsageAsk};
 use super::memory::{HeldText, Reservation};
-use super::reads::Unread;
+use super::query::{Fields, Format, RecordsQuery, UsageQuery};
+use super::reader::ReadError;
 use super::reload;
 use super::respond::{data, fault, json, whole};
 use super::stream::RecordStream;
@@ -22,8 +22,8 @@ const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";
 const TOML: &str = "application/toml; charset=utf-8";
 
-/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&time_zone=&format=`: what `streamgauge usage`
-/// prints. It is written on the thread that reads, as far as there is room.
+/// `/usage?since=&until=&by=&client=&user=&upstream=&model=&time_zone=&format=`: the output of
+/// `streamgauge usage`, written on the thread that reads, as far as there is memory.
 pub(super) async fn usage(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
@@ -31,9 +31,9 @@ pub(super) async fn usage(
 ) -> Response {
     let now = Timestamp::now();
     let prices = admin.shown.prices.load();
-    let UsageAsk { selection, by, format } =
-        match UsageAsk::parse(&query.unwrap_or_default(), now, prices.zone()) {
-            Ok(ask) => ask,
+    let UsageQuery { selection, by, format } =
+        match UsageQuery::parse(&query.unwrap_or_default(), now, prices.zone()) {
+            Ok(query) => query,
             Err(reason) => return bad(&reason),
         };
     let (since, until) = (selection.since, selection.until.unwrap_or(now));
@@ -41,7 +41,7 @@ pub(super) async fn usage(
         true => prices,
         false => Arc::new(prices.as_ref().clone().in_zone(&selection.zone)),
     };
-    let read = admin.reads.read(move |ledger, bounds| {
+    let read = admin.reader.read(move |ledger, bounds| {
         let report = ledger.report(&selection, &by, &prices, bounds)?;
         let mut held = HeldText::new(memory);
         let written = match format {
@@ -52,7 +52,7 @@ pub(super) async fn usage(
     });
     match read.await {
         Err(unread) => unreadable(&unread),
-        Ok(Err(_)) => unreadable(&Unread::NoRoom),
+        Ok(Err(_)) => unreadable(&ReadError::NoRoom),
         Ok(Ok(held)) => whole(kind(format), Body::new(held.finish())),
     }
 }
@@ -60,9 +60,9 @@ pub(super) async fn usage(
 /// `/usage/<id>`: one record.
 pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
     let Ok(id) = id.parse::<Uuid>() else {
-        return bad("an id is a UUID, as the header x-streamgauge-id of each answer has it");
+        return bad("an id is a UUID, as the header x-streamgauge-id of each response has it");
     };
-    match admin.reads.read(move |place, bounds| place.record(id, bounds)).await {
+    match admin.reader.read(move |place, bounds| place.record(id, bounds)).await {
         Ok(Some(record)) => json(&record),
         Ok(None) => fault(
             StatusCode::NOT_FOUND,
@@ -73,8 +73,8 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>)
     }
 }
 
-/// `/records?since=&until=&client=&user=&upstream=&model=&time_zone=&limit=&format=`: the latest records, the
-/// one that ended last first.
+/// `/records?since=&until=&client=&user=&upstream=&model=&time_zone=&limit=&format=`: the latest
+/// records, in order of their end, the latest first.
 pub(super) async fn latest(
     State(admin): State<Arc<Admin>>,
     RawQuery(query): RawQuery,
@@ -82,19 +82,19 @@ pub(super) async fn latest(
 ) -> Response {
     let prices = admin.shown.prices.load();
     let zone = prices.zone();
-    let ask = match RecordsAsk::parse(&query.unwrap_or_default(), Timestamp::now(), zone) {
-        Ok(ask) => ask,
+    let query = match RecordsQuery::parse(&query.unwrap_or_default(), Timestamp::now(), zone) {
+        Ok(query) => query,
         Err(reason) => return bad(&reason),
     };
-    let kind = kind(ask.format);
-    match RecordStream::open(admin.reads.clone(), ask, memory).await {
+    let kind = kind(query.format);
+    match RecordStream::open(admin.reader.clone(), query, memory).await {
         Ok(body) => whole(kind, body),
         Err(unread) => unreadable(&unread),
     }
 }
 
-/// `/config?format=`: the configuration in use, without secrets. Comments of the TOML text say since
-/// when it is in use, and the mistakes of a later one that was refused.
+/// `/config?format=`: the configuration in use, without secrets. Comments of the TOML text name the
+/// time since when it is in use, and the mistakes of a later one that was refused.
 pub(super) async fn config(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
     let status = admin.shown.reload.status();
     let effective = &*status.effective;
@@ -119,7 +119,7 @@ fn bad(reason: &str) -> Response {
     fault(StatusCode::BAD_REQUEST, "bad_request", reason)
 }
 
-pub(super) fn unreadable(unread: &Unread) -> Response {
-    let (status, code, message) = unread.told();
+pub(super) fn unreadable(unread: &ReadError) -> Response {
+    let (status, code, message) = unread.describe();
     fault(status, code, &message)
 }

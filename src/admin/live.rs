@@ -1,13 +1,11 @@
-//! Changes, sent as server-sent events (WHATWG HTML, section 9.2) to every open dashboard:
+//! Changes, as server-sent events (WHATWG HTML, section 9.2), for every open dashboard:
 //!
-//! * `running`: the table of running streams, as the page has it, whenever it has changed; once a
-//!   second at most;
-//! * `records`: how many usage records the ledger was given since the start, whenever that is
-//!   another number than the page has read: it reads itself again. Of a fleet, whose other
-//!   instances tell nothing here, how many times [`FLEET`] have passed.
+//! * `running`: the table of running streams, when it has changed, at most once a second;
+//! * `records`: how many usage records the ledger has received since the start, when that differs
+//!   from the number that the page has read, whereupon the page reads itself again. For a fleet,
+//!   whose other instances report nothing here: how many times [`FLEET`] has passed.
 //!
-//! The number of those who watch is bounded. A watcher that does not read is not written to:
-//! nothing is gathered for it.
+//! The number of watchers is limited. Nothing is gathered for a watcher that does not read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,26 +22,26 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::pages::running;
 use crate::record::{Boards, Journal};
 
-/// How often is looked whether something changed.
+/// How often changes are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often a page of the whole fleet reads itself again.
+/// How often a page of a fleet reads itself again.
 const FLEET: Duration = Duration::from_secs(10);
 
-/// After how long a silence a comment says that the connection is alive.
+/// A comment keeps the connection alive after a silence of this length.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// How soon a browser comes back when the connection breaks, in milliseconds.
+/// How soon a browser reconnects, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
 
-/// Somebody who watches, as a body of events that never ends by itself.
-pub(super) struct Live {
+/// One watcher's events. They never end by themselves.
+pub(super) struct LiveEvents {
     boards: Boards,
     /// The zone of the times that pages show.
     zone: TimeZone,
     journal: Journal,
     ticks: Interval,
-    /// What was told last.
+    /// The last events.
     running: Option<String>,
     kept: Option<u64>,
     told: Instant,
@@ -53,10 +51,9 @@ pub(super) struct Live {
     _place: OwnedSemaphorePermit,
 }
 
-impl Live {
-    /// From now on, on a page of this instance's records or the fleet's (`of_fleet`). A page of
-    /// this instance's says how many records there were when it was read (`since`). `place` is
-    /// given back at the end.
+impl LiveEvents {
+    /// Begins now, for a page of this instance's records or of the fleet's (`of_fleet`). `since` is
+    /// how many records there were when the page was read. `place` is returned at the end.
     pub(super) fn new(
         boards: Boards,
         zone: TimeZone,
@@ -82,7 +79,7 @@ impl Live {
         }
     }
 
-    /// What there is to tell.
+    /// The events of what has changed.
     fn news(&mut self) -> Option<String> {
         let mut text = String::new();
         let running = running::table(&self.boards, &self.zone).into_string();
@@ -94,7 +91,7 @@ impl Live {
             true => self.since.elapsed().as_secs() / FLEET.as_secs(),
             false => self.journal.health().kept.load(Ordering::Relaxed),
         };
-        // Who does not say what it has read is told of what comes from now on.
+        // A client without `since` learns only of later records.
         if self.kept.replace(kept).is_some_and(|before| before != kept) {
             event(&mut text, "records", &kept.to_string());
         }
@@ -105,7 +102,7 @@ impl Live {
     }
 }
 
-impl Stream for Live {
+impl Stream for LiveEvents {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -144,7 +141,7 @@ mod tests {
     use super::*;
     use crate::record::{Entry, Outcome};
 
-    async fn next(live: &mut Live) -> String {
+    async fn next(live: &mut LiveEvents) -> String {
         let Ok(bytes) = poll_fn(|cx| Pin::new(&mut *live).poll_next(cx)).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
@@ -154,7 +151,7 @@ mod tests {
         let (boards, journal) = (Boards::new(1), Journal::new(8));
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
-        let mut live = Live::new(boards.clone(), TimeZone::UTC, journal.clone(), false, Some(0), place);
+        let mut live = LiveEvents::new(boards.clone(), TimeZone::UTC, journal.clone(), false, Some(0), place);
         assert_eq!(next(&mut live).await, RETRY);
         let first = next(&mut live).await;
         assert!(first.starts_with("event: running\ndata: ") && first.ends_with("\n\n"), "{first}");
@@ -179,7 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_of_a_fleet_reports_records_periodically() {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let mut live = Live::new(Boards::new(1), TimeZone::UTC, Journal::new(8), true, None, place);
+        let mut live = LiveEvents::new(Boards::new(1), TimeZone::UTC, Journal::new(8), true, None, place);
         assert_eq!(next(&mut live).await, RETRY);
         assert!(next(&mut live).await.starts_with("event: running\n"));
         let start = Instant::now();
@@ -195,7 +192,8 @@ mod tests {
         journal.health().kept.store(7, Ordering::Relaxed);
         for (since, told) in [(Some(6), true), (Some(7), false), (None, false)] {
             let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-            let mut live = Live::new(Boards::new(1), TimeZone::UTC, journal.clone(), false, since, place);
+            let mut live =
+                LiveEvents::new(Boards::new(1), TimeZone::UTC, journal.clone(), false, since, place);
             assert_eq!(next(&mut live).await, RETRY);
             assert_eq!(next(&mut live).await.contains("event: records\ndata: 7\n"), told, "{since:?}");
         }

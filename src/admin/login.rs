@@ -1,4 +1,4 @@
-//! The login form, for browsers: it takes the admin token and gives a session's cookie.
+//! The login form, for browsers: takes the admin token and gives the cookie of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Admin;
 use super::access::is_same_origin;
-use super::ask::Fields;
 use super::pages::{self, Depth};
+use super::query::Fields;
 use super::respond::{fault, page, see_other};
 
 /// The largest login form.
@@ -23,11 +23,12 @@ const MAX_FORM_BYTES: usize = 8 * 1024;
 /// How long a login form may take to arrive.
 const FORM_TIME: Duration = Duration::from_secs(5);
 
-/// Login forms that may be arriving at once: they must not fill the connections that probes need.
+/// The most login forms that may be arriving at once, so that they do not fill the connections that
+/// probes need.
 pub(super) const FORMS: usize = 16;
 
-/// How long a wrong token takes to be refused. It cannot be guessed anyway; this keeps the log of
-/// those who try short.
+/// How long the refusal of a wrong token takes. Guessing is hopeless anyway; this keeps the log
+/// short.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
 /// `GET /login`.
@@ -75,7 +76,7 @@ pub(super) async fn logout(State(admin): State<Arc<Admin>>, request: Request) ->
     with_cookie(see_other("./login"), admin.access.load().no_session())
 }
 
-/// The login form in the place of the page at `path`; `next` is where it leads.
+/// The login form in place of the page at `path`; `next` is the page after the login.
 pub(super) fn login_page(
     admin: &Admin,
     path: &str,
@@ -98,7 +99,7 @@ fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response 
     response
 }
 
-/// Whether it is a path of these pages. Browsers take `//host` and `/\host` for another host.
+/// Whether `next` is a path of these pages. Browsers take `//host` and `/\host` for another host.
 fn is_page(next: &str) -> bool {
     next.starts_with('/')
         && !next[1..].starts_with(['/', '\\'])

@@ -1,9 +1,9 @@
 //! The memory of responses that their clients have not taken yet.
 //!
-//! A response of no small size holds a [`Reservation`] from before it is made until its client has
-//! taken it, or was closed for not reading (`server.write_timeout`). All reservations together are
-//! [`UNITS`] MiB, so that clients that ask and do not read cost no more than that. A request that
-//! finds no memory gets 503 and `retry-after`.
+//! A response without a small bound holds a [`Reservation`] from before it is made until its client
+//! has taken it, or was disconnected for not reading (`server.write_timeout`). All reservations
+//! together are [`UNITS`] MiB, so that clients that do not read cost no more than that. A request
+//! that finds no memory gets 503 and `retry-after`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,11 +21,11 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::reads::Unread;
+use super::reader::ReadError;
 use super::{Admin, api};
 
-/// What responses may hold in all, in [`UNIT`]s. Each has a unit at least, so this is also how many
-/// there may be at once.
+/// The memory of all responses, in [`UNIT`]s. Each response has one at least, so this also limits
+/// how many there are at once.
 const UNITS: usize = 64;
 
 /// A MiB: nearly all responses are smaller.
@@ -34,14 +34,13 @@ const UNIT: usize = 1 << 20;
 /// How long a request waits for memory.
 const TURN: Duration = Duration::from_secs(5);
 
-/// A piece of a response: hyper holds no more than a few of them.
+/// The size of a piece of a response; hyper holds a few of them at most.
 const PIECE: usize = 64 * 1024;
 
-/// The memory of all responses.
 #[derive(Debug)]
 pub(super) struct ResponseMemory(Arc<Semaphore>);
 
-/// What one response holds of it. Dropping it gives it back.
+/// The memory of one response, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     all: Arc<Semaphore>,
@@ -60,29 +59,29 @@ impl ResponseMemory {
     }
 }
 
-/// A handler that writes its response into a reservation takes it as an argument.
+/// A handler that writes into its reservation takes it as an argument.
 impl FromRequestParts<Arc<Admin>> for Reservation {
     type Rejection = Response;
 
     async fn from_request_parts(_: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Response> {
-        admin.memory.reserve().await.ok_or_else(|| api::unreadable(&Unread::NoRoom))
+        admin.memory.reserve().await.ok_or_else(|| api::unreadable(&ReadError::NoRoom))
     }
 }
 
-/// Makes a response once there is memory for it, which its body then holds.
+/// Reserves memory, makes the response, and has its body hold the memory.
 pub(super) async fn reserve(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let Some(memory) = admin.memory.reserve().await else { return api::unreadable(&Unread::NoRoom) };
+    let Some(memory) = admin.memory.reserve().await else { return api::unreadable(&ReadError::NoRoom) };
     let (head, body) = next.run(request).await.into_parts();
-    // The handlers behind this make whole bodies.
+    // The handlers behind this layer make whole bodies.
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     match HeldBody::new(bytes, memory) {
         Some(body) => Response::from_parts(head, axum::body::Body::new(body)),
-        None => api::unreadable(&Unread::NoRoom),
+        None => api::unreadable(&ReadError::NoRoom),
     }
 }
 
 impl Reservation {
-    /// Makes it large enough for so many bytes in all, if there is memory now.
+    /// Grows to `bytes` in all, if there is memory now.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.div_ceil(UNIT).saturating_sub(self.held.num_permits());
         if more == 0 {
@@ -113,7 +112,6 @@ impl HeldText {
         Self { pieces: Vec::new(), last: Vec::new(), length: 0, memory }
     }
 
-    /// The text as a body.
     pub(super) fn finish(mut self) -> HeldBody {
         self.pieces.push(self.last.into());
         let (current, rest) = (Bytes::new(), self.pieces.into_iter());
@@ -121,7 +119,7 @@ impl HeldText {
     }
 }
 
-/// An error says that there is no memory.
+/// The error says that there is no memory.
 impl io::Write for HeldText {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         if !self.memory.grow_to(self.length + text.len()) {
@@ -129,7 +127,7 @@ impl io::Write for HeldText {
         }
         self.length += text.len();
         if !self.last.is_empty() && self.last.len() + text.len() > PIECE {
-            // A piece has no more capacity than it has bytes, except the last.
+            // Every piece except the last has the capacity of its bytes.
             let full = mem::replace(&mut self.last, Vec::with_capacity(PIECE.max(text.len())));
             self.pieces.push(full.into());
         }
@@ -142,7 +140,7 @@ impl io::Write for HeldText {
     }
 }
 
-/// A body of known length, given piece by piece, that holds its memory until it is dropped.
+/// A body of known length, given in pieces, that holds its memory until it is dropped.
 pub(super) struct HeldBody {
     current: Bytes,
     rest: vec::IntoIter<Bytes>,
@@ -151,7 +149,7 @@ pub(super) struct HeldBody {
 }
 
 impl HeldBody {
-    /// `None`: there is not so much memory.
+    /// `None`: there is not enough memory.
     pub(super) fn new(bytes: Bytes, mut memory: Reservation) -> Option<Self> {
         let left = bytes.len();
         let has_memory = memory.grow_to(left);

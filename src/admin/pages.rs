@@ -1,11 +1,11 @@
-//! What people see. Everything is rendered here, as HTML and SVG that need no script; the page's
-//! own script only keeps it up to date.
+//! Pages for people, rendered as HTML and SVG that need no script; the script only keeps the
+//! dashboard up to date.
 //!
-//! Markup is made by maud, which escapes all that it is given. The charts are hand-written SVG
-//! through the same templates: chart crates (plotters, charming) write sizes, colours and fonts
-//! into the picture, so that it can follow neither a dark scheme nor a narrow screen, and give its
-//! parts no names for screen readers. Ours are rectangles in percent of their width, coloured by
-//! the style sheet, with their numbers in a table beside them.
+//! maud renders the markup and escapes its input. The charts are hand-written SVG in the same
+//! templates: chart crates (plotters, charming) write sizes, colours and fonts into the picture, so
+//! that it fits neither a dark scheme nor a narrow screen, and name no parts for screen readers.
+//! Ours are rectangles in percent of their width, coloured by the style sheet, with their numbers
+//! in a table beside them.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -35,7 +35,7 @@ pub(super) use overviews::Overviews;
 
 use super::respond;
 
-/// The folder of what pages load.
+/// The folder of the assets.
 pub(super) const ASSETS: &str = "/assets/";
 
 struct Asset {
@@ -44,7 +44,7 @@ struct Asset {
     body: &'static str,
 }
 
-/// Called by a part of their digest, so that a browser never keeps an old one.
+/// Named by a part of its digest, so that browsers never use an old one.
 static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("pages/style.css")));
 static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
@@ -61,35 +61,33 @@ impl Asset {
     }
 }
 
-/// What is at a path, if a page loads it.
+/// The asset at a path.
 pub(super) fn asset(path: &str) -> Option<Response> {
     let assets = [&*STYLE, &*SCRIPT, &*ICON];
     let asset = assets.into_iter().find(|asset| asset.path == path)?;
     Some(respond::asset(asset.kind, asset.body))
 }
 
-/// How many path segments a page is below the first one. Links are relative, since another server
-/// may publish the pages below a path of its own.
+/// How many path segments a page is below the root. Links are relative, since another server may
+/// publish the pages below a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Depth(usize);
 
 impl Depth {
-    /// That of the first page.
     const ROOT: Self = Self(0);
 
-    /// Of what a path asked for.
+    /// The depth of a requested path.
     pub(super) fn of(path: &str) -> Self {
         Self(path.matches('/').count().saturating_sub(1))
     }
 
-    /// A link to a path of the first page, which begins with a slash.
+    /// A link to a path of the root, which begins with a slash.
     fn link(self, path: &str) -> String {
         let up = if self.0 == 0 { "./".to_owned() } else { "../".repeat(self.0) };
         up + path.trim_start_matches('/')
     }
 }
 
-/// A whole page.
 fn document(depth: Depth, title: &str, with_script: bool, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -108,7 +106,7 @@ fn document(depth: Depth, title: &str, with_script: bool, body: &Markup) -> Mark
     }
 }
 
-/// The sign of the house: a gauge in a stream.
+/// The logo: a gauge in a stream.
 fn brand() -> Markup {
     html! {
         span.brand {
@@ -123,7 +121,7 @@ fn brand() -> Markup {
     }
 }
 
-/// The login form in the place of a page, or why there is none. `next` is where it leads.
+/// The login form, or why there is none. `next` is the page after the login.
 pub(super) fn login(depth: Depth, next: Option<&str>, wrong: Option<&str>, has_login: bool) -> Markup {
     let body = html! {
         main.login {

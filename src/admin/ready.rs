@@ -1,8 +1,8 @@
-//! What `/readyz` says.
+//! The response of `/readyz`.
 //!
 //! A proxy is ready while it accepts with all of its workers and no thread has ended for good. Each
-//! further line tells of a part that is not well. A sink that is stuck, a lost record or a lost
-//! line of the log decides nothing: requests are served without them, and a proxy taken out of
+//! further line names a part that is not well. A stuck sink, a lost record or a lost line of the
+//! log does not change the status: requests are served without them, and taking the proxy out of
 //! rotation would help no client.
 
 use std::fmt::Write as _;
@@ -14,7 +14,6 @@ use crate::drain::Phase;
 use crate::record::{STUCK, SinkHealth};
 use crate::telemetry;
 
-/// The status and the text.
 pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     let threads = shown.threads.statuses();
     let workers =
@@ -55,7 +54,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     }
     for thread in threads.iter().filter(|thread| thread.failures > 0) {
         let _ = match &thread.fatal {
-            // The reason is in the log: this page is open to strangers.
+            // The reason is in the log only: this page is open to every client.
             Some(_) => writeln!(text, "thread {} ended unexpectedly", thread.name),
             None => writeln!(text, "thread {} started again {} times", thread.name, thread.failures),
         };
@@ -63,7 +62,7 @@ pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     (status, text)
 }
 
-/// How a sink is, in words.
+/// The condition of a sink, in words.
 fn condition(sink: &SinkHealth) -> String {
     let (lost, busy) = (sink.lost(), sink.busy_for());
     let lost = if lost > 0 { format!("{lost} records lost") } else { String::new() };

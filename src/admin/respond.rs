@@ -1,4 +1,4 @@
-//! Answers, with the headers that each kind of them needs.
+//! Responses, with the headers that each kind needs.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,25 +8,24 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::live::Live;
+use super::live::LiveEvents;
 use crate::error::ERROR_TYPE;
 
-/// What pages may load and do: their own script, style and picture, and nothing that was written
-/// into them.
+/// Content policy of pages: their own script, style and icon, and nothing inline.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The same for what is no page.
+/// Content policy of everything else.
 const DATA_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Numbers of the moment: kept nowhere.
+/// For responses that are true at one moment only.
 const NO_STORE: &str = "no-store";
 
-/// What is called by its digest never changes.
+/// For assets, whose names change with their content.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-/// On every answer: a browser takes it for what it says it is, shows it in no frame, and tells
-/// nobody where it came from. (The login form needs the origin of a same-origin request.)
+/// Headers of every response: browsers do not guess its type, do not frame it, and send no referrer
+/// to other sites. (The login form needs the origin of a same-origin request.)
 const ALWAYS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
     (HeaderName::from_static("x-frame-options"), "DENY"),
@@ -54,7 +53,7 @@ fn small(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
     respond(status, kind, Body::from(body.into()), NO_STORE)
 }
 
-/// Data of some kind, as its body comes.
+/// Data of a media type, as a body.
 pub(super) fn whole(kind: &'static str, body: Body) -> Response {
     respond(StatusCode::OK, kind, body, NO_STORE)
 }
@@ -64,12 +63,11 @@ pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
     small(status, "text/plain; charset=utf-8", body)
 }
 
-/// Data of some kind.
+/// Data of a media type.
 pub(super) fn data(kind: &'static str, body: impl Into<Bytes>) -> Response {
     small(StatusCode::OK, kind, body)
 }
 
-/// A value as JSON.
 pub(super) fn json(value: &impl serde::Serialize) -> Response {
     match serde_json::to_string_pretty(value) {
         Ok(text) => data("application/json", text + "\n"),
@@ -77,22 +75,20 @@ pub(super) fn json(value: &impl serde::Serialize) -> Response {
     }
 }
 
-/// A page.
 pub(super) fn page(status: StatusCode, markup: maud::Markup) -> Response {
     small(status, "text/html; charset=utf-8", markup.into_string())
 }
 
-/// What a page loads; it is called by its digest.
+/// An asset. Its name is its digest.
 pub(super) fn asset(kind: &'static str, body: &'static str) -> Response {
     respond(StatusCode::OK, kind, Body::from(body), FOR_EVER)
 }
 
-/// Events.
-pub(super) fn live(live: Live) -> Response {
+pub(super) fn live(live: LiveEvents) -> Response {
     respond(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from_stream(live), NO_STORE)
 }
 
-/// To another page, with a GET.
+/// Redirects to another page with a GET.
 pub(super) fn see_other(to: &str) -> Response {
     let mut response = text(StatusCode::SEE_OTHER, "");
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
@@ -100,7 +96,7 @@ pub(super) fn see_other(to: &str) -> Response {
     response
 }
 
-/// An error, OpenAI-style as all of the proxy's.
+/// An error in the format of the proxy's errors.
 pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Response {
     let error = serde_json::json!({
         "error": { "message": message, "type": ERROR_TYPE, "param": null, "code": code }
@@ -117,7 +113,7 @@ pub(super) fn fault(status: StatusCode, code: &str, message: &str) -> Response {
     response
 }
 
-/// The method is none of those.
+/// The method is not among `methods`.
 pub(super) fn not_allowed(methods: &'static str) -> Response {
     let mut response =
         fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("this takes {methods} only"));

@@ -1,8 +1,8 @@
-//! The accept loop of the admin port, with the bounds that neither axum nor hyper has.
+//! The accept loop of the admin port, with the limits that neither axum nor hyper has.
 //!
-//! hyper speaks HTTP/1.1 and HTTP/2 on each connection, in a task of its own, and axum answers. The
-//! loop limits how many there are, closes those that take too long, and keeps a few descriptors in
-//! reserve, so that probes are answered although clients have taken everything else.
+//! hyper speaks HTTP/1.1 and HTTP/2 on each connection, in a task of its own, and axum responds.
+//! The loop limits the number of connections, closes those that take too long, and reserves a few
+//! descriptors, so that probes are answered although clients have taken everything else.
 
 mod conn;
 mod reserve;
@@ -36,17 +36,17 @@ use crate::tls::Live;
 use conn::Conn;
 use reserve::Reserve;
 
-/// How long a connection may be silent before it can be closed for a newcomer. Probes give up after
-/// a second, as a rule, and must not wait for connections that say nothing.
+/// How long a connection may be silent before it can be evicted. Probes usually give up after a
+/// second, and must not wait for silent connections.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Descriptors that are kept for probes when the process has no other left.
+/// Descriptors that are reserved for when the process has no other left.
 pub const RESERVED_FILES: usize = 4;
 
-/// How long the loop pauses when the system has no descriptor or memory left for a connection.
+/// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often limits are looked at: they are kept to this.
+/// How often limits are enforced, which is their accuracy.
 const BEAT: Duration = Duration::from_millis(100);
 
 /// The most streams that one HTTP/2 connection may have open.
@@ -60,11 +60,10 @@ pub struct Server {
     reserve: Reserve,
 }
 
-/// What connections may cost, and where it is counted.
+/// What connections may cost.
 pub struct Bounds {
     /// The most connections at once.
     pub connections: usize,
-    /// How long a connection may take.
     pub limits: Limits,
     /// Counts limits that acted.
     pub acted: Arc<LimitCounts>,
@@ -73,13 +72,14 @@ pub struct Bounds {
 }
 
 impl Server {
-    /// Serves through TLS where there is a configuration of it.
+    /// Serves through TLS if `tls` is given.
     pub fn new(socket: std::net::TcpListener, tls: Option<Arc<Live<ServerConfig>>>, bounds: Bounds) -> Self {
         Self { socket, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
     }
 
-    /// Serves until `stop` cuts. The port is given up when `draining` begins to drain, so that a
-    /// following process can take it; connections are served on, so that the drain can be watched.
+    /// Serves until `stop` cuts. The port is closed when `draining` begins to drain, so that a
+    /// following process can bind it; open connections are served on, so that the drain can be
+    /// observed.
     ///
     /// # Errors
     /// The socket cannot be used in this runtime.
@@ -131,14 +131,14 @@ impl Server {
 async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
     let Some(socket) = socket else { return pending().await };
     let (stream, _) = socket.accept().await?;
-    // Without it the last event of a burst waits for the client's acknowledgement.
+    // Without TCP_NODELAY the last event of a burst waits for the client's ACK.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
     Ok(stream)
 }
 
-/// The connections that are open. Dropping this closes them.
+/// The open connections. Dropping this closes them.
 struct Connections {
     bounds: Bounds,
     tasks: JoinSet<()>,
@@ -176,7 +176,7 @@ impl Connections {
         }
     }
 
-    /// Closes one connection for a newcomer, if any can be missed.
+    /// Closes one connection for a new one, if any can be evicted.
     fn evict(&self) {
         let now = Instant::now();
         let ranked = self.open.iter().filter(|(_, task)| !task.is_finished());
@@ -192,7 +192,7 @@ impl Connections {
     }
 }
 
-/// Serves one connection, through TLS if there is a configuration of it.
+/// Serves one connection.
 async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, conn: Arc<Conn>, router: Router) {
     let Some(config) = tls else { return speak(stream, None, conn, router).await };
     match TlsAcceptor::from(config).accept(stream).await {
@@ -204,7 +204,7 @@ async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, conn: Arc<Conn
     }
 }
 
-/// Speaks HTTP; the first bytes tell the version.
+/// Speaks HTTP; the first bytes decide the version.
 async fn speak<S>(io: S, certificate: Option<ClientCertificate>, conn: Arc<Conn>, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

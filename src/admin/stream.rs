@@ -1,7 +1,7 @@
-//! Records as a body: read from the ledger page by page as their client takes them.
+//! Records as a body, read from the ledger page by page as the client takes them.
 //!
-//! Each page is a read of its own, from where the last one ended, so that a client that does not
-//! read holds no transaction open and no more than one page in memory.
+//! Each page is a read of its own, from the end of the previous one, so that a client that does not
+//! read holds no transaction and at most one page in memory.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,58 +12,62 @@ use bytes::Bytes;
 use futures_core::Stream;
 use serde_json::{Map, Value};
 
-use super::ask::{Format, RecordsAsk};
 use super::memory::{HeldBody, Reservation};
-use super::reads::{Reads, Unread};
+use super::query::{Format, RecordsQuery};
+use super::reader::{LedgerReader, ReadError};
 use crate::ledger::output::csv;
 use crate::ledger::{Next, Page, Record};
 
-/// The ledger could not be read on: the answer breaks off.
+/// The ledger could not be read further: the response ends early.
 #[derive(Debug)]
-pub(super) struct BrokenOff(Unread);
+pub(super) struct BrokenOff(ReadError);
 
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the answer broke off: {}", self.0.told().2)
+        write!(f, "the response ended early: {}", self.0.describe().2)
     }
 }
 
 impl std::error::Error for BrokenOff {}
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, Unread>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send>>;
 
-/// The records of a request, from the latest on.
+/// The records of a request, the latest first.
 pub(super) struct RecordStream {
-    reads: Reads,
-    ask: RecordsAsk,
-    /// How many may still come.
+    reader: LedgerReader,
+    query: RecordsQuery,
+    /// The most records still to come.
     left: usize,
-    /// How many came.
+    /// The records so far.
     written: usize,
-    /// The piece that is read already.
+    /// The piece that is ready.
     ready: Option<Bytes>,
-    /// The page behind it; `None`: there is none.
+    /// The read of the next page; `None`: there is none.
     reading: Option<Reading>,
     memory: Reservation,
 }
 
 impl RecordStream {
-    /// Reads the first page, so that what is wrong with it can still be said in place of an answer.
-    /// Where that is all, the body's length is known.
-    pub(super) async fn open(reads: Reads, ask: RecordsAsk, memory: Reservation) -> Result<Body, Unread> {
-        let first = page(reads.clone(), ask.clone(), ask.limit, None).await?;
-        let left = ask.limit;
-        let mut stream = Self { reads, ask, left, written: 0, ready: None, reading: None, memory };
+    /// Reads the first page, so that an error can still be the response. If it is the only page,
+    /// the body's length is known.
+    pub(super) async fn open(
+        reader: LedgerReader,
+        query: RecordsQuery,
+        memory: Reservation,
+    ) -> Result<Body, ReadError> {
+        let first = page(reader.clone(), query.clone(), query.limit, None).await?;
+        let left = query.limit;
+        let mut stream = Self { reader, query, left, written: 0, ready: None, reading: None, memory };
         let piece = stream.piece(first);
         Ok(match stream.reading {
-            None => Body::new(HeldBody::new(piece, stream.memory).ok_or(Unread::NoRoom)?),
+            None => Body::new(HeldBody::new(piece, stream.memory).ok_or(ReadError::NoRoom)?),
             Some(_) => Body::from_stream(Self { ready: Some(piece), ..stream }),
         })
     }
 
-    /// A page as text. The page behind it is read when the next piece is polled.
+    /// A page as text. The next page is read when the next piece is polled.
     fn piece(&mut self, page: Page) -> Bytes {
-        let mut text = match (self.ask.format, self.written) {
+        let mut text = match (self.query.format, self.written) {
             (Format::Json, 0) => "{\n  \"records\": [".to_owned(),
             (Format::Csv, 0) => page.records.first().map(csv::records_header).unwrap_or_default(),
             _ => String::new(),
@@ -74,10 +78,10 @@ impl RecordStream {
         self.left = self.left.saturating_sub(page.records.len());
         match page.next.filter(|_| self.left > 0) {
             Some(next) => {
-                let (reads, ask) = (self.reads.clone(), self.ask.clone());
-                self.reading = Some(Box::pin(self::page(reads, ask, self.left, Some(next))));
+                let (reader, query) = (self.reader.clone(), self.query.clone());
+                self.reading = Some(Box::pin(self::page(reader, query, self.left, Some(next))));
             }
-            None if self.ask.format == Format::Json => {
+            None if self.query.format == Format::Json => {
                 text.push_str(if self.written == 0 { "]\n}\n" } else { "\n  ]\n}\n" });
             }
             None => {}
@@ -86,13 +90,13 @@ impl RecordStream {
     }
 
     fn write(&mut self, text: &mut String, record: &Record) {
-        match self.ask.format {
+        match self.query.format {
             Format::Csv => text.push_str(&csv::record(record)),
             Format::Json => {
                 let object: Map<_, _> =
                     record.fields().map(|(name, value)| (name.to_owned(), value.clone())).collect();
                 text.push_str(if self.written == 0 { "\n    " } else { ",\n    " });
-                // A line break inside a text is escaped.
+                // Line breaks inside a text are escaped.
                 text.push_str(&format!("{:#}", Value::Object(object)).replace('\n', "\n    "));
             }
         }
@@ -114,6 +118,11 @@ impl Stream for RecordStream {
     }
 }
 
-async fn page(reads: Reads, ask: RecordsAsk, limit: usize, from: Option<Next>) -> Result<Page, Unread> {
-    reads.read(move |place, bounds| place.records(&ask.selection, limit, from.as_ref(), bounds)).await
+async fn page(
+    reader: LedgerReader,
+    query: RecordsQuery,
+    limit: usize,
+    from: Option<Next>,
+) -> Result<Page, ReadError> {
+    reader.read(move |place, bounds| place.records(&query.selection, limit, from.as_ref(), bounds)).await
 }

@@ -17,7 +17,7 @@ use super::conn_state::ConnState;
 use super::connection::{ConnInfo, WorkerContext, serve};
 use super::connections::Connections;
 use super::handshake::handshake;
-use super::places::{Place, Places, Room};
+use super::places::{Capacity, Place, Places};
 use super::{Balance, Handler, Limits};
 use crate::drain::{Phase, Stop};
 use crate::support::SharedGuard;
@@ -55,10 +55,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One listener per socket. `room` limits all of them together. A client beyond the limit waits
-    /// until a connection ends or can be evicted; clients behind it wait in the kernel's queue.
-    pub fn for_workers(sockets: Vec<std::net::TcpListener>, room: Room, balance: &Balance) -> Vec<Self> {
-        let places = Arc::new(Places::new(room, sockets.len()));
+    /// One listener per socket. `capacity` limits all of them together. A client beyond the limit
+    /// waits until a connection ends or can be evicted; clients behind it wait in the kernel's
+    /// queue.
+    pub fn for_workers(
+        sockets: Vec<std::net::TcpListener>,
+        capacity: Capacity,
+        balance: &Balance,
+    ) -> Vec<Self> {
+        let places = Arc::new(Places::new(capacity, sockets.len()));
         let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
         let outboxes: Arc<[_]> = outboxes.into();
         let each = sockets.into_iter().zip(inboxes).enumerate();

@@ -19,7 +19,7 @@ const FOR_CONNECTIONS: usize = 10;
 
 /// How many clients a server takes, and what happens beyond.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct Capacity {
     pub places: usize,
     /// How long a connection may wait for its first head before it can be evicted.
     pub grace: Duration,
@@ -53,14 +53,14 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(room: Room, workers: usize) -> Self {
-        let places = room.places.clamp(1, Semaphore::MAX_PERMITS);
+    pub(super) fn new(capacity: Capacity, workers: usize) -> Self {
+        let places = capacity.places.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(places)),
             for_connections: places / FOR_CONNECTIONS,
-            grace: room.grace,
-            counts: room.counts,
-            connections: room.connections,
+            grace: capacity.grace,
+            counts: capacity.counts,
+            connections: capacity.connections,
             wanted: AtomicUsize::new(0),
             calls: (0..workers).map(|_| Notify::new()).collect(),
         }
@@ -127,7 +127,7 @@ mod tests {
 
     fn places(places: usize, workers: usize) -> Places {
         let (counts, connections) = (Arc::default(), Arc::default());
-        Places::new(Room { places, grace: Duration::ZERO, counts, connections }, workers)
+        Places::new(Capacity { places, grace: Duration::ZERO, counts, connections }, workers)
     }
 
     #[test]

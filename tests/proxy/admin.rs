@@ -97,7 +97,7 @@ fn chat_upstream() -> Upstream {
 }
 
 #[test]
-fn a_name_that_anybody_can_give_this_machine_gets_nothing_but_health() {
+fn foreign_host_gets_health_only() {
     let proxy = proxy(&chat_upstream(), "hosts = [\"gauge.internal\"]");
     for path in ["/", "/usage", "/metrics", "/config", "/login", "/live", "/records", "/nothing"] {
         let answer = proxy.ask(&format!("GET {path}"), "host: evil.example:9090\r\n", "");
@@ -116,7 +116,7 @@ fn a_name_that_anybody_can_give_this_machine_gets_nothing_but_health() {
 }
 
 #[test]
-fn without_the_token_there_is_nothing_but_health_and_the_form() {
+fn missing_token_opens_health_and_the_form_only() {
     let proxy = proxy(&chat_upstream(), &format!("token = {{ value = {TOKEN:?} }}"));
     let host = format!("host: {}\r\n", proxy.admin);
     for path in [
@@ -150,7 +150,7 @@ fn without_the_token_there_is_nothing_but_health_and_the_form() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_login_gives_a_cookie_that_is_not_the_token_and_a_logout_takes_it() {
+fn login_gives_a_session_cookie_and_logout_ends_it() {
     let proxy = proxy(&chat_upstream(), &format!("token = {{ value = {TOKEN:?} }}"));
     let host = format!("host: {}\r\n", proxy.admin);
     let page = proxy.ask("GET /?range=7d", &format!("{host}accept: text/html\r\n"), "");
@@ -187,7 +187,7 @@ fn a_login_gives_a_cookie_that_is_not_the_token_and_a_logout_takes_it() {
 }
 
 #[test]
-fn a_request_without_one_valid_host_gets_400() {
+fn request_without_one_valid_host_gets_400() {
     let proxy = proxy(&chat_upstream(), "");
     for host in
         ["", "host:\r\n", "host: localhost\r\nhost: localhost\r\n", "host: a b\r\n", "host: u@localhost\r\n"]
@@ -201,7 +201,7 @@ fn a_request_without_one_valid_host_gets_400() {
 }
 
 #[test]
-fn the_data_is_what_the_ledger_says() {
+fn usage_and_records_equal_the_ledger() {
     let proxy = proxy(&chat_upstream(), "");
     let id = proxy.chat();
     let record = proxy.json(&format!("/usage/{id}"));
@@ -241,7 +241,7 @@ fn the_data_is_what_the_ledger_says() {
 }
 
 #[test]
-fn methods_heads_and_caches_are_as_http_has_them() {
+fn methods_heads_and_caches_follow_http() {
     let proxy = proxy(&chat_upstream(), "");
     let host = format!("host: {}\r\n", proxy.admin);
     let page = proxy.get("/?range=1h");
@@ -266,7 +266,7 @@ fn methods_heads_and_caches_are_as_http_has_them() {
 }
 
 #[test]
-fn pages_link_relatively_so_that_they_work_below_a_path() {
+fn pages_link_relatively() {
     let proxy = proxy(&chat_upstream(), "");
     for path in ["/", "/?range=7d&model=m", "/?range=2y", "/login"] {
         let page = proxy.get(path).1;
@@ -291,7 +291,7 @@ fn pages_are_served_over_http2() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_running_stream_is_told_with_its_counts_and_then_its_record() {
+fn live_reports_a_running_stream_and_then_its_record() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let up = upstream(move |connection| {
@@ -330,7 +330,7 @@ fn a_running_stream_is_told_with_its_counts_and_then_its_record() {
 }
 
 #[test]
-fn draining_proxy_gives_its_ports_up_and_can_be_watched_on_kept_connections() {
+fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let up = upstream(move |connection| {

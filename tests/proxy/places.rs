@@ -152,7 +152,7 @@ fn idle_connections_of_other_workers_make_room_too() {
 }
 
 #[test]
-fn probe_is_answered_while_silent_connections_fill_the_admin_port() {
+fn probe_is_answered_beside_silent_admin_connections() {
     let up = ok();
     let proxy = proxy().upstream(&up).admin().run();
     let admin = proxy.running.as_ref().unwrap().addresses().admin.unwrap();
@@ -180,4 +180,19 @@ fn header_timeout_counts_from_accept_on() {
     }
     assert_eq!(proxy.metric("streamgauge_connections_closed_total{reason=\"header_timeout\"}"), 4.0);
     assert_eq!(proxy.stop().len(), 0, "nothing was asked");
+}
+
+#[test]
+fn admin_port_closes_silent_connections_after_a_timeout() {
+    let up = ok();
+    let proxy = proxy().server("header_timeout = \"200ms\"").upstream(&up).admin().run();
+    let admin = proxy.running.as_ref().unwrap().addresses().admin.unwrap();
+    for said in ["", "GET /healthz HTTP/1.1\r\nx: ", "PRI * HTTP/2.0\r\n"] {
+        let begun = Instant::now();
+        let mut client = Client::connect(admin);
+        client.send(said);
+        assert_eq!(client.rest(), b"");
+        assert!(begun.elapsed() < SOON, "{said:?}: {:?}", begun.elapsed());
+    }
+    assert_eq!(proxy.metric("streamgauge_connections_closed_total{reason=\"header_timeout\"}"), 3.0);
 }

@@ -1,48 +1,46 @@
-//! Columns over time, as SVG that is as wide as its place: lengths across are in percent, lengths
-//! down in pixels, and so text keeps its size.
+//! Columns over time, as SVG in the width of its container: horizontal lengths are in percent,
+//! vertical ones in pixels, so that text keeps its size.
 
 use maud::{Markup, html};
 
 use super::numbers::{compact, grouped};
 
-/// How high the columns can be, in pixels, and the room above for the topmost number.
+/// The height of the columns in pixels, and the space above for the top label.
 const HEIGHT: f64 = 150.0;
 const ABOVE: f64 = 16.0;
 
-/// The room below for the times.
+/// The space below for the times.
 const BELOW: f64 = 22.0;
 
-/// How much of its step a column fills.
+/// The fraction of its step that a column fills.
 const FILL: f64 = 0.72;
 
-/// One step of time.
 pub(super) struct Step {
-    /// When it begins, as the axis says it.
+    /// Its beginning, as on the axis.
     pub(super) short: String,
-    /// The same for the table.
+    /// The same in the table.
     pub(super) long: String,
-    /// The values of its parts, from the bottom up.
+    /// The values of the parts, from the bottom up.
     pub(super) values: Vec<u64>,
     /// How much of each is estimated: the top of it is hatched.
     pub(super) estimated: Vec<u64>,
 }
 
-/// A chart.
 pub(super) struct Columns<'a> {
-    /// Its name among the ids of the page.
+    /// The prefix of its ids.
     pub(super) id: &'a str,
-    /// What it shows.
+    /// The title.
     pub(super) title: &'a str,
-    /// The names of the parts and their classes in the style sheet.
+    /// The names of the parts, and their classes in the style sheet.
     pub(super) parts: &'a [(&'a str, &'a str)],
-    /// What one column is of.
+    /// The unit of a column.
     pub(super) per: &'a str,
     /// The name of the time zone.
     pub(super) zone: &'a str,
     pub(super) steps: &'a [Step],
 }
 
-/// Draws it, with its numbers in a table to unfold.
+/// Renders the chart, with its numbers in a table to unfold.
 pub(super) fn columns(chart: &Columns<'_>) -> Markup {
     let Columns { id, title, parts, per, steps, .. } = chart;
     let totals: Vec<u64> = steps.iter().map(|step| step.values.iter().sum()).collect();
@@ -73,11 +71,11 @@ pub(super) fn columns(chart: &Columns<'_>) -> Markup {
                 @for (index, step) in steps.iter().enumerate() {
                     @let left = index as f64 * width;
                     g.column {
-                        title { (step.long) ": " (told(parts, step)) }
+                        title { (step.long) ": " (describe(parts, step)) }
                         rect.hit x=(pc(left)) width=(pc(width)) y="0" height=(px(floor)) {}
                         @for (place, ((_, class), (from, to))) in parts.iter().zip(spans(&step.values)).enumerate() {
                             @if to > from {
-                                // A value that is there is seen, however small.
+                                // A positive value is visible, however small.
                                 @let tall = (height(to) - height(from)).max(1.0);
                                 rect class=(class) x=(pc(left + width * (1.0 - FILL) / 2.0)) width=(pc(width * FILL))
                                     y=(px(floor - height(from) - tall)) height=(px(tall)) {}
@@ -102,7 +100,7 @@ pub(super) fn columns(chart: &Columns<'_>) -> Markup {
     }
 }
 
-/// What lies over estimated parts. Each chart has its own: ids are those of the page.
+/// The pattern over estimated parts. Each chart has its own, as ids are unique in the page.
 fn hatch(id: &str) -> Markup {
     html! {
         defs {
@@ -113,7 +111,7 @@ fn hatch(id: &str) -> Markup {
     }
 }
 
-/// The colours and what they mean.
+/// The legend.
 pub(super) fn legend(parts: &[(&str, &str)]) -> Markup {
     html! {
         ul.legend {
@@ -139,7 +137,7 @@ fn table(chart: &Columns<'_>, totals: &[u64]) -> Markup {
                         @if parts.len() > 1 { th.number scope="col" { "Sum" } }
                     } }
                     tbody {
-                        // The latest first, and nothing of steps in which nothing was.
+                        // The latest first, without empty steps.
                         @for (step, total) in steps.iter().zip(totals).rev().filter(|(_, total)| **total > 0) {
                             tr {
                                 th scope="row" { (step.long) }
@@ -154,7 +152,7 @@ fn table(chart: &Columns<'_>, totals: &[u64]) -> Markup {
     }
 }
 
-/// A bar of parts, in a table that has its numbers: screen readers pass it over.
+/// A bar of parts in a table that has its numbers, so screen readers skip it.
 pub(super) fn bar(parts: &[(&str, u64)], whole: u64) -> Markup {
     let share = |value: u64| if whole == 0 { 0.0 } else { value as f64 / whole as f64 * 100.0 };
     let values: Vec<u64> = parts.iter().map(|(_, value)| *value).collect();
@@ -170,7 +168,7 @@ pub(super) fn bar(parts: &[(&str, u64)], whole: u64) -> Markup {
     }
 }
 
-/// Where each of some stacked values begins and ends.
+/// Start and end of each stacked value.
 fn spans(values: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
     values.iter().scan(0_u64, |top, value| {
         let from = *top;
@@ -179,7 +177,7 @@ fn spans(values: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-fn told(parts: &[(&str, &str)], step: &Step) -> String {
+fn describe(parts: &[(&str, &str)], step: &Step) -> String {
     let told = parts.iter().zip(&step.values).enumerate().map(|(place, ((name, _), value))| {
         let estimated = match step.estimated.get(place) {
             Some(1..) => format!(" ({} estimated)", grouped(step.estimated[place])),
@@ -190,8 +188,7 @@ fn told(parts: &[(&str, &str)], step: &Step) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is no less: the half of it is as
-/// round.
+/// The least of 1, 2, 4, 6, 8 or 10 times a power of ten that is not less: its half is round too.
 fn nice(most: u64) -> u64 {
     let mut power = 1_u64;
     loop {
@@ -206,7 +203,7 @@ fn nice(most: u64) -> u64 {
     }
 }
 
-/// Which steps the axis names: five at most.
+/// The labelled steps of the axis: five at most.
 fn ticks(steps: usize) -> Vec<usize> {
     match steps {
         0 => Vec::new(),
@@ -215,7 +212,7 @@ fn ticks(steps: usize) -> Vec<usize> {
     }
 }
 
-/// A name near an end of the axis stays inside.
+/// A label near an end of the axis stays inside.
 fn anchor(middle: f64) -> &'static str {
     match middle {
         ..8.0 => "start",

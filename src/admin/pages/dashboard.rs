@@ -1,4 +1,4 @@
-//! The page as a whole.
+//! The whole dashboard.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use super::numbers::time;
 use super::panels::{self, CLIENT, MODEL, TOKENS, UPSTREAM};
 use super::tiles::tiles;
 use super::{Depth, brand, document, records, running};
-use crate::admin::ask::{FILTERS, PageAsk, Range, minute};
+use crate::admin::query::{FILTERS, PageQuery, Range, minute};
 use crate::config::time_zone_name;
 use crate::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 use crate::record::Boards;
 
-/// Names that a filter suggests.
+/// The most names that a filter suggests.
 const MOST_SUGGESTED: usize = 200;
 
-/// What there is to show.
+/// The state of the data.
 pub(super) enum State<'a> {
     /// Rows, or none.
     Read(&'a Overview),
-    /// Why they could not be read.
-    Unread(String),
-    /// What is wrong with the question.
+    /// Why the ledger could not be read.
+    Failed(String),
+    /// The mistake in the query.
     Wrong(&'a str),
 }
 
-/// The dashboard. What stands in an element with `data-part` is taken over by the script from a
-/// later reading of the page. `kept` is how many records the ledger had been given when this one
-/// was read, which the script compares with what it is told.
+/// The dashboard. The script replaces elements with `data-part` by those of a later reading of the
+/// page. `kept` is how many records the ledger had received when this page was read; the script
+/// compares it with what `/live` reports.
 pub(super) fn page(
-    ask: &PageAsk,
+    query: &PageQuery,
     at: Timestamp,
     state: &State<'_>,
     kept: Option<u64>,
@@ -42,7 +42,7 @@ pub(super) fn page(
 ) -> Markup {
     let overview = match state {
         State::Read(overview) => Some(*overview),
-        State::Unread(_) | State::Wrong(_) => None,
+        State::Failed(_) | State::Wrong(_) => None,
     };
     let body = html! {
         a.skip href="#content" { "Skip to the numbers" }
@@ -51,40 +51,40 @@ pub(super) fn page(
             div.state {
                 p #state role="status" {}
                 @if let Some(place @ LedgerSource::Fleet(_)) = ledger { p.updated #ledger title=(place) { "Whole fleet" } }
-                p.updated #updated data-part { "As of " (time(at, &ask.zone)) " " (time_zone_name(&ask.zone)) }
+                p.updated #updated data-part { "As of " (time(at, &query.zone)) " " (time_zone_name(&query.zone)) }
                 button.quiet #pause type="button" hidden { "Pause updates" }
                 @if has_login {
                     form method="post" action="logout" { button.quiet type="submit" { "Sign out" } }
                 }
             }
         }
-        (controls(ask, at, overview))
+        (controls(query, at, overview))
         main #content tabindex="-1" data-kept=[kept] {
             h1.sr { "Usage" }
-            section.card #running data-live="running" aria-label="Running now" { (running::table(boards, &ask.zone)) }
+            section.card #running data-live="running" aria-label="Running now" { (running::table(boards, &query.zone)) }
             div #numbers data-part aria-label="Usage in the chosen time" role="group" {
                 @match state {
                     State::Wrong(reason) => (failed("That time cannot be shown.", reason)),
-                    State::Unread(reason) => (failed("There are no numbers to show.", reason)),
-                    State::Read(overview) if overview.total.requests == 0 => (nothing(ask)),
-                    State::Read(overview) => (numbers(ask, overview)),
+                    State::Failed(reason) => (failed("There are no numbers to show.", reason)),
+                    State::Read(overview) if overview.total.requests == 0 => (nothing(query)),
+                    State::Read(overview) => (numbers(query, overview)),
                 }
             }
         }
-        (footer(ask, ledger))
+        (footer(query, ledger))
     };
     document(Depth::ROOT, "Usage · streamgauge", true, &body)
 }
 
-/// The time and the filters: links and forms, which need no script.
-fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup {
-    let (since, until) = ask.range.bounds(at);
-    let is_custom = matches!(ask.range, Range::Custom(..));
+/// Period and filters: links and forms, which need no script.
+fn controls(query: &PageQuery, at: Timestamp, overview: Option<&Overview>) -> Markup {
+    let (since, until) = query.range.bounds(at);
+    let is_custom = matches!(query.range, Range::Custom(..));
     html! {
         div.controls {
             nav.ranges aria-label="Time" {
                 @for range in Range::LAST {
-                    a href={ "./?" (ask.with_range(range)) } aria-current=[(range == ask.range).then_some("page")] {
+                    a href={ "./?" (query.with_range(range)) } aria-current=[(range == query.range).then_some("page")] {
                         (range.title())
                     }
                 }
@@ -92,29 +92,29 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
                     summary.chosen[is_custom] { "Custom" }
                     form method="get" action="./" {
                         input type="hidden" name="range" value="custom";
-                        (hidden_filters(ask))
-                        label { "From (" (time_zone_name(&ask.zone)) ")" input type="datetime-local" name="since" required value=(minute(since, &ask.zone)); }
-                        label { "Until (" (time_zone_name(&ask.zone)) ")" input type="datetime-local" name="until" required value=(minute(until.unwrap_or(at), &ask.zone)); }
+                        (hidden_filters(query))
+                        label { "From (" (time_zone_name(&query.zone)) ")" input type="datetime-local" name="since" required value=(minute(since, &query.zone)); }
+                        label { "Until (" (time_zone_name(&query.zone)) ")" input type="datetime-local" name="until" required value=(minute(until.unwrap_or(at), &query.zone)); }
                         button type="submit" { "Show" }
                     }
                 }
             }
             form.filters method="get" action="./" role="search" aria-label="Filters" {
-                input type="hidden" name="range" value=(ask.range.name());
-                @if let Range::Custom(since, until) = ask.range {
-                    input type="hidden" name="since" value=(minute(since, &ask.zone));
-                    input type="hidden" name="until" value=(minute(until, &ask.zone));
+                input type="hidden" name="range" value=(query.range.name());
+                @if let Range::Custom(since, until) = query.range {
+                    input type="hidden" name="since" value=(minute(since, &query.zone));
+                    input type="hidden" name="until" value=(minute(until, &query.zone));
                 }
                 @for (place, name) in FILTERS.into_iter().enumerate() {
-                    label.active[ask.filters[place].is_some()] {
+                    label.active[query.filters[place].is_some()] {
                         span { (capital(name)) }
                         input type="search" name=(name) list={ (name) "-names" } autocomplete="off" placeholder="any"
-                            value=[ask.filters[place].as_deref()];
+                            value=[query.filters[place].as_deref()];
                     }
                 }
                 button type="submit" { "Filter" }
-                @if ask.filters.iter().any(Option::is_some) {
-                    a.clear href={ "./?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear" }
+                @if query.filters.iter().any(Option::is_some) {
+                    a.clear href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear" }
                 }
             }
             div #suggestions data-part {
@@ -128,9 +128,9 @@ fn controls(ask: &PageAsk, at: Timestamp, overview: Option<&Overview>) -> Markup
     }
 }
 
-fn hidden_filters(ask: &PageAsk) -> Markup {
+fn hidden_filters(query: &PageQuery) -> Markup {
     html! {
-        @for (name, value) in FILTERS.iter().zip(&ask.filters) {
+        @for (name, value) in FILTERS.iter().zip(&query.filters) {
             @if let Some(value) = value { input type="hidden" name=(name) value=(value); }
         }
     }
@@ -143,18 +143,18 @@ fn suggestions(name: &str, groups: &[Group]) -> Markup {
     }
 }
 
-fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
-    let step = ask.range.step();
+fn numbers(query: &PageQuery, overview: &Overview) -> Markup {
+    let step = query.range.step();
     html! {
         (tiles(overview))
         div.grid {
-            (tokens_over_time(ask, overview, step))
-            (requests_over_time(ask, overview, step))
-            (panels::tokens_per_user(ask, overview))
-            (panels::total_per_user(ask, overview))
-            (panels::breakdown("models", "By model", "Model", MODEL, &overview.models, ask, &overview.currencies))
-            (panels::breakdown("upstreams", "By upstream", "Upstream", UPSTREAM, &overview.upstreams, ask, &overview.currencies))
-            (panels::breakdown("clients", "By client", "Client", CLIENT, &overview.clients, ask, &overview.currencies))
+            (tokens_over_time(query, overview, step))
+            (requests_over_time(query, overview, step))
+            (panels::tokens_per_user(query, overview))
+            (panels::total_per_user(query, overview))
+            (panels::breakdown("models", "By model", "Model", MODEL, &overview.models, query, &overview.currencies))
+            (panels::breakdown("upstreams", "By upstream", "Upstream", UPSTREAM, &overview.upstreams, query, &overview.currencies))
+            (panels::breakdown("clients", "By client", "Client", CLIENT, &overview.clients, query, &overview.currencies))
             (panels::first_token(overview))
             (panels::outcomes(overview))
             (panels::sources(overview))
@@ -163,16 +163,16 @@ fn numbers(ask: &PageAsk, overview: &Overview) -> Markup {
             div.card-head {
                 h2 #records-title { "Latest records" }
                 p.links {
-                    a href={ "records?" (ask.data_query(&[("format", "csv"), ("limit", "10000")])) } download="records.csv" { "CSV" }
-                    a href={ "records?" (ask.data_query(&[("limit", "1000")])) } { "JSON" }
+                    a href={ "records?" (query.data_query(&[("format", "csv"), ("limit", "10000")])) } download="records.csv" { "CSV" }
+                    a href={ "records?" (query.data_query(&[("limit", "1000")])) } { "JSON" }
                 }
             }
-            (records::table(&overview.latest, &ask.zone))
+            (records::table(&overview.latest, &query.zone))
         }
     }
 }
 
-fn tokens_over_time(ask: &PageAsk, overview: &Overview, step: Duration) -> Markup {
+fn tokens_over_time(query: &PageQuery, overview: &Overview, step: Duration) -> Markup {
     let tokens =
         |sums: &Sums| [sums.input_tokens, sums.output_tokens].map(Option::unwrap_or_default).to_vec();
     let estimated = |sums: &Sums| {
@@ -184,24 +184,24 @@ fn tokens_over_time(ask: &PageAsk, overview: &Overview, step: Duration) -> Marku
         title: "Tokens",
         parts: &TOKENS,
         per: &per(step),
-        zone: &time_zone_name(&ask.zone),
-        steps: &steps(ask, overview, step, tokens, estimated),
+        zone: &time_zone_name(&query.zone),
+        steps: &steps(query, overview, step, tokens, estimated),
     })
 }
 
-fn requests_over_time(ask: &PageAsk, overview: &Overview, step: Duration) -> Markup {
+fn requests_over_time(query: &PageQuery, overview: &Overview, step: Duration) -> Markup {
     columns(&Columns {
         id: "requests-over-time",
         title: "Requests",
         parts: &[("Requests", "plain")],
         per: &per(step),
-        zone: &time_zone_name(&ask.zone),
-        steps: &steps(ask, overview, step, |sums| vec![sums.requests], |_| Vec::new()),
+        zone: &time_zone_name(&query.zone),
+        steps: &steps(query, overview, step, |sums| vec![sums.requests], |_| Vec::new()),
     })
 }
 
 fn steps(
-    ask: &PageAsk,
+    query: &PageQuery,
     overview: &Overview,
     step: Duration,
     values: impl Fn(&Sums) -> Vec<u64>,
@@ -215,14 +215,14 @@ fn steps(
         _ => ("%H:%M", "%Y-%m-%d %H:%M"),
     };
     let step = |(at, sums): &(Timestamp, Sums)| {
-        let at = at.to_zoned(ask.zone.clone());
+        let at = at.to_zoned(query.zone.clone());
         let (short, long) = (at.strftime(short).to_string(), at.strftime(long).to_string());
         Step { short, long, values: values(sums), estimated: estimated(sums) }
     };
     overview.times.iter().map(step).collect()
 }
 
-/// How long a step is, in words.
+/// The length of a step, in words.
 fn per(step: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
     let seconds = step.as_secs();
@@ -235,13 +235,13 @@ fn per(step: Duration) -> String {
 }
 
 /// No rows.
-fn nothing(ask: &PageAsk) -> Markup {
-    let is_filtered = ask.filters.iter().any(Option::is_some);
+fn nothing(query: &PageQuery) -> Markup {
+    let is_filtered = query.filters.iter().any(Option::is_some);
     html! {
         section.card.nothing #nothing {
             h2 { "No requests in this time" }
             @if is_filtered {
-                p { "Nothing has all that the filters name. " a href={ "./?" (PageAsk { filters: Default::default(), ..ask.clone() }.query()) } { "Clear the filters" } }
+                p { "Nothing has all that the filters name. " a href={ "./?" (PageQuery { filters: Default::default(), ..query.clone() }.encode()) } { "Clear the filters" } }
             } @else {
                 p { "A request is here as soon as it has ended. Point an SDK's base URL at the proxy (" code { "server.listen" } ", with " code { "/v1" } " behind it), or choose a longer time." }
             }
@@ -249,7 +249,7 @@ fn nothing(ask: &PageAsk) -> Markup {
     }
 }
 
-/// What went wrong, and what is left to do.
+/// An error, and what to do about it.
 fn failed(what: &str, reason: &str) -> Markup {
     html! {
         section.card.failed #failed role="alert" {
@@ -260,21 +260,21 @@ fn failed(what: &str, reason: &str) -> Markup {
     }
 }
 
-fn footer(ask: &PageAsk, ledger: Option<&LedgerSource>) -> Markup {
+fn footer(query: &PageQuery, ledger: Option<&LedgerSource>) -> Markup {
     let by = ("by", "day,client,user,upstream,model");
     html! {
         footer {
             p {
                 "This selection: "
-                a href={ "usage?" (ask.data_query(&[by, ("format", "csv")])) } download="usage.csv" { "sums as CSV" } " · "
-                a href={ "usage?" (ask.data_query(&[by])) } { "sums as JSON" }
+                a href={ "usage?" (query.data_query(&[by, ("format", "csv")])) } download="usage.csv" { "sums as CSV" } " · "
+                a href={ "usage?" (query.data_query(&[by])) } { "sums as JSON" }
             }
             p {
                 a href="config" { "Configuration" } " · " a href="metrics" { "Metrics" } " · " a href="readyz" { "Readiness" }
                 " · streamgauge " (env!("CARGO_PKG_VERSION"))
             }
             @if let Some(place) = ledger { p { "Usage of " (place) "." } }
-            p { "All times are " (time_zone_name(&ask.zone)) ". Numbers are as upstreams reported them; ~ and hatching mark what is estimated. Hover for all digits." }
+            p { "All times are " (time_zone_name(&query.zone)) ". Numbers are as upstreams reported them; ~ and hatching mark what is estimated. Hover for all digits." }
         }
     }
 }
@@ -290,9 +290,9 @@ mod tests {
 
     use super::*;
 
-    fn text(ask: &PageAsk, state: &State<'_>) -> String {
+    fn text(query: &PageQuery, state: &State<'_>) -> String {
         page(
-            ask,
+            query,
             Timestamp::UNIX_EPOCH,
             state,
             Some(7),
@@ -305,16 +305,16 @@ mod tests {
 
     #[test]
     fn page_states_say_what_to_do() {
-        let plain = PageAsk::plain(&TimeZone::UTC);
+        let plain = PageQuery::plain(&TimeZone::UTC);
         let empty = Overview::default();
-        let filtered = PageAsk { filters: [None, Some("ada".to_owned()), None, None], ..plain.clone() };
-        for (ask, state, expected) in [
+        let filtered = PageQuery { filters: [None, Some("ada".to_owned()), None, None], ..plain.clone() };
+        for (query, state, expected) in [
             (&plain, State::Read(&empty), "Point an SDK's base URL at the proxy"),
             (&filtered, State::Read(&empty), "Clear the filters"),
-            (&plain, State::Unread("no ledger is kept: <b>".to_owned()), "No ledger is kept: &lt;b&gt;"),
+            (&plain, State::Failed("no ledger is kept: <b>".to_owned()), "No ledger is kept: &lt;b&gt;"),
             (&plain, State::Wrong("There is no range \"2y\"."), "That time cannot be shown."),
         ] {
-            let text = text(ask, &state);
+            let text = text(query, &state);
             assert!(text.contains(expected), "{expected}: {text}");
             assert!(text.contains("Usage of this instance, from a.db."), "{text}");
         }
@@ -327,7 +327,7 @@ mod tests {
             ..Overview::default()
         };
         let overview = Overview { total: Sums { requests: 1, ..Sums::default() }, ..overview };
-        let text = text(&PageAsk::plain(&TimeZone::UTC), &State::Read(&overview));
+        let text = text(&PageQuery::plain(&TimeZone::UTC), &State::Read(&overview));
         for forbidden in
             [" style=", " onclick", " onload", "<style", "javascript:", "//cdn", "http://", "https://"]
         {

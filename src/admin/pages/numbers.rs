@@ -1,4 +1,4 @@
-//! Numbers and times as people read them: short, with their unit, and exact on demand.
+//! Numbers and times for people: short, with their unit, and exact on demand.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use maud::{Markup, html};
 
 pub(super) use crate::ledger::output::numbers::{grouped, percent};
 
-/// What stands for a number that nobody knows.
+/// In place of an unknown number.
 pub(super) const UNKNOWN: &str = "–";
 
-/// Three digits and a letter: `1.23M`. Up to 9,999 the number itself. It is cut, not rounded up, so
-/// that no part seems larger than its whole.
+/// Three digits and a letter: `1.23M`. Up to 9,999 the number itself. Truncated, so that no part
+/// seems larger than its whole.
 pub(super) fn compact(number: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K")];
@@ -35,11 +35,11 @@ pub(super) fn count(number: u64) -> Markup {
     html! { data value=(number) title=(grouped(number)) { (compact(number)) } }
 }
 
-/// The same of a number that may not be known.
+/// The same for a number that may be unknown.
 pub(super) fn maybe(number: Option<u64>) -> Markup {
     match number {
         Some(number) => count(number),
-        None => html! { span.unknown title="nobody reported it" { (UNKNOWN) } },
+        None => html! { span.unknown title="not reported" { (UNKNOWN) } },
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn millis(millis: f64) -> String {
     }
 }
 
-/// Whole seconds of something that goes on: `7 s`, `2 min 05 s`, `3 h 12 min`.
+/// Whole seconds of a running time: `7 s`, `2 min 05 s`, `3 h 12 min`.
 pub(super) fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
@@ -64,7 +64,7 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// The same, with a mark where a part of it is estimated.
+/// The same, marked if a part of it is estimated.
 pub(super) fn marked(number: Option<u64>, estimated: Option<u64>) -> Markup {
     html! {
         @if let Some(part) = estimated.filter(|part| *part > 0) {

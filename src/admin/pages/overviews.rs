@@ -1,5 +1,5 @@
-//! What the dashboard shows, read from the ledger, and kept for a moment: several people look at
-//! the same page, and each open one reads itself again when something was written.
+//! The dashboard's data, read from the ledger and kept for a moment: several clients look at the
+//! same page, and each open page reads itself again after a write.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,103 +11,102 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::dashboard::{self, State};
-use crate::admin::Shown;
-use crate::admin::ask::PageAsk;
-use crate::admin::reads::{Reads, Unread};
+use crate::admin::query::PageQuery;
+use crate::admin::reader::ReadError;
 use crate::admin::respond::page;
+use crate::admin::{Admin, Shown};
 use crate::ledger::{LedgerSource, Overview};
 
-/// The latest records that the page shows.
+/// The number of latest records on the page.
 const LATEST: usize = 20;
 
-/// Pages that are kept.
+/// The number of pages that are kept.
 const KEPT: usize = 16;
 
-/// How long one is kept: so many times as long as it took to read, so that reading never takes more
-/// than a part of a CPU however many pages are open; and at least that long.
+/// How long a page is kept, as a multiple of the time its read took, so that reads take a limited
+/// share of a CPU however many pages are open; and the least time.
 const TIMES_AS_LONG: u32 = 8;
 const AT_LEAST: Duration = Duration::from_millis(500);
 
-/// The overviews of the pages that were asked for last.
+/// The overviews of the latest queries.
 #[derive(Default)]
 pub(in crate::admin) struct Overviews(Mutex<VecDeque<Kept>>);
 
 struct Kept {
-    ask: PageAsk,
+    query: PageQuery,
     until: Instant,
     read: Arc<Read>,
 }
 
-/// What was read, and when.
+/// A read, and its time.
 struct Read {
     at: Timestamp,
-    /// How many records the ledger had been given before.
+    /// How many records the ledger had received before.
     kept: u64,
     overview: Overview,
 }
 
 impl Overviews {
-    /// The page for a query.
-    pub(in crate::admin) async fn respond(
-        &self,
-        reads: &Reads,
-        shown: &Shown,
-        has_login: bool,
-        query: &str,
-    ) -> Response {
-        let prices = shown.prices.load();
-        let (ask, wrong) = match PageAsk::parse(query, prices.zone()) {
-            Ok(ask) => (ask, None),
-            Err(reason) => (PageAsk::plain(prices.zone()), Some(reason)),
+    /// Responds to the text of a query.
+    pub(in crate::admin) async fn respond(&self, admin: &Admin, text: &str) -> Response {
+        let Shown { ledger, boards, .. } = &admin.shown;
+        let has_login = admin.access.load().has_login();
+        let prices = admin.shown.prices.load();
+        let zone = prices.zone();
+        let show = |status, query: &PageQuery, at, state: &State<'_>, kept| {
+            page(status, dashboard::page(query, at, state, kept, ledger.as_ref(), boards, has_login))
         };
-        let read = match &wrong {
-            Some(_) => None,
-            None => Some(self.read(reads, shown, &ask).await),
-        };
-        let (status, at, state) = match (&read, &wrong) {
-            (_, Some(reason)) => (StatusCode::BAD_REQUEST, Timestamp::now(), State::Wrong(reason)),
-            (Some(Ok(read)), None) => (StatusCode::OK, read.at, State::Read(&read.overview)),
-            (Some(Err(unread)), None) => {
-                let (status, _, message) = unread.told();
-                // The page is there, and says what is not.
-                let status = if matches!(unread, Unread::NoLedger) { StatusCode::OK } else { status };
-                (status, Timestamp::now(), State::Unread(message))
+        let query = match PageQuery::parse(text, zone) {
+            Ok(query) => query,
+            Err(reason) => {
+                let (query, state) = (PageQuery::plain(zone), State::Wrong(&reason));
+                return show(StatusCode::BAD_REQUEST, &query, Timestamp::now(), &state, None);
             }
-            (None, None) => unreachable!("a query that is right is read"),
         };
-        // Of a fleet, no instance knows.
-        let is_fleet = matches!(shown.ledger, Some(LedgerSource::Fleet(_)));
-        let kept =
-            read.as_ref().and_then(|read| read.as_ref().ok()).filter(|_| !is_fleet).map(|read| read.kept);
-        page(status, dashboard::page(&ask, at, &state, kept, shown.ledger.as_ref(), &shown.boards, has_login))
+        match self.read(admin, &query).await {
+            Ok(read) => {
+                // No instance knows how many records its whole fleet has written.
+                let is_fleet = matches!(ledger, Some(LedgerSource::Fleet(_)));
+                let kept = Some(read.kept).filter(|_| !is_fleet);
+                show(StatusCode::OK, &query, read.at, &State::Read(&read.overview), kept)
+            }
+            Err(error) => {
+                let (status, _, message) = error.describe();
+                // Without a ledger the page is complete, and says so.
+                let status = if matches!(error, ReadError::NoLedger) { StatusCode::OK } else { status };
+                show(status, &query, Timestamp::now(), &State::Failed(message), None)
+            }
+        }
     }
 
-    async fn read(&self, reads: &Reads, shown: &Shown, ask: &PageAsk) -> Result<Arc<Read>, Unread> {
+    async fn read(&self, admin: &Admin, query: &PageQuery) -> Result<Arc<Read>, ReadError> {
+        let shown = &admin.shown;
         let begun = Instant::now();
         let known = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .find(|kept| kept.ask == *ask && kept.until > begun)
+            .find(|kept| kept.query == *query && kept.until > begun)
             .map(|kept| Arc::clone(&kept.read));
         if let Some(read) = known {
             return Ok(read);
         }
         let at = Timestamp::now();
         let kept = shown.journal.health().kept.load(Ordering::Relaxed);
-        let (selection, step, prices) = (ask.selection(at), ask.range.step(), shown.prices.load());
-        let overview = reads
+        let (selection, step, prices) = (query.selection(at), query.range.step(), shown.prices.load());
+        let overview = admin
+            .reader
             .read(move |place, bounds| place.overview(&selection, step, LATEST, &prices, bounds))
             .await?;
         let read = Arc::new(Read { at, kept, overview });
         let took = begun.elapsed();
         tracing::debug!(?took, requests = read.overview.total.requests, "the dashboard's overview was read");
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|kept| kept.ask != *ask);
+        kept.retain(|kept| kept.query != *query);
         kept.truncate(KEPT - 1);
         let until = Instant::now() + (took * TIMES_AS_LONG).max(AT_LEAST);
-        kept.push_front(Kept { ask: ask.clone(), until, read: Arc::clone(&read) });
+        kept.push_front(Kept { query: query.clone(), until, read: Arc::clone(&read) });
         Ok(read)
     }
 }

@@ -5,19 +5,19 @@ use maud::{Markup, html};
 
 use super::charts::{bar, legend};
 use super::numbers::{compact, grouped, marked, maybe, millis, percent};
-use crate::admin::ask::PageAsk;
+use crate::admin::query::PageQuery;
 use crate::ledger::{Group, Overview, Percentiles, Sums};
 use crate::price::{Amount, Currency};
 
-/// Names that are shown one by one; the others are one line.
+/// The most names that are shown one by one; the others are one line.
 const MOST_NAMES: usize = 12;
 
-/// The two kinds of tokens that everybody bills.
+/// The two kinds of tokens that every service bills.
 pub(super) const TOKENS: [(&str, &str); 2] = [("Input", "input"), ("Output", "output")];
 
 /// A line of a panel.
 struct Line<'a> {
-    /// `None`: the others together.
+    /// `None`: all others together.
     name: Option<Option<&'a str>>,
     others: usize,
     sums: Sums,
@@ -53,7 +53,7 @@ fn total(sums: &Sums) -> u64 {
     sums.total_tokens.unwrap_or_default()
 }
 
-/// The total, with a mark where a part of it is computed.
+/// The total, marked if a part of it is computed.
 fn marked_total(sums: &Sums) -> Markup {
     html! {
         @if let Some(computed) = sums.computed_total_tokens {
@@ -67,20 +67,20 @@ fn parts(sums: &Sums) -> [u64; 2] {
     [sums.input_tokens.unwrap_or_default(), sums.output_tokens.unwrap_or_default()]
 }
 
-/// A name that leads to the page of it alone.
-fn name(ask: &PageAsk, filter: usize, line: &Line<'_>) -> Markup {
+/// A name that links to the page filtered by it.
+fn name(query: &PageQuery, filter: usize, line: &Line<'_>) -> Markup {
     html! {
         @match line.name {
             None => span.others { (grouped(line.others as u64)) " others" },
             Some(None) => span.unknown { "not named" },
-            Some(Some(name)) if ask.filters[filter].as_deref() == Some(name) => span { (name) },
-            Some(Some(name)) => a href={ "./?" (ask.with_filter(filter, Some(name))) } { (name) },
+            Some(Some(name)) if query.filters[filter].as_deref() == Some(name) => span { (name) },
+            Some(Some(name)) => a href={ "./?" (query.with_filter(filter, Some(name))) } { (name) },
         }
     }
 }
 
 /// Prompt and completion tokens of each user, as stacked bars.
-pub(super) fn tokens_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
+pub(super) fn tokens_per_user(query: &PageQuery, overview: &Overview) -> Markup {
     let lines = lines(&overview.users);
     let most = lines.iter().map(|line| parts(&line.sums).iter().sum()).max().unwrap_or_default();
     panel(
@@ -98,7 +98,7 @@ pub(super) fn tokens_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
                 tbody { @for line in &lines {
                     @let [input, output] = parts(&line.sums);
                     tr {
-                        th.name scope="row" { (name(ask, USER, line)) }
+                        th.name scope="row" { (name(query, USER, line)) }
                         td.wide { (bar(&[("input", input), ("output", output)], most)) }
                         td.number { (marked(line.sums.input_tokens, line.sums.estimated().input_tokens)) }
                         td.number { (marked(line.sums.output_tokens, line.sums.estimated().output_tokens)) }
@@ -110,7 +110,7 @@ pub(super) fn tokens_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
 }
 
 /// All tokens of each user, and their share.
-pub(super) fn total_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
+pub(super) fn total_per_user(query: &PageQuery, overview: &Overview) -> Markup {
     let lines = lines(&overview.users);
     let most = lines.iter().map(|line| total(&line.sums)).max().unwrap_or_default();
     let all = total(&overview.total);
@@ -128,7 +128,7 @@ pub(super) fn total_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
                 } }
                 tbody { @for line in &lines {
                     tr {
-                        th.name scope="row" { (name(ask, USER, line)) }
+                        th.name scope="row" { (name(query, USER, line)) }
                         td.wide { (bar(&[("total", total(&line.sums))], most)) }
                         td.number { (marked_total(&line.sums)) }
                         td.number { (percent(total(&line.sums), all)) }
@@ -139,20 +139,20 @@ pub(super) fn total_per_user(ask: &PageAsk, overview: &Overview) -> Markup {
     )
 }
 
-/// The filters' places in [`FILTERS`](crate::admin::ask::FILTERS).
+/// Indices into [`FILTERS`](crate::admin::query::FILTERS).
 pub(super) const CLIENT: usize = 0;
 pub(super) const USER: usize = 1;
 pub(super) const UPSTREAM: usize = 2;
 pub(super) const MODEL: usize = 3;
 
-/// Requests, tokens and cost by something.
+/// Requests, tokens and cost by one field.
 pub(super) fn breakdown(
     id: &str,
     title: &str,
     column: &str,
     filter: usize,
     groups: &[Group],
-    ask: &PageAsk,
+    query: &PageQuery,
     currencies: &[Currency],
 ) -> Markup {
     let lines = lines(groups);
@@ -174,7 +174,7 @@ pub(super) fn breakdown(
                 tbody { @for line in &lines {
                     @let [input, output] = parts(&line.sums);
                     tr {
-                        th.name scope="row" { (name(ask, filter, line)) }
+                        th.name scope="row" { (name(query, filter, line)) }
                         td.wide { (bar(&[("input", input), ("output", output)], most)) }
                         td.number { (maybe(Some(line.sums.requests))) }
                         td.number { (marked(line.sums.input_tokens, line.sums.estimated().input_tokens)) }
@@ -187,7 +187,7 @@ pub(super) fn breakdown(
     )
 }
 
-/// What it cost in a currency; nothing is no price, and not 0.
+/// The cost in one currency. Empty: no price is known, which is not 0.
 pub(super) fn money(sums: &Sums, currency: Currency) -> Markup {
     match sums.cost.amount(currency) {
         Some(amount) => {
@@ -220,7 +220,7 @@ pub(super) fn outcomes(overview: &Overview) -> Markup {
     shares("outcomes", "Outcomes", "Outcome", &rows.collect::<Vec<_>>(), overview.total.requests)
 }
 
-/// How counts are known, of the requests that could have had tokens.
+/// Sources of the counts, for requests that could have had tokens.
 pub(super) fn sources(overview: &Overview) -> Markup {
     let rows = overview.total.known().into_iter().filter(|(_, rows)| *rows > 0);
     shares("sources", "Usage sources", "Source", &rows.collect::<Vec<_>>(), overview.total.countable)
@@ -252,7 +252,7 @@ fn shares(id: &str, title: &str, column: &str, rows: &[(&str, u64)], all: u64) -
     )
 }
 
-/// How long the first token took.
+/// Times to the first token.
 pub(super) fn first_token(overview: &Overview) -> Markup {
     let Percentiles { rows, p50, p95, p99, sampled } = overview.first_token;
     panel(
@@ -286,7 +286,7 @@ pub(super) fn first_token(overview: &Overview) -> Markup {
     )
 }
 
-/// A card with a name.
+/// A titled card.
 fn panel(id: &str, title: &str, beside: Option<&Markup>, body: &Markup) -> Markup {
     html! {
         section.card #(id) aria-labelledby={ (id) "-title" } {
@@ -328,7 +328,7 @@ mod tests {
     fn names_are_escaped_in_pages_and_links() {
         let user = group("<b>&\"", 1);
         let overview = Overview { users: vec![user], ..Overview::default() };
-        let text = total_per_user(&PageAsk::plain(&jiff::tz::TimeZone::UTC), &overview).into_string();
+        let text = total_per_user(&PageQuery::plain(&jiff::tz::TimeZone::UTC), &overview).into_string();
         assert!(
             text.contains(r#"href="./?range=24h&amp;user=%3Cb%3E%26%22">&lt;b&gt;&amp;&quot;</a>"#),
             "{text}"

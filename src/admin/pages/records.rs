@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::numbers::{UNKNOWN, maybe, millis, time};
 use crate::ledger::Record;
 
-/// A table of them, each with its id, which leads to all of it as JSON.
+/// The table of the latest records, each with its id, which links to the whole record as JSON.
 pub(super) fn table(records: &[Record], zone: &TimeZone) -> Markup {
     html! {
         div.scroll #records-scroll role="group" aria-label="Latest records" {
@@ -38,7 +38,7 @@ fn row(record: &Record, zone: &TimeZone) -> Markup {
     let number = |field: &str| record.get(field).as_u64();
     let took = |field: &str| record.get(field).as_f64().map_or_else(|| UNKNOWN.to_owned(), millis);
     let started = record.get("started_at").as_str().and_then(|at| at.parse::<Timestamp>().ok());
-    // The model that was asked for, where no answer named one.
+    // The requested model, if no response named one.
     let model = match record.get("model") {
         Value::Null => text("model_requested"),
         _ => text("model"),

@@ -1,4 +1,4 @@
-//! The streams that run now.
+//! Running streams.
 
 use std::time::Instant;
 
@@ -8,10 +8,10 @@ use maud::{Markup, html};
 use super::numbers::{UNKNOWN, count, grouped, millis, seconds, time};
 use crate::record::{Boards, Stream};
 
-/// Streams that are shown; of the others there is the number.
+/// The most streams that are shown; the page has the number of the others.
 const MOST_SHOWN: usize = 25;
 
-/// How many there are, and the table of them, which the page updates as a whole.
+/// The number of streams and their table, which the script replaces as a whole.
 pub(in crate::admin) fn table(boards: &Boards, zone: &TimeZone) -> Markup {
     let (streams, unlisted) = boards.list();
     let now = Instant::now();
@@ -67,7 +67,7 @@ fn row(stream: &Stream, now: Instant, zone: &TimeZone) -> Markup {
     }
 }
 
-/// What was reported, or about as many as there were events with output: most services send a token
+/// The reported count, or an approximation by the events with output: most services send one token
 /// in each.
 fn tokens(stream: &Stream) -> Markup {
     match (stream.output_tokens(), stream.time_to_first_token()) {

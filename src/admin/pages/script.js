@@ -1,19 +1,19 @@
 // Keeps the dashboard up to date. The page works without it.
 //
-// The server tells of what changes (/live, server-sent events): running streams as they are to be shown, and that records were
-// written, whereupon the page is read again and its parts are taken over. Reading takes at most a small part of the time.
+// The server reports changes (/live, server-sent events): running streams as rendered HTML, and the number of records, whereupon
+// the script reads the page again and replaces its parts. Reading takes a small share of the time at most.
 "use strict";
 
 (() => {
   const state = document.getElementById("state");
   const pause = document.getElementById("pause");
   const running = document.getElementById("running");
-  const kept = (page) => page.getElementById("content").dataset.kept; // how many records there were when it was read
+  const kept = (page) => page.getElementById("content").dataset.kept; // the number of records when it was read
   let has = kept(document);
-  let told = 0; // how many there are
+  let told = 0; // the number of records now
   const LEAST_PAUSE = 2000; // between two readings, in ms
   const TIMES_AS_LONG = 10; // as the last reading took
-  const UNTOLD = 30000; // read again after that long, also if nothing is told: the time goes on
+  const UNTOLD = 30000; // ms after which the page is read again without a report, since time passes
   let source = null;
   let paused = false;
   let reading = false;
@@ -26,7 +26,7 @@
     document.body.dataset.state = kind;
   }
 
-  // Puts new children in the place of old ones, where they differ; what was unfolded, scrolled and focused stays so.
+  // Replaces the children if they differ; keeps what is unfolded, scrolled and focused.
   function replace(old, fresh) {
     if (old.innerHTML === fresh.innerHTML) return;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((each) => each.id));
@@ -51,7 +51,7 @@
     return new DOMParser().parseFromString(html, "text/html");
   }
 
-  // What is too wide for its place can be reached and moved with the keyboard.
+  // Content that is too wide can be focused and scrolled with the keyboard.
   function reachable() {
     for (const box of document.querySelectorAll(".scroll")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
@@ -78,7 +78,7 @@
       }
       reachable();
       has = kept(fresh) ?? has;
-      // What several look at may have been read for another one before.
+      // The server may have kept this page from an earlier reading.
       wanted ||= Number(has) < told;
       say(answer.ok ? "Live" : "The numbers cannot be read; trying again", answer.ok ? "live" : "failed");
     } catch {
@@ -112,7 +112,7 @@
     });
     source.onerror = () => {
       say("The connection is lost; trying again", "failed");
-      // A refusal ends it for good; a break does not.
+      // An HTTP error ends the events for good; a broken connection does not.
       if (source.readyState === EventSource.CLOSED) {
         setTimeout(() => paused || (source.close(), watch()), 10000);
         schedule(0);
@@ -134,7 +134,7 @@
     }
   });
   addEventListener("resize", reachable);
-  // A page that nobody sees asks for nothing.
+  // A hidden page requests nothing.
   document.addEventListener("visibilitychange", () => {
     if (paused) return;
     clearTimeout(timer);

@@ -1,4 +1,4 @@
-//! The sums at a glance: a tile for each.
+//! The totals, a tile for each.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,6 @@ use super::numbers::{compact, count, maybe, millis, percent};
 use super::panels;
 use crate::ledger::{Overview, Sums};
 
-/// The sums at a glance.
 pub(super) fn tiles(overview: &Overview) -> Markup {
     let Sums {
         requests,
@@ -58,7 +57,7 @@ pub(super) fn tiles(overview: &Overview) -> Markup {
     }
 }
 
-/// How many of the tokens were of a kind.
+/// The share of tokens of one kind.
 fn part(tokens: Option<u64>, kind: &str) -> Markup {
     html! {
         @match tokens {

@@ -1,4 +1,4 @@
-//! What the accept loop knows of one connection: its requests, and how long it has waited.
+//! What the accept loop knows of one connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::flow::Limit;
 use crate::listener::Limits;
 
-/// The least time without progress after which a client counts as not reading: handlers, and live
-/// events while nothing changes, are silent for less.
+/// The shortest time without progress that counts as a client that does not read: handlers, and
+/// live events while nothing changes, are silent for less.
 const LEAST_STALL: Duration = Duration::from_secs(30);
 
 /// One connection, shared by its task and the accept loop.
@@ -16,17 +16,17 @@ pub(super) struct Conn(Mutex<State>);
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// When the connection made progress last: it began, a request's head was complete, hyper took a
-    /// frame of a response, or a response was done.
+    /// The last progress: the connection began, a head was complete, hyper took a frame of a
+    /// response, or a response ended.
     progress: Instant,
-    /// A request's head has been complete.
+    /// The head of a request has been complete.
     has_asked: bool,
-    /// Requests whose responses are not done.
+    /// Requests whose responses have not ended.
     running: usize,
 }
 
-/// Which connection is closed first for a newcomer: one that never sent a complete head, then one
-/// between two requests; of each kind the one that has waited longest.
+/// Eviction order: connections that never sent a complete head come before those between two
+/// requests; in each group the longest wait comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) has_asked: bool,
@@ -42,15 +42,15 @@ impl Conn {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request's head is complete; the request runs for as long as the guard lives.
+    /// Counts a request from the end of its head until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         let mut state = self.state();
         *state = State { progress: Instant::now(), has_asked: true, running: state.running + 1 };
         RequestGuard(Arc::clone(self))
     }
 
-    /// The limit that closes the connection now. A client that does not read is known by hyper, which
-    /// takes a frame of a response only when the client has room for it.
+    /// The limit that closes the connection now. hyper takes a frame of a response only when the
+    /// client has room for it, so a client that does not read makes no progress.
     pub(super) fn exceeded(&self, now: Instant, limits: &Limits) -> Option<Limit> {
         let state = *self.state();
         let (timeout, limit) = match state {
@@ -61,7 +61,7 @@ impl Conn {
         (now.saturating_duration_since(state.progress) >= timeout).then_some(limit)
     }
 
-    /// How readily the connection is closed for a newcomer, the least first. `None`: not now. A
+    /// The order of eviction, the first to be evicted being the least; `None`: not now. A
     /// connection has `grace` for its first head.
     pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
         let State { progress, has_asked, running } = *self.state();
@@ -70,12 +70,12 @@ impl Conn {
     }
 }
 
-/// A running request.
+/// Counts a running request.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<Conn>);
 
 impl RequestGuard {
-    /// hyper took a frame of the response.
+    /// Records that hyper took a frame of the response.
     pub(super) fn progress(&self) {
         self.0.state().progress = Instant::now();
     }

@@ -1,9 +1,9 @@
-//! Descriptors that a listener keeps for when the process has none left.
+//! Reserved descriptors, for when the process has no other left.
 
 use std::fs::File;
 
-/// Open files that stand for connections to come: one is closed where accepting fails for want of a
-/// descriptor, so that the connection can have it.
+/// Open files, of which one is closed when accepting fails for want of a descriptor, so that the
+/// connection can have it.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
     size: usize,
@@ -11,14 +11,14 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// With as many as there are now, up to `size`.
+    /// Opens up to `size` files.
     pub(super) fn new(size: usize) -> Self {
         let mut reserve = Self { size, files: Vec::new() };
         reserve.fill();
         reserve
     }
 
-    /// Takes what was spent, as far as the system has it.
+    /// Reopens what was spent, as far as the system permits.
     pub(super) fn fill(&mut self) {
         while self.files.len() < self.size {
             let Ok(file) = File::open("/dev/null") else { break };
@@ -26,7 +26,7 @@ impl Reserve {
         }
     }
 
-    /// Frees one descriptor, if any is left.
+    /// Frees one descriptor; false: none is left.
     pub(super) fn spend(&mut self) -> bool {
         self.files.pop().is_some()
     }

@@ -1,6 +1,6 @@
-//! Reads of the ledger, on threads of their own: few at once, each within a time, and none for
-//! somebody who has left. They are read-only connections, for which the ledger's writer never
-//! waits. A database that is away keeps nobody waiting but those who asked for what is in it.
+//! Reads of the ledger, on threads of their own: few at once, each with a time limit, and cancelled
+//! when the client leaves. The connections are read-only, so the ledger's writer never waits for
+//! them. A database that is away delays only requests for its contents.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,43 +13,43 @@ use tokio::time::timeout;
 use crate::ledger::{Bounds, LedgerError, LedgerSource};
 
 /// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and
-/// the workers want theirs.
+/// the workers need theirs.
 const AT_ONCE: usize = 2;
 
-/// How long to wait for a turn.
+/// How long a read waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How long a read may take, with the wait for its turn.
+/// How long a read may take, including the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(15);
 
-/// The most groups of an answer: some 60 MB of JSON.
+/// The most groups of a response: some 60 MB of JSON.
 const MOST_GROUPS: usize = 100_000;
 
-/// The way to the ledger.
+/// Reads the ledger.
 #[derive(Clone, Debug)]
-pub(super) struct Reads {
+pub(super) struct LedgerReader {
     place: Option<LedgerSource>,
     turns: Arc<Semaphore>,
 }
 
-/// Why there is no answer.
+/// Why a read has no result.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum ReadError {
     /// The configuration keeps no ledger.
     NoLedger,
-    /// Others read now.
+    /// No turn came in time.
     Busy,
-    /// Answers that are not taken yet leave no room for this one.
+    /// Unread responses leave no memory for this one.
     NoRoom,
-    /// It cannot be read, or not within the bounds.
+    /// The ledger cannot be read, or not within the limits.
     Ledger(LedgerError),
-    /// The thread that read panicked, or the system gives none.
+    /// The thread that read panicked, or could not be started.
     Broken,
 }
 
-impl Unread {
-    /// How it is told: a status, a code, and words.
-    pub(super) fn told(&self) -> (StatusCode, &'static str, String) {
+impl ReadError {
+    /// Status, code and message of the response.
+    pub(super) fn describe(&self) -> (StatusCode, &'static str, String) {
         match self {
             Self::NoLedger => (
                 StatusCode::NOT_FOUND,
@@ -64,7 +64,7 @@ impl Unread {
             Self::NoRoom => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
-                "other answers are still being read by their clients: try again".to_owned(),
+                "other responses are still being read by their clients: try again".to_owned(),
             ),
             Self::Ledger(error) if error.is_bound() => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "too_much", error.reason().to_string())
@@ -83,20 +83,20 @@ impl Unread {
     }
 }
 
-impl Reads {
+impl LedgerReader {
     pub(super) fn new(place: Option<LedgerSource>) -> Self {
         Self { place, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Reads with `read`. Dropping the future gives the read up, which ends soon after.
+    /// Reads with `read`. Dropping the future cancels the read soon after.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&LedgerSource, &Bounds) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, Unread> {
-        let place = self.place.clone().ok_or(Unread::NoLedger)?;
+    ) -> Result<T, ReadError> {
+        let place = self.place.clone().ok_or(ReadError::NoLedger)?;
         let deadline = Some(Instant::now() + MOST_TIME);
         let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Broken)?;
+        let turn = turn.map_err(|_| ReadError::Busy)?.map_err(|_| ReadError::Broken)?;
         let given_up = GivenUp::default();
         let bounds = Bounds { groups: Some(MOST_GROUPS), deadline, given_up: Arc::clone(&given_up.0) };
         let done = tokio::task::spawn_blocking(move || {
@@ -109,17 +109,17 @@ impl Reads {
                 if !error.is_bound() {
                     tracing::warn!(%error, "the admin pages cannot read the ledger");
                 }
-                Unread::Ledger(error)
+                ReadError::Ledger(error)
             }),
             Err(error) => {
                 tracing::error!(%error, "reading the ledger failed");
-                Err(Unread::Broken)
+                Err(ReadError::Broken)
             }
         }
     }
 }
 
-/// Tells the thread when nobody waits any longer.
+/// Cancels a read when it is dropped.
 #[derive(Default)]
 struct GivenUp(Arc<AtomicBool>);
 
@@ -137,9 +137,9 @@ mod tests {
 
     #[tokio::test]
     async fn dropped_read_is_cancelled() {
-        let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
+        let reader = LedgerReader::new(Some(LedgerSource::File("a.db".into())));
         let (sender, receiver) = mpsc::channel();
-        let endless = reads.read(move |_, bounds| {
+        let endless = reader.read(move |_, bounds| {
             sender.send("begun").unwrap();
             while !bounds.given_up.load(Ordering::Relaxed) {
                 std::thread::yield_now();
@@ -163,27 +163,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn read_without_a_turn_is_busy() {
-        let reads = Reads::new(Some(LedgerSource::File("a.db".into())));
-        let _turns = Arc::clone(&reads.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
-        assert!(matches!(reads.read(|_, _| Ok(())).await, Err(Unread::Busy)));
+        let reader = LedgerReader::new(Some(LedgerSource::File("a.db".into())));
+        let _turns = Arc::clone(&reader.turns).acquire_many_owned(AT_ONCE as u32).await.unwrap();
+        assert!(matches!(reader.read(|_, _| Ok(())).await, Err(ReadError::Busy)));
     }
 
     #[tokio::test]
     async fn read_without_a_ledger_is_an_error() {
-        let told = Reads::new(None).read(|_, _| Ok(())).await.unwrap_err().told();
+        let told = LedgerReader::new(None).read(|_, _| Ok(())).await.unwrap_err().describe();
         assert_eq!((told.0, told.1), (StatusCode::NOT_FOUND, "no_ledger"));
     }
 
     #[tokio::test]
     async fn missing_ledger_is_an_error_and_no_panic() {
-        let reads = Reads::new(Some(LedgerSource::File("/nowhere/a.db".into())));
-        let told = reads
+        let reader = LedgerReader::new(Some(LedgerSource::File("/nowhere/a.db".into())));
+        let told = reader
             .read(|place, bounds| {
                 let all = crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);
                 place.records(&all, 1, None, bounds)
             })
             .await;
-        let (status, _, message) = told.unwrap_err().told();
+        let (status, _, message) = told.unwrap_err().describe();
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(message, "the ledger cannot be read: there is no such file");
     }

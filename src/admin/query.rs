@@ -1,4 +1,4 @@
-//! What a request asks for, read off its query.
+//! The queries of requests.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use jiff::tz::TimeZone;
 use crate::config;
 use crate::ledger::{By, Selection, TimeSpec};
 
-/// The most records that are given at once.
+/// The largest `limit` of records.
 const MOST_RECORDS: usize = 10_000;
 
-/// Records that are given where nobody says how many.
+/// The default `limit` of records.
 const RECORDS: usize = 100;
 
-/// The pairs of a query or a form, in their order. An empty value is as good as none: forms send
-/// their empty fields.
+/// The pairs of a query or a form, in order. Empty values are omitted, since forms send their empty
+/// fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
 
@@ -30,7 +30,7 @@ impl Fields {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// What is none of the names that are known here.
+    /// Refuses names that are not known.
     fn check(&self, known: &[&str]) -> Result<(), String> {
         match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             Some((key, _)) => Err(format!("{key:?} is none of {}", known.join(", "))),
@@ -63,13 +63,13 @@ impl Fields {
     }
 }
 
-/// What rows can be selected by beside their time.
+/// The fields by which rows can be selected, except time.
 pub(super) const FILTERS: [&str; 4] = ["client", "user", "upstream", "model"];
 
-/// As far as `usage` looks back by default.
+/// The default period of `usage`.
 const DEFAULT_SINCE: Duration = Duration::from_hours(24);
 
-/// The form of a result.
+/// The format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
@@ -88,15 +88,15 @@ impl Format {
 
 /// `/usage?...`: sums.
 #[derive(Clone, Debug)]
-pub(super) struct UsageAsk {
+pub(super) struct UsageQuery {
     pub(super) selection: Selection,
     pub(super) by: Vec<By>,
     pub(super) format: Format,
 }
 
-impl UsageAsk {
+impl UsageQuery {
     /// # Errors
-    /// What is wrong with the query, in words.
+    /// The mistake, in words.
     pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[
@@ -115,17 +115,17 @@ impl UsageAsk {
     }
 }
 
-/// `/records?...`: the latest records themselves.
+/// `/records?...`: the latest records.
 #[derive(Clone, Debug)]
-pub(super) struct RecordsAsk {
+pub(super) struct RecordsQuery {
     pub(super) selection: Selection,
     pub(super) limit: usize,
     pub(super) format: Format,
 }
 
-impl RecordsAsk {
+impl RecordsQuery {
     /// # Errors
-    /// What is wrong with the query, in words.
+    /// The mistake, in words.
     pub(super) fn parse(query: &str, now: Timestamp, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         fields.check(&[
@@ -147,22 +147,22 @@ impl RecordsAsk {
     }
 }
 
-/// The time that the dashboard looks at.
+/// The period of the dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Range {
     Hour,
     Day,
     Week,
     Month,
-    /// From then until then.
+    /// From, until.
     Custom(Timestamp, Timestamp),
 }
 
 impl Range {
-    /// Those that need no further word.
+    /// The ranges that end now.
     pub(super) const LAST: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    /// As it is called in the query.
+    /// The name in the query.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Hour => "1h",
@@ -173,7 +173,7 @@ impl Range {
         }
     }
 
-    /// As people call it.
+    /// The name on the page.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Hour => "Last hour",
@@ -184,7 +184,7 @@ impl Range {
         }
     }
 
-    /// From when until when, if it is `now`; `None`: until now.
+    /// The bounds at `now`; `None`: until now.
     pub(super) fn bounds(self, now: Timestamp) -> (Timestamp, Option<Timestamp>) {
         let hours = match self {
             Self::Hour => 1,
@@ -196,7 +196,7 @@ impl Range {
         (now.checked_sub(Duration::from_hours(hours)).unwrap_or(Timestamp::MIN), None)
     }
 
-    /// How long a step of time is in its charts: at most some sixty of them.
+    /// The width of a column in its charts: at most [`MOST_STEPS`] of them.
     pub(super) fn step(self) -> Duration {
         const MINUTE: u64 = 60;
         const STEPS: [u64; 11] = [
@@ -220,12 +220,12 @@ impl Range {
     }
 }
 
-/// Columns that can be told apart on a phone.
+/// The most columns that are distinguishable on a phone.
 const MOST_STEPS: u64 = 60;
 
 /// `/?...`: the dashboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PageAsk {
+pub(super) struct PageQuery {
     /// The zone of its days and times.
     pub(super) zone: TimeZone,
     pub(super) range: Range,
@@ -233,9 +233,9 @@ pub(super) struct PageAsk {
     pub(super) filters: [Option<String>; FILTERS.len()],
 }
 
-impl PageAsk {
+impl PageQuery {
     /// # Errors
-    /// What is wrong with the query, in words.
+    /// The mistake, in words.
     pub(super) fn parse(query: &str, zone: &TimeZone) -> Result<Self, String> {
         let fields = Fields::parse(query.as_bytes());
         let filters = FILTERS.map(|name| fields.get(name).map(str::to_owned));
@@ -261,27 +261,27 @@ impl PageAsk {
         Self { zone: zone.clone(), range: Range::Day, filters: Default::default() }
     }
 
-    /// The rows, if it is `now`.
+    /// The rows at `now`.
     pub(super) fn selection(&self, now: Timestamp) -> Selection {
         let (since, until) = self.range.bounds(now);
         let [client, user, upstream, model] = self.filters.clone();
         Selection { since, until, client, user, upstream, model, zone: self.zone.clone() }
     }
 
-    /// The query of this page, with another range.
+    /// The query of this page with another range.
     pub(super) fn with_range(&self, range: Range) -> String {
-        Self { range, ..self.clone() }.query()
+        Self { range, ..self.clone() }.encode()
     }
 
-    /// The query of this page, with another value of a filter.
+    /// The query of this page with another value of a filter.
     pub(super) fn with_filter(&self, filter: usize, value: Option<&str>) -> String {
-        let mut ask = self.clone();
-        ask.filters[filter] = value.map(str::to_owned);
-        ask.query()
+        let mut query = self.clone();
+        query.filters[filter] = value.map(str::to_owned);
+        query.encode()
     }
 
-    /// Its own query.
-    pub(super) fn query(&self) -> String {
+    /// The query of this page.
+    pub(super) fn encode(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("range", self.range.name());
         if let Range::Custom(since, until) = self.range {
@@ -293,7 +293,7 @@ impl PageAsk {
         query.finish()
     }
 
-    /// The query for the same rows of `/usage` and `/records`, with `more` before it.
+    /// The query for the same rows of `/usage` and `/records`, after `more`.
     pub(super) fn data_query(&self, more: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(more);
@@ -318,7 +318,7 @@ impl PageAsk {
     }
 }
 
-/// As `<input type="datetime-local">` has it; the page names the zone.
+/// The format of `<input type="datetime-local">`, in the zone that the page names.
 pub(super) fn minute(at: Timestamp, zone: &TimeZone) -> String {
     at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M").to_string()
 }
@@ -340,14 +340,14 @@ mod tests {
 
     #[test]
     fn usage_query_parses_as_the_command_line() {
-        let ask =
-            UsageAsk::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now(), &TimeZone::UTC)
+        let query =
+            UsageQuery::parse("since=7d&by=day,model&user=a%26b+c&client=&format=csv", now(), &TimeZone::UTC)
                 .unwrap();
-        assert_eq!(ask.selection.since.to_string(), "2026-07-23T12:00:00Z");
-        assert_eq!((ask.selection.user.as_deref(), ask.selection.client), (Some("a&b c"), None));
-        assert_eq!((ask.by, ask.format), (vec![By::Day, By::Model], Format::Csv));
-        let ask = UsageAsk::parse("", now(), &TimeZone::UTC).unwrap();
-        assert_eq!((ask.selection.since.to_string().as_str(), ask.by.len()), ("2026-07-29T12:00:00Z", 0));
+        assert_eq!(query.selection.since.to_string(), "2026-07-23T12:00:00Z");
+        assert_eq!((query.selection.user.as_deref(), query.selection.client), (Some("a&b c"), None));
+        assert_eq!((query.by, query.format), (vec![By::Day, By::Model], Format::Csv));
+        let query = UsageQuery::parse("", now(), &TimeZone::UTC).unwrap();
+        assert_eq!((query.selection.since.to_string().as_str(), query.by.len()), ("2026-07-29T12:00:00Z", 0));
     }
 
     #[test]
@@ -360,19 +360,19 @@ mod tests {
             ("format=xml", "neither json nor csv"),
             ("sinc=1h", "\"sinc\" is none of since, until"),
         ] {
-            let error = UsageAsk::parse(query, now(), &TimeZone::UTC).unwrap_err();
+            let error = UsageQuery::parse(query, now(), &TimeZone::UTC).unwrap_err();
             assert!(error.contains(reason), "{query}: {error}");
         }
         for (query, reason) in
             [("limit=0", "from 1 to 10000"), ("limit=10001", "from 1"), ("by=day", "none of")]
         {
-            let error = RecordsAsk::parse(query, now(), &TimeZone::UTC).unwrap_err();
+            let error = RecordsQuery::parse(query, now(), &TimeZone::UTC).unwrap_err();
             assert!(error.contains(reason), "{query}: {error}");
         }
         for query in
             ["range=2y", "range=custom", "range=custom&since=2026-07-02T00:00&until=2026-07-01T00:00"]
         {
-            assert!(PageAsk::parse(query, &TimeZone::UTC).is_err(), "{query}");
+            assert!(PageQuery::parse(query, &TimeZone::UTC).is_err(), "{query}");
         }
     }
 
@@ -383,30 +383,30 @@ mod tests {
             "range=7d&client=a&user=b%26c&upstream=d&model=e%2Ff",
             "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30",
         ] {
-            assert_eq!(PageAsk::parse(query, &TimeZone::UTC).unwrap().query(), query);
+            assert_eq!(PageQuery::parse(query, &TimeZone::UTC).unwrap().encode(), query);
         }
-        assert_eq!(PageAsk::parse("", &TimeZone::UTC).unwrap(), PageAsk::plain(&TimeZone::UTC));
-        assert_eq!(PageAsk::plain(&TimeZone::UTC).with_filter(1, Some("x y")), "range=24h&user=x+y");
+        assert_eq!(PageQuery::parse("", &TimeZone::UTC).unwrap(), PageQuery::plain(&TimeZone::UTC));
+        assert_eq!(PageQuery::plain(&TimeZone::UTC).with_filter(1, Some("x y")), "range=24h&user=x+y");
     }
 
     #[test]
     fn custom_times_are_those_of_the_zone() {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         let query = "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30";
-        let page = PageAsk::parse(query, &berlin).unwrap();
+        let page = PageQuery::parse(query, &berlin).unwrap();
         assert_eq!(page.selection(now()).since.to_string(), "2026-06-30T22:00:00Z");
-        assert_eq!(page.query(), query);
-        let data = UsageAsk::parse("since=2026-07-01&time_zone=Asia/Tokyo", now(), &berlin).unwrap();
+        assert_eq!(page.encode(), query);
+        let data = UsageQuery::parse("since=2026-07-01&time_zone=Asia/Tokyo", now(), &berlin).unwrap();
         assert_eq!(data.selection.since.to_string(), "2026-06-30T15:00:00Z");
-        assert!(UsageAsk::parse("time_zone=Moon", now(), &berlin).unwrap_err().starts_with("time_zone: "));
+        assert!(UsageQuery::parse("time_zone=Moon", now(), &berlin).unwrap_err().starts_with("time_zone: "));
     }
 
     #[test]
     fn data_link_selects_the_rows_of_its_page() {
         for query in ["range=7d&user=b%26c", "range=custom&since=2026-07-01T00%3A00&until=2026-07-02T12%3A30"]
         {
-            let page = PageAsk::parse(query, &TimeZone::UTC).unwrap();
-            let data = UsageAsk::parse(&page.data_query(&[("by", "day")]), now(), &TimeZone::UTC).unwrap();
+            let page = PageQuery::parse(query, &TimeZone::UTC).unwrap();
+            let data = UsageQuery::parse(&page.data_query(&[("by", "day")]), now(), &TimeZone::UTC).unwrap();
             assert_eq!(data.selection, page.selection(now()));
         }
     }
