@@ -68,7 +68,7 @@ pub(super) struct UsageArgs {
     limit: Option<u32>,
     /// Whose days, weeks, months and times these are, and on whose days prices change: UTC, local,
     /// Europe/Berlin, +02:00 [default: ledger.time_zone of the configuration]
-    #[arg(long, value_name = "ZONE", value_parser = config::time_zone)]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = config::time_zone)]
     time_zone: Option<TimeZone>,
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Format::Table)]

@@ -94,3 +94,43 @@ fn usage_takes_the_times_that_people_write_and_refuses_backwards_ranges() {
         assert!(status == Some(2) && error.contains(reason), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn usage_takes_time_zones_orders_and_limits() {
+    let program = Program::new("path = \"a.db\"\ntime_zone = \"Asia/Kathmandu\"");
+    let serving = program.serve();
+    let mut client = Client::connect(serving.address);
+    for model in ["m", "n", "n", "o"] {
+        let body = format!("{{\"model\":\"{model}\",\"messages\":[]}}");
+        client.post("/v1/chat/completions", &body).answer();
+    }
+    serving.signal("-TERM");
+    serving.end();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = program.usage(&[arguments, &["--format", "json"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let requests = |value: &serde_json::Value| value["requests"].as_u64().unwrap();
+    let all = json(&["--by", "status,hour"]);
+    assert_eq!((all["time_zone"].as_str(), requests(&all["total"])), (Some("Asia/Kathmandu"), 4));
+    let hour = all["groups"][0]["hour"].as_str().unwrap();
+    assert!(hour.ends_with(":00+05:45"), "{hour}");
+    let day = json(&["--by", "week,month,day", "--time-zone", "-03:30", "--since", "yesterday"]);
+    assert_eq!((day["time_zone"].as_str(), requests(&day["total"])), (Some("-03:30"), 4));
+    let most =
+        json(&["--by", "outcome,usage_source,provider", "--sort", "-requests,provider", "--limit", "1"]);
+    let rest = most["rest"].as_object().map_or(0, |rest| rest["requests"].as_u64().unwrap());
+    assert_eq!(requests(&most["groups"][0]) + rest, 4);
+    for (arguments, reason) in [
+        (&["--sort", "moon"][..], "\"moon\" is no column"),
+        (&["--sort", "-user"], "user is not among what --by groups by"),
+        (&["--sort", "cost"], "there is no cost without [[prices]]"),
+        (&["--reverse"], "--sort"),
+        (&["--limit", "0"], "0 is not in 1.."),
+        (&["--time-zone", "Moon"], "such as Europe/Berlin"),
+    ] {
+        let (status, error) = said(&program.usage(arguments));
+        assert!(status == Some(2) && error.contains(reason), "{arguments:?}: {error}");
+    }
+}
