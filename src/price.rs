@@ -1,4 +1,4 @@
-//! What tokens cost: prices as the user wrote them, the one that holds for a request, and amounts
+//! Costs of tokens: prices as the user wrote them, the one that holds for a request, and amounts
 //! that add up exactly.
 //!
 //! Nothing is built in: prices change, and a wrong one is worse than none. An amount is a whole
@@ -47,7 +47,7 @@ pub fn is_standard(tier: &str) -> bool {
     tier.is_empty() || STANDARD.iter().any(|standard| tier.eq_ignore_ascii_case(standard))
 }
 
-/// What a price must hold for.
+/// The properties of a request that decide its price.
 #[derive(Clone, Copy, Debug)]
 pub struct Served<'a> {
     /// The model.
@@ -176,7 +176,7 @@ impl Prices {
         &self.zone
     }
 
-    /// What holds for a request. `None` also where the price of its model is known to be another
+    /// The rates of a request. `None` also where the price of its model is known to be another
     /// for its input, and no price for that input is of its tier.
     pub fn find(&self, served: &Served<'_>) -> Option<&Rates> {
         let holds = |ranked: &&Ranked| {

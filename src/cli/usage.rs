@@ -110,7 +110,7 @@ fn orders(text: &str) -> Result<Orders, String> {
     Order::list(text).map(Orders)
 }
 
-/// What is usually the matter where there is no file.
+/// The usual cause where there is no file.
 fn hint(source: &LedgerSource) -> String {
     match source {
         LedgerSource::File(path) if !path.exists() => {

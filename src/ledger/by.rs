@@ -1,10 +1,10 @@
-//! What rows can be grouped by.
+//! The fields that rows can be grouped by.
 
 use std::fmt;
 
 use super::calendar::Period;
 
-/// What rows can be grouped by.
+/// A field that rows can be grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The model as the upstream answered it.

@@ -29,7 +29,7 @@ impl Limits {
     }
 }
 
-/// What retention takes for the time, and what it doubts.
+/// The time of retention, and a time that it doubts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Clock {
     pub(super) believed: Timestamp,
@@ -39,13 +39,13 @@ pub(super) struct Clock {
 /// A clock on trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubted {
-    /// What it said last.
+    /// The doubted time.
     pub(super) at: Timestamp,
     /// How long it has held, in running time.
     pub(super) held: Duration,
 }
 
-/// What a tick has changed.
+/// The change that a tick made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The system's clock is that far ahead of what is believed, or behind it, and on trial from

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A time: nanoseconds since 1970 in SQLite, `timestamptz` in PostgreSQL.

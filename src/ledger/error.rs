@@ -1,4 +1,4 @@
-//! What can be wrong with a ledger, in words for its owner.
+//! Errors of a ledger, in words for its owner.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ pub struct LedgerError {
     reason: Reason,
 }
 
-/// What is the matter.
+/// The cause.
 #[derive(Debug)]
 pub(super) enum Reason {
     /// There is no file.

@@ -1,4 +1,4 @@
-//! What is at the ledger's path, before SQLite opens it.
+//! Inspects the ledger's path before SQLite opens it.
 //!
 //! Only a ledger is ever moved aside: a file that begins as SQLite's do, and bears our
 //! `application_id` on its first page (sqlite.org/fileformat.html#the_database_header). Any other
@@ -103,7 +103,7 @@ impl Existing {
     }
 }
 
-/// What it is, where it is neither a file nor a link to one.
+/// The kind of thing at the path, unless it is a file or a link to one.
 fn unfit(kind: FileType) -> Option<&'static str> {
     let kinds = [
         (kind.is_dir(), "a folder"),

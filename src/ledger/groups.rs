@@ -1,4 +1,4 @@
-//! What rows add up to, by what they have in common.
+//! Sums of rows, in groups of equal keys.
 
 use std::collections::HashMap;
 use std::mem;
@@ -18,20 +18,20 @@ pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
      AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
                       'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";
 
-/// What the rows of a group have in common, in the order that was asked for; `None` where it is not
+/// The values that are equal in a group, in the order of the question; `None` where one is not
 /// known.
 pub type Key = Vec<Option<String>>;
 
-/// Rows with something in common.
+/// Rows with an equal key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// What they have in common.
+    /// Their key.
     pub key: Key,
-    /// What they add up to.
+    /// Their sums.
     pub sums: Sums,
 }
 
-/// What rows add up to. A count that none of them has is `None`, and never 0; reported counts are
+/// Sums of rows. A count that none of them has is `None`, and never 0; reported counts are
 /// added as they are, also where a total is not the sum of its parts. A service that reports no
 /// total has one here all the same: Anthropic's would be left out otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +59,7 @@ pub struct Sums {
     /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the share of those whose counts
     /// are reported is of these.
     pub countable: u64,
-    /// What they cost at the prices of their days.
+    /// Their cost at the prices of their days.
     pub cost: Cost,
     /// `reported_cost`, added up.
     pub reported_cost: Option<Reported>,

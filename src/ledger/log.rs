@@ -33,7 +33,7 @@ const HEADER: u64 = 32;
 /// How the log begins, in either byte order of its checksums.
 const MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 
-/// What has become of the log.
+/// The state of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// It is whole.

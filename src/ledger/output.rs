@@ -7,7 +7,7 @@ pub mod csv;
 pub mod json;
 pub mod numbers;
 
-/// What is written, as one text.
+/// The written bytes as one text.
 fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<String> {
     let mut text = Vec::new();
     write(&mut text)?;

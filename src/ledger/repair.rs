@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-/// What SQLite keeps beside a database. The log belongs to the file: a new file must not get the
-/// old one's.
+/// The files that SQLite keeps beside a database. The log belongs to the file: a new file must not
+/// get the old one's.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// Renames `path` to `<path>.corrupt-<time>`, its companions likewise, and returns the new name.

@@ -1,4 +1,4 @@
-//! What a ledger's rows add up to, wherever they are.
+//! Sums of a ledger's rows by groups, for both databases.
 
 use std::cmp::Ordering;
 
@@ -11,10 +11,10 @@ use super::groups::{Group, Groups, Sums};
 use super::query::Selection;
 use crate::price::{Currency, Prices};
 
-/// What a ledger's rows add up to.
+/// Sums of a ledger's rows by groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// By what the rows are grouped, in this order.
+    /// The fields that rows are grouped by, in this order.
     pub by: Vec<By>,
     /// The groups, in the order of their keys until they are sorted; what is not known comes last.
     pub groups: Vec<Group>,
@@ -34,7 +34,7 @@ pub struct Report {
 pub struct Rest {
     /// How many there are.
     pub groups: usize,
-    /// What they add up to.
+    /// Their sums.
     pub sums: Sums,
 }
 

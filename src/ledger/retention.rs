@@ -17,7 +17,7 @@ const NEWEST: usize = 100;
 /// Two rows within this time bear witness to a clock.
 const NEAR: i64 = 86_400_000_000_000;
 
-/// What may be deleted.
+/// The rows that may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retention {
     /// Rows that started longer ago than this.
@@ -27,7 +27,7 @@ pub(super) struct Retention {
     pub(super) unshipped: Option<u64>,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
     /// There is more to delete.

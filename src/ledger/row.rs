@@ -1,6 +1,6 @@
 //! Usage records as rows.
 //!
-//! What a row costs is mostly what SQLite does once per statement and once per value, so a
+//! The cost of a row is mostly the work of SQLite per statement and per value, so a
 //! statement writes several rows, and a value that its parameter has already is not bound again: of
 //! two requests, most have much in common.
 
@@ -81,7 +81,7 @@ impl<'c, 'r> Insert<'c, 'r> {
     }
 }
 
-/// What a column gets.
+/// The value of a column.
 #[derive(Clone, Copy, PartialEq)]
 enum Value<'r> {
     Null,

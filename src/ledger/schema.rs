@@ -17,7 +17,7 @@ use super::error::Reason;
 /// version.
 pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
 
-/// What makes each version of the one before it.
+/// The steps that make each version of the one before it.
 pub(super) const MIGRATIONS: &[&str] = &[
     // 1. `seq` is the order of writing, by which readers continue where they were; it never
     //    changes and is never used again. `started_at` is in nanoseconds since 1970, UTC: exact,

@@ -1,12 +1,12 @@
-//! What of the file has been shipped to PostgreSQL, kept in the file itself.
+//! How far the file has been shipped to PostgreSQL, kept in the file itself.
 //!
 //! `seq` is the order in which rows became visible: writers take turns, and none of its numbers is
 //! used again. So one number says it all: rows up to it are shipped, those beyond it are not. It is
 //! stored after the server has committed them. A crash in between ships them once more, and the
 //! server knows them by their id.
 //!
-//! There is a number per fleet ledger, which has an identity of its own: another address of the same
-//! ledger causes no second shipping, and a new ledger gets all rows that are still here.
+//! There is a number per fleet ledger, which has an identity of its own: another address of the
+//! same ledger causes no second shipping, and a new ledger gets all rows that are still here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -133,8 +133,8 @@ impl Unshipped {
 /// Up to which row old ones may be deleted: what is shipped, and what lies more than `max_waiting`
 /// rows back in any case. Also, up to which row they are shipped.
 pub(super) fn deletable(connection: &Connection, max_waiting: u64) -> rusqlite::Result<(i64, i64)> {
-    // Before the server was reached, the identity of its ledger is not known; nearly always there is
-    // only one.
+    // Before the server was reached, the identity of its ledger is not known; nearly always there
+    // is only one.
     let shipped: Option<i64> = connection.query_row("SELECT max(seq) FROM shipped", [], |row| row.get(0))?;
     let shipped = shipped.unwrap_or(0);
     let kept = last(connection)?.saturating_sub(i64::try_from(max_waiting).unwrap_or(i64::MAX));

@@ -43,7 +43,7 @@ pub(super) fn file_of(path: &Path) -> PathBuf {
     with(path, ".spill")
 }
 
-/// What [`append`] did.
+/// The result of [`append`].
 #[derive(Debug)]
 pub(super) struct Appended {
     /// Records that are in the file, on the disk.
@@ -128,7 +128,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// What [`take_in`] did.
+/// The result of [`take_in`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TakenIn {
     /// Records that are in the ledger now.

@@ -35,7 +35,7 @@ pub(super) struct Store {
     /// Records that were written to the file in this run, and the `seq` of the last one.
     written: u64,
     last: i64,
-    /// What is to be written again.
+    /// Records that are to be written again.
     gap: Option<Gap>,
     /// Records that were written and are gone.
     lost: u64,
@@ -167,7 +167,7 @@ impl Store {
         mem::take(&mut self.lost)
     }
 
-    /// What was committed, is gone, and could not be written again.
+    /// Records that were committed, are gone, and could not be written again.
     pub(super) fn unsaved(&self) -> Vec<Batch> {
         self.gap.map(|_| self.uncopied.batches()).unwrap_or_default()
     }

@@ -43,7 +43,7 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What services say that requests cost, in US dollars: exact to 18 decimals.
+/// The cost that services report, in US dollars: exact to 18 decimals.
 ///
 /// It is never added to an [`Amount`]: one is the service's own figure, the other comes of
 /// configured prices.
@@ -134,7 +134,7 @@ impl fmt::Display for Currency {
     }
 }
 
-/// What requests cost together: an amount in each currency, and how many of them have no price.
+/// The cost of requests: an amount in each currency, and how many requests have no price.
 ///
 /// The first currency needs no memory of its own: most users have one.
 #[derive(Clone, Debug, Default)]

@@ -36,7 +36,7 @@ impl Rate {
         Ok(Self(whole * 10_u64.pow(DECIMALS as u32) + fraction))
     }
 
-    /// What so many tokens cost.
+    /// The cost of so many tokens.
     fn of(self, tokens: u64) -> u128 {
         u128::from(self.0) * u128::from(tokens)
     }
@@ -45,7 +45,7 @@ impl Rate {
 /// The price of a million tokens of each kind, and of a thousand calls of each tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
-    /// What it is paid in.
+    /// The currency.
     pub currency: Currency,
     /// Input that came from no cache and went into none.
     pub input: Rate,
@@ -99,7 +99,7 @@ impl Rates {
     }
 }
 
-/// What is paid for: no token is in two of these.
+/// Billable tokens and calls: no token is in two of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Billable {
     /// Input at the full price.
@@ -156,7 +156,7 @@ impl TokenCounts {
         self.cache_write.unwrap_or_default().max(self.cache_write_1h.unwrap_or_default())
     }
 
-    /// What is paid for; `None` where nothing was counted.
+    /// The billable tokens and calls; `None` where nothing was counted.
     ///
     /// Where the cache is not apart, its tokens are taken out of the input; where more of them are
     /// reported than input, as some services do, none is left at the full price.

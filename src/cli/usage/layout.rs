@@ -80,7 +80,7 @@ fn widest(head: &str, cells: &[String]) -> usize {
     cells.iter().map(|cell| length(cell)).chain([length(head)]).max().unwrap_or(0)
 }
 
-/// What columns of the rank and those before it leave to names; `None`: as much as they need.
+/// The width that columns up to the rank leave to names; `None`: as much as they need.
 fn room(columns: &[Column], rank: Rank, names: usize, width: Option<usize>) -> Option<usize> {
     let shown = columns.iter().filter(|column| column.rank <= rank);
     let widths: Vec<_> = shown.map(|column| widest(&column.head, &column.cells)).collect();

@@ -7,7 +7,7 @@ use super::super::{Record, Report, SOURCES};
 use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, REPORTED_COST, counts, estimated, estimated_cost};
 use serde_json::Value;
 
-/// What is not known is an empty field.
+/// Unknown values are empty fields.
 pub fn write(report: &Report) -> String {
     super::text(|out| write_to(report, out)).expect("a vector takes everything")
 }
@@ -69,7 +69,8 @@ pub fn record(record: &Record) -> String {
     }))
 }
 
-/// What formulas begin with, also in its full width, and what spreadsheets leave out before it.
+/// The characters that begin a formula, also in full width, and those that spreadsheets skip before
+/// it.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n'];
 
 fn line(fields: impl Iterator<Item = String>) -> String {
@@ -83,8 +84,8 @@ fn line(fields: impl Iterator<Item = String>) -> String {
 const DIVIDES: [char; 4] = [';', '\t', '\r', '\n'];
 
 /// In quotes where it would be read as something else: an empty one would look like an unknown one.
-/// What a spreadsheet would take for a formula has an apostrophe before it, which makes it text
-/// (OWASP, CSV injection): clients name their users and models.
+/// A formula of a spreadsheet gets an apostrophe before it, which makes it text (OWASP, CSV
+/// injection): clients name their users and models.
 fn field(text: &str) -> String {
     let is_number = text.parse().is_ok_and(f64::is_finite);
     let text: String = text

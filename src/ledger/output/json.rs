@@ -26,7 +26,7 @@ pub(super) const COUNTS: [&str; 8] = [
 /// reported no total.
 pub(super) const COMPUTED: &str = "computed_total_tokens";
 
-/// What services say that requests cost, in US dollars. It is in none of the sums of money.
+/// The cost that services report, in US dollars. It is in none of the sums of money.
 pub(super) const REPORTED_COST: &str = "reported_cost";
 
 /// How much of sums of tokens is estimated: 0 where nothing is, unknown where the sum is.

@@ -27,7 +27,7 @@ pub(super) const STATEMENT: Duration = Duration::from_secs(30);
 pub(super) struct Connection {
     pub(super) client: Client,
     tls: Tls,
-    /// What speaks with the server.
+    /// The task that drives the connection.
     task: JoinHandle<()>,
 }
 

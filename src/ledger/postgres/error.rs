@@ -1,4 +1,4 @@
-//! What went wrong with PostgreSQL, in words for its owner.
+//! Failures of PostgreSQL, in words for its owner.
 
 use std::error::Error as _;
 use std::fmt;

@@ -68,7 +68,7 @@ impl fmt::Display for Month {
     }
 }
 
-/// What to do about rows of a month that are in the default partition already, and keep it from
+/// How to treat rows of a month that are in the default partition already, and keep it from
 /// having one of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strays {

@@ -21,8 +21,8 @@ use crate::config::Postgres;
 /// number is `SGgl` in ASCII, as in the files of SQLite.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
 
-/// What makes each version of the one before it, and the version from which on a program may write
-/// to it.
+/// The steps that make each version of the one before it, and the version from which on a program
+/// may write to it.
 ///
 /// The primary key must have the column that rows are divided by, and it serves the questions about
 /// a time. It makes `id` unique as well: `started_at` never changes, and no id is written with two
@@ -104,7 +104,7 @@ const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
         one boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (one)
     );";
 
-/// What [`migrate`] did.
+/// The result of [`migrate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
     /// The version that was found; `None`: the database had no ledger.

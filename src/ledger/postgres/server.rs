@@ -25,7 +25,7 @@ pub(super) struct Server {
     months: HashSet<Month>,
 }
 
-/// What became of a batch.
+/// The result of writing a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     /// Rows that were not there before.
@@ -49,7 +49,8 @@ impl Server {
     }
 
     /// Writes the rows that are not there yet, whatever of them is; the server has them on its disk
-    /// then. Not cancel safe: after a drop the rows may be written or not, and must be written again.
+    /// then. Not cancel safe: after a drop it is unknown whether the rows
+    /// were written, and they must be written again.
     ///
     /// # Errors
     /// The server refuses them, or the connection is gone.

@@ -96,7 +96,7 @@ impl Shipper {
         Ok(Self { committed, closing, thread })
     }
 
-    /// What the ledger calls after each commit; it never waits.
+    /// Called by the ledger after each commit; it never waits.
     pub(in super::super) fn waker(&self) -> Arc<Notify> {
         Arc::clone(&self.committed)
     }
@@ -127,7 +127,7 @@ pub(in super::super) fn address(settings: &Postgres) -> String {
     format!("postgres://{}:{port}/{database}", hosts.join(","))
 }
 
-/// What keeps rows from being shipped.
+/// Why rows cannot be shipped.
 enum Trouble {
     Server(Failure),
     File(Reason),

@@ -1,4 +1,4 @@
-//! What rows add up to.
+//! Sums of rows.
 //!
 //! The server adds up. What rows cost depends on the price of their day, model and upstream, so
 //! where there are prices it adds up for each of these, and the rest is done here: costs are
@@ -48,9 +48,9 @@ fn later(moment: &Moment<'_>, column: &str, kind: &str) -> String {
 /// The columns that a price depends on, in the order of [`sums`], each row as
 /// [`TokenCounts`](crate::price::TokenCounts) has it.
 struct Priced {
-    /// What a group has in common.
+    /// The expressions that are equal in a group.
     keys: Vec<String>,
-    /// How many requests are paid for, and what of them.
+    /// The number of requests that are paid for, and their billable tokens.
     paid: Vec<String>,
 }
 

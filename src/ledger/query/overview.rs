@@ -24,7 +24,7 @@ pub(in crate::ledger) use accumulate::Accumulator;
 /// every one as likely as any other.
 const MOST_SAMPLES: usize = 1 << 20;
 
-/// What the selected rows add up to, in many ways.
+/// Sums of the selected rows, in many ways.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// All of them.

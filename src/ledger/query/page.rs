@@ -28,7 +28,7 @@ pub enum Next {
 /// clients wrote into its records: about 200 of the usual ones.
 const PAGE: usize = 256 << 10;
 
-/// What a record takes beside its texts as JSON.
+/// The bytes of a record as JSON beside its texts.
 const RECORD: usize = 1024;
 
 /// How much of a page is filled.

@@ -26,7 +26,7 @@ impl Record {
         Self(fields)
     }
 
-    /// What a field holds; null where there is no such field.
+    /// The value of a field; null where there is no such field.
     pub fn get(&self, field: &str) -> &Value {
         self.0.iter().find(|(name, _)| &**name == field).map_or(&Value::Null, |(_, value)| value)
     }

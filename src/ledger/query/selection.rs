@@ -97,7 +97,7 @@ fn whole_microseconds(at: Timestamp) -> i64 {
     at.saturating_sub(at.rem_euclid(1000))
 }
 
-/// What a question may cost. The default is anything.
+/// Bounds on the cost of a question. The default has none.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     /// The most groups; `None`: any number.

@@ -1,4 +1,4 @@
-//! An overview in the making, wherever the rows are.
+//! Accumulates an overview, for both databases.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const MOST_GROUPS: usize = 10_000;
 /// The most points of time.
 const MOST_STEPS: usize = 1_000;
 
-/// What rows of one or of many are added up in.
+/// The sums of rows of one instance or of many.
 pub(in crate::ledger) struct Accumulator {
     total: Sums,
     groups: [Dimension; 4],
@@ -95,7 +95,7 @@ impl Accumulator {
         self.groups.iter().any(|dimension| dimension.others.requests > 0)
     }
 
-    /// What it adds up to; the rest is empty.
+    /// The sums as an overview; its other fields are empty.
     pub(in crate::ledger) fn finish(mut self) -> Overview {
         self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let times = self.steps().collect::<Vec<_>>().into_iter().zip(self.times).collect();
