@@ -165,7 +165,15 @@ impl App {
     /// Reads the configuration again from `sources` when it changes, or on request. `files` are those
     /// that were read.
     pub fn reloading(mut self, sources: Sources, files: Files) -> Self {
-        self.reloader.source = Some(Source { sources, files });
+        self.reloader.source = Some(Source { sources, files, sets_log_level: false });
+        self
+    }
+
+    /// Filters the log by `log.level` after a reload too.
+    pub fn setting_log_level(mut self) -> Self {
+        if let Some(source) = &mut self.reloader.source {
+            source.sets_log_level = true;
+        }
         self
     }
 

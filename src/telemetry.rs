@@ -8,6 +8,7 @@ mod buffer;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -37,16 +38,38 @@ pub fn init(filter: &str, format: LogFormat, threads: &Threads) -> Result<(), In
     // A layer that cannot write would say so with `eprintln!`, which panics.
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line).log_internal_errors(false);
-    let result = match format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let (result, refilter): (_, Refilter) = match format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
     };
     // The only error is that logs already go somewhere.
     if result.is_ok() {
+        let _ = REFILTER.set(refilter);
         buffer::spawn(threads).map_err(InitError::System)?;
         panic::set_hook(Box::new(log_panic));
     }
     Ok(())
+}
+
+type Refilter = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
+
+/// Replaces the filter of [`init`].
+static REFILTER: OnceLock<Refilter> = OnceLock::new();
+
+/// Filters the log by `filter` from now on; false if it is not in the form of `RUST_LOG`, or before
+/// [`init`].
+pub fn refilter(filter: &str) -> bool {
+    let filter = EnvFilter::builder().parse(filter).ok();
+    filter.zip(REFILTER.get()).is_some_and(|(filter, refilter)| refilter(filter))
 }
 
 /// Writes a line that is no event, whatever the filter. Before [`init`], it goes to stderr

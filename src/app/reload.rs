@@ -25,6 +25,7 @@ use crate::proxy::{Shared, Snapshot};
 use crate::record::Journal;
 use crate::reload::{Outcome, Reload};
 use crate::support::Live;
+use crate::telemetry;
 use crate::tls::{Replacement, Watch};
 use crate::upstream::ConnectObserver;
 use secrets::Secrets;
@@ -38,6 +39,8 @@ const ADOPTION: Duration = Duration::from_secs(2);
 pub(super) struct Source {
     pub(super) sources: Sources,
     pub(super) files: Files,
+    /// The log is filtered by `log.level`, and by nothing that overrides it.
+    pub(super) sets_log_level: bool,
 }
 
 /// The configuration in use, and all that changes with it.
@@ -187,6 +190,10 @@ impl Reloader {
     /// Nothing here can fail.
     fn put_in_use(&mut self, built: Built) -> Outcome {
         let Built { settings, files, needs_restart, snapshot, tls } = built;
+        let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
+        if sets_log_level && settings.log.level != self.settings.log.level {
+            telemetry::refilter(&settings.log.level);
+        }
         self.shared.budget.resize(settings.server.max_buffered_bytes, has_several_clients(&settings));
         for spec in &snapshot.upstreams {
             self.shared.stream_metrics.register(&spec.id);
@@ -226,6 +233,7 @@ impl Reloader {
                 return;
             }
         }
+        tracing::debug!(workers = self.workers, "all workers serve by the new configuration");
     }
 }
 

@@ -22,7 +22,6 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin("ledger.postgres", &mut new.ledger.postgres, &in_use.ledger.postgres);
     differing.pin("otlp", &mut new.otlp, &in_use.otlp);
     differing.pin("log.format", &mut new.log.format, &in_use.log.format);
-    differing.pin("log.level", &mut new.log.level, &in_use.log.level);
     differing.pin("log.access", &mut new.log.access, &in_use.log.access);
     differing.0
 }
@@ -98,10 +97,10 @@ mod tests {
         let in_use = settings("[server]\nworkers = 2\n[ledger]\npath = \"\"");
         let mut new = settings(
             "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\nmax_request_bytes = \"2MiB\"\n[ledger]\npath = \"l\"\n\
-             [log]\nlevel = \"debug\"",
+             [log]\nlevel = \"debug\"\nformat = \"json\"",
         );
         let changed = new.server.max_request_bytes;
-        assert_eq!(pin(&mut new, &in_use), ["server.listen", "server.workers", "ledger.path", "log.level"]);
+        assert_eq!(pin(&mut new, &in_use), ["server.listen", "server.workers", "ledger.path", "log.format"]);
         assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());

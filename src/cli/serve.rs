@@ -14,7 +14,7 @@ use super::output::say_failure;
 use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{Addresses, App, preflight};
-use crate::config::{self, Loaded, Overrides, Sources};
+use crate::config::{self, Files, Loaded, Overrides, Sources};
 use crate::telemetry::{self, InitError};
 use crate::threads::Threads;
 
@@ -72,7 +72,9 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             false
         }
     });
-    let filter = args.log.clone().or(rust_log).unwrap_or_else(|| loaded.settings.log.level.clone());
+    let given = args.log.clone().or(rust_log);
+    let sets_log_level = given.is_none();
+    let filter = given.unwrap_or_else(|| loaded.settings.log.level.clone());
     match telemetry::init(&filter, loaded.settings.log.format, &threads) {
         Ok(()) => {}
         Err(InitError::Filter(error)) => {
@@ -87,16 +89,24 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let status = start(loaded, sources, &control, threads);
+    let status = start(&control, threads, loaded, |app, files| {
+        let app = app.reloading(sources, files);
+        if sets_log_level { app.setting_log_level() } else { app }
+    });
     telemetry::flush(FLUSH);
     status
 }
 
 /// Runs the proxy, and says why it ends if it should not.
-fn start(loaded: Loaded, sources: Sources, control: &Control, threads: Threads) -> ExitCode {
+fn start(
+    control: &Control,
+    threads: Threads,
+    loaded: Loaded,
+    reloading: impl FnOnce(App, Files) -> App,
+) -> ExitCode {
     let Loaded { settings, origin, files, .. } = loaded;
     let app = match App::bind_on(&settings, Vec::new(), None, threads) {
-        Ok(app) => app.reloading(sources, files),
+        Ok(app) => reloading(app, files),
         Err(error) => {
             say_failure(error);
             return ExitCode::from(FAILED);

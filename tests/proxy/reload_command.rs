@@ -119,6 +119,26 @@ fn hangup_reads_the_configuration_again() {
 }
 
 #[test]
+fn level_of_the_log_changes_unless_the_command_line_says_it() {
+    for (arguments, has_details) in [(&["serve"][..], true), (&["--log", "info", "serve"], false)] {
+        let program = Program::new("path = \"\"");
+        let serving = program.serve_as(program.command(arguments));
+        edit(&program, "[server]\n", "[server]\nwatch = false\n");
+        edit(&program, "level = \"info,", "level = \"debug,");
+        edit(&program, "default_model = \"m\"\n", ROUTES);
+        serving.signal("-HUP");
+        until(PATIENCE, "the new route", || (status(&serving, "/new") == 200).then_some(()));
+        serving.signal("-TERM");
+        let log = serving.end();
+        assert_eq!(
+            log.iter().any(|line| line.contains("all workers serve by the new")),
+            has_details,
+            "{log:#?}"
+        );
+    }
+}
+
+#[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn changed_file_is_taken_over_within_seconds_by_itself() {
     let program = Program::new("path = \"\"");
