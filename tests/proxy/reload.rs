@@ -183,6 +183,19 @@ fn removed_client_gets_401_at_its_next_request_on_a_kept_connection() {
 }
 
 #[test]
+fn limits_of_connections_change_for_those_that_are_open() {
+    let up = named("up");
+    let configured = Configured::new(&other("up", &up));
+    let mut client = configured.proxy.client();
+    assert_eq!(ask(&mut client, None).status(), 200);
+    let changed =
+        text(&other("up", &up)).replacen("workers = 2", "workers = 2\nkeep_alive_timeout = \"50ms\"", 1);
+    fs::write(configured.path(), changed).unwrap();
+    assert_eq!(configured.proxy.reload(), TAKEN);
+    assert!(client.next_answer().is_none(), "the idle connection is closed");
+}
+
+#[test]
 fn prices_change_for_records_and_for_the_page_at_once() {
     let up = named("up");
     let tables = |price: &str| {
