@@ -1,8 +1,8 @@
 //! The errors of requests: what happened, whose fault it is, and what the client gets.
 //!
-//! [`Kind`] is the table of all errors. This module alone turns one into HTTP: OpenAI-style JSON with
-//! `type: "streamgauge_error"`, which distinguishes it from an upstream's error, and a message that
-//! says what to do. Messages have no secrets: upstreams go by their configured names.
+//! [`Kind`] is the table of all errors. This module alone turns one into HTTP: OpenAI-style JSON
+//! with `type: "streamgauge_error"`, which distinguishes it from an upstream's error, and a message
+//! that says what to do. Messages have no secrets: upstreams go by their configured names.
 
 mod event;
 mod kind;

@@ -216,7 +216,8 @@ impl UpstreamClient {
                 _ => Unsent::Final(error),
             });
         }
-        // Boxed, because it happens once per connection: each request's future would be 8 KB larger.
+        // Boxed, because it happens once per connection: each request's future would be 8 KB
+        // larger.
         let stream = Box::pin(connect::connect(&self.spec, total, self.spec.http)).await?;
         if stream.is_http2() {
             Box::pin(self.before(total, self.http2.adopt(stream))).await?;

@@ -1,4 +1,5 @@
-//! Lists of hosts: those that bypass a forward proxy or use it, and those that redirects may lead to.
+//! Lists of hosts: those that bypass a forward proxy or use it, and those that redirects may lead
+//! to.
 
 use std::net::IpAddr;
 

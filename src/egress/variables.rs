@@ -1,10 +1,10 @@
 //! Forward proxies in the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, by
 //! curl's rules.
 //!
-//! The variable of the target's scheme comes before `ALL_PROXY`, lower case comes before upper case,
-//! and an empty variable is ignored. Two differences from curl: upper-case `HTTP_PROXY` counts
-//! (curl ignores it because a CGI program gets it from a client's `Proxy` header), and a proxy
-//! without a port has the default port of its scheme (curl's default is 1080).
+//! The variable of the target's scheme comes before `ALL_PROXY`, lower case comes before upper
+//! case, and an empty variable is ignored. Two differences from curl: upper-case `HTTP_PROXY`
+//! counts (curl ignores it because a CGI program gets it from a client's `Proxy` header), and a
+//! proxy without a port has the default port of its scheme (curl's default is 1080).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! An error as an event, for a stream whose head was already sent.
 //!
 //! Each endpoint has its own form, which its SDKs raise. `openai` raises on a top-level `error` in
-//! the data of any event. `anthropic` raises only on `event: error` and skips events without a name.
-//! The Vercel AI SDK and Codex read `response.failed` of `/v1/responses`; that event has both
+//! the data of any event. `anthropic` raises only on `event: error` and skips events without a
+//! name. The Vercel AI SDK and Codex read `response.failed` of `/v1/responses`; that event has both
 //! `response.error` and `error`.
 
 use serde_json::{Value, json};

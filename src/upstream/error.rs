@@ -1,7 +1,7 @@
 //! Why an upstream gave no complete response.
 //!
-//! [`SendError`] keeps the typed cause. [`ConnectSpec::fail`] turns it into the crate's [`Error`], whose
-//! source it becomes.
+//! [`SendError`] keeps the typed cause. [`ConnectSpec::fail`] turns it into the crate's [`Error`],
+//! whose source it becomes.
 
 use std::error::Error as StdError;
 use std::fmt;

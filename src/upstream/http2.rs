@@ -6,8 +6,8 @@
 //! a stream that was reset with `CANCEL` as one that ended.
 //!
 //! Each connection has one task that reads and writes its frames (`connection`). All else runs in
-//! the task that serves the client, as with HTTP/1.1: polling sends the request's body, taking bytes
-//! of the response opens its window, and dropping either resets the stream at once.
+//! the task that serves the client, as with HTTP/1.1: polling sends the request's body, taking
+//! bytes of the response opens its window, and dropping either resets the stream at once.
 
 mod body;
 mod connection;

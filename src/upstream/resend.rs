@@ -71,8 +71,9 @@ impl Unanswered {
     ///
     /// * The close of a new connection cannot have crossed the request.
     /// * An incomplete request is not executed.
-    /// * If the upstream closed the connection before it had the request, the close or reset arrives
-    ///   within one round trip after the request's last byte. A second one allows for jitter.
+    /// * If the upstream closed the connection before it had the request, the close or reset
+    ///   arrives within one round trip after the request's last byte. A second one allows for
+    ///   jitter.
     pub(super) fn may_be_sent_again(self) -> bool {
         let crossing = (self.connect * 2).clamp(LEAST_CROSSING, MOST_CROSSING);
         self.is_kept && self.sent.is_none_or(|sent| sent <= crossing)

@@ -46,8 +46,8 @@ impl From<ResponseHead> for UpstreamHead {
 pub struct UpstreamBody {
     /// Data that was read ahead, returned first.
     ahead: Bytes,
-    /// The trailers or the error that ended reading ahead. Boxed, because it is rare and streams are
-    /// long-lived.
+    /// The trailers or the error that ended reading ahead. Boxed, because it is rare and streams
+    /// are long-lived.
     after: Option<Box<Result<Frame<Bytes>, Error>>>,
     wire: Wire,
 }

@@ -25,8 +25,9 @@ const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 /// Why `parts` is there.
 const ONE_RESPONSE: &str = "a response is made once, which ends the future";
 
-/// Writes the request and reads the response's head at once, since an upstream may respond before it
-/// has read everything. An error of [`SendPhase::Unprocessed`] is only possible on a kept connection.
+/// Writes the request and reads the response's head at once, since an upstream may respond before
+/// it has read everything. An error of [`SendPhase::Unprocessed`] is only possible on a kept
+/// connection.
 pub(super) struct SendRequest<'a> {
     upstream: &'a UpstreamClient,
     /// `None` after it was moved into the response.
@@ -137,7 +138,8 @@ impl<'a> SendRequest<'a> {
                 Some((head, _)) if head.status == SWITCHING_PROTOCOLS => {
                     return Err(SendError::new(SendPhase::Head, Violation::UnrequestedSwitch));
                 }
-                // Interim responses are dropped: 100 was not requested, and the others are optional.
+                // Interim responses are dropped: 100 was not requested, and the others are
+                // optional.
                 Some((head, used)) if head.status.is_informational() => at += used,
                 Some((head, _)) if let Some(violation) = self.early_response(head.status) => {
                     return Err(SendError::new(SendPhase::Unprocessed, violation));
@@ -160,10 +162,10 @@ impl<'a> SendRequest<'a> {
 
     /// Why a response with this status is not this request's.
     ///
-    /// On a kept connection, bytes that arrive before the request's last byte was written may belong
-    /// to the previous exchange. A response to an unfinished upload is legal (RFC 9112 section 9.5)
-    /// only as an error, and not as 408, with which servers end idle connections. A new connection
-    /// has no previous exchange.
+    /// On a kept connection, bytes that arrive before the request's last byte was written may
+    /// belong to the previous exchange. A response to an unfinished upload is legal (RFC 9112
+    /// section 9.5) only as an error, and not as 408, with which servers end idle connections. A
+    /// new connection has no previous exchange.
     fn early_response(&self, status: StatusCode) -> Option<Violation> {
         let Kept { is_repeatable } = self.kept?;
         let is_timeout = status == StatusCode::REQUEST_TIMEOUT;

@@ -55,7 +55,8 @@ impl Stream {
         self.expires
     }
 
-    /// The time that the connect took: one round trip to the upstream, also through a forward proxy.
+    /// The time that the connect took: one round trip to the upstream, also through a forward
+    /// proxy.
     pub(super) fn connect_time(&self) -> Duration {
         Duration::from_micros(self.connect.into())
     }
@@ -108,8 +109,8 @@ impl Stream {
         }
     }
 
-    /// Returns true if the connection is open and has no unread bytes. Bytes before a request cannot
-    /// be its response.
+    /// Returns true if the connection is open and has no unread bytes. Bytes before a request
+    /// cannot be its response.
     ///
     /// Peeks at the socket, since tokio's readiness dates from the last turn of its driver. TLS
     /// records count as unread bytes: an alert or a late session ticket costs one new connection.

@@ -91,8 +91,8 @@ impl AsyncWrite for UpgradedUpstream {
 }
 
 impl UpstreamClient {
-    /// Sends a request for a WebSocket upgrade over HTTP/1.1 on a new connection, also to an upstream
-    /// with HTTP/2: HTTP/2 has no `Upgrade`, and few services support RFC 8441.
+    /// Sends a request for a WebSocket upgrade over HTTP/1.1 on a new connection, also to an
+    /// upstream with HTTP/2: HTTP/2 has no `Upgrade`, and few services support RFC 8441.
     pub(super) async fn send_upgrade(
         &self,
         request: &OutboundRequest<'_>,

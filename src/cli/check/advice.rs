@@ -1,7 +1,8 @@
 //! Why a live check failed, and which key of the configuration to change.
 //!
-//! Our own errors are recognized by their code and by the type of their source, a [`SendError`], which
-//! the connection's observer keeps. A service's error is recognized by its status and message.
+//! Our own errors are recognized by their code and by the type of their source, a [`SendError`],
+//! which the connection's observer keeps. A service's error is recognized by its status and
+//! message.
 
 use crate::error::{Error, Kind};
 use std::io::ErrorKind;

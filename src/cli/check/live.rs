@@ -1,5 +1,5 @@
-//! Sends one request to an upstream through a proxy of its own, with the code and settings of `serve`,
-//! so that the findings are what clients will meet.
+//! Sends one request to an upstream through a proxy of its own, with the code and settings of
+//! `serve`, so that the findings are what clients will meet.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;

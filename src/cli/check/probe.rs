@@ -1,5 +1,5 @@
-//! The request of `check --live`: a short prompt in the endpoint's form, with a small limit on output
-//! tokens in the service's spelling.
+//! The request of `check --live`: a short prompt in the endpoint's form, with a small limit on
+//! output tokens in the service's spelling.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;

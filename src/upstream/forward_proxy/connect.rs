@@ -43,8 +43,8 @@ impl Connect {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // The forward proxy may have refused before it read the request: its response says more than
-        // the failed write.
+        // The forward proxy may have refused before it read the request: its response says more
+        // than the failed write.
         let written = async {
             stream.write_all(&self.head).await?;
             stream.flush().await

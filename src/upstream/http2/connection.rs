@@ -60,8 +60,8 @@ impl State {
 }
 
 impl Connection {
-    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS, which give the number of
-    /// streams and prove that the peer speaks HTTP/2. Dropping the future closes the connection.
+    /// Begins HTTP/2 on a new connection and waits for the peer's SETTINGS, which give the number
+    /// of streams and prove that the peer speaks HTTP/2. Dropping the future closes the connection.
     pub(super) async fn open(stream: Stream) -> Result<Self, Ending> {
         let state = Rc::new(State::default());
         let (generation, connect, expires) = (stream.generation(), stream.connect_time(), stream.expires());

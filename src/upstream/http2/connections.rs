@@ -21,8 +21,8 @@ use crate::upstream::resend::Tried;
 use crate::upstream::stream::Stream;
 
 /// Opens connections as streams need them. A request takes the first connection with room, so that
-/// connections of a burst become idle after it. Idle connections are closed after their timeout, and
-/// at once beyond the limit.
+/// connections of a burst become idle after it. Idle connections are closed after their timeout,
+/// and at once beyond the limit.
 #[derive(Debug)]
 pub(in crate::upstream) struct Connections {
     spec: Arc<ConnectSpec>,

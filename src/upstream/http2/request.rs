@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 
 use crate::h1::BodyFraming;
 
-/// Builds the head (RFC 9113 section 8.3.1): scheme and target become pseudo-headers, `Host` becomes
-/// `:authority`. `headers` must have no header of the connection or the framing. Sensitive values
-/// stay sensitive, which keeps them out of the compression table.
+/// Builds the head (RFC 9113 section 8.3.1): scheme and target become pseudo-headers, `Host`
+/// becomes `:authority`. `headers` must have no header of the connection or the framing. Sensitive
+/// values stay sensitive, which keeps them out of the compression table.
 ///
 /// # Errors
 /// The target or the host is not valid in a URI.

@@ -20,8 +20,8 @@ use crate::upstream::upload::{Upload, UploadError};
 use crate::upstream::watchdog::{Expired, Watchdog};
 use crate::upstream::{Scratch, UpstreamClient};
 
-/// The body of a response over HTTP/1.1: each read of the socket becomes one frame, without the chunk
-/// framing.
+/// The body of a response over HTTP/1.1: each read of the socket becomes one frame, without the
+/// chunk framing.
 ///
 /// Also sends the rest of the request. At its end the connection returns to the pool, unless there
 /// are bytes after the end; dropping it earlier closes the connection.
