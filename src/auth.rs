@@ -131,9 +131,9 @@ mod tests {
 
     #[test]
     fn without_clients_everybody_is_anonymous() {
-        let nobody = Clients::new([]);
-        assert!(nobody.is_empty());
-        assert_eq!(nobody.authenticate(&HeaderMap::new(), &QueryKeys::default()), Ok(None));
+        let none = Clients::new([]);
+        assert!(none.is_empty());
+        assert_eq!(none.authenticate(&HeaderMap::new(), &QueryKeys::default()), Ok(None));
     }
 
     #[test]

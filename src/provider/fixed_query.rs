@@ -28,7 +28,7 @@ pub enum QueryValue {
     Secret(Secret),
 }
 
-/// What stands in the place of a secret.
+/// Printed instead of a secret.
 const MASK: &str = "***";
 
 impl FixedQuery {

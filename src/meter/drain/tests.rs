@@ -91,7 +91,7 @@ async fn drain_ends_at_its_time_limit() {
     let record = drained(LIMITS, script, 1).await;
     assert_eq!((record.outcome, record.usage_source), (Outcome::ClientDisconnected, UsageSource::Partial));
     assert_eq!(record.error.as_deref(), Some("drained no longer than drain_limits.seconds, 60"));
-    assert!(is_dropped.get(), "the upstream is told");
+    assert!(is_dropped.get(), "which tells the upstream");
 }
 
 #[tokio::test(start_paused = true)]

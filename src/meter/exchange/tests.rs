@@ -122,7 +122,7 @@ fn drop_records_what_was_read_in_every_state() {
         }
         assert!(scene.is_open());
         drop(exchange);
-        assert!(is_dropped.get(), "the upstream is told");
+        assert!(is_dropped.get(), "which tells the upstream");
         assert_eq!(tokens(&scene), expected, "after {read} frames");
     }
 }
