@@ -4,7 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `server` | the accept loop and its bounds |
-//! | `access`, `login` | which clients may see the pages; how they log in |
+//! | `access`, `guard`, `login` | which clients may see the pages; the check of it; how they log in |
 //! | `query` | the queries of requests |
 //! | `api` | responses for programs |
 //! | `pages` | responses for people |
@@ -21,6 +21,7 @@
 
 mod access;
 mod api;
+mod guard;
 mod live;
 mod login;
 mod memory;
@@ -55,7 +56,7 @@ use crate::record::{Boards, Journal};
 use crate::reload::Reload;
 use crate::support;
 use crate::threads::Threads;
-use access::{Level, guard};
+use guard::{Level, guard};
 use live::LiveEvents;
 use memory::ResponseMemory;
 use query::Fields;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::Admin;
-use super::access::is_same_origin;
+use super::guard::is_same_origin;
 use super::pages::{self, Depth};
 use super::query::Fields;
 use super::respond::{fault, page, see_other};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Admin;
-use super::access::is_same_origin;
+use super::guard::is_same_origin;
 use super::respond::{fault, json};
 use crate::reload::{Kind, Outcome, Status};
 

@@ -1,0 +1,128 @@
+//! The checks before a route: its host, its client, and the page that sent a form.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::ACCEPT;
+use http::{HeaderMap, StatusCode, uri};
+
+use super::Admin;
+use super::access::Refusal;
+use super::login::login_page;
+use super::respond::fault;
+use crate::browser::{Authority, HostFault};
+use crate::error::Error;
+
+/// The access that a route needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Level {
+    /// Any one valid host.
+    Probe,
+    /// A name of this machine.
+    Host,
+    /// A client with access.
+    Client,
+}
+
+/// Passes on requests that have the access which their route needs, and refuses others.
+pub(super) async fn guard(
+    State((admin, level)): State<(Arc<Admin>, Level)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = match (authority(&request), level) {
+        (Err(fault), _) => return invalid_host(fault),
+        (Ok(_), Level::Probe) => Ok(()),
+        (Ok(authority), Level::Host) => admin.access.load().check_host(authority.as_ref()),
+        (Ok(authority), Level::Client) => {
+            admin.access.load().check(authority.as_ref(), request.headers(), request.extensions())
+        }
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refuse(&admin, &refusal, &request),
+    }
+}
+
+fn authority(request: &Request) -> Result<Option<Authority<'_>>, HostFault> {
+    Authority::of(request.version(), request.uri(), request.headers())
+}
+
+fn invalid_host(host: HostFault) -> Response {
+    let error = Error::from(host);
+    let (status, code) = (error.status(), error.code());
+    fault(status, code, &error.to_string())
+}
+
+fn refuse(admin: &Admin, refusal: &Refusal, request: &Request) -> Response {
+    match refusal {
+        Refusal::Host(host) => fault(
+            StatusCode::MISDIRECTED_REQUEST,
+            "unknown_host",
+            &format!(
+                "{host:?} is not known to be a name of this machine: add it to admin.hosts, or use its address"
+            ),
+        ),
+        Refusal::Stranger if admin.access.load().has_login() && wants_page(request.headers()) => {
+            let path = request.uri().path();
+            let next = request.uri().path_and_query().map(uri::PathAndQuery::as_str);
+            login_page(admin, path, StatusCode::UNAUTHORIZED, next, None)
+        }
+        Refusal::Stranger if admin.access.load().has_login() => fault(
+            StatusCode::UNAUTHORIZED,
+            "token_missing",
+            "send the admin token as `Authorization: Bearer`",
+        ),
+        Refusal::Stranger => fault(
+            StatusCode::FORBIDDEN,
+            "certificate_missing",
+            "connect with a client certificate that client_ca in [admin.tls] has signed",
+        ),
+    }
+}
+
+/// Browsers name HTML when they load a page.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Whether a form was sent from a page of this host, by the headers of browsers. (`SameSite` covers
+/// browsers that send neither.)
+pub(super) fn is_same_origin(request: &Request) -> bool {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => {
+            let host = authority(request).ok().flatten();
+            origin.split_once("://").map(|(_, origin)| origin) == host.as_ref().map(Authority::text)
+        }
+        (None, None) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn form_of_another_origin_is_recognized() {
+        for (pairs, same) in [
+            (&[("host", "a:1")][..], true),
+            (&[("host", "a:1"), ("origin", "http://a:1")], true),
+            (&[("host", "a:1"), ("origin", "http://a:2")], false),
+            (&[("host", "a:1"), ("origin", "null")], false),
+            (&[("host", "a:1"), ("sec-fetch-site", "cross-site")], false),
+            (&[("host", "a:1"), ("sec-fetch-site", "same-origin")], true),
+        ] {
+            let mut request = Request::default();
+            let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            *request.headers_mut() = headers.collect();
+            assert_eq!(is_same_origin(&request), same, "{pairs:?}");
+        }
+    }
+}
