@@ -108,11 +108,10 @@ impl<'a> Prefilter<'a> {
         let Word { finder, worth } = &self.words[word];
         // A word contains no line end, so it is either inside of a payload or outside.
         let mut next = self.next[word];
-        let mut is_found = next >= start && next < end && self.bytes[next..].starts_with(finder.needle());
         let mut from = start.max(next.min(end));
         let window = &self.bytes[..self.bytes.len().min(end.max(start + STRIDE))];
         while next < end {
-            if is_found {
+            if next >= start && self.bytes[next..].starts_with(finder.needle()) {
                 from = next + finder.needle().len();
                 if worth(&self.bytes[from..end]) {
                     self.next[word] = next;
@@ -121,9 +120,7 @@ impl<'a> Prefilter<'a> {
             }
             // A word may begin in the window and end behind it.
             let behind = end.max((window.len() + 1).saturating_sub(finder.needle().len()));
-            let found = finder.find(&window[from..]);
-            is_found = found.is_some();
-            next = found.map_or(behind, |at| from + at);
+            next = finder.find(&window[from..]).map_or(behind, |at| from + at);
         }
         self.next[word] = next;
         false
