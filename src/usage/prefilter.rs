@@ -106,23 +106,34 @@ impl<'a> Prefilter<'a> {
     #[inline]
     fn has(&mut self, word: usize, start: usize, end: usize) -> bool {
         let Word { finder, worth } = &self.words[word];
+        let (length, next) = (finder.needle().len(), self.next[word]);
         // A word contains no line end, so it is either inside of a payload or outside.
-        let mut next = self.next[word];
-        let mut from = start.max(next.min(end));
-        let window = &self.bytes[..self.bytes.len().min(end.max(start + STRIDE))];
-        while next < end {
-            if next >= start && self.bytes[next..].starts_with(finder.needle()) {
-                from = next + finder.needle().len();
-                if worth(&self.bytes[from..end]) {
-                    self.next[word] = next;
-                    return true;
-                }
-            }
-            // A word may begin in the window and end behind it.
-            let behind = end.max((window.len() + 1).saturating_sub(finder.needle().len()));
-            next = finder.find(&window[from..]).map_or(behind, |at| from + at);
+        if next >= end {
+            return false;
         }
-        self.next[word] = next;
+        let mut from = start.max(next);
+        // The word that the search for an earlier payload found.
+        if next >= start && self.bytes[next..].starts_with(finder.needle()) {
+            from += length;
+            if worth(&self.bytes[from..end]) {
+                return true;
+            }
+        }
+        let window = &self.bytes[..self.bytes.len().min(end.max(start + STRIDE))];
+        while let Some(at) = finder.find(&window[from..]) {
+            let next = from + at;
+            if next >= end {
+                self.next[word] = next;
+                return false;
+            }
+            from = next + length;
+            if worth(&self.bytes[from..end]) {
+                self.next[word] = next;
+                return true;
+            }
+        }
+        // A word may begin in the window and end behind it.
+        self.next[word] = end.max((window.len() + 1).saturating_sub(length));
         false
     }
 }
