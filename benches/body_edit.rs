@@ -1,4 +1,5 @@
-//! The look into a request body and the edit of its model, beside a full parse and re-serialisation.
+//! The look into a request body and the edit of its model, beside a full parse and
+//! re-serialisation.
 //!
 //! `cargo bench --bench body_edit`. The bodies are chat requests of one long message with a line feed each 80
 //! characters, as pasted documents have them; and an embedding request of token numbers, where there is no
@@ -9,12 +10,12 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
-use streamgauge::rewrite::body::{Edited, peek, set_model};
+use streamgauge::llm::rewrite::body::{Edited, peek, set_model};
 
 const KB: usize = 1024;
 
-/// A chat request of about `size` bytes. The model comes last, where a search that stops early would not find
-/// it.
+/// A chat request of about `size` bytes. The model comes last, where a search that stops early
+/// would not find it.
 fn chat(size: usize) -> Bytes {
     let line = "It was the best of times, it was the \\\"worst\\\" of times, it was the age of wisdom,\\n";
     let text = line.repeat(size / line.len());

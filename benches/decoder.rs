@@ -13,8 +13,8 @@ use eventsource_stream::Eventsource;
 use futures_util::{FutureExt, StreamExt, stream};
 use memchr::memmem;
 use serde_json::Value;
-use streamgauge::sse::{Event, EventDecoder, EventHandler};
-use streamgauge::usage::{BodyMeter, Room, StreamMeter};
+use streamgauge::codec::sse::{Event, EventDecoder, EventHandler};
+use streamgauge::llm::usage::{BodyMeter, Room, StreamMeter};
 
 /// What a socket read brings when an upstream is faster than we are.
 const READ: usize = 16 << 10;

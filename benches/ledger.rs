@@ -1,11 +1,11 @@
-//! What the ledger costs: CPU of its thread per record, how long a record takes to be in the file, and the time of a report on a
-//! million rows.
+//! What the ledger costs: CPU of its thread per record, how long a record takes to be in the file,
+//! and the time of a report on a million rows.
 //!
 //! `cargo bench --bench ledger -- latency` measures the second alone, for a look at a disk that others keep busy, and
 //! `-- latency FOLDER` in that folder; `cost` and `reports` are the others.
 //!
-//! The figures are the system's own accounts of the thread (`/proc/self/task/*/schedstat`), not the clock's, so that the
-//! pauses in which batches gather do not count.
+//! The figures are the system's own accounts of the thread (`/proc/self/task/*/schedstat`), not the
+//! clock's, so that the pauses in which batches gather do not count.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use streamgauge::ledger::{Bounds, By, Ledger, Selection, overview, report};
-use streamgauge::price::{Currency, Price, Prices, Rate, Rates};
-use streamgauge::provider::Provider;
+use streamgauge::llm::price::{Currency, Price, Prices, Rate, Rates};
+use streamgauge::llm::provider::Provider;
+use streamgauge::llm::usage::Usage;
 use streamgauge::record::{CAPACITY, Journal, Lane, Outcome, Seen, UsageRecord, UsageSource};
-use streamgauge::usage::Usage;
+use streamgauge::sinks::ledger::{Bounds, By, Ledger, Selection, overview, report};
 use uuid::Uuid;
 
 const ROWS: usize = 1_000_000;
@@ -100,8 +100,8 @@ fn prices() -> Prices {
     ])
 }
 
-/// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come in about the order in which they started,
-/// as they do where most requests take seconds.
+/// One batch per commit: a commit every 100 ms, at the rate that fills it. Records come in about
+/// the order in which they started, as they do where most requests take seconds.
 fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     let mut ledger = lane(path);
     let batches: Vec<_> = (0..commits).map(|commit| Arc::new(records(commit * size, size))).collect();
@@ -114,8 +114,8 @@ fn cost(path: &Path, size: usize, commits: usize) -> f64 {
     (cpu() - before) as f64 / 1e3 / (size * commits) as f64
 }
 
-/// From the handing over of a record to the moment at which another process reads it, at ten batches a second: 80 ms of it are
-/// the gathering.
+/// From the handing over of a record to the moment at which another process reads it, at ten
+/// batches a second: 80 ms of it are the gathering.
 fn latency(folder: &Path) {
     const SIZE: usize = 1000;
     let path = &folder.join("latency.db");

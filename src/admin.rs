@@ -46,16 +46,16 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
 pub use access::Access;
-pub use server::{Bounds, RESERVED_FILES, Server};
+pub use server::{AdminServer, RESERVED_FILES, ServerBounds};
 
-use crate::drain::Stop;
-use crate::ledger::LedgerSource;
-use crate::metrics::{Exposition, Metrics};
-use crate::price::Prices;
+use crate::config::reload::Reload;
+use crate::llm::price::Prices;
 use crate::record::{Boards, Journal};
-use crate::reload::Reload;
+use crate::sinks::ledger::LedgerSource;
+use crate::sinks::prometheus::{Exposition, Metrics};
 use crate::support;
-use crate::threads::Threads;
+use crate::support::drain::Stop;
+use crate::support::threads::Threads;
 use guard::{Level, guard};
 use live::LiveEvents;
 use memory::ResponseMemory;

@@ -1,7 +1,7 @@
 //! The composition root: settings → bound sockets → addresses → running threads.
 //!
-//! Binds before it runs, and returns the real addresses, so that tests can use port 0. No code below
-//! takes the whole settings: each part gets a small struct of its own.
+//! Binds before it runs, and returns the real addresses, so that tests can use port 0. No code
+//! below takes the whole settings: each part gets a small struct of its own.
 
 pub(crate) mod advice;
 mod ledger_use;
@@ -25,16 +25,16 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use crate::admin::{self, Admin, Bounds, Shown, WORKER};
+use crate::admin::{self, Admin, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
-use crate::drain::Stop;
-use crate::flow::StreamMetricsRegistry;
-use crate::ledger::LedgerSource;
-use crate::listener::{Balance, Capacity, Listener, bind, watch_at_most};
-use crate::metrics::Metrics;
 use crate::record::{Boards, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
+use crate::server::{Balance, Capacity, Listener, bind, watch_at_most};
+use crate::sinks::ledger::LedgerSource;
+use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
-use crate::threads::Threads;
+use crate::support::drain::Stop;
+use crate::support::flow::StreamMetricsRegistry;
+use crate::support::threads::Threads;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
 use reload::{Reloader, Source};
@@ -48,8 +48,8 @@ pub use running::Running;
 /// the admin pages, and a few for name lookups.
 const OTHER_THREADS: usize = 16;
 
-/// The silence after which a connection without a request is closed for a new one: the round trip of
-/// a distant client, with TLS.
+/// The silence after which a connection without a request is closed for a new one: the round trip
+/// of a distant client, with TLS.
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// The bound addresses.
@@ -66,7 +66,7 @@ pub struct App {
     addresses: Addresses,
     listeners: Vec<Listener>,
     balance: Balance,
-    admin: Option<admin::Server>,
+    admin: Option<admin::AdminServer>,
     parts: Parts,
     /// The certificate for clients; `None`: plain HTTP.
     tls: Option<Arc<Live<ServerConfig>>>,
@@ -135,7 +135,7 @@ impl App {
             counts: Arc::clone(stream_metrics.limits()),
             connections: Arc::clone(stream_metrics.clients()),
         };
-        let bounds = Bounds {
+        let bounds = ServerBounds {
             connections: shares.admin,
             limits: reloader.snapshot.limits,
             acted: Arc::clone(stream_metrics.limits()),
@@ -146,7 +146,8 @@ impl App {
             addresses,
             listeners: Listener::for_workers(sockets, capacity, &balance),
             balance,
-            admin: admin_socket.map(|socket| admin::Server::new(socket, reloader.admin_tls.clone(), bounds)),
+            admin: admin_socket
+                .map(|socket| admin::AdminServer::new(socket, reloader.admin_tls.clone(), bounds)),
             parts: Parts {
                 updates: reloader.updates.subscribe(),
                 shared: Arc::clone(&reloader.shared),
@@ -162,8 +163,8 @@ impl App {
         })
     }
 
-    /// Reads the configuration again from `sources` when it changes, or on request. `files` are those
-    /// that were read.
+    /// Reads the configuration again from `sources` when it changes, or on request. `files` are
+    /// those that were read.
     pub fn reloading(mut self, sources: Sources, files: Files) -> Self {
         self.reloader.source = Some(Source { sources, files, sets_log_level: false });
         self

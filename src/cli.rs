@@ -32,7 +32,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::app::preflight;
-use crate::telemetry;
+use crate::support::telemetry;
 
 fn say(words: fmt::Arguments<'_>) {
     telemetry::say(words);

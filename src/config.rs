@@ -2,9 +2,9 @@
 //! line, made into [`Settings`] that are valid by construction. Reading opens no socket and changes
 //! no file.
 //!
-//! **Every mistake is named at once**, in the order of the file, with its line, its key, and what to
-//! write; only for a file that is not TOML, the first syntax error alone. No message and no `Debug`
-//! shows a secret.
+//! **Every mistake is named at once**, in the order of the file, with its line, its key, and what
+//! to write; only for a file that is not TOML, the first syntax error alone. No message and no
+//! `Debug` shows a secret.
 //!
 //! | module | purpose |
 //! |---|---|
@@ -39,7 +39,7 @@ mod effective;
 mod environment;
 mod file;
 mod files;
-mod forward_proxy;
+pub mod forward_proxy;
 mod headers;
 mod key_path;
 mod kind;
@@ -55,6 +55,7 @@ mod prices;
 mod probe;
 mod query;
 mod reader;
+pub mod reload;
 mod routes;
 mod schema;
 mod secrets;
@@ -78,8 +79,9 @@ pub use mistakes::{Mistake, Mistakes};
 pub use probe::{AdminPort, load_admin_port, load_admin_token};
 pub use sections::ANONYMOUS;
 pub use settings::{
-    AccessLines, Admin, Client, Database, DrainLimits, ForwardProxy, HttpVersion, Jsonl, Ledger, Log,
-    LogFormat, OnDisconnect, Otlp, PoolLimits, Postgres, Route, Server, Settings, Timeouts, Upstream,
+    AccessLines, AdminSettings, Client, Database, DrainLimits, ForwardProxy, HttpVersion, JsonlTarget,
+    LedgerSettings, Log, OnDisconnect, OtlpSettings, PoolLimits, Postgres, Route, Server, Settings, Timeouts,
+    Upstream,
 };
 pub use time_zone::{time_zone, time_zone_name};
 pub use upstreams::MAX_CONNECTION_AGE;
@@ -91,7 +93,7 @@ use layers::Layers;
 use notes::Read;
 use reader::{Reader, Table};
 
-use crate::price::Prices;
+use crate::llm::price::Prices;
 
 /// The compiled-in defaults. With the keys that are commented out, the reference of all keys.
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -132,8 +134,8 @@ pub struct Loaded {
     /// For what is allowed and probably a mistake.
     pub warnings: Vec<String>,
     pub files: Files,
-    /// The keys of secrets that come from the environment, which cannot change while a process runs,
-    /// with the names of the variables.
+    /// The keys of secrets that come from the environment, which cannot change while a process
+    /// runs, with the names of the variables.
     pub from_environment: Vec<(String, String)>,
     places: BTreeMap<&'static str, String>,
 }
@@ -175,7 +177,7 @@ pub enum Which {
 /// # Errors
 /// The file cannot be read; or every mistake of the configuration, if one is in `[[prices]]` or in
 /// the part of `[ledger]` that `which` needs.
-pub fn load_ledger(sources: &Sources, which: Which) -> Result<(Ledger, Prices), Mistakes> {
+pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, Prices), Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
     let (layers, clashes) = Layers::merge(file, &sources.env, &sources.overrides);
     let reader = Reader::new(&layers, &sources.env);

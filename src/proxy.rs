@@ -12,6 +12,7 @@ mod client_body;
 mod decoding;
 mod include_usage;
 mod keep_alive;
+pub mod meter;
 mod pace;
 mod passing;
 mod pending_response;
@@ -38,14 +39,14 @@ pub use shared::Shared;
 pub use snapshot::{Snapshot, UpstreamSpec};
 pub use stream_options::StreamOptionsSupport;
 
+use crate::codec::traceparent::SpanContext;
 use crate::config::OnDisconnect;
-use crate::error::{Error, Result};
-use crate::flow::StreamTiming;
-use crate::listener::{Handler, RequestBody};
-use crate::meter::ResponsePolicy;
+use crate::llm::rewrite::headers::end_hop;
+use crate::proxy::meter::ResponsePolicy;
+use crate::record::error::{Error, Result};
 use crate::record::{Board, Entry, Journal, Seen};
-use crate::rewrite::headers::end_hop;
-use crate::traceparent::SpanContext;
+use crate::server::{Handler, RequestBody};
+use crate::support::flow::StreamTiming;
 use attempt::Accepted;
 use pending_response::PendingResponse;
 use probe::Handled;
@@ -73,7 +74,8 @@ impl Proxy {
         Self { worker: Worker::new(worker, snapshot, shared), journal, board }
     }
 
-    /// Serves the requests from now on by `snapshot`; those that run keep the one that they began with.
+    /// Serves the requests from now on by `snapshot`; those that run keep the one that they began
+    /// with.
     pub fn adopt(&self, snapshot: Arc<Snapshot>) {
         self.worker.adopt(snapshot);
     }

@@ -8,14 +8,13 @@
 //! reported, records go through the [`Estimator`] first, which has a thread of its own. Nothing
 //! here ever makes a stream wait.
 
-mod access;
 mod cost;
 mod entry;
+pub mod error;
 mod estimator;
 mod exporting;
 mod gaps;
 mod journal;
-mod jsonl;
 mod lane;
 mod looks;
 mod material;
@@ -35,13 +34,11 @@ use std::time::Instant;
 
 use http::HeaderName;
 
-pub use access::AccessLog;
 pub use cost::cost;
 pub use entry::{Entry, FormNotes};
 pub use estimator::Estimator;
 pub use exporting::Exporting;
 pub use journal::{CAPACITY, Health, Journal};
-pub use jsonl::{Jsonl, Reopener};
 pub use lane::{Lane, STUCK, SinkHealth, Turn, count};
 pub use names::{MAX_NAMES, Names, OTHER};
 pub use outcome::Outcome;
@@ -53,7 +50,7 @@ pub use seen::Seen;
 pub use shipping::Shipping;
 pub use writer::Writer;
 
-/// The answer's header that bears the record's `id`.
+/// The response's header that bears the record's `id`.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");
 
 /// Records that were closed within the same moments.

@@ -60,7 +60,7 @@ use answer::{Shared, answer};
 pub use help::HELP;
 use wire::{Order, Socket, Wire};
 
-use crate::listener;
+use crate::server;
 use crate::tls::HTTP_2;
 
 /// What is gathered for one write while events come without a pause.
@@ -90,7 +90,7 @@ pub fn bind(settings: &SimulatorSettings) -> io::Result<Bound> {
         0 => thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
-    let (address, sockets) = listener::bind(settings.listen, workers)?;
+    let (address, sockets) = server::bind(settings.listen, workers)?;
     let shared = Arc::new(Shared::new(settings.api_key.clone()));
     Ok(Bound { address, sockets, shared, tls: None })
 }

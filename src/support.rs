@@ -2,12 +2,19 @@
 //! value that is replaced while it is read, one key of an upstream.
 
 mod backoff;
+pub mod drain;
+pub mod flow;
+mod hosts;
 mod live;
 mod local_count;
+pub mod secret;
 mod shared_count;
+pub mod telemetry;
+pub mod threads;
 mod upstream_id;
 
 pub use backoff::Backoff;
+pub use hosts::{Hosts, Pattern};
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};
 pub use shared_count::{SharedCount, SharedGuard};

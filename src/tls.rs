@@ -44,7 +44,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// A configured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TlsPart {
     /// With its chain.
     Certificate,
     PrivateKey,
@@ -55,7 +55,7 @@ pub enum Part {
     ClientCa,
 }
 
-impl Part {
+impl TlsPart {
     /// Its key in the configuration.
     pub fn key(self) -> &'static str {
         match self {
@@ -71,13 +71,13 @@ impl Part {
 /// A part that cannot be used. The text has no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    pub part: Part,
+    pub part: TlsPart,
     /// The problem, and what to do.
     pub reason: String,
 }
 
 impl Fault {
-    fn new(part: Part, reason: impl Into<String>) -> Self {
+    fn new(part: TlsPart, reason: impl Into<String>) -> Self {
         Self { part, reason: reason.into() }
     }
 }

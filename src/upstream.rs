@@ -13,6 +13,7 @@ mod observer;
 mod pool;
 mod race;
 mod resend;
+pub mod resolver;
 mod response;
 mod scratch;
 mod send;
@@ -40,18 +41,18 @@ pub use scratch::Scratch;
 pub use upgraded::UpgradedUpstream;
 pub use upload::{ClientBody, Payload};
 
+use crate::codec::h1;
 use crate::config::PoolLimits;
-use crate::error::Kind;
-use crate::h1;
-use crate::rewrite::headers::OutboundHeaders;
-use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::llm::rewrite::headers::OutboundHeaders;
+use crate::llm::rewrite::upgrade::WebSocketUpgrade;
+use crate::record::error::Kind;
 use http2::{Connections, Transport};
 use pool::Pool;
 use resend::{Tried, Unsent};
 use send::{Kept, SendRequest};
 
 /// The result of [`UpstreamClient::send`]; inside this module the error is a [`SendError`].
-type Result<T, E = crate::error::Error> = std::result::Result<T, E>;
+type Result<T, E = crate::record::error::Error> = std::result::Result<T, E>;
 
 /// One worker's connections to one upstream. Clones share them.
 #[derive(Clone, Debug)]

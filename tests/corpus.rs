@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use streamgauge::sse::{Event, EventDecoder, EventHandler, Line, Lines, Position};
-use streamgauge::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
+use streamgauge::codec::sse::{Event, EventDecoder, EventHandler, Line, Lines, Position};
+use streamgauge::llm::usage::{BodyMeter, StreamMeter, Tally, Usage, Withhold};
 
 /// How often each recording is cut at random places.
 const CUTS: usize = 4;

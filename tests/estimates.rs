@@ -11,8 +11,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use streamgauge::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
-use streamgauge::usage::{BodyMeter, Part, Room, StreamMeter, Tally};
+use streamgauge::llm::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
+use streamgauge::llm::usage::{BodyMeter, Part, Room, StreamMeter, Tally};
 
 /// How far the median estimate of plain text by OpenAI's own models may be off.
 const PROMISED: f64 = 0.02;

@@ -1,5 +1,6 @@
-//! The paths through the whole proxy: a client, the proxy's worker and a service on one thread, so that the same runs in the same
-//! order each time. Records go their usual way, to threads whose instructions are not counted.
+//! The paths through the whole proxy: a client, the proxy's worker and a service on one thread, so
+//! that the same runs in the same order each time. Records go their usual way, to threads whose
+//! instructions are not counted.
 
 use std::fs;
 use std::io;
@@ -86,7 +87,7 @@ fn request(body: &str) -> String {
     )
 }
 
-/// A service's answer; `rest` says how its body ends.
+/// A service's response; `rest` says how its body ends.
 fn response(content_type: &str, rest: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\ndate: Tue, 25 Nov 2025 22:21:27 GMT\r\ncontent-type: {content_type}\r\n\

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use streamgauge::rewrite::body::{Edited, peek, set_model};
-use streamgauge::usage::{BodyMeter, Room, StreamMeter};
+use streamgauge::llm::rewrite::body::{Edited, peek, set_model};
+use streamgauge::llm::usage::{BodyMeter, Room, StreamMeter};
 
 use super::callgrind::counted;
 use super::content::{LAST_EVENTS, chat_events, completion, prompt};

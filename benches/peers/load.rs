@@ -1,5 +1,5 @@
-//! The load: clients on one thread, which write the same request again and again, and look at no more of an answer than where
-//! it ends and how many events went by.
+//! The load: clients on one thread, which write the same request again and again, and look at no
+//! more of a response than where it ends and how many events went by.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -14,28 +14,29 @@ use tokio::time::{interval, sleep, timeout};
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What ends an answer in chunks. No event ends so.
+/// What ends a response in chunks. No event ends so.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What the simulated service says in each of its whole answers.
+/// What the simulated service says in each of its whole responses.
 const IN_ANSWER: &[u8] = b"\"usage\"";
 
 /// What the clients have seen, since the counters were last reset.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// Whole answers.
+    /// Whole responses.
     pub(crate) answers: Cell<u64>,
     /// Events.
     pub(crate) events: Cell<u64>,
     /// Bytes.
     pub(crate) bytes: Cell<u64>,
-    /// Connections that broke, and answers that were no success.
+    /// Connections that broke, and responses that were no success.
     pub(crate) errors: Cell<u64>,
     /// Streams whose first event has come.
     pub(crate) begun: Cell<u64>,
-    /// Times in microseconds: an event's from its stamp, an answer's from its request.
+    /// Times in microseconds: an event's from its stamp, a response's from its request.
     pub(crate) latencies: RefCell<Vec<f32>>,
-    /// Times in microseconds from a stream's request to its answer's first byte. They are not reset: streams begin before.
+    /// Times in microseconds from a stream's request to its response's first byte. They are not
+    /// reset: streams begin before.
     pub(crate) first_bytes: RefCell<Vec<f32>>,
 }
 
@@ -145,7 +146,8 @@ async fn exchange(
     }
 }
 
-/// Whether the answer whose head ends at `body` is all here. It must be a success, and the service's own.
+/// Whether the response whose head ends at `body` is all here. It must be a success, and the
+/// service's own.
 fn is_whole(answer: &[u8], body: usize) -> std::io::Result<bool> {
     if !answer.starts_with(b"HTTP/1.1 200") {
         return Err(std::io::ErrorKind::InvalidData.into());

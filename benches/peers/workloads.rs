@@ -51,7 +51,8 @@ impl Unit {
 }
 
 enum Load {
-    /// Whole answers: so many connections, bytes of prompt, kept connections, requests per second in all.
+    /// Whole responses: so many connections, bytes of prompt, kept connections, requests per second
+    /// in all.
     Requests { connections: u32, prompt: usize, keep_alive: bool, rate: Option<u32> },
     /// Streams, and the directions of each.
     Streams { count: usize, directions: &'static str, reading: Reading },
@@ -66,8 +67,9 @@ const SLOW: Reading = Reading { stamps: false, slow: Some((16 * 1024, Duration::
 /// What is not measured of a turn.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// In what time streams begin. Begun at once, their events would come in bunches for as long as they last, larger ones the sooner
-/// a proxy has taken up all of them; as it is, a proxy makes no difference to when the service speaks.
+/// In what time streams begin. Begun at once, their events would come in bunches for as long as
+/// they last, larger ones the sooner a proxy has taken up all of them; as it is, a proxy makes no
+/// difference to when the service speaks.
 const RAMP: Duration = Duration::from_millis(800);
 
 /// 200 streams, an event each 10 ms.
@@ -75,7 +77,7 @@ const PACED: Load =
     Load::Streams { count: 200, directions: "events=1000000,pace=10ms,stamp=1", reading: STAMPED };
 /// 32 streams of events of about 250 bytes, each a chunk, as fast as they go.
 const BURST: Load = Load::Streams { count: 32, directions: "events=2000", reading: BLIND };
-/// Answers of 1 KB on 32 connections, as fast as they go.
+/// Responses of 1 KB on 32 connections, as fast as they go.
 const SATURATED: Load = Load::Requests { connections: 32, prompt: 20, keep_alive: true, rate: None };
 
 /// All of them.
@@ -239,7 +241,8 @@ impl Workload {
         }
     }
 
-    /// The same without a proxy, for the time that the way itself takes, where the load can ask the service.
+    /// The same without a proxy, for the time that the way itself takes, where the load can ask the
+    /// service.
     pub(crate) fn measure_direct(&self, services: &Services, seconds: Duration) -> Option<Measured> {
         let measured = (self.service == Service::Plain && !matches!(self.load, Load::Idle { .. }))
             .then(|| self.run(None, services.port(Service::Plain), seconds));

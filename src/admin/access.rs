@@ -23,9 +23,10 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
-use crate::browser::{Authority, OwnHosts};
-use crate::listener::ClientCertificate;
-use crate::secret::Secret;
+use crate::codec::authority::Authority;
+use crate::gate::browser::OwnHosts;
+use crate::server::ClientCertificate;
+use crate::support::secret::Secret;
 
 const COOKIE_NAME: &str = "streamgauge_session";
 

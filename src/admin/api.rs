@@ -16,7 +16,7 @@ use super::reader::ReadError;
 use super::reload;
 use super::respond::{data, fault, json, whole};
 use super::stream::RecordStream;
-use crate::ledger::output::{csv, json as sums_json};
+use crate::sinks::ledger::output::{csv, json as sums_json};
 
 const CSV: &str = "text/csv; charset=utf-8; header=present";
 const JSON: &str = "application/json";

@@ -12,8 +12,8 @@ use super::Admin;
 use super::access::Refusal;
 use super::login::login_page;
 use super::respond::fault;
-use crate::browser::{Authority, HostFault};
-use crate::error::Error;
+use crate::codec::authority::{Authority, HostFault};
+use crate::record::error::Error;
 
 /// The access that a route needs.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config;
-use crate::ledger::{By, Selection, TimeSpec};
+use crate::sinks::ledger::{By, Selection, TimeSpec};
 pub(super) use page::{PageQuery, Range, minute};
 
 /// The largest `limit` of records.

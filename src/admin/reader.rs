@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::ledger::{Bounds, LedgerError, LedgerSource};
+use crate::sinks::ledger::{Bounds, LedgerError, LedgerSource};
 
 /// Reads at once. One of a million rows keeps a CPU busy for a second, or two for half of it, and
 /// the workers need theirs.
@@ -179,7 +179,7 @@ mod tests {
         let reader = LedgerReader::new(Some(LedgerSource::File("/nowhere/a.db".into())));
         let told = reader
             .read(|place, bounds| {
-                let all = crate::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);
+                let all = crate::sinks::ledger::Selection::since(jiff::Timestamp::UNIX_EPOCH);
                 place.records(&all, 1, None, bounds)
             })
             .await;

@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use http::StatusCode;
 
 use super::{Shown, WORKER};
-use crate::drain::Phase;
 use crate::record::{STUCK, SinkHealth};
-use crate::telemetry;
+use crate::support::drain::Phase;
+use crate::support::telemetry;
 
 pub(super) fn report(shown: &Shown) -> (StatusCode, String) {
     let threads = shown.threads.statuses();

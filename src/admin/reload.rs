@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Admin;
 use super::guard::is_same_origin;
 use super::respond::{fault, json};
-use crate::reload::{Kind, Outcome, Status};
+use crate::config::reload::{Kind, ReloadOutcome, ReloadStatus};
 
 #[derive(Serialize)]
 struct Shown {
@@ -28,9 +28,9 @@ struct ShownRefusal {
     mistakes: Vec<String>,
 }
 
-impl From<Status> for Shown {
-    fn from(status: Status) -> Self {
-        let Status { generation, taken_at, refused, needs_restart, .. } = status;
+impl From<ReloadStatus> for Shown {
+    fn from(status: ReloadStatus) -> Self {
+        let ReloadStatus { generation, taken_at, refused, needs_restart, .. } = status;
         let refused = refused.map(|refused| ShownRefusal {
             at: refused.at,
             mistakes: refused.mistakes.lines().map(str::to_owned).collect(),
@@ -56,8 +56,10 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
         None => None,
     };
     match outcome {
-        Some(Outcome::Taken { .. } | Outcome::Unchanged) => json(&Shown::from(admin.shown.reload.status())),
-        Some(Outcome::Refused(mistakes)) => {
+        Some(ReloadOutcome::Taken { .. } | ReloadOutcome::Unchanged) => {
+            json(&Shown::from(admin.shown.reload.status()))
+        }
+        Some(ReloadOutcome::Refused(mistakes)) => {
             fault(StatusCode::UNPROCESSABLE_ENTITY, "config_refused", &mistakes)
         }
         None => {
@@ -68,8 +70,8 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
 }
 
 /// The status as the first lines of a TOML text.
-pub(super) fn comments(status: &Status) -> String {
-    let Status { generation, taken_at, refused, needs_restart, .. } = status;
+pub(super) fn comments(status: &ReloadStatus) -> String {
+    let ReloadStatus { generation, taken_at, refused, needs_restart, .. } = status;
     let mut text = format!("# Configuration {generation}, in use since {taken_at}.\n");
     if !needs_restart.is_empty() {
         text += &format!("# Needs a restart: {}.\n", needs_restart.join(", "));

@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::live::LiveEvents;
-use crate::error::ERROR_TYPE;
+use crate::record::error::ERROR_TYPE;
 
 /// Content policy of pages: their own script, style and icon, and nothing inline.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \

@@ -29,9 +29,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
-use crate::drain::{Phase, Stop};
-use crate::flow::{ConnectionCounts, Limit, LimitCounts};
-use crate::listener::{AcceptErrors, ClientCertificate, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::server::{AcceptErrors, ClientCertificate, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::support::drain::{Phase, Stop};
+use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
 use crate::tls::Live;
 use conn::Conn;
 use reserve::Reserve;
@@ -53,15 +53,15 @@ const BEAT: Duration = Duration::from_millis(100);
 const MAX_STREAMS: u32 = 64;
 
 /// The admin port, bound.
-pub struct Server {
+pub struct AdminServer {
     socket: std::net::TcpListener,
     tls: Option<Arc<Live<ServerConfig>>>,
-    bounds: Bounds,
+    bounds: ServerBounds,
     reserve: Reserve,
 }
 
 /// What connections may cost.
-pub struct Bounds {
+pub struct ServerBounds {
     /// The most connections at once.
     pub connections: usize,
     pub limits: Limits,
@@ -71,9 +71,13 @@ pub struct Bounds {
     pub opened: Arc<ConnectionCounts>,
 }
 
-impl Server {
+impl AdminServer {
     /// Serves through TLS if `tls` is given.
-    pub fn new(socket: std::net::TcpListener, tls: Option<Arc<Live<ServerConfig>>>, bounds: Bounds) -> Self {
+    pub fn new(
+        socket: std::net::TcpListener,
+        tls: Option<Arc<Live<ServerConfig>>>,
+        bounds: ServerBounds,
+    ) -> Self {
         Self { socket, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
     }
 
@@ -140,7 +144,7 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<TcpStream> {
 
 /// The open connections. Dropping this closes them.
 struct Connections {
-    bounds: Bounds,
+    bounds: ServerBounds,
     tasks: JoinSet<()>,
     open: Vec<(Arc<Conn>, AbortHandle)>,
 }

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use super::memory::{HeldBody, Reservation};
 use super::query::{Format, RecordsQuery};
 use super::reader::{LedgerReader, ReadError};
-use crate::ledger::output::csv;
-use crate::ledger::{Next, Page, Record};
+use crate::sinks::ledger::output::csv;
+use crate::sinks::ledger::{Next, Page, Record};
 
 /// The ledger could not be read further: the response ends early.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use rustix::fs::{Access, access};
 
 use super::advice;
 use super::port_owner::{self, Owner};
-use crate::config::{Jsonl, Loaded};
-use crate::ledger;
-use crate::listener;
+use crate::config::{JsonlTarget, Loaded};
+use crate::server;
+use crate::sinks::ledger;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
@@ -33,8 +33,8 @@ pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
     ];
     let ports = ports.into_iter().flatten().filter_map(|(key, at)| port(loaded.place(key), at));
     let jsonl = match &settings.ledger.jsonl {
-        Some(Jsonl::File(path)) => appended(loaded.place("ledger.jsonl"), path),
-        Some(Jsonl::Stdout) | None => None,
+        Some(JsonlTarget::File(path)) => appended(loaded.place("ledger.jsonl"), path),
+        Some(JsonlTarget::Stdout) | None => None,
     };
     let ledger = settings.ledger.path.as_deref().and_then(|path| {
         let place = loaded.place("ledger.path");
@@ -45,7 +45,7 @@ pub(crate) fn obstacles(loaded: &Loaded) -> Vec<Obstacle> {
 }
 
 fn port(key: &str, address: SocketAddr) -> Option<Obstacle> {
-    let error = listener::may_bind(address).err()?;
+    let error = server::may_bind(address).err()?;
     let message = advice::address(key, address, &error);
     let is_ours = error.kind() == io::ErrorKind::AddrInUse
         && matches!(port_owner::owner(address), Some(Owner::Process { name, .. }) if name == OUR_NAME);

@@ -17,15 +17,15 @@ use super::restart;
 use super::snapshot::{self, has_several_clients, snapshot};
 use super::worker::Update;
 use crate::admin::Access;
+use crate::config::reload::{Reload, ReloadOutcome};
 use crate::config::{self, Files, Loaded, Settings, Sources};
-use crate::flow::StreamMetricsRegistry;
-use crate::otlp::{Service, Services};
-use crate::price::Prices;
+use crate::llm::price::Prices;
 use crate::proxy::{Shared, Snapshot};
 use crate::record::Journal;
-use crate::reload::{Outcome, Reload};
+use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
-use crate::telemetry;
+use crate::support::flow::StreamMetricsRegistry;
+use crate::support::telemetry;
 use crate::tls::{Replacement, Watch};
 use crate::upstream::ConnectObserver;
 use secrets::Secrets;
@@ -134,9 +134,9 @@ impl Reloader {
 
     /// Reads the configuration and takes it over. A refusal is logged and counted once, unless the
     /// reload `is_requested`.
-    fn reload(&mut self, is_requested: bool) -> Outcome {
+    fn reload(&mut self, is_requested: bool) -> ReloadOutcome {
         let Some(source) = &self.source else {
-            return Outcome::Refused("there is no configuration to read again".to_owned());
+            return ReloadOutcome::Refused("there is no configuration to read again".to_owned());
         };
         let built = config::load(&source.sources)
             .map_err(|mistakes| mistakes.to_string())
@@ -151,7 +151,7 @@ impl Reloader {
                     self.reload.record_refused(mistakes.clone());
                 }
                 self.refused = Some(mistakes.clone());
-                Outcome::Refused(mistakes)
+                ReloadOutcome::Refused(mistakes)
             }
         }
     }
@@ -188,7 +188,7 @@ impl Reloader {
     }
 
     /// Nothing here can fail.
-    fn put_in_use(&mut self, built: Built) -> Outcome {
+    fn put_in_use(&mut self, built: Built) -> ReloadOutcome {
         let Built { settings, files, needs_restart, snapshot, tls } = built;
         let sets_log_level = self.source.as_ref().is_some_and(|source| source.sets_log_level);
         if sets_log_level && settings.log.level != self.settings.log.level {
@@ -218,7 +218,7 @@ impl Reloader {
         }
         (self.settings, self.snapshot) = (settings, snapshot);
         (self.suspect, self.refused) = (None, None);
-        Outcome::Taken { needs_restart }
+        ReloadOutcome::Taken { needs_restart }
     }
 
     /// Returns when all workers serve by the snapshot.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Admin, Server, Settings};
+use crate::config::{AdminSettings, Server, Settings};
 
 /// Puts the values that are in use in the place of those that a reload cannot change; returns the
 /// keys that differ.
@@ -71,7 +71,7 @@ fn is_open_to_clients(server: &Server, has_no_clients: bool) -> bool {
     has_no_clients && !requires_certificates && !is_loopback(server.listen)
 }
 
-fn is_open_to_operators(admin: &Admin) -> bool {
+fn is_open_to_operators(admin: &AdminSettings) -> bool {
     let has_authorities = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     admin.token.is_none() && !has_authorities && admin.listen.is_some_and(|listen| !is_loopback(listen))
 }

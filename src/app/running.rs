@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::Addresses;
 use super::ledger_use::Mark;
 use super::reload::Reloading;
-use crate::drain::{Phase, Stop};
-use crate::listener::Balance;
-use crate::record::{Estimator, RefusalCounter, Reopener, Writer};
-use crate::reload::Reload;
-use crate::threads::{Deadline, Thread, Threads};
+use crate::config::reload::Reload;
+use crate::record::{Estimator, RefusalCounter, Writer};
+use crate::server::Balance;
+use crate::sinks::jsonl::Reopener;
+use crate::support::drain::{Phase, Stop};
+use crate::support::threads::{Deadline, Thread, Threads};
 
-/// The least time for the sinks: an attempt at a locked ledger takes half a second, and records that
-/// cannot be written are spilled after it.
+/// The least time for the sinks: an attempt at a locked ledger takes half a second, and records
+/// that cannot be written are spilled after it.
 const SINKS: Duration = Duration::from_secs(1);
 
 /// The most time for the end after the drain: the sinks write the records that wait, and the ledger

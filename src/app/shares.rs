@@ -8,7 +8,7 @@ use std::fs;
 
 use crate::admin::RESERVED_FILES;
 use crate::config::Settings;
-use crate::listener::MOST_WATCHED;
+use crate::server::MOST_WATCHED;
 
 /// The admin server has one thread and few clients, and must not take files from requests.
 const ADMIN_CONNECTIONS: u64 = 256;

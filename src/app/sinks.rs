@@ -9,12 +9,14 @@ use std::sync::Arc;
 use super::advice;
 use super::ledger_use::{self, Mark};
 use super::upstreams::collector;
-use crate::config::{self, AccessLines, Jsonl as JsonlPath, Settings};
-use crate::ledger::Ledger;
-use crate::metrics::Metrics;
-use crate::otlp::{Otlp, Services};
-use crate::price::Prices;
-use crate::record::{AccessLog, Journal, Jsonl, Reopener, Sink};
+use crate::config::{self, AccessLines, JsonlTarget as JsonlPath, Settings};
+use crate::llm::price::Prices;
+use crate::record::{Journal, Sink};
+use crate::sinks::access_log::AccessLog;
+use crate::sinks::jsonl::{Jsonl, Reopener};
+use crate::sinks::ledger::Ledger;
+use crate::sinks::otlp::{Otlp, Services};
+use crate::sinks::prometheus::Metrics;
 use crate::support::Live;
 use crate::tls::Watch;
 
@@ -32,7 +34,8 @@ impl Sinks {
         Self { all, reopener: None, ledger_mark: None }
     }
 
-    /// Adds the metrics and those that the settings name. The collector knows upstreams by `services`.
+    /// Adds the metrics and those that the settings name. The collector knows upstreams by
+    /// `services`.
     ///
     /// # Errors
     /// Which file or address, and what the system said.
@@ -66,7 +69,7 @@ impl Sinks {
     fn open_ledger(
         &mut self,
         path: &Path,
-        settings: &config::Ledger,
+        settings: &config::LedgerSettings,
         journal: &Journal,
     ) -> Result<(), String> {
         let ledger = match settings.postgres.clone() {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::upstreams::origin;
-use crate::auth::Clients;
 use crate::balance::Target;
-use crate::browser::Admission;
 use crate::config::{self, ANONYMOUS, AccessLines, Settings};
-use crate::flow::LimitCounts;
-use crate::listener::Limits;
-use crate::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
+use crate::gate::Clients;
+use crate::gate::browser::Admission;
+use crate::llm::provider::{BILLING_HEADERS, Dialect, credentials, sends_usage_unasked};
+use crate::llm::rewrite::headers::OutboundHeaders;
+use crate::llm::rewrite::names::HeaderNames;
+use crate::llm::route::{Glob, Rule, Table};
 use crate::proxy::{BodyLimits, Budget, Snapshot, UpstreamSpec};
-use crate::rewrite::headers::OutboundHeaders;
-use crate::rewrite::names::HeaderNames;
-use crate::route::{Glob, Rule, Table};
+use crate::server::Limits;
+use crate::support::flow::LimitCounts;
 use crate::support::{SharedGuard, UpstreamId};
 use crate::tls::Watch;
 use crate::upstream::{ConnectObserver, ConnectSpec};
@@ -74,8 +74,8 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
     })
 }
 
-/// The spec of an upstream: the one in use if its settings are equal, so that the workers go on with
-/// all that they have of it. If it can be reached as before, its connections are used again.
+/// The spec of an upstream: the one in use if its settings are equal, so that the workers go on
+/// with all that they have of it. If it can be reached as before, its connections are used again.
 fn continued(
     upstream: &config::Upstream,
     settings: &Settings,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
+use crate::config::forward_proxy::{Scheme, basic};
 use crate::config::{self, HttpVersion, Timeouts};
-use crate::egress::{Hosts, Scheme, basic};
-use crate::provider::BaseUrl;
+use crate::llm::provider::BaseUrl;
+use crate::support::Hosts;
 use crate::tls::{Connector, HTTP_1_1, Watch};
 use crate::upstream::{
     Connect, ConnectObserver, ConnectSpec, ForwardProxyConnector, ProxyProtocol, Socks5, Winner,
@@ -47,7 +48,7 @@ pub(super) fn origin(
 }
 
 /// The origin of the OpenTelemetry collector.
-pub(super) fn collector(otlp: &config::Otlp, watch: &mut Watch) -> Result<ConnectSpec, String> {
+pub(super) fn collector(otlp: &config::OtlpSettings, watch: &mut Watch) -> Result<ConnectSpec, String> {
     const TABLE: &str = "otlp";
     let host = otlp.url.host();
     let tls = if otlp.url.is_https() {

@@ -12,12 +12,12 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
-use crate::drain::Stop;
-use crate::ledger::LedgerSource;
-use crate::listener::{Acceptor, Ended, Limits, Listener};
-use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Shared, Snapshot};
 use crate::record::{Boards, Journal};
+use crate::server::{Acceptor, Ended, Limits, Listener};
+use crate::sinks::ledger::LedgerSource;
+use crate::sinks::prometheus::Metrics;
+use crate::support::drain::Stop;
 use crate::tls::Live;
 
 /// Shared by the workers.
@@ -91,7 +91,7 @@ pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result
     let future = async {
         tokio::select! {
             result = future => result,
-            () = crate::threads::fault::strike_later(name) => Ok(()),
+            () = crate::support::threads::fault::strike_later(name) => Ok(()),
         }
     };
     let _ = name;

@@ -9,11 +9,11 @@ use tokio::runtime::Builder;
 
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
-use crate::drain::Stop;
-use crate::record::Reopener;
-use crate::reload::{Kind, Reload};
-use crate::telemetry;
-use crate::threads::Threads;
+use crate::config::reload::{Kind, Reload};
+use crate::sinks::jsonl::Reopener;
+use crate::support::drain::Stop;
+use crate::support::telemetry;
+use crate::support::threads::Threads;
 
 /// A second signal within this time after the first is the same request to stop: GNU `timeout` and
 /// supervisors signal both the process and its group.
@@ -138,7 +138,7 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::Phase;
+    use crate::support::drain::Phase;
 
     fn running() -> (Stop, Stage) {
         let stop = Stop::default();

@@ -20,10 +20,10 @@ use super::FAILED;
 use super::output::unwritten;
 use super::signals::Signals;
 use crate::app::{App, Running, preflight};
+use crate::codec::sse::{self, Event, EventDecoder};
 use crate::config;
 use crate::record::{Sink, UsageRecord};
 use crate::simulator::{self, SimulatorSettings};
-use crate::sse::{self, Event, EventDecoder};
 
 /// How long the record may take after the last byte. It is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
@@ -146,7 +146,7 @@ fn start(upstream: SocketAddr, ledger: &Path, records: mpsc::Sender<String>) -> 
     Ok(App::bind(&settings, vec![Box::new(Records(records))])?.spawn()?)
 }
 
-/// Asks the question through the proxy, and prints the answer's text as it comes.
+/// Asks the question through the proxy, and prints the response's text as it comes.
 async fn chat(proxy: SocketAddr, out: &mut impl Write) -> Result<()> {
     let stream = TokioIo::new(TcpStream::connect(proxy).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;

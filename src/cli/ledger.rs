@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Postgres, Sources, Which};
-use crate::ledger::backup;
-use crate::ledger::postgres::{Migrated, migrate};
+use crate::sinks::ledger::backup;
+use crate::sinks::ledger::postgres::{Migrated, migrate};
 
 /// Options of `ledger`.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `streamgauge reload`: has the process that runs with this configuration read it again.
 //!
-//! Exit status: 0 it is taken over, 2 it is refused, with the mistakes on stderr, 1 the process cannot
-//! be reached or does not let this command in.
+//! Exit status: 0 it is taken over, 2 it is refused, with the mistakes on stderr, 1 the process
+//! cannot be reached or does not let this command in.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use clap::Args;
 use super::admin_client::{AdminClient, Response};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources};
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 
-/// The longest wait for a connection, and for each piece of the response. A large configuration takes
-/// a moment to read.
+/// The longest wait for a connection, and for each piece of the response. A large configuration
+/// takes a moment to read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of `reload`.

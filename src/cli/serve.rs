@@ -15,8 +15,8 @@ use super::{FAILED, WRONG};
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{Addresses, App, preflight};
 use crate::config::{self, Files, Loaded, Overrides, Sources};
-use crate::telemetry::{self, InitError};
-use crate::threads::Threads;
+use crate::support::telemetry::{self, InitError};
+use crate::support::threads::Threads;
 
 /// How long the last lines of the log may take at the end.
 pub(super) const FLUSH: Duration = Duration::from_millis(500);

@@ -14,9 +14,9 @@ use jiff::tz::TimeZone;
 use super::output::{self, unwritten};
 use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
-use crate::ledger::output::{csv, json};
-use crate::ledger::{Bounds, By, LedgerSource, Order, Report, Selection, TimeSpec};
-use crate::price::Prices;
+use crate::llm::price::Prices;
+use crate::sinks::ledger::output::{csv, json};
+use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Report, Selection, TimeSpec};
 
 /// Options of `usage`.
 #[derive(Debug, Args)]

@@ -4,15 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::notes::Read;
 use super::reader::{Entry, Table};
-use super::settings::{Admin, Client, Database, Ledger, Server};
+use super::settings::{AdminSettings, Client, Database, LedgerSettings, Server};
 use crate::tls::ServerSettings;
 
 /// Notes the contradictions between the sections that are valid.
 pub(super) fn check(
     root: &Table<'_>,
     server: &Read<Server>,
-    admin: &Read<Admin>,
-    ledger: &Read<Ledger>,
+    admin: &Read<AdminSettings>,
+    ledger: &Read<LedgerSettings>,
     clients: &Read<Vec<Client>>,
 ) {
     if let Ok(server) = server {
@@ -23,11 +23,12 @@ pub(super) fn check(
             later(root, MAX_BUFFERED_BYTES, MAX_REQUEST_BYTES).warning(reason);
         }
     }
-    if let (Ok(Admin { ledger: Database::Postgres, .. }), Ok(Ledger { postgres: None, .. })) = (admin, ledger)
+    if let (Ok(AdminSettings { ledger: Database::Postgres, .. }), Ok(LedgerSettings { postgres: None, .. })) =
+        (admin, ledger)
     {
         at(root, ADMIN_LEDGER).mistake("is \"postgres\", and there is no [ledger.postgres]: add it");
     }
-    let Ok(Admin { listen: Some(listen), token, tls, .. }) = admin else { return };
+    let Ok(AdminSettings { listen: Some(listen), token, tls, .. }) = admin else { return };
     let admin = listen;
     if !is_loopback(admin) {
         let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());

@@ -4,6 +4,11 @@
 //! and its relatives. If that is "none", or its `bypass` contains the host, or its `only` does not,
 //! the upstream is reached directly.
 
+mod address;
+mod basic;
+mod redirect;
+mod variables;
+
 use http::{HeaderName, HeaderValue, header};
 
 use super::headers::proxy_headers;
@@ -14,10 +19,15 @@ use super::secrets::secret;
 use super::settings::ForwardProxy;
 use super::tls::{ADDS, trust};
 use super::upstreams::is_loopback;
-use crate::egress::{Hosts, Pattern, ProxyAddress, Scheme, UserInfo, bypass_variable, proxy_variable};
-use crate::provider::BaseUrl;
-use crate::secret::Secret;
+use crate::llm::provider::BaseUrl;
+use crate::support::secret::Secret;
+use crate::support::{Hosts, Pattern};
 use crate::tls::ClientSettings;
+
+pub use address::{ProxyAddress, Scheme, UserInfo};
+pub use basic::basic;
+pub use redirect::{redirects_to, refreshes_to};
+pub use variables::{ProxyVariable, bypass_variable, proxy_variable};
 
 /// The value for no proxy, which overrides other places.
 const NONE: &str = "none";

@@ -6,8 +6,8 @@ use super::kind::{Kind, list, parsed};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::secrets::{text_or_secret, text_or_secret_shape, unfit};
-use crate::rewrite::headers::{is_configurable, is_credential};
-use crate::rewrite::names::HeaderNames;
+use crate::llm::rewrite::headers::{is_configurable, is_credential};
+use crate::llm::rewrite::names::HeaderNames;
 
 /// `headers` of the table, in the order of the file; each name once, in any case.
 pub(super) fn headers(table: &Table<'_>) -> Read<Vec<(HeaderName, HeaderValue)>> {

@@ -11,7 +11,7 @@ use super::duration::{duration, past, timeout};
 use super::notes::Read;
 use super::reader::Entry;
 use super::size::size;
-use crate::egress::{Hosts, Pattern};
+use crate::support::{Hosts, Pattern};
 
 /// A kind of value; `F` reads it.
 pub(super) struct Kind<F> {

@@ -7,8 +7,8 @@ use super::notes::Read;
 use super::reader::{Table, all};
 use super::settings::Upstream;
 use super::upstreams::URL_PATTERN;
-use crate::egress::Hosts;
-use crate::provider::BaseUrl;
+use crate::llm::provider::BaseUrl;
+use crate::support::Hosts;
 
 /// What upstreams share.
 pub(super) struct Network {

@@ -6,17 +6,17 @@ use super::kind::{Kind, Shape, boolean, choice, parsed, text, time};
 use super::network::Network;
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
-use super::settings::Otlp;
+use super::settings::OtlpSettings;
 use super::tls;
 use super::upstreams::{URL_PATTERN, is_loopback};
-use crate::provider::BaseUrl;
-use crate::traceparent::Sampling;
+use crate::codec::traceparent::Sampling;
+use crate::llm::provider::BaseUrl;
 
 /// The resource attribute that `service_name` sets.
 const SERVICE_NAME: &str = "service.name";
 
 /// The collector, if there is one. `network` is the valid `[network]`.
-pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<Otlp>> {
+pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<OtlpSettings>> {
     const COMPRESSIONS: &[(&str, bool)] = &[("gzip", true), ("none", false)];
     let url =
         parsed("URL", URL_PATTERN, "a URL in quotes, such as \"http://127.0.0.1:4318\"", BaseUrl::parse);
@@ -64,7 +64,7 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
         let rest = headers.and(interval).and(timeout).and(gzip).and(service_name).and(resource).and(tls);
         return rest.map(|_| None);
     };
-    Ok(Some(Otlp {
+    Ok(Some(OtlpSettings {
         url,
         headers: headers?,
         traces: traces.then(|| Sampling::new(sample)),

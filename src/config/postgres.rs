@@ -13,11 +13,11 @@ use super::secrets::secret;
 use super::sections::check_name;
 use super::settings::Postgres;
 use super::tls;
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 use crate::tls::{ClientSettings, Verification};
 
-/// The most records of one round trip: a batch is held in memory, and sent again when the connection
-/// breaks.
+/// The most records of one round trip: a batch is held in memory, and sent again when the
+/// connection breaks.
 const LARGEST_BATCH: usize = 10_000;
 
 /// The name of our connections on the server, in `pg_stat_activity`.
@@ -59,8 +59,8 @@ struct ConnectionString {
     verification: Option<Verification>,
 }
 
-/// Reads a connection string in either of libpq's forms (PostgreSQL 15, section 34.1.1). It contains
-/// a password, so no message repeats any of it.
+/// Reads a connection string in either of libpq's forms (PostgreSQL 15, section 34.1.1). It
+/// contains a password, so no message repeats any of it.
 fn server(entry: &Entry<'_>, text: &Secret) -> Read<ConnectionString> {
     let (text, verification) = verification(text.expose());
     let mut config: Config = text.parse().map_err(|error| entry.mistake(reason(&error)))?;
@@ -99,8 +99,8 @@ fn verification(text: &str) -> (String, Option<Verification>) {
     (text.to_owned(), None)
 }
 
-/// The parser's message, if it cannot contain a part of the password: in a text that was split at the
-/// wrong place, an "unknown option" may be one.
+/// The parser's message, if it cannot contain a part of the password: in a text that was split at
+/// the wrong place, an "unknown option" may be one.
 fn reason(error: &tokio_postgres::Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match cause {

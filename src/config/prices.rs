@@ -5,8 +5,8 @@ use jiff::civil::Date;
 use super::kind::{Kind, Shape, integer, parsed, text};
 use super::notes::Read;
 use super::reader::{Entry, Table, all};
-use crate::price::{Currency, Price, Prices, Rate, Rates, is_standard};
-use crate::usage::ToolKind;
+use crate::llm::price::{Currency, Price, Prices, Rate, Rates, is_standard};
+use crate::llm::usage::ToolKind;
 
 /// The prices. `names` are those of the upstreams.
 pub(super) fn prices(root: &Table<'_>, names: &[String]) -> Read<Prices> {

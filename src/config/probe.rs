@@ -9,7 +9,7 @@ use super::mistakes::Mistakes;
 use super::reader::Reader;
 use super::secrets::secret;
 use super::{Sources, file};
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 
 /// Where the admin server of a process with this configuration listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::notes::Read;
 use super::reader::{Table, all};
 use super::secrets::{text_or_secret, text_or_secret_shape};
-use crate::provider::{ApiVersion, FixedQuery, Provider, QueryValue};
-use crate::secret::Secret;
+use crate::llm::provider::{ApiVersion, FixedQuery, Provider, QueryValue};
+use crate::support::secret::Secret;
 
 /// The parameter that `api_version` sets.
 const API_VERSION: &str = "api-version";

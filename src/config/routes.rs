@@ -5,7 +5,7 @@ use super::notes::Read;
 use super::reader::{Table, all};
 use super::settings::Route;
 use super::suggest::suggest;
-use crate::route::Glob;
+use crate::llm::route::Glob;
 
 /// The routes, whose upstreams are among `names`. A single upstream needs no route.
 pub(super) fn routes(root: &Table<'_>, names: &[String]) -> Read<Vec<Route>> {

@@ -5,7 +5,7 @@ use std::io;
 use super::kind::{Kind, Shape};
 use super::notes::Read;
 use super::reader::Entry;
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 
 /// The keys that locate a secret.
 const FORMS: &[&str] = &["env", "file", "value"];
@@ -56,8 +56,8 @@ fn read(entry: &Entry<'_>) -> Read<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Reads a table that locates `what` with one of `forms`: the form, its entry, and its text, which is
-/// not empty.
+/// Reads a table that locates `what` with one of `forms`: the form, its entry, and its text, which
+/// is not empty.
 pub(super) fn source<'a>(
     entry: &Entry<'a>,
     what: &str,

@@ -13,12 +13,15 @@ use super::notes::Read;
 use super::postgres::postgres;
 use super::reader::{Entry, Table, all};
 use super::secrets::secret;
-use super::settings::{AccessLines, Admin, Client, Database, Jsonl, Ledger, Log, LogFormat, Server};
+use super::settings::{
+    AccessLines, AdminSettings, Client, Database, JsonlTarget, LedgerSettings, Log, Server,
+};
 use super::time_zone::time_zone;
 use super::tls;
-use crate::browser::{Origin, Origins, OwnHosts};
-use crate::egress::Pattern;
-use crate::secret::Secret;
+use crate::gate::browser::{Origin, Origins, OwnHosts};
+use crate::support::Pattern;
+use crate::support::secret::Secret;
+use crate::support::telemetry::LogFormat;
 
 /// The most threads that serve. A larger number probably means connections.
 const MAX_WORKERS: usize = 1024;
@@ -66,13 +69,13 @@ pub(super) fn server(table: &Table<'_>) -> Read<Server> {
 }
 
 /// `[admin]`.
-pub(super) fn admin(table: &Table<'_>) -> Read<Admin> {
+pub(super) fn admin(table: &Table<'_>) -> Read<AdminSettings> {
     const LEDGERS: &[(&str, Database)] = &[("sqlite", Database::Sqlite), ("postgres", Database::Postgres)];
     let token = secret().then(|entry, token| match too_short(&token) {
         Some(reason) => Err(entry.mistake(reason)),
         None => Ok(token),
     });
-    read_all!(Admin {
+    read_all!(AdminSettings {
         listen: table.defaulted("listen", address().or_empty()),
         hosts: table.defaulted("hosts", own_hosts()),
         token: table.optional("token", token),
@@ -91,18 +94,18 @@ fn own_hosts() -> Kind<impl FnOnce(&Entry<'_>) -> Read<OwnHosts>> {
 }
 
 /// `[ledger]`.
-pub(super) fn ledger(table: &Table<'_>) -> Read<Ledger> {
+pub(super) fn ledger(table: &Table<'_>) -> Read<LedgerSettings> {
     let postgres = table.table("postgres", postgres);
     let ledger = local_ledger(table)?;
     if ledger.path.is_none() && table.at(&["postgres"]).is_some() {
         let reason = "is \"\", but [ledger.postgres] gets its records from the database there: name a file";
         return Err(table.mistake("path", reason));
     }
-    Ok(Ledger { postgres: postgres?, ..ledger })
+    Ok(LedgerSettings { postgres: postgres?, ..ledger })
 }
 
 /// `[ledger]` without `[ledger.postgres]`, which is neither read nor unknown.
-pub(super) fn local_ledger(table: &Table<'_>) -> Read<Ledger> {
+pub(super) fn local_ledger(table: &Table<'_>) -> Read<LedgerSettings> {
     table.entry("postgres", Shape::Table);
     let path = table.defaulted("path", text().or_empty());
     let jsonl = table.defaulted("jsonl", text().or_empty());
@@ -113,8 +116,9 @@ pub(super) fn local_ledger(table: &Table<'_>) -> Read<Ledger> {
     if jsonl.is_some() && jsonl == path {
         return Err(table.mistake("jsonl", "is also the file of ledger.path: use two files"));
     }
-    let jsonl = jsonl.map(|path| if path == "-" { Jsonl::Stdout } else { Jsonl::File(path.into()) });
-    Ok(Ledger { path: path.map(PathBuf::from), retention, jsonl, time_zone, postgres: None })
+    let jsonl =
+        jsonl.map(|path| if path == "-" { JsonlTarget::Stdout } else { JsonlTarget::File(path.into()) });
+    Ok(LedgerSettings { path: path.map(PathBuf::from), retention, jsonl, time_zone, postgres: None })
 }
 
 /// `[log]`.

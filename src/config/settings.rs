@@ -10,21 +10,23 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use jiff::tz::TimeZone;
 
-use crate::browser::{Origins, OwnHosts};
-use crate::egress::{Hosts, ProxyAddress};
-use crate::price::Prices;
-use crate::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
-use crate::rewrite::names::HeaderNames;
-use crate::secret::Secret;
+use crate::codec::traceparent::Sampling;
+use crate::config::forward_proxy::ProxyAddress;
+use crate::gate::browser::{Origins, OwnHosts};
+use crate::llm::price::Prices;
+use crate::llm::provider::{ApiVersion, BaseUrl, FixedQuery, IncludeUsage, Provider};
+use crate::llm::rewrite::names::HeaderNames;
+use crate::support::Hosts;
+use crate::support::secret::Secret;
+use crate::support::telemetry::LogFormat;
 use crate::tls::{ClientSettings, ServerSettings};
-use crate::traceparent::Sampling;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub server: Server,
-    pub admin: Admin,
-    pub ledger: Ledger,
-    pub otlp: Option<Otlp>,
+    pub admin: AdminSettings,
+    pub ledger: LedgerSettings,
+    pub otlp: Option<OtlpSettings>,
     pub log: Log,
     /// In the order of the file, each with its own key. Empty: no authentication.
     pub clients: Vec<Client>,
@@ -39,7 +41,8 @@ pub struct Settings {
 
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Beyond loopback only with clients or client certificates, or if anonymous clients are allowed.
+    /// Beyond loopback only with clients or client certificates, or if anonymous clients are
+    /// allowed.
     pub listen: SocketAddr,
     /// Names by which clients reach this server, besides addresses and localhost.
     pub hosts: OwnHosts,
@@ -72,7 +75,7 @@ pub struct Server {
 }
 
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Another address than the server's. Beyond loopback only with a token, or with authorities of
     /// client certificates. `None`: no admin server.
     pub listen: Option<SocketAddr>,
@@ -92,12 +95,12 @@ pub enum Database {
 }
 
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct LedgerSettings {
     /// The SQLite database, if there is one.
     pub path: Option<PathBuf>,
     /// At most a hundred years; `None`: for ever.
     pub retention: Option<Duration>,
-    pub jsonl: Option<Jsonl>,
+    pub jsonl: Option<JsonlTarget>,
     /// The zone of the days by which records are added up and prices change.
     pub time_zone: TimeZone,
     /// With it, there is a database at `path`.
@@ -123,7 +126,7 @@ pub struct Postgres {
 
 /// An OpenTelemetry collector, which gets spans or metrics or both.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Otlp {
+pub struct OtlpSettings {
     /// Above `/v1/traces` and `/v1/metrics`.
     pub url: BaseUrl,
     /// Each name once; secrets are marked sensitive.
@@ -145,7 +148,7 @@ pub struct Otlp {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Jsonl {
+pub enum JsonlTarget {
     Stdout,
     File(PathBuf),
 }
@@ -164,12 +167,6 @@ pub enum AccessLines {
     /// Neither `complete` nor disconnected by their client.
     Failures,
     Off,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 /// A client that may send requests.

@@ -8,8 +8,8 @@ use super::notes::{Noted, Read};
 use super::reader::{Entry, Table, all};
 use super::secrets::{from_variable, secret, source};
 use crate::tls::{
-    Authorities, ClientCertificates, ClientSettings, Fault, Identity, IdentitySource, Part, ServerSettings,
-    Source, Verification,
+    Authorities, ClientCertificates, ClientSettings, Fault, Identity, IdentitySource, ServerSettings, Source,
+    TlsPart, Verification,
 };
 
 /// The keys that locate a PEM text.
@@ -81,8 +81,8 @@ pub(super) fn client_settings(table: &Table<'_>) -> Read<ClientSettings> {
     client(table)?.settings(table.at(&[ADDS]))
 }
 
-/// How a server's certificate is verified: the keys that upstreams, hosts and forward proxies have in
-/// common.
+/// How a server's certificate is verified: the keys that upstreams, hosts and forward proxies have
+/// in common.
 pub(super) fn trust(table: &Table<'_>) -> Read<TlsKeys> {
     const MODES: &[(&str, Verification)] = &[
         ("full", Verification::Full),
@@ -172,7 +172,7 @@ fn authorities(table: &Table<'_>, key: &'static str) -> Read<Vec<Source>> {
     }
     match Authorities::read(&sources) {
         Ok(_) => Ok(sources),
-        Err(Fault { part: Part::Ca, reason }) => Err(entry.mistake(reason)),
+        Err(Fault { part: TlsPart::Ca, reason }) => Err(entry.mistake(reason)),
         Err(fault) => Err(entry.mistake(fault.to_string())),
     }
 }

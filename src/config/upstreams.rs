@@ -18,9 +18,9 @@ use super::secrets::{secret, secret_shape, unfit};
 use super::sections::{NAME_PATTERN, check_name};
 use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
-use crate::egress::Hosts;
-use crate::provider::{ApiVersion, BaseUrl, Endpoint, IncludeUsage, Provider};
-use crate::secret::Secret;
+use crate::llm::provider::{ApiVersion, BaseUrl, Endpoint, IncludeUsage, Provider};
+use crate::support::Hosts;
+use crate::support::secret::Secret;
 
 /// The `api_key` of a service that needs none.
 const NO_KEY: &str = "none";

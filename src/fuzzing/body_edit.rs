@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::rewrite::body::{Edited, Peek, ask_for_usage, peek, set_model};
+use crate::llm::rewrite::body::{Edited, Peek, ask_for_usage, peek, set_model};
 
 /// Where serde_json sees an object, the look agrees with it and the edited body is the same value
 /// except `model`. Whatever the body is, an edit touches nothing but the place of the model.

@@ -4,7 +4,7 @@
 //! Input: a byte that says which codings, a byte that says how the rest is cut, and the encoded
 //! bytes.
 
-use crate::coding::{Coding, ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
+use crate::codec::coding::{Coding, ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 
 const CODINGS: [&[Coding]; 6] = [
     &[Coding::Gzip],

@@ -2,7 +2,7 @@
 //!
 //! Input: a byte that says how the body is cut, the boundary, a line feed, the body.
 
-use crate::rewrite::form::{Fields, Form, MAX_VALUE};
+use crate::llm::rewrite::form::{Fields, Form, MAX_VALUE};
 
 /// What is read does not depend on the cuts, stays within its bounds, and stands where it is said
 /// to. Behind the edit of a model the form has the other model, and else says the same.

@@ -12,8 +12,8 @@ use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::h1::replay::{Replay, Verdict, replay};
-use crate::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
+use crate::codec::h1::replay::{Replay, Verdict, replay};
+use crate::codec::h1::{Framing, MAX_HEADERS, ProtocolError, ResponseHead};
 
 /// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
 /// where our limits are others.
@@ -23,8 +23,8 @@ const MAX_INPUT: usize = 8 * 1024;
 const NOT_FOR_TRAILERS: [&str; 7] =
     ["transfer-encoding", "content-length", "connection", "host", "te", "trailer", "upgrade"];
 
-/// The same bytes give the same answer at any split, and hyper's answer, or they are refused for a
-/// reason that [`is_stricter`] states.
+/// The same bytes give the same response at any split, and hyper's answer, or they are refused for
+/// a reason that [`is_stricter`] states.
 pub fn h1(data: &[u8]) {
     let [method, step, answer @ ..] = data else { return };
     if answer.len() > MAX_INPUT {
@@ -106,7 +106,7 @@ fn compare_heads(ours: &ResponseHead, theirs: &TheirHead) {
     assert_eq!(headers, their_headers);
 }
 
-/// What hyper's client gives of an answer.
+/// What hyper's client gives of a response.
 #[derive(Default)]
 struct Theirs {
     head: Option<TheirHead>,

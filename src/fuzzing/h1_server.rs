@@ -13,8 +13,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::h1::server::{BadRequest, RequestReader};
-use crate::h1::{BodyDecoder, ProtocolError};
+use crate::codec::h1::server::{BadRequest, RequestReader};
+use crate::codec::h1::{BodyDecoder, ProtocolError};
 
 /// Longer input is left out: hyper limits all extensions of a body, and its trailers, to 16 KiB,
 /// where our limits are others.

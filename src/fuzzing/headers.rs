@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::rewrite::headers::{OutboundHeaders, end_hop, inbound};
+use crate::llm::rewrite::headers::{OutboundHeaders, end_hop, inbound};
 
 /// Hop-by-hop, beside `proxy-*` and what `Connection` names.
 const HOP_BY_HOP: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];

@@ -3,8 +3,8 @@
 //! Input, by lines: the inbound `path[?query]`; the model, empty for none; the upstream's URL; then
 //! the rules, `prefix glob`, with `-` where a rule does not ask.
 
-use crate::provider::{ApiVersion, BaseUrl, Dialect, Inbound, Provider, TargetError};
-use crate::route::{Glob, Match, Rule, Table};
+use crate::llm::provider::{ApiVersion, BaseUrl, Dialect, Inbound, Provider, TargetError};
+use crate::llm::route::{Glob, Match, Rule, Table};
 
 /// The version in the URLs of a dated Azure.
 const VERSION: &str = "2024-10-21";

@@ -1,7 +1,7 @@
 //! What a body is by its first bytes, against the rule as one would write it with the whole body at
 //! hand.
 
-use crate::usage::{Content, Sniff};
+use crate::llm::usage::{Content, Sniff};
 
 /// So much of an input is looked at: each is cut everywhere.
 const LENGTH: usize = 96;

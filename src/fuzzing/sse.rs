@@ -6,7 +6,7 @@
 //! lends as lying in the pushed slice does lie there. It holds for a limit that nothing reaches and
 //! for a small one.
 
-use crate::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
+use crate::codec::sse::{Event, EventDecoder, EventHandler, LIMIT, Position};
 
 /// Small enough that fuzzed lines are longer.
 const SMALL: usize = 24;

@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::traceparent::{Sampling, SpanContext, TRACEPARENT, TRACESTATE};
+use crate::codec::traceparent::{Sampling, SpanContext, TRACEPARENT, TRACESTATE};
 
 /// What goes out is always valid, reads as the same trace again, and is the client's trace exactly
 /// where that is valid.

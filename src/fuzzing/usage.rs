@@ -25,8 +25,8 @@ use counts::{added, merged, read};
 use json::{Json, Parsed, parse, parse_body};
 
 use super::sse::cuts;
-use crate::sse::{Event, EventDecoder, EventHandler, Position};
-use crate::usage::{BodyMeter, Room, StreamMeter, Tally, Usage};
+use crate::codec::sse::{Event, EventDecoder, EventHandler, Position};
+use crate::llm::usage::{BodyMeter, Room, StreamMeter, Tally, Usage};
 
 /// Checks the properties for one input.
 pub fn usage(data: &[u8]) {

@@ -2,7 +2,7 @@
 //!
 //! Input: a byte that says in what pieces the rest comes, and the frames.
 
-use crate::websocket::{FrameError, FrameHandler, Frames, Opcode};
+use crate::codec::websocket::{FrameError, FrameHandler, Frames, Opcode};
 
 /// What is heard of a direction.
 #[derive(Debug, Default, PartialEq)]

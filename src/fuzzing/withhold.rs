@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::usage::{HOLD_LIMIT, RESPONSE_MEMBERS, Room, StreamMeter, Withhold};
+use crate::llm::usage::{HOLD_LIMIT, RESPONSE_MEMBERS, Room, StreamMeter, Withhold};
 
 /// Input: a seed byte for the cuts, then the stream. However it is cut, the same bytes come out,
 /// and they are those that the naive filter leaves.

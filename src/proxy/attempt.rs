@@ -13,12 +13,12 @@ use super::include_usage::{self, Seen};
 use super::request::{Body, Buffered, Prepared};
 use super::worker::{WorkerSnapshot, WorkerUpstream};
 use crate::balance::Attempt;
-use crate::error::{Result, Retry};
-use crate::h1::BodyFraming;
-use crate::meter::UsageFeedback;
+use crate::codec::h1::BodyFraming;
+use crate::llm::usage::Content;
+use crate::proxy::meter::UsageFeedback;
 use crate::record::Entry;
+use crate::record::error::{Result, Retry};
 use crate::upstream::{OutboundRequest, Payload, UpstreamResponse};
-use crate::usage::Content;
 
 /// The response that is relayed, with what its attempt knows of it.
 pub(super) struct Accepted {
@@ -94,8 +94,8 @@ impl Prepared {
         }
     }
 
-    /// Writes the request for another attempt. A body that passes through has none. Returns the name
-    /// under which the upstream's support of `stream_options` is remembered.
+    /// Writes the request for another attempt. A body that passes through has none. Returns the
+    /// name under which the upstream's support of `stream_options` is remembered.
     fn rewrite(
         &mut self,
         attempt: Attempt,

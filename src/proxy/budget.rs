@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::error::{Kind, Result};
-use crate::flow::{Limit, LimitCounts};
+use crate::record::error::{Kind, Result};
+use crate::support::flow::{Limit, LimitCounts};
 
 /// Bodies up to this size do not count against their client's share, since looking the client up
 /// costs more than they do.

@@ -13,10 +13,10 @@ use http_body::Body;
 use super::Budget;
 use super::budget::Reserved;
 use super::pace::{Pace, Wait};
-use crate::error::{Error, Kind, Result};
-use crate::flow::Limit;
-use crate::listener::RequestBody;
-use crate::rewrite::form::Form;
+use crate::llm::rewrite::form::Form;
+use crate::record::error::{Error, Kind, Result};
+use crate::server::RequestBody;
+use crate::support::flow::Limit;
 
 /// The most memory that is reserved for a declared length before its bytes arrive.
 const FIRST_RESERVATION: usize = 1 << 20;

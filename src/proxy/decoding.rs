@@ -3,7 +3,8 @@
 //! The body is forwarded encoded, as it arrived, unless it must be edited: then it is forwarded
 //! decoded, without `Content-Encoding`. The decoded bytes are bounded by
 //! `server.max_request_bytes`, by the memory budget, and by the decoder
-//! ([`FREE_OUTPUT`](crate::coding::FREE_OUTPUT), [`MAX_RATIO`](crate::coding::MAX_RATIO)).
+//! ([`FREE_OUTPUT`](crate::codec::coding::FREE_OUTPUT),
+//! [`MAX_RATIO`](crate::codec::coding::MAX_RATIO)).
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use tokio::task::yield_now;
 
 use super::budget::Reserved;
 use super::client_body::BodyLimits;
-use crate::coding::{Coding, ContentDecoder, DecodeError};
-use crate::error::Result;
+use crate::codec::coding::{Coding, ContentDecoder, DecodeError};
+use crate::record::error::Result;
 
 /// The decoded bytes after which other requests of the worker run.
 const TURN: usize = 1 << 20;

@@ -3,9 +3,10 @@
 //!
 //! A streamed chat or legacy completion reports usage only if the request asks for it. Where the
 //! client does not, the proxy does, and the meter's body withholds the event that follows from it
-//! ([`Withhold`](crate::usage::Withhold)). Some upstreams refuse the field. In `auto` mode an error
-//! that names the field, with any status and also in a stream before any content, costs one more
-//! attempt, the client sees only the response to that, and the model is not asked again for a day.
+//! ([`Withhold`](crate::llm::usage::Withhold)). Some upstreams refuse the field. In `auto` mode an
+//! error that names the field, with any status and also in a stream before any content, costs one
+//! more attempt, the client sees only the response to that, and the model is not asked again for a
+//! day.
 //!
 //! The first bytes of a response are read before it is relayed ([`Beginning`]) where its type does
 //! not tell whether it is a stream, and until a model has been seen to accept the field.
@@ -20,12 +21,12 @@ use http::{HeaderMap, Method, StatusCode, header};
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
-use crate::coding::{Codings, ContentDecoder};
-use crate::meter::{ResponseMeter, UsageFeedback};
-use crate::provider::{Endpoint, Inbound, IncludeUsage, may_create};
-use crate::rewrite::body::Peek;
+use crate::codec::coding::{Codings, ContentDecoder};
+use crate::llm::provider::{Endpoint, Inbound, IncludeUsage, may_create};
+use crate::llm::rewrite::body::Peek;
+use crate::llm::usage::Content;
+use crate::proxy::meter::{ResponseMeter, UsageFeedback};
 use crate::upstream::UpstreamResponse;
-use crate::usage::Content;
 
 /// The most of a refusal that is read to see what it is about, in bytes; real ones have less than
 /// 2 KiB. A longer one is relayed.

@@ -19,10 +19,10 @@ use tokio::time::{Sleep, sleep};
 use super::attempt::Accepted;
 use super::pending_response::PendingResponse;
 use super::respond;
-use crate::error::{Error, EventStream, Kind, Result, upstream_error_event};
-use crate::flow::StreamTiming;
-use crate::meter::ResponsePolicy;
+use crate::proxy::meter::ResponsePolicy;
 use crate::record::Entry;
+use crate::record::error::{Error, EventStream, Kind, Result, upstream_error_event};
+use crate::support::flow::StreamTiming;
 
 const COMMENT: &[u8] = b": keep-alive\n\n";
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::error::{Error, Kind};
+use crate::record::error::{Error, Kind};
 
 /// The time that any body may be behind.
 const GRACE: Duration = Duration::from_secs(10);

@@ -11,11 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::client_body::{BodyLimits, incomplete};
 use super::pace::{Pace, Wait};
-use crate::error::{Error, Kind, Result};
-use crate::flow::Limit;
-use crate::listener::RequestBody;
+use crate::llm::rewrite::form::Form;
 use crate::record::FormNotes;
-use crate::rewrite::form::Form;
+use crate::record::error::{Error, Kind, Result};
+use crate::server::RequestBody;
+use crate::support::flow::Limit;
 
 /// The body, or the rest after a buffered beginning.
 pub(super) struct Passing {

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use super::attempt::Accepted;
 use super::respond;
-use crate::error::{Kind, Result};
-use crate::meter::ResponsePolicy;
+use crate::proxy::meter::ResponsePolicy;
 use crate::record::Entry;
+use crate::record::error::{Kind, Result};
 
 /// The attempts at a request.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Accepted>>>>;

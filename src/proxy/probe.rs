@@ -14,7 +14,7 @@ use http_body_util::Full;
 use pin_project_lite::pin_project;
 
 use super::respond::ProxyBody;
-use crate::browser::Admission;
+use crate::gate::browser::Admission;
 
 /// None of these is a path of the API.
 const PATHS: [&str; 3] = ["/", "/health", "/healthz"];

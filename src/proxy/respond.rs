@@ -14,15 +14,15 @@ use hyper::ext::ReasonPhrase;
 use super::attempt::Accepted;
 use super::keep_alive::KeptAlive;
 use super::pending_response::PendingResponse;
-use crate::coding::Codings;
-use crate::error::Error;
-use crate::flow::StreamTiming;
-use crate::listener::{ResponseBody, Upgrade};
-use crate::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
+use crate::codec::coding::Codings;
+use crate::llm::rewrite;
+use crate::llm::usage::Content;
+use crate::proxy::meter::{DecodedBody, Metered, ResponseMeter, ResponsePolicy};
+use crate::record::error::Error;
 use crate::record::{Entry, ID_HEADER, Outcome};
-use crate::rewrite;
+use crate::server::{ResponseBody, Upgrade};
+use crate::support::flow::StreamTiming;
 use crate::upstream::{UpstreamBody, UpstreamHead, UpstreamResponse};
-use crate::usage::Content;
 
 /// Response headers with the upstream's own id of a request, the most usual first.
 static REQUEST_IDS: [HeaderName; 4] = [

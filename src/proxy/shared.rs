@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::budget::Budget;
 use super::snapshot::UpstreamSpec;
 use super::stream_options::StreamOptionsSupport;
-use crate::flow::StreamMetricsRegistry;
-use crate::provider::BaseUrl;
+use crate::llm::provider::BaseUrl;
 use crate::support::UpstreamId;
+use crate::support::flow::StreamMetricsRegistry;
 
 /// One per process. It outlives every [`Snapshot`](super::Snapshot).
 #[derive(Debug)]

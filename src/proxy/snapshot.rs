@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BodyLimits;
-use crate::auth::Clients;
 use crate::balance::Target;
-use crate::browser::Admission;
+use crate::codec::traceparent::Sampling;
 use crate::config::{DrainLimits, OnDisconnect, PoolLimits};
-use crate::listener::Limits;
-use crate::provider::{Dialect, Inbound, IncludeUsage, Provider};
-use crate::rewrite::headers::OutboundHeaders;
-use crate::route::Table;
+use crate::gate::Clients;
+use crate::gate::browser::Admission;
+use crate::llm::provider::{Dialect, Inbound, IncludeUsage, Provider};
+use crate::llm::rewrite::headers::OutboundHeaders;
+use crate::llm::route::Table;
+use crate::server::Limits;
 use crate::support::{SharedGuard, UpstreamId};
-use crate::traceparent::Sampling;
 use crate::upstream::ConnectSpec;
 
 /// Built from one `Settings`.

@@ -12,8 +12,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::include_usage::UsageOption;
-use crate::meter::UsageObserver;
-use crate::provider::IncludeUsage;
+use crate::llm::provider::IncludeUsage;
+use crate::proxy::meter::UsageObserver;
 
 /// How long a refusal is believed. Upstreams are updated, and noticing that costs one request a
 /// day.

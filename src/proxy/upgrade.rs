@@ -17,16 +17,16 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::attempt::Accepted;
 use super::respond::ProxyBody;
-use crate::error::Kind;
-use crate::flow::ActiveStream;
-use crate::listener::{ClientStream, Upgrade};
-use crate::meter::{Peer, Session, SessionEnd};
+use crate::codec::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
+use crate::llm::rewrite;
+use crate::llm::rewrite::upgrade::WebSocketUpgrade;
+use crate::proxy::meter::{Peer, Session, SessionEnd};
+use crate::record::error::Kind;
 use crate::record::{Entry, ID_HEADER};
-use crate::rewrite;
-use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::server::{ClientStream, Upgrade};
 use crate::support::LocalCount;
+use crate::support::flow::ActiveStream;
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
-use crate::websocket::{GOING_AWAY, INTERNAL_ERROR, close_frame};
 
 /// The wait for the end of both sides after a close frame.
 const CLOSING: Duration = Duration::from_secs(5);

@@ -11,11 +11,11 @@ use super::snapshot::{Snapshot, UpstreamSpec};
 use super::stream_options::StreamOptionsSupport;
 use super::upgrade::UpgradedConnections;
 use crate::balance::Target;
-use crate::flow::StreamMetrics;
-use crate::meter::Drains;
-use crate::route::Table;
+use crate::llm::route::Table;
+use crate::proxy::meter::Drains;
 use crate::support::LocalCount;
 use crate::support::UpstreamId;
+use crate::support::flow::StreamMetrics;
 use crate::upstream::{Scratch, UpstreamClient};
 
 /// What one thread keeps for as long as it runs, whatever snapshot is in use.

@@ -1,7 +1,7 @@
 //! What a request costs at the prices of its day.
 
 use super::UsageRecord;
-use crate::price::{Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Served, TokenCounts};
+use crate::llm::price::{Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Served, TokenCounts};
 
 /// The cost of the request. `None` if nothing of it is billed, or if a part of it has no price.
 pub fn cost(row: &UsageRecord, prices: &Prices) -> Option<(Currency, Amount)> {

@@ -16,9 +16,9 @@ use uuid::Uuid;
 use super::material::Material;
 use super::running::{Progress, Shown};
 use super::{Board, Journal, Outcome, Seen, Stream, UsageRecord, UsageSource, gaps};
-use crate::estimate::Shape;
-use crate::provider::UsageOwner;
-use crate::usage::{Room, Tally, Usage};
+use crate::llm::estimate::Shape;
+use crate::llm::provider::UsageOwner;
+use crate::llm::usage::{Room, Tally, Usage};
 
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
@@ -204,7 +204,7 @@ impl Entry {
         material.shape.has_output().then(|| self.journal.room())
     }
 
-    /// Notes the answer's status, and when its head was here.
+    /// Notes the response's status, and when its head was here.
     pub fn answered(&mut self, status: u16, at: Instant) {
         let elapsed = self.since_start(at);
         let row = self.row();
@@ -230,8 +230,8 @@ impl Entry {
         row.time_to_last_event_ms = Some(last);
     }
 
-    /// Notes that the client has left while its answer was under way. What is read from here on is
-    /// drained, and however it ends, the outcome is that the client left.
+    /// Notes that the client has left while its response was under way. What is read from here on
+    /// is drained, and however it ends, the outcome is that the client left.
     pub fn client_left(&mut self) {
         let elapsed = self.since_start(Instant::now());
         self.row().time_to_disconnect_ms.get_or_insert(elapsed);
@@ -253,7 +253,7 @@ impl Entry {
 
     /// Takes over what the meter has found so far.
     ///
-    /// Counts are final if the answer ended as it should, or if its terminal event has passed:
+    /// Counts are final if the response ended as it should, or if its terminal event has passed:
     /// `reported`, or `drained` if the client had left by then. Else they are `partial`.
     ///
     /// Usage that is counted with another request is left out here.
@@ -349,7 +349,7 @@ impl Entry {
     pub fn abandon(&mut self) {
         let Some(row) = &mut self.row else { return };
         if self.journal.is_cutting() {
-            row.error.get_or_insert_with(|| "the proxy was stopped before the answer ended".into());
+            row.error.get_or_insert_with(|| "the proxy was stopped before the response ended".into());
         }
         if self.journal.is_cutting() && !self.has_client_left() {
             self.close(Outcome::Truncated);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
-use crate::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, fault};
 
 /// Records that may wait for their estimate. A record beyond it gets none; the texts are bounded by
-/// `material::ROOM`. At a count of 50 µs, which an answer of a thousand words takes, this is a
+/// `material::ROOM`. At a count of 50 µs, which a response of a thousand words takes, this is a
 /// quarter of a second's work.
 const CAPACITY: usize = 4096;
 

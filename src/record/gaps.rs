@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::journal::Health;
 use super::{UsageRecord, UsageSource};
-use crate::usage::Tally;
+use crate::llm::usage::Tally;
 
 /// Notes the unread parts. Usage of which only a part was understood is `partial`, not `reported`.
 pub(super) fn note(row: &mut UsageRecord, tally: &Tally, health: &Health) {
@@ -18,7 +18,7 @@ pub(super) fn note(row: &mut UsageRecord, tally: &Tally, health: &Health) {
     }
     if tally.skipped > 0 {
         health.unread.fetch_add(tally.skipped, Ordering::Relaxed);
-        let what = format!("the meter could not read {} event(s) or bodies of this answer", tally.skipped);
+        let what = format!("the meter could not read {} event(s) or bodies of this response", tally.skipped);
         row.error.get_or_insert_with(|| what.into());
     }
 }

@@ -13,9 +13,9 @@ use super::looks::Looks;
 use super::material::{Material, ROOM};
 use super::refusals::Refusals;
 use super::{Exporting, Shipping, SinkHealth, UsageRecord};
-use crate::secret::Masks;
-use crate::threads::Threads;
-use crate::usage::Room;
+use crate::llm::usage::Room;
+use crate::support::secret::Masks;
+use crate::support::threads::Threads;
 
 /// Records that may wait to be written. A record beyond it is lost and counted: memory is bounded,
 /// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Gathering, Next, Queue};
 use super::{Batch, CAPACITY, Journal, Sink};
-use crate::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, fault};
 
 /// How long dropping a lane waits for its thread.
 const GRACE: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@
 //!
 //! * the first response that has the final usage counts: that of the request that made the result,
 //!   of a look at it, of a cancel or of a resumed stream;
-//! * every other answer has no tokens;
+//! * every other response has no tokens;
 //! * of a result that this process has not seen before, a look counts only if the result goes on
 //!   behind its own request for certain: a response that does not say `background: true` was
 //!   counted when it was made. Where it does not say either, it is left out, and the record says
@@ -17,8 +17,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::provider::{Stored, StoredKind};
-use crate::usage::{Tally, Usage};
+use crate::llm::provider::{Stored, StoredKind};
+use crate::llm::usage::{Tally, Usage};
 
 /// The results that are remembered at least; twice as many at most, of 32 bytes each, some 4 MB in
 /// all. A forgotten result is judged like one that was never seen.
@@ -86,8 +86,8 @@ fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
 pub(super) struct Looks(Mutex<Memory>);
 
 impl Looks {
-    /// Whether the usage of an answer counts. `upstream`: where it comes from; `is_whole`: it came
-    /// to its end. `None`: the answer is of no stored result, and its request's own.
+    /// Whether the usage of a response counts. `upstream`: where it comes from; `is_whole`: it came
+    /// to its end. `None`: the response is of no stored result, and its request's own.
     pub(super) fn settle(
         &self,
         stored: &Stored,

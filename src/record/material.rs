@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
-use crate::usage::{Hold, Output, Room, Usage};
+use crate::llm::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
+use crate::llm::usage::{Hold, Output, Room, Usage};
 
 /// The memory budget for all requests and responses that are kept for estimates. When it is used
 /// up, further ones get no estimate.

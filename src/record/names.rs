@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The most names that get a label of their own. Upstreams that answer with a new one each time
+/// The most names that get a label of their own. Upstreams that response with a new one each time
 /// would fill the memory of the sink that counts; the rest are [`OTHER`].
 pub const MAX_NAMES: usize = 256;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::usage::Cause;
+use crate::llm::usage::Cause;
 
 /// How an exchange ended.
 ///
@@ -12,7 +12,7 @@ use crate::usage::Cause;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The whole answer went out, or the client left after the event that ends it.
+    /// The whole response went out, or the client left after the event that ends it.
     Complete,
     /// The upstream ended its response early.
     Truncated,

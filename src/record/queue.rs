@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Batch;
-use crate::threads::Deadline;
+use crate::support::threads::Deadline;
 
 /// When the waiting batches are handed to the sink.
 #[derive(Clone, Copy, Debug, Default)]

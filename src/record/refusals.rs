@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{Journal, UsageRecord};
-use crate::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, fault};
 
 /// Refusals of a reason that have a record each, per [`WINDOW`].
 const APART: u32 = 10;

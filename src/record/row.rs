@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::{Outcome, Seen};
-use crate::provider::Provider;
-use crate::traceparent::SpanContext;
-use crate::usage::{ToolCalls, Usage};
+use crate::codec::traceparent::SpanContext;
+use crate::llm::provider::Provider;
+use crate::llm::usage::{ToolCalls, Usage};
 
 /// How the token counts are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -18,12 +18,12 @@ use crate::usage::{ToolCalls, Usage};
 pub enum UsageSource {
     /// The upstream reported them, and they are final.
     Reported,
-    /// The same, in the rest of the answer that was read after the client had left.
+    /// The same, in the rest of the response that was read after the client had left.
     Drained,
     /// The upstream reported them so far; the exchange ended before they were final.
     Partial,
-    /// None were reported; the proxy counted the text that passed ([`crate::estimate`]). All of the
-    /// record's counts are such.
+    /// None were reported; the proxy counted the text that passed ([`crate::llm::estimate`]). All
+    /// of the record's counts are such.
     Estimated,
     /// None were reported.
     #[default]
@@ -73,9 +73,9 @@ pub struct UsageRecord {
     pub model_requested: Option<Box<str>>,
     /// The model as the upstream answered it.
     pub model: Option<Box<str>>,
-    /// Whether the request asked for a stream, or the answer was one.
+    /// Whether the request asked for a stream, or the response was one.
     pub stream: bool,
-    /// The status of the answer, the upstream's or ours; null if there was none.
+    /// The status of the response, the upstream's or ours; null if there was none.
     pub status: Option<u16>,
     /// How the exchange ended.
     pub outcome: Outcome,
@@ -85,13 +85,13 @@ pub struct UsageRecord {
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
     /// Server-sent events that were read, also after the client had left; of a realtime session the
-    /// responses that ended in it. Null where the answer was neither.
+    /// responses that ended in it. Null where the response was neither.
     pub events: Option<u64>,
     /// Bytes of the request's body as the client sent it.
     pub request_bytes: u64,
-    /// Bytes of the answer's body that were read, also after the client had left.
+    /// Bytes of the response's body that were read, also after the client had left.
     pub response_bytes: u64,
-    /// From the request's head to the answer's head, in milliseconds.
+    /// From the request's head to the response's head, in milliseconds.
     pub time_to_first_byte_ms: Option<f64>,
     /// From the request's head to the first event with output in it, in milliseconds.
     pub time_to_first_token_ms: Option<f64>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lane::Lane;
 use super::{Journal, Sink, UsageRecord};
-use crate::threads::{Deadline, Thread, fault};
+use crate::support::threads::{Deadline, Thread, fault};
 
 /// The time for the sinks to write waiting records when the writer is dropped.
 const GRACE: Duration = Duration::from_secs(10);

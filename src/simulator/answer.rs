@@ -108,7 +108,7 @@ struct Asked {
     body: Bytes,
 }
 
-/// An answer that is not streamed.
+/// A response that is not streamed.
 struct Made {
     content_type: &'static str,
     body: Bytes,
@@ -265,7 +265,7 @@ impl Exchange {
         if directions.status == 200 { Ok(()) } else { Err(Failure::with_status(directions.status, model)) }
     }
 
-    /// An answer that is not streamed, with the fault that was ordered. What it reports is counted
+    /// A response that is not streamed, with the fault that was ordered. What it reports is counted
     /// where it arrives whole.
     fn whole(&self, made: Made, directions: &Directions, dialect: Dialect) -> Response<Answer> {
         let Made { content_type, body, tokens } = made;

@@ -1,4 +1,4 @@
-//! An answer's body: events when they are due, and the fault where it was ordered.
+//! A response's body: events when they are due, and the fault where it was ordered.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,11 +22,11 @@ const BLOCK_BYTES: usize = 32 * 1024;
 /// Room for an event beside its text. It grows where that is not enough.
 const EVENT_BYTES: usize = 1024;
 
-/// The body of any answer.
+/// The body of any response.
 pub(super) enum Answer {
     /// All of it. `None` when it has been taken.
     Whole(Option<Bytes>),
-    /// An unstreamed answer with something wrong in it.
+    /// An unstreamed response with something wrong in it.
     Broken(Broken),
     /// Event by event.
     Stream(Box<Stream>),

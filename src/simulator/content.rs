@@ -1,4 +1,4 @@
-//! What an answer consists of where the request asks for more than text: tool calls, and instances
+//! What a response consists of where the request asks for more than text: tool calls, and instances
 //! of a schema.
 
 use serde_json::Value;
@@ -8,16 +8,16 @@ use super::error::Failure;
 use super::schema::{self, instance};
 use super::shapes::Kind;
 
-/// The most calls in one answer.
+/// The most calls in one response.
 pub(super) const MAX_CALLS: u64 = 128;
 
-/// The most text in one answer.
+/// The most text in one response.
 const MAX_TEXT: usize = 256 * 1024;
 
 /// A piece of what is streamed, where the directions give no size.
 const PIECE_BYTES: usize = 8;
 
-/// A part of an answer.
+/// A part of a response.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Part {
     Text(String),

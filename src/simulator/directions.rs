@@ -11,16 +11,16 @@ use std::time::Duration;
 use super::content::MAX_CALLS;
 use super::text::SENTENCE;
 
-/// The most text that an unstreamed answer, or one that repeats itself at its end, may have.
+/// The most text that an unstreamed response, or one that repeats itself at its end, may have.
 const MAX_WHOLE_TEXT: u64 = 64 * 1024 * 1024;
 
-/// The most events in an answer whose events are written beforehand.
+/// The most events in a response whose events are written beforehand.
 const MAX_HELD_EVENTS: u64 = 100_000;
 
 /// The most text in one event.
 const MAX_EVENT_TEXT: u64 = 16 * 1024 * 1024;
 
-/// The most events in one answer.
+/// The most events in one response.
 const MAX_EVENTS: u64 = 1_000_000_000;
 
 /// The longest time that can be asked for: an hour.
@@ -60,7 +60,7 @@ pub(super) enum UsagePlace {
     None,
 }
 
-/// Why the answer ended, as it says itself.
+/// Why the response ended, as it says itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Finish {
     Stop,
@@ -86,7 +86,7 @@ pub(super) enum FaultKind {
     Error,
 }
 
-/// A place in an answer: after so many events, and so many bytes of the next.
+/// A place in a response: after so many events, and so many bytes of the next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
     pub(super) events: u64,

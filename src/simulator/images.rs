@@ -15,7 +15,7 @@ const PNG: &str = concat!(
     "lEQVR42mPQyFuAFTEMLQkAKopNgcOStj8AAAAASUVORK5CYII="
 );
 
-/// The most pictures in one answer, and the most partial pictures of each, as the service has it.
+/// The most pictures in one response, and the most partial pictures of each, as the service has it.
 const MAX_PICTURES: u64 = 10;
 const MAX_PARTIAL: u64 = 3;
 

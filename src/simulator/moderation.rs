@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::ordered::{Json, object};
 
-/// The most results in one answer.
+/// The most results in one response.
 const MAX_RESULTS: usize = 1_024;
 
 /// The categories in the service's order, and whether images are looked at for them.
@@ -24,7 +24,7 @@ const CATEGORIES: [(&str, bool); 13] = [
     ("violence/graphic", true),
 ];
 
-/// The answer to `input`: a result for each text of a list, one for anything else.
+/// The response to `input`: a result for each text of a list, one for anything else.
 pub(super) fn moderation(id: u64, model: &Json, input: &Value) -> Json {
     let texts = input.as_array().filter(|list| list.iter().all(Value::is_string)).map_or(1, Vec::len);
     let looks_at_image = input.as_array().into_iter().flatten().any(|part| part["type"] == "image_url");

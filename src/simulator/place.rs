@@ -11,7 +11,7 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The one that an answer to this path has, also where there is nothing.
+    /// The one that a response to this path has, also where there is nothing.
     pub(super) fn of(path: &str) -> Self {
         let messages =
             path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -1,4 +1,4 @@
-//! The answers that are never streamed: embeddings, models, and the echo of a request.
+//! The responses that are never streamed: embeddings, models, and the echo of a request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ const MODELS: [&str; 4] = ["sim", "gpt-4.1", "gpt-4.1-mini", "text-embedding-3-s
 /// The dimensions of an embedding that asks for none.
 const DIMENSIONS: u32 = 1536;
 
-/// The most numbers in one answer.
+/// The most numbers in one response.
 const MAX_NUMBERS: u64 = 4 * 1024 * 1024;
 
 /// `/v1/models`.

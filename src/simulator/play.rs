@@ -1,4 +1,4 @@
-//! The two kinds of answers in events.
+//! The two kinds of responses in events.
 
 use bytes::BytesMut;
 
@@ -7,7 +7,7 @@ use super::reel::Reel;
 use super::script::{Facts, Script};
 use super::tally::Tokens;
 
-/// An answer in events.
+/// A response in events.
 #[derive(Debug)]
 pub(super) enum Play {
     /// The sentence, of any length, made as it goes out.
@@ -63,7 +63,7 @@ impl Play {
         }
     }
 
-    /// Appends the answer unstreamed, and returns the counts that it reports.
+    /// Appends the response unstreamed, and returns the counts that it reports.
     pub(super) fn write_whole(&self, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
         match self {
             Self::Script(script) => script.write_whole(stamp, out),

@@ -1,4 +1,4 @@
-//! An answer whose events were written beforehand: tool calls, structured outputs, and whatever
+//! A response whose events were written beforehand: tool calls, structured outputs, and whatever
 //! else is not the sentence.
 //!
 //! Pure, as a script is. It is held whole, so its makers bound what goes into it.
@@ -19,7 +19,7 @@ use super::script::{Facts, UsageRule};
 use super::shapes::{ERROR, Kind};
 use super::tally::Tokens;
 
-/// An answer, streamed and not.
+/// A response, streamed and not.
 #[derive(Debug)]
 pub(super) struct Reel {
     pub(super) directions: Directions,
@@ -62,7 +62,7 @@ impl Plot {
         Self { dialect, directions, facts, parts, usage }
     }
 
-    /// The answer of that endpoint.
+    /// The response of that endpoint.
     pub(super) fn reel(self, kind: Kind) -> Reel {
         match kind {
             Kind::Chat | Kind::Completions => chat::reel(self),
@@ -71,7 +71,7 @@ impl Plot {
         }
     }
 
-    /// Whether an answer whose usage always comes has it.
+    /// Whether a response whose usage always comes has it.
     fn reports(&self) -> bool {
         self.directions.usage != UsagePlace::None
     }
@@ -121,7 +121,7 @@ impl Event {
 }
 
 impl Reel {
-    /// An answer in events only.
+    /// A response in events only.
     pub(super) fn of_events(events: Vec<Event>, directions: Directions) -> Self {
         let error = ERROR.to_owned();
         Self { directions, events, error, whole: Json::default(), tokens: None, facts: Facts::default() }
@@ -149,7 +149,7 @@ impl Reel {
         event.tokens
     }
 
-    /// Appends the answer unstreamed, and returns the counts that it reports.
+    /// Appends the response unstreamed, and returns the counts that it reports.
     pub(super) fn write_whole(&self, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
         let whole = match stamp {
             Some(stamp) => self.whole.clone().with("stamp", &stamp),

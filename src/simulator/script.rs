@@ -1,4 +1,4 @@
-//! One answer: which event comes when, and every byte of it.
+//! One response: which event comes when, and every byte of it.
 //!
 //! Pure: the same script gives the same bytes, except for the stamps that its caller hands in.
 
@@ -14,7 +14,7 @@ use super::tally::Tokens;
 use super::template::{Mark, Part, Template};
 use super::text;
 
-/// One answer to be given.
+/// One response to be given.
 #[derive(Debug)]
 pub(super) struct Script {
     shape: &'static Shape,
@@ -23,7 +23,7 @@ pub(super) struct Script {
     usage: UsageRule,
 }
 
-/// What an answer says beside its text.
+/// What a response says beside its text.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) id: u64,
@@ -75,7 +75,7 @@ impl UsageRule {
     }
 }
 
-/// The place of an event in its answer.
+/// The place of an event in its response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cue {
     Opening(usize),
@@ -102,7 +102,7 @@ enum Usage {
     Absent,
     Null,
     Counts,
-    /// The counts as they stand in a whole answer, where that is another form.
+    /// The counts as they stand in a whole response, where that is another form.
     Full,
 }
 
@@ -168,7 +168,7 @@ impl Script {
         }
     }
 
-    /// Appends the answer unstreamed, and returns the counts that it reports.
+    /// Appends the response unstreamed, and returns the counts that it reports.
     pub(super) fn write_whole(&self, stamp: Option<u64>, out: &mut BytesMut) -> Option<Tokens> {
         let usage = match (self.directions.usage, self.usage) {
             (UsagePlace::None, UsageRule::Null) => Usage::Null,

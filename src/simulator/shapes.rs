@@ -22,19 +22,19 @@ pub(super) struct Shape {
     pub(super) opening: Vec<Template>,
     /// An event of text.
     pub(super) text: Template,
-    /// The events after the text. The first of them says why the answer ended.
+    /// The events after the text. The first of them says why the response ended.
     pub(super) closing: Vec<Template>,
     /// The event that has the usage and nothing else, where there is such a thing.
     pub(super) usage_event: Option<Template>,
-    /// The last event, where it is none of the answer's own.
+    /// The last event, where it is none of the response's own.
     pub(super) end: Option<Template>,
     /// What an error looks like in the middle of the stream.
     pub(super) error: Vec<Template>,
-    /// The answer unstreamed.
+    /// The response unstreamed.
     pub(super) whole: Template,
     /// The usage object.
     pub(super) usage: Template,
-    /// The same in the first event and in the answer unstreamed, where that is another.
+    /// The same in the first event and in the response unstreamed, where that is another.
     pub(super) full_usage: Option<Template>,
 }
 

@@ -10,7 +10,7 @@ use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::websocket::{FrameHandler, Frames, Opcode, close_frame};
+use crate::codec::websocket::{FrameHandler, Frames, Opcode, close_frame};
 
 /// What the key is hashed with (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Where the numbers of further answers begin: beyond those of requests.
 const FURTHER: u64 = 1 << 40;
 
-/// Token counts that an answer reported.
+/// Token counts that a response reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Tokens {
     pub(super) input: u64,
@@ -19,7 +19,7 @@ pub(super) struct Tokens {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     requests: AtomicU64,
-    /// Answers of sessions that have several.
+    /// Responses of sessions that have several.
     further: AtomicU64,
     streams: AtomicU64,
     cancelled: AtomicU64,
@@ -49,8 +49,8 @@ impl Tally {
         self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An answer reported `now`, where it had reported `before` already: counts within a stream are
-    /// cumulative.
+    /// A response reported `now`, where it had reported `before` already: counts within a stream
+    /// are cumulative.
     pub(super) fn report(&self, before: Option<Tokens>, now: Tokens) {
         self.reports.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
         let before = before.unwrap_or_default();

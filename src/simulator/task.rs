@@ -13,7 +13,7 @@ pub(super) enum Task<'a> {
     Embeddings,
     Moderations,
     Text(Kind),
-    /// How many tokens a request would have; the form of the answer.
+    /// How many tokens a request would have; the form of the response.
     Count(Kind),
     Speech,
     /// Transcription, or translation.

@@ -1,4 +1,4 @@
-//! A piece of an answer as the service writes it, with names in angle brackets where values go.
+//! A piece of a response as the service writes it, with names in angle brackets where values go.
 //!
 //! The templates in `shapes` are read once; writing one is a run of copies. No template has `<` for
 //! anything else.
@@ -17,15 +17,15 @@ pub(super) enum Part {
 /// The values that templates can have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
-    /// The number of the answer, 24 hexadecimal digits.
+    /// The number of the response, 24 hexadecimal digits.
     Id,
-    /// When the answer was begun, in seconds since 1970.
+    /// When the response was begun, in seconds since 1970.
     Created,
     /// The model's name, as it stands between quotes in JSON.
     Model,
     /// The text of this event.
     Text,
-    /// The text of the whole answer.
+    /// The text of the whole response.
     All,
     /// The number of this event.
     Sequence,

@@ -115,7 +115,7 @@ fn pieces_of_another_size_are_the_same_bytes() {
     let sim = simulator(None);
     let (pieces, ended) = sim.stream("events=5,chunk=7").chunks();
     assert!(ended && pieces.iter().rev().skip(1).all(|piece| piece.len() == 7));
-    // All but the number of the answer and the time.
+    // All but the number of the response and the time.
     let plain = sim.stream("events=5").chunks().0.concat();
     let text = |stream: &str| {
         stream

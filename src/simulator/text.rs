@@ -22,7 +22,7 @@ static TAPE: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
     (sentence.repeat(REPEATS), starts)
 });
 
-/// The number of events in an answer that no directions were given for: the sentence, once.
+/// The number of events in a response that no directions were given for: the sentence, once.
 pub(super) const SENTENCE: u64 = WORDS.len() as u64;
 
 /// Appends the text of event `index`: one word, or exactly `size` bytes that begin with that word.

@@ -33,7 +33,7 @@ enum Format {
     Verbose,
 }
 
-/// An answer that is not JSON, or is.
+/// A response that is not JSON, or is.
 pub(super) struct Written {
     pub(super) content_type: &'static str,
     pub(super) body: String,

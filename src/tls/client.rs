@@ -9,10 +9,10 @@ use rustls::{ClientConfig, RootCertStore};
 use super::observer::{HandshakeObserver, ObservedResolver};
 use super::rotate::Recipe;
 use super::verify::Verifier;
-use super::{Authorities, Fault, Identity, IdentitySource, Live, Part, Source, Verification, provider};
+use super::{Authorities, Fault, Identity, IdentitySource, Live, Source, TlsPart, Verification, provider};
 
-/// The settings of TLS to an upstream. The default trusts the system's roots, verifies everything and
-/// has no client certificate.
+/// The settings of TLS to an upstream. The default trusts the system's roots, verifies everything
+/// and has no client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientSettings {
     pub verification: Verification,
@@ -25,11 +25,11 @@ pub struct ClientSettings {
 }
 
 impl ClientSettings {
-    /// Builds a configuration from the present files. `alpn` has the protocols to offer, the preferred
-    /// first.
+    /// Builds a configuration from the present files. `alpn` has the protocols to offer, the
+    /// preferred first.
     ///
-    /// Each configuration has its own session cache: a session of one identity is never resumed with
-    /// another.
+    /// Each configuration has its own session cache: a session of one identity is never resumed
+    /// with another.
     ///
     /// # Errors
     /// A part cannot be read or used.
@@ -64,7 +64,7 @@ impl ClientSettings {
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Fault { part: Part::Ca, reason: error.to_string() })?
+            .map_err(|error| Fault { part: TlsPart::Ca, reason: error.to_string() })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match identity {

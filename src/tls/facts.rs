@@ -56,7 +56,7 @@ impl Facts {
 
     /// The subject, or a substitute if it is empty.
     pub fn who(&self) -> &str {
-        if self.subject.is_empty() { "nobody by name" } else { &self.subject }
+        if self.subject.is_empty() { "no name" } else { &self.subject }
     }
 }
 

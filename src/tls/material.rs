@@ -10,8 +10,8 @@ use rustls::pki_types::{
 use rustls::sign::CertifiedKey;
 
 use super::pem::{self, Block};
-use super::{Facts, Fault, Part, Source, provider};
-use crate::secret::Secret;
+use super::{Facts, Fault, Source, TlsPart, provider};
+use crate::support::secret::Secret;
 
 /// The places of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +36,16 @@ impl Identity {
     /// # Errors
     /// A part cannot be read or used, or certificate and key do not match.
     pub fn read(source: &IdentitySource) -> Result<Self, Fault> {
-        let chain = read_blocks(&source.certificate, Part::Certificate).and_then(|blocks| {
-            certificates(blocks, &source.certificate).map_err(|reason| Fault::new(Part::Certificate, reason))
+        let chain = read_blocks(&source.certificate, TlsPart::Certificate).and_then(|blocks| {
+            certificates(blocks, &source.certificate)
+                .map_err(|reason| Fault::new(TlsPart::Certificate, reason))
         });
-        let keys = read_blocks(&source.private_key, Part::PrivateKey);
+        let keys = read_blocks(&source.private_key, TlsPart::PrivateKey);
         let (chain, keys) = (chain?, keys?);
         let (key, encrypted) = private_key(keys, source)?;
         let signer = provider().key_provider.load_private_key(key).map_err(|_| {
             let reason = format!("{} holds a key that is damaged, or of a kind that TLS does not use: it takes RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, and Ed25519", source.private_key);
-            Fault::new(Part::PrivateKey, reason)
+            Fault::new(TlsPart::PrivateKey, reason)
         })?;
         let certified = CertifiedKey::new(chain, signer);
         check_match(&certified, source)?;
@@ -66,10 +67,10 @@ impl Authorities {
     /// # Errors
     /// A bundle cannot be read, has no certificate, or has one that cannot be used.
     pub fn read(sources: &[Source]) -> Result<Self, Fault> {
-        let fault = |reason| Fault::new(Part::Ca, reason);
+        let fault = |reason| Fault::new(TlsPart::Ca, reason);
         let mut found = Self { roots: RootCertStore::empty(), certificates: Vec::new() };
         for source in sources {
-            let blocks = read_blocks(source, Part::Ca)?;
+            let blocks = read_blocks(source, TlsPart::Ca)?;
             for (number, certificate) in certificates(blocks, source).map_err(fault)?.into_iter().enumerate()
             {
                 found.roots.add(certificate.clone()).map_err(|error| {
@@ -82,12 +83,12 @@ impl Authorities {
     }
 }
 
-fn read_blocks(source: &Source, part: Part) -> Result<Vec<Block>, Fault> {
+fn read_blocks(source: &Source, part: TlsPart) -> Result<Vec<Block>, Fault> {
     let text = source.read().map_err(|reason| Fault::new(part, reason))?;
     let blocks =
         pem::blocks(text.expose()).map_err(|reason| Fault::new(part, format!("{source}: {reason}")))?;
     if blocks.is_empty() {
-        let wanted = if part == Part::PrivateKey { "PRIVATE KEY" } else { "CERTIFICATE" };
+        let wanted = if part == TlsPart::PrivateKey { "PRIVATE KEY" } else { "CERTIFICATE" };
         let reason = format!("{source} is not PEM: a line -----BEGIN {wanted}----- is missing");
         return Err(Fault::new(part, reason));
     }
@@ -106,7 +107,7 @@ fn certificates(blocks: Vec<Block>, source: &Source) -> Result<Vec<CertificateDe
 /// The only key among the blocks, and whether it was encrypted.
 fn private_key(blocks: Vec<Block>, source: &IdentitySource) -> Result<(PrivateKeyDer<'static>, bool), Fault> {
     let name = &source.private_key;
-    let fault = |reason: String| Fault::new(Part::PrivateKey, reason);
+    let fault = |reason: String| Fault::new(TlsPart::PrivateKey, reason);
     let labels = labels(&blocks);
     let mut keys = blocks.into_iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
     let Some(block) = keys.next() else {
@@ -137,11 +138,11 @@ fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>
         let reason = format!(
             "is missing: the private key in {name} is encrypted; write passphrase = {{ env = \"NAME\" }} or {{ file = \"PATH\" }}"
         );
-        return Err(Fault::new(Part::Passphrase, reason));
+        return Err(Fault::new(TlsPart::Passphrase, reason));
     };
     let encrypted = EncryptedPrivateKeyInfo::try_from(der).map_err(|_| {
         Fault::new(
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             format!(
                 "{name} is encrypted in a way that is not read: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
             ),
@@ -149,12 +150,12 @@ fn decrypt(der: &[u8], source: &IdentitySource) -> Result<PrivateKeyDer<'static>
     })?;
     let key = encrypted.decrypt(passphrase.expose()).map_err(|error| match error {
         pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => Fault::new(
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             format!(
                 "{name} is encrypted in a way that is not read: use openssl pkcs8 -topk8 -v2 aes-256-cbc"
             ),
         ),
-        _ => Fault::new(Part::Passphrase, format!("does not open the private key in {name}")),
+        _ => Fault::new(TlsPart::Passphrase, format!("does not open the private key in {name}")),
     })?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
@@ -168,14 +169,15 @@ fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), 
     let belongs = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], Arc::clone(&certified.key)).keys_match()
     };
-    let first = certified.cert.first().ok_or_else(|| Fault::new(Part::Certificate, "has no certificate"))?;
+    let first =
+        certified.cert.first().ok_or_else(|| Fault::new(TlsPart::Certificate, "has no certificate"))?;
     match belongs(first) {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
         Err(rustls::Error::InconsistentKeys(_)) => {
             let other = certified.cert.iter().position(|certificate| belongs(certificate).is_ok());
             Err(match other {
                 Some(place) => Fault::new(
-                    Part::Certificate,
+                    TlsPart::Certificate,
                     format!(
                         "{}: certificate {} belongs to the private key, and it must stand first",
                         source.certificate,
@@ -183,7 +185,7 @@ fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), 
                     ),
                 ),
                 None => Fault::new(
-                    Part::PrivateKey,
+                    TlsPart::PrivateKey,
                     format!(
                         "{} does not belong to the certificate of {} in {}",
                         source.private_key,
@@ -194,7 +196,7 @@ fn check_match(certified: &CertifiedKey, source: &IdentitySource) -> Result<(), 
             })
         }
         Err(error) => Err(Fault::new(
-            Part::Certificate,
+            TlsPart::Certificate,
             format!("{}: certificate 1 cannot be used: {error}", source.certificate),
         )),
     }

@@ -8,7 +8,7 @@ use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
 use super::rotate::Recipe;
-use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Part, Source, provider};
+use super::{Authorities, Fault, HTTP_1_1, HTTP_2, Identity, IdentitySource, Source, TlsPart, provider};
 
 /// The settings of TLS with clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +45,11 @@ impl Recipe for ServerSettings {
     /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. The key of session tickets lives as long as this
     /// configuration, so that certificates of earlier sessions are verified again.
     fn make(&self) -> Result<ServerConfig, Fault> {
-        let client_ca = |fault: Fault| Fault { part: Part::ClientCa, ..fault };
+        let client_ca = |fault: Fault| Fault { part: TlsPart::ClientCa, ..fault };
         let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;
         let identity = Identity::read(&self.identity)?;
         let provider = provider();
-        let failed = |error: String| Fault { part: Part::Certificate, reason: error };
+        let failed = |error: String| Fault { part: TlsPart::Certificate, reason: error };
         let verifier = if self.client_ca.is_empty() {
             Arc::new(NoClientAuth)
         } else {
@@ -61,7 +61,7 @@ impl Recipe for ServerSettings {
                 ClientCertificates::Optional => builder.allow_unauthenticated(),
                 ClientCertificates::Required => builder,
             };
-            builder.build().map_err(|error| Fault { part: Part::ClientCa, reason: error.to_string() })?
+            builder.build().map_err(|error| Fault { part: TlsPart::ClientCa, reason: error.to_string() })?
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::pem;
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 
 /// The most that is read of a file. The roots of a whole system are about 0.25 MB.
 const MAX_BYTES: u64 = 8 << 20;
@@ -42,7 +42,8 @@ impl Source {
         }
     }
 
-    /// The present text. Bytes that are not UTF-8 are replaced, since PEM may have any text around it.
+    /// The present text. Bytes that are not UTF-8 are replaced, since PEM may have any text around
+    /// it.
     ///
     /// # Errors
     /// The file cannot be read.

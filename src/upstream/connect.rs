@@ -18,9 +18,9 @@ use super::http2::Ending;
 use super::race;
 use super::stream::{Stream, Wire};
 use crate::config::HttpVersion;
-use crate::error::Kind;
-use crate::resolver::Resolver;
+use crate::record::error::Kind;
 use crate::tls::{HTTP_1_1, HTTP_2};
+use crate::upstream::resolver::Resolver;
 
 /// Connects within `timeouts.connect` and before `total`. `http` decides what ALPN offers.
 pub(super) async fn connect(

@@ -10,9 +10,10 @@ use super::forward_proxy::ForwardProxyConnector;
 use super::observer::ConnectObserver;
 use super::race::Winner;
 use super::response::UpstreamHead;
+use crate::config::forward_proxy::{redirects_to, refreshes_to};
 use crate::config::{HttpVersion, Timeouts};
-use crate::egress::{Hosts, redirects_to, refreshes_to};
-use crate::error::Kind;
+use crate::record::error::Kind;
+use crate::support::Hosts;
 use crate::tls::Connector;
 
 /// Where an upstream is, how it is reached, and its time limits.

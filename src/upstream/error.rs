@@ -13,8 +13,8 @@ use rustls::{AlertDescription, CertificateError};
 use super::connect_spec::ConnectSpec;
 use super::forward_proxy::TunnelError;
 use super::http2::{Ending, Http2Error};
-use crate::error::{Error, Kind};
-use crate::h1::ProtocolError;
+use crate::codec::h1::ProtocolError;
+use crate::record::error::{Error, Kind};
 
 /// A failed exchange with an upstream.
 #[derive(Clone, Debug)]
@@ -204,15 +204,15 @@ impl fmt::Display for SendError {
             (SendCause::Io(error), phase) => {
                 let error = describe_error(error);
                 match phase {
-                    SendPhase::Request => write!(f, "it closed the connection without an answer ({error})"),
-                    SendPhase::Head => write!(f, "its answer's head broke off ({error})"),
+                    SendPhase::Request => write!(f, "it closed the connection without a response ({error})"),
+                    SendPhase::Head => write!(f, "its response's head broke off ({error})"),
                     _ => f.write_str(&error),
                 }
             }
             (SendCause::Tls(error), _) => f.write_str(&describe_error(error)),
             (SendCause::Http1(error), _) => write!(f, "{error}"),
             (SendCause::Http2(error), SendPhase::Request | SendPhase::Head) => {
-                write!(f, "it gave no answer over HTTP/2: {error}")
+                write!(f, "it gave no response over HTTP/2: {error}")
             }
             (SendCause::Http2(error), _) => write!(f, "{error}"),
             (SendCause::NotHttp2(ending), _) => write!(
@@ -320,9 +320,9 @@ mod tests {
             (
                 SendPhase::Request,
                 Kind::Unanswered,
-                "it closed the connection without an answer (connection closed)",
+                "it closed the connection without a response (connection closed)",
             ),
-            (SendPhase::Head, Kind::Unanswered, "its answer's head broke off (connection closed)"),
+            (SendPhase::Head, Kind::Unanswered, "its response's head broke off (connection closed)"),
             (SendPhase::Body, Kind::Truncated, "connection closed"),
         ] {
             let error = SendError::new(phase, closed());

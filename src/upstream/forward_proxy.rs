@@ -20,8 +20,8 @@ use tokio_socks::TargetAddr;
 use super::connect::tcp;
 use super::connect_spec::ConnectSpec;
 use super::error::{SendCause, SendError, SendPhase, describe_error};
+use crate::codec::h1::ProtocolError;
 use crate::config::HttpVersion;
-use crate::h1::ProtocolError;
 use crate::tls::Connector;
 
 pub use connect::Connect;
@@ -157,7 +157,7 @@ impl fmt::Display for TunnelError {
             Self::Http1(error) => write!(f, "it broke HTTP: {error}"),
             Self::EarlyBytes => f.write_str("it sent bytes into the tunnel before the target was asked"),
             Self::Switched => f.write_str("it switched protocols without being asked to"),
-            Self::Closed => f.write_str("it closed the connection without an answer"),
+            Self::Closed => f.write_str("it closed the connection without a response"),
             Self::Socks5(error) => write!(f, "SOCKS5: {error}"),
             Self::Target(error) => write!(f, "{error}"),
             Self::Lookup(error) => write!(f, "the target's name cannot be looked up here: {error}"),

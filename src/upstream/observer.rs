@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::{ClientConnection, ProtocolVersion};
 
-use crate::error::Error;
+use crate::record::error::Error;
 use crate::tls;
 
 /// Observes the connections to one upstream without changing them; keeps the last one.

@@ -13,8 +13,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::http2::Http2ResponseBody;
 use super::upgraded::UpgradedUpstream;
-use crate::error::Error;
-use crate::h1::ResponseHead;
+use crate::codec::h1::ResponseHead;
+use crate::record::error::Error;
 
 pub(super) use http1::Http1ResponseBody;
 

@@ -16,9 +16,9 @@ use super::upgraded::UpgradedUpstream;
 use super::upload::{Payload, Sent, Upload, UploadError};
 use super::watchdog::{Expired, Watchdog};
 use super::{OutboundRequest, UpstreamClient};
-use crate::error::Kind;
-use crate::h1::{HeadReader, ResponseHead};
-use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::codec::h1::{HeadReader, ResponseHead};
+use crate::llm::rewrite::upgrade::WebSocketUpgrade;
+use crate::record::error::Kind;
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 

@@ -14,7 +14,7 @@ use super::error::{SendCause, SendError, SendPhase, Violation};
 use super::stream::Stream;
 use super::{OutboundRequest, Payload, SendRequest, UpstreamClient, UpstreamResponse, connect};
 use crate::config::{HttpVersion, Timeouts};
-use crate::error::Error;
+use crate::record::error::Error;
 
 /// An upgraded connection. It never returns to the pool.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 
 use super::stream::Stream;
-use crate::error::Error;
-use crate::h1;
+use crate::codec::h1;
+use crate::record::error::Error;
 
 /// The most slices of one vectored write.
 const PIECES: usize = 16;

@@ -109,13 +109,13 @@ fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
     let limits = |limits: &str| format!("[upstreams.up.timeouts]\n{limits}");
     let url = |service: &Upstream| format!("http://{}/v1", service.address);
     let ended = folder.check(&up(&url(&silent), &limits("first_byte = \"100ms\"")), &[]);
-    failed(&ended, "sent no answer within 100ms", "upstreams.up.timeouts.first_byte: raise it");
+    failed(&ended, "sent no response within 100ms", "upstreams.up.timeouts.first_byte: raise it");
     let ended = folder.check(&up(&url(&silent), &limits("total = \"100ms\"")), &[]);
     failed(&ended, "longer than 100ms", "upstreams.up.timeouts.total: raise it");
 
     let closing = upstream(|connection| drop(connection.request()));
     let ended = folder.check(&up(&url(&closing), ""), &[]);
-    failed(&ended, "closed the connection without an answer", "does it want https://?");
+    failed(&ended, "closed the connection without a response", "does it want https://?");
     let breaking = upstream(|connection| {
         connection.request();
         connection.send(&sized("200 OK", "application/json", CHAT_BODY.as_bytes())[..120]);
@@ -126,7 +126,7 @@ fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
         connection.send([EVENTS_HEAD.as_bytes(), &chunk(b"data: {}\n\n")].concat());
     });
     let ended = folder.check(&up(&url(&breaking), ""), &[]);
-    failed(&ended, "closed the connection inside its answer", "upstreams.up.url");
+    failed(&ended, "closed the connection inside its response", "upstreams.up.url");
     let pausing = upstream(|connection| {
         connection.request();
         connection.send([EVENTS_HEAD.as_bytes(), &chunk(b"data: {}\n\n")].concat());
@@ -213,7 +213,7 @@ fn a_client_certificate_that_is_missing_or_refused_names_the_key() {
     );
     assert!(ended.line("client cert").starts_with("presented CN=unknown, serial 07"), "{}", ended.all());
 
-    // nginx lets the handshake pass and answers with 400.
+    // nginx lets the handshake pass and responses with 400.
     let html = b"<title>400 No required SSL certificate was sent</title>";
     let nginx = Upstream::answering(sized("400 Bad Request", "text/html", html));
     let asks = Some(streamgauge::tls::ClientCertificates::Optional);

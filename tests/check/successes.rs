@@ -7,7 +7,7 @@ use streamgauge::tls::ClientCertificates::{Optional, Required};
 use crate::program::{Folder, answering, tls, up};
 use crate::support::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
 
-/// An upstream with these bytes for an answer, and the requests that it gets.
+/// An upstream with these bytes for a response, and the requests that it gets.
 fn listening(answer: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel();
     let upstream = upstream(move |connection| {

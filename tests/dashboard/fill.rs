@@ -9,10 +9,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use streamgauge::ledger::Ledger;
-use streamgauge::provider::Provider;
+use streamgauge::llm::provider::Provider;
+use streamgauge::llm::usage::Usage;
 use streamgauge::record::{Entry, Journal, Outcome, Sink, UsageRecord, UsageSource, Writer};
-use streamgauge::usage::Usage;
+use streamgauge::sinks::ledger::Ledger;
 use uuid::Uuid;
 
 const MODELS: [(&str, &str, Provider); 5] = [

@@ -62,14 +62,14 @@ pub struct Scene {
     pub go: Sender<()>,
     /// The ids of requests that were answered.
     pub served: Vec<String>,
-    /// Requests that were cut before an answer told their ids.
+    /// Requests that were cut before a response told their ids.
     pub cut: usize,
     /// Requests of the process before the last start, which the metrics do not count.
     earlier: usize,
     _service: Upstream,
 }
 
-/// Answers with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the
+/// Responses with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the
 /// middle of its stream.
 fn service() -> (Upstream, Sender<()>) {
     let (go, gone) = mpsc::channel();
@@ -198,7 +198,7 @@ impl Scene {
         self.program.path(name)
     }
 
-    /// Sends a request on the connection of this number; its answer must be whole.
+    /// Sends a request on the connection of this number; its response must be whole.
     pub fn request(&mut self, client: usize) {
         let answer = ask(&mut self.clients[client]);
         self.served.push(whole(&answer, CHAT_BODY));
@@ -329,7 +329,7 @@ fn ask(client: &mut Client) -> Answer {
     client.post("/v1/chat/completions", "{\"model\":\"m\",\"messages\":[]}").answer()
 }
 
-/// The id of an answer, which must be this one.
+/// The id of a response, which must be this one.
 fn whole(answer: &Answer, body: &str) -> String {
     assert_eq!(answer.status(), 200, "{}", answer.head);
     assert_eq!(answer.text(), body);

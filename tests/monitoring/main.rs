@@ -33,7 +33,7 @@ use std::time::Duration;
 /// How long anything may take before a test gives up. Nothing is meant to take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until there is an answer.
+/// Asks until there is a response.
 fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     support::until(PATIENCE, what, ask)
 }

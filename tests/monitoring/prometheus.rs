@@ -68,7 +68,7 @@ impl Prometheus {
         self.folder.path().join("prometheus.yml")
     }
 
-    /// The `data` of an answer of its API.
+    /// The `data` of a response of its API.
     ///
     /// # Panics
     /// It answers with an error.

@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde_json::Value;
 use streamgauge::app::{Addresses, App, Running};
 use streamgauge::config;
-use streamgauge::ledger::output::json;
-use streamgauge::ledger::{Bounds, By, Selection, report};
-use streamgauge::price::Prices;
+use streamgauge::llm::price::Prices;
+use streamgauge::sinks::ledger::output::json;
+use streamgauge::sinks::ledger::{Bounds, By, Selection, report};
 
 use crate::support::{
     CHAT_REQUEST, CHAT_STREAM, Client, Connection, DATA, EVENTS_HEAD, Frames, LAST_CHUNK, PATIENCE, Upstream,
@@ -47,7 +47,7 @@ impl Proxy {
         self.folder.path().join("a.db")
     }
 
-    /// Head and body of an answer; `head` is what follows the request line.
+    /// Head and body of a response; `head` is what follows the request line.
     fn ask(&self, line: &str, head: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

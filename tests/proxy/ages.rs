@@ -15,7 +15,7 @@ const YOUNG: &str = "max_connection_age = \"200ms\"";
 /// After such a silence, a connection that is [`YOUNG`] no longer gets no request any more.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where the answers to streams wait for the test.
+/// Where the responses to streams wait for the test.
 type Gate = Mutex<mpsc::Receiver<()>>;
 
 fn gate() -> (mpsc::Sender<()>, Gate) {

@@ -27,7 +27,7 @@ pub(crate) fn events(stream: &str) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat()
 }
 
-/// An upstream that shows what it gets, and answers as the test says.
+/// An upstream that shows what it gets, and responses as the test says.
 pub(crate) fn telling(
     answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Upstream, Receiver<Request>) {
@@ -431,7 +431,7 @@ fn a_declared_length_is_not_kept_where_an_event_may_be_withheld() {
     assert_eq!(proxy.record()["usage_source"], "reported");
 }
 
-/// The answer to a request that was made to ask, sent in these pieces, each only when the client
+/// The response to a request that was made to ask, sent in these pieces, each only when the client
 /// has the same.
 fn in_pieces(pieces: &'static [(&'static str, &'static str)], end: &'static str) -> (String, Value) {
     let (go_on, wait) = mpsc::channel::<()>();
@@ -554,7 +554,7 @@ pub(crate) fn recorded() -> Vec<Pair> {
             }
             let before = &text[..event.as_ptr() as usize - text.as_ptr() as usize];
             let choice = &chunk["choices"][0];
-            // OpenRouter's has an empty text, behind the end of the answer.
+            // OpenRouter's has an empty text, behind the end of the response.
             chunk["choices"] == json!([])
                 || (choice["finish_reason"].is_null()
                     && choice["delta"]["content"] == ""
@@ -642,7 +642,7 @@ fn a_refusal_that_is_encoded_is_taken_for_one() {
         assert_eq!((answer.status(), answer.text()), (200, &*stripped()));
         assert_eq!(told.try_iter().count(), sent);
     }
-    // Of a request that is wrong for another reason the client gets the answer to what it sent.
+    // Of a request that is wrong for another reason the client gets the response to what it sent.
     let (up, told) = telling(move |_| encoded("400 Bad Request").into());
     let proxy = self::proxy().upstream(&up).run();
     let answer = proxy.client().post(PATH, UNASKED).answer();

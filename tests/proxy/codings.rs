@@ -1,5 +1,5 @@
-//! Answers with a content coding: their bytes pass untouched, and a decoded copy is metered; but a
-//! stream that usage was asked for in the client's place is decoded on its way.
+//! Responses with a content coding: their bytes pass untouched, and a decoded copy is metered; but
+//! a stream that usage was asked for in the client's place is decoded on its way.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::{fs, iter};
 
 use serde_json::Value;
-use streamgauge::usage::{BodyMeter, StreamMeter};
+use streamgauge::llm::usage::{BodyMeter, StreamMeter};
 
 use crate::asking::{PATH, UNASKED, asks, recorded, stripped};
 use crate::encoders::{CODINGS, encode, header_value, whole};
@@ -193,7 +193,7 @@ fn what_is_no_such_coding_passes_and_the_record_says_that_it_was_not_read() {
             let record = proxy.record();
             assert_eq!(record["outcome"], "complete");
             assert_ne!(record["usage_source"], "reported");
-            assert_eq!(record["error"], "the meter could not read 1 event(s) or bodies of this answer");
+            assert_eq!(record["error"], "the meter could not read 1 event(s) or bodies of this response");
         }
     }
 }
@@ -474,7 +474,7 @@ fn a_bomb_that_is_decoded_for_the_client_ends_early_and_in_bounded_memory() {
         assert!(text.contains("upstream_undecodable"), "{coding}");
         assert!(text.len() < 17 << 20, "{coding}: {} bytes", text.len());
         assert_eq!(proxy.record()["outcome"], "upstream_error");
-        // The client here keeps the answer, too.
+        // The client here keeps the response, too.
         let memory = peak_memory() - memory;
         assert!(memory < 128 << 20, "{coding}: {memory} bytes more than before");
     }

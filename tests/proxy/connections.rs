@@ -6,7 +6,7 @@ use crate::support::{
     upstream,
 };
 
-/// Answers with a stream where one is asked for, and otherwise with a body.
+/// Responses with a stream where one is asked for, and otherwise with a body.
 fn both() -> Upstream {
     upstream(|connection| {
         while let Some(request) = connection.request() {
@@ -176,7 +176,7 @@ fn a_body_that_is_refused_unread_leaves_its_client_time_to_read_the_answer() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 1000").upstream(&up).run();
     let mut client = proxy.client();
-    // More than both sockets hold: it is sent on while the answer waits.
+    // More than both sockets hold: it is sent on while the response waits.
     let body = "x".repeat(1 << 20);
     let answer = client.send(post("HTTP/1.1\r\nhost: localhost\r\n", &body)).answer();
     assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));

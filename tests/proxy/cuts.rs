@@ -1,5 +1,5 @@
-//! An answer that breaks off: the client gets an error in its endpoint's form, and never an answer
-//! that looks whole.
+//! A response that breaks off: the client gets an error in its endpoint's form, and never a
+//! response that looks whole.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use streamgauge::sse::{Event, EventDecoder, EventHandler};
+use streamgauge::codec::sse::{Event, EventDecoder, EventHandler};
 
 use crate::support::{
     CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, End, Proxy, Upstream, chunk, http2_client, proxy, sized,

@@ -99,7 +99,7 @@ impl Round {
     }
 }
 
-/// Answers in one of many ways, and notes who asked.
+/// Responses in one of many ways, and notes who asked.
 fn answer(connection: &mut Connection, seen: &Mutex<HashSet<String>>) {
     let mut random = fastrand::Rng::with_seed(connection.number as u64);
     while let Some(request) = connection.request() {

@@ -1,5 +1,5 @@
 //! Every endpoint of the API, answered as services answer it: the bytes pass, the record names the
-//! endpoint, and the counts are what the answer says.
+//! endpoint, and the counts are what the response says.
 
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream};
 
-/// 8 tokens: 3 begin the answer, 3 frame a message, its role and its text are one each.
+/// 8 tokens: 3 begin the response, 3 frame a message, its role and its text are one each.
 const REQUEST: &str = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
 
 fn delta(text: &str) -> String {
@@ -13,7 +13,7 @@ fn delta(text: &str) -> String {
     )
 }
 
-/// An answer that is an event stream.
+/// A response that is an event stream.
 fn whole(events: impl AsRef<[u8]>) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(events.as_ref()), LAST_CHUNK.as_bytes()].concat()
 }

@@ -1,4 +1,4 @@
-//! What becomes of an answer whose client leaves: `on_disconnect`, `drain_limits`, and the header.
+//! What becomes of a response whose client leaves: `on_disconnect`, `drain_limits`, and the header.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -242,7 +242,7 @@ fn a_word_that_the_header_does_not_know_is_refused_before_anything_is_sent() {
 
 #[test]
 fn a_client_that_leaves_before_the_answer_begins_is_drained_too() {
-    // With comments the answer's head is the proxy's own, and its body holds the request.
+    // With comments the response's head is the proxy's own, and its body holds the request.
     for comments in ["", "keep_alive_comments = \"1ms\""] {
         for answer in [
             [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
@@ -532,7 +532,7 @@ fn a_stop_waits_for_drains() {
 #[test]
 fn a_drain_that_is_cut_at_the_end_of_a_stop_has_its_record() {
     let events = long_stream(Usage::Every);
-    // One waits inside its answer, one before it.
+    // One waits inside its response, one before it.
     for inside in [true, false] {
         let sent = events.clone();
         let (arrived, arrival) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! Answers that are not what their type says, or nothing at all.
+//! Responses that are not what their type says, or nothing at all.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn head(content_type: Option<&str>) -> String {
     format!("HTTP/1.1 200 OK\r\n{content_type}transfer-encoding: chunked\r\n\r\n")
 }
 
-/// An answer in chunks of this length.
+/// A response in chunks of this length.
 fn chunked(content_type: Option<&str>, body: &str, length: usize) -> Vec<u8> {
     let chunks: Vec<u8> = body.as_bytes().chunks(length).flat_map(chunk).collect();
     [head(content_type).as_bytes(), &chunks, LAST_CHUNK.as_bytes()].concat()

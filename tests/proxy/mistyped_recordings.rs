@@ -64,7 +64,7 @@ impl Waiting {
         })
     }
 
-    /// What a client gets of this answer, and its record's id.
+    /// What a client gets of this response, and its record's id.
     fn exchange(&self, proxy: &Proxy, number: usize, answer: Vec<u8>) -> (Vec<u8>, String) {
         self.0.lock().unwrap().insert(number.to_string(), answer);
         let mut client = proxy.client();

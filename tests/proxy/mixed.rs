@@ -79,7 +79,7 @@ struct Ask {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Leaves {
-    /// With the whole answer.
+    /// With the whole response.
     Never,
     /// Without a byte of it.
     Before,
@@ -196,7 +196,7 @@ impl Ask {
         !matches!(self.kind, Kind::UnknownPath | Kind::NotHttp | Kind::BreaksOffInBody)
     }
 
-    /// Sends it and takes the answer, as far as the client wants it; false if the connection is
+    /// Sends it and takes the response, as far as the client wants it; false if the connection is
     /// used up.
     fn run(&self, client: &mut Client) -> bool {
         if self.kind == Kind::NotHttp {
@@ -226,7 +226,7 @@ impl Ask {
         false
     }
 
-    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the answer may
+    /// How it may have ended: outcomes, and usage sources. Where a client leaves, the response may
     /// have been faster: on a machine under load both are there when the proxy looks, however long
     /// the upstream waits.
     fn endings(&self) -> (&'static [&'static str], &'static [&'static str]) {

@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 
 use serde_json::Value;
-use streamgauge::provider::Endpoint;
+use streamgauge::llm::provider::Endpoint;
 
 use crate::support::{Proxy, Request, proxy, sized, upstream};
 

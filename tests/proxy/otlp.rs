@@ -260,7 +260,7 @@ fn a_request_that_is_sent_once_more_is_the_same_span() {
             let _ = sender.send(request);
             connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
         }
-        // It takes the next request, and goes without an answer.
+        // It takes the next request, and goes without a response.
         if let Some(request) = connection.request() {
             let _ = sender.send(request);
         }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use serde_json::Value;
-use streamgauge::reload::Outcome;
+use streamgauge::config::reload::ReloadOutcome;
 
 use crate::support::{
     Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Upstream,
     chunk, free_address, proxy, sized, until, upstream,
 };
 
-const TAKEN: Outcome = Outcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
 
 /// A proxy with its configuration in a folder of its own.
 struct Configured {
@@ -75,7 +75,7 @@ fn ask(client: &mut Client, key: Option<&str>) -> Answer {
         .answer()
 }
 
-/// Answers with a body that says which upstream it is.
+/// Responses with a body that says which upstream it is.
 fn named(name: &'static str) -> Upstream {
     let body = CHAT_BODY.replace("Hello", name);
     Upstream::answering(sized("200 OK", "application/json", body.as_bytes()))
@@ -244,7 +244,7 @@ fn prices_change_for_records_and_for_the_page_at_once() {
 fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
     let (one, two) = (named("one"), named("two"));
     let configured = Configured::new(&other("up", &one));
-    let taken = |keys: &[&'static str]| Outcome::Taken { needs_restart: keys.to_vec() };
+    let taken = |keys: &[&'static str]| ReloadOutcome::Taken { needs_restart: keys.to_vec() };
     let changed = text(&other("up", &two))
         .replacen("127.0.0.1:0", &free_address().to_string(), 1)
         .replace("workers = 2", "workers = 3")
@@ -266,7 +266,7 @@ fn three_mistakes_are_all_named_and_the_earlier_configuration_stays() {
         other("up", &up)
     ));
     for _ in 0..2 {
-        let Outcome::Refused(mistakes) = configured.proxy.reload() else { panic!("it has mistakes") };
+        let ReloadOutcome::Refused(mistakes) = configured.proxy.reload() else { panic!("it has mistakes") };
         for mistake in ["timeouts.idle", "unknown key", "nowhere"] {
             assert!(mistakes.contains(mistake), "{mistake}: {mistakes}");
         }
@@ -303,14 +303,14 @@ fn key_of_an_upstream_in_a_file_is_read_again() {
     ask(&mut proxy.client(), None);
     assert_eq!(keys.recv().unwrap(), "Bearer sk-new-key");
     fs::remove_file(&key).unwrap();
-    assert!(matches!(settle(&proxy), Outcome::Refused(reason) if reason.contains("there is no file")));
+    assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("there is no file")));
     ask(&mut proxy.client(), None);
     assert_eq!(keys.recv().unwrap(), "Bearer sk-new-key", "the earlier one stays");
 }
 
 /// Compares the files twice, as a change must be found twice.
-pub fn settle(proxy: &Proxy) -> Outcome {
-    assert_eq!(proxy.look(), Outcome::Unchanged);
+pub fn settle(proxy: &Proxy) -> ReloadOutcome {
+    assert_eq!(proxy.look(), ReloadOutcome::Unchanged);
     proxy.look()
 }
 

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use streamgauge::reload::Outcome;
+use streamgauge::config::reload::ReloadOutcome;
 
 use crate::reload::settle;
 use crate::support::{CHAT_BODY, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
 
-const TAKEN: Outcome = Outcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
 
 fn up() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
@@ -36,13 +36,13 @@ fn file_that_is_written_in_steps_is_read_when_it_is_whole() {
     let whole = text(&up, "/new");
     for end in 0..=whole.len() {
         fs::write(&path, &whole[..end]).unwrap();
-        assert_eq!(proxy.look(), Outcome::Unchanged, "{end}");
+        assert_eq!(proxy.look(), ReloadOutcome::Unchanged, "{end}");
     }
     assert!(serves(&proxy, "/old") && !serves(&proxy, "/new"));
     assert_eq!(refused(&proxy), 0.0);
     assert_eq!(proxy.look(), TAKEN);
     assert!(serves(&proxy, "/new") && !serves(&proxy, "/old"));
-    assert_eq!(settle(&proxy), Outcome::Unchanged);
+    assert_eq!(settle(&proxy), ReloadOutcome::Unchanged);
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn file_that_stays_half_written_at_any_byte_never_stops_the_proxy() {
     for end in 0..whole.len() {
         fs::write(&path, &whole[..end]).unwrap();
         match proxy.reload() {
-            Outcome::Refused(mistakes) => assert!(!mistakes.is_empty()),
+            ReloadOutcome::Refused(mistakes) => assert!(!mistakes.is_empty()),
             // Only tables and lines are missing that need not be there.
-            Outcome::Taken { .. } => assert!(end >= tables - 120, "{}", &whole[..end]),
-            Outcome::Unchanged => panic!("a reload judges"),
+            ReloadOutcome::Taken { .. } => assert!(end >= tables - 120, "{}", &whole[..end]),
+            ReloadOutcome::Unchanged => panic!("a reload judges"),
         }
         let is_taken = serves(&proxy, "/old")
             || serves(&proxy, "")
@@ -87,7 +87,7 @@ fn symlink_that_kubernetes_swaps_is_followed() {
     let path = folder.path().join("streamgauge.toml");
     symlink("..data/streamgauge.toml", &path).unwrap();
     let proxy = proxy().run_from(&path);
-    assert_eq!(settle(&proxy), Outcome::Unchanged);
+    assert_eq!(settle(&proxy), ReloadOutcome::Unchanged);
     version(2, "/two");
     fs::remove_dir_all(folder.path().join("..1")).unwrap();
     assert_eq!(settle(&proxy), TAKEN);
@@ -101,9 +101,9 @@ fn missing_file_is_reported_once_and_taken_when_it_is_back() {
     fs::write(&path, text(&up, "/one")).unwrap();
     let proxy = proxy().run_from(&path);
     fs::remove_file(&path).unwrap();
-    assert!(matches!(settle(&proxy), Outcome::Refused(reason) if reason.contains("there is no file")));
+    assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("there is no file")));
     for _ in 0..3 {
-        assert!(matches!(proxy.look(), Outcome::Refused(_)));
+        assert!(matches!(proxy.look(), ReloadOutcome::Refused(_)));
     }
     assert_eq!(refused(&proxy), 1.0);
     assert!(serves(&proxy, "/one"));
@@ -119,7 +119,7 @@ fn refused_file_is_taken_when_another_file_that_it_names_appears() {
     fs::write(&path, text(&up, "/one")).unwrap();
     let proxy = proxy().run_from(&path);
     fs::write(&path, format!("{}\n[clients.a]\nkey = {{ file = \"late\" }}\n", text(&up, "/two"))).unwrap();
-    assert!(matches!(settle(&proxy), Outcome::Refused(reason) if reason.contains("late")));
+    assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("late")));
     fs::write(folder.path().join("late"), "sg-a-late-key-123").unwrap();
     assert_eq!(proxy.look(), TAKEN);
     assert_eq!(proxy.metric("streamgauge_config_last_reload_successful"), 1.0);
@@ -133,7 +133,7 @@ fn without_watch_only_a_request_reads_the_file_again() {
     fs::write(&path, unwatched("/one")).unwrap();
     let proxy = proxy().run_from(&path);
     fs::write(&path, unwatched("/two")).unwrap();
-    assert_eq!(settle(&proxy), Outcome::Unchanged);
+    assert_eq!(settle(&proxy), ReloadOutcome::Unchanged);
     assert_eq!(proxy.reload(), TAKEN);
     assert!(serves(&proxy, "/two"));
 }

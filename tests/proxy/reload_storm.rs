@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
-use streamgauge::reload::Outcome;
+use streamgauge::config::reload::ReloadOutcome;
 
 use crate::support::{
     CHAT_BODY, CHAT_REQUEST, Connection, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Upstream, chunk, proxy,
     sized, upstream,
 };
 
-const TAKEN: Outcome = Outcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
 
 #[test]
 fn reloads_leave_running_streams_whole() {

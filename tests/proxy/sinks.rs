@@ -275,6 +275,6 @@ fn log_lines_are_complete_after_an_ordinary_end() {
     assert!(log.contains("SIGTERM"), "{log}");
 }
 
-/// What the program does where its threads panic (src/threads/fault.rs).
+/// What the program does where its threads panic (src/support/threads/fault.rs).
 #[cfg(feature = "faults")]
 mod panics;

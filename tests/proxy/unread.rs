@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use serde_json::Value;
 use streamgauge::app::{App, Running};
 use streamgauge::config;
-use streamgauge::ledger::Ledger;
 use streamgauge::record::{Entry, Journal, Outcome, Sink, UsageRecord, Writer};
+use streamgauge::sinks::ledger::Ledger;
 
 use crate::support::Client;
 

@@ -10,11 +10,11 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use streamgauge::codec::h1::BodyFraming;
 use streamgauge::config::{HttpVersion, PoolLimits, Timeouts};
-use streamgauge::egress::Hosts;
-use streamgauge::h1::BodyFraming;
-use streamgauge::rewrite::headers::OutboundHeaders;
-use streamgauge::secret::Secret;
+use streamgauge::llm::rewrite::headers::OutboundHeaders;
+use streamgauge::support::Hosts;
+use streamgauge::support::secret::Secret;
 use streamgauge::tls::{ClientSettings, Connector, HTTP_1_1, Source, Watch};
 use streamgauge::upstream::{
     Connect, ConnectSpec, ForwardProxyConnector, OutboundRequest, Payload, ProxyProtocol, Scratch, Socks5,
@@ -114,8 +114,8 @@ fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
             "proxy_failed",
             "into the tunnel",
         ),
-        ("HTTP/1.1 200 OK\r\n", "proxy_failed", "closed the connection without an answer"),
-        ("", "proxy_failed", "closed the connection without an answer"),
+        ("HTTP/1.1 200 OK\r\n", "proxy_failed", "closed the connection without a response"),
+        ("", "proxy_failed", "closed the connection without a response"),
     ] {
         let outbound = upstream(move |connection| {
             connection.head();

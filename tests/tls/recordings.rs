@@ -88,8 +88,8 @@ impl Recording {
         format!("{{\"model\":\"asked\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]{more}}}")
     }
 
-    /// The answer in pieces of random sizes, small ones more often than large ones. A whole one has
-    /// a length.
+    /// The response in pieces of random sizes, small ones more often than large ones. A whole one
+    /// has a length.
     fn answer(&self, mut random: fastrand::Rng) -> Response<AnswerBody> {
         let usual = if self.is_stream() { "text/event-stream" } else { "application/json" };
         let content_type = self.case["content_type"].as_str().unwrap_or(usual);

@@ -159,7 +159,7 @@ impl Sink for Records {
     }
 }
 
-/// An upstream, mostly with TLS. Each answer says who came, mostly as [`name_and_serial`]. An
+/// An upstream, mostly with TLS. Each response says who came, mostly as [`name_and_serial`]. An
 /// answer to a path that has `slow` in it goes on with a number each [`TICK`], from 1, until
 /// [`Upstream::release`] ends it with [`REST`].
 pub struct Upstream {
@@ -298,7 +298,7 @@ async fn answer_all(
     }
 }
 
-/// The body of an upstream's answer.
+/// The body of an upstream's response.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
 fn answer(is_slow: bool, who: String, released: watch::Receiver<bool>) -> Response<AnswerBody> {
@@ -355,7 +355,7 @@ pub async fn connect(
     TlsConnector::from(config).connect(ServerName::try_from("127.0.0.1").unwrap(), tcp).await
 }
 
-/// A GET on a connection that then closes: the whole answer, or nothing where there is none.
+/// A GET on a connection that then closes: the whole response, or nothing where there is none.
 pub async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), headers: &str) -> String {
     get_path(stream, "/v1/models", headers).await
 }

@@ -109,7 +109,7 @@ async fn openssl_s_client_resumes_its_session() {
     let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     for version in ["-tls1_2", "-tls1_3"] {
         for (option, shown) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
-            // Tickets of TLS 1.3 come with the answer, which it waits for.
+            // Tickets of TLS 1.3 come with the response, which it waits for.
             let output = s_client(&["-connect", &address, "-ign_eof", version, option, &session], request);
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(said.contains("HTTP/1.1 200"), "{version} {option}: {said}");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::egress::{Hosts, Pattern};
+use crate::support::{Hosts, Pattern};
 
 const TOKEN: &str = "0123456789abcdef-token";
 

@@ -12,8 +12,8 @@ use super::tiles::tiles;
 use super::{Depth, brand, document, records, running};
 use crate::admin::query::{FILTERS, PageQuery, Range, minute};
 use crate::config::time_zone_name;
-use crate::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 use crate::record::Boards;
+use crate::sinks::ledger::{Estimated, Group, LedgerSource, Overview, Sums};
 
 /// The most names that a filter suggests.
 const MOST_SUGGESTED: usize = 200;

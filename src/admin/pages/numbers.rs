@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-pub(super) use crate::ledger::output::numbers::{grouped, percent};
+pub(super) use crate::sinks::ledger::output::numbers::{grouped, percent};
 
 /// In place of an unknown number.
 pub(super) const UNKNOWN: &str = "–";

@@ -15,7 +15,7 @@ use crate::admin::query::PageQuery;
 use crate::admin::reader::ReadError;
 use crate::admin::respond::page;
 use crate::admin::{Admin, Shown};
-use crate::ledger::{LedgerSource, Overview};
+use crate::sinks::ledger::{LedgerSource, Overview};
 
 /// The number of latest records on the page.
 const LATEST: usize = 20;

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use super::charts::{bar, legend};
 use super::numbers::{compact, grouped, marked, maybe, millis, percent};
 use crate::admin::query::PageQuery;
-use crate::ledger::{Group, Overview, Percentiles, Sums};
-use crate::price::{Amount, Currency};
+use crate::llm::price::{Amount, Currency};
+use crate::sinks::ledger::{Group, Overview, Percentiles, Sums};
 
 /// The most names that are shown one by one; the others are one line.
 const MOST_NAMES: usize = 12;

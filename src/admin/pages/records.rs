@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::numbers::{UNKNOWN, maybe, millis, time};
-use crate::ledger::Record;
+use crate::sinks::ledger::Record;
 
 /// The table of the latest records, each with its id, which links to the whole record as JSON.
 pub(super) fn table(records: &[Record], zone: &TimeZone) -> Markup {

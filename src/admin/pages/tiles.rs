@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::numbers::{compact, count, maybe, millis, percent};
 use super::panels;
-use crate::ledger::{Overview, Sums};
+use crate::sinks::ledger::{Overview, Sums};
 
 pub(super) fn tiles(overview: &Overview) -> Markup {
     let Sums {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{FILTERS, Fields};
-use crate::ledger::{Selection, TimeSpec};
+use crate::sinks::ledger::{Selection, TimeSpec};
 
 /// The period of the dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

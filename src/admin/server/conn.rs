@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::flow::Limit;
-use crate::listener::Limits;
+use crate::server::Limits;
+use crate::support::flow::Limit;
 
 /// The shortest time without progress that counts as a client that does not read: handlers, and
 /// live events while nothing changes, are silent for less.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::config::{Settings, Upstream};
 use crate::proxy::Snapshot;
-use crate::secret::Masks;
+use crate::support::secret::Masks;
 
 /// The shortest secret that is masked in the errors of records, in bytes. A shorter one is a word
 /// that errors may have.

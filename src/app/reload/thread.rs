@@ -5,9 +5,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::Reloader;
-use crate::drain::Phase;
-use crate::reload::{Kind, Outcome, Reload, Request};
-use crate::threads::{Thread, Threads, fault};
+use crate::config::reload::{Kind, Reload, ReloadOutcome, Request};
+use crate::support::drain::Phase;
+use crate::support::threads::{Thread, Threads, fault};
 
 /// How often the files are compared with what was read.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -51,32 +51,32 @@ impl Reloader {
         }
     }
 
-    /// Takes over what changed in the files. Editors write in steps, so that a change counts when two
-    /// comparisons in a row have found it. While a configuration is refused it is read at each
+    /// Takes over what changed in the files. Editors write in steps, so that a change counts when
+    /// two comparisons in a row have found it. While a configuration is refused it is read at each
     /// comparison: a file that it names, and that nothing is known of, may have been added.
-    fn look(&mut self) -> Outcome {
+    fn look(&mut self) -> ReloadOutcome {
         self.watch.look();
         let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
-            return Outcome::Unchanged;
+            return ReloadOutcome::Unchanged;
         };
         if !self.settings.server.watch || self.journal.threads().stop().phase() != Phase::Running {
-            return Outcome::Unchanged;
+            return ReloadOutcome::Unchanged;
         }
         let found = source.files.now();
         if found == source.files && self.refused.is_none() {
             self.suspect = None;
-            return Outcome::Unchanged;
+            return ReloadOutcome::Unchanged;
         }
         if self.suspect.as_ref() != Some(&found) {
             self.suspect = Some(found);
-            return Outcome::Unchanged;
+            return ReloadOutcome::Unchanged;
         }
         self.reload(false)
     }
 }
 
-/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is under
-/// way.
+/// The thread that reloads. Dropping it ends the thread, without waiting for a reading that is
+/// under way.
 #[derive(Debug)]
 pub(in crate::app) struct Reloading {
     reload: Reload,

@@ -4,7 +4,7 @@
 //! which the connection's observer keeps. A service's error is recognized by its status and
 //! message.
 
-use crate::error::{Error, Kind};
+use crate::record::error::{Error, Kind};
 use std::io::ErrorKind;
 
 use http::StatusCode;
@@ -13,9 +13,9 @@ use rustls::CertificateError;
 use super::finding::Finding;
 use super::reply::{CheckResponse, Reply};
 use crate::config::{ForwardProxy, Upstream};
-use crate::provider::Provider;
+use crate::llm::provider::Provider;
 use crate::record::Outcome;
-use crate::secret::Masks;
+use crate::support::secret::Masks;
 use crate::tls::ObservedHandshake;
 use crate::upstream::{SendCause, SendError, TunnelError};
 
@@ -58,7 +58,7 @@ pub(super) fn failure(finding: &Finding<'_>, answer: &CheckResponse) -> Option<D
             let is_limit =
                 |error: &&Error| matches!(error.kind(), Kind::IdleTimeout { .. } | Kind::TotalTimeout { .. });
             let code = finding.trace.error.as_ref().filter(is_limit).map_or("", Error::code);
-            let error = record.error.as_deref().unwrap_or("the answer broke off");
+            let error = record.error.as_deref().unwrap_or("the response broke off");
             (error.to_owned(), of_code(finding, code))
         }
         Reply::Result => return None,
@@ -202,7 +202,7 @@ fn of_peer(
             "{ca}: it presents an authority's certificate as its own; put that very one there, if you trust it"
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
-            "nothing here: its certificate expired on {until}, and whoever runs the service must renew it (or is this machine's clock wrong?)"
+            "nothing here: its certificate expired on {until}, and its operator must renew it (or is this machine's clock wrong?)"
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             let from = peer.not_before.strftime("%Y-%m-%d");
@@ -214,7 +214,7 @@ fn of_peer(
             "{url}: write the host that its certificate is for; or {mode} = \"certificate\" to take any name"
         ),
         _ => format!(
-            "{mode}: \"none\" would take it, and whoever is in between; better have the certificate corrected"
+            "{mode}: \"none\" would take it, and any server in between; better have the certificate corrected"
         ),
     })
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::advice::{self, Diagnosis};
 use super::reply::CheckResponse;
 use crate::config::Upstream;
-use crate::egress::Scheme;
+use crate::config::forward_proxy::Scheme;
 use crate::record::UsageRecord;
 use crate::tls::{Facts, ObservedHandshake, Verification};
 use crate::upstream::{ConnectObserver, ConnectTrace, SendError};

@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 /// The limit on waiting for the record, which is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
 
-/// The delay before the user is told that the response is awaited.
+/// The delay before a message says that the response is awaited.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// The version that Anthropic's SDKs send; the latest one (docs.anthropic.com/en/api/versioning).
@@ -105,7 +105,7 @@ fn check<'a>(
             Err(_) => {
                 let name = &upstream.name;
                 let (limit, key) = upstream.timeouts.first_byte_of(is_streamed);
-                say!("{name}: no answer yet; it may take {limit:?} (upstreams.{name}.{key})");
+                say!("{name}: no response yet; it may take {limit:?} (upstreams.{name}.{key})");
                 sending.await
             }
         }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::Upstream;
-use crate::provider::{Endpoint, Provider};
+use crate::llm::provider::{Endpoint, Provider};
 
 /// The model for OpenAI if none is named anywhere.
 const USUAL_MODEL: &str = "gpt-4.1-mini";

@@ -3,7 +3,7 @@
 use http::header;
 use serde_json::Value;
 
-use crate::error::ERROR_TYPE;
+use crate::record::error::ERROR_TYPE;
 
 /// A response, read to its end.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::config::{Jsonl, Loaded, Otlp, Route, Settings, Upstream};
-use crate::provider::{ApiVersion, Provider};
+use crate::config::{JsonlTarget, Loaded, OtlpSettings, Route, Settings, Upstream};
+use crate::llm::provider::{ApiVersion, Provider};
 use crate::tls::{ClientCertificates, ServerSettings, Verification};
 
 /// One line for each part of the configuration, without secrets.
@@ -82,14 +82,14 @@ fn push_tls(text: &mut String, tls: Option<&ServerSettings>) {
 fn ledger(settings: &Settings) -> String {
     let path = settings.ledger.path.as_ref().map(|path| path.display().to_string());
     let jsonl = settings.ledger.jsonl.as_ref().map(|jsonl| match jsonl {
-        Jsonl::Stdout => "JSON lines to stdout".to_owned(),
-        Jsonl::File(path) => format!("JSON lines to {}", path.display()),
+        JsonlTarget::Stdout => "JSON lines to stdout".to_owned(),
+        JsonlTarget::File(path) => format!("JSON lines to {}", path.display()),
     });
     let kept: Vec<_> = path.into_iter().chain(jsonl).collect();
     if kept.is_empty() { "none".to_owned() } else { kept.join(", ") }
 }
 
-fn otlp(otlp: &Otlp) -> String {
+fn otlp(otlp: &OtlpSettings) -> String {
     let mut text = otlp.url.to_string();
     if otlp.traces.is_some() {
         push(&mut text, format_args!("spans"));

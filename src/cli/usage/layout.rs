@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::ledger::output::numbers::shortened;
+use crate::sinks::ledger::output::numbers::shortened;
 
 /// Names that are no longer than this are shown whole wherever columns that others can do without
 /// leave room for them.

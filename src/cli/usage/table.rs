@@ -5,9 +5,9 @@ use jiff::{Timestamp, Unit};
 
 use super::layout::{Column, Rank, layout};
 use crate::config::time_zone_name;
-use crate::ledger::output::numbers::{grouped, name, percent};
-use crate::ledger::{Estimated, Report, Rest, Sums};
-use crate::price::{Amount, Currency};
+use crate::llm::price::{Amount, Currency};
+use crate::sinks::ledger::output::numbers::{grouped, name, percent};
+use crate::sinks::ledger::{Estimated, Report, Rest, Sums};
 
 /// A line per group, the totals, and how the counts are known. Where there are prices, a column for
 /// each currency.

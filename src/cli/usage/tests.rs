@@ -1,6 +1,6 @@
 use super::*;
-use crate::ledger::{Estimated, Group, Sums};
-use crate::price::{Billable, Currency, Rate, Rates, Reported};
+use crate::llm::price::{Billable, Currency, Rate, Rates, Reported};
+use crate::sinks::ledger::{Estimated, Group, Sums};
 
 fn sums(requests: u64, tokens: Option<u64>) -> Sums {
     let mut sums = Sums { requests, input_tokens: tokens, total_tokens: tokens, ..Sums::default() };
@@ -239,7 +239,7 @@ fn dated() -> Report {
 }
 
 /// An amount of so many thousand tokens at 1 a million.
-fn amount(thousands: u64) -> crate::price::Amount {
+fn amount(thousands: u64) -> crate::llm::price::Amount {
     let one = Rate::parse("1").unwrap();
     let rates = Rates::new(Currency::parse("USD").unwrap(), one, one);
     rates.amount(&Billable { input: thousands * 1_000, ..Billable::default() }).unwrap()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::description::reference;
-use crate::provider::{ApiVersion, Provider};
+use crate::llm::provider::{ApiVersion, Provider};
+use crate::support::telemetry::LogFormat;
 
 /// The variables that the reference and the examples name.
 const VARIABLES: [(&str, &str); 13] = [

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::traceparent::Sampling;
+use crate::codec::traceparent::Sampling;
 
-fn otlp(lines: &str) -> Option<Otlp> {
+fn otlp(lines: &str) -> Option<OtlpSettings> {
     settings(&format!("[otlp]\n{lines}\n{OPENAI}")).otlp
 }
 

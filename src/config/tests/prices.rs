@@ -2,8 +2,8 @@
 
 use super::mistakes::each;
 use super::*;
-use crate::price::{Rate, Served};
-use crate::usage::ToolKind;
+use crate::llm::price::{Rate, Served};
+use crate::llm::usage::ToolKind;
 
 const WHOLE: &str = "[[prices]]\nmodel = \"gpt*\"\ninput = 2\noutput = 8.25\n";
 

@@ -268,7 +268,7 @@ fn client_certificate_key_alone_requires_the_others() {
     for (line, expected) in found.iter().zip(missing) {
         assert!(line.contains(&format!("upstreams.internal.tls.{expected}")), "{expected:?} in {line:?}");
     }
-    // It is known that there shall be a certificate, so that the key of the service is not missed.
+    // A certificate is configured, so that the key of the service is not missed.
     let found =
         folder.lines(folder.load(&format!("{INTERNAL}tls.certificate = {{ file = \"one.crt\" }}"), &[]));
     assert!(found.len() == 1 && found[0].contains("tls.private_key: is missing"), "{found:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::counts::read;
 use super::json::Json;
 use super::unread::unread;
-use crate::usage::Tally;
+use crate::llm::usage::Tally;
 
 type Calls = BTreeMap<&'static str, u64>;
 

@@ -1,7 +1,7 @@
 //! Counts and how they accumulate, by the rule written down plainly.
 
 use super::json::Json;
-use crate::usage::Usage;
+use crate::llm::usage::Usage;
 
 pub(super) fn read(usage: &Json) -> Option<Usage> {
     let Json::Object(_) = usage else { return None };

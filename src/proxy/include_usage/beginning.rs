@@ -4,8 +4,8 @@
 //! refuse in the first event, or in JSON. The response is therefore read before it is relayed, up
 //! to the first byte that rules a refusal out: in a usual chunk the end of its first key.
 
-use crate::sse::{Event, EventDecoder, EventHandler};
-use crate::usage::{BodyMeter, Content, Sniff};
+use crate::codec::sse::{Event, EventDecoder, EventHandler};
+use crate::llm::usage::{BodyMeter, Content, Sniff};
 
 /// Texts of refusals of the field. The last is from MiMo and some hosts of GLM and Qwen, whose
 /// message does not name the parameter.

@@ -10,16 +10,16 @@ use http_body::Body as _;
 use super::buffered::Inside;
 use super::look::{Look, Whole};
 use super::{Buffered, Received};
-use crate::error::{Kind, Result};
-use crate::provider::query_model;
+use crate::llm::provider::query_model;
+use crate::llm::rewrite::form::Form;
+use crate::llm::rewrite::upgrade::WebSocketUpgrade;
 use crate::proxy::budget::{Budget, Reserved};
 use crate::proxy::client_body::BodyLimits;
 use crate::proxy::decoding::decode;
 use crate::proxy::passing::{Passing, Watched};
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
-use crate::rewrite::form::Form;
-use crate::rewrite::upgrade::WebSocketUpgrade;
+use crate::record::error::{Kind, Result};
 
 /// A request that may be served.
 pub(in crate::proxy) struct Authenticated(pub(super) Received);

@@ -6,17 +6,17 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::Routed;
-use crate::error::{Kind, Result};
-use crate::estimate::Shape;
-use crate::provider::{Endpoint, Inbound};
+use crate::llm::estimate::Shape;
+use crate::llm::provider::{Endpoint, Inbound};
+use crate::llm::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
+use crate::llm::rewrite::form::{Fields, Form};
+use crate::llm::rewrite::upgrade::WebSocketUpgrade;
+use crate::llm::route::Match;
 use crate::proxy::budget::Reserved;
 use crate::proxy::include_usage;
 use crate::proxy::worker::WorkerSnapshot;
 use crate::record::Entry;
-use crate::rewrite::body::{Peek, is_utf16_or_32, metadata_user, peek, peek_session, without_bom};
-use crate::rewrite::form::{Fields, Form};
-use crate::rewrite::upgrade::WebSocketUpgrade;
-use crate::route::Match;
+use crate::record::error::{Kind, Result};
 
 /// The note of a session that was routed without a model although routes match models.
 const MODEL_COMES_LATER: &str = "no route by model could apply: a WebSocket's messages name their model after it is granted; \

@@ -14,11 +14,11 @@
 use http::request::Parts;
 use http::{HeaderMap, header};
 
-use crate::coding::{Coding, Codings};
-use crate::error::{Kind, Result};
-use crate::provider::{Endpoint, Inbound};
+use crate::codec::coding::{Coding, Codings};
+use crate::llm::provider::{Endpoint, Inbound};
+use crate::llm::rewrite::form::boundary;
 use crate::proxy::worker::WorkerSnapshot;
-use crate::rewrite::form::boundary;
+use crate::record::error::{Kind, Result};
 
 /// The part of a body that is read before it is sent.
 pub(super) enum Look {

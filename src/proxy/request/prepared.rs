@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::balance::Attempts;
+use crate::codec::h1::BodyFraming;
 use crate::config::OnDisconnect;
-use crate::h1::BodyFraming;
 use crate::proxy::include_usage::UsageOption;
 use crate::proxy::worker::WorkerUpstream;
 use crate::upstream::Payload;

@@ -6,12 +6,12 @@ use http::request::Parts;
 use http::{Method, Request};
 
 use super::Authenticated;
-use crate::auth::{Clients, QueryKeys, Unauthorized};
-use crate::browser::Admission;
-use crate::error::{Kind, Result};
-use crate::h1::server::MAX_REQUEST_HEADERS;
-use crate::listener::{ClientCertificate, RequestBody};
+use crate::codec::h1::server::MAX_REQUEST_HEADERS;
+use crate::gate::browser::{Admission, Refusal};
+use crate::gate::{Clients, QueryKeys, Unauthorized};
 use crate::record::Entry;
+use crate::record::error::{Error, Kind, Result};
+use crate::server::{ClientCertificate, RequestBody};
 
 /// A request whose head has arrived.
 pub(in crate::proxy) struct Received {
@@ -60,5 +60,16 @@ impl Received {
         }
         entry.admit();
         Ok(Authenticated(self))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Host(fault) => fault.into(),
+            Refusal::ForeignHost(host) => Kind::HostNotAllowed(host).into(),
+            Refusal::ForeignOrigin(origin) => Kind::OriginNotAllowed(origin).into(),
+            Refusal::CrossSite(site) => Kind::CrossSite(site).into(),
+        }
     }
 }

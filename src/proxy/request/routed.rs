@@ -10,17 +10,17 @@ use http::{HeaderMap, HeaderName};
 use super::prepared::Outbound;
 use super::{Body, Buffered, Prepared};
 use crate::balance::{Attempts, RetryPolicy, Target, Variant};
+use crate::codec::h1::BodyFraming;
 use crate::config::OnDisconnect;
-use crate::error::{Error, Kind, Result};
-use crate::h1::BodyFraming;
-use crate::provider::{Endpoint, Inbound, TargetError};
+use crate::llm::provider::{Endpoint, Inbound, TargetError};
+use crate::llm::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
+use crate::llm::rewrite::form::Fields;
+use crate::llm::rewrite::headers;
 use crate::proxy::include_usage::{self, UsageOption};
 use crate::proxy::snapshot::UpstreamSpec;
 use crate::proxy::worker::WorkerUpstream;
 use crate::record::Entry;
-use crate::rewrite::body::{Edited, Peek, Splice, ask_for_usage, set_model};
-use crate::rewrite::form::Fields;
-use crate::rewrite::headers;
+use crate::record::error::{Error, Kind, Result};
 use crate::upstream::Payload;
 
 /// A client's choice for a response that it leaves. Like all headers of streamgauge's own, it is
@@ -86,7 +86,7 @@ impl Routed<'_> {
                 let usage_edit;
                 (usage, usage_edit) = self.usage_option(upstream, variant);
                 let is_edited = model_edit.is_some() || usage_edit.is_some();
-                // The variant is the same body as before but for the one field.
+                // The variant is the same body as before except for the one field.
                 let is_decoded = is_edited || variant == Variant::WithoutStreamOptions;
                 let body = if is_decoded { buffered.text() } else { &buffered.bytes };
                 if is_decoded && buffered.decoded().is_some() {

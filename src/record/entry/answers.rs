@@ -1,9 +1,9 @@
 //! Which record gets the usage in a response.
 
 use super::Entry;
-use crate::provider::{Stored, StoredKind, UsageOwner};
+use crate::llm::provider::{Stored, StoredKind, UsageOwner};
+use crate::llm::usage::Tally;
 use crate::record::looks::{LEFT_OUT, Settled, Verdict};
-use crate::usage::Tally;
 
 impl Entry {
     /// Sets the stored result that the usage in the response belongs to. Without it, the usage
@@ -12,7 +12,7 @@ impl Entry {
         self.answers = (answers != UsageOwner::Own).then(|| Box::new(answers));
     }
 
-    /// Whether any usage in the answer may be this record's.
+    /// Whether any usage in the response may be this record's.
     pub fn may_have_usage(&self) -> bool {
         !matches!(self.answers.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
@@ -22,7 +22,7 @@ impl Entry {
         self.answers.as_deref() == Some(&UsageOwner::Unread)
     }
 
-    /// Whether the answer may be one of a stored result, whose id is needed then.
+    /// Whether the response may be one of a stored result, whose id is needed then.
     pub fn may_be_stored(&self) -> bool {
         matches!(self.answers.as_deref(), Some(UsageOwner::Stored(_)))
     }

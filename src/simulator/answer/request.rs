@@ -73,7 +73,7 @@ pub(super) fn detailed(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// What the answer consists of, where that is not the sentence.
+/// What the response consists of, where that is not the sentence.
 pub(super) fn content(
     kind: Kind,
     ask: &Ask,

@@ -1,4 +1,4 @@
-//! `responses`: typed events, each with its number, that end with the whole answer and without
+//! `responses`: typed events, each with its number, that end with the whole response and without
 //! `[DONE]`.
 
 use super::super::template::Template;

@@ -6,7 +6,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED2551
 
 use super::certificates::{encrypted, pem};
 use super::*;
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 
 #[test]
 fn keys_of_every_kind_are_read_in_every_form() {
@@ -61,68 +61,68 @@ fn each_fault_says_what_was_found_and_shows_no_secret() {
             &pair.key[..],
             &pair.key[..],
             None,
-            Part::Certificate,
+            TlsPart::Certificate,
             "the test has no certificate: it holds PRIVATE KEY",
         ),
         (
             &pair.certificate,
             &pair.certificate,
             None,
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             "has no private key: it holds CERTIFICATE",
         ),
         (
             &other.certificate,
             &pair.key,
             None,
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             "does not belong to the certificate of CN=other",
         ),
         (
             &swapped,
             &pair.key,
             None,
-            Part::Certificate,
+            TlsPart::Certificate,
             "certificate 2 belongs to the private key, and it must stand first",
         ),
         (
             &pair.certificate,
             &format!("{}{}", pair.key, other.key),
             None,
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             "more than one private key",
         ),
-        (&pair.certificate, old, None, Part::PrivateKey, "convert it with openssl pkcs8 -topk8"),
+        (&pair.certificate, old, None, TlsPart::PrivateKey, "convert it with openssl pkcs8 -topk8"),
         (
             &pair.certificate,
             &encrypted(&key, "marker"),
             None,
-            Part::Passphrase,
+            TlsPart::Passphrase,
             "the private key in the test is encrypted",
         ),
         (
             &pair.certificate,
             &encrypted(&key, "marker"),
             Some("marker2"),
-            Part::Passphrase,
+            TlsPart::Passphrase,
             "does not open the private key",
         ),
         (
             &pair.certificate,
             &pem("ENCRYPTED PRIVATE KEY", b"x"),
             Some("marker"),
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             "in a way that is not read",
         ),
         (
             &pair.certificate,
             &pem("DSA PRIVATE KEY", b"x"),
             None,
-            Part::PrivateKey,
+            TlsPart::PrivateKey,
             "a kind that TLS does not use: DSA PRIVATE KEY",
         ),
-        (&pair.certificate, &pem("PRIVATE KEY", b"x"), None, Part::PrivateKey, "damaged, or of a kind"),
-        (&pem("CERTIFICATE", b"x"), &pair.key, None, Part::Certificate, "certificate 1 cannot be used"),
+        (&pair.certificate, &pem("PRIVATE KEY", b"x"), None, TlsPart::PrivateKey, "damaged, or of a kind"),
+        (&pem("CERTIFICATE", b"x"), &pair.key, None, TlsPart::Certificate, "certificate 1 cannot be used"),
     ] {
         let passphrase = passphrase.map(|text: &str| Secret::new(text.to_owned()));
         let source = IdentitySource { certificate: text(certificate), private_key: text(key), passphrase };

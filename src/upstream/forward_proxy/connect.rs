@@ -7,9 +7,10 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::TunnelError;
-use crate::h1::{BodyFraming, HeadReader, write_request_head};
+use crate::codec::h1::{BodyFraming, HeadReader, write_request_head};
 
-/// The most bytes of one read of the response. The limit of the head is [`crate::h1::MAX_HEAD`].
+/// The most bytes of one read of the response. The limit of the head is
+/// [`crate::codec::h1::MAX_HEAD`].
 const READ: usize = 4 * 1024;
 
 /// The request for a tunnel to one target, serialized once at start.
@@ -92,8 +93,8 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::egress::basic;
-    use crate::secret::Secret;
+    use crate::config::forward_proxy::basic;
+    use crate::support::secret::Secret;
 
     #[test]
     fn connect_request_has_target_and_proxy_headers_only() {
@@ -145,8 +146,8 @@ mod tests {
             ("SSH-2.0-OpenSSH_9.2\r\n", Err("broke HTTP")),
             ("HTTP/1.1 200 OK\nx: y\n\n", Err("broke HTTP")),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Err("switched protocols")),
-            ("HTTP/1.1 200 O", Err("without an answer")),
-            ("", Err("without an answer")),
+            ("HTTP/1.1 200 O", Err("without a response")),
+            ("", Err("without a response")),
         ] {
             for (cut, may_begin) in (0..=response.len()).flat_map(|cut| [(cut, false), (cut, true)]) {
                 let found = outcome_of(response.as_bytes(), cut, may_begin).await;

@@ -5,9 +5,9 @@ use tokio_socks::tcp::Socks5Stream;
 use tokio_socks::{IntoTargetAddr, TargetAddr};
 
 use super::TunnelError;
-use crate::resolver::Resolver;
-use crate::secret::Secret;
+use crate::support::secret::Secret;
 use crate::upstream::race;
+use crate::upstream::resolver::Resolver;
 
 /// The most addresses of a target that are requested one after another.
 const MOST_TARGETS: usize = 4;

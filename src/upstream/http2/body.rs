@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::connections::Slot;
 use super::error::Http2Error;
 use super::upload::Upload;
-use crate::error::Error;
+use crate::record::error::Error;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::upload::UploadError;

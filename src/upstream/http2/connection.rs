@@ -20,7 +20,7 @@ use super::{
     CONNECTION_WINDOW, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, REMEMBERED_RESETS, SEND_BUFFER,
     SMALL_FRAMES, STREAM_WINDOW,
 };
-use crate::h1::MAX_HEAD;
+use crate::codec::h1::MAX_HEAD;
 use crate::upstream::stream::Stream;
 
 /// The handle of a connection on which streams can be opened.

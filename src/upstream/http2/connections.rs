@@ -12,7 +12,7 @@ use super::MAX_STREAMS;
 use super::connection::Connection;
 use super::error::Ending;
 use crate::config::{HttpVersion, PoolLimits};
-use crate::error::Kind;
+use crate::record::error::Kind;
 use crate::upstream::connect::connect;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};

@@ -3,7 +3,7 @@
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use crate::h1::BodyFraming;
+use crate::codec::h1::BodyFraming;
 
 /// Builds the head (RFC 9113 section 8.3.1): scheme and target become pseudo-headers, `Host`
 /// becomes `:authority`. `headers` must have no header of the connection or the framing. Sensitive

@@ -12,7 +12,7 @@ use super::Http2ResponseBody;
 use super::connections::Slot;
 use super::error::Http2Error;
 use super::upload::Upload;
-use crate::error::Kind;
+use crate::record::error::Kind;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::resend::{Unanswered, Unsent};

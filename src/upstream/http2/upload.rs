@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
-use crate::error::Error;
+use crate::record::error::Error;
 use crate::upstream::upload::{ClientBody, Payload, UploadError};
 
 /// Sends one body as fast as the peer's windows allow. Buffers at most one frame of a streamed

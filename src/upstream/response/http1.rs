@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::error::Error;
-use crate::h1::{BodyDecoder, Framing, ProtocolError};
+use crate::codec::h1::{BodyDecoder, Framing, ProtocolError};
+use crate::record::error::Error;
 use crate::upstream::connect_spec::ConnectSpec;
 use crate::upstream::error::{SendCause, SendError, SendPhase};
 use crate::upstream::pool::Pool;

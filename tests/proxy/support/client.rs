@@ -13,7 +13,7 @@ pub struct Client {
     reader: BufReader<TcpStream>,
 }
 
-/// An answer as it came.
+/// A response as it came.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub head: String,
@@ -21,7 +21,7 @@ pub struct Answer {
     pub body: Option<Vec<u8>>,
 }
 
-/// How an answer ends.
+/// How a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// With its final chunk or the last byte of its length, or with the connection where that is
@@ -114,7 +114,7 @@ impl Client {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     }
 
-    /// The next answer, whole.
+    /// The next response, whole.
     pub fn answer(&mut self) -> Answer {
         let head = self.head();
         let status = head.split(' ').nth(1).unwrap_or_default();
@@ -126,14 +126,14 @@ impl Client {
         Answer { head, body }
     }
 
-    /// The next answer, whole; `None` if the connection ends first.
+    /// The next response, whole; `None` if the connection ends first.
     pub fn next_answer(&mut self) -> Option<Answer> {
         let head = read_head(&mut self.reader)?;
         let body = Some(read_body(&mut self.reader, &head, true)?);
         Some(Answer { head, body })
     }
 
-    /// What comes of an answer's body without its framing until it ends, and how it ends.
+    /// What comes of a response's body without its framing until it ends, and how it ends.
     pub fn body_and_end(&mut self, head: &str) -> (Vec<u8>, End) {
         let mut body = Vec::new();
         if header(head, "transfer-encoding").is_none() {
@@ -170,13 +170,13 @@ impl Client {
         body
     }
 
-    /// An answer that is cut: what came of its body as text.
+    /// A response that is cut: what came of its body as text.
     pub fn cut_answer(&mut self) -> String {
         let head = self.head();
         self.cut_body(&head)
     }
 
-    /// The next answer's head alone.
+    /// The next response's head alone.
     pub fn head(&mut self) -> String {
         read_head(&mut self.reader).expect("an answer")
     }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up. Nothing is meant to take it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks until there is an answer: for what no event tells of.
+/// Asks until there is a response: for what no event tells of.
 pub fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -50,7 +50,7 @@ pub const CHAT_BODY: &str = "{\"id\":\"c\",\"object\":\"chat.completion\",\"mode
 /// What a client asks in most tests: [`CHAT_STREAM`], usage and all.
 pub const CHAT_REQUEST: &str = "{\"model\":\"gpt-asked\",\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
 
-/// An answer with a declared length.
+/// A response with a declared length.
 pub fn sized(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n",

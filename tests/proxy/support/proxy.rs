@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use serde_json::Value;
 use streamgauge::app::{App, Running};
+use streamgauge::config::reload::{Kind, ReloadOutcome};
 use streamgauge::config::{self, Overrides, Sources};
 use streamgauge::record::{Sink, UsageRecord};
-use streamgauge::reload::{Kind, Outcome};
 
 use super::{Answer, Client, PATIENCE, Upstream};
 
@@ -120,16 +120,16 @@ impl Proxy {
     }
 
     /// Has the configuration read again, and waits for what becomes of it.
-    pub fn reload(&self) -> Outcome {
+    pub fn reload(&self) -> ReloadOutcome {
         self.request(Kind::Reload)
     }
 
     /// Has the files compared, as the proxy does every two seconds.
-    pub fn look(&self) -> Outcome {
+    pub fn look(&self) -> ReloadOutcome {
         self.request(Kind::Look)
     }
 
-    fn request(&self, kind: Kind) -> Outcome {
+    fn request(&self, kind: Kind) -> ReloadOutcome {
         let reload = self.running.as_ref().unwrap().reload();
         reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")
     }

@@ -3,7 +3,7 @@
 //!
 //! A target answers every request with what it saw: the address that the connection came from, and
 //! the subject and serial number of the client's certificate, where it asked for one. Each proxy
-//! goes out from an address of its own, so that the answer also says which way was taken.
+//! goes out from an address of its own, so that the response also says which way was taken.
 
 mod in_process;
 mod programs;

@@ -1,0 +1,9 @@
+//! Wire formats: bytes in, values out. Pure: no socket, no clock, no runtime.
+
+pub mod authority;
+pub mod coding;
+pub mod h1;
+pub mod json;
+pub mod sse;
+pub mod traceparent;
+pub mod websocket;

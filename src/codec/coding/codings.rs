@@ -1,0 +1,108 @@
+//! Which codings a response has.
+
+use std::fmt;
+
+use http::{HeaderMap, header};
+
+/// The most codings of one response that are undone. No service is known to use more than one.
+pub const MAX_CODINGS: usize = 3;
+
+/// A coding that can be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// `gzip` or `x-gzip`: RFC 1952.
+    Gzip,
+    /// `deflate`: RFC 1950, and RFC 1951 alone, as some servers send it.
+    Deflate,
+    /// `br`: RFC 7932.
+    Brotli,
+    /// `zstd`: RFC 8878, with the window of RFC 9659.
+    Zstd,
+}
+
+impl fmt::Display for Coding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// What `Content-Encoding` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Codings {
+    /// Nothing, or `identity`: the bytes are the content.
+    Identity,
+    /// These, in the order in which they were applied.
+    Known(Vec<Coding>),
+    /// One among them is unknown, or there are more than [`MAX_CODINGS`].
+    Unknown,
+}
+
+impl Codings {
+    /// Reads all lines of the header.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut known = Vec::new();
+        for value in headers.get_all(header::CONTENT_ENCODING) {
+            for name in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+                known.push(match () {
+                    () if name.is_empty() || is("identity") => continue,
+                    () if is("gzip") || is("x-gzip") => Coding::Gzip,
+                    () if is("deflate") => Coding::Deflate,
+                    () if is("br") => Coding::Brotli,
+                    () if is("zstd") => Coding::Zstd,
+                    () => return Self::Unknown,
+                });
+            }
+        }
+        match known.len() {
+            0 => Self::Identity,
+            1..=MAX_CODINGS => Self::Known(known),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[&'static str]) -> Codings {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::CONTENT_ENCODING, http::HeaderValue::from_static(value));
+        }
+        Codings::of(&headers)
+    }
+
+    #[test]
+    fn names_are_known_in_any_case_and_identity_is_none() {
+        use Coding::{Brotli, Deflate, Gzip, Zstd};
+        for (value, coding) in
+            [("gzip", Gzip), ("X-GZip", Gzip), ("deflate", Deflate), ("BR", Brotli), ("zstd", Zstd)]
+        {
+            assert_eq!(of(&[value]), Codings::Known(vec![coding]), "{value}");
+        }
+        for values in [&[][..], &[""], &["identity"], &["Identity, ,"], &["identity", "identity"]] {
+            assert_eq!(of(values), Codings::Identity, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn several_stand_in_the_order_in_which_they_were_applied() {
+        let both = Codings::Known(vec![Coding::Gzip, Coding::Brotli]);
+        assert_eq!(of(&["gzip, identity,\tbr"]), both);
+        assert_eq!(of(&["gzip", "br"]), both);
+    }
+
+    #[test]
+    fn what_is_not_known_makes_all_of_it_unknown() {
+        for values in [&["compress"][..], &["gzip, dcb"], &["gzip;q=1"], &["gzip, gzip, gzip, gzip"]] {
+            assert_eq!(of(values), Codings::Unknown, "{values:?}");
+        }
+    }
+}

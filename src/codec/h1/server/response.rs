@@ -1,0 +1,179 @@
+//! A response's head, and the frame of its body.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use super::RequestHead;
+use crate::codec::h1::framing::{is_bodiless, list, parse_length};
+use crate::codec::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
+use crate::codec::h1::trailers;
+
+/// What of a request its response depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFraming {
+    is_head: bool,
+    version: Version,
+    /// Whether the client reads trailers (RFC 9110 section 10.1.4).
+    pub takes_trailers: bool,
+}
+
+impl RequestFraming {
+    /// What a request with this head asks for.
+    pub fn new(head: &RequestHead) -> Self {
+        let options = head.headers.get_all(TE).iter().flat_map(|value| list(value.as_bytes()));
+        Self {
+            is_head: head.method == Method::HEAD,
+            version: head.version,
+            takes_trailers: options.into_iter().any(|option| option.eq_ignore_ascii_case(b"trailers")),
+        }
+    }
+}
+
+/// What stands in a response's head beside its headers.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseStart<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// What stands behind it where that is not the usual phrase.
+    pub reason: Option<&'a [u8]>,
+    /// Whether the connection is closed behind the response.
+    pub close: bool,
+}
+
+/// How a response's body goes out, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEncoder {
+    /// There is none, whatever the response has: it is to a HEAD request, or its status allows
+    /// none.
+    None,
+    /// So many bytes are still to be written.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Its end is the connection's: to a client of HTTP/1.0.
+    UntilClose,
+}
+
+impl BodyEncoder {
+    /// How the body of a response goes out whose length is known, or not (RFC 9112 section 6.3).
+    fn new(request: RequestFraming, status: StatusCode, length: Option<u64>) -> Self {
+        match length {
+            _ if request.is_head || is_bodiless(status) => Self::None,
+            Some(length) => Self::Length(length),
+            None if request.version == Version::HTTP_11 => Self::Chunked,
+            None => Self::UntilClose,
+        }
+    }
+
+    /// Whether nothing more is to be asked of the body.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
+    }
+
+    /// The frame of the next piece: what comes before and behind it. Of a body that is longer than
+    /// its length the rest is cut off, for it would be taken for the next response.
+    pub fn frame(&mut self, data: &mut Bytes) -> (Option<ChunkSize>, &'static [u8]) {
+        match self {
+            Self::None => data.clear(),
+            Self::Length(left) => {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+            }
+            Self::Chunked if !data.is_empty() => return (Some(chunk_size_line(data.len())), CHUNK_END),
+            Self::Chunked | Self::UntilClose => {}
+        }
+        (None, b"")
+    }
+
+    /// Appends what ends the body; of its trailers none that would speak of the frame. `false`: it
+    /// is shorter than its length, and the connection must end too.
+    #[must_use]
+    pub fn end(self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> bool {
+        match (self, trailers) {
+            (Self::Length(left), _) => return left == 0,
+            (Self::None | Self::UntilClose, _) => {}
+            (Self::Chunked, None) => out.extend_from_slice(LAST_CHUNK),
+            (Self::Chunked, Some(trailers)) => {
+                out.extend_from_slice(b"0\r\n");
+                let passing = trailers.iter().filter(|(name, _)| trailers::passes(name));
+                passing.for_each(|(name, value)| write_field(out, name.as_str(), value));
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        true
+    }
+}
+
+/// Appends a response's head, and says how its body goes out: its headers as they are, except those
+/// about framing and the connection. Only 101 keeps its own `Connection`. `exact` is the length of
+/// the body that is at hand, if it is known. `date` is asked for where the headers have none.
+pub fn write_response_head(
+    out: &mut Vec<u8>,
+    request: RequestFraming,
+    start: ResponseStart<'_>,
+    headers: &HeaderMap,
+    exact: Option<u64>,
+    date: impl FnOnce() -> String,
+) -> BodyEncoder {
+    let ResponseStart { status, reason, close } = start;
+    let version: &[u8] = if request.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " };
+    let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes());
+    for piece in [version, status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| parse_length(value.as_bytes()).ok());
+    let encoder = BodyEncoder::new(request, status, declared.or(exact));
+    // That a body which is not sent has none at hand says nothing of its length.
+    let mut told = match encoder {
+        BodyEncoder::Length(length) => Some(length),
+        BodyEncoder::None if !allows_length(status) => None,
+        BodyEncoder::None => declared.or(exact.filter(|&length| length > 0)),
+        BodyEncoder::Chunked | BodyEncoder::UntilClose => None,
+    };
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    let mut has_date = false;
+    for (name, value) in headers {
+        match *name {
+            CONTENT_LENGTH => told.take().into_iter().for_each(|length| write_length(out, length)),
+            TRANSFER_ENCODING => {}
+            CONNECTION if !switches => {}
+            _ => {
+                has_date |= *name == DATE;
+                write_field(out, name.as_str(), value);
+            }
+        }
+    }
+    told.into_iter().for_each(|length| write_length(out, length));
+    let more: &[u8] = match (encoder, request.version) {
+        _ if switches => b"",
+        (BodyEncoder::UntilClose, _) => b"connection: close\r\n",
+        (BodyEncoder::Chunked, _) if close => b"transfer-encoding: chunked\r\nconnection: close\r\n",
+        (BodyEncoder::Chunked, _) => b"transfer-encoding: chunked\r\n",
+        _ if close => b"connection: close\r\n",
+        (_, Version::HTTP_10) => b"connection: keep-alive\r\n",
+        _ => b"",
+    };
+    out.extend_from_slice(more);
+    if !has_date && !switches {
+        for piece in ["date: ", &date(), "\r\n"] {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    encoder
+}
+
+/// RFC 9110 section 8.6.
+fn allows_length(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &HeaderValue) {
+    for piece in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests;

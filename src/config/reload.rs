@@ -1,0 +1,142 @@
+//! Reloads of the configuration: how they are requested, and what became of them.
+//!
+//! The thread that does them is `app`'s; signals, the admin pages and metrics know this module
+//! alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::support::{SharedCount, SharedGuard};
+
+/// The reloads of one process. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Reload(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// `None` before the thread runs, and after it.
+    requests: Mutex<Option<Sender<Request>>>,
+    taken: AtomicU64,
+    refused: AtomicU64,
+    /// Configurations of which a request is still running, the present one included.
+    in_use: SharedCount,
+    status: Mutex<ReloadStatus>,
+}
+
+/// Asks the reloading thread for one reading; the response goes to the sender.
+#[derive(Debug)]
+pub struct Request {
+    pub kind: Kind,
+    pub reply: oneshot::Sender<ReloadOutcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reads the configuration and takes it over.
+    Reload,
+    /// Compares the files, as the thread does every two seconds by itself.
+    Look,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// [`Kind::Look`] found nothing to take over yet.
+    Unchanged,
+    /// All workers serve by the configuration. The keys are those of which the old value stays in
+    /// use until a restart.
+    Taken { needs_restart: Vec<&'static str> },
+    /// The earlier configuration stays in use, because of these mistakes.
+    Refused(String),
+}
+
+/// What the configuration in use is, and what was refused after it.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadStatus {
+    /// Counts the configurations that were in use; the first one is 1.
+    pub generation: u64,
+    pub taken_at: Timestamp,
+    /// The latest configuration, if it was refused.
+    pub refused: Option<Refused>,
+    /// Keys of which the value in the file takes effect at the next start.
+    pub needs_restart: Vec<&'static str>,
+    /// The configuration without its secrets.
+    pub effective: Arc<serde_json::Value>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub at: Timestamp,
+    /// All of them, one a line.
+    pub mistakes: String,
+}
+
+impl Reload {
+    /// Requests one reading. The receiver fails when the process stops first. `None`: this process
+    /// has no file to reload.
+    pub fn request(&self, kind: Kind) -> Option<oneshot::Receiver<ReloadOutcome>> {
+        let (reply, outcome) = oneshot::channel();
+        self.requests().as_ref()?.send(Request { kind, reply }).ok()?;
+        Some(outcome)
+    }
+
+    pub fn status(&self) -> ReloadStatus {
+        self.lock().clone()
+    }
+
+    /// How many changed configurations were taken over, and how many were refused.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.0.taken.load(Ordering::Relaxed), self.0.refused.load(Ordering::Relaxed))
+    }
+
+    /// How many configurations are in use: the present one, and those of requests that still run.
+    pub fn in_use(&self) -> usize {
+        self.0.in_use.get()
+    }
+
+    /// Counts a configuration for as long as the result lives.
+    pub fn begin_generation(&self) -> SharedGuard {
+        self.0.in_use.enter()
+    }
+
+    /// Requests go to `requests` from now on.
+    pub fn connect(&self, requests: Sender<Request>) {
+        *self.requests() = Some(requests);
+    }
+
+    /// Nothing can be requested any more.
+    pub fn disconnect(&self) {
+        *self.requests() = None;
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Option<Sender<Request>>> {
+        self.0.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A configuration is in use from now on.
+    pub fn record_taken(&self, effective: serde_json::Value, needs_restart: Vec<&'static str>) {
+        let mut status = self.lock();
+        if status.generation > 0 {
+            self.0.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        *status = ReloadStatus {
+            generation: status.generation + 1,
+            taken_at: Timestamp::now(),
+            refused: None,
+            needs_restart,
+            effective: Arc::new(effective),
+        };
+    }
+
+    pub fn record_refused(&self, mistakes: String) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+        self.lock().refused = Some(Refused { at: Timestamp::now(), mistakes });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReloadStatus> {
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

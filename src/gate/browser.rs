@@ -1,0 +1,17 @@
+//! What browsers say of a request: the host that it was sent to, and the page that sent it.
+//!
+//! A proxy on this machine holds keys and accepts JSON under any content type, so a web page could
+//! spend them: by a request whose response it cannot read, or by giving its own name this machine's
+//! address (DNS rebinding) and reading the responses too. A page can forge neither the `Host` nor
+//! the `Origin` nor the `Sec-Fetch-Site` that its browser sends, so these three decide. Programs
+//! send a `Host` of their choice, and neither of the others.
+//!
+//! Pure: `config` reads the lists, `proxy` and `admin` ask.
+
+mod admission;
+mod hosts;
+mod origins;
+
+pub use admission::{Admission, Refusal};
+pub use hosts::OwnHosts;
+pub use origins::{Origin, Origins};

@@ -1,0 +1,244 @@
+//! Whether a request is admitted by its host and origin.
+
+use std::sync::{Arc, OnceLock};
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
+
+use super::{Origin, Origins, OwnHosts};
+use crate::codec::authority::{Authority, HostFault};
+
+/// Fetch Metadata: how the page that sends a request relates to its target.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The most of a host or an origin that a message repeats, in bytes.
+const MAX_SHOWN: usize = 256;
+
+/// Which hosts and which web pages a listener serves.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// `None`: any.
+    hosts: Option<OwnHosts>,
+    /// `None`: any.
+    origins: Option<Origins>,
+    is_https: bool,
+    /// The first host that was admitted. Nearly every request names it, and comparing costs less
+    /// than parsing.
+    usual: Arc<OnceLock<HeaderValue>>,
+}
+
+/// Why a request is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It names no host.
+    Host(HostFault),
+    /// It names another host.
+    ForeignHost(String),
+    /// A page of this origin sent it.
+    ForeignOrigin(String),
+    /// A page sent it without naming its origin.
+    CrossSite(String),
+}
+
+impl Admission {
+    /// Without clients, hosts and origins that are not listed are refused. With clients, a page
+    /// lacks a key, so that only a list that is not empty refuses. `is_https`: clients connect
+    /// through TLS.
+    pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
+        let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
+        let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
+        Self { hosts, origins, is_https, usual: Arc::default() }
+    }
+
+    /// Decides by the request's head alone.
+    ///
+    /// # Errors
+    /// Why the request is not admitted.
+    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let authority = if self.is_usual(uri, headers) { None } else { self.judge(version, uri, headers)? };
+        let Some(origins) = &self.origins else { return Ok(()) };
+        let authority = || authority.or_else(|| Authority::of(version, uri, headers).ok().flatten());
+        self.check_page(origins, authority, headers)
+    }
+
+    fn is_usual(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Some(usual) = self.usual.get() else { return false };
+        let mut hosts = headers.get_all(HOST).iter();
+        uri.authority().is_none() && hosts.next() == Some(usual) && hosts.next().is_none()
+    }
+
+    fn judge<'a>(
+        &self,
+        version: Version,
+        uri: &'a Uri,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<Authority<'a>>, Refusal> {
+        let authority = Authority::of(version, uri, headers).map_err(Refusal::Host)?;
+        if let (Some(hosts), Some(authority)) = (&self.hosts, &authority)
+            && !hosts.take(authority)
+        {
+            return Err(Refusal::ForeignHost(authority.host().to_owned()));
+        }
+        if uri.authority().is_none()
+            && let Some(host) = headers.get(HOST)
+        {
+            // Copied: the value would keep the buffer of its head.
+            self.usual.get_or_init(|| HeaderValue::from_bytes(host.as_bytes()).expect("it is a value"));
+        }
+        Ok(authority)
+    }
+
+    fn check_page<'a>(
+        &self,
+        origins: &Origins,
+        authority: impl FnOnce() -> Option<Authority<'a>>,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        // Any other value is another page's, including values that are yet to be invented.
+        let site =
+            headers.get_all(&SEC_FETCH_SITE).iter().find(|site| *site != "same-origin" && *site != "none");
+        let mut said = headers.get_all(ORIGIN).iter();
+        let Some(origin) = said.next() else {
+            return match site {
+                Some(site) => Err(Refusal::CrossSite(shown(site.as_bytes()))),
+                None => Ok(()),
+            };
+        };
+        let parsed = Origin::of(origin.as_bytes()).filter(|_| said.next().is_none());
+        let is_taken = parsed.is_some_and(|origin| {
+            origins.take(&origin)
+                || (site.is_none() && self.own_origin(authority()).as_ref() == Some(&origin))
+        });
+        if is_taken { Ok(()) } else { Err(Refusal::ForeignOrigin(shown(origin.as_bytes()))) }
+    }
+
+    /// Some WebSocket libraries without a page send the origin of the address that they connect to.
+    /// No other site has this origin, since the host has been checked.
+    fn own_origin(&self, authority: Option<Authority<'_>>) -> Option<Origin> {
+        let scheme = if self.is_https { "https" } else { "http" };
+        Origin::of(format!("{scheme}://{}", authority?.text()).as_bytes())
+    }
+}
+
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(MAX_SHOWN)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::{Hosts, Pattern};
+
+    fn admission(hosts: &[&str], origins: &[&str], has_clients: bool) -> Admission {
+        let hosts = hosts.iter().map(|host| Pattern::parse(host).unwrap()).collect();
+        let origins = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
+        Admission::new(OwnHosts::new(Hosts::new(hosts)), Origins::new(origins), has_clients, false)
+    }
+
+    fn check(admission: &Admission, pairs: &[(&'static str, &str)]) -> Result<(), Refusal> {
+        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        admission.check(Version::HTTP_11, &Uri::from_static("/v1/models"), &headers.collect())
+    }
+
+    #[test]
+    fn usual_host_does_not_skip_other_checks() {
+        let strict = admission(&[], &[], false);
+        let host = ("host", "127.0.0.1:8080");
+        for _ in 0..2 {
+            assert_eq!(check(&strict, &[host]), Ok(()));
+        }
+        assert_eq!(check(&strict, &[host, ("host", "evil.example")]), Err(Refusal::Host(HostFault::Several)));
+        assert_eq!(
+            check(&strict, &[("host", "evil.example")]),
+            Err(Refusal::ForeignHost("evil.example".into()))
+        );
+        assert_eq!(
+            check(&strict, &[host, ("origin", "http://evil.example")]),
+            foreign("http://evil.example")
+        );
+        assert_eq!(check(&strict, &[host, ("origin", "http://127.0.0.1:8080")]), Ok(()));
+        let headers = [(HOST, HeaderValue::from_static("127.0.0.1:8080"))].into_iter().collect();
+        let target = Uri::from_static("http://evil.example/v1/models");
+        assert_eq!(
+            strict.check(Version::HTTP_11, &target, &headers),
+            Err(Refusal::Host(HostFault::Differing))
+        );
+    }
+
+    fn foreign(origin: &str) -> Result<(), Refusal> {
+        Err(Refusal::ForeignOrigin(origin.to_owned()))
+    }
+
+    #[test]
+    fn admission_without_clients_refuses_unlisted_origins() {
+        let strict = admission(&["gauge.internal"], &["https://app.example", "app://x"], false);
+        let host = ("host", "127.0.0.1:8080");
+        for allowed in [
+            &[host][..],
+            &[("host", "gauge.internal")],
+            &[host, ("origin", "https://app.example")],
+            &[host, ("origin", "HTTPS://APP.example:443")],
+            &[host, ("origin", "app://x"), ("sec-fetch-site", "cross-site")],
+            &[host, ("sec-fetch-site", "none")],
+            &[host, ("sec-fetch-site", "same-origin")],
+            &[host, ("origin", "http://127.0.0.1:8080")],
+            &[("host", "gauge.internal"), ("origin", "http://gauge.internal:80")],
+        ] {
+            assert_eq!(check(&strict, allowed), Ok(()), "{allowed:?}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://app.example",
+            "https://app.example:8443",
+            "https://app.example.evil.example",
+            "https://app.example/",
+            "http://localhost:3000",
+            "https://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "127.0.0.1:8080",
+        ] {
+            assert_eq!(check(&strict, &[host, ("origin", origin)]), foreign(origin));
+        }
+        for site in ["cross-site", "same-site", "Cross-Site", "x"] {
+            let refused = Err(Refusal::CrossSite(site.to_owned()));
+            assert_eq!(check(&strict, &[host, ("sec-fetch-site", site)]), refused);
+        }
+        let own = [host, ("origin", "http://127.0.0.1:8080"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(check(&strict, &own), foreign("http://127.0.0.1:8080"));
+        let refused = Err(Refusal::ForeignHost("evil.example".to_owned()));
+        assert_eq!(check(&strict, &[("host", "evil.example:8080")]), refused);
+        assert_eq!(check(&strict, &[]), Err(Refusal::Host(HostFault::Missing)));
+    }
+
+    #[test]
+    fn admission_with_clients_refuses_by_list_only() {
+        let open = admission(&[], &[], true);
+        let anything = [("host", "gauge.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(check(&open, &anything), Ok(()));
+        assert_eq!(check(&open, &[("host", "a b")]), Err(Refusal::Host(HostFault::Invalid)));
+        let listed = admission(&["gauge.example"], &["https://app.example"], true);
+        assert_eq!(check(&listed, &anything), foreign("null"));
+        assert!(check(&listed, &[("host", "other.example")]).is_err());
+    }
+
+    #[test]
+    fn long_origin_is_shortened_in_the_message() {
+        let strict = admission(&[], &[], false);
+        let origin = format!("https://{}", "a".repeat(60_000));
+        let refused = check(&strict, &[("host", "localhost"), ("origin", &origin)]);
+        assert_eq!(refused, foreign(&origin[..MAX_SHOWN]));
+    }
+
+    #[test]
+    fn two_origins_are_refused() {
+        let strict = admission(&[], &["https://app.example"], false);
+        let origin = ("origin", "https://app.example");
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("host", "localhost"), origin, ("origin", "https://evil.example")] {
+            headers.append(name, value.parse().unwrap());
+        }
+        let refused = strict.check(Version::HTTP_11, &Uri::from_static("/"), &headers);
+        assert_eq!(refused, foreign(origin.1));
+    }
+}

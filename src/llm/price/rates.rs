@@ -1,0 +1,183 @@
+//! Rates of tokens by kind, and the billable tokens of a request by kind.
+
+use super::amount::{Amount, Currency};
+use crate::llm::usage::{ToolCalls, ToolKind};
+
+/// A price of a million tokens, to six decimals. Not negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(u64);
+
+/// The decimals that a rate has.
+const DECIMALS: usize = 6;
+
+/// More than this for a million tokens is a slip of the pen, in every currency.
+const MOST: u64 = 1_000_000_000;
+
+impl Rate {
+    /// A decimal number without a sign and an exponent.
+    ///
+    /// # Errors
+    /// Why it is no rate, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(fraction) {
+            return Err(format!("{text} is no price of a million tokens: write one such as 2.50"));
+        }
+        if fraction.len() > DECIMALS {
+            return Err(format!("{text} has more than {DECIMALS} decimals"));
+        }
+        let whole: u64 = whole
+            .parse()
+            .ok()
+            .filter(|whole| *whole <= MOST)
+            .ok_or_else(|| format!("{text} is more than {MOST} for a million tokens"))?;
+        let fraction: u64 = format!("{fraction:0<DECIMALS$}").parse().unwrap_or(0);
+        Ok(Self(whole * 10_u64.pow(DECIMALS as u32) + fraction))
+    }
+
+    /// The cost of so many tokens.
+    fn of(self, tokens: u64) -> u128 {
+        u128::from(self.0) * u128::from(tokens)
+    }
+}
+
+/// The price of a million tokens of each kind, and of a thousand calls of each tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// The currency.
+    pub currency: Currency,
+    /// Input that came from no cache and went into none.
+    pub input: Rate,
+    /// Input that came from the upstream's cache.
+    pub cached_input: Rate,
+    /// Input that was written into it.
+    pub cache_write: Rate,
+    /// Input that was written into it for an hour; `None`: not known.
+    pub cache_write_1h: Option<Rate>,
+    /// Output, reasoning included.
+    pub output: Rate,
+    /// A thousand calls, by [`ToolKind`]; `None`: not known.
+    pub tool_calls: [Option<Rate>; ToolKind::COUNT],
+}
+
+/// A rate for a thousand calls, as one for a million tokens.
+const CALLS: u64 = 1_000;
+
+impl Rates {
+    /// Rates of which only two are known: input costs the same with and without a cache.
+    pub fn new(currency: Currency, input: Rate, output: Rate) -> Self {
+        Self {
+            currency,
+            input,
+            cached_input: input,
+            cache_write: input,
+            cache_write_1h: None,
+            output,
+            tool_calls: Default::default(),
+        }
+    }
+
+    /// The cost of these; `None` where a part of them has no known price. It is linear: the cost of
+    /// a sum is the sum of the costs.
+    pub fn amount(&self, used: &Billable) -> Option<Amount> {
+        let mut sum = [
+            self.input.of(used.input),
+            self.cached_input.of(used.cached_input),
+            self.cache_write.of(used.cache_write),
+            self.output.of(used.output),
+        ]
+        .into_iter()
+        .fold(0, u128::saturating_add);
+        if used.cache_write_1h > 0 {
+            sum = sum.saturating_add(self.cache_write_1h?.of(used.cache_write_1h));
+        }
+        for (rate, calls) in self.tool_calls.iter().zip(used.tool_calls).filter(|(_, calls)| *calls > 0) {
+            sum = sum.saturating_add((*rate)?.of(calls.saturating_mul(CALLS)));
+        }
+        Some(Amount::new(sum))
+    }
+}
+
+/// Billable tokens and calls: no token is in two of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Billable {
+    /// Input at the full price.
+    pub input: u64,
+    /// Input that was read from a cache.
+    pub cached_input: u64,
+    /// Input that was written into a cache, for less than an hour.
+    pub cache_write: u64,
+    /// Input that was written into a cache for an hour.
+    pub cache_write_1h: u64,
+    /// Output.
+    pub output: u64,
+    /// Calls of the service's tools, by [`ToolKind`].
+    pub tool_calls: [u64; ToolKind::COUNT],
+}
+
+/// The counts of one request, as they were reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenCounts {
+    /// `input_tokens`.
+    pub input: Option<u64>,
+    /// `cached_input_tokens`.
+    pub cached_input: Option<u64>,
+    /// `cache_write_input_tokens`, those of an hour included.
+    pub cache_write: Option<u64>,
+    /// `cache_write_1h_input_tokens`.
+    pub cache_write_1h: Option<u64>,
+    /// `output_tokens`.
+    pub output: Option<u64>,
+    /// `tool_calls`.
+    pub tool_calls: Option<ToolCalls>,
+    /// `input` leaves out what came from a cache or went into one ([`INPUT_WITHOUT_CACHE`]).
+    pub cache_is_apart: bool,
+}
+
+/// The endpoint whose `input_tokens` leave out what came from a cache or went into one, as
+/// Anthropic's do (docs.anthropic.com, prompt caching). In all other shapes they include it.
+pub const INPUT_WITHOUT_CACHE: &str = "messages";
+
+impl TokenCounts {
+    /// All of the input: by it a price for long contexts holds or does not.
+    pub fn whole_input(&self) -> u64 {
+        let apart = if self.cache_is_apart { self.cached().saturating_add(self.written()) } else { 0 };
+        self.input.unwrap_or_default().saturating_add(apart)
+    }
+
+    fn cached(&self) -> u64 {
+        self.cached_input.unwrap_or_default()
+    }
+
+    /// Writes of an hour are a part of all writes; a service that reports more of them reports no
+    /// others.
+    fn written(&self) -> u64 {
+        self.cache_write.unwrap_or_default().max(self.cache_write_1h.unwrap_or_default())
+    }
+
+    /// The billable tokens and calls; `None` where nothing was counted.
+    ///
+    /// Where the cache is not apart, its tokens are taken out of the input; where more of them are
+    /// reported than input, as some services do, none is left at the full price.
+    pub fn billable(&self) -> Option<Billable> {
+        let calls = self.tool_calls.filter(|calls| !calls.is_empty());
+        if self.input.is_none() && self.output.is_none() && calls.is_none() {
+            return None;
+        }
+        let (cached_input, written) = (self.cached(), self.written());
+        let apart = if self.cache_is_apart { 0 } else { cached_input.saturating_add(written) };
+        let cache_write_1h = self.cache_write_1h.unwrap_or_default();
+        Some(Billable {
+            input: self.input.unwrap_or_default().saturating_sub(apart),
+            cached_input,
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
+            output: self.output.unwrap_or_default(),
+            tool_calls: calls.map(|calls| calls.counts().map(u64::from)).unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

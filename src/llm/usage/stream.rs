@@ -1,0 +1,360 @@
+//! The meter of event streams.
+
+use std::ops::Range;
+
+use super::anchor::Anchor;
+use super::extracted::{EventKind, Extracted};
+use super::output::Part;
+use super::prefilter::{Prefilter, Wants};
+use super::repeat::Pattern;
+use super::scan::Scan;
+use super::{Output, Room, Tally};
+use crate::codec::sse::{Event, EventDecoder, EventHandler, Position};
+
+/// What one push contained. Offsets are those in the pushed slice, without `skipped`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Leading bytes before the stream's first significant one, which the meter was not shown. All
+    /// other offsets count from their end.
+    pub skipped: usize,
+    /// Events that ended.
+    pub events: u32,
+    /// Contains the stream's first event with text, reasoning or arguments of a tool call.
+    pub first_token: bool,
+    /// Where that event begins, as in [`Progress::usage_at`].
+    pub first_token_at: usize,
+    /// Contains an event that ends the stream.
+    pub terminal: bool,
+    /// Contains an event with a top-level `usage` object.
+    pub usage: bool,
+    /// Where the first such event's block begins; 0 if it began in an earlier slice.
+    pub usage_at: usize,
+    /// Behind the first blank line; 0 if there is none.
+    pub first_end: usize,
+    /// Behind the last blank line. What follows is an unfinished event, or nothing.
+    pub last_end: usize,
+    /// The body is not an event stream.
+    pub is_other: bool,
+    /// Contains an event of llama.cpp's server.
+    pub is_llama_cpp: bool,
+}
+
+impl Progress {
+    /// Adds the next push.
+    pub fn add(&mut self, next: Self) {
+        self.events += next.events;
+        self.first_token |= next.first_token;
+        self.terminal |= next.terminal;
+    }
+}
+
+/// Reads one event stream in pieces of any size, beside the path of the bytes to the client.
+///
+/// Most payloads are only searched for a few words ([`Prefilter`]); the others are parsed. An event
+/// that is too large to be held is parsed as it passes.
+///
+/// ```
+/// use streamgauge::usage::StreamMeter;
+///
+/// let mut meter = StreamMeter::new();
+/// let progress = meter.push(b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n");
+/// assert!(progress.first_token);
+/// meter.push(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n");
+/// meter.push(b"data: [DONE]\n\n");
+/// assert_eq!(meter.tally().usage.and_then(|usage| usage.output_tokens), Some(1));
+/// assert!(meter.tally().terminal);
+/// ```
+#[derive(Debug, Default)]
+pub struct StreamMeter {
+    decoder: EventDecoder,
+    reading: Reading,
+}
+
+/// What the meter keeps beside the decoder.
+#[derive(Debug, Default)]
+struct Reading {
+    tally: Tally,
+    /// The first token has passed.
+    first_token: bool,
+    /// The stream is llama.cpp's, whose `timings` may take the place of usage.
+    is_llama_cpp: bool,
+    /// Where the last output text was, while the text is kept.
+    anchor: Option<Anchor>,
+    /// The result's id is wanted.
+    keeps_id: bool,
+    /// The scan of an oversize event.
+    oversize: Option<Box<Scan>>,
+}
+
+impl StreamMeter {
+    pub fn new() -> StreamMeter {
+        StreamMeter::default()
+    }
+
+    /// Keeps the output text until usage is reported.
+    pub fn keep_output(&mut self, room: &Room) {
+        self.reading.tally.output = Some(Box::new(Output::new(room)));
+    }
+
+    /// Keeps the id of the result, and whether it is made in the background.
+    pub fn keep_id(&mut self) {
+        self.reading.keeps_id = true;
+    }
+
+    /// Reads llama.cpp's `timings` from the first event on.
+    pub fn expect_timings(&mut self) {
+        self.reading.is_llama_cpp = true;
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) -> Progress {
+        let (prefilter, progress) = (Prefilter::new(bytes), Progress::default());
+        let mut pushed = Pushed { bytes, prefilter, progress, last_text: None, reading: &mut self.reading };
+        self.decoder.push(bytes, &mut pushed);
+        pushed.progress
+    }
+
+    /// Ends the stream. The unfinished rest of the last event counts as an event: the SDKs read it,
+    /// although the standard discards it (WHATWG, section 9.2.6). `is_cut`: the stream broke off,
+    /// so that only complete JSON counts.
+    pub fn finish(&mut self, is_cut: bool) {
+        let pushed = Pushed {
+            bytes: b"",
+            prefilter: Prefilter::new(b""),
+            progress: Progress::default(),
+            last_text: None,
+            reading: &mut self.reading,
+        };
+        self.decoder.finish(&mut Last { pushed, is_cut });
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.reading.tally
+    }
+
+    pub fn into_tally(self) -> Tally {
+        self.reading.tally
+    }
+
+    /// The decoder's position behind the pushed bytes.
+    pub fn position(&self) -> Position {
+        self.decoder.position()
+    }
+
+    /// The bytes that end an unfinished line and event, so that another event may follow.
+    pub fn separator(&self) -> &'static [u8] {
+        self.decoder.separator()
+    }
+}
+
+/// One push, as the decoder's sink.
+struct Pushed<'a> {
+    bytes: &'a [u8],
+    prefilter: Prefilter<'a>,
+    progress: Progress,
+    /// The last event, if only its text was wanted.
+    last_text: Option<LastText>,
+    reading: &'a mut Reading,
+}
+
+/// Offsets of an event's only text and of its data in the slice.
+struct LastText {
+    part: Part,
+    text: Range<usize>,
+    data: Range<usize>,
+}
+
+impl Pushed<'_> {
+    /// Whether the event may contain a wanted value.
+    #[inline]
+    fn worth_reading(&mut self, event: &Event<'_>) -> bool {
+        let wants = Wants { model: self.reading.tally.model.is_none(), timings: self.reading.is_llama_cpp };
+        match event.at {
+            _ if !self.reading.first_token => true,
+            Some(at) => self.prefilter.worth_reading(at, at + event.data.len(), wants),
+            None => Prefilter::new(event.data).worth_reading(0, event.data.len(), wants),
+        }
+    }
+
+    /// Keeps the text of an event in which nothing else is wanted. Returns false if the event must
+    /// be parsed for it.
+    #[inline]
+    fn keep_text(&mut self, event: &Event<'_>) -> bool {
+        let Some(output) = &mut self.reading.tally.output else { return true };
+        let Some((part, text)) = self.reading.anchor.as_mut().and_then(|anchor| anchor.find(event.data))
+        else {
+            return false;
+        };
+        output.begin(part, text.len());
+        output.extend(&event.data[text.clone()]);
+        self.last_text = event.at.map(|at| LastText {
+            part,
+            text: at + text.start..at + text.end,
+            data: at..at + event.data.len(),
+        });
+        true
+    }
+
+    /// Consumes the following events that repeat the one in `block` with other texts. Returns where
+    /// they end.
+    #[inline]
+    fn repeats(&mut self, block: Range<usize>) -> usize {
+        let mut at = block.end;
+        let (Some(last), Some(output)) = (self.last_text.take(), &mut self.reading.tally.output) else {
+            return at;
+        };
+        let Some(pattern) = Pattern::of(self.bytes, block, last.data, last.text) else { return at };
+        let mut events = 0;
+        while let Some((text, end)) = pattern.matches(self.bytes, at) {
+            output.begin(last.part, text.len());
+            output.extend(&self.bytes[text]);
+            events += 1;
+            at = end;
+        }
+        self.progress.events += events;
+        self.reading.tally.events += u64::from(events);
+        at
+    }
+
+    /// Parses an event and merges its values.
+    fn read(&mut self, event: &Event<'_>, named: EventKind) {
+        let mut output = self.reading.tally.output.take();
+        let extracted = Scan::whole(event.data, output.as_deref_mut(), self.reading.keeps_id);
+        self.reading.tally.output = output;
+        let Some(extracted) = extracted else { return };
+        if self.reading.tally.output.is_some() && extracted.has_text() {
+            self.reading.anchor = Anchor::learn(&extracted, event.data);
+        }
+        self.take(extracted, named);
+    }
+
+    /// Merges a payload. `named`: the meaning of its event's name.
+    fn take(&mut self, mut extracted: Extracted, named: EventKind) {
+        let first_token = extracted.content && !self.reading.first_token;
+        self.reading.first_token |= first_token;
+        self.progress.first_token |= first_token;
+        self.progress.terminal |= extracted.kind.is_terminal();
+        if first_token {
+            self.progress.first_token_at = self.progress.last_end;
+        }
+        if extracted.usage_object && !self.progress.usage {
+            self.progress.usage = true;
+            self.progress.usage_at = self.progress.last_end;
+        }
+        self.reading.is_llama_cpp |= extracted.is_llama_cpp || extracted.timings.is_some();
+        self.progress.is_llama_cpp |= self.reading.is_llama_cpp;
+        self.reading.tally.take(&mut extracted, named);
+    }
+
+    fn count(&mut self) {
+        self.progress.events += 1;
+        self.reading.tally.events += 1;
+    }
+
+    /// The event declares the end of the stream.
+    fn terminal(&mut self) {
+        self.progress.terminal = true;
+        self.reading.tally.terminal = true;
+    }
+}
+
+impl EventHandler for Pushed<'_> {
+    #[inline]
+    fn event(&mut self, event: Event<'_>) {
+        self.count();
+        // Most payloads are objects and need no trimming.
+        if event.data.first() != Some(&b'{') && event.data.trim_ascii() == b"[DONE]" {
+            return self.terminal();
+        }
+        let named = match event.name {
+            b"message" => EventKind::Other,
+            name => EventKind::from_type(name),
+        };
+        if named.is_terminal() {
+            self.terminal();
+        }
+        let error = named == EventKind::Error;
+        if error || self.worth_reading(&event) || !self.keep_text(&event) {
+            self.read(&event, named);
+        }
+        if error {
+            self.reading.tally.take_error_text(event.data);
+        }
+    }
+
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        // llama.cpp's server reports a failure in the middle of a stream like this. It is no event,
+        // so only the error counts.
+        if name == b"error" {
+            let tally = &mut self.reading.tally;
+            if let Some(mut extracted) = Scan::whole(value, None, false) {
+                tally.take_error(&mut extracted, true);
+            }
+            tally.take_error_text(value);
+        }
+    }
+
+    #[inline]
+    fn block_end(&mut self, end: usize) -> usize {
+        let begin = self.progress.last_end;
+        // The first block of a slice may have begun in an earlier one.
+        let is_first = self.progress.first_end == 0;
+        if is_first {
+            self.progress.first_end = end;
+            self.last_text = None;
+        }
+        self.progress.last_end = self.repeats(begin..end);
+        self.progress.last_end
+    }
+
+    fn oversize(&mut self, piece: &[u8]) {
+        let reading = &mut *self.reading;
+        let keeps_id = reading.keeps_id;
+        let scan = reading.oversize.get_or_insert_with(|| {
+            let mut scan = Scan::new();
+            scan.keep_id(keeps_id);
+            Box::new(scan)
+        });
+        scan.push(piece, reading.tally.output.as_deref_mut());
+    }
+
+    fn oversize_end(&mut self) {
+        self.count();
+        match self.reading.oversize.take().and_then(|scan| scan.into_whole()) {
+            Some(extracted) => self.take(extracted, EventKind::Other),
+            None => self.reading.tally.skipped += 1,
+        }
+    }
+}
+
+/// The last event, ended by the end of the stream.
+struct Last<'a> {
+    pushed: Pushed<'a>,
+    is_cut: bool,
+}
+
+impl EventHandler for Last<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        let is_whole = || event.data == b"[DONE]" || Scan::whole(event.data, None, false).is_some();
+        if !self.is_cut || is_whole() {
+            self.pushed.event(event);
+        }
+    }
+
+    fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
+        self.pushed.unknown_field(name, value);
+    }
+
+    fn oversize(&mut self, piece: &[u8]) {
+        self.pushed.oversize(piece);
+    }
+
+    fn oversize_end(&mut self) {
+        let is_whole = |scan: &Scan| scan.complete();
+        if !self.is_cut || self.pushed.reading.oversize.as_deref().is_some_and(is_whole) {
+            self.pushed.oversize_end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+use super::*;
+use crate::codec::sse::LIMIT;
+use crate::llm::usage::Usage;
+
+/// A stream of payloads without types.
+fn chat(payloads: &[&str]) -> String {
+    payloads.iter().map(|payload| format!("data: {payload}\n\n")).collect()
+}
+
+fn tally(stream: &str) -> Tally {
+    let mut meter = StreamMeter::new();
+    meter.push(stream.as_bytes());
+    let whole = meter.into_tally();
+    let mut meter = StreamMeter::new();
+    stream.as_bytes().chunks(1).for_each(|byte| {
+        meter.push(byte);
+    });
+    assert_eq!(*meter.tally(), whole, "byte by byte");
+    whole
+}
+
+/// Which of the payloads brings the first token.
+fn first_token(payloads: &[&str]) -> Option<usize> {
+    let mut meter = StreamMeter::new();
+    let firsts: Vec<usize> =
+        (0..payloads.len()).filter(|&i| meter.push(chat(&payloads[i..=i]).as_bytes()).first_token).collect();
+    assert!(firsts.len() <= 1);
+    firsts.first().copied()
+}
+
+const HI: &str = r#"{"model":"m","choices":[{"delta":{"content":"Hi"}}],"usage":null}"#;
+
+#[test]
+fn stream_last_usage_replaces_the_one_before() {
+    let tally = tally(&chat(&[
+        HI,
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":5}}"#,
+        r#"{"choices":[],"usage":{}}"#,
+        r#"{"choices":[],"usage":null,"moderation":{}}"#,
+        "[DONE]",
+    ]));
+    assert_eq!(
+        tally.usage,
+        Some(Usage { input_tokens: Some(1), output_tokens: Some(5), ..Usage::default() })
+    );
+    assert_eq!((tally.usage_reports, tally.events), (2, 6));
+}
+
+#[test]
+fn stream_merges_anthropic_usage_field_by_field() {
+    let tally = tally(concat!(
+        "event: message_start\n",
+        r#"data: {"type":"message_start","message":{"model":"claude","usage":{"input_tokens":34824,"#,
+        r#""cache_read_input_tokens":0,"cache_creation_input_tokens":7,"output_tokens":9}}}"#,
+        "\n\nevent: message_delta\n",
+        r#"data: {"type":"message_delta","usage":{"input_tokens":3883,"cache_read_input_tokens":30464,"output_tokens":2}   }"#,
+        "\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+    ));
+    let usage = Usage {
+        input_tokens: Some(3883),
+        output_tokens: Some(2),
+        cached_input_tokens: Some(30464),
+        cache_write_input_tokens: Some(7),
+        ..Usage::default()
+    };
+    assert_eq!(tally.usage, Some(usage));
+    assert_eq!(tally.model.as_deref(), Some("claude"));
+    assert!(tally.terminal);
+}
+
+#[test]
+fn stream_reads_a_late_model() {
+    let empty = r#"{"choices":[],"model":"","prompt_filter_results":[]}"#;
+    let content = r#"{"model":"","choices":[{"delta":{"content":"Hi"}}]}"#;
+    assert_eq!(tally(&chat(&[empty, content, content, HI])).model.as_deref(), Some("m"));
+}
+
+#[test]
+fn stream_reads_usage_in_any_event() {
+    let finish = r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#;
+    let error = r#"{"choices":[{}],"error":{"message":"cut"},"usage":{"prompt_tokens":2}}"#;
+    let tally = tally(&chat(&[HI, finish, error]));
+    assert_eq!(tally.usage.and_then(|usage| usage.input_tokens), Some(2));
+    assert_eq!(tally.error.as_deref(), Some("cut"));
+    assert!(!tally.terminal, "nothing said that it is whole");
+}
+
+#[test]
+fn stream_ignores_usage_inside_of_texts() {
+    let decoy = r#"{"choices":[{"delta":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":null}"#;
+    let nested = r#"{"choices":[{"delta":{"provider_metadata":{"usage":{"prompt_tokens":1}}}}]}"#;
+    let broken = r#"{"usage":{"prompt_tokens":1},"choices":["#;
+    assert_eq!(tally(&chat(&[HI, decoy, nested, broken, r#""usage":{"prompt_tokens":1}"#])).usage, None);
+}
+
+#[test]
+fn stream_joins_json_of_several_data_lines() {
+    let stream = chat(&[HI]) + "data: {\"usage\":\ndata: {\"prompt_tokens\":\ndata: 4}}\n\n";
+    assert_eq!(tally(&stream).usage.and_then(|usage| usage.input_tokens), Some(4));
+}
+
+#[test]
+fn stream_recognises_every_terminal_event() {
+    for end in [
+        "data: [DONE]\n\n",
+        "data:[DONE] \r\n\r\n",
+        "event: done\ndata: [DONE]\n\n",
+        "event: response.incomplete\ndata: {}\n\n",
+        "data: {\"response\":{},\"type\":\"response.failed\"}\n\n",
+        "data: {\"type\": \"transcript.text.done\"}\r\r",
+        "data: {\"type\":\"speech.audio.done\"}\n\n",
+        "data: {\"type\":\"image_edit.completed\"}\n\n",
+    ] {
+        let mut meter = StreamMeter::new();
+        assert!(!meter.push(chat(&[HI]).as_bytes()).terminal);
+        assert!(meter.push(end.as_bytes()).terminal, "{end}");
+        assert!(meter.tally().terminal);
+    }
+    let others =
+        ["event: response.created\ndata: {}\n\n", "data: {\"type\":\"response.output_text.done\"}\n\n"];
+    assert!(!tally(&others.concat()).terminal);
+}
+
+#[test]
+fn stream_first_token_is_the_first_content() {
+    let role = r#"{"choices":[{"delta":{"role":"assistant","content":"","reasoning_content":null,"tool_calls":[]}}]}"#;
+    for content in [
+        r#"{"choices":[{"delta":{"content":"x"}}]}"#,
+        r#"{"choices":[{"delta":{"content":null,"reasoning_content":"x"}}]}"#,
+        r#"{"choices":[{"delta":{"reasoning":"x"}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#,
+        r#"{"choices":[{"text":"x"}]}"#,
+        r#"{"type":"response.output_text.delta","delta":"x"}"#,
+        r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#,
+        r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{"}}"#,
+        r#"{"type":"speech.audio.delta","audio":"AAAA"}"#,
+        r#"{"type":"image_generation.partial_image","b64_json":"AAAA"}"#,
+    ] {
+        assert_eq!(first_token(&[role, content, HI]), Some(1), "{content}");
+    }
+    for none in [
+        r#"{"choices":[],"prompt_filter_results":[{}]}"#,
+        r#"{"type":"response.created","response":{"model":"m","output":[]}}"#,
+        r#"{"type":"response.output_item.added","item":{"content":[]}}"#,
+        r#"{"type":"content_block_start","content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
+        r#"{"type":"ping"}"#,
+    ] {
+        assert_eq!(first_token(&[none, HI]), Some(1), "{none}");
+    }
+}
+
+#[test]
+fn stream_error_is_read_in_every_form() {
+    for (stream, expected) in [
+        ("data: {\"error\":{\"message\":\"m\",\"code\":400}}\n\n", "m"),
+        ("event: error\ndata: {\"error\":{\"message\":\"m\"}}\n\n", "m"),
+        ("event: error\ndata: {\"message\":\"m\",\"code\":1}\n\n", "m"),
+        ("event: error\ndata: overloaded \n\n", "overloaded"),
+        ("data: {\"type\":\"error\",\"code\":\"c\",\"message\":\"m\"}\n\n", "m"),
+        ("data: {\"object\":\"error\",\"message\":\"m\"}\n\n", "m"),
+        ("data:{\"error\":\"m\",\"error_type\":\"x\"}\n\n", "m"),
+        ("error: {\"code\":500,\"message\":\"m\"}\n", "m"),
+        ("error: {\"error\":{\"message\":\"m\"}}\n\n", "m"),
+        ("error: m\n", "m"),
+        ("data: {\"type\":\"error\",\"message\":\"m\"}\n\ndata: {\"error\":\"later\"}\n\n", "m"),
+    ] {
+        assert_eq!(tally(&(chat(&[HI]) + stream)).error.as_deref(), Some(expected), "{stream}");
+    }
+    assert_eq!(tally(&chat(&[HI, r#"{"type":"response.created","response":{"error":null}}"#])).error, None);
+}
+
+#[test]
+fn stream_reads_oversize_events_as_they_pass() {
+    let image = |end: &str| {
+        format!(
+            "event: image_generation.completed\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{}\",\
+             \"usage\":{{\"input_tokens\":50,\"output_tokens\":1056}}{end}\n\n",
+            "A".repeat(2 * LIMIT)
+        )
+    };
+    for size in [1000, 1 << 20, usize::MAX >> 1] {
+        let mut meter = StreamMeter::new();
+        image("}").as_bytes().chunks(size).for_each(|piece| {
+            meter.push(piece);
+        });
+        let tally = meter.tally();
+        assert_eq!(tally.usage.and_then(|usage| usage.output_tokens), Some(1056));
+        assert_eq!((tally.events, tally.skipped, tally.terminal), (1, 0, true));
+    }
+    // What cannot be read in passing is given up, and counted.
+    let mut meter = StreamMeter::new();
+    meter.push(image(" no JSON").as_bytes());
+    assert_eq!((meter.tally().events, meter.tally().skipped, meter.tally().usage), (1, 1, None));
+}
+
+#[test]
+fn stream_meter_is_small_between_events() {
+    assert!(size_of::<StreamMeter>() <= 576, "{} bytes", size_of::<StreamMeter>());
+}
+
+/// The events of `stream`, pushed whole and byte by byte, and the text that both brought.
+fn kept(stream: &str) -> (u64, String) {
+    let of = |size: usize| {
+        let mut meter = StreamMeter::new();
+        meter.keep_output(&Room::new(1 << 20));
+        stream.as_bytes().chunks(size).for_each(|piece| {
+            meter.push(piece);
+        });
+        let tally = meter.into_tally();
+        let output = tally.output.unwrap();
+        let texts = output.texts().map(|(part, text)| format!("{part:?}:{}", String::from_utf8_lossy(text)));
+        (tally.events, texts.collect::<Vec<_>>().join(" "))
+    };
+    let whole = of(stream.len());
+    for size in 1..stream.len().min(400) {
+        assert_eq!(of(size), whole, "in pieces of {size}");
+    }
+    whole
+}
+
+#[test]
+fn stream_counts_repeated_events_like_others() {
+    let say = |text: &str| {
+        format!(
+            "data: {{\"model\":\"m\",\"n\":1,\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
+        )
+    };
+    let texts =
+        ["a", "b", " said \\\"c\\\"", "\\\\", "\\u0041", "d\",\"e", "", "f", "g\u{1}", "h", "\u{20ac}", "i"];
+    let stream: String = texts.map(say).concat();
+    let (events, text) = kept(&stream);
+    assert_eq!(events, texts.len() as u64);
+    assert_eq!(text, "Text:ab said \\\"c\\\"\\\\\\u0041dfg\u{1}h\u{20ac}i");
+}
+
+#[test]
+fn stream_reads_events_between_repeated_ones() {
+    let say = |text: &str| {
+        format!("data: {{\"id\":\"1\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let between = [
+        ": a comment\n\n",
+        "id: 7\n",
+        "event: error\n",
+        "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":{\"prompt_tokens\":3}}\n\n",
+        "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"error\":{\"message\":\"no\"}}\n\n",
+        "data: [DONE]\n\n",
+        "\n",
+        "\r\n",
+        "data\n",
+    ];
+    for between in between {
+        let stream =
+            [&say("a"), &say("b"), &say("c"), between, &say("d"), &say("e")].map(|s| s.to_owned()).concat();
+        tally(&stream);
+    }
+    let usage = tally(&[&say("a"), &say("b"), between[3], &say("c")].map(|s| s.to_owned()).concat()).usage;
+    assert_eq!(usage.and_then(|usage| usage.output_tokens), Some(2));
+}

@@ -1,0 +1,397 @@
+//! One response while it is read: its body, its meter and its record.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use super::{ResponseMeter, UsageFeedback};
+use crate::codec::sse::Position;
+use crate::llm::usage::{Cause, Progress, Tally};
+use crate::record::error::{Error, EventStream, Kind};
+use crate::record::{Entry, Outcome};
+use crate::support::flow::StreamTiming;
+use crate::upstream::UpstreamBody;
+
+/// A response body, as this module reads it.
+pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
+    /// When the bytes of the last frame were read from the socket.
+    fn read_at(&self) -> Instant;
+
+    /// Whether the end of the connection ends the body, so that a truncated body looks complete.
+    fn ends_by_close(&self) -> bool;
+}
+
+/// Endpoints whose streams end with an event that marks the end.
+const ENDED_BY_EVENT: [&str; 4] = ["chat/completions", "completions", "messages", "responses"];
+
+impl ResponseFrames for UpstreamBody {
+    fn read_at(&self) -> Instant {
+        self.read_at()
+    }
+
+    fn ends_by_close(&self) -> bool {
+        self.ends_by_close()
+    }
+}
+
+/// Reads a response, shows each frame to the meter, and closes the record at the end. Its user
+/// decides about the frames: [`Metered`](super::Metered) passes them to the client, a drain drops
+/// them.
+///
+/// Dropping it early closes the record and drops the body, which tells the upstream.
+pub(super) struct Exchange<B: ResponseFrames> {
+    body: B,
+    kind: ResponseMeter,
+    entry: Entry,
+    status: StatusCode,
+    /// What the meter found in the last frame.
+    progress: Progress,
+    /// When the first and the last event arrived.
+    events: Option<(Instant, Instant)>,
+    /// `None` for a body that is no stream.
+    timing: Option<Rc<StreamTiming>>,
+    /// The number of events that ended in the last frame.
+    fresh: u32,
+    /// The record stays open after the end of the body, until the client has been sent all of it.
+    defers: bool,
+    /// The client is cut off: it did not get the response, even if that is complete.
+    is_aborted: bool,
+    /// How the response ended, while the record stays open.
+    ended: Option<End>,
+    feedback: Option<UsageFeedback>,
+    /// The media type is that of an event stream.
+    promises_events: bool,
+}
+
+/// How an exchange ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// The response is complete.
+    Whole,
+    /// The upstream broke off, fell silent, or broke the protocol.
+    Failed(Outcome),
+    /// The response is complete, and the client was not sent all of it.
+    Unsent,
+    /// The response is read no further.
+    Left,
+}
+
+impl<B: ResponseFrames> Exchange<B> {
+    /// Meters `body` with `kind` into `entry`, and the times of its events into `timing`.
+    pub(super) fn new(
+        body: B,
+        mut kind: ResponseMeter,
+        mut entry: Entry,
+        status: StatusCode,
+        timing: Option<Rc<StreamTiming>>,
+    ) -> Box<Self> {
+        if let Some(room) = entry.keeps_output(status.as_u16()) {
+            kind.keep_output(room);
+        }
+        if Cause::of_status(status.as_u16()).is_some() {
+            kind.expect_error();
+        }
+        if entry.may_be_stored() {
+            kind.keep_id();
+        }
+        let promises_events = kind.is_events() && !kind.is_ambiguous();
+        let mut exchange = Box::new(Self {
+            body,
+            kind,
+            entry,
+            status,
+            progress: Progress::default(),
+            events: None,
+            timing,
+            fresh: 0,
+            defers: false,
+            is_aborted: false,
+            ended: None,
+            feedback: None,
+            promises_events,
+        });
+        if exchange.body.is_end_stream() {
+            exchange.close(End::Whole);
+        }
+        exchange
+    }
+
+    /// Reads the next frame and meters it. Closes the record at the last frame, since a connection
+    /// does not poll beyond `is_end_stream`. After an error the caller calls [`Exchange::fail`].
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.saw(data);
+                }
+                if self.body.is_end_stream() {
+                    self.close(End::Whole);
+                }
+            }
+            // The coding breaks after the last event: the response is complete.
+            Some(Err(error)) if *error.kind() == Kind::Undecodable && self.kind.is_final() => {
+                self.close(End::Whole);
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => {}
+            None => self.close(End::Whole),
+        }
+        Poll::Ready(polled)
+    }
+
+    /// Counts the events of the last frame as passed on, except those withheld.
+    pub(super) fn passes(&mut self, withheld: u32) {
+        if let (Some(timing), Some((_, read))) = (&self.timing, self.events) {
+            timing.on_passed(read, std::mem::take(&mut self.fresh).saturating_sub(withheld));
+        }
+    }
+
+    /// Closes the record with `error`. A response that is stopped after its last event is
+    /// complete.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if *error.kind() == Kind::Stopped && self.is_final() {
+            return self.close(End::Left);
+        }
+        if self.is_open() {
+            let row = self.entry.row();
+            (row.error, row.code) = (Some(error.to_string().into()), Some(error.code()));
+        }
+        self.close(End::Failed(error.outcome()));
+    }
+
+    /// Writes `error` as the last bytes of this stream: the end of an unfinished event, and an
+    /// error event in the form of the endpoint. Must be called before [`Exchange::fail`].
+    ///
+    /// `held`: bytes that wait to be passed on; `None`: the unfinished event stays withheld.
+    /// Returns `None` where no event may be inserted: in another kind of body and after the last
+    /// event.
+    pub(super) fn last_words(&mut self, error: &Error, held: Option<&[u8]>) -> Option<Vec<u8>> {
+        if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
+            return None;
+        }
+        let mut stream = EventStream::of(&mut self.entry);
+        stream.model = self.kind.model().map(str::to_owned).or(stream.model);
+        stream.events = self.kind.progress().map_or(0, |(events, _)| events);
+        let separator = if held.is_some() { self.kind.separator() } else { b"" };
+        Some([held.unwrap_or_default(), separator, &error.to_event(&stream)].concat())
+    }
+
+    /// See [`Exchange::poll_frame`]. Cancel-safe.
+    pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// Stops reading, and puts the reason into the record.
+    pub(super) fn abort(&mut self, reason: String) {
+        self.explain(reason);
+        self.close(End::Left);
+    }
+
+    /// Leaves the record open at the end of the body, until [`Exchange::sent`].
+    pub(super) fn defer(&mut self) {
+        self.defers = true;
+    }
+
+    /// Closes a deferred record: the client has been sent everything.
+    pub(super) fn sent(&mut self) {
+        self.defers = false;
+        if let Some(end) = self.ended.take() {
+            self.close(end);
+        }
+    }
+
+    /// Notes that the client is cut off, and why.
+    pub(super) fn explain(&mut self, reason: String) {
+        self.is_aborted = true;
+        if self.is_open() {
+            self.entry.row().error = Some(reason.into());
+        }
+    }
+
+    /// Reports to `feedback` at the end of the response.
+    pub(super) fn teach(&mut self, feedback: UsageFeedback) {
+        if !feedback.asked {
+            self.kind.expect_timings();
+        }
+        self.feedback = Some(feedback);
+    }
+
+    pub(super) fn entry(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+
+    fn is_open(&self) -> bool {
+        !self.entry.is_closed()
+    }
+
+    /// Whether reading on can yield more usage.
+    pub(super) fn has_more_to_tell(&self) -> bool {
+        let is_open = self.is_open() && self.ended.is_none();
+        is_open && self.kind.is_metered() && !self.is_final() && self.entry.may_have_usage()
+    }
+
+    /// Whether the last event, or the end of the document, has been read.
+    pub(super) fn is_final(&self) -> bool {
+        self.kind.is_final()
+    }
+
+    /// Whether the body is an event stream, encoded or not. Only valid while the record is open.
+    pub(super) fn is_events(&self) -> bool {
+        self.kind.is_events()
+    }
+
+    /// What the meter found in the last frame of a stream.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Whether an event of ours may be inserted. Only valid while the record is open.
+    pub(super) fn takes_events(&self) -> bool {
+        self.kind.takes_events()
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The position within an event at the end of the last frame.
+    pub(super) fn position(&self) -> Position {
+        self.kind.position()
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    fn saw(&mut self, data: &Bytes) {
+        // The record is open until the body has ended.
+        self.entry.row().response_bytes += data.len() as u64;
+        if !self.kind.is_events() {
+            self.kind.push(data);
+            return;
+        }
+        let progress = self.kind.push(data);
+        self.progress = progress;
+        if progress.events == 0 {
+            return;
+        }
+        let read = self.body.read_at();
+        if progress.first_token {
+            self.entry.first_token(read);
+        }
+        self.events = Some((self.events.map_or(read, |(first, _)| first), read));
+        self.fresh = progress.events;
+        if let Some(timing) = &self.timing {
+            timing.on_read(read, progress.events);
+        }
+        if let Some((events, output_tokens)) = self.kind.progress() {
+            self.entry.progressed(events, output_tokens);
+        }
+    }
+
+    /// Closes the record, once. A stream is complete after its last event, however its body ends:
+    /// many SDKs close without reading further.
+    fn close(&mut self, end: End) {
+        if self.entry.is_closed() {
+            return;
+        }
+        if self.defers && matches!(end, End::Whole | End::Failed(_)) {
+            self.ended = Some(end);
+            return;
+        }
+        if let Some((first, last)) = self.events {
+            self.entry.events(first, last);
+        }
+        let is_events = self.kind.is_events();
+        let ended = matches!(end, End::Whole | End::Unsent);
+        let mut whole = matches!(end, End::Whole);
+        let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
+        // From the status, or from inside the response.
+        let mut cause = Cause::of_status(self.status.as_u16());
+        if let Some(mut tally) = self.kind.take_tally(ended) {
+            self.entry.row().events = is_events.then_some(tally.events);
+            if whole && tally.error.is_none() {
+                tally.error = self.lack(is_events, &tally).map(Into::into);
+            }
+            if ended
+                && self.status.is_success()
+                && let Some(feedback) = self.feedback.take()
+            {
+                feedback.report(&tally);
+            }
+            whole |= is_events && tally.terminal && !self.is_aborted;
+            lacks_end &= !tally.terminal && tally.error.is_none();
+            cause = cause.or(tally.error.is_some().then_some(tally.cause));
+            self.entry.metered(tally, ended);
+        }
+        match end {
+            // A drain ends as a client that left, unless the process is stopping.
+            End::Whole | End::Failed(_) if self.entry.has_client_left() => {
+                self.entry.close(Outcome::ClientDisconnected);
+            }
+            End::Left if self.entry.has_client_left() => self.entry.abandon(),
+            End::Whole if lacks_end && self.ends_by_event() => {
+                let error = "the connection ended before the event that ends the stream";
+                self.entry.row().error.get_or_insert_with(|| error.into());
+                self.entry.close(Outcome::Truncated);
+            }
+            End::Failed(outcome) => self.entry.close(outcome),
+            _ if whole => self.entry.close(cause.map_or(Outcome::Complete, Outcome::from)),
+            // The entry knows whether the client left or the process is stopping.
+            _ => self.entry.abandon(),
+        }
+    }
+}
+
+impl<B: ResponseFrames> Exchange<B> {
+    /// Why a complete response is none, although its status is 200: it has no content. Some servers
+    /// fail like this (llama-cpp-python, where a prompt is too long for the model).
+    fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
+        let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
+        if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {
+            return None;
+        }
+        let is_empty = self.entry.row().response_bytes == 0;
+        if is_events {
+            return (tally.events == 0).then_some(if is_empty {
+                "the upstream answered with an empty body"
+            } else {
+                "the upstream's event stream ended without an event"
+            });
+        }
+        let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
+        let is_answer = tally.usage.is_some() || tally.model.is_some() || tally.pending || has_output;
+        (self.promises_events && !is_answer)
+            .then_some("the upstream answered with neither an event stream nor a completion")
+    }
+
+    fn ends_by_event(&mut self) -> bool {
+        self.entry.row().endpoint.as_deref().is_some_and(|endpoint| ENDED_BY_EVENT.contains(&endpoint))
+    }
+}
+
+impl<B: ResponseFrames> Drop for Exchange<B> {
+    fn drop(&mut self) {
+        self.defers = false;
+        let end = match self.ended.take() {
+            Some(End::Whole) => End::Unsent,
+            Some(end) => end,
+            None => End::Left,
+        };
+        self.close(end);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+//! The response body for the client.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+
+use super::exchange::{Exchange, ResponseFrames};
+use super::{Drains, ResponseMeter, UsageFeedback};
+use crate::codec::sse::Position;
+use crate::llm::usage::Withhold;
+use crate::record::Entry;
+use crate::record::error::{Error, Kind};
+use crate::support::flow::{ActiveStream, StreamTiming};
+
+/// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
+///
+/// * The response is complete, which is seen at the last frame: a connection does not poll beyond
+///   `is_end_stream`.
+/// * The upstream breaks off or is silent for too long, or the process is stopping. An event stream
+///   gets one more event with the error, in the form that its SDKs raise. Then the body fails, so
+///   that the connection truncates the response and no client takes it for complete.
+/// * The client leaves, and its connection drops the body. After a stream's last event the outcome
+///   is `complete`, since many SDKs close without reading further. Before it, the upstream is
+///   stopped, or the rest is drained.
+pub struct Metered<B: ResponseFrames> {
+    /// `None` after the exchange was moved into a drain; this body then yields EOF. Boxed, because a
+    /// body is moved several times on its way to the connection.
+    exchange: Option<Box<Exchange<B>>>,
+    policy: ResponsePolicy,
+    /// Counts a stream.
+    _active: Option<ActiveStream>,
+    /// Withholds the usage event that the client did not ask for; `None`: everything passes.
+    withhold: Option<Box<Withhold>>,
+    /// The exchange is read no further, and this follows.
+    last: Option<Last>,
+}
+
+/// How one response is measured and, without its client, continued.
+#[derive(Clone, Debug)]
+pub struct ResponsePolicy {
+    pub timing: Rc<StreamTiming>,
+    /// Reads the rest when the client leaves; `None`: the upstream is stopped.
+    pub drains: Option<Drains>,
+}
+
+/// What follows the last data. Boxed, since it is rare and many streams wait at the same time.
+enum Last {
+    /// The response fails; the record and the client do not have the error yet.
+    Failed(Box<Error>),
+    /// The client has the error event: the body fails once the connection has written it.
+    Flush(Box<Error>),
+    /// The body fails.
+    Cut(Box<Error>),
+    Trailers(Box<Frame<Bytes>>),
+    Nothing,
+}
+
+impl<B: ResponseFrames> Metered<B> {
+    /// Meters `body` with `kind` into `entry`.
+    pub fn new(
+        body: B,
+        kind: ResponseMeter,
+        entry: Entry,
+        status: StatusCode,
+        policy: ResponsePolicy,
+    ) -> Self {
+        let timing = kind.is_events().then(|| Rc::clone(&policy.timing));
+        let active = timing.as_ref().map(|timing| ActiveStream::new(timing.metrics()));
+        let exchange = Exchange::new(body, kind, entry, status, timing);
+        Self { exchange: Some(exchange), policy, _active: active, withhold: None, last: None }
+    }
+
+    pub fn timing(&self) -> &Rc<StreamTiming> {
+        &self.policy.timing
+    }
+
+    /// Withholds the usage event that was asked for in the client's place, if this is a stream. A
+    /// declared length is then wrong.
+    pub fn withhold_usage(&mut self) {
+        let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
+        if self.exchange.as_deref().is_some_and(is_stream) {
+            self.withhold = Some(Box::default());
+        }
+    }
+
+    /// Notes that a stream is of llama.cpp's server, where asking for usage moves events that the
+    /// client would get anyway.
+    pub fn expect_llama_cpp(&mut self) {
+        self.withhold.iter_mut().for_each(|withhold| withhold.expect_llama_cpp());
+    }
+
+    /// Reports to `feedback` at the end of the response.
+    pub fn teach(&mut self, feedback: UsageFeedback) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.teach(feedback);
+        }
+    }
+
+    /// Whether an event may be withheld.
+    pub fn withholds(&self) -> bool {
+        self.withhold.is_some()
+    }
+
+    /// Whether the body is an event stream, encoded or not.
+    pub fn is_events(&self) -> bool {
+        self.exchange.as_deref().is_some_and(Exchange::is_events)
+    }
+
+    /// Whether an event or a comment of ours may be inserted: the body is an event stream without a
+    /// content coding.
+    pub fn takes_events(&self) -> bool {
+        self.exchange.as_deref().is_some_and(Exchange::takes_events)
+    }
+
+    /// Whether the last frame had events, or the body is known to be an event stream.
+    pub fn has_events(&self) -> bool {
+        let has_events = |exchange: &Exchange<B>| exchange.takes_events() || exchange.progress().events > 0;
+        self.exchange.as_deref().is_some_and(has_events)
+    }
+
+    /// Whether the bytes passed on end between two events, so that a comment may follow.
+    pub fn is_between_events(&self) -> bool {
+        // A withheld beginning is all that there is of its event.
+        let withhold = self.withhold.as_ref();
+        if withhold.is_some_and(|withhold| withhold.is_inside_event()) {
+            return false;
+        }
+        withhold.is_some_and(|withhold| withhold.is_holding())
+            || self.exchange.as_deref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
+    }
+
+    /// Notes why the client is cut off. The connection drops this body next.
+    pub fn abort(&mut self, reason: String) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.explain(reason);
+        }
+    }
+
+    /// Leaves the record open at the end of the body, until [`Metered::sent`].
+    pub fn defer(&mut self) {
+        self.exchange.iter_mut().for_each(|exchange| exchange.defer());
+    }
+
+    /// Closes a deferred record: the client has been sent everything.
+    pub fn sent(&mut self) {
+        self.exchange.iter_mut().for_each(|exchange| exchange.sent());
+    }
+
+    /// The exchange, for a drain.
+    pub(super) fn into_exchange(mut self) -> Option<Box<Exchange<B>>> {
+        self.exchange.take()
+    }
+
+    /// The part of a frame that passes now, if any. At the end of the response nothing is withheld
+    /// any longer but the usage event.
+    fn passing(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let (Some(exchange), Some(withhold)) = (&mut self.exchange, &mut self.withhold) else {
+            return Some(frame);
+        };
+        let data = match frame.into_data() {
+            Ok(data) if exchange.progress().is_other => {
+                self.withhold = None;
+                exchange.passes(0);
+                return Some(Frame::data(data));
+            }
+            Ok(mut data) => {
+                let progress = exchange.progress();
+                let before =
+                    if progress.skipped > 0 { data.split_to(progress.skipped) } else { Bytes::new() };
+                let earlier = withhold.withheld();
+                let data = withhold.pass(data, progress);
+                exchange.passes(withhold.withheld() - earlier);
+                join(before, data)
+            }
+            Err(trailers) => {
+                let rest = withhold.finish();
+                if rest.is_empty() {
+                    return Some(trailers);
+                }
+                self.last = Some(Last::Trailers(Box::new(trailers)));
+                return Some(Frame::data(rest));
+            }
+        };
+        let data = if exchange.is_end_stream() { join(data, withhold.finish()) } else { data };
+        (!data.is_empty()).then(|| Frame::data(data))
+    }
+
+    /// Fails the response with `stopped` at the next poll, since the process is stopping.
+    pub fn stop(&mut self) {
+        let is_whole = self.exchange.as_deref().is_none_or(Exchange::is_end_stream);
+        if self.last.is_none() && !is_whole {
+            self.last = Some(Last::Failed(Box::new(Kind::Stopped.into())));
+        }
+    }
+
+    /// Records the error, and passes it to the client as an event where one may be inserted.
+    fn poll_failure(
+        &mut self,
+        error: Error,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        // An event that filled the declared length would make the response look complete.
+        let room = self.size_hint().exact();
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        let is_holding = self.withhold.as_ref().is_some_and(|withhold| withhold.is_holding());
+        let held = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+        // The client has no byte of an event that stays withheld, so that it needs no end.
+        let words = exchange.last_words(&error, (!is_holding || !held.is_empty()).then_some(&held));
+        let words = words.filter(|words| room.is_none_or(|room| (words.len() as u64) < room));
+        exchange.fail(&error);
+        match words {
+            Some(words) => {
+                self.last = Some(Last::Flush(Box::new(error)));
+                Poll::Ready(Some(Ok(Frame::data(words.into()))))
+            }
+            None if !held.is_empty() => {
+                self.last = Some(Last::Flush(Box::new(error)));
+                Poll::Ready(Some(Ok(Frame::data(held))))
+            }
+            None => self.poll_flush(Box::new(error), cx),
+        }
+    }
+
+    /// Lets the connection write its buffer before the body fails: over HTTP/2 a failed body drops
+    /// the buffer.
+    fn poll_flush(
+        &mut self,
+        error: Box<Error>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.last = Some(Last::Cut(error));
+        // A connection flushes when its body is pending.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Joins two pieces, of which one is usually empty.
+fn join(one: Bytes, other: Bytes) -> Bytes {
+    match (one.is_empty(), other.is_empty()) {
+        (_, true) => one,
+        (true, false) => other,
+        (false, false) => [one, other].concat().into(),
+    }
+}
+
+impl<B: ResponseFrames> Body for Metered<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.last.replace(Last::Nothing) {
+            None => self.last = None,
+            Some(Last::Failed(error)) => return self.poll_failure(*error, cx),
+            Some(Last::Flush(error)) => return self.poll_flush(error, cx),
+            Some(Last::Cut(error)) => return Poll::Ready(Some(Err(*error))),
+            Some(Last::Trailers(trailers)) => return Poll::Ready(Some(Ok(*trailers))),
+            Some(Last::Nothing) => return Poll::Ready(None),
+        }
+        let everything = self.withhold.is_none();
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            match ready!(exchange.poll_frame(cx)) {
+                Some(Err(error)) => return self.poll_failure(error, cx),
+                passing if everything => {
+                    exchange.passes(0);
+                    return Poll::Ready(passing);
+                }
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.passing(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                None => {
+                    let rest = self.withhold.as_mut().map(|withhold| withhold.finish()).unwrap_or_default();
+                    self.last = Some(Last::Nothing);
+                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.last {
+            None => self.exchange.as_deref().is_none_or(Exchange::is_end_stream),
+            Some(Last::Failed(_) | Last::Flush(_) | Last::Cut(_) | Last::Trailers(_)) => false,
+            Some(Last::Nothing) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.withhold.is_some() {
+            return SizeHint::default();
+        }
+        self.exchange.as_deref().map_or_else(SizeHint::default, Exchange::size_hint)
+    }
+}
+
+impl<B: ResponseFrames> Drop for Metered<B> {
+    fn drop(&mut self) {
+        if let Some(drains) = &self.policy.drains
+            && let Some(exchange) = self.exchange.take()
+        {
+            drains.take_over(exchange);
+        }
+    }
+}

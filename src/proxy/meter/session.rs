@@ -1,0 +1,223 @@
+//! One WebSocket session: its meter and its record.
+
+use std::time::Instant;
+
+use crate::codec::websocket::{Close, FrameHandler, Frames, Opcode};
+use crate::llm::provider::UsageOwner;
+use crate::llm::usage::{AskedModel, Progress, SessionMeter};
+use crate::record::error::Error;
+use crate::record::{Entry, Outcome};
+
+/// Endpoints in whose sessions the client's messages name the model. The messages to the others are
+/// mostly audio.
+const MODEL_IS_ASKED: [&str; 2] = ["responses", "other"];
+
+/// A side of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Client,
+    Upstream,
+}
+
+/// How a session ends, apart from its close frames.
+#[derive(Debug)]
+pub enum SessionEnd {
+    /// The connection of this side ended.
+    Left(Peer),
+    /// The upstream's connection broke, or a limit was reached.
+    Failed(Error),
+    /// The process is stopping.
+    Stopped,
+}
+
+/// Meters a session into one record, with the sum of the usage of its responses.
+///
+/// Dropping it closes the record of a session that did not end by [`Session::close`].
+pub struct Session {
+    entry: Entry,
+    /// `None` after the result went into the record.
+    reading: Option<Box<Reading>>,
+}
+
+/// The two directions of a WebSocket.
+#[derive(Default)]
+struct Reading {
+    client: Frames,
+    upstream: Frames,
+    heard: Heard,
+    /// When the first and the last message of the upstream ended.
+    events: Option<(Instant, Instant)>,
+}
+
+#[derive(Default)]
+struct Heard {
+    usage: SessionMeter,
+    /// `None` where the model is named before the session, so that the client's messages are not
+    /// searched for it.
+    asked: Option<AskedModel>,
+    /// What the last bytes contained.
+    progress: Progress,
+    /// The first close frame.
+    closed: Option<(Peer, Close)>,
+    /// Whether a close frame was seen, by side.
+    last: [bool; 2],
+}
+
+impl Session {
+    /// Begins with the response that grants the upgrade.
+    pub fn new(mut entry: Entry, status: u16) -> Self {
+        entry.answered(status, Instant::now());
+        // The usage is of this session, also where a `GET` of the path reports that of others.
+        entry.answers(UsageOwner::Own);
+        let row = entry.row();
+        row.stream = true;
+        let names_model = row.endpoint.as_deref().is_some_and(|endpoint| MODEL_IS_ASKED.contains(&endpoint));
+        let mut reading = Box::<Reading>::default();
+        reading.heard.asked = names_model.then(AskedModel::default);
+        Self { entry, reading: Some(reading) }
+    }
+
+    /// Meters bytes of one side. Bytes that are no frames pass too, and the record says so.
+    pub fn saw(&mut self, from: Peer, bytes: &[u8]) {
+        let row = self.entry.row();
+        match from {
+            Peer::Client => row.request_bytes += bytes.len() as u64,
+            Peer::Upstream => row.response_bytes += bytes.len() as u64,
+        }
+        let Some(Reading { client, upstream, heard, events }) = self.reading.as_deref_mut() else { return };
+        match from {
+            Peer::Client => {
+                let _ = client.push(bytes, &mut FromClient(heard));
+            }
+            Peer::Upstream => {
+                let now = Instant::now();
+                heard.progress = Progress::default();
+                let _ = upstream.push(bytes, &mut FromUpstream(heard));
+                if heard.progress.first_token {
+                    self.entry.first_token(now);
+                }
+                if heard.progress.events > 0 {
+                    *events = Some((events.map_or(now, |(first, _)| first), now));
+                }
+            }
+        }
+    }
+
+    /// Whether a close frame of ours may be inserted into the direction of `from`: its bytes are
+    /// frames, the last one is complete, and none of them was a close frame.
+    pub fn takes_close(&self, from: Peer) -> bool {
+        self.reading.as_deref().is_some_and(|reading| {
+            let frames = match from {
+                Peer::Client => &reading.client,
+                Peer::Upstream => &reading.upstream,
+            };
+            frames.is_between_frames() && !reading.heard.last[from as usize]
+        })
+    }
+
+    /// Whether either side has sent a close frame.
+    pub fn is_closing(&self) -> bool {
+        self.reading.as_deref().is_some_and(|reading| reading.heard.closed.is_some())
+    }
+
+    /// Closes the record.
+    ///
+    /// After a close frame the session is `complete`, unless the upstream's code is one of a
+    /// failure. Without one, `end` decides.
+    pub fn close(mut self, end: &SessionEnd) {
+        let closed = self.finish();
+        let (outcome, error) = match (closed, end) {
+            (Some((Peer::Upstream, close)), _) if close.is_failure() => {
+                let code = close.code.unwrap_or_default();
+                (Outcome::UpstreamError, Some(format!("the upstream closed with {code}: {}", close.reason)))
+            }
+            (Some(_), _) => (Outcome::Complete, None),
+            (None, SessionEnd::Left(Peer::Client)) => (Outcome::ClientDisconnected, None),
+            (None, SessionEnd::Left(Peer::Upstream)) => (Outcome::Complete, None),
+            (None, SessionEnd::Failed(error)) => (error.outcome(), Some(error.to_string())),
+            (None, SessionEnd::Stopped) => {
+                (Outcome::Truncated, Some("the proxy was stopped before the session ended".to_owned()))
+            }
+        };
+        if let Some(error) = error {
+            self.entry.row().error = Some(error.into());
+        }
+        self.entry.close(outcome);
+    }
+
+    /// Puts the result into the record. Returns the first close frame and its side.
+    fn finish(&mut self) -> Option<(Peer, Close)> {
+        let Reading { client, upstream, heard, events } = *self.reading.take()?;
+        if let Some(model) = heard.asked.and_then(AskedModel::into_model) {
+            self.entry.row().model_requested = Some(model);
+        }
+        let mut tally = heard.usage.into_tally();
+        tally.skipped += u64::from(client.has_failed()) + u64::from(upstream.has_failed());
+        self.entry.row().events = Some(tally.events);
+        if let Some((first, last)) = events {
+            self.entry.events(first, last);
+        }
+        self.entry.metered(tally, false);
+        heard.closed
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.entry.is_closed() {
+            self.finish();
+        }
+    }
+}
+
+impl Heard {
+    fn control(&mut self, from: Peer, opcode: Opcode, payload: &[u8]) {
+        if opcode == Opcode::Close {
+            self.last[from as usize] = true;
+            self.closed.get_or_insert_with(|| (from, Close::read(payload)));
+        }
+    }
+}
+
+/// Of the client's messages, only the model and the close frame matter.
+struct FromClient<'a>(&'a mut Heard);
+
+impl FrameHandler for FromClient<'_> {
+    fn data(&mut self, is_text: bool, piece: &[u8]) {
+        if let Some(asked) = self.0.asked.as_mut().filter(|_| is_text) {
+            asked.text(piece);
+        }
+    }
+
+    fn message_end(&mut self, _is_text: bool) {
+        if let Some(asked) = &mut self.0.asked {
+            asked.message_end();
+        }
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.0.control(Peer::Client, opcode, payload);
+    }
+}
+
+struct FromUpstream<'a>(&'a mut Heard);
+
+impl FrameHandler for FromUpstream<'_> {
+    fn data(&mut self, is_text: bool, piece: &[u8]) {
+        if is_text {
+            self.0.usage.text(piece);
+        }
+    }
+
+    fn message_end(&mut self, _is_text: bool) {
+        let progress = self.0.usage.message_end();
+        self.0.progress.add(progress);
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.0.control(Peer::Upstream, opcode, payload);
+    }
+}
+
+#[cfg(test)]
+mod tests;

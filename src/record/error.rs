@@ -1,0 +1,179 @@
+//! The errors of requests: what happened, whose fault it is, and what the client gets.
+//!
+//! [`Kind`] is the table of all errors. This module alone turns one into HTTP: OpenAI-style JSON
+//! with `type: "streamgauge_error"`, which distinguishes it from an upstream's error, and a message
+//! that says what to do. Messages have no secrets: upstreams go by their configured names.
+
+mod event;
+mod kind;
+mod message;
+mod response;
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::codec::authority::HostFault;
+use crate::codec::coding::DecodeError;
+use crate::record::Outcome;
+
+pub use event::{EventForm, EventStream, upstream_error_event};
+pub use kind::{Blame, Info, KINDS, Kind, Retry};
+pub use response::ERROR_TYPE;
+
+/// Why a request failed. Boxed, so that a result on the path of each frame stays small.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: Kind,
+    upstream: Option<Arc<str>>,
+    source: Option<Source>,
+}
+
+/// Shared, because several requests may wait for one connection that fails.
+type Source = Arc<dyn StdError + Send + Sync>;
+
+/// The result of one step of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Kind {
+    /// The error of this kind at the upstream of this name.
+    pub fn at(self, upstream: impl Into<Arc<str>>) -> Error {
+        Error(Box::new(Inner { kind: self, upstream: Some(upstream.into()), source: None }))
+    }
+}
+
+impl Error {
+    /// Adds the cause, which the message names and [`StdError::source`] returns.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into().into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &Kind {
+        &self.0.kind
+    }
+
+    /// The upstream's configured name, if the error concerns one.
+    pub fn upstream(&self) -> Option<&str> {
+        self.0.upstream.as_deref()
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        self.0.kind.info().blame
+    }
+
+    /// Whether another attempt is safe. An incomplete request is not executed.
+    pub fn retry(&self) -> Retry {
+        match self.0.kind {
+            Kind::FirstByteTimeout { was_sent: false, .. } | Kind::TotalTimeout { was_sent: false, .. } => {
+                Retry::NotSent
+            }
+            _ => self.0.kind.info().retry,
+        }
+    }
+
+    /// Whether the upstream may have executed the request, so that the client's own repetition may
+    /// execute it twice.
+    pub fn may_be_executed(&self) -> bool {
+        self.retry() == Retry::BeforeResponse || self.0.kind == Kind::Truncated
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.0.kind.info().status
+    }
+
+    /// The machine-readable `code`.
+    pub fn code(&self) -> &'static str {
+        self.0.kind.info().code
+    }
+
+    /// The outcome of the usage record.
+    pub fn outcome(&self) -> Outcome {
+        match self.0.kind {
+            Kind::ConnectTimeout { .. }
+            | Kind::ProxySilent { .. }
+            | Kind::FirstByteTimeout { .. }
+            | Kind::IdleTimeout { .. }
+            | Kind::TotalTimeout { .. } => Outcome::TimedOut,
+            Kind::Truncated | Kind::Stopped => Outcome::Truncated,
+            Kind::BodyIncomplete => Outcome::ClientDisconnected,
+            _ if self.blame() == Blame::Upstream => Outcome::UpstreamError,
+            _ => Outcome::Rejected,
+        }
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(Inner { kind, upstream: None, source: None }))
+    }
+}
+
+impl From<HostFault> for Error {
+    fn from(fault: HostFault) -> Self {
+        Kind::HostInvalid(fault).into()
+    }
+}
+
+/// For a request's body; an upstream's is [`Kind::Undecodable`].
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let kind = match error {
+            DecodeError::Corrupt => Kind::BodyUndecodable,
+            DecodeError::TooLarge => Kind::BodyExpandsTooFar,
+        };
+        Self::from(kind).because(error)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn outcome_follows_kind_and_blame() {
+        let limit = Duration::from_secs(1);
+        for (kind, outcome) in [
+            (Kind::KeyMissing, Outcome::Rejected),
+            (Kind::Overloaded, Outcome::Rejected),
+            (Kind::BodyIncomplete, Outcome::ClientDisconnected),
+            (Kind::IdleTimeout { limit }, Outcome::TimedOut),
+            (Kind::Truncated, Outcome::Truncated),
+            (Kind::Protocol, Outcome::UpstreamError),
+        ] {
+            assert_eq!(kind.at("u").outcome(), outcome);
+        }
+    }
+
+    #[test]
+    fn incomplete_request_may_be_repeated_after_timeout() {
+        let limit = Duration::from_secs(1);
+        for (was_sent, retry) in [(true, Retry::BeforeResponse), (false, Retry::NotSent)] {
+            let error = Kind::TotalTimeout { limit, was_sent }.at("u");
+            assert_eq!((error.retry(), error.may_be_executed()), (retry, was_sent));
+        }
+    }
+
+    #[test]
+    fn source_can_be_downcast() {
+        let error = Error::from(DecodeError::Corrupt);
+        let source = error.source().and_then(|source| source.downcast_ref());
+        assert_eq!((error.kind(), source), (&Kind::BodyUndecodable, Some(&DecodeError::Corrupt)));
+    }
+}

@@ -1,0 +1,179 @@
+//! The table of all errors. Codes and statuses are a contract with clients; texts are not.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::codec::authority::HostFault;
+
+/// Who must act for the request to succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The request must change.
+    Client,
+    /// The upstream, or the connection to it, must change.
+    Upstream,
+    /// streamgauge is full or stopping.
+    Us,
+}
+
+/// Whether another attempt at another upstream is safe and useful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail alike, or a response has begun.
+    Never,
+    /// The upstream cannot have worked on the request.
+    NotSent,
+    /// The upstream may have executed the request, and no response has begun: another attempt may
+    /// be billed twice.
+    BeforeResponse,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// The machine-readable `code`. Several kinds may share one.
+    pub code: &'static str,
+    /// The HTTP status of a response that has not begun.
+    pub status: StatusCode,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// See [`Error::retry`](super::Error::retry) for the one exception.
+    pub retry: Retry,
+    /// One sentence of documentation, in Markdown.
+    pub meaning: &'static str,
+}
+
+/// `Name { fields } = status, code, blame, retry, meaning;`
+macro_rules! kinds {
+    ($($name:ident $({ $($field:ident: $type:ty),+ })? $(($inner:ty))? =
+        $status:ident, $code:literal, $blame:ident, $retry:ident, $meaning:literal;)+) => {
+        /// What went wrong, with the values that its message names.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $(#[doc = $meaning] $name $({ $($field: $type),+ })? $(($inner))?,)+
+        }
+
+        /// All kinds, in the order of their declaration.
+        pub const KINDS: &[Info] = &[$(Info {
+            code: $code,
+            status: StatusCode::$status,
+            blame: Blame::$blame,
+            retry: Retry::$retry,
+            meaning: $meaning,
+        },)+];
+
+        /// Indices into [`KINDS`].
+        #[derive(Clone, Copy)]
+        enum Row { $($name,)+ }
+
+        impl Kind {
+            /// Its row of the table.
+            pub fn info(&self) -> &'static Info {
+                &KINDS[match self { $(Self::$name { .. } => Row::$name,)+ } as usize]
+            }
+        }
+    };
+}
+
+kinds! {
+    MalformedHead = BAD_REQUEST, "malformed_request", Client, Never,
+        "The request is not valid HTTP/1.1.";
+    UriTooLong = URI_TOO_LONG, "uri_too_long", Client, Never,
+        "The path and query are too long.";
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", Client, Never,
+        "The headers are larger than 64 KiB, or there are more than 100.";
+    HeadTimeout(Duration) = REQUEST_TIMEOUT, "header_timeout", Client, Never,
+        "The headers did not arrive within `server.header_timeout`.";
+    BodyTimeout(Duration) = REQUEST_TIMEOUT, "body_timeout", Client, Never,
+        "The body stopped arriving.";
+    BodyTooSlow { rate: u32 } = REQUEST_TIMEOUT, "body_too_slow", Client, Never,
+        "The body arrived more slowly than `server.min_body_rate`.";
+    BodyEvicted = REQUEST_TIMEOUT, "body_evicted", Client, Never,
+        "The body arrived slowly while other requests needed its memory.";
+    BodyIncomplete = BAD_REQUEST, "body_incomplete", Client, Never,
+        "The body ended before it was complete.";
+    BodyTooLarge { limit: u64, key: &'static str } = PAYLOAD_TOO_LARGE, "request_too_large", Client, Never,
+        "The body is larger than `server.max_request_bytes` or `server.max_passing_bytes`.";
+    HostInvalid(HostFault) = BAD_REQUEST, "invalid_host", Client, Never,
+        "`Host` is missing, repeated or invalid, or differs from the request's target.";
+    HostNotAllowed(String) = FORBIDDEN, "host_not_allowed", Client, Never,
+        "`Host` is not one of `server.hosts`, an address or localhost.";
+    OriginNotAllowed(String) = FORBIDDEN, "origin_not_allowed", Client, Never,
+        "A web page sent the request, and its origin is not one of `server.origins`.";
+    CrossSite(String) = FORBIDDEN, "cross_site", Client, Never,
+        "A web page of another site sent the request without its origin.";
+    MethodNotAllowed(String) = METHOD_NOT_ALLOWED, "method_not_allowed", Client, Never,
+        "The method is not forwarded, as `CONNECT` and `TRACE`.";
+    UnknownPath(String) = NOT_FOUND, "unknown_path", Client, Never,
+        "The path begins with neither `/v1` nor `/openai`.";
+    UnsafePath = BAD_REQUEST, "unsafe_path", Client, Never,
+        "The path has segments that could leave the upstream's own path.";
+    NoRoute { path: String, model: Option<String> } = NOT_FOUND, "no_route", Client, Never,
+        "No entry of `[[routes]]` matches.";
+    KeyMissing = UNAUTHORIZED, "missing_api_key", Client, Never,
+        "Clients are configured, and the request has no key.";
+    KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,
+        "The request's key is not one of the configured keys.";
+    ModelRequired = BAD_REQUEST, "model_required", Client, Never,
+        "The upstream needs a model to choose a deployment, and the request names none.";
+    ModelAmbiguous = BAD_REQUEST, "model_ambiguous", Client, Never,
+        "The body has `model` twice, and the model decides the route.";
+    ModelTooLate { limit: u64 } = PAYLOAD_TOO_LARGE, "model_too_late", Client, Never,
+        "The form has its field `model` after more bytes than `server.max_request_bytes`.";
+    CodingUnknown(String) = UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", Client, Never,
+        "The `Content-Encoding` is unknown, and the model in the body decides the route.";
+    BodyUndecodable = BAD_REQUEST, "body_undecodable", Client, Never,
+        "The body is not in its `Content-Encoding`.";
+    BodyExpandsTooFar = PAYLOAD_TOO_LARGE, "request_too_large", Client, Never,
+        "The body expands more than is reasonable when its `Content-Encoding` is decoded.";
+    BodyNotUtf8 = BAD_REQUEST, "body_not_utf8", Client, Never,
+        "The JSON body is in UTF-16 or UTF-32.";
+    HeaderValue { name: &'static str, values: &'static str } = BAD_REQUEST, "invalid_header", Client, Never,
+        "A header of streamgauge's own has an unknown value.";
+    Unreachable = BAD_GATEWAY, "upstream_unreachable", Upstream, NotSent,
+        "There is no connection to the upstream, or it closed before it could work on the request.";
+    Tls = BAD_GATEWAY, "upstream_tls", Upstream, NotSent,
+        "There is no TLS session with the upstream.";
+    Redirect { host: String } = BAD_GATEWAY, "upstream_redirect", Upstream, Never,
+        "The upstream redirects to a host that is not among `network.allowed_hosts`.";
+    ProxyRefused { proxy: String, status: u16 } = BAD_GATEWAY, "proxy_refused", Upstream, NotSent,
+        "The forward proxy refused the tunnel to the upstream.";
+    ProxyFailed { proxy: String } = BAD_GATEWAY, "proxy_failed", Upstream, NotSent,
+        "The forward proxy cannot be reached, or did not respond as a proxy.";
+    ProxySilent { proxy: String, limit: Duration } = BAD_GATEWAY, "proxy_timeout", Upstream, NotSent,
+        "The forward proxy opened no tunnel within `timeouts.connect`.";
+    WrongProtocol = BAD_GATEWAY, "upstream_protocol", Upstream, NotSent,
+        "The upstream does not speak the HTTP version that is needed.";
+    Protocol = BAD_GATEWAY, "upstream_protocol", Upstream, Never,
+        "The upstream's response breaks HTTP.";
+    Unanswered = BAD_GATEWAY, "upstream_protocol", Upstream, BeforeResponse,
+        "The upstream got the request and sent no valid response.";
+    Truncated = BAD_GATEWAY, "upstream_truncated", Upstream, Never,
+        "The upstream closed the connection inside its response.";
+    Undecodable = BAD_GATEWAY, "upstream_undecodable", Upstream, Never,
+        "The response is not in its `Content-Encoding`, which had to be decoded.";
+    Refused { status: u16, body: String } = BAD_GATEWAY, "upstream_refused", Upstream, Never,
+        "The upstream responded with an error after the client had been sent the head of a stream.";
+    ConnectTimeout { limit: Duration } = GATEWAY_TIMEOUT, "connect_timeout", Upstream, NotSent,
+        "Connecting took longer than `timeouts.connect`.";
+    FirstByteTimeout { limit: Duration, key: &'static str, was_sent: bool } =
+        GATEWAY_TIMEOUT, "first_byte_timeout", Upstream, BeforeResponse,
+        "The response did not begin within `timeouts.first_byte` or `timeouts.first_byte_unstreamed`.";
+    IdleTimeout { limit: Duration } = GATEWAY_TIMEOUT, "idle_timeout", Upstream, Never,
+        "The upstream was silent inside its response for longer than `timeouts.idle`.";
+    TotalTimeout { limit: Duration, was_sent: bool } =
+        GATEWAY_TIMEOUT, "total_timeout", Upstream, BeforeResponse,
+        "The exchange took longer than `timeouts.total`.";
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", Us, Never,
+        "The buffered request bodies use up `server.max_buffered_bytes`.";
+    ClientOverloaded = SERVICE_UNAVAILABLE, "client_overloaded", Client, Never,
+        "This client's request bodies use up its share of `server.max_buffered_bytes`.";
+    NoPlace = SERVICE_UNAVAILABLE, "no_place", Us, Never,
+        "There are as many HTTP/2 streams as `server.max_connections` allows.";
+    Stopped = SERVICE_UNAVAILABLE, "stopped", Us, Never,
+        "streamgauge was stopped before the response ended.";
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The messages of errors for clients: what happened and what to do.
+
+use std::fmt;
+
+use super::{Error, Kind};
+use crate::codec::authority::HostFault;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let upstream = self.upstream().unwrap_or_default();
+        let reason: &dyn fmt::Display = match &self.0.source {
+            Some(source) => source,
+            None => &"",
+        };
+        match self.kind() {
+            Kind::MalformedHead => {
+                f.write_str("The request is not valid HTTP/1.1. Check that the client speaks HTTP to this port.")
+            }
+            Kind::UriTooLong => f.write_str("The request's path and query are too long. Shorten them."),
+            Kind::HeadTooLarge => {
+                f.write_str("The request's headers are larger than this proxy takes (64 KiB, 100 headers). Send fewer or smaller ones.")
+            }
+            Kind::HeadTimeout(limit) => {
+                write!(f, "The request's headers did not arrive within {limit:?} (server.header_timeout).")
+            }
+            Kind::BodyTimeout(limit) => {
+                write!(f, "The request's body stopped arriving for {limit:?}. Send it without pauses.")
+            }
+            Kind::BodyTooSlow { rate } => write!(
+                f,
+                "The request's body arrived at less than {rate} bytes per second (server.min_body_rate). Send it faster, \
+                 or lower the rate."
+            ),
+            Kind::BodyEvicted => f.write_str(
+                "The request's body arrived slowly while other requests needed the memory it held \
+                 (server.max_buffered_bytes). Send it again, without pauses.",
+            ),
+            Kind::BodyIncomplete => f.write_str("The request's body ended before it was complete."),
+            Kind::BodyTooLarge { limit, key } => {
+                write!(f, "The request's body is larger than {limit} bytes. Send less, or raise {key}.")
+            }
+            Kind::HostInvalid(fault) => write!(f, "{} Send one Host that is a name or an address.", host_fault(*fault)),
+            Kind::HostNotAllowed(host) => write!(
+                f,
+                "The request is for the host {host:?}, which is not known to be this proxy's: any web page could give a \
+                 name of its own this address. If it is yours, write hosts = {} in [server], or use an address or localhost.",
+                hosts_to_write(host)
+            ),
+            Kind::OriginNotAllowed(origin) if origin == "null" => f.write_str(
+                "A web page whose origin is null sent this request: a file, or a sandboxed frame. Such pages cannot be told \
+                 apart, so none may use this proxy. Serve the page from an address, and add its origin to origins in [server].",
+            ),
+            Kind::OriginNotAllowed(origin) => write!(
+                f,
+                "A web page of {origin:?} sent this request. If that page may use this proxy, write origins = [{origin:?}] in [server]."
+            ),
+            Kind::CrossSite(site) => write!(
+                f,
+                "A web page elsewhere made the browser send this request (Sec-Fetch-Site: {site}) without saying its origin. \
+                 If the page may use this proxy, add its origin to origins in [server] and send the request with CORS."
+            ),
+            Kind::MethodNotAllowed(method) => write!(f, "The method {method} is not one that this proxy forwards."),
+            Kind::UnknownPath(path) => write!(
+                f,
+                "Nothing is served at {path}. Paths begin with /v1 (or /openai for an Azure upstream): \
+                 set the SDK's base URL to http://<this address>/v1."
+            ),
+            Kind::UnsafePath => f.write_str(
+                "The path has `.`, `..`, empty or backslash segments. Send it in its plain form.",
+            ),
+            Kind::NoRoute { path, model: Some(model) } => write!(
+                f,
+                "No route takes {path} with the model {model:?}. Ask for another model, or add a [[routes]] entry."
+            ),
+            Kind::NoRoute { path, model: None } => {
+                write!(f, "No route takes {path}. Ask for another path, or add a [[routes]] entry.")
+            }
+            Kind::KeyMissing => f.write_str(
+                "No API key. Send one of the keys configured under [clients] as `Authorization: Bearer <key>`.",
+            ),
+            Kind::KeyUnknown => {
+                f.write_str("The API key is none of those configured under [clients] of this proxy.")
+            }
+            Kind::ModelRequired => write!(
+                f,
+                "The upstream `{upstream}` chooses the deployment by the model, and the request names none. \
+                 Set `model` in the body, or default_model in the configuration."
+            ),
+            Kind::ModelAmbiguous => {
+                f.write_str("The body has `model` twice, and it decides where the request goes. Send it once.")
+            }
+            Kind::ModelTooLate { limit } => write!(
+                f,
+                "The form names its model behind more than {limit} bytes, and the model decides where the request goes or is \
+                 renamed. Send the field `model` before the file, or raise server.max_request_bytes."
+            ),
+            Kind::CodingUnknown(coding) => write!(
+                f,
+                "The request's Content-Encoding {coding:?} is not known here, and the model in the body decides where the request \
+                 goes or is renamed. Send the body as it is, or in gzip, deflate, br or zstd."
+            ),
+            Kind::BodyUndecodable | Kind::BodyExpandsTooFar => {
+                write!(f, "The request's body cannot be read: {reason}. Send it as its Content-Encoding says, or without one.")
+            }
+            Kind::BodyNotUtf8 => f.write_str(
+                "The request's JSON body is in UTF-16 or UTF-32. Send it in UTF-8, as RFC 8259 section 8.1 asks.",
+            ),
+            Kind::HeaderValue { name, values } => {
+                write!(f, "The header `{name}` has a value that this proxy does not know. Send {values}, or leave it out.")
+            }
+            Kind::Unreachable => write!(
+                f,
+                "The upstream `{upstream}` cannot be reached: {reason}. Check its url in the configuration and that it runs."
+            ),
+            Kind::Tls => write!(
+                f,
+                "No TLS session with the upstream `{upstream}`: {reason}. Check its url and its certificate."
+            ),
+            Kind::Redirect { host } => write!(
+                f,
+                "The upstream `{upstream}` redirects to {}, which is not among network.allowed_hosts. Set its url to where it is, \
+                 or add that host.",
+                if host.is_empty() { "something whose host clients would not agree on" } else { host }
+            ),
+            Kind::ProxyRefused { proxy, status } => write!(
+                f,
+                "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
+                match status {
+                    // Some proxies mean 407 and say 401.
+                    401 | 407 => "Check the username and the password of the proxy in the configuration.",
+                    _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
+                }
+            ),
+            Kind::ProxyFailed { proxy } => write!(
+                f,
+                "No way to the upstream `{upstream}` through the proxy {proxy}: {reason}. Check the proxy's url in the \
+                 configuration and that it runs."
+            ),
+            Kind::ProxySilent { proxy, limit } => write!(
+                f,
+                "The proxy {proxy} opened no way to the upstream `{upstream}` within {limit:?} (timeouts.connect). Check \
+                 that the proxy runs and that it can reach the upstream."
+            ),
+            Kind::WrongProtocol | Kind::Protocol => {
+                write!(f, "The upstream `{upstream}` broke HTTP: {reason}. Check what listens at its url.")
+            }
+            Kind::Unanswered => write!(
+                f,
+                "The upstream `{upstream}` gave no answer: {reason}. It may have executed the request, which is therefore not \
+                 sent again."
+            ),
+            Kind::ConnectTimeout { limit } => write!(
+                f,
+                "Connecting to the upstream `{upstream}` took longer than {limit:?} (timeouts.connect)."
+            ),
+            Kind::FirstByteTimeout { limit, key, .. } => {
+                write!(f, "The upstream `{upstream}` sent no response within {limit:?} ({key}).")
+            }
+            Kind::IdleTimeout { limit } => write!(
+                f,
+                "The upstream `{upstream}` fell silent inside its response for {limit:?} (timeouts.idle)."
+            ),
+            Kind::TotalTimeout { limit, .. } => {
+                write!(f, "The exchange with the upstream `{upstream}` took longer than {limit:?} (timeouts.total).")
+            }
+            Kind::Truncated => {
+                write!(f, "The upstream `{upstream}` closed the connection inside its response: {reason}.")
+            }
+            Kind::Undecodable => {
+                write!(f, "The stream of the upstream `{upstream}` cannot be decoded: {reason}.")
+            }
+            Kind::Refused { status, body } => {
+                write!(f, "The upstream `{upstream}` answered with status {status}: {body}")
+            }
+            Kind::ClientOverloaded => f.write_str(
+                "The bodies of this client's requests hold as much memory as one client may while there are several: half of \
+                 server.max_buffered_bytes. Try again shortly.",
+            ),
+            Kind::NoPlace => f.write_str(
+                "This proxy runs as many HTTP/2 streams as it may (server.max_connections counts them). It has not sent the \
+                 request on. Try again shortly.",
+            ),
+            Kind::Stopped => f.write_str("The proxy was stopped before the response ended. Send the request again."),
+            Kind::Overloaded => f.write_str(
+                "This proxy holds as many request bodies as it may (server.max_buffered_bytes). Try again shortly.",
+            ),
+        }
+    }
+}
+
+fn host_fault(fault: HostFault) -> &'static str {
+    match fault {
+        HostFault::Missing => "The request has no Host.",
+        HostFault::Several => "The request has more than one Host.",
+        HostFault::Invalid => "The request's Host is no name or address with a port.",
+        HostFault::Differing => "The request's target and its Host name different hosts.",
+    }
+}
+
+/// The list that takes a host. A service of Kubernetes has four names, of which its clients may use
+/// any.
+fn hosts_to_write(host: &str) -> String {
+    let labels: Vec<_> = host.split('.').collect();
+    match labels[..] {
+        [name, namespace, "svc"] | [name, namespace, "svc", "cluster", "local"] => {
+            let pair = format!("{name}.{namespace}");
+            format!("{:?}", [name, &pair, &format!("{pair}.svc"), &format!("{pair}.svc.cluster.local")])
+        }
+        _ => format!("{:?}", [host]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_host_message_has_the_line_to_write() {
+        for (host, line) in [
+            ("host.docker.internal", r#"hosts = ["host.docker.internal"] in [server]"#),
+            (
+                "gauge.llm.svc.cluster.local",
+                r#"hosts = ["gauge", "gauge.llm", "gauge.llm.svc", "gauge.llm.svc.cluster.local"] in [server]"#,
+            ),
+        ] {
+            let message = Error::from(Kind::HostNotAllowed(host.to_owned())).to_string();
+            assert!(message.contains(line), "{message}");
+        }
+    }
+}

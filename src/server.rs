@@ -1,0 +1,121 @@
+//! The server side: accepts connections, bounds what they may cost, and speaks HTTP.
+//!
+//! Nothing here knows what a request is for: a [`Handler`] responds to it.
+
+mod accept;
+mod accept_errors;
+mod balance;
+mod bind;
+mod conn_state;
+mod connection;
+mod connections;
+mod disconnect;
+mod handshake;
+mod http1;
+mod http2;
+mod in_flight;
+mod places;
+mod request_body;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+
+use crate::record::error::Error;
+use crate::support::flow::StreamTiming;
+
+pub use accept::{Acceptor, Ended, Listener};
+pub use accept_errors::{AcceptErrors, is_exhaustion};
+pub use balance::Balance;
+pub use bind::{bind, may_bind};
+pub use disconnect::{MOST_WATCHED, watch_at_most};
+pub use http1::Http1RequestBody;
+pub use http2::Http2RequestBody;
+pub use places::Capacity;
+pub use request_body::RequestBody;
+pub use upgrade::{ClientStream, Upgrade};
+
+/// Responds to requests.
+pub trait Handler: 'static {
+    /// The response's body.
+    type Body: ResponseBody;
+
+    /// Responds to one request of the client at `from`. The future is dropped when the client
+    /// leaves, also before the first poll.
+    fn handle(
+        self: Rc<Self>,
+        request: Request<RequestBody>,
+        from: Option<SocketAddr>,
+    ) -> impl Future<Output = Response<Self::Body>>;
+
+    /// Responds in place of [`Handler::handle`] to a request that the listener has no room for.
+    fn reject(
+        &self,
+        request: Request<RequestBody>,
+        error: Error,
+        from: Option<SocketAddr>,
+    ) -> Response<Self::Body>;
+
+    /// Responds to a request whose head could not be read, in HTTP/1.1 bytes. The connection is
+    /// closed afterwards.
+    fn reject_head(&self, error: Error, from: Option<SocketAddr>) -> Vec<u8>;
+
+    /// Closes upgraded connections. Called when the drain timeout expires.
+    fn shutdown(&self) -> impl Future<Output = ()>;
+
+    /// Waits for work that has outlived its connection. Cancel-safe.
+    fn drained(&self) -> impl Future<Output = ()>;
+}
+
+/// A response's body, which the listener tells what becomes of the response.
+pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static {
+    /// Measures how long events wait for the client; `None`: the body has no events.
+    fn timing(&self) -> Option<&Rc<StreamTiming>>;
+
+    /// The client did not read, for the given reason: the body is dropped next.
+    fn abort(&mut self, reason: String);
+
+    /// The end of the body is not the end of its response, which ends with
+    /// [`ResponseBody::on_sent`]. In HTTP/2 a response can wait for the client's window; a socket
+    /// takes what HTTP/1.1 writes.
+    fn defer_end(&mut self);
+
+    /// The client has been sent all frames of a body whose end is deferred.
+    fn on_sent(&mut self);
+
+    /// The process is stopping: the next poll ends the body with an error.
+    fn stop(&mut self);
+
+    /// What takes the connection over after a response with status 101.
+    fn take_upgrade(&mut self) -> Option<Upgrade>;
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The name in a verified client certificate: an extension of each request on its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(pub Arc<str>);
+
+/// The time limits of connections, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first byte of a head to its last; for the first head, from the accept on.
+    pub header_timeout: Duration,
+    /// How long a connection may wait between two requests.
+    pub keep_alive_timeout: Duration,
+    /// How long a client may take no bytes, on its connection or one HTTP/2 stream; `None`: without
+    /// limit.
+    pub write_timeout: Option<Duration>,
+}
+
+/// The largest head that is accepted, in bytes.
+pub const MAX_HEAD_BYTES: usize = crate::codec::h1::MAX_HEAD;
+
+/// The most streams that one HTTP/2 connection may have open.
+pub const MAX_HTTP2_STREAMS: u32 = 256;

@@ -1,0 +1,288 @@
+//! The accept loop of one worker.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
+
+use super::accept_errors::{AcceptErrors, is_exhaustion};
+use super::conn_state::ConnState;
+use super::connection::{ConnInfo, WorkerContext, serve};
+use super::connections::Connections;
+use super::handshake::handshake;
+use super::places::{Capacity, Place, Places};
+use super::{Balance, Handler, Limits};
+use crate::support::SharedGuard;
+use crate::support::drain::{Phase, Stop};
+use crate::tls::Live;
+
+/// Pause of the loop when the system has no descriptor or memory left for a connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a connection without a place tries again to evict another one.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// How long connections have to end the responses that the drain timeout cuts.
+const STOP: Duration = Duration::from_secs(1);
+
+/// Connections on their way to one worker from the others.
+const INBOX: usize = 1024;
+
+/// A connection on its way to another worker.
+type Given = (std::net::TcpStream, Claim);
+
+/// What a connection holds: its place, and its weight on the worker that serves it.
+type Claim = (Place, SharedGuard);
+
+/// What one worker needs to accept connections. Built before the workers' threads start, then moved
+/// into one.
+#[derive(Debug)]
+pub struct Listener {
+    worker: usize,
+    socket: std::net::TcpListener,
+    inbox: mpsc::Receiver<Given>,
+    /// Channels to all workers, including this one, by number.
+    outboxes: Arc<[mpsc::Sender<Given>]>,
+    balance: Balance,
+    places: Arc<Places>,
+}
+
+impl Listener {
+    /// One listener per socket. `capacity` limits all of them together. A client beyond the limit
+    /// waits until a connection ends or can be evicted; clients behind it wait in the kernel's
+    /// queue.
+    pub fn for_workers(
+        sockets: Vec<std::net::TcpListener>,
+        capacity: Capacity,
+        balance: &Balance,
+    ) -> Vec<Self> {
+        let places = Arc::new(Places::new(capacity, sockets.len()));
+        let (outboxes, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::channel(INBOX)).unzip();
+        let outboxes: Arc<[_]> = outboxes.into();
+        let each = sockets.into_iter().zip(inboxes).enumerate();
+        each.map(|(worker, (socket, inbox))| Self {
+            worker,
+            socket,
+            inbox,
+            outboxes: Arc::clone(&outboxes),
+            balance: balance.clone(),
+            places: Arc::clone(&places),
+        })
+        .collect()
+    }
+}
+
+/// How a worker's connections ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All connections ended by themselves, and so did the work that outlived them.
+    Drained,
+    /// Some connections still exist and must be dropped.
+    Cut,
+}
+
+/// The accept loop of one worker.
+pub struct Acceptor<H> {
+    listener: Listener,
+    context: Rc<WorkerContext<H>>,
+}
+
+impl<H: Handler> Acceptor<H> {
+    /// Serves the connections of `listener` with `handler`, through TLS if `tls` is given.
+    pub fn new(
+        listener: Listener,
+        handler: Rc<H>,
+        tls: Option<Arc<Live<ServerConfig>>>,
+        limits: Rc<Cell<Limits>>,
+    ) -> Self {
+        let context = WorkerContext {
+            handler,
+            tls,
+            limits,
+            connections: Connections::default(),
+            places: Arc::clone(&listener.places),
+            balance: listener.balance.clone(),
+            worker: listener.worker,
+            buffers: Rc::default(),
+        };
+        Self { listener, context: Rc::new(context) }
+    }
+
+    /// Accepts until the drain begins. Then waits until the last connection and the work that
+    /// outlived it have ended, the drain timeout expires, or `stop` cuts.
+    ///
+    /// # Errors
+    /// The socket cannot be used in this worker's runtime.
+    pub async fn run(self, stop: Stop, drain_timeout: Duration) -> io::Result<Ended> {
+        let Self { listener, context } = self;
+        let Listener { worker, socket, mut inbox, outboxes, balance, places } = listener;
+        let socket = TcpListener::from_std(socket)?;
+        let mut beat = Beat::new(context.limits.get());
+        let mut draining = pin!(stop.reached(Phase::Draining));
+        let mut errors = AcceptErrors::default();
+        // Accepted, but without a place.
+        let mut newcomer: Option<TcpStream> = None;
+        let admit = |stream, place| {
+            let chosen = balance.choose(worker);
+            let claim = (place, balance.load(chosen));
+            if chosen == worker {
+                spawn(stream, claim, &context);
+            } else {
+                hand_over(stream, claim, &outboxes[chosen], &context);
+            }
+        };
+        loop {
+            tokio::select! {
+                accepted = socket.accept(), if newcomer.is_none() => match accepted {
+                    Ok((stream, _)) => match places.try_for_connection() {
+                        Some(place) => admit(stream, place),
+                        None => {
+                            newcomer = Some(stream);
+                            context.evict_one();
+                        }
+                    },
+                    Err(error) => {
+                        errors.report(&error);
+                        // Idle connections hold descriptors.
+                        if is_exhaustion(&error) {
+                            context.connections.evict(&places);
+                        }
+                        sleep(PAUSE).await;
+                    }
+                },
+                place = places.for_connection(), if newcomer.is_some() => {
+                    if let Some(stream) = newcomer.take() {
+                        admit(stream, place);
+                    }
+                }
+                () = sleep(RETRY), if newcomer.is_some() => context.evict_one(),
+                () = places.called(worker) => context.answer_calls(),
+                Some(given) = inbox.recv() => take_over(given, &context),
+                () = beat.tick(), if !context.connections.is_empty() => beat.enforce(&context, &places),
+                () = &mut draining => break,
+            }
+        }
+        drop((socket, newcomer));
+        context.connections.drain();
+        // From now on other workers keep the connections that they would have given to this one.
+        // Those on their way are taken here; otherwise they would wait for the end of the drain,
+        // neither served nor closed.
+        inbox.close();
+        while let Ok(given) = inbox.try_recv() {
+            take_over(given, &context);
+        }
+        let end = sleep(drain_timeout);
+        let gone = async {
+            context.connections.gone().await;
+            context.handler.drained().await;
+        };
+        let (mut gone, mut cut, mut end) = (pin!(gone), pin!(stop.reached(Phase::Cut)), pin!(end));
+        loop {
+            tokio::select! {
+                () = &mut gone => return Ok(Ended::Drained),
+                () = &mut cut => return Ok(Ended::Cut),
+                () = &mut end => {
+                    tracing::warn!("requests were still running when the drain timeout was over; they are cut");
+                    context.handler.shutdown().await;
+                    context.connections.stop();
+                    // A client that does not take its last event in time loses it.
+                    let _ = timeout(STOP, context.connections.gone()).await;
+                    return Ok(Ended::Cut);
+                }
+                () = beat.tick() => beat.enforce(&context, &places),
+            }
+        }
+    }
+}
+
+/// When the limits of connections are enforced: as often as they need. A reload can change them.
+struct Beat(Interval);
+
+impl Beat {
+    fn new(limits: Limits) -> Self {
+        let period = Connections::beat(&limits);
+        let mut interval = interval_at((Instant::now() + period).into(), period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(interval)
+    }
+
+    /// Cancel-safe.
+    async fn tick(&mut self) {
+        self.0.tick().await;
+    }
+
+    fn enforce<H>(&mut self, context: &WorkerContext<H>, places: &Places) {
+        let limits = context.limits.get();
+        context.connections.enforce_limits(&limits, places);
+        if self.0.period() != Connections::beat(&limits) {
+            *self = Self::new(limits);
+        }
+    }
+}
+
+/// Gives a connection to a worker with less load, or serves it here if that worker cannot take it.
+fn hand_over<H: Handler>(
+    stream: TcpStream,
+    claim: Claim,
+    outbox: &mpsc::Sender<Given>,
+    context: &Rc<WorkerContext<H>>,
+) {
+    let Ok(stream) = stream.into_std() else { return };
+    if let Err(back) = outbox.try_send((stream, claim)) {
+        let (stream, claim) = back.into_inner();
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            spawn(stream, claim, context);
+        }
+    }
+}
+
+/// Serves a connection that another worker has given to this one.
+fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => spawn(stream, claim, context),
+        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+    }
+}
+
+fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext<H>>) {
+    // Without TCP_NODELAY the last event of a burst waits for the client's ACK, 40 ms on many
+    // systems.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was refused");
+    }
+    let context = Rc::clone(context);
+    let state = ConnState::new(Instant::now());
+    state.set_address(stream.peer_addr().ok());
+    // Registered before the task runs, so that no command is missed in between.
+    let registered = context.connections.register(Rc::clone(&state));
+    tokio::task::spawn_local(async move {
+        match context.tls.as_deref().map(Live::load) {
+            None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
+            // Boxed, so that the tasks of plain connections do not reserve space for it.
+            Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), context)).await,
+        }
+        state.settled().await;
+        drop((claim, registered));
+    });
+}
+
+async fn serve_tls<H: Handler>(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    state: Rc<ConnState>,
+    context: Rc<WorkerContext<H>>,
+) {
+    if let Some((stream, info)) = handshake(stream, config, &state).await {
+        serve(stream, info, state, context).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

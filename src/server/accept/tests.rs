@@ -1,0 +1,105 @@
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+
+use super::*;
+use crate::record::error::Error;
+use crate::server::{RequestBody, ResponseBody, Upgrade};
+use crate::support::flow::{LimitCounts, StreamTiming};
+
+impl ResponseBody for Empty<Bytes> {
+    fn timing(&self) -> Option<&Rc<StreamTiming>> {
+        None
+    }
+
+    fn abort(&mut self, _: String) {}
+
+    fn defer_end(&mut self) {}
+
+    fn on_sent(&mut self) {}
+
+    fn stop(&mut self) {}
+
+    fn take_upgrade(&mut self) -> Option<Upgrade> {
+        None
+    }
+}
+
+/// Never responds.
+struct Silent;
+
+impl Handler for Silent {
+    type Body = Empty<Bytes>;
+
+    async fn handle(self: Rc<Self>, _: Request<RequestBody>, _: Option<SocketAddr>) -> Response<Self::Body> {
+        std::future::pending().await
+    }
+
+    fn reject_head(&self, _: Error, _: Option<SocketAddr>) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn reject(&self, _: Request<RequestBody>, _: Error, _: Option<SocketAddr>) -> Response<Self::Body> {
+        Response::new(Empty::new())
+    }
+
+    async fn shutdown(&self) {}
+
+    async fn drained(&self) {}
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+const LIMITS: Limits = Limits { header_timeout: SOON, keep_alive_timeout: SOON, write_timeout: None };
+
+/// A client's connection, and our side of it.
+fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    (client, ours)
+}
+
+#[tokio::test]
+async fn draining_worker_is_given_no_connection_and_closes_given_ones() {
+    let local = tokio::task::LocalSet::new();
+    let test = local.run_until(async {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let counts = Arc::<LimitCounts>::default();
+        let capacity = Capacity { places: 9, grace: SOON, counts, connections: Arc::default() };
+        let balance = Balance::new(1);
+        let listener = Listener::for_workers(vec![socket], capacity, &balance).pop().unwrap();
+        let (inbox, places) = (listener.outboxes[0].clone(), Arc::clone(&listener.places));
+        let give = || {
+            let (client, ours) = pair();
+            let claim = (places.try_for_connection().unwrap(), balance.load(0));
+            (client, inbox.try_send((ours, claim)))
+        };
+        // Its request runs until the end of the drain.
+        let (mut busy, given) = give();
+        given.unwrap();
+        let stop = Stop::default();
+        let running = Acceptor::new(listener, Rc::new(Silent), None, Rc::new(Cell::new(LIMITS)))
+            .run(stop.clone(), SOON * 9);
+        let running = tokio::task::spawn_local(running);
+        busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        while balance.loads() != [2] {
+            tokio::task::yield_now().await;
+        }
+        let (mut waiting, given) = give();
+        given.unwrap();
+        stop.drain();
+        let closed = tokio::task::spawn_blocking(move || waiting.read(&mut [0]));
+        assert_eq!(closed.await.unwrap().expect("it is neither served nor closed"), 0);
+        assert!(give().1.is_err(), "the other worker keeps it");
+        stop.cut();
+        assert_eq!(running.await.unwrap().unwrap(), Ended::Cut);
+    });
+    tokio::time::timeout(SOON * 2, test).await.expect("it hangs");
+}

@@ -1,0 +1,358 @@
+//! The state of one connection, shared by the code that reads and writes, its running requests, and
+//! the worker's registry, which enforces limits.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use crate::support::flow::{Limit, StreamTiming};
+
+/// How long a connection may take to obey a command.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// Shared by the parts of one connection, which all run on one thread.
+#[derive(Debug)]
+pub(super) struct ConnState {
+    address: Cell<Option<SocketAddr>>,
+    running: Cell<u32>,
+    /// HTTP/2 frames also arrive between requests, so the start of a head cannot be observed.
+    http2: Cell<bool>,
+    /// No byte of HTTP has arrived.
+    silent: Cell<bool>,
+    /// The last response is written; further bytes of the client are read and discarded.
+    lingers: Cell<bool>,
+    /// The head of a request has been complete.
+    proven: Cell<bool>,
+    /// When the wait for the next head began, while no request runs: for the first head at accept,
+    /// for later ones at their first byte.
+    head_since: Cell<Option<Instant>>,
+    /// When the last request ended, or the connection began.
+    idle_since: Cell<Instant>,
+    /// The command to the connection, and when it was given.
+    command: Cell<Option<(ConnCommand, Instant)>>,
+    /// The task that drives the connection.
+    waker: RefCell<Option<Waker>>,
+    /// The connection has ended. Its requests may run for a moment longer, in tasks of their own
+    /// (HTTP/2).
+    over: Cell<bool>,
+    /// When the client stopped taking bytes; `None`: nothing is pending.
+    stalled_since: Cell<Option<Instant>>,
+    /// The write timeout, if the connection is dropped because of it.
+    stalled_for: Cell<Option<Duration>>,
+    /// Streams with events that are not written yet.
+    timings: RefCell<Vec<Rc<StreamTiming>>>,
+}
+
+/// A command to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnCommand {
+    /// Finish running requests, then close.
+    Finish,
+    /// Close now: no request runs, and a new connection needs the place.
+    Yield,
+    /// Respond with 408 to the incomplete head, then close.
+    RefuseHead,
+    /// The drain timeout has expired: end running responses as if their upstream had failed, then
+    /// close.
+    Stop,
+    /// Drop the connection: it did not obey an earlier command in time.
+    Drop,
+}
+
+impl ConnState {
+    pub(super) fn new(now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            address: Cell::default(),
+            running: Cell::new(0),
+            http2: Cell::new(false),
+            silent: Cell::new(true),
+            lingers: Cell::new(false),
+            proven: Cell::new(false),
+            head_since: Cell::new(Some(now)),
+            idle_since: Cell::new(now),
+            command: Cell::new(None),
+            waker: RefCell::new(None),
+            over: Cell::new(false),
+            stalled_since: Cell::default(),
+            stalled_for: Cell::default(),
+            timings: RefCell::default(),
+        })
+    }
+
+    pub(super) fn set_address(&self, address: Option<SocketAddr>) {
+        self.address.set(address);
+    }
+
+    /// The client's address.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
+    }
+
+    pub(super) fn set_http2(&self) {
+        self.http2.set(true);
+        self.silent.set(false);
+    }
+
+    /// Counts a request from the end of its head until the guard is dropped.
+    pub(super) fn begin(self: &Rc<Self>) -> RequestGuard {
+        self.running.set(self.running.get() + 1);
+        self.head_since.set(None);
+        self.proven.set(true);
+        RequestGuard(Rc::clone(self))
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.get() > 0
+    }
+
+    /// Ends the header timeout: further bytes are not a head, and have limits of their own. The
+    /// connection can be evicted.
+    pub(super) fn set_lingering(&self) {
+        self.lingers.set(true);
+        self.head_since.set(None);
+    }
+
+    /// Records that bytes arrived: the first byte of a head starts the header timeout.
+    pub(super) fn received(&self) {
+        self.silent.set(false);
+        if !self.is_running() && !self.http2.get() && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// Tracks write backpressure: starts the stall clock when a write or flush is `Pending`, clears
+    /// it on progress.
+    pub(super) fn track_write<T>(&self, polled: Poll<T>) -> Poll<T> {
+        match polled {
+            Poll::Pending if self.stalled_since.get().is_none() => {
+                self.stalled_since.set(Some(Instant::now()));
+            }
+            Poll::Pending => {}
+            Poll::Ready(_) => self.stalled_since.set(None),
+        }
+        polled
+    }
+
+    /// The write timeout, if the connection is dropped because of it.
+    pub(super) fn stalled_for(&self) -> Option<Duration> {
+        self.stalled_for.get()
+    }
+
+    /// Adds a stream whose events the next writes carry; it gets the time of the write.
+    pub(super) fn track_timing(&self, timing: &Rc<StreamTiming>) {
+        self.timings.borrow_mut().push(Rc::clone(timing));
+    }
+
+    /// Records that everything was written.
+    pub(super) fn flushed(&self) {
+        let mut timings = self.timings.borrow_mut();
+        if timings.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        timings.drain(..).for_each(|timing| timing.on_written(now));
+    }
+
+    /// Registers the task that a command wakes.
+    pub(super) fn wake_me(&self, cx: &Context<'_>) {
+        self.waker.replace(Some(cx.waker().clone()));
+    }
+
+    /// Waits until no request runs. Called when the connection has ended.
+    pub(super) async fn settled(&self) {
+        self.over.set(true);
+        poll_fn(|cx| {
+            self.wake_me(cx);
+            if self.is_running() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    pub(super) fn command(&self) -> Option<ConnCommand> {
+        self.command.get().map(|(command, _)| command)
+    }
+
+    /// Commands the connection to finish running requests.
+    pub(super) fn finish(&self, now: Instant) {
+        if self.command().is_none() {
+            self.tell(ConnCommand::Finish, now);
+        }
+    }
+
+    /// Commands the connection to cut running requests.
+    pub(super) fn stop(&self, now: Instant) {
+        if self.command() != Some(ConnCommand::Drop) {
+            self.tell(ConnCommand::Stop, now);
+        }
+    }
+
+    /// Whether a write is pending.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled_since.get().is_some()
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    fn tell(&self, command: ConnCommand, now: Instant) {
+        self.command.set(Some((command, now)));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Enforces the limits and returns the one that closes the connection now. While a request
+    /// runs, only the write timeout applies.
+    pub(super) fn enforce_limits(&self, now: Instant, limits: &Limits) -> Option<Limit> {
+        let over = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        if let (Some(limit), Some(since)) = (limits.write_timeout, self.stalled_since.get())
+            && over(since, limit)
+            && self.stalled_for.replace(Some(limit)).is_none()
+        {
+            self.tell(ConnCommand::Drop, now);
+            return Some(Limit::WriteTimeout);
+        }
+        if self.is_running() || (self.lingers.get() && self.command().is_none()) {
+            return None;
+        }
+        match (self.command.get(), self.head_since.get()) {
+            (Some((ConnCommand::Drop, _)), _) => {}
+            (Some((_, since)), _) if over(since, FINISH) => self.tell(ConnCommand::Drop, now),
+            (None, Some(since)) if over(since, limits.header_timeout) => {
+                // HTTP/2 has no response to a missing head, and a client that sent nothing needs
+                // none.
+                let has_begun = !self.silent.get() && !self.http2.get();
+                self.tell(if has_begun { ConnCommand::RefuseHead } else { ConnCommand::Finish }, now);
+                return Some(Limit::HeaderTimeout);
+            }
+            (None, Some(since)) if self.silent.get() && over(since, limits.keep_alive_timeout) => {
+                self.finish(now);
+                return Some(Limit::KeepAliveTimeout);
+            }
+            (None, None) if over(self.idle_since.get(), limits.keep_alive_timeout) => {
+                self.finish(now);
+                return Some(Limit::KeepAliveTimeout);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// The order of eviction, the first to be evicted being the least; `None`: not now. A
+    /// connection has `grace` for its first head, so that a flood of connections does not close
+    /// those that are about to send one.
+    pub(super) fn rank(&self, now: Instant, grace: Duration) -> Option<Rank> {
+        if self.is_running() || self.command().is_some() {
+            return None;
+        }
+        match self.head_since.get() {
+            Some(since) if now.saturating_duration_since(since) < grace => None,
+            Some(since) if !self.proven.get() => Some(Rank { is_idle: false, since }),
+            Some(since) => Some(Rank { is_idle: true, since }),
+            None => Some(Rank { is_idle: true, since: self.idle_since.get() }),
+        }
+    }
+
+    pub(super) fn yield_place(&self, now: Instant) {
+        let in_head = self.head_since.get().is_some();
+        self.tell(if in_head { ConnCommand::Drop } else { ConnCommand::Yield }, now);
+    }
+}
+
+/// Eviction order: connections that never sent a complete head come before those between two
+/// requests; in each group the longest wait comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) is_idle: bool,
+    since: Instant,
+}
+
+/// Counts a running request.
+#[derive(Debug)]
+pub(super) struct RequestGuard(Rc<ConnState>);
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.idle_since.set(Instant::now());
+        if self.0.over.get() {
+            self.0.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        header_timeout: Duration::from_secs(30),
+        keep_alive_timeout: Duration::from_secs(75),
+        write_timeout: Some(Duration::from_secs(300)),
+    };
+
+    #[test]
+    fn header_timeout_begins_at_the_first_byte_of_a_head() {
+        let state = ConnState::new(Instant::now());
+        state.received();
+        state.enforce_limits(Instant::now(), &LIMITS);
+        assert_eq!(state.command(), None);
+        state.enforce_limits(Instant::now() + LIMITS.header_timeout, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::RefuseHead));
+    }
+
+    #[test]
+    fn keep_alive_timeout_begins_at_the_end_of_a_request() {
+        let start = Instant::now();
+        let state = ConnState::new(start);
+        let running = state.begin();
+        state.enforce_limits(start + LIMITS.keep_alive_timeout * 10, &LIMITS);
+        assert_eq!(state.command(), None, "a running request is not idle");
+        drop(running);
+        state.enforce_limits(start + LIMITS.keep_alive_timeout / 2, &LIMITS);
+        assert_eq!(state.command(), None);
+        state.enforce_limits(Instant::now() + LIMITS.keep_alive_timeout, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::Finish));
+    }
+
+    #[test]
+    fn write_timeout_closes_a_connection_with_a_running_request() {
+        let start = Instant::now();
+        let state = ConnState::new(start);
+        let _running = state.begin();
+        let late = || Instant::now() + LIMITS.write_timeout.unwrap();
+        let _ = state.track_write(Poll::<()>::Pending);
+        let _ = state.track_write(Poll::Ready(()));
+        state.enforce_limits(late(), &LIMITS);
+        assert_eq!((state.command(), state.stalled_for()), (None, None), "it has taken something");
+        let _ = state.track_write(Poll::<()>::Pending);
+        state.enforce_limits(Instant::now(), &LIMITS);
+        assert_eq!(state.command(), None);
+        state.enforce_limits(late(), &Limits { write_timeout: None, ..LIMITS });
+        assert_eq!(state.command(), None);
+        state.enforce_limits(late(), &LIMITS);
+        assert_eq!((state.command(), state.stalled_for()), (Some(ConnCommand::Drop), LIMITS.write_timeout));
+    }
+
+    #[test]
+    fn finish_drops_a_late_connection_unless_a_request_runs() {
+        let now = Instant::now();
+        let state = ConnState::new(now);
+        state.finish(now);
+        let running = state.begin();
+        state.enforce_limits(now + FINISH, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::Finish));
+        drop(running);
+        state.enforce_limits(now + FINISH, &LIMITS);
+        assert_eq!(state.command(), Some(ConnCommand::Drop));
+    }
+}

@@ -1,0 +1,182 @@
+//! The registry of a worker's connections: enforces their limits, passes on the drain, and knows
+//! when the last has ended.
+//!
+//! One pass over all connections at a fixed interval replaces a timer in each: an active connection
+//! touches two cells and no timer, and an idle one costs a glance per pass.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::Limits;
+use super::conn_state::{ConnState, Rank};
+use super::places::Places;
+use crate::support::flow::Limit;
+
+/// The longest interval between two passes: limits are exact to this, or to an eighth of the
+/// shortest limit.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// One in this many connections is evicted at once when places are short, and at least one: a pass
+/// over all connections per new one would make a flood expensive.
+const EVICTED_AT_ONCE: usize = 256;
+
+/// The registry. It stays on its thread; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connections(Rc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Free slots are `None`, and listed in `free`.
+    open: RefCell<Vec<Option<Rc<ConnState>>>>,
+    free: RefCell<Vec<usize>>,
+    count: Cell<usize>,
+    draining: Cell<bool>,
+    empty: Notify,
+}
+
+impl Connections {
+    /// Registers a connection until the guard is dropped. During the drain, the connection is
+    /// commanded to finish at once.
+    pub(super) fn register(&self, state: Rc<ConnState>) -> Registered {
+        let inner = &*self.0;
+        if inner.draining.get() {
+            state.finish(Instant::now());
+        }
+        inner.count.set(inner.count.get() + 1);
+        let mut open = inner.open.borrow_mut();
+        let place = inner.free.borrow_mut().pop().unwrap_or_else(|| {
+            open.push(None);
+            open.len() - 1
+        });
+        open[place] = Some(state);
+        Registered { connections: self.clone(), place }
+    }
+
+    /// The interval of [`Connections::enforce_limits`].
+    pub(super) fn beat(limits: &Limits) -> Duration {
+        let shortest = limits.header_timeout.min(limits.keep_alive_timeout);
+        let shortest = limits.write_timeout.map_or(shortest, |timeout| timeout.min(shortest));
+        (shortest / 8).clamp(Duration::from_millis(5), BEAT)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.count.get() == 0
+    }
+
+    /// Enforces the limits of all connections.
+    pub(super) fn enforce_limits(&self, limits: &Limits, places: &Places) {
+        let now = Instant::now();
+        for state in self.0.open.borrow().iter().flatten() {
+            if let Some(limit) = state.enforce_limits(now, limits) {
+                places.count(limit);
+            }
+        }
+    }
+
+    /// Evicts connections for new ones; false: none can be evicted.
+    pub(super) fn evict(&self, places: &Places) -> bool {
+        let now = Instant::now();
+        let open = self.0.open.borrow();
+        let mut ranked: Vec<(Rank, &Rc<ConnState>)> = open
+            .iter()
+            .flatten()
+            .filter_map(|state| Some((state.rank(now, places.grace())?, state)))
+            .collect();
+        let most = 1 + self.0.count.get() / EVICTED_AT_ONCE;
+        if ranked.len() > most {
+            ranked.select_nth_unstable_by_key(most, |&(rank, _)| rank);
+            ranked.truncate(most);
+        }
+        for (rank, state) in &ranked {
+            places.count(if rank.is_idle { Limit::EvictedIdle } else { Limit::EvictedSilent });
+            state.yield_place(now);
+        }
+        !ranked.is_empty()
+    }
+
+    /// Commands every connection to finish, including later ones.
+    pub(super) fn drain(&self) {
+        self.0.draining.set(true);
+        let now = Instant::now();
+        self.0.open.borrow().iter().flatten().for_each(|state| state.finish(now));
+    }
+
+    /// Commands every connection to cut running requests.
+    pub(super) fn stop(&self) {
+        let now = Instant::now();
+        self.0.open.borrow().iter().flatten().for_each(|state| state.stop(now));
+    }
+
+    /// Waits until no connection is registered. Cancel-safe.
+    pub(super) async fn gone(&self) {
+        while !self.is_empty() {
+            self.0.empty.notified().await;
+        }
+    }
+}
+
+/// A registered connection.
+#[derive(Debug)]
+pub(super) struct Registered {
+    connections: Connections,
+    place: usize,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let inner = &*self.connections.0;
+        inner.open.borrow_mut()[self.place] = None;
+        inner.free.borrow_mut().push(self.place);
+        inner.count.set(inner.count.get() - 1);
+        if self.connections.is_empty() {
+            // Frees the capacity that a crowd needed.
+            *inner.open.borrow_mut() = Vec::new();
+            *inner.free.borrow_mut() = Vec::new();
+            inner.empty.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conn_state::ConnCommand;
+    use super::*;
+
+    #[tokio::test]
+    async fn gone_waits_for_the_last_connection() {
+        let connections = Connections::default();
+        let register = || connections.register(ConnState::new(Instant::now()));
+        let (first, second) = (register(), register());
+        let closer = async {
+            drop(first);
+            tokio::task::yield_now().await;
+            assert!(!connections.is_empty());
+            drop(second);
+        };
+        tokio::join!(connections.gone(), closer);
+    }
+
+    #[test]
+    fn drain_reaches_present_and_later_connections() {
+        let connections = Connections::default();
+        let states = [ConnState::new(Instant::now()), ConnState::new(Instant::now())];
+        let _first = connections.register(Rc::clone(&states[0]));
+        connections.drain();
+        let _second = connections.register(Rc::clone(&states[1]));
+        assert!(states.iter().all(|state| state.command() == Some(ConnCommand::Finish)));
+    }
+
+    #[test]
+    fn registry_reuses_free_slots() {
+        let connections = Connections::default();
+        let register = || connections.register(ConnState::new(Instant::now()));
+        let _kept = register();
+        for _ in 0..100 {
+            drop(register());
+        }
+        assert_eq!(connections.0.open.borrow().len(), 2);
+    }
+}

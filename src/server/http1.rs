@@ -1,0 +1,306 @@
+//! One HTTP/1.1 connection: reads, handles and responds to one request after another.
+//!
+//! Every byte of a client passes here, so the server half is our own
+//! ([`crate::codec::h1::server`]): unlike hyper's, it holds no buffer while a stream waits, and
+//! passes requests and responses on without a channel.
+
+mod body;
+mod buffers;
+mod peer;
+mod response;
+mod unsent;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+
+use super::conn_state::{ConnCommand, ConnState};
+use super::connection::WorkerContext;
+use super::disconnect::Socket;
+use super::in_flight::{Guard, InFlightBody};
+use super::{ClientCertificate, Handler, RequestBody, Upgrade};
+use crate::codec::h1::server::{BadRequest, RequestFraming, RequestHead};
+use crate::record::error::{Error, Kind};
+pub use body::Http1RequestBody;
+pub(super) use buffers::Buffers;
+use peer::Peer;
+use response::{Cut, ResponseWriter};
+
+/// How long the bytes of a client that still sends when its connection is closed are read and
+/// discarded, so that it can read its response (RFC 9112 section 9.6): many clients send their
+/// whole body first. The connection keeps its place meanwhile, and is among the first to be
+/// evicted. This and the next are nginx's `lingering_time` and `lingering_timeout`.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// How long such a client may be silent.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+
+/// How long the rest of a cut response is written and the client's bytes are discarded.
+const CUT: Duration = Duration::from_secs(2);
+
+/// How long the client has for the last bytes before the connection is reset.
+const BEFORE_RESET: Duration = Duration::from_millis(100);
+
+/// Serves a connection from which `read` was read already, until one side ends it. Cancel-safe:
+/// nothing continues after a drop.
+///
+/// Every waiting stream has one of these futures, so it is kept small: an `async fn` would hold its
+/// arguments twice.
+pub(super) fn serve<'a, S, H>(
+    io: S,
+    read: Vec<u8>,
+    certificate: Option<ClientCertificate>,
+    state: Rc<ConnState>,
+    context: &'a WorkerContext<H>,
+) -> impl Future<Output = ()> + use<'a, S, H>
+where
+    S: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
+    H: Handler,
+{
+    let peer = Peer::new(io, read, state, Rc::clone(&context.buffers));
+    let mut connection = Connection { peer, certificate, context };
+    async move {
+        let end = connection.run().await;
+        // Boxed, as it runs once.
+        Box::pin(connection.finish(end)).await;
+    }
+}
+
+struct Connection<'a, S, H> {
+    peer: Peer<S>,
+    certificate: Option<ClientCertificate>,
+    context: &'a WorkerContext<H>,
+}
+
+/// What a client sends next.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation per request")]
+enum Next {
+    Request {
+        request: Request<RequestBody>,
+        framing: RequestFraming,
+        /// The client may send another request.
+        keep_alive: bool,
+    },
+    End(End),
+}
+
+/// How a connection ends after its last request.
+enum End {
+    /// `lingers`: the client may still be sending.
+    Close { lingers: bool },
+    /// A head that cannot be accepted.
+    Refuse(Error),
+    /// The response ended early.
+    Cut(Cut),
+    /// HTTP has ended on the connection. The last request runs until the upgraded connection ends.
+    Upgraded(Upgrade, Guard),
+}
+
+impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connection<'_, S, H> {
+    /// Handles request after request.
+    async fn run(&mut self) -> io::Result<End> {
+        loop {
+            let (mut handled, running, framing, keep_alive) = {
+                match poll_fn(|cx| self.poll_next(cx)).await? {
+                    Next::Request { request, framing, keep_alive } => {
+                        let running = self.context.begin(&self.peer.state);
+                        let from = self.peer.state.address();
+                        let handled = Rc::clone(&self.context.handler).handle(request, from);
+                        // Boxed, as a connection reserves space for the largest future that it ever
+                        // polled, and streams wait long without one.
+                        (Box::pin(handled), running, framing, keep_alive)
+                    }
+                    Next::End(end) => return Ok(end),
+                }
+            };
+            let response = poll_fn(|cx| self.poll_handled(cx, handled.as_mut())).await?;
+            drop(handled);
+
+            let response = response.map(|body| InFlightBody::new(body, running, &self.peer.state));
+            let mut writer = ResponseWriter::new(response, framing, keep_alive);
+            let upgrade = writer.take_upgrade();
+            poll_fn(|cx| self.poll_relay(cx, &mut writer)).await?;
+            if let Some((upgrade, running)) = upgrade {
+                return Ok(End::Upgraded(upgrade, running));
+            }
+            let (kept, cut) = (writer.keeps_connection(), writer.cut());
+            drop(writer);
+            if let Some(cut) = cut {
+                return Ok(End::Cut(cut));
+            }
+            let is_read = poll_fn(|cx| Poll::Ready(self.peer.poll_discard_body(cx))).await?;
+            if !(kept && is_read) {
+                return Ok(End::Close { lingers: !is_read || !self.peer.unread.is_empty() });
+            }
+        }
+    }
+
+    /// Waits for the next head, and reads the part of the body that came with it.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        let end = |end| Poll::Ready(Ok(Next::End(end)));
+        let peer = &mut self.peer;
+        let mut found = peer.head_in_unread();
+        loop {
+            match found {
+                Ok(None) => {}
+                Ok(Some((head, body))) => {
+                    let (framing, keep_alive) = (RequestFraming::new(&head), head.keep_alive);
+                    let request = self.request(head, body);
+                    return Poll::Ready(Ok(Next::Request { request, framing, keep_alive }));
+                }
+                Err(error) => return end(End::Refuse(refusal(error))),
+            }
+            match peer.state.command() {
+                Some(ConnCommand::RefuseHead) => {
+                    let limit = self.context.limits.get().header_timeout;
+                    return end(End::Refuse(Kind::HeadTimeout(limit).into()));
+                }
+                Some(_) if peer.unread.is_empty() => return end(End::Close { lingers: false }),
+                _ => {}
+            }
+            let mut buf = self.context.buffers.read();
+            let read = ready!(peer.poll_read(cx, &mut buf))?;
+            if read == 0 {
+                return end(End::Close { lingers: false });
+            }
+            found = peer.head_in(&mut buf[..read]);
+        }
+    }
+
+    fn request(&self, head: RequestHead, body: Http1RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Http1(body));
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        request
+    }
+
+    /// Polls the handler, and the client meanwhile.
+    fn poll_handled<F: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut handled: Pin<&mut F>,
+    ) -> Poll<io::Result<F::Output>> {
+        loop {
+            if let Poll::Ready(response) = handled.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if self.peer.state.command() == Some(ConnCommand::Stop) {
+                return Poll::Ready(Err(io::Error::other("the process is stopping")));
+            }
+            ready!(self.peer.poll_client(cx))?;
+        }
+    }
+
+    /// Writes a response as its body comes, and polls the client meanwhile.
+    fn poll_relay(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut ResponseWriter<H::Body>,
+    ) -> Poll<io::Result<()>> {
+        let peer = &mut self.peer;
+        loop {
+            if peer.poll_unsent(cx)?.is_pending() {
+                ready!(peer.poll_client(cx))?;
+                continue;
+            }
+            if writer.is_gathered() {
+                // The rest of a cut response is written within a limit of its own.
+                if writer.cut().is_none() {
+                    ready!(peer.poll_flush(cx))?;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let mut out = self.context.buffers.take();
+            if writer.begins() {
+                peer.on_response_start();
+                let closes = peer.state.command().is_some() || !peer.poll_reusable(cx)?;
+                self.context.buffers.give_back_headers(writer.write_head(&mut out, closes));
+            }
+            let (data, behind) = writer.gather(cx, &mut out);
+            let written = peer.poll_write(cx, &out, data, behind);
+            self.context.buffers.give_back(out);
+            if written?.is_ready() && writer.pauses() {
+                // A stream that cannot be flushed has more to write, which wakes this task.
+                let _ = peer.poll_flush(cx)?;
+                ready!(peer.poll_client(cx))?;
+            }
+        }
+    }
+
+    async fn finish(mut self, end: io::Result<End>) {
+        let finished = match end {
+            Ok(End::Close { lingers }) => self.close(lingers).await,
+            Ok(End::Refuse(error)) => self.refuse(error).await,
+            Ok(End::Cut(cut)) => self.cut(cut).await,
+            Ok(End::Upgraded(upgrade, _running)) => {
+                let (io, first) = self.peer.into_parts();
+                upgrade.run(io, first).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = finished {
+            tracing::debug!(%error, "client connection ended");
+        }
+    }
+
+    /// Responds to an unacceptable head, and closes the connection.
+    async fn refuse(&mut self, error: Error) -> io::Result<()> {
+        let refusal = Bytes::from(self.context.handler.reject_head(error, self.peer.state.address()));
+        let refused = poll_fn(|cx| Poll::Ready(self.peer.poll_write(cx, b"", refusal.clone(), b"")));
+        let _ = refused.await?;
+        self.close(true).await
+    }
+
+    /// Ends the connection after a response that ended early. A client that does not take the rest
+    /// in time loses it.
+    async fn cut(&mut self, cut: Cut) -> io::Result<()> {
+        match cut {
+            Cut::Close => {
+                let _ = timeout(CUT, self.close(true)).await;
+            }
+            Cut::Reset => {
+                let _ = timeout(CUT, poll_fn(|cx| self.peer.poll_flush(cx))).await;
+                // A reset discards bytes in flight.
+                sleep(BEFORE_RESET).await;
+                self.peer.reset_on_drop()?;
+            }
+        }
+        Err(io::Error::other("the response ended early"))
+    }
+
+    /// Closes the connection once everything is written. `lingers`: the client may still be
+    /// sending.
+    async fn close(&mut self, lingers: bool) -> io::Result<()> {
+        poll_fn(|cx| self.peer.poll_close(cx)).await?;
+        if lingers {
+            let _ = timeout(LINGER, self.peer.linger(LINGER_SILENCE)).await;
+        }
+        Ok(())
+    }
+}
+
+fn refusal(error: BadRequest) -> Error {
+    let kind = match error {
+        BadRequest::Malformed(error) => {
+            tracing::debug!(?error, "a request could not be read");
+            Kind::MalformedHead
+        }
+        BadRequest::TargetTooLong => Kind::UriTooLong,
+        BadRequest::HeadTooLarge => Kind::HeadTooLarge,
+    };
+    kind.into()
+}

@@ -1,0 +1,65 @@
+//! The buffers of a worker, used by one connection at a time.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
+
+use http::HeaderMap;
+
+/// The most header maps that are kept for reuse.
+const SPARE_MAPS: usize = 32;
+
+/// The size of the read buffer.
+const READ: usize = 64 * 1024;
+
+/// A worker's buffers, used by one connection at a time. A waiting connection holds none.
+pub(in crate::server) struct Buffers {
+    read: RefCell<Box<[u8]>>,
+    write: Cell<Vec<u8>>,
+    /// Header maps of written responses, reused for requests.
+    headers: RefCell<Vec<HeaderMap>>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let read = RefCell::new(vec![0; READ].into_boxed_slice());
+        Self { read, write: Cell::default(), headers: RefCell::default() }
+    }
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").finish_non_exhaustive()
+    }
+}
+
+impl Buffers {
+    /// The read buffer; never borrowed while another connection could run.
+    pub(super) fn read(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read.borrow_mut()
+    }
+
+    /// An empty buffer for one write, to be returned with [`Buffers::give_back`].
+    pub(super) fn take(&self) -> Vec<u8> {
+        let mut buffer = self.write.take();
+        buffer.clear();
+        buffer
+    }
+
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        self.write.set(buffer);
+    }
+
+    /// An empty map, with capacity if one was kept.
+    pub(super) fn headers(&self) -> HeaderMap {
+        self.headers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a map for its capacity.
+    pub(super) fn give_back_headers(&self, mut headers: HeaderMap) {
+        headers.clear();
+        let mut spare = self.headers.borrow_mut();
+        if spare.len() < SPARE_MAPS {
+            spare.push(headers);
+        }
+    }
+}

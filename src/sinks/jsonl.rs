@@ -1,0 +1,265 @@
+//! Records as JSON lines, in a file or on stdout.
+
+mod file;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
+use std::path::Path;
+
+use file::LineFile;
+pub use file::Reopener;
+
+use crate::record::{Batch, Sink, Turn, UsageRecord};
+
+/// One JSON object per record and line.
+#[derive(Debug)]
+pub struct Jsonl<L> {
+    name: String,
+    out: L,
+    /// The lines of one batch; its capacity is kept.
+    lines: Vec<u8>,
+}
+
+/// Takes whole lines.
+pub trait LineWriter {
+    /// Appends the lines of a batch. After an error the next batch begins on a line of its own.
+    ///
+    /// # Errors
+    /// Some of the lines were not written, or all.
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten>;
+}
+
+/// The error of a batch that was not written whole.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// The bytes of its whole lines that were written all the same.
+    whole: usize,
+    error: io::Error,
+}
+
+impl Unwritten {
+    /// After so many bytes of `lines`.
+    fn after(written: usize, lines: &[u8], error: io::Error) -> Self {
+        let whole = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |last| last + 1);
+        Self { whole, error }
+    }
+}
+
+impl From<io::Error> for Unwritten {
+    /// Nothing was written.
+    fn from(error: io::Error) -> Self {
+        Self { whole: 0, error }
+    }
+}
+
+impl Jsonl<LineFile> {
+    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader
+    /// is no error: its records are lost until there is one.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending, or holds something else.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if !holds_lines(path)? {
+            return Err(io::Error::other(
+                "is a file of another kind, and left as it is: name a file of JSON lines, or one that does not exist yet",
+            ));
+        }
+        let file = LineFile::open(path)?;
+        Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
+    }
+
+    /// What opens the file again on request.
+    pub fn reopener(&self) -> Reopener {
+        self.out.reopener()
+    }
+}
+
+/// Whether records may be appended to what is at `path`: a ledger, a secret or the configuration
+/// does not begin as JSON lines do. Pipes and devices take anything.
+fn holds_lines(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
+        return Ok(true);
+    }
+    let mut first = [0];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut first)) {
+        // A file may be writable and not readable.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        Err(error) => Err(error),
+        Ok(()) => Ok(matches!(first, [b'{' | b'\n'])),
+    }
+}
+
+impl<W: Write> Jsonl<LineStream<W>> {
+    /// Writes to `out`; messages call it `name`.
+    pub fn new(name: String, out: W) -> Self {
+        Self { name, out: LineStream { out, is_torn: false }, lines: Vec::new() }
+    }
+}
+
+impl<L: LineWriter + Send> Sink for Jsonl<L> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn label(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.append(batch).map_err(|(_, error)| error)
+    }
+
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        for batch in batches {
+            match self.append(batch) {
+                Ok(()) => {
+                    turn.record_written(batch.len());
+                    turn.note_success(&self.name);
+                }
+                Err((written, error)) => {
+                    turn.record_written(written);
+                    turn.record_lost(batch.len() - written);
+                    turn.note_failure(&self.name, &error);
+                }
+            }
+        }
+    }
+}
+
+impl<L: LineWriter> Jsonl<L> {
+    /// Writes a batch. An error comes with the number of records that were written all the same.
+    fn append(&mut self, batch: &[UsageRecord]) -> Result<(), (usize, io::Error)> {
+        self.lines.clear();
+        for row in batch {
+            serde_json::to_writer(&mut self.lines, row).map_err(|error| (0, error.into()))?;
+            self.lines.push(b'\n');
+        }
+        self.out.append(&self.lines).map_err(|Unwritten { whole, error }| {
+            (memchr::memchr_iter(b'\n', &self.lines[..whole]).count(), error)
+        })
+    }
+}
+
+/// LineWriter on any stream.
+#[derive(Debug)]
+pub struct LineStream<W> {
+    out: W,
+    /// The last write stopped inside a line.
+    is_torn: bool,
+}
+
+impl<W: Write> LineWriter for LineStream<W> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        if self.is_torn {
+            self.out.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut written = 0;
+        while written < lines.len() {
+            let error = match self.out.write(&lines[written..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(more) => {
+                    written += more;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            let mut unwritten = Unwritten::after(written, lines, error);
+            self.is_torn = unwritten.whole < written;
+            // A line that lacks only its line break is a record, and the next write begins with
+            // one.
+            if self.is_torn && lines[written] == b'\n' {
+                unwritten.whole = written + 1;
+            }
+            return Err(unwritten);
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Entry, Journal, Outcome};
+
+    fn rows(count: usize) -> Vec<UsageRecord> {
+        let journal = Journal::new(16);
+        for _ in 0..count {
+            let mut entry = Entry::open(&journal, &"anonymous".into());
+            entry.row().usage.output_tokens = Some(0);
+            entry.close(Outcome::Complete);
+        }
+        journal.take()
+    }
+
+    #[test]
+    fn a_record_is_one_line_with_nulls_for_what_is_not_known() {
+        let mut sink = Jsonl::new("memory".to_owned(), Vec::new());
+        sink.write(&rows(2)).unwrap();
+        let text = String::from_utf8(sink.out.out).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["output_tokens"], 0);
+        assert!(lines[0]["input_tokens"].is_null() && lines[0].get("input_tokens").is_some());
+        assert!(lines[0]["started_at"].as_str().unwrap().ends_with('Z'), "{}", lines[0]["started_at"]);
+        assert_eq!(lines[0]["usage_source"], "none");
+    }
+
+    /// Takes `room` bytes, then is full once, then works again.
+    #[derive(Default)]
+    struct Disk {
+        room: usize,
+        kept: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            match self.calls {
+                1 => {
+                    self.kept.extend_from_slice(&bytes[..self.room]);
+                    Ok(self.room)
+                }
+                2 => Err(io::ErrorKind::StorageFull.into()),
+                _ => {
+                    self.kept.extend_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_torn_line_the_next_batch_is_whole() {
+        let mut sink = Jsonl::new("disk".to_owned(), Disk { room: 10, ..Disk::default() });
+        assert!(sink.write(&rows(1)).is_err());
+        sink.write(&rows(1)).unwrap();
+        let text = String::from_utf8(sink.out.out.kept).unwrap();
+        assert_eq!(records_in(&text), 1, "{text}");
+    }
+
+    fn records_in(text: &str) -> usize {
+        text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count()
+    }
+
+    #[test]
+    fn torn_batch_loses_only_the_records_that_are_not_there() {
+        let batch = rows(3);
+        let mut whole = Jsonl::new("memory".to_owned(), Vec::new());
+        whole.write(&batch).unwrap();
+        let whole = whole.out.out;
+        for room in 1..whole.len() {
+            let mut sink = Jsonl::new("disk".to_owned(), Disk { room, ..Disk::default() });
+            let (written, _) = sink.append(&batch).unwrap_err();
+            sink.write(&batch[..1]).unwrap();
+            let text = String::from_utf8(sink.out.out.kept).unwrap();
+            assert_eq!(records_in(&text), written + 1, "{room} bytes: {text}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Copies the log into the file on a thread of its own, so that no commit waits for the disk to
+//! sync it.
+//!
+//! SQLite would do it as part of the commit that makes the log long enough. What is left to commits
+//! is the sync of the log's header when the log restarts, so it may grow before that.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::Reason;
+use super::log::{Place, State, Watch, copy_no_more};
+use crate::support::threads::{Deadline, Thread, Threads, fault};
+
+/// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
+const COPIED_FROM: u64 = 4096;
+
+/// Retry after this many more pages of the log if a concurrent commit or reader prevented the
+/// checkpoint from restarting the log.
+const AGAIN_AFTER: u64 = 1024;
+
+/// The log's bound, 64 MiB: the next commit waits until all is copied and the log restarts. It
+/// grows beyond by that one commit at most, and by what is written while one reader stays for
+/// longer than [`PATIENCE`].
+pub(super) const BOUND: u32 = 16_384;
+
+/// How long readers of what is in the log are waited for at the bound.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long the end of what is copied is waited for.
+const END: Duration = Duration::from_secs(5);
+
+/// The thread. Dropping it waits for the end of what it copies.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    log: Mutex<Log>,
+    /// Signalled when the log is to be copied, and at the end.
+    due: Condvar,
+    /// Signalled when commits may go on.
+    released: Condvar,
+}
+
+#[derive(Debug)]
+struct Log {
+    /// Where it ended after the last commit.
+    end: Place,
+    /// Up to where it is copied.
+    copied: Place,
+    /// The length at which it is copied next.
+    due: u64,
+    /// The length at which the next commit waits for that.
+    bound: u64,
+    /// It waits.
+    held: bool,
+    closed: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            end: Place::default(),
+            copied: Place::default(),
+            due: COPIED_FROM,
+            bound: BOUND.into(),
+            held: false,
+            closed: false,
+        }
+    }
+}
+
+impl Checkpointer {
+    /// Copies from now on what `writer` commits to the file at `path`, as long as `watch` sees that
+    /// the log is whole.
+    ///
+    /// # Errors
+    /// The file cannot be opened once more, or the system gives no thread.
+    pub(super) fn begin(
+        path: &Path,
+        writer: &mut Connection,
+        watch: &Watch,
+        threads: &Threads,
+    ) -> Result<Self, Reason> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        // What is left is copied when the writer closes, which looks at the log before.
+        copy_no_more(&connection, true);
+        let watch = watch.clone();
+        let shared = Arc::new(Shared::default());
+        let (copying, committed) = (Arc::clone(&shared), Arc::clone(&shared));
+        let copying = Copying { shared: copying, connection };
+        let thread = threads.spawn("checkpoint", move || {
+            copying.shared.run(&copying.connection, &watch);
+            Ok(())
+        })?;
+        let checkpointer = Self { shared, thread };
+        // It takes the place of SQLite's own, which would copy.
+        writer.wal_hook(Some(move |_: &mut _, pages| {
+            committed.committed(u64::try_from(pages).unwrap_or(0));
+            Ok(())
+        }))?;
+        Ok(checkpointer)
+    }
+
+    /// Waits, where the log has reached its bound, until it may grow again. To be called before
+    /// each commit.
+    pub(super) fn wait(&self) {
+        let shared = &self.shared;
+        drop(shared.released.wait_while(shared.log(), |log| log.held));
+    }
+
+    /// Where the log ends, and up to where it is copied.
+    pub(super) fn places(&self) -> (Place, Place) {
+        let log = self.shared.log();
+        (log.end, log.copied)
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.shared.log().closed = true;
+        self.shared.due.notify_one();
+        self.thread.wait(&Deadline::after(END));
+    }
+}
+
+/// The thread's own.
+struct Copying {
+    shared: Arc<Shared>,
+    connection: Connection,
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        // Where the thread has ended although it was not told to, no commit may wait for it.
+        let mut log = self.shared.log();
+        log.bound = u64::MAX;
+        log.held = false;
+        drop(log);
+        self.shared.released.notify_all();
+    }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // No code under the lock can panic with it half changed.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self, pages: u64) {
+        let mut log = self.log();
+        if pages < log.end.pages {
+            // It restarts only after all of it was copied.
+            let copied = log.end;
+            let end = Place { round: copied.round + 1, pages };
+            *log = Log { closed: log.closed, end, copied, ..Log::default() };
+        }
+        log.end.pages = pages;
+        log.held = pages >= log.bound;
+        if log.held || pages >= log.due {
+            self.due.notify_one();
+        }
+    }
+
+    /// Waits until the log is to be copied. Whether commits wait for it, and its round; `None`: the
+    /// end.
+    fn next(&self) -> Option<(bool, u64)> {
+        let is_short = |log: &mut Log| log.end.pages < log.due && !log.held && !log.closed;
+        let waited = self.due.wait_while(self.log(), is_short);
+        let mut log = waited.unwrap_or_else(PoisonError::into_inner);
+        log.due = log.end.pages + AGAIN_AFTER;
+        (!log.closed).then_some((log.held, log.end.round))
+    }
+
+    fn release(&self) {
+        let mut log = self.log();
+        log.bound = log.end.pages + AGAIN_AFTER;
+        log.held = false;
+        self.released.notify_one();
+    }
+
+    fn run(&self, connection: &Connection, watch: &Watch) {
+        let (mut failing, mut read_for_long) = (false, false);
+        while let Some((held, round)) = self.next() {
+            fault::strike("checkpoint");
+            let copied = match watch.look(connection) {
+                Ok(State::Whole) => copy(connection, if held { "RESTART" } else { "PASSIVE" }),
+                // What became of the log is the writer's to mend.
+                Ok(State::Moved | State::Cut) => Ok(Copied::default()),
+                Err(error) => Err(error),
+            };
+            if held {
+                self.release();
+            }
+            match copied {
+                Ok(copied) => {
+                    failing = false;
+                    let place = Place { round, pages: copied.pages };
+                    let mut log = self.log();
+                    log.copied = log.copied.max(place);
+                    drop(log);
+                    if copied.blocked && !std::mem::replace(&mut read_for_long, true) {
+                        tracing::warn!("a program reads the ledger for long; its log grows until that ends");
+                    }
+                    read_for_long &= copied.blocked || !copied.all;
+                }
+                // What is wrong with the file is the writer's to find out.
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!(%error, "the ledger's log cannot be copied into its file, and grows until that ends");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// How far the log was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// A reader or another checkpoint kept the log from restarting.
+    pub(super) blocked: bool,
+    /// All of it is in the file.
+    pub(super) all: bool,
+    /// Pages of it that are in the file.
+    pub(super) pages: u64,
+}
+
+/// Copies the log as `mode` says (sqlite.org/pragma.html#pragma_wal_checkpoint).
+pub(super) fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<Copied> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        let (blocked, pages, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Copied { blocked, all: pages == copied, pages: u64::try_from(copied).unwrap_or(0) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::super::repair::with;
+    use super::super::store::Store;
+    use super::super::support::{batch, count_at};
+    use super::*;
+
+    const PAGE: u64 = 4096;
+    const BOUND: u64 = super::BOUND as u64;
+
+    /// A frame of the log is a page with a header of 24 bytes (sqlite.org/fileformat2.html, section
+    /// 4.1).
+    fn log_pages(path: &Path) -> u64 {
+        fs::metadata(with(path, "-wal")).unwrap().len() / (PAGE + 24)
+    }
+
+    #[test]
+    fn commit_copies_nothing_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        // Four times as long as SQLite's own patience with a log, and not as long as ours.
+        let batch = batch(5000);
+        while log_pages(&path) < COPIED_FROM * 3 / 4 {
+            store.write(std::slice::from_ref(&batch)).unwrap();
+        }
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    }
+
+    #[test]
+    fn log_under_read_is_told_from_restarted_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
+        store.write(&[batch(5)]).unwrap();
+        let copying = Connection::open(&path).unwrap();
+        copying.busy_timeout(Duration::ZERO).unwrap();
+        let copied = |mode| copy(&copying, mode).map(|copied| (copied.blocked, copied.all)).unwrap();
+        assert_eq!(copied("PASSIVE"), (false, false));
+        assert_eq!(copied("RESTART"), (true, false));
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(copied("RESTART"), (false, true));
+    }
+
+    #[test]
+    #[cfg_attr(not(feature = "slow"), ignore = "slow")]
+    fn log_stays_within_bound_and_restarts_after_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut store = Store::open(&path).unwrap();
+        let batch = batch(5000);
+        let mut rows = 0;
+        let mut write = |store: &mut Store| {
+            store.write(std::slice::from_ref(&batch)).unwrap();
+            rows += batch.len();
+        };
+        for _ in 0..30 {
+            write(&mut store);
+            // A commit of these has some 1,000 pages.
+            assert!(log_pages(&path) < BOUND + 4000, "{}", log_pages(&path));
+        }
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM usage_records").unwrap();
+        while log_pages(&path) < BOUND {
+            write(&mut store);
+        }
+        reader.execute_batch("COMMIT").unwrap();
+        let start = Instant::now();
+        while log_pages(&path) >= BOUND {
+            assert!(start.elapsed() < Duration::from_secs(60), "the log does not restart");
+            write(&mut store);
+        }
+        assert_eq!(count_at(&path), rows);
+        drop((reader, store));
+        assert_eq!(count_at(&path), rows, "all of it is in the file");
+        assert!(!with(&path, "-wal").exists());
+    }
+}

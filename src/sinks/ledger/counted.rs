@@ -1,0 +1,61 @@
+//! The keys of stored results that are counted: the next process counts them no more.
+
+use rusqlite::Connection;
+
+use crate::record::UsageRecord;
+
+/// So many keys are kept, the latest: as many as a process remembers for certain.
+const KEPT: usize = 65_536;
+
+/// Keeps that of a record, with which it is committed.
+pub(super) fn keep(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<()> {
+    let Some(key) = record.counted_result else { return Ok(()) };
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO counted_results (key) VALUES (?1)")?;
+    insert.execute([key.cast_signed()])?;
+    Ok(())
+}
+
+/// All that are kept, the latest last. Older ones are deleted.
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
+    let mut select = connection.prepare("SELECT key, seq FROM counted_results ORDER BY seq")?;
+    let rows =
+        select.query_map([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?)))?;
+    let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    let (old, latest) = rows.split_at(rows.len().saturating_sub(KEPT));
+    if let Some((_, last)) = old.last() {
+        connection.execute("DELETE FROM counted_results WHERE seq <= ?1", [last])?;
+    }
+    Ok(latest.iter().map(|(key, _)| *key).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::ledger::schema::{MIGRATIONS, migrate};
+    use crate::sinks::ledger::support::records;
+
+    #[test]
+    fn latest_keys_are_kept_and_each_once() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let mut record = records(1).remove(0);
+        let mut keep_key = |key: Option<u64>| {
+            record.counted_result = key;
+            keep(&connection, &record).unwrap();
+        };
+        for key in [Some(3), None, Some(u64::MAX), Some(3)] {
+            keep_key(key);
+        }
+        assert_eq!(load(&connection).unwrap(), [3, u64::MAX]);
+        connection.execute_batch("BEGIN").unwrap();
+        (10..10 + KEPT as u64).for_each(|key| keep_key(Some(key)));
+        connection.execute_batch("COMMIT").unwrap();
+        for _ in 0..2 {
+            let keys = load(&connection).unwrap();
+            assert_eq!((keys.len(), keys[0]), (KEPT, 10));
+        }
+        let left: i64 =
+            connection.query_row("SELECT count(*) FROM counted_results", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, KEPT as i64);
+    }
+}

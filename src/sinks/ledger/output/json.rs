@@ -1,0 +1,158 @@
+//! The result for programs.
+
+use std::io;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Number, Value};
+
+use super::super::{Key, Report, Rest, SOURCES, Sums};
+use crate::config;
+use crate::llm::price::{Amount, Currency};
+
+/// The names of [`counts`].
+pub(super) const COUNTS: [&str; 8] = [
+    "requests",
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "billed_seconds",
+];
+
+/// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service
+/// reported no total.
+pub(super) const COMPUTED: &str = "computed_total_tokens";
+
+/// The cost that services report, in US dollars. It is in none of the sums of money.
+pub(super) const REPORTED_COST: &str = "reported_cost";
+
+/// How much of sums of tokens is estimated: 0 where nothing is, unknown where the sum is.
+pub(super) const ESTIMATED: [&str; 3] =
+    ["estimated_input_tokens", "estimated_output_tokens", "estimated_total_tokens"];
+
+/// The values of [`ESTIMATED`].
+pub(super) fn estimated(sums: &Sums) -> [Option<u64>; ESTIMATED.len()] {
+    let estimated = sums.estimated();
+    let part = |sum: Option<u64>, part: Option<u64>| sum.map(|_| part.unwrap_or(0));
+    [
+        part(sums.input_tokens, estimated.input_tokens),
+        part(sums.output_tokens, estimated.output_tokens),
+        part(sums.total_tokens, estimated.total_tokens),
+    ]
+}
+
+/// How much of an amount is for estimated tokens; `None` where there is no amount.
+pub(super) fn estimated_cost(sums: &Sums, currency: Currency) -> Option<Amount> {
+    sums.cost.amount(currency).map(|_| sums.estimated().cost.amount(currency).unwrap_or_default())
+}
+
+/// Requests that could have had tokens, of which the share of the usage sources is.
+pub(super) const COUNTABLE: &str = "countable_requests";
+
+/// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so
+/// that they do not depend on the order of adding.
+pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
+    let whole = |count: Option<u64>| count.map(Number::from);
+    [
+        Some(sums.requests.into()),
+        whole(sums.input_tokens),
+        whole(sums.cached_input_tokens),
+        whole(sums.cache_write_input_tokens),
+        whole(sums.output_tokens),
+        whole(sums.reasoning_tokens),
+        whole(sums.total_tokens),
+        sums.billed_seconds.map(|seconds| (seconds * 1e6).round() / 1e6).and_then(Number::from_f64),
+    ]
+}
+
+/// `{"since", "until", "time_zone", "by", "groups": [{...}], "total": {...}}`, and `"rest": {...}`
+/// where groups were left out; what is not known is null.
+///
+/// # Errors
+/// None that is known: every value is one that JSON has.
+pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> io::Result<String> {
+    super::text(|out| write_to(report, since, until, out))
+}
+
+/// The same, written a group at a time: the keys are in alphabetical order.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_to(
+    report: &Report,
+    since: Timestamp,
+    until: Timestamp,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        by: Vec<&'static str>,
+        groups: EachGroup<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rest: Option<Map<String, Value>>,
+        since: String,
+        time_zone: String,
+        total: Map<String, Value>,
+        until: String,
+    }
+    let whole = Whole {
+        by: report.by.iter().map(|by| by.as_str()).collect(),
+        groups: EachGroup(report),
+        rest: report.rest.as_ref().map(|Rest { groups, sums: of_rest }| {
+            let groups = [("groups".to_owned(), Value::from(*groups))];
+            groups.into_iter().chain(sums(of_rest, &report.currencies)).collect()
+        }),
+        since: since.to_string(),
+        time_zone: config::time_zone_name(&report.zone),
+        total: sums(&report.total, &report.currencies).collect(),
+        until: until.to_string(),
+    };
+    serde_json::to_writer_pretty(&mut *out, &whole)?;
+    out.write_all(b"\n")
+}
+
+/// The groups of a report, each made when it is written: there may be a hundred thousand.
+struct EachGroup<'a>(&'a Report);
+
+impl Serialize for EachGroup<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Report { by, groups, currencies, .. } = self.0;
+        serializer.collect_seq(groups.iter().map(|group| {
+            let key: &Key = &group.key;
+            let key = by.iter().zip(key);
+            let mut object: Map<_, _> =
+                key.map(|(by, part)| (by.as_str().to_owned(), part.as_deref().into())).collect();
+            object.extend(sums(&group.sums, currencies));
+            object
+        }))
+    }
+}
+
+fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, Value)> {
+    let counts = COUNTS.into_iter().zip(counts(sums));
+    let counts = counts.map(|(name, count)| (name.to_owned(), count.map_or(Value::Null, Value::Number)));
+    let sources =
+        SOURCES.into_iter().zip(sums.sources).map(|(source, rows)| (source.to_owned(), rows.into()));
+    let cost = currencies.iter().map(|currency| {
+        (currency.to_string(), sums.cost.amount(*currency).map_or(Value::Null, |sum| sum.to_f64().into()))
+    });
+    let estimated = ESTIMATED.into_iter().zip(estimated(sums));
+    let estimated = estimated.map(|(name, count)| (name.to_owned(), count.into()));
+    let part = currencies.iter().map(|currency| {
+        let part = estimated_cost(sums, *currency);
+        (currency.to_string(), part.map_or(Value::Null, |part| part.to_f64().into()))
+    });
+    let part = Value::Object(part.collect());
+    counts.chain(estimated).chain([
+        ("estimated_cost".to_owned(), part),
+        (COMPUTED.to_owned(), sums.computed_total_tokens.into()),
+        (REPORTED_COST.to_owned(), sums.reported_cost.map_or(Value::Null, |cost| cost.to_f64().into())),
+        (COUNTABLE.to_owned(), sums.countable.into()),
+        ("cost".to_owned(), Value::Object(cost.collect())),
+        ("requests_without_price".to_owned(), sums.cost.unpriced.into()),
+        ("usage_sources".to_owned(), Value::Object(sources.collect())),
+    ])
+}

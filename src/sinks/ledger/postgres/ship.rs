@@ -1,0 +1,347 @@
+//! The thread that ships.
+//!
+//! It sleeps until the ledger has committed something, reads the rows beyond the last one shipped,
+//! writes them to the server, and notes how far it is. Whatever fails, it begins again from what
+//! the file says, after a pause that grows. It has a runtime, a connection and a file handle of its
+//! own: all that the rest of the proxy ever does for it is to wake it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::super::error::Reason;
+use super::super::shipped::Unshipped;
+use super::super::sweep::Believed;
+use super::Failure;
+use super::connect::runtime;
+use super::rows::Rows;
+use super::server::Server;
+use crate::config::Postgres;
+use crate::record::{Journal, Shipping};
+use crate::support::Backoff;
+use crate::support::threads::{Deadline, Thread, fault};
+
+/// How long commits are gathered after the first one. Records are in the fleet's database about
+/// half a second after their end, and there are at most some round trips a second.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// The first and the longest pause between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long the last records are shipped when the process ends. The rest is in the file for the
+/// next start.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the thread is waited for at the end. It gives up by itself before that.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How often partitions are made in advance, and old ones deleted.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// How often to look without having been woken: another process may write to the same file.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The thread. Dropping it ships what is there, as far as that goes within [`GRACE`], and ends it.
+#[derive(Debug)]
+pub(in super::super) struct Shipper {
+    committed: Arc<Notify>,
+    closing: watch::Sender<bool>,
+    thread: Thread,
+}
+
+impl Shipper {
+    /// Starts the thread, for the ledger at `path`, which is open already. What becomes of records
+    /// is counted in the journal's health.
+    ///
+    /// # Errors
+    /// The system gives no thread or runtime.
+    pub(in super::super) fn spawn(
+        path: &Path,
+        settings: Postgres,
+        journal: &Journal,
+        believed: Option<Believed>,
+    ) -> Result<Self, Failure> {
+        let committed = Arc::new(Notify::new());
+        let (closing, closed) = watch::channel(false);
+        let name = address(&settings);
+        let mut line = Line {
+            path: path.to_owned(),
+            name,
+            settings,
+            journal: journal.clone(),
+            committed: Arc::clone(&committed),
+            closed,
+            believed,
+            dropped: Instant::now(),
+            trouble: None,
+            file_trouble: false,
+        };
+        journal.health().shipping.get_or_init(Shipping::default);
+        let run = move || {
+            fault::strike("ledger-ship");
+            let runtime = runtime().map_err(|failure| io::Error::other(failure.to_string()))?;
+            runtime.block_on(line.run());
+            runtime.shutdown_background();
+            Ok(())
+        };
+        let thread = journal.threads().spawn("ledger-ship", run).map_err(Failure::System)?;
+        Ok(Self { committed, closing, thread })
+    }
+
+    /// Called by the ledger after each commit; it never waits.
+    pub(in super::super) fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.committed)
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        let _ = self.closing.send(true);
+        self.thread.wait(&Deadline::after(PATIENCE));
+    }
+}
+
+/// How messages call the server, without the user and the password.
+pub(in super::super) fn address(settings: &Postgres) -> String {
+    use tokio_postgres::config::Host;
+
+    let server = &settings.server;
+    let hosts = server.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let hosts: Vec<_> = match server.get_hosts() {
+        [] => server.get_hostaddrs().iter().map(ToString::to_string).collect(),
+        _ => hosts.collect(),
+    };
+    let port = server.get_ports().first().copied().unwrap_or(5432);
+    let database = server.get_dbname().or(server.get_user()).unwrap_or_default();
+    format!("postgres://{}:{port}/{database}", hosts.join(","))
+}
+
+/// Why rows cannot be shipped.
+enum Trouble {
+    Server(Failure),
+    File(Reason),
+    /// The file is another one now.
+    Moved,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Server(failure)
+    }
+}
+
+impl From<Reason> for Trouble {
+    fn from(reason: Reason) -> Self {
+        Self::File(reason)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(failure) => write!(f, "{failure}"),
+            Self::File(reason) => write!(f, "the ledger's own file: {reason}"),
+            Self::Moved => write!(f, "the ledger's own file was moved or deleted"),
+        }
+    }
+}
+
+impl Trouble {
+    fn kind(&self) -> &str {
+        match self {
+            Self::Server(failure) => failure.kind(),
+            Self::File(_) => "file",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// Lets commits gather, unless the process ends.
+async fn gather(mut closed: watch::Receiver<bool>) {
+    let _ = timeout(GATHER, closed.wait_for(|closed| *closed)).await;
+}
+
+/// The thread's own.
+struct Line {
+    path: PathBuf,
+    name: String,
+    settings: Postgres,
+    journal: Journal,
+    committed: Arc<Notify>,
+    closed: watch::Receiver<bool>,
+    /// The time of retention's clock.
+    believed: Option<Believed>,
+    /// When an old month was last looked for; at first, when the process started.
+    dropped: Instant,
+    /// The kind of trouble that was said last; `None`: all is well, or was so far.
+    trouble: Option<String>,
+    /// It cannot be stored how far it is, and that was said.
+    file_trouble: bool,
+}
+
+impl Line {
+    async fn run(&mut self) {
+        let mut closed = self.closed.clone();
+        let last_moment = async move {
+            let _ = closed.wait_for(|closed| *closed).await;
+            sleep(GRACE).await;
+        };
+        tokio::select! {
+            () = self.ship_for_ever() => {}
+            () = last_moment => {}
+        }
+        let waiting = self.shipping().waiting.load(Ordering::Relaxed);
+        self.shipping().up.store(false, Ordering::Relaxed);
+        if waiting > 0 {
+            tracing::info!(
+                ledger = self.name,
+                waiting,
+                "usage records wait in the local ledger for the next start"
+            );
+        }
+    }
+
+    /// Ends when the process does: after everything is shipped, or when an attempt fails.
+    async fn ship_for_ever(&mut self) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let last = *self.closed.borrow();
+            let Err(trouble) = self.session(&mut backoff).await else { return };
+            self.shipping().up.store(false, Ordering::Relaxed);
+            self.say(&trouble);
+            if last {
+                return;
+            }
+            let _ = timeout(backoff.take_jittered(), self.closed.wait_for(|closed| *closed)).await;
+        }
+    }
+
+    /// From a connection to its end. `Ok`: the process ends, and everything is shipped.
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
+        self.count_waiting();
+        let mut server = Server::connect(&self.settings).await?;
+        let mut unshipped = Unshipped::open(&self.path, &server.ledger().to_string())?;
+        let mut housekeeping = Instant::now();
+        let mut rows = Rows::new();
+        let mut closed = self.closed.clone();
+        loop {
+            let closing = *self.closed.borrow();
+            if housekeeping <= Instant::now() && !closing {
+                server.look_ahead(Timestamp::now()).await?;
+                self.drop_old(&mut server).await?;
+                housekeeping = Instant::now() + HOUSEKEEPING;
+            }
+            if !unshipped.is_current() {
+                return Err(Trouble::Moved);
+            }
+            while self.batch(&mut server, &mut unshipped, &mut rows).await? {
+                backoff.reset();
+            }
+            self.well();
+            if closing {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.committed.notified() => gather(self.closed.clone()).await,
+                _ = closed.wait_for(|closed| *closed) => {}
+                () = sleep_until((Instant::now() + LOOK).min(housekeeping)) => {}
+                () = server.gone() => return Err(Trouble::Server(Failure::Gone)),
+            }
+        }
+    }
+
+    /// Deletes the oldest month, if it is older than the retention. Never at the start, and one an
+    /// hour.
+    async fn drop_old(&mut self, server: &mut Server) -> Result<(), Failure> {
+        let Some(retention) = self.settings.retention else { return Ok(()) };
+        if self.dropped.elapsed() < HOUSEKEEPING {
+            return Ok(());
+        }
+        self.dropped = Instant::now();
+        let now = Timestamp::now();
+        let now = self.believed.as_ref().map_or(now, |believed| believed.retention_time(now));
+        server.drop_old(retention, now).await
+    }
+
+    /// Ships the next rows. Whether there were any.
+    async fn batch(
+        &mut self,
+        server: &mut Server,
+        unshipped: &mut Unshipped,
+        rows: &mut Rows,
+    ) -> Result<bool, Trouble> {
+        rows.clear();
+        let last = unshipped.next(self.settings.batch, |row| rows.push(row))?;
+        self.shipping().waiting.store(unshipped.count()?, Ordering::Relaxed);
+        let Some(last) = last else { return Ok(false) };
+        let written = server.write(rows).await?;
+        self.well();
+        let shipping = self.shipping();
+        shipping.shipped.fetch_add((rows.len() - written.refused.len()) as u64, Ordering::Relaxed);
+        let refused = shipping.refused.fetch_add(written.refused.len() as u64, Ordering::Relaxed);
+        if let (0, Some((row, reason))) = (refused, written.refused.first()) {
+            let id = rows.id(*row).unwrap_or_default();
+            tracing::error!(
+                ledger = self.name, %id, reason,
+                "PostgreSQL does not take a usage record, which stays in the local ledger only; others are counted"
+            );
+        }
+        match unshipped.advance(last) {
+            Ok(()) => self.file_trouble = false,
+            Err(reason) if !std::mem::replace(&mut self.file_trouble, true) => tracing::warn!(
+                ledger = self.name, %reason,
+                "how far usage records are shipped cannot be stored now: a restart would send some again, which does no harm"
+            ),
+            Err(_) => {}
+        }
+        self.shipping().waiting.store(unshipped.count()?, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// While there is no server, the number of rows that wait is that of the last known one.
+    fn count_waiting(&self) {
+        if let Ok(waiting) = Unshipped::count_at(&self.path) {
+            self.shipping().waiting.store(waiting, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that it works, if it did not or if that was not known yet.
+    fn well(&mut self) {
+        let was_up = self.shipping().up.swap(true, Ordering::Relaxed);
+        if self.trouble.take().is_some() {
+            tracing::info!(ledger = self.name, "usage records are shipped to PostgreSQL again");
+        } else if !was_up {
+            tracing::debug!(ledger = self.name, "usage records are shipped to PostgreSQL");
+        }
+    }
+
+    /// Says what is wrong, if that is new.
+    fn say(&mut self, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Moved) {
+            return;
+        }
+        self.shipping().failures.fetch_add(1, Ordering::Relaxed);
+        if self.trouble.as_deref() != Some(trouble.kind()) {
+            self.trouble = Some(trouble.kind().to_owned());
+            tracing::warn!(
+                ledger = self.name, reason = %trouble,
+                "usage records cannot be shipped to PostgreSQL; they wait in the local ledger"
+            );
+        }
+    }
+
+    fn shipping(&self) -> &Shipping {
+        self.journal.health().shipping.get_or_init(Shipping::default)
+    }
+}

@@ -1,0 +1,164 @@
+//! Accumulates an overview, for both databases.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Overview, Selection};
+use crate::sinks::ledger::calendar::{self, nanoseconds};
+use crate::sinks::ledger::groups::{Group, Groups, Sums};
+
+/// The most groups of each kind. Clients choose what they call their users, and memory is bounded.
+const MOST_GROUPS: usize = 10_000;
+
+/// The most points of time.
+const MOST_STEPS: usize = 1_000;
+
+/// The sums of rows of one instance or of many.
+pub(in crate::sinks::ledger) struct Accumulator {
+    total: Sums,
+    groups: [Dimension; 4],
+    outcomes: Vec<(String, u64)>,
+    times: Vec<Sums>,
+    /// The beginnings of the steps of time, in nanoseconds since 1970.
+    steps: Vec<i64>,
+}
+
+impl Accumulator {
+    pub(in crate::sinks::ledger) fn new(selection: &Selection, step: Duration) -> Self {
+        let until = selection.until.unwrap_or_else(Timestamp::now).max(selection.since);
+        let steps = calendar::steps(selection.since, until, step, &selection.zone, MOST_STEPS);
+        Self {
+            total: Sums::default(),
+            groups: Default::default(),
+            outcomes: Vec::new(),
+            times: vec![Sums::default(); steps.len()],
+            steps: steps.into_iter().map(nanoseconds).collect(),
+        }
+    }
+
+    /// The beginnings of the steps of time.
+    pub(in crate::sinks::ledger) fn steps(&self) -> impl Iterator<Item = Timestamp> {
+        let time = |at: &i64| Timestamp::from_nanosecond((*at).into()).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.steps.iter().map(time)
+    }
+
+    /// The step of a time in nanoseconds since 1970.
+    pub(in crate::sinks::ledger) fn step(&self, started: i64) -> usize {
+        self.steps.partition_point(|begin| *begin <= started).saturating_sub(1)
+    }
+
+    /// Adds rows that started in the same step of time and have the same client, upstream, model
+    /// and user, in this order.
+    pub(in crate::sinks::ledger) fn add(
+        &mut self,
+        step: usize,
+        names: [Option<&[u8]>; 4],
+        outcome: &[u8],
+        sums: &Sums,
+    ) {
+        self.total.add(sums);
+        let last = self.times.len() - 1;
+        self.times[step.min(last)].add(sums);
+        for (dimension, name) in self.groups.iter_mut().zip(names) {
+            dimension.add(name, sums);
+        }
+        match self.outcomes.iter_mut().find(|(known, _)| known.as_bytes() == outcome) {
+            Some((_, rows)) => *rows += sums.requests,
+            None => self.outcomes.push((String::from_utf8_lossy(outcome).into_owned(), sums.requests)),
+        }
+    }
+
+    /// Adds what others, in the same steps of time, add up to.
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.total.add(&other.total);
+        // Without an end of the selection a step may have begun meanwhile.
+        if other.steps.len() > self.steps.len() {
+            self.times.resize_with(other.times.len(), Sums::default);
+            self.steps = other.steps;
+        }
+        self.times.iter_mut().zip(&other.times).for_each(|(sums, more)| sums.add(more));
+        for (dimension, more) in self.groups.iter_mut().zip(other.groups) {
+            dimension.add_all(more);
+        }
+        for (outcome, rows) in other.outcomes {
+            match self.outcomes.iter_mut().find(|(known, _)| *known == outcome) {
+                Some((_, sum)) => *sum += rows,
+                None => self.outcomes.push((outcome, rows)),
+            }
+        }
+    }
+
+    /// Whether there were more groups than there may be. What is added up by parts is then not what
+    /// one pass adds up: a name may be a group in one part, and one of the others in another.
+    pub(super) fn overflows(&self) -> bool {
+        self.groups.iter().any(|dimension| dimension.others.requests > 0)
+    }
+
+    /// The sums as an overview; its other fields are empty.
+    pub(in crate::sinks::ledger) fn finish(mut self) -> Overview {
+        self.outcomes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let times = self.steps().collect::<Vec<_>>().into_iter().zip(self.times).collect();
+        let [clients, upstreams, models, users] = self.groups.map(Dimension::finish);
+        Overview {
+            total: self.total,
+            users,
+            clients,
+            upstreams,
+            models,
+            outcomes: self.outcomes,
+            times,
+            ..Overview::default()
+        }
+    }
+}
+
+/// Rows by one column.
+#[derive(Default)]
+struct Dimension {
+    groups: Groups,
+    /// Those that would make more groups than there may be.
+    others: Sums,
+}
+
+impl Dimension {
+    fn add(&mut self, name: Option<&[u8]>, sums: &Sums) {
+        self.groups.begin();
+        self.groups.part(name);
+        self.groups.sums_within(MOST_GROUPS).unwrap_or(&mut self.others).add(sums);
+    }
+
+    fn add_all(&mut self, other: Self) {
+        self.others.add(&other.others);
+        self.groups.add(other.groups, MOST_GROUPS, &mut self.others);
+    }
+
+    fn finish(self) -> Vec<Group> {
+        let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8_lossy(part).into_owned());
+        let mut groups = self.groups.finish(|parts| parts.into_iter().map(text).collect());
+        if self.others.requests > 0 {
+            let key = vec![Some(format!("(more than {MOST_GROUPS} others)"))];
+            groups.push(Group { key, sums: self.others });
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_beyond_the_limit_are_others() {
+        let mut dimension = Dimension::default();
+        let sums = Sums { requests: 1, ..Sums::default() };
+        for user in 0..MOST_GROUPS + 7 {
+            for _ in 0..2 {
+                dimension.add(Some(format!("u{user}").as_bytes()), &sums);
+            }
+        }
+        let groups = dimension.finish();
+        assert_eq!(groups.len(), MOST_GROUPS + 1);
+        assert_eq!(groups.last().unwrap().sums.requests, 14);
+    }
+}

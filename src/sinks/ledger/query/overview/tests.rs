@@ -1,0 +1,194 @@
+use std::collections::BTreeMap;
+
+use super::super::tests::ledger;
+use super::super::{By, report};
+use super::*;
+use crate::sinks::ledger::support::records;
+
+fn whole_minutes() -> Selection {
+    let since = Timestamp::from_second(1_780_000_000 / 60 * 60).unwrap();
+    let until = since + Duration::from_secs(400 * 977);
+    Selection { until: Some(until), ..Selection::since(since) }
+}
+
+#[test]
+fn overview_has_the_sums_of_reports() {
+    let records = records(1000);
+    let (_folder, path) = ledger(&records);
+    let all = whole_minutes();
+    for selection in [
+        Selection { client: Some("client-1".to_owned()), ..all.clone() },
+        Selection { model: Some("gpt-3".to_owned()), upstream: Some("azure".to_owned()), ..all.clone() },
+        all,
+    ] {
+        let found =
+            overview(&path, &selection, Duration::from_hours(1), 3, &Prices::default(), &Bounds::default())
+                .unwrap();
+        let groups =
+            |by| report(&path, &selection, &[by], &Prices::default(), &Bounds::default()).unwrap().groups;
+        let total = report(&path, &selection, &[], &Prices::default(), &Bounds::default()).unwrap().total;
+        assert!(total.requests > 10, "there is something to compare");
+        assert_eq!(found.total, total);
+        assert_eq!(found.users, groups(By::User));
+        assert_eq!(found.clients, groups(By::Client));
+        assert_eq!(found.upstreams, groups(By::Upstream));
+        assert_eq!(found.models, groups(By::Model));
+        let hours: BTreeMap<String, Sums> =
+            groups(By::Hour).into_iter().map(|group| (group.key[0].clone().unwrap(), group.sums)).collect();
+        for (at, sums) in &found.times {
+            let hour = at.strftime("%Y-%m-%dT%H:%MZ").to_string();
+            assert_eq!(*sums, hours.get(&hour).cloned().unwrap_or_default(), "{hour}");
+        }
+        assert_eq!(found.outcomes.iter().map(|(_, rows)| rows).sum::<u64>(), total.requests);
+        assert_eq!(found.latest.len(), 3);
+    }
+}
+
+#[test]
+fn latest_records_come_first_and_whole() {
+    let records = records(50);
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let found =
+        overview(&path, &selection, Duration::from_hours(9000), 20, &Prices::default(), &Bounds::default())
+            .unwrap();
+    let expected: Vec<_> =
+        records.iter().rev().take(20).map(|row| serde_json::to_value(row).unwrap()).collect();
+    let found: Vec<_> = found.latest.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn percentiles_are_values_that_occurred() {
+    let mut samples = Samples::default();
+    assert_eq!(Samples::default().finish(), Percentiles::default());
+    for millis in (1..=1000).rev() {
+        samples.add(f64::from(millis));
+    }
+    let expected = Percentiles { rows: 1000, p50: 500.0, p95: 950.0, p99: 990.0, sampled: false };
+    assert_eq!(samples.finish(), expected);
+    let mut one = Samples::default();
+    one.add(7.5);
+    assert_eq!(one.finish(), Percentiles { rows: 1, p50: 7.5, p95: 7.5, p99: 7.5, sampled: false });
+}
+
+#[test]
+fn more_than_are_kept_are_sampled_evenly() {
+    let mut samples = Samples::default();
+    let rows = 2 * MOST_SAMPLES as u64;
+    for row in 0..rows {
+        samples.add(row as f64);
+    }
+    let found = samples.finish();
+    assert!(found.sampled && found.rows == rows);
+    for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
+        let off = (percentile / rows as f64 - part).abs();
+        assert!(off < 0.005, "{part} is off by {off}");
+    }
+}
+
+#[test]
+fn overview_without_rows_has_empty_steps() {
+    let (_folder, path) = ledger(&[]);
+    let found = overview(
+        &path,
+        &whole_minutes(),
+        Duration::from_hours(24),
+        5,
+        &Prices::default(),
+        &Bounds::default(),
+    )
+    .unwrap();
+    assert_eq!((found.total.requests, found.first_token.rows, found.latest.len()), (0, 0, 0));
+    assert_eq!(found.times.len(), 6);
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn halves_add_up_to_the_whole() {
+    let records = records(3000);
+    // Enough of them that they are read by halves.
+    let many: Vec<_> = (0..25).flat_map(|_| records.clone()).collect();
+    let (_folder, path) = ledger(&many);
+    let selection = Selection { until: Some(many[2990].started_at), ..Selection::since(many[10].started_at) };
+    let found =
+        overview(&path, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
+            .unwrap();
+    assert_eq!(found.total.requests, 2980 * 25);
+    let (_folder, one) = ledger(&many[..3000]);
+    let one =
+        overview(&one, &selection, Duration::from_hours(24), 30, &Prices::default(), &Bounds::default())
+            .unwrap();
+    let times_25 = |groups: &[crate::sinks::ledger::Group]| -> Vec<_> {
+        let sum = |group: &crate::sinks::ledger::Group| {
+            (0..25).fold(Sums::default(), |mut all, _| {
+                all.add(&group.sums);
+                all
+            })
+        };
+        groups.iter().map(|group| (group.key.clone(), sum(group))).collect()
+    };
+    let plain = |groups: &[crate::sinks::ledger::Group]| -> Vec<_> {
+        groups.iter().map(|group| (group.key.clone(), group.sums.clone())).collect()
+    };
+    for (many, one) in [
+        (&found.users, &one.users),
+        (&found.clients, &one.clients),
+        (&found.models, &one.models),
+        (&found.upstreams, &one.upstreams),
+    ] {
+        assert_eq!(plain(many), times_25(one));
+    }
+    let outcomes: Vec<_> = one.outcomes.iter().map(|(outcome, rows)| (outcome.clone(), rows * 25)).collect();
+    assert_eq!(found.outcomes, outcomes);
+    let requests =
+        |overview: &Overview| overview.times.iter().map(|(_, sums)| sums.requests).collect::<Vec<_>>();
+    assert_eq!(requests(&found), requests(&one).into_iter().map(|rows| rows * 25).collect::<Vec<_>>());
+    assert_eq!(found.first_token.rows, one.first_token.rows * 25);
+    assert_eq!(found.latest, one.latest, "of the last of the 25");
+    let by = [By::Day, By::Model];
+    let sums = |path| report(path, &selection, &by, &Prices::default(), &Bounds::default()).unwrap();
+    assert_eq!(sums(&path).total, found.total);
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn users_beyond_group_limit_equal_those_of_one_pass() {
+    let mut records = records(52_000);
+    // Those of the second half are those of the first in another order, and some more.
+    for (number, record) in records.iter_mut().enumerate() {
+        record.user = Some(format!("user-{}", number * 7919 % 10_700).into());
+    }
+    let (_folder, path) = ledger(&records);
+    let selection = Selection::since(Timestamp::UNIX_EPOCH);
+    let (step, prices, bounds) = (Duration::from_hours(24 * 365), Prices::default(), Bounds::default());
+    let found = overview(&path, &selection, step, 5, &prices, &bounds).unwrap();
+    let one = whole(&path, &selection, &bounds, |transaction, range| {
+        read(transaction, range, &selection, step, 5, &prices)
+    });
+    assert!(found.users.len() == 10_001 && found.users[10_000].sums.requests > 0, "there are others");
+    let users = |groups: &[crate::sinks::ledger::Group]| -> BTreeMap<_, _> {
+        groups.iter().map(|group| (group.key.clone(), group.sums.requests)).collect()
+    };
+    assert_eq!(users(&found.users), users(&one.unwrap().finish(&prices).users));
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn samples_of_halves_are_a_sample_of_the_whole() {
+    let half = |from: usize, rows: usize| {
+        let mut samples = Samples::default();
+        (from..from + rows).for_each(|millis| samples.add(millis as f64));
+        samples
+    };
+    // A quarter of the rows is in the first half.
+    let rows = 2 * MOST_SAMPLES;
+    let mut samples = half(0, rows / 4);
+    samples.add_all(half(rows / 4, rows - rows / 4));
+    assert_eq!(samples.kept.len(), MOST_SAMPLES);
+    let found = samples.finish();
+    assert_eq!((found.rows, found.sampled), (rows as u64, true));
+    for (percentile, part) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
+        assert!((percentile / rows as f64 - part).abs() < 0.005, "{part}: {percentile}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Which rows a question is about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rusqlite::{Connection, ToSql};
+
+use super::super::calendar::nanoseconds;
+use super::super::error::Reason;
+use super::parallel::Range;
+
+/// Rows of a time, and what they must have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// They started at this moment or later.
+    pub since: Timestamp,
+    /// They started before this moment; `None`: no end.
+    pub until: Option<Timestamp>,
+    /// Their client; `None`: any, as for the others.
+    pub client: Option<String>,
+    /// Their user.
+    pub user: Option<String>,
+    /// Their upstream.
+    pub upstream: Option<String>,
+    /// Their model, as the upstream answered it.
+    pub model: Option<String>,
+    /// The zone of the hours, days, weeks and months that they are grouped by.
+    pub zone: TimeZone,
+}
+
+impl Selection {
+    /// All that started at `since` or later, with the days of UTC.
+    pub fn since(since: Timestamp) -> Self {
+        let zone = TimeZone::UTC;
+        Self { since, until: None, client: None, user: None, upstream: None, model: None, zone }
+    }
+
+    /// From which `seq` to which the rows are; more of them may be in between.
+    ///
+    /// Rows are written in the order in which they end, so the first and the last that count are
+    /// where to begin and to end: reading all between them is much faster than looking up each row
+    /// that the index names.
+    pub(super) fn range(&self, connection: &Connection) -> Result<Range, Reason> {
+        let (since, until) = self.times();
+        let range = "SELECT min(seq), max(seq) FROM usage_records INDEXED BY usage_records_started_at
+            WHERE started_at >= ?1 AND started_at < ?2";
+        let (first, last): (Option<i64>, Option<i64>) =
+            connection.query_row(range, [since, until], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN)))
+    }
+
+    fn times(&self) -> (i64, i64) {
+        (whole_microseconds(self.since), self.until.map_or(i64::MAX, whole_microseconds))
+    }
+
+    /// The condition with its parameters, for rows of that range.
+    pub(super) fn condition(&self, (first, last): Range) -> Condition {
+        let (since, until) = self.times();
+        let mut condition = Condition {
+            text: "seq BETWEEN ? AND ? AND started_at >= ? AND started_at < ?".to_owned(),
+            values: vec![Box::new(first), Box::new(last), Box::new(since), Box::new(until)],
+        };
+        for (column, value) in [
+            ("client", &self.client),
+            ("user", &self.user),
+            ("upstream", &self.upstream),
+            ("model", &self.model),
+        ] {
+            if let Some(value) = value {
+                condition.text += &format!(" AND {column} = ?");
+                condition.values.push(Box::new(value.clone()));
+            }
+        }
+        condition
+    }
+}
+
+/// The text after WHERE.
+pub(super) struct Condition {
+    pub(super) text: String,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Condition {
+    pub(super) fn values(&self) -> Vec<&dyn ToSql> {
+        self.values.iter().map(Box::as_ref).collect()
+    }
+}
+
+/// A bound in whole microseconds, as PostgreSQL has times: a question gets the same response from
+/// both.
+fn whole_microseconds(at: Timestamp) -> i64 {
+    let at = nanoseconds(at);
+    at.saturating_sub(at.rem_euclid(1000))
+}
+
+/// Bounds on the cost of a question. The default has none.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds {
+    /// The most groups; `None`: any number.
+    pub groups: Option<usize>,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+    /// Set when the result is no longer wanted.
+    pub given_up: Arc<AtomicBool>,
+}
+
+impl Bounds {
+    /// Interrupts the connection's statements when a bound is reached.
+    pub(super) fn hold(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let Self { deadline, given_up, .. } = self.clone();
+        let handler = move || {
+            given_up.load(Ordering::Relaxed) || deadline.is_some_and(|deadline| Instant::now() > deadline)
+        };
+        connection.progress_handler(LOOK_EVERY, Some(handler))
+    }
+
+    /// Whether so many groups are allowed.
+    pub(in super::super) fn allow(&self, groups: usize) -> Result<(), Reason> {
+        match self.groups {
+            Some(most) if groups > most => Err(Reason::TooMany(most)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Steps of SQLite's machine between two looks: about a millisecond.
+const LOOK_EVERY: i32 = 20_000;

@@ -1,0 +1,185 @@
+//! Usage records as rows.
+//!
+//! The cost of a row is mostly the work of SQLite per statement and per value, so a
+//! statement writes several rows, and a value that its parameter has already is not bound again: of
+//! two requests, most have much in common.
+
+use std::sync::LazyLock;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, ToSql};
+use uuid::Uuid;
+
+use super::columns::{COLUMNS, list};
+use super::counted;
+use crate::llm::provider::Provider;
+use crate::llm::usage::ToolCalls;
+use crate::record::UsageRecord;
+
+/// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one
+/// statement each.
+const ROWS: usize = 16;
+
+/// The statements, which are the same for every batch.
+static SEVERAL: LazyLock<String> = LazyLock::new(|| sql(ROWS));
+static ONE: LazyLock<String> = LazyLock::new(|| sql(1));
+
+/// A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so
+/// SQLite need not keep each page as it was before the statement.
+fn sql(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
+    format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(COLUMNS), vec![row; rows].join(","))
+}
+
+/// Writes records in their order.
+pub(super) fn insert<'r>(
+    connection: &Connection,
+    records: impl Iterator<Item = &'r UsageRecord>,
+) -> rusqlite::Result<()> {
+    let mut several = None;
+    let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
+    for record in records {
+        // Before the record, so that the last row that is inserted is a record's.
+        counted::keep(connection, record)?;
+        group.push(record);
+        if group.len() == ROWS {
+            match &mut several {
+                Some(insert) => insert,
+                none => none.insert(Insert::new(connection, &SEVERAL, ROWS)?),
+            }
+            .execute(&group)?;
+            group.clear();
+        }
+    }
+    let mut one = Insert::new(connection, &ONE, 1)?;
+    group.iter().try_for_each(|record| one.execute(&[record]))
+}
+
+/// A statement that writes so many rows, with what its parameters hold.
+struct Insert<'c, 'r> {
+    statement: CachedStatement<'c>,
+    /// All null at first, as those of every statement are.
+    bound: Vec<Value<'r>>,
+}
+
+impl<'c, 'r> Insert<'c, 'r> {
+    fn new(connection: &'c Connection, sql: &str, rows: usize) -> rusqlite::Result<Self> {
+        let statement = connection.prepare_cached(sql)?;
+        Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
+    }
+
+    /// As many records as the statement has rows.
+    fn execute(&mut self, records: &[&'r UsageRecord]) -> rusqlite::Result<()> {
+        let values = records.iter().flat_map(|record| values(record));
+        for (index, (bound, value)) in self.bound.iter_mut().zip(values).enumerate() {
+            if *bound != value {
+                self.statement.raw_bind_parameter(index + 1, value)?;
+                *bound = value;
+            }
+        }
+        self.statement.raw_execute().map(drop)
+    }
+}
+
+/// The value of a column.
+#[derive(Clone, Copy, PartialEq)]
+enum Value<'r> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(&'r str),
+    Calls(ToolCalls),
+    Id(Uuid),
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Self::Integer(number) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
+            Self::Real(number) => ToSqlOutput::Borrowed(ValueRef::Real(*number)),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Calls(calls) => ToSqlOutput::Owned(calls.to_string().into()),
+            Self::Id(id) => ToSqlOutput::Owned(id.hyphenated().to_string().into()),
+        })
+    }
+}
+
+impl From<Option<u64>> for Value<'_> {
+    fn from(count: Option<u64>) -> Self {
+        count.map_or(Self::Null, Self::from)
+    }
+}
+
+impl From<u64> for Value<'_> {
+    /// SQLite's integers are signed. A count beyond them, which no service has ever served, stays
+    /// at their end.
+    fn from(count: u64) -> Self {
+        Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<Option<f64>> for Value<'_> {
+    fn from(number: Option<f64>) -> Self {
+        number.map_or(Self::Null, Self::Real)
+    }
+}
+
+impl<'r> From<&'r str> for Value<'r> {
+    fn from(text: &'r str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'r> From<Option<&'r str>> for Value<'r> {
+    fn from(text: Option<&'r str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
+/// The values of a record, in the order of [`COLUMNS`].
+fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
+    let usage = &record.usage;
+    [
+        // A clock beyond the year 2262 stays at its end.
+        Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
+        (&*record.client).into(),
+        record.upstream.as_deref().into(),
+        record.model.as_deref().into(),
+        record.usage_source.as_str().into(),
+        usage.input_tokens.into(),
+        usage.output_tokens.into(),
+        usage.total_tokens.into(),
+        usage.cached_input_tokens.into(),
+        usage.cache_write_input_tokens.into(),
+        usage.reasoning_tokens.into(),
+        usage.input_audio_tokens.into(),
+        usage.output_audio_tokens.into(),
+        usage.billed_seconds.into(),
+        Value::Id(record.id),
+        record.user.as_deref().into(),
+        record.provider.map(Provider::as_str).into(),
+        record.method.as_ref().map(http::Method::as_str).into(),
+        record.endpoint.as_deref().into(),
+        record.model_requested.as_deref().into(),
+        Value::Integer(record.stream.into()),
+        record.status.map(u64::from).into(),
+        record.outcome.as_str().into(),
+        record.events.into(),
+        record.request_bytes.into(),
+        record.response_bytes.into(),
+        record.time_to_first_byte_ms.into(),
+        record.time_to_first_token_ms.into(),
+        Value::Real(record.duration_ms),
+        record.upstream_request_id.as_deref().into(),
+        record.error.as_deref().into(),
+        record.time_to_first_event_ms.into(),
+        record.time_to_last_event_ms.into(),
+        record.time_to_disconnect_ms.into(),
+        record.count.into(),
+        record.service_tier.as_deref().into(),
+        usage.cache_write_1h_input_tokens.into(),
+        record.tool_calls.map_or(Value::Null, Value::Calls),
+        record.reported_cost.as_deref().into(),
+    ]
+}

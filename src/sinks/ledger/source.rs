@@ -1,0 +1,119 @@
+//! Where to read usage records: in this instance's file, or where those of the fleet are.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::by::By;
+use super::error::LedgerError;
+use super::query::{Bounds, Next, Overview, Page, Record, Selection};
+use super::report::Report;
+use super::{postgres, query};
+use crate::config;
+use crate::llm::price::Prices;
+
+/// A ledger to be read.
+#[derive(Clone, Debug)]
+pub enum LedgerSource {
+    /// This instance's, in SQLite.
+    File(PathBuf),
+    /// The fleet's, in PostgreSQL.
+    Fleet(Box<config::Postgres>),
+}
+
+impl LedgerSource {
+    /// The one that the configuration wants to be read (`ledger.postgres.read`); `None`: it keeps
+    /// none.
+    pub fn configured(ledger: &config::LedgerSettings) -> Option<Self> {
+        match &ledger.postgres {
+            Some(postgres) if postgres.read => Some(Self::Fleet(Box::new(postgres.clone()))),
+            _ => ledger.path.clone().map(Self::File),
+        }
+    }
+
+    /// The one that the admin pages show (`admin.ledger`); `None`: none is kept.
+    pub fn shown(settings: &config::Settings) -> Option<Self> {
+        let ledger = &settings.ledger;
+        match (settings.admin.ledger, &ledger.postgres) {
+            (config::Database::Postgres, Some(postgres)) => Some(Self::Fleet(Box::new(postgres.clone()))),
+            _ => ledger.path.clone().map(Self::File),
+        }
+    }
+
+    /// Adds up the selected rows, and what they cost by `prices`. It blocks: on a thread of
+    /// tokio's, call it by `spawn_blocking`.
+    ///
+    /// # Errors
+    /// As [`report`](super::report()), or as [`postgres::report`].
+    pub fn report(
+        &self,
+        selection: &Selection,
+        by: &[By],
+        prices: &Prices,
+        bounds: &Bounds,
+    ) -> Result<Report, LedgerError> {
+        match self {
+            Self::File(path) => query::report(path, selection, by, prices, bounds),
+            Self::Fleet(settings) => postgres::report(settings, selection, by, prices, bounds),
+        }
+    }
+
+    /// Reads what the dashboard shows. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn overview(
+        &self,
+        selection: &Selection,
+        step: Duration,
+        latest: usize,
+        prices: &Prices,
+        bounds: &Bounds,
+    ) -> Result<Overview, LedgerError> {
+        match self {
+            Self::File(path) => query::overview(path, selection, step, latest, prices, bounds),
+            Self::Fleet(settings) => postgres::overview(settings, selection, step, latest, prices, bounds),
+        }
+    }
+
+    /// The latest of the selected records, at most `limit` and no more than fit on a page, the one
+    /// that ended last first. `from` is where an earlier page ended. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn records(
+        &self,
+        selection: &Selection,
+        limit: usize,
+        from: Option<&Next>,
+        bounds: &Bounds,
+    ) -> Result<Page, LedgerError> {
+        match self {
+            Self::File(path) => query::records(path, selection, limit, from, bounds),
+            Self::Fleet(settings) => postgres::records(settings, selection, limit, from, bounds),
+        }
+    }
+
+    /// The record of that id. It blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::report`].
+    pub fn record(&self, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
+        match self {
+            Self::File(path) => query::record(path, id, bounds),
+            Self::Fleet(settings) => postgres::record(settings, id, bounds),
+        }
+    }
+}
+
+/// The name that pages show: the instance or the fleet, and the place.
+impl fmt::Display for LedgerSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "this instance, from {}", path.display()),
+            Self::Fleet(settings) => write!(f, "the whole fleet, from {}", postgres::address(settings)),
+        }
+    }
+}

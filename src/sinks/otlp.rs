@@ -1,0 +1,159 @@
+//! Spans and metrics of closed usage records, for an OpenTelemetry collector: OTLP over HTTP in
+//! binary protobuf.
+//!
+//! The names and the bounds of buckets are those of the GenAI semantic conventions (which are still
+//! in development, here as of `gen_ai.provider.name`), and of the HTTP ones; what has no name there
+//! begins with `streamgauge.`. No content of a request or a response is among it.
+//!
+//! The sink counts metrics on the thread of its [lane](crate::record::Lane). Spans wait in a second
+//! queue, of sampled records only, for the thread that sends, so that a collector that is slow or
+//! away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and
+//! `names` turn records into messages and are pure; `queue`, `exporter` and `collector` take those
+//! away.
+
+mod collector;
+mod exporter;
+mod histogram;
+mod instruments;
+mod names;
+mod queue;
+mod services;
+mod span;
+mod values;
+
+use std::io;
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use services::{Service, Services};
+
+use crate::config;
+use crate::record::{Batch, Exporting, Journal, Sink, Turn, UsageRecord};
+use crate::support::threads::{Deadline, Thread, fault};
+use crate::upstream::ConnectSpec;
+use exporter::Exporter;
+use histogram::MAX_SERIES;
+use instruments::Instruments;
+use queue::Queue;
+
+/// How long the thread is waited for at the end. It gives up by itself before that.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the
+/// thread.
+#[derive(Debug)]
+pub struct Otlp {
+    name: String,
+    queue: Arc<Queue>,
+    instruments: Option<Arc<Mutex<Instruments>>>,
+    exporting: Arc<Exporting>,
+    /// That spans were lost for want of room was said; it is once.
+    has_said_full: bool,
+    /// That a metric has too many series was said; it is once.
+    has_said_overflowing: bool,
+    closing: watch::Sender<bool>,
+    thread: Thread,
+}
+
+impl Otlp {
+    /// Starts the thread that sends. `origin` is the way to the collector, `services` are the
+    /// upstreams of the records; what becomes of exports is counted in the journal's health.
+    ///
+    /// # Errors
+    /// The system gives no thread. A collector that is away is no error.
+    pub fn spawn(
+        settings: &config::OtlpSettings,
+        origin: ConnectSpec,
+        services: Services,
+        journal: &Journal,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let instruments = settings.metrics.map(|_| Arc::new(Mutex::new(Instruments::new(services.clone()))));
+        let exporting = Arc::clone(journal.health().exporting.get_or_init(Arc::default));
+        let (closing, closed) = watch::channel(false);
+        let exporter = Exporter {
+            origin: Arc::new(origin),
+            settings: settings.clone(),
+            services,
+            queue: Arc::clone(&queue),
+            instruments: instruments.clone(),
+            exporting: Arc::clone(&exporting),
+            closed,
+        };
+        let thread = journal.threads().spawn("otlp-export", move || {
+            fault::strike("otlp-export");
+            exporter.run_here()
+        })?;
+        Ok(Self {
+            name: settings.url.to_string(),
+            queue,
+            instruments,
+            exporting,
+            has_said_full: false,
+            has_said_overflowing: false,
+            closing,
+            thread,
+        })
+    }
+}
+
+impl Sink for Otlp {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn label(&self) -> &'static str {
+        "otlp"
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        self.share(&Arc::new(batch.to_vec()));
+        Ok(())
+    }
+
+    fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
+        for batch in batches {
+            self.share(batch);
+            turn.record_written(batch.len());
+        }
+    }
+}
+
+impl Otlp {
+    /// Counts, and queues what has a span; never waits for the collector. No record is lost where a
+    /// span is, so that is no error.
+    fn share(&mut self, batch: &Batch) {
+        if let Some(instruments) = &self.instruments {
+            // No code under the lock can panic with the counts half changed.
+            let mut instruments = instruments.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.iter().for_each(|row| instruments.record(row));
+            let overflowing = instruments.overflowing().filter(|_| !self.has_said_overflowing);
+            if let Some(metric) = overflowing {
+                self.has_said_overflowing = true;
+                tracing::warn!(
+                    metric,
+                    "this OpenTelemetry metric has more than {MAX_SERIES} series; what would be another one is counted as otel.metric.overflow"
+                );
+            }
+        }
+        let lost = self.queue.push(batch);
+        if lost > 0 && !mem::replace(&mut self.has_said_full, true) {
+            tracing::warn!(
+                collector = self.name,
+                "too many spans wait for the OpenTelemetry collector, and further ones are lost; how many is counted"
+            );
+        }
+        self.exporting.spans_dropped.fetch_add(lost as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Otlp {
+    fn drop(&mut self) {
+        let _ = self.closing.send(true);
+        self.thread.wait(&Deadline::after(PATIENCE));
+    }
+}

@@ -1,0 +1,195 @@
+//! One request to the collector: a message there, a message back (OTLP 1.x, section OTLP/HTTP).
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use prost::Message;
+use tokio::time::timeout;
+
+use super::values::printable;
+use crate::codec::h1::BodyFraming;
+use crate::config;
+use crate::llm::rewrite::headers::OutboundHeaders;
+use crate::record::error::{Error, Kind};
+use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamClient, UpstreamHead};
+
+/// How long a connection is kept for the next export.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// The longest answer that is read. It says how many were refused, and why.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// The `User-Agent`.
+const AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+
+/// Why an export failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The collector could not be reached, or did not answer.
+    Away(Error),
+    /// It answered that it does not take this.
+    Refused {
+        status: StatusCode,
+        /// When it would.
+        after: Option<Duration>,
+        /// Why not; empty where it does not say.
+        words: String,
+    },
+}
+
+impl Failure {
+    /// Whether the same may be taken later. What the collector has answered otherwise it must not
+    /// be sent again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Away(error) => !matches!(error.kind(), Kind::Redirect { .. }),
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
+        }
+    }
+
+    /// The pause that the collector asks for.
+    pub(super) fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { after, .. } => *after,
+            Self::Away(_) => None,
+        }
+    }
+
+    /// The kind of a failure; the log reports each kind once.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Away(error) => error.code().to_owned(),
+            Self::Refused { status, .. } => status.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(error) => write!(f, "{error}"),
+            Self::Refused { status, words, .. } if words.is_empty() => write!(f, "it answered {status}"),
+            Self::Refused { status, words, .. } => write!(f, "it answered {status}: {words}"),
+        }
+    }
+}
+
+/// The way to the collector, as requests to it are written.
+pub(super) struct Collector {
+    upstream: UpstreamClient,
+    custom: OutboundHeaders,
+    own: HeaderMap,
+    path: String,
+    gzip: bool,
+}
+
+impl Collector {
+    pub(super) fn new(origin: Arc<ConnectSpec>, settings: &config::OtlpSettings) -> Self {
+        let limits = config::PoolLimits { idle_timeout: IDLE, max_idle: 2 };
+        let host = HeaderValue::from_str(settings.url.authority()).expect("the authority of a valid URL");
+        let own =
+            [(CONTENT_TYPE, PROTOBUF), (ACCEPT, PROTOBUF), (USER_AGENT, HeaderValue::from_static(AGENT))];
+        let coding = settings.gzip.then_some((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        Self {
+            upstream: UpstreamClient::new(origin, limits, Scratch::default()),
+            custom: OutboundHeaders::new(host, settings.headers.clone(), Vec::new()),
+            own: own.into_iter().chain(coding).collect(),
+            path: settings.url.path().to_owned(),
+            gzip: settings.gzip,
+        }
+    }
+
+    /// Sends a message to what is at `path` of the collector, and reads its response. Dropping the
+    /// future closes the connection.
+    pub(super) async fn post<A: Message + Default>(
+        &self,
+        path: &str,
+        message: Vec<u8>,
+    ) -> Result<A, Failure> {
+        let message = if self.gzip { compressed(&message) } else { message };
+        let call = OutboundRequest {
+            method: &Method::POST,
+            target: format!("{}{path}", self.path),
+            headers: &self.custom,
+            client: &self.own,
+            upgrade: None,
+            framing: BodyFraming::Length(message.len() as u64),
+            payload: Payload::Held(vec![message.into()]),
+            is_streamed: false,
+            started: Instant::now(),
+        };
+        let answer = self.upstream.send(call).await.map_err(Failure::Away)?;
+        let UpstreamHead { status, headers, .. } = answer.head;
+        // Read to its end, so that the connection can be used again.
+        let body = timeout(self.timeout(), Limited::new(answer.body, MAX_ANSWER).collect()).await;
+        let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
+        let is_protobuf = headers.get(CONTENT_TYPE) == Some(&PROTOBUF);
+        if !status.is_success() {
+            let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let words = reason(&body.unwrap_or_default(), is_protobuf);
+            return Err(Failure::Refused { status, after: seconds.map(Duration::from_secs), words });
+        }
+        // It has what it was sent; some say so in other forms than they should.
+        Ok(body.filter(|_| is_protobuf).and_then(|body| A::decode(body).ok()).unwrap_or_default())
+    }
+
+    fn timeout(&self) -> Duration {
+        self.upstream.spec().timeouts.idle
+    }
+}
+
+/// Why a message is refused, as the body of the response has it: in a `Status`, or as text by a
+/// server in between.
+fn reason(body: &[u8], is_protobuf: bool) -> String {
+    /// `google.rpc.Status`, without its details.
+    #[derive(Message)]
+    struct Status {
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    if is_protobuf {
+        printable(&Status::decode(body).unwrap_or_default().message)
+    } else {
+        printable(&String::from_utf8_lossy(body))
+    }
+}
+
+fn compressed(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(message).and_then(|()| encoder.finish()).expect("a vector takes everything")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_in_a_status_or_as_text() {
+        let status = b"\x08\x03\x12\x0eno such tenant";
+        for (body, is_protobuf, words) in [
+            (&status[..], true, "no such tenant"),
+            (b"no such\ntenant\n", false, "no such tenant"),
+            (b"not a status", true, ""),
+            (b"", true, ""),
+        ] {
+            assert_eq!(reason(body, is_protobuf), words, "{body:?}");
+        }
+        let refused = |words: &str| Failure::Refused {
+            status: StatusCode::BAD_REQUEST,
+            after: None,
+            words: words.to_owned(),
+        };
+        assert_eq!(refused("").to_string(), "it answered 400 Bad Request");
+        assert_eq!(refused("why").to_string(), "it answered 400 Bad Request: why");
+        assert_eq!(refused("why").kind(), refused("why else").kind(), "what is said once is the status");
+    }
+}

@@ -1,0 +1,233 @@
+//! Records whose spans wait to be sent.
+
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::names::method;
+use super::values::{MAX_TEXT, clipped};
+use crate::record::{self, UsageRecord};
+
+/// Records that may wait, those included whose spans are being sent; as many as the journal can
+/// hand over at once. At some 600 bytes each about 40 MB, which the ledger may hold too; and since
+/// no text of theirs is longer than [`MAX_TEXT`], 200 MB at the very most.
+const CAPACITY: usize = record::CAPACITY;
+
+/// How long batches are gathered after the first one.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// This many are sent at once.
+const ENOUGH: usize = 512;
+
+/// Batches on their way to the thread.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when the first batch comes, and when there are enough.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// All of their records have spans.
+    batches: Vec<Arc<Vec<UsageRecord>>>,
+    /// Records in `batches`.
+    waiting: usize,
+    /// Records whose spans are being sent.
+    taken: usize,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code under the lock can panic with the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues those of a batch that have spans. The number of spans that are lost, because there is
+    /// no room for them.
+    pub(super) fn push(&self, batch: &Arc<Vec<UsageRecord>>) -> usize {
+        let spans = batch.iter().filter(|row| has_span(row)).count();
+        if spans == 0 {
+            return 0;
+        }
+        let mut state = self.lock();
+        if state.waiting + state.taken + spans > CAPACITY {
+            return spans;
+        }
+        state.waiting += spans;
+        state.batches.push(kept(batch, spans));
+        let wake = state.batches.len() == 1 || state.waiting >= ENOUGH;
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
+        0
+    }
+
+    /// Waits for batches, and lets them gather; then they must be reported as [done](Self::done).
+    /// `None`: the process ends, and there are none. Cancel-safe.
+    pub(super) async fn next(
+        &self,
+        closed: &mut watch::Receiver<bool>,
+    ) -> Option<Vec<Arc<Vec<UsageRecord>>>> {
+        loop {
+            let closing = *closed.borrow();
+            let (none, enough) = {
+                let state = self.lock();
+                (state.waiting == 0, state.waiting >= ENOUGH)
+            };
+            if none && closing {
+                return None;
+            } else if none {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    _ = closed.wait_for(|closed| *closed) => {}
+                }
+                continue;
+            } else if !enough && !closing {
+                let more = async {
+                    while self.lock().waiting < ENOUGH {
+                        self.changed.notified().await;
+                    }
+                };
+                tokio::select! {
+                    _ = timeout(GATHER, more) => {}
+                    _ = closed.wait_for(|closed| *closed) => {}
+                }
+            }
+            let mut state = self.lock();
+            state.taken = mem::take(&mut state.waiting);
+            return Some(mem::take(&mut state.batches));
+        }
+    }
+
+    /// Makes room again, for all that was taken.
+    pub(super) fn done(&self) {
+        self.lock().taken = 0;
+    }
+
+    /// How many spans wait, when no more are sent.
+    pub(super) fn left(&self) -> usize {
+        self.lock().waiting
+    }
+}
+
+/// The part of a batch that is queued. Most batches are kept as they are, and shared with
+/// the other sinks.
+fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
+    if spans == batch.len() && batch.iter().all(is_short) {
+        return Arc::clone(batch);
+    }
+    Arc::new(batch.iter().filter(|row| has_span(row)).map(shortened).collect())
+}
+
+/// Whether the record has only short texts from the network.
+fn is_short(row: &UsageRecord) -> bool {
+    let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
+    let texts = texts.into_iter().flatten().map(|text| &**text);
+    let method = row.method.as_ref().map(|method| method.as_str());
+    texts.chain(method).all(|text| text.len() <= MAX_TEXT)
+}
+
+/// The fields of the record that its span needs.
+fn shortened(row: &UsageRecord) -> UsageRecord {
+    let mut short = UsageRecord { user: None, error: None, ..row.clone() };
+    let texts = [&mut short.model_requested, &mut short.model, &mut short.upstream_request_id];
+    for text in texts.into_iter().flatten() {
+        *text = clipped(text).into();
+    }
+    short.method = method(row).and_then(|method| method.parse().ok());
+    short
+}
+
+/// Whether the record's span is recorded.
+fn has_span(row: &UsageRecord) -> bool {
+    row.span.as_ref().is_some_and(|span| span.is_sampled())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::otlp::span::span;
+    use crate::sinks::otlp::span::tests::{context, row, services};
+
+    fn batch(rows: usize, flags: u8) -> Arc<Vec<UsageRecord>> {
+        let mut row = row();
+        row.span = Some(Box::new(context(None, flags)));
+        Arc::new(vec![row; rows])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_handed_over_once_and_the_end_is_told() {
+        let (queue, (close, mut closed)) = (Queue::default(), watch::channel(false));
+        assert_eq!(queue.push(&batch(3, 1)), 0);
+        assert_eq!(queue.push(&batch(2, 0)), 0, "what is not sampled does not wait");
+        let batches = queue.next(&mut closed).await.unwrap();
+        assert_eq!(batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [3]);
+        queue.done();
+        close.send(true).unwrap();
+        assert!(queue.next(&mut closed).await.is_none());
+    }
+
+    /// A sampled record in which the network has made everything as long as it could.
+    fn long() -> UsageRecord {
+        let long = || Some("\u{20ac}".repeat(1 << 20).into());
+        UsageRecord {
+            user: long(),
+            model_requested: long(),
+            model: long(),
+            upstream_request_id: long(),
+            error: long(),
+            method: "M".repeat(1 << 10).parse().ok(),
+            span: Some(Box::new(context(None, 1))),
+            ..row()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_long_waits_and_its_span_is_the_same() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        let long = long();
+        queue.push(&Arc::new(vec![long.clone()]));
+        let batches = queue.next(&mut closed).await.unwrap();
+        let [kept] = &batches[0][..] else { panic!("one record") };
+        assert!(is_short(kept), "{kept:?}");
+        let span_of = |row: &UsageRecord| span(row, &context(None, 1), &services());
+        assert_eq!(span_of(kept), span_of(&long));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_sampled_takes_up_no_room() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        let one_sampled = || {
+            let mut rows = batch(CAPACITY / 2, 0).to_vec();
+            rows.extend_from_slice(&batch(1, 1));
+            Arc::new(rows)
+        };
+        for _ in 0..3 {
+            assert_eq!(queue.push(&one_sampled()), 0);
+        }
+        assert_eq!(queue.left(), 3);
+        let batches = queue.next(&mut closed).await.unwrap();
+        assert!(batches.iter().flat_map(|batch| batch.iter()).all(has_span));
+        assert_eq!(batches.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_no_room_for_more_until_what_was_taken_is_done() {
+        let (queue, (_close, mut closed)) = (Queue::default(), watch::channel(false));
+        assert_eq!(queue.push(&batch(CAPACITY, 1)), 0);
+        queue.next(&mut closed).await.unwrap();
+        assert_eq!(
+            queue.push(&batch(5, 1)),
+            5,
+            "a batch is lost as a whole, and how many spans it had is told"
+        );
+        queue.done();
+        assert_eq!(queue.push(&batch(5, 1)), 0);
+        assert_eq!(queue.left(), 5);
+    }
+}

@@ -1,0 +1,378 @@
+//! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
+//!
+//! Nearly everything here is counted from closed usage records, by the records' own thread:
+//! counting costs a request nothing. What happens inside streams is measured by
+//! [`crate::support::flow`] and read on a scrape. Label values are bounded: by the configuration,
+//! by the API, or by [`Naming`].
+
+mod config;
+mod exposition;
+mod flows;
+mod labels;
+mod naming;
+mod process;
+mod sinks;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use crate::config::reload::Reload;
+use crate::llm::price::Prices;
+use crate::record::{Exporting, Journal, OTHER, Outcome, Shipping, Sink, UsageRecord, cost};
+use crate::support::Live;
+use crate::support::flow::StreamMetricsRegistry;
+use crate::tls::Reloads;
+use config::ConfigMetrics;
+pub use exposition::Exposition;
+use flows::FlowMetrics;
+use labels::{
+    BuildLabels, CodeLabels, CostLabels, FailureLabels, RequestLabels, TimeLabels, TokenLabels, UsageLabels,
+};
+use naming::Naming;
+use process::ProcessMetrics;
+use sinks::SinkMetrics;
+
+/// The proxy's metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Without the prefix of `registry`.
+    process: Registry,
+    requests: Family<RequestLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    usages: Family<UsageLabels, Counter>,
+    costs: Family<CostLabels, Counter<f64, AtomicU64>>,
+    rejections: Family<CodeLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    first_byte: Durations,
+    first_token: Durations,
+    duration: Durations,
+    naming: Mutex<Naming>,
+    prices: Arc<Live<Prices>>,
+}
+
+type Durations = Family<TimeLabels, Histogram, fn() -> Histogram>;
+
+/// From 1 ms to about 9 minutes.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 20))
+}
+
+impl Metrics {
+    /// All at zero. `journal` tells what became of records, `reloads` what became of changed
+    /// certificates, `flows` what goes on inside streams and how many connections there are,
+    /// `prices` what requests cost.
+    pub fn new(
+        journal: Journal,
+        reloads: Arc<Reloads>,
+        flows: Arc<StreamMetricsRegistry>,
+        prices: Arc<Live<Prices>>,
+        reload: Reload,
+    ) -> Self {
+        let mut registry = Registry::with_prefix("streamgauge");
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessMetrics::new()));
+        registry.register_collector(Box::new(Build));
+        let seconds = |registry: &mut Registry, name, help| {
+            let family: Durations = Family::new_with_constructor(durations);
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+            family
+        };
+        let registered = &mut registry;
+        let metrics = Self {
+            requests: family(registered, "requests", "Requests that have ended"),
+            tokens: family(
+                registered,
+                "tokens",
+                "Tokens as upstreams reported them, or as estimated where they did not",
+            ),
+            usages: family(
+                registered,
+                "usage_records",
+                "Requests that have ended, by how their token counts are known",
+            ),
+            costs: family(registered, "cost", "What requests cost at the configured prices, by currency"),
+            rejections: family(
+                registered,
+                "rejections",
+                "Requests that this proxy refused, by the error's code",
+            ),
+            failures: family(
+                registered,
+                "upstream_failures",
+                "Requests at which an upstream failed otherwise than by a status, by the error's code",
+            ),
+            first_byte: seconds(
+                registered,
+                "time_to_first_byte",
+                "From a request's head to its response's head",
+            ),
+            first_token: seconds(
+                registered,
+                "time_to_first_token",
+                "From a request's head to the first event with output",
+            ),
+            duration: seconds(registered, "request_duration", "From a request's head to its end"),
+            registry: Registry::default(),
+            process,
+            naming: Mutex::default(),
+            prices,
+        };
+        registry.register_collector(Box::new(SinkMetrics(journal.clone())));
+        registry.register_collector(Box::new(Fates(journal)));
+        registry.register_collector(Box::new(Certificates(reloads)));
+        registry.register_collector(Box::new(ConfigMetrics(reload)));
+        registry.register_collector(Box::new(FlowMetrics(flows)));
+        Self { registry, ..metrics }
+    }
+
+    /// All of them as text.
+    pub fn encode(&self, exposition: Exposition) -> String {
+        let mut text = String::new();
+        encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.process))
+            .and_then(|()| encode_eof(&mut text))
+            .expect("writing to a string cannot fail");
+        exposition.of(text)
+    }
+
+    fn count(&self, row: &UsageRecord, naming: &mut Naming) {
+        let named = naming.of(row);
+        let TimeLabels { upstream, model, client } = &named;
+        self.count_request(row, &named, naming);
+        let usage_source = row.usage_source.as_str();
+        let labels = UsageLabels { upstream: Arc::clone(upstream), usage_source };
+        self.usages.get_or_create(&labels).inc_by(row.requests());
+        for (histogram, millis) in [
+            (&self.first_byte, row.time_to_first_byte_ms),
+            (&self.first_token, row.time_to_first_token_ms),
+            (&self.duration, Some(row.duration_ms)),
+        ] {
+            if let Some(millis) = millis {
+                histogram.get_or_create(&named).observe(millis / 1e3);
+            }
+        }
+        let usage = &row.usage;
+        for (kind, count) in [
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cached_input", usage.cached_input_tokens),
+            ("cache_write_input", usage.cache_write_input_tokens),
+            ("cache_write_1h_input", usage.cache_write_1h_input_tokens),
+            ("reasoning", usage.reasoning_tokens),
+            ("input_audio", usage.input_audio_tokens),
+            ("output_audio", usage.output_audio_tokens),
+        ] {
+            if let Some(count) = count.filter(|&count| count > 0) {
+                let (upstream, model, client) = (Arc::clone(upstream), Arc::clone(model), Arc::clone(client));
+                let labels = TokenLabels { upstream, model, client, r#type: kind };
+                self.tokens.get_or_create(&labels).inc_by(count);
+            }
+        }
+        if let Some((currency, amount)) = cost(row, &self.prices.load()) {
+            let TimeLabels { upstream, model, client } = named;
+            let labels = CostLabels { upstream, model, client, currency: currency.to_string() };
+            self.costs.get_or_create(&labels).inc_by(amount.to_f64());
+        }
+    }
+
+    fn count_request(&self, row: &UsageRecord, named: &TimeLabels, naming: &mut Naming) {
+        let TimeLabels { upstream, model, client } = named.clone();
+        let mut labels = RequestLabels {
+            upstream,
+            endpoint: row.endpoint.clone().unwrap_or_default(),
+            status: row.status.unwrap_or_default(),
+            outcome: row.outcome.as_str(),
+            model,
+            client,
+        };
+        let known = self.requests.get(&labels).map(|counter| counter.inc_by(row.requests()));
+        if known.is_none() {
+            if !naming.try_add_requests() {
+                (labels.model, labels.client) = (OTHER.into(), OTHER.into());
+            }
+            self.requests.get_or_create(&labels).inc_by(row.requests());
+        }
+        match row.code {
+            Some(code) if row.outcome == Outcome::Rejected => {
+                self.rejections.get_or_create(&CodeLabels { code }).inc_by(row.requests());
+            }
+            Some(code) => {
+                let labels = FailureLabels { upstream: labels.upstream, code };
+                self.failures.get_or_create(&labels).inc_by(row.requests());
+            }
+            None => {}
+        }
+    }
+}
+
+/// A family that is shown by `registry`.
+fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    Family<L, M>: Metric + Clone + Default,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// Which program this is.
+#[derive(Debug)]
+struct Build;
+
+impl Collector for Build {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let labels = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+        };
+        let gauge = ConstGauge::new(1_i64);
+        let help = "Always 1; the labels say which program runs";
+        let mut family = encoder.encode_descriptor("build_info", help, None, gauge.metric_type())?;
+        gauge.encode(family.encode_family(&labels)?)
+    }
+}
+
+impl Sink for Arc<Metrics> {
+    fn name(&self) -> String {
+        "metrics".to_owned()
+    }
+
+    fn label(&self) -> &'static str {
+        "metrics"
+    }
+
+    fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()> {
+        let mut naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|row| self.count(row, &mut naming));
+        Ok(())
+    }
+}
+
+/// The counters of records.
+#[derive(Debug)]
+struct Fates(Journal);
+
+impl Collector for Fates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let health = self.0.health();
+        for (name, help, count) in [
+            ("usage_records_written", "Usage records handed to the queues of the sinks", &health.written),
+            ("usage_records_dropped", "Usage records lost because the queue was full", &health.dropped),
+            (
+                "usage_records_failed",
+                "Usage records that a sink could not write or had no room for, over all sinks",
+                &health.failed,
+            ),
+            (
+                "meter_unread",
+                "Events and bodies that passed and that the meter could not read",
+                &health.unread,
+            ),
+            (
+                "usage_not_understood",
+                "Responses whose usage has counts under names that the meter does not know",
+                &health.not_understood,
+            ),
+            (
+                "estimates_skipped",
+                "Usage records that were to be estimated and were not, for want of room or time",
+                &health.not_estimated,
+            ),
+        ] {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        if let Some(exporting) = health.exporting.get() {
+            encode_exporting(exporting, &mut encoder)?;
+        }
+        health.shipping.get().map_or(Ok(()), |shipping| encode_shipping(shipping, &mut encoder))
+    }
+}
+
+/// The counters of the OpenTelemetry exporter, where there is one.
+fn encode_exporting(
+    exporting: &Exporting,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), std::fmt::Error> {
+    for (name, help, count) in [
+        ("otlp_spans_exported", "Spans that the OpenTelemetry collector has", &exporting.spans_exported),
+        (
+            "otlp_spans_dropped",
+            "Spans lost: too many waited for the collector, or it will never take them",
+            &exporting.spans_dropped,
+        ),
+        ("otlp_failures", "Exports of spans and metrics that failed", &exporting.failures),
+    ] {
+        let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    Ok(())
+}
+
+/// The counters of records that are shipped to PostgreSQL, where it is configured.
+fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    for (name, help, count) in [
+        ("ledger_shipped", "Usage records that PostgreSQL has", &shipping.shipped),
+        (
+            "ledger_shipping_failures",
+            "Connections to PostgreSQL and batches for it that failed",
+            &shipping.failures,
+        ),
+        ("ledger_refused", "Usage records that PostgreSQL will never take", &shipping.refused),
+        (
+            "ledger_deleted_unshipped",
+            "Usage records deleted from the local ledger before they were shipped",
+            &shipping.deleted,
+        ),
+    ] {
+        let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    for (name, help, value) in [
+        ("ledger_waiting", "Usage records not shipped yet", shipping.waiting.load(Ordering::Relaxed)),
+        (
+            "ledger_connected",
+            "Whether PostgreSQL takes usage records now",
+            u64::from(shipping.up.load(Ordering::Relaxed)),
+        ),
+    ] {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+    }
+    Ok(())
+}
+
+/// The counters of certificate reloads.
+#[derive(Debug)]
+struct Certificates(Arc<Reloads>);
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, count) in [
+            ("tls_reloads", "Changed certificates, keys and authorities that were taken over", &self.0.done),
+            (
+                "tls_reloads_failed",
+                "Changed certificates, keys and authorities that were broken, so that the earlier ones stayed",
+                &self.0.failed,
+            ),
+        ] {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Which upstream, model and client a request is counted under, within bounds.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::labels::TimeLabels;
+use crate::record::{MAX_NAMES, Names, OTHER, UsageRecord};
+
+/// The most combinations of upstream, model and client that have series of their own. Each may have
+/// 69 lines of histograms, so a scrape has 69,000 of them at most.
+pub(super) const MAX_NAMED: usize = 1_000;
+
+/// The most series of `requests` with a model and a client. Statuses are the upstreams' to choose.
+const MAX_REQUESTS: usize = 10_000;
+
+/// Names what is counted. The rest, beyond a bound, is [`OTHER`] in both model and client.
+#[derive(Debug, Default)]
+pub(super) struct Naming {
+    models: Names,
+    /// The model that answered last, by the model that was asked for.
+    answers: HashMap<Box<str>, Arc<str>>,
+    named: HashSet<TimeLabels>,
+    /// Series of `requests` so far.
+    requests: usize,
+}
+
+impl Naming {
+    /// The labels of the request.
+    ///
+    /// The model is the one that the upstream answered as. A request without a response is counted
+    /// under the model that answered the same `model_requested` last. Clients can ask for any name,
+    /// so one that no upstream has confirmed is [`OTHER`].
+    pub(super) fn of(&mut self, row: &UsageRecord) -> TimeLabels {
+        let upstream = row.upstream.clone().unwrap_or_default();
+        let labels = TimeLabels { upstream, model: self.model(row), client: Arc::clone(&row.client) };
+        if self.named.contains(&labels) {
+            return labels;
+        }
+        if self.named.len() < MAX_NAMED {
+            self.named.insert(labels.clone());
+            return labels;
+        }
+        TimeLabels { model: OTHER.into(), client: OTHER.into(), ..labels }
+    }
+
+    /// Whether one more series of `requests` may have a model and a client of its own.
+    pub(super) fn try_add_requests(&mut self) -> bool {
+        self.requests += 1;
+        self.requests <= MAX_REQUESTS
+    }
+
+    fn model(&mut self, row: &UsageRecord) -> Arc<str> {
+        let asked = row.model_requested.as_deref();
+        let Some(answered) = row.model.as_deref() else {
+            return asked.and_then(|asked| self.answers.get(asked)).map_or_else(|| OTHER.into(), Arc::clone);
+        };
+        let model = self.models.of(Some(answered));
+        if let Some(asked) = asked {
+            let has_room = self.answers.len() < MAX_NAMES;
+            match self.answers.get_mut(asked) {
+                Some(known) if *known != model => *known = Arc::clone(&model),
+                None if has_room => {
+                    self.answers.insert(asked.into(), Arc::clone(&model));
+                }
+                _ => {}
+            }
+        }
+        model
+    }
+}

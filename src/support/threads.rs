@@ -1,0 +1,321 @@
+//! The threads of the process: named, supervised, started again where that is possible.
+//!
+//! An unexpected end of a thread, by a panic, an error or a return, is shown by `/readyz` and
+//! `/metrics`. If the work can continue, it is called again on the same thread, at most
+//! [`RESTARTS`] times within [`WINDOW`]. Otherwise the process drains and ends with status 1.
+//!
+//! # Which thread may block on what
+//!
+//! | thread | may block on | bounded by | if it ends unexpectedly |
+//! |---|---|---|---|
+//! | `main`, `signals` | signals; the end of the others | the deadline of the stop | the process ends |
+//! | `worker-N` | sockets (asynchronously) only; never a file, the log, a sink or another thread | the limits of `[server]` and of upstreams | drain, status 1 |
+//! | `admin` | sockets (asynchronously) only; reads of the ledger run on threads of the runtime | the limits of `admin::reads` | drain, status 1 |
+//! | `records` | the journal's queue only: it never waits for a sink | | started again |
+//! | `access-log`, `metrics`, `otlp` | their queue only | | started again |
+//! | `jsonl` | `write` on its file, pipe or terminal, for as long as that takes | its queue; the deadline of the stop | started again |
+//! | `ledger` | its file: locks, the disk, the checkpoint at the log's bound | its queue; the deadline of the stop | started again, the file is reopened |
+//! | `checkpoint` | the ledger's file; readers of it | `checkpoint::PATIENCE` | started again |
+//! | `ledger-ship` | PostgreSQL (asynchronously), reads of the ledger's file | the deadline of the stop | started again |
+//! | `otlp-export` | the collector (asynchronously) | its queue; the deadline of the stop | started again |
+//! | `refusals` | its own second to end | | started again |
+//! | `estimates` | nothing: it computes | its queue; a second at the stop | started again |
+//! | `lookup` | the system's `getaddrinfo`, for as long as that takes | no code waits for it without a deadline | the next request looks up again |
+//! | `configuration` | reads of the configuration and of the files that it names; the workers' adoption of a snapshot | `app::reload::ADOPTION`; the deadline of the stop | started again |
+//! | `log-writer` | `write` on stderr, for as long as that takes | its buffer; a moment at the end | started again |
+//!
+//! No thread waits for a thread that may block, except at the end, and there with a deadline.
+
+pub mod fault;
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::drain::{Phase, Stop};
+
+/// The most restarts within [`WINDOW`].
+pub const RESTARTS: usize = 3;
+
+/// The time in which restarts are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// The most time for the end after a [cut](Stop::cut).
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// The delay within which a waiting end notices a cut.
+const POLL: Duration = Duration::from_millis(20);
+
+/// All threads of one proxy. Clones are the same threads.
+#[derive(Clone, Debug, Default)]
+pub struct Threads(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: Stop,
+    rows: Mutex<Vec<Row>>,
+    /// Notified when a thread has ended.
+    ended: Condvar,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    name: String,
+    /// Counts the threads of this row: a thread takes the row of an ended one with its name.
+    generation: u64,
+    is_running: bool,
+    /// Unexpected ends, including those with a restart.
+    failures: u64,
+    /// The reason of the last end, if there is no restart.
+    fatal: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Unique.
+    pub name: String,
+    pub is_running: bool,
+    /// Unexpected ends since the start, including those with a restart.
+    pub failures: u64,
+    /// The reason of an unexpected end without a restart.
+    pub fatal: Option<String>,
+}
+
+impl Threads {
+    /// Drains after an unexpected end without a restart.
+    pub fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    /// Starts a thread whose work can be called again after it has ended unexpectedly. `Ok` from
+    /// `work` is an expected end.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn(
+        &self,
+        name: &str,
+        work: impl FnMut() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        self.start(name, RESTARTS, work)
+    }
+
+    /// Starts a thread whose work cannot be repeated. It must not end before the [stop](Self::stop)
+    /// begins.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn spawn_once(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        let mut work = Some(work);
+        let stop = self.0.stop.clone();
+        self.start(name, 0, move || {
+            let work = work.take().expect("work without restarts is called once");
+            work()?;
+            match stop.phase() {
+                Phase::Running => Err(io::Error::other("it ended without having been told to")),
+                Phase::Draining | Phase::Cut => Ok(()),
+            }
+        })
+    }
+
+    /// All threads so far, in the order of their start.
+    pub fn statuses(&self) -> Vec<Status> {
+        let rows = self.rows();
+        let status = |row: &Row| Status {
+            name: row.name.clone(),
+            is_running: row.is_running,
+            failures: row.failures,
+            fatal: row.fatal.clone(),
+        };
+        rows.iter().map(status).collect()
+    }
+
+    /// The first thread that ended unexpectedly without a restart, and the reason.
+    pub fn fatal(&self) -> Option<(String, String)> {
+        self.rows().iter().find_map(|row| Some((row.name.clone(), row.fatal.clone()?)))
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        restarts: usize,
+        work: impl FnMut() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Thread> {
+        let (index, generation, name) = self.enlist(name);
+        let threads = self.clone();
+        let started = thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || threads.supervise(index, &name, restarts, work));
+        if started.is_err() {
+            self.rows()[index].is_running = false;
+        }
+        started?;
+        Ok(Thread { threads: self.clone(), index, generation })
+    }
+
+    /// Adds a row with this name, or with a number behind it while another thread has the name.
+    fn enlist(&self, name: &str) -> (usize, u64, String) {
+        let mut rows = self.rows();
+        let numbered = (2_usize..).map(|number| format!("{name}-{number}"));
+        for name in std::iter::once(name.to_owned()).chain(numbered) {
+            match rows.iter().position(|row| row.name == name) {
+                Some(index) if rows[index].is_running => {}
+                Some(index) => {
+                    rows[index].is_running = true;
+                    rows[index].generation += 1;
+                    return (index, rows[index].generation, name);
+                }
+                None => {
+                    let fresh =
+                        Row { name: name.clone(), generation: 0, is_running: true, failures: 0, fatal: None };
+                    rows.push(fresh);
+                    return (rows.len() - 1, 0, name);
+                }
+            }
+        }
+        unreachable!("there are fewer threads than numbers")
+    }
+
+    fn supervise(&self, index: usize, name: &str, restarts: usize, mut work: impl FnMut() -> io::Result<()>) {
+        let mut recent = VecDeque::new();
+        let fatal = loop {
+            let reason = match catch_unwind(AssertUnwindSafe(&mut work)) {
+                Ok(Ok(())) => break None,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => format!("it panicked: {}", message(&*panic)),
+            };
+            let now = Instant::now();
+            recent.retain(|&at| now.duration_since(at) < WINDOW);
+            self.rows()[index].failures += 1;
+            if recent.len() >= restarts {
+                break Some(reason);
+            }
+            recent.push_back(now);
+            tracing::error!(thread = name, reason, "a thread ended unexpectedly and is started again");
+        };
+        if let Some(reason) = &fatal {
+            tracing::error!(
+                thread = name,
+                reason,
+                "a thread ended unexpectedly and cannot be started again: the proxy drains and ends"
+            );
+        }
+        self.rows()[index].fatal.clone_from(&fatal);
+        if fatal.is_some() {
+            self.0.stop.drain();
+        }
+        // Values that the work owns are dropped before the thread counts as ended.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(work))) {
+            self.rows()[index].fatal.get_or_insert_with(|| format!("its end panicked: {}", message(&*panic)));
+        }
+        self.rows()[index].is_running = false;
+        self.0.ended.notify_all();
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
+        // No code under the lock can panic with the rows half changed.
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A started thread. Dropping this does not end the thread, and does not wait for it.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    threads: Threads,
+    index: usize,
+    generation: u64,
+}
+
+impl Thread {
+    /// The thread's name.
+    pub fn name(&self) -> String {
+        self.threads.rows()[self.index].name.clone()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.is_running_in(&self.threads.rows())
+    }
+
+    /// Waits for the thread's end until the deadline; true if it has ended.
+    pub fn wait(&self, deadline: &Deadline) -> bool {
+        let mut rows = self.threads.rows();
+        while self.is_running_in(&rows) {
+            let left = deadline.left();
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.threads.0.ended.wait_timeout(rows, left.min(POLL));
+            rows = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn is_running_in(&self, rows: &[Row]) -> bool {
+        let row = &rows[self.index];
+        row.is_running && row.generation == self.generation
+    }
+}
+
+/// The latest moment of an end. After [`Deadline::until_cut`], a cut moves it to [`CUT_GRACE`]
+/// after the cut.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    /// The moment is not before this one, also after a cut.
+    earliest: Instant,
+    latest: Instant,
+    cut: Option<Stop>,
+}
+
+impl Deadline {
+    /// `duration` from now.
+    pub fn after(time: Duration) -> Self {
+        let now = Instant::now();
+        Self { earliest: now, latest: now + time, cut: None }
+    }
+
+    /// The same, but moved by a cut of `stop`.
+    pub fn until_cut(mut self, stop: &Stop) -> Self {
+        self.cut = Some(stop.clone());
+        self
+    }
+
+    /// The same, but no later than `duration` from now.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.latest = self.latest.min(Instant::now() + time);
+        self
+    }
+
+    /// The same, but no earlier than `duration` from now, so that earlier waits cannot use up this
+    /// time.
+    pub fn at_least(mut self, time: Duration) -> Self {
+        self.earliest = Instant::now() + time;
+        self
+    }
+
+    /// The moment, as of now.
+    pub fn at(&self) -> Instant {
+        let cut = self.cut.as_ref().and_then(Stop::cut_since);
+        cut.map_or(self.latest, |since| self.latest.min(since + CUT_GRACE)).max(self.earliest)
+    }
+
+    pub fn left(&self) -> Duration {
+        self.at().saturating_duration_since(Instant::now())
+    }
+}
+
+/// The message of a panic.
+pub fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;
