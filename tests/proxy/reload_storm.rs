@@ -163,7 +163,8 @@ fn key(number: usize) -> String {
 
 /// Routes, a key, the upstreams' URLs, a price and the certificate are others in each.
 fn text(number: usize, upstreams: &[Upstream; 2]) -> String {
-    let [one, two] = if number % 2 == 0 { [0, 1] } else { [1, 0] }.map(|at: usize| upstreams[at].address);
+    let [one, two] =
+        if number.is_multiple_of(2) { [0, 1] } else { [1, 0] }.map(|at: usize| upstreams[at].address);
     let certificate = number % 2;
     let upstream = |name: &str, address: SocketAddr| {
         format!(
