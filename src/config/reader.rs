@@ -1,7 +1,7 @@
 //! A typed view of the merged tree. Reading goes on after a mistake, so that all of them are found:
 //! each read gives the value or [`Noted`], and a struct is built after all its fields were read.
 //!
-//! A key exists because a section asks for it, with its [`Kind`](super::kind::Kind). A key of the
+//! A key exists because a section asks for it, with its [`Kind`]. A key of the
 //! file that no section asked for is unknown, and what was asked for is the description of the
 //! configuration. So no second list of keys can disagree with the reader.
 

@@ -1,7 +1,7 @@
 //! Usage records in SQLite: one file, a row per record, its columns named as the record's fields.
 //!
 //! [`Ledger`] is the sink; like every sink it writes on a thread of its own, so that a slow disk
-//! stalls neither the other sinks nor any stream. [`report`] is what `streamgauge usage` asks, from
+//! stalls neither the other sinks nor any stream. [`report()`] is what `streamgauge usage` asks, from
 //! another process, also while the ledger is being written.
 //!
 //! | module | what it is |

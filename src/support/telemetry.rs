@@ -1,7 +1,7 @@
 //! Logs: where they go and in which form. No secret is ever handed to them.
 //!
 //! A thread that logs never waits for stderr and never fails because of it: lines go to a bounded
-//! [buffer](buffer), and a thread of its own writes them. Panics are logged the same way.
+//! [buffer], and a thread of its own writes them. Panics are logged the same way.
 
 mod buffer;
 

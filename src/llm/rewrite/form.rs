@@ -104,7 +104,7 @@ enum Rest {
 }
 
 impl Form {
-    /// The reader of a form with this [`boundary`].
+    /// The reader of a form with this [`boundary()`].
     pub fn new(boundary: &[u8]) -> Self {
         Self {
             delimiter: [b"--", boundary].concat().into(),

@@ -20,7 +20,7 @@ use crate::llm::price::Prices;
 /// It blocks, and must not be called on a thread of tokio's.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// As for [`report`](super::report()).
 pub fn overview(
     settings: &Postgres,
     selection: &Selection,

@@ -21,7 +21,7 @@ use crate::config::Postgres;
 /// It blocks, and must not be called on a thread of tokio's.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// As for [`report`](super::report()).
 pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
     ask(settings, bounds, async |moment| {
         let columns = moment.columns;
@@ -38,7 +38,7 @@ pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<R
 /// It blocks, and must not be called on a thread of tokio's.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// As for [`report`](super::report()).
 pub fn records(
     settings: &Postgres,
     selection: &Selection,

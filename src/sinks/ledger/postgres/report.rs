@@ -15,7 +15,7 @@ use crate::llm::price::Prices;
 use jiff::Timestamp;
 
 /// Adds up the selected rows of all instances, and what they cost, as
-/// [`crate::sinks::ledger::report`] does those of one: the same numbers for the same rows, except
+/// [`crate::sinks::ledger::report()`] does those of one: the same numbers for the same rows, except
 /// for the order in which seconds are added up. It is read as it is at one moment.
 ///
 /// It blocks, and must not be called on a thread of tokio's.
