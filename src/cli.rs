@@ -14,6 +14,7 @@ mod admin_client;
 mod check;
 mod config;
 mod control;
+#[cfg(feature = "simulator")]
 mod demo;
 mod health;
 mod ledger;
@@ -21,7 +22,10 @@ mod output;
 mod reload;
 mod serve;
 mod signals;
+#[cfg(feature = "simulator")]
 mod simulate;
+#[cfg(feature = "simulator")]
+mod stop_signals;
 mod usage;
 
 use std::fmt;
@@ -69,8 +73,10 @@ enum Command {
     Config(config::ConfigArgs),
     /// Try it out: start a simulated upstream and the proxy, and stream one chat completion through
     /// them
+    #[cfg(feature = "simulator")]
     Demo(demo::DemoArgs),
     /// Run a simulated upstream that speaks OpenAI's API
+    #[cfg(feature = "simulator")]
     Simulate(simulate::SimulateArgs),
     /// Ask the running proxy whether it is well, for probes: status 0 if it is, else 1
     Health(health::HealthArgs),
@@ -93,7 +99,9 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
+        #[cfg(feature = "simulator")]
         Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "simulator")]
         Command::Simulate(args) => simulate::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Reload(args) => reload::run(&args),
@@ -127,8 +135,11 @@ impl Cli {
             Command::Reload(args) => args.config = config,
             Command::Usage(args) => args.config = config,
             Command::Ledger(args) => args.config = config,
+            #[cfg(feature = "simulator")]
             Command::Demo(_) if config.is_some() => return conflict("--config", "demo"),
+            #[cfg(feature = "simulator")]
             Command::Simulate(_) if config.is_some() => return conflict("--config", "simulate"),
+            #[cfg(feature = "simulator")]
             Command::Demo(_) | Command::Simulate(_) => {}
         }
         let before = [("--listen", serve.listen.is_some()), ("--log", serve.log.is_some())];
@@ -151,7 +162,9 @@ impl Command {
             Self::Serve(_) => "serve",
             Self::Check(_) => "check",
             Self::Config(_) => "config",
+            #[cfg(feature = "simulator")]
             Self::Demo(_) => "demo",
+            #[cfg(feature = "simulator")]
             Self::Simulate(_) => "simulate",
             Self::Health(_) => "health",
             Self::Reload(_) => "reload",
@@ -223,7 +236,9 @@ mod tests {
         for (words, option) in [
             ("--listen 127.0.0.1:1 usage", "--listen"),
             ("--log debug check", "--log"),
+            #[cfg(feature = "simulator")]
             ("-c a.toml demo", "--config"),
+            #[cfg(feature = "simulator")]
             ("simulate --config a.toml", "--config"),
         ] {
             let error = parse(words).expect_err(words).to_string();

@@ -64,6 +64,7 @@ pub mod llm;
 pub mod proxy;
 pub mod record;
 pub mod server;
+#[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod sinks;
 pub mod support;

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::FAILED;
 use super::output::unwritten;
-use super::signals::Signals;
+use super::stop_signals::StopSignals;
 use crate::app::{App, Running, preflight};
 use crate::codec::sse::{self, Event, EventDecoder};
 use crate::config;
@@ -63,7 +63,7 @@ fn demo(once: bool) -> Result<()> {
     preflight::threads(2)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on a signal ends what follows in order, and the folder does not stay behind.
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    let mut signals = runtime.block_on(async { StopSignals::listen() })?;
     let settings = SimulatorSettings { listen: ([127, 0, 0, 1], 0).into(), workers: 1, api_key: None };
     let upstream = simulator::bind(&settings)?;
     let upstream_address = upstream.address();
@@ -78,7 +78,7 @@ fn demo(once: bool) -> Result<()> {
     let stopped = runtime.block_on(async {
         tokio::select! {
             chat = chat(address, &mut out) => chat.map(|()| false),
-            _ = signals.next_stop() => Ok(true),
+            _ = signals.next() => Ok(true),
         }
     })?;
     if stopped {
@@ -96,7 +96,7 @@ fn demo(once: bool) -> Result<()> {
     out.flush()?;
     if !once {
         say!("\nserving until Ctrl-C");
-        runtime.block_on(signals.next_stop());
+        runtime.block_on(signals.next());
     }
     running.stop().drain();
     running.finish()?;

@@ -54,8 +54,6 @@ const SIGNALS: [(SignalKind, &str, Asked); 13] = [
 /// The listeners, of one runtime.
 pub(super) struct Signals {
     listeners: Vec<(unix::Signal, &'static str, Asked)>,
-    /// `nohup` started the process: a hang-up is not meant for it.
-    is_hangup_ignored: bool,
 }
 
 impl Signals {
@@ -64,12 +62,8 @@ impl Signals {
     /// # Errors
     /// The system refuses a listener.
     pub(super) fn listen() -> io::Result<Self> {
-        let is_hangup_ignored = is_ignored(Number::HUP);
         let listener = |(kind, name, asked)| Ok((signal(kind)?, name, asked));
-        Ok(Self {
-            listeners: SIGNALS.into_iter().map(listener).collect::<io::Result<_>>()?,
-            is_hangup_ignored,
-        })
+        Ok(Self { listeners: SIGNALS.into_iter().map(listener).collect::<io::Result<_>>()? })
     }
 
     /// Waits for the next signal; returns its name and what it asks for. Several of one kind may
@@ -85,25 +79,4 @@ impl Signals {
         })
         .await
     }
-
-    /// Waits for one that asks a command without files and without a configuration to stop; returns
-    /// its name. The end of the terminal (`SIGHUP`) is one, unless `nohup` started the command.
-    /// Cancel-safe.
-    pub(super) async fn next_stop(&mut self) -> &'static str {
-        loop {
-            match self.next().await {
-                (name, Asked::Stop | Asked::Finish) => return name,
-                (name, Asked::Reload) if !self.is_hangup_ignored => return name,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Whether this process was started with the signal ignored, as `nohup` does. Known on Linux only.
-fn is_ignored(signal: Number) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask >> (signal.as_raw() - 1) & 1 == 1
 }

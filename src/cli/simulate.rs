@@ -10,7 +10,7 @@ use clap::Args;
 use rustls::ServerConfig;
 
 use super::FAILED;
-use super::signals::Signals;
+use super::stop_signals::StopSignals;
 use crate::app::open_files::{make_room, raise_limit};
 use crate::app::{advice, preflight};
 use crate::simulator::{self, HELP, SimulatorSettings};
@@ -67,7 +67,7 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     make_room(raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(|error| error.to_string())?;
+    let mut signals = runtime.block_on(async { StopSignals::listen() }).map_err(|error| error.to_string())?;
     let settings = SimulatorSettings { listen: args.listen, workers, api_key: args.api_key.clone() };
     let bound = simulator::bind(&settings);
     let mut bound = bound.map_err(|error| advice::address("--listen", args.listen, &error))?;
@@ -80,7 +80,7 @@ fn simulate(args: &SimulateArgs) -> Result<(), String> {
     say!(
         "simulate: listening on {scheme}://{address}/v1; `streamgauge simulate --help` says what requests can ask for"
     );
-    let name = runtime.block_on(signals.next_stop());
+    let name = runtime.block_on(signals.next());
     say!("simulate: {name}");
     running.stop();
     Ok(())
