@@ -5,7 +5,7 @@ mod rotation;
 mod sessions;
 mod verification;
 
-#[path = "../../tests/certificates/mod.rs"]
+#[path = "../../tests/harness/certificates.rs"]
 pub(crate) mod certificates;
 
 use std::io;

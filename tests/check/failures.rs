@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use rcgen::{KeyPair, date_time_ymd};
 use streamgauge::tls::ClientCertificates::Required;
 
-use crate::certificates::{Authority, leaf, self_signed};
+use crate::harness::certificates::{Authority, leaf, self_signed};
+use crate::harness::{CHAT_BODY, EVENTS_HEAD, Upstream, chunk, sized, upstream};
 use crate::program::{Ended, Folder, answering, tls, up};
-use crate::support::{CHAT_BODY, EVENTS_HEAD, Upstream, chunk, sized, upstream};
 
 /// It failed, and the words about it have these parts.
 fn failed(ended: &Ended, error: &str, change: &str) {

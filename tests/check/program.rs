@@ -12,8 +12,8 @@ use streamgauge::tls::{ClientCertificates, HTTP_1_1, IdentitySource, ServerSetti
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificates::{Authority, Pair};
-use crate::support::{CHAT_BODY, Upstream, sized};
+use crate::harness::certificates::{Authority, Pair};
+use crate::harness::{CHAT_BODY, Upstream, sized};
 
 /// Secrets of the configurations here. None of them may be in anything that the program prints.
 pub const SECRETS: [&str; 3] = ["sk-marker-1", "xh-marker-2", "pw-marker-3"];

@@ -4,8 +4,8 @@ use std::sync::mpsc;
 
 use streamgauge::tls::ClientCertificates::{Optional, Required};
 
+use crate::harness::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
 use crate::program::{Folder, answering, tls, up};
-use crate::support::{CHAT_BODY, CHAT_STREAM, Request, Upstream, sized, upstream};
 
 /// An upstream with these bytes for a response, and the requests that it gets.
 fn listening(answer: Vec<u8>) -> (Upstream, mpsc::Receiver<Request>) {

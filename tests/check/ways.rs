@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
+use crate::harness::{Tunnels, Upstream};
 use crate::program::{Ended, Folder, answering, tls, up};
-use crate::support::{Tunnels, Upstream};
 
 const HIDDEN: &str = "http://llm.invalid:8000/v1";
 

@@ -17,13 +17,12 @@
 #![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
 mod causes;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod matrix;
 mod phases;
 mod scene;
 mod sinks;
-#[path = "../proxy/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "not all of it is needed here")]
-mod support;
 
 use matrix::Fault;
 use phases::Phase;

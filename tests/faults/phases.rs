@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::causes;
+use crate::harness::{PATIENCE, until};
 use crate::matrix::Deviation::{ConnectsLater, EndsItself, Later, Misses};
 use crate::matrix::{Cell, Fault, expected};
 use crate::scene::{Scene, is_refused};
 use crate::sinks::{self, Sink};
-use crate::support::{PATIENCE, until};
 
 /// What goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

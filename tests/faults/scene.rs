@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::causes::Cause;
-use crate::sinks::{self, Sink};
-use crate::support::program::signal;
-use crate::support::{
+use crate::harness::program::signal;
+use crate::harness::{
     Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Program,
     Upstream, chunk, sized, until, upstream,
 };
+use crate::sinks::{self, Sink};
 
 /// The addresses by which the two listeners are told apart: a log that cannot be read tells no
 /// port.

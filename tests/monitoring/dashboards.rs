@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use crate::grafana::{Dashboard, fill};
-use crate::postgres::Server;
+use crate::harness::postgres::Server;
 use crate::prometheus::Prometheus;
 use crate::scene::Scene;
 use crate::{traffic, until};

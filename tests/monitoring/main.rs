@@ -11,13 +11,10 @@
 //! | `prometheus`, `grafana`, `process` | Prometheus itself, what Grafana does with a dashboard, and programs that say when they are ready |
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "the support modules are this test's own library")]
+#![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
-#[path = "../postgres/mod.rs"]
-mod postgres;
-#[path = "../proxy/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "only its client is needed")]
-mod support;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod alerts;
 mod dashboards;
@@ -35,5 +32,5 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until there is a response.
 fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    support::until(PATIENCE, what, ask)
+    harness::until(PATIENCE, what, ask)
 }

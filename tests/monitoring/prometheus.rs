@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::harness::Client;
 use crate::process::Process;
 use crate::scene::{Scene, TOKEN};
-use crate::support::Client;
 use crate::until;
 
 /// The configuration that operators are shown.

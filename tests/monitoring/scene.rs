@@ -7,9 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::postgres::Server;
+use crate::harness::postgres::Server;
+use crate::harness::{Answer, Client};
 use crate::process::Process;
-use crate::support::{Answer, Client};
 use crate::traffic;
 use crate::until;
 

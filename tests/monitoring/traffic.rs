@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::Client;
+use crate::harness::Client;
 
 /// The clients' keys.
 pub const SEARCH: &str = "the-key-of-search";

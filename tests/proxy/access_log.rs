@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Program};
+use crate::harness::{Client, Program};
 
 /// The lines of these requests: the members of the body beside the messages.
 fn lines(access: &str, requests: &[&str]) -> Vec<Value> {

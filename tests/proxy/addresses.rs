@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, Client, Connection, PATIENCE, Program, Serving, Upstream, sized, until, upstream, upstream_on,
 };
 

@@ -13,7 +13,7 @@ use streamgauge::llm::price::Prices;
 use streamgauge::sinks::ledger::output::json;
 use streamgauge::sinks::ledger::{Bounds, By, Selection, report};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Client, Connection, DATA, EVENTS_HEAD, Frames, LAST_CHUNK, PATIENCE, Upstream,
     chunk, sized, upstream,
 };
@@ -89,7 +89,7 @@ fn status(answer: &(String, String)) -> u16 {
 }
 
 fn header<'a>(answer: &'a (String, String), name: &str) -> &'a str {
-    crate::support::header(&answer.0, name).unwrap_or_default()
+    crate::harness::header(&answer.0, name).unwrap_or_default()
 }
 
 fn chat_upstream() -> Upstream {
@@ -320,7 +320,7 @@ fn live_reports_a_running_stream_and_then_its_record() {
     until("No stream is running");
     let mut client = Client::connect(proxy.running.addresses().proxy);
     let id = client.post("/v1/chat/completions", CHAT_REQUEST).head();
-    let id = crate::support::header(&id, "x-streamgauge-id").unwrap().to_owned();
+    let id = crate::harness::header(&id, "x-streamgauge-id").unwrap().to_owned();
     let shown = until("<data value=\"2\" title=\"2\">2</data>");
     assert!(shown.contains(&format!("data-stream=\"{id}\"")) && shown.contains("gpt-asked"), "{shown}");
     assert!(proxy.get("/").1.contains(&format!("data-stream=\"{id}\"")), "also on a page without a script");
@@ -353,7 +353,7 @@ fn drain_frees_both_ports_and_serves_kept_admin_connections() {
     proxy.running.stop().drain();
     // A process that follows gets both ports while the stream still runs.
     let followers = [port, admin]
-        .map(|address| crate::support::until(PATIENCE, "a free port", || TcpListener::bind(address).ok()));
+        .map(|address| crate::harness::until(PATIENCE, "a free port", || TcpListener::bind(address).ok()));
     // The worker without a connection has ended already, or will.
     let draining = ask("/readyz");
     assert!(draining.status() == 503 && draining.text().starts_with("draining\n"), "{}", draining.text());

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, EVENTS_HEAD, FINAL, Frames, LAST_CHUNK, PATIENCE,
     Proxy, chunk, proxy, sized, until, upstream,
 };

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Connection, EVENTS_HEAD, Http2, LAST_CHUNK, Request, Upstream,
     chunk, proxy, sized, upstream, write,
 };

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, PATIENCE, Program, ids, until};
+use crate::harness::{Client, PATIENCE, Program, ids, until};
 
 fn said(output: &std::process::Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
+use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
 /// The record of a request that is answered with these bytes.
 fn record(path: &str, answer: Vec<u8>) -> Value {

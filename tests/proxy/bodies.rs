@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{CHAT_BODY, Proxy, Request, Upstream, proxy, sized, upstream};
+use crate::harness::{CHAT_BODY, Proxy, Request, Upstream, proxy, sized, upstream};
 
 /// An upstream that answers, and hands on the requests it gets.
 fn watched() -> (Upstream, mpsc::Receiver<Request>) {

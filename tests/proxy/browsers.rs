@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
-use crate::support::{Answer, CHAT_REQUEST, Proxy, Upstream, http2_client, proxy, sized};
+use crate::harness::{Answer, CHAT_REQUEST, Proxy, Upstream, http2_client, proxy, sized};
 
 fn models() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))

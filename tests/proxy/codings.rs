@@ -10,8 +10,8 @@ use serde_json::Value;
 use streamgauge::llm::usage::{BodyMeter, StreamMeter};
 
 use crate::asking::{PATH, UNASKED, asks, recorded, stripped};
-use crate::encoders::{CODINGS, encode, header_value, whole};
-use crate::support::{
+use crate::harness::encoders::{CODINGS, encode, header_value, whole};
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
 };
 

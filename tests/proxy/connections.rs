@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection of a client: where a request ends and the next begins, and when it is
 //! closed.
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized,
     upstream,
 };

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use streamgauge::codec::sse::{Event, EventDecoder, EventHandler};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, End, Proxy, Upstream, chunk, http2_client, proxy, sized,
     upstream,
 };

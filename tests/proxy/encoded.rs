@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use crate::encoders::{CODINGS, header_value, whole};
-use crate::support::{Answer, CHAT_STREAM, Proxy, Request, proxy, sized, upstream};
+use crate::harness::encoders::{CODINGS, header_value, whole};
+use crate::harness::{Answer, CHAT_STREAM, Proxy, Request, proxy, sized, upstream};
 
 const CHAT: &str = "{\"model\":\"MODEL\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello there, how are you?\"}],\"stream\":true,\"stream_options\":{\"include_usage\":true},\"user\":\"u-1\"}";
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_STREAM, Client, Connection, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, sized, upstream,
 };
 

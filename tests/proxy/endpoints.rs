@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
+use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";

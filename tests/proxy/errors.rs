@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Upstream, chunk, proxy, sized, upstream,
 };
 

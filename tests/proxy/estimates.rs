@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream};
+use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream};
 
 /// 8 tokens: 3 begin the response, 3 frame a message, its role and its text are one each.
 const REQUEST: &str = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, mpsc};
 
-use crate::support::{
+use crate::harness::{
     Answer, CHAT_BODY, CHAT_REQUEST, Frames, HEADERS, INITIAL_WINDOW_SIZE, PATIENCE, Upstream, proxy, sized,
     upstream,
 };

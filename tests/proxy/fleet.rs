@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
-use crate::postgres::{PASSWORD, PASSWORD_ENCODED, Server};
-use crate::support::{PATIENCE, Program, ids};
+use crate::harness::postgres::{PASSWORD, PASSWORD_ENCODED, Server};
+use crate::harness::{PATIENCE, Program, ids};
 
 /// What DESIGN.md lets a crash cost: records that ended within this time before it.
 const LOSS: Duration = Duration::from_millis(200);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::postgres::Server;
-use crate::support::{PATIENCE, Program, ids};
+use crate::harness::postgres::Server;
+use crate::harness::{PATIENCE, Program, ids};
 
 /// A program whose pages show `ledger`, and where they are.
 fn program(server: &Server, ledger: &str) -> (Program, SocketAddr) {

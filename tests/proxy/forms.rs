@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{Proxy, Request, chunk, proxy, sized, upstream};
+use crate::harness::{Proxy, Request, chunk, proxy, sized, upstream};
 
 const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
 

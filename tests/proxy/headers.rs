@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use http_body_util::Empty;
 
-use crate::support::{http2_client, proxy, upstream};
+use crate::harness::{http2_client, proxy, upstream};
 
 #[test]
 fn credentials_and_hop_by_hop_headers_stay_here_and_all_others_pass_in_order() {
@@ -57,7 +57,7 @@ fn credentials_and_hop_by_hop_headers_stay_here_and_all_others_pass_in_order() {
 
 #[test]
 fn the_answers_id_is_the_records() {
-    let up = crate::support::Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let up = crate::harness::Upstream::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let proxy = proxy().upstream(&up).run();
     let answer = proxy.client().get("/v1/models").answer();
     assert_eq!(proxy.record()["id"], answer.header("x-streamgauge-id").unwrap());
@@ -229,7 +229,7 @@ fn dropped_headers_of_the_server_hold_for_upstreams_without_a_list() {
 
 #[test]
 fn headers_that_bind_clients_to_the_upstreams_host_end_here() {
-    let up = crate::support::Upstream::answering(
+    let up = crate::harness::Upstream::answering(
         "HTTP/1.1 200 OK\r\nx-a: 1\r\nalt-svc: h3=\":443\"; ma=86400\r\nx-b: 2\r\nStrict-Transport-Security: max-age=1\r\nnel: 1\r\nx-c: 3\r\ncontent-length: 0\r\n\r\n",
     );
     let proxy = proxy().upstream(&up).run();
@@ -242,7 +242,7 @@ fn headers_that_bind_clients_to_the_upstreams_host_end_here() {
 
 #[test]
 fn event_streams_say_that_they_are_not_to_be_buffered() {
-    use crate::support::{CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, sized};
+    use crate::harness::{CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, sized};
     let events = |more: &str| {
         format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{more}content-length: {}\r\n\r\n{CHAT_STREAM}",
@@ -257,7 +257,7 @@ fn event_streams_say_that_they_are_not_to_be_buffered() {
         (events(""), "accel_buffering_header = false", None),
         (json, "", None),
     ] {
-        let proxy = proxy().upstream(&crate::support::Upstream::answering(answer)).server(server).run();
+        let proxy = proxy().upstream(&crate::harness::Upstream::answering(answer)).server(server).run();
         let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
         assert_eq!(answer.header("x-accel-buffering"), said, "{}", answer.head);
     }

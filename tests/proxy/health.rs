@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::support::{Program, free_address};
+use crate::harness::{Program, free_address};
 
 fn health(program: &Program, arguments: &[&str]) -> Output {
     program.command(&[&["health"], arguments].concat()).output().unwrap()

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Barrier;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Http2, Upstream, proxy, sized, upstream, write,
 };
 

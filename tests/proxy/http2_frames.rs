@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Client, Connection, DATA, FINAL, Frames, GOAWAY, HEADERS, Proxy, RST_STREAM,
     proxy, upstream,
 };
@@ -26,7 +26,7 @@ fn serve(frames: &mut Frames<'_>) {
     }
 }
 
-fn ask(proxy: &Proxy) -> crate::support::Answer {
+fn ask(proxy: &Proxy) -> crate::harness::Answer {
     proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer()
 }
 

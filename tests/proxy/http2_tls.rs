@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Answer, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, chunk};
+use crate::harness::{Answer, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, chunk};
 
 /// A certificate for this machine, and the file that a client has to trust.
 struct Identity {

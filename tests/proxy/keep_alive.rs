@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
 };
 

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{Client, Program, Proxy, Request, proxy, upstream};
+use crate::harness::{Client, Program, Proxy, Request, proxy, upstream};
 
 const KEY: &str = "sg-secret-of-team";
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, EVENTS_HEAD, Http2, LAST_CHUNK, PATIENCE,
     Proxy, Upstream, chunk, http2_client, proxy, sized, upstream, write,
 };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::support::{PATIENCE, Program, ids};
+use crate::harness::{PATIENCE, Program, ids};
 
 /// What DESIGN.md lets a crash cost: records that ended within this time before it.
 const LOSS: Duration = Duration::from_millis(200);

@@ -1,6 +1,6 @@
 //! Promise 4: memory is bounded, and each limit has its own answer.
 
-use crate::support::{CHAT_REQUEST, Upstream, proxy, sized, upstream};
+use crate::harness::{CHAT_REQUEST, Upstream, proxy, sized, upstream};
 
 fn ok() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))

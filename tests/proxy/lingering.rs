@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
+use crate::harness::{Connection, Frames, HEADERS, RST_STREAM, Upstream, proxy};
 
 /// More than all the buffers on the way hold.
 const LARGE: usize = 40 << 20;
@@ -57,7 +57,7 @@ fn early_response_over_http2_is_whole_and_then_resets_without_error() {
     let mut ended = false;
     loop {
         let frame = frames.next().expect("the end of the stream");
-        ended |= frame.kind == crate::support::DATA && frame.flags & 1 != 0;
+        ended |= frame.kind == crate::harness::DATA && frame.flags & 1 != 0;
         if frame.kind == RST_STREAM {
             // NO_ERROR, RFC 9113 section 8.1.
             assert_eq!((frame.stream, &frame.payload[..]), (1, &[0; 4][..]));

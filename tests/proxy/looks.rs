@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EVENTS_HEAD, LAST_CHUNK, Proxy, Request, Upstream, chunk, proxy, sized, upstream};
+use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Proxy, Request, Upstream, chunk, proxy, sized, upstream};
 
 /// What a test's upstream says to a request.
 type Answer = Vec<u8>;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{CHAT_BODY, Client, Program, Upstream, sized, upstream};
+use crate::harness::{CHAT_BODY, Client, Program, Upstream, sized, upstream};
 
 /// More than tokio has threads for blocking work.
 const REQUESTS: usize = 600;

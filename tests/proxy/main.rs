@@ -6,13 +6,10 @@
 //! end of a connection, or for a record.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(unreachable_pub, reason = "the support modules are this test's own library")]
+#![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
-#[path = "../postgres/mod.rs"]
-mod postgres;
-
-#[path = "../otlp/mod.rs"]
-mod collector;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod access_log;
 mod addresses;
@@ -28,8 +25,6 @@ mod connections;
 mod cuts;
 mod disconnects;
 mod encoded;
-#[path = "../encoders/mod.rs"]
-mod encoders;
 mod endings;
 mod endpoints;
 mod errors;
@@ -78,7 +73,6 @@ mod slow_bodies;
 mod slow_streams;
 mod starts;
 mod stopping;
-mod support;
 mod times;
 mod timings;
 mod unread;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::asking::{PATH, UNASKED, stripped};
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, LAST_CHUNK, Proxy, Upstream, chunk, proxy, sized,
 };
 
@@ -115,7 +115,7 @@ fn an_empty_stream_is_a_failure_of_the_upstream() {
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_vec(),
         chunked(Some("text/event-stream"), ": ping\n\n", 1),
     ] {
-        let up = crate::support::upstream(move |connection| {
+        let up = crate::harness::upstream(move |connection| {
             connection.request();
             connection.send(&answer);
         });
@@ -173,7 +173,7 @@ fn a_last_event_that_ends_the_stream_needs_no_blank_line() {
         let body = CHAT_STREAM.trim_end().strip_suffix("data: [DONE]").unwrap().to_owned() + rest;
         let answer =
             format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}");
-        let up = crate::support::upstream(move |connection| {
+        let up = crate::harness::upstream(move |connection| {
             connection.request();
             connection.send(&answer);
         });
@@ -189,7 +189,7 @@ fn times_are_in_the_order_in_which_things_happen() {
     let whole = chunked(Some("text/event-stream"), CHAT_STREAM, usize::MAX >> 1);
     for pieces in [1, 3] {
         let whole = whole.clone();
-        let up = crate::support::upstream(move |connection| {
+        let up = crate::harness::upstream(move |connection| {
             while connection.request().is_some() {
                 whole.chunks(whole.len().div_ceil(pieces)).for_each(|piece| connection.send(piece));
             }
@@ -216,7 +216,7 @@ fn a_mistyped_stream_behind_comments_is_relayed() {
         for length in [20, usize::MAX >> 1] {
             for (request, expected) in [(UNASKED, stripped()), (CHAT_REQUEST, CHAT_STREAM.to_owned())] {
                 let answer = chunked(Some(content_type), CHAT_STREAM, length);
-                let up = crate::support::upstream(move |connection| {
+                let up = crate::harness::upstream(move |connection| {
                     connection.request();
                     // Longer than the client is left without a word.
                     std::thread::sleep(std::time::Duration::from_millis(50));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::asking::PATH;
-use crate::support::{CHAT_REQUEST, LAST_CHUNK, Proxy, Upstream, chunk, proxy, upstream};
+use crate::harness::{CHAT_REQUEST, LAST_CHUNK, Proxy, Upstream, chunk, proxy, upstream};
 
 /// What a stream may be called; an empty one is missing.
 const TYPES: [&str; 5] =
@@ -73,7 +73,7 @@ impl Waiting {
             CHAT_REQUEST.len()
         ));
         let head = client.head();
-        let id = crate::support::header(&head, "x-streamgauge-id").unwrap().to_owned();
+        let id = crate::harness::header(&head, "x-streamgauge-id").unwrap().to_owned();
         (client.body_and_end(&head).0, id)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use streamgauge::simulator::{self, SimulatorSettings};
 
-use crate::support::{Client, proxy};
+use crate::harness::{Client, proxy};
 
 const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use serde_json::Value;
 use streamgauge::llm::provider::Endpoint;
 
-use crate::support::{Proxy, Request, proxy, sized, upstream};
+use crate::harness::{Proxy, Request, proxy, sized, upstream};
 
 /// A proxy with an alias whose upstream tells what arrives.
 fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {

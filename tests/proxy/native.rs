@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
+use crate::harness::{EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
 const COUNTS: [&str; 7] = [
     "input_tokens",

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
-use crate::collector::{Backend, Collector, Exported, attributes, hex};
-use crate::support::{
+use crate::harness::collector::{Backend, Collector, Exported, attributes, hex};
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, PATIENCE, Request, Upstream, chunk,
     proxy, sized, upstream, write,
 };

@@ -13,9 +13,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::collector::{Backend, Collector, attributes};
+use crate::harness::collector::{Backend, Collector, attributes};
+use crate::harness::{PATIENCE, Program, ids, proxy, sized, tls_in_front_of, until};
 use crate::otlp::{chat, otlp, streaming};
-use crate::support::{PATIENCE, Program, ids, proxy, sized, tls_in_front_of, until};
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]

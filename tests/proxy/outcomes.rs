@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
+use crate::harness::{CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized};
 
 const CHAT: &str = "/v1/chat/completions";
 

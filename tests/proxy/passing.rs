@@ -1,6 +1,6 @@
 //! Which limit holds for a body: one of those that are held, or one of those that pass.
 
-use crate::support::{chunk, proxy, sized, upstream};
+use crate::harness::{chunk, proxy, sized, upstream};
 
 #[test]
 fn passing_bodies_have_a_limit_of_their_own_and_none_by_default() {

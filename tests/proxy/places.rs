@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, Client, Connection, DATA, Frames, HEADERS, Upstream, proxy, sized, upstream,
 };
 

@@ -1,6 +1,6 @@
 //! Probes of load balancers on the clients' port.
 
-use crate::support::{Upstream, proxy};
+use crate::harness::{Upstream, proxy};
 
 #[test]
 fn probes_are_answered_without_a_key_and_a_record() {

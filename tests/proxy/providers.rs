@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{CHAT_BODY, CHAT_REQUEST, Proxy, Request, proxy, sized, upstream};
+use crate::harness::{CHAT_BODY, CHAT_REQUEST, Proxy, Request, proxy, sized, upstream};
 
 fn tables(address: std::net::SocketAddr) -> String {
     format!(
@@ -152,7 +152,7 @@ fn where_the_model_decides_it_must_be_there_once() {
 
 #[test]
 fn no_route_is_an_error_that_names_path_and_model() {
-    let up = crate::support::Upstream::answering("");
+    let up = crate::harness::Upstream::answering("");
     let proxy = proxy().upstream(&up).tables("[[routes]]\nmodel = \"llama*\"\nupstream = \"up\"").run();
     let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
     assert_eq!(answer.status(), 404);

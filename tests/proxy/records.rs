@@ -1,7 +1,7 @@
 //! Promise 3: every request has exactly one usage record. Promise 2: metering loses a number at
 //! most, never a byte.
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
 };
 
@@ -91,7 +91,7 @@ fn an_error_inside_a_stream_is_an_upstream_error_and_keeps_the_usage() {
 #[test]
 fn an_event_beyond_the_meters_limit_passes_whole_and_what_follows_is_metered() {
     let huge = format!("data: {{\"text\":\"{}\"}}\n\n", "x".repeat(3 << 20));
-    let stream = format!("{huge}{}", crate::support::CHAT_STREAM);
+    let stream = format!("{huge}{}", crate::harness::CHAT_STREAM);
     let sent = stream.clone();
     let up = upstream(move |connection| {
         connection.request();

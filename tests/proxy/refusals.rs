@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::{CHAT_BODY, PATIENCE, Proxy, Upstream, proxy, sized};
+use crate::harness::{CHAT_BODY, PATIENCE, Proxy, Upstream, proxy, sized};
 
 const REFUSALS: usize = 500;
 

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, http2_client, proxy,
     sized, upstream,
 };

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use serde_json::Value;
 use streamgauge::config::reload::ReloadOutcome;
 
-use crate::support::{
+use crate::harness::{
     Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Upstream,
     chunk, free_address, proxy, sized, until, upstream,
 };

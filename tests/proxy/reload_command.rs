@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use crate::support::{Client, PATIENCE, Program, Serving, free_address, until};
+use crate::harness::{Client, PATIENCE, Program, Serving, free_address, until};
 
 const TOKEN: &str = "token-of-the-operator";
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 
 use streamgauge::config::reload::ReloadOutcome;
 
+use crate::harness::{CHAT_BODY, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
 use crate::reload::settle;
-use crate::support::{CHAT_BODY, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
 
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
 

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 use streamgauge::config::reload::ReloadOutcome;
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, Connection, EVENTS_HEAD, LAST_CHUNK, PATIENCE, Proxy, Upstream, chunk, proxy,
     sized, upstream,
 };

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{
+use crate::harness::{
     Answer, CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, Client, Connection, FINAL, Frames, LAST_CHUNK, Upstream,
     chunk, proxy, sized, upstream,
 };

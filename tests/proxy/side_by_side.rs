@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Program;
+use crate::harness::Program;
 
 fn events(lines: &[String]) -> Vec<Value> {
     lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Client, PATIENCE, Program, Serving};
+use crate::harness::{Client, PATIENCE, Program, Serving};
 
 /// All whose default action would end the process, and the one of a window.
 const HARMLESS: [&str; 10] =

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, PATIENCE, Program, free_address, ids};
+use crate::harness::{Answer, Client, PATIENCE, Program, free_address, ids};
 
 /// Enough for the access lines and the JSON lines to fill a pipe several times.
 const MANY: usize = 600;

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Connection, DATA, Frames, HEADERS, PATIENCE, Upstream, proxy, sized, upstream};
+use crate::harness::{Client, Connection, DATA, Frames, HEADERS, PATIENCE, Upstream, proxy, sized, upstream};
 
 fn ok() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", b"{}"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Connection, DATA, EVENTS_HEAD, Frames, HEADERS, INITIAL_WINDOW_SIZE,
     LAST_CHUNK, Proxy, RST_STREAM, Upstream, chunk, proxy, sized, upstream,
 };

@@ -9,7 +9,7 @@ use std::process::{self, Command, Output, Stdio};
 use streamgauge::app::App;
 use streamgauge::config::{self, Overrides, Sources};
 
-use crate::support::{Client, Program};
+use crate::harness::{Client, Program};
 
 const KEPT: &str = "path = \"usage.db\"\njsonl = \"usage.jsonl\"";
 

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, upstream};
+use crate::harness::{CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, upstream};
 
 #[test]
 fn a_drain_lets_a_stream_finish_and_takes_no_new_connection() {

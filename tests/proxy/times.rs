@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, Proxy, chunk, http2_client, proxy, upstream,
     write,
 };

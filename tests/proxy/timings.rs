@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use serde_json::{Value, json};
 
 use crate::asking::{PATH, UNASKED, asks, events, telling};
-use crate::support::{Request, Upstream, proxy};
+use crate::harness::{Request, Upstream, proxy};
 
 const TIMINGS: &str =
     r#","timings":{"cache_n":83,"prompt_n":1,"prompt_ms":8.9,"predicted_n":57,"predicted_ms":4.8}"#;

@@ -11,7 +11,7 @@ use streamgauge::config;
 use streamgauge::record::{Entry, Journal, Outcome, Sink, UsageRecord, Writer};
 use streamgauge::sinks::ledger::Ledger;
 
-use crate::support::Client;
+use crate::harness::Client;
 
 const RECORDS: usize = 10_000;
 

@@ -21,7 +21,7 @@ use streamgauge::upstream::{
     UpstreamClient, Winner,
 };
 
-use crate::support::{
+use crate::harness::{
     CHAT_BODY, CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, Http2, LAST_CHUNK, Proxy, Tunnels, Upstream, chunk,
     proxy, sized, tls_in_front_of, upstream,
 };
@@ -302,7 +302,7 @@ fn a_client_that_leaves_closes_the_tunnel() {
     client.post("/v1/chat/completions", CHAT_REQUEST).head();
     assert_eq!(client.chunks(first.len()), first.as_bytes());
     drop(client);
-    seen.recv_timeout(crate::support::PATIENCE).expect("the upstream is told through the tunnel");
+    seen.recv_timeout(crate::harness::PATIENCE).expect("the upstream is told through the tunnel");
     assert_eq!(proxy.record()["outcome"], "client_disconnected");
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Connection, Tunnels, Upstream, header, proxy, sized, tls_choosing, upstream};
+use crate::harness::{Client, Connection, Tunnels, Upstream, header, proxy, sized, tls_choosing, upstream};
 
 const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\r\n";
 
@@ -175,7 +175,7 @@ fn a_client_that_leaves_is_told_to_the_upstream_at_once() {
         ask(&mut client, "/v1/realtime?model=m", "").head();
         client.read(text(DONE).len() + if under_way { text(BEGUN).len() } else { 0 });
         drop(client);
-        left.recv_timeout(crate::support::PATIENCE).expect("the upstream is told");
+        left.recv_timeout(crate::harness::PATIENCE).expect("the upstream is told");
         let record = proxy.record();
         assert_eq!(record["outcome"], "client_disconnected");
         assert_eq!(record["usage_source"], source);
@@ -223,7 +223,7 @@ fn a_session_in_which_nothing_is_said_is_ended_with_1001_on_both_sides() {
     let rest = client.rest();
     assert_eq!(&rest[..1], [0x88]);
     assert_eq!(&rest[2..4], 1001_u16.to_be_bytes());
-    let (head, code) = said.recv_timeout(crate::support::PATIENCE).unwrap();
+    let (head, code) = said.recv_timeout(crate::harness::PATIENCE).unwrap();
     assert_eq!((head[0], head[1] & 0x80), (0x88, 0x80), "a client's frames are masked");
     assert_eq!([code[0] ^ head[2], code[1] ^ head[3]], 1001_u16.to_be_bytes());
     assert_eq!(proxy.record()["outcome"], "timed_out");
@@ -373,7 +373,7 @@ fn much_passes_both_ways_at_once_and_a_slow_side_slows_the_other_down() {
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
     ask(&mut client, "/v1/realtime?model=m", "").head();
-    let sent = stuck.recv_timeout(crate::support::PATIENCE).unwrap();
+    let sent = stuck.recv_timeout(crate::harness::PATIENCE).unwrap();
     assert!(sent < 100 * COUNT, "the upstream was slowed down");
     (0..COUNT).for_each(|_| {
         client.send(&from_client);

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, mpsc};
 
-use crate::support::{
+use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, Client, Connection, FINAL, Frames, PATIENCE, Proxy, Upstream, header, proxy,
     tls_choosing, upstream,
 };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc;
 
-use crate::support::{CHAT_REQUEST, EVENTS_HEAD, proxy, upstream};
+use crate::harness::{CHAT_REQUEST, EVENTS_HEAD, proxy, upstream};
 
 #[test]
 fn no_worker_has_more_than_twice_its_share_of_streams() {

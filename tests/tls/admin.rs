@@ -7,7 +7,7 @@ use streamgauge::app::{App, Running};
 use streamgauge::config;
 use streamgauge::tls::HTTP_1_1;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::support::*;
 
 const TOKEN: &str = "0123456789abcdef-token";

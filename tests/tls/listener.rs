@@ -10,7 +10,7 @@ use streamgauge::tls::{HTTP_1_1, HTTP_2};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::support::*;
 
 const CLIENTS: &str = "[clients.keyed]\nkey = { value = \"sg-key\" }\n";

@@ -4,8 +4,8 @@
 #![allow(unreachable_pub, reason = "the modules of a test program are for it alone")]
 
 mod admin;
-#[path = "../certificates/mod.rs"]
-mod certificates;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod listener;
 mod matrix;
 mod peers;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::peers::{Identities, OUT, PASSWORD, Peers, USER};
 use crate::support::*;
 

@@ -14,7 +14,7 @@ use streamgauge::tls::ClientCertificates::Required;
 use streamgauge::tls::{ClientSettings, HTTP_1_1, HTTP_2, Source};
 use tokio::task::JoinHandle;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::support::*;
 
 const STREAMS: usize = 200;

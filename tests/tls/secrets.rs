@@ -17,7 +17,7 @@ use streamgauge::tls::ClientCertificates::Required;
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
 use tokio::net::TcpStream;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::peers::{Identities, PASSWORD, Peers, USER};
 use crate::support::*;
 

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certificates::{Authority, Pair};
+use crate::harness::certificates::{Authority, Pair};
 
 /// How long anything may take before a test gives up. Nothing is meant to take it.
 pub const PATIENCE: Duration = Duration::from_secs(20);

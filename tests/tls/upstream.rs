@@ -3,7 +3,7 @@
 use streamgauge::tls::ClientCertificates::{Optional, Required};
 use tokio::net::TcpStream;
 
-use crate::certificates::Authority;
+use crate::harness::certificates::Authority;
 use crate::support::*;
 
 async fn ask(proxy: &Proxy) -> String {

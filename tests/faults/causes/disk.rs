@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
 use super::{Cause, in_namespace};
+use crate::harness::{PATIENCE, until};
 use crate::scene::{Launch, Scene};
 use crate::sinks::{self, Sink};
-use crate::support::{PATIENCE, until};
 
 /// The ledger and the JSON lines are on it.
 #[derive(Default)]

@@ -11,7 +11,7 @@ pub struct SqliteLocked(Option<Connection>);
 impl Cause for SqliteLocked {
     fn strike(&mut self, scene: &mut Scene) {
         let connection = Connection::open(scene.path("usage.db")).unwrap();
-        connection.busy_timeout(crate::support::PATIENCE).unwrap();
+        connection.busy_timeout(crate::harness::PATIENCE).unwrap();
         connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
         self.0 = Some(connection);
     }

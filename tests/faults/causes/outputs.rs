@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use super::Cause;
+use crate::harness::{PATIENCE, until};
 use crate::scene::{Launch, Scene};
-use crate::support::{PATIENCE, until};
 
 /// `O_NONBLOCK` of Linux on the machines that this runs on.
 const NONBLOCK: i32 = 0o4000;

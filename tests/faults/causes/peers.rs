@@ -1,8 +1,8 @@
 //! Peers that accept connections and never answer.
 
 use super::Cause;
+use crate::harness::{Connection, Upstream, upstream};
 use crate::scene::Launch;
-use crate::support::{Connection, Upstream, upstream};
 
 fn silent() -> Upstream {
     upstream(Connection::wait_for_close)

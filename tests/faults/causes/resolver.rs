@@ -5,8 +5,8 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::{Cause, in_namespace};
+use crate::harness::Client;
 use crate::scene::{Launch, Scene};
-use crate::support::Client;
 
 /// More than the threads that a runtime has for lookups, which block: each would be held, were each
 /// request to ask by itself.

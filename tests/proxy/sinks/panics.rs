@@ -1,7 +1,7 @@
 use rusqlite::Connection as Ledger;
 
 use super::*;
-use crate::support::{Connection, Upstream, until, upstream};
+use crate::harness::{Connection, Upstream, until, upstream};
 
 fn serve_with(program: &(Program, SocketAddr), fault: &str) -> Served {
     serve(program, |command| {

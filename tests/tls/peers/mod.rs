@@ -10,7 +10,7 @@ mod programs;
 
 use std::net::SocketAddr;
 
-use crate::certificates::Pair;
+use crate::harness::certificates::Pair;
 use crate::support::Folder;
 
 /// The addresses that the proxies go out from: the plain one's, that of the one that speaks TLS,

@@ -6,7 +6,7 @@ use super::*;
 use crate::codec::coding::MAX_CODINGS;
 use crate::codec::coding::zstd::WINDOW_LOG_MAX;
 
-#[path = "../../../../tests/encoders/mod.rs"]
+#[path = "../../../../tests/harness/encoders.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests of the proxy use more of it")]
 mod encoders;
 

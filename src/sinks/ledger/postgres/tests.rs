@@ -1,6 +1,6 @@
 //! Against a real server.
 
-#[path = "../../../../tests/postgres/mod.rs"]
+#[path = "../../../../tests/harness/postgres.rs"]
 mod postgres;
 mod reading;
 mod tables;

@@ -1,8 +1,24 @@
-//! What the tests are built with.
+//! What every test program is built with: the proxy in this process or as a program, upstreams,
+//! clients, and the servers of others that it works with.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `proxy`, `program` | the proxy as a library on a free port, and as the program itself |
+//! | `client`, `http2` | clients that write raw HTTP/1.1, and hyper's HTTP/2 |
+//! | `upstream`, `frames`, `http2` | upstreams that do what a script says: on raw HTTP/1.1, on HTTP/2 frames, or on h2 |
+//! | `tunnel` | forward proxies, and TLS in front of a server |
+//! | `certificates`, `encoders` | certificates made for a run, and bodies under content codings |
+//! | `collector`, `postgres` | an OpenTelemetry collector and a PostgreSQL server |
 
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
+
+pub mod certificates;
 mod client;
+pub mod collector;
+pub mod encoders;
 mod frames;
 mod http2;
+pub mod postgres;
 pub mod program;
 mod proxy;
 mod tunnel;

@@ -26,7 +26,7 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::support::{PATIENCE, Request, Upstream, sized, upstream};
+use super::{PATIENCE, Request, Upstream, sized, upstream};
 
 /// Where exports end: what takes each of them, and lets the test look.
 pub struct Backend {
