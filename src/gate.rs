@@ -107,7 +107,7 @@ fn keys(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The token of `Bearer <token>`.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())

@@ -24,6 +24,7 @@ use http::{Extensions, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
 use crate::codec::authority::Authority;
+use crate::gate::bearer;
 use crate::gate::browser::OwnHosts;
 use crate::server::ClientCertificate;
 use crate::support::secret::Secret;
@@ -116,7 +117,8 @@ impl Access {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<(), Refusal> {
-        if bearer(headers).is_some_and(|token| self.is_token(token)) {
+        let value = headers.get(AUTHORIZATION);
+        if value.and_then(|value| bearer(value.as_bytes())).is_some_and(|token| self.is_token(token)) {
             return Ok(());
         }
         self.check_host(authority)?;
@@ -215,13 +217,6 @@ impl Ended {
 /// The end of a session that begins at `now`, in seconds.
 fn end_of_session(now: Timestamp) -> i64 {
     now.as_second().saturating_add(SESSION.as_secs() as i64)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer ";
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
 /// The values of the session cookie. A request may have several, also of another program.
