@@ -4,6 +4,7 @@
 mod backoff;
 pub mod drain;
 pub mod flow;
+pub mod hex;
 mod hosts;
 mod live;
 mod local_count;

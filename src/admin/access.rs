@@ -27,6 +27,7 @@ use crate::codec::authority::Authority;
 use crate::gate::bearer;
 use crate::gate::browser::OwnHosts;
 use crate::server::ClientCertificate;
+use crate::support::hex;
 use crate::support::secret::Secret;
 
 const COOKIE_NAME: &str = "streamgauge_session";
@@ -154,8 +155,9 @@ impl Access {
     pub(super) fn session(&self, now: Timestamp) -> Option<HeaderValue> {
         let token = self.token.as_ref()?;
         let session = format!("{}.{:016x}", end_of_session(now), fastrand::u64(..));
-        let mac = hex(hmac::sign(&token.sessions, session.as_bytes()).as_ref());
-        self.cookie(&format!("{session}.{mac}"), SESSION.as_secs())
+        let mut value = format!("{session}.");
+        hex::push(&mut value, hmac::sign(&token.sessions, session.as_bytes()).as_ref());
+        self.cookie(&value, SESSION.as_secs())
     }
 
     /// Ends the sessions of a request's cookies.
@@ -191,8 +193,9 @@ impl Token {
     /// The session of a cookie and its end, if it is valid.
     fn session<'a>(&self, value: &'a str, now: Timestamp) -> Option<(&'a str, i64)> {
         let (session, mac) = value.rsplit_once('.')?;
+        let mac: [u8; digest::SHA256_OUTPUT_LEN] = hex::decode(mac.as_bytes())?;
         // The end is trusted only after the MAC is verified.
-        hmac::verify(&self.sessions, session.as_bytes(), &unhex(mac)?).ok()?;
+        hmac::verify(&self.sessions, session.as_bytes(), &mac).ok()?;
         let end = session.split_once('.')?.0.parse().ok()?;
         (end > now.as_second() && !self.ended().has(session, end)).then_some((session, end))
     }
@@ -224,16 +227,6 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let pairs = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]

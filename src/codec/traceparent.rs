@@ -7,6 +7,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::support::hex;
+
 /// The header that names the trace and the span.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -73,7 +75,7 @@ impl SpanContext {
     /// The trace's id in digits.
     pub fn trace(&self) -> String {
         let mut text = String::with_capacity(2 * self.trace_id.len());
-        push_hex(&mut text, &self.trace_id);
+        hex::push(&mut text, &self.trace_id);
         text
     }
 
@@ -81,11 +83,11 @@ impl SpanContext {
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = String::with_capacity(LENGTH);
         text.push_str("00-");
-        push_hex(&mut text, &self.trace_id);
+        hex::push(&mut text, &self.trace_id);
         text.push('-');
-        push_hex(&mut text, &self.span_id);
+        hex::push(&mut text, &self.span_id);
         text.push('-');
-        push_hex(&mut text, &[self.flags]);
+        hex::push(&mut text, &[self.flags]);
         HeaderValue::try_from(text).expect("hexadecimal digits and hyphens")
     }
 
@@ -144,15 +146,16 @@ impl Parent {
     /// hyphen.
     fn parse(text: &[u8]) -> Option<Self> {
         let (known, more) = text.split_at_checked(LENGTH)?;
-        let [version] = hex(&known[..2])?;
+        let [version] = hex::decode(&known[..2])?;
         let may_end_here = more.is_empty() || (version != 0 && more[0] == b'-');
         let has_hyphens = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
-        if version == 0xff || !may_end_here || !has_hyphens {
+        let has_capitals = known.iter().any(u8::is_ascii_uppercase);
+        if version == 0xff || !may_end_here || !has_hyphens || has_capitals {
             return None;
         }
-        let trace_id = hex(&known[3..35]).filter(|id| *id != [0; 16])?;
-        let span_id = hex(&known[36..52]).filter(|id| *id != [0; 8])?;
-        let [flags] = hex(&known[53..])?;
+        let trace_id = hex::decode(&known[3..35]).filter(|id| *id != [0; 16])?;
+        let span_id = hex::decode(&known[36..52]).filter(|id| *id != [0; 8])?;
+        let [flags] = hex::decode(&known[53..])?;
         Some(Self { trace_id, span_id, flags: flags & (SAMPLED | RANDOM) })
     }
 }
@@ -163,28 +166,6 @@ fn state(headers: &HeaderMap) -> Box<str> {
         headers.get_all(TRACESTATE).iter().map(|value| value.to_str().ok()).collect();
     let state = values.unwrap_or_default().join(",");
     if state.len() > MAX_STATE { "".into() } else { state.into() }
-}
-
-/// Twice as many digits as there are bytes, in lower case.
-fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::support::hex;
+
 /// Whose paths and shapes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Dialect {
@@ -86,16 +88,12 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
             b'%' => {
                 let (code, after) = rest.split_at_checked(2)?;
                 rest = after;
-                (hex(code[0])? << 4) | hex(code[1])?
+                (hex::digit(code[0])? << 4) | hex::digit(code[1])?
             }
             byte => byte,
         });
     }
     String::from_utf8(bytes).ok().map(Cow::Owned)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ fn a_valid_parent_is_gone_on_with() {
         ("tracestate", "a=1"),
         ("tracestate", "b=2"),
     ]);
-    assert_eq!((span.trace_id, span.trace().as_str()), (hex(TRACE.as_bytes()).unwrap(), TRACE));
-    assert_eq!((span.span_id, span.parent_id), ([9; 8], hex(SPAN.as_bytes())));
+    assert_eq!((span.trace_id, span.trace().as_str()), (hex::decode(TRACE.as_bytes()).unwrap(), TRACE));
+    assert_eq!((span.span_id, span.parent_id), ([9; 8], hex::decode(SPAN.as_bytes())));
     assert_eq!((span.is_sampled(), &*span.state), (true, "a=1,b=2"));
     assert_eq!(span.traceparent(), format!("00-{TRACE}-0909090909090909-01").as_str());
 }

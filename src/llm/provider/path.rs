@@ -6,6 +6,8 @@
 //! a `..` as servlet containers have it, and `..?x` or `..#x` a `..` as it is for a server behind a
 //! hop that decodes. What is refused is refused; what is not is never changed.
 
+use crate::support::hex;
+
 /// How often a path may be encoded. No client encodes a segment more than twice.
 const MAX_ENCODINGS: usize = 4;
 
@@ -155,7 +157,7 @@ impl Iterator for Decoded<'_> {
 
     fn next(&mut self) -> Option<u8> {
         if let [b'%', high, low, rest @ ..] = self.0
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+            && let (Some(high), Some(low)) = (hex::digit(*high), hex::digit(*low))
         {
             self.0 = rest;
             return Some(high << 4 | low);
@@ -164,10 +166,6 @@ impl Iterator for Decoded<'_> {
         self.0 = rest;
         Some(byte)
     }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
