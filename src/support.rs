@@ -15,7 +15,7 @@ pub mod threads;
 mod upstream_id;
 
 pub use backoff::Backoff;
-pub use hosts::{Hosts, Pattern};
+pub use hosts::{Hosts, Pattern, is_loopback};
 pub use live::Live;
 pub use local_count::{LocalCount, LocalGuard};
 pub use shared_count::{SharedCount, SharedGuard};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::{AdminSettings, Server, Settings};
+use crate::support::is_loopback;
 
 /// Puts the values that are in use in the place of those that a reload cannot change; returns the
 /// keys that differ.
@@ -68,16 +69,12 @@ pub(super) fn exposes(new: &Settings, pinned: &Settings, in_use: &Settings) -> O
 
 fn is_open_to_clients(server: &Server, has_no_clients: bool) -> bool {
     let requires_certificates = server.tls.as_ref().is_some_and(|tls| tls.requires_certificates());
-    has_no_clients && !requires_certificates && !is_loopback(server.listen)
+    has_no_clients && !requires_certificates && !is_loopback(server.listen.ip())
 }
 
 fn is_open_to_operators(admin: &AdminSettings) -> bool {
     let has_authorities = admin.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
-    admin.token.is_none() && !has_authorities && admin.listen.is_some_and(|listen| !is_loopback(listen))
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+    admin.token.is_none() && !has_authorities && admin.listen.is_some_and(|listen| !is_loopback(listen.ip()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::notes::Read;
 use super::reader::{Entry, Table};
 use super::settings::{AdminSettings, Client, Database, LedgerSettings, Server};
+use crate::support::is_loopback;
 use crate::tls::ServerSettings;
 
 /// Notes the contradictions between the sections that are valid.
@@ -30,7 +31,7 @@ pub(super) fn check(
     }
     let Ok(AdminSettings { listen: Some(listen), token, tls, .. }) = admin else { return };
     let admin = listen;
-    if !is_loopback(admin) {
+    if !is_loopback(admin.ip()) {
         let has_authorities = tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
         if token.is_none() && !has_authorities {
             at(root, ADMIN_LISTEN).mistake(format!(
@@ -72,7 +73,7 @@ fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
         (true, Ok(true)) => {
             allowed.warning("has no effect: there are clients, so every request needs the key of one");
         }
-        (false, Ok(false)) if !is_loopback(&server.listen) => {
+        (false, Ok(false)) if !is_loopback(server.listen.ip()) => {
             at(root, SERVER_LISTEN).mistake(format!(
                 "{} can be reached from other machines, which could use your keys: add [clients.NAME], or \
                  require certificates of clients in [server.tls], or set server.allow_anonymous = true, or listen on 127.0.0.1",
@@ -93,10 +94,6 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 /// Whether `all` is every address, including `one`. That of IPv6 includes IPv4.
 fn takes(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
-}
-
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }
 
 /// Of two keys that contradict each other, the one to name: the first, unless it is a default.

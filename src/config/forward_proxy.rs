@@ -18,7 +18,7 @@ use super::reader::{Entry, Table, all};
 use super::secrets::secret;
 use super::settings::ForwardProxy;
 use super::tls::{ADDS, trust};
-use super::upstreams::is_loopback;
+use super::upstreams::is_local;
 use crate::llm::provider::BaseUrl;
 use crate::support::secret::Secret;
 use crate::support::{Hosts, Pattern};
@@ -93,7 +93,7 @@ pub(super) fn chosen(
 fn from_environment(table: &Table<'_>, url: &BaseUrl) -> Read<(Option<ForwardProxy>, String)> {
     let environment = table.environment();
     let chosen = proxy_variable(environment, url.is_https(), url.host());
-    let Some(chosen) = chosen.filter(|_| !is_loopback(url.host())) else {
+    let Some(chosen) = chosen.filter(|_| !is_local(url.host())) else {
         let why = match (chosen, bypass_variable(environment, url.host())) {
             (Some(chosen), _) => format!("it is on this machine, where {} does not count", chosen.variable),
             (None, Some(variable)) => format!("{variable} of the environment has it"),

@@ -8,7 +8,7 @@ use super::notes::Read;
 use super::reader::{Entry, Table, all};
 use super::settings::OtlpSettings;
 use super::tls;
-use super::upstreams::{URL_PATTERN, is_loopback};
+use super::upstreams::{URL_PATTERN, is_local};
 use crate::codec::traceparent::Sampling;
 use crate::llm::provider::BaseUrl;
 
@@ -45,7 +45,7 @@ pub(super) fn otlp(table: &Table<'_>, network: Option<&Network>) -> Read<Option<
     if let (Ok(Some(url)), Ok(headers)) = (&url, &headers)
         && headers.iter().any(|(_, value)| value.is_sensitive())
         && !url.is_https()
-        && !is_loopback(url.host())
+        && !is_local(url.host())
     {
         table
             .warning("endpoint", "is http:// to another machine: the headers' secrets are sent in the clear");

@@ -1,7 +1,6 @@
 //! `[upstreams.NAME]`: the keys of a service, and which of them belong to which provider.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::connection::{Connection, connection};
@@ -19,8 +18,8 @@ use super::sections::{NAME_PATTERN, check_name};
 use super::settings::{HttpVersion, OnDisconnect, PoolLimits, Upstream};
 use super::tls;
 use crate::llm::provider::{ApiVersion, BaseUrl, Endpoint, IncludeUsage, Provider};
-use crate::support::Hosts;
 use crate::support::secret::Secret;
+use crate::support::{Hosts, is_loopback};
 
 /// The `api_key` of a service that needs none.
 const NO_KEY: &str = "none";
@@ -120,7 +119,7 @@ fn upstream(
         let has_secret = api_key.is_some()
             || headers.iter().any(|(_, value)| value.is_sensitive())
             || query.secrets().next().is_some();
-        if has_secret && !url.is_https() && !is_loopback(url.host()) {
+        if has_secret && !url.is_https() && !is_local(url.host()) {
             table.warning("url", "is http:// to another machine: keys and requests are sent in the clear");
         }
     }
@@ -303,6 +302,6 @@ fn pool(table: &Table<'_>) -> Read<PoolLimits> {
 }
 
 /// Whether what is sent to the host stays on this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+pub(super) fn is_local(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
 }

@@ -109,6 +109,11 @@ impl Hosts {
     }
 }
 
+/// Whether the address is this machine's own. IPv4-mapped IPv6 addresses equal the IPv4 address.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 /// A host as it is compared. IPv4-mapped IPv6 addresses equal the IPv4 address.
 enum Host {
     Address(IpAddr),
