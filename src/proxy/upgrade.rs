@@ -25,7 +25,6 @@ use crate::record::error::Kind;
 use crate::record::{Entry, ID_HEADER};
 use crate::server::{ClientStream, Upgrade};
 use crate::support::LocalCount;
-use crate::support::flow::ActiveStream;
 use crate::upstream::{Scratch, UpgradedUpstream, UpstreamResponse};
 
 /// The wait for the end of both sides after a close frame.
@@ -297,7 +296,7 @@ impl UpgradedConnections {
         let (upgraded, stream_metrics) = (self.clone(), Arc::clone(&upstream.stream_metrics));
         let upgrade = body.into_upgraded().map(|upstream| {
             Upgrade::new(move |client, first| async move {
-                let (_open, _active) = (upgraded.0.running.enter(), ActiveStream::new(&stream_metrics));
+                let (_open, _active) = (upgraded.0.running.enter(), stream_metrics.begin_stream());
                 let connection =
                     UpgradedConnection::new(client, first, *upstream, session, &upgraded, started);
                 connection.run(&upgraded).await;

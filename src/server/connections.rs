@@ -8,12 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::Limits;
 use super::conn_state::{ConnState, Rank};
 use super::places::Places;
 use crate::support::flow::Limit;
+use crate::support::{LocalCount, LocalGuard};
 
 /// The longest interval between two passes: limits are exact to this, or to an eighth of the
 /// shortest limit.
@@ -32,9 +31,8 @@ struct Inner {
     /// Free slots are `None`, and listed in `free`.
     open: RefCell<Vec<Option<Rc<ConnState>>>>,
     free: RefCell<Vec<usize>>,
-    count: Cell<usize>,
+    count: LocalCount,
     draining: Cell<bool>,
-    empty: Notify,
 }
 
 impl Connections {
@@ -45,14 +43,13 @@ impl Connections {
         if inner.draining.get() {
             state.finish(Instant::now());
         }
-        inner.count.set(inner.count.get() + 1);
         let mut open = inner.open.borrow_mut();
         let place = inner.free.borrow_mut().pop().unwrap_or_else(|| {
             open.push(None);
             open.len() - 1
         });
         open[place] = Some(state);
-        Registered { connections: self.clone(), place }
+        Registered { connections: self.clone(), place, _count: inner.count.enter() }
     }
 
     /// The interval of [`Connections::enforce_limits`].
@@ -112,9 +109,7 @@ impl Connections {
 
     /// Waits until no connection is registered. Cancel-safe.
     pub(super) async fn gone(&self) {
-        while !self.is_empty() {
-            self.0.empty.notified().await;
-        }
+        self.0.count.wait_empty().await;
     }
 }
 
@@ -123,6 +118,8 @@ impl Connections {
 pub(super) struct Registered {
     connections: Connections,
     place: usize,
+    /// Dropped after the place is free.
+    _count: LocalGuard,
 }
 
 impl Drop for Registered {
@@ -130,12 +127,10 @@ impl Drop for Registered {
         let inner = &*self.connections.0;
         inner.open.borrow_mut()[self.place] = None;
         inner.free.borrow_mut().push(self.place);
-        inner.count.set(inner.count.get() - 1);
-        if self.connections.is_empty() {
+        if inner.count.get() == 1 {
             // Frees the capacity that a crowd needed.
             *inner.open.borrow_mut() = Vec::new();
             *inner.free.borrow_mut() = Vec::new();
-            inner.empty.notify_one();
         }
     }
 }

@@ -10,17 +10,14 @@ mod histogram;
 mod limits;
 mod stream_timing;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crate::support::SharedCount;
 
 pub use connections::ConnectionCounts;
 pub use histogram::{BOUNDS, Counts, Histogram};
 pub use limits::{Limit, LimitCounts};
 pub use stream_timing::StreamTiming;
 
-use crate::support::UpstreamId;
+use crate::support::{SharedCount, SharedGuard, UpstreamId};
 
 /// One per process. An upstream is added when it is first asked for, and stays.
 #[derive(Debug, Default)]
@@ -108,7 +105,7 @@ impl UpstreamMetrics {
             added: Counts::default(),
         };
         for worker in &self.workers {
-            total.streams += worker.streams.load(Ordering::Relaxed);
+            total.streams += worker.streams.get();
             total.upstream_gaps.add(&worker.upstream_gaps);
             total.client_gaps.add(&worker.client_gaps);
             total.added.add(&worker.added);
@@ -136,25 +133,15 @@ pub struct StreamTotals {
 /// One worker's measurements of one upstream.
 #[derive(Debug, Default)]
 pub struct StreamMetrics {
-    streams: AtomicUsize,
+    streams: SharedCount,
     upstream_gaps: Histogram,
     client_gaps: Histogram,
     added: Histogram,
 }
 
-/// Counts an event stream that a client is being sent, until it is dropped.
-#[derive(Debug)]
-pub struct ActiveStream(Arc<StreamMetrics>);
-
-impl ActiveStream {
-    pub fn new(metrics: &Arc<StreamMetrics>) -> Self {
-        metrics.streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for ActiveStream {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+impl StreamMetrics {
+    /// Counts an event stream that a client is being sent, until the guard is dropped.
+    pub fn begin_stream(&self) -> SharedGuard {
+        self.streams.enter()
     }
 }

@@ -14,7 +14,8 @@ use crate::codec::sse::Position;
 use crate::llm::usage::Withhold;
 use crate::record::Entry;
 use crate::record::error::{Error, Kind};
-use crate::support::flow::{ActiveStream, StreamTiming};
+use crate::support::SharedGuard;
+use crate::support::flow::StreamTiming;
 
 /// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
 ///
@@ -32,7 +33,7 @@ pub struct Metered<B: ResponseFrames> {
     exchange: Option<Box<Exchange<B>>>,
     policy: ResponsePolicy,
     /// Counts a stream.
-    _active: Option<ActiveStream>,
+    _active: Option<SharedGuard>,
     /// Withholds the usage event that the client did not ask for; `None`: everything passes.
     withhold: Option<Box<Withhold>>,
     /// The exchange is read no further, and this follows.
@@ -69,7 +70,7 @@ impl<B: ResponseFrames> Metered<B> {
         policy: ResponsePolicy,
     ) -> Self {
         let timing = kind.is_events().then(|| Rc::clone(&policy.timing));
-        let active = timing.as_ref().map(|timing| ActiveStream::new(timing.metrics()));
+        let active = timing.as_ref().map(|timing| timing.metrics().begin_stream());
         let exchange = Exchange::new(body, kind, entry, status, timing);
         Self { exchange: Some(exchange), policy, _active: active, withhold: None, last: None }
     }
