@@ -15,6 +15,7 @@ use std::ops::Range;
 
 pub(crate) use interruption::interruption;
 pub use text::Text;
+pub(crate) use text::escape;
 
 /// Why a text cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

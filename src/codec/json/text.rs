@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
+use crate::support::hex;
+
 /// A JSON string as it is written, without its quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a> {
@@ -46,7 +48,10 @@ fn unescape(mut raw: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len());
     while let Some(at) = memchr(b'\\', raw) {
         out.push_str(&String::from_utf8_lossy(&raw[..at]));
-        let (character, length) = escape(&raw[at..]);
+        let (character, length) = escape(&raw[at..]).unwrap_or_else(|| {
+            // Another byte than `u` may be the first of several.
+            (char::REPLACEMENT_CHARACTER, 1 + usize::from(raw.get(at + 1) == Some(&b'u')))
+        });
         out.push(character);
         raw = &raw[at + length..];
     }
@@ -54,32 +59,30 @@ fn unescape(mut raw: &[u8]) -> String {
     out
 }
 
-/// The character that an escape stands for, and the escape's length.
-fn escape(raw: &[u8]) -> (char, usize) {
-    let character = match raw.get(1) {
-        Some(b'u') => return unicode_escape(raw),
-        Some(&byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'n') => '\n',
-        Some(b'r') => '\r',
-        Some(b't') => '\t',
-        // The byte behind it may be the first of several.
-        _ => return (char::REPLACEMENT_CHARACTER, 1),
+/// The character of the escape that `raw` begins with, and the escape's length. Half of a surrogate
+/// pair is U+FFFD. `None`: JSON has no such escape, or it is cut off.
+pub(crate) fn escape(raw: &[u8]) -> Option<(char, usize)> {
+    let character = match raw.get(1)? {
+        b'u' => return unicode_escape(raw),
+        &byte @ (b'"' | b'\\' | b'/') => char::from(byte),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        _ => return None,
     };
-    (character, 2)
+    Some((character, 2))
 }
 
 /// `\uXXXX`, or two of them that are a surrogate pair.
-fn unicode_escape(raw: &[u8]) -> (char, usize) {
-    let Some(first) = code_unit(raw) else {
-        return (char::REPLACEMENT_CHARACTER, 2);
-    };
+fn unicode_escape(raw: &[u8]) -> Option<(char, usize)> {
+    let first = code_unit(raw)?;
     let second = code_unit(&raw[UNIT..]);
-    match char::decode_utf16([first].into_iter().chain(second)).next() {
+    Some(match char::decode_utf16([first].into_iter().chain(second)).next() {
         Some(Ok(character)) => (character, UNIT * character.len_utf16()),
         _ => (char::REPLACEMENT_CHARACTER, UNIT),
-    }
+    })
 }
 
 /// The length of `\uXXXX`.
@@ -87,8 +90,5 @@ const UNIT: usize = 6;
 
 fn code_unit(raw: &[u8]) -> Option<u16> {
     let digits = raw.get(..UNIT)?.strip_prefix(b"\\u")?;
-    digits.iter().try_fold(0, |unit, &digit| {
-        let value = u16::try_from(char::from(digit).to_digit(16)?).ok()?;
-        Some(unit << 4 | value)
-    })
+    digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | u16::from(hex::digit(digit)?)))
 }

@@ -2,6 +2,8 @@
 
 use memchr::memchr2;
 
+use crate::codec::json::escape;
+
 /// The text of a string value, which may be cut off at its end. `None` if it is not a string.
 pub(in crate::llm::usage) fn string(value: &[u8]) -> Option<String> {
     let mut rest = value.strip_prefix(b"\"")?;
@@ -12,7 +14,7 @@ pub(in crate::llm::usage) fn string(value: &[u8]) -> Option<String> {
         if rest[end] == b'"' {
             return Some(lossy(text));
         }
-        rest = unescape(&rest[end + 1..], &mut text);
+        rest = unescape(&rest[end..], &mut text);
     }
     text.extend_from_slice(rest);
     Some(lossy(text))
@@ -23,36 +25,20 @@ fn lossy(text: Vec<u8>) -> String {
     String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
-/// Appends the character of an escape, and returns what follows it. A cut escape adds nothing.
-fn unescape<'a>(escape: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
-    let Some((&letter, rest)) = escape.split_first() else { return b"" };
-    match letter {
-        b'b' => text.push(8),
-        b'f' => text.push(12),
-        b'n' => text.push(b'\n'),
-        b'r' => text.push(b'\r'),
-        b't' => text.push(b'\t'),
-        b'u' => {
-            let Some(unit) = hex(rest) else { return b"" };
-            let rest = &rest[4..];
-            let low = rest.strip_prefix(b"\\u").and_then(hex);
-            let (unit, rest) = match (unit, low) {
-                (0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) => {
-                    (0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00), &rest[6..])
-                }
-                _ => (unit, rest),
-            };
-            let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+/// Appends the character of the escape that `raw` begins with, and returns what follows it. A cut
+/// escape adds nothing; of one that JSON does not have, the backslash is left out.
+fn unescape<'a>(raw: &'a [u8], text: &mut Vec<u8>) -> &'a [u8] {
+    match (escape(raw), raw) {
+        (Some((character, length)), _) => {
             text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            return rest;
+            &raw[length..]
         }
-        itself => text.push(itself),
+        (None, [_, b'u', ..] | [_] | []) => b"",
+        (None, [_, itself, rest @ ..]) => {
+            text.push(*itself);
+            rest
+        }
     }
-    rest
-}
-
-fn hex(digits: &[u8]) -> Option<u32> {
-    u32::from_str_radix(std::str::from_utf8(digits.get(..4)?).ok()?, 16).ok()
 }
 
 #[cfg(test)]
