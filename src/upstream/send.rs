@@ -35,8 +35,11 @@ pub(super) struct SendRequest<'a> {
     reader: HeadReader,
     /// The bytes of an incomplete head.
     partial: Vec<u8>,
-    /// How much was written when the first byte arrived; `None`: no byte has arrived.
+    /// How much was written when the first byte of the present head arrived; `None`: no byte of it
+    /// has arrived.
     heard: Option<Sent>,
+    /// An interim response (1xx) has arrived, so the upstream is at work on the request.
+    has_interim: bool,
     /// `None`: a new connection, on which no bytes of an earlier exchange can arrive.
     kept: Option<Kept>,
     /// The request asks for a WebSocket upgrade.
@@ -79,6 +82,7 @@ impl<'a> SendRequest<'a> {
             reader: HeadReader::new(call.method),
             partial: Vec::new(),
             heard: None,
+            has_interim: false,
             kept: None,
             may_switch: false,
             is_streamed,
@@ -140,7 +144,13 @@ impl<'a> SendRequest<'a> {
                 }
                 // Interim responses are dropped: 100 was not requested, and the others are
                 // optional.
-                Some((head, used)) if head.status.is_informational() => at += used,
+                Some((head, used)) if head.status.is_informational() => {
+                    at += used;
+                    self.has_interim = true;
+                    // The next head is judged by its own first byte: an interim response often
+                    // comes before the request's end, and says nothing of the final one.
+                    self.heard = (at < buf.len()).then(|| self.sent());
+                }
                 Some((head, _)) if let Some(violation) = self.early_response(head.status) => {
                     return Err(SendError::new(SendPhase::Unprocessed, violation));
                 }
@@ -173,7 +183,8 @@ impl<'a> SendRequest<'a> {
             Some(Sent::Everything) => {
                 // The server "did not receive a complete request message" (RFC 9110 section
                 // 15.5.9): its 408 for the idle connection crossed the request.
-                let crossed = is_timeout && is_repeatable && self.unanswered().may_be_sent_again();
+                let crossed =
+                    is_timeout && is_repeatable && !self.has_interim && self.unanswered().may_be_sent_again();
                 crossed.then_some(Violation::IdleTimeout)
             }
             _ if !is_timeout && (status.is_client_error() || status.is_server_error()) => None,
@@ -212,7 +223,7 @@ impl<'a> SendRequest<'a> {
 
     /// The error for a connection that ended before the response's head.
     fn ended(&self, error: io::Error) -> SendError {
-        if self.heard.is_some() {
+        if self.heard.is_some() || self.has_interim {
             SendError::new(SendPhase::Head, error)
         } else if self.unanswered().may_be_sent_again() {
             SendError::new(SendPhase::Unprocessed, error)

@@ -166,6 +166,40 @@ fn early_answer_on_kept_connection_is_only_taken_as_refusal() {
 }
 
 #[test]
+fn interim_response_to_unfinished_upload_is_passed_over() {
+    for interim in ["100 Continue", "102 Processing", "103 Early Hints"] {
+        let (written, go_on) = mpsc::channel();
+        let (up, requests) = upstream_with_second_request(move |connection| {
+            connection.head().unwrap();
+            connection.send(format!("HTTP/1.1 {interim}\r\n\r\n"));
+            written.send(()).unwrap();
+            connection.read(chunk(b"--x\r\n").len() + LAST_CHUNK.len());
+            connection.send(sized("200 OK", "application/json", b"{\"uploaded\":1}"));
+            connection.wait_for_close();
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(upload(&mut client, &go_on).text(), "{\"uploaded\":1}", "{interim}");
+        assert_eq!((up.accepted(), requests.try_iter().count()), (1, 1), "{interim}");
+    }
+}
+
+#[test]
+fn request_with_interim_response_is_not_sent_again() {
+    let (up, requests) = upstream_with_second_request(|connection| {
+        connection.request().unwrap();
+        connection.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+    });
+    let proxy = proxy().upstream(&up).run();
+    let mut client = proxy.client();
+    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+    let answer = client.post(PATH, CHAT_REQUEST).answer();
+    assert_eq!(answer.status(), 502, "{}", answer.text());
+    assert_eq!((up.accepted(), requests.try_iter().count()), (1, 1));
+}
+
+#[test]
 fn early_answer_on_new_connection_is_relayed() {
     for early in ["200 OK", "413 Content Too Large"] {
         let (written, go_on) = mpsc::channel();
