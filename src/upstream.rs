@@ -111,10 +111,6 @@ impl UpstreamClient {
         Self { spec, pool, http2, scratch }
     }
 
-    pub fn scratch(&self) -> Scratch {
-        self.scratch.clone()
-    }
-
     pub fn spec(&self) -> &ConnectSpec {
         &self.spec
     }

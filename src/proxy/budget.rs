@@ -71,7 +71,7 @@ impl Budget {
 
     /// An empty reservation.
     pub(super) fn reserve(&self) -> Reserved {
-        Reserved { budget: self.clone(), bytes: 0, client: None, slow: None }
+        Reserved { budget: self.clone(), bytes: 0, counted: 0, client: None, slow: None }
     }
 
     pub(super) fn count(&self, limit: Limit) {
@@ -111,6 +111,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Reserved {
     budget: Budget,
     bytes: usize,
+    /// The bytes that were added to the client's counter. Fewer than `bytes` while clients have no
+    /// shares, which a reload may change.
+    counted: usize,
     /// The client's counter, once this body is large enough to count.
     client: Option<(Arc<str>, Arc<AtomicUsize>)>,
     slow: Option<Arc<Slow>>,
@@ -131,7 +134,7 @@ impl Reserved {
         self.bytes += more;
         // A refused request gives all of this back when it drops the reservation.
         if self.bytes > SMALL && inner.has_shares.load(Ordering::Relaxed) {
-            self.check_share(more, held, client)?;
+            self.check_share(held, client)?;
         }
         let limit = self.budget.0.limit.load(Ordering::Relaxed);
         if held > limit && !self.budget.evict(held - limit, self.slow.as_ref()) {
@@ -154,15 +157,14 @@ impl Reserved {
         }
     }
 
-    fn check_share(&mut self, more: usize, held: usize, client: &Arc<str>) -> Result<()> {
+    fn check_share(&mut self, held: usize, client: &Arc<str>) -> Result<()> {
         let inner = &*self.budget.0;
-        let (counter, more) = match &self.client {
-            Some((_, counter)) => (counter, more),
-            None => {
-                let counter = Arc::clone(lock(&inner.clients).entry(Arc::clone(client)).or_default());
-                (&self.client.insert((Arc::clone(client), counter)).1, self.bytes)
-            }
-        };
+        let (_, counter) = self.client.get_or_insert_with(|| {
+            let counter = Arc::clone(lock(&inner.clients).entry(Arc::clone(client)).or_default());
+            (Arc::clone(client), counter)
+        });
+        let more = self.bytes - self.counted;
+        self.counted = self.bytes;
         let of_client = counter.fetch_add(more, Ordering::Relaxed) + more;
         let is_only = of_client == self.bytes;
         let limit = inner.limit.load(Ordering::Relaxed);
@@ -219,7 +221,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some((name, counter)) = self.client.take() {
-            counter.fetch_sub(self.bytes, Ordering::Relaxed);
+            counter.fetch_sub(self.counted, Ordering::Relaxed);
             let mut clients = lock(&self.budget.0.clients);
             // One reference is the map's, one is this.
             if Arc::strong_count(&counter) == 2 {
@@ -284,6 +286,25 @@ mod tests {
         drop((late, newcomer));
         assert_eq!(held(&budget), 0);
         assert!(lock(&budget.0.slow).is_empty());
+    }
+
+    #[test]
+    fn client_gets_back_what_was_counted_while_it_had_a_share() {
+        let (budget, client) = (budget(true), "a".into());
+        let mut other = budget.reserve();
+        other.grow_to(100 * KIB, &client).unwrap();
+        let counter = Arc::clone(&other.client.as_ref().unwrap().1);
+        let mut body = budget.reserve();
+        body.grow_to(200 * KIB, &client).unwrap();
+        budget.resize(1 << 20, false);
+        body.grow_to(300 * KIB, &client).unwrap();
+        drop(body);
+        assert_eq!(counter.load(Ordering::Relaxed), 100 * KIB);
+        let mut body = budget.reserve();
+        body.grow_to(200 * KIB, &client).unwrap();
+        budget.resize(1 << 20, true);
+        body.grow_to(300 * KIB, &client).unwrap();
+        assert_eq!(counter.load(Ordering::Relaxed), 400 * KIB);
     }
 
     #[test]

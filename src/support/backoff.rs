@@ -29,11 +29,6 @@ impl Backoff {
         self.take_next().mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// The limit of all pauses.
-    pub fn longest(&self) -> Duration {
-        self.longest
-    }
-
     /// An attempt succeeded: the next pause is the first one again.
     pub fn reset(&mut self) {
         self.next = self.first;

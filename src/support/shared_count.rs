@@ -14,6 +14,13 @@ impl SharedCount {
         SharedGuard(Arc::clone(&self.0))
     }
 
+    /// Counts one more until the guard is dropped. `None`: `limit` guards live already.
+    pub fn enter_below(&self, limit: usize) -> Option<SharedGuard> {
+        let below = |count: usize| (count < limit).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
+        Some(SharedGuard(Arc::clone(&self.0)))
+    }
+
     /// The number of guards now.
     pub fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
@@ -41,5 +48,14 @@ mod tests {
         assert_eq!(count.get(), 2);
         drop((first, second));
         assert_eq!(count.get(), 0);
+    }
+
+    #[test]
+    fn no_more_guards_than_the_limit_are_given() {
+        let count = SharedCount::default();
+        let first = count.enter_below(1);
+        assert!(first.is_some() && count.enter_below(1).is_none());
+        drop(first);
+        assert!(count.enter_below(1).is_some());
     }
 }

@@ -175,6 +175,26 @@ impl ConnectSpec {
     }
 }
 
+/// Whether a server refuses the client's certificate, or its absence, with this alert. Under TLS
+/// 1.3 it arrives after the request was written, which the server has then not read. Any other
+/// alert may end a connection on which the server worked.
+pub(super) fn refuses_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::HandshakeFailure
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::CertificateRequired
+    )
+}
+
 /// The alert inside a connection's error.
 pub(super) fn alert(error: &io::Error) -> Option<AlertDescription> {
     match tls_error(error)? {
@@ -339,6 +359,14 @@ mod tests {
         ] {
             assert_eq!(SendError::new(SendPhase::Body, error).kind(), kind);
         }
+    }
+
+    #[test]
+    fn only_alerts_about_certificate_prove_that_request_was_not_read() {
+        assert!(refuses_certificate(AlertDescription::CertificateRequired));
+        assert!(refuses_certificate(AlertDescription::UnknownCA));
+        assert!(!refuses_certificate(AlertDescription::InternalError));
+        assert!(!refuses_certificate(AlertDescription::CloseNotify));
     }
 
     #[test]

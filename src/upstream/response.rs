@@ -57,7 +57,7 @@ enum Wire {
     Http1(Box<Http1ResponseBody>),
     Http2(Box<Http2ResponseBody>),
     /// No body: the connection was upgraded.
-    UpgradedUpstream(Box<UpgradedUpstream>),
+    Upgraded(Box<UpgradedUpstream>),
 }
 
 impl UpstreamBody {
@@ -70,17 +70,17 @@ impl UpstreamBody {
     }
 
     pub(super) fn upgraded(connection: UpgradedUpstream) -> Self {
-        Self::new(Wire::UpgradedUpstream(Box::new(connection)))
+        Self::new(Wire::Upgraded(Box::new(connection)))
     }
 
     /// Whether the connection was upgraded, so that there is no body.
     pub fn is_upgraded(&self) -> bool {
-        matches!(self.wire, Wire::UpgradedUpstream(_))
+        matches!(self.wire, Wire::Upgraded(_))
     }
 
     pub fn into_upgraded(self) -> Option<Box<UpgradedUpstream>> {
         match self.wire {
-            Wire::UpgradedUpstream(connection) => Some(connection),
+            Wire::Upgraded(connection) => Some(connection),
             Wire::Http1(_) | Wire::Http2(_) => None,
         }
     }
@@ -128,7 +128,7 @@ impl Wire {
         match self {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
-            Self::UpgradedUpstream(_) => Poll::Ready(None),
+            Self::Upgraded(_) => Poll::Ready(None),
         }
     }
 
@@ -136,7 +136,7 @@ impl Wire {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
-            Self::UpgradedUpstream(_) => true,
+            Self::Upgraded(_) => true,
         }
     }
 
@@ -144,7 +144,7 @@ impl Wire {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-            Self::UpgradedUpstream(_) => SizeHint::with_exact(0),
+            Self::Upgraded(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -161,7 +161,7 @@ impl UpstreamBody {
         match &self.wire {
             Wire::Http1(body) => body.read_at,
             Wire::Http2(body) => body.read_at(),
-            Wire::UpgradedUpstream(_) => Instant::now(),
+            Wire::Upgraded(_) => Instant::now(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::error::{SendCause, SendError, SendPhase, Violation, alert};
+use super::error::{SendCause, SendError, SendPhase, Violation, alert, refuses_certificate};
 use super::resend::Unanswered;
 use super::response::{Http1ResponseBody, UpstreamBody, UpstreamResponse};
 use super::stream::Stream;
@@ -227,7 +227,7 @@ impl<'a> SendRequest<'a> {
             SendError::new(SendPhase::Head, error)
         } else if self.unanswered().may_be_sent_again() {
             SendError::new(SendPhase::Unprocessed, error)
-        } else if alert(&error).is_some() {
+        } else if alert(&error).is_some_and(refuses_certificate) {
             SendError::tls(SendPhase::Request, error)
         } else {
             SendError::new(SendPhase::Request, error)
@@ -257,7 +257,7 @@ impl Future for SendRequest<'_> {
                         )));
                     }
                     // It may have responded before it closed, for instance with 413.
-                    Poll::Ready(Err(UploadError::UpstreamClient)) => {
+                    Poll::Ready(Err(UploadError::Upstream)) => {
                         parts.broken = Some(upload.sent());
                         parts.upload = None;
                     }

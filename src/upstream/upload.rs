@@ -46,7 +46,7 @@ pub(super) enum UploadError {
     /// The client's body ended early.
     Client(Error),
     /// The upstream takes no more. Reading then yields its response, or why there is none.
-    UpstreamClient,
+    Upstream,
 }
 
 /// How much of a request was written.
@@ -180,5 +180,5 @@ impl Upload {
 
 fn refused(error: io::Error) -> UploadError {
     tracing::debug!(%error, "the upstream takes no more of the request");
-    UploadError::UpstreamClient
+    UploadError::Upstream
 }

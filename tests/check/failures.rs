@@ -213,7 +213,7 @@ fn a_client_certificate_that_is_missing_or_refused_names_the_key() {
     );
     assert!(ended.line("client cert").starts_with("presented CN=unknown, serial 07"), "{}", ended.all());
 
-    // nginx lets the handshake pass and responses with 400.
+    // nginx lets the handshake pass and responds with 400.
     let html = b"<title>400 No required SSL certificate was sent</title>";
     let nginx = Upstream::answering(sized("400 Bad Request", "text/html", html));
     let asks = Some(streamgauge::tls::ClientCertificates::Optional);

@@ -69,7 +69,7 @@ pub struct Scene {
     _service: Upstream,
 }
 
-/// Responses with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the
+/// Responds with [`CHAT_BODY`] or [`CHAT_STREAM`]; a request with the header `x-hold` waits in the
 /// middle of its stream.
 fn service() -> (Upstream, Sender<()>) {
     let (go, gone) = mpsc::channel();

@@ -66,7 +66,7 @@ impl Exchange {
         self.respond.send_response(response.body(()).unwrap(), last).unwrap()
     }
 
-    /// Responses with a body.
+    /// Responds with a body.
     pub async fn answer(&mut self, content_type: &str, body: &[u8]) {
         let mut stream = self.head(200, &[("content-type", content_type)], false);
         write(&mut stream, body.to_vec()).await;

@@ -27,7 +27,7 @@ pub(crate) fn events(stream: &str) -> Vec<u8> {
     [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat()
 }
 
-/// An upstream that shows what it gets, and responses as the test says.
+/// An upstream that shows what it gets, and responds as the test says.
 pub(crate) fn telling(
     answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Upstream, Receiver<Request>) {

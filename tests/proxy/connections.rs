@@ -6,7 +6,7 @@ use crate::harness::{
     upstream,
 };
 
-/// Responses with a stream where one is asked for, and otherwise with a body.
+/// Responds with a stream where one is asked for, and otherwise with a body.
 fn both() -> Upstream {
     upstream(|connection| {
         while let Some(request) = connection.request() {

@@ -11,7 +11,7 @@ const PATH: &str = "/v1/chat/completions";
 
 const UNSTREAMED: &str = "{\"model\":\"m\",\"messages\":[]}";
 
-/// Reads requests and responses none.
+/// Reads requests and answers none.
 fn silent() -> Upstream {
     upstream(|connection| while connection.request().is_some() {})
 }

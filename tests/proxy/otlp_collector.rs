@@ -159,7 +159,7 @@ fn why_a_collector_refuses_is_said_once() {
     }
 }
 
-/// What takes connections and responses nothing; how many have come. Some are closed at once.
+/// Takes connections and answers nothing; the counter says how many have come. Some are closed at once.
 fn mute(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));

@@ -75,7 +75,7 @@ fn ask(client: &mut Client, key: Option<&str>) -> Answer {
         .answer()
 }
 
-/// Responses with a body that says which upstream it is.
+/// Responds with a body that says which upstream it is.
 fn named(name: &'static str) -> Upstream {
     let body = CHAT_BODY.replace("Hello", name);
     Upstream::answering(sized("200 OK", "application/json", body.as_bytes()))

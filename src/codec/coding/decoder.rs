@@ -24,7 +24,7 @@ const PIECE: usize = 8 * 1024;
 /// windows of 16 and 8 MiB) it holds nothing.
 ///
 /// ```
-/// use streamgauge::coding::{Coding, ContentDecoder};
+/// use streamgauge::codec::coding::{Coding, ContentDecoder};
 ///
 /// // A stored block of RFC 1951: `Hi`.
 /// let mut decoder = ContentDecoder::new(&[Coding::Deflate]);
@@ -32,7 +32,7 @@ const PIECE: usize = 8 * 1024;
 /// decoder.push(b"\x01\x02\x00\xfd\xffHi", &mut |piece| text.extend_from_slice(piece))?;
 /// assert_eq!(text, b"Hi");
 /// assert!(decoder.is_complete());
-/// # Ok::<(), streamgauge::coding::DecodeError>(())
+/// # Ok::<(), streamgauge::codec::coding::DecodeError>(())
 /// ```
 #[derive(Debug)]
 pub struct ContentDecoder {

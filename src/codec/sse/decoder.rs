@@ -30,7 +30,7 @@ pub enum Position {
 /// who read it nevertheless.
 ///
 /// ```
-/// use streamgauge::sse::{EventDecoder, Event, EventHandler};
+/// use streamgauge::codec::sse::{EventDecoder, Event, EventHandler};
 ///
 /// struct Names(Vec<String>);
 /// impl EventHandler for Names {

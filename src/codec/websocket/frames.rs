@@ -74,7 +74,7 @@ const PIECE: usize = 1024;
 /// they are not whole, and nothing of a message.
 ///
 /// ```
-/// use streamgauge::websocket::{Frames, FrameHandler};
+/// use streamgauge::codec::websocket::{Frames, FrameHandler};
 ///
 /// #[derive(Default)]
 /// struct Text(Vec<u8>);
@@ -88,7 +88,7 @@ const PIECE: usize = 1024;
 /// frames.push(b"\x01\x03Hel\x80", &mut text)?;
 /// frames.push(b"\x02lo", &mut text)?;
 /// assert_eq!(text.0, b"Hello");
-/// # Ok::<(), streamgauge::websocket::FrameError>(())
+/// # Ok::<(), streamgauge::codec::websocket::FrameError>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct Frames {

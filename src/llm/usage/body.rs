@@ -15,7 +15,7 @@ const ERROR_ROOM: usize = ERROR_LIMIT + 64;
 /// A body that was cut off keeps the usage that was complete before the cut.
 ///
 /// ```
-/// use streamgauge::usage::BodyMeter;
+/// use streamgauge::llm::usage::BodyMeter;
 ///
 /// let mut meter = BodyMeter::new();
 /// meter.push(br#"{"model":"gpt-4.1-mini","usage":{"prompt_tok"#);

@@ -15,7 +15,7 @@ use super::{Progress, Tally, Usage};
 /// and unfinished responses do not count. `Tally::events` is the number of ended responses.
 ///
 /// ```
-/// use streamgauge::usage::SessionMeter;
+/// use streamgauge::llm::usage::SessionMeter;
 ///
 /// let mut meter = SessionMeter::new();
 /// for _ in 0..2 {

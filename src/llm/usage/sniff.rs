@@ -33,7 +33,7 @@ const FIELDS: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
 /// Classifies a body from pieces of any size.
 ///
 /// ```
-/// use streamgauge::usage::{Content, Sniff};
+/// use streamgauge::llm::usage::{Content, Sniff};
 ///
 /// let mut sniff = Sniff::new(false);
 /// assert_eq!(sniff.push(b"\n\ndat"), (2, None));

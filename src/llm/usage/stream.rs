@@ -54,7 +54,7 @@ impl Progress {
 /// that is too large to be held is parsed as it passes.
 ///
 /// ```
-/// use streamgauge::usage::StreamMeter;
+/// use streamgauge::llm::usage::StreamMeter;
 ///
 /// let mut meter = StreamMeter::new();
 /// let progress = meter.push(b"data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n");

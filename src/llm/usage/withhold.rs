@@ -48,7 +48,7 @@ pub const HOLD_LIMIT: usize = 16 << 10;
 ///
 /// ```
 /// use bytes::Bytes;
-/// use streamgauge::usage::{StreamMeter, Withhold};
+/// use streamgauge::llm::usage::{StreamMeter, Withhold};
 ///
 /// let (mut meter, mut withhold) = (StreamMeter::new(), Withhold::new());
 /// let mut passed = Vec::new();

@@ -87,15 +87,14 @@ impl Drains {
         }
         entry.client_left();
         let Inner { limits, everywhere, here } = &*self.0;
-        // Counted before the comparison: two workers at once may both refuse, and never exceed it.
-        let guards = (everywhere.enter(), here.enter());
-        if everywhere.get() > limits.concurrent {
+        let Some(everywhere) = everywhere.enter_below(limits.concurrent) else {
             let concurrent = limits.concurrent;
             let error =
                 format!("not drained: drain_limits.concurrent is {concurrent}, and as many are under way");
             entry.row().error.get_or_insert_with(|| error.into());
             return None;
-        }
+        };
+        let guards = (everywhere, here.enter());
         Some(Drain { limits: *limits, deadline: Instant::now() + limits.time, _guards: guards })
     }
 }

@@ -81,7 +81,7 @@ impl Http2ResponseBody {
                     Poll::Pending => {}
                     Poll::Ready(Err(UploadError::Client(error))) => return Poll::Ready(Some(Err(error))),
                     // The upstream may have responded without reading all of the request.
-                    Poll::Ready(Ok(()) | Err(UploadError::UpstreamClient)) => open.upload = None,
+                    Poll::Ready(Ok(()) | Err(UploadError::Upstream)) => open.upload = None,
                 }
             }
             let polled = match open.stream.poll_data(cx) {

@@ -57,7 +57,7 @@ pub(in crate::upstream) async fn send(
                     return Poll::Ready(Err(Failed::Ours(SendCause::Client(error))));
                 }
                 // The upstream may have responded nevertheless.
-                Poll::Ready(Err(UploadError::UpstreamClient)) => {
+                Poll::Ready(Err(UploadError::Upstream)) => {
                     untouched = upload.take().and_then(Upload::into_untouched);
                 }
             }

@@ -82,7 +82,7 @@ impl Upload {
                 match ready!(self.stream.poll_capacity(cx)) {
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Poll::Ready(Err(refused(error))),
-                    None => return Poll::Ready(Err(UploadError::UpstreamClient)),
+                    None => return Poll::Ready(Err(UploadError::Upstream)),
                 }
             }
             let piece = front.split_to(self.stream.capacity().min(front.len()));
@@ -115,5 +115,5 @@ impl Upload {
 
 fn refused(error: h2::Error) -> UploadError {
     tracing::debug!(%error, "the upstream takes no more of the request");
-    UploadError::UpstreamClient
+    UploadError::Upstream
 }

@@ -117,7 +117,7 @@ impl Http1ResponseBody {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(UploadError::Client(error))) => return Err(error),
             // The upstream responded without reading all of the request.
-            Poll::Ready(Err(UploadError::UpstreamClient)) => self.keep = false,
+            Poll::Ready(Err(UploadError::Upstream)) => self.keep = false,
         }
         self.upload = None;
         Ok(())
