@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
@@ -57,9 +58,12 @@ pub(super) async fn usage(
     }
 }
 
-/// `/usage/<id>`: one record.
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
-    let Ok(id) = id.parse::<Uuid>() else {
+/// `/usage/<id>`: one record. The id may be no UTF-8.
+pub(super) async fn one(
+    State(admin): State<Arc<Admin>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    let Some(id) = id.ok().and_then(|Path(id)| id.parse::<Uuid>().ok()) else {
         return bad("an id is a UUID, as the header x-streamgauge-id of each response has it");
     };
     match admin.reader.read(move |place, bounds| place.record(id, bounds)).await {

@@ -226,6 +226,10 @@ fn usage_and_records_equal_the_ledger() {
     for (path, expected) in [
         ("/usage/01890000-0000-7000-8000-000000000000", 404),
         ("/usage/x", 400),
+        ("/usage/%ff", 400),
+        ("/usage/a%2Fb", 400),
+        ("/assets/%ff", 404),
+        ("/%ff", 404),
         ("/usage?by=moon", 400),
         ("/records?limit=0", 400),
         ("/?range=2y", 400),
@@ -233,6 +237,8 @@ fn usage_and_records_equal_the_ledger() {
     ] {
         let answer = proxy.get(path);
         assert_eq!(status(&answer), expected, "{path}");
+        assert_eq!(header(&answer, "x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
         if path != "/?range=2y" {
             let error: Value = serde_json::from_str(&answer.1).unwrap();
             assert_eq!(error["error"]["type"], "streamgauge_error", "{path}");
