@@ -61,6 +61,19 @@ impl Period {
         beginnings
     }
 
+    /// The beginnings of the periods in which one of the spans has a part. The spans, each from its
+    /// first to its last moment, follow each other.
+    pub(super) fn beginnings_within(
+        self,
+        spans: &[(Timestamp, Timestamp)],
+        zone: &TimeZone,
+    ) -> Vec<Timestamp> {
+        let beginnings = spans.iter().flat_map(|(first, last)| self.beginnings(*first, *last, zone));
+        let mut beginnings: Vec<_> = beginnings.collect();
+        beginnings.dedup();
+        beginnings
+    }
+
     /// The name of the period that begins at `begin`. No two periods of one zone have the same.
     pub(super) fn label(self, begin: Timestamp, zone: &TimeZone) -> String {
         let form = match self {

@@ -30,6 +30,24 @@ fn days_have_23_and_25_hours_where_clocks_change() {
 }
 
 #[test]
+fn beginnings_within_spans_are_those_of_the_whole_that_have_a_part() {
+    for name in ["Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"] {
+        let zone = zone(name);
+        let day = |text: &str| (at(text), at(text) + Duration::from_hours(24) - Duration::from_micros(1));
+        let spans = ["2026-10-24T00:00:00Z", "2026-10-25T00:00:00Z", "2026-12-31T00:00:00Z"].map(day);
+        for period in [Period::Hour, Period::Day, Period::Week, Period::Month] {
+            let all = period.beginnings(spans[0].0, spans[2].1, &zone).into_iter();
+            let has_part = |begin: &Timestamp| {
+                let (begin, end) = period.around(*begin, &zone);
+                spans.iter().any(|(first, last)| begin <= *last && *first < end)
+            };
+            let expected: Vec<_> = all.filter(has_part).collect();
+            assert_eq!(period.beginnings_within(&spans, &zone), expected, "{name} {period:?}");
+        }
+    }
+}
+
+#[test]
 fn weeks_begin_on_monday_and_months_on_the_first() {
     let tokyo = zone("Asia/Tokyo");
     // Thursday in Tokyo, Wednesday in UTC.

@@ -1,5 +1,12 @@
 //! Sums by what rows have in common.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_core::Stream as _;
+use jiff::Timestamp;
+
 use super::super::by::By;
 use super::super::calendar::nanoseconds;
 use super::super::error::{LedgerError, Reason};
@@ -12,7 +19,13 @@ use super::rows::Micros;
 use super::sums::add_up;
 use crate::config::Postgres;
 use crate::llm::price::Prices;
-use jiff::Timestamp;
+
+/// The longest time between the first and the last row of which every period is made: 88,000 hours.
+/// Where a clock was far away, only the periods of days that have rows are.
+const LONGEST: Duration = Duration::from_hours(24 * 366 * 10);
+
+/// All of a day, in whole microseconds as PostgreSQL has them.
+const DAY: Duration = Duration::from_micros(24 * 3600 * 1_000_000 - 1);
 
 /// Adds up the selected rows of all instances, and what they cost, as
 /// [`crate::sinks::ledger::report()`] does those of one: the same numbers for the same rows, except
@@ -31,14 +44,15 @@ pub fn report(
 ) -> Result<Report, LedgerError> {
     ask(settings, bounds, async |moment| {
         let has_periods = by.iter().any(|by| by.period().is_some());
-        let Some((first, last)) = times(&moment, selection, has_periods).await? else {
+        let spans = if has_periods { spans(&moment, selection).await? } else { Vec::new() };
+        if has_periods && spans.is_empty() {
             return Ok(Report::of(Groups::default(), by, selection, prices));
-        };
+        }
         let mut condition = Condition::of(selection);
         let mut keys = Vec::new();
         let mut beginnings = Vec::new();
         for by in by {
-            let of_by = by.period().map(|period| period.beginnings(first, last, &selection.zone));
+            let of_by = by.period().map(|period| period.beginnings_within(&spans, &selection.zone));
             keys.push(match &of_by {
                 Some(beginnings) => condition.place(beginnings),
                 None if *by == By::Status => "status::text".to_owned(),
@@ -53,7 +67,8 @@ pub fn report(
                 match beginnings {
                     Some(beginnings) => {
                         let place = usize::try_from(row.try_get::<_, i32>(index)?).unwrap_or_default();
-                        let begin = beginnings.get(place.saturating_sub(1)).copied().unwrap_or(first);
+                        let begin =
+                            beginnings.get(place.saturating_sub(1)).copied().unwrap_or(selection.since);
                         groups.part(Some(&time_part(nanoseconds(begin))));
                     }
                     None => groups.part(row.try_get::<_, Option<&str>>(index)?.map(str::as_bytes)),
@@ -67,20 +82,33 @@ pub fn report(
     })
 }
 
-/// The times of the first and the last row, if they are wanted; `None`: there is no row.
-async fn times(
+/// Spans of time that have all rows, in their order: one from the first to the last row, or days of
+/// UTC where these are more than [`LONGEST`] apart.
+pub(super) async fn spans(
     moment: &Moment<'_>,
     selection: &Selection,
-    are_wanted: bool,
-) -> Result<Option<(Timestamp, Timestamp)>, Reason> {
-    if !are_wanted {
-        return Ok(Some((selection.since, selection.since)));
-    }
+) -> Result<Vec<(Timestamp, Timestamp)>, Reason> {
+    let time = |at: Option<Micros>| Timestamp::from_microsecond(at?.0).ok();
     let condition = Condition::of(selection);
     let statement =
         format!("SELECT min(started_at), max(started_at) FROM usage_records WHERE {}", condition.text);
     let row = moment.transaction.query_typed_one(&statement, &condition.parameters()).await?;
-    let [first, last] = [row.try_get::<_, Option<Micros>>(0)?, row.try_get(1)?];
-    let time = |at: Option<Micros>| Timestamp::from_microsecond(at?.0).ok();
-    Ok(time(first).zip(time(last)))
+    let Some((first, last)) = time(row.try_get(0)?).zip(time(row.try_get(1)?)) else {
+        return Ok(Vec::new());
+    };
+    if last.duration_since(first).unsigned_abs() <= LONGEST {
+        return Ok(vec![(first, last)]);
+    }
+    let statement = format!(
+        "SELECT DISTINCT date_trunc('day', started_at, 'UTC') AS day FROM usage_records WHERE {} ORDER BY day",
+        condition.text
+    );
+    let mut spans = Vec::new();
+    let mut rows = pin!(moment.transaction.query_typed_raw(&statement, condition.parameters()).await?);
+    while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+        if let Some(day) = time(row?.try_get(0)?) {
+            spans.push((day, day.checked_add(DAY).unwrap_or(Timestamp::MAX)));
+        }
+    }
+    Ok(spans)
 }

@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::super::ask::ask;
+use super::super::report::spans;
 use super::*;
 use crate::llm::price::Currency;
 use crate::sinks::ledger::columns::{COLUMNS, COUNT, RESERVED};
@@ -71,6 +73,31 @@ fn reports_are_those_of_the_local_ledger() {
     assert!(error.is_bound(), "{error}");
     let past = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
     assert!(report(&settings, &selections[0], &[], &Prices::default(), &past).unwrap_err().is_bound());
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn record_of_a_far_clock_costs_no_hour_without_records() {
+    let (_server, settings) = migrated();
+    let mut shipping = Ships::begin(&settings);
+    let mut all = records(200);
+    let (first, far) = (all[0].started_at, "2201-03-29T00:59:59Z".parse().unwrap());
+    all[199].started_at = far;
+    shipping.write(&Batch::new(all));
+    shipping.close();
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let selection = Selection { zone, ..Selection::since(Timestamp::UNIX_EPOCH) };
+    let spans = ask(&settings, &Bounds::default(), async |moment| spans(&moment, &selection).await).unwrap();
+    assert!(spans.len() < 200, "{}", spans.len());
+    for at in [first, far] {
+        assert!(spans.iter().any(|(begin, end)| *begin <= at && at <= *end), "{at}: {spans:?}");
+    }
+    for by in [By::Hour, By::Day, By::Week, By::Month] {
+        let (prices, bounds) = (Prices::default(), Bounds::default());
+        let local = query::report(&shipping.path(), &selection, &[by], &prices, &bounds).unwrap();
+        let fleet = report(&settings, &selection, &[by], &prices, &bounds).unwrap();
+        assert_eq!(local, fleet, "{by}");
+    }
 }
 
 /// Some models have none, some one in another currency, one changes at `change`, and one holds at
