@@ -89,6 +89,7 @@ impl TimeSpec {
         let (since, until) = (since.before(now, zone), until.map(|until| until.before(now, zone)));
         match until {
             Some(until) if until <= since => Err(format!("until: is not after since ({until}, {since})")),
+            None if now == since => Err("since: is now, so the range is empty".to_owned()),
             None if now < since => Err(format!("since: {since} is in the future")),
             _ => Ok((since, until)),
         }
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn backward_range_is_refused() {
+    fn empty_or_backward_range_is_refused() {
         let range = |since: &str, until: Option<&str>| {
             let until = until.map(|until| TimeSpec::parse(until).unwrap());
             TimeSpec::range(TimeSpec::parse(since).unwrap(), until, now(), &TimeZone::UTC)
@@ -231,6 +232,7 @@ mod tests {
         assert!(range("yesterday", Some("today")).is_ok());
         assert!(range("today", Some("yesterday")).unwrap_err().contains("is not after since"));
         assert!(range("1h", Some("1h")).unwrap_err().contains("is not after since"));
+        assert!(range("now", None).unwrap_err().contains("the range is empty"));
         assert!(range("2026-08-01", None).unwrap_err().contains("in the future"));
     }
 }
