@@ -23,7 +23,7 @@
 //! | `sweep`, `retention` | when what is old is deleted; deletes it, in small steps |
 //! | `clock` | the clock of retention |
 //! | `query`, `groups` | reads, and adds up |
-//! | `report`, `by` | sums of groups, in an order; what they are grouped by |
+//! | `report`, `by`, `order` | sums of groups; what they are grouped by, and sorted by |
 //! | `calendar` | hours, days, weeks and months of a time zone |
 //! | `source` | which of the two to read |
 //! | `time_spec` | a moment as people write it |
@@ -40,6 +40,7 @@ mod error;
 mod file;
 mod groups;
 mod log;
+mod order;
 pub mod output;
 pub mod postgres;
 mod query;
@@ -63,10 +64,11 @@ pub use by::By;
 pub use error::LedgerError;
 pub use file::refusal;
 pub use groups::{Estimated, Group, Key, SOURCES, Sums};
+pub use order::Order;
 pub use query::{
     Bounds, Next, Overview, Page, Percentiles, Record, Selection, overview, record, records, report,
 };
-pub use report::{Order, Report, Rest};
+pub use report::{Report, Rest};
 pub use sink::Ledger;
 pub use source::LedgerSource;
 pub use time_spec::TimeSpec;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::mem;
 
-use crate::llm::price::{Cost, Reported};
+use crate::llm::price::{Amount, Cost, Currency, Reported};
 
 /// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them,
 /// so that their form does not depend on what happened.
@@ -146,6 +146,26 @@ impl Sums {
         if let Some(estimated) = &other.estimated {
             self.estimated.get_or_insert_default().add(estimated);
         }
+    }
+
+    /// How much of `input_tokens`, `output_tokens` and `total_tokens` is estimated: 0 where nothing
+    /// is, `None` where the sum is not known.
+    pub(super) fn estimated_tokens(&self) -> [Option<u64>; 3] {
+        let estimated = self.estimated.as_deref();
+        let part = |sum: Option<u64>, part: fn(&Estimated) -> Option<u64>| {
+            sum.map(|_| estimated.and_then(part).unwrap_or(0))
+        };
+        [
+            part(self.input_tokens, |estimated| estimated.input_tokens),
+            part(self.output_tokens, |estimated| estimated.output_tokens),
+            part(self.total_tokens, |estimated| estimated.total_tokens),
+        ]
+    }
+
+    /// How much of an amount is for estimated tokens; `None` where there is no amount.
+    pub(super) fn estimated_cost(&self, currency: Currency) -> Option<Amount> {
+        let part = self.estimated.as_deref().and_then(|estimated| estimated.cost.amount(currency));
+        self.cost.amount(currency).map(|_| part.unwrap_or_default())
     }
 
     /// How much of the sums is estimated.

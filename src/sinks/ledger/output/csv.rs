@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::{Record, Report, SOURCES};
-use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, REPORTED_COST, counts, estimated, estimated_cost};
+use super::json::{COMPUTED, COUNTABLE, COUNTS, ESTIMATED, REPORTED_COST, counts};
 use serde_json::Value;
 
 /// Unknown values are empty fields.
@@ -44,9 +44,10 @@ pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         let computed = group.sums.computed_total_tokens.map_or_else(String::new, |sum| sum.to_string());
         let reported = group.sums.reported_cost.map_or_else(String::new, |cost| cost.to_string());
         let last = [computed, reported, group.sums.countable.to_string()];
-        let parts = estimated(&group.sums).map(|count| count.map_or_else(String::new, |n| n.to_string()));
+        let parts =
+            group.sums.estimated_tokens().map(|count| count.map_or_else(String::new, |n| n.to_string()));
         let amounts = report.currencies.iter().map(|currency| {
-            estimated_cost(&group.sums, *currency).map_or_else(String::new, |sum| sum.to_string())
+            group.sums.estimated_cost(*currency).map_or_else(String::new, |sum| sum.to_string())
         });
         let last = last.into_iter().chain(parts).chain(amounts);
         out.write_all(line(key.chain(counts).chain(cost).chain(sources).chain(last)).as_bytes())?;

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::super::{Key, Report, Rest, SOURCES, Sums};
 use crate::config;
-use crate::llm::price::{Amount, Currency};
+use crate::llm::price::Currency;
 
 /// The names of [`counts`].
 pub(super) const COUNTS: [&str; 8] = [
@@ -32,22 +32,6 @@ pub(super) const REPORTED_COST: &str = "reported_cost";
 /// How much of sums of tokens is estimated: 0 where nothing is, unknown where the sum is.
 pub(super) const ESTIMATED: [&str; 3] =
     ["estimated_input_tokens", "estimated_output_tokens", "estimated_total_tokens"];
-
-/// The values of [`ESTIMATED`].
-pub(super) fn estimated(sums: &Sums) -> [Option<u64>; ESTIMATED.len()] {
-    let estimated = sums.estimated();
-    let part = |sum: Option<u64>, part: Option<u64>| sum.map(|_| part.unwrap_or(0));
-    [
-        part(sums.input_tokens, estimated.input_tokens),
-        part(sums.output_tokens, estimated.output_tokens),
-        part(sums.total_tokens, estimated.total_tokens),
-    ]
-}
-
-/// How much of an amount is for estimated tokens; `None` where there is no amount.
-pub(super) fn estimated_cost(sums: &Sums, currency: Currency) -> Option<Amount> {
-    sums.cost.amount(currency).map(|_| sums.estimated().cost.amount(currency).unwrap_or_default())
-}
 
 /// Requests that could have had tokens, of which the share of the usage sources is.
 pub(super) const COUNTABLE: &str = "countable_requests";
@@ -139,10 +123,10 @@ fn sums(sums: &Sums, currencies: &[Currency]) -> impl Iterator<Item = (String, V
     let cost = currencies.iter().map(|currency| {
         (currency.to_string(), sums.cost.amount(*currency).map_or(Value::Null, |sum| sum.to_f64().into()))
     });
-    let estimated = ESTIMATED.into_iter().zip(estimated(sums));
+    let estimated = ESTIMATED.into_iter().zip(sums.estimated_tokens());
     let estimated = estimated.map(|(name, count)| (name.to_owned(), count.into()));
     let part = currencies.iter().map(|currency| {
-        let part = estimated_cost(sums, *currency);
+        let part = sums.estimated_cost(*currency);
         (currency.to_string(), part.map_or(Value::Null, |part| part.to_f64().into()))
     });
     let part = Value::Object(part.collect());
