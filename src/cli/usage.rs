@@ -16,7 +16,7 @@ use super::{FAILED, WRONG};
 use crate::config::{self, Overrides, Sources, Which};
 use crate::llm::price::Prices;
 use crate::sinks::ledger::output::{csv, json};
-use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Report, Selection, TimeSpec};
+use crate::sinks::ledger::{Bounds, By, LedgerSource, Order, Selection, TimeSpec};
 
 /// Options of `usage`.
 #[derive(Debug, Args)]
@@ -141,6 +141,15 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
+    let mut orders = args.sort.clone().map_or_else(Vec::new, |Orders(orders)| orders);
+    if args.reverse {
+        orders = orders.into_iter().map(Order::reversed).collect();
+    }
+    // Before the ledger is read, which may take a while.
+    if let Err(reason) = Order::check(&orders, &args.by.0, prices.currencies()) {
+        say!("usage: --sort: {reason}");
+        return ExitCode::from(WRONG);
+    }
     let selection = Selection {
         since,
         until,
@@ -157,26 +166,22 @@ pub(super) fn run(args: &UsageArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    if let Err(reason) = arrange(&mut report, args) {
+    if let Err(reason) = report.sort(&orders) {
         say!("usage: --sort: {reason}");
         return ExitCode::from(WRONG);
-    }
-    match print(&report, since, until.unwrap_or(now), args.format) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => unwritten(&error, 0),
-    }
-}
-
-/// Puts the groups in their order, and keeps as many as are wanted.
-fn arrange(report: &mut Report, args: &UsageArgs) -> Result<(), String> {
-    if let Some(Orders(orders)) = &args.sort {
-        let turn = |order: &Order| if args.reverse { order.clone().reversed() } else { order.clone() };
-        report.sort(&orders.iter().map(turn).collect::<Vec<_>>())?;
     }
     if let Some(limit) = args.limit {
         report.limit(usize::try_from(limit).unwrap_or(usize::MAX));
     }
-    Ok(())
+    let text = match args.format {
+        Format::Table => Ok(table::write(&report, since, until, terminal_width())),
+        Format::Json => json::write(&report, since, until.unwrap_or(now)),
+        Format::Csv => Ok(csv::write(&report)),
+    };
+    match text.and_then(output::print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => unwritten(&error, 0),
+    }
 }
 
 /// The ledger, the prices, and the time zone, which is that of the prices too.
@@ -209,15 +214,6 @@ fn configured(args: &UsageArgs) -> Result<(LedgerSource, Prices, TimeZone), Stri
         }
     };
     Ok((source, prices, zone))
-}
-
-fn print(report: &Report, since: Timestamp, until: Timestamp, format: Format) -> io::Result<()> {
-    let text = match format {
-        Format::Table => table::write(report, since, terminal_width()),
-        Format::Json => json::write(report, since, until)?,
-        Format::Csv => csv::write(report),
-    };
-    output::print(text)
 }
 
 /// The width of the terminal that shows the result; `None`: no terminal does.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::sinks::ledger::output::numbers::shortened;
+use crate::sinks::ledger::output::numbers::{shortened, width_of};
 
 /// Names that are no longer than this are shown whole wherever columns that others can do without
 /// leave room for them.
@@ -16,6 +16,15 @@ const MIN_NAME: usize = 8;
 
 /// Between columns.
 const GAP: &str = "  ";
+
+/// A column of names.
+pub(super) struct NameColumn {
+    pub(super) head: String,
+    /// One for each line.
+    pub(super) cells: Vec<String>,
+    /// How many of the cells are names, from the first. The others are never shortened.
+    pub(super) names: usize,
+}
 
 /// A column of numbers.
 pub(super) struct Column {
@@ -40,27 +49,28 @@ pub(super) enum Rank {
 ///
 /// Where names have to be shortened, no two become the same: rather the lines become wider.
 pub(super) fn layout(
-    names: Vec<(String, Vec<String>)>,
+    names: Vec<NameColumn>,
     columns: Vec<Column>,
     width: Option<usize>,
 ) -> (String, Vec<String>) {
     let ranks = [(Rank::Last, NAME), (Rank::Second, NAME), (Rank::First, NAME), (Rank::Main, SHORT_NAME)];
-    let whole: Vec<_> = names.iter().map(|(head, cells)| widest(head, cells)).collect();
+    let needs: Vec<_> = names.iter().map(NameWidths::of).collect();
     let fits = |(rank, name): &(Rank, usize)| {
-        let wanted: usize = whole.iter().map(|width| (*width).min(*name)).sum();
+        let wanted: usize = needs.iter().map(|width| width.whole.min(*name).max(width.least)).sum();
         room(&columns, *rank, names.len(), width).is_none_or(|room| wanted <= room)
     };
     let rank = ranks.into_iter().find(fits).map_or(Rank::Always, |(rank, _)| rank);
     let room = room(&columns, rank, names.len(), width);
-    let widths = widths(&names, &whole, room.unwrap_or(usize::MAX));
+    let widths = widths(&needs, room.unwrap_or(usize::MAX));
     let (shown, left_out): (Vec<_>, Vec<_>) = columns.into_iter().partition(|column| column.rank <= rank);
-    let lines = names.first().map(|(_, cells)| cells.len()).or_else(|| Some(shown.first()?.cells.len()));
+    let lines = names.first().map(|column| column.cells.len()).or_else(|| Some(shown.first()?.cells.len()));
     let mut text = String::new();
     // The heads, then the cells.
     for line in std::iter::once(None).chain((0..lines.unwrap_or(0)).map(Some)) {
-        let left = names.iter().zip(&widths).map(|((head, cells), width)| {
-            let cell = line.map_or(head, |line| &cells[line]);
-            format!("{:<width$}", shortened(cell, *width), width = width)
+        let left = names.iter().zip(&widths).map(|(column, width)| {
+            let cell = shortened(line.map_or(&column.head, |line| &column.cells[line]), *width);
+            let padding = " ".repeat(width.saturating_sub(width_of(&cell)));
+            cell + &padding
         });
         let right = shown.iter().map(|column| {
             let cell = line.map_or(&column.head, |line| &column.cells[line]);
@@ -72,12 +82,8 @@ pub(super) fn layout(
     (text, left_out.into_iter().map(|column| column.head).collect())
 }
 
-fn length(text: &str) -> usize {
-    text.chars().count()
-}
-
 fn widest(head: &str, cells: &[String]) -> usize {
-    cells.iter().map(|cell| length(cell)).chain([length(head)]).max().unwrap_or(0)
+    cells.iter().map(|cell| width_of(cell)).chain([width_of(head)]).max().unwrap_or(0)
 }
 
 /// The width that columns up to the rank leave to names; `None`: as much as they need.
@@ -88,31 +94,40 @@ fn room(columns: &[Column], rank: Rank, names: usize, width: Option<usize>) -> O
     width.map(|width| width.saturating_sub(widths.iter().sum::<usize>() + gaps))
 }
 
+/// How wide a column of names can be.
+struct NameWidths {
+    /// All names are whole.
+    whole: usize,
+    /// All names are different, and what is no name is whole.
+    least: usize,
+}
+
+impl NameWidths {
+    fn of(column: &NameColumn) -> Self {
+        let NameColumn { head, cells, names } = column;
+        let whole = widest(head, cells);
+        let floor = widest("", &cells[*names..]).max(MIN_NAME);
+        let is_distinct = |width: usize| {
+            let mut known = HashMap::new();
+            cells.iter().all(|cell| *known.entry(shortened(cell, width)).or_insert(cell) == cell)
+        };
+        // From the top: a width at which they are different may follow one at which they are not.
+        let mut least = widest("", cells);
+        while least > floor && is_distinct(least - 1) {
+            least -= 1;
+        }
+        Self { whole, least: least.max(floor).min(whole) }
+    }
+}
+
 /// How wide each column of names is. The widest gives way first, as long as its names stay
 /// different.
-fn widths(names: &[(String, Vec<String>)], whole: &[usize], room: usize) -> Vec<usize> {
-    let mut widths = whole.to_vec();
-    let mut least: Vec<_> = names.iter().map(|(_, cells)| least(cells)).collect();
-    least.iter_mut().zip(whole).for_each(|(least, whole)| *least = (*least).min(*whole));
+fn widths(needs: &[NameWidths], room: usize) -> Vec<usize> {
+    let mut widths: Vec<_> = needs.iter().map(|width| width.whole).collect();
     while widths.iter().sum::<usize>() > room {
-        let candidates = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
+        let candidates = widths.iter_mut().zip(needs).filter(|(width, need)| **width > need.least);
         let Some((width, _)) = candidates.max_by_key(|(width, _)| **width) else { break };
         *width -= 1;
     }
     widths
-}
-
-/// The least width from which on all names are different.
-fn least(cells: &[String]) -> usize {
-    let longest = cells.iter().map(|cell| length(cell)).max().unwrap_or(0);
-    let is_distinct = |width: usize| {
-        let mut known = HashMap::new();
-        cells.iter().all(|cell| *known.entry(shortened(cell, width)).or_insert(cell) == cell)
-    };
-    // From the top: a width at which they are different may follow one at which they are not.
-    let mut least = longest;
-    while least > MIN_NAME && is_distinct(least - 1) {
-        least -= 1;
-    }
-    least.max(MIN_NAME)
 }

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
-use super::layout::{Column, Rank, layout};
+use super::layout::{Column, NameColumn, Rank, layout};
 use crate::config::time_zone_name;
 use crate::llm::price::{Amount, Currency};
 use crate::sinks::ledger::output::numbers::{grouped, name, percent};
@@ -14,31 +14,49 @@ use crate::sinks::ledger::{Estimated, Report, Rest, Sums};
 ///
 /// In `width` columns, as far as that is possible; `None`: names are whole and every column that
 /// holds anything is there.
-pub(super) fn write(report: &Report, since: Timestamp, width: Option<usize>) -> String {
-    let since = since.round(Unit::Second).unwrap_or(since);
-    let since = match report.zone == TimeZone::UTC {
-        true => since.to_string(),
-        false => {
-            let at = since.to_zoned(report.zone.clone());
-            format!("{} ({})", at.strftime("%Y-%m-%dT%H:%M:%S%:z"), time_zone_name(&report.zone))
-        }
-    };
+pub(super) fn write(
+    report: &Report,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    width: Option<usize>,
+) -> String {
+    let range = range(since, until, &report.zone);
     if report.total.requests == 0 {
-        return format!("no requests since {since}\n");
+        return format!("no requests {range}\n");
     }
     let lines = lines(report);
     let names = report.by.iter().enumerate().map(|(place, by)| {
         let cells = lines.iter().map(|(names, _)| names[place].clone());
-        (by.as_str().to_uppercase(), cells.collect())
+        NameColumn { head: by.as_str().to_uppercase(), cells: cells.collect(), names: report.groups.len() }
     });
     let sums: Vec<_> = lines.iter().map(|(_, sums)| *sums).collect();
     let (mut text, left_out) = layout(names.collect(), columns(report, &sums), width);
-    text += &format!("\nsince {since}\n");
+    text += &format!("\n{range}\n");
     text += &notes(report);
     if !left_out.is_empty() {
         text += &format!("not shown in this width: {}\n", left_out.join(", "));
     }
     text
+}
+
+/// `since ... until ...`, the end only where one was given, in the zone of the report.
+fn range(since: Timestamp, until: Option<Timestamp>, zone: &TimeZone) -> String {
+    let is_utc = *zone == TimeZone::UTC;
+    let text = |at: Timestamp| {
+        let at = at.round(Unit::Second).unwrap_or(at);
+        match is_utc {
+            true => at.to_string(),
+            false => at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        }
+    };
+    let mut range = format!("since {}", text(since));
+    if let Some(until) = until {
+        range += &format!(" until {}", text(until));
+    }
+    if !is_utc {
+        range += &format!(" ({})", time_zone_name(zone));
+    }
+    range
 }
 
 /// The names of each line, and its sums.

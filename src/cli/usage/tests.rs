@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::*;
 use crate::llm::price::{Billable, Currency, Rate, Rates, Reported};
-use crate::sinks::ledger::{Estimated, Group, Sums};
+use crate::sinks::ledger::output::numbers::width_of;
+use crate::sinks::ledger::{Estimated, Group, Report, Rest, Sums};
 
 fn sums(requests: u64, tokens: Option<u64>) -> Sums {
     let mut sums = Sums { requests, input_tokens: tokens, total_tokens: tokens, ..Sums::default() };
@@ -32,7 +35,7 @@ const SINCE: Timestamp = Timestamp::UNIX_EPOCH;
 
 #[test]
 fn table_has_groups_totals_and_sources() {
-    let text = table::write(&example(), SINCE, Some(80));
+    let text = table::write(&example(), SINCE, None, Some(80));
     let expected = "\
 MODEL      CLIENT     REQUESTS      INPUT  CACHED  OUTPUT      TOTAL  REPORTED
 gpt-4.1    search            3  1,234,567       -       -  1,234,567     66.7%
@@ -51,7 +54,7 @@ fn table_with_long_names_fits_80_columns() {
     let mut report = example();
     report.groups[0].key =
         vec![Some("a-model-with-a-very-long-name-2026-07-30-preview".to_owned()), Some("client".repeat(9))];
-    let text = table::write(&report, SINCE, Some(80));
+    let text = table::write(&report, SINCE, None, Some(80));
     assert!(text.contains('…'), "{text}");
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{}: {line}", line.chars().count());
@@ -83,7 +86,7 @@ fn priced() -> Report {
 
 #[test]
 fn with_prices_each_currency_has_a_column() {
-    let text = table::write(&priced(), SINCE, Some(80));
+    let text = table::write(&priced(), SINCE, None, Some(80));
     let expected = "\
 MODEL      CLIENT     REQUESTS      TOTAL         EUR        USD
 gpt-4.1    search            3  1,234,567           -  $2,895.89
@@ -120,7 +123,7 @@ fn partly_computed_total_is_marked() {
     for sums in [&mut report.groups[0].sums, &mut report.total] {
         sums.computed_total_tokens = Some(18_000);
     }
-    let text = table::write(&report, SINCE, Some(80));
+    let text = table::write(&report, SINCE, None, Some(80));
     assert!(text.contains("  *1,234,567     66.7%\n"), "{text}");
     assert!(text.contains("          0     50.0%\n"), "no mark without a part that is computed: {text}");
     let said = "\n*TOTAL: 18,000 of it are INPUT + OUTPUT, of requests whose service reported no total\n";
@@ -135,7 +138,12 @@ fn partly_computed_total_is_marked() {
 #[test]
 fn table_without_requests_says_so() {
     let report = Report { by: vec![By::Model], groups: Vec::new(), total: Sums::default(), ..example() };
-    assert_eq!(table::write(&report, SINCE, Some(80)), "no requests since 1970-01-01T00:00:00Z\n");
+    assert_eq!(table::write(&report, SINCE, None, Some(80)), "no requests since 1970-01-01T00:00:00Z\n");
+    let until = Some(SINCE + Duration::from_hours(24));
+    assert_eq!(
+        table::write(&report, SINCE, until, Some(80)),
+        "no requests since 1970-01-01T00:00:00Z until 1970-01-02T00:00:00Z\n"
+    );
 }
 
 #[test]
@@ -188,13 +196,13 @@ fn shares_are_of_requests_that_could_have_had_tokens() {
     report.total.requests = 1_006;
     report.total.sources[4] = 1_001;
     report.total.sources[0] = 4;
-    let text = table::write(&report, SINCE, Some(80));
+    let text = table::write(&report, SINCE, None, Some(80));
     assert!(
         text.contains("\nusage: reported 66.7%, partial 16.7%, none 16.7%; 1,000 without tokens to count\n"),
         "{text}"
     );
     report.total = Sums { requests: 3, sources: [0, 0, 0, 0, 3], ..Sums::default() };
-    assert!(table::write(&report, SINCE, Some(80)).contains("\nusage: 3 without tokens to count\n"));
+    assert!(table::write(&report, SINCE, None, Some(80)).contains("\nusage: 3 without tokens to count\n"));
 }
 
 #[test]
@@ -202,7 +210,7 @@ fn reported_cost_is_shown_beside_computed_cost() {
     let mut report = priced();
     report.total.reported_cost = Reported::parse("0.0125");
     report.groups[0].sums.reported_cost = Reported::parse("0.0125");
-    let text = table::write(&report, SINCE, Some(80));
+    let text = table::write(&report, SINCE, None, Some(80));
     assert!(text.contains("\nreported by services as cost: $0.0125, in no other sum\n"), "{text}");
     assert!(csv::write(&report).lines().nth(1).unwrap().contains(",0.0125,3,"));
     let value: serde_json::Value =
@@ -249,7 +257,7 @@ fn amount(thousands: u64) -> crate::llm::price::Amount {
 fn thirty_dated_models_are_told_apart_in_every_width() {
     let report = dated();
     for width in [Some(40), Some(80), Some(100), Some(120), Some(200), None] {
-        let text = table::write(&report, SINCE, width);
+        let text = table::write(&report, SINCE, None, width);
         let names: Vec<_> =
             text.lines().skip(1).take(30).map(|line| line.split("  ").next().unwrap()).collect();
         let mut distinct = names.clone();
@@ -277,7 +285,7 @@ fn table_has_more_columns_where_there_is_room() {
         (Some(200), include_str!("golden/200.txt")),
         (None, include_str!("golden/piped.txt")),
     ] {
-        let text = table::write(&report, SINCE, width);
+        let text = table::write(&report, SINCE, None, width);
         assert_eq!(text, expected, "{width:?}\n{text}");
     }
 }
@@ -285,8 +293,12 @@ fn table_has_more_columns_where_there_is_room() {
 #[test]
 fn table_of_a_zone_says_so() {
     let zone = TimeZone::get("Europe/Berlin").unwrap();
-    let text = table::write(&Report { zone, ..example() }, SINCE, None);
+    let text = table::write(&Report { zone: zone.clone(), ..example() }, SINCE, None, None);
     assert!(text.contains("\nsince 1970-01-01T01:00:00+01:00 (Europe/Berlin)\n"), "{text}");
+    let until = Some(SINCE + Duration::from_hours(24));
+    let text = table::write(&Report { zone, ..example() }, SINCE, until, None);
+    let range = "\nsince 1970-01-01T01:00:00+01:00 until 1970-01-02T01:00:00+01:00 (Europe/Berlin)\n";
+    assert!(text.contains(range), "{text}");
 }
 
 #[test]
@@ -309,7 +321,7 @@ fn estimated_parts_are_in_every_form() {
     for sums in [&mut report.groups[0].sums, &mut report.total] {
         sums.estimated = Some(Box::new(part.clone()));
     }
-    let text = table::write(&report, SINCE, None);
+    let text = table::write(&report, SINCE, None, None);
     assert!(text.contains("  ~1,234,567  ") && text.contains("  ~$2,895.89"), "{text}");
     let said = "\n~: estimated in part: 1,000 of INPUT (0.1%), 1,000 of TOTAL (0.1%)\n";
     assert!(text.contains(said), "{text}");
@@ -323,4 +335,69 @@ fn estimated_parts_are_in_every_form() {
     assert_eq!(value["total"]["estimated_total_tokens"], 1_000);
     assert_eq!(value["total"]["estimated_output_tokens"], serde_json::Value::Null);
     assert_eq!(value["total"]["estimated_cost"], serde_json::json!({ "EUR": 0.0, "USD": 0.002 }));
+}
+
+#[test]
+fn table_is_never_wider_than_a_terminal_that_can_hold_it() {
+    let report = dated();
+    for factor in [1, 10, 100] {
+        let mut report = report.clone();
+        for sums in report.groups.iter_mut().map(|group| &mut group.sums).chain([&mut report.total]) {
+            for tokens in [&mut sums.input_tokens, &mut sums.output_tokens, &mut sums.total_tokens] {
+                *tokens = tokens.map(|tokens| tokens * factor);
+            }
+        }
+        for width in 60..=140 {
+            let text = table::write(&report, SINCE, None, Some(width));
+            let widest = text.lines().take_while(|line| !line.is_empty()).map(width_of).max().unwrap();
+            assert!(widest <= width, "{factor} {width}: {widest}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn columns_stay_in_line_beside_wide_and_combining_characters() {
+    let mut report = example();
+    let names = ["通义千问-max-2026-01-22-thinking-preview", "mode\u{300}le-e\u{301}te\u{301}", "a\u{202e}b"];
+    for (group, name) in report.groups.iter_mut().zip(names) {
+        group.key[0] = Some(name.to_owned());
+    }
+    for width in [Some(60), Some(80), None] {
+        let text = table::write(&report, SINCE, None, width);
+        let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).collect();
+        let widest = lines.iter().map(|line| width_of(line)).max().unwrap();
+        assert!(lines.iter().all(|line| width_of(line) == widest), "{width:?}\n{text}");
+        assert!(width.is_none_or(|width| widest <= width), "{width:?}\n{text}");
+        assert!(!text.contains('\u{202e}') && text.contains("a\u{fffd}b"), "{text}");
+    }
+}
+
+#[test]
+fn number_of_the_other_groups_is_never_shortened() {
+    let mut report = example();
+    report.rest = Some(Rest { groups: 10_746, sums: sums(9, Some(1)) });
+    report.by = vec![By::Model];
+    report.groups.iter_mut().for_each(|group| group.key.truncate(1));
+    for width in [10, 20, 30, 40, 80] {
+        let text = table::write(&report, SINCE, None, Some(width));
+        assert!(text.contains("\nand 10,746 more  "), "{width}\n{text}");
+    }
+}
+
+#[test]
+fn every_column_of_every_form_can_be_sorted_by() {
+    let mut report = dated();
+    for sums in report.groups.iter_mut().map(|group| &mut group.sums).chain([&mut report.total]) {
+        (sums.cache_write_input_tokens, sums.billed_seconds) = (Some(1), Some(1.0));
+    }
+    let table = table::write(&report, SINCE, None, None);
+    let heads = table.lines().next().unwrap().split("  ").map(str::trim).filter(|head| !head.is_empty());
+    let csv = csv::write(&report);
+    let json: serde_json::Value = serde_json::from_str(&json::write(&report, SINCE, SINCE).unwrap()).unwrap();
+    let group = json["groups"][0].as_object().unwrap();
+    let fields = group.keys().map(String::as_str).filter(|field| *field != "usage_sources");
+    for column in heads.chain(csv.lines().next().unwrap().split(',')).chain(fields) {
+        let sorted = Order::list(column).and_then(|orders| report.clone().sort(&orders));
+        assert_eq!(sorted, Ok(()), "{column}");
+    }
 }

@@ -1,5 +1,8 @@
 //! Numbers and names for people.
 
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use unicode_width::UnicodeWidthChar;
+
 /// Digits in groups of three: `1,234,567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -27,22 +30,53 @@ pub fn percent(part: u64, whole: u64) -> String {
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A name that came from somewhere, without what a terminal would obey.
+/// A name that came from somewhere, without what a terminal would obey, and without characters that
+/// show nothing: some of them turn the rest of a line around.
 pub fn name(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    name.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A name in at most `width` characters: the middle gives way, since model names begin with their
-/// family and end with their date.
+fn is_hidden(c: char) -> bool {
+    matches!(
+        c.general_category(),
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+    )
+}
+
+/// How many columns of a terminal a text takes: two for each wide character, none for a combining
+/// mark.
+pub fn width_of(text: &str) -> usize {
+    text.chars().map(width_of_char).sum()
+}
+
+fn width_of_char(c: char) -> usize {
+    c.width().unwrap_or(0)
+}
+
+/// A name in at most `width` columns of a terminal: the middle gives way, since model names begin
+/// with their family and end with their date. Marks stay with their characters.
 pub fn shortened(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
+    if width_of(name) <= width {
         return name.to_owned();
     }
     let kept = width.saturating_sub(1);
     let (head, tail) = (kept / 2, kept - kept / 2);
-    let head: String = name.chars().take(head).collect();
-    let tail: String = name.chars().skip(length - tail).collect();
+    let mut taken = 0;
+    let end = name.char_indices().find(|(_, c)| {
+        taken += width_of_char(*c);
+        taken > head
+    });
+    let head = &name[..end.map_or(name.len(), |(end, _)| end)];
+    let mut taken = 0;
+    let last = name.char_indices().rev().take_while(|(_, c)| {
+        taken += width_of_char(*c);
+        taken <= tail
+    });
+    let begin = last.filter(|(_, c)| width_of_char(*c) > 0).last();
+    let tail = &name[begin.map_or(name.len(), |(begin, _)| begin)..];
     format!("{head}…{tail}")
 }
 
@@ -78,9 +112,43 @@ mod tests {
     }
 
     #[test]
+    fn name_cannot_turn_its_line_around() {
+        for hidden in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(name(&format!("a{hidden}b")), "a\u{fffd}b", "{hidden:?}");
+        }
+        for whole in ["Zoe\u{308} Ünal", "通义千问-max", "مدل", "🦀"] {
+            assert_eq!(name(whole), whole);
+        }
+    }
+
+    #[test]
     fn long_name_is_shortened_in_the_middle() {
         assert_eq!(shortened("gpt-4.1-mini", 12), "gpt-4.1-mini");
         assert_eq!(shortened("gpt-4.1-mini", 8), "gpt…mini");
         assert_eq!(shortened("gpt-4.1-mini", 1), "…");
+    }
+
+    #[test]
+    fn widths_are_columns_of_a_terminal() {
+        for (text, width) in
+            [("gpt", 3), ("通义千问", 8), ("e\u{301}te\u{301}", 3), ("…", 1), ("\u{fffd}", 1)]
+        {
+            assert_eq!(width_of(text), width, "{text}");
+        }
+        assert_eq!(shortened("通义千问", 8), "通义千问");
+        assert_eq!(shortened("通义千问", 7), "通…问");
+        assert_eq!(shortened("通义千问", 6), "通…问");
+        assert_eq!(shortened("e\u{301}e\u{301}e\u{301}e\u{301}", 3), "e\u{301}…e\u{301}");
+        assert_eq!(shortened("abcde\u{301}", 2), "…e\u{301}");
     }
 }
