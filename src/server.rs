@@ -30,6 +30,8 @@ use http_body::Body;
 use crate::record::error::Error;
 use crate::support::flow::StreamTiming;
 
+#[cfg(test)]
+pub(crate) use accept::connection_task_size;
 pub use accept::{Acceptor, Ended, Listener};
 pub use accept_errors::{AcceptErrors, is_exhaustion};
 pub use balance::Balance;

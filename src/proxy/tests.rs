@@ -1,5 +1,7 @@
 use super::*;
-use crate::upstream::UpstreamClient;
+use crate::proxy::meter::{DecodedBody, Metered};
+use crate::server;
+use crate::upstream::{UpstreamBody, UpstreamClient};
 
 /// The size of what `f` returns, in bytes.
 fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
@@ -14,4 +16,22 @@ fn future_of_a_request_stays_small() {
     let sending =
         size_of_returned(|upstream: &'static UpstreamClient, request, _: ()| upstream.send(request));
     assert!(size <= 2440, "{size} bytes, {sending} of them to send");
+}
+
+/// Thousands of streams wait at the same time, each in one such task: what HTTP/2, TLS and the end
+/// of a connection need is boxed.
+#[test]
+fn task_of_a_connection_stays_small() {
+    let size = server::connection_task_size::<Proxy>();
+    assert!(size <= 856, "{size} bytes");
+}
+
+/// A body is moved several times before the connection polls it, and is part of the connection's
+/// task then: what is large is boxed.
+#[test]
+fn body_of_a_streamed_response_stays_small() {
+    let sizes =
+        [size_of::<ProxyBody>(), size_of::<Metered<DecodedBody<UpstreamBody>>>(), size_of::<UpstreamBody>()];
+    let most = [56, 56, 56];
+    assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?} bytes");
 }

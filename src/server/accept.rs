@@ -252,17 +252,25 @@ fn take_over<H: Handler>((stream, claim): Given, context: &Rc<WorkerContext<H>>)
 }
 
 fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext<H>>) {
+    tokio::task::spawn_local(connection_task(stream, claim, Rc::clone(context)));
+}
+
+/// The task of one connection, which is registered before the task runs, so that no command is
+/// missed in between.
+fn connection_task<H: Handler>(
+    stream: TcpStream,
+    claim: Claim,
+    context: Rc<WorkerContext<H>>,
+) -> impl Future<Output = ()> {
     // Without TCP_NODELAY the last event of a burst waits for the client's ACK, 40 ms on many
     // systems.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY was refused");
     }
-    let context = Rc::clone(context);
     let state = ConnState::new(Instant::now());
     state.set_address(stream.peer_addr().ok());
-    // Registered before the task runs, so that no command is missed in between.
     let registered = context.connections.register(Rc::clone(&state));
-    tokio::task::spawn_local(async move {
+    async move {
         match context.tls.as_deref().map(Live::load) {
             None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
             // Boxed, so that the tasks of plain connections do not reserve space for it.
@@ -270,7 +278,16 @@ fn spawn<H: Handler>(stream: TcpStream, claim: Claim, context: &Rc<WorkerContext
         }
         state.settled().await;
         drop((claim, registered));
-    });
+    }
+}
+
+/// The size of a connection's task in bytes, of which there is one for each waiting stream.
+#[cfg(test)]
+pub(crate) fn connection_task_size<H: Handler>() -> usize {
+    fn size_of_returned<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+    size_of_returned(connection_task::<H>)
 }
 
 async fn serve_tls<H: Handler>(

@@ -194,3 +194,15 @@ impl Body for Http1ResponseBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each response over HTTP/1.1 has one on the heap as long as it runs.
+    #[test]
+    fn body_of_an_http1_response_stays_small() {
+        let size = size_of::<Http1ResponseBody>();
+        assert!(size <= 344, "{size} bytes");
+    }
+}

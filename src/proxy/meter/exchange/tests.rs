@@ -3,7 +3,9 @@ use std::task::{Context, Waker};
 use super::super::scripted::{DONE, Scene, Script, Step, TOKEN, USAGE, truncated};
 use super::*;
 use crate::llm::usage::Content;
+use crate::proxy::meter::DecodedBody;
 use crate::record::UsageSource;
+use crate::upstream::UpstreamBody;
 
 const JSON: &str = "{\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"content\":\"Hi\"}}],\
                     \"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}";
@@ -248,4 +250,11 @@ fn last_words_follow_only_an_open_stream() {
     assert!(inside.starts_with("\n\n"));
     assert_eq!(words(&[TOKEN, DONE], 200), None);
     assert_eq!(words(&[TOKEN], 500), None);
+}
+
+/// Each streamed response has one on the heap as long as it runs.
+#[test]
+fn exchange_of_a_streamed_response_stays_small() {
+    let size = size_of::<Exchange<DecodedBody<UpstreamBody>>>();
+    assert!(size <= 392, "{size} bytes");
 }
