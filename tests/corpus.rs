@@ -61,7 +61,7 @@ impl EventHandler for Heard {
 }
 
 #[test]
-fn the_decoder_agrees_with_every_conformance_case_at_every_split() {
+fn decoder_agrees_with_conformance_cases_at_every_split() {
     let Some(root) = corpus() else { return };
     let file = json(&root, "sse_conformance.json");
     let cases = file["cases"].as_array().unwrap();
@@ -393,7 +393,7 @@ fn abridged(recording: &[u8]) -> Vec<u8> {
 /// What a stream says up to a place where it ends, cleanly or not: the last event counts if its
 /// JSON is whole.
 #[test]
-fn recorded_streams_that_end_anywhere_yield_what_was_whole_by_then() {
+fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
     let mut seen = 0;

@@ -81,7 +81,7 @@ fn middle(errors: &mut [f64]) -> Option<(f64, f64)> {
 }
 
 #[test]
-fn the_median_estimate_of_plain_text_by_openais_models_is_within_two_percent() {
+fn median_estimate_of_openai_plain_text_is_within_two_percent() {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else {
         assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());

@@ -24,6 +24,9 @@ const WORDS: &[(&str, &str)] = &[
     ("whom", "the client that"),
 ];
 
+/// The most characters of a test's name.
+const TEST_NAME: usize = 60;
+
 /// Type names that more than one module may give.
 const SHARED_NAMES: &[&str] = &["Error", "Result"];
 
@@ -176,6 +179,44 @@ fn a_predicate_changes_nothing() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The names of the functions that `#[test]` or `#[tokio::test]` marks.
+fn test_names(code: &str) -> Vec<&str> {
+    let mut is_marked = false;
+    let mut found = Vec::new();
+    for line in code.lines().map(str::trim_start) {
+        is_marked |= ["#[test]", "#[tokio::test"].iter().any(|mark| line.starts_with(mark));
+        let Some((_, rest)) = line.split_once("fn ").filter(|_| !line.starts_with(['/', '#'])) else {
+            continue;
+        };
+        if std::mem::take(&mut is_marked) {
+            found.extend(rest.split('(').next());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_test_name_has_at_most_60_characters() {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for path in ["src", "tests", "benches"].iter().flat_map(|folder| files(folder, "rs")) {
+        let code = fs::read_to_string(&path).unwrap();
+        let names = test_names(&code);
+        count += names.len();
+        let long = names.into_iter().filter(|name| name.len() > TEST_NAME);
+        wrong.extend(long.map(|name| format!("{}: {name}, {} characters", shown(&path), name.len())));
+    }
+    assert!(count > 1000, "the tests were not found: {count}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn test_names_are_those_of_marked_functions() {
+    let code = "fn a() {}\n#[test]\n// Not fn b().\n#[cfg(unix)]\nfn c() {}\n\
+                #[tokio::test(start_paused = true)]\nasync fn d() {}\nfn e() {}\n";
+    assert_eq!(test_names(code), ["c", "d"]);
 }
 
 #[test]

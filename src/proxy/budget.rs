@@ -252,7 +252,7 @@ mod tests {
     const KIB: usize = 1024;
 
     #[test]
-    fn beyond_the_budget_a_body_is_refused_and_what_was_held_is_given_back() {
+    fn body_beyond_budget_is_refused_and_its_bytes_are_released() {
         let (budget, client) = (budget(false), "a".into());
         let mut first = budget.reserve();
         first.grow_to(600 * KIB, &client).unwrap();

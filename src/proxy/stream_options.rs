@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn unrequested_usage_is_believed_for_a_day_except_of_models_that_lack_it() {
+    fn unrequested_usage_is_expected_for_a_day_except_where_missing() {
         let support = StreamOptionsSupport::default();
         let now = Instant::now();
         let [m, n] = ["m", "n"].map(hash);

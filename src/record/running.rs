@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_listed_from_when_it_is_put_up_until_it_is_dropped() {
+    fn stream_is_listed_from_its_registration_until_its_drop() {
         let boards = Boards::new(2);
         let (one, other) = (boards.of_worker(0), boards.of_worker(1));
         let first = one.put_up(stream(1));

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_a_bundle_is_shorter_or_a_mistake_and_never_a_panic() {
+    fn cut_bundle_is_shorter_or_a_mistake_and_never_a_panic() {
         for end in 0..TWO.len() {
             if let Ok(found) = blocks(&TWO[..end]) {
                 assert!(found.len() < 2 || end >= TWO.trim_end().len());

@@ -137,7 +137,7 @@ fn an_answer_that_does_not_come_or_not_to_its_end_names_the_key() {
 }
 
 #[test]
-fn a_certificate_that_is_refused_is_shown_with_the_key_that_would_change_it() {
+fn refused_certificate_is_shown_with_the_key_that_changes_it() {
     let folder = Folder::new();
     let service = answering();
     let here = &["127.0.0.1"];
@@ -189,7 +189,7 @@ fn a_certificate_that_is_refused_is_shown_with_the_key_that_would_change_it() {
 }
 
 #[test]
-fn a_client_certificate_that_is_missing_or_refused_names_the_key() {
+fn missing_or_refused_client_certificate_names_the_key() {
     let folder = Folder::new();
     let service = answering();
     let address = tls(&folder, &folder.ca.issue("service", &["127.0.0.1"]), Some(Required), service.address);

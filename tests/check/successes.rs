@@ -58,7 +58,7 @@ fn a_plain_upstream_is_asked_what_has_always_been_asked() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_certificates_of_both_sides_are_told_and_the_key_goes_with_ours() {
+fn certificates_of_both_sides_are_shown_and_key_matches_ours() {
     let folder = Folder::new();
     let (service, requests) = listening(json());
     let pair = folder.ca.issue("the-service", &["127.0.0.1"]);
@@ -136,7 +136,7 @@ fn a_stream_is_read_to_its_end() {
 }
 
 #[test]
-fn where_no_model_is_configured_one_that_the_configuration_names_is_asked_or_openais_usual_one() {
+fn model_for_the_check_is_one_from_configuration_or_openais_own() {
     let folder = Folder::new();
     let (service, requests) = listening(json());
     let url = format!("http://{}/v1", service.address);
@@ -168,7 +168,7 @@ fn where_no_model_is_configured_one_that_the_configuration_names_is_asked_or_ope
 }
 
 #[test]
-fn each_upstream_is_told_of_in_order_and_one_that_fails_makes_the_status() {
+fn upstreams_are_shown_in_order_and_one_failure_sets_the_status() {
     let folder = Folder::new();
     let service = answering();
     let mut configuration = "[[routes]]\nupstream = \"u7\"\n".to_owned();

@@ -79,7 +79,7 @@ fn check_names_what_would_stop_a_start_with_its_line() {
 }
 
 #[test]
-fn effective_configuration_is_shown_with_options_on_both_sides_and_without_secrets() {
+fn effective_configuration_has_options_of_both_sides_no_secrets() {
     let folder = Folder::new();
     let text = ALONE.to_owned() + &upstream();
     for arguments in [

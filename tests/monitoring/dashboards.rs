@@ -127,7 +127,7 @@ fn escaped(value: &str) -> String {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn every_query_of_the_postgres_dashboard_has_data_and_its_sums_are_the_ledgers() {
+fn postgres_dashboard_queries_have_data_and_the_ledgers_sums() {
     let mut scene = Scene::start();
     scene.send_traffic();
     let dashboard = Dashboard::read("postgres.json");

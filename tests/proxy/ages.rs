@@ -49,7 +49,7 @@ fn serve_http1(connection: &mut Connection, gate: &Gate) {
 }
 
 #[test]
-fn old_http1_connection_is_replaced_under_steady_load_and_finishes_its_stream() {
+fn old_http1_connection_is_replaced_and_finishes_its_stream() {
     let (open, gate) = gate();
     let up = upstream(move |connection| serve_http1(connection, &gate));
     let proxy = proxy().upstream(&up).tables(YOUNG).run();
@@ -63,7 +63,7 @@ fn old_http1_connection_is_replaced_under_steady_load_and_finishes_its_stream() 
 }
 
 #[test]
-fn old_http2_connection_is_replaced_under_steady_load_and_finishes_its_stream() {
+fn old_http2_connection_is_replaced_and_finishes_its_stream() {
     let (open, gate) = gate();
     let up = upstream(move |connection| {
         let is_first = connection.number == 0;

@@ -63,7 +63,7 @@ fn text(request: &Request) -> &str {
 }
 
 #[test]
-fn a_client_that_does_not_ask_sees_what_it_always_saw_and_the_record_has_the_tokens() {
+fn client_that_did_not_ask_sees_no_usage_and_record_has_it() {
     let (up, told) = honouring();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -200,7 +200,7 @@ fn azure_is_asked_in_all_of_its_forms_but_in_old_versions() {
 }
 
 #[test]
-fn an_upstream_that_refuses_is_asked_once_a_day_and_the_client_never_sees_it() {
+fn upstream_that_refuses_is_asked_daily_unseen_by_the_client() {
     for (status, refusal) in [
         ("422 Unprocessable Entity", REFUSAL),
         ("500 Internal Server Error", REFUSAL),
@@ -298,7 +298,7 @@ fn a_refusal_that_breaks_off_passes_as_it_came() {
 }
 
 #[test]
-fn a_refusal_of_something_else_too_is_the_clients_and_is_not_remembered() {
+fn refusal_of_other_fields_too_passes_and_is_not_remembered() {
     // A validator that repeats the request in what it says.
     let (up, told) = telling(|request| sized("422 Unprocessable Entity", "application/json", &request.body));
     let proxy = proxy().upstream(&up).run();
@@ -313,7 +313,7 @@ fn a_refusal_of_something_else_too_is_the_clients_and_is_not_remembered() {
 /// Services that have sent the head of a stream before they see what was asked, or say everything
 /// with 200.
 #[test]
-fn a_refusal_in_a_stream_before_any_content_costs_one_more_request() {
+fn refusal_in_a_stream_before_content_costs_one_more_request() {
     let json = |content_type: &'static str| move || sized("200 OK", content_type, REFUSAL.as_bytes());
     let event = || {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -370,7 +370,7 @@ fn always_leaves_the_refusal_to_the_client() {
 }
 
 #[test]
-fn the_second_request_ends_with_the_clients_time_and_with_the_client() {
+fn second_request_ends_with_the_clients_deadline_and_client() {
     let (tell, told) = mpsc::channel();
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {
@@ -575,7 +575,7 @@ pub(crate) fn recorded() -> Vec<Pair> {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn recorded_streams_reach_a_client_that_does_not_ask_as_if_nobody_had() {
+fn recorded_streams_pass_unchanged_if_client_does_not_ask() {
     let mut random = fastrand::Rng::with_seed(5);
     let pairs = recorded();
     let with_event = pairs.iter().filter(|pair| pair.event.is_some()).count();

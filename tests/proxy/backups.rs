@@ -13,7 +13,7 @@ fn said(output: &std::process::Output) -> (Option<i32>, String) {
 }
 
 #[test]
-fn backup_of_a_ledger_in_use_has_every_record_and_replaces_nothing() {
+fn backup_of_ledger_in_use_has_all_records_and_replaces_nothing() {
     let program = Program::new("path = \"a.db\"");
     let serving = program.serve();
     serving.load(2, || thread::sleep(Duration::from_millis(200)));
@@ -63,7 +63,7 @@ fn files_that_the_program_makes_are_for_their_owner_alone() {
 }
 
 #[test]
-fn usage_takes_the_times_that_people_write_and_refuses_backwards_ranges() {
+fn usage_accepts_common_time_forms_and_refuses_reversed_ranges() {
     let program = Program::new("path = \"a.db\"");
     let serving = program.serve();
     let mut client = Client::connect(serving.address);

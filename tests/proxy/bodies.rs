@@ -39,7 +39,7 @@ fn a_body_that_needs_no_edit_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn an_alias_is_replaced_and_a_missing_model_put_in_with_every_other_byte_as_it_was() {
+fn alias_or_missing_model_is_set_with_other_bytes_unchanged() {
     let (up, requests) = watched();
     let proxy = with_alias(&up);
     for (sent, arrives) in [

@@ -69,7 +69,7 @@ fn expected(bytes: &[u8], is_stream: bool) -> (Value, Value, Value, Value) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn every_recording_is_metered_through_every_coding_and_its_bytes_pass() {
+fn recordings_in_every_coding_are_metered_and_pass_unchanged() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();
     let answers: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
@@ -177,7 +177,7 @@ fn a_document_in_a_coding_is_metered() {
 }
 
 #[test]
-fn what_is_no_such_coding_passes_and_the_record_says_that_it_was_not_read() {
+fn body_not_in_its_coding_passes_and_is_recorded_as_unread() {
     let cut = whole("gzip", CHAT_BODY.as_bytes());
     let cut = &cut[..cut.len() / 2];
     for (coding, body) in
@@ -199,7 +199,7 @@ fn what_is_no_such_coding_passes_and_the_record_says_that_it_was_not_read() {
 }
 
 #[test]
-fn an_upstream_that_fails_inside_an_encoded_stream_is_cut_and_nothing_is_written_into_it() {
+fn encoded_stream_that_fails_is_cut_with_nothing_inserted() {
     let up = upstream(|connection| {
         connection.request().unwrap();
         connection.send(head("gzip", "text/event-stream"));
@@ -249,7 +249,7 @@ fn encoded_stream(coding: &str, encoded: &[u8]) -> Vec<u8> {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn recorded_streams_that_were_asked_for_usage_are_decoded_and_reach_the_client_as_if_nobody_had_asked() {
+fn recorded_streams_are_decoded_and_lose_only_the_asked_usage() {
     let mut random = fastrand::Rng::with_seed(6);
     let pairs = recorded();
     let with_event = pairs.iter().filter(|pair| pair.event.is_some()).count();
@@ -396,7 +396,7 @@ fn a_client_that_leaves_a_decoded_stream_stops_the_upstream() {
 }
 
 #[test]
-fn a_stream_that_cannot_be_decoded_ends_with_an_error_event_after_what_was_decoded() {
+fn undecodable_stream_ends_with_error_event_after_decoded_data() {
     let begun = CHAT_STREAM.split_inclusive("\n\n").take(2).collect::<String>();
     for coding in CODINGS {
         let flushed = encode(coding, &[begun.as_bytes()])[0].clone();
@@ -428,7 +428,7 @@ fn a_stream_that_cannot_be_decoded_ends_with_an_error_event_after_what_was_decod
 }
 
 #[test]
-fn a_coding_that_is_not_finished_behind_the_last_event_does_no_harm() {
+fn coding_unfinished_after_the_last_event_is_harmless() {
     for coding in CODINGS {
         let flushed = encode(coding, &[CHAT_STREAM.as_bytes()])[0].clone();
         let up = Upstream::answering(encoded_stream(coding, &flushed));
@@ -457,7 +457,7 @@ fn a_decoded_stream_that_breaks_off_ends_with_an_error_event() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_bomb_that_is_decoded_for_the_client_ends_early_and_in_bounded_memory() {
+fn decoded_bomb_ends_early_in_bounded_memory() {
     const PART: usize = 32 << 20;
     for coding in ["gzip", "zstd", "br"] {
         let part = chunk(&whole(coding, &vec![b'x'; PART]));

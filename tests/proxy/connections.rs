@@ -45,7 +45,7 @@ fn a_request_that_comes_byte_by_byte_is_one_request() {
 }
 
 #[test]
-fn requests_sent_at_once_are_answered_in_their_order_whatever_frames_their_bodies() {
+fn pipelined_requests_of_any_framing_are_answered_in_order() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -64,7 +64,7 @@ fn requests_sent_at_once_are_answered_in_their_order_whatever_frames_their_bodie
 }
 
 #[test]
-fn a_large_body_that_comes_in_pieces_is_whole_and_ends_where_the_next_request_begins() {
+fn large_body_in_pieces_is_whole_and_next_request_follows() {
     let words: String = (0..60_000).map(|number| format!("{number} ")).collect();
     let large = format!("{{\"model\":\"m\",\"x\":\"{words}\"}}");
     let sent = large.clone();
@@ -97,7 +97,7 @@ fn a_large_body_that_comes_in_pieces_is_whole_and_ends_where_the_next_request_be
 }
 
 #[test]
-fn a_client_of_http_1_0_gets_no_chunks_and_the_end_of_its_connection() {
+fn http_1_0_client_gets_no_chunks_and_a_closed_connection() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -108,7 +108,7 @@ fn a_client_of_http_1_0_gets_no_chunks_and_the_end_of_its_connection() {
 }
 
 #[test]
-fn a_client_of_http_1_0_that_asks_for_it_keeps_its_connection_where_a_length_is_known() {
+fn http_1_0_keep_alive_is_honoured_if_the_length_is_known() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -124,7 +124,7 @@ fn a_client_of_http_1_0_that_asks_for_it_keeps_its_connection_where_a_length_is_
 }
 
 #[test]
-fn a_client_that_wants_its_connection_closed_is_told_so_and_it_is() {
+fn connection_close_of_a_client_is_echoed_and_honoured() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -145,7 +145,7 @@ fn an_answer_to_head_has_its_length_and_no_body() {
 }
 
 #[test]
-fn a_request_whose_end_is_in_doubt_is_refused_and_nothing_behind_it_is_read() {
+fn request_with_ambiguous_end_is_refused_and_the_rest_not_read() {
     let up = both();
     let proxy = proxy().upstream(&up).run();
     for doubtful in [
@@ -172,7 +172,7 @@ fn a_request_whose_end_is_in_doubt_is_refused_and_nothing_behind_it_is_read() {
 }
 
 #[test]
-fn a_body_that_is_refused_unread_leaves_its_client_time_to_read_the_answer() {
+fn body_refused_unread_leaves_client_time_to_read_the_response() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 1000").upstream(&up).run();
     let mut client = proxy.client();
@@ -185,7 +185,7 @@ fn a_body_that_is_refused_unread_leaves_its_client_time_to_read_the_answer() {
 }
 
 #[test]
-fn a_body_that_is_refused_unread_and_is_here_costs_no_connection() {
+fn body_refused_unread_but_received_keeps_its_connection() {
     let up = both();
     let proxy = proxy().server("max_request_bytes = 10").upstream(&up).run();
     let mut client = proxy.client();

@@ -72,7 +72,7 @@ const ENDPOINTS: [&str; 6] =
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn broken_stream_ends_in_error_of_its_endpoint_and_no_final_chunk() {
+fn broken_stream_ends_with_endpoints_error_and_no_final_chunk() {
     for path in ENDPOINTS {
         let sent = "event: x\ndata: {}\n\nevent: x\ndata: {}\n\n";
         let up = breaking_off(sent);
@@ -106,7 +106,7 @@ fn error_event_stands_alone_wherever_the_stream_was_cut() {
 }
 
 #[test]
-fn stream_that_breaks_off_behind_its_last_event_is_cut_without_error_event() {
+fn stream_broken_after_last_event_is_cut_without_error_event() {
     let up = breaking_off(CHAT_STREAM);
     let proxy = proxy().upstream(&up).run();
     assert_eq!(proxy.client().post(PATH, CHAT_REQUEST).cut_answer(), CHAT_STREAM);
@@ -324,7 +324,7 @@ fn http2_stream_that_breaks_off_is_reset_behind_its_error_event() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn http2_stream_that_outlasts_the_drain_is_reset_behind_its_error_event() {
+fn http2_stream_beyond_the_drain_is_reset_after_its_error_event() {
     let up = stalling(true);
     let mut proxy = proxy().server("drain_timeout = \"100ms\"").upstream(&up).run();
     let running = proxy.running.take().unwrap();
@@ -345,7 +345,7 @@ fn connection_behind_a_cut_answer_takes_no_request() {
 }
 
 #[test]
-fn stream_that_ends_by_close_without_its_last_event_is_recorded_as_truncated() {
+fn stream_closed_before_its_last_event_is_recorded_as_truncated() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
     for (sent, outcome) in [(first, "truncated"), (CHAT_STREAM, "complete")] {

@@ -58,7 +58,7 @@ fn a_client_that_leaves_cancels_its_upstream_at_once() {
 }
 
 #[test]
-fn an_http2_client_that_resets_its_stream_cancels_the_upstream_at_once() {
+fn http2_client_that_resets_its_stream_cancels_the_upstream() {
     use http_body_util::{BodyExt, Full};
 
     let (closed, told) = mpsc::channel();
@@ -129,7 +129,7 @@ fn what_was_reported_before_the_client_left_is_kept_as_partial() {
 }
 
 #[test]
-fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_hears() {
+fn client_cut_inside_its_body_has_a_record_and_no_upstream() {
     let up = upstream(|connection| {
         connection.request();
     });
@@ -148,7 +148,7 @@ fn a_client_that_breaks_off_inside_its_body_has_a_record_and_its_upstream_never_
 /// and its leaving comes behind that.
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
+fn client_that_aborts_an_unread_upload_is_noticed_at_once() {
     let (end, ended) = mpsc::channel::<()>();
     let ended = std::sync::Mutex::new(ended);
     let up = upstream(move |connection| {
@@ -177,7 +177,7 @@ fn a_client_that_breaks_off_an_upload_that_nobody_takes_is_noticed_at_once() {
 
 /// A request that is sent ahead hides the client's leaving in the same way.
 #[test]
-fn a_client_that_leaves_with_its_next_request_already_sent_is_noticed_at_once() {
+fn client_that_leaves_after_pipelining_is_noticed_at_once() {
     let (closed, told) = mpsc::channel();
     let up = upstream(move |connection| {
         connection.request();
@@ -244,7 +244,7 @@ fn a_pipelined_request_waits_and_is_answered() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
+fn clients_that_close_at_any_byte_leave_only_a_record_each() {
     const REQUESTS: usize = 2000;
     const THREADS: usize = 8;
     const SILENT: usize = REQUESTS / 4;
@@ -300,7 +300,7 @@ fn clients_that_close_at_any_byte_leave_a_record_each_and_nothing_else() {
 }
 
 #[test]
-fn a_request_that_comes_while_the_last_one_is_answered_is_answered_after_it() {
+fn request_sent_during_a_response_is_answered_after_it() {
     let (go_on, waiting) = mpsc::channel::<()>();
     let waiting = std::sync::Mutex::new(waiting);
     let up = upstream(move |connection| {

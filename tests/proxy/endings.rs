@@ -139,7 +139,7 @@ fn answer(connection: &mut Connection, seen: &Mutex<HashSet<String>>) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn whatever_ends_a_request_and_whenever_the_proxy_is_stopped_it_has_exactly_one_record() {
+fn request_has_exactly_one_record_whatever_and_whenever_it_ends() {
     let mut total = 0;
     for seed in 0..12_u64 {
         let mut random = fastrand::Rng::with_seed(seed);

@@ -149,7 +149,7 @@ fn responses_that_end_in_any_way() {
 }
 
 #[test]
-fn a_response_that_failed_is_an_error_of_the_upstreams_and_keeps_its_usage() {
+fn failed_response_is_an_upstream_error_and_keeps_its_usage() {
     for (usage, source) in
         [("null", "none"), (r#"{"input_tokens":9,"output_tokens":0,"total_tokens":9}"#, "reported")]
     {

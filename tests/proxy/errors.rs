@@ -45,7 +45,7 @@ fn an_upstream_that_breaks_http_is_refused() {
 }
 
 #[test]
-fn an_upstream_that_closes_without_an_answer_is_named_and_not_asked_again() {
+fn upstream_that_closes_unanswered_is_named_and_not_retried() {
     let up = upstream(|connection| {
         connection.request();
     });
@@ -57,7 +57,7 @@ fn an_upstream_that_closes_without_an_answer_is_named_and_not_asked_again() {
 }
 
 #[test]
-fn a_kept_connection_that_died_is_replaced_and_the_request_sent_once_more() {
+fn dead_kept_connection_is_replaced_and_request_resent_once() {
     let (asked, bodies) = std::sync::mpsc::channel();
     let up = upstream(move |connection| {
         let request = connection.request().unwrap();
@@ -83,7 +83,7 @@ fn a_kept_connection_that_died_is_replaced_and_the_request_sent_once_more() {
 }
 
 #[test]
-fn a_kept_connection_that_breaks_off_inside_its_answer_is_not_asked_again() {
+fn kept_connection_broken_inside_a_response_is_not_retried() {
     let up = upstream(move |connection| {
         connection.request().unwrap();
         connection.send(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
@@ -99,7 +99,7 @@ fn a_kept_connection_that_breaks_off_inside_its_answer_is_not_asked_again() {
 }
 
 #[test]
-fn chunks_that_break_http_behind_good_ones_end_the_stream_at_once() {
+fn malformed_chunk_after_good_ones_ends_the_stream_at_once() {
     let first = CHAT_STREAM.split_inclusive("\n\n").next().unwrap();
     let up = upstream(move |connection| {
         connection.request();
@@ -246,7 +246,7 @@ fn a_method_that_is_not_an_apis_is_refused() {
 }
 
 #[test]
-fn a_client_without_a_known_key_is_refused_before_its_body_is_read() {
+fn client_without_known_key_is_refused_before_body_is_read() {
     let up = Upstream::answering(sized("200 OK", "application/json", b"{}"));
     let proxy = proxy().upstream(&up).tables("[clients.search]\nkey = { value = \"sk-search\" }").run();
     for (header, status, code) in [

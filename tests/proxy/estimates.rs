@@ -296,7 +296,7 @@ fn a_refused_request_has_no_usage() {
 }
 
 #[test]
-fn what_waits_for_its_estimate_is_recorded_when_the_process_stops() {
+fn record_waiting_for_its_estimate_is_written_at_the_stop() {
     let up = Upstream::answering(whole(delta("Hello")));
     let proxy = proxy().upstream(&up).tables("include_usage = \"never\"").run();
     let mut client = proxy.client();

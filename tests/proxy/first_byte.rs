@@ -56,7 +56,7 @@ fn late_unstreamed_response_names_its_own_key() {
 }
 
 #[test]
-fn timeout_of_an_incomplete_request_does_not_forbid_to_repeat_it() {
+fn timeout_of_incomplete_request_allows_a_retry() {
     let up = upstream(|connection| {
         let mut frames = Frames::begin(connection, &[(INITIAL_WINDOW_SIZE, 0)]);
         assert!(frames.wait_for(HEADERS).is_some());

@@ -54,7 +54,7 @@ fn wait_until_the_same(server: &Server, program: &Program) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn ten_crashes_cost_no_record_older_than_200_ms_and_postgres_gets_each_once() {
+fn ten_crashes_lose_no_record_over_200_ms_and_duplicate_none() {
     let server = Server::start();
     let program = program(&server);
     let path = program.path("usage.db");
@@ -170,7 +170,7 @@ fn it_serves_without_the_tables_and_ships_once_they_are_there() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_wrong_password_is_said_once_without_it_and_stops_no_request() {
+fn wrong_password_is_logged_once_unseen_and_stops_no_request() {
     let server = Server::start();
     let wrong = server.url().replace(PASSWORD_ENCODED, "wrong-marker");
     let program =

@@ -41,7 +41,7 @@ fn json(admin: SocketAddr, path: &str) -> Value {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn the_command_the_pages_and_both_databases_give_the_same_numbers() {
+fn command_pages_and_both_databases_give_the_same_numbers() {
     let server = Server::start();
     let (program, fleet) = program(&server, "postgres");
     let serving = program.serve();
@@ -95,7 +95,7 @@ fn the_command_the_pages_and_both_databases_give_the_same_numbers() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_database_that_is_away_is_said_and_keeps_no_other_page_waiting() {
+fn absent_database_is_reported_and_delays_no_other_page() {
     let mut server = Server::start();
     let (program, admin) = program(&server, "postgres");
     let serving = program.serve();

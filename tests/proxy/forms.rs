@@ -52,7 +52,7 @@ fn watched(server: &str, tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
 }
 
 #[test]
-fn form_that_needs_no_look_passes_whole_and_its_fields_are_recorded() {
+fn form_that_is_not_held_passes_whole_and_fields_are_recorded() {
     let (proxy, requests) = watched("max_request_bytes = 1000", "");
     for is_first in [true, false] {
         let form = form("whisper-1", is_first, 300_000);
@@ -143,7 +143,7 @@ fn deployment_is_that_of_the_forms_model() {
 }
 
 #[test]
-fn model_behind_more_than_may_be_held_is_refused_with_the_remedy() {
+fn model_behind_too_many_bytes_is_refused_with_the_remedy() {
     let (proxy, requests) = watched("max_request_bytes = 10000", "models = { \"fast\" = \"real\" }");
     for make in [sized_form, chunked_form] {
         let answer = proxy.client().send(make(TRANSCRIPTIONS, &form("fast", false, 20_000))).answer();
@@ -158,7 +158,7 @@ fn model_behind_more_than_may_be_held_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn second_model_behind_the_one_that_decided_breaks_the_upload_off() {
+fn second_model_after_the_deciding_one_aborts_the_upload() {
     let (proxy, requests) = watched("", "models = { \"fast\" = \"real\" }");
     for bytes in [10, 300_000] {
         let form = part("model", "fast") + &file(bytes) + &part("model", "expensive") + "--x--";
@@ -169,7 +169,7 @@ fn second_model_behind_the_one_that_decided_breaks_the_upload_off() {
 }
 
 #[test]
-fn client_that_leaves_inside_a_form_is_recorded_with_what_it_said() {
+fn client_that_leaves_inside_a_form_is_recorded_with_its_fields() {
     let (proxy, _requests) = watched("", "");
     let form = form("whisper-1", true, 100_000);
     let request = sized_form(TRANSCRIPTIONS, &form);

@@ -7,7 +7,7 @@ use http_body_util::Empty;
 use crate::harness::{http2_client, proxy, upstream};
 
 #[test]
-fn credentials_and_hop_by_hop_headers_stay_here_and_all_others_pass_in_order() {
+fn credentials_and_hop_headers_stay_and_others_pass_in_order() {
     let (sender, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {
@@ -202,7 +202,7 @@ fn traces_of_the_way_here_do_not_pass_unless_they_are_kept() {
 }
 
 #[test]
-fn dropped_headers_of_the_server_hold_for_upstreams_without_a_list() {
+fn servers_dropped_headers_apply_to_upstreams_without_a_list() {
     let (sender, heads) = mpsc::channel();
     let up = upstream(move |connection| {
         while let Some(request) = connection.request() {

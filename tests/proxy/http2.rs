@@ -37,7 +37,7 @@ fn a_stream_arrives_byte_for_byte_however_it_is_cut() {
 }
 
 #[test]
-fn an_event_is_with_the_client_before_the_upstream_sends_the_next() {
+fn event_reaches_client_before_upstream_sends_the_next() {
     let (go_on, wait) = tokio::sync::mpsc::unbounded_channel();
     let wait = Arc::new(tokio::sync::Mutex::new(wait));
     let up = Http2::default().run(move |mut exchange| {
@@ -103,7 +103,7 @@ fn the_request_is_the_one_that_http_1_would_carry() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn every_recording_has_the_same_bytes_and_the_same_usage_as_over_http_1() {
+fn recordings_have_same_bytes_and_usage_as_over_http1() {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus"));
     let Ok(index) = fs::read_to_string(root.join("index.jsonl")) else {
         assert!(std::env::var_os("CI").is_none(), "the corpus is missing: {}", root.display());
@@ -145,7 +145,7 @@ fn every_recording_has_the_same_bytes_and_the_same_usage_as_over_http_1() {
 }
 
 #[test]
-fn streams_beyond_the_peers_limit_get_further_connections_and_none_waits() {
+fn streams_beyond_peers_limit_get_connections_and_never_wait() {
     const STREAMS: usize = 300;
     for (limit, most) in [(100, 4), (10, 40)] {
         // No client is answered before all are there.
@@ -215,7 +215,7 @@ fn a_peer_that_says_goaway_again_and_again_loses_no_stream() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_client_that_does_not_read_holds_one_window_and_stops_nobody_else() {
+fn client_that_never_reads_holds_one_window_and_stops_no_other() {
     const MORE: usize = 64 << 20;
     /// The stream's window, and what the sockets between here and the client may hold.
     const BOUND: usize = (1 << 19) + (20 << 20);

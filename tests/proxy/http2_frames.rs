@@ -31,7 +31,7 @@ fn ask(proxy: &Proxy) -> crate::harness::Answer {
 }
 
 #[test]
-fn a_request_that_the_upstream_has_not_looked_at_is_sent_once_more() {
+fn request_unprocessed_by_the_upstream_is_resent_once() {
     // Refused; above a GOAWAY's last stream; the same with a reason that is an error.
     for refusal in 0..3 {
         let up = upstream(move |connection| {
@@ -70,7 +70,7 @@ fn a_request_that_is_refused_twice_is_not_sent_again() {
 }
 
 #[test]
-fn a_request_on_a_kept_connection_that_died_is_sent_once_more_and_on_a_new_one_is_not() {
+fn request_on_dead_kept_connection_is_resent_but_not_on_new_one() {
     // Which request of a connection finds it closed.
     for fatal in [2, 1] {
         let up = upstream(move |connection| {
@@ -287,7 +287,7 @@ fn an_idle_connection_is_closed_when_its_time_is_over() {
 }
 
 #[test]
-fn a_peer_that_breaks_the_protocol_ends_its_streams_with_an_error() {
+fn peer_that_breaks_the_protocol_ends_its_streams_in_error() {
     let up = upstream(|connection| {
         let mut frames = Frames::begin(connection, &[]);
         let stream = frames.request().unwrap();

@@ -142,7 +142,7 @@ fn assert_whole(program: &mut Program, what: &str) {
 }
 
 #[test]
-fn an_upstream_that_offers_both_gets_http_2_unless_http_1_is_asked_for() {
+fn upstream_that_offers_both_gets_http2_unless_http1_is_set() {
     for http in ["auto", "2"] {
         let identity = identity(&["h2", "http/1.1"]);
         let server = Http2 { tls: Some(Arc::new(identity.config.clone())), ..Http2::default() };

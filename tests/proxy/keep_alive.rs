@@ -28,7 +28,7 @@ fn slow(parts: Vec<Vec<u8>>) -> (Upstream, mpsc::Sender<()>) {
 }
 
 #[test]
-fn comments_come_before_the_answer_and_in_its_silences_and_never_inside_an_event() {
+fn comments_come_before_response_and_in_silences_not_in_events() {
     let (first, rest) = CHAT_STREAM.split_at(CHAT_STREAM.find("\n\n").unwrap() + 2);
     let (half, other_half) = rest.split_at(20);
     let parts = vec![
@@ -93,7 +93,7 @@ fn an_error_after_the_first_comment_is_told_as_an_event() {
 }
 
 #[test]
-fn an_upstream_that_dies_after_the_first_comment_is_told_as_an_event() {
+fn upstream_that_fails_after_first_comment_yields_error_event() {
     let (up, go_on) = slow(vec![Vec::new()]);
     let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
     let mut client = proxy.client();

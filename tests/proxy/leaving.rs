@@ -106,7 +106,7 @@ fn until_noticed(proxy: &Proxy) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn at_every_event_a_client_may_leave_and_what_was_reported_so_far_is_partial() {
+fn client_that_leaves_at_any_event_has_partial_usage() {
     for usage in [Usage::Every, Usage::Last] {
         let events = long_stream(usage);
         let staged = staged(events.clone());
@@ -195,7 +195,7 @@ fn at_every_event_a_client_may_leave_and_the_rest_is_drained() {
 }
 
 #[test]
-fn the_request_says_what_becomes_of_its_answer_and_the_upstream_does_not_see_it() {
+fn on_disconnect_header_decides_and_stays_from_upstream() {
     for (configured, header, drained) in [("cancel", "drain", true), ("drain", "cancel", false)] {
         let events = long_stream(Usage::Last);
         let (go, gone) = mpsc::channel();
@@ -224,7 +224,7 @@ fn the_request_says_what_becomes_of_its_answer_and_the_upstream_does_not_see_it(
 }
 
 #[test]
-fn a_word_that_the_header_does_not_know_is_refused_before_anything_is_sent() {
+fn unknown_on_disconnect_value_is_refused_before_sending() {
     let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let proxy = proxy().upstream(&up).run();
     let mut client = proxy.client();
@@ -455,7 +455,7 @@ fn no_more_drains_than_allowed_are_under_way_at_once() {
 }
 
 #[test]
-fn an_upstream_that_fails_while_it_is_drained_leaves_a_partial_record() {
+fn upstream_that_fails_during_a_drain_leaves_partial_record() {
     let events = long_stream(Usage::Every);
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
@@ -485,7 +485,7 @@ fn an_upstream_that_fails_while_it_is_drained_leaves_a_partial_record() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn an_upstream_that_does_not_end_after_its_last_event_does_not_hold_the_record_up() {
+fn upstream_silent_after_last_event_does_not_delay_the_record() {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
     let up = upstream(move |connection| {
@@ -574,7 +574,7 @@ fn a_drain_that_is_cut_at_the_end_of_a_stop_has_its_record() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn over_http2_a_drain_leaves_the_connection_to_others_and_a_limit_resets_the_stream() {
+fn http2_drain_shares_its_connection_and_limit_resets_stream() {
     for seconds in [300, 1] {
         let (go, gone) = tokio::sync::mpsc::unbounded_channel();
         let gone = Arc::new(tokio::sync::Mutex::new(gone));
@@ -619,7 +619,7 @@ fn over_http2_a_drain_leaves_the_connection_to_others_and_a_limit_resets_the_str
 }
 
 #[test]
-fn an_http2_client_that_resets_its_stream_or_drops_its_connection_is_drained() {
+fn http2_reset_or_dropped_connection_starts_a_drain() {
     use http_body_util::{BodyExt, Full};
 
     for whole_connection in [false, true] {

@@ -79,7 +79,7 @@ fn sigterm_loses_nothing_and_the_rows_are_the_json_lines() {
 }
 
 #[test]
-fn usage_reads_the_ledger_while_the_proxy_writes_it_and_without_its_secrets() {
+fn usage_reads_ledger_during_writes_and_without_secrets() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();
     let until = |has_enough: &dyn Fn(u64) -> bool| {
@@ -134,7 +134,7 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
 }
 
 #[test]
-fn a_ledger_that_cannot_be_opened_ends_the_start_with_its_reason() {
+fn ledger_that_cannot_be_opened_fails_the_start_with_reason() {
     let program = Program::new("path = \"gone/usage.db\"");
     let output = program.command(&["serve"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -192,7 +192,7 @@ fn ledger_path_of_another_file_is_refused_and_left_alone() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn sigterm_under_a_foreign_lock_leaves_records_to_the_next_start() {
+fn sigterm_under_foreign_lock_leaves_records_to_next_start() {
     let program = Program::new("path = \"usage.db\"");
     let serving = program.serve();
     let other = Connection::open(program.path("usage.db")).unwrap();

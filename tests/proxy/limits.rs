@@ -66,7 +66,7 @@ fn headers_that_do_not_come_in_time_get_408() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_word_and_without_a_record() {
+fn idle_connection_is_closed_without_response_or_record() {
     let up = ok();
     let proxy =
         proxy().server("header_timeout = \"50ms\"\nkeep_alive_timeout = \"100ms\"").upstream(&up).run();
@@ -80,7 +80,7 @@ fn an_idle_connection_is_closed_without_a_word_and_without_a_record() {
 }
 
 #[test]
-fn a_body_beyond_the_limit_gets_413_whether_its_length_is_declared_or_not() {
+fn body_beyond_the_limit_gets_413_with_or_without_length() {
     let up = ok();
     let proxy = proxy().server("max_request_bytes = 1000").upstream(&up).run();
     let large = "x".repeat(200_000);
@@ -108,7 +108,7 @@ fn a_body_beyond_the_limit_gets_413_whether_its_length_is_declared_or_not() {
 }
 
 #[test]
-fn bodies_beyond_the_processes_budget_get_503_and_are_asked_to_come_back() {
+fn bodies_beyond_the_process_budget_get_503_with_retry_after() {
     let (arrived, arrivals) = std::sync::mpsc::channel();
     let up = upstream(move |connection| {
         connection.request();

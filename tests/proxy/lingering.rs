@@ -32,7 +32,7 @@ fn early_response_is_read_by_client_that_sends_everything_first() {
 }
 
 #[test]
-fn client_behind_an_early_response_keeps_its_place_until_a_newcomer_needs_it() {
+fn client_after_early_response_keeps_place_until_it_is_needed() {
     let up = Upstream::answering("");
     let proxy = proxy().upstream(&up).server("max_connections = 1\nmax_request_bytes = 1000").run();
     let mut first = proxy.client();
@@ -45,7 +45,7 @@ fn client_behind_an_early_response_keeps_its_place_until_a_newcomer_needs_it() {
 }
 
 #[test]
-fn early_response_over_http2_is_whole_and_then_resets_without_error() {
+fn early_http2_response_is_whole_then_resets_without_error() {
     let up = Upstream::answering("");
     let proxy = proxy().upstream(&up).server("max_request_bytes = 1000").run();
     let mut connection = Connection::to(proxy.address);

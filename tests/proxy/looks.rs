@@ -105,7 +105,7 @@ fn looks_at_a_response_count_nothing() {
 }
 
 #[test]
-fn a_response_in_the_background_is_counted_by_the_first_look_that_has_its_usage() {
+fn background_response_counts_at_the_first_look_with_usage() {
     // The look that counts: a fetch, a stream, a cancel; and a service that does not repeat
     // `background`.
     for (method, last) in [
@@ -142,7 +142,7 @@ fn a_response_in_the_background_is_counted_by_the_first_look_that_has_its_usage(
 }
 
 #[test]
-fn a_stream_in_the_background_that_broke_off_is_counted_once_it_is_resumed() {
+fn broken_background_stream_counts_once_it_is_resumed() {
     let up = answering(|request| {
         let created = json!({ "type": "response.created", "response": in_background("in_progress") });
         let delta = json!({ "type": "response.output_text.delta", "delta": "Hi", "sequence_number": 3 });
@@ -164,7 +164,7 @@ fn a_stream_in_the_background_that_broke_off_is_counted_once_it_is_resumed() {
 }
 
 #[test]
-fn a_stream_in_the_background_that_comes_to_its_end_is_counted_with_its_request() {
+fn complete_background_stream_counts_with_its_request() {
     let up = answering(|request| {
         let created = json!({ "type": "response.created", "response": in_background("in_progress") });
         let completed = json!({ "type": "response.completed", "response": in_background("completed") });
@@ -180,7 +180,7 @@ fn a_stream_in_the_background_that_comes_to_its_end_is_counted_with_its_request(
 }
 
 #[test]
-fn a_response_made_elsewhere_is_counted_only_if_it_says_that_it_was_in_the_background() {
+fn response_made_elsewhere_counts_only_if_marked_background() {
     let up = answering(|request| match request.line() {
         line if line.contains("background") => body(&in_background("completed")),
         _ => body(&response("completed", json!({}))),
@@ -276,7 +276,7 @@ fn a_run_that_stops_for_a_tool_is_counted_where_it_ends() {
 }
 
 #[test]
-fn a_batch_is_counted_by_the_first_look_at_it_when_it_is_finished() {
+fn batch_counts_at_the_first_look_after_its_end() {
     let batch = |status: &str, tokens: u64| {
         json!({ "id": "batch_1", "object": "batch", "status": status, "model": "m",
             "usage": { "input_tokens": tokens, "output_tokens": tokens / 2, "total_tokens": tokens + tokens / 2 } })

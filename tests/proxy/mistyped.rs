@@ -148,7 +148,7 @@ fn events_that_cannot_be_read_leave_the_output_unknown() {
 }
 
 #[test]
-fn a_last_event_without_its_blank_line_is_read_and_stays_withheld() {
+fn last_event_without_blank_line_is_read_and_stays_withheld() {
     let (body, end) = CHAT_STREAM.split_at(CHAT_STREAM.len() - "\n\ndata: [DONE]\n\n".len());
     assert_eq!(end, "\n\ndata: [DONE]\n\n");
     let before = &body[..body.rfind("data: ").unwrap()];

@@ -85,7 +85,7 @@ fn head(content_type: &str) -> String {
 }
 
 #[test]
-fn recorded_streams_are_metered_under_wrong_types_and_without_their_end() {
+fn recorded_streams_are_metered_with_wrong_type_and_no_end() {
     let waiting = Waiting::default();
     let up = waiting.upstream();
     let proxy = proxy().upstream(&up).run();
@@ -127,7 +127,7 @@ fn recorded_streams_are_metered_under_wrong_types_and_without_their_end() {
 }
 
 #[test]
-fn recorded_streams_that_break_off_have_partial_counts_or_exact_ones() {
+fn recorded_streams_cut_short_have_partial_or_exact_counts() {
     let waiting = Waiting::default();
     let up = waiting.upstream();
     let proxy = proxy().upstream(&up).run();

@@ -273,7 +273,7 @@ fn tally(simulator: SocketAddr) -> Value {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn ten_thousand_requests_have_ten_thousand_records_and_every_token_is_in_them() {
+fn ten_thousand_requests_have_a_record_each_with_every_token() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let simulator = simulator::bind(&SimulatorSettings { listen, workers: 1, api_key: None }).unwrap();
     let address = simulator.address();

@@ -27,7 +27,7 @@ fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
 const BODY: &str = "{\"model\":\"MODEL\",\"session\":{\"type\":\"realtime\",\"model\":\"SESSION\"}}";
 
 #[test]
-fn model_that_routes_read_is_renamed_and_recorded_at_every_endpoint() {
+fn model_read_by_routes_is_renamed_and_recorded_everywhere() {
     let routes = "[upstreams.rest]\nprovider = \"other\"\nurl = \"http://UPSTREAM/rest\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
                   [[routes]]\nmodel = \"alias\"\nupstream = \"up\"\n[[routes]]\nupstream = \"rest\"";
     let (by_model, requests) = watched(routes);
@@ -82,7 +82,7 @@ fn endpoints_whose_model_has_no_default_get_none() {
 }
 
 #[test]
-fn aliases_hold_on_the_paths_of_azures_sdk_but_where_they_name_the_deployment() {
+fn aliases_apply_on_azure_paths_except_to_deployment_names() {
     let tables = "[upstreams.azure]\nprovider = \"azure\"\nurl = \"http://UPSTREAM\"\napi_key = { value = \"k\" }\n\
                   models = { \"alias\" = \"real\" }\n[[routes]]\nmodel = \"alias\"\nupstream = \"azure\"";
     let (proxy, requests) = watched(tables);

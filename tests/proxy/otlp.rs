@@ -148,7 +148,7 @@ fn the_metrics_are_the_sums_of_the_records() {
 }
 
 #[test]
-fn it_is_the_same_over_http_2_and_for_a_collector_that_is_sent_gzip() {
+fn spans_are_the_same_over_http2_and_to_a_gzip_collector() {
     let collector = Collector::start();
     let (sender, parents) = mpsc::channel();
     let up = Http2::default().run(move |mut exchange| {
@@ -170,7 +170,7 @@ fn it_is_the_same_over_http_2_and_for_a_collector_that_is_sent_gzip() {
 }
 
 #[test]
-fn a_request_without_a_trace_begins_one_that_has_the_record_s_id() {
+fn request_without_a_trace_begins_one_with_the_records_id() {
     let backend = Backend::new();
     let (up, requests) = streaming();
     let tables = format!("{}\ncompression = \"gzip\"", otlp(format!("http://{}", backend.address())));
@@ -193,7 +193,7 @@ fn a_request_without_a_trace_begins_one_that_has_the_record_s_id() {
 }
 
 #[test]
-fn what_the_client_or_the_share_leaves_out_is_no_span_and_goes_on_all_the_same() {
+fn unsampled_request_has_no_span_and_is_served_all_the_same() {
     let backend = Backend::new();
     let (up, requests) = streaming();
     let tables = format!("{}\nsample = 0.0", otlp(format!("http://{}", backend.address())));

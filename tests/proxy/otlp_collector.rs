@@ -48,7 +48,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_takes_are_not() {
+fn spans_are_resent_to_busy_collector_but_not_if_refused() {
     for (status, again) in [
         ("503 Service Unavailable", true),
         ("429 Too Many Requests", true),
@@ -80,7 +80,7 @@ fn spans_that_a_collector_takes_later_are_sent_again_and_those_that_it_never_tak
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn spans_that_a_collector_takes_only_in_part_are_counted_as_it_says() {
+fn spans_of_a_partial_success_are_counted_as_it_says() {
     let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
     let answer = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     let backend = Backend::answering(move |_| sized("200 OK", "application/x-protobuf", &answer));
@@ -176,7 +176,7 @@ fn mute(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn a_collector_that_is_away_is_said_once_and_stops_no_request_and_no_end() {
+fn absent_collector_is_logged_once_and_delays_no_request_or_end() {
     for closes in [false, true] {
         let (address, attempts) = mute(closes);
         let otlp = otlp(format!("http://{address}"));

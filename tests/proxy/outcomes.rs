@@ -28,7 +28,7 @@ fn a_status_of_the_upstream_decides_the_outcome() {
 }
 
 #[test]
-fn an_error_inside_a_stream_decides_by_its_code_and_then_its_type() {
+fn error_inside_a_stream_decides_by_code_and_then_by_type() {
     for (outcome, error) in [
         ("rate_limited", r#"{"message":"no","type":"tokens","code":"rate_limit_exceeded"}"#),
         ("rate_limited", r#"{"message":"no","type":"invalid_request_error","code":"insufficient_quota"}"#),

@@ -74,7 +74,7 @@ fn a_record_has_all_the_fields_and_null_for_what_is_not_known() {
 }
 
 #[test]
-fn an_error_inside_a_stream_is_an_upstream_error_and_keeps_the_usage() {
+fn error_inside_a_stream_is_the_upstreams_and_keeps_the_usage() {
     let stream = "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"error\"}],\"error\":{\"message\":\"the provider went away\"},\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\ndata: [DONE]\n\n";
     let up = Upstream::answering(
         [EVENTS_HEAD.as_bytes(), &chunk(stream.as_bytes()), LAST_CHUNK.as_bytes()].concat(),
@@ -89,7 +89,7 @@ fn an_error_inside_a_stream_is_an_upstream_error_and_keeps_the_usage() {
 }
 
 #[test]
-fn an_event_beyond_the_meters_limit_passes_whole_and_what_follows_is_metered() {
+fn event_beyond_meter_limit_passes_whole_and_next_is_metered() {
     let huge = format!("data: {{\"text\":\"{}\"}}\n\n", "x".repeat(3 << 20));
     let stream = format!("{huge}{}", crate::harness::CHAT_STREAM);
     let sent = stream.clone();
@@ -108,7 +108,7 @@ fn an_event_beyond_the_meters_limit_passes_whole_and_what_follows_is_metered() {
 }
 
 #[test]
-fn a_body_of_many_megabytes_passes_and_its_usage_is_found_at_the_end() {
+fn body_of_many_megabytes_passes_and_usage_at_its_end_is_found() {
     let body = format!(
         "{{\"object\":\"list\",\"data\":[{{\"embedding\":[{}0.5]}}],\"model\":\"emb\",\"usage\":{{\"prompt_tokens\":8,\"total_tokens\":8}}}}",
         "0.123456789,".repeat(900_000)
@@ -168,7 +168,7 @@ fn the_user_of_anthropics_requests_is_in_their_metadata() {
 }
 
 #[test]
-fn the_deployment_of_an_azure_path_is_the_model_that_was_asked_for() {
+fn deployment_in_an_azure_path_is_the_requested_model() {
     let up = Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()));
     let azure = format!(
         "[upstreams.az]\nprovider = \"azure\"\nurl = \"http://{}\"\napi_key = {{ value = \"k\" }}\napi_version = \"2024-10-21\"\n\

@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 #[test]
-fn an_event_is_with_the_client_before_the_upstream_sends_the_next() {
+fn event_reaches_client_before_upstream_sends_the_next() {
     let (go_on, wait) = mpsc::channel();
     let wait = std::sync::Mutex::new(wait);
     let up = upstream(move |connection| {

@@ -98,7 +98,7 @@ fn next_request_goes_by_the_new_configuration() {
 }
 
 #[test]
-fn streams_that_run_are_not_touched_and_keep_their_upstreams_name() {
+fn running_streams_are_untouched_and_keep_their_upstreams_name() {
     let (go, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let up = upstream(move |connection| {
@@ -140,7 +140,7 @@ fn streams_that_run_are_not_touched_and_keep_their_upstreams_name() {
 }
 
 #[test]
-fn connections_go_on_where_the_upstream_is_reached_as_before_and_end_where_it_is_not() {
+fn connections_stay_for_same_upstreams_and_end_for_changed_ones() {
     let (closed, closes) = mpsc::channel();
     let up = upstream(move |connection| {
         while connection.request().is_some() {
@@ -165,7 +165,7 @@ fn connections_go_on_where_the_upstream_is_reached_as_before_and_end_where_it_is
 }
 
 #[test]
-fn removed_client_gets_401_at_its_next_request_on_a_kept_connection() {
+fn removed_client_gets_401_at_next_request_on_kept_connection() {
     let up = named("up");
     let clients = |names: &[&str]| {
         let clients = names
@@ -258,7 +258,7 @@ fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
 }
 
 #[test]
-fn three_mistakes_are_all_named_and_the_earlier_configuration_stays() {
+fn three_mistakes_are_all_named_and_old_configuration_stays() {
     let up = named("up");
     let configured = Configured::new(&other("up", &up));
     configured.write(&format!(

@@ -46,7 +46,7 @@ fn file_that_is_written_in_steps_is_read_when_it_is_whole() {
 }
 
 #[test]
-fn file_that_stays_half_written_at_any_byte_never_stops_the_proxy() {
+fn file_half_written_at_any_byte_never_stops_the_proxy() {
     let (up, folder) = (up(), tempfile::tempdir().unwrap());
     let path = folder.path().join("streamgauge.toml");
     fs::write(&path, text(&up, "/old")).unwrap();
@@ -113,7 +113,7 @@ fn missing_file_is_reported_once_and_taken_when_it_is_back() {
 }
 
 #[test]
-fn refused_file_is_taken_when_another_file_that_it_names_appears() {
+fn refused_file_is_taken_when_a_file_it_names_appears() {
     let (up, folder) = (up(), tempfile::tempdir().unwrap());
     let path = folder.path().join("streamgauge.toml");
     fs::write(&path, text(&up, "/one")).unwrap();

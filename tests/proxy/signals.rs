@@ -169,7 +169,7 @@ fn second_signal_after_half_a_second_ends_at_once() {
 }
 
 #[test]
-fn jsonl_is_opened_again_at_sigusr1_and_sighup_without_a_request() {
+fn jsonl_is_reopened_at_sigusr1_and_sighup_without_a_request() {
     let program = Program::new(LINES);
     let serving = program.serve();
     assert!(is_answered(&serving));
@@ -201,7 +201,7 @@ fn jsonl_that_was_renamed_or_deleted_is_opened_again_unasked() {
 }
 
 #[test]
-fn jsonl_at_the_limit_on_file_size_is_an_error_of_the_file_alone() {
+fn jsonl_at_file_size_limit_is_an_error_of_the_file_alone() {
     let program = Program::new(LINES);
     // Bash counts in KiB.
     let serving = program.serve_as(program.shell("ulimit -f 8; exec \"$0\" serve"));
@@ -264,7 +264,7 @@ fn simulate_and_demo_end_in_order_at_hangup_and_ignore_the_rest() {
 }
 
 #[test]
-fn commands_end_quietly_where_the_reader_of_their_result_has_left() {
+fn commands_end_quietly_when_the_reader_of_stdout_has_left() {
     let program = Program::new("path = \"usage.db\"");
     drop(program.serve());
     for arguments in [&["check"][..], &["usage"], &["usage", "--format", "json"], &["demo", "--once"]] {

@@ -53,7 +53,7 @@ fn expect_paced(proxy: &Proxy, what: &str) {
 }
 
 #[test]
-fn gaps_and_added_latency_are_counted_for_every_event_over_http1() {
+fn gaps_and_added_latency_count_every_event_over_http1() {
     for comments in ["", "keep_alive_comments = \"10ms\""] {
         let up = upstream(|connection| {
             connection.request();
@@ -77,7 +77,7 @@ fn gaps_and_added_latency_are_counted_for_every_event_over_http1() {
 }
 
 #[test]
-fn gaps_and_added_latency_are_counted_for_every_event_over_http2_on_either_side() {
+fn gaps_and_added_latency_count_every_event_over_http2() {
     use http_body_util::{BodyExt, Full};
 
     let up = Http2::default().run(|mut exchange| async move {
@@ -103,7 +103,7 @@ fn gaps_and_added_latency_are_counted_for_every_event_over_http2_on_either_side(
 }
 
 #[test]
-fn events_that_come_together_have_no_gap_and_a_client_that_does_not_read_adds_to_nobodys_but_its_own() {
+fn joint_events_have_no_gap_and_slow_client_delays_only_itself() {
     const LATE: Duration = Duration::from_millis(300);
     let (go, gone) = mpsc::channel();
     let gone = Arc::new(Mutex::new(gone));

@@ -44,7 +44,7 @@ fn counts(record: &Value) -> [&Value; 4] {
 }
 
 #[test]
-fn a_client_never_sees_what_asking_moved_and_the_server_is_asked_once() {
+fn client_sees_no_change_by_asking_and_server_is_asked_once() {
     for (sign, header) in [(BUILD, ""), ("", "Server: llama.cpp\r\n"), (BUILD, "Server: llama.cpp\r\n")] {
         let (up, told) = server(sign, header);
         let proxy = proxy().upstream(&up).run();
@@ -74,7 +74,7 @@ fn a_server_that_shows_no_sign_is_known_after_its_first_answer() {
 }
 
 #[test]
-fn a_model_without_counts_of_its_own_behind_the_same_address_is_asked_again() {
+fn model_without_own_counts_at_same_address_is_asked_again() {
     let (up, told) = telling(|request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let plain = "data: {\"model\":\"n\",\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n";

@@ -87,7 +87,7 @@ fn each_side_gets_what_is_its_own() {
 }
 
 #[test]
-fn a_proxy_that_wants_other_credentials_is_told_apart_from_the_upstream() {
+fn forward_proxy_refusing_credentials_is_named_not_the_upstream() {
     let tunnels = Tunnels::to_with_authorization(answering().address, "Basic b3RoZXI6b3RoZXI=");
     for credentials in ["", "username = \"me\"\npassword = { value = \"pw-marker\" }"] {
         let proxy = behind(&format!("url = \"http://{}\"\n{credentials}", tunnels.address));
@@ -134,7 +134,7 @@ fn a_proxy_that_opens_no_tunnel_is_a_502_that_says_why() {
 }
 
 #[test]
-fn a_silent_proxy_is_given_the_connect_timeout_at_each_of_its_steps() {
+fn silent_forward_proxy_gets_the_connect_timeout_at_each_step() {
     let silent = || upstream(|connection| connection.wait_for_close());
     for scheme in ["http", "https", "socks5h"] {
         let outbound = silent();
@@ -191,7 +191,7 @@ fn an_https_proxy_has_its_own_ca_and_its_name_is_checked() {
 }
 
 #[test]
-fn http_2_without_being_asked_is_spoken_with_a_plain_target_through_every_kind_of_proxy() {
+fn http2_with_prior_knowledge_works_through_forward_proxies() {
     let up = Http2::default().run(|mut exchange| async move {
         exchange.body().await;
         exchange.answer("text/event-stream", CHAT_STREAM.as_bytes()).await;

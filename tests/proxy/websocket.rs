@@ -59,7 +59,7 @@ fn granting(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Upstrea
 }
 
 #[test]
-fn a_session_passes_byte_for_byte_and_its_responses_are_added_up() {
+fn session_passes_byte_for_byte_and_sums_its_responses() {
     let (tell, heads) = mpsc::channel();
     let from_server = [
         text(CREATED),
@@ -184,7 +184,7 @@ fn a_client_that_leaves_is_told_to_the_upstream_at_once() {
 }
 
 #[test]
-fn an_upstream_that_breaks_off_is_truncated_and_one_that_closes_with_a_failure_is_an_error() {
+fn broken_upstream_is_truncated_and_failure_close_is_an_error() {
     let cut = granting(|connection| connection.send(text(DONE)));
     let proxy_of = |up: &Upstream| proxy().upstream(up).run();
     let proxy = proxy_of(&cut);
@@ -211,7 +211,7 @@ fn an_upstream_that_breaks_off_is_truncated_and_one_that_closes_with_a_failure_i
 }
 
 #[test]
-fn a_session_in_which_nothing_is_said_is_ended_with_1001_on_both_sides() {
+fn silent_session_is_closed_with_1001_on_both_sides() {
     let (tell, said) = mpsc::channel();
     let up = granting(move |connection| {
         let head = connection.read(6);
@@ -230,7 +230,7 @@ fn a_session_in_which_nothing_is_said_is_ended_with_1001_on_both_sides() {
 }
 
 #[test]
-fn a_session_outlives_the_beginning_of_a_drain_and_is_ended_with_1001_at_its_end() {
+fn session_outlives_start_of_drain_and_gets_1001_at_its_end() {
     let up = granting(|connection| {
         connection.send(text(DONE));
         connection.wait_for_close();
@@ -350,7 +350,7 @@ fn upstream_that_grants_another_protocol_gets_502() {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn much_passes_both_ways_at_once_and_a_slow_side_slows_the_other_down() {
+fn bulk_passes_both_ways_and_slow_side_slows_the_other() {
     const PIECE: usize = 60_000;
     const COUNT: usize = 200;
     let payload: Vec<u8> = (0..PIECE).map(|at| (at % 251) as u8).collect();
@@ -414,7 +414,7 @@ fn answering_in_turn() -> (Upstream, mpsc::Receiver<String>) {
 }
 
 #[test]
-fn a_session_with_an_upstream_that_prefers_http_2_asks_it_for_http_1() {
+fn session_with_upstream_that_prefers_http2_uses_http1() {
     let (up, heads) = answering_in_turn();
     let front = tls_choosing(&["h2", "http/1.1"], up.address);
     let ca = tempfile::NamedTempFile::new().unwrap();
@@ -543,7 +543,7 @@ fn a_session_of_responses_is_metered_on_azures_paths() {
 }
 
 #[test]
-fn a_session_of_responses_goes_where_the_model_in_its_query_leads() {
+fn responses_session_is_routed_by_the_model_in_its_query() {
     let (tell, heads) = mpsc::channel();
     let named = {
         let tell = tell.clone();

@@ -53,7 +53,7 @@ async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
 }
 
 #[tokio::test]
-async fn a_client_that_speaks_no_tls_gets_no_answer_and_no_record_and_harms_nobody() {
+async fn client_without_tls_gets_no_response_and_leaves_no_record() {
     let folder = Folder::new();
     let (proxy, _upstream) = proxy(&folder, "", "").await;
     let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
@@ -64,7 +64,7 @@ async fn a_client_that_speaks_no_tls_gets_no_answer_and_no_record_and_harms_nobo
 }
 
 #[tokio::test]
-async fn a_required_certificate_names_the_client_and_stands_in_for_a_key() {
+async fn required_certificate_names_the_client_and_replaces_a_key() {
     let folder = Folder::new();
     let (proxy, _upstream) = proxy(&folder, &folder.ca_line("client_ca"), CLIENTS).await;
     let search = folder.client(Some(&folder.ca.issue("team-search", &[])));
@@ -108,7 +108,7 @@ async fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_to_its_end_is_cut_at_the_time_of_a_head() {
+async fn unfinished_handshake_is_cut_at_the_header_timeout() {
     let folder = Folder::new();
     let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
     let lines = "header_timeout = \"100ms\"\nkeep_alive_timeout = \"1h\"";

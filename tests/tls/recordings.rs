@@ -261,18 +261,18 @@ async fn every_recording(http: Http) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn every_recording_arrives_whole_and_is_counted_right_without_tls() {
+async fn recordings_arrive_whole_and_counted_without_tls() {
     every_recording(Http::Plain).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn every_recording_arrives_whole_and_is_counted_right_over_https_with_http_1() {
+async fn recordings_arrive_whole_and_counted_over_https_with_http1() {
     every_recording(Http::Http1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn every_recording_arrives_whole_and_is_counted_right_over_https_with_http_2() {
+async fn recordings_arrive_whole_and_counted_over_https_with_http2() {
     every_recording(Http::Http2).await;
 }

@@ -183,12 +183,12 @@ async fn two_swaps(upstreams_protocols: &[&[u8]]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn two_swaps_under_200_streams_lose_none_and_new_requests_show_the_new_serial_over_http_1() {
+async fn two_swaps_under_200_http1_streams_lose_none_and_take_effect() {
     two_swaps(&[HTTP_1_1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn two_swaps_under_200_streams_lose_none_and_new_requests_show_the_new_serial_over_http_2() {
+async fn two_swaps_under_200_http2_streams_lose_none_and_take_effect() {
     two_swaps(&[HTTP_2]).await;
 }

@@ -112,7 +112,7 @@ fn assert_clean(what: &str, text: &str, folder: &Folder) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_most_talkative_log_the_answers_and_the_ledger_show_no_secret() {
+async fn most_verbose_log_responses_and_ledger_show_no_secret() {
     let folder = Folder::new();
     folder.write("client", &folder.ca.issue_encrypted("the-proxy", PASSPHRASE));
     folder.write("data", &folder.ca.issue("the-proxy", &[]));

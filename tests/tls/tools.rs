@@ -76,7 +76,7 @@ fn s_client(arguments: &[&str], send: &str) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_client_with_a_certificate_is_served_and_without_one_refused() {
+async fn openssl_s_client_is_served_only_with_a_certificate() {
     let folder = Folder::new();
     folder.write("openssl", &folder.ca.issue("openssl", &[]));
     let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
@@ -130,7 +130,7 @@ impl Drop for Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_server_as_upstream_sees_our_certificate_and_refuses_to_be_asked_without() {
+async fn openssl_s_server_sees_our_certificate_and_refuses_without() {
     let folder = Folder::new();
     folder.write("up", &folder.ca.issue("up", &["127.0.0.1"]));
     let [ca, certificate, key] = ["ca.crt", "up.crt", "up.key"].map(|name| text(&folder.path(name)));

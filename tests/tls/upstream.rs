@@ -23,7 +23,7 @@ async fn an_upstream_that_requires_a_certificate_sees_the_whole_of_it() {
 }
 
 #[tokio::test]
-async fn without_the_certificate_that_it_requires_the_client_is_told_whose_fault_it_is() {
+async fn missing_required_certificate_is_reported_with_its_fault() {
     let folder = Folder::new();
     let server = folder.ca.issue("up", &["127.0.0.1"]);
     let upstream = Upstream::run(&folder, &server, Some(Required)).await;

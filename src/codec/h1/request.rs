@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_the_request_line_the_headers_in_their_order_and_the_framing() {
+    fn head_has_request_line_headers_in_order_and_framing() {
         assert_eq!(
             head(
                 Method::POST,

@@ -99,7 +99,7 @@ fn the_header_takes_its_place_and_the_others_keep_theirs() {
 }
 
 #[test]
-fn a_client_that_is_not_believed_does_not_say_whether_its_span_is_recorded() {
+fn untrusted_client_does_not_decide_whether_span_is_recorded() {
     for (flags, share, sampled) in
         [("01", 0.0, "00"), ("00", 1.0, "01"), ("03", 0.0, "02"), ("02", 1.0, "03")]
     {

@@ -101,7 +101,7 @@ fn object(random: &mut Rng, depth: u32) -> String {
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-fn nothing_that_only_looks_like_usage_counts_and_all_that_is_usage_does() {
+fn decoys_of_usage_do_not_count_and_all_usage_does() {
     let mut random = Rng::with_seed(7);
     let mut with_usage = 0;
     for _ in 0..DOCUMENTS {

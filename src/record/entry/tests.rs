@@ -62,7 +62,7 @@ fn a_client_that_had_left_before_the_cut_has_left() {
 }
 
 #[test]
-fn usage_before_the_end_is_partial_and_after_the_terminal_event_reported() {
+fn usage_is_partial_before_terminal_event_and_reported_after() {
     let usage = Some(Usage { input_tokens: Some(0), ..Usage::default() });
     for (terminal, ended, source) in [
         (false, false, UsageSource::Partial),

@@ -34,7 +34,7 @@ fn the_first_final_answer_counts_and_no_other() {
 }
 
 #[test]
-fn a_stream_that_broke_off_is_counted_where_it_is_taken_up_again() {
+fn broken_stream_is_counted_where_it_is_resumed() {
     let looks = Looks::default();
     assert_eq!(settle(&looks, &made(true), "up", &response("r", false, Some(true)), false), PASSES);
     let seen = look(StoredKind::Response, "r");
@@ -43,7 +43,7 @@ fn a_stream_that_broke_off_is_counted_where_it_is_taken_up_again() {
 }
 
 #[test]
-fn a_request_that_is_read_on_behind_a_look_that_counted_does_not_count() {
+fn request_read_on_after_a_counted_look_does_not_count_again() {
     let looks = Looks::default();
     let whole = response("r", false, Some(true));
     assert_eq!(settle(&looks, &look(StoredKind::Response, "r"), "up", &whole, true), COUNTS);

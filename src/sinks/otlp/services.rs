@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_provider_has_the_name_of_the_conventions_where_there_is_one() {
+    fn provider_has_its_conventional_name_where_there_is_one() {
         for (provider, host, name) in [
             (Provider::OpenAi, "127.0.0.1", "openai"),
             (Provider::Azure, "gateway.internal", "azure.ai.openai"),

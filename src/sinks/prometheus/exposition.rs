@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_has_the_same_samples_under_the_names_of_its_families() {
+    fn older_format_has_same_samples_under_its_family_names() {
         let openmetrics = "# HELP a_b Times, a counter\n# TYPE a_b counter\na_b_total{x=\"# EOF counter\"} 3\n\
                            # HELP c_seconds Of a counter\n# TYPE c_seconds histogram\n# UNIT c_seconds seconds\n\
                            c_seconds_sum 1.5\n# EOF\n";

@@ -61,7 +61,7 @@ fn the_process_and_the_build_are_told_as_everywhere() {
 }
 
 #[test]
-fn a_request_without_an_answer_is_counted_under_the_model_that_answers_its_name() {
+fn request_without_response_counts_under_the_answering_model() {
     let journal = Journal::new(10);
     let mut metrics = Arc::new(Metrics::new(
         journal.clone(),

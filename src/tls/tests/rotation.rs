@@ -121,7 +121,7 @@ fn a_broken_set_keeps_the_earlier_one_and_is_counted_once() {
 }
 
 #[test]
-fn a_new_authority_of_an_upstream_is_trusted_and_the_old_one_no_longer() {
+fn new_upstream_authority_replaces_the_trust_in_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.crt");
     let (one, two) = (Authority::new("one"), Authority::new("two"));

@@ -20,7 +20,7 @@ fn with_identity(ca: &Authority, pair: &Pair) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn the_whole_chain_of_a_client_certificate_is_presented_and_names_the_client() {
+fn client_sends_its_whole_chain_whose_leaf_names_it() {
     let ours = Authority::new("ours");
     let server = mutual(&ours.issue("server", &[HOST]), &ours, ClientCertificates::Required);
     let pair = ours.intermediate("mid").issue("team-search", &["other-name"]);
@@ -31,7 +31,7 @@ fn the_whole_chain_of_a_client_certificate_is_presented_and_names_the_client() {
 }
 
 #[test]
-fn a_client_without_a_certificate_is_refused_only_where_one_is_required() {
+fn client_without_certificate_is_refused_only_if_required() {
     let ours = Authority::new("ours");
     let pair = ours.issue("server", &[HOST]);
     let nobody = client_config(&client(Verification::Full, &ours.pem()));
@@ -46,7 +46,7 @@ fn a_client_without_a_certificate_is_refused_only_where_one_is_required() {
 }
 
 #[test]
-fn a_client_is_called_by_its_common_name_else_its_first_alternative_name_else_its_number() {
+fn client_is_named_by_common_name_alternative_name_or_serial() {
     let ours = Authority::new("ours");
     for (common_name, names, expected) in [
         ("search", &["a.internal"][..], "search"),
@@ -67,7 +67,7 @@ fn a_client_is_called_by_its_common_name_else_its_first_alternative_name_else_it
 }
 
 #[test]
-fn the_protocols_that_are_offered_are_the_callers_and_the_server_takes_http_2_first() {
+fn offered_protocols_are_the_callers_and_server_prefers_http2() {
     let ours = Authority::new("ours");
     let server = server_config(&server(&ours.issue("server", &[HOST])));
     let settings = client(Verification::Full, &ours.pem());

@@ -68,7 +68,7 @@ fn each_mode_takes_what_it_should_and_nothing_else() {
 }
 
 #[test]
-fn a_self_signed_certificate_is_taken_from_who_trusts_that_very_one() {
+fn self_signed_certificate_is_accepted_if_it_is_itself_trusted() {
     for is_authority in [false, true] {
         let pair = self_signed(&[HOST], is_authority);
         let what = format!("an authority: {is_authority}");

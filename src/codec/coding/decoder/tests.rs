@@ -84,7 +84,7 @@ fn codings_in_a_row_are_undone_from_the_last_to_the_first() {
 }
 
 #[test]
-fn gzip_members_and_zstd_frames_follow_one_another_and_padding_is_passed_over() {
+fn gzip_members_and_zstd_frames_concatenate_and_skip_padding() {
     for coding in [Coding::Gzip, Coding::Zstd] {
         let both = [whole(coding, b"Hello "), whole(coding, b""), whole(coding, TEXT)].concat();
         at_every_split(&[coding], &both, &[b"Hello ", TEXT].concat());

@@ -78,7 +78,7 @@ fn a_body_without_framing_ends_with_the_connection() {
 }
 
 #[test]
-fn chunks_of_one_buffer_become_one_piece_and_the_first_is_not_moved() {
+fn chunks_of_one_buffer_join_without_moving_the_first() {
     let mut decoder = BodyDecoder::new(Framing::Chunked);
     let mut buf = b"3\r\nabc\r\n4\r\ndefg\r\n1\r\nh\r\n2\r\ni".to_vec();
     let decoded = decoder.decode(&mut buf).unwrap();

@@ -217,7 +217,7 @@ fn interim_heads_without_end_are_refused() {
 }
 
 #[test]
-fn switching_protocols_is_given_and_its_connection_not_used_again() {
+fn switching_protocols_is_returned_and_connection_not_reused() {
     let head = head("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n");
     assert_eq!((head.framing, head.keep_alive), (Framing::None, false));
 }
@@ -353,7 +353,7 @@ fn a_coding_in_http_1_0_is_refused() {
 }
 
 #[test]
-fn a_connection_is_kept_when_both_sides_know_where_the_answer_ends() {
+fn connection_is_kept_when_both_sides_know_the_response_end() {
     let kept = |version: &str, status: &str, lines: &str| {
         head(&format!("HTTP/1.{version} {status} \r\n{lines}\r\n\r\n")).keep_alive
     };

@@ -114,7 +114,7 @@ fn the_position_tells_where_something_may_be_said() {
 }
 
 #[test]
-fn data_beyond_the_limit_passes_in_pieces_and_the_next_event_is_whole() {
+fn data_beyond_limit_comes_in_pieces_and_next_event_is_whole() {
     let limit = || EventDecoder::with_limit(20);
     let (log, decoder) = decode_with(limit(), &[b"data: 0123456789", b"abcde", b"f\n", b"\ndata: x\n\n"]);
     assert_eq!(log.lines, [r#"piece "0123456789abcde""#, r#"piece "f""#, "too large", r#"message "x" #"#]);
@@ -127,7 +127,7 @@ fn data_beyond_the_limit_passes_in_pieces_and_the_next_event_is_whole() {
 }
 
 #[test]
-fn a_name_beyond_its_limit_costs_its_event_and_a_comment_beyond_any_costs_nothing() {
+fn name_beyond_limit_loses_its_event_but_long_comment_does_not() {
     let name = format!("event: {}\ndata: 1\n\ndata: 2\n\n", "n".repeat(NAME_LIMIT + 1));
     assert_eq!(decode(&[name.as_bytes()]), [r#"piece "1""#, "too large", r#"message "2" #"#]);
     let comment = format!("data: 1\n: {}\n\n", "c".repeat(LIMIT));

@@ -41,7 +41,7 @@ fn an_lf_after_a_cr_belongs_to_it_also_in_the_next_piece() {
 }
 
 #[test]
-fn a_line_of_the_limit_is_whole_and_a_longer_one_comes_in_pieces() {
+fn line_within_limit_is_whole_and_longer_one_comes_in_pieces() {
     assert_eq!(lines(&[b"0123456789abcdef\nx\n"]).0, ["0123456789abcdef", "x"]);
     assert_eq!(lines(&[b"0123456789abcdef0\nx\n"]).0, [">0123456789abcdef0", "$", "x"]);
     assert_eq!(lines(&[b"0123456789", b"abcdef0", b"12", b"3\r", b"\nx\n"]).0, [

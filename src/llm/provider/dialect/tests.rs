@@ -233,7 +233,7 @@ fn azure_s_old_versions_are_known_to_refuse_stream_options() {
 }
 
 #[test]
-fn a_realtime_session_names_its_model_in_the_query_as_its_upstream_knows_it() {
+fn realtime_session_query_has_the_upstreams_name_of_the_model() {
     let to =
         |dialect: &Dialect, from: &str, model: &str| dialect.target(&inbound(from), Some(model)).unwrap();
     let from = "/v1/realtime?x=%20&model=gpt-4o&y";

@@ -89,7 +89,7 @@ fn form_that_breaks_off_says_what_it_said_so_far() {
 }
 
 #[test]
-fn first_of_several_models_counts_and_is_said_to_be_one_of_several() {
+fn first_of_several_models_counts_and_is_marked_as_repeated() {
     let said = read((part("model", "a") + &part("model", "b") + "--B--").as_bytes());
     assert_eq!((said.model.as_deref(), said.model_is_duplicate), (Some("a"), true));
     // A file of that name is none.

@@ -107,7 +107,7 @@ fn the_clients_credentials_never_go_out() {
 }
 
 #[test]
-fn custom_headers_override_the_clients_and_credentials_override_both() {
+fn custom_headers_override_clients_and_credentials_override_all() {
     let client = ["x-team: theirs", "openai-project: theirs", "x-other: 1"];
     let custom = ["X-Team: ours", "authorization: custom", "openai-project: custom", "cookie: custom"];
     let credentials = ["authorization: Bearer up", "openai-project: ours"];

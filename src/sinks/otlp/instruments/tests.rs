@@ -53,7 +53,7 @@ fn tokens_are_counted_by_kind_model_and_client() {
 }
 
 #[test]
-fn estimates_and_partial_counts_are_not_mixed_with_what_was_reported() {
+fn estimates_and_partial_counts_stay_apart_from_reported_ones() {
     let rows = [UsageSource::Reported, UsageSource::Partial, UsageSource::Estimated]
         .map(|usage_source| UsageRecord { usage_source, ..row() });
     let points = points(&counted(&rows), "gen_ai.client.token.usage");
@@ -68,7 +68,7 @@ fn estimates_and_partial_counts_are_not_mixed_with_what_was_reported() {
 }
 
 #[test]
-fn input_that_is_reported_without_what_was_cached_is_counted_with_it() {
+fn input_reported_without_cached_tokens_is_counted_with_them() {
     let mut row = row();
     row.usage.cached_input_tokens = Some(100);
     row.usage.cache_write_input_tokens = Some(1000);

@@ -118,7 +118,7 @@ fn span_tells_what_is_billed_beside_tokens() {
 }
 
 #[test]
-fn a_span_begins_and_ends_with_its_request_and_tells_of_the_first_token() {
+fn span_covers_its_request_and_marks_the_first_token() {
     let span = made(&row());
     let start = 1_767_323_045_000_006_000;
     assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (start, start + 521_500_000));
@@ -209,7 +209,7 @@ fn input_includes_what_was_cached_whatever_the_endpoint() {
 }
 
 #[test]
-fn a_request_that_was_refused_before_it_had_an_upstream_has_a_span_too() {
+fn request_refused_before_routing_has_a_span_too() {
     let journal = Journal::new(1);
     let mut entry = Entry::open(&journal, &Arc::from("anonymous"));
     entry.row().method = Some(Method::POST);
@@ -220,7 +220,7 @@ fn a_request_that_was_refused_before_it_had_an_upstream_has_a_span_too() {
 }
 
 #[test]
-fn a_request_that_was_refused_before_it_was_sent_is_no_call_and_an_error_only_if_it_is_ours() {
+fn request_refused_unsent_is_no_call_and_errors_only_if_ours() {
     for (status, error) in [(400, None), (503, Some("503"))] {
         let mut row = row();
         (row.outcome, row.status, row.time_to_first_byte_ms) = (Outcome::Rejected, Some(status), None);

@@ -50,7 +50,7 @@ fn a_head_is_its_headers_and_what_frames_the_body() {
 }
 
 #[test]
-fn what_the_headers_say_of_the_frame_and_the_connection_is_not_believed() {
+fn headers_about_framing_and_connection_are_ignored() {
     let headers =
         [(header::TRANSFER_ENCODING, "gzip"), (header::CONNECTION, "x"), (header::CONTENT_LENGTH, "a")];
     let (head, encoder) = write(get(), 200, &headers, Some(0), false);
