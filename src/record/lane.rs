@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Gathering, Next, Queue};
 use super::{Batch, CAPACITY, Journal, Sink};
+use crate::support::OutageNotice;
 use crate::support::threads::{Deadline, Thread, fault};
 
 /// How long dropping a lane waits for its thread.
@@ -61,8 +62,8 @@ pub struct Lane {
     health: Arc<SinkHealth>,
     journal: Journal,
     thread: Thread,
-    /// True after the log said that the queue is full, until there is room again.
-    is_full: bool,
+    /// The queue is full.
+    overflow: OutageNotice,
     /// The end was waited for.
     is_over: bool,
 }
@@ -86,7 +87,7 @@ impl Lane {
             sink,
             health: Arc::clone(&health),
             journal: journal.clone(),
-            is_failing: false,
+            outage: OutageNotice::default(),
             was_broken_off: false,
         };
         let label = health.label.clone();
@@ -94,7 +95,8 @@ impl Lane {
             work.run();
             Ok(())
         })?;
-        Ok(Self { name, health, journal: journal.clone(), thread, is_full: false, is_over: false })
+        let overflow = OutageNotice::default();
+        Ok(Self { name, health, journal: journal.clone(), thread, overflow, is_over: false })
     }
 
     /// The counters.
@@ -106,12 +108,12 @@ impl Lane {
     /// says so once.
     pub fn push(&mut self, batch: &Batch) {
         if self.health.queue.push(batch) {
-            self.is_full = false;
+            self.overflow.record_success();
             return;
         }
         self.health.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
         self.journal.health().failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        if !std::mem::replace(&mut self.is_full, true) {
+        if self.overflow.record_failure(()) {
             tracing::error!(
                 sink = self.name,
                 "the sink is too slow or cannot be written, and no more usage records can wait for it; they are lost until this ends"
@@ -175,8 +177,7 @@ struct Work {
     sink: Box<dyn Sink>,
     health: Arc<SinkHealth>,
     journal: Journal,
-    /// The last batch could not be written, and that was said.
-    is_failing: bool,
+    outage: OutageNotice,
     /// The run before this one has not ended as it should.
     was_broken_off: bool,
 }
@@ -212,7 +213,7 @@ impl Work {
         let mut turn = Turn {
             health: &self.health,
             journal: &self.journal,
-            is_failing: &mut self.is_failing,
+            outage: &mut self.outage,
             left: count(batches),
         };
         fault::strike(&self.health.label);
@@ -239,7 +240,7 @@ impl Drop for Work {
 pub struct Turn<'a> {
     health: &'a SinkHealth,
     journal: &'a Journal,
-    is_failing: &'a mut bool,
+    outage: &'a mut OutageNotice,
     /// Records that are not reported yet.
     left: usize,
 }
@@ -259,14 +260,14 @@ impl Turn<'_> {
 
     /// Notes that an attempt of the sink `name` succeeded, and says so if the last one had failed.
     pub fn note_success(&mut self, name: &str) {
-        if std::mem::take(self.is_failing) {
+        if self.outage.record_success() {
             tracing::info!(sink = name, "usage records are written again");
         }
     }
 
     /// Notes that an attempt of the sink `name` failed, and says so if the last one had succeeded.
     pub fn note_failure(&mut self, name: &str, error: &io::Error) {
-        if !std::mem::replace(self.is_failing, true) {
+        if self.outage.record_failure(()) {
             tracing::error!(
                 sink = name, %error,
                 "usage records cannot be written; they are lost until this ends"

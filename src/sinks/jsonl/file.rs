@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::pipe::PIPE_BUF;
 
 use super::{LineWriter, Unwritten};
+use crate::support::OutageNotice;
 
 /// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one
 /// gets through.
@@ -51,8 +52,8 @@ struct State {
     is_torn: bool,
     /// The reader of a pipe has not read for [`PIPE_PATIENCE`].
     is_stuck: bool,
-    /// True after the log said that the path cannot be opened.
-    is_failing: bool,
+    /// The path cannot be opened.
+    outage: OutageNotice,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,8 @@ impl LineFile {
     /// # Errors
     /// The file cannot be opened for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut state = State { open: None, is_torn: false, is_stuck: false, is_failing: false };
+        let outage = OutageNotice::default();
+        let mut state = State { open: None, is_torn: false, is_stuck: false, outage };
         match Open::at(path) {
             Ok((open, is_torn)) => (state.open, state.is_torn) = (Some(open), is_torn),
             Err(error) if is_unread_fifo(path, &error) => {
@@ -90,7 +92,7 @@ impl LineFile {
                     path = %path.display(),
                     "this FIFO has no reader: its usage records are lost until a reader opens it"
                 );
-                state.is_failing = true;
+                state.outage.record_failure(());
             }
             Err(error) => return Err(error),
         }
@@ -142,24 +144,24 @@ impl State {
         let is_asked = shared.is_asked.swap(false, Ordering::Relaxed);
         let present = fs::metadata(path).ok().as_ref().map(identity);
         if !is_asked && self.open.as_ref().is_some_and(|open| Some(open.identity) == present) {
-            self.is_failing = false;
+            self.outage.record_success();
             return Ok(());
         }
         match Open::at(path) {
             Ok((open, is_torn)) => {
                 (self.open, self.is_torn) = (Some(open), is_torn);
-                (self.is_stuck, self.is_failing) = (false, false);
+                self.is_stuck = false;
+                self.outage.record_success();
                 tracing::info!(path = %path.display(), "the JSON-lines file was opened again");
                 Ok(())
             }
             Err(error) if self.open.as_ref().is_some_and(Open::has_name) => {
-                if is_asked || !self.is_failing {
+                if self.outage.record_failure(()) || is_asked {
                     tracing::warn!(
                         path = %path.display(), %error,
                         "the JSON-lines file cannot be opened again; records go on into the one that was renamed"
                     );
                 }
-                self.is_failing = true;
                 Ok(())
             }
             Err(error) => {

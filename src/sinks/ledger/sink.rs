@@ -23,7 +23,7 @@ use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
-use crate::support::Backoff;
+use crate::support::{Backoff, OutageNotice};
 
 /// How long batches are gathered after the first one. With the journal's own 20 ms a record is
 /// committed 100 ms after its end, and there are at most ten commits a second.
@@ -50,8 +50,7 @@ pub struct Ledger {
     journal: Journal,
     /// Notified of each commit.
     committed: Option<Arc<Notify>>,
-    /// The last attempt failed, and that was said.
-    failing: bool,
+    outage: OutageNotice,
     /// Deletes old rows, where there is a retention.
     sweeper: Option<Sweeper>,
     /// When the last records are given up; `None` while the process is not ending.
@@ -123,7 +122,7 @@ impl Ledger {
             store,
             journal: journal.clone(),
             committed: shipper.as_ref().map(Shipper::waker),
-            failing: false,
+            outage: OutageNotice::default(),
             sweeper,
             give_up: None,
             gone: 0,
@@ -156,13 +155,13 @@ impl Sink for Ledger {
     /// Looks at the file, and for old rows.
     fn wake(&mut self) -> Option<Instant> {
         self.look();
-        if !self.failing
+        if !self.outage.is_failing()
             && let Some(sweeper) = &mut self.sweeper
         {
             sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
         }
         let look = Instant::now() + LOOK;
-        Some(self.sweeper.as_ref().filter(|_| !self.failing).map_or(look, |sweeper| sweeper.next().min(look)))
+        Some(self.sweeper.as_ref().filter(|_| !self.outage.is_failing()).map_or(look, |sweeper| sweeper.next().min(look)))
     }
 
     fn take_gone(&mut self) -> usize {
@@ -181,7 +180,7 @@ impl Sink for Ledger {
             self.gone += self.spill(&unsaved);
         }
         if let Some(sweeper) = &mut self.sweeper
-            && !self.failing
+            && !self.outage.is_failing()
         {
             sweeper.end(&mut self.store);
         }
@@ -206,7 +205,7 @@ impl Ledger {
         while !batches.is_empty() {
             // A failing file is tried with one batch: each attempt at a full disk costs the work of
             // all that it is tried with.
-            let attempt = if self.failing { &batches[..1] } else { batches };
+            let attempt = if self.outage.is_failing() { &batches[..1] } else { batches };
             let result = self.store.write(attempt);
             self.count_gone();
             let Err(reason) = result else {
@@ -238,7 +237,7 @@ impl Ledger {
 
     /// Says that records are written, if they were not.
     fn well(&mut self) {
-        if mem::take(&mut self.failing) {
+        if self.outage.record_success() {
             tracing::info!(ledger = self.name, "usage records are written again");
         }
     }
@@ -249,7 +248,7 @@ impl Ledger {
         if let Some(committed) = &self.committed {
             committed.notify_one();
         }
-        if !mem::replace(&mut self.failing, true) {
+        if self.outage.record_failure(()) {
             tracing::error!(ledger = self.name, %reason, "usage records cannot be written; {CAPACITY} of them can wait until this ends");
         }
     }

@@ -4,7 +4,6 @@
 //! [`Limits::step`] after the oldest record, so that a mistake costs little before an operator sees
 //! it in the log.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use super::error::Reason;
 use super::retention::{self, Retention};
 use super::store::Store;
 use crate::record::Journal;
+use crate::support::OutageNotice;
 
 /// How often old rows are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -57,8 +57,8 @@ pub(super) struct Sweeper {
     deleted: u64,
     /// When deletions were last said.
     said: Option<Instant>,
-    /// Rows had to be deleted before they were shipped, and that was said.
-    losing: bool,
+    /// Rows have to be deleted before they are shipped.
+    loss: OutageNotice,
 }
 
 impl Sweeper {
@@ -87,7 +87,7 @@ impl Sweeper {
             until: None,
             deleted: 0,
             said: None,
-            losing: false,
+            loss: OutageNotice::default(),
         };
         sweeper.tick(now, started);
         // Before the first record of a clock that may be wrong.
@@ -151,7 +151,7 @@ impl Sweeper {
             if let Some(shipping) = journal.health().shipping.get() {
                 shipping.deleted.fetch_add(step.lost, Ordering::Relaxed);
             }
-            if !mem::replace(&mut self.losing, true) {
+            if self.loss.record_failure(()) {
                 tracing::error!(
                     ledger = self.name,
                     "usage records that were never shipped to PostgreSQL are being deleted: they are older than ledger.retention, and more \
@@ -159,7 +159,7 @@ impl Sweeper {
                 );
             }
         } else if !step.more {
-            self.losing = false;
+            self.loss.record_success();
         }
         Ok(step.more)
     }

@@ -34,7 +34,7 @@ use super::span::span;
 use super::values::{Attributes, printable};
 use crate::config;
 use crate::record::{Exporting, UsageRecord};
-use crate::support::Backoff;
+use crate::support::{Backoff, OutageNotice};
 use crate::upstream::ConnectSpec;
 
 /// The most spans of one request: some 500 kB.
@@ -200,7 +200,7 @@ impl Exporter {
         Teller {
             url,
             signal,
-            trouble: None,
+            outage: OutageNotice::default(),
             rejects: false,
             warns: false,
             exporting: Arc::clone(&self.exporting),
@@ -224,8 +224,7 @@ impl Drop for Unsent<'_> {
 struct Teller {
     url: String,
     signal: &'static str,
-    /// The kind of trouble that was said last.
-    trouble: Option<String>,
+    outage: OutageNotice<String>,
     /// The collector takes some and not others, and that was said.
     rejects: bool,
     /// It takes all of them and has something to say, and that was said.
@@ -236,7 +235,7 @@ struct Teller {
 impl Teller {
     /// The collector took the message except for this many items, and gave this reason.
     fn well(&mut self, rejected: usize, words: &str) {
-        if self.trouble.take().is_some() {
+        if self.outage.record_success() {
             tracing::info!(
                 collector = self.url,
                 "{} are sent to the OpenTelemetry collector again",
@@ -264,9 +263,7 @@ impl Teller {
 
     fn failed(&mut self, failure: &Failure) {
         self.exporting.failures.fetch_add(1, Ordering::Relaxed);
-        let kind = failure.kind();
-        if self.trouble.as_ref() != Some(&kind) {
-            self.trouble = Some(kind);
+        if self.outage.record_failure(failure.kind()) {
             tracing::warn!(
                 collector = self.url, reason = %failure,
                 "{} cannot be sent to the OpenTelemetry collector; requests are served all the same", self.signal

@@ -25,8 +25,8 @@ use super::rows::Rows;
 use super::server::Server;
 use crate::config::Postgres;
 use crate::record::{Journal, Shipping};
-use crate::support::Backoff;
 use crate::support::threads::{Deadline, Thread, fault};
+use crate::support::{Backoff, OutageNotice};
 
 /// How long commits are gathered after the first one. Records are in the fleet's database about
 /// half a second after their end, and there are at most some round trips a second.
@@ -81,8 +81,8 @@ impl Shipper {
             closed,
             believed,
             dropped: Instant::now(),
-            trouble: None,
-            file_trouble: false,
+            outage: OutageNotice::default(),
+            file_outage: OutageNotice::default(),
         };
         journal.health().shipping.get_or_init(Shipping::default);
         let run = move || {
@@ -184,10 +184,9 @@ struct Line {
     believed: Option<Believed>,
     /// When an old month was last looked for; at first, when the process started.
     dropped: Instant,
-    /// The kind of trouble that was said last; `None`: all is well, or was so far.
-    trouble: Option<String>,
-    /// It cannot be stored how far it is, and that was said.
-    file_trouble: bool,
+    outage: OutageNotice<String>,
+    /// It cannot be stored how far it is.
+    file_outage: OutageNotice,
 }
 
 impl Line {
@@ -298,8 +297,8 @@ impl Line {
             );
         }
         match unshipped.advance(last) {
-            Ok(()) => self.file_trouble = false,
-            Err(reason) if !std::mem::replace(&mut self.file_trouble, true) => tracing::warn!(
+            Ok(()) => _ = self.file_outage.record_success(),
+            Err(reason) if self.file_outage.record_failure(()) => tracing::warn!(
                 ledger = self.name, %reason,
                 "how far usage records are shipped cannot be stored now: a restart would send some again, which does no harm"
             ),
@@ -319,7 +318,7 @@ impl Line {
     /// Says that it works, if it did not or if that was not known yet.
     fn well(&mut self) {
         let was_up = self.shipping().up.swap(true, Ordering::Relaxed);
-        if self.trouble.take().is_some() {
+        if self.outage.record_success() {
             tracing::info!(ledger = self.name, "usage records are shipped to PostgreSQL again");
         } else if !was_up {
             tracing::debug!(ledger = self.name, "usage records are shipped to PostgreSQL");
@@ -332,8 +331,7 @@ impl Line {
             return;
         }
         self.shipping().failures.fetch_add(1, Ordering::Relaxed);
-        if self.trouble.as_deref() != Some(trouble.kind()) {
-            self.trouble = Some(trouble.kind().to_owned());
+        if self.outage.record_failure(trouble.kind().to_owned()) {
             tracing::warn!(
                 ledger = self.name, reason = %trouble,
                 "usage records cannot be shipped to PostgreSQL; they wait in the local ledger"
