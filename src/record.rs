@@ -20,7 +20,6 @@ mod looks;
 mod material;
 mod names;
 mod outcome;
-mod queue;
 mod refusals;
 mod row;
 mod running;
@@ -42,13 +41,14 @@ pub use journal::{CAPACITY, Health, Journal};
 pub use lane::{Lane, STUCK, SinkHealth, Turn, count};
 pub use names::{MAX_NAMES, Names, OTHER};
 pub use outcome::Outcome;
-pub use queue::Gathering;
 pub use refusals::RefusalCounter;
 pub use row::{UsageRecord, UsageSource};
 pub use running::{Board, Boards, Stream};
 pub use seen::Seen;
 pub use shipping::Shipping;
 pub use writer::Writer;
+
+use crate::support::Gathering;
 
 /// The response's header that bears the record's `id`.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");

@@ -1,8 +1,7 @@
 //! The queue between the workers and the `records` thread.
 
-use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -15,7 +14,8 @@ use super::refusals::Refusals;
 use super::{Exporting, Shipping, SinkHealth, UsageRecord};
 use crate::llm::usage::Room;
 use crate::support::secret::Masks;
-use crate::support::threads::Threads;
+use crate::support::threads::{Deadline, Threads};
+use crate::support::{Gathering, Queue, QueueStep};
 
 /// Records that may wait to be written. A record beyond it is lost and counted: memory is bounded,
 /// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
@@ -32,10 +32,7 @@ pub struct Journal(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    queue: Mutex<Queue>,
-    /// Signalled when a batch begins, when the queue is half full, and at the end.
-    ready: Condvar,
-    capacity: usize,
+    queue: Queue<UsageRecord>,
     cutting: AtomicBool,
     health: Health,
     /// The memory budget for estimates.
@@ -50,12 +47,6 @@ struct Shared {
     threads: Threads,
     /// Secrets that errors must not show.
     masks: ArcSwap<Masks>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    rows: Vec<UsageRecord>,
-    closed: bool,
 }
 
 /// Counters of records since the start.
@@ -113,9 +104,7 @@ impl Journal {
     /// The same whose records are handled on `threads`.
     pub fn with_threads(capacity: usize, threads: Threads) -> Self {
         Self(Arc::new(Shared {
-            queue: Mutex::default(),
-            ready: Condvar::new(),
-            capacity,
+            queue: Queue::new(capacity, Gathering { time: GATHER, enough: capacity / 2 }),
             cutting: AtomicBool::new(false),
             health: Health::default(),
             room: Room::new(ROOM),
@@ -139,17 +128,8 @@ impl Journal {
 
     /// Queues a record; never blocks on anything but the queue's own lock.
     pub fn push(&self, row: Box<UsageRecord>) {
-        let mut queue = self.lock();
-        if queue.rows.len() >= self.0.capacity {
-            drop(queue);
+        if !self.0.queue.push(*row, 1) {
             self.0.health.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        queue.rows.push(*row);
-        let waiting = queue.rows.len();
-        drop(queue);
-        if waiting == 1 || waiting == self.0.capacity / 2 {
-            self.0.ready.notify_one();
         }
     }
 
@@ -218,32 +198,19 @@ impl Journal {
 
     /// The queue.
     pub(crate) fn take(&self) -> Vec<UsageRecord> {
-        mem::take(&mut self.lock().rows)
+        self.0.queue.take()
     }
 
     /// No more records come.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.0.ready.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No code under the lock can panic with the queue half changed.
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.queue.close(&Deadline::after(Duration::ZERO));
     }
 
     /// Waits for a batch, and gathers it for [`GATHER`]. `None`: closed and empty.
     pub(super) fn next_batch(&self) -> Option<Vec<UsageRecord>> {
-        let ready = &self.0.ready;
-        let nothing = |queue: &mut Queue| queue.rows.is_empty() && !queue.closed;
-        let queue = ready.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
-        let few = |queue: &mut Queue| queue.rows.len() < self.0.capacity / 2 && !queue.closed;
-        let gathered = ready.wait_timeout_while(queue, GATHER, few);
-        let mut queue = gathered.unwrap_or_else(PoisonError::into_inner).0;
-        // The next batch is likely to be as large.
-        let room = Vec::with_capacity(queue.rows.len());
-        let batch = mem::replace(&mut queue.rows, room);
-        (!batch.is_empty() || !queue.closed).then_some(batch)
+        let QueueStep::Items(batch) = self.0.queue.next(None) else { return None };
+        self.0.queue.done(batch.len());
+        Some(batch)
     }
 }
 

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::queue::{Gathering, Next, Queue};
 use super::{Batch, CAPACITY, Journal, Sink};
-use crate::support::OutageNotice;
 use crate::support::threads::{Deadline, Thread, fault};
+use crate::support::{Gathering, OutageNotice, Queue, QueueStep};
 
 /// How long dropping a lane waits for its thread.
 const GRACE: Duration = Duration::from_secs(10);
@@ -35,7 +34,7 @@ pub struct SinkHealth {
     /// Records lost because the sink failed, panicked, or did not write them before the end; and
     /// records that are gone after they were written.
     pub failed: AtomicU64,
-    queue: Queue,
+    queue: Queue<Batch>,
 }
 
 impl SinkHealth {
@@ -107,7 +106,7 @@ impl Lane {
     /// Queues a batch; never waits. A batch that finds no room is lost and counted, and the log
     /// says so once.
     pub fn push(&mut self, batch: &Batch) {
-        if self.health.queue.push(batch) {
+        if self.health.queue.push(Arc::clone(batch), batch.len()) {
             self.overflow.record_success();
             return;
         }
@@ -191,9 +190,9 @@ impl Work {
         let mut wake = self.sink.wake();
         loop {
             match self.health.queue.next(wake) {
-                Next::Write(batches) => self.write(&batches),
-                Next::Wake => {}
-                Next::End => {
+                QueueStep::Items(batches) => self.write(&batches),
+                QueueStep::Wake => {}
+                QueueStep::End => {
                     self.sink.end();
                     return self.count_gone();
                 }

@@ -22,8 +22,8 @@ use super::sweep::Sweeper;
 use super::{counted, spill};
 use crate::config::Postgres;
 pub(super) use crate::record::Batch;
-use crate::record::{CAPACITY, Gathering, Journal, Sink, Turn, UsageRecord, count};
-use crate::support::{Backoff, OutageNotice};
+use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
+use crate::support::{Backoff, Gathering, OutageNotice};
 
 /// How long batches are gathered after the first one. With the journal's own 20 ms a record is
 /// committed 100 ms after its end, and there are at most ten commits a second.
@@ -161,7 +161,12 @@ impl Sink for Ledger {
             sweeper.sweep(&mut self.store, &self.journal, Timestamp::now(), Instant::now());
         }
         let look = Instant::now() + LOOK;
-        Some(self.sweeper.as_ref().filter(|_| !self.outage.is_failing()).map_or(look, |sweeper| sweeper.next().min(look)))
+        Some(
+            self.sweeper
+                .as_ref()
+                .filter(|_| !self.outage.is_failing())
+                .map_or(look, |sweeper| sweeper.next().min(look)),
+        )
     }
 
     fn take_gone(&mut self) -> usize {
