@@ -1,5 +1,6 @@
 //! Small mechanisms that several modules need once each: one backoff, one counter of what runs, one
-//! value that is replaced while it is read, one key of an upstream.
+//! notice of an outage, one bounded queue, one value that is replaced while it is read, one key of
+//! an upstream.
 
 mod backoff;
 pub mod drain;
