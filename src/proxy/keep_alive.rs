@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep};
 use super::attempt::Accepted;
 use super::pending_response::PendingResponse;
 use super::respond;
+use crate::codec::coding::Codings;
 use crate::proxy::meter::ResponsePolicy;
 use crate::record::Entry;
 use crate::record::error::{Error, EventStream, Kind, Result, upstream_error_event};
@@ -193,9 +194,10 @@ impl KeptAlive {
             }
         };
         let upstream = entry.row().upstream.as_deref().unwrap_or_default().to_owned();
-        let (head, mut response) = respond::meter(response, entry, policy);
+        let (head, mut response) = respond::meter_begun(response, entry, policy);
         let status = head.status;
-        let relays = status == StatusCode::OK && response.takes_events();
+        let is_plain = matches!(Codings::of(&head.headers), Codings::Identity);
+        let relays = status == StatusCode::OK && is_plain && response.takes_events();
         if self.defers && relays {
             response.defer();
         }

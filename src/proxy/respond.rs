@@ -64,8 +64,27 @@ pub(super) type MeteredResponse = Metered<DecodedBody<UpstreamBody>>;
 /// changed accordingly.
 pub(super) fn meter(
     accepted: Accepted,
+    entry: Entry,
+    policy: ResponsePolicy,
+) -> (UpstreamHead, MeteredResponse) {
+    meter_with(accepted, entry, policy, false)
+}
+
+/// The same for a client that has a head without `Content-Encoding` already: every response in a
+/// content coding is decoded.
+pub(super) fn meter_begun(
+    accepted: Accepted,
+    entry: Entry,
+    policy: ResponsePolicy,
+) -> (UpstreamHead, MeteredResponse) {
+    meter_with(accepted, entry, policy, true)
+}
+
+fn meter_with(
+    accepted: Accepted,
     mut entry: Entry,
     policy: ResponsePolicy,
+    has_begun: bool,
 ) -> (UpstreamHead, MeteredResponse) {
     accepted.record_upstream(&mut entry);
     let Accepted {
@@ -88,7 +107,9 @@ pub(super) fn meter(
     let mut body = DecodedBody::plain(body);
     let is_stream = content == Some(Content::Events) || (kind.is_events() && !kind.is_ambiguous());
     let may_be_decoded = asked_for_usage && head.status.is_success() && is_stream && !kind.takes_events();
-    if may_be_decoded && let Codings::Known(codings) = Codings::of(&head.headers) {
+    if (may_be_decoded || has_begun)
+        && let Codings::Known(codings) = Codings::of(&head.headers)
+    {
         body = body.undoing(&codings, row.upstream.as_deref().unwrap_or_default());
         head.headers = rewrite::headers::decoded(head.headers);
         kind = ResponseMeter::of(&head.headers, asks_for_stream);

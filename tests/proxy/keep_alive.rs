@@ -3,6 +3,7 @@
 
 use std::sync::mpsc;
 
+use crate::harness::encoders::{header_value, whole};
 use crate::harness::{
     CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, Upstream, chunk, proxy, sized, upstream,
 };
@@ -110,4 +111,50 @@ fn an_answer_that_comes_in_time_is_as_without() {
     let proxy = proxy().upstream(&up).tables("keep_alive_comments = \"1h\"").run();
     let answer = proxy.client().post("/v1/chat/completions", CHAT_REQUEST).answer();
     assert_eq!((answer.status(), answer.text()), (401, "{}"));
+}
+
+/// The client has a head without `Content-Encoding` when the encoded response arrives.
+#[test]
+fn encoded_stream_after_first_comment_is_decoded() {
+    for coding in ["gzip", "zstd"] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: {}\r\n\
+             transfer-encoding: chunked\r\n\r\n",
+            header_value(coding)
+        );
+        let body = chunk(&whole(coding, CHAT_STREAM.as_bytes()));
+        let (up, go_on) = slow(vec![[head.as_bytes(), &body, LAST_CHUNK.as_bytes()].concat()]);
+        let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+        let mut client = proxy.client();
+        // No usage is asked for on this endpoint, so that nothing else would decode it.
+        client.post("/v1/messages", "{\"model\":\"m\",\"stream\":true}").head();
+        assert_eq!(client.chunk(), COMMENT);
+        go_on.send(()).unwrap();
+        let mut events = Vec::new();
+        while events.len() < CHAT_STREAM.len() {
+            let chunk = client.chunk();
+            events.extend_from_slice(if chunk == COMMENT { &[] } else { &chunk });
+        }
+        assert_eq!(String::from_utf8(events).unwrap(), CHAT_STREAM, "{coding}");
+        assert_eq!(proxy.record()["outcome"], "complete");
+    }
+}
+
+#[test]
+fn encoded_error_after_first_comment_is_told_as_event() {
+    let error = "{\"error\": {\"message\": \"Rate limit\", \"type\": \"requests\", \"code\": \"rate_limit_exceeded\"}}";
+    let body = whole("gzip", error.as_bytes());
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let (up, go_on) = slow(vec![[head.as_bytes(), &body].concat()]);
+    let proxy = proxy().upstream(&up).tables(KEEP_ALIVE).run();
+    let mut client = proxy.client();
+    let head = client.post("/v1/messages", "{\"model\":\"m\",\"stream\":true}").head();
+    assert_eq!(client.chunk(), COMMENT);
+    go_on.send(()).unwrap();
+    assert!(client.cut_body(&head).contains("rate_limit_exceeded"));
+    assert_eq!(proxy.record()["outcome"], "rate_limited");
 }
