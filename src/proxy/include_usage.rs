@@ -15,8 +15,10 @@ mod beginning;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
+use tokio::time::timeout;
 
 use self::beginning::{Beginning, names_asking};
 use super::snapshot::UpstreamSpec;
@@ -31,6 +33,10 @@ use crate::upstream::UpstreamResponse;
 /// The most of a refusal that is read to see what it is about, in bytes; real ones have less than
 /// 2 KiB. A longer one is relayed.
 const REFUSAL: usize = 64 << 10;
+
+/// The longest wait for the rest of an error's body. An error that takes longer is relayed as it
+/// arrives: bodies of refusals come with their head.
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 
 /// From this length on, the beginning of a response is looked at again only when a line has ended,
 /// or when this many more bytes have arrived.
@@ -191,7 +197,8 @@ async fn look(response: &mut UpstreamResponse, is_supported: bool) -> Seen {
 /// An error in an unknown coding counts as a refusal: the response to the request as its client
 /// wrote it is right in any case.
 async fn is_refusal(response: &mut UpstreamResponse) -> bool {
-    let Some(body) = response.body.read_ahead(REFUSAL).await else { return false };
+    let read = timeout(REFUSAL_WAIT, response.body.read_ahead(REFUSAL)).await;
+    let Ok(Some(body)) = read else { return false };
     match decoded(&Codings::of(&response.head.headers), &body) {
         Some(body) => names_asking(&body),
         None => is_bad_request(response.head.status),

@@ -38,6 +38,8 @@ pub(super) struct SendRequest<'a> {
     /// How much was written when the first byte of the present head arrived; `None`: no byte of it
     /// has arrived.
     heard: Option<Sent>,
+    /// The wait from the request's last byte to the first byte of the present head.
+    silence: Duration,
     /// An interim response (1xx) has arrived, so the upstream is at work on the request.
     has_interim: bool,
     /// `None`: a new connection, on which no bytes of an earlier exchange can arrive.
@@ -82,6 +84,7 @@ impl<'a> SendRequest<'a> {
             reader: HeadReader::new(call.method),
             partial: Vec::new(),
             heard: None,
+            silence: Duration::ZERO,
             has_interim: false,
             kept: None,
             may_switch: false,
@@ -106,6 +109,7 @@ impl<'a> SendRequest<'a> {
         if self.heard.is_none() {
             let sent = self.sent();
             self.heard = Some(sent);
+            self.silence = self.waited();
             if self.kept.is_some() && sent == Sent::Nothing {
                 return Err(SendError::new(SendPhase::Unprocessed, Violation::EarlyBytes));
             }
@@ -183,8 +187,10 @@ impl<'a> SendRequest<'a> {
             Some(Sent::Everything) => {
                 // The server "did not receive a complete request message" (RFC 9110 section
                 // 15.5.9): its 408 for the idle connection crossed the request.
-                let crossed =
-                    is_timeout && is_repeatable && !self.has_interim && self.unanswered().may_be_sent_again();
+                let crossed = is_timeout
+                    && is_repeatable
+                    && !self.has_interim
+                    && self.unanswered(self.silence).may_be_sent_again();
                 crossed.then_some(Violation::IdleTimeout)
             }
             _ if !is_timeout && (status.is_client_error() || status.is_server_error()) => None,
@@ -192,12 +198,17 @@ impl<'a> SendRequest<'a> {
         }
     }
 
-    fn unanswered(&self) -> Unanswered {
+    fn waited(&self) -> Duration {
+        self.parts.as_ref().map_or(Duration::ZERO, |parts| parts.watchdog.waited())
+    }
+
+    /// `waited`: the time since the request's last byte was written.
+    fn unanswered(&self, waited: Duration) -> Unanswered {
         let parts = self.parts.as_ref();
         Unanswered {
             is_kept: self.kept.is_some(),
             connect: parts.map_or(Duration::ZERO, |parts| parts.stream.connect_time()),
-            sent: parts.filter(|_| self.sent() == Sent::Everything).map(|parts| parts.watchdog.waited()),
+            sent: (self.sent() == Sent::Everything).then_some(waited),
         }
     }
 
@@ -225,7 +236,7 @@ impl<'a> SendRequest<'a> {
     fn ended(&self, error: io::Error) -> SendError {
         if self.heard.is_some() || self.has_interim {
             SendError::new(SendPhase::Head, error)
-        } else if self.unanswered().may_be_sent_again() {
+        } else if self.unanswered(self.waited()).may_be_sent_again() {
             SendError::new(SendPhase::Unprocessed, error)
         } else if alert(&error).is_some_and(refuses_certificate) {
             SendError::tls(SendPhase::Request, error)

@@ -188,6 +188,7 @@ fn a_byte_order_mark_hides_no_body() {
 fn json_in_utf_16_or_utf_32_is_refused() {
     let (up, _requests) = watched();
     let proxy = with_alias(&up);
+    let routed = self::proxy().upstream(&up).tables("[[routes]]\nmodel = \"fast\"\nupstream = \"up\"").run();
     let text = "{\"model\":\"fast\"}";
     let wide = |encode: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(encode).collect::<Vec<_>>();
     let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
@@ -199,10 +200,12 @@ fn json_in_utf_16_or_utf_32_is_refused() {
         text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
         text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
     ] {
-        let (status, record) =
-            chat(&proxy, "POST", "content-type: application/json; charset=utf-16\r\n", &body);
-        assert_eq!((status, &record["outcome"]), (400, &"rejected".into()));
-        assert!(record["error"].as_str().unwrap().starts_with("body_not_utf8"), "{record}");
+        for proxy in [&proxy, &routed] {
+            let (status, record) =
+                chat(proxy, "POST", "content-type: application/json; charset=utf-16\r\n", &body);
+            assert_eq!((status, &record["outcome"]), (400, &"rejected".into()));
+            assert!(record["error"].as_str().unwrap().starts_with("body_not_utf8"), "{record}");
+        }
     }
     assert_eq!(up.accepted(), 0);
 }

@@ -233,14 +233,20 @@ fn request_timeout_on_idle_connection_is_not_taken_as_answer() {
 
 #[test]
 fn request_timeout_after_work_is_relayed() {
-    let (up, _requests) = upstream_with_second_request(|connection| {
-        connection.request();
-        std::thread::sleep(WORK);
-        connection.send(sized("408 Request Timeout", "application/json", b"{}"));
-    });
-    let proxy = proxy().upstream(&up).run();
-    let mut client = proxy.client();
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
-    assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 408);
-    assert_eq!(up.accepted(), 1);
+    // In one piece, and with a head in two.
+    for split in [0, 12] {
+        let (up, _requests) = upstream_with_second_request(move |connection| {
+            connection.request();
+            std::thread::sleep(WORK);
+            let answer = sized("408 Request Timeout", "application/json", b"{}");
+            connection.send(&answer[..split]);
+            std::thread::sleep(Duration::from_millis(if split == 0 { 0 } else { 20 }));
+            connection.send(&answer[split..]);
+        });
+        let proxy = proxy().upstream(&up).run();
+        let mut client = proxy.client();
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 200);
+        assert_eq!(client.post(PATH, CHAT_REQUEST).answer().status(), 408, "{split}");
+        assert_eq!(up.accepted(), 1);
+    }
 }

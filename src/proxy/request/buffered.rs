@@ -116,7 +116,10 @@ impl Buffered {
         }
 
         let by_model = snapshot.routes.needs_model(self.parts.uri.path());
-        let routed = self.find(snapshot, peek)?;
+        // A model that cannot be read matches no route.
+        let routed = self.find(snapshot, peek).map_err(|error| {
+            if by_model && is_utf16_or_32(self.text()) { Kind::BodyNotUtf8.into() } else { error }
+        })?;
         let Routed { peek, target, inbound, .. } = &routed;
         let (spec, is_session) = (&*target.first().spec, inbound.is_session);
         let model = self.asked(peek.as_ref());
