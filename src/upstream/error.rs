@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn only_alerts_about_certificate_prove_that_request_was_not_read() {
+    fn only_certificate_alerts_prove_that_request_was_not_read() {
         assert!(refuses_certificate(AlertDescription::CertificateRequired));
         assert!(refuses_certificate(AlertDescription::UnknownCA));
         assert!(!refuses_certificate(AlertDescription::InternalError));

@@ -30,7 +30,7 @@ fn days_have_23_and_25_hours_where_clocks_change() {
 }
 
 #[test]
-fn beginnings_within_spans_are_those_of_the_whole_that_have_a_part() {
+fn beginnings_within_spans_are_those_of_the_whole_with_a_part() {
     for name in ["Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"] {
         let zone = zone(name);
         let day = |text: &str| (at(text), at(text) + Duration::from_hours(24) - Duration::from_micros(1));
