@@ -64,6 +64,8 @@ pub(super) fn layout(
     let widths = widths(&needs, room.unwrap_or(usize::MAX));
     let (shown, left_out): (Vec<_>, Vec<_>) = columns.into_iter().partition(|column| column.rank <= rank);
     let lines = names.first().map(|column| column.cells.len()).or_else(|| Some(shown.first()?.cells.len()));
+    let shown: Vec<_> =
+        shown.into_iter().map(|column| (widest(&column.head, &column.cells), column)).collect();
     let mut text = String::new();
     // The heads, then the cells.
     for line in std::iter::once(None).chain((0..lines.unwrap_or(0)).map(Some)) {
@@ -72,9 +74,9 @@ pub(super) fn layout(
             let padding = " ".repeat(width.saturating_sub(width_of(&cell)));
             cell + &padding
         });
-        let right = shown.iter().map(|column| {
+        let right = shown.iter().map(|(width, column)| {
             let cell = line.map_or(&column.head, |line| &column.cells[line]);
-            format!("{cell:>width$}", width = widest(&column.head, &column.cells))
+            format!("{cell:>width$}")
         });
         text += left.chain(right).collect::<Vec<_>>().join(GAP).trim_end();
         text.push('\n');
