@@ -157,7 +157,21 @@ const PLACED: [&str; 4] = ["server.listen", "admin.listen", "ledger.path", "ledg
 /// Every mistake.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES).map_err(Mistakes::one)?;
-    assemble(file, &sources.env, &sources.overrides)
+    assemble(file, sources, Files::default())
+}
+
+/// Reads the configuration again, as a running process does that has read `earlier`: the same
+/// configuration file, which must exist, and regular files only. The secrets of pipes are those that
+/// were read first.
+///
+/// # Errors
+/// Every mistake.
+pub fn load_again(sources: &Sources, earlier: &Files) -> Result<Loaded, Mistakes> {
+    let file = match earlier.origin() {
+        Some(path) => file::read_again(path),
+        None => file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES),
+    };
+    assemble(file.map_err(Mistakes::one)?, sources, earlier.before_reload())
 }
 
 /// Which ledger to read.
@@ -210,7 +224,7 @@ pub fn load_ledger(sources: &Sources, which: Which) -> Result<(LedgerSettings, P
 /// Every mistake.
 pub fn from_text(text: &str) -> Result<Loaded, Mistakes> {
     let file = File::parse(None, text).map_err(Mistakes::one)?;
-    assemble(Some(file), &BTreeMap::new(), &Overrides::default())
+    assemble(Some(file), &Sources::default(), Files::default())
 }
 
 /// The JSON Schema of the file.
@@ -223,15 +237,13 @@ pub fn docs() -> String {
     docs::docs(&Description::new())
 }
 
-fn assemble(
-    file: Option<File>,
-    env: &BTreeMap<String, String>,
-    overrides: &Overrides,
-) -> Result<Loaded, Mistakes> {
+/// `known`: the files before the reading.
+fn assemble(file: Option<File>, sources: &Sources, known: Files) -> Result<Loaded, Mistakes> {
+    let Sources { env, overrides, .. } = sources;
     let origin = file.as_ref().and_then(|file| file.origin.clone());
     let mut files = file.as_ref().map(|file| file.files.clone()).unwrap_or_default();
     let (layers, clashes) = Layers::merge(file, env, overrides);
-    let reader = Reader::new(&layers, env);
+    let reader = Reader::after(known, &layers, env);
     let settings = reader.read(read);
     files.extend(reader.files());
     let variables = reader.variables().into_iter();

@@ -16,6 +16,7 @@ mod shared_count;
 pub mod telemetry;
 pub mod threads;
 mod upstream_id;
+pub mod whole_file;
 
 pub use backoff::Backoff;
 pub use hosts::{Hosts, Pattern, is_loopback};

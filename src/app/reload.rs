@@ -138,7 +138,7 @@ impl Reloader {
         let Some(source) = &self.source else {
             return ReloadOutcome::Refused("there is no configuration to read again".to_owned());
         };
-        let built = config::load(&source.sources)
+        let built = config::load_again(&source.sources, &source.files)
             .map_err(|mistakes| mistakes.to_string())
             .and_then(|loaded| self.build(loaded));
         match built {

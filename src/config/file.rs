@@ -1,7 +1,6 @@
 //! The configuration file: which one is read, and its text as TOML.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,9 +8,10 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Format, Toml};
 use figment::value::Dict;
 
-use super::files::Files;
+use super::files::{Files, MAX_CONFIGURATION};
 use super::mistakes::Mistake;
 use super::outline::Outline;
+use crate::support::whole_file::{read_any, read_regular};
 
 /// The variable that names the file. It is not a key of the configuration.
 pub(super) const VARIABLE: &str = "STREAMGAUGE_CONFIG";
@@ -56,24 +56,38 @@ pub(super) fn find_with(
         (None, None) => None,
     };
     if let Some((path, place)) = named {
-        return read(path)
+        return read_any(path, MAX_CONFIGURATION)
+            .and_then(|(bytes, _)| text(bytes))
+            .map(|text| (path.to_owned(), text))
             .map_err(|error| Mistake { place, reason: unreadable(path, &error) })
             .and_then(parse);
     }
     for path in candidates.iter().map(Path::new) {
         match read(path) {
-            Ok(read) => return parse(read),
+            Ok(text) => return parse((path.to_owned(), text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Mistake { place: path.display().to_string(), reason: unreadable(path, &error) });
-            }
+            Err(error) => return Err(misread(path, &error)),
         }
     }
     Ok(None)
 }
 
-fn read(path: &Path) -> io::Result<(PathBuf, String)> {
-    Ok((path.to_owned(), fs::read_to_string(path)?))
+/// Reads the file of an earlier reading again. No other one is tried in its place, since the
+/// configuration of a running process must not become another one when its file is gone.
+pub(super) fn read_again(path: &Path) -> Result<Option<File>, Mistake> {
+    parse((path.to_owned(), read(path).map_err(|error| misread(path, &error))?))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    text(read_regular(path, MAX_CONFIGURATION)?)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn misread(path: &Path, error: &io::Error) -> Mistake {
+    Mistake { place: path.display().to_string(), reason: unreadable(path, error) }
 }
 
 fn parse((path, text): (PathBuf, String)) -> Result<Option<File>, Mistake> {
@@ -116,7 +130,7 @@ impl File {
         let outline = Outline::of(text).map_err(|error| wrong(error.span(), error.message()))?;
         let mut files = Files::default();
         if let Some(origin) = &origin {
-            files.add(origin, text.as_bytes());
+            files.add_origin(origin, text.as_bytes());
         }
         Ok(Self { origin, files, values, outline })
     }
@@ -131,6 +145,8 @@ fn line_and_column(text: &str, at: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn error(option: Option<&Path>, env: &BTreeMap<String, String>, candidates: &[&str]) -> String {

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
-use super::files::Files;
+use super::files::{Files, SecretText};
 use super::key_path::KeyPath;
 use super::kind::{Presence, Shape};
 use super::layers::{Layers, Rank, VARIABLE_RANK};
@@ -35,6 +36,11 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// For a reading that goes on from `files`.
+    pub(super) fn after(files: Files) -> Self {
+        Self { files: RefCell::new(files), ..Self::default() }
+    }
+
     pub(super) fn mistake(&self, layers: &Layers, path: &KeyPath, reason: impl Into<String>) -> Noted {
         let mistake = Mistake { place: layers.place(path), reason: reason.into() };
         self.mistakes.borrow_mut().push((layers.rank(path), mistake));
@@ -59,8 +65,8 @@ impl Notes {
         self.asked.borrow_mut().entry(form).or_insert((shape, presence));
     }
 
-    pub(super) fn file(&self, path: &Path, contents: &[u8]) {
-        self.files.borrow_mut().add(path, contents);
+    pub(super) fn read_secret(&self, path: &Path) -> io::Result<SecretText> {
+        self.files.borrow_mut().read_secret(path)
     }
 
     pub(super) fn variable(&self, key: KeyPath, name: &str) {

@@ -36,7 +36,12 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// `env` holds the variables that secrets name.
     pub(super) fn new(layers: &'a Layers, env: &'a BTreeMap<String, String>) -> Self {
-        Self { layers, env, notes: Notes::default() }
+        Self::after(Files::default(), layers, env)
+    }
+
+    /// As [`Reader::new`]; adds to `files`.
+    pub(super) fn after(files: Files, layers: &'a Layers, env: &'a BTreeMap<String, String>) -> Self {
+        Self { layers, env, notes: Notes::after(files) }
     }
 
     /// Reads the root table.

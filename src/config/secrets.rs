@@ -114,7 +114,7 @@ pub(super) fn from_variable(form: &Entry<'_>, name: &str) -> Read<String> {
 
 fn from_file(form: &Entry<'_>, path: &str) -> Read<String> {
     let path = form.folder().join(path);
-    let text = form.file(&path).map_err(|error| {
+    let text = form.secret_file(&path).map_err(|error| {
         let path = path.display();
         form.mistake(match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file {path}"),

@@ -54,5 +54,6 @@ fn load_text(
 ) -> Result<Loaded, Mistakes> {
     let file =
         text.map(|text| File::parse(Some("streamgauge.toml".into()), text).unwrap_or_else(|e| panic!("{e}")));
-    assemble(file, &env(variables), &Overrides { listen: listen.map(str::to_owned) })
+    let overrides = Overrides { listen: listen.map(str::to_owned) };
+    assemble(file, &Sources { file: None, env: env(variables), overrides }, Files::default())
 }

@@ -1,16 +1,16 @@
 //! The place of a PEM text.
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::pem;
 use crate::support::secret::Secret;
+use crate::support::whole_file;
 
 /// The most that is read of a file. The roots of a whole system are about 0.25 MB.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// A file that may change, or a fixed text.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,28 +54,25 @@ impl Source {
         };
         let bytes = self.bytes().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
-            _ => format!("cannot read {}: {error}", path.display()),
-        })?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(format!(
+            io::ErrorKind::FileTooLarge => format!(
                 "{} has more than {} MiB: that is no certificate or key",
                 path.display(),
                 MAX_BYTES >> 20
-            ));
-        }
+            ),
+            _ => format!("cannot read {}: {error}", path.display()),
+        })?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(format!("{} is empty", path.display()));
         }
         Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The present bytes of a file, at most one more than [`MAX_BYTES`]; empty for a fixed text.
+    /// The present bytes of a file; empty for a fixed text.
     pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        if let Self::File(path) = self {
-            fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        match self {
+            Self::File(path) => whole_file::read_regular(path, MAX_BYTES),
+            Self::Text { .. } => Ok(Vec::new()),
         }
-        Ok(bytes)
     }
 }
 

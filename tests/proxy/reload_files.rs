@@ -1,8 +1,11 @@
 //! How the files of a configuration may change: in steps, by symlink, and for a time not at all.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use streamgauge::config::reload::ReloadOutcome;
 
 use crate::harness::{CHAT_BODY, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
@@ -110,6 +113,58 @@ fn missing_file_is_reported_once_and_taken_when_it_is_back() {
     fs::write(&path, text(&up, "/two")).unwrap();
     assert_eq!(settle(&proxy), TAKEN);
     assert!(serves(&proxy, "/two"));
+}
+
+#[test]
+fn secret_replaced_by_a_fifo_is_refused_without_waiting() {
+    let (up, folder) = (up(), tempfile::tempdir().unwrap());
+    let (path, key) = (folder.path().join("streamgauge.toml"), folder.path().join("key"));
+    let client = "[clients.a]\nkey = { file = \"key\" }\n";
+    fs::write(&path, format!("{}\n{client}", text(&up, "/one"))).unwrap();
+    fs::write(&key, "sg-a-key-in-a-file").unwrap();
+    let proxy = proxy().run_from(&path);
+    fs::remove_file(&key).unwrap();
+    mkfifoat(CWD, &key, Mode::RUSR | Mode::WUSR).unwrap();
+    assert!(
+        matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("not a regular file"))
+    );
+    fs::remove_file(&key).unwrap();
+    fs::write(&key, "sg-a-key-of-another-day").unwrap();
+    assert_eq!(settle(&proxy), TAKEN);
+}
+
+#[test]
+fn secret_of_a_pipe_stays_after_a_reload() {
+    let (up, folder) = (up(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("streamgauge.toml");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"sg-a-key-in-a-pipe\n").unwrap();
+    drop(writer);
+    let client = format!("[clients.a]\nkey = {{ file = \"/dev/fd/{}\" }}\n", reader.as_raw_fd());
+    fs::write(&path, format!("{}\n{client}", text(&up, "/one"))).unwrap();
+    let proxy = proxy().run_from(&path);
+    fs::write(&path, format!("{}\n{client}", text(&up, "/two"))).unwrap();
+    for _ in 0..2 {
+        assert_eq!(proxy.reload(), TAKEN);
+    }
+}
+
+#[test]
+fn files_beyond_their_bounds_are_refused() {
+    let (up, folder) = (up(), tempfile::tempdir().unwrap());
+    let (path, key) = (folder.path().join("streamgauge.toml"), folder.path().join("key"));
+    let good = format!("{}\n[clients.a]\nkey = {{ file = \"key\" }}\n", text(&up, "/one"));
+    fs::write(&path, &good).unwrap();
+    fs::write(&key, "sg-a-key-in-a-file").unwrap();
+    let proxy = proxy().run_from(&path);
+    // Sparse.
+    fs::File::options().write(true).open(&key).unwrap().set_len(700 << 20).unwrap();
+    assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("more than 64 KiB")));
+    fs::write(&key, "sg-a-key-in-a-file").unwrap();
+    fs::write(&path, format!("{good}#{}", "x".repeat(4 << 20))).unwrap();
+    assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("more than 4 MiB")));
+    fs::write(&path, good).unwrap();
+    assert_eq!(settle(&proxy), TAKEN);
 }
 
 #[test]

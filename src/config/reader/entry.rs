@@ -1,12 +1,12 @@
 //! A key that is there, read as a value of some kind.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use figment::value::{Dict, Value};
 
 use super::{ANY_NAME, DATE, Reader, Table};
+use crate::config::files::SecretText;
 use crate::config::key_path::KeyPath;
 use crate::config::layers::Layer;
 use crate::config::notes::{Noted, Read};
@@ -172,10 +172,12 @@ impl<'a> Entry<'a> {
         self.reader.notes.variable(self.path.clone(), variable);
     }
 
-    /// The text of a file, which is noted as a part of the configuration.
-    pub(in crate::config) fn file(&self, path: &Path) -> io::Result<String> {
-        let text = fs::read_to_string(path)?;
-        self.reader.notes.file(path, text.as_bytes());
+    /// The text of a secret's file, which is noted as a part of the configuration.
+    pub(in crate::config) fn secret_file(&self, path: &Path) -> io::Result<String> {
+        let SecretText { text, is_pipe } = self.reader.notes.read_secret(path)?;
+        if is_pipe {
+            self.warning("is a pipe, which can be read once only: a reload keeps the secret of the start");
+        }
         Ok(text)
     }
 
