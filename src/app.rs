@@ -23,8 +23,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
 use crate::admin::{self, Admin, ServerBounds, Shown, WORKER};
 use crate::config::{Files, Settings, Sources};
 use crate::record::{Boards, CAPACITY, Estimator, Journal, RefusalCounter, Sink, Writer};
@@ -35,6 +33,7 @@ use crate::support::Live;
 use crate::support::drain::Stop;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::support::threads::Threads;
+use crate::tls::ServerTls;
 use crate::upstream::ConnectObserver;
 use open_files::{make_room, raise_limit};
 use reload::{Reloader, Source};
@@ -69,7 +68,7 @@ pub struct App {
     admin: Option<admin::AdminServer>,
     parts: Parts,
     /// The certificate for clients; `None`: plain HTTP.
-    tls: Option<Arc<Live<ServerConfig>>>,
+    tls: Option<Arc<Live<ServerTls>>>,
     reloader: Reloader,
     sinks: Sinks,
 }

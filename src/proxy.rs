@@ -104,9 +104,9 @@ impl Proxy {
         received: Received,
         entry: &mut Entry,
     ) -> Result<(Prepared, Buffered)> {
-        let authenticated = received
-            .check_head(&snapshot.admission)
-            .and_then(|received| received.authenticate(&snapshot.clients, entry));
+        let authenticated = received.check_head(&snapshot.admission).and_then(|received| {
+            received.authenticate(&snapshot.clients, snapshot.requires_certificates, entry)
+        });
         let authenticated = authenticated.inspect_err(|_| snapshot.sample(entry))?;
         let (buffered, body) = authenticated.buffer(snapshot, entry).await?;
         let prepared = buffered.route(snapshot, entry)?.prepare(body, entry)?;

@@ -20,7 +20,6 @@ mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,10 +98,6 @@ pub trait ResponseBody: Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'sta
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The name in a verified client certificate: an extension of each request on its connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate(pub Arc<str>);
 
 /// The time limits of connections, from the configuration.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,12 @@
 //!
 //! `source` locates a text, `pem` parses it, `material` checks that certificate and key are complete
 //! and belong together, and `facts` describes a certificate. `client` and `server` build
-//! configurations, with the rules of `verify`. `rotate` keeps them up to date, and `observer` records
-//! handshakes. No message and no `Debug` shows a key or a passphrase.
+//! configurations, with the rules of `verify`. `rotate` keeps them up to date, `client_certificate`
+//! follows them on open connections, and `observer` records handshakes. No message and no `Debug`
+//! shows a key or a passphrase.
 
 mod client;
+mod client_certificate;
 mod facts;
 mod material;
 mod observer;
@@ -22,13 +24,14 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use client::{ClientSettings, Connector};
+pub use client_certificate::ClientCertificate;
 pub use facts::{Facts, client_name};
 pub use material::{Authorities, Identity, IdentitySource};
 pub use observer::{HandshakeObserver, ObservedHandshake};
 pub use rotate::{Reloads, Replacement, Watch};
 
 pub use crate::support::Live;
-pub use server::{ClientCertificates, ServerSettings};
+pub use server::{ClientCertificates, ServerSettings, ServerTls};
 pub use source::{Source, decode};
 pub use verify::Verification;
 

@@ -26,9 +26,9 @@ use jiff::Timestamp;
 use crate::codec::authority::Authority;
 use crate::gate::bearer;
 use crate::gate::browser::OwnHosts;
-use crate::server::ClientCertificate;
 use crate::support::hex;
 use crate::support::secret::Secret;
+use crate::tls::ClientCertificate;
 
 const COOKIE_NAME: &str = "streamgauge_session";
 
@@ -124,7 +124,9 @@ impl Access {
         }
         self.check_host(authority)?;
         let is_open = self.token.is_none() && !self.certificates;
-        let has_certificate = self.certificates && extensions.get::<ClientCertificate>().is_some();
+        let certificate = extensions.get::<ClientCertificate>();
+        let has_certificate =
+            self.certificates && certificate.is_some_and(|certificate| certificate.name().is_some());
         if is_open
             || has_certificate
             || cookies(headers).any(|value| self.is_session(value, Timestamp::now()))

@@ -22,17 +22,16 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::{AcceptErrors, ClientCertificate, Limits, MAX_HEAD_BYTES, is_exhaustion};
+use crate::server::{AcceptErrors, Limits, MAX_HEAD_BYTES, is_exhaustion};
 use crate::support::drain::{Phase, Stop};
 use crate::support::flow::{ConnectionCounts, Limit, LimitCounts};
-use crate::tls::Live;
+use crate::tls::{ClientCertificate, Live, ServerTls};
 use conn::Conn;
 use reserve::Reserve;
 
@@ -55,7 +54,7 @@ const MAX_STREAMS: u32 = 64;
 /// The admin port, bound.
 pub struct AdminServer {
     socket: std::net::TcpListener,
-    tls: Option<Arc<Live<ServerConfig>>>,
+    tls: Option<Arc<Live<ServerTls>>>,
     bounds: ServerBounds,
     reserve: Reserve,
 }
@@ -75,7 +74,7 @@ impl AdminServer {
     /// Serves through TLS if `tls` is given.
     pub fn new(
         socket: std::net::TcpListener,
-        tls: Option<Arc<Live<ServerConfig>>>,
+        tls: Option<Arc<Live<ServerTls>>>,
         bounds: ServerBounds,
     ) -> Self {
         Self { socket, tls, bounds, reserve: Reserve::new(RESERVED_FILES) }
@@ -97,7 +96,7 @@ impl AdminServer {
         let mut newcomer: Option<TcpStream> = None;
         loop {
             if let Some(stream) = newcomer.take_if(|_| connections.has_room()) {
-                connections.spawn(stream, tls.as_deref().map(Live::load), router.clone());
+                connections.spawn(stream, tls.clone(), router.clone());
             }
             tokio::select! {
                 accepted = accept(socket.as_ref()), if newcomer.is_none() => match accepted {
@@ -154,7 +153,7 @@ impl Connections {
         self.tasks.len() < self.bounds.connections.max(1)
     }
 
-    fn spawn(&mut self, stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router) {
+    fn spawn(&mut self, stream: TcpStream, tls: Option<Arc<Live<ServerTls>>>, router: Router) {
         let conn = Conn::new(Instant::now());
         let opened = self.bounds.opened.begin();
         let served = serve(stream, tls, Arc::clone(&conn), router);
@@ -197,11 +196,13 @@ impl Connections {
 }
 
 /// Serves one connection.
-async fn serve(stream: TcpStream, tls: Option<Arc<ServerConfig>>, conn: Arc<Conn>, router: Router) {
-    let Some(config) = tls else { return speak(stream, None, conn, router).await };
+async fn serve(stream: TcpStream, tls: Option<Arc<Live<ServerTls>>>, conn: Arc<Conn>, router: Router) {
+    let Some(tls) = tls else { return speak(stream, None, conn, router).await };
+    let generation = tls.generation();
+    let config = Arc::clone(&tls.load().config);
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => {
-            let certificate = ClientCertificate::of(stream.get_ref().1);
+            let certificate = ClientCertificate::of(stream.get_ref().1, &tls, generation);
             speak(stream, certificate, conn, router).await;
         }
         Err(error) => tracing::debug!(%error, "a TLS handshake with a client failed"),

@@ -10,7 +10,6 @@ mod thread;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::restart;
@@ -26,7 +25,7 @@ use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::support::telemetry;
-use crate::tls::{Replacement, Watch};
+use crate::tls::{Replacement, ServerTls, Watch};
 use crate::upstream::ConnectObserver;
 use secrets::Secrets;
 pub(super) use thread::Reloading;
@@ -52,8 +51,8 @@ pub(super) struct Reloader {
     pub(super) snapshot: Arc<Snapshot>,
     /// The files of certificates, keys and authorities.
     pub(super) watch: Watch,
-    pub(super) server_tls: Option<Arc<Live<ServerConfig>>>,
-    pub(super) admin_tls: Option<Arc<Live<ServerConfig>>>,
+    pub(super) server_tls: Option<Arc<Live<ServerTls>>>,
+    pub(super) admin_tls: Option<Arc<Live<ServerTls>>>,
     pub(super) access: Arc<Live<Access>>,
     pub(super) prices: Arc<Live<Prices>>,
     pub(super) services: Services,

@@ -58,6 +58,7 @@ pub(super) fn snapshot(settings: &Settings, mut parts: Parts<'_>) -> Result<Snap
         clients: Clients::new(
             settings.clients.iter().map(|client| (client.name.clone(), client.key.clone())),
         ),
+        requires_certificates: server.tls.as_ref().is_some_and(|tls| tls.requires_certificates()),
         anonymous: ANONYMOUS.into(),
         routes: Table::new(rules),
         upstreams,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -18,7 +17,7 @@ use crate::server::{Acceptor, Ended, Limits, Listener};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::drain::Stop;
-use crate::tls::Live;
+use crate::tls::{Live, ServerTls};
 
 /// Shared by the workers.
 #[derive(Clone)]
@@ -52,7 +51,7 @@ impl Update {
 pub(super) async fn work(
     number: usize,
     listener: Listener,
-    tls: Option<Arc<Live<ServerConfig>>>,
+    tls: Option<Arc<Live<ServerTls>>>,
     parts: Parts,
     stop: Stop,
 ) -> io::Result<()> {

@@ -98,5 +98,5 @@ fn tls(args: &SimulateArgs) -> Result<Option<Arc<ServerConfig>>, String> {
     let settings =
         ServerSettings { identity, client_ca: Vec::new(), client_certificates: ClientCertificates::Optional };
     let live = Watch::default().server(&settings).map_err(|fault| fault.to_string())?;
-    Ok(Some(live.load()))
+    Ok(Some(Arc::clone(&live.load().config)))
 }

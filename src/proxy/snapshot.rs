@@ -24,6 +24,8 @@ pub struct Snapshot {
     /// The accepted hosts and web origins.
     pub admission: Admission,
     pub clients: Clients,
+    /// No request is served without a certificate that the authorities in use trust.
+    pub requires_certificates: bool,
     /// The `client` of records where no clients are configured.
     pub anonymous: Arc<str>,
     pub routes: Table<Target<UpstreamId>>,

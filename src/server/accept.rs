@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep, timeout};
@@ -21,7 +20,7 @@ use super::places::{Capacity, Place, Places};
 use super::{Balance, Handler, Limits};
 use crate::support::SharedGuard;
 use crate::support::drain::{Phase, Stop};
-use crate::tls::Live;
+use crate::tls::{Live, ServerTls};
 
 /// Pause of the loop when the system has no descriptor or memory left for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -99,7 +98,7 @@ impl<H: Handler> Acceptor<H> {
     pub fn new(
         listener: Listener,
         handler: Rc<H>,
-        tls: Option<Arc<Live<ServerConfig>>>,
+        tls: Option<Arc<Live<ServerTls>>>,
         limits: Rc<Cell<Limits>>,
     ) -> Self {
         let context = WorkerContext {
@@ -271,10 +270,10 @@ fn connection_task<H: Handler>(
     state.set_address(stream.peer_addr().ok());
     let registered = context.connections.register(Rc::clone(&state));
     async move {
-        match context.tls.as_deref().map(Live::load) {
+        match context.tls.clone() {
             None => serve(stream, ConnInfo::default(), Rc::clone(&state), context).await,
             // Boxed, so that the tasks of plain connections do not reserve space for it.
-            Some(config) => Box::pin(serve_tls(stream, config, Rc::clone(&state), context)).await,
+            Some(tls) => Box::pin(serve_tls(stream, tls, Rc::clone(&state), context)).await,
         }
         state.settled().await;
         drop((claim, registered));
@@ -292,11 +291,11 @@ pub(crate) fn connection_task_size<H: Handler>() -> usize {
 
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    config: Arc<ServerConfig>,
+    tls: Arc<Live<ServerTls>>,
     state: Rc<ConnState>,
     context: Rc<WorkerContext<H>>,
 ) {
-    if let Some((stream, info)) = handshake(stream, config, &state).await {
+    if let Some((stream, info)) = handshake(stream, &tls, &state).await {
         serve(stream, info, state, context).await;
     }
 }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::balance::Balance;
@@ -17,8 +16,8 @@ use super::connections::Connections;
 use super::disconnect::Socket;
 use super::in_flight::Guard;
 use super::places::Places;
-use super::{ClientCertificate, Handler, Limits, http1, http2};
-use crate::tls::Live;
+use super::{Handler, Limits, http1, http2};
+use crate::tls::{ClientCertificate, Live, ServerTls};
 
 /// The HTTP/2 connection preface (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,7 +29,7 @@ const FIRST_READ: usize = 2048;
 #[derive(Debug)]
 pub(super) struct WorkerContext<H> {
     pub(super) handler: Rc<H>,
-    pub(super) tls: Option<Arc<Live<ServerConfig>>>,
+    pub(super) tls: Option<Arc<Live<ServerTls>>>,
     pub(super) limits: Rc<Cell<Limits>>,
     pub(super) connections: Connections,
     pub(super) places: Arc<Places>,

@@ -2,36 +2,37 @@
 
 use std::sync::Arc;
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::ClientCertificate;
 use super::conn_state::ConnState;
 use super::connection::{ConnInfo, wait_for_command};
-use crate::tls::{HTTP_1_1, HTTP_2, client_name};
-
-/// The name of a client whose certificate has no readable name.
-const NAMELESS: &str = "certificate";
+use crate::tls::{ClientCertificate, HTTP_1_1, HTTP_2, Live, ServerTls};
 
 /// Performs the handshake, which counts toward the time of the first head. `None`: it failed, or a
 /// command ended the connection; TLS alerts have been sent.
 pub(super) async fn handshake<S>(
     io: S,
-    config: Arc<ServerConfig>,
+    tls: &Arc<Live<ServerTls>>,
     state: &ConnState,
 ) -> Option<(Box<TlsStream<S>>, ConnInfo)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    // Before the configuration, so that a change in between has the certificate verified again.
+    let generation = tls.generation();
+    let config = Arc::clone(&tls.load().config);
     let accepted = tokio::select! {
         accepted = TlsAcceptor::from(config).accept(io) => accepted,
         () = wait_for_command(state) => return None,
     };
     match accepted {
         Ok(stream) => {
-            let info = info(stream.get_ref().1);
+            let session = stream.get_ref().1;
+            let certificate = ClientCertificate::of(session, tls, generation);
+            let info = ConnInfo { http2: is_http2(session), certificate };
             // Boxed, as it has 1.2 KB and is moved several times.
             Some((Box::new(stream), info))
         }
@@ -42,19 +43,10 @@ where
     }
 }
 
-fn info(session: &ServerConnection) -> ConnInfo {
-    let http2 = session.alpn_protocol().and_then(|protocol| match protocol {
+fn is_http2(session: &ServerConnection) -> Option<bool> {
+    session.alpn_protocol().and_then(|protocol| match protocol {
         HTTP_2 => Some(true),
         HTTP_1_1 => Some(false),
         _ => None,
-    });
-    ConnInfo { http2, certificate: ClientCertificate::of(session) }
-}
-
-impl ClientCertificate {
-    /// The verified certificate of a connection.
-    pub fn of(session: &ServerConnection) -> Option<Self> {
-        let certificate = session.peer_certificates()?.first()?;
-        Some(Self(client_name(certificate).map_or_else(|| NAMELESS.into(), Arc::from)))
-    }
+    })
 }

@@ -26,9 +26,10 @@ use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::disconnect::Socket;
 use super::in_flight::{Guard, InFlightBody};
-use super::{ClientCertificate, Handler, RequestBody, Upgrade};
+use super::{Handler, RequestBody, Upgrade};
 use crate::codec::h1::server::{BadRequest, RequestFraming, RequestHead};
 use crate::record::error::{Error, Kind};
+use crate::tls::ClientCertificate;
 pub use body::Http1RequestBody;
 pub(super) use buffers::Buffers;
 use peer::Peer;
@@ -226,7 +227,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin + 'static, H: Handler> Connectio
             let mut out = self.context.buffers.take();
             if writer.begins() {
                 peer.on_response_start();
-                let closes = peer.state.command().is_some() || !peer.poll_reusable(cx)?;
+                let is_distrusted = self.certificate.as_ref().is_some_and(|shown| shown.name().is_none());
+                let closes = is_distrusted || peer.state.command().is_some() || !peer.poll_reusable(cx)?;
                 self.context.buffers.give_back_headers(writer.write_head(&mut out, closes));
             }
             let (data, behind) = writer.gather(cx, &mut out);

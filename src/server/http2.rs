@@ -23,9 +23,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::conn_state::{ConnCommand, ConnState};
 use super::connection::WorkerContext;
 use super::places::Place;
-use super::{ClientCertificate, Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
+use super::{Handler, MAX_HEAD_BYTES, MAX_HTTP2_STREAMS, RequestBody};
 use crate::record::error::Kind;
 use crate::support::flow::Limit;
+use crate::tls::ClientCertificate;
 pub use body::Http2RequestBody;
 use streams::Streams;
 
@@ -116,6 +117,10 @@ impl<H: Handler> Connection<H> {
                         _ => connection.graceful_shutdown(),
                     }
                 }
+                None if !told && self.is_distrusted() => {
+                    told = true;
+                    connection.graceful_shutdown();
+                }
                 _ => {}
             }
             while let Some(accepted) = ready!(connection.poll_accept(cx)) {
@@ -125,6 +130,11 @@ impl<H: Handler> Connection<H> {
             Poll::Ready(Ok(()))
         })
         .await
+    }
+
+    /// The client's certificate was trusted when the connection began, and is no longer.
+    fn is_distrusted(&self) -> bool {
+        self.certificate.as_ref().is_some_and(|shown| shown.name().is_none())
     }
 
     /// Starts a stream. The record is opened before its task runs, since the client may have left

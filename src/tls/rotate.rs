@@ -4,8 +4,9 @@
 //! renames, the symlink that Kubernetes swaps, and a file written over in place, where times and
 //! inodes can deceive. A set that is whole and valid replaces the earlier one at once. One that is
 //! not is read once more before it is reported as broken, because certificate and key are often
-//! written one after the other. Connections keep their certificates; those to upstreams get no new
-//! request after a change ([`Live::generation`]).
+//! written one after the other. Connections keep their certificates; those of clients are verified
+//! again by the new authorities ([`ClientCertificate`](super::ClientCertificate)), and those to
+//! upstreams get no new request after a change ([`Live::generation`]).
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +14,12 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 
 use super::client::ClientRecipe;
-use super::{ClientSettings, Fault, HandshakeObserver, Identity, IdentitySource, ServerSettings, Source};
+use super::{
+    ClientSettings, Fault, HandshakeObserver, Identity, IdentitySource, ServerSettings, ServerTls, Source,
+};
 use crate::support::Live;
 
 /// Builds a configuration from the present contents of its sources.
@@ -79,7 +82,7 @@ impl Watch {
     ///
     /// # Errors
     /// It is broken now.
-    pub fn server(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerConfig>>, Fault> {
+    pub fn server(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerTls>>, Fault> {
         self.add("server.tls", settings.clone())
     }
 
@@ -87,7 +90,7 @@ impl Watch {
     ///
     /// # Errors
     /// It is broken now.
-    pub fn admin(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerConfig>>, Fault> {
+    pub fn admin(&mut self, settings: &ServerSettings) -> Result<Arc<Live<ServerTls>>, Fault> {
         self.add("admin.tls", settings.clone())
     }
 
@@ -107,7 +110,7 @@ impl Watch {
     pub fn prepare(
         name: &'static str,
         settings: &ServerSettings,
-        live: &Arc<Live<ServerConfig>>,
+        live: &Arc<Live<ServerTls>>,
     ) -> Result<Replacement, Fault> {
         let present = fingerprint(settings);
         let made = settings.make()?;
@@ -150,8 +153,8 @@ pub struct Replacement {
     name: &'static str,
     settings: ServerSettings,
     present: Fingerprint,
-    made: ServerConfig,
-    live: Arc<Live<ServerConfig>>,
+    made: ServerTls,
+    live: Arc<Live<ServerTls>>,
 }
 
 impl fmt::Debug for Watch {

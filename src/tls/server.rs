@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
@@ -35,8 +36,16 @@ impl ServerSettings {
     }
 }
 
+/// TLS with clients, as its files are now.
+#[derive(Debug)]
+pub struct ServerTls {
+    pub config: Arc<ServerConfig>,
+    /// Verifies certificates of clients; `None`: clients are not asked for one.
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 impl Recipe for ServerSettings {
-    type Made = ServerConfig;
+    type Made = ServerTls;
 
     fn sources(&self) -> Vec<&Source> {
         [&self.identity.certificate, &self.identity.private_key].into_iter().chain(&self.client_ca).collect()
@@ -44,14 +53,14 @@ impl Recipe for ServerSettings {
 
     /// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1. The key of session tickets lives as long as this
     /// configuration, so that certificates of earlier sessions are verified again.
-    fn make(&self) -> Result<ServerConfig, Fault> {
+    fn make(&self) -> Result<ServerTls, Fault> {
         let client_ca = |fault: Fault| Fault { part: TlsPart::ClientCa, ..fault };
         let authorities = Authorities::read(&self.client_ca).map_err(client_ca)?;
         let identity = Identity::read(&self.identity)?;
         let provider = provider();
         let failed = |error: String| Fault { part: TlsPart::Certificate, reason: error };
         let verifier = if self.client_ca.is_empty() {
-            Arc::new(NoClientAuth)
+            None
         } else {
             let builder = WebPkiClientVerifier::builder_with_provider(
                 Arc::new(authorities.roots),
@@ -61,16 +70,17 @@ impl Recipe for ServerSettings {
                 ClientCertificates::Optional => builder.allow_unauthenticated(),
                 ClientCertificates::Required => builder,
             };
-            builder.build().map_err(|error| Fault { part: TlsPart::ClientCa, reason: error.to_string() })?
+            let built = builder.build();
+            Some(built.map_err(|error| Fault { part: TlsPart::ClientCa, reason: error.to_string() })?)
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(error.to_string()))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(verifier.clone().unwrap_or_else(|| Arc::new(NoClientAuth)))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())));
         config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
         config.ticketer = Ticketer::new().map_err(|error| failed(error.to_string()))?;
-        Ok(config)
+        Ok(ServerTls { config: Arc::new(config), verifier })
     }
 
     fn identity(&self) -> Option<&IdentitySource> {

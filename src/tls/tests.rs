@@ -39,7 +39,15 @@ pub(crate) fn client_config(settings: &ClientSettings) -> Arc<ClientConfig> {
 }
 
 pub(crate) fn server_config(settings: &ServerSettings) -> Arc<ServerConfig> {
-    Arc::new(settings.make().unwrap_or_else(|fault| panic!("{fault}")))
+    settings.make().unwrap_or_else(|fault| panic!("{fault}")).config
+}
+
+/// The certificate of a client of `ours` on its connection to a server.
+pub(crate) fn client_certificate(ours: &Authority, server: &Arc<Live<ServerTls>>) -> ClientCertificate {
+    let mut settings = client(Verification::None, &ours.pem());
+    settings.identity = Some(identity(&ours.issue("ada", &[])));
+    let (_, session) = handshake(&client_config(&settings), "llm.internal", &server.load().config).unwrap();
+    ClientCertificate::of(&session, server, server.generation()).expect("the client has one")
 }
 
 /// A whole handshake, with what follows it until both have nothing more to say.

@@ -138,7 +138,7 @@ pub fn tls(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>, serve
         client_certificates: asks.unwrap_or(ClientCertificates::Optional),
         client_ca: asks.map(|_| source(&folder.ca.pem())).into_iter().collect(),
     };
-    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
+    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load().config);
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

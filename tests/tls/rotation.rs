@@ -116,6 +116,33 @@ fn assert_whole(body: &[u8]) {
     assert!(ticks >= 5, "only {ticks} events in a stream: it did not run");
 }
 
+#[tokio::test]
+async fn kept_connection_of_a_replaced_authority_gets_401_and_ends() {
+    let folder = Folder::new();
+    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let authorities = folder.path("clients.crt");
+    fs::write(&authorities, old.pem()).unwrap();
+    let lines = format!("{}client_ca = {{ file = {authorities:?} }}\n", folder.lines("server"));
+    let proxy = Proxy::run(&lines, upstream.address, &folder.ca_line("ca"), "");
+    let (mut kept, _) = client(&folder.client(Some(&old.issue("ada", &[]))), &proxy).await;
+    for trusted in [old.pem(), format!("{}{}", old.pem(), new.pem())] {
+        fs::write(&authorities, trusted).unwrap();
+        proxy.look().await;
+        who(&mut kept).await;
+        assert_eq!(proxy.record()["client"], "ada");
+    }
+    fs::write(&authorities, new.pem()).unwrap();
+    proxy.look().await;
+    let request = Request::get("/v1/models").header("host", "localhost").body(Empty::new()).unwrap();
+    let answer = kept.send_request(request).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (401, &"close".parse().unwrap()));
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("certificate_not_trusted"), "{body:?}");
+    let (mut fresh, _) = client(&folder.client(Some(&new.issue("bob", &[]))), &proxy).await;
+    who(&mut fresh).await;
+}
+
 /// Client certificate, authority and the listener's certificate are swapped twice under running
 /// streams: none is lost, no request fails, and what is new has the new certificates, also on
 /// connections of clients that were there before.

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use streamgauge::app::{App, Running};
-use streamgauge::config;
+use streamgauge::config::{self, reload::Kind};
 use streamgauge::record::{Sink, UsageRecord};
 use streamgauge::tls::{
     ClientCertificates, ClientSettings, Facts, HTTP_1_1, HTTP_2, IdentitySource, ServerSettings, Source,
@@ -105,7 +105,7 @@ fn identity(pair: &Pair) -> IdentitySource {
 /// A running proxy. Dropping it cuts what runs.
 pub struct Proxy {
     pub address: SocketAddr,
-    _running: Running,
+    running: Running,
     records: Receiver<Value>,
 }
 
@@ -134,7 +134,12 @@ impl Proxy {
         let settings = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings;
         let (sender, records) = mpsc::channel();
         let running = App::bind(&settings, vec![Box::new(Records(sender))]).unwrap().spawn().unwrap();
-        Self { address: running.addresses().proxy, _running: running, records }
+        Self { address: running.addresses().proxy, running, records }
+    }
+
+    /// Has the files compared, as the proxy does every two seconds.
+    pub async fn look(&self) {
+        self.running.reload().request(Kind::Look).expect("it has files").await.expect("it runs");
     }
 
     /// The next record.
@@ -268,7 +273,7 @@ pub fn server(
         client_certificates: clients.as_ref().map_or(ClientCertificates::Optional, |(_, asks)| *asks),
         client_ca: clients.map(|(ca, _)| Source::text("the test", &ca).unwrap()).into_iter().collect(),
     };
-    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load());
+    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load().config);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }

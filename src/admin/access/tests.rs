@@ -1,5 +1,7 @@
 use super::*;
 use crate::support::{Hosts, Pattern};
+use crate::tls::tests::{certificates, client_certificate, server};
+use crate::tls::{Source, Watch};
 
 const TOKEN: &str = "0123456789abcdef-token";
 
@@ -103,8 +105,13 @@ fn logout_ends_every_copy_of_a_session() {
 
 #[test]
 fn client_certificate_opens_pages_that_ask_for_one() {
+    let ours = certificates::Authority::new("ours");
+    let mut settings = server(&ours.issue("server", &["llm.internal"]));
+    settings.client_ca = vec![Source::text("the test", &ours.pem()).unwrap()];
+    let mut watch = Watch::default();
+    let live = watch.admin(&settings).unwrap();
     let mut extensions = Extensions::new();
-    extensions.insert(ClientCertificate("ada".into()));
+    extensions.insert(client_certificate(&ours, &live));
     let headers = headers(&[("host", "localhost")]);
     let host = host(&headers);
     let host = host.as_ref();
@@ -112,4 +119,8 @@ fn client_certificate_opens_pages_that_ask_for_one() {
     assert_eq!(access(true, true).check(host, &headers, &extensions), Ok(()));
     assert_eq!(access(true, false).check(host, &headers, &extensions), Err(Refusal::Stranger));
     assert_eq!(access(false, true).check(host, &headers, &Extensions::new()), Err(Refusal::Stranger));
+    settings.client_ca =
+        vec![Source::text("the test", &certificates::Authority::new("other").pem()).unwrap()];
+    watch.replace(Watch::prepare("admin.tls", &settings, &live).unwrap());
+    assert_eq!(access(false, true).check(host, &headers, &extensions), Err(Refusal::Stranger));
 }

@@ -11,7 +11,8 @@ use crate::gate::browser::{Admission, Refusal};
 use crate::gate::{Clients, QueryKeys, Unauthorized};
 use crate::record::Entry;
 use crate::record::error::{Error, Kind, Result};
-use crate::server::{ClientCertificate, RequestBody};
+use crate::server::RequestBody;
+use crate::tls::ClientCertificate;
 
 /// A request whose head has arrived.
 pub(in crate::proxy) struct Received {
@@ -43,17 +44,23 @@ impl Received {
         Ok(self)
     }
 
+    /// A certificate counts while the authorities in use trust it, which may change during its
+    /// connection.
     pub(in crate::proxy) fn authenticate(
         self,
         clients: &Clients,
+        requires_certificates: bool,
         entry: &mut Entry,
     ) -> Result<Authenticated> {
-        let certificate = self.parts.extensions.get::<ClientCertificate>();
+        let certificate = self.parts.extensions.get::<ClientCertificate>().and_then(ClientCertificate::name);
+        if requires_certificates && certificate.is_none() {
+            return Err(Kind::CertificateNotTrusted.into());
+        }
         match (clients.authenticate(&self.parts.headers, &self.keys), certificate) {
             (Ok(Some(client)), _) => entry.row().client = client,
             // A verified certificate is sufficient. SDKs always send a key, so that an unknown key
             // next to the certificate is ignored.
-            (_, Some(ClientCertificate(name))) => entry.row().client = Arc::clone(name),
+            (_, Some(name)) => entry.row().client = Arc::clone(name),
             (Ok(None), None) => {}
             (Err(Unauthorized::Missing), None) => return Err(Kind::KeyMissing.into()),
             (Err(Unauthorized::Unknown), None) => return Err(Kind::KeyUnknown.into()),

@@ -115,6 +115,8 @@ kinds! {
         "Clients are configured, and the request has no key.";
     KeyUnknown = UNAUTHORIZED, "invalid_api_key", Client, Never,
         "The request's key is not one of the configured keys.";
+    CertificateNotTrusted = UNAUTHORIZED, "certificate_not_trusted", Client, Never,
+        "Clients need a certificate, and the present authorities do not trust that of this open connection.";
     ModelRequired = BAD_REQUEST, "model_required", Client, Never,
         "The upstream needs a model to choose a deployment, and the request names none.";
     ModelAmbiguous = BAD_REQUEST, "model_ambiguous", Client, Never,

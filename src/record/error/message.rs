@@ -81,6 +81,10 @@ impl fmt::Display for Error {
             Kind::KeyUnknown => {
                 f.write_str("The API key is none of those configured under [clients] of this proxy.")
             }
+            Kind::CertificateNotTrusted => f.write_str(
+                "The authorities of client certificates have changed since this connection was opened. Open another one, with a \
+                 certificate of a present authority.",
+            ),
             Kind::ModelRequired => write!(
                 f,
                 "The upstream `{upstream}` chooses the deployment by the model, and the request names none. \

@@ -25,8 +25,8 @@ fn write(folder: &Path, pair: &Pair) {
 }
 
 /// The serial number that a new connection sees.
-fn serial(live: &Live<ServerConfig>) -> String {
-    serial_of(&live.load())
+fn serial(live: &Live<ServerTls>) -> String {
+    serial_of(&live.load().config)
 }
 
 fn serial_of(config: &Arc<ServerConfig>) -> String {
@@ -57,7 +57,7 @@ fn a_renamed_file_is_taken_over_and_an_unchanged_one_is_not() {
     write(folder.path(), &two);
     watch.look();
     assert_eq!(counts(&watch), (1, 0), "the same again is no change");
-    assert_eq!(serial_of(&before), "01", "who had the earlier one keeps it");
+    assert_eq!(serial_of(&before.config), "01", "who had the earlier one keeps it");
 }
 
 #[test]

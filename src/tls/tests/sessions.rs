@@ -20,6 +20,26 @@ fn with_identity(ca: &Authority, pair: &Pair) -> Arc<ClientConfig> {
 }
 
 #[test]
+fn client_certificate_needs_an_authority_that_is_in_use() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let tls = |authorities: &[&Authority]| {
+        let mut settings = server(&ours.issue("server", &[HOST]));
+        settings.client_ca = authorities.iter().map(|authority| text(&authority.pem())).collect();
+        settings.make().unwrap()
+    };
+    let live = Live::new(tls(&[&ours]));
+    let certificate = client_certificate(&ours, &live);
+    for (authorities, is_trusted) in
+        [(&[&ours, &other][..], true), (&[&other], false), (&[&other, &ours], true), (&[], false)]
+    {
+        live.replace(tls(authorities));
+        for _ in 0..2 {
+            assert_eq!(certificate.name().map(|name| &**name), is_trusted.then_some("ada"));
+        }
+    }
+}
+
+#[test]
 fn client_sends_its_whole_chain_whose_leaf_names_it() {
     let ours = Authority::new("ours");
     let server = mutual(&ours.issue("server", &[HOST]), &ours, ClientCertificates::Required);
