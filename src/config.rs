@@ -76,7 +76,7 @@ pub use environment::environment;
 pub use files::Files;
 pub use log_filter::check_log_filter;
 pub use mistakes::{Mistake, Mistakes};
-pub use probe::{AdminPort, load_admin_port, load_admin_token};
+pub use probe::{AdminPort, check_file, load_admin_port, load_admin_token};
 pub use sections::ANONYMOUS;
 pub use settings::{
     AccessLines, AdminSettings, Client, Database, DrainLimits, ForwardProxy, HttpVersion, JsonlTarget,

@@ -45,27 +45,24 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// `POST /config/reload`: 200 with the status if the configuration is taken over, 422 with the
-/// mistakes if it is refused.
+/// mistakes if it is refused, 503 if the process does not reload (any more).
 pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     if !is_same_origin(&request) {
         let reason = "a page of another site cannot have the configuration read again";
         return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
     }
-    let outcome = match admin.shown.reload.request(Kind::Reload) {
-        Some(outcome) => outcome.await.ok(),
-        None => None,
+    let not_reloadable = |reason| fault(StatusCode::SERVICE_UNAVAILABLE, "not_reloadable", reason);
+    let Some(outcome) = admin.shown.reload.request(Kind::Reload) else {
+        return not_reloadable("the configuration of this process cannot be read again, or it is stopping");
     };
-    match outcome {
-        Some(ReloadOutcome::Taken { .. } | ReloadOutcome::Unchanged) => {
+    match outcome.await {
+        Ok(ReloadOutcome::Taken { .. } | ReloadOutcome::Unchanged) => {
             json(&Shown::from(admin.shown.reload.status()))
         }
-        Some(ReloadOutcome::Refused(mistakes)) => {
+        Ok(ReloadOutcome::Refused(mistakes)) => {
             fault(StatusCode::UNPROCESSABLE_ENTITY, "config_refused", &mistakes)
         }
-        None => {
-            let reason = "the configuration of this process cannot be read again, or it is stopping";
-            fault(StatusCode::SERVICE_UNAVAILABLE, "not_reloadable", reason)
-        }
+        Err(_) => not_reloadable("this process is stopping, and takes over no other configuration"),
     }
 }
 

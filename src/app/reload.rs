@@ -159,6 +159,7 @@ impl Reloader {
         let Loaded { settings: new, warnings, files, .. } = loaded;
         let mut settings = new.clone();
         let needs_restart = restart::pin(&mut settings, &self.settings);
+        restart::pin_shown(&mut settings.effective, &self.settings.effective, &needs_restart);
         if let Some(reason) = restart::exposes(&new, &settings, &self.settings) {
             return Err(reason);
         }

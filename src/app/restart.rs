@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::Value;
+
 use crate::config::{AdminSettings, Server, Settings};
 use crate::support::is_loopback;
 
@@ -25,6 +27,21 @@ pub(super) fn pin(new: &mut Settings, in_use: &Settings) -> Vec<&'static str> {
     differing.pin("log.format", &mut new.log.format, &in_use.log.format);
     differing.pin("log.access", &mut new.log.access, &in_use.log.access);
     differing.0
+}
+
+/// Shows the values in use for the keys that [`pin`] has returned.
+pub(super) fn pin_shown(new: &mut Value, in_use: &Value, keys: &[&str]) {
+    for key in keys {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let value = in_use.pointer(&format!("/{}", key.replace('.', "/"))).cloned();
+        let table = if table.is_empty() { Some(&mut *new) } else { new.get_mut(table) };
+        match (table.and_then(Value::as_object_mut), value) {
+            (Some(table), Some(value)) => drop(table.insert(name.to_owned(), value)),
+            (Some(table), None) => drop(table.remove(name)),
+            // A key in use belongs to a section of the defaults, which every configuration has.
+            (None, _) => {}
+        }
+    }
 }
 
 #[derive(Default)]
@@ -101,6 +118,21 @@ mod tests {
         assert_eq!((new.server.listen, new.server.workers), (in_use.server.listen, 2));
         assert_eq!(new.server.max_request_bytes, changed, "what can change does");
         assert!(pin(&mut new, &in_use).is_empty());
+    }
+
+    #[test]
+    fn shown_configuration_has_the_values_in_use() {
+        let in_use = settings("[server]\nlisten = \"127.0.0.1:1\"\nworkers = 2\n[ledger]\npath = \"\"");
+        let mut new = settings(
+            "[server]\nlisten = \"127.0.0.1:2\"\nworkers = 3\nmax_request_bytes = \"2MiB\"\n[ledger]\npath = \"\"\n\
+             [otlp]\nendpoint = \"http://127.0.0.1:4318\"",
+        );
+        let keys = pin(&mut new, &in_use);
+        assert_eq!(keys, ["server.listen", "server.workers", "otlp"]);
+        pin_shown(&mut new.effective, &in_use.effective, &keys);
+        let mut expected = in_use.effective.clone();
+        expected["server"]["max_request_bytes"] = "2MiB".into();
+        assert_eq!(new.effective, expected);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Exit status: 0 it is taken over, 2 it is refused, with the mistakes on stderr, 1 the process
 //! cannot be reached or does not let this command in.
+//!
+//! The address and the token are those of the file as it is now. A file that is not TOML does not
+//! contain them reliably, so that no process is asked.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -20,6 +23,12 @@ use crate::support::secret::Secret;
 /// takes a moment to read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const CHANGED_TOKEN: &str =
+    "if admin.token has changed, the process knows the earlier one: send it SIGHUP, which needs no token";
+
+const CHANGED_ADDRESS: &str = "if admin.listen has changed, the process listens at the earlier address until it restarts: name that \
+     one with --address, or send SIGHUP to the process";
+
 /// Options of `reload`.
 #[derive(Debug, Args)]
 pub(super) struct ReloadArgs {
@@ -33,6 +42,10 @@ pub(super) struct ReloadArgs {
 pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), overrides: Overrides::default() };
+    if let Err(mistakes) = config::check_file(&sources) {
+        say!("{mistakes}");
+        return ExitCode::from(WRONG);
+    }
     let client = match AdminClient::find(&sources, args.address, PATIENCE) {
         Ok(Some(client)) => client,
         Ok(None) => {
@@ -59,10 +72,16 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
         }
         Ok(Response { status, body }) => {
             say!("reload: {address}: status {status}: {}", message(&body));
+            if status == 401 {
+                say!("{CHANGED_TOKEN}");
+            }
             ExitCode::from(FAILED)
         }
         Err(error) => {
             say!("reload: {address}: {error}");
+            if args.address.is_none() && error.kind() == io::ErrorKind::ConnectionRefused {
+                say!("{CHANGED_ADDRESS}");
+            }
             ExitCode::from(FAILED)
         }
     }

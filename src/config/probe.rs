@@ -51,6 +51,15 @@ pub fn load_admin_token(sources: &Sources) -> Option<Secret> {
         .ok()?
 }
 
+/// Reads the file alone.
+///
+/// # Errors
+/// It cannot be read, or is not TOML.
+pub fn check_file(sources: &Sources) -> Result<(), Mistakes> {
+    let file = file::find(sources.file.as_deref(), &sources.env, &file::CANDIDATES);
+    file.map(drop).map_err(Mistakes::one)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -75,7 +75,7 @@ pub struct Refused {
 }
 
 impl Reload {
-    /// Requests one reading. The receiver fails when the process stops first. `None`: this process
+    /// Requests one reading. The receiver fails when the process is stopping. `None`: this process
     /// has no file to reload.
     pub fn request(&self, kind: Kind) -> Option<oneshot::Receiver<ReloadOutcome>> {
         let (reply, outcome) = oneshot::channel();

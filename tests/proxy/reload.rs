@@ -252,6 +252,8 @@ fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
     fs::write(configured.path(), changed).unwrap();
     assert_eq!(configured.proxy.reload(), taken(&["server.listen", "server.workers", "ledger.path"]));
     assert!(configured.ask().text().contains("two"));
+    let shown: Value = serde_json::from_slice(configured.proxy.page("/config?format=json").body()).unwrap();
+    assert_eq!((&shown["server"]["listen"], &shown["server"]["workers"]), (&"127.0.0.1:0".into(), &2.into()));
     assert_eq!(configured.proxy.metric("streamgauge_config_restart_needed"), 1.0);
     configured.change(&other("up", &two));
     assert_eq!(configured.proxy.metric("streamgauge_config_restart_needed"), 0.0);

@@ -63,6 +63,68 @@ fn reload_command_exits_with_what_became_of_the_configuration() {
 }
 
 #[test]
+fn removed_default_file_is_not_replaced_by_defaults() {
+    let (program, admin) = program();
+    let mut command = program.command(&["serve"]);
+    // Sufficient as a configuration without a file.
+    command.env("OPENAI_API_KEY", "sk-of-the-environment");
+    let serving = program.serve_as(command);
+    fs::remove_file(program.path("streamgauge.toml")).unwrap();
+    let post = format!(
+        "POST /config/reload HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 0\r\n\r\n"
+    );
+    let answer = Client::connect(admin).send(post).answer();
+    assert_eq!(answer.status(), 422);
+    assert!(answer.text().contains("there is no file streamgauge.toml"), "{}", answer.text());
+    assert_eq!(status(&serving, ""), 200);
+}
+
+#[test]
+fn broken_file_reloads_no_other_process() {
+    let (other, admin) = program();
+    let _serving = other.serve();
+    let mine = Program::unconfigured();
+    mine.configure("[server\n[admin]\nlisten = \"127.0.0.1:1\"\n");
+    let mut command = mine.command(&["reload"]);
+    // In the place of the defaults, which every process without a configuration has.
+    command.env("STREAMGAUGE_ADMIN__LISTEN", admin.to_string()).env("STREAMGAUGE_ADMIN__TOKEN__VALUE", TOKEN);
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("streamgauge.toml:1:8: this is not TOML"), "{told}");
+    let get =
+        format!("GET /config/status HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    let shown: serde_json::Value =
+        serde_json::from_slice(Client::connect(admin).send(get).answer().body()).unwrap();
+    assert_eq!(shown["generation"], 1, "{shown}");
+}
+
+#[test]
+fn reload_command_advises_where_token_or_address_changed() {
+    let (program, admin) = program();
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    let _serving = program.serve();
+    edit(&program, TOKEN, "another-token-1234");
+    let told = |arguments: &[&str]| {
+        let output = program.command(arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        told
+    };
+    let refused = told(&["reload"]);
+    assert!(
+        refused.contains("401") && refused.contains("admin.token") && refused.contains("SIGHUP"),
+        "{refused}"
+    );
+    edit(&program, &format!("\"{admin}\""), &format!("\"{}\"", free_address()));
+    edit(&program, "another-token-1234", TOKEN);
+    let absent = told(&["reload"]);
+    assert!(absent.contains("--address") && absent.contains("SIGHUP"), "{absent}");
+    let output = program.command(&["reload", "--address", &admin.to_string()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
 fn reload_is_for_operators_and_not_for_web_pages() {
     let (program, admin) = program();
     let serving = program.serve();

@@ -34,6 +34,8 @@ impl Reloader {
     fn run(&mut self, requests: &Receiver<Request>) {
         loop {
             match requests.recv_timeout(INTERVAL) {
+                // The reply is dropped.
+                Ok(Request { kind: Kind::Reload, .. }) if self.is_stopping() => {}
                 Ok(Request { kind, reply }) => {
                     let outcome = match kind {
                         Kind::Reload => self.reload(true),
@@ -51,6 +53,10 @@ impl Reloader {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        self.journal.threads().stop().phase() != Phase::Running
+    }
+
     /// Takes over what changed in the files. Editors write in steps, so that a change counts when
     /// two comparisons in a row have found it. While a configuration is refused it is read at each
     /// comparison: a file that it names, and that nothing is known of, may have been added.
@@ -59,7 +65,7 @@ impl Reloader {
         let Some(source) = self.source.as_ref().filter(|source| !source.files.is_empty()) else {
             return ReloadOutcome::Unchanged;
         };
-        if !self.settings.server.watch || self.journal.threads().stop().phase() != Phase::Running {
+        if !self.settings.server.watch || self.is_stopping() {
             return ReloadOutcome::Unchanged;
         }
         let found = source.files.now();
