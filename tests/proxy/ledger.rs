@@ -117,6 +117,9 @@ fn usage_without_a_ledger_says_so_with_its_exit_status() {
     for (arguments, code, message) in [
         (&[][..], 1, "usage: usage.db: there is no such file"),
         (&["--ledger", "other.db"], 1, "usage: other.db: there is no such file (/"),
+        // What is wrong with the options is said before the ledger is looked for.
+        (&["--sort", "user"], 2, "usage: --sort: user is not among what --by groups by"),
+        (&["--since", "now"], 2, "usage: since: is now, so the range is empty"),
         (&[], 1, "/usage.db). `streamgauge serve` begins it when it starts"),
         (&["--config", "gone.toml"], 2, "gone.toml"),
         (&["--by", "colour"], 2, "\"colour\" is none of model, client, upstream, endpoint, user, day"),
