@@ -1,19 +1,16 @@
 //! The program, a folder for its configuration, and TLS with chosen certificates.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::thread;
 
-use rustls::ServerConfig;
-use streamgauge::tls::{ClientCertificates, HTTP_1_1, IdentitySource, ServerSettings, Source, Watch};
+use streamgauge::tls::{ClientCertificates, HTTP_1_1};
 use tempfile::TempDir;
-use tokio_rustls::TlsAcceptor;
 
 use crate::harness::certificates::{Authority, Pair};
-use crate::harness::{CHAT_BODY, Upstream, sized};
+use crate::harness::tls::server_config;
+use crate::harness::{CHAT_BODY, Upstream, sized, tls_front};
 
 /// Secrets of the configurations here. None of them may be in anything that the program prints.
 pub const SECRETS: [&str; 3] = ["sk-marker-1", "xh-marker-2", "pw-marker-3"];
@@ -128,36 +125,6 @@ pub fn answering() -> Upstream {
 /// TLS under the certificate in front of a plain server; it may ask clients for certificates of the
 /// folder's authority.
 pub fn tls(folder: &Folder, pair: &Pair, asks: Option<ClientCertificates>, server: SocketAddr) -> SocketAddr {
-    let source = |text: &str| Source::text("the test", text).unwrap();
-    let settings = ServerSettings {
-        identity: IdentitySource {
-            certificate: source(&pair.certificate),
-            private_key: source(&pair.key),
-            passphrase: None,
-        },
-        client_certificates: asks.unwrap_or(ClientCertificates::Optional),
-        client_ca: asks.map(|_| source(&folder.ca.pem())).into_iter().collect(),
-    };
-    let mut config = ServerConfig::clone(&Watch::default().server(&settings).unwrap().load().config);
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // Who is refused breaks off, and its test looks at what it says.
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let Ok(mut plain) = tokio::net::TcpStream::connect(server).await else { return };
-                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
-                });
-            }
-        });
-    });
-    address
+    let clients = asks.map(|asks| (folder.ca.pem(), asks));
+    tls_front(server_config(pair, clients, &[HTTP_1_1]), server)
 }

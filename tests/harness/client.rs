@@ -1,16 +1,46 @@
-//! A client that writes and reads raw HTTP/1.1.
+//! A client that writes and reads raw HTTP/1.1, in the clear or over TLS.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
+use streamgauge::tls::ClientSettings;
 
 use super::PATIENCE;
 use super::upstream::{header, read_body, read_head};
 
 /// One connection of a client.
 pub struct Client {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Wire>>,
+}
+
+/// TCP, or TLS on it.
+trait Wire: Read + Write + Send {
+    fn tcp(&self) -> &TcpStream;
+
+    /// Chosen by ALPN.
+    fn protocol(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl Wire for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for StreamOwned<ClientConnection, TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        &self.sock
+    }
+
+    fn protocol(&self) -> Option<&[u8]> {
+        self.conn.alpn_protocol()
+    }
 }
 
 /// A response as it came.
@@ -75,19 +105,37 @@ impl Client {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Some(Self { reader: BufReader::new(stream) })
+        Some(Self { reader: BufReader::new(Box::new(stream)) })
+    }
+
+    /// Over TLS, of which the handshake is made; an error if either end refuses the other in it.
+    pub fn over_tls(settings: &ClientSettings, address: SocketAddr, alpn: &[&[u8]]) -> io::Result<Self> {
+        let config = Arc::new(settings.config(alpn).unwrap());
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut connection = ClientConnection::new(config, name).unwrap();
+        let mut tcp = TcpStream::connect(address)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_nodelay(true)?;
+        connection.complete_io(&mut tcp).inspect_err(assert_in_time)?;
+        Ok(Self { reader: BufReader::new(Box::new(StreamOwned::new(connection, tcp))) })
+    }
+
+    /// What ALPN chose.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.reader.get_ref().protocol()
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         // The proxy may answer and close before it has read everything.
-        let _ = self.reader.get_mut().write_all(bytes.as_ref());
+        let wire = self.reader.get_mut();
+        let _ = wire.write_all(bytes.as_ref()).and_then(|()| wire.flush());
         self
     }
 
     /// Sends until no buffer on the path has taken anything for a while. How much that was.
     pub fn send_until_full(&mut self) -> u64 {
         let stream = self.reader.get_mut();
-        stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        stream.tcp().set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
         let mut sent = 0;
         while let Ok(written) = stream.write(&[b'x'; 64 * 1024]) {
             sent += written as u64;
@@ -97,7 +145,7 @@ impl Client {
 
     /// Breaks the connection off, without a word for what was not taken yet.
     pub fn reset(self) {
-        SockRef::from(self.reader.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        SockRef::from(self.reader.get_ref().tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// Sends a JSON request.
@@ -216,6 +264,20 @@ impl Client {
         rest
     }
 
+    /// The same with how the connection ended, which must be soon.
+    pub fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let mut rest = Vec::new();
+        let end = self.reader.read_to_end(&mut rest).map(drop).inspect_err(assert_in_time);
+        (rest, end)
+    }
+
+    /// A GET with further header lines, on a connection that ends with it: the whole response, or
+    /// nothing where there is none.
+    pub fn last_get(&mut self, path: &str, headers: &str) -> String {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"));
+        String::from_utf8(self.rest_and_end().0).unwrap()
+    }
+
     /// The end of a chunked answer whose data has been read.
     pub fn rest_of_answer(&mut self) {
         assert_eq!(self.chunk(), b"");
@@ -223,7 +285,7 @@ impl Client {
 
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
-        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.reader.get_ref().tcp().shutdown(Shutdown::Write).unwrap();
     }
 }
 
@@ -232,4 +294,10 @@ impl Client {
     pub fn read_up_to(&mut self, count: usize) {
         let _ = (&mut self.reader).take(count as u64).read_to_end(&mut Vec::new());
     }
+}
+
+/// A timeout is no end of a connection.
+fn assert_in_time(error: &io::Error) {
+    let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    assert!(!is_late, "it takes too long: {error}");
 }

@@ -1,9 +1,7 @@
 //! An HTTP/2 upstream that is h2's own server, plain or over TLS; and a client that is hyper's.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
@@ -16,7 +14,8 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+
+use super::listen::{Listening, listen};
 
 /// What the server allows; `Http2::default().run(script)`.
 #[derive(Clone, Default)]
@@ -25,19 +24,6 @@ pub struct Http2 {
     /// Says GOAWAY after so many requests of a connection.
     pub go_away_after: Option<usize>,
     pub tls: Option<Arc<ServerConfig>>,
-}
-
-/// A running server; its thread ends with the test.
-pub struct Served {
-    pub address: SocketAddr,
-    accepted: Arc<AtomicUsize>,
-}
-
-impl Served {
-    /// How many connections have come.
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
 }
 
 /// One request, and the way to answer it.
@@ -96,38 +82,18 @@ pub async fn write(stream: &mut SendStream<Bytes>, data: impl Into<Bytes>) -> us
 }
 
 impl Http2 {
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
     /// Answers each request with `script`, in a task of its own.
-    pub fn run<F>(self, script: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Served
+    pub fn run<F>(self, script: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Listening
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let (script, count) = (Arc::new(script), Arc::clone(&accepted));
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    stream.set_nodelay(true).unwrap();
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let (settings, script) = (self.clone(), Arc::clone(&script));
-                    tokio::spawn(async move {
-                        match settings.tls.clone() {
-                            None => settings.serve(stream, script).await,
-                            Some(tls) => {
-                                if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
-                                    settings.serve(stream, script).await;
-                                }
-                            }
-                        }
-                    });
-                }
-            });
-        });
-        Served { address, accepted }
+        let script = Arc::new(script);
+        listen(self.tls.clone(), move |accepted| self.clone().serve(accepted.stream, Arc::clone(&script)))
     }
 
     async fn serve<F>(

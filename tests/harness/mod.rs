@@ -4,10 +4,12 @@
 //! | module | what it is |
 //! |---|---|
 //! | `proxy`, `program` | the proxy as a library on a free port, and as the program itself |
-//! | `client`, `http2` | clients that write raw HTTP/1.1, and hyper's HTTP/2 |
-//! | `upstream`, `frames`, `http2` | upstreams that do what a script says: on raw HTTP/1.1, on HTTP/2 frames, or on h2 |
+//! | `client`, `http2` | clients that write raw HTTP/1.1, with TLS or without, and hyper's HTTP/2 |
+//! | `upstream`, `frames`, `http2` | upstreams by script: raw HTTP/1.1, HTTP/2 frames, h2 |
+//! | `service`, `listen` | an upstream on hyper; servers that are tasks, with or without TLS |
 //! | `tunnel` | forward proxies, and TLS in front of a server |
-//! | `certificates`, `encoders` | certificates made for a run, and bodies under content codings |
+//! | `tls`, `certificates` | both ends of TLS, under certificates made for the run |
+//! | `encoders` | bodies under content codings |
 //! | `collector`, `postgres` | an OpenTelemetry collector and a PostgreSQL server |
 
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
@@ -18,9 +20,12 @@ pub mod collector;
 pub mod encoders;
 mod frames;
 mod http2;
+pub mod listen;
 pub mod postgres;
 pub mod program;
-mod proxy;
+pub mod proxy;
+pub mod service;
+pub mod tls;
 mod tunnel;
 mod upstream;
 
@@ -29,7 +34,7 @@ pub use frames::{DATA, FINAL, Frames, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, RST_
 pub use http2::{Http2, http2_client, write};
 pub use program::{Program, Serving, ids};
 pub use proxy::{Proxy, proxy};
-pub use tunnel::{Tunnels, tls_choosing, tls_in_front_of};
+pub use tunnel::{Tunnels, tls_choosing, tls_front, tls_in_front_of};
 pub use upstream::{Connection, Request, Upstream, header, upstream, upstream_on};
 
 use std::net::{SocketAddr, TcpListener};

@@ -24,13 +24,21 @@ pub struct Proxy {
 
 /// What a proxy is made of: `proxy().upstream(&upstream).run()`.
 pub fn proxy() -> Builder {
-    Builder { server: String::new(), admin: "", tables: String::new(), env: BTreeMap::new() }
+    Builder {
+        server: String::new(),
+        tls: String::new(),
+        admin: "listen = \"\"\n".to_owned(),
+        tables: String::new(),
+        env: BTreeMap::new(),
+    }
 }
 
 pub struct Builder {
     server: String,
-    /// Where the admin pages are.
-    admin: &'static str,
+    /// The table `[server.tls]`, if there is one.
+    tls: String,
+    /// Lines of the `[admin]` table.
+    admin: String,
     tables: String,
     env: BTreeMap<String, String>,
 }
@@ -43,9 +51,20 @@ impl Builder {
         self
     }
 
+    /// Lines of the `[server.tls]` table: clients must speak TLS.
+    pub fn tls(mut self, lines: &str) -> Self {
+        self.tls = format!("[server.tls]\n{lines}\n");
+        self
+    }
+
     /// With admin pages, on a free port.
-    pub fn admin(mut self) -> Self {
-        self.admin = "127.0.0.1:0";
+    pub fn admin(self) -> Self {
+        self.admin_lines("listen = \"127.0.0.1:0\"")
+    }
+
+    /// With these lines of the `[admin]` table, which tables may follow.
+    pub fn admin_lines(mut self, lines: &str) -> Self {
+        self.admin = format!("{lines}\n");
         self
     }
 
@@ -59,10 +78,21 @@ impl Builder {
         self.other("up", address).tables("http = \"2\"")
     }
 
+    /// The same over TLS, with these lines of its `tls` table.
+    pub fn https(self, address: SocketAddr, lines: &str) -> Self {
+        // Dotted keys, so that further keys of the upstream may follow.
+        let tls: Vec<_> = lines.lines().map(|line| format!("tls.{line}")).collect();
+        self.at("up", &format!("https://{address}/v1")).tables(&tls.join("\n"))
+    }
+
     /// An upstream of provider `other` with a secret key.
     pub fn other(self, name: &str, address: SocketAddr) -> Self {
+        self.at(name, &format!("http://{address}/v1"))
+    }
+
+    fn at(self, name: &str, url: &str) -> Self {
         self.tables(&format!(
-            "[upstreams.{name}]\nprovider = \"other\"\nurl = \"http://{address}/v1\"\n\
+            "[upstreams.{name}]\nprovider = \"other\"\nurl = \"{url}\"\n\
              api_key = {{ value = \"sk-upstream\" }}\ndefault_model = \"default-model\""
         ))
     }
@@ -83,8 +113,8 @@ impl Builder {
     /// The whole configuration.
     pub fn text(&self) -> String {
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n[admin]\nlisten = {:?}\n[ledger]\npath = \"\"\n{}",
-            self.server, self.admin, self.tables
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{}\n{}[admin]\n{}[ledger]\npath = \"\"\n{}",
+            self.server, self.tls, self.admin, self.tables
         );
         // A later line wins over the harness's own.
         if self.server.contains("workers") { text.replacen("workers = 1\n", "", 1) } else { text }
@@ -134,15 +164,20 @@ impl Proxy {
         reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")
     }
 
+    /// Where the admin pages are.
+    pub fn admin(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages")
+    }
+
     /// A page of the operators.
     pub fn page(&self, path: &str) -> Answer {
-        let admin = self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages");
+        let admin = self.admin();
         Client::connect(admin).send(format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\n\r\n")).answer()
     }
 
     /// The value of a metric by its name and labels, as it is now.
     pub fn metric(&self, name: &str) -> f64 {
-        let admin = self.running.as_ref().unwrap().addresses().admin.expect("a proxy with admin pages");
+        let admin = self.admin();
         // It answers to its own name alone.
         let request = format!("GET /metrics HTTP/1.1\r\nhost: {admin}\r\n\r\n");
         let metrics = Client::connect(admin).send(request).answer();

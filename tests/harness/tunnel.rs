@@ -9,9 +9,9 @@ use std::thread;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
 
 use super::PATIENCE;
+use super::listen::listen;
 use super::upstream::{header, read_head};
 
 /// An outbound proxy that leads every tunnel to one place, whatever name is asked for.
@@ -186,25 +186,16 @@ pub fn tls_choosing(protocols: &[&str], server: SocketAddr) -> TlsFront {
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // A client that does not trust this server breaks off, and its test looks at
-                    // what it says.
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
-                    let mut plain = tokio::net::TcpStream::connect(server).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
-                });
-            }
-        });
+    TlsFront { address: tls_front(Arc::new(config), server), certificate, pem }
+}
+
+/// TLS under this configuration, in front of a plain server.
+pub fn tls_front(config: Arc<ServerConfig>, server: SocketAddr) -> SocketAddr {
+    let front = listen(Some(config), move |accepted| async move {
+        let mut stream = accepted.stream;
+        // The test may be over.
+        let Ok(mut plain) = tokio::net::TcpStream::connect(server).await else { return };
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
     });
-    TlsFront { address, certificate, pem }
+    front.address
 }

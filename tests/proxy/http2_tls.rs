@@ -13,10 +13,10 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Answer, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, chunk};
+use crate::harness::{
+    Answer, CHAT_REQUEST, CHAT_STREAM, Client, EVENTS_HEAD, Http2, LAST_CHUNK, chunk, tls_front, upstream,
+};
 
 /// A certificate for this machine, and the file that a client has to trust.
 struct Identity {
@@ -102,33 +102,15 @@ impl Drop for Program {
 
 /// A TLS server that answers each request as HTTP/1.1.
 fn http1_server(config: ServerConfig) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
-                tokio::spawn(async move {
-                    let answer =
-                        [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()]
-                            .concat();
-                    let mut seen = Vec::new();
-                    while tls.read_buf(&mut seen).await.is_ok_and(|count| count > 0) {
-                        if seen.ends_with(CHAT_REQUEST.as_bytes()) {
-                            assert!(seen.starts_with(b"POST /v1/chat/completions HTTP/1.1\r\n"));
-                            seen.clear();
-                            tls.write_all(&answer).await.unwrap();
-                        }
-                    }
-                });
-            }
-        });
+    let up = upstream(|connection| {
+        let answer = [EVENTS_HEAD.as_bytes(), &chunk(CHAT_STREAM.as_bytes()), LAST_CHUNK.as_bytes()].concat();
+        while let Some(request) = connection.request() {
+            assert_eq!(request.line(), "POST /v1/chat/completions HTTP/1.1");
+            assert_eq!(request.body, CHAT_REQUEST.as_bytes());
+            connection.send(&answer);
+        }
     });
-    address
+    tls_front(Arc::new(config), up.address)
 }
 
 fn assert_whole(program: &mut Program, what: &str) {
@@ -145,7 +127,7 @@ fn assert_whole(program: &mut Program, what: &str) {
 fn upstream_that_offers_both_gets_http2_unless_http1_is_set() {
     for http in ["auto", "2"] {
         let identity = identity(&["h2", "http/1.1"]);
-        let server = Http2 { tls: Some(Arc::new(identity.config.clone())), ..Http2::default() };
+        let server = Http2::default().tls(Arc::new(identity.config.clone()));
         let up = server.run(|mut exchange| async move {
             assert_eq!(exchange.request.uri().scheme_str(), Some("https"));
             exchange.body().await;

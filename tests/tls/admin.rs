@@ -3,34 +3,35 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use streamgauge::app::{App, Running};
 use streamgauge::config;
 use streamgauge::tls::HTTP_1_1;
 
+use crate::harness::Client;
 use crate::harness::certificates::Authority;
-use crate::support::*;
+use crate::harness::proxy::{Proxy, proxy};
+use crate::harness::tls::Folder;
 
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// `lines` are those of `[admin.tls]` behind its certificate, `token` of `[admin]`.
-fn pages(folder: &Folder, token: &str, lines: &str) -> (Running, SocketAddr) {
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[ledger]\npath = \"\"\n[admin]\nlisten = \"0.0.0.0:0\"\nhosts = [\"proxy\"]\n{token}\n\
-         [admin.tls]\n{}{lines}\n[upstreams.openai]\napi_key = {{ value = \"sk-1\" }}\n",
+fn pages(folder: &Folder, token: &str, lines: &str) -> (Proxy, SocketAddr) {
+    let admin = format!(
+        "listen = \"0.0.0.0:0\"\nhosts = [\"proxy\"]\n{token}\n[admin.tls]\n{}{lines}",
         folder.lines("server")
     );
-    let loaded = config::from_text(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let builder = proxy().admin_lines(&admin).tables("[upstreams.openai]\napi_key = { value = \"sk-1\" }");
+    let loaded = config::from_text(&builder.text()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(loaded.warnings, [""; 0]);
-    let running = App::bind(&loaded.settings, Vec::new()).unwrap().spawn().unwrap();
-    let address = ([127, 0, 0, 1], running.addresses().admin.unwrap().port()).into();
-    (running, address)
+    let proxy = builder.run();
+    let address = ([127, 0, 0, 1], proxy.admin().port()).into();
+    (proxy, address)
 }
 
-#[tokio::test]
-async fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
+#[test]
+fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
     let folder = Folder::new();
     let asks = folder.ca_line("client_ca") + "client_certificates = \"optional\"";
-    let (_running, address) = pages(&folder, "", &asks);
+    let (_proxy, address) = pages(&folder, "", &asks);
     let ours = folder.client(Some(&folder.ca.issue("operator", &[])));
     for (who, settings, path, status) in [
         ("an operator", &ours, "/usage", 404),
@@ -39,50 +40,49 @@ async fn a_clients_certificate_opens_the_pages_and_probes_need_none() {
         ("a stranger", &folder.client(None), "/config", 403),
         ("a stranger", &folder.client(None), "/readyz", 200),
     ] {
-        let mut stream = connect(settings, address, &[HTTP_1_1]).await.unwrap();
-        let answer = get_path(&mut stream, path, "").await;
+        let mut client = Client::over_tls(settings, address, &[HTTP_1_1]).unwrap();
+        let answer = client.last_get(path, "");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{who} at {path}: {answer}");
     }
 }
 
-#[tokio::test]
-async fn another_authoritys_certificate_opens_nothing() {
+#[test]
+fn another_authoritys_certificate_opens_nothing() {
     let folder = Folder::new();
-    let (_running, address) = pages(&folder, "", &folder.ca_line("client_ca"));
+    let (_proxy, address) = pages(&folder, "", &folder.ca_line("client_ca"));
     let theirs = Authority::new("another").issue("operator", &[]);
     for settings in [folder.client(Some(&theirs)), folder.client(None)] {
-        let answer = match connect(&settings, address, &[HTTP_1_1]).await {
-            Ok(mut stream) => get_path(&mut stream, "/", "").await,
+        let answer = match Client::over_tls(&settings, address, &[HTTP_1_1]) {
+            Ok(mut client) => client.last_get("/", ""),
             Err(_) => String::new(),
         };
         assert!(!answer.contains("HTTP/1.1"), "{answer}");
     }
 }
 
-#[tokio::test]
-async fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
+#[test]
+fn a_login_through_tls_gives_a_cookie_for_tls_alone() {
     let folder = Folder::new();
-    let (_running, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
+    let (_proxy, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
     let settings = folder.client(None);
-    let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
-    let answer = get_path(&mut stream, "/usage", &format!("authorization: Bearer {TOKEN}\r\n")).await;
+    let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
+    let answer = client.last_get("/usage", &format!("authorization: Bearer {TOKEN}\r\n"));
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("no_ledger"), "{answer}");
-    let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
+    let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
     let form = format!("token={TOKEN}");
     let request = format!(
         "POST /login HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: https://127.0.0.1\r\nconnection: close\r\n\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
         form.len()
     );
-    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
-    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    let answer = client.send(request).head();
     assert!(answer.starts_with("HTTP/1.1 303 ") && answer.contains("; Secure\r\n"), "{answer}");
 }
 
 #[test]
 fn health_asks_an_admin_port_that_speaks_tls() {
     let folder = Folder::new();
-    let (_running, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
+    let (_proxy, address) = pages(&folder, &format!("token = {{ value = {TOKEN:?} }}"), "");
     let config = format!("[admin]\nlisten = \"{address}\"\n[admin.tls]\n{}", folder.lines("server"));
     let file = folder.path("health.toml");
     std::fs::write(&file, config).unwrap();

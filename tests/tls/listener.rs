@@ -1,35 +1,43 @@
 //! The side of the clients: protocols, certificates, and what records say.
 
 use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use streamgauge::tls::{HTTP_1_1, HTTP_2};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use streamgauge::tls::{ClientSettings, HTTP_1_1, HTTP_2};
 
 use crate::harness::certificates::Authority;
-use crate::support::*;
+use crate::harness::proxy::Proxy;
+use crate::harness::tls::{Folder, connect};
+use crate::harness::{Client, EVENTS_HEAD, chunk, upstream};
+use crate::witness::{Witness, two_workers};
+
+const PATH: &str = "/v1/models";
 
 const CLIENTS: &str = "[clients.keyed]\nkey = { value = \"sg-key\" }\n";
 
-async fn proxy(folder: &Folder, lines: &str, more: &str) -> (Proxy, Upstream) {
-    let upstream = Upstream::run(folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
-    let server = folder.lines("server") + lines;
-    (Proxy::run(&server, upstream.address, &folder.ca_line("ca"), more), upstream)
+fn proxy(folder: &Folder, lines: &str, more: &str) -> (Proxy, Witness) {
+    let upstream = Witness::run(folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
+    let builder = two_workers().tls(&(folder.lines("server") + lines));
+    (builder.https(upstream.address, &folder.ca_line("ca")).tables(more).run(), upstream)
+}
+
+fn http1(settings: &ClientSettings, proxy: &Proxy) -> io::Result<Client> {
+    Client::over_tls(settings, proxy.address, &[HTTP_1_1])
 }
 
 #[tokio::test]
 async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
     let folder = Folder::new();
-    let (proxy, _upstream) = proxy(&folder, "", "").await;
+    let (proxy, _upstream) = proxy(&folder, "", "");
     let settings = folder.client(None);
     for alpn in [&[HTTP_1_1][..], &[]] {
-        let mut stream = connect(&settings, proxy.address, alpn).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), alpn.first().copied());
-        let answer = get(&mut stream, "").await;
+        let mut client = Client::over_tls(&settings, proxy.address, alpn).unwrap();
+        assert_eq!(client.protocol(), alpn.first().copied());
+        let answer = client.last_get(PATH, "");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("nobody"), "{answer}");
         assert_eq!(proxy.record()["client"], "anonymous");
     }
@@ -52,46 +60,45 @@ async fn clients_speak_http_1_1_with_and_without_alpn_and_http_2() {
     connection.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn client_without_tls_gets_no_response_and_leaves_no_record() {
+#[test]
+fn client_without_tls_gets_no_response_and_leaves_no_record() {
     let folder = Folder::new();
-    let (proxy, _upstream) = proxy(&folder, "", "").await;
-    let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
+    let (proxy, _upstream) = proxy(&folder, "", "");
+    let answer = proxy.client().last_get(PATH, "");
     assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
-    let mut stream = connect(&folder.client(None), proxy.address, &[HTTP_1_1]).await.unwrap();
-    assert!(get(&mut stream, "").await.starts_with("HTTP/1.1 200"));
+    let mut client = http1(&folder.client(None), &proxy).unwrap();
+    assert!(client.last_get(PATH, "").starts_with("HTTP/1.1 200"));
     assert_eq!(proxy.record()["status"], 200, "the first record is that of the TLS client");
 }
 
-#[tokio::test]
-async fn required_certificate_names_the_client_and_replaces_a_key() {
+#[test]
+fn required_certificate_names_the_client_and_replaces_a_key() {
     let folder = Folder::new();
-    let (proxy, _upstream) = proxy(&folder, &folder.ca_line("client_ca"), CLIENTS).await;
+    let (proxy, _upstream) = proxy(&folder, &folder.ca_line("client_ca"), CLIENTS);
     let search = folder.client(Some(&folder.ca.issue("team-search", &[])));
     for (headers, client) in [
         ("", "team-search"),
         ("authorization: Bearer sk-dummy\r\n", "team-search"),
         ("authorization: Bearer sg-key\r\n", "keyed"),
     ] {
-        let mut stream = connect(&search, proxy.address, &[HTTP_1_1]).await.unwrap();
-        let answer = get(&mut stream, headers).await;
+        let answer = http1(&search, &proxy).unwrap().last_get(PATH, headers);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(proxy.record()["client"], client, "{headers}");
     }
     let stranger = Authority::new("stranger").issue("mallory", &[]);
     for refused in [folder.client(None), folder.client(Some(&stranger))] {
         // TLS 1.3 tells a client only after its own handshake is done.
-        if let Ok(mut stream) = connect(&refused, proxy.address, &[HTTP_1_1]).await {
-            assert_eq!(get(&mut stream, "authorization: Bearer sg-key\r\n").await, "");
+        if let Ok(mut client) = http1(&refused, &proxy) {
+            assert_eq!(client.last_get(PATH, "authorization: Bearer sg-key\r\n"), "");
         }
     }
 }
 
-#[tokio::test]
-async fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
+#[test]
+fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
     let folder = Folder::new();
     let lines = folder.ca_line("client_ca") + "client_certificates = \"optional\"\n";
-    let (proxy, _upstream) = proxy(&folder, &lines, CLIENTS).await;
+    let (proxy, _upstream) = proxy(&folder, &lines, CLIENTS);
     let search = folder.ca.issue("", &["search.internal"]);
     for (pair, headers, status, client) in [
         (Some(&search), "", 200, "search.internal"),
@@ -99,67 +106,47 @@ async fn where_a_certificate_is_optional_who_has_none_needs_a_key() {
         (None, "authorization: Bearer sk-dummy\r\n", 401, "anonymous"),
         (None, "authorization: Bearer sg-key\r\n", 200, "keyed"),
     ] {
-        let mut stream = connect(&folder.client(pair), proxy.address, &[HTTP_1_1]).await.unwrap();
-        let answer = get(&mut stream, headers).await;
+        let answer = http1(&folder.client(pair), &proxy).unwrap().last_get(PATH, headers);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         let record = proxy.record();
         assert_eq!((&record["client"], &record["status"]), (&client.into(), &status.into()), "{headers}");
     }
 }
 
-#[tokio::test]
-async fn unfinished_handshake_is_cut_at_the_header_timeout() {
+#[test]
+fn unfinished_handshake_is_cut_at_the_header_timeout() {
     let folder = Folder::new();
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
     let lines = "header_timeout = \"100ms\"\nkeep_alive_timeout = \"1h\"";
-    let proxy = Proxy::run_with(lines, &folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    let builder = two_workers().server(lines).tls(&folder.lines("server"));
+    let proxy = builder.https(upstream.address, &folder.ca_line("ca")).run();
     // The first bytes of a ClientHello, and nothing more; then nothing at all.
     for begun in [&[0x16, 3, 1, 2, 0, 1][..], &[]] {
-        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-        stream.write_all(begun).await.unwrap();
-        assert_eq!(read_until(&mut stream, "never").await, "", "the proxy closes it");
+        let mut client = proxy.client();
+        assert_eq!(client.send(begun).rest_and_end().0, b"", "the proxy closes it");
     }
 }
 
 /// The end of TLS (`close_notify`) is a proper end to clients that read to the end of the
 /// connection.
-#[tokio::test]
-async fn cut_stream_has_no_proper_end_under_tls() {
+#[test]
+fn cut_stream_has_no_proper_end_under_tls() {
     let folder = Folder::new();
-    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = Proxy::of(&format!(
-        "[server.tls]\n{}[upstreams.up]\nprovider = \"other\"\nurl = \"http://{}/v1\"\napi_key = \"none\"\n\
-         default_model = \"m\"\n",
-        folder.lines("server"),
-        upstream.local_addr().unwrap()
-    ));
-    let breaks_off = async {
-        loop {
-            let (mut stream, _) = upstream.accept().await.unwrap();
-            let _ = stream.read(&mut [0; 4096]).await;
-            let head =
-                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-            stream.write_all(format!("{head}9\r\ndata: 1\n\n\r\n").as_bytes()).await.unwrap();
+    let upstream = upstream(|connection| {
+        connection.request();
+        connection.send([EVENTS_HEAD.as_bytes(), &chunk(b"data: 1\n\n")].concat());
+    });
+    let proxy = two_workers().tls(&folder.lines("server")).upstream(&upstream).run();
+    for version in ["1.0", "1.1"] {
+        let mut client = http1(&folder.client(None), &proxy).unwrap();
+        let request = format!("GET /v1/models HTTP/{version}\r\nhost: localhost\r\n\r\n");
+        let (answer, ended) = client.send(request).rest_and_end();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("data: 1\n\n") && answer.contains("upstream_truncated"), "{answer}");
+        match version {
+            "1.0" => assert!(ended.is_err(), "the connection has its proper end: {answer}"),
+            _ => assert!(!answer.ends_with("0\r\n\r\n"), "{answer}"),
         }
-    };
-    let clients = async {
-        for version in ["1.0", "1.1"] {
-            let mut stream = connect(&folder.client(None), proxy.address, &[HTTP_1_1]).await.unwrap();
-            let request = format!("GET /v1/models HTTP/{version}\r\nhost: localhost\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            let ended = stream.read_to_end(&mut answer).await;
-            let answer = String::from_utf8(answer).unwrap();
-            assert!(answer.contains("data: 1\n\n") && answer.contains("upstream_truncated"), "{answer}");
-            match version {
-                "1.0" => assert!(ended.is_err(), "the connection has its proper end: {answer}"),
-                _ => assert!(!answer.ends_with("0\r\n\r\n"), "{answer}"),
-            }
-            assert_eq!(proxy.record()["outcome"], "truncated");
-        }
-    };
-    tokio::select! {
-        () = breaks_off => {}
-        () = clients => {}
+        assert_eq!(proxy.record()["outcome"], "truncated");
     }
 }

@@ -12,6 +12,6 @@ mod peers;
 mod recordings;
 mod rotation;
 mod secrets;
-mod support;
 mod tools;
 mod upstream;
+mod witness;

@@ -6,11 +6,10 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
-
 use crate::harness::certificates::Authority;
+use crate::harness::tls::Folder;
 use crate::peers::{Identities, OUT, PASSWORD, Peers, USER};
-use crate::support::*;
+use crate::witness::two_workers;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Target {
@@ -231,15 +230,14 @@ fn outcome(answer: &str) -> Outcome {
     }
 }
 
-async fn assert_every_cell(who: &Identities, peers: &Peers) {
+fn assert_every_cell(who: &Identities, peers: &Peers) {
     let cells = Cell::all();
     let tables: String = cells.iter().enumerate().map(|(number, cell)| cell.table(number, peers)).collect();
     let tables = tables.replace("FOLDER", who.folder.path("").to_str().unwrap().trim_end_matches('/'));
-    let proxy = Proxy::of(&tables);
+    let proxy = two_workers().tables(&tables).run();
     let mut wrong = Vec::new();
     for (number, cell) in cells.iter().enumerate() {
-        let mut client = TcpStream::connect(proxy.address).await.unwrap();
-        let found = outcome(&get_path(&mut client, &format!("/c{number:03}/v1/models"), "").await);
+        let found = outcome(&proxy.client().last_get(&format!("/c{number:03}/v1/models"), ""));
         if found != cell.outcome() {
             wrong.push(format!("{cell:?}: {found:?} instead of {:?}", cell.outcome()));
         }
@@ -248,18 +246,18 @@ async fn assert_every_cell(who: &Identities, peers: &Peers) {
     assert!(cells.len() > 200, "there are {} cells", cells.len());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn every_cell_is_as_it_should_be_with_nginx_and_squid() {
+fn every_cell_is_as_it_should_be_with_nginx_and_squid() {
     let who = identities();
-    assert_every_cell(&who, &Peers::programs(&who)).await;
+    assert_every_cell(&who, &Peers::programs(&who));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
-async fn every_cell_is_as_it_should_be_with_peers_in_this_process() {
+fn every_cell_is_as_it_should_be_with_peers_in_this_process() {
     let who = identities();
-    assert_every_cell(&who, &Peers::in_process(&who).await).await;
+    assert_every_cell(&who, &Peers::in_process(&who));
 }
 
 #[test]

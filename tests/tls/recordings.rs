@@ -19,7 +19,9 @@ use serde_json::Value;
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
 use tokio::net::TcpStream;
 
-use crate::support::*;
+use crate::harness::service::{ServiceBody, service};
+use crate::harness::tls::{Folder, connect, server_config};
+use crate::witness::two_workers;
 
 /// How many clients ask at a time.
 const CLIENTS: usize = 8;
@@ -90,7 +92,7 @@ impl Recording {
 
     /// The response in pieces of random sizes, small ones more often than large ones. A whole one
     /// has a length.
-    fn answer(&self, mut random: fastrand::Rng) -> Response<AnswerBody> {
+    fn answer(&self, mut random: fastrand::Rng) -> Response<ServiceBody> {
         let usual = if self.is_stream() { "text/event-stream" } else { "application/json" };
         let content_type = self.case["content_type"].as_str().unwrap_or(usual);
         let head = Response::builder().status(self.status()).header("content-type", content_type);
@@ -212,24 +214,20 @@ async fn every_recording(http: Http) {
     let recordings = Arc::new(recordings);
     let folder = Arc::new(Folder::new());
     let replayed = Arc::clone(&recordings);
-    let config = server(&folder.ca.issue("up", &["127.0.0.1"]), None, &[http.alpn()]);
-    let config = (http != Http::Plain).then_some(config);
-    let (upstream, _config) = serve(config, name_and_serial, move |request, _who| {
+    let upstream = match http {
+        Http::Plain => service(),
+        _ => service().tls(server_config(&folder.ca.issue("up", &["127.0.0.1"]), None, &[http.alpn()])),
+    };
+    let upstream = upstream.run(move |request, _| {
         let number: usize = request.headers["x-case"].to_str().unwrap().parse().unwrap();
         replayed[number].answer(fastrand::Rng::with_seed(number as u64))
-    })
-    .await;
-    let (scheme, tls, listener) = if http == Http::Plain {
-        ("http", String::new(), String::new())
-    } else {
-        let tls = format!("[upstreams.up.tls]\n{}", folder.ca_line("ca"));
-        ("https", tls, format!("[server.tls]\n{}", folder.lines("server")))
+    });
+    let proxy = match http {
+        Http::Plain => two_workers().other("up", upstream.address),
+        _ => two_workers().tls(&folder.lines("server")).https(upstream.address, &folder.ca_line("ca")),
     };
     // Where the proxy asks for usage itself, it withholds what only it asked for.
-    let proxy = Proxy::of(&format!(
-        "{listener}[upstreams.up]\nprovider = \"other\"\nurl = \"{scheme}://{upstream}/v1\"\napi_key = \"none\"\n\
-         default_model = \"m\"\ninclude_usage = \"never\"\n{tls}"
-    ));
+    let proxy = proxy.tables("include_usage = \"never\"").run();
 
     let mut clients = Vec::new();
     for client in 0..CLIENTS {

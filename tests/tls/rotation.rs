@@ -15,7 +15,10 @@ use streamgauge::tls::{ClientSettings, HTTP_1_1, HTTP_2, Source};
 use tokio::task::JoinHandle;
 
 use crate::harness::certificates::Authority;
-use crate::support::*;
+use crate::harness::proxy::Proxy;
+use crate::harness::tls::{Folder, connect, serial, server_config};
+use crate::harness::{Client, PATIENCE};
+use crate::witness::{REST, Witness, two_workers};
 
 const STREAMS: usize = 200;
 
@@ -116,31 +119,32 @@ fn assert_whole(body: &[u8]) {
     assert!(ticks >= 5, "only {ticks} events in a stream: it did not run");
 }
 
-#[tokio::test]
-async fn kept_connection_of_a_replaced_authority_gets_401_and_ends() {
+#[test]
+fn kept_connection_of_a_replaced_authority_gets_401_and_ends() {
     let folder = Folder::new();
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let authorities = folder.path("clients.crt");
     fs::write(&authorities, old.pem()).unwrap();
     let lines = format!("{}client_ca = {{ file = {authorities:?} }}\n", folder.lines("server"));
-    let proxy = Proxy::run(&lines, upstream.address, &folder.ca_line("ca"), "");
-    let (mut kept, _) = client(&folder.client(Some(&old.issue("ada", &[]))), &proxy).await;
+    let proxy = two_workers().tls(&lines).https(upstream.address, &folder.ca_line("ca")).run();
+    let connect = |name: &str, authority: &Authority| {
+        let settings = folder.client(Some(&authority.issue(name, &[])));
+        Client::over_tls(&settings, proxy.address, &[HTTP_1_1]).unwrap()
+    };
+    let mut kept = connect("ada", &old);
     for trusted in [old.pem(), format!("{}{}", old.pem(), new.pem())] {
         fs::write(&authorities, trusted).unwrap();
-        proxy.look().await;
-        who(&mut kept).await;
+        proxy.look();
+        assert_eq!(kept.get("/v1/models").answer().status(), 200);
         assert_eq!(proxy.record()["client"], "ada");
     }
     fs::write(&authorities, new.pem()).unwrap();
-    proxy.look().await;
-    let request = Request::get("/v1/models").header("host", "localhost").body(Empty::new()).unwrap();
-    let answer = kept.send_request(request).await.unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()["connection"]), (401, &"close".parse().unwrap()));
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&body).contains("certificate_not_trusted"), "{body:?}");
-    let (mut fresh, _) = client(&folder.client(Some(&new.issue("bob", &[]))), &proxy).await;
-    who(&mut fresh).await;
+    proxy.look();
+    let answer = kept.get("/v1/models").answer();
+    assert_eq!((answer.status(), answer.header("connection")), (401, Some("close")));
+    assert!(answer.text().contains("certificate_not_trusted"), "{}", answer.text());
+    assert_eq!(connect("bob", &new).get("/v1/models").answer().status(), 200);
 }
 
 /// Client certificate, authority and the listener's certificate are swapped twice under running
@@ -154,11 +158,11 @@ async fn two_swaps(upstreams_protocols: &[&[u8]]) {
     mount(&folder, 1, &files(&authorities, 1));
     let up = |number: u8| {
         let pair = authorities[usize::from(number) - 1].issue("up", &["127.0.0.1"]);
-        server(&pair, Some((all.clone(), Required)), upstreams_protocols)
+        server_config(&pair, Some((all.clone(), Required)), upstreams_protocols)
     };
-    let upstream = Upstream::start(up(1)).await;
+    let upstream = Witness::start(up(1));
     let tls = folder.ca_line("ca") + &folder.lines("client");
-    let proxy = Proxy::run(&folder.lines("server"), upstream.address, &tls, "");
+    let proxy = two_workers().tls(&folder.lines("server")).https(upstream.address, &tls).run();
     let settings =
         ClientSettings { ca: vec![Source::text("the test", &all).unwrap()], ..folder.client(None) };
 

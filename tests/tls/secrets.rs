@@ -15,11 +15,12 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use streamgauge::tls::ClientCertificates::Required;
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
-use tokio::net::TcpStream;
 
+use crate::harness::Client;
 use crate::harness::certificates::Authority;
+use crate::harness::tls::{Folder, connect, server_config};
 use crate::peers::{Identities, PASSWORD, Peers, USER};
-use crate::support::*;
+use crate::witness::Witness;
 
 /// Every secret of this test has this in it.
 const MARKER: &str = "marker";
@@ -118,9 +119,9 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
     folder.write("data", &folder.ca.issue("the-proxy", &[]));
     let target = folder.ca.issue("up", &["127.0.0.1"]);
     let clients = fs::read_to_string(folder.path("ca.crt")).unwrap();
-    let upstream = Upstream::start(server(&target, Some((clients, Required)), &[HTTP_2, HTTP_1_1])).await;
+    let upstream = Witness::start(server_config(&target, Some((clients, Required)), &[HTTP_2, HTTP_1_1]));
     let who = Identities { proxy: Authority::new("proxy").issue("proxy", &["localhost"]), target, folder };
-    let peers = Peers::in_process(&who).await;
+    let peers = Peers::in_process(&who);
     let folder = &who.folder;
     let config = folder.path("streamgauge.toml");
     fs::write(&config, configuration(folder, upstream.address, &peers)).unwrap();
@@ -165,8 +166,8 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
     let mut answers = String::new();
     for (name, status) in WAYS {
         let path = format!("/{name}/v1/models");
-        let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
-        let answer = get_path(&mut stream, &path, &format!("authorization: {key}\r\n")).await;
+        let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
+        let answer = client.last_get(&path, &format!("authorization: {key}\r\n"));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
         answers += &answer;
         let request = Request::get(format!("https://127.0.0.1{path}")).header("authorization", &key);
@@ -176,12 +177,12 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
         answers += &String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes());
     }
     // Unknown keys are reported as such, and not repeated.
-    let mut stream = connect(&settings, address, &[HTTP_1_1]).await.unwrap();
-    answers += &get(&mut stream, "authorization: Bearer sg-other-marker\r\n").await;
+    let mut client = Client::over_tls(&settings, address, &[HTTP_1_1]).unwrap();
+    answers += &client.last_get("/v1/models", "authorization: Bearer sg-other-marker\r\n");
     for path in ["/", "/metrics", "/healthz", "/readyz", "/usage", "/config"] {
         for token in [ADMIN_TOKEN, "another-marker-of-16"] {
-            let mut stream = TcpStream::connect(addresses["admin pages address="]).await.unwrap();
-            answers += &get_path(&mut stream, path, &format!("authorization: Bearer {token}\r\n")).await;
+            let mut client = Client::connect(addresses["admin pages address="]);
+            answers += &client.last_get(path, &format!("authorization: Bearer {token}\r\n"));
         }
     }
     assert!(answers.contains("401") && answers.contains("407") && answers.contains("streamgauge_requests"));
@@ -202,14 +203,14 @@ async fn most_verbose_log_responses_and_ledger_show_no_secret() {
     }
 }
 
-#[tokio::test]
-async fn what_is_said_of_mistakes_shows_no_secret() {
+#[test]
+fn what_is_said_of_mistakes_shows_no_secret() {
     let folder = Folder::new();
     folder.write("client", &folder.ca.issue_encrypted("the-proxy", PASSPHRASE));
     folder.write("data", &folder.ca.issue("the-proxy", &[]));
     let pair = folder.ca.issue("up", &["localhost"]);
     let who = Identities { proxy: pair.clone(), target: pair, folder };
-    let (peers, folder) = (Peers::in_process(&who).await, &who.folder);
+    let (peers, folder) = (Peers::in_process(&who), &who.folder);
     let whole = configuration(folder, peers.targets[1], &peers);
     let config = folder.path("streamgauge.toml");
     let key = STANDARD.encode(fs::read(folder.path("data.key")).unwrap());

@@ -4,9 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use tokio::net::TcpStream;
-
-use crate::support::*;
+use crate::harness::tls::Folder;
+use crate::witness::{Witness, two_workers};
 
 /// What a program said. It must be there: `tests/run` installs it.
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -18,13 +17,13 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_with_a_client_certificate_is_served_over_both_protocols() {
+#[test]
+fn curl_with_a_client_certificate_is_served_over_both_protocols() {
     let folder = Folder::new();
     folder.write("curl", &folder.ca.issue("curl", &[]));
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
     let server = folder.lines("server") + &folder.ca_line("client_ca");
-    let proxy = Proxy::run(&server, upstream.address, &folder.ca_line("ca"), "");
+    let proxy = two_workers().tls(&server).https(upstream.address, &folder.ca_line("ca")).run();
     let [ca, certificate, key] = ["ca.crt", "curl.crt", "curl.key"].map(|name| text(&folder.path(name)));
     let url = format!("https://{}/v1/models", proxy.address);
     for (version, number) in [("--http1.1", "1.1"), ("--http2", "2")] {
@@ -41,13 +40,14 @@ async fn curl_with_a_client_certificate_is_served_over_both_protocols() {
     assert!(!refused.status.success(), "{}", String::from_utf8_lossy(&refused.stdout));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_client_verifies_our_chain() {
+#[test]
+fn openssl_s_client_verifies_our_chain() {
     let folder = Folder::new();
     let chained = folder.ca.intermediate("mid").issue_numbered(9, "proxy", &["127.0.0.1"]);
     folder.write("server", &chained);
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
-    let proxy = Proxy::run(&folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
+    let proxy =
+        two_workers().tls(&folder.lines("server")).https(upstream.address, &folder.ca_line("ca")).run();
     let (ca, address) = (text(&folder.path("ca.crt")), proxy.address.to_string());
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let arguments = ["s_client", "-connect", &address, "-CAfile", &ca, "-verify_return_error"];
@@ -75,13 +75,13 @@ fn s_client(arguments: &[&str], send: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_client_is_served_only_with_a_certificate() {
+#[test]
+fn openssl_s_client_is_served_only_with_a_certificate() {
     let folder = Folder::new();
     folder.write("openssl", &folder.ca.issue("openssl", &[]));
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
     let server = folder.lines("server") + &folder.ca_line("client_ca");
-    let proxy = Proxy::run(&server, upstream.address, &folder.ca_line("ca"), "");
+    let proxy = two_workers().tls(&server).https(upstream.address, &folder.ca_line("ca")).run();
     let [ca, certificate, key] =
         ["ca.crt", "openssl.crt", "openssl.key"].map(|name| text(&folder.path(name)));
     let address = proxy.address.to_string();
@@ -100,11 +100,12 @@ async fn openssl_s_client_is_served_only_with_a_certificate() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_client_resumes_its_session() {
+#[test]
+fn openssl_s_client_resumes_its_session() {
     let folder = Folder::new();
-    let upstream = Upstream::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None).await;
-    let proxy = Proxy::run(&folder.lines("server"), upstream.address, &folder.ca_line("ca"), "");
+    let upstream = Witness::run(&folder, &folder.ca.issue("up", &["127.0.0.1"]), None);
+    let proxy =
+        two_workers().tls(&folder.lines("server")).https(upstream.address, &folder.ca_line("ca")).run();
     let (session, address) = (text(&folder.path("session.pem")), proxy.address.to_string());
     let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     for version in ["-tls1_2", "-tls1_3"] {
@@ -129,8 +130,8 @@ impl Drop for Running {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_s_server_sees_our_certificate_and_refuses_without() {
+#[test]
+fn openssl_s_server_sees_our_certificate_and_refuses_without() {
     let folder = Folder::new();
     folder.write("up", &folder.ca.issue("up", &["127.0.0.1"]));
     let [ca, certificate, key] = ["ca.crt", "up.crt", "up.key"].map(|name| text(&folder.path(name)));
@@ -158,8 +159,8 @@ async fn openssl_s_server_sees_our_certificate_and_refuses_without() {
         let address = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
         let address = address.expect("s_server says where it listens").parse().unwrap();
         let identity = if presents { folder.lines("client") } else { String::new() };
-        let proxy = Proxy::run("", address, &(folder.ca_line("ca") + &identity), "");
-        let answer = get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await;
+        let proxy = two_workers().https(address, &(folder.ca_line("ca") + &identity)).run();
+        let answer = proxy.client().last_get("/v1/models", "");
         if !presents {
             assert!(
                 answer.starts_with("HTTP/1.1 502") && answer.contains("upstream_tls"),

@@ -1,43 +1,44 @@
 //! TLS to upstreams: the messages for users, and what the upstream sees.
 
 use streamgauge::tls::ClientCertificates::{Optional, Required};
-use tokio::net::TcpStream;
 
 use crate::harness::certificates::Authority;
-use crate::support::*;
+use crate::harness::proxy::Proxy;
+use crate::harness::tls::Folder;
+use crate::witness::{Witness, two_workers};
 
-async fn ask(proxy: &Proxy) -> String {
-    get(&mut TcpStream::connect(proxy.address).await.unwrap(), "").await
+fn ask(proxy: &Proxy) -> String {
+    proxy.client().last_get("/v1/models", "")
 }
 
-#[tokio::test]
-async fn an_upstream_that_requires_a_certificate_sees_the_whole_of_it() {
+#[test]
+fn an_upstream_that_requires_a_certificate_sees_the_whole_of_it() {
     let folder = Folder::new();
     folder.write("client", &folder.ca.intermediate("mid").issue_numbered(5, "the-proxy", &[]));
     let server = folder.ca.issue("up", &["127.0.0.1"]);
-    let upstream = Upstream::run(&folder, &server, Some(Required)).await;
+    let upstream = Witness::run(&folder, &server, Some(Required));
     let tls = folder.ca_line("ca") + &folder.lines("client");
-    let proxy = Proxy::run("", upstream.address, &tls, "");
-    let answer = ask(&proxy).await;
+    let proxy = two_workers().https(upstream.address, &tls).run();
+    let answer = ask(&proxy);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("the-proxy 05"), "{answer}");
 }
 
-#[tokio::test]
-async fn missing_required_certificate_is_reported_with_its_fault() {
+#[test]
+fn missing_required_certificate_is_reported_with_its_fault() {
     let folder = Folder::new();
     let server = folder.ca.issue("up", &["127.0.0.1"]);
-    let upstream = Upstream::run(&folder, &server, Some(Required)).await;
-    let proxy = Proxy::run("", upstream.address, &folder.ca_line("ca"), "");
-    let answer = ask(&proxy).await;
+    let upstream = Witness::run(&folder, &server, Some(Required));
+    let proxy = two_workers().https(upstream.address, &folder.ca_line("ca")).run();
+    let answer = ask(&proxy);
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("CertificateRequired"), "{answer}");
     assert!(answer.contains("\"code\":\"upstream_tls\""), "{answer}");
-    let optional = Upstream::run(&folder, &server, Some(Optional)).await;
-    let proxy = Proxy::run("", optional.address, &folder.ca_line("ca"), "");
-    assert!(ask(&proxy).await.ends_with("nobody"));
+    let optional = Witness::run(&folder, &server, Some(Optional));
+    let proxy = two_workers().https(optional.address, &folder.ca_line("ca")).run();
+    assert!(ask(&proxy).ends_with("nobody"));
 }
 
-#[tokio::test]
-async fn each_mode_holds_over_sockets_and_a_refusal_says_why() {
+#[test]
+fn each_mode_holds_over_sockets_and_a_refusal_says_why() {
     let folder = Folder::new();
     let stranger = Authority::new("stranger");
     for (pair, full, certificate) in [
@@ -45,10 +46,10 @@ async fn each_mode_holds_over_sockets_and_a_refusal_says_why() {
         (folder.ca.issue("name", &["other"]), Some("not valid for name"), None),
         (stranger.issue("issuer", &["127.0.0.1"]), Some("UnknownIssuer"), Some("UnknownIssuer")),
     ] {
-        let upstream = Upstream::run(&folder, &pair, None).await;
+        let upstream = Witness::run(&folder, &pair, None);
         for (mode, refusal) in [("full", full), ("certificate", certificate), ("none", None)] {
             let tls = format!("verification_mode = {mode:?}\n{}", folder.ca_line("ca"));
-            let answer = ask(&Proxy::run("", upstream.address, &tls, "")).await;
+            let answer = ask(&two_workers().https(upstream.address, &tls).run());
             match refusal {
                 None => assert!(answer.starts_with("HTTP/1.1 200"), "{mode}: {answer}"),
                 Some(reason) => {

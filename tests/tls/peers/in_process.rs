@@ -7,59 +7,52 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use streamgauge::tls::ClientCertificates::Required;
 use streamgauge::tls::{HTTP_1_1, HTTP_2};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Identities, OUT, PASSWORD, Peers, USER};
-use crate::support::{Upstream, name_and_serial, read_until, server};
+use crate::harness::listen::{Peer, listen};
+use crate::harness::service::{Service, service};
+use crate::harness::tls::server_config;
+use crate::witness::whole;
 
 impl Peers {
-    /// All in this process.
-    pub async fn in_process(who: &Identities) -> Self {
+    /// All in this process; they listen until the test ends.
+    pub fn in_process(who: &Identities) -> Self {
         let ca = std::fs::read_to_string(who.folder.path("ca.crt")).unwrap();
         let alpn = [HTTP_2, HTTP_1_1];
-        let serve = |config| Upstream::saying(address_and_certificate, config);
-        let open = serve(Some(server(&who.target, None, &alpn))).await;
-        let closed = serve(Some(server(&who.target, Some((ca, Required)), &alpn))).await;
-        let plain = serve(None).await;
-        let targets = [plain.address, open.address, closed.address];
+        let serve = |service: Service| service.run(|_, peer| whole(address_and_certificate(peer))).address;
+        let open = service().tls(server_config(&who.target, None, &alpn));
+        let closed = service().tls(server_config(&who.target, Some((ca, Required)), &alpn));
+        let targets = [service(), open, closed].map(serve);
         let credentials = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
         let proxies = [
-            proxy(OUT[0], None, None).await,
-            proxy(OUT[1], Some(server(&who.proxy, None, &[])), None).await,
-            proxy(OUT[2], None, Some(credentials)).await,
+            proxy(OUT[0], None, None),
+            proxy(OUT[1], Some(server_config(&who.proxy, None, &[])), None),
+            proxy(OUT[2], None, Some(credentials)),
         ];
-        Self { targets, proxies, _alive: vec![Box::new((plain, open, closed))] }
+        Self { targets, proxies, _alive: Vec::new() }
     }
 }
 
 /// As nginx is configured to say it.
-fn address_and_certificate(from: SocketAddr, certificate: Option<&CertificateDer<'_>>) -> String {
-    let who = certificate.map(|certificate| format!(" CN={}", name_and_serial(from, Some(certificate))));
-    format!("{}{}", from.ip(), who.unwrap_or_default())
+fn address_and_certificate(peer: &Peer) -> String {
+    let certificate = peer.certificate.as_ref().map(|_| format!(" CN={}", peer.name_and_serial()));
+    format!("{}{}", peer.from.ip(), certificate.unwrap_or_default())
 }
 
-/// A CONNECT proxy, maybe behind TLS, maybe for those only who say this in `Proxy-Authorization`.
-async fn proxy(out: &'static str, tls: Option<Arc<ServerConfig>>, wanted: Option<String>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let (tls, wanted) = (tls.clone(), wanted.clone());
-            tokio::spawn(async move {
-                // Who does not trust it breaks off; what the test looks at will tell.
-                match tls {
-                    None => tunnel(tcp, out, wanted).await,
-                    Some(tls) => tunnel(TlsAcceptor::from(tls).accept(tcp).await?, out, wanted).await,
-                }
-            });
+/// A CONNECT proxy, maybe behind TLS, maybe for those only that say this in `Proxy-Authorization`.
+fn proxy(out: &'static str, tls: Option<Arc<ServerConfig>>, wanted: Option<String>) -> SocketAddr {
+    let listening = listen(tls, move |accepted| {
+        let wanted = wanted.clone();
+        async move {
+            // Either end may break off; the client's error says what went wrong.
+            let _ = tunnel(accepted.stream, out, wanted).await;
         }
     });
-    address
+    listening.address
 }
 
 async fn tunnel(
@@ -67,7 +60,11 @@ async fn tunnel(
     out: &str,
     wanted: Option<String>,
 ) -> io::Result<()> {
-    let head = read_until(&mut client, "\r\n\r\n").await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let head = String::from_utf8(head).map_err(io::Error::other)?;
     if wanted.is_some_and(|wanted| !head.contains(&format!("\r\nproxy-authorization: {wanted}\r\n"))) {
         client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").await?;
         return client.flush().await;

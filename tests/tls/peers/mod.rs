@@ -11,7 +11,7 @@ mod programs;
 use std::net::SocketAddr;
 
 use crate::harness::certificates::Pair;
-use crate::support::Folder;
+use crate::harness::tls::Folder;
 
 /// The addresses that the proxies go out from: the plain one's, that of the one that speaks TLS,
 /// and of the one that wants credentials. They are this machine's like 127.0.0.1.

@@ -12,7 +12,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::{Identities, OUT, PASSWORD, Peers, USER};
-use crate::support::PATIENCE;
+use crate::harness::PATIENCE;
 
 impl Peers {
     /// nginx as all targets, squid as all proxies.

@@ -1,0 +1,69 @@
+//! An upstream that is hyper's server: HTTP/1.1, or HTTP/2 where ALPN chooses it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, request};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+
+use super::listen::{Accepted, Listening, Peer, listen};
+
+/// The body of a response.
+pub type ServiceBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What the service is made of: `service().tls(config).run(answer)`.
+#[derive(Default)]
+pub struct Service {
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Without TLS, which is HTTP/1.1.
+pub fn service() -> Service {
+    Service::default()
+}
+
+impl Service {
+    /// Under this configuration, which [`server_config`](super::tls::server_config) makes.
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// Answers each request when its body has come.
+    pub fn run(
+        self,
+        answer: impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static,
+    ) -> Listening {
+        let answer = Arc::new(answer);
+        listen(self.tls, move |accepted| answer_all(accepted, Arc::clone(&answer)))
+    }
+}
+
+async fn answer_all(
+    accepted: Accepted,
+    answer: Arc<impl Fn(&request::Parts, &Peer) -> Response<ServiceBody> + Send + Sync + 'static>,
+) {
+    let Accepted { stream, peer, is_http2 } = accepted;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (peer, answer) = (peer.clone(), Arc::clone(&answer));
+        async move {
+            let (head, body) = request.into_parts();
+            body.collect().await?;
+            Ok::<_, hyper::Error>(answer(&head, &peer))
+        }
+    });
+    // The client may leave at any time.
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+    } else {
+        let _ = http1::Builder::new().serve_connection(io, service).await;
+    }
+}
