@@ -63,13 +63,13 @@ use wire::{Order, Socket, Wire};
 use crate::server;
 use crate::tls::HTTP_2;
 
-/// What is gathered for one write while events come without a pause.
+/// The bytes that are gathered for one write while events come without a pause.
 const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// How long to wait when no connection can be accepted, such as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the simulator needs to know.
+/// The settings of the simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorSettings {
     /// Where it listens. Port 0 takes a free one.

@@ -28,7 +28,7 @@ use crate::simulator::{self, SimulatorSettings};
 /// How long the record may take after the last byte. It is written within milliseconds.
 const RECORD_WAIT: Duration = Duration::from_secs(10);
 
-/// What the demonstration asks.
+/// The question of the demonstration.
 const QUESTION: &str = "What does a stream gauge do?";
 
 /// The simulator's directions: so many events, at a pace that can be watched.

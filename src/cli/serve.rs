@@ -161,7 +161,7 @@ struct HasTls {
     admin: bool,
 }
 
-/// Where a client on this machine finds it.
+/// The URL for a client on this machine.
 fn url(address: SocketAddr, has_tls: bool, path: &str) -> String {
     let scheme = if has_tls { "https" } else { "http" };
     match address.ip().is_unspecified() {

@@ -14,7 +14,7 @@ mod zstd;
 pub use codings::{Coding, Codings, MAX_CODINGS};
 pub use decoder::{ContentDecoder, DecodeError, FREE_OUTPUT, MAX_RATIO};
 
-/// What one step of a decoder did.
+/// The result of one step of a decoder.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     /// Bytes of input that are done with.

@@ -17,7 +17,7 @@ pub(crate) use interruption::interruption;
 pub use text::Text;
 pub(crate) use text::escape;
 
-/// Why a text cannot be read on.
+/// Why a text cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The text ends inside a value.
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         Self { at: (self.at + count).min(self.text.len()), ..self }
     }
 
-    /// How many bytes lie behind.
+    /// The position: the number of bytes before the cursor.
     pub fn position(&self) -> usize {
         self.at
     }
@@ -223,7 +223,7 @@ impl<'a> Cursor<'a> {
 /// So many digits fit into 64 bits, whatever they are.
 const DIGITS: usize = 19;
 
-/// How many bytes from the start satisfy `inside`.
+/// The number of bytes from the start that satisfy `inside`.
 fn run(bytes: &[u8], inside: impl Fn(u8) -> bool) -> usize {
     bytes.iter().position(|&byte| !inside(byte)).unwrap_or(bytes.len())
 }

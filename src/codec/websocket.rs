@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455 section 5), read beside their way through a tunnel.
 //!
 //! Pure: bytes in, pieces of messages out. Nothing of a message is held, so that none is too long;
-//! the one frame that is written here is the one that says goodbye.
+//! the one frame that is written here is the close frame.
 
 mod close;
 mod frames;

@@ -36,7 +36,7 @@ mod request;
 mod sessions;
 mod stores;
 
-/// What all threads share.
+/// The state that all threads share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     api_key: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `api_key`: what requests must have.
+    /// `api_key`: the key that requests must have.
     pub(super) fn new(api_key: Option<String>) -> Self {
         Self { api_key, ..Self::default() }
     }
@@ -89,7 +89,7 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// What answering one request needs.
+/// The context of one request.
 struct Exchange {
     shared: Arc<Shared>,
     order: Order,
@@ -199,7 +199,7 @@ impl Exchange {
         Ok(self.whole(Made::json(body).reporting(tokens), directions, dialect))
     }
 
-    /// What is answered to a question for text.
+    /// The response to a request for text.
     fn play(
         &self,
         kind: Kind,
@@ -245,7 +245,7 @@ impl Exchange {
         if given == Some(key.as_bytes()) { Ok(()) } else { Err(Failure::wrong_key(given.is_some())) }
     }
 
-    /// What comes before the response headers: the delay, the faults, the other status.
+    /// The events before the response headers: the delay, the faults, the other status.
     async fn misbehave(&self, directions: &Directions, ask: &Ask, model: &str) -> Result<(), Failure> {
         if !directions.delay.is_zero() {
             tokio::time::sleep(directions.delay).await;

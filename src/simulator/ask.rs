@@ -54,12 +54,12 @@ pub(super) struct StreamOptions {
 }
 
 impl Ask {
-    /// What a request says that has no body.
+    /// The members of a request without a body.
     pub(super) fn of_model(model: Option<String>) -> Self {
         Self { model, ..Self::default() }
     }
 
-    /// What a form says.
+    /// The members of a form.
     pub(super) fn of_form(form: &Form) -> Self {
         let prompt = form.text("prompt").map_or_else(Words::default, Words::of);
         let stream = form.text("stream").map(|text| text == "true");

@@ -34,9 +34,9 @@ pub(super) enum Answer {
 
 /// A body that says it is longer than what will come.
 pub(super) struct Broken {
-    /// What will come. `None` when it has been taken.
+    /// The bytes that will come. `None` after they were taken.
     pub(super) start: Option<Bytes>,
-    /// What `content-length` says.
+    /// The value of `content-length`.
     pub(super) length: u64,
     pub(super) fault: FaultKind,
     pub(super) order: Order,
@@ -47,7 +47,7 @@ pub(super) struct Stream {
     play: Arc<Play>,
     /// The next event.
     next: u64,
-    /// Where the fault comes, if any does.
+    /// The place of the fault, if any.
     fault: Option<(FaultKind, Point)>,
     clock: Option<Clock>,
     /// Written and not handed over yet.
@@ -69,7 +69,7 @@ struct Clock {
     sleep: Pin<Box<Sleep>>,
 }
 
-/// What [`Stream::advance`] came to.
+/// The result of [`Stream::advance`].
 enum Step {
     Wrote,
     /// Nothing until the clock, or ever, says so.

@@ -50,7 +50,7 @@ pub(super) struct Directions {
     pub(super) fault: Option<Fault>,
 }
 
-/// Where a stream has its usage.
+/// The place of usage in a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum UsagePlace {
     Asked,
@@ -68,7 +68,7 @@ pub(super) enum Finish {
     ContentFilter,
 }
 
-/// What goes wrong, and when.
+/// A fault and its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fault {
     pub(super) kind: FaultKind,
@@ -76,7 +76,7 @@ pub(super) struct Fault {
     pub(super) at: Option<Point>,
 }
 
-/// What goes wrong.
+/// The fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FaultKind {
     Silence,

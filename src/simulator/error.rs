@@ -73,7 +73,7 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", code, message)
     }
 
-    /// What a service says that does not know `stream_options`.
+    /// The error of a service that does not know `stream_options`.
     pub(super) fn rejected_stream_options(status: u16) -> Self {
         let message = "Unrecognized request argument supplied: stream_options";
         Self {

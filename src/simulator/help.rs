@@ -1,4 +1,4 @@
-//! What `simulate --help` says of requests.
+//! The part of `simulate --help` about requests.
 
 /// The language of directions, for `simulate --help`.
 pub const HELP: &str = "\

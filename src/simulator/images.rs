@@ -22,7 +22,7 @@ const MAX_PARTIAL: u64 = 3;
 /// Tokens of a picture that is to be edited.
 const IMAGE_TOKENS: u64 = 40;
 
-/// What is asked for.
+/// The request.
 #[derive(Debug)]
 pub(super) struct Picture {
     pub(super) is_edit: bool,

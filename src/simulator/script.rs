@@ -23,7 +23,7 @@ pub(super) struct Script {
     usage: UsageRule,
 }
 
-/// What a response says beside its text.
+/// The values of a response beside its text.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) id: u64,
@@ -85,7 +85,7 @@ enum Cue {
     End,
 }
 
-/// What changes from event to event.
+/// The values that change from event to event.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     /// The number of the text in this event.
@@ -133,7 +133,7 @@ impl Script {
         &self.facts
     }
 
-    /// How many events it has in all.
+    /// The number of events.
     pub(super) fn events(&self) -> u64 {
         let usage = u64::from(self.has_usage_event());
         let end = u64::from(self.shape.end.is_some());

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::codec::websocket::{FrameHandler, Frames, Opcode, close_frame};
 
-/// What the key is hashed with (RFC 6455 section 1.3).
+/// The value that the key is hashed with (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The longest message that is read: a few seconds of sound in base64 fit.

@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The largest request whose input can be looked at again.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
 
-/// What a response takes beside its request, about.
+/// The approximate memory of a response beside its request.
 const ENTRY_BYTES: usize = 512;
 
 /// All stored responses.
@@ -74,7 +74,7 @@ impl Responses {
         Ok(self.find(id)?.1.look())
     }
 
-    /// What is to be streamed again.
+    /// The events to stream again.
     pub(super) fn play(&mut self, id: &str) -> Result<Arc<Play>, Failure> {
         Ok(Arc::clone(&self.find(id)?.1.play))
     }

@@ -1,4 +1,4 @@
-//! What the simulator has done since it started, for tests that compare: `GET
+//! Counters of the simulator since its start, for tests that compare: `GET
 //! /simulator/tally`.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
-//! What a request is for, from its method and its endpoint.
+//! The task of a request, by its method and its endpoint.
 
 use http::Method;
 
 use super::shapes::Kind;
 
-/// What a request can be for.
+/// The task of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Task<'a> {
     Echo,
@@ -29,7 +29,7 @@ pub(super) enum Task<'a> {
     Session(Session),
 }
 
-/// What is done with files.
+/// The operation on files.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FileTask<'a> {
     Upload,
@@ -39,7 +39,7 @@ pub(super) enum FileTask<'a> {
     Delete(&'a str),
 }
 
-/// What is done with a stored response.
+/// The operation on a stored response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ResponseTask {
     Get,
@@ -48,7 +48,7 @@ pub(super) enum ResponseTask {
     InputItems,
 }
 
-/// What is spoken over a WebSocket.
+/// The protocol over a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Session {
     Realtime,

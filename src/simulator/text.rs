@@ -1,4 +1,4 @@
-//! What the simulator says: one sentence of 24 words, over and over, so that every byte of an
+//! The simulator's text: one sentence of 24 words, over and over, so that every byte of an
 //! answer is known beforehand.
 
 use std::sync::LazyLock;

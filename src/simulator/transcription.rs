@@ -14,7 +14,7 @@ use super::text;
 const BYTES_A_SECOND: usize = 16_000;
 const TOKENS_A_SECOND: u64 = 10;
 
-/// What is asked for.
+/// The request.
 #[derive(Debug)]
 pub(super) struct Transcription {
     is_translation: bool,

@@ -45,7 +45,7 @@ impl Order {
     }
 }
 
-/// What a client is connected to.
+/// The connection of a client.
 #[derive(Debug)]
 pub(super) enum Socket {
     Plain(TcpStream),
@@ -53,7 +53,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// What is under the TLS, if there is any.
+    /// The stream below TLS, if there is any.
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,

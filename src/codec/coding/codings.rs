@@ -1,4 +1,4 @@
-//! Which codings a response has.
+//! The content codings of a response.
 
 use std::fmt;
 
@@ -31,14 +31,14 @@ impl fmt::Display for Coding {
     }
 }
 
-/// What `Content-Encoding` says.
+/// The value of `Content-Encoding`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Codings {
-    /// Nothing, or `identity`: the bytes are the content.
+    /// None, or `identity`: the bytes are the content.
     Identity,
     /// These, in the order in which they were applied.
     Known(Vec<Coding>),
-    /// One among them is unknown, or there are more than [`MAX_CODINGS`].
+    /// With an unknown one, or more than [`MAX_CODINGS`].
     Unknown,
 }
 

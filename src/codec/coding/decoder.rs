@@ -7,14 +7,14 @@ use super::deflate::Inflate;
 use super::zstd::Zstd;
 use super::{Coding, Corrupt, Step};
 
-/// What may come out of a response whatever went in: a short response may repeat itself much.
+/// The output that is allowed for any input: a short response may repeat itself much.
 pub const FREE_OUTPUT: u64 = 8 << 20;
 
-/// What may come out of it besides, as a multiple of what went in. Event streams of models shrink
+/// Further output that is allowed, as a multiple of the input. Event streams of models shrink
 /// to a tenth, bodies to a third; a hundredth is a bomb.
 pub const MAX_RATIO: u64 = 128;
 
-/// What one step may write: the stack holds it, once for each coding.
+/// The output of one step: on the stack, once for each coding.
 const PIECE: usize = 8 * 1024;
 
 /// Undoes a response's codings in pieces of any size.
@@ -39,7 +39,7 @@ pub struct ContentDecoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,
     budget: Budget,
-    /// It has failed, and reads no more.
+    /// Set after an error: nothing more is decoded.
     failed: Option<DecodeError>,
 }
 
@@ -99,7 +99,7 @@ impl ContentDecoder {
     }
 }
 
-/// What has gone in and what has come out, of all codings together.
+/// The bytes of input and of output, over all codings.
 #[derive(Debug, Default)]
 struct Budget {
     read: u64,

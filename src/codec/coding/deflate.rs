@@ -7,7 +7,7 @@ use super::{Corrupt, Step};
 /// The base-2 logarithm of the largest window that the format has.
 const WINDOW_BITS: u8 = 15;
 
-/// What a member of a gzip file begins with (RFC 1952 section 2.3.1).
+/// The first bytes of a gzip member (RFC 1952 section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Inflates a stream, or members one after the other.
@@ -19,7 +19,7 @@ pub(super) struct Inflate {
 
 #[derive(Debug)]
 enum At {
-    /// The first two bytes tell what it is; one of them may be here.
+    /// Waits for the first two bytes, which tell the format; one may be here.
     Beginning(Option<u8>),
     Inside(Decompress),
     /// A gzip member has ended, and another may follow.

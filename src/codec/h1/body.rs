@@ -1,4 +1,4 @@
-//! A body, out of its frame.
+//! Decodes bodies: removes the framing of HTTP/1.1.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::chunked::Chunked;
 use super::error::ProtocolError;
 use super::framing::Framing;
 
-/// Takes the framing off a body.
+/// Removes the framing of a body.
 ///
 /// A body without chunks is left where it is. Of chunks, the first run of payload stays where it is
 /// and the others are moved up behind it, so that what one read brought is one piece; nothing is
@@ -18,18 +18,18 @@ pub struct BodyDecoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// So many bytes are still to come; of a body that has ended, or that never was, none.
+    /// The bytes that are still to come: 0 after the end, and without a body.
     Length(u64),
     Chunked(Chunked),
     UntilClose,
 }
 
-/// What [`BodyDecoder::decode`] found.
+/// The result of [`BodyDecoder::decode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Where the payload is now in the buffer; the rest of it means nothing any more.
+    /// The payload's place in the buffer; the rest of the buffer is meaningless.
     pub data: Range<usize>,
-    /// How many bytes of the buffer were used: all of them, unless the body ended before.
+    /// The bytes of the buffer that were used: all, unless the body ended before.
     pub consumed: usize,
 }
 
@@ -44,7 +44,7 @@ impl BodyDecoder {
         })
     }
 
-    /// Takes in what has come next, and leaves its payload in one piece.
+    /// Decodes the next bytes, and leaves their payload in one piece.
     ///
     /// # Errors
     /// The chunks are malformed. Payload that came before the mistake in the same buffer is not
@@ -64,7 +64,7 @@ impl BodyDecoder {
         Ok(Decoded { data: 0..whole, consumed: whole })
     }
 
-    /// Whether the body has ended. What comes after it is not of this message.
+    /// Whether the body has ended. Bytes after it belong to another message.
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Kind::Length(left) => *left == 0,
@@ -73,7 +73,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes in that the connection has ended.
+    /// Ends the body with the connection.
     ///
     /// # Errors
     /// The body has not.
@@ -97,7 +97,7 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes of payload are still to come, where it is known.
+    /// The bytes of payload that are still to come, if known.
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {
             Kind::Length(left) => Some(*left),

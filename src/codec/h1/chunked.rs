@@ -19,7 +19,7 @@ pub const EXTENSIONS_FREE: u64 = 16 * 1024;
 /// The most digits of a size: those of a `u64`, leading zeros included.
 const MAX_DIGITS: u8 = 16;
 
-/// Takes chunks apart.
+/// Decodes chunks.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     state: State,
@@ -30,10 +30,10 @@ pub(super) struct Chunked {
     trailers: Trailers,
 }
 
-/// What the next byte is.
+/// The role of the next byte.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// A digit of a chunk's size, or what ends it.
+    /// A digit of a chunk's size, or the byte after it.
     Size { size: u64, digits: u8 },
     /// Part of an extension, or of the spaces before it, or the CR that ends them.
     Extension { size: u64, seen: usize, named: bool },
@@ -47,9 +47,9 @@ enum State {
     DataLineFeed,
     /// Part of a trailer, or of the blank line that ends the body.
     Trailer,
-    /// Nothing of this body.
+    /// After the body.
     Done,
-    /// Nothing that means anything.
+    /// After an error.
     Failed(ProtocolError),
 }
 
@@ -193,12 +193,12 @@ fn read_size(rest: &[u8], mut size: u64, mut digits: u8) -> Result<(usize, State
     Ok((rest.len(), State::Size { size, digits }))
 }
 
-/// What follows the line with this size.
+/// The state after the line with this size.
 fn after_size(size: u64) -> State {
     if size == 0 { State::Trailer } else { State::Data { left: size } }
 }
 
-/// Puts a run of payload behind what was gathered. The first run need not move.
+/// Moves a run of payload behind the gathered one. The first run stays in place.
 #[inline]
 fn gather(buf: &mut [u8], data: &mut Range<usize>, run: Range<usize>) {
     if Range::is_empty(data) {

@@ -1,4 +1,4 @@
-//! What a message can do wrong.
+//! Violations of HTTP/1.1 in a message.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ pub enum ProtocolError {
     TrailersTooLarge,
     /// The connection ended before `Content-Length` was reached (RFC 9112 section 8).
     BodyCutShort {
-        /// The bytes that did not come.
+        /// The missing bytes.
         missing: u64,
     },
     /// The connection ended before the last chunk (RFC 9112 section 8).

@@ -9,16 +9,16 @@ use super::error::ProtocolError;
 /// ledger's signed column can hold it.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// How the end of a body is found.
+/// The framing of a body: how its end is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     None,
-    /// It has this many bytes.
+    /// `Content-Length`: this many bytes.
     Length(u64),
-    /// It comes in chunks, of which the last is empty.
+    /// Chunked; the last chunk is empty.
     Chunked,
-    /// It ends with the connection.
+    /// Until the connection closes.
     UntilClose,
 }
 
@@ -40,7 +40,7 @@ impl RequestKind {
     }
 }
 
-/// What the headers say about framing and the connection, gathered while they are read.
+/// The headers about framing and the connection, gathered while a head is parsed.
 #[derive(Debug, Default)]
 pub(super) struct FramingHeaders {
     length: Option<Result<u64, ProtocolError>>,
@@ -99,7 +99,7 @@ impl FramingHeaders {
         self.declared(version, Framing::None)
     }
 
-    /// What the headers say of a body; `otherwise` where they say nothing.
+    /// The framing by the headers; `otherwise` without such headers.
     fn declared(&self, version: Version, otherwise: Framing) -> Result<Framing, ProtocolError> {
         match (self.chunked, self.length) {
             (Some(_), Some(_)) => Err(ProtocolError::LengthAndCoding),

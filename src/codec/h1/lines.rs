@@ -16,9 +16,9 @@ pub const MAX_HEADERS: usize = 256;
 /// Finds where a head ends that comes in pieces. Every byte is looked at once.
 #[derive(Debug, Default)]
 pub(super) struct HeadEnd {
-    /// Where the line begins whose end has not come.
+    /// The beginning of the incomplete line.
     line: usize,
-    /// Up to where that end was looked for.
+    /// The position up to which its end was searched.
     looked: usize,
 }
 
@@ -39,7 +39,7 @@ impl HeadEnd {
         if buf.len() == MAX_HEAD { Err(ProtocolError::HeadTooLarge) } else { Ok(None) }
     }
 
-    /// Whether something was looked at and no end found.
+    /// Whether a head has begun and not ended.
     pub(super) fn has_begun(&self) -> bool {
         self.looked > 0
     }
@@ -49,7 +49,7 @@ impl HeadEnd {
         self.looked
     }
 
-    /// Whether no line has ended yet.
+    /// Whether the first line is incomplete.
     pub(super) fn is_in_first_line(&self) -> bool {
         self.line == 0
     }
@@ -69,7 +69,7 @@ pub(super) fn ends_section(line: &[u8]) -> Result<bool, ProtocolError> {
     }
 }
 
-/// What the line parser found, in our words.
+/// The error of the line parser as ours.
 pub(super) fn parse_error(error: httparse::Error) -> ProtocolError {
     match error {
         httparse::Error::Version => ProtocolError::NotHttp1,

@@ -65,7 +65,7 @@ known! {
     "x-stainless-runtime-version"
 }
 
-/// Where a name is looked for: its length and three of its letters, whatever their case.
+/// The hash of a name: its length and three of its letters, in either case.
 const fn place(name: &[u8]) -> usize {
     let [first, .., last] = name else { return 0 };
     let middle = name[name.len() / 2];

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{BodyDecoder, HeadReader, ProtocolError, ResponseHead};
 
-/// All that there is to know of a response after its connection has ended.
+/// A whole response, read to the end of its connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
     /// The statuses of the 1xx heads that came before.
@@ -13,7 +13,7 @@ pub(crate) struct Replay {
     pub(crate) head: Option<ResponseHead>,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Option<HeaderMap>,
-    /// How many bytes came after the end of the body.
+    /// The number of bytes after the end of the body.
     pub(crate) left_over: usize,
     pub(crate) verdict: Verdict,
 }

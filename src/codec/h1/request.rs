@@ -2,7 +2,7 @@
 
 use http::Method;
 
-/// How the request's body is framed.
+/// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
     /// There is none.
@@ -14,10 +14,10 @@ pub enum BodyFraming {
     Chunked,
 }
 
-/// What follows a chunk's data.
+/// The end of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// What ends a body in chunks, if it has no trailers.
+/// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Appends the request line, the headers as they come, the header that says how the body is framed,
@@ -70,7 +70,7 @@ pub fn chunk_size_line(len: usize) -> ChunkSize {
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkSize {
     line: [u8; Self::ROOM],
-    /// Where the line begins; it ends with the array.
+    /// The beginning of the line, which ends with the array.
     start: usize,
 }
 

@@ -21,14 +21,14 @@ pub const MAX_INTERIM: u8 = 100;
 pub struct ResponseHead {
     /// The status code, 100 to 999.
     pub status: StatusCode,
-    /// What stands after the code, only where it is not the usual phrase. It may be empty.
+    /// The reason phrase, if it differs from the usual one. May be empty.
     pub reason: Option<Bytes>,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// The headers as they came, except that a repeated `Content-Length` with one value is there
     /// once, where it says how long the body is (RFC 9110 section 8.6).
     pub headers: HeaderMap,
-    /// How the end of the body is found.
+    /// The framing of the body.
     pub framing: Framing,
     /// Whether the connection may be used again, once the body has ended and nothing has come after
     /// it.
@@ -123,7 +123,7 @@ fn parse(bytes: Bytes, request: RequestKind) -> Result<ResponseHead, ProtocolErr
     Ok(ResponseHead { status, reason, version, headers, framing, keep_alive })
 }
 
-/// Room in the map for what is added to a response on its way, so that it is not built twice.
+/// Capacity for headers that are added later, so that the map is not built twice.
 const ROOM: usize = 2;
 
 /// The phrase after the code, if it is not the usual one. Taken from the bytes: the line parser

@@ -18,7 +18,7 @@ impl<'a> Text<'a> {
         Self { raw, has_escapes }
     }
 
-    /// What stands between two quotes.
+    /// The text between two quotes.
     pub fn of(raw: &'a [u8]) -> Self {
         Self::new(raw, memchr(b'\\', raw).is_some())
     }

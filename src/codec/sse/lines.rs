@@ -91,7 +91,7 @@ impl Lines {
         })
     }
 
-    /// The unfinished line, as far as it is held.
+    /// The held part of the incomplete line.
     pub fn tail(&self) -> &[u8] {
         &self.tail
     }

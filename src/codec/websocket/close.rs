@@ -1,11 +1,11 @@
-//! The frame that ends a session.
+//! The close frame.
 
-/// What a close frame says (RFC 6455 section 5.5.1).
+/// The payload of a close frame (RFC 6455 section 5.5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// Why; `None` where it does not say.
     pub code: Option<u16>,
-    /// The same for people; broken UTF-8 is replaced.
+    /// The reason as text; broken UTF-8 is replaced.
     pub reason: Box<str>,
 }
 
@@ -30,7 +30,7 @@ impl Close {
         }
     }
 
-    /// Whether it tells of a failure.
+    /// Whether the code means a failure.
     pub fn is_failure(&self) -> bool {
         !matches!(self.code, None | Some(NORMAL | GOING_AWAY))
     }

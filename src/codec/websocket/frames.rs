@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is heard of a direction.
+/// Receives the messages and control frames of one direction.
 pub trait FrameHandler {
     /// A piece of a message's payload, unmasked; `is_text` is the message's kind. Its pieces come
     /// in their order, and never two messages' between each other.
@@ -32,7 +32,7 @@ pub enum Opcode {
     Pong,
 }
 
-/// What is not a frame. The rest of the direction cannot be read.
+/// A violation of the framing. The rest of the direction cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// A reserved bit is set: an extension was agreed on that this proxy did not offer.
@@ -67,7 +67,7 @@ const MAX_HEAD: usize = 14;
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
-/// So much is unmasked at once.
+/// The bytes that are unmasked at once.
 const PIECE: usize = 1024;
 
 /// Reads frames in pieces of any size. It holds a frame's head and a control frame's payload while
@@ -110,7 +110,7 @@ impl Default for At {
     }
 }
 
-/// What is left of a frame.
+/// The rest of a frame.
 #[derive(Debug)]
 struct Payload {
     kind: Kind,
@@ -135,7 +135,7 @@ impl Frames {
     /// Reads on.
     ///
     /// # Errors
-    /// What came is no frame; so it stays.
+    /// The bytes are no frame. All later calls return the same error.
     pub fn push(&mut self, mut bytes: &[u8], sink: &mut impl FrameHandler) -> Result<(), FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -227,7 +227,7 @@ impl Frames {
 }
 
 impl Payload {
-    /// Takes what is the frame's; says how much that was.
+    /// Reads the frame's part of the bytes, and returns its length.
     fn read(&mut self, bytes: &[u8], sink: &mut impl FrameHandler) -> usize {
         let size = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         self.left -= size as u64;

@@ -1,4 +1,4 @@
-//! What a request says: its body, its model, its directions.
+//! The content of a request: its body, its model, its directions.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -31,7 +31,7 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, Failure> {
     Ok(body.to_bytes())
 }
 
-/// What the body says, as a form or as JSON.
+/// The body, as a form or as JSON.
 pub(super) fn ask(task: Task<'_>, headers: &HeaderMap, body: &Bytes) -> Result<(Ask, Option<Form>), Failure> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let takes_form = match task {

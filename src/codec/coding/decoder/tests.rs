@@ -25,7 +25,7 @@ fn bare_deflate(text: &[u8]) -> Vec<u8> {
     encoders::whole("bare deflate", text)
 }
 
-/// What comes of `pieces`, and whether it is complete.
+/// The decoded `pieces`, and whether they are complete.
 fn decode(codings: &[Coding], pieces: &[&[u8]]) -> Result<(Vec<u8>, bool), DecodeError> {
     let mut decoder = ContentDecoder::new(codings);
     let mut text = Vec::new();

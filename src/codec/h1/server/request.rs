@@ -27,7 +27,7 @@ pub struct RequestHead {
     /// The headers as they came, except that a repeated `Content-Length` with one value is there
     /// once.
     pub headers: HeaderMap,
-    /// How the end of the body is found; it never is the connection's.
+    /// The framing of the body; never [`Framing::UntilClose`].
     pub framing: Framing,
     /// Whether the client may send another request after this one.
     pub keep_alive: bool,
@@ -35,7 +35,7 @@ pub struct RequestHead {
     pub expects_continue: bool,
 }
 
-/// Why a request is not read. Nothing that follows on its connection means anything.
+/// Why a request is not read. The rest of its connection is meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {
     /// It is no HTTP/1 request, or one whose end is in doubt.
@@ -114,7 +114,7 @@ impl RequestReader {
         self.end.has_begun() || self.skipped > 0
     }
 
-    /// Refuses what can never become a request, before its blank line: that may never come.
+    /// Refuses bytes that cannot become a request before their blank line, which may never come.
     fn check_beginning(&mut self, rest: &[u8]) -> Result<(), BadRequest> {
         match rest.first() {
             None | Some(b'\r' | b'\n') => return Ok(()),
@@ -190,7 +190,7 @@ fn parse(bytes: Bytes, mut headers: HeaderMap) -> Result<RequestHead, ProtocolEr
     Ok(RequestHead { method, uri, version, headers, framing, keep_alive, expects_continue })
 }
 
-/// Room in the map for what is added to a request on its way, so that it is not built twice.
+/// Capacity for headers that are added later, so that the map is not built twice.
 const ROOM: usize = 2;
 
 #[cfg(test)]

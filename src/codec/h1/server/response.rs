@@ -9,7 +9,7 @@ use crate::codec::h1::framing::{is_bodiless, list, parse_length};
 use crate::codec::h1::request::{CHUNK_END, ChunkSize, LAST_CHUNK, chunk_size_line, write_length};
 use crate::codec::h1::trailers;
 
-/// What of a request its response depends on.
+/// The properties of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFraming {
     is_head: bool,
@@ -19,7 +19,7 @@ pub struct RequestFraming {
 }
 
 impl RequestFraming {
-    /// What a request with this head asks for.
+    /// The properties of a request with this head.
     pub fn new(head: &RequestHead) -> Self {
         let options = head.headers.get_all(TE).iter().flat_map(|value| list(value.as_bytes()));
         Self {
@@ -30,12 +30,12 @@ impl RequestFraming {
     }
 }
 
-/// What stands in a response's head beside its headers.
+/// The status line and the connection option of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseStart<'a> {
     /// The status.
     pub status: StatusCode,
-    /// What stands behind it where that is not the usual phrase.
+    /// The reason phrase, if it differs from the usual one.
     pub reason: Option<&'a [u8]>,
     /// Whether the connection is closed behind the response.
     pub close: bool,
@@ -47,7 +47,7 @@ pub enum BodyEncoder {
     /// There is none, whatever the response has: it is to a HEAD request, or its status allows
     /// none.
     None,
-    /// So many bytes are still to be written.
+    /// The bytes that are still to be written.
     Length(u64),
     /// In chunks.
     Chunked,
@@ -66,7 +66,7 @@ impl BodyEncoder {
         }
     }
 
-    /// Whether nothing more is to be asked of the body.
+    /// Whether the body needs no further poll.
     pub fn is_done(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }

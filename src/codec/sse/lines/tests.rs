@@ -2,7 +2,7 @@ use super::*;
 
 const LIMIT: usize = 16;
 
-/// What the lines of some pieces are, as text: `+` goes on a long line, `$` ends it.
+/// The lines of some pieces as text: `+` continues a long line, `$` ends it.
 fn lines(pieces: &[&[u8]]) -> (Vec<String>, Lines) {
     let mut lines = Lines::new(LIMIT);
     let mut found = Vec::new();
