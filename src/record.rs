@@ -64,7 +64,7 @@ pub trait Sink: Send {
     /// A name for messages, such as the file's path.
     fn name(&self) -> String;
 
-    /// What metrics and the sink's thread are called.
+    /// The label in metrics, and the name of the sink's thread.
     fn label(&self) -> &'static str {
         "other"
     }

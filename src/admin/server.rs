@@ -59,7 +59,7 @@ pub struct AdminServer {
     reserve: Reserve,
 }
 
-/// What connections may cost.
+/// The limits of connections.
 pub struct ServerBounds {
     /// The most connections at once.
     pub connections: usize,

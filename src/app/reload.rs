@@ -62,7 +62,7 @@ pub(super) struct Reloader {
     pub(super) workers: usize,
     pub(super) reload: Reload,
     secrets: Secrets,
-    /// What the files held at the latest comparison, if that was another than what is in use.
+    /// The contents of the files at the latest comparison, if they differ from those in use.
     suspect: Option<Files>,
     /// The mistakes of the latest configuration, if it was refused.
     refused: Option<String>,

@@ -1,4 +1,4 @@
-//! What a reload cannot change.
+//! The settings that a reload cannot change.
 
 use std::net::SocketAddr;
 

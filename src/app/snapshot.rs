@@ -20,7 +20,7 @@ use crate::support::{SharedGuard, UpstreamId};
 use crate::tls::Watch;
 use crate::upstream::{ConnectObserver, ConnectSpec};
 
-/// What a snapshot is made with, beside the settings.
+/// The input of a snapshot beside the settings.
 pub(super) struct Parts<'a> {
     pub(super) watch: &'a mut Watch,
     pub(super) observer: Option<&'a Arc<ConnectObserver>>,

@@ -1,4 +1,4 @@
-//! What a route leads to.
+//! The target of a route.
 
 /// The upstreams of a route, decided when the configuration is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@
 //!   lines, other codings under `chunked`), this one is not;
 //! * what is held is bounded by the named limits.
 //!
-//! What does not live here: sockets, time, and what is done with a response.
+//! Not here: sockets, time, and the use of a response.
 
 mod body;
 mod chunked;

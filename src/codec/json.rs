@@ -220,7 +220,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// So many digits fit into 64 bits, whatever they are.
+/// Any number of this many digits fits into 64 bits.
 const DIGITS: usize = 19;
 
 /// The number of bytes from the start that satisfy `inside`.

@@ -12,7 +12,7 @@
 //! * every byte is looked at once, so the cost is linear also when a long line comes byte by byte;
 //! * nothing is held between events, and never more than about twice [`LIMIT`] inside one.
 //!
-//! What does not live here: what the data means. Decoding UTF-8 is the reader's affair, since most
+//! Not here: the meaning of the data. Decoding UTF-8 is the reader's affair, since most
 //! of the data is never looked at: an [`Event`] has bytes, and [`Event::data_str`] for those who
 //! want text.
 

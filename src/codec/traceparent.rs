@@ -3,7 +3,7 @@
 //!
 //! A valid `traceparent` makes the request's span a child of the client's, and `tracestate` goes on
 //! with it; without one, or with one that is not valid, a trace begins here (sections 3.2 and 4.3).
-//! What goes upstream names the span here, so that the upstream's is its child.
+//! The header that is sent upstream names this span, so that the upstream's is its child.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -127,7 +127,7 @@ impl Sampling {
     }
 }
 
-/// What a valid `traceparent` says.
+/// The content of a valid `traceparent`.
 struct Parent {
     trace_id: [u8; 16],
     span_id: [u8; 8],

@@ -1,4 +1,4 @@
-//! What happens to a response whose client disconnects: `on_disconnect` and
+//! The treatment of a response whose client disconnects: `on_disconnect` and
 //! `[upstreams.NAME.drain_limits]`.
 
 use std::time::Duration;

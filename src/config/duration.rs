@@ -21,7 +21,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// How far to look back, or how long to keep something: longer than zero, and possibly years.
 ///
 /// # Errors
-/// What is wrong with the text, and what to write.
+/// The mistake in the text, and the right form.
 pub fn past(text: &str) -> Result<Duration, String> {
     match sum(text)? {
         Duration::ZERO => Err("must be longer than zero".to_owned()),

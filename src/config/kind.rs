@@ -20,7 +20,7 @@ pub(super) struct Kind<F> {
     pub(super) read: F,
 }
 
-/// What a value looks like, for the schema and the documentation.
+/// The shape of a value, for the schema and the documentation.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     Boolean,

@@ -11,7 +11,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// alone is a level or, with `::` in it, a target.
 ///
 /// # Errors
-/// What is wrong, and the words to write.
+/// The mistake, and the words to write.
 pub fn check_log_filter(text: &str) -> Result<(), String> {
     let what = "is not a filter such as \"info\" or \"warn,streamgauge=debug\"";
     EnvFilter::builder().parse(text).map_err(|error| format!("{text:?} {what}: {error}"))?;

@@ -9,7 +9,7 @@ pub struct Mistake {
     /// Its place: `streamgauge.toml:12: upstreams.azure.url`, `environment
     /// STREAMGAUGE_SERVER__LISTEN` or `--listen`.
     pub place: String,
-    /// What is wrong and what to write instead, on one line.
+    /// The mistake and the right form, on one line.
     pub reason: String,
 }
 
@@ -19,8 +19,8 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake, in the order of the file, then of the environment, then of the command line. Never
-/// empty.
+/// Every mistake, in the order of the file, then of the environment, then of the command line.
+/// Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 

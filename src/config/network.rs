@@ -10,7 +10,7 @@ use super::upstreams::URL_PATTERN;
 use crate::llm::provider::BaseUrl;
 use crate::support::Hosts;
 
-/// What upstreams share.
+/// The settings that upstreams share.
 pub(super) struct Network {
     /// The hosts on which upstreams may be.
     pub(super) allowed: Hosts,

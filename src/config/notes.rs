@@ -1,4 +1,4 @@
-//! What reading finds out besides the values: mistakes, warnings, and which keys exist.
+//! The results of reading besides the values: mistakes, warnings, and the keys that exist.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -55,7 +55,7 @@ pub(super) fn postgres(table: &Table<'_>) -> Read<Postgres> {
 /// A connection string.
 struct ConnectionString {
     config: Config,
-    /// What `sslmode=verify-…` sets in place of `verification_mode`.
+    /// The value of `sslmode=verify-…`, in place of `verification_mode`.
     verification: Option<Verification>,
 }
 

@@ -53,7 +53,7 @@ pub enum ReloadOutcome {
     Refused(String),
 }
 
-/// What the configuration in use is, and what was refused after it.
+/// The configuration in use, and the one that was refused after it.
 #[derive(Clone, Debug, Default)]
 pub struct ReloadStatus {
     /// Counts the configurations that were in use; the first one is 1.

@@ -30,7 +30,7 @@ const MAX_WORKERS: usize = 1024;
 /// column of every record.
 const MAX_NAME: usize = 64;
 
-/// What matches names of clients and upstreams.
+/// The pattern of names of clients and upstreams.
 pub(super) const NAME_PATTERN: &str = "^\\S{1,64}$";
 
 /// The shortest admin token, and the shortest key of a client without a warning, in bytes. Shorter

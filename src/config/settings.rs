@@ -1,4 +1,4 @@
-//! What the program runs with. Every value has passed the rules of its key and those between keys,
+//! The settings of the program. Every value has passed the rules of its key and those between keys,
 //! so that nothing else checks it again.
 
 use std::collections::BTreeMap;
@@ -246,7 +246,7 @@ pub struct ForwardProxy {
     pub tls: ClientSettings,
 }
 
-/// What happens to a response whose client disconnects.
+/// The treatment of a response whose client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// The upstream is stopped at once.

@@ -11,7 +11,7 @@ const FORMS: &str =
 /// Reads `UTC`, `local` (that of the system), a name of IANA's database, or an offset from UTC.
 ///
 /// # Errors
-/// What is wrong with the text, and what to write.
+/// The mistake in the text, and the right form.
 pub fn time_zone(text: &str) -> Result<TimeZone, String> {
     let text = text.trim();
     if text.starts_with(['+', '-']) {

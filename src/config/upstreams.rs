@@ -28,7 +28,7 @@ const NO_KEY: &str = "none";
 /// service's name has moved.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// What matches URLs of services.
+/// The pattern of URLs of services.
 pub(super) const URL_PATTERN: Option<&str> = Some("^https?://.+$");
 
 const PROVIDERS: &[(&str, Provider)] =

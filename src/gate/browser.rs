@@ -1,4 +1,5 @@
-//! What browsers say of a request: the host that it was sent to, and the page that sent it.
+//! The browser's information about a request: the host that it was sent to, and the page that sent
+//! it.
 //!
 //! A proxy on this machine holds keys and accepts JSON under any content type, so a web page could
 //! spend them: by a request whose response it cannot read, or by giving its own name this machine's

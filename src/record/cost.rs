@@ -1,4 +1,4 @@
-//! What a request costs at the prices of its day.
+//! The cost of a request at the prices of its day.
 
 use super::UsageRecord;
 use crate::llm::price::{Amount, Currency, INPUT_WITHOUT_CACHE, Prices, Served, TokenCounts};

@@ -54,7 +54,7 @@ pub struct Entry {
     note: Option<&'static str>,
     /// The input of an estimate, until usage is reported.
     material: Option<Box<Material>>,
-    /// What must outlive the request, such as the configuration that it began with.
+    /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
     /// True after authentication, also where none is configured.
     is_admitted: bool,

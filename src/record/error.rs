@@ -54,7 +54,7 @@ impl Error {
         self
     }
 
-    /// What went wrong.
+    /// The kind of error.
     pub fn kind(&self) -> &Kind {
         &self.0.kind
     }

@@ -55,7 +55,7 @@ pub struct UsageRecord {
     pub id: Uuid,
     /// When the request's head had arrived, in UTC.
     pub started_at: Timestamp,
-    /// Who sent it: a configured client's name, or `anonymous`.
+    /// The client: a configured name, or `anonymous`.
     pub client: Arc<str>,
     /// The body's `safety_identifier`, else its `user`.
     pub user: Option<Box<str>>,
@@ -105,7 +105,7 @@ pub struct UsageRecord {
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
     pub upstream_request_id: Option<Box<str>>,
-    /// What went wrong, in words.
+    /// The error, in words.
     pub error: Option<Box<str>>,
     /// The number of requests in this record; null is 1. Only refusals before authentication
     /// share a record.

@@ -51,7 +51,7 @@ impl Boards {
         Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
     }
 
-    /// What runs now, the one that began first comes first; and how many more there are.
+    /// The streams that run now, the oldest first, and the number of those that are not listed.
     pub fn list(&self) -> (Vec<Arc<Stream>>, usize) {
         let mut streams = Vec::new();
         for places in &*self.0 {
@@ -136,7 +136,7 @@ pub struct Stream {
     pub started_at: Timestamp,
     /// The same on the clock that durations are measured with.
     pub started: Instant,
-    /// Who sent the request.
+    /// The client.
     pub client: Arc<str>,
     /// The end user that the request named.
     pub user: Option<Box<str>>,
@@ -147,7 +147,7 @@ pub struct Stream {
     pub(super) progress: Progress,
 }
 
-/// What changes while a stream runs.
+/// The values that change while a stream runs.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     events: AtomicU64,
@@ -177,7 +177,7 @@ impl Stream {
         self.progress.events.load(Ordering::Relaxed)
     }
 
-    /// What the upstream has reported of the output so far, if anything.
+    /// The output tokens that the upstream has reported so far, if any.
     pub fn output_tokens(&self) -> Option<u64> {
         self.progress.output_tokens.load(Ordering::Relaxed).checked_sub(1)
     }

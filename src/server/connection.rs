@@ -25,7 +25,7 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Size of the first read, which usually has the whole first head.
 const FIRST_READ: usize = 2048;
 
-/// What the connections of one worker share.
+/// The state that the connections of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext<H> {
     pub(super) handler: Rc<H>,
@@ -57,7 +57,7 @@ impl<H> WorkerContext<H> {
     }
 }
 
-/// What is known of a connection before its first byte of HTTP.
+/// The properties of a connection before its first byte of HTTP.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConnInfo {
     /// Whether ALPN chose HTTP/2; `None`: the first bytes decide.

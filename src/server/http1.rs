@@ -81,7 +81,7 @@ struct Connection<'a, S, H> {
     context: &'a WorkerContext<H>,
 }
 
-/// What a client sends next.
+/// The next input of a client.
 #[expect(clippy::large_enum_variant, reason = "a box would cost an allocation per request")]
 enum Next {
     Request {

@@ -59,7 +59,7 @@ pub(super) async fn serve<S, H>(
     }
 }
 
-/// What the streams of a connection share.
+/// The state that the streams of a connection share.
 struct Connection<H> {
     certificate: Option<ClientCertificate>,
     state: Rc<ConnState>,

@@ -1,5 +1,5 @@
-//! What the simulator reads of a request's body: the model, how it is to be answered, and how many
-//! words it has.
+//! The parts of a request's body that the simulator reads: the model, how it is to be answered, and
+//! how many words it has.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(super) struct Ask {
     system: Words,
     prompt: Words,
     instructions: Words,
-    /// What `responses` and `embeddings` are about.
+    /// The input of `responses` and `embeddings`.
     pub(super) input: Words,
     pub(super) dimensions: Option<u32>,
     pub(super) encoding_format: Option<String>,

@@ -1,4 +1,4 @@
-//! What a response consists of where the request asks for more than text: tool calls, and instances
+//! The content of a response where the request asks for more than text: tool calls, and instances
 //! of a schema.
 
 use serde_json::Value;
@@ -49,7 +49,7 @@ impl Part {
         }
     }
 
-    /// What is streamed of it, event by event. Each is an output token.
+    /// The pieces that are streamed, event by event. Each is an output token.
     pub(super) fn pieces(&self, directions: &Directions) -> Vec<&str> {
         let size = if directions.size == 0 { PIECE_BYTES } else { directions.size };
         let (mut pieces, mut rest) = (Vec::new(), self.text());
@@ -66,7 +66,7 @@ impl Part {
     }
 }
 
-/// What is answered to `body`; `None` is the sentence.
+/// The content of the response to `body`; `None` is the sentence.
 ///
 /// Where there are tools, they are called until a result stands after the last thing that the model
 /// said. A choice that forces a call is followed also then, as the services do.
@@ -124,7 +124,7 @@ fn made(schema: &Value, member: &'static str) -> Result<String, Failure> {
 
 /// `None` for what the service runs itself.
 fn tool(tool: &Value) -> Option<Tool<'_>> {
-    // What a schema that is left out allows.
+    // The objects that a missing schema allows.
     static ANY: Value = Value::Null;
     let function = if tool["function"].is_object() { &tool["function"] } else { tool };
     match tool["type"].as_str() {

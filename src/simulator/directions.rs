@@ -1,5 +1,5 @@
-//! What one request asks of the simulator: how much, how fast, in which shape, and what is to go
-//! wrong.
+//! The directions of one request to the simulator: how much, how fast, in which shape, and what is
+//! to go wrong.
 //!
 //! Directions are `key=value` pairs with commas between them. They come in the header `x-simulate`,
 //! and, since most applications can set little more than a model, behind a colon in the model's
@@ -154,7 +154,7 @@ impl Directions {
     /// Whether the text is small enough to be held whole.
     ///
     /// # Errors
-    /// What is too much, in words for the user.
+    /// The limit that they exceed, in words for the user.
     pub(super) fn fits_in_memory(&self) -> Result<(), String> {
         // No word of the text is longer than 16 bytes.
         let text = self.events.saturating_mul(self.size.max(16) as u64);
@@ -169,7 +169,7 @@ impl Directions {
     /// Whether its events may be written beforehand.
     ///
     /// # Errors
-    /// What is too much, in words for the user.
+    /// The limit that they exceed, in words for the user.
     pub(super) fn fits_in_a_reel(&self) -> Result<(), String> {
         if self.events > MAX_HELD_EVENTS {
             return Err(format!("more than {MAX_HELD_EVENTS} events in an answer of this kind"));

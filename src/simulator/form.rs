@@ -26,7 +26,7 @@ impl Form {
     /// Reads the body of a request with this `content-type`.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the user.
+    /// The mistake, in words for the user.
     pub(super) fn read(content_type: &str, body: Bytes) -> Result<Self, String> {
         let boundary =
             parameter(content_type, "boundary").filter(|_| content_type.starts_with("multipart/form-data"));

@@ -34,11 +34,11 @@ pub(super) struct Place<'a> {
     /// The name in `/openai/deployments/{name}/`, decoded. It says which model answers; the body's
     /// is ignored.
     pub(super) deployment: Option<Cow<'a, str>>,
-    /// What follows, such as `chat/completions`.
+    /// The endpoint, such as `chat/completions`.
     pub(super) endpoint: &'a str,
 }
 
-/// What exists under a deployment. Azure has the rest under `/openai/` alone.
+/// The endpoints of a deployment. Azure has the others under `/openai/` only.
 const DEPLOYED: [&str; 8] = [
     "chat/completions",
     "completions",

@@ -77,7 +77,7 @@ pub(super) fn count(kind: Kind, tokens: u64) -> Json {
     }
 }
 
-/// What a request looked like when it arrived. Header names are in lower case; where one comes
+/// The echo of a request as it arrived. Header names are in lower case; where one comes
 /// twice, its values stand together at the place of the first. A body that is not UTF-8 has U+FFFD
 /// for what is wrong.
 pub(super) fn echo(parts: &Parts, body: &[u8]) -> Value {

@@ -31,7 +31,7 @@ impl Play {
         }
     }
 
-    /// What it takes in memory beside itself, about.
+    /// The approximate memory that it refers to.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
             Self::Script(_) => 0,

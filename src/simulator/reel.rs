@@ -24,10 +24,10 @@ use super::tally::Tokens;
 pub(super) struct Reel {
     pub(super) directions: Directions,
     pub(super) events: Vec<Event>,
-    /// What stands in place of an event where an error is ordered.
+    /// The error that replaces an event where one is ordered.
     pub(super) error: String,
     pub(super) whole: Json,
-    /// What the whole reports.
+    /// The usage of the whole.
     pub(super) tokens: Option<Tokens>,
     pub(super) facts: Facts,
 }
@@ -39,7 +39,7 @@ pub(super) struct Event {
     pub(super) tokens: Option<Tokens>,
 }
 
-/// What a reel is made of.
+/// The input of a reel.
 pub(super) struct Plot {
     pub(super) dialect: Dialect,
     pub(super) directions: Directions,
@@ -127,7 +127,7 @@ impl Reel {
         Self { directions, events, error, whole: Json::default(), tokens: None, facts: Facts::default() }
     }
 
-    /// What it takes in memory, about.
+    /// The approximate memory.
     pub(super) fn held_bytes(&self) -> usize {
         let events = self.events.iter().map(|event| event.text.capacity() + size_of::<Event>());
         events.sum::<usize>() + self.whole.as_str().len()

@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 64;
 /// The most text in one instance.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// What a member with the name of a command is: it does no harm where it is run.
+/// The value of a member with the name of a command: harmless where it is run.
 const COMMAND: &str = "echo A stream gauge";
 
 /// Strings of the formats that structured outputs allow.
@@ -41,7 +41,7 @@ const FORMATS: [(&str, &str); 10] = [
 /// An instance of `schema`, the same each time.
 ///
 /// # Errors
-/// What of the schema is too much, in words for the user.
+/// The limit that the schema exceeds, in words for the user.
 pub(super) fn instance(schema: &Value) -> Result<Value, String> {
     let mut walk = Walk { root: schema, values: 0, text: 0 };
     walk.value(schema, "", 0)
@@ -168,7 +168,7 @@ fn kind(schema: &Value) -> &str {
     })
 }
 
-/// What a string is where nothing is said of it.
+/// The value of a string without constraints.
 fn usual(name: &str) -> &'static str {
     if is_command(name) { COMMAND } else { "A stream gauge" }
 }

@@ -1,4 +1,4 @@
-//! What each endpoint's answers look like, byte for byte as the services send them, apart from the
+//! The responses of each endpoint, byte for byte as the services send them, apart from the
 //! values.
 //!
 //! Only text is here: which event comes when is `script`'s business. Sources: recorded answers of
@@ -28,7 +28,7 @@ pub(super) struct Shape {
     pub(super) usage_event: Option<Template>,
     /// The last event, where it is none of the response's own.
     pub(super) end: Option<Template>,
-    /// What an error looks like in the middle of the stream.
+    /// An error in the middle of the stream.
     pub(super) error: Vec<Template>,
     /// The response unstreamed.
     pub(super) whole: Template,
@@ -38,7 +38,7 @@ pub(super) struct Shape {
     pub(super) full_usage: Option<Template>,
 }
 
-/// What is answered in events.
+/// The responses in events.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     Chat,

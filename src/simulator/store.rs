@@ -1,4 +1,4 @@
-//! What the simulator keeps from one request for the next: files, responses. Bounded; the oldest
+//! The state that the simulator keeps between requests: files, responses. Bounded; the oldest
 //! goes first.
 
 use std::collections::VecDeque;

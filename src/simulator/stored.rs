@@ -145,7 +145,7 @@ impl Stored {
     }
 }
 
-/// What is answered to a request for one in the background.
+/// The response to a request for one in the background.
 pub(super) fn queued(play: &Play) -> Bytes {
     in_background(response_without_output(play.facts(), "queued").as_str())
 }

@@ -68,7 +68,7 @@ impl Jsonl<LineFile> {
         Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
     }
 
-    /// What opens the file again on request.
+    /// The handle that opens the file again on request.
     pub fn reopener(&self) -> Reopener {
         self.out.reopener()
     }

@@ -51,9 +51,9 @@ pub struct Otlp {
     queue: Arc<Queue>,
     instruments: Option<Arc<Mutex<Instruments>>>,
     exporting: Arc<Exporting>,
-    /// That spans were lost for want of room was said; it is once.
+    /// True after the log said that spans were lost; it is said once.
     has_said_full: bool,
-    /// That a metric has too many series was said; it is once.
+    /// True after the log said that a metric has too many series; it is said once.
     has_said_overflowing: bool,
     closing: watch::Sender<bool>,
     thread: Thread,

@@ -21,7 +21,7 @@ use crate::record::error::{Error, Kind};
 pub struct SendError {
     /// How far the exchange had come.
     pub phase: SendPhase,
-    /// What happened.
+    /// The cause.
     pub cause: SendCause,
 }
 
@@ -40,7 +40,7 @@ pub enum SendPhase {
     Body,
 }
 
-/// What ended an exchange.
+/// The cause of an exchange's end.
 #[derive(Clone, Debug)]
 pub enum SendCause {
     /// The socket or the name lookup failed.

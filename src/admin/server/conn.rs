@@ -1,4 +1,4 @@
-//! What the accept loop knows of one connection.
+//! The accept loop's view of one connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -15,7 +15,7 @@ const MIN_SECRET: usize = 6;
 pub(super) struct Secrets(Vec<(Weak<Snapshot>, Vec<String>)>);
 
 impl Secrets {
-    /// What hides them, with those of a snapshot that is about to be in use.
+    /// The masks, with those of a snapshot that is about to be in use.
     pub(super) fn with(&mut self, snapshot: &Arc<Snapshot>, settings: &Settings) -> Masks {
         let secrets = settings.upstreams.iter().flat_map(Upstream::secrets);
         let secrets = secrets.filter(|secret| secret.len() >= MIN_SECRET).map(str::to_owned).collect();

@@ -22,7 +22,7 @@ pub enum Framing {
     UntilClose,
 }
 
-/// What the request was, as far as its response's framing depends on it.
+/// The kind of the request, as far as its response's framing depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RequestKind {
     Head,

@@ -23,7 +23,7 @@ macro_rules! known {
     };
 }
 
-// What OpenAI, Azure and what stands in front of them put on a response, and their SDKs on a
+// The names that OpenAI, Azure and the servers before them put on a response, and their SDKs on a
 // request, beside the names that `http` knows itself.
 known! {
     "api-key"

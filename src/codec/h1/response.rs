@@ -60,7 +60,7 @@ impl HeadReader {
     /// behind it. After a head, the next one begins with the first byte of `buf`.
     ///
     /// # Errors
-    /// What came is no response to be trusted. A response that is no HTTP/1 at all is refused with its
+    /// The bytes are no valid response. Bytes that are no HTTP/1 at all are refused with their
     /// first bytes.
     pub fn read(&mut self, buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, ProtocolError> {
         if self.end.is_in_first_line() {

@@ -11,7 +11,7 @@ use super::names::header_name;
 /// The most bytes of trailers, with their blank line. Services send a checksum or a duration.
 pub const MAX_TRAILERS: usize = 16 * 1024;
 
-/// What would say something about the message's frame or its connection, when both are past. Such a
+/// Fields about the message's framing or its connection, which are both over by then. Such a
 /// field is dropped, as RFC 9110 section 6.5.1 allows: the body is whole, and the field cannot do
 /// any more harm.
 const DROPPED: [HeaderName; 7] = [TRANSFER_ENCODING, CONTENT_LENGTH, CONNECTION, HOST, TE, TRAILER, UPGRADE];

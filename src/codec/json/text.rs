@@ -30,7 +30,7 @@ impl<'a> Text<'a> {
 
     /// The string's value. It is borrowed unless there are escapes.
     ///
-    /// What is no text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON
+    /// Invalid text (bytes that are not UTF-8, half of a surrogate pair, an escape that JSON
     /// does not have) becomes U+FFFD, as lenient parsers have it.
     pub fn decode(&self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescape(self.raw)) } else { String::from_utf8_lossy(self.raw) }

@@ -68,7 +68,7 @@ pub struct EventDecoder {
     skipped: u64,
 }
 
-/// What the unfinished event has in the slice being pushed, lent until the end of the push.
+/// The part of the unfinished event in the slice being pushed, lent until the end of the push.
 #[derive(Default)]
 struct Open<'a> {
     name: Option<&'a [u8]>,
@@ -252,7 +252,7 @@ impl EventDecoder {
         self.oversize_data(value, sink);
     }
 
-    /// What is neither data nor a type: a comment, an ID, a time, or nothing we know.
+    /// Neither data nor a type: a comment, an ID, a retry time, or an unknown field.
     fn other_field<S: EventHandler>(
         &mut self,
         line: &[u8],

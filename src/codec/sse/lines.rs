@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// What [`Lines::next`] found.
+/// The result of [`Lines::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line that lies whole in the pushed slice.
@@ -20,7 +20,7 @@ pub enum Line<'a> {
     Long(Cow<'a, [u8]>),
     /// More of a line that is longer than the limit.
     More(&'a [u8]),
-    /// That line has ended.
+    /// The end of the long line.
     LongEnd,
 }
 

@@ -10,7 +10,7 @@ impl Origin {
     /// Parses an entry of `server.origins`: `https://app.example`, with any scheme.
     ///
     /// # Errors
-    /// What is wrong with the entry, and what to write.
+    /// The mistake in the entry, and the right form.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "*" => {

@@ -12,7 +12,7 @@ const PIECE: usize = 4 << 10;
 /// would give the same text an estimate or none, depending on the machine.
 const WORK: usize = 4 << 20;
 
-/// What the handling of one text costs, in bytes of prose.
+/// The cost of handling one text, in bytes of prose.
 const TEXT: usize = 16;
 
 /// A word of more bytes is long. Merging its bytes costs [`LONG_WORD_COST`] times as much as
@@ -57,7 +57,7 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// What counting a piece costs, in bytes of prose. A word is a run of characters of one class, as
+/// The cost of counting a piece, in bytes of prose. A word is a run of characters of one class, as
 /// in the encodings' patterns; digits never make long ones.
 fn cost(piece: &str) -> usize {
     let class = |c: char| (c.is_alphabetic(), c.is_whitespace(), c.is_numeric());

@@ -4,18 +4,18 @@ use super::{Counter, Shape};
 use crate::codec::json::Text;
 use crate::llm::usage::{Output, Part};
 
-/// What a tool call takes beside its name and arguments, in tokens: the marks around it, which
+/// The tokens of a tool call beside its name and arguments: the marks around it, which
 /// services count as output and which are no text. Read off recorded answers of OpenAI's, where it
 /// is exact.
 const CALL: u64 = 7;
 
-/// What each of several calls takes beside that: they are written as a list of objects, with keys.
+/// The further tokens of each of several calls: they are written as a list of objects, with keys.
 /// Between 4 and 9 in the recordings.
 const ONE_OF_SEVERAL: u64 = 6;
 
-/// What a response takes beside its texts, by the same recordings: nothing in chats; in `responses`
-/// the mark that ends it, and with the models that came after GPT-4 those of the channel that it is
-/// written to.
+/// The tokens of a response beside its texts, by the same recordings: nothing in chats; in
+/// `responses` the mark that ends it, and with the models that came after GPT-4 those of the
+/// channel that it is written to.
 fn frame(shape: Shape, model: &str) -> u64 {
     match shape {
         Shape::Responses if model.starts_with("gpt-5") => 4,

@@ -38,15 +38,15 @@ impl Shape {
     }
 }
 
-/// What a message takes beside its role and content: the marks at its begin and end. Published with
-/// OpenAI's cookbook ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and what
-/// [`tools`] says.
+/// The tokens of a message beside its role and content: the marks at its begin and end. Published
+/// with OpenAI's cookbook ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and
+/// what [`tools`] says.
 const MESSAGE: u64 = 3;
 
-/// What begins the response.
+/// The beginning of the response.
 const PRIMING: u64 = 3;
 
-/// What a message's `name` takes beside itself.
+/// The tokens of a message's `name` beside itself.
 const NAME: u64 = 1;
 
 /// The tokens of a request's body. `None`: it is no such body, or it speaks of what the proxy has

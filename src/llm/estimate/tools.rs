@@ -17,7 +17,7 @@ const PARAMETER: u64 = 3;
 /// One that has a list of values has less around it, and more for each of them.
 const VALUES: u64 = 3;
 const VALUE: u64 = 3;
-/// What ends the list of tools.
+/// The end of the list of tools.
 const END: u64 = 12;
 
 /// The tokens of a list of tools, in OpenAI's shapes or Anthropic's.

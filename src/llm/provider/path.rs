@@ -140,7 +140,7 @@ fn may_stand_in_target(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
 }
 
-/// What a segment is, as far as it was read.
+/// The kind of a segment, as far as it was read.
 #[derive(Clone, Copy)]
 enum Segment {
     Empty,

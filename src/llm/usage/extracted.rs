@@ -82,7 +82,7 @@ pub(super) enum Shares {
     Own(u64),
 }
 
-/// What an event's type means for the meter.
+/// The meaning of an event's type for the meter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum EventKind {
     #[default]

@@ -213,7 +213,7 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// What the scan does with a value.
+/// The treatment of a value by the scan.
 pub(super) enum Step {
     Enter(Place),
     Want(Slot),

@@ -68,7 +68,7 @@ fn word(rest: &[u8]) -> &[u8] {
     &word[..end]
 }
 
-/// What is wanted besides usage, errors and the end.
+/// The parts that are wanted besides usage, errors and the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wants {
     pub(super) model: bool,

@@ -96,12 +96,12 @@ impl Scan {
         self.grammar.refused()
     }
 
-    /// What was extracted, if the text is complete.
+    /// The extracted values, if the text is complete.
     pub(super) fn into_whole(self) -> Option<Extracted> {
         self.complete().then_some(self.reader.extracted)
     }
 
-    /// What was extracted so far; `None` if the text is not JSON.
+    /// The values extracted so far; `None` if the text is not JSON.
     pub(super) fn extracted(&mut self) -> Option<&mut Extracted> {
         (!self.grammar.refused()).then_some(&mut self.reader.extracted)
     }

@@ -11,7 +11,7 @@ use super::scan::Scan;
 use super::{Output, Room, Tally};
 use crate::codec::sse::{Event, EventDecoder, EventHandler, Position};
 
-/// What one push contained. Offsets are those in the pushed slice, without `skipped`.
+/// The content of one push. Offsets are those in the pushed slice, without `skipped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Leading bytes before the stream's first significant one, which the meter was not shown. All
@@ -70,7 +70,7 @@ pub struct StreamMeter {
     reading: Reading,
 }
 
-/// What the meter keeps beside the decoder.
+/// The meter's state beside the decoder.
 #[derive(Debug, Default)]
 struct Reading {
     tally: Tally,

@@ -1,4 +1,4 @@
-//! What a meter has read of a response so far.
+//! The meter's reading of a response so far.
 
 use super::calls::{CallCounts, ToolCalls};
 use super::choices::Choices;
@@ -8,7 +8,7 @@ use super::places::{ERROR_LIMIT, ItemAt};
 use super::tier::Tier;
 use super::{Cause, Output, Usage};
 
-/// What was read of one response, stream or body.
+/// The reading of one response, stream or body.
 #[derive(Debug, Default, PartialEq)]
 pub struct Tally {
     /// The first non-empty model name.
@@ -34,7 +34,7 @@ pub struct Tally {
     pub terminal: bool,
     /// The first error's text, cut to [`ERROR_LIMIT`] bytes.
     pub error: Option<Box<str>>,
-    /// That error's cause.
+    /// The cause of that error.
     pub cause: Cause,
     /// A body's `status` says that the response is not final (Responses in the background).
     pub pending: bool,

@@ -70,7 +70,7 @@ pub struct Withhold {
     held: Vec<u8>,
     /// The last slice ended with the CR of a blank line, to which an LF now belongs.
     after_cr: bool,
-    /// That blank line was withheld.
+    /// The blank line was withheld.
     took_cr: bool,
     /// The first event has begun.
     begun: bool,

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::codec::authority::HostFault;
 
-/// Who must act for the request to succeed.
+/// The side that must act for the request to succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The request must change.
@@ -48,7 +48,7 @@ pub struct Info {
 macro_rules! kinds {
     ($($name:ident $({ $($field:ident: $type:ty),+ })? $(($inner:ty))? =
         $status:ident, $code:literal, $blame:ident, $retry:ident, $meaning:literal;)+) => {
-        /// What went wrong, with the values that its message names.
+        /// The kind of error, with the values that its message names.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Kind {
             $(#[doc = $meaning] $name $({ $($field: $type),+ })? $(($inner))?,)+

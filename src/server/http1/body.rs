@@ -32,7 +32,7 @@ struct BodyChannel {
     frame: Cell<Option<Bytes>>,
     /// The handler's buffer, lent while it waits.
     buffer: Cell<Option<BytesMut>>,
-    /// What follows the frame.
+    /// The step after the frame.
     rest: Cell<Rest>,
     /// The request has a `Content-Length`, or no body.
     is_sized: bool,

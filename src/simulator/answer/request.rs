@@ -73,7 +73,7 @@ pub(super) fn detailed(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-/// What the response consists of, where that is not the sentence.
+/// The content of the response, if it is not the sentence.
 pub(super) fn content(
     kind: Kind,
     ask: &Ask,
@@ -104,8 +104,8 @@ pub(super) fn directions(
     Ok((model.to_owned(), directions))
 }
 
-/// What the services refuse. A proxy that asks for usage on its client's behalf must not run into
-/// these.
+/// The requests that the services refuse. A proxy that asks for usage on its client's behalf must
+/// not run into these.
 pub(super) fn check_stream_options(kind: Kind, ask: &Ask) -> Result<(), Failure> {
     let Some(options) = &ask.stream_options else { return Ok(()) };
     if !ask.stream() {

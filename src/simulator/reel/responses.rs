@@ -154,7 +154,7 @@ fn usage(plot: &Plot, tokens: Tokens) -> Json {
     }
 }
 
-/// What comes in place of an event that an error was ordered for.
+/// The error that replaces an event where one is ordered.
 fn error() -> String {
     let message = "The server had an error while processing your request. Sorry about that!";
     let error = object! { "type": "server_error", "code": "server_error", "message": message, "param": () };

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-/// What an integer and a number are where nothing is said of them.
+/// The values of an integer and a number without constraints.
 const INTEGER: f64 = 1.0;
 const NUMBER: f64 = 0.5;
 

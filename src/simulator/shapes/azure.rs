@@ -4,7 +4,7 @@
 use super::super::template::Template;
 use super::{DONE, ERROR, Shape, USAGE, templates};
 
-/// What the content filter says of harmless text.
+/// The content filter's result for harmless text.
 macro_rules! filtered {
     () => {
         concat!(

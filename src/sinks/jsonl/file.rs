@@ -195,7 +195,7 @@ impl State {
     }
 }
 
-/// What a write left behind.
+/// The result of a write.
 struct Torn {
     /// Bytes that were written.
     written: usize,

@@ -92,7 +92,7 @@ impl Checkpointer {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        // What is left is copied when the writer closes, which looks at the log before.
+        // The rest is copied when the writer closes, which looks at the log before.
         copy_no_more(&connection, true);
         let watch = watch.clone();
         let shared = Arc::new(Shared::default());
@@ -194,7 +194,7 @@ impl Shared {
             fault::strike("checkpoint");
             let copied = match watch.look(connection) {
                 Ok(State::Whole) => copy(connection, if held { "RESTART" } else { "PASSIVE" }),
-                // What became of the log is the writer's to mend.
+                // The writer repairs the log.
                 Ok(State::Moved | State::Cut) => Ok(Copied::default()),
                 Err(error) => Err(error),
             };
@@ -213,7 +213,7 @@ impl Shared {
                     }
                     read_for_long &= copied.blocked || !copied.all;
                 }
-                // What is wrong with the file is the writer's to find out.
+                // The writer finds out what is wrong with the file.
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     tracing::warn!(%error, "the ledger's log cannot be copied into its file, and grows until that ends");
                 }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::record::UsageRecord;
 
-/// So many keys are kept, the latest: as many as a process remembers for certain.
+/// The number of keys that are kept, the latest: as many as a process remembers for certain.
 const KEPT: usize = 65_536;
 
 /// Keeps that of a record, with which it is committed.

@@ -67,7 +67,7 @@ enum Column {
     /// A place in [`NUMBERS`].
     Number(usize),
     ReportedCost,
-    /// What was paid in a currency, or in the only one.
+    /// The cost in a currency, or in the only one.
     Cost {
         is_estimated: bool,
         code: Option<String>,

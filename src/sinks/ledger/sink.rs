@@ -29,7 +29,7 @@ use crate::support::{Backoff, Gathering, OutageNotice};
 /// committed 100 ms after its end, and there are at most ten commits a second.
 const GATHER: Duration = Duration::from_millis(80);
 
-/// So many are written without waiting for more.
+/// This many records are written at once.
 const ENOUGH: usize = CAPACITY / 4;
 
 /// The first and the longest pause between attempts while the file cannot be written.
@@ -179,7 +179,7 @@ impl Sink for Ledger {
 
     fn end(&mut self) {
         self.look();
-        // What another program has cut from the log, and could not be written again.
+        // Records that another program cut from the log, and that could not be written again.
         let unsaved = self.store.unsaved();
         if !unsaved.is_empty() {
             self.gone += self.spill(&unsaved);

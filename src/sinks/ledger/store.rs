@@ -88,7 +88,7 @@ impl Store {
     pub(super) fn write(&mut self, batches: &[Batch]) -> Result<(), Reason> {
         self.mend()?;
         match self.insert(batches) {
-            // What this connection sees may be a file that another process has moved aside, or a
+            // This connection may see a file that another process has moved aside, or a
             // log that was cut just now.
             Err(reason) if reason.is_corrupt() => {
                 self.mend()?;
@@ -107,7 +107,7 @@ impl Store {
     /// moved, deleted or cut them, it opens what is there now, and writes again what is missing.
     ///
     /// # Errors
-    /// That is not possible now, and is tried by the next call.
+    /// Not possible now; the next call tries again.
     pub(super) fn mend(&mut self) -> Result<(), Reason> {
         if let Some(Open { connection, watch, .. }) = &self.open {
             if identity(&self.path) != self.existing.as_ref().map(Existing::identity) {

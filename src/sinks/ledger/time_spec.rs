@@ -24,9 +24,9 @@ const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a 
 pub enum TimeSpec {
     /// So long before now.
     Ago(Duration),
-    /// That moment.
+    /// A moment.
     At(Timestamp),
-    /// That time of the zone; of a day, its beginning.
+    /// A time of the zone; for a day, its beginning.
     Civil(DateTime),
     /// The beginning of this span of the calendar, or of the one before it.
     Begin(Period, Relative),

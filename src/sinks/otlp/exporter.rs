@@ -272,8 +272,8 @@ impl Teller {
     }
 }
 
-/// Who all of it is from. An instance has an id for as long as it runs, since its counts begin with
-/// it.
+/// The resource that all of it is from. An instance has an id for as long as it runs, since its
+/// counts begin with it.
 fn resource(settings: &config::OtlpSettings) -> Resource {
     let instance = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string();
     let mut attributes = Attributes::default();

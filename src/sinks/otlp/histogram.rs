@@ -62,7 +62,7 @@ impl<L: Eq + Hash> Histogram<L> {
         series.most = series.most.max(value);
     }
 
-    /// What it is called, if something was beyond [`MAX_SERIES`].
+    /// The name, if there were more series than [`MAX_SERIES`].
     pub(super) fn overflowing(&self) -> Option<&'static str> {
         self.series.contains_key(&None).then_some(self.kind.name)
     }

@@ -63,7 +63,7 @@ struct Labels {
     tokens: Option<Tokens>,
 }
 
-/// What tokens are counted by, besides.
+/// The further attributes of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tokens {
     /// Input or output.
@@ -106,7 +106,7 @@ impl Instruments {
     pub(super) fn record(&mut self, row: &UsageRecord) {
         let service = row.upstream.as_deref().and_then(|name| self.services.get(name));
         let (Some(operation), Some(service)) = (operation(row), service) else { return };
-        // What a client asks for has been confirmed only if some model answered it.
+        // A requested name is confirmed only if some model responded.
         let confirmed = row.model.as_ref().and(row.model_requested.as_deref());
         let labels = Labels {
             operation,
@@ -135,7 +135,7 @@ impl Instruments {
         self.first_token.observe(labels, first / 1e3);
     }
 
-    /// What has been counted up to `now`.
+    /// The counts up to `now`.
     pub(super) fn metrics(&self, now: Timestamp) -> Vec<Metric> {
         let metric = |histogram: &Histogram<Labels>| {
             histogram.metric(self.start, nanoseconds(now), |labels| self.attributes(labels))

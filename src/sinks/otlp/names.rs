@@ -1,4 +1,4 @@
-//! What a record says in the conventions' words.
+//! A record in the words of the conventions.
 
 use std::borrow::Cow;
 

@@ -47,7 +47,7 @@ struct Attempt {
     outcome: watch::Receiver<Option<Result<(), SendError>>>,
 }
 
-/// What carries a request.
+/// The carrier of a request.
 pub(in crate::upstream) enum Transport {
     /// A stream of this connection.
     Http2(Slot),

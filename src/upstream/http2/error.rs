@@ -10,7 +10,7 @@ use crate::upstream::error::describe_error;
 /// An error of a stream or of its connection.
 #[derive(Debug)]
 pub struct Http2Error {
-    /// What h2 reports.
+    /// The error of h2.
     pub error: h2::Error,
     /// The alert with which the peer ended TLS, which h2 does not report.
     pub alert: Option<AlertDescription>,

@@ -21,7 +21,7 @@ pub(super) struct Io {
     broken: Option<io::Error>,
 }
 
-/// What was read from a peer.
+/// Reads from the peer.
 #[derive(Default)]
 pub(super) struct Heard {
     /// The number of reads; a change means that the peer was heard in between.

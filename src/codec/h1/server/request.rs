@@ -74,7 +74,7 @@ impl RequestReader {
     /// empty map for the headers, which may have room already.
     ///
     /// # Errors
-    /// What came is no request to be trusted. One that is no HTTP/1 at all is refused with its
+    /// The bytes are no valid request. Bytes that are no HTTP/1 at all are refused with their
     /// first line, or its first bytes.
     pub fn read(
         &mut self,

@@ -40,7 +40,7 @@ pub(in crate::llm::usage) struct Grammar {
     objects: u128,
 }
 
-/// What may follow.
+/// The tokens that may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Value,

@@ -90,7 +90,7 @@ impl Priced {
                 length,
                 tier,
                 calls.clone(),
-                // What has no price must not be added to what has one.
+                // Usage without a price must not be added to usage with one.
                 format!("{hour} > 0"),
             ],
             paid: vec![

@@ -24,7 +24,7 @@ pub enum Next {
     Fleet(i64, f64, Uuid),
 }
 
-/// What the texts of a page may take up, so that a page that waits for its client is small whatever
+/// The memory for the texts of a page, so that a page that waits for its client is small whatever
 /// clients wrote into its records: about 200 of the usual ones.
 const PAGE: usize = 256 << 10;
 
