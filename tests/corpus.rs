@@ -393,6 +393,7 @@ fn abridged(recording: &[u8]) -> Vec<u8> {
 /// What a stream says up to a place where it ends, cleanly or not: the last event counts if its
 /// JSON is whole.
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_cut_anywhere_yield_the_whole_events_so_far() {
     let Some(root) = corpus() else { return };
     let index = fs::read_to_string(root.join("index.jsonl")).unwrap();

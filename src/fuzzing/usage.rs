@@ -323,6 +323,7 @@ fn says(value: &Json) -> Option<Said> {
 #[cfg(test)]
 mod tests {
     #[test]
+    #[cfg_attr(not(feature = "slow"), ignore = "slow")]
     fn the_properties_hold_for_the_seeds_and_their_neighbours() {
         let words: [&[u8]; 32] = [
             b"\n\n",

@@ -166,6 +166,7 @@ fn socks5_proxy_is_asked_for_the_next_address_of_the_target() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn name_that_moves_is_followed_under_steady_load() {
     if !is_root() {
         return;

@@ -63,6 +63,7 @@ fn old_http1_connection_is_replaced_and_finishes_its_stream() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn old_http2_connection_is_replaced_and_finishes_its_stream() {
     let (open, gate) = gate();
     let up = upstream(move |connection| {

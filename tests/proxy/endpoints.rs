@@ -237,6 +237,7 @@ fn speech_is_sound_or_events() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn images_add_up_what_each_finished_picture_took() {
     let usage = r#""usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1000,"total_tokens":1050}"#;
     let once = json!({ "input_tokens": 50, "output_tokens": 1000, "total_tokens": 1050 });

@@ -89,6 +89,7 @@ fn keys_in_queries_name_the_client_and_end_here() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn wrong_keys_are_refused_without_being_repeated() {
     let (proxy, _requests) = watched(&clients());
     let headers = HEADERS.map(|header| ("/v1/models", header));

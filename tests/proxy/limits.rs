@@ -147,6 +147,7 @@ fn a_client_beyond_the_connection_limit_waits_for_its_turn() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_client_that_does_not_read_slows_the_upstream_down() {
     const PIECE: usize = 64 * 1024;
     let (sent, pieces) = std::sync::mpsc::channel();

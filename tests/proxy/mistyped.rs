@@ -41,6 +41,7 @@ fn counts(record: &Value) -> [&Value; 3] {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_stream_is_metered_and_withheld_from_whatever_its_type() {
     for content_type in TYPES {
         for (request, expected) in [(UNASKED, stripped()), (CHAT_REQUEST, CHAT_STREAM.to_owned())] {
@@ -81,6 +82,7 @@ fn json_under_the_type_of_a_stream_is_read_as_json() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn a_failure_in_the_place_of_a_stream_has_no_tokens() {
     let failures = [
         r#"{"error":{"message":"the prompt is too long","code":400}}"#,

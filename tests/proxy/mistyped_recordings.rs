@@ -85,6 +85,7 @@ fn head(content_type: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_are_metered_with_wrong_type_and_no_end() {
     let waiting = Waiting::default();
     let up = waiting.upstream();
@@ -127,6 +128,7 @@ fn recorded_streams_are_metered_with_wrong_type_and_no_end() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn recorded_streams_cut_short_have_partial_or_exact_counts() {
     let waiting = Waiting::default();
     let up = waiting.upstream();

@@ -27,6 +27,7 @@ fn watched(tables: &str) -> (Proxy, mpsc::Receiver<Request>) {
 const BODY: &str = "{\"model\":\"MODEL\",\"session\":{\"type\":\"realtime\",\"model\":\"SESSION\"}}";
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn model_read_by_routes_is_renamed_and_recorded_everywhere() {
     let routes = "[upstreams.rest]\nprovider = \"other\"\nurl = \"http://UPSTREAM/rest\"\napi_key = \"none\"\ndefault_model = \"m\"\n\
                   [[routes]]\nmodel = \"alias\"\nupstream = \"up\"\n[[routes]]\nupstream = \"rest\"";

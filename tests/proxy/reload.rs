@@ -183,6 +183,7 @@ fn removed_client_gets_401_at_next_request_on_kept_connection() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn limits_of_connections_change_for_those_that_are_open() {
     let up = named("up");
     let configured = Configured::new(&other("up", &up));

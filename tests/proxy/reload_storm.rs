@@ -22,6 +22,7 @@ use crate::harness::{
 const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn reloads_leave_running_streams_whole() {
     storm(Storm { streams: 12, reloads: 12, pace: Duration::ZERO });
 }

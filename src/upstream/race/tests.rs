@@ -109,6 +109,7 @@ async fn first_address_that_answers_is_not_remembered() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 async fn more_silent_addresses_than_attempts_do_not_hide_the_good_one() {
     let silent = Silent::new();
     let (_listener, good) = listening();

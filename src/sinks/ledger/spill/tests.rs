@@ -38,6 +38,7 @@ fn records_that_are_there_are_not_written_again() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_cut_of_the_file_loses_only_the_line_that_was_cut() {
     let records = records(3);
     let (_folder, path, _) = ledger(&[]);

@@ -63,6 +63,7 @@ fn rejoin_restores_timings_in_the_finish_event() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn rejoin_changes_nothing_if_nothing_was_moved() {
     let moved = format!(",{TIMINGS}");
     for stream in [
