@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// What the pure modules may not touch: bytes and values in, bytes and values out. `balance` takes
-/// the time as a value.
-const PURE: &[&str] = &["codec", "llm", "gate"];
+/// What the pure modules may not touch: bytes and values in, bytes and values out.
+const PURE: &[&str] = &["codec", "llm", "gate", "balance"];
+/// Words that `balance` may use: it takes the time as a value.
+const TIME: &[&str] = &["std::time", "Instant"];
 const IMPURE: &[&str] = &[
     "tokio",
     "hyper",
@@ -100,7 +101,8 @@ fn the_pure_modules_have_no_runtime_clock_socket_or_log() {
             let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
             code.split(word).skip(1).any(ends)
         };
-        for word in IMPURE.iter().filter(|word| has(word)) {
+        let may_use = |word: &&str| module == "balance" && TIME.contains(word);
+        for word in IMPURE.iter().filter(|word| has(word) && !may_use(word)) {
             wrong.push(format!("{file}: `{module}` is pure and may not use {word}"));
         }
     }

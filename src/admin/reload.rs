@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Admin;
 use super::guard::is_same_origin;
 use super::respond::{fault, json};
-use crate::config::reload::{Kind, ReloadOutcome, ReloadStatus};
+use crate::config::reload::{ReloadKind, ReloadOutcome, ReloadStatus};
 
 #[derive(Serialize)]
 struct Shown {
@@ -52,7 +52,7 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
         return fault(StatusCode::FORBIDDEN, "cross_origin", reason);
     }
     let not_reloadable = |reason| fault(StatusCode::SERVICE_UNAVAILABLE, "not_reloadable", reason);
-    let Some(outcome) = admin.shown.reload.request(Kind::Reload) else {
+    let Some(outcome) = admin.shown.reload.request(ReloadKind::Reload) else {
         return not_reloadable("the configuration of this process cannot be read again, or it is stopping");
     };
     match outcome.await {

@@ -60,7 +60,7 @@ pub(super) async fn work(
     let limits = Rc::new(Cell::new(snapshot.limits));
     let (shared, board) = (Arc::clone(&parts.shared), parts.boards.of_worker(number));
     let proxy = Rc::new(Proxy::new(number, snapshot, shared, parts.journal.clone(), board));
-    // The reloading thread does not wait for a worker that has ended.
+    // Fails for the first snapshot, and after the reloading thread has given up waiting.
     let _ = adopted.send(());
     let adopting = spawn_local(adopt(Rc::clone(&proxy), Rc::clone(&limits), updates));
     let acceptor = Acceptor::new(listener, proxy, tls, limits);

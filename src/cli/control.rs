@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use super::serve::FLUSH;
 use super::signals::{Asked, Signals};
-use crate::config::reload::{Kind, Reload};
+use crate::config::reload::{Reload, ReloadKind};
 use crate::sinks::jsonl::Reopener;
 use crate::support::drain::Stop;
 use crate::support::telemetry;
@@ -114,7 +114,7 @@ impl Stage {
         match self {
             Self::Running(served) => {
                 tracing::info!("{name}: reading the configuration again");
-                drop(served.reload.request(Kind::Reload));
+                drop(served.reload.request(ReloadKind::Reload));
             }
             Self::Starting | Self::Draining(..) => {
                 tracing::info!("{name}: the configuration is read again only while requests are accepted");

@@ -19,7 +19,7 @@ pub struct Reload(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     /// `None` before the thread runs, and after it.
-    requests: Mutex<Option<Sender<Request>>>,
+    requests: Mutex<Option<Sender<ReloadRequest>>>,
     taken: AtomicU64,
     refused: AtomicU64,
     /// Configurations of which a request is still running, the present one included.
@@ -29,13 +29,13 @@ struct Inner {
 
 /// Asks the reloading thread for one reading; the response goes to the sender.
 #[derive(Debug)]
-pub struct Request {
-    pub kind: Kind,
+pub struct ReloadRequest {
+    pub kind: ReloadKind,
     pub reply: oneshot::Sender<ReloadOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReloadKind {
     /// Reads the configuration and takes it over.
     Reload,
     /// Compares the files, as the thread does every two seconds by itself.
@@ -44,7 +44,7 @@ pub enum Kind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// [`Kind::Look`] found nothing to take over yet.
+    /// [`ReloadKind::Look`] found nothing to take over yet.
     Unchanged,
     /// All workers serve by the configuration. The keys are those of which the old value stays in
     /// use until a restart.
@@ -77,9 +77,9 @@ pub struct Refused {
 impl Reload {
     /// Requests one reading. The receiver fails when the process is stopping. `None`: this process
     /// has no file to reload.
-    pub fn request(&self, kind: Kind) -> Option<oneshot::Receiver<ReloadOutcome>> {
+    pub fn request(&self, kind: ReloadKind) -> Option<oneshot::Receiver<ReloadOutcome>> {
         let (reply, outcome) = oneshot::channel();
-        self.requests().as_ref()?.send(Request { kind, reply }).ok()?;
+        self.requests().as_ref()?.send(ReloadRequest { kind, reply }).ok()?;
         Some(outcome)
     }
 
@@ -103,7 +103,7 @@ impl Reload {
     }
 
     /// Requests go to `requests` from now on.
-    pub fn connect(&self, requests: Sender<Request>) {
+    pub fn connect(&self, requests: Sender<ReloadRequest>) {
         *self.requests() = Some(requests);
     }
 
@@ -112,7 +112,7 @@ impl Reload {
         *self.requests() = None;
     }
 
-    fn requests(&self) -> MutexGuard<'_, Option<Sender<Request>>> {
+    fn requests(&self) -> MutexGuard<'_, Option<Sender<ReloadRequest>>> {
         self.0.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -27,7 +27,7 @@ impl LocalCount {
         self.0.count.get()
     }
 
-    /// Waits until no guard lives. Cancel-safe.
+    /// Waits until no guard lives. For one waiter at a time. Cancel-safe.
     pub async fn wait_empty(&self) {
         while self.0.count.get() > 0 {
             self.0.empty.notified().await;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use serde_json::Value;
 use streamgauge::app::{App, Running};
-use streamgauge::config::reload::{Kind, ReloadOutcome};
+use streamgauge::config::reload::{ReloadKind, ReloadOutcome};
 use streamgauge::config::{self, Overrides, Sources};
 use streamgauge::record::{Sink, UsageRecord};
 
@@ -151,15 +151,15 @@ impl Proxy {
 
     /// Has the configuration read again, and waits for what becomes of it.
     pub fn reload(&self) -> ReloadOutcome {
-        self.request(Kind::Reload)
+        self.request(ReloadKind::Reload)
     }
 
     /// Has the files compared, as the proxy does every two seconds.
     pub fn look(&self) -> ReloadOutcome {
-        self.request(Kind::Look)
+        self.request(ReloadKind::Look)
     }
 
-    fn request(&self, kind: Kind) -> ReloadOutcome {
+    fn request(&self, kind: ReloadKind) -> ReloadOutcome {
         let reload = self.running.as_ref().unwrap().reload();
         reload.request(kind).expect("a proxy with a file").blocking_recv().expect("it runs")
     }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use streamgauge::config::reload::Kind;
+use streamgauge::config::reload::ReloadKind;
 
 use crate::harness::{CHAT_REQUEST, CHAT_STREAM, EVENTS_HEAD, LAST_CHUNK, chunk, proxy, upstream};
 
@@ -29,7 +29,7 @@ fn a_drain_lets_a_stream_finish_and_takes_no_new_connection() {
     assert_eq!(idle.rest(), b"", "an idle connection is closed");
     // That the idle one is closed shows that the drain has begun.
     assert!(std::net::TcpStream::connect(proxy.address).is_err(), "nothing listens any more");
-    let reload = running.reload().request(Kind::Reload).expect("the thread runs");
+    let reload = running.reload().request(ReloadKind::Reload).expect("the thread runs");
     reload.blocking_recv().expect_err("a process that stops takes over no configuration");
     go_on.send(()).unwrap();
     got.extend(client.chunks(CHAT_STREAM.len() - 10));

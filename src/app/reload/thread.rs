@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Reloader;
-use crate::config::reload::{Kind, Reload, ReloadOutcome, Request};
+use crate::config::reload::{Reload, ReloadKind, ReloadOutcome, ReloadRequest};
 use crate::support::drain::Phase;
 use crate::support::threads::{Thread, Threads, fault};
 
@@ -31,15 +31,16 @@ impl Reloader {
         Ok(Some(Reloading { reload, _thread: thread }))
     }
 
-    fn run(&mut self, requests: &Receiver<Request>) {
+    fn run(&mut self, requests: &Receiver<ReloadRequest>) {
+        let mut next = Instant::now() + INTERVAL;
         loop {
-            match requests.recv_timeout(INTERVAL) {
+            match requests.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 // The reply is dropped.
-                Ok(Request { kind: Kind::Reload, .. }) if self.is_stopping() => {}
-                Ok(Request { kind, reply }) => {
+                Ok(ReloadRequest { kind: ReloadKind::Reload, .. }) if self.is_stopping() => {}
+                Ok(ReloadRequest { kind, reply }) => {
                     let outcome = match kind {
-                        Kind::Reload => self.reload(true),
-                        Kind::Look => self.look(),
+                        ReloadKind::Reload => self.reload(true),
+                        ReloadKind::Look => self.look(),
                     };
                     // The client may have left.
                     let _ = reply.send(outcome);
@@ -47,6 +48,7 @@ impl Reloader {
                 Err(RecvTimeoutError::Timeout) => {
                     fault::strike("configuration");
                     self.look();
+                    next = Instant::now() + INTERVAL;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
