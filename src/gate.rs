@@ -51,7 +51,7 @@ impl Clients {
         Self { names }
     }
 
-    /// Whether no client is configured, so that every request is accepted.
+    /// Returns true if no client is configured, so that every request is accepted.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

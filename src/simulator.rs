@@ -213,9 +213,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tls: Option<TlsAcceptor>)
     }
 }
 
-/// Whether the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method is
-/// `PRI`. Clients send the preface in one piece, so that a first segment shorter than the word is
-/// taken for HTTP/1.
+/// Returns true if the client begins with HTTP/2's preface (RFC 9113 section 3.4). No HTTP/1 method
+/// is `PRI`. Clients send the preface in one piece, so that a first segment shorter than the word
+/// is taken for HTTP/1.
 async fn speaks_http2(stream: &TcpStream) -> bool {
     let mut start = [0; 4];
     matches!(stream.peek(&mut start).await, Ok(4)) && &start == b"PRI "

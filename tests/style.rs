@@ -61,7 +61,7 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
-/// Whether `text` has `phrase` with no letter beside it.
+/// Returns true if `text` has `phrase` with no letter beside it.
 fn has_phrase(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
         let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphabetic() || c == '-');

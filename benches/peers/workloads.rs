@@ -307,7 +307,7 @@ impl Workload {
         })
     }
 
-    /// Whether nothing but the others' events is under way when a stream begins, once.
+    /// Returns true if nothing but the others' events is under way when a stream begins, once.
     fn begins_apart(&self) -> bool {
         matches!(self.load, Load::Streams { reading: Reading { stamps: true, .. }, .. })
     }

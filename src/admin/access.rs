@@ -106,7 +106,7 @@ impl Access {
         self
     }
 
-    /// Whether there is a login form.
+    /// Returns true if there is a login form.
     pub(super) fn has_login(&self) -> bool {
         self.token.is_some()
     }

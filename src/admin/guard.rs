@@ -91,8 +91,8 @@ fn wants_page(headers: &HeaderMap) -> bool {
         .is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Whether a form was sent from a page of this host, by the headers of browsers. (`SameSite` covers
-/// browsers that send neither.)
+/// Returns true if a form was sent from a page of this host, by the headers of browsers.
+/// (`SameSite` covers browsers that send neither.)
 pub(super) fn is_same_origin(request: &Request) -> bool {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     match (text("sec-fetch-site"), text("origin")) {

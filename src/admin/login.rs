@@ -99,7 +99,8 @@ fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response 
     response
 }
 
-/// Whether `next` is a path of these pages. Browsers take `//host` and `/\host` for another host.
+/// Returns true if `next` is a path of these pages. Browsers take `//host` and `/\host` for another
+/// host.
 fn is_page(next: &str) -> bool {
     next.starts_with('/')
         && !next[1..].starts_with(['/', '\\'])

@@ -102,7 +102,7 @@ fn continued(
     spec(id, upstream, origin, dropped).map(Arc::new)
 }
 
-/// Whether connections made for one can carry requests for the other.
+/// Returns true if connections made for one can carry requests for the other.
 fn is_same_origin(one: &config::Upstream, other: &config::Upstream) -> bool {
     let place = |upstream: &config::Upstream| {
         (upstream.url.host().to_owned(), upstream.url.port(), upstream.url.is_https())
@@ -123,8 +123,8 @@ pub(super) fn budget(settings: &Settings, counts: &Arc<LimitCounts>) -> Budget {
     Budget::new(server.max_buffered_bytes, has_several_clients(settings), Arc::clone(counts))
 }
 
-/// Whether one client can leave others without memory. Certificates name clients too, and their
-/// number is unknown.
+/// Returns true if one client can leave others without memory. Certificates name clients too, and
+/// their number is unknown.
 pub(super) fn has_several_clients(settings: &Settings) -> bool {
     let has_certificates = settings.server.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     settings.clients.len() > 1 || has_certificates

@@ -36,7 +36,8 @@ impl StopSignals {
     }
 }
 
-/// Whether this process was started with the signal ignored, as `nohup` does. Known on Linux only.
+/// Returns true if this process was started with the signal ignored, as `nohup` does. Known on
+/// Linux only.
 fn is_ignored(signal: Number) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -67,7 +67,7 @@ impl SpanContext {
         self.flags = self.flags & !SAMPLED | sampled;
     }
 
-    /// Whether the span is to be recorded.
+    /// Returns true if the span is to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }

@@ -52,7 +52,7 @@ pub(super) fn connection(table: &Table<'_>, is_https: Option<bool>) -> Read<Conn
 }
 
 impl Connection {
-    /// Whether there is a client certificate.
+    /// Returns true if there is a client certificate.
     pub(super) fn has_identity(&self) -> bool {
         self.tls.has_identity()
     }

@@ -84,14 +84,14 @@ fn anonymous(root: &Table<'_>, server: &Server, has_clients: bool) {
     }
 }
 
-/// Whether the two addresses conflict.
+/// Returns true if the two addresses conflict.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let ip = |address: SocketAddr| address.ip().to_canonical();
     let (a, b) = (ip(one), ip(other));
     one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))
 }
 
-/// Whether `all` is every address, including `one`. That of IPv6 includes IPv4.
+/// Returns true if `all` is every address, including `one`. That of IPv6 includes IPv4.
 fn takes(all: IpAddr, one: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }

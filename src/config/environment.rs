@@ -19,9 +19,9 @@ pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
-/// Whether the variable begins like a key of a section, but lacks the two underscores. Others
-/// without them belong to other programs or to the user: a secret of `{ env = "STREAMGAUGE_KEY" }`,
-/// or those that Kubernetes sets for a service of our name.
+/// Returns true if the variable begins like a key of a section, but lacks the two underscores.
+/// Others without them belong to other programs or to the user: a secret of `{ env =
+/// "STREAMGAUGE_KEY" }`, or those that Kubernetes sets for a service of our name.
 pub(super) fn is_stray(variable: &str, asked: &Asked) -> bool {
     let name = variable.strip_prefix(PREFIX).filter(|name| !name.contains(SEPARATOR));
     let section = name.and_then(|name| name.split_once('_')).map(|(section, _)| section.to_lowercase());

@@ -83,7 +83,7 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Whether TOML accepts the key without quotes.
+/// Returns true if TOML accepts the key without quotes.
 fn is_bare(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

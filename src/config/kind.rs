@@ -52,12 +52,12 @@ impl Shape {
         }
     }
 
-    /// Whether a value can be a table whose keys have descriptions of their own.
+    /// Returns true if a value can be a table whose keys have descriptions of their own.
     pub(super) fn is_table(&self) -> bool {
         self.alternatives().iter().any(|shape| matches!(shape, Self::Table | Self::Tables))
     }
 
-    /// Whether a value can be a table that locates a text.
+    /// Returns true if a value can be a table that locates a text.
     pub(super) fn has_source(&self) -> bool {
         self.alternatives().iter().any(|shape| match shape {
             Self::List(item) => item.has_source(),
@@ -65,7 +65,7 @@ impl Shape {
         })
     }
 
-    /// Whether the text is one of the shape's choices.
+    /// Returns true if the text is one of the shape's choices.
     pub(super) fn has_choice(&self, text: &str) -> bool {
         self.alternatives()
             .iter()

@@ -113,7 +113,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Whether no network is in between.
+/// Returns true if no network is in between.
 fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),

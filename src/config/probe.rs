@@ -16,7 +16,7 @@ use crate::support::secret::Secret;
 pub struct AdminPort {
     /// `None`: there is no admin server.
     pub address: Option<SocketAddr>,
-    /// Whether it uses TLS.
+    /// True if it uses TLS.
     pub has_tls: bool,
 }
 

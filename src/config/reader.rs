@@ -226,7 +226,7 @@ impl<'a> Table<'a> {
         self.reader.notes.variable_mistake(variable, reason)
     }
 
-    /// Whether there is a file, from which keys can be missing.
+    /// Returns true if there is a file, from which keys can be missing.
     pub(super) fn has_file(&self) -> bool {
         self.reader.layers.has_file()
     }

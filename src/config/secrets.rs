@@ -83,7 +83,7 @@ pub(super) fn source<'a>(
     }
 }
 
-/// Whether the quotes of a shell or a file of variables were copied with the text.
+/// Returns true if the quotes of a shell or a file of variables were copied with the text.
 fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\'', '`'].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote))
 }

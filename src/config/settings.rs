@@ -54,7 +54,7 @@ pub struct Server {
     /// For bodies that are not held; `None`: any size.
     pub max_passing_bytes: Option<u64>,
     pub drop_headers: HeaderNames,
-    /// Whether the configuration is read again when its files change.
+    /// True if the configuration is read again when its files change.
     pub watch: bool,
     pub accel_buffering_header: bool,
     pub drain_timeout: Duration,
@@ -190,7 +190,7 @@ pub struct Upstream {
     pub organization: Option<String>,
     /// For `openai` only; a valid header value.
     pub project: Option<String>,
-    /// Whether a client's own headers for these two are forwarded if they are not configured.
+    /// True if a client's own headers for these two are forwarded if they are not configured.
     pub clients_choose_billing: bool,
     /// Always there for `other`.
     pub default_model: Option<String>,

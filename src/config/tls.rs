@@ -36,7 +36,7 @@ pub(super) struct TlsKeys {
 }
 
 impl TlsKeys {
-    /// Whether there is a client certificate.
+    /// Returns true if there is a client certificate.
     pub(super) fn has_identity(&self) -> bool {
         self.identity.is_some()
     }
@@ -103,7 +103,7 @@ pub(super) fn trust(table: &Table<'_>) -> Read<TlsKeys> {
     Ok(TlsKeys { verification: verification?, identity: None, ca: ca?, ca_adds_to_system: adds? })
 }
 
-/// Whether an upstream's table has a key of a client certificate, valid or not.
+/// Returns true if an upstream's table has a key of a client certificate, valid or not.
 pub(super) fn has_identity(upstream: &Table<'_>) -> bool {
     IDENTITY.iter().any(|key| upstream.at(&["tls", key]).is_some())
 }

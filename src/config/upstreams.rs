@@ -172,7 +172,7 @@ fn provider(name: &str, table: &Table<'_>) -> Read<Provider> {
     table.optional("provider", choice(PROVIDERS))?.or(implied).ok_or_else(missing)
 }
 
-/// Whether the provider is known and another one.
+/// Returns true if the provider is known and another one.
 fn is_not(provider: Read<Provider>, wanted: Provider) -> bool {
     provider.is_ok_and(|provider| provider != wanted)
 }
@@ -301,7 +301,7 @@ fn pool(table: &Table<'_>) -> Read<PoolLimits> {
     })
 }
 
-/// Whether what is sent to the host stays on this machine.
+/// Returns true if what is sent to the host stays on this machine.
 pub(super) fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(is_loopback)
 }

@@ -266,7 +266,8 @@ impl Oracle {
         self.terminal |= TERMINAL.contains(&kind);
     }
 
-    /// Whether a usage adds to the one before it, as that of another choice of a legacy completion.
+    /// Returns true if a usage adds to the one before it, as that of another choice of a legacy
+    /// completion.
     fn adds(&mut self, json: &Json, choices: &[Json]) -> bool {
         let is_completion = json.get("object").plain() == Some("text_completion");
         let choices: Vec<_> = choices.iter().filter(|choice| matches!(choice, Json::Object(_))).collect();

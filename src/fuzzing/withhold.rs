@@ -137,7 +137,7 @@ fn is_asked_for(json: &[u8], has_content: bool) -> bool {
     has_usage && members.iter().all(fits) && (has_content || !is_hollow)
 }
 
-/// Whether a value in `choices` says nothing.
+/// Returns true if a value in `choices` says nothing.
 fn is_empty(value: &Tree, depth: usize, key: &str, is_hollow: &mut bool) -> bool {
     match (value, depth, key) {
         (Tree::Null | Tree::Bool(false), ..) | (Tree::Object(_), 3, "usage") => true,

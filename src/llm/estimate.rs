@@ -1,19 +1,19 @@
-//! Token counts for responses without reported usage: what passed is counted with the model's own
-//! byte-pair encoding, as far as it is known.
+//! Estimates token counts for responses without reported usage: counts the relayed text with the
+//! model's byte-pair encoding, as far as it is known.
 //!
 //! The rule:
-//! * output is the text, the reasoning and the tool calls that were seen to pass
-//!   ([`output_tokens`]); reasoning that a service hides is missing from it, so that of a model
-//!   that reasons in secret only a lower bound is known;
-//! * input is what the request's body says, laid out as OpenAI publishes it ([`input_tokens`]);
+//! * output is the relayed text, reasoning and tool calls ([`output_tokens`]). Reasoning that a
+//!   service hides is missing, so that the output of a model with hidden reasoning is a lower
+//!   bound;
+//! * input is the text of the request's body, laid out as OpenAI publishes it ([`input_tokens`]);
 //!   pictures, sound and files are not counted;
 //! * OpenAI's models have their own encoding, all others `o200k_base`'s ([`Encoding::of`]).
 //!
-//! `tests/estimates.rs` prints how far the counts are from what services reported of the same
-//! answers.
+//! `tests/estimates.rs` prints the difference between the estimates and the usage that services
+//! reported for the same responses.
 //!
-//! Everything here may take milliseconds, and the first count of an encoding some tens of them, for
-//! its tables: it is called by a thread of its own and never on a stream's way.
+//! A call may take milliseconds, and the first one of an encoding some tens of them, because the
+//! tables are unpacked. Callers use a thread of their own, never the one that relays a stream.
 
 mod counter;
 mod encoding;

@@ -1,9 +1,9 @@
-//! Costs of tokens: prices as the user wrote them, the one that holds for a request, and amounts
-//! that add up exactly.
+//! Costs of tokens: the configured prices, the choice of the price for a request, and amounts that
+//! add up exactly.
 //!
-//! Nothing is built in: prices change, and a wrong one is worse than none. An amount is a whole
-//! number of the smallest unit that a price can make ([`Amount`]), so a sum is the same in whatever
-//! order and groups its parts are added.
+//! No price is built in: prices change, and a wrong price is worse than none. An amount is a
+//! multiple of the smallest unit that a price can produce ([`Amount`]), so that a sum does not
+//! depend on order or grouping.
 
 mod amount;
 mod rates;
@@ -19,30 +19,31 @@ pub use rates::{Billable, INPUT_WITHOUT_CACHE, Rate, Rates, TokenCounts};
 
 use crate::llm::route::Glob;
 
-/// A price of some models, from some day on.
+/// A price of one or several models, valid from a day on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// A glob for the model as the upstream answered it, or as it was asked for where the response
+    /// A glob for the model that the response named, or for the requested model if the response
     /// named none.
     pub model: String,
-    /// The upstream that asks it; `None`: any.
+    /// The upstream for which the price holds. `None`: any.
     pub upstream: Option<String>,
-    /// From the beginning of which day on it holds; `None`: always.
+    /// The first day on which the price holds. `None`: always.
     pub from: Option<Date>,
-    /// The service tier that it is for; `None`: the standard one.
+    /// The service tier for which the price holds. `None`: the standard tier.
     pub tier: Option<String>,
-    /// It is for requests with more input than this; `None`: for any input up to what the next such
-    /// price is for.
+    /// The price holds for requests with more input than this, up to the threshold of the next such
+    /// price. `None`: no lower bound.
     pub above_input_tokens: Option<u64>,
     /// The rates.
     pub rates: Rates,
 }
 
-/// The names of the tier that services serve in where nothing else was bought or asked for, and
-/// `auto`, which is said before it is decided.
+/// Names of the tier that services use by default, and `auto`, which services report before the
+/// tier is chosen.
 const STANDARD: [&str; 4] = ["default", "standard", "on_demand", "auto"];
 
-/// Whether a tier is the standard one. Records without a tier are of services that have one only.
+/// Returns true if a tier is the standard one. A record without a tier belongs to a service that
+/// has only one.
 pub fn is_standard(tier: &str) -> bool {
     tier.is_empty() || STANDARD.iter().any(|standard| tier.eq_ignore_ascii_case(standard))
 }
@@ -63,7 +64,7 @@ pub struct Served<'a> {
 }
 
 impl Price {
-    /// The price of a model or a pattern for any upstream, day and input, in the standard tier.
+    /// A price of a model or a pattern, for any upstream, day and input, in the standard tier.
     pub fn new(model: &str, rates: Rates) -> Self {
         Self {
             model: model.to_owned(),
@@ -75,7 +76,8 @@ impl Price {
         }
     }
 
-    /// Whether it is for the model and the upstream, whatever the day, the tier and the input are.
+    /// Returns true if the price is for the model and the upstream, regardless of day, tier and
+    /// input.
     fn holds(&self, glob: &Glob, served: &Served<'_>) -> bool {
         self.upstream.as_deref().is_none_or(|wanted| served.upstream == Some(wanted))
             && glob.matches(served.model)
@@ -95,10 +97,10 @@ impl Price {
     }
 }
 
-/// All prices. The default has none.
+/// All prices; none by default.
 #[derive(Clone, Debug)]
 pub struct Prices {
-    /// The one that would win first.
+    /// The prices, in order of precedence.
     ranked: Vec<Ranked>,
     changes: Vec<Timestamp>,
     thresholds: Vec<u64>,
@@ -121,7 +123,7 @@ struct Ranked {
 }
 
 impl Ranked {
-    /// Whether it is for the model, the upstream and the time.
+    /// Returns true if the price is for the model, the upstream and the time.
     fn holds(&self, served: &Served<'_>) -> bool {
         self.from.is_none_or(|from| from <= served.at) && self.price.holds(&self.glob, served)
     }
@@ -130,9 +132,10 @@ impl Ranked {
 impl Prices {
     /// Ranks them; their days are those of UTC.
     ///
-    /// Among the prices that hold for a request, one for its upstream goes before one for any; then
-    /// a model's own name before a pattern, and a pattern with more letters before one with fewer;
-    /// then the one for the longest input; then the later `from`; then the earlier in `prices`.
+    /// Precedence among the prices that hold for a request: one for its upstream before one for any
+    /// upstream; then a model's own name before a pattern, and a pattern with more letters before
+    /// one with fewer; then the higher input threshold; then the later `from`; then the earlier
+    /// position in `prices`.
     pub fn new(prices: impl IntoIterator<Item = Price>) -> Self {
         let rank = |price: Price| Ranked { glob: Glob::new(&price.model), from: None, price };
         let mut ranked: Vec<_> = prices.into_iter().map(rank).collect();
@@ -171,13 +174,13 @@ impl Prices {
         self
     }
 
-    /// The zone on whose days they change.
+    /// The time zone of the days in `from`.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
     }
 
-    /// The rates of a request. `None` also where the price of its model is known to be another
-    /// for its input, and no price for that input is of its tier.
+    /// The rates of a request. `None` also if the model's price depends on the input, and no price
+    /// for this input is of the request's tier.
     pub fn find(&self, served: &Served<'_>) -> Option<&Rates> {
         let holds = |ranked: &&Ranked| {
             ranked.price.is_for_tier(served.tier)
@@ -196,24 +199,23 @@ impl Prices {
         is_covered.then_some(&found.rates)
     }
 
-    /// The inputs above which a price is another, in their order: between two of them, one model
-    /// has one price.
+    /// The input thresholds, ascending. Between two of them, a model has one price.
     pub fn thresholds(&self) -> &[u64] {
         &self.thresholds
     }
 
-    /// The moments at which a price changes, in their order: between two of them, one model of one
-    /// upstream has one price.
+    /// The times at which a price changes, ascending. Between two of them, a model of an upstream
+    /// has one price.
     pub fn changes(&self) -> &[Timestamp] {
         &self.changes
     }
 
-    /// The currencies in which there are prices, in alphabetical order.
+    /// The currencies of the prices, in alphabetical order.
     pub fn currencies(&self) -> &[Currency] {
         &self.currencies
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no prices.
     pub fn is_empty(&self) -> bool {
         self.ranked.is_empty()
     }

@@ -1,7 +1,7 @@
 //! The dialects of upstreams: the URL and the credentials of a request.
 //!
-//! Values in, values out: no socket, no clock, no configuration file. No body is read here; the
-//! caller passes the model that an Azure deployment URL needs.
+//! The module is pure: no socket, clock or configuration file. It reads no body; the caller passes
+//! the model that an Azure deployment URL needs.
 
 mod base_url;
 mod credentials;
@@ -51,7 +51,7 @@ impl Provider {
         }
     }
 
-    /// The URL without a configured one: only OpenAI has the same for all customers.
+    /// The default URL. Only OpenAI has one URL for all customers.
     pub fn default_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com/v1"),
@@ -78,7 +78,7 @@ impl ApiVersion {
     ///
     /// # Errors
     ///
-    /// The message for the author of the configuration.
+    /// Returns a message for the author of the configuration.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "v1" => return Ok(Self::V1),

@@ -43,7 +43,8 @@ impl<T> Table<T> {
         Self { rules }
     }
 
-    /// Whether the model may decide the route: the first rule that matches the path has a model.
+    /// Returns true if the model may decide the route: the first rule that matches the path has a
+    /// model.
     pub fn needs_model(&self, path: &str) -> bool {
         self.rules.iter().find(|rule| rule.rest(path).is_some()).is_some_and(|rule| rule.model.is_some())
     }

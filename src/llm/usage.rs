@@ -1,4 +1,5 @@
-//! Extracts usage from upstream responses: where the counts stand in JSON, and how they accumulate.
+//! Extracts usage from upstream responses: the places of the counts in JSON, and how they
+//! accumulate.
 //!
 //! The rule, in the order in which the files apply it:
 //! 1. Only JSON objects and lists of objects count: the data of an event, or the whole body,
@@ -7,8 +8,8 @@
 //!    `.response.usage`, `.message.usage`, `.choices[i].usage`, `.x_groq.usage`,
 //!    `.interaction.usage` (Gemini's interactions), `.delta.usage` (Cohere), `.usageMetadata`
 //!    (Gemini), `[i].usageMetadata` of a streamed list, `[i].usage` of a list of legacy
-//!    completions, and in a body `.meta` (Cohere's version 1) (`places::Place`). Where there is
-//!    none, llama.cpp's `.timings` count; their input is a sum (`timings`).
+//!    completions, and in a body `.meta` (Cohere's version 1) (`places::Place`). Without any of
+//!    these, llama.cpp's `.timings` count; their input is a sum (`timings`).
 //! 3. `null`, `{}` and objects without a count are no usage. Zero is a count. No count is computed
 //!    from others ([`Usage`]). Gemini's output excludes thoughts, and the tokens of its tools
 //!    (`toolUsePromptTokenCount`) are in the total alone. Cohere's `tokens` take precedence over
@@ -16,7 +17,7 @@
 //! 4. The last usage of a stream replaces the one before it. Anthropic's are merged field by field;
 //!    those of finished images are added up ([`Tally`]), as are those that a legacy completion
 //!    reports per choice ([`Choices`]).
-//! 5. The whole stream is read: usage may follow the finish reason, in any event. Where input or
+//! 5. The whole stream is read: usage may follow the finish reason, in any event. If input or
 //!    output is missing and a count has an unknown name, the usage is `partial` and the record says
 //!    so ([`Tally::not_understood`]).
 //! 6. Billing data beside the tokens: the service tier is the last one of a payload with usage,

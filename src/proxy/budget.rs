@@ -29,7 +29,7 @@ pub struct Budget(Arc<Inner>);
 struct Inner {
     held: AtomicUsize,
     limit: AtomicUsize,
-    /// Whether the second rule applies.
+    /// True if the second rule applies.
     has_shares: AtomicBool,
     /// The bytes that count, by client.
     clients: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,

@@ -91,7 +91,7 @@ impl UsageOption {
     }
 }
 
-/// Whether usage may be asked for in a request that does not ask itself.
+/// Returns true if usage may be asked for in a request that does not ask itself.
 pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_>, peek: &Peek<'_>) -> bool {
     let is_streamed_completion = peek.stream
         && may_create(method)
@@ -109,14 +109,14 @@ pub(super) fn may_ask(spec: &UpstreamSpec, method: &Method, inbound: &Inbound<'_
         }
 }
 
-/// Whether the query asks for a stream, as `GET responses/{id}?stream=true` does.
+/// Returns true if the query asks for a stream, as `GET responses/{id}?stream=true` does.
 pub(super) fn asks_for_stream(inbound: &Inbound<'_>) -> bool {
     inbound.query.is_some_and(|query| query.split('&').any(|parameter| parameter == "stream=true"))
 }
 
-/// Whether a client accepts a response without a content coding, since a coded stream is decoded to
-/// withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or `*;q=0` and
-/// no `identity` (RFC 9110 section 12.5.3).
+/// Returns true if a client accepts a response without a content coding, since a coded stream is
+/// decoded to withhold the event. It does not where its `Accept-Encoding` has `identity;q=0`, or
+/// `*;q=0` and no `identity` (RFC 9110 section 12.5.3).
 pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     let mut others = true;
     for value in client.get_all(header::ACCEPT_ENCODING) {
@@ -133,7 +133,7 @@ pub(super) fn takes_identity(client: &HeaderMap) -> bool {
     others
 }
 
-/// Whether a parameter is `q=0`, with any number of decimal zeros.
+/// Returns true if a parameter is `q=0`, with any number of decimal zeros.
 fn is_zero_weight(parameter: &[u8]) -> bool {
     let Some((name, value)) = parameter.split_at_checked(1) else { return false };
     let value = value.trim_ascii_start().strip_prefix(b"=").map(<[u8]>::trim_ascii_start);
@@ -192,7 +192,7 @@ async fn look(response: &mut UpstreamResponse, is_supported: bool) -> Seen {
     }
 }
 
-/// Whether an error refuses the field.
+/// Returns true if an error refuses the field.
 ///
 /// An error in an unknown coding counts as a refusal: the response to the request as its client
 /// wrote it is right in any case.
@@ -223,9 +223,9 @@ fn decoded<'a>(codings: &Codings, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-/// Whether the second response, to the request without the field, confirms that the field caused
-/// the first one, of status `refused`. An error may name the field for another reason, for example
-/// because it repeats the request.
+/// Returns true if the second response, to the request without the field, confirms that the field
+/// caused the first one, of status `refused`. An error may name the field for another reason, for
+/// example because it repeats the request.
 pub(super) async fn confirms_unsupported(refused: StatusCode, second: &mut UpstreamResponse) -> bool {
     let status = second.head.status;
     if refused.is_success() {

@@ -219,7 +219,7 @@ impl KeptAlive {
 }
 
 impl Refusal {
-    /// Whether the first bytes are those of a stream, whatever the media type.
+    /// Returns true if the first bytes are those of a stream, whatever the media type.
     fn is_stream(&self) -> bool {
         self.status == StatusCode::OK && self.body.is_empty() && self.response.has_events()
     }

@@ -71,7 +71,8 @@ pub struct UpstreamSpec {
 }
 
 impl UpstreamSpec {
-    /// Whether the model must be known before a request is sent: for the target, or to be renamed.
+    /// Returns true if the model must be known before a request is sent: for the target, or to be
+    /// renamed.
     pub(super) fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
         !self.models.is_empty() || self.dialect.needs_model(inbound) || self.dialect.renames_models(inbound)
     }

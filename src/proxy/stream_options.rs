@@ -59,7 +59,7 @@ impl StreamOptionsSupport {
         }
     }
 
-    /// Whether `model` has refused, and that is still believed at `now`.
+    /// Returns true if `model` has refused, and that is still believed at `now`.
     fn is_unsupported(&self, model: &str, now: Instant) -> bool {
         self.count.load(Ordering::Relaxed) > 0
             && self.lock().get(model).is_some_and(|&refused| is_believed(refused, now))
@@ -81,8 +81,8 @@ impl StreamOptionsSupport {
         self.count.store(models.len(), Ordering::Relaxed);
     }
 
-    /// Whether the model of this hash has accepted, as far as that is remembered. Otherwise the
-    /// beginning of its next response is looked at again.
+    /// Returns true if the model of this hash has accepted, as far as that is remembered. Otherwise
+    /// the beginning of its next response is looked at again.
     pub(super) fn is_supported(&self, model: u64) -> bool {
         self.accepted.has(model)
     }
@@ -91,7 +91,7 @@ impl StreamOptionsSupport {
         self.accepted.note(model);
     }
 
-    /// Whether responses of the model of this hash have counts without `stream_options`, as
+    /// Returns true if responses of the model of this hash have counts without `stream_options`, as
     /// believed at `now`.
     fn is_unneeded(&self, model: u64, now: Instant) -> bool {
         let seen = self.unrequested.load(Ordering::Relaxed);

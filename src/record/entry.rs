@@ -237,12 +237,12 @@ impl Entry {
         self.row().time_to_disconnect_ms.get_or_insert(elapsed);
     }
 
-    /// Whether the client has left.
+    /// Returns true if the client has left.
     pub fn has_client_left(&self) -> bool {
         self.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
     }
 
-    /// Whether an entry that is dropped now was cut by the end of the process.
+    /// Returns true if an entry that is dropped now was cut by the end of the process.
     pub fn is_cutting(&self) -> bool {
         self.journal.is_cutting()
     }
@@ -358,7 +358,7 @@ impl Entry {
         }
     }
 
-    /// Whether the record was closed.
+    /// Returns true if the record was closed.
     pub fn is_closed(&self) -> bool {
         self.row.is_none()
     }

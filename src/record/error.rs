@@ -79,8 +79,8 @@ impl Error {
         }
     }
 
-    /// Whether the upstream may have executed the request, so that the client's own repetition may
-    /// execute it twice.
+    /// Returns true if the upstream may have executed the request, so that the client's own
+    /// repetition may execute it twice.
     pub fn may_be_executed(&self) -> bool {
         let has_response = matches!(self.0.kind, Kind::Protocol | Kind::Truncated | Kind::Undecodable);
         has_response || self.retry() == Retry::BeforeResponse

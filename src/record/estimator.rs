@@ -67,7 +67,7 @@ impl Waiting {
         queue.unwrap_or_else(PoisonError::into_inner).records.pop_front()
     }
 
-    /// Whether there is no more time to count.
+    /// Returns true if there is no more time to count.
     fn is_over(&self) -> bool {
         matches!(self.lock().state, State::Closed(deadline) if Instant::now() >= deadline)
     }

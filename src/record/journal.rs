@@ -191,7 +191,7 @@ impl Journal {
         self.0.cutting.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the process is cutting what is left.
+    /// Returns true if the process is cutting what is left.
     pub fn is_cutting(&self) -> bool {
         self.0.cutting.load(Ordering::Relaxed)
     }

@@ -73,7 +73,7 @@ pub struct UsageRecord {
     pub model_requested: Option<Box<str>>,
     /// The model as the upstream answered it.
     pub model: Option<Box<str>>,
-    /// Whether the request asked for a stream, or the response was one.
+    /// True if the request asked for a stream, or the response was one.
     pub stream: bool,
     /// The status of the response, the upstream's or ours; null if there was none.
     pub status: Option<u16>,

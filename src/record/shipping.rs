@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 /// Counted since the start.
 #[derive(Debug, Default)]
 pub struct Shipping {
-    /// Whether the database is connected and takes records.
+    /// True if the database is connected and takes records.
     pub up: AtomicBool,
     /// Records that the database has, also those that it had already.
     pub shipped: AtomicU64,

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// How long the same error is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Whether the process or the system has no descriptor or memory left.
+/// Returns true if the process or the system has no descriptor or memory left.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))

@@ -190,7 +190,7 @@ impl ConnState {
         }
     }
 
-    /// Whether a write is pending.
+    /// Returns true if a write is pending.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled_since.get().is_some()
     }

@@ -70,8 +70,8 @@ impl Ask {
         self.stream == Some(true)
     }
 
-    /// Whether it may want something else than the sentence, so that its body is worth a second
-    /// look.
+    /// Returns true if it may want something else than the sentence, so that its body is worth a
+    /// second look.
     pub(super) fn may_want_content(&self) -> bool {
         [&self.tools, &self.response_format, &self.text, &self.output_format, &self.output_config]
             .iter()

@@ -53,9 +53,9 @@ pub(super) struct Stream {
     /// Written and not handed over yet.
     written: BytesMut,
     reported: Option<Tokens>,
-    /// Whether all has been written.
+    /// True if all has been written.
     ended: bool,
-    /// Whether we end the connection ourselves.
+    /// True if we end the connection ourselves.
     failed: bool,
     is_repeated: bool,
     tally: Arc<Tally>,

@@ -146,7 +146,7 @@ impl Tool<'_> {
     }
 }
 
-/// Whether a tool's result stands after the last thing that the model said.
+/// Returns true if a tool's result stands after the last thing that the model said.
 fn has_result(kind: Kind, body: &Value) -> bool {
     let list = if kind == Kind::Responses { &body["input"] } else { &body["messages"] };
     let after = list.as_array().into_iter().flatten().rev().take_while(|item| !is_of_model(item));

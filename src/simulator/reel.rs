@@ -71,7 +71,7 @@ impl Plot {
         }
     }
 
-    /// Whether a response whose usage always comes has it.
+    /// Returns true if a response whose usage always comes has it.
     fn reports(&self) -> bool {
         self.directions.usage != UsagePlace::None
     }

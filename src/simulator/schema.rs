@@ -47,7 +47,7 @@ pub(super) fn instance(schema: &Value) -> Result<Value, String> {
     walk.value(schema, "", 0)
 }
 
-/// Whether that is the name of a member that is run as a command.
+/// Returns true if that is the name of a member that is run as a command.
 pub(super) fn is_command(name: &str) -> bool {
     matches!(name, "command" | "cmd")
 }

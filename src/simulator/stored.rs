@@ -36,7 +36,7 @@ struct Stored {
     /// Of one in the background: when it is done.
     due: Option<Instant>,
     is_cancelled: bool,
-    /// Whether its counts are in the tally.
+    /// True if its counts are in the tally.
     is_reported: bool,
 }
 

@@ -71,7 +71,7 @@ impl Template {
         &self.0
     }
 
-    /// Whether it has a place for usage.
+    /// Returns true if it has a place for usage.
     #[cfg(test)]
     pub(super) fn has(&self, mark: Mark) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Mark(found) if *found == mark))

@@ -36,7 +36,8 @@ impl AccessLog {
     }
 }
 
-/// Whether the upstream or this proxy failed the request; what a client did wrong is no warning.
+/// Returns true if the upstream or this proxy failed the request; what a client did wrong is no
+/// warning.
 fn is_warning(row: &UsageRecord) -> bool {
     matches!(row.outcome, Outcome::UpstreamError | Outcome::Truncated | Outcome::TimedOut)
         || row.status.is_some_and(|status| status >= 500)

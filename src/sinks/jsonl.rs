@@ -74,8 +74,8 @@ impl Jsonl<LineFile> {
     }
 }
 
-/// Whether records may be appended to what is at `path`: a ledger, a secret or the configuration
-/// does not begin as JSON lines do. Pipes and devices take anything.
+/// Returns true if records may be appended to what is at `path`: a ledger, a secret or the
+/// configuration does not begin as JSON lines do. Pipes and devices take anything.
 fn holds_lines(path: &Path) -> io::Result<bool> {
     if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
         return Ok(true);

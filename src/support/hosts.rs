@@ -93,7 +93,7 @@ impl Hosts {
         )
     }
 
-    /// Whether the list contains every host.
+    /// Returns true if the list contains every host.
     pub fn is_everything(&self) -> bool {
         self.0.contains(&Pattern::All)
     }
@@ -109,7 +109,8 @@ impl Hosts {
     }
 }
 
-/// Whether the address is this machine's own. IPv4-mapped IPv6 addresses equal the IPv4 address.
+/// Returns true if the address is this machine's own. IPv4-mapped IPv6 addresses equal the IPv4
+/// address.
 pub fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -59,7 +59,7 @@ impl<T> Queue<T> {
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity, gathering }
     }
 
-    /// Whether there was room.
+    /// Returns true if there was room.
     pub fn push(&self, item: T, weight: usize) -> bool {
         let mut state = self.lock();
         if state.is_abandoned || state.weight + weight > self.capacity {

@@ -50,8 +50,8 @@ impl ConnectSpec {
         [self.tls.as_ref(), proxys].into_iter().flatten().map(Connector::generation).sum()
     }
 
-    /// Whether the upstream may send bytes before a request: HTTP/2's SETTINGS without TLS (RFC
-    /// 9113 section 3.4). Servers of HTTP/1.1 and of TLS wait.
+    /// Returns true if the upstream may send bytes before a request: HTTP/2's SETTINGS without TLS
+    /// (RFC 9113 section 3.4). Servers of HTTP/1.1 and of TLS wait.
     pub(super) fn may_begin(&self, http: HttpVersion) -> bool {
         self.tls.is_none() && http == HttpVersion::Http2
     }

@@ -175,9 +175,9 @@ impl ConnectSpec {
     }
 }
 
-/// Whether a server refuses the client's certificate, or its absence, with this alert. Under TLS
-/// 1.3 it arrives after the request was written, which the server has then not read. Any other
-/// alert may end a connection on which the server worked.
+/// Returns true if a server refuses the client's certificate, or its absence, with this alert.
+/// Under TLS 1.3 it arrives after the request was written, which the server has then not read. Any
+/// other alert may end a connection on which the server worked.
 pub(super) fn refuses_certificate(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     matches!(

@@ -67,7 +67,7 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
-    /// Whether the upstream cannot have worked on the request:
+    /// Returns true if the upstream cannot have worked on the request:
     ///
     /// * The close of a new connection cannot have crossed the request.
     /// * An incomplete request is not executed.

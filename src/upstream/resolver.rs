@@ -218,7 +218,7 @@ impl Name {
 }
 
 impl RunningLookup {
-    /// Whether the lookup ended without `finish`: its thread did not start, or panicked.
+    /// Returns true if the lookup ended without `finish`: its thread did not start, or panicked.
     fn is_over(&self) -> bool {
         self.result.borrow().is_some() || self.result.has_changed().is_err()
     }

@@ -73,7 +73,7 @@ impl UpstreamBody {
         Self::new(Wire::Upgraded(Box::new(connection)))
     }
 
-    /// Whether the connection was upgraded, so that there is no body.
+    /// Returns true if the connection was upgraded, so that there is no body.
     pub fn is_upgraded(&self) -> bool {
         matches!(self.wire, Wire::Upgraded(_))
     }
@@ -117,7 +117,7 @@ impl UpstreamBody {
         }
     }
 
-    /// Whether the data that was read ahead is the whole body.
+    /// Returns true if the data that was read ahead is the whole body.
     fn has_ended(&self) -> bool {
         self.after.is_some() || self.wire.is_end_stream()
     }
@@ -150,7 +150,7 @@ impl Wire {
 }
 
 impl UpstreamBody {
-    /// Whether the end of the connection ends the body, so that a cut looks like the end.
+    /// Returns true if the end of the connection ends the body, so that a cut looks like the end.
     pub fn ends_by_close(&self) -> bool {
         matches!(&self.wire, Wire::Http1(body) if body.ends_by_close)
     }

@@ -25,7 +25,7 @@ pub enum Payload {
     /// Passed through while the client sends it.
     Streamed {
         body: ClientBody,
-        /// Whether it is sent in chunks; otherwise its length was in the head.
+        /// True if it is sent in chunks; otherwise its length was in the head.
         chunked: bool,
     },
 }
@@ -94,7 +94,7 @@ impl Upload {
         if self.has_head { Sent::Nothing } else { Sent::Head }
     }
 
-    /// Whether the upload waits for the client.
+    /// Returns true if the upload waits for the client.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }

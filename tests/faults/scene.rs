@@ -384,7 +384,7 @@ fn listener(line: &str, address: Ipv4Addr, sockets: &HashSet<String>) -> Option<
     is_its.then_some(SocketAddr::from((address, u16::from_str_radix(port, 16).ok()?)))
 }
 
-/// Whether a connection is refused.
+/// Returns true if a connection is refused.
 pub fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err()
 }

@@ -67,7 +67,7 @@ impl Tunnels {
         self.openings.try_iter().count()
     }
 
-    /// Whether these bytes went through on their way to the target.
+    /// Returns true if these bytes went through on their way to the target.
     pub fn passed(&self, bytes: &str) -> bool {
         String::from_utf8_lossy(&self.passed.lock().unwrap()).contains(bytes)
     }

@@ -191,7 +191,7 @@ impl Ask {
         )
     }
 
-    /// Whether the record can know who sent it.
+    /// Returns true if the record can know who sent it.
     fn is_read(&self) -> bool {
         !matches!(self.kind, Kind::UnknownPath | Kind::NotHttp | Kind::BreaksOffInBody)
     }

@@ -141,7 +141,7 @@ fn of_code(finding: &Finding<'_>, code: &str) -> String {
     }
 }
 
-/// Whether the peer ended TLS because of our client certificate, or its absence.
+/// Returns true if the peer ended TLS because of our client certificate, or its absence.
 fn is_about_our_certificate(seen: &ObservedHandshake, error: Option<&SendError>) -> bool {
     seen.asked && (error.and_then(SendError::alert).is_some() || seen.presented.is_none())
 }
@@ -219,7 +219,8 @@ fn of_peer(
     })
 }
 
-/// Whether the peer presented the certificate of an authority, for which rustls has no variant.
+/// Returns true if the peer presented the certificate of an authority, for which rustls has no
+/// variant.
 fn is_authoritys(error: &CertificateError) -> bool {
     let CertificateError::Other(error) = error else { return false };
     matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))

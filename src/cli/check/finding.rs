@@ -50,9 +50,9 @@ impl<'a> Finding<'a> {
         finding
     }
 
-    /// Whether the service refused the request for its limit on tokens, because it has another name
-    /// for it or cannot respond within it. Reads the service's message, since services agree on
-    /// neither codes nor parameters here.
+    /// Returns true if the service refused the request for its limit on tokens, because it has
+    /// another name for it or cannot respond within it. Reads the service's message, since services
+    /// agree on neither codes nor parameters here.
     pub(super) fn is_about_limit(&self) -> bool {
         matches!(self.answer_status, Some(400 | 422))
             && self.failure.as_ref().is_some_and(|failure| {

@@ -87,13 +87,13 @@ impl ContentDecoder {
         result
     }
 
-    /// Whether the codings have come to their ends. Streams that are whole need not: some servers
-    /// flush and hang up.
+    /// Returns true if the codings have come to their ends. Streams that are whole need not: some
+    /// servers flush and hang up.
     pub fn is_complete(&self) -> bool {
         self.stages.iter().all(Stage::is_complete)
     }
 
-    /// Whether it has met an error.
+    /// Returns true if it has met an error.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }

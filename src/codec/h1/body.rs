@@ -64,7 +64,7 @@ impl BodyDecoder {
         Ok(Decoded { data: 0..whole, consumed: whole })
     }
 
-    /// Whether the body has ended. Bytes after it belong to another message.
+    /// Returns true if the body has ended. Bytes after it belong to another message.
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Kind::Length(left) => *left == 0,

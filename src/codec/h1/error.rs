@@ -76,7 +76,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// Whether the connection ended inside the body, which was valid until then.
+    /// Returns true if the connection ended inside the body, which was valid until then.
     pub fn is_truncation(self) -> bool {
         matches!(self, Self::BodyCutShort { .. } | Self::ChunksCutShort)
     }

@@ -111,7 +111,7 @@ impl FramingHeaders {
         }
     }
 
-    /// Whether a client means to go on after its request: RFC 9112 section 9.3.
+    /// Returns true if a client means to go on after its request: RFC 9112 section 9.3.
     pub(super) fn client_keeps_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
@@ -165,7 +165,7 @@ pub(super) fn parse_length(digits: &[u8]) -> Result<u64, ProtocolError> {
     };
     if digits.is_empty() { None } else { parse() }.ok_or(ProtocolError::ContentLength)
 }
-/// Whether no response with this status has a body.
+/// Returns true if no response with this status has a body.
 pub(super) fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }

@@ -39,7 +39,7 @@ impl HeadEnd {
         if buf.len() == MAX_HEAD { Err(ProtocolError::HeadTooLarge) } else { Ok(None) }
     }
 
-    /// Whether a head has begun and not ended.
+    /// Returns true if a head has begun and not ended.
     pub(super) fn has_begun(&self) -> bool {
         self.looked > 0
     }
@@ -49,13 +49,13 @@ impl HeadEnd {
         self.looked
     }
 
-    /// Whether the first line is incomplete.
+    /// Returns true if the first line is incomplete.
     pub(super) fn is_in_first_line(&self) -> bool {
         self.line == 0
     }
 }
 
-/// Whether `line`, which ends with LF, is the empty one that ends its section.
+/// Returns true if `line`, which ends with LF, is the empty one that ends its section.
 ///
 /// # Errors
 /// It ends with LF alone, or goes on with the field of the line before. Both could be read

@@ -30,7 +30,7 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
     /// The framing of the body.
     pub framing: Framing,
-    /// Whether the connection may be used again, once the body has ended and nothing has come after
+    /// True if the connection may be used again, once the body has ended and nothing has come after
     /// it.
     pub keep_alive: bool,
 }

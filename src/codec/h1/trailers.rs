@@ -16,7 +16,7 @@ pub const MAX_TRAILERS: usize = 16 * 1024;
 /// any more harm.
 const DROPPED: [HeaderName; 7] = [TRANSFER_ENCODING, CONTENT_LENGTH, CONNECTION, HOST, TE, TRAILER, UPGRADE];
 
-/// Whether a trailer of this name is passed on.
+/// Returns true if a trailer of this name is passed on.
 pub(super) fn passes(name: &HeaderName) -> bool {
     !DROPPED.contains(name)
 }

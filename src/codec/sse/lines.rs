@@ -103,12 +103,12 @@ impl Lines {
         is_whole.then(|| std::mem::take(&mut self.tail))
     }
 
-    /// Whether a line has begun and not ended.
+    /// Returns true if a line has begun and not ended.
     pub fn in_line(&self) -> bool {
         self.long || !self.tail.is_empty()
     }
 
-    /// Whether the last byte was a CR, to which an LF would belong.
+    /// Returns true if the last byte was a CR, to which an LF would belong.
     pub fn is_after_cr(&self) -> bool {
         self.after_cr
     }

@@ -30,7 +30,7 @@ impl Close {
         }
     }
 
-    /// Whether the code means a failure.
+    /// Returns true if the code means a failure.
     pub fn is_failure(&self) -> bool {
         !matches!(self.code, None | Some(NORMAL | GOING_AWAY))
     }

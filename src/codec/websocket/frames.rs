@@ -158,12 +158,12 @@ impl Frames {
         Ok(())
     }
 
-    /// Whether a frame may be put in here.
+    /// Returns true if a frame may be put in here.
     pub fn is_between_frames(&self) -> bool {
         self.failed.is_none() && matches!(self.at, At::Head { have: 0, .. })
     }
 
-    /// Whether it has met an error.
+    /// Returns true if it has met an error.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }

@@ -190,12 +190,12 @@ impl<'a> Entry<'a> {
         &self.path
     }
 
-    /// Whether the value comes from the compiled-in defaults.
+    /// Returns true if the value comes from the compiled-in defaults.
     pub(in crate::config) fn is_default(&self) -> bool {
         self.reader.layers.layer(&self.path) == Layer::Defaults
     }
 
-    /// Whether the value comes from a variable. Those are all text.
+    /// Returns true if the value comes from a variable. Those are all text.
     pub(in crate::config) fn is_from_environment(&self) -> bool {
         self.reader.layers.layer_of(self.value.tag()) == Layer::Environment
     }

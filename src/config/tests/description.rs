@@ -33,7 +33,8 @@ fn reference_has_every_key_of_the_reader_with_a_comment() {
     }
 }
 
-/// Whether some value has this form, in which `NAME` is any key and an array is each of its items.
+/// Returns true if some value has this form, in which `NAME` is any key and an array is each of its
+/// items.
 fn has(value: &Value, form: &[Step]) -> bool {
     match (value, form) {
         (_, []) => true,

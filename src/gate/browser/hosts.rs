@@ -16,13 +16,13 @@ impl OwnHosts {
         Self(names)
     }
 
-    /// Whether no name is listed.
+    /// Returns true if no name is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the host is one of this machine's. Notations of addresses that browsers never send,
-    /// such as `127.1`, are names.
+    /// Returns true if the host is one of this machine's. Notations of addresses that browsers
+    /// never send, such as `127.1`, are names.
     pub fn take(&self, authority: &Authority<'_>) -> bool {
         let host = authority.host();
         is_localhost(host) || authority.address().is_some() || self.0.contains(host)

@@ -1,26 +1,26 @@
-//! Counting, a piece at a time.
+//! Counts the tokens of texts in pieces, with a bound on the work.
 
 use std::cell::Cell;
 
 use super::Encoding;
 
-/// The most text that is counted in one go. Prose takes 20 µs, the worst (one letter, over and
-/// over) 1 ms.
+/// The largest piece of text counted at once, in bytes. Prose takes 20 µs, the worst case (one
+/// letter repeated) 1 ms.
 const PIECE: usize = 4 << 10;
 
-/// The most work for one [`Counter`], in bytes of prose: about 20 ms of its thread. A limit on time
-/// would give the same text an estimate or none, depending on the machine.
+/// The most work of one [`Counter`], in bytes of prose: about 20 ms of its thread. A limit in time
+/// would make the result depend on the machine.
 const WORK: usize = 4 << 20;
 
 /// The cost of handling one text, in bytes of prose.
 const TEXT: usize = 16;
 
 /// A word of more bytes is long. Merging its bytes costs [`LONG_WORD_COST`] times as much as
-/// finding usual words in the encoding's table: 200 ns a byte beside 5.
+/// looking up usual words in the encoding's table: 200 ns a byte instead of 5.
 const LONG_WORD: usize = 256;
 const LONG_WORD_COST: usize = 40;
 
-/// Counts the tokens of the texts of one exchange, until they have cost [`WORK`].
+/// Counts the tokens of the texts of one exchange, up to a total cost of [`WORK`].
 pub struct Counter<'a> {
     encoding: Encoding,
     stop: &'a dyn Fn() -> bool,
@@ -29,12 +29,12 @@ pub struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    /// A counter that asks `stop` between two pieces whether to go on.
+    /// Creates a counter that calls `stop` between two pieces, and stops when it returns true.
     pub fn new(encoding: Encoding, stop: &'a dyn Fn() -> bool) -> Self {
         Self { encoding, stop, worked: Cell::new(0), is_stopped: Cell::new(false) }
     }
 
-    /// How many tokens a text has, where it stands by itself. `None`: the counter is stopped.
+    /// The number of tokens of a text that has no neighbours. `None` if the counter has stopped.
     pub fn count(&self, text: &str) -> Option<u64> {
         let tables = self.encoding.tables()?;
         let (mut rest, mut tokens) = (text, 0);
@@ -51,7 +51,7 @@ impl<'a> Counter<'a> {
         Some(tokens)
     }
 
-    /// Whether a count was given up. Every later one is too.
+    /// Returns true if the counter has stopped. It stays stopped.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.get()
     }
@@ -74,7 +74,8 @@ fn cost(piece: &str) -> usize {
     piece.len() + long * (LONG_WORD_COST - 1)
 }
 
-/// Where to cut a long text: before a space if there is one, since tokens begin with theirs.
+/// The position at which to cut a long text: before a space if there is one, since tokens begin
+/// with their space.
 fn piece(text: &str) -> usize {
     if text.len() <= PIECE {
         return text.len();

@@ -1,18 +1,19 @@
-//! Which encoding a model has.
+//! Maps models to encodings.
 
 use tiktoken::CoreBpe;
 
 /// A byte-pair encoding whose tables are part of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// GPT-4o and all that came after it; an approximation for every other service's models.
+    /// The encoding of GPT-4o and later models; an approximation for the models of all other
+    /// services.
     O200k,
-    /// GPT-4, GPT-3.5 and the embedding models.
+    /// The encoding of GPT-4, GPT-3.5 and the embedding models.
     Cl100k,
 }
 
 impl Encoding {
-    /// The encoding of a model, whatever service it is named by: `openai/gpt-4` is `gpt-4`.
+    /// The encoding of a model. A service's prefix is ignored: `openai/gpt-4` is `gpt-4`.
     pub fn of(model: &str) -> Self {
         let name = model.rsplit('/').next().unwrap_or(model);
         match tiktoken::model_to_encoding(name) {
@@ -21,7 +22,7 @@ impl Encoding {
         }
     }
 
-    /// The tables, which are unpacked when they are first asked for.
+    /// The tables, unpacked at the first call.
     pub(super) fn tables(self) -> Option<&'static CoreBpe> {
         tiktoken::get_encoding(match self {
             Self::O200k => "o200k_base",

@@ -1,21 +1,19 @@
-//! Tokens of what a response brought.
+//! Estimates the tokens of a response's output.
 
 use super::{Counter, Shape};
 use crate::codec::json::Text;
 use crate::llm::usage::{Output, Part};
 
-/// The tokens of a tool call beside its name and arguments: the marks around it, which
-/// services count as output and which are no text. Read off recorded answers of OpenAI's, where it
-/// is exact.
+/// The tokens of a tool call besides its name and arguments: marks that services count as output
+/// and that appear in no text. Derived from recorded responses of OpenAI, where it is exact.
 const CALL: u64 = 7;
 
-/// The further tokens of each of several calls: they are written as a list of objects, with keys.
-/// Between 4 and 9 in the recordings.
+/// The additional tokens of each of several calls, which the model writes as a list of objects with
+/// keys. Between 4 and 9 in the recordings.
 const ONE_OF_SEVERAL: u64 = 6;
 
-/// The tokens of a response beside its texts, by the same recordings: nothing in chats; in
-/// `responses` the mark that ends it, and with the models that came after GPT-4 those of the
-/// channel that it is written to.
+/// The tokens of a response besides its texts, by the same recordings: none in chats. `responses`
+/// adds the mark that ends it, and models after GPT-4 also the tokens of the channel.
 fn frame(shape: Shape, model: &str) -> u64 {
     match shape {
         Shape::Responses if model.starts_with("gpt-5") => 4,
@@ -24,8 +22,8 @@ fn frame(shape: Shape, model: &str) -> u64 {
     }
 }
 
-/// The tokens of the texts that passed. Of more text than was kept, the rest counts as if it were
-/// like the beginning. `None`: nothing of it was kept, or the count was stopped.
+/// The tokens of the relayed texts. If only the beginning of the text was kept, the rest counts in
+/// proportion. `None` if nothing was kept, or if the counter stopped.
 pub fn output_tokens(counter: &Counter<'_>, shape: Shape, model: &str, output: &Output) -> Option<u64> {
     if output.is_empty() {
         return Some(0);

@@ -1,10 +1,10 @@
-//! Tokens of what a request asks.
+//! Estimates the tokens of a request's input.
 
 use serde_json::Value;
 
 use super::{Counter, tools};
 
-/// How a request's body is laid out.
+/// The layout of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `chat/completions`.
@@ -20,7 +20,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The shape of an endpoint's requests; `None` where tokens are not estimated.
+    /// The shape of an endpoint's requests. `None` if its tokens are not estimated.
     pub fn of(endpoint: &str) -> Option<Self> {
         Some(match endpoint {
             "chat/completions" => Self::Chat,
@@ -32,25 +32,25 @@ impl Shape {
         })
     }
 
-    /// Whether answers have output that is counted in tokens.
+    /// Returns true if responses have output that is counted in tokens.
     pub fn has_output(self) -> bool {
         self != Self::Embeddings
     }
 }
 
-/// The tokens of a message beside its role and content: the marks at its begin and end. Published
-/// with OpenAI's cookbook ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and
-/// what [`tools`] says.
+/// The tokens of a message besides its role and content: the marks at its begin and end. Published
+/// in OpenAI's cookbook ("How to count tokens with tiktoken"), as are [`PRIMING`], [`NAME`] and the
+/// rule of [`tools`].
 const MESSAGE: u64 = 3;
 
-/// The beginning of the response.
+/// The tokens that begin the response.
 const PRIMING: u64 = 3;
 
-/// The tokens of a message's `name` beside itself.
+/// The tokens of a message's `name` besides its text.
 const NAME: u64 = 1;
 
-/// The tokens of a request's body. `None`: it is no such body, or it speaks of what the proxy has
-/// not seen (an earlier response, a stored prompt), or the count was stopped.
+/// The tokens of a request's body. `None` if the body has another form, if it refers to content
+/// that the proxy has not seen (an earlier response, a stored prompt), or if the counter stopped.
 pub fn input_tokens(counter: &Counter<'_>, shape: Shape, body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let unseen = ["previous_response_id", "conversation", "prompt"];
@@ -93,7 +93,7 @@ fn messages(counter: &Counter<'_>, list: &[Value], tools: &[&Value], format: &Va
     let mut tokens = PRIMING;
     for item in list {
         tokens += MESSAGE;
-        // An item without a role, as a call's result has it, has a mark of one token in its place.
+        // An item without a role, such as a call's result, has a mark of one token instead.
         tokens += item["role"].as_str().map_or(Some(1), |role| counter.count(role))?;
         tokens += content(counter, item)?;
         tokens += item["name"].as_str().map_or(0, |_| NAME);
@@ -108,8 +108,8 @@ fn messages(counter: &Counter<'_>, list: &[Value], tools: &[&Value], format: &Va
     Some(tokens)
 }
 
-/// The text in a message, a part of one, or an item: whatever keys services have for it. Pictures,
-/// sound and files have none of them.
+/// The text of a message, a part of one, or an item, under any key that services use. Pictures,
+/// sound and files have no such key.
 fn content(counter: &Counter<'_>, item: &Value) -> Option<u64> {
     let mut tokens = 0;
     for key in ["content", "text", "thinking", "reasoning_content", "refusal", "name", "arguments", "output"]
@@ -137,7 +137,7 @@ fn texts_within(counter: &Counter<'_>, value: &Value) -> Option<u64> {
     }
 }
 
-/// A text or several, which may be tokens already.
+/// Counts a text, a token, or a list of either.
 fn texts(counter: &Counter<'_>, value: &Value) -> Option<u64> {
     match value {
         Value::String(text) => counter.count(text),

@@ -1,20 +1,20 @@
-//! Tokens of the tools that a request offers.
+//! Estimates the tokens of the tools in a request.
 //!
-//! Services turn a schema into a text of their own before a model sees it. OpenAI has published
-//! what comes of it for flat schemas (the cookbook's "How to count tokens with tiktoken",
-//! `num_tokens_for_tools`); what is nested is counted by the same rule, level by level.
+//! Services convert a schema into text before a model reads it. OpenAI has published the result for
+//! flat schemas (the cookbook's "How to count tokens with tiktoken", `num_tokens_for_tools`).
+//! Nested schemas are counted by the same rule, level by level.
 
 use serde_json::Value;
 
 use super::Counter;
 
-/// A tool's frame.
+/// The frame of a tool.
 const TOOL: u64 = 7;
-/// The frame of its parameters, if it has any.
+/// The frame of a tool's parameters, if it has any.
 const PARAMETERS: u64 = 3;
-/// Each of them.
+/// The frame of each parameter.
 const PARAMETER: u64 = 3;
-/// One that has a list of values has less around it, and more for each of them.
+/// A parameter with a list of values has a smaller frame, and this much more for each value.
 const VALUES: u64 = 3;
 const VALUE: u64 = 3;
 /// The end of the list of tools.

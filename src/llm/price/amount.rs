@@ -1,13 +1,13 @@
-//! Amounts of money: exact, and added up per currency.
+//! Exact amounts of money, added up per currency.
 
 use std::fmt;
 
-/// An amount, in millionths of a millionth of its currency's unit: what one token costs at the
-/// finest [`Rate`](super::Rate).
+/// An amount in 10^-12 of its currency's unit: the cost of one token at the finest
+/// [`Rate`](super::Rate).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amount(u128);
 
-/// How many of them the unit of a currency has.
+/// Amounts per unit of a currency.
 const UNIT: u128 = 1_000_000_000_000;
 
 impl Amount {
@@ -15,7 +15,7 @@ impl Amount {
         Self(units)
     }
 
-    /// The sum. It stays at the end of what can be counted, which is more money than there is.
+    /// The sum, saturated at the largest amount.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -25,7 +25,7 @@ impl Amount {
         self.to_string().parse().unwrap_or(f64::MAX)
     }
 
-    /// Rounded to so many decimals, at most 12; half goes up.
+    /// The amount with this number of decimals, at most 12. Rounds half up.
     pub fn rounded(self, decimals: usize) -> String {
         let step = 10_u128.pow(12 - decimals.min(12) as u32);
         let rounded = Self((self.0.saturating_add(step / 2)) / step * step);
@@ -36,26 +36,25 @@ impl Amount {
 }
 
 impl fmt::Display for Amount {
-    /// All decimals that are not 0 at the end.
+    /// Prints all decimals up to the last one that is not 0.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = format!("{}.{:012}", self.0 / UNIT, self.0 % UNIT);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
-/// The cost that services report, in US dollars: exact to 18 decimals.
+/// A cost in US dollars that a service reported, exact to 18 decimals.
 ///
-/// It is never added to an [`Amount`]: one is the service's own figure, the other comes of
-/// configured prices.
+/// It is never added to an [`Amount`], which is computed from configured prices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reported(u128);
 
 impl Reported {
-    /// The decimals that are kept.
+    /// The number of decimals kept.
     pub const DECIMALS: usize = 18;
 
-    /// A number that is not negative, with decimals, an exponent, or both; further decimals are cut
-    /// off. `None`: it is none, or more money than there is.
+    /// Parses a non-negative number with decimals, an exponent, or both, and cuts off further
+    /// decimals. `None` if it is not such a number, or too large.
     pub fn parse(text: &str) -> Option<Self> {
         let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -75,7 +74,7 @@ impl Reported {
         }
     }
 
-    /// The sum. It stays at the end of what can be counted.
+    /// The sum, saturated at the largest value.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -87,7 +86,7 @@ impl Reported {
 }
 
 impl fmt::Display for Reported {
-    /// All decimals that are not 0 at the end.
+    /// Prints all decimals up to the last one that is not 0.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = 10_u128.pow(Self::DECIMALS as u32);
         let text = format!("{}.{:0decimals$}", self.0 / one, self.0 % one, decimals = Self::DECIMALS);
@@ -95,18 +94,18 @@ impl fmt::Display for Reported {
     }
 }
 
-/// A currency by its code of three letters (ISO 4217), such as `USD`.
+/// A currency by its three-letter code (ISO 4217), such as `USD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The code as written, in capitals.
+    /// Parses the code, in capitals.
     pub fn parse(text: &str) -> Option<Self> {
         let code: [u8; 3] = text.as_bytes().try_into().ok()?;
         code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
     }
 
-    /// The sign that stands before an amount; empty where a code has none of its own.
+    /// The sign printed before an amount; empty if the currency has no sign of its own.
     pub fn sign(&self) -> &'static str {
         match self.as_str() {
             "USD" => "$",
@@ -134,19 +133,19 @@ impl fmt::Display for Currency {
     }
 }
 
-/// The cost of requests: an amount in each currency, and how many requests have no price.
+/// The cost of requests: an amount in each currency, and the number of requests without a price.
 ///
-/// The first currency needs no memory of its own: most users have one.
+/// The first currency is stored inline, since most users have one.
 #[derive(Clone, Debug, Default)]
 pub struct Cost {
     first: Option<(Currency, Amount)>,
     others: Vec<(Currency, Amount)>,
-    /// Requests with token counts for which there is no price. What they cost is in no amount.
+    /// Requests with token counts but no price. No amount includes their cost.
     pub unpriced: u64,
 }
 
 impl Cost {
-    /// The amount in a currency; `None` where nothing was paid in it, which is not the same as 0.
+    /// The amount in a currency. `None` if nothing was paid in it, which differs from 0.
     pub fn amount(&self, currency: Currency) -> Option<Amount> {
         self.amounts().find(|(known, _)| *known == currency).map(|(_, amount)| amount)
     }
@@ -169,7 +168,7 @@ impl Cost {
         }
     }
 
-    /// Adds what others cost.
+    /// Adds the amounts and counts of another cost.
     pub fn add(&mut self, other: &Self) {
         other.amounts().for_each(|(currency, amount)| self.pay(currency, amount));
         self.unpriced += other.unpriced;

@@ -3,21 +3,21 @@
 use super::amount::{Amount, Currency};
 use crate::llm::usage::{ToolCalls, ToolKind};
 
-/// A price of a million tokens, to six decimals. Not negative.
+/// A price of a million tokens, not negative, with six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 
-/// The decimals that a rate has.
+/// The number of decimals of a rate.
 const DECIMALS: usize = 6;
 
-/// More than this for a million tokens is a slip of the pen, in every currency.
+/// The highest price of a million tokens. A higher one is a typing error in any currency.
 const MOST: u64 = 1_000_000_000;
 
 impl Rate {
-    /// A decimal number without a sign and an exponent.
+    /// Parses a decimal number without a sign or an exponent.
     ///
     /// # Errors
-    /// Why it is no rate, in words.
+    /// Returns a message for the author of the configuration.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -36,7 +36,7 @@ impl Rate {
         Ok(Self(whole * 10_u64.pow(DECIMALS as u32) + fraction))
     }
 
-    /// The cost of so many tokens.
+    /// The cost of this number of tokens.
     fn of(self, tokens: u64) -> u128 {
         u128::from(self.0) * u128::from(tokens)
     }
@@ -47,25 +47,25 @@ impl Rate {
 pub struct Rates {
     /// The currency.
     pub currency: Currency,
-    /// Input that came from no cache and went into none.
+    /// Input that was neither read from a cache nor written into one.
     pub input: Rate,
-    /// Input that came from the upstream's cache.
+    /// Input that was read from the upstream's cache.
     pub cached_input: Rate,
-    /// Input that was written into it.
+    /// Input that was written into the cache.
     pub cache_write: Rate,
-    /// Input that was written into it for an hour; `None`: not known.
+    /// Input that was written into the cache for an hour. `None`: not known.
     pub cache_write_1h: Option<Rate>,
-    /// Output, reasoning included.
+    /// Output, including reasoning.
     pub output: Rate,
-    /// A thousand calls, by [`ToolKind`]; `None`: not known.
+    /// A thousand calls, by [`ToolKind`]. `None`: not known.
     pub tool_calls: [Option<Rate>; ToolKind::COUNT],
 }
 
-/// A rate for a thousand calls, as one for a million tokens.
+/// The factor of calls in [`Rate::of`]: their rates are per thousand, not per million.
 const CALLS: u64 = 1_000;
 
 impl Rates {
-    /// Rates of which only two are known: input costs the same with and without a cache.
+    /// Rates with the given prices of input and output: cached input costs the same.
     pub fn new(currency: Currency, input: Rate, output: Rate) -> Self {
         Self {
             currency,
@@ -78,8 +78,8 @@ impl Rates {
         }
     }
 
-    /// The cost of these; `None` where a part of them has no known price. It is linear: the cost of
-    /// a sum is the sum of the costs.
+    /// The cost. `None` if a part of the tokens or calls has no known price. The function is
+    /// linear: the cost of a sum is the sum of the costs.
     pub fn amount(&self, used: &Billable) -> Option<Amount> {
         let mut sum = [
             self.input.of(used.input),
@@ -99,7 +99,7 @@ impl Rates {
     }
 }
 
-/// Billable tokens and calls: no token is in two of these.
+/// Billable tokens and calls. Each token is in exactly one field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Billable {
     /// Input at the full price.
@@ -116,7 +116,7 @@ pub struct Billable {
     pub tool_calls: [u64; ToolKind::COUNT],
 }
 
-/// The counts of one request, as they were reported.
+/// The reported counts of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenCounts {
     /// `input_tokens`.
@@ -131,16 +131,16 @@ pub struct TokenCounts {
     pub output: Option<u64>,
     /// `tool_calls`.
     pub tool_calls: Option<ToolCalls>,
-    /// `input` leaves out what came from a cache or went into one ([`INPUT_WITHOUT_CACHE`]).
+    /// `input` excludes tokens read from a cache or written into one ([`INPUT_WITHOUT_CACHE`]).
     pub cache_is_apart: bool,
 }
 
-/// The endpoint whose `input_tokens` leave out what came from a cache or went into one, as
-/// Anthropic's do (docs.anthropic.com, prompt caching). In all other shapes they include it.
+/// The endpoint whose `input_tokens` exclude tokens read from a cache or written into one, as
+/// Anthropic's do (docs.anthropic.com, prompt caching). All other endpoints include them.
 pub const INPUT_WITHOUT_CACHE: &str = "messages";
 
 impl TokenCounts {
-    /// All of the input: by it a price for long contexts holds or does not.
+    /// The whole input, to which the thresholds of prices for long contexts apply.
     pub fn whole_input(&self) -> u64 {
         let apart = if self.cache_is_apart { self.cached().saturating_add(self.written()) } else { 0 };
         self.input.unwrap_or_default().saturating_add(apart)
@@ -150,16 +150,16 @@ impl TokenCounts {
         self.cached_input.unwrap_or_default()
     }
 
-    /// Writes of an hour are a part of all writes; a service that reports more of them reports no
-    /// others.
+    /// All cache writes, including those of an hour. If a service reports more writes of an hour
+    /// than writes, it reports only these.
     fn written(&self) -> u64 {
         self.cache_write.unwrap_or_default().max(self.cache_write_1h.unwrap_or_default())
     }
 
-    /// The billable tokens and calls; `None` where nothing was counted.
+    /// The billable tokens and calls. `None` if nothing was counted.
     ///
-    /// Where the cache is not apart, its tokens are taken out of the input; where more of them are
-    /// reported than input, as some services do, none is left at the full price.
+    /// Cached tokens are subtracted from the input unless it excludes them. If a service reports
+    /// more cached tokens than input, the full price applies to none.
     pub fn billable(&self) -> Option<Billable> {
         let calls = self.tool_calls.filter(|calls| !calls.is_empty());
         if self.input.is_none() && self.output.is_none() && calls.is_none() {

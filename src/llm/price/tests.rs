@@ -81,7 +81,7 @@ fn price_holds_for_its_tier_and_its_input() {
         (Some("FLEX"), 200, Some(4)),
         (Some("priority"), 200, Some(5)),
         (Some("priority"), 1000, Some(6)),
-        // A long input costs more, and no price of this tier says how much.
+        // A long input costs more, and no price of this tier covers it.
         (Some("flex"), 201, None),
         (Some("priority"), 1001, None),
         (Some("batch"), 0, None),

@@ -33,7 +33,7 @@ impl BaseUrl {
     ///
     /// # Errors
     ///
-    /// The message for the author of the configuration. It does not repeat the URL, which may
+    /// Returns a message for the author of the configuration. It does not repeat the URL, which may
     /// contain a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").ok_or("it does not begin with http:// or https://")?;
@@ -75,13 +75,13 @@ impl BaseUrl {
         &self.host
     }
 
-    /// The port to connect to, also when the URL left it out.
+    /// The port to connect to, also if the URL omits it.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host[:port]` for the `Host` header: the scheme's own port is left out, an IPv6 address has
-    /// its brackets.
+    /// `host[:port]` for the `Host` header, without the scheme's default port. An IPv6 address has
+    /// brackets.
     pub fn authority(&self) -> &str {
         &self.authority
     }

@@ -1,7 +1,7 @@
 //! The headers with the credentials for an upstream.
 //!
-//! Azure expects its key as `api-key`, all others as `Authorization: Bearer`.
-//! `OpenAI-Organization` and `OpenAI-Project` are added wherever they are configured.
+//! Azure expects its key as `api-key`, all other services as `Authorization: Bearer`.
+//! `OpenAI-Organization` and `OpenAI-Project` are added if they are configured.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl std::error::Error for InvalidCredential {}
 ///
 /// # Errors
 ///
-/// The first value that no header can carry.
+/// Returns the first value that no header can carry.
 pub fn credentials(
     provider: Provider,
     api_key: Option<&Secret>,
@@ -68,7 +68,8 @@ pub fn credentials(
     Ok(headers)
 }
 
-/// Non-ASCII characters are legal on the wire, but here always a copy-and-paste mistake.
+/// Non-ASCII characters are legal on the wire, but in a key they are always a copy-and-paste
+/// mistake.
 fn value(scheme: &str, text: &str) -> Option<HeaderValue> {
     if text.trim().is_empty() || !text.is_ascii() {
         return None;

@@ -102,25 +102,25 @@ impl Dialect {
         &self.base
     }
 
-    /// Whether the target depends on the request's model.
+    /// Returns true if the target depends on the request's model.
     pub fn needs_model(&self, inbound: &Inbound<'_>) -> bool {
         matches!(self.form, Form::AzureDated { .. })
             && inbound.path.starts_with(V1)
             && Endpoint::of(inbound.path).has_deployment_form()
     }
 
-    /// Whether [`Self::body_model`] may change a name.
+    /// Returns true if [`Self::body_model`] may change a name.
     pub fn renames_models(&self, inbound: &Inbound<'_>) -> bool {
         !self.deployments.is_empty() && inbound.path.starts_with(V1)
     }
 
-    /// Whether the path names the deployment, so that the body's model does not matter.
+    /// Returns true if the path names the deployment, so that the body's model does not matter.
     pub fn names_deployment(&self, inbound: &Inbound<'_>) -> bool {
         self.needs_model(inbound) || inbound.path.starts_with(DEPLOYMENTS)
     }
 
-    /// The value of the body's `model` for the upstream: Azure expects a deployment there wherever
-    /// the URL does not name one. Often the same name.
+    /// The value of the body's `model` for the upstream, often the same name: Azure expects a
+    /// deployment there unless the URL names one.
     pub fn body_model<'a>(&'a self, inbound: &Inbound<'_>, model: &'a str) -> &'a str {
         if inbound.path.starts_with(V1) && !self.needs_model(inbound) {
             self.deployment(model)
@@ -137,8 +137,8 @@ impl Dialect {
         Some(models.map(|(model, _)| model).min().cloned().unwrap_or(deployment))
     }
 
-    /// Whether the request's version of Azure's API is known to refuse `stream_options`. Azure SDKs
-    /// put the version into the query.
+    /// Returns true if the request's version of Azure's API is known to refuse `stream_options`.
+    /// Azure SDKs put the version into the query.
     pub fn refuses_stream_options(&self, inbound: &Inbound<'_>) -> bool {
         match &self.form {
             Form::Plain => false,
@@ -160,7 +160,7 @@ impl Dialect {
     ///
     /// # Errors
     ///
-    /// See [`TargetError`].
+    /// Fails with [`TargetError`].
     pub fn target(&self, inbound: &Inbound<'_>, model: Option<&str>) -> Result<String, TargetError> {
         self.own_target(inbound, model).map(|target| self.query.put_on(target))
     }
@@ -212,9 +212,10 @@ impl Dialect {
         Ok(target)
     }
 
-    /// The query, with the upstream's name of the model where the endpoint has it there. The name
-    /// is there once, since servers differ in which of several they use. A dated Azure API calls it
-    /// `deployment`. A `deployment` of the client, and one in an Azure SDK's path, stays as it is.
+    /// The query. If the endpoint names the model in its query, the upstream's name of the model
+    /// replaces it, and appears once, since servers differ in which of several they use. A dated
+    /// Azure API calls it `deployment`. A `deployment` of the client, and one in an Azure SDK's
+    /// path, stays as it is.
     fn query<'a>(&self, inbound: &Inbound<'a>, model: Option<&str>) -> Option<Cow<'a, str>> {
         let query = inbound.query.map(Cow::Borrowed);
         let is_realtime = names_model_in_query(inbound.path, false);

@@ -31,8 +31,8 @@ enum Body {
     ModelAndDeployment,
     /// JSON whose top-level `model` names the model.
     Model,
-    /// The same, where a missing `model` means something else than the default one, as in a run of
-    /// an assistant.
+    /// The same, if a missing `model` has a meaning other than the default model, as in a run of an
+    /// assistant.
     Named,
     /// JSON whose optional `session.model` names the model.
     Session,
@@ -83,34 +83,34 @@ impl Endpoint {
         KNOWN.iter().map(|(pattern, ..)| *pattern)
     }
 
-    /// Whether the body is a JSON object that names its model, with any media type.
+    /// Returns true if the body is a JSON object that names its model, with any media type.
     pub fn takes_json_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment | Body::Named | Body::Session)
     }
 
-    /// Whether a body without a model gets the default one.
+    /// Returns true if a body without a model gets the default one.
     pub fn takes_default_model(self) -> bool {
         matches!(self.body, Body::Model | Body::ModelAndDeployment)
     }
 
-    /// Whether the body is a form that names its model, or JSON that does.
+    /// Returns true if the body is a form that names its model, or JSON that does.
     pub fn takes_form(self) -> bool {
         matches!(self.body, Body::FormAndDeployment | Body::Form)
     }
 
-    /// Whether the model is in the body's object `session`.
+    /// Returns true if the model is in the body's object `session`.
     pub fn names_model_in_session(self) -> bool {
         self.body == Body::Session
     }
 
-    /// Whether `metadata.user_id` names the end user (Anthropic's). Elsewhere `metadata` is the
-    /// client's own.
+    /// Returns true if `metadata.user_id` names the end user (Anthropic's). Elsewhere `metadata` is
+    /// the client's own.
     pub fn names_user_in_metadata(self) -> bool {
         self.name == "messages"
     }
 
-    /// The owner of the usage in the response to a request of this method to `path`, which must be
-    /// of this endpoint. `background`: the field of the body; `None`: the body is not read.
+    /// The owner of the usage in the response to a request with this method to `path`, which must
+    /// belong to this endpoint. `background` is the body's field; `None` if the body is not read.
     pub fn usage_owner(self, method: &Method, path: &str, background: Option<bool>) -> UsageOwner {
         let may_create = may_create(method);
         match self.tokens {
@@ -137,7 +137,7 @@ impl Endpoint {
         path::decoded(id)
     }
 
-    /// Whether Azure's dated API has the endpoint below `/openai/deployments/{deployment}`.
+    /// Returns true if Azure's dated API has the endpoint below `/openai/deployments/{deployment}`.
     pub fn has_deployment_form(self) -> bool {
         matches!(self.body, Body::ModelAndDeployment | Body::FormAndDeployment)
     }
@@ -154,15 +154,15 @@ pub fn query_model(path: &str, query: Option<&str>, is_session: bool) -> Option<
     MODEL_PARAMETERS.iter().find_map(|name| path::parameter(query?, name)).filter(|model| !model.is_empty())
 }
 
-/// Whether requests to the path name their model in the query. A session of `responses` may do so;
-/// otherwise its messages name the model, after the upgrade.
+/// Returns true if requests to the path name their model in the query. A session of `responses` may
+/// do so; otherwise its messages name the model, after the upgrade.
 pub(super) fn names_model_in_query(path: &str, is_session: bool) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     path.ends_with("/realtime") || (is_session && path.ends_with("/responses"))
 }
 
-/// Whether a request of this method may create usage. Methods are case-sensitive (RFC 9110 section
-/// 9.1), but some servers accept `post` for `POST`, so that unknown methods may.
+/// Returns true if a request of this method may create usage. Methods are case-sensitive (RFC 9110
+/// section 9.1), but some servers accept `post` for `POST`, so that unknown methods may.
 pub fn may_create(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE)
 }

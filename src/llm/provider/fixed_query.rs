@@ -1,4 +1,4 @@
-//! Parameters that the configuration puts on the query of every request for an upstream.
+//! Parameters that the configuration adds to the query of every request to an upstream.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -56,7 +56,8 @@ impl FixedQuery {
         self.0.is_empty()
     }
 
-    /// Sets the parameters on a target in origin form, and removes its own of these names.
+    /// Sets the parameters on a target in origin form. Replaces the client's parameters of the same
+    /// names.
     pub(super) fn put_on(&self, target: String) -> String {
         if self.is_empty() {
             return target;
@@ -81,7 +82,7 @@ impl FixedQuery {
         masked
     }
 
-    /// The secrets, encoded and plain, to be masked in messages of upstreams.
+    /// The secrets, encoded and plain, which are masked in messages of upstreams.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let secrets = self.0.iter().filter_map(|Parameter { text, secret, .. }| {
             let (at, value) = secret.as_ref()?;

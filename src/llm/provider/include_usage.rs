@@ -1,4 +1,4 @@
-//! Whether an upstream is asked for usage in the client's place.
+//! The configuration of `include_usage`: whether the proxy requests usage in the client's place.
 
 /// The configured value of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ const UNASKED: &[&str] = &[
     "openrouter.ai",
 ];
 
-/// Whether the service at `host` is known to send usage without being asked.
+/// Returns true if the service at `host` is known to send usage without being asked.
 pub fn sends_usage_unasked(host: &str) -> bool {
     UNASKED.iter().any(|known| {
         let start = host.len().checked_sub(known.len());
@@ -65,7 +65,7 @@ pub fn sends_usage_unasked(host: &str) -> bool {
 /// to 2024-05-01-preview do, 2024-10-21 does not (openai-python#1469, azure-rest-api-specs#29157).
 const LAST_AZURE_WITHOUT: &str = "2024-05-01";
 
-/// Whether this version of Azure's API is known to refuse `stream_options`.
+/// Returns true if this version of Azure's API is known to refuse `stream_options`.
 pub(super) fn is_before_stream_options(version: &str) -> bool {
     version.get(..LAST_AZURE_WITHOUT.len()).is_some_and(|day| day <= LAST_AZURE_WITHOUT)
 }

@@ -1,22 +1,22 @@
-//! Which paths may be put behind an upstream's own path.
+//! Decides which paths may follow an upstream's own path.
 //!
 //! A path with dot segments names something above its prefix once a server resolves it (RFC 3986
-//! section 5.2.4), and servers differ in what they decode before they do. So a path is looked at as
-//! the most liberal of them would see it: percent-escapes decoded, an encoded slash a slash, `..;x`
-//! a `..` as servlet containers have it, and `..?x` or `..#x` a `..` as it is for a server behind a
-//! hop that decodes. What is refused is refused; what is not is never changed.
+//! section 5.2.4), and servers differ in what they decode before they do. So a path is judged by
+//! the most liberal reading: percent-escapes are decoded, an encoded slash is a slash, `..;x` is
+//! `..` as in servlet containers, and `..?x` or `..#x` is `..` as for a server behind a hop that
+//! decodes. An unsafe path is refused; a safe one is never changed.
 
 use crate::support::hex;
 
-/// How often a path may be encoded. No client encodes a segment more than twice.
+/// The most times a path may be encoded. No client encodes a segment more than twice.
 const MAX_ENCODINGS: usize = 4;
 
-/// Whether every server resolves the path to something below its first slash.
+/// Returns true if every server resolves the path to something below its first slash.
 ///
-/// Refused are: no slash at the start; `.`, `..` and empty segments (an empty last one, a slash at
-/// the end, is fine); backslashes, control characters and overlong UTF-8, all of these also when
-/// percent-encoded; dot segments that come up when what was encoded several times is decoded as
-/// often; and bytes that cannot stand in a request line's path: a space, `?`, `#`.
+/// Refuses: no slash at the start; `.`, `..` and empty segments (a slash at the end is allowed);
+/// backslashes, control characters and overlong UTF-8, all of these also percent-encoded; dot
+/// segments that appear after repeated decoding; and bytes that cannot appear in a request line's
+/// path: a space, `?`, `#`.
 pub(crate) fn is_safe(path: &str) -> bool {
     let Some(rest) = path.as_bytes().strip_prefix(b"/") else {
         return false;
@@ -36,7 +36,7 @@ pub(crate) fn is_safe(path: &str) -> bool {
             (0x80..0xc0, _) if is_overlong(previous, byte) => return false,
             (b'/', Segment::Other) => Segment::Empty,
             (b'/', _) | (b';' | b'?' | b'#', Segment::Dot | Segment::DotDot) => return false,
-            // Some file systems take no notice of a space at the end.
+            // Some file systems ignore a space at the end.
             (b' ', Segment::Dot | Segment::DotDot) => segment,
             (b'.', Segment::Empty) => Segment::Dot,
             (b'.', Segment::Dot) => Segment::DotDot,
@@ -47,8 +47,8 @@ pub(crate) fn is_safe(path: &str) -> bool {
     matches!(segment, Segment::Empty | Segment::Other) && !(may_be_encoded_again && hides_dot_segment(rest))
 }
 
-/// Whether a path consists of letters, digits, hyphens and underscores, without an empty segment.
-/// Most paths do, and no server resolves them to anything else.
+/// Returns true if a path consists of letters, digits, hyphens and underscores, without an empty
+/// segment. Most paths do, and no server resolves them to anything else.
 fn is_plain(path: &[u8]) -> bool {
     let mut previous = b'/';
     path.iter().all(|&byte| {
@@ -58,8 +58,8 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
-/// Whether a path has a dot segment once it is decoded more than once, or is encoded more often
-/// than any client does.
+/// Returns true if a path has a dot segment once it is decoded more than once, or is encoded more
+/// often than any client does.
 fn hides_dot_segment(path: &[u8]) -> bool {
     let mut decoded: Vec<u8> = Decoded(path).collect();
     for _ in 1..MAX_ENCODINGS {
@@ -76,8 +76,8 @@ fn hides_dot_segment(path: &[u8]) -> bool {
     true
 }
 
-/// `.` or `..`, with what some servers take off before they compare: parameters, a query, a control
-/// character, spaces.
+/// Returns true for `.` or `..`, also with a suffix that some servers remove before they compare:
+/// parameters, a query, a control character, spaces.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let Some(rest) = segment.strip_prefix(b".") else { return false };
     match rest.strip_prefix(b".").unwrap_or(rest) {
@@ -86,14 +86,14 @@ fn is_dot_segment(segment: &[u8]) -> bool {
     }
 }
 
-/// Whether the two bytes begin a longer form of a character than UTF-8 allows (RFC 3629 section 3),
-/// by which decoders that are not strict let a dot or a slash through.
+/// Returns true if the two bytes begin an overlong form of a character (RFC 3629 section 3), which
+/// lenient decoders accept for a dot or a slash.
 fn is_overlong(lead: u8, next: u8) -> bool {
     matches!((lead, next), (0xc0 | 0xc1, 0x80..0xc0) | (0xe0, 0x80..0xa0) | (0xf0, 0x80..0x90))
 }
 
-/// Whether a query can stand in a request line: nothing in it ends the line, the target, or begins
-/// a fragment.
+/// Returns true if a query can appear in a request line: no byte ends the line or the target, or
+/// begins a fragment.
 pub(crate) fn is_query(query: &str) -> bool {
     query.bytes().all(may_stand_in_target)
 }
@@ -112,20 +112,20 @@ pub(crate) fn push_segment(out: &mut String, text: &str) {
     }
 }
 
-/// Whether the name of a query parameter is `name`, read as servers do: escapes decoded, case
-/// ignored.
+/// Returns true if the name of a query parameter is `name`, compared as servers do: escapes
+/// decoded, case ignored.
 pub(crate) fn is_parameter(parameter: &str, name: &str) -> bool {
     let key = parameter.split_once('=').map_or(parameter, |(key, _)| key);
     Decoded(key.as_bytes()).map(|byte| byte.to_ascii_lowercase()).eq(name.bytes())
 }
 
-/// The decoded value of the query's first parameter of that name; `None` also where it is no UTF-8.
+/// The decoded value of the query's first parameter of that name. `None` also if it is not UTF-8.
 pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     let parameter = query.split('&').find(|parameter| is_parameter(parameter, name))?;
     decoded(parameter.split_once('=').map_or("", |(_, value)| value))
 }
 
-/// A text with its percent-escapes decoded, once; `None` where that is no UTF-8.
+/// The text with its percent-escapes decoded once. `None` if the result is not UTF-8.
 pub(crate) fn decoded(text: &str) -> Option<String> {
     String::from_utf8(Decoded(text.as_bytes()).collect()).ok()
 }
@@ -135,7 +135,7 @@ pub(crate) fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
     Decoded(bytes).collect()
 }
 
-/// Not whitespace, not a control character, not a fragment's beginning.
+/// Returns true unless the byte is whitespace, a control character, or begins a fragment.
 fn may_stand_in_target(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
 }

@@ -62,8 +62,8 @@ pub fn without_bom(body: &Bytes) -> Bytes {
     if body.starts_with(BOM) { body.slice(BOM.len()..) } else { body.clone() }
 }
 
-/// Whether a parser that guesses encodings would read the body as an object in UTF-16 or UTF-32: it
-/// begins with their byte order mark, or with a brace or whitespace next to a zero byte.
+/// Returns true if a parser that guesses encodings would read the body as an object in UTF-16 or
+/// UTF-32: it begins with their byte order mark, or with a brace or whitespace next to a zero byte.
 pub fn is_utf16_or_32(body: &[u8]) -> bool {
     matches!(
         body,
@@ -76,15 +76,15 @@ pub fn is_utf16_or_32(body: &[u8]) -> bool {
     )
 }
 
-/// Reads the top level of a JSON object, after an optional byte order mark. Allocates only where a
-/// value has escapes.
+/// Reads the top level of a JSON object, after an optional byte order mark. Allocates only for
+/// values with escapes.
 ///
 /// Accepts every valid JSON object, and some invalid ones ([`crate::codec::json`] lists them),
 /// which the upstream refuses.
 ///
 /// # Errors
 ///
-/// The body is no JSON object, or more bytes follow it.
+/// Fails if the body is not a JSON object, or if more bytes follow it.
 pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     look(body, Place::Top)
 }
@@ -93,7 +93,7 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
 ///
 /// # Errors
 ///
-/// The body is no JSON object, or more bytes follow it.
+/// Fails if the body is not a JSON object, or if more bytes follow it.
 pub fn peek_session(body: &[u8]) -> Result<Peek<'_>, NotAnObject> {
     look(body, Place::Session)
 }
@@ -282,9 +282,9 @@ pub fn set_model(body: &[u8], peek: &Peek<'_>, model: &str) -> Option<Splice> {
 /// The edit that sets `stream_options.include_usage` of a streamed request to true. `peek` must be
 /// of the same body.
 ///
-/// Other options stay. `None` where the request asks for usage itself, and where its meaning is not
-/// clear: it is not streamed, a key is there twice, `stream_options` is neither an object nor
-/// `null`, or `include_usage` is neither a boolean nor `null`.
+/// Other options stay. `None` if the request asks for usage itself, or if its meaning is not clear:
+/// it is not streamed, a key occurs twice, `stream_options` is neither an object nor `null`, or
+/// `include_usage` is neither a boolean nor `null`.
 pub fn ask_for_usage(body: &[u8], peek: &Peek<'_>) -> Option<Splice> {
     if !peek.stream || peek.streaming_is_ambiguous {
         return None;

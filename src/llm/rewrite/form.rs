@@ -52,7 +52,7 @@ impl Fields {
         self.safety_identifier.as_deref().or(self.user.as_deref())
     }
 
-    /// Whether a field `model` has been read, with any value.
+    /// Returns true if a field `model` has been read, with any value.
     pub fn has_model(&self) -> bool {
         self.has_model
     }
@@ -267,7 +267,7 @@ impl Form {
     }
 }
 
-/// Whether the last line of a head, which is complete, is empty.
+/// Returns true if the last line of a head, which is complete, is empty.
 fn ends_with_empty_line(head: &[u8]) -> bool {
     let lines = head.strip_suffix(b"\n").unwrap_or(head);
     let lines = lines.strip_suffix(b"\r").unwrap_or(lines);

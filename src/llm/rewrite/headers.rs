@@ -169,7 +169,7 @@ pub fn decoded(headers: HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Whether a header describes the encoded bytes.
+/// Returns true if a header describes the encoded bytes.
 fn is_about_the_coded(name: &str) -> bool {
     matches!(
         name,
@@ -183,8 +183,8 @@ fn is_about_the_coded(name: &str) -> bool {
     )
 }
 
-/// Whether the header may be configured: not the headers of the framing and the body, and not those
-/// of streamgauge's own.
+/// Returns true if the header may be configured: not the headers of the framing and the body, and
+/// not those of streamgauge's own.
 pub fn is_configurable(name: &HeaderName) -> bool {
     let name = name.as_str();
     !is_hop_by_hop(name) && !is_about_the_request(name) && !name.starts_with(OWN)
@@ -193,7 +193,7 @@ pub fn is_configurable(name: &HeaderName) -> bool {
 /// The prefix of streamgauge's own headers.
 const OWN: &str = "x-streamgauge-";
 
-/// Whether a client's header never goes upstream.
+/// Returns true if a client's header never goes upstream.
 fn ends_here(name: &str) -> bool {
     is_hop_by_hop(name)
         || is_about_the_request(name)

@@ -25,7 +25,7 @@ impl HeaderNames {
         names
     }
 
-    /// Whether a name in lower case matches.
+    /// Returns true if a name in lower case matches.
     #[inline]
     pub fn has(&self, name: &str) -> bool {
         let letters = letters(name.as_bytes());

@@ -28,7 +28,7 @@ impl WebSocketUpgrade {
         Some(Self(()))
     }
 
-    /// Whether a response with status 101 grants a WebSocket (RFC 6455 section 4.1).
+    /// Returns true if a response with status 101 grants a WebSocket (RFC 6455 section 4.1).
     pub fn is_granted(headers: &HeaderMap) -> bool {
         names_websocket(headers)
     }
@@ -45,7 +45,7 @@ impl WebSocketUpgrade {
     }
 }
 
-/// Whether `Upgrade` names WebSocket and nothing else, and `Connection` names `Upgrade`.
+/// Returns true if `Upgrade` names WebSocket and nothing else, and `Connection` names `Upgrade`.
 fn names_websocket(headers: &HeaderMap) -> bool {
     let mut protocols = headers.get_all(UPGRADE).into_iter();
     let (Some(protocol), None) = (protocols.next(), protocols.next()) else { return false };

@@ -26,7 +26,7 @@ impl Glob {
         Self { head: head.to_owned(), tail: Some((middle, last.to_owned())) }
     }
 
-    /// Whether the pattern matches all of `text`.
+    /// Returns true if the pattern matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let Some((middle, last)) = &self.tail else {
             return text == self.head;
@@ -62,7 +62,7 @@ impl fmt::Display for Glob {
 mod tests {
     use super::*;
 
-    /// The oracle: the definition, in exponential time.
+    /// The oracle: the definition, implemented in exponential time.
     fn naive(pattern: &[u8], text: &[u8]) -> bool {
         match pattern.split_first() {
             None => text.is_empty(),

@@ -1,5 +1,5 @@
-//! Predicts where an event's text is: most events of a stream equal the one before, except for the
-//! text.
+//! Predicts the place of an event's text: most events of a stream equal the one before, except for
+//! the text.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const LENGTH: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     sign: [u8; LENGTH],
-    /// Where the text began in the event's data.
+    /// The offset of the text in the event's data.
     at: usize,
     part: Part,
 }
@@ -46,7 +46,7 @@ impl Anchor {
     }
 }
 
-/// Where the string that begins here ends.
+/// The end of the string that begins here.
 #[inline]
 fn end(text: &[u8]) -> Option<usize> {
     let mut at = 0;

@@ -66,12 +66,12 @@ impl BodyMeter {
         self.scan.push(bytes, self.output.as_deref_mut());
     }
 
-    /// Whether the last bracket has been read.
+    /// Returns true if the last bracket has been read.
     pub fn is_complete(&self) -> bool {
         self.scan.complete()
     }
 
-    /// Whether the body is known not to be JSON.
+    /// Returns true if the body is known not to be JSON.
     pub fn has_given_up(&self) -> bool {
         self.scan.refused()
     }

@@ -11,7 +11,7 @@ pub enum ToolKind {
     DocumentSearch,
     /// A search in stored files.
     FileSearch,
-    /// An image that a tool made, where the service counts them. OpenAI bills their tokens.
+    /// An image that a tool made, if the service counts them. OpenAI bills their tokens.
     ImageGeneration,
     /// Cohere: a search unit, by which reranking is billed.
     SearchUnits,
@@ -54,8 +54,8 @@ impl ToolKind {
         &NAMES
     }
 
-    /// By the key in an object of counts: Anthropic's and OpenRouter's `server_tool_use`, xAI's
-    /// `server_side_tool_usage_details`, Mistral's `connectors`.
+    /// The kind by the key in an object of counts: Anthropic's and OpenRouter's `server_tool_use`,
+    /// xAI's `server_side_tool_usage_details`, Mistral's `connectors`.
     pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"web_search_requests" | b"web_search_calls" | b"web_search" => Self::WebSearch,
@@ -71,8 +71,8 @@ impl ToolKind {
         })
     }
 
-    /// By the type of an output item. Images are billed by their tokens; calls of a client's
-    /// functions and of its own MCP servers are not billed.
+    /// The kind by the type of an output item. Images are billed by their tokens; calls of a
+    /// client's functions and of its own MCP servers are not billed.
     pub(super) fn from_item(kind: &[u8]) -> Option<Self> {
         Some(match kind {
             b"web_search_call" => Self::WebSearch,
@@ -161,7 +161,7 @@ impl fmt::Display for ToolCalls {
     }
 }
 
-/// The calls of one response, by the three places that tell of them.
+/// The calls of one response, by the three places that report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
     /// Counted by the service, in its usage.

@@ -1,4 +1,4 @@
-//! Why an upstream responded with an error.
+//! The cause of an upstream's error response.
 
 /// The cause of an upstream's error.
 ///
@@ -54,12 +54,12 @@ const WORDS: &[(Cause, &[&str])] = &[
     ),
 ];
 
-/// The longest word that is looked at, in bytes; real ones have up to 40.
+/// The longest word that is compared, in bytes; real ones have up to 40.
 const MAX_WORD: usize = 64;
 
 impl Cause {
-    /// 429 is a rate; 401, 403, 408 and 5xx are the upstream's fault; other 4xx the request's.
-    /// `None` if the status is no error.
+    /// 429 is a rate limit; 401, 403, 408 and 5xx are the upstream's fault; other 4xx are the
+    /// request's. `None` if the status is not an error.
     pub fn of_status(status: u16) -> Option<Cause> {
         match status {
             429 => Some(Cause::Rate),
@@ -69,7 +69,7 @@ impl Cause {
         }
     }
 
-    /// By an error's words, the most specific first.
+    /// The cause by an error's words, the most specific first.
     pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Cause {
         words.into_iter().find_map(Cause::of_word).unwrap_or_default()
     }

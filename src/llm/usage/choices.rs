@@ -1,16 +1,16 @@
 //! Usage that a legacy completion reports per choice.
 //!
-//! llama.cpp answers several prompts with one choice each, and the event that ends a choice has
+//! llama.cpp responds to several prompts with one choice each, and the event that ends a choice has
 //! that choice's usage. So usage beside a single choice with an index and a finish reason belongs
 //! to that choice, and usage of different indexes is added up. Usage beside no choice, or several,
-//! covers all of them and replaces what there was. A service that reports usage beside an
+//! covers all of them and replaces the usage before it. A service that reports usage beside an
 //! unfinished choice, or twice for one index, reports a running total, of which the last one
 //! counts. Chat completions are never added up, since their services report the total of all
 //! choices.
 
 use super::extracted::Shares;
 
-/// The most choices that are told apart.
+/// The most choices that are counted separately.
 const MOST: usize = 1024;
 
 /// The choices whose usage was added up.
@@ -22,7 +22,7 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Registers a usage. Returns whether it is added to those before it.
+    /// Registers a usage. Returns true if it is added to the ones before it.
     pub(super) fn add(choices: &mut Option<Box<Self>>, shares: Shares) -> bool {
         if shares == Shares::All && choices.is_none() {
             return false;

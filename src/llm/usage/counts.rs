@@ -18,7 +18,7 @@ pub struct Usage {
     pub reasoning_tokens: Option<u64>,
     pub input_audio_tokens: Option<u64>,
     pub output_audio_tokens: Option<u64>,
-    /// Seconds of audio, where usage is by duration.
+    /// Seconds of audio, if usage is by duration.
     pub billed_seconds: Option<f64>,
 }
 

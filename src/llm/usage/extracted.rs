@@ -59,7 +59,7 @@ pub(super) struct Extracted {
     pub(super) too_large: bool,
     /// The top-level `usage` is an object, even an empty one.
     pub(super) usage_object: bool,
-    /// llama.cpp's counts, used where there is no usage.
+    /// llama.cpp's counts, used if there is no usage.
     pub(super) timings: Option<Box<Usage>>,
     /// The fingerprint is that of llama.cpp's server.
     pub(super) is_llama_cpp: bool,
@@ -71,7 +71,7 @@ pub(super) struct Extracted {
     is_completion: bool,
 }
 
-/// Which choices the usage beside a choice covers, in legacy completions.
+/// The choices that the usage beside a choice covers, in legacy completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shares {
     /// All choices.
@@ -107,12 +107,12 @@ pub(super) enum EventKind {
 }
 
 impl EventKind {
-    /// Whether a stream may end after this event.
+    /// Returns true if a stream may end after this event.
     pub(super) fn is_terminal(self) -> bool {
         matches!(self, EventKind::Terminal | EventKind::Completed | EventKind::Picture)
     }
 
-    /// By the event's name or its `type` member.
+    /// The kind by the event's name or its `type` member.
     pub(super) fn from_type(word: &[u8]) -> EventKind {
         match word {
             b"response.completed" | b"response.incomplete" | b"response.failed" => EventKind::Completed,
@@ -139,7 +139,7 @@ impl Extracted {
         (self.ids.iter_mut().find_map(Option::take), background)
     }
 
-    /// Whether the usage is merged into the one before it instead of replacing it.
+    /// Returns true if the usage is merged into the one before it instead of replacing it.
     pub(super) fn merges(&self) -> bool {
         let at = self.usage.iter().position(has_counts);
         self.kind == EventKind::Merge || at == Some(UsageAt::Message as usize)
@@ -161,7 +161,7 @@ impl Extracted {
         self.usage[at].take()
     }
 
-    /// Which choices the usage covers, in legacy completions.
+    /// The choices that the usage covers, in legacy completions.
     pub(super) fn shares(&self) -> Shares {
         match self.index {
             _ if !self.is_completion || self.choices == 0 => Shares::All,
@@ -202,7 +202,7 @@ impl Extracted {
         self.text = Some((part, at));
     }
 
-    /// Whether there is an output text.
+    /// Returns true if there is an output text.
     pub(super) fn has_text(&self) -> bool {
         self.texts > 0
     }
@@ -275,7 +275,7 @@ impl Extracted {
             (Place::Top, Key::ToolUsage) => self.web_searches[Beside::Top as usize] = 0,
             (Place::Response, Key::ToolUsage) => self.web_searches[Beside::Response as usize] = 0,
             (Place::ToolUsage(at), Key::WebSearch) => self.web_searches[at as usize] = 0,
-            // The others are plain values, which the last one replaces.
+            // The other keys have plain values, which the last one replaces.
             _ => {}
         }
     }
@@ -358,7 +358,7 @@ pub(super) fn text(value: &[u8]) -> Option<Box<str>> {
     json::string(value).filter(|text| !text.is_empty()).map(String::into_boxed_str)
 }
 
-/// An error's text: a string, a number, or a list as it stands; never a bare word.
+/// An error's text: a string, a number, or a list as written; never a bare word.
 fn saying(value: &[u8]) -> Option<Box<str>> {
     match value.first()? {
         b'"' => json::string(value).map(beginning).filter(|text| !text.is_empty()),
@@ -378,7 +378,7 @@ fn word(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(b"")
 }
 
-/// Whether this is a non-empty string, list or object.
+/// Returns true if this is a non-empty string, list or object.
 fn has_content(value: &[u8]) -> bool {
     let inside = value.get(1..).unwrap_or_default();
     match value.first() {

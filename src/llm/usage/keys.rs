@@ -59,8 +59,8 @@ impl Key {
     /// The longest known key.
     pub(super) const LIMIT: usize = 32;
 
-    /// Whether a repeated key discards what its first value contained. Plain values replace each
-    /// other anyway.
+    /// Returns true if a repeated key discards what its first value contained. Plain values replace
+    /// each other anyway.
     #[inline]
     pub(super) fn is_forgotten(self) -> bool {
         matches!(

@@ -13,7 +13,7 @@ pub const OUTPUT_LIMIT: usize = 256 << 10;
 /// The first allocation.
 const FIRST: usize = 128;
 
-/// The most that is allocated in advance for a text that follows.
+/// The most bytes allocated in advance for the next text.
 const EXPECTED: usize = 1024;
 
 /// The memory budget of all output texts of the process, in bytes.

@@ -1,4 +1,4 @@
-//! Where the wanted values of a JSON text are: the rule, as a table.
+//! The places of the wanted values of a JSON text, as a table.
 
 use super::json::Kind;
 pub(super) use super::keys::Key;
@@ -16,14 +16,13 @@ const ID_LIMIT: usize = 256;
 /// Bytes of an error message that are kept.
 pub(super) const ERROR_LIMIT: usize = 1024;
 
-/// Bytes of its JSON that are read for that: each byte may be written as `\u0000`, and there is a
-/// quote.
+/// Bytes of its JSON that are read: each byte may be written as `\u0000`, and there is a quote.
 const ERROR_JSON_LIMIT: usize = 6 * ERROR_LIMIT + 1;
 
 /// The longest known word, such as a type.
 const WORD_LIMIT: usize = 64;
 
-/// Bytes of a content value that tell whether it is empty.
+/// Bytes of a content value that are needed to see whether it is empty.
 const CONTENT_LIMIT: usize = 16;
 
 /// Places of usage, best first.
@@ -42,7 +41,7 @@ pub(super) enum UsageAt {
     Metadata,
     /// `usageMetadata` in a streamed list; the last one counts.
     ListedMetadata,
-    /// Completions in a list, one per prompt, as llama.cpp answers several prompts; their sum
+    /// Completions in a list, one per prompt, as llama.cpp responds to several prompts; their sum
     /// counts.
     Listed,
     /// Cohere's bodies of version 1.
@@ -69,7 +68,7 @@ pub(super) enum ResultAt {
     Top,
 }
 
-/// Places of what stands beside the usage, best first: the service tier and the service's own
+/// Places of the values beside the usage, best first: the service tier and the service's own
 /// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
@@ -119,7 +118,7 @@ pub(super) enum Slot {
     Status,
     /// The id of a result that may be stored.
     Id(ResultAt),
-    /// Whether that result is made in the background.
+    /// A boolean: the result is made in the background.
     Background(ResultAt),
     Tier(Beside),
     /// The type of an output item.
@@ -374,14 +373,14 @@ impl Place {
         }
     }
 
-    /// Whether values matter whatever their key is: those of lists, and output.
+    /// Returns true if values matter whatever their key is: those of lists, and output.
     #[inline]
     pub(super) fn looks_at_all(self) -> bool {
         use Place::{Calls, Candidates, Choices, Document, Function, Items, List, Parts, Results};
         matches!(self, Document | List | Choices | Candidates | Calls | Function | Parts | Items | Results)
     }
 
-    /// Whether any value in it is output.
+    /// Returns true if any value in it is output.
     pub(super) fn is_content(self) -> bool {
         matches!(self, Place::Calls | Place::Function | Place::Parts)
     }

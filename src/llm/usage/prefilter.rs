@@ -27,7 +27,7 @@ impl Word {
 /// Built once per process. The last two are optional.
 static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
     [
-        // Also Gemini's `usageMetadata`.
+        // `usage`, also as the beginning of Gemini's `usageMetadata`.
         Word::new("\"usage", |rest| {
             let rest = key_end(rest, b"Metadata\"");
             matches!(rest.and_then(value), Some([b'{', ..]))
@@ -39,7 +39,7 @@ static WORDS: LazyLock<[Word; 5]> = LazyLock::new(|| {
             EventKind::from_type(word) != EventKind::Other || ToolKind::from_item(word).is_some()
         }),
         Word::new("\"timings\"", |rest| matches!(value(rest), Some([b'{', ..]))),
-        // Also Gemini's `modelVersion`.
+        // `model`, also as the beginning of Gemini's `modelVersion`.
         Word::new("\"model", |rest| {
             let rest = key_end(rest, b"Version\"");
             matches!(rest.and_then(value), Some([b'"', next, ..]) if *next != b'"')
@@ -76,7 +76,7 @@ pub(super) struct Wants {
 }
 
 /// Bytes searched at once: more than one payload, which is cheaper than each alone, but not the
-/// whole slice, since most payloads of a large slice are never asked about.
+/// whole slice, since most payloads of a large slice are never checked.
 const STRIDE: usize = 2048;
 
 /// The words in one pushed slice, each searched for over several events at once.
@@ -93,7 +93,8 @@ impl<'a> Prefilter<'a> {
         Prefilter { bytes, words: &WORDS, next: [0; 5] }
     }
 
-    /// Whether the payload at `start..end` is worth parsing. Payloads must be asked about in order.
+    /// Returns true if the payload at `start..end` is worth parsing. Payloads must be checked in
+    /// order.
     #[inline]
     pub(super) fn worth_reading(&mut self, start: usize, end: usize, wants: Wants) -> bool {
         self.has(0, start, end)

@@ -1,4 +1,5 @@
-//! Recognises events that repeat the one before with another text, as nearly all do in a burst.
+//! Recognises events that repeat the one before with another text, as nearly all events of a burst
+//! do.
 
 use std::ops::Range;
 
@@ -25,8 +26,8 @@ impl Pattern {
         is_one_line.then_some(Self { block, text })
     }
 
-    /// Matches an event at `at` with the same bytes around a non-empty text. Returns where its text
-    /// is and where the event ends.
+    /// Matches an event at `at` with the same bytes around a non-empty text. Returns the range of
+    /// its text and the event's end.
     #[inline]
     pub(super) fn matches(&self, slice: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
         let before = &slice[self.block.start..self.text.start];

@@ -97,7 +97,7 @@ impl Report {
 
 /// The known members of a usage object, read in one pass. Of equal keys the last one counts.
 struct Members<'a> {
-    /// The values as they stand, by [`Name`].
+    /// The values as written, by [`Name`].
     texts: [Option<&'a [u8]>; NAMES],
     /// The input's details, by place.
     input: [Details; 4],

@@ -86,12 +86,12 @@ impl Scan {
         rest
     }
 
-    /// Whether the text is a complete JSON object or list.
+    /// Returns true if the text is a complete JSON object or list.
     pub(super) fn complete(&self) -> bool {
         self.grammar.complete()
     }
 
-    /// Whether the text is known not to be JSON.
+    /// Returns true if the text is known not to be JSON.
     pub(super) fn refused(&self) -> bool {
         self.grammar.refused()
     }
@@ -147,7 +147,7 @@ enum Reading {
 /// One piece of the text, and the reader that walks through it.
 struct Piece<'a> {
     bytes: &'a [u8],
-    /// Where the current key or value begins or continues in the piece.
+    /// The offset in the piece at which the current key or value begins or continues.
     from: usize,
     reader: &'a mut Reader,
     output: Option<&'a mut Output>,

@@ -67,7 +67,8 @@ impl Sniff {
         &self.word[..usize::from(self.length)]
     }
 
-    /// Reads a piece. Returns how many of its bytes are skipped, and the class once it is known.
+    /// Reads a piece. Returns the number of its bytes that are skipped, and the class once it is
+    /// known.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> (usize, Option<Content>) {
         // The fast path of most streams.
@@ -129,7 +130,7 @@ impl Sniff {
 mod tests {
     use super::*;
 
-    // What is decided, at every cut, is tested in `fuzzing::sniff`.
+    // `fuzzing::sniff` tests the decision at every cut.
 
     #[test]
     fn sniff_of_endless_whitespace_follows_the_content_type() {

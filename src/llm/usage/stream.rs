@@ -14,24 +14,24 @@ use crate::codec::sse::{Event, EventDecoder, EventHandler, Position};
 /// The content of one push. Offsets are those in the pushed slice, without `skipped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Leading bytes before the stream's first significant one, which the meter was not shown. All
-    /// other offsets count from their end.
+    /// Leading bytes before the stream's first significant one, which were not passed to the meter.
+    /// All other offsets count from their end.
     pub skipped: usize,
     /// Events that ended.
     pub events: u32,
     /// Contains the stream's first event with text, reasoning or arguments of a tool call.
     pub first_token: bool,
-    /// Where that event begins, as in [`Progress::usage_at`].
+    /// The offset at which that event begins, as in [`Progress::usage_at`].
     pub first_token_at: usize,
     /// Contains an event that ends the stream.
     pub terminal: bool,
     /// Contains an event with a top-level `usage` object.
     pub usage: bool,
-    /// Where the first such event's block begins; 0 if it began in an earlier slice.
+    /// The offset at which the first such event's block begins; 0 if it began in an earlier slice.
     pub usage_at: usize,
-    /// Behind the first blank line; 0 if there is none.
+    /// The offset behind the first blank line; 0 if there is none.
     pub first_end: usize,
-    /// Behind the last blank line. What follows is an unfinished event, or nothing.
+    /// The offset behind the last blank line. An unfinished event or nothing follows.
     pub last_end: usize,
     /// The body is not an event stream.
     pub is_other: bool,
@@ -78,7 +78,7 @@ struct Reading {
     first_token: bool,
     /// The stream is llama.cpp's, whose `timings` may take the place of usage.
     is_llama_cpp: bool,
-    /// Where the last output text was, while the text is kept.
+    /// The place of the last output text, while the text is kept.
     anchor: Option<Anchor>,
     /// The result's id is wanted.
     keeps_id: bool,
@@ -164,7 +164,7 @@ struct LastText {
 }
 
 impl Pushed<'_> {
-    /// Whether the event may contain a wanted value.
+    /// Returns true if the event may contain a wanted value.
     #[inline]
     fn worth_reading(&mut self, event: &Event<'_>) -> bool {
         let wants = Wants { model: self.reading.tally.model.is_none(), timings: self.reading.is_llama_cpp };
@@ -194,8 +194,8 @@ impl Pushed<'_> {
         true
     }
 
-    /// Consumes the following events that repeat the one in `block` with other texts. Returns where
-    /// they end.
+    /// Consumes the following events that repeat the one in `block` with other texts. Returns the
+    /// end of the last one.
     #[inline]
     fn repeats(&mut self, block: Range<usize>) -> usize {
         let mut at = block.end;
@@ -282,8 +282,8 @@ impl EventHandler for Pushed<'_> {
     }
 
     fn unknown_field(&mut self, name: &[u8], value: &[u8]) {
-        // llama.cpp's server reports a failure in the middle of a stream like this. It is no event,
-        // so only the error counts.
+        // llama.cpp's server reports a failure in the middle of a stream like this. The field is
+        // not an event, so only the error counts.
         if name == b"error" {
             let tally = &mut self.reading.tally;
             if let Some(mut extracted) = Scan::whole(value, None, false) {

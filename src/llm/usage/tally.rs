@@ -40,7 +40,7 @@ pub struct Tally {
     pub pending: bool,
     /// The first id of a stored result, if the meter keeps it.
     pub id: Option<Box<str>>,
-    /// Whether that result says that it is made in the background, if the meter keeps it.
+    /// The result says that it is made in the background, if the meter keeps it.
     pub background: Option<bool>,
     /// It had llama.cpp's `timings`, which that server sends without `include_usage`.
     pub has_timings: bool,
@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Calls that are billed per use; `None` where there was none.
+    /// Calls that are billed per use. `None` if there was none.
     pub fn tool_calls(&self) -> Option<ToolCalls> {
         self.calls.as_ref().map(|calls| calls.total())
     }

@@ -31,7 +31,7 @@ pub(super) fn read(object: &[u8]) -> Option<Usage> {
     })
 }
 
-/// Whether a `system_fingerprint`, quotes included, is a build of llama.cpp, such as
+/// Returns true if a `system_fingerprint`, quotes included, is a build of llama.cpp, such as
 /// `b7010-c27efd2bd`: the build number and the beginning of the commit's hash.
 pub(super) fn is_llama_cpp(fingerprint: &[u8]) -> bool {
     let inside = fingerprint.strip_prefix(b"\"b").and_then(|rest| rest.strip_suffix(b"\""));

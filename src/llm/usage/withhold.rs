@@ -148,7 +148,7 @@ impl Withhold {
         !self.held.is_empty() || self.is_inside_event()
     }
 
-    /// Whether the client has the beginning of an event whose rest waits.
+    /// Returns true if the client has the beginning of an event whose rest waits.
     pub fn is_inside_event(&self) -> bool {
         self.rejoin.as_ref().is_some_and(|rejoin| rejoin.is_inside_event())
     }

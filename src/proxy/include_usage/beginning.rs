@@ -29,7 +29,7 @@ const ERRORS: [&[u8]; 11] = [
 /// The first keys of errors only.
 const SURELY: [&[u8]; 5] = [b"detail", b"error", b"errors", b"message", b"msg"];
 
-/// Whether a text names the field.
+/// Returns true if a text names the field.
 pub(super) fn names_asking(text: &[u8]) -> bool {
     SAYS.iter().any(|word| memchr::memmem::find(text, word.as_bytes()).is_some())
 }
@@ -140,7 +140,7 @@ impl Payload {
 }
 
 impl Payload {
-    /// Whether the object begins as `{"object":"error"` does.
+    /// Returns true if the object begins as `{"object":"error"` does.
     fn first_value_is_error(&self) -> bool {
         let value = self.data.splitn(2, |&byte| byte == b':').nth(1).unwrap_or_default();
         value.trim_ascii_start().starts_with(b"\"error\"")

@@ -118,12 +118,12 @@ impl Decoding {
         Kind::Undecodable.at(&*self.upstream).because(reason)
     }
 
-    /// Whether the codings are complete. An empty body is complete in any coding.
+    /// Returns true if the codings are complete. An empty body is complete in any coding.
     fn is_whole(&self) -> bool {
         self.input.is_empty() && (!self.begun || self.decoder.is_complete())
     }
 
-    /// Whether no frame follows. `read`: the inner body is at its end.
+    /// Returns true if no frame follows. `read`: the inner body is at its end.
     fn is_end_stream(&self, read: bool) -> bool {
         self.last.is_none() && self.input.is_empty() && (self.ended || (read && self.is_whole()))
     }

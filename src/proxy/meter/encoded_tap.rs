@@ -35,7 +35,7 @@ impl EncodedTap {
         &mut self.content
     }
 
-    /// Whether the decoder has not failed so far.
+    /// Returns true if the decoder has not failed so far.
     pub(super) fn is_read(&self) -> bool {
         self.decoder.as_ref().is_some_and(|decoder| !decoder.has_failed())
     }

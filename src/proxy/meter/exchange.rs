@@ -23,7 +23,8 @@ pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
     /// When the bytes of the last frame were read from the socket.
     fn read_at(&self) -> Instant;
 
-    /// Whether the end of the connection ends the body, so that a truncated body looks complete.
+    /// Returns true if the end of the connection ends the body, so that a truncated body looks
+    /// complete.
     fn ends_by_close(&self) -> bool;
 }
 
@@ -231,18 +232,19 @@ impl<B: ResponseFrames> Exchange<B> {
         !self.entry.is_closed()
     }
 
-    /// Whether reading on can yield more usage.
+    /// Returns true if reading on can yield more usage.
     pub(super) fn has_more_to_tell(&self) -> bool {
         let is_open = self.is_open() && self.ended.is_none();
         is_open && self.kind.is_metered() && !self.is_final() && self.entry.may_have_usage()
     }
 
-    /// Whether the last event, or the end of the document, has been read.
+    /// Returns true if the last event, or the end of the document, has been read.
     pub(super) fn is_final(&self) -> bool {
         self.kind.is_final()
     }
 
-    /// Whether the body is an event stream, encoded or not. Only valid while the record is open.
+    /// Returns true if the body is an event stream, encoded or not. Only valid while the record is
+    /// open.
     pub(super) fn is_events(&self) -> bool {
         self.kind.is_events()
     }
@@ -252,7 +254,7 @@ impl<B: ResponseFrames> Exchange<B> {
         self.progress
     }
 
-    /// Whether an event of ours may be inserted. Only valid while the record is open.
+    /// Returns true if an event of ours may be inserted. Only valid while the record is open.
     pub(super) fn takes_events(&self) -> bool {
         self.kind.takes_events()
     }

@@ -101,29 +101,29 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Whether an event may be withheld.
+    /// Returns true if an event may be withheld.
     pub fn withholds(&self) -> bool {
         self.withhold.is_some()
     }
 
-    /// Whether the body is an event stream, encoded or not.
+    /// Returns true if the body is an event stream, encoded or not.
     pub fn is_events(&self) -> bool {
         self.exchange.as_deref().is_some_and(Exchange::is_events)
     }
 
-    /// Whether an event or a comment of ours may be inserted: the body is an event stream without a
-    /// content coding.
+    /// Returns true if an event or a comment of ours may be inserted: the body is an event stream
+    /// without a content coding.
     pub fn takes_events(&self) -> bool {
         self.exchange.as_deref().is_some_and(Exchange::takes_events)
     }
 
-    /// Whether the last frame had events, or the body is known to be an event stream.
+    /// Returns true if the last frame had events, or the body is known to be an event stream.
     pub fn has_events(&self) -> bool {
         let has_events = |exchange: &Exchange<B>| exchange.takes_events() || exchange.progress().events > 0;
         self.exchange.as_deref().is_some_and(has_events)
     }
 
-    /// Whether the bytes passed on end between two events, so that a comment may follow.
+    /// Returns true if the bytes passed on end between two events, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
         // A withheld beginning is all that there is of its event.
         let withhold = self.withhold.as_ref();

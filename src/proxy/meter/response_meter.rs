@@ -116,7 +116,7 @@ impl ResponseMeter {
         })
     }
 
-    /// Whether the media type leaves open if the body is an event stream.
+    /// Returns true if the media type leaves open if the body is an event stream.
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Undecided(undecided) => !undecided.sniff.says_events(),
@@ -176,7 +176,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether the body is an event stream, encoded or not, as far as is known.
+    /// Returns true if the body is an event stream, encoded or not, as far as is known.
     pub fn is_events(&self) -> bool {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
@@ -185,7 +185,8 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether an event of ours may be inserted: the body is an event stream without a coding.
+    /// Returns true if an event of ours may be inserted: the body is an event stream without a
+    /// coding.
     pub fn takes_events(&self) -> bool {
         match self {
             Self::Events(_) => true,
@@ -194,7 +195,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether further bytes can yield anything.
+    /// Returns true if further bytes can yield anything.
     pub(super) fn is_metered(&self) -> bool {
         match self {
             Self::Events(_) | Self::Undecided(_) => true,
@@ -204,7 +205,8 @@ impl ResponseMeter {
         }
     }
 
-    /// Whether the body has reached its own end, so that further bytes cannot change the counts.
+    /// Returns true if the body has reached its own end, so that further bytes cannot change the
+    /// counts.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Events(meter) => meter.tally().terminal,

@@ -160,7 +160,7 @@ impl Scene {
         records.remove(0)
     }
 
-    /// Whether no record is closed yet.
+    /// Returns true if no record is closed yet.
     pub(super) fn is_open(&self) -> bool {
         self.journal.take().is_empty()
     }

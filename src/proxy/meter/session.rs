@@ -103,8 +103,8 @@ impl Session {
         }
     }
 
-    /// Whether a close frame of ours may be inserted into the direction of `from`: its bytes are
-    /// frames, the last one is complete, and none of them was a close frame.
+    /// Returns true if a close frame of ours may be inserted into the direction of `from`: its
+    /// bytes are frames, the last one is complete, and none of them was a close frame.
     pub fn takes_close(&self, from: Peer) -> bool {
         self.reading.as_deref().is_some_and(|reading| {
             let frames = match from {
@@ -115,7 +115,7 @@ impl Session {
         })
     }
 
-    /// Whether either side has sent a close frame.
+    /// Returns true if either side has sent a close frame.
     pub fn is_closing(&self) -> bool {
         self.reading.as_deref().is_some_and(|reading| reading.heard.closed.is_some())
     }

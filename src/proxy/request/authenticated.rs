@@ -134,7 +134,7 @@ pub(in crate::proxy) enum Body {
     Passing(Box<Passing>, Option<u64>),
 }
 
-/// Whether the client declared a length, which may be 0.
+/// Returns true if the client declared a length, which may be 0.
 fn has_length(parts: &Parts) -> bool {
     parts.headers.contains_key(header::CONTENT_LENGTH)
 }

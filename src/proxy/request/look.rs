@@ -100,14 +100,14 @@ fn coding_name(headers: &HeaderMap) -> String {
     names
 }
 
-/// Whether a media type declares JSON.
+/// Returns true if a media type declares JSON.
 fn says_json(headers: &HeaderMap) -> bool {
     let mut said = headers.get_all(header::CONTENT_TYPE).iter();
     said.any(|media_type| media_type.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
-/// Whether one of the media types may be JSON: servers use any one of several. curl declares
-/// `application/x-www-form-urlencoded` unless it is given a type.
+/// Returns true if one of the media types may be JSON: servers use any one of several. curl
+/// declares `application/x-www-form-urlencoded` unless it is given a type.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let is_other = |media_type: &[u8]| {
         ["multipart/", "audio/", "image/", "video/", "application/octet-stream"].iter().any(|other| {

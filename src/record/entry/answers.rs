@@ -12,17 +12,17 @@ impl Entry {
         self.answers = (answers != UsageOwner::Own).then(|| Box::new(answers));
     }
 
-    /// Whether any usage in the response may be this record's.
+    /// Returns true if any usage in the response may be this record's.
     pub fn may_have_usage(&self) -> bool {
         !matches!(self.answers.as_deref(), Some(UsageOwner::Others | UsageOwner::Unread))
     }
 
-    /// Whether the meter ignores the response.
+    /// Returns true if the meter ignores the response.
     pub fn passes_unread(&self) -> bool {
         self.answers.as_deref() == Some(&UsageOwner::Unread)
     }
 
-    /// Whether the response may be one of a stored result, whose id is needed then.
+    /// Returns true if the response may be one of a stored result, whose id is needed then.
     pub fn may_be_stored(&self) -> bool {
         matches!(self.answers.as_deref(), Some(UsageOwner::Stored(_)))
     }

@@ -68,22 +68,22 @@ impl BodyReader {
         (body_reader, Http1RequestBody(channel))
     }
 
-    /// Whether the whole body has arrived.
+    /// Returns true if the whole body has arrived.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()
     }
 
-    /// Whether the handler waits for a part of the body that has not arrived.
+    /// Returns true if the handler waits for a part of the body that has not arrived.
     pub(super) fn is_wanted(&self) -> bool {
         !self.is_done() && self.channel.wanted.borrow().is_some()
     }
 
-    /// Whether the handler has dropped the body.
+    /// Returns true if the handler has dropped the body.
     pub(super) fn is_abandoned(&self) -> bool {
         Rc::strong_count(&self.channel) == 1
     }
 
-    /// Whether `100 Continue` is due. True once.
+    /// Returns true if `100 Continue` is due. True once.
     pub(super) fn take_expectation(&mut self) -> bool {
         std::mem::take(&mut self.expects_continue)
     }

@@ -195,8 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Socket + Unpin> Peer<S> {
         }
     }
 
-    /// Whether the connection can be reused: the body is complete, or the handler may still read
-    /// it. A body that the handler dropped is discarded if the rest is small and available.
+    /// Returns true if the connection can be reused: the body is complete, or the handler may still
+    /// read it. A body that the handler dropped is discarded if the rest is small and available.
     pub(super) fn poll_reusable(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         Ok(self.body_reader.as_ref().is_none_or(|body_reader| !body_reader.is_abandoned())
             || self.poll_discard_body(cx)?)

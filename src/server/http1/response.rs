@@ -68,7 +68,7 @@ impl<B: ResponseBody> ResponseWriter<B> {
         if switches { self.body.take_upgrade() } else { None }
     }
 
-    /// Whether the head is not written yet.
+    /// Returns true if the head is not written yet.
     pub(super) fn begins(&self) -> bool {
         self.head.is_some()
     }
@@ -141,12 +141,12 @@ impl<B: ResponseBody> ResponseWriter<B> {
         self.stage = if self.encoder.end(out, trailers) { Stage::Whole } else { Stage::Cut };
     }
 
-    /// Whether no frame follows.
+    /// Returns true if no frame follows.
     pub(super) fn is_gathered(&self) -> bool {
         matches!(self.stage, Stage::Whole | Stage::Cut)
     }
 
-    /// Whether the body is pending.
+    /// Returns true if the body is pending.
     pub(super) fn pauses(&self) -> bool {
         self.stage == Stage::Pausing
     }
@@ -157,7 +157,7 @@ impl<B: ResponseBody> ResponseWriter<B> {
         (self.stage == Stage::Cut).then_some(if by_close { Cut::Reset } else { Cut::Close })
     }
 
-    /// Whether another request may follow.
+    /// Returns true if another request may follow.
     pub(super) fn keeps_connection(&self) -> bool {
         self.keep_alive
     }

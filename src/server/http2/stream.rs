@@ -224,7 +224,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// Whether the time is over now.
+    /// Returns true if the time is over now.
     async fn is_over(stall: &mut Stall, waiting: usize) -> bool {
         poll_fn(|cx| Poll::Ready(stall.poll(cx, waiting, LIMIT).is_ready())).await
     }

@@ -220,7 +220,7 @@ impl Open {
         Ok((Self { file, identity: identity(&metadata), kind }, is_torn))
     }
 
-    /// Whether the file is still in some folder.
+    /// Returns true if the file is still in some folder.
     fn has_name(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
     }
@@ -281,8 +281,8 @@ fn piece(lines: &[u8]) -> &[u8] {
     end.map_or(lines, |end| &lines[..=end])
 }
 
-/// Whether a file of this length lacks its last line break, as after a crash in the middle of a
-/// write.
+/// Returns true if a file of this length lacks its last line break, as after a crash in the middle
+/// of a write.
 fn ends_inside_line(path: &Path, length: u64) -> bool {
     let Some(last) = length.checked_sub(1) else { return false };
     let mut byte = [0];

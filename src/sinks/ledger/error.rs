@@ -63,15 +63,15 @@ impl LedgerError {
         &self.reason
     }
 
-    /// Whether asking for less would help: a bound was reached, and nothing is wrong with the
-    /// ledger.
+    /// Returns true if asking for less would help: a bound was reached, and nothing is wrong with
+    /// the ledger.
     pub fn is_bound(&self) -> bool {
         matches!(self.reason, Reason::TooLong | Reason::TooMany(_))
     }
 }
 
 impl Reason {
-    /// Whether SQLite says that the file is broken, or no database.
+    /// Returns true if SQLite says that the file is broken, or no database.
     pub(super) fn is_corrupt(&self) -> bool {
         matches!(self, Self::Sqlite(error) if matches!(
             error.sqlite_error_code(),

@@ -75,12 +75,12 @@ impl Existing {
         self.identity
     }
 
-    /// Whether the file was deleted: no folder has it any more.
+    /// Returns true if the file was deleted: no folder has it any more.
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
-    /// Whether the first page says that the file is a ledger.
+    /// Returns true if the first page says that the file is a ledger.
     pub(super) fn is_ledger(&self) -> bool {
         let header = self.header().unwrap_or_default();
         let id =

@@ -97,7 +97,7 @@ impl Watch {
         }
     }
 
-    /// Whether it is the log that an error comes of: SQLite reads beyond its end, or zeros.
+    /// Returns true if it is the log that an error comes of: SQLite reads beyond its end, or zeros.
     fn explains(&self, error: &rusqlite::Error) -> bool {
         let Ok(log) = File::open(&self.log) else { return false };
         let length = log.metadata().map_or(0, |log| log.len());
@@ -122,7 +122,7 @@ pub(super) fn copy_no_more(connection: &Connection, is_so: bool) {
     }
 }
 
-/// Whether the log begins as one, and has so many pages.
+/// Returns true if the log begins as one, and has so many pages.
 fn holds(log: &File, pages: u64) -> io::Result<bool> {
     let length = log.metadata()?.len();
     if length < HEADER {

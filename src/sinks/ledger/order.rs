@@ -135,7 +135,7 @@ const NUMBERS: [(&str, Number); 2] = [
     ("reported", |sums| (sums.countable > 0).then(|| sums.reported() as f64 / sums.countable as f64)),
 ];
 
-/// Whether a count has the name, also as the table shortens it.
+/// Returns true if a count has the name, also as the table shortens it.
 fn is_count(known: &str, name: &str) -> bool {
     known == name
         || known.strip_suffix("_tokens") == Some(name)

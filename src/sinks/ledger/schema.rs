@@ -114,7 +114,7 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
     Ok(transaction.commit()?)
 }
 
-/// Whether the file is an empty one, or a ledger that may be written. Nothing is changed.
+/// Returns true if the file is an empty one, or a ledger that may be written. Nothing is changed.
 pub(super) fn is_new(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? == 0)
 }
@@ -138,8 +138,8 @@ pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
-/// Whether the rows of the ledger have `columns::COUNT`: files of earlier versions are read as they
-/// are.
+/// Returns true if the rows of the ledger have `columns::COUNT`: files of earlier versions are read
+/// as they are.
 pub(super) fn has_count(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? >= COUNT_SINCE)
 }
@@ -160,7 +160,7 @@ fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason
     }
 }
 
-/// Whether a program that knows the version `known` may write to the file of a later one.
+/// Returns true if a program that knows the version `known` may write to the file of a later one.
 fn is_writable_from(connection: &Connection, known: usize) -> bool {
     let from = connection.query_row("SELECT writable_from FROM streamgauge_ledger", [], |row| row.get(0));
     // Without the table, it is no file of ours.

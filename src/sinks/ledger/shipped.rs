@@ -68,9 +68,9 @@ impl Unshipped {
         })
     }
 
-    /// Whether the file that is open is still the one at the path, and its log whole: a corrupt
-    /// file is moved aside, and another is begun; a log that was cut is restarted once no program
-    /// has the file open.
+    /// Returns true if the file that is open is still the one at the path, and its log whole: a
+    /// corrupt file is moved aside, and another is begun; a log that was cut is restarted once no
+    /// program has the file open.
     pub(super) fn is_current(&self) -> bool {
         match self.watch.look(&self.connection) {
             Ok(State::Whole) | Err(_) => identity(&self.path) == self.file,

@@ -47,8 +47,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the same may be taken later. What the collector has answered otherwise it must not
-    /// be sent again.
+    /// Returns true if the same may be taken later. What the collector has answered otherwise it
+    /// must not be sent again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Away(error) => !matches!(error.kind(), Kind::Redirect { .. }),

@@ -7,7 +7,8 @@ use http::Method;
 use crate::llm::price::INPUT_WITHOUT_CACHE;
 use crate::record::{Outcome, UsageRecord};
 
-/// Whether the request went to an upstream, or was to and could not: it was not refused here.
+/// Returns true if the request went to an upstream, or was to and could not: it was not refused
+/// here.
 pub(super) fn is_a_call(row: &UsageRecord) -> bool {
     let is_refused = row.outcome == Outcome::Rejected && row.time_to_first_byte_ms.is_none();
     row.upstream.is_some() && !is_refused

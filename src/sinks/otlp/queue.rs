@@ -124,7 +124,7 @@ fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     Arc::new(batch.iter().filter(|row| has_span(row)).map(shortened).collect())
 }
 
-/// Whether the record has only short texts from the network.
+/// Returns true if the record has only short texts from the network.
 fn is_short(row: &UsageRecord) -> bool {
     let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
     let texts = texts.into_iter().flatten().map(|text| &**text);
@@ -143,7 +143,7 @@ fn shortened(row: &UsageRecord) -> UsageRecord {
     short
 }
 
-/// Whether the record's span is recorded.
+/// Returns true if the record's span is recorded.
 fn has_span(row: &UsageRecord) -> bool {
     row.span.as_ref().is_some_and(|span| span.is_sampled())
 }

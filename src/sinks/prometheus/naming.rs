@@ -43,7 +43,7 @@ impl Naming {
         TimeLabels { model: OTHER.into(), client: OTHER.into(), ..labels }
     }
 
-    /// Whether one more series of `requests` may have a model and a client of its own.
+    /// Returns true if one more series of `requests` may have a model and a client of its own.
     pub(super) fn try_add_requests(&mut self) -> bool {
         self.requests += 1;
         self.requests <= MAX_REQUESTS

@@ -107,7 +107,7 @@ impl Connection {
         self.state.active.get() < self.limit() && self.is_open()
     }
 
-    /// Whether it takes new streams: it has not ended, and the peer has not sent GOAWAY.
+    /// Returns true if it takes new streams: it has not ended, and the peer has not sent GOAWAY.
     pub(super) fn is_open(&self) -> bool {
         let mut sender = self.sender.clone();
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
@@ -147,7 +147,7 @@ impl Connection {
         self.state.heard.last.get().unwrap_or_else(Instant::now)
     }
 
-    /// Whether it carried a request before the current one.
+    /// Returns true if it carried a request before the current one.
     pub(super) fn is_used(&self) -> bool {
         self.requests.get() > 1
     }

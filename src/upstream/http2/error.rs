@@ -32,8 +32,8 @@ pub enum Ending {
 }
 
 impl Http2Error {
-    /// Whether the peer reported that it did not process the request (RFC 9113 section 8.7), so
-    /// that it may be sent again.
+    /// Returns true if the peer reported that it did not process the request (RFC 9113 section
+    /// 8.7), so that it may be sent again.
     pub(super) fn is_unprocessed(&self) -> bool {
         let error = &self.error;
         // h2 reports a peer's GOAWAY only to streams above its last processed stream.

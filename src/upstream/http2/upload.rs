@@ -37,7 +37,7 @@ impl Upload {
         std::mem::take(&mut self.moved)
     }
 
-    /// Whether the upload waits for the client.
+    /// Returns true if the upload waits for the client.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
     }

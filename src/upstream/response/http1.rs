@@ -34,12 +34,12 @@ pub(in crate::upstream) struct Http1ResponseBody {
     /// The rest of the request; `None` when it is sent, or when the upstream takes no more.
     upload: Option<Upload>,
     decoder: BodyDecoder,
-    /// Whether the upstream declared the length of the body.
+    /// True if the upstream declared the length of the body.
     is_sized: bool,
-    /// Whether the end of the connection ends the body, so that a cut looks like the end.
+    /// True if the end of the connection ends the body, so that a cut looks like the end.
     pub(super) ends_by_close: bool,
     watchdog: Watchdog,
-    /// Whether the connection may be used again.
+    /// True if the connection may be used again.
     keep: bool,
     /// The time of the last read of the socket.
     pub(super) read_at: Instant,

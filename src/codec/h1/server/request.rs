@@ -29,9 +29,9 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// The framing of the body; never [`Framing::UntilClose`].
     pub framing: Framing,
-    /// Whether the client may send another request after this one.
+    /// True if the client may send another request after this one.
     pub keep_alive: bool,
-    /// Whether the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
+    /// True if the client waits for a word before it sends the body (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
 }
 
@@ -109,7 +109,7 @@ impl RequestReader {
         Ok(Some((parse(Bytes::copy_from_slice(&rest[..end]), map())?, used)))
     }
 
-    /// Whether some of a head has been seen, and not its end.
+    /// Returns true if some of a head has been seen, and not its end.
     pub fn has_begun(&self) -> bool {
         self.end.has_begun() || self.skipped > 0
     }

@@ -14,7 +14,7 @@ use crate::codec::h1::trailers;
 pub struct RequestFraming {
     is_head: bool,
     version: Version,
-    /// Whether the client reads trailers (RFC 9110 section 10.1.4).
+    /// True if the client reads trailers (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct ResponseStart<'a> {
     pub status: StatusCode,
     /// The reason phrase, if it differs from the usual one.
     pub reason: Option<&'a [u8]>,
-    /// Whether the connection is closed behind the response.
+    /// True if the connection is closed behind the response.
     pub close: bool,
 }
 
@@ -66,7 +66,7 @@ impl BodyEncoder {
         }
     }
 
-    /// Whether the body needs no further poll.
+    /// Returns true if the body needs no further poll.
     pub fn is_done(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }

@@ -8,8 +8,8 @@ fn count(shape: Shape, body: &str) -> Option<u64> {
 #[test]
 fn a_chat_is_counted_as_published() {
     for (body, tokens) in [
-        // 3 begin the response, each message has 3, its role is one token, and so is each word
-        // here.
+        // The response's beginning costs 3 tokens, each message 3, its role 1, and each word here
+        // 1.
         (r#"{"messages":[{"role":"user","content":"Hello"}]}"#, 3 + 3 + 1 + 1),
         (
             r#"{"messages":[{"role":"system","content":"Be brief"},{"role":"user","content":"Hello"}]}"#,
@@ -34,8 +34,8 @@ fn pictures_and_sound_are_not_counted() {
 
 #[test]
 fn tools_are_counted_as_published() {
-    // The cookbook's rule: 7 a tool, 3 for parameters, 3 each, less 3 and 3 a value for a list of
-    // values, 12 in the end.
+    // The cookbook's rule: 7 per tool, 3 for its parameters, 3 per parameter; a list of values
+    // costs 3 less and 3 per value; 12 at the end.
     let body = r#"{"messages":[],"tools":[{"type":"function","function":{"name":"get","description":"Get it.",
         "parameters":{"type":"object","properties":{"unit":{"type":"string","description":"Which.","enum":["a","b"]}}}}}]}"#;
     let counter = Counter::new(Encoding::O200k, &|| false);

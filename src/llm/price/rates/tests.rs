@@ -54,14 +54,15 @@ fn rate_parses_exactly() {
 
 #[test]
 fn cached_input_is_a_part_of_the_input_but_for_anthropic() {
-    // 1000 tokens in, of which 600 from the cache and 100 into it; 50 out.
+    // 1000 tokens of input, of which 600 are read from the cache and 100 written into it; 50 of
+    // output.
     let openai = billable(Some(1000), Some(600), Some(100), Some(50), false);
     assert_eq!(
         openai,
         Some(Billable { input: 300, cached_input: 600, cache_write: 100, output: 50, ..Billable::default() })
     );
     assert_eq!(cost(openai), "0.00155");
-    // The same request as Anthropic counts it.
+    // The same request in Anthropic's counts.
     assert_eq!(billable(Some(300), Some(600), Some(100), Some(50), true), openai);
     assert_eq!(
         billable(Some(300), None, None, Some(50), true),

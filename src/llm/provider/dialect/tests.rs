@@ -26,7 +26,7 @@ fn inbound(target: &str) -> Inbound<'_> {
     }
 }
 
-/// The outbound target without a model, which nothing but a deployment URL needs.
+/// The outbound target without a model, which only a deployment URL needs.
 fn target(dialect: &Dialect, of: &str) -> Result<String, TargetError> {
     dialect.target(&inbound(of), None)
 }
@@ -66,7 +66,7 @@ fn named_version_of_azure_v1_stands_in_the_query() {
         ] {
             assert_eq!(target(&azure(version), from).unwrap(), format!("{to}{version}"));
         }
-        // An Azure SDK says the version itself.
+        // An Azure SDK sends the version itself.
         let own = "/openai/v1/models?api-version=v1";
         assert_eq!(target(&azure(version), own).unwrap(), own);
     }

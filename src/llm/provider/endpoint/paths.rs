@@ -1,17 +1,17 @@
-//! The API's paths, as data: the names of endpoints, what their requests' bodies are, and whose
-//! work the usage in their responses is.
+//! The API's paths, as data: names of endpoints, the form of their requests' bodies, and the owner
+//! of the usage in their responses.
 //!
-//! OpenAI's are those of its Python SDK 3.57.0, read on 2026-11-29, which is made of its OpenAPI
-//! document; beside them stand those of Azure, Anthropic and the usual neighbours that this proxy
-//! was seen to be asked for. A path that is not here is `other`, and passes all the same.
+//! OpenAI's paths are those of its Python SDK 3.57.0, which is generated from its OpenAPI document
+//! (read on 2026-11-29). Azure's, Anthropic's and the paths of common other services follow. A path
+//! that is not listed passes too, as `other`.
 
 use super::Body::{self, Form, FormAndDeployment, Model, ModelAndDeployment, Named, Opaque, Session};
 use super::Tokens::{self, Creates, Own, Restates, Shows, Unread};
 use super::stored::StoredKind::{Batch, Response, Run, Video};
 
 /// Pattern after the version, name, body, tokens. In a pattern `*` is any one segment, `**` one or
-/// more; the name is the pattern without them. The list is searched in order: the busiest come
-/// first, and what is spelled out before ids.
+/// more; the name is the pattern without them. The list is searched in order: the most frequent
+/// come first, and literal segments before ids.
 #[rustfmt::skip] // a table reads best with one entry a line
 pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("chat/completions", "chat/completions", ModelAndDeployment, Own),
@@ -30,7 +30,7 @@ pub(super) const KNOWN: &[(&str, &str, Body, Tokens)] = &[
     ("models/**", "models", Opaque, Own),
     ("rerank", "rerank", Model, Own),
     ("score", "score", Model, Own),
-    // In the order of the alphabet, what is spelled out before ids.
+    // In alphabetical order, literal segments before ids.
     ("agents", "agents", Opaque, Own),
     ("agents/automations", "agents/automations", Opaque, Own),
     ("agents/automations/*", "agents/automations", Opaque, Own),

@@ -15,7 +15,7 @@ pub enum UsageOwner {
 }
 
 impl UsageOwner {
-    /// Whether the usage may be the request's own.
+    /// Returns true if the usage may be the request's own.
     pub fn may_be_own(&self) -> bool {
         match self {
             Self::Own => true,
@@ -52,7 +52,7 @@ pub enum StoredKind {
 }
 
 impl StoredKind {
-    /// Whether the usage is in the response to the creating request by default.
+    /// Returns true if the usage is in the response to the creating request by default.
     pub fn is_usually_whole(self) -> bool {
         self == Self::Response
     }

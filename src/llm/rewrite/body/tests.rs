@@ -203,7 +203,7 @@ fn the_prompt_is_not_copied() {
     assert_eq!(tail.as_ptr(), body[body.len() - tail.len()..].as_ptr());
 }
 
-/// The body after `ask_for_usage`; `None` where it is left alone.
+/// The body after `ask_for_usage`. `None` if it is not changed.
 fn asking(body: &str) -> Option<String> {
     let bytes = Bytes::copy_from_slice(body.as_bytes());
     let splice = ask_for_usage(&bytes, &seen(body))?;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a form says, however it is cut.
+/// The fields of a form, the same at every split.
 fn read(body: &[u8]) -> Fields {
     let pieces = |pieces: &[&[u8]]| {
         let mut form = Form::new(b"B");
@@ -92,7 +92,7 @@ fn form_that_breaks_off_says_what_it_said_so_far() {
 fn first_of_several_models_counts_and_is_marked_as_repeated() {
     let said = read((part("model", "a") + &part("model", "b") + "--B--").as_bytes());
     assert_eq!((said.model.as_deref(), said.model_is_duplicate), (Some("a"), true));
-    // A file of that name is none.
+    // A file of that name is not a field.
     let named = file("x").replace("\"file\"", "\"model\"");
     let said = read((named + &part("model", "b") + "--B--").as_bytes());
     assert_eq!((said.model.as_deref(), said.model_is_duplicate), (Some("b"), false));

@@ -93,12 +93,12 @@ impl Grammar {
         Grammar { state: State::Value, depth: 0, in_object: false, objects: 0 }
     }
 
-    /// Whether the text is known not to be JSON.
+    /// Returns true if the text is known not to be JSON.
     pub(in crate::llm::usage) fn refused(&self) -> bool {
         self.state == State::Refused
     }
 
-    /// Whether the text is a complete container.
+    /// Returns true if the text is a complete container.
     pub(in crate::llm::usage) fn complete(&self) -> bool {
         self.depth == 0 && self.state == State::CommaOrEnd
     }
@@ -301,7 +301,7 @@ impl Grammar {
     }
 }
 
-/// Whether the letter forms an escape with the backslash before it. `u` needs digits too.
+/// Returns true if the letter forms an escape with the backslash before it. `u` needs digits too.
 #[inline]
 fn is_escape(letter: u8) -> bool {
     matches!(letter, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')

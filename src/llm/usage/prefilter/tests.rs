@@ -4,7 +4,8 @@ const ALL: Wants = Wants { model: true, timings: true };
 
 fn worth(payload: &str) -> bool {
     let alone = Prefilter::new(payload.as_bytes()).worth_reading(0, payload.len(), ALL);
-    // Among others, each of which would be worth it: the search goes on where it was.
+    // Payloads among others, each of which would be worth parsing: the search continues where it
+    // stopped.
     let line = |text: &str| format!("data: {text}\n\n");
     let stream = line(r#"{"usage":{"#) + &line(payload) + &line(r#"{"usage":{"#);
     let mut prefilter = Prefilter::new(stream.as_bytes());
@@ -64,8 +65,8 @@ fn prefilter_finds_words_across_window_ends() {
     let line = |text: &str| format!("data: {text}\n\n");
     let wanted = r#"{"usage":{"prompt_tokens":1}}"#;
     for before in STRIDE - 80..STRIDE + 20 {
-        // The first payload is asked about, so that a window begins with it; that of the wanted one
-        // ends in the middle of it or near it.
+        // The first payload is checked, so that a window begins with it; the wanted payload ends in
+        // the middle of that window or near it.
         let filler = "x".repeat(before - line("").len() - line("{}").len());
         let stream = line("{}") + &line(&filler) + &line(wanted) + &line("{}");
         let mut prefilter = Prefilter::new(stream.as_bytes());

@@ -120,7 +120,7 @@ fn session_adds_up_responses_whatever_their_end() {
     assert_eq!((usage.cached_input_tokens, usage.reasoning_tokens), (Some(128), Some(10)));
     assert_eq!((tally.events, tally.usage_reports, tally.terminal), (3, 2, true));
     assert_eq!((tally.model.as_deref(), tally.error.as_deref()), (Some("gpt-5"), Some("it broke")));
-    // Several at once, of which one is under way.
+    // Several responses at once, of which one has not ended.
     assert!(!meter(&[BEGUN, BEGUN, COMPLETED]).terminal);
     assert!(meter(&[BEGUN, BEGUN, COMPLETED, COMPLETED]).terminal);
 }

@@ -19,7 +19,7 @@ fn tally(stream: &str) -> Tally {
     whole
 }
 
-/// Which of the payloads brings the first token.
+/// The index of the payload with the first token.
 fn first_token(payloads: &[&str]) -> Option<usize> {
     let mut meter = StreamMeter::new();
     let firsts: Vec<usize> =
@@ -189,7 +189,7 @@ fn stream_reads_oversize_events_as_they_pass() {
         assert_eq!(tally.usage.and_then(|usage| usage.output_tokens), Some(1056));
         assert_eq!((tally.events, tally.skipped, tally.terminal), (1, 0, true));
     }
-    // What cannot be read in passing is given up, and counted.
+    // An event that is too large to be parsed in passing is skipped and counted.
     let mut meter = StreamMeter::new();
     meter.push(image(" no JSON").as_bytes());
     assert_eq!((meter.tally().events, meter.tally().skipped, meter.tally().usage), (1, 1, None));
@@ -200,7 +200,7 @@ fn stream_meter_is_small_between_events() {
     assert!(size_of::<StreamMeter>() <= 576, "{} bytes", size_of::<StreamMeter>());
 }
 
-/// The events of `stream`, pushed whole and byte by byte, and the text that both brought.
+/// The number of events in `stream`, pushed whole and byte by byte, and the output text of both.
 fn kept(stream: &str) -> (u64, String) {
     let of = |size: usize| {
         let mut meter = StreamMeter::new();

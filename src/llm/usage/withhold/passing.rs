@@ -1,4 +1,4 @@
-//! Assembles what passes of a slice.
+//! Assembles the bytes of a slice that pass.
 
 use std::ops::Range;
 

@@ -31,7 +31,7 @@ enum At {
 }
 
 impl Rejoin {
-    /// Whether the client has the beginning of an event whose rest waits.
+    /// Returns true if the client has the beginning of an event whose rest waits.
     pub(super) fn is_inside_event(&self) -> bool {
         self.at != At::Before
     }
@@ -84,7 +84,7 @@ impl Rejoin {
     }
 }
 
-/// Where a finish reason that is a string begins, including its key.
+/// The start of a finish reason that is a string, including its key.
 fn finish_reason(part: &[u8]) -> Option<usize> {
     const KEY: &[u8] = b"\"finish_reason\"";
     memmem::find_iter(part, KEY).find(|at| {

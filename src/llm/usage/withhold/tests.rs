@@ -11,7 +11,7 @@ const CHUNK: &str =
 const USAGE: &str =
     r#"data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":3}}"#;
 
-/// The stream comes out as `expected`, however it is cut, and as the naive filter has it.
+/// The stream becomes `expected` at every split, and the naive filter agrees.
 fn becomes(stream: &str, expected: &str) {
     assert_eq!(
         String::from_utf8_lossy(&naive(stream.as_bytes())),

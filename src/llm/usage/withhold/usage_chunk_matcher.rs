@@ -159,7 +159,7 @@ impl UsageChunkMatcher {
         before
     }
 
-    /// Whether the ended event is the usage-only chunk. `has_content`: an earlier event had
+    /// Returns true if the ended event is the usage-only chunk. `has_content`: an earlier event had
     /// content.
     pub(super) fn is_match(&self, has_content: bool) -> bool {
         self.at == At::End && self.members.are_usage_only(has_content)
@@ -172,12 +172,12 @@ impl UsageChunkMatcher {
         goes_on && !is_error && self.is_whole() && self.members.are_usage_only(has_content)
     }
 
-    /// Whether the event is known to be another one.
+    /// Returns true if the event is known to be another one.
     pub(super) fn is_ruled_out(&self) -> bool {
         self.at == At::RuledOut
     }
 
-    /// Whether the data so far are a complete JSON object.
+    /// Returns true if the data so far are a complete JSON object.
     fn is_whole(&self) -> bool {
         self.has_data && self.grammar.complete()
     }

@@ -49,7 +49,8 @@ impl Failure {
         }
     }
 
-    /// Whether it is the data that the server does not take, and no other time would be better.
+    /// Returns true if it is the data that the server does not take, and no other time would be
+    /// better.
     pub(super) fn is_of_the_data(&self) -> bool {
         match self {
             // Class 22: data exception. 54000: a value is too long for an index.
@@ -60,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// Whether the server said this.
+    /// Returns true if the server said this.
     pub(super) fn is(&self, state: &SqlState) -> bool {
         matches!(self, Self::Server(error) if error.code() == Some(state))
     }

@@ -211,7 +211,7 @@ pub(super) async fn lock(transaction: &Transaction<'_>, patience: &str) -> Resul
     Ok(())
 }
 
-/// Whether there is a table of this name.
+/// Returns true if there is a table of this name.
 pub(super) async fn exists(transaction: &Transaction<'_>, table: &str) -> Result<bool, Failure> {
     let row = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
     Ok(row.get(0))

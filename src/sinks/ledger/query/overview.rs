@@ -62,7 +62,7 @@ pub struct Percentiles {
     pub p95: f64,
     /// 99 of 100.
     pub p99: f64,
-    /// Whether these come from a sample, because there were too many to keep.
+    /// True if these come from a sample, because there were too many to keep.
     pub sampled: bool,
 }
 

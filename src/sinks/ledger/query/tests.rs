@@ -48,7 +48,7 @@ fn cost(row: &UsageRecord, prices: &Prices) -> Cost {
     cost
 }
 
-/// Whether the request could have had tokens.
+/// Returns true if the request could have had tokens.
 fn is_countable(row: &UsageRecord) -> bool {
     const ENDPOINTS: [&str; 3] = ["chat/completions", "messages", "embeddings"];
     let is_answered = row.status.is_some_and(|status| (200..300).contains(&status))

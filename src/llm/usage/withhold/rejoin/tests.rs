@@ -1,4 +1,5 @@
-//! A stream of llama.cpp's server that was asked comes out as the one that was not, at every split.
+//! A stream of llama.cpp's server with `include_usage` becomes equal to the stream without it, at
+//! every split.
 
 use bytes::Bytes;
 
@@ -45,7 +46,7 @@ fn rejoin_restores_timings_in_the_finish_event() {
         &(begin.clone() + &finish(0, "") + &usage(&spaced) + DONE),
         &(begin.clone() + &finish(0, &spaced) + DONE),
     );
-    // Several choices, each with its end.
+    // Several choices, each with its own finish reason.
     becomes(
         &(begin.clone()
             + &finish(0, "")
@@ -75,7 +76,7 @@ fn rejoin_changes_nothing_if_nothing_was_moved() {
         becomes(&stream, &stream);
     }
     becomes(&(say("Hi") + &finish(0, "") + &usage("") + DONE), &(say("Hi") + &finish(0, "") + DONE));
-    // Each chunk has some.
+    // Each chunk has usage.
     becomes(
         &(say("Hi") + &finish(0, &moved) + &usage(&moved) + DONE),
         &(say("Hi") + &finish(0, &moved) + DONE),
@@ -102,8 +103,8 @@ fn rejoin_delays_only_the_end_of_the_finish_event() {
     assert_eq!(pass(DONE.to_owned()), (rest.to_owned() + DONE, false));
 }
 
-/// Where nothing tells in time, what was moved stays away with the event, unless the event before
-/// it is still here.
+/// If the stream is not recognised in time, the moved `timings` are withheld with the event, unless
+/// the event before it is in the same slice.
 #[test]
 fn rejoin_of_unknown_streams_needs_both_events_in_one_slice() {
     let (moved, sign) = (format!(",{TIMINGS}"), "b7010-c27efd2bd");

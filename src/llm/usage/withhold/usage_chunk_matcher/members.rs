@@ -69,13 +69,13 @@ impl Members {
         self.is_another |= self.string.is_some_and(|length| length > 1);
     }
 
-    /// Whether this is known to be another event.
+    /// Returns true if this is known to be another event.
     pub(super) fn rule_out(&self) -> bool {
         self.is_another
     }
 
-    /// Whether the complete members are those of the usage-only chunk. A role or an empty text may
-    /// begin a response; with `has_content` it has begun already.
+    /// Returns true if the complete members are those of the usage-only chunk. A role or an empty
+    /// text may begin a response; with `has_content` it has begun already.
     pub(super) fn are_usage_only(&self, has_content: bool) -> bool {
         self.usage && !self.is_another && (has_content || !self.is_hollow)
     }
@@ -114,7 +114,7 @@ const DELTA: usize = 4;
 /// A piece of the object, and the members read from it.
 struct Piece<'a> {
     bytes: &'a [u8],
-    /// Where the current key or string begins or continues in the piece.
+    /// The offset in the piece at which the current key or string begins or continues.
     from: usize,
     members: &'a mut Members,
 }

@@ -89,8 +89,9 @@ impl Accumulator {
         }
     }
 
-    /// Whether there were more groups than there may be. What is added up by parts is then not what
-    /// one pass adds up: a name may be a group in one part, and one of the others in another.
+    /// Returns true if there were more groups than there may be. What is added up by parts is then
+    /// not what one pass adds up: a name may be a group in one part, and one of the others in
+    /// another.
     pub(super) fn overflows(&self) -> bool {
         self.groups.iter().any(|dimension| dimension.others.requests > 0)
     }
