@@ -4,7 +4,7 @@
 //! scheme in any case), as `api-key` (Azure's SDKs), `x-api-key` (Anthropic's), `x-goog-api-key`
 //! (Google's) or `ocp-apim-subscription-key` (Azure API Management), in the query ([`QueryKeys`]
 //! lists the parameters), and among a WebSocket's subprotocols (browsers). One known key suffices,
-//! also where a header or a parameter is repeated.
+//! also if a header or a parameter is repeated.
 //!
 //! Keys are stored and looked up as SHA-256 digests. The time of a lookup may depend on the digest,
 //! but reveals nothing about a key: a client that guesses keys cannot choose their digests.
@@ -56,11 +56,11 @@ impl Clients {
         self.names.is_empty()
     }
 
-    /// The name of the client with the request's key; `None` if no client is configured.
+    /// The name of the client with the request's key. `None` if no client is configured.
     ///
     /// # Errors
     ///
-    /// Clients are configured, and the request has none of their keys.
+    /// Fails if clients are configured and the request has none of their keys.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,

@@ -1,12 +1,11 @@
-//! The usage record: one row for every request, whatever happened to it, and how it gets to where
-//! it is kept.
+//! The usage record: one row for every request, whatever its outcome, and its path to the sinks.
 //!
 //! [`Entry`] is the open record of a running request: it closes itself exactly once, also when it
-//! is dropped. Closed records go through the [`Journal`], a bounded queue, to the `records` thread,
-//! which shares each batch with the sinks. Every sink has a [`Lane`]: a bounded queue, a thread and
-//! counters of its own, so that a sink that is stuck holds itself alone. Where no usage was
-//! reported, records go through the [`Estimator`] first, which has a thread of its own. Nothing
-//! here ever makes a stream wait.
+//! is dropped. Closed records pass through the [`Journal`], a bounded queue, to the `records`
+//! thread, which shares each batch with the sinks. Every sink has a [`Lane`] with its own bounded
+//! queue, thread and counters, so that a stuck sink delays only itself. Records without reported
+//! usage pass through the [`Estimator`] first, which has a thread of its own. No stream ever waits
+//! for this module.
 
 mod cost;
 mod entry;
@@ -50,16 +49,16 @@ pub use writer::Writer;
 
 use crate::support::Gathering;
 
-/// The response's header that bears the record's `id`.
+/// The response header with the record's `id`.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("x-streamgauge-id");
 
-/// Records that were closed within the same moments.
+/// Records that were closed within a few milliseconds of each other.
 pub type Batch = Arc<Vec<UsageRecord>>;
 
-/// Where closed records are kept.
+/// A store for closed records.
 ///
-/// A sink is called by its [`Lane`]'s thread alone, in the order in which requests ended, and may
-/// block there.
+/// The thread of its [`Lane`] alone calls a sink, in the order in which requests ended, and a call
+/// may block.
 pub trait Sink: Send {
     /// A name for messages, such as the file's path.
     fn name(&self) -> String;
@@ -69,23 +68,23 @@ pub trait Sink: Send {
         "other"
     }
 
-    /// Writes a batch and hands it to the system. What cannot be written is lost, said once and
-    /// counted.
+    /// Writes a batch and hands it to the system. Records that cannot be written are lost, logged
+    /// once and counted.
     fn write(&mut self, batch: &[UsageRecord]) -> io::Result<()>;
 
-    /// When the sink is given what waits; a batch at once, if not said otherwise.
+    /// The conditions under which the sink gets its waiting batches; by default each batch
+    /// immediately.
     fn gathering(&self) -> Gathering {
         lane::AT_ONCE
     }
 
-    /// Writes all that waits, and tells `turn` what became of it. A sink that tries again, or that
-    /// writes several batches together, has its own.
+    /// Writes all waiting batches, and reports the result to `turn`. A sink that retries, or that
+    /// writes several batches together, overrides it.
     fn write_batches(&mut self, batches: &[Batch], turn: &mut Turn<'_>) {
         lane::write_each(self, batches, turn);
     }
 
-    /// Called at the start and whenever the moment that it returned last has come: for what is to
-    /// be done now and then.
+    /// Called at the start, and then at each time that it returned last: for periodic work.
     fn wake(&mut self) -> Option<Instant> {
         None
     }
@@ -93,12 +92,12 @@ pub trait Sink: Send {
     /// Called once, after the last batch.
     fn end(&mut self) {}
 
-    /// How many records are gone since the last call of which the sink had told that they were
-    /// written, as when another program has cut its file.
+    /// Takes the number of records that disappeared after they were reported as written, for
+    /// example because another program truncated the file.
     fn take_gone(&mut self) -> usize {
         0
     }
 
-    /// Called after a panic of this sink, before it is given the next batch.
+    /// Called after a panic of this sink, before its next batch.
     fn reopen(&mut self) {}
 }

@@ -1,4 +1,4 @@
-//! The browser's information about a request: the host that it was sent to, and the page that sent
+//! The browser's information about a request: the host to which it was sent, and the page that sent
 //! it.
 //!
 //! A proxy on this machine holds keys and accepts JSON under any content type, so a web page could
@@ -7,7 +7,7 @@
 //! the `Origin` nor the `Sec-Fetch-Site` that its browser sends, so these three decide. Programs
 //! send a `Host` of their choice, and neither of the others.
 //!
-//! Pure: `config` reads the lists, `proxy` and `admin` ask.
+//! Pure: `config` parses the lists, `proxy` and `admin` call it.
 
 mod admission;
 mod hosts;

@@ -3,7 +3,7 @@
 //! Azure's WebSockets and API Management accept a key as `?api-key=` and `?subscription-key=`,
 //! Google's API as `?key=`, RFC 6750 section 2.3 as `?access_token=`; some clients use a header's
 //! name. The dialect of a request is not known at authentication, since routes may match the model
-//! and no body is read before. Each of these names therefore is a key on every path, also without
+//! and no body is read before. Therefore each of these names is a key on every path, also without
 //! configured clients. The parameter is removed from the request before any other code reads it, so
 //! that no upstream, record, log line or error has it.
 //!
@@ -54,7 +54,7 @@ impl QueryKeys {
             query => format!("{}?{query}", uri.path()),
         };
         let mut parts = std::mem::take(uri).into_parts();
-        // A part of a valid target is one.
+        // A part of a valid target is valid.
         parts.path_and_query = PathAndQuery::try_from(target).ok();
         *uri = Uri::from_parts(parts).unwrap_or_default();
         Self(Some(keys))
@@ -132,7 +132,7 @@ fn value(parameter: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The target that is left, and the keys.
+    /// The remaining target, and the keys.
     fn take(target: &str) -> (String, Vec<String>) {
         let mut uri = target.parse().unwrap();
         let keys = QueryKeys::take(&mut uri);

@@ -1,11 +1,11 @@
-//! The response body for the client: the upstream's frames, unchanged, each shown to the meter as
-//! it passes.
+//! The response body for the client: the upstream's frames, unchanged, each of which the meter
+//! reads as it passes.
 //!
 //! An `Exchange` joins a response body, its meter and its record, and closes the record.
 //! [`Metered`] passes the frames on and ends the client's response; it lists the endings.
 //! [`DecodedBody`] decodes a stream from which an event may be withheld. [`Drains`] read the rest
-//! of a response whose client has left. [`Session`] does for a WebSocket what an exchange does for
-//! a response.
+//! of a response whose client has left. [`Session`] is the equivalent of an exchange for a
+//! WebSocket.
 
 mod decoded_body;
 mod drain;

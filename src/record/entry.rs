@@ -23,7 +23,7 @@ use crate::llm::usage::{Room, Tally, Usage};
 /// The fields of a form that go into the record.
 #[derive(Debug, Default)]
 pub struct FormNotes {
-    /// The model asked for.
+    /// The requested model.
     pub model: Option<Box<str>>,
     /// The end user.
     pub user: Option<Box<str>>,
@@ -31,12 +31,12 @@ pub struct FormNotes {
 
 /// A usage record that is being filled in.
 ///
-/// It is closed exactly once: by [`Entry::close`], or by being dropped, which is how a request ends
-/// when its client goes away (its connection drops the handler or the body) or when the process
-/// cuts what is left at shutdown.
+/// [`Entry::close`] closes it exactly once, or dropping it does: a request ends like this when its
+/// client leaves (its connection drops the handler or the body), or when the process aborts running
+/// requests at shutdown.
 #[derive(Debug)]
 pub struct Entry {
-    /// `None` once it is closed.
+    /// `None` after it is closed.
     row: Option<Box<UsageRecord>>,
     started: Instant,
     id: Uuid,
@@ -48,7 +48,7 @@ pub struct Entry {
     /// Lists the request while it runs.
     board: Option<Board>,
     shown: Option<Shown>,
-    /// The stored result that the usage in the response belongs to; `None`: this request.
+    /// The stored result that owns the usage in the response. `None`: this request owns it.
     answers: Option<Box<UsageOwner>>,
     /// The error of a record that has no other.
     note: Option<&'static str>,
@@ -56,7 +56,7 @@ pub struct Entry {
     material: Option<Box<Material>>,
     /// A value that must outlive the request, such as the configuration that it began with.
     kept: Option<Arc<dyn Any + Send + Sync>>,
-    /// True after authentication, also where none is configured.
+    /// True after authentication, also if none is configured.
     is_admitted: bool,
 }
 
@@ -133,7 +133,7 @@ impl Entry {
         self.row.as_ref()?.method.as_ref()
     }
 
-    /// When the request's head had arrived.
+    /// The time when the request's head had arrived.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -143,7 +143,7 @@ impl Entry {
         self.row.as_deref_mut().expect("only `close` takes the row, and it is the last to be called")
     }
 
-    /// Names the board on which [`Entry::show`] puts it up.
+    /// Sets the board on which [`Entry::show`] lists the stream.
     pub fn shown_on(&mut self, board: &Board) {
         self.board = Some(board.clone());
     }
@@ -185,8 +185,7 @@ impl Entry {
         Rc::clone(self.form.get_or_insert_default())
     }
 
-    /// Keeps the input for an estimate, in case no tokens are reported: a request of this
-    /// shape.
+    /// Keeps the request's shape and body for an estimate, in case no tokens are reported.
     pub fn keep_estimate_input(&mut self, shape: Shape, body: &Bytes) {
         self.material = Some(Box::new(Material::new(shape, body, self.journal.room())));
     }
@@ -196,7 +195,7 @@ impl Entry {
         self.note = Some(note);
     }
 
-    /// The budget for the text of a response with this status; `None` if no text is needed.
+    /// The budget for the text of a response with this status. `None` if no text is needed.
     pub fn keeps_output(&mut self, status: u16) -> Option<&Room> {
         // A refused request generated nothing.
         self.material.take_if(|_| !(200..300).contains(&status));
@@ -204,7 +203,7 @@ impl Entry {
         material.shape.has_output().then(|| self.journal.room())
     }
 
-    /// Notes the response's status, and when its head was here.
+    /// Records the response's status, and the time of its head.
     pub fn answered(&mut self, status: u16, at: Instant) {
         let elapsed = self.since_start(at);
         let row = self.row();
@@ -212,7 +211,7 @@ impl Entry {
         row.time_to_first_byte_ms = Some(elapsed);
     }
 
-    /// Notes when the first event with output in it was here.
+    /// Records the time of the first event with output.
     pub fn first_token(&mut self, at: Instant) {
         self.row().time_to_first_token_ms = Some(self.since_start(at));
         if let Some(shown) = &self.shown {
@@ -220,8 +219,8 @@ impl Entry {
         }
     }
 
-    /// Notes when the first event and the last one were here. The first byte was no later: an
-    /// event's bytes may be read together with the head, before that is noted.
+    /// Records the times of the first and the last event. The first byte is set to be no later: an
+    /// event's bytes may be read together with the head, before that is recorded.
     pub fn events(&mut self, first: Instant, last: Instant) {
         let (first, last) = (self.since_start(first), self.since_start(last));
         let row = self.row();
@@ -230,8 +229,8 @@ impl Entry {
         row.time_to_last_event_ms = Some(last);
     }
 
-    /// Notes that the client has left while its response was under way. What is read from here on
-    /// is drained, and however it ends, the outcome is that the client left.
+    /// Records that the client left before the end of its response. Bytes read from now on are
+    /// drained. Whatever the end, the outcome is that the client left.
     pub fn client_left(&mut self) {
         let elapsed = self.since_start(Instant::now());
         self.row().time_to_disconnect_ms.get_or_insert(elapsed);
@@ -242,7 +241,7 @@ impl Entry {
         self.row.as_ref().is_some_and(|row| row.time_to_disconnect_ms.is_some())
     }
 
-    /// Returns true if an entry that is dropped now was cut by the end of the process.
+    /// Returns true if an entry that is dropped now was aborted by the end of the process.
     pub fn is_cutting(&self) -> bool {
         self.journal.is_cutting()
     }
@@ -251,12 +250,12 @@ impl Entry {
         millis(at.saturating_duration_since(self.started))
     }
 
-    /// Takes over what the meter has found so far.
+    /// Takes over the meter's result so far.
     ///
-    /// Counts are final if the response ended as it should, or if its terminal event has passed:
-    /// `reported`, or `drained` if the client had left by then. Else they are `partial`.
+    /// Counts are final if the response ended normally, or if its terminal event has passed:
+    /// `reported`, or `drained` if the client had left before. Otherwise they are `partial`.
     ///
-    /// Usage that is counted with another request is left out here.
+    /// Usage that is counted with another request is left out.
     pub fn metered(&mut self, mut tally: Tally, ended: bool) {
         if let Some(answers) = self.answers.take() {
             self.settle(&answers, &mut tally, ended);
@@ -272,15 +271,15 @@ impl Entry {
             };
         }
         row.tool_calls = tally.tool_calls();
-        // A failure, a response that is still to come, and a body that is no response have no
-        // tokens.
+        // A failure, a pending response and a body that is not a response have no tokens.
         let has_output = tally.output.as_ref().is_some_and(|output| !output.is_empty());
         let is_answer = row.events.is_some() || (tally.model.is_some() && !tally.pending);
         if tally.usage.is_some() || !(has_output || (is_answer && tally.error.is_none())) {
             self.material = None;
         } else if let Some(material) = &mut self.material {
             material.is_answered = tally.output.is_some() || (ended && !material.shape.has_output());
-            // The output is unknown if the events were not understood, or not all of them.
+            // The output is unknown if an event was skipped, or if there were events and none had
+            // known output.
             let is_known = tally.skipped == 0 && (has_output || tally.events == 0);
             material.output = tally.output.take().filter(|_| is_known);
         }
@@ -303,13 +302,13 @@ impl Entry {
         }
     }
 
-    /// From now on a refusal gets its own record.
+    /// Marks the client as authenticated: from now on a refusal gets its own record.
     pub fn admit(&mut self) {
         self.is_admitted = true;
     }
 
-    /// Closes the record of a request that was refused, for this reason. Beyond a rate, refusals
-    /// before [`Self::admit`] share one: returns the id of the record that counts this one.
+    /// Closes the record of a refused request with this reason. Beyond a rate, refusals before
+    /// [`Self::admit`] share a record: returns the id of the record that counts this one.
     pub fn refuse(&mut self, reason: &'static str) -> HeaderValue {
         if self.is_admitted {
             self.close(Outcome::Rejected);
@@ -344,8 +343,8 @@ impl Entry {
         Some(row)
     }
 
-    /// Closes the record of an exchange that did not come to its end: its client left, or this
-    /// process was stopped.
+    /// Closes the record of an exchange without an end: its client left, or this process was
+    /// stopped.
     pub fn abandon(&mut self) {
         let Some(row) = &mut self.row else { return };
         if self.journal.is_cutting() {
@@ -380,15 +379,15 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// In whole microseconds: PostgreSQL has no finer times, and a record is the same wherever it is
-/// kept.
+/// A time in whole microseconds: PostgreSQL has no finer times, and a record must be the same in
+/// every store.
 fn microseconds(now: SystemTime) -> Timestamp {
     let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// A UUIDv7 of the millisecond `now`. Its 74 random bits come from a generator per thread that the
-/// system seeded: an id must not repeat, but nothing depends on its being secret.
+/// system seeded: an id must be unique, but need not be secret.
 fn new_id(now: SystemTime) -> Uuid {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 10];

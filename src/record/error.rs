@@ -1,8 +1,9 @@
-//! The errors of requests: what happened, whose fault it is, and what the client gets.
+//! The errors of requests: their kind, their cause, the side at fault, and the response for the
+//! client.
 //!
 //! [`Kind`] is the table of all errors. This module alone turns one into HTTP: OpenAI-style JSON
 //! with `type: "streamgauge_error"`, which distinguishes it from an upstream's error, and a message
-//! that says what to do. Messages have no secrets: upstreams go by their configured names.
+//! that says what to do. Messages contain no secrets, and name upstreams as the configuration does.
 
 mod event;
 mod kind;
@@ -22,7 +23,8 @@ pub use event::{EventForm, EventStream, upstream_error_event};
 pub use kind::{Blame, Info, KINDS, Kind, Retry};
 pub use response::ERROR_TYPE;
 
-/// Why a request failed. Boxed, so that a result on the path of each frame stays small.
+/// The reason for which a request failed. Boxed, so that a result on the path of each frame stays
+/// small.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Inner>);
 
@@ -64,12 +66,12 @@ impl Error {
         self.0.upstream.as_deref()
     }
 
-    /// Whose fault it is.
+    /// The side at fault.
     pub fn blame(&self) -> Blame {
         self.0.kind.info().blame
     }
 
-    /// Whether another attempt is safe. An incomplete request is not executed.
+    /// Tells whether another attempt is safe. An incomplete request is not executed.
     pub fn retry(&self) -> Retry {
         match self.0.kind {
             Kind::FirstByteTimeout { was_sent: false, .. } | Kind::TotalTimeout { was_sent: false, .. } => {

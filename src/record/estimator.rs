@@ -1,4 +1,4 @@
-//! The thread that estimates tokens where none were reported, before the record is queued.
+//! The thread that estimates tokens that were not reported, before the record is queued.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ use super::material::Material;
 use super::{Journal, UsageRecord, UsageSource};
 use crate::support::threads::{Deadline, Thread, fault};
 
-/// Records that may wait for their estimate. A record beyond it gets none; the texts are bounded by
-/// `material::ROOM`. At a count of 50 µs, which a response of a thousand words takes, this is a
-/// quarter of a second's work.
+/// The most records that wait for their estimate; further ones get none. `material::ROOM` bounds
+/// their texts. A count of 50 µs, which a response of a thousand words takes, makes this a quarter
+/// of a second's work.
 const CAPACITY: usize = 4096;
 
-/// The time for waiting estimates when the process stops. Records that are left then get none.
+/// The time for waiting estimates when the process stops. The remaining records get none.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Records that wait for their estimate.
@@ -41,7 +41,7 @@ enum State {
 }
 
 impl Waiting {
-    /// Gives a record to the thread. Returns it if it has to do without an estimate.
+    /// Queues a record for the thread. Returns it if it gets no estimate.
     pub(super) fn push(
         &self,
         record: Box<UsageRecord>,
@@ -60,14 +60,14 @@ impl Waiting {
         Ok(())
     }
 
-    /// Waits for a record. `None`: closed, and all were taken.
+    /// Waits for a record. `None` after the queue was closed and emptied.
     fn next(&self) -> Option<(Box<UsageRecord>, Box<Material>)> {
         let nothing = |queue: &mut Queue| queue.records.is_empty() && queue.state == State::Running;
         let queue = self.ready.wait_while(self.lock(), nothing);
         queue.unwrap_or_else(PoisonError::into_inner).records.pop_front()
     }
 
-    /// Returns true if there is no more time to count.
+    /// Returns true if the time for estimates is over.
     fn is_over(&self) -> bool {
         matches!(self.lock().state, State::Closed(deadline) if Instant::now() >= deadline)
     }
@@ -78,16 +78,16 @@ impl Waiting {
     }
 }
 
-/// How long the thread is waited for when it is dropped.
+/// The time that dropping the thread's handle waits for its end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The thread. Dropping it lets it count for a second more at most, and waits until it has handed
-/// on every record. It is ended before the writer of records.
+/// The thread. Dropping it lets it count for at most one more second, and waits until it has handed
+/// on every record. It must end before the writer of records.
 #[derive(Debug)]
 pub struct Estimator {
     journal: Journal,
     thread: Thread,
-    /// The end was waited for.
+    /// `end` has waited for the thread.
     is_over: bool,
 }
 
@@ -95,7 +95,7 @@ impl Estimator {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system gives none.
+    /// Fails if the system provides no thread.
     pub fn spawn(journal: &Journal) -> std::io::Result<Self> {
         journal.waiting().lock().state = State::Running;
         let mut counting = Counting(journal.clone());
@@ -106,8 +106,8 @@ impl Estimator {
         Ok(Self { journal: journal.clone(), thread, is_over: false })
     }
 
-    /// Waits until the thread has handed on all records, or until the deadline passes. Returns
-    /// whether the thread has ended.
+    /// Waits until the thread has handed on all records, or until the deadline passes. Returns true
+    /// if the thread has ended.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.journal.waiting().lock().state = State::Closed(deadline.at().min(Instant::now() + GRACE));
@@ -124,7 +124,7 @@ impl Drop for Estimator {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Counting(Journal);
 
 impl Counting {
@@ -149,7 +149,7 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        // After a panic of the thread, the records that are left get no estimate.
+        // After a panic of the thread, the remaining records get no estimate.
         let mut queue = self.0.waiting().lock();
         queue.state = State::Idle;
         let left = std::mem::take(&mut queue.records);

@@ -1,4 +1,5 @@
-//! Parts of a response that the meter could not read: noted in its record and in counters.
+//! Records the parts of a response that the meter could not read, in its usage record and in
+//! counters.
 
 use std::sync::atomic::Ordering;
 
@@ -6,7 +7,7 @@ use super::journal::Health;
 use super::{UsageRecord, UsageSource};
 use crate::llm::usage::Tally;
 
-/// Notes the unread parts. Usage of which only a part was understood is `partial`, not `reported`.
+/// Records the unread parts. Usage that was understood only in part is `partial`, not `reported`.
 pub(super) fn note(row: &mut UsageRecord, tally: &Tally, health: &Health) {
     if let Some(name) = tally.not_understood() {
         health.not_understood.fetch_add(1, Ordering::Relaxed);

@@ -17,12 +17,12 @@ use crate::support::secret::Masks;
 use crate::support::threads::{Deadline, Threads};
 use crate::support::{Gathering, Queue, QueueStep};
 
-/// Records that may wait to be written. A record beyond it is lost and counted: memory is bounded,
+/// The most records that wait to be written; further ones are lost and counted. This bounds memory,
 /// and no stream waits for a disk. At some 600 bytes each this is about 40 MB.
 pub const CAPACITY: usize = 65_536;
 
-/// How long the writer gathers records after the first of a batch. One wake-up and one write serve
-/// them all.
+/// The time for which the writer gathers records after the first of a batch, so that one wake-up
+/// and one write serve them all.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The workers' end of the queue. Cloning it is cheap; pushing takes an uncontended lock for a few
@@ -41,7 +41,7 @@ struct Shared {
     waiting: Waiting,
     /// Refusals that share a record.
     refusals: Refusals,
-    /// Stored results, and which of them are counted.
+    /// Stored results, each marked as counted or pending.
     looks: Looks,
     /// The threads that handle records.
     threads: Threads,
@@ -54,25 +54,24 @@ struct Shared {
 pub struct Health {
     /// Records handed to the sinks' queues.
     pub written: AtomicU64,
-    /// Records that are in the ledger's file.
+    /// Records in the ledger's file.
     pub kept: AtomicU64,
     /// Records lost because the queue was full.
     pub dropped: AtomicU64,
     /// Records that a sink failed to write or had no room for, over all sinks.
     pub failed: AtomicU64,
-    /// The same by sink.
+    /// The health of each sink.
     sinks: Mutex<Vec<Arc<SinkHealth>>>,
-    /// Events and bodies that passed and that the meter could not read.
+    /// Events and bodies that the meter could not read. They passed unchanged.
     pub unread: AtomicU64,
-    /// Responses whose usage has counts under names that are not known, and lacks its input or
-    /// output.
+    /// Responses whose usage lacks its input or output and has counts under unknown names.
     pub not_understood: AtomicU64,
-    /// On their way to a fleet's database, where there is one.
+    /// Counters of records shipped to a fleet's database, if one is configured.
     pub shipping: OnceLock<Shipping>,
-    /// On their way to an OpenTelemetry collector, where there is one.
+    /// Counters of exports to an OpenTelemetry collector, if one is configured.
     pub exporting: OnceLock<Arc<Exporting>>,
-    /// Records without the estimate that they should have: the queue or the memory budget was full,
-    /// or the time was over.
+    /// Records that lack their estimate: the queue or the memory budget was full, or the time was
+    /// over.
     pub not_estimated: AtomicU64,
 }
 
@@ -82,7 +81,7 @@ impl Health {
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds a sink, under its label or under one with a number where another sink has it.
+    /// Adds a sink under its label. If another sink has the label, a number is added.
     pub(super) fn add_sink(&self, label: &str, make: impl FnOnce(String) -> SinkHealth) -> Arc<SinkHealth> {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let is_free = |label: &String| sinks.iter().all(|sink| sink.label != *label);
@@ -96,12 +95,12 @@ impl Health {
 }
 
 impl Journal {
-    /// A queue of at most `capacity` records, with threads of its own.
+    /// A queue of at most `capacity` records, with its own threads.
     pub fn new(capacity: usize) -> Self {
         Self::with_threads(capacity, Threads::default())
     }
 
-    /// The same whose records are handled on `threads`.
+    /// A queue of at most `capacity` records, which are handled on `threads`.
     pub fn with_threads(capacity: usize, threads: Threads) -> Self {
         Self(Arc::new(Shared {
             queue: Queue::new(capacity, Gathering { time: GATHER, enough: capacity / 2 }),
@@ -116,12 +115,12 @@ impl Journal {
         }))
     }
 
-    /// Keeps secrets out of the errors of records from now on, in place of the earlier ones.
+    /// Masks these secrets in the errors of records from now on, instead of the earlier ones.
     pub fn hide(&self, masks: Masks) {
         self.0.masks.store(Arc::new(masks));
     }
 
-    /// An error without the secrets; `None` where it has none.
+    /// The error with masked secrets. `None` if it contains none.
     pub(super) fn masked(&self, error: &str) -> Option<String> {
         self.0.masks.load().mask(error)
     }
@@ -142,8 +141,8 @@ impl Journal {
         }
     }
 
-    /// Queues the record of a refusal, or adds it to one that is shared. Returns the id of the
-    /// record that counts it.
+    /// Queues the record of a refusal, or adds it to a shared record. Returns the id of the record
+    /// that counts it.
     pub(super) fn refuse(&self, reason: &'static str, row: Box<UsageRecord>) -> Uuid {
         let counted = self.0.refusals.add(reason, row, Instant::now());
         counted.done.into_iter().flatten().for_each(|row| self.push(row));
@@ -154,7 +153,7 @@ impl Journal {
         &self.0.refusals
     }
 
-    /// Takes over which stored results an earlier process has counted, the latest last.
+    /// Takes over the stored results that an earlier process has counted, the latest last.
     pub fn remember_counted(&self, results: &[u64]) {
         self.0.looks.remember(results);
     }
@@ -186,27 +185,28 @@ impl Journal {
         &self.0.health
     }
 
-    /// From now on a record that is dropped unclosed was cut by this process, not by its client.
+    /// Makes records that are dropped unclosed from now on count as aborted by this process, not by
+    /// their clients.
     pub fn cut(&self) {
         self.0.cutting.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true if the process is cutting what is left.
+    /// Returns true after [`Journal::cut`].
     pub fn is_cutting(&self) -> bool {
         self.0.cutting.load(Ordering::Relaxed)
     }
 
-    /// The queue.
+    /// Takes all records.
     pub(crate) fn take(&self) -> Vec<UsageRecord> {
         self.0.queue.take()
     }
 
-    /// No more records come.
+    /// Closes the queue for further records.
     pub(super) fn close(&self) {
         self.0.queue.close(&Deadline::after(Duration::ZERO));
     }
 
-    /// Waits for a batch, and gathers it for [`GATHER`]. `None`: closed and empty.
+    /// Waits for a batch, and gathers it for [`GATHER`]. `None` if the queue is closed and empty.
     pub(super) fn next_batch(&self) -> Option<Vec<UsageRecord>> {
         let QueueStep::Items(batch) = self.0.queue.next(None) else { return None };
         self.0.queue.done(batch.len());

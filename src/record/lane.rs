@@ -1,7 +1,7 @@
-//! A sink with its queue, its thread and its counters.
+//! A lane: a sink with its queue, its thread and its counters.
 //!
-//! Nothing is shared between two lanes but the batches themselves: a sink that blocks, fails or
-//! panics delays and loses its own records only.
+//! Two lanes share nothing but the batches: a sink that blocks, fails or panics delays and loses
+//! its own records only.
 
 use std::io;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::{Batch, CAPACITY, Journal, Sink};
 use crate::support::threads::{Deadline, Thread, fault};
 use crate::support::{Gathering, OutageNotice, Queue, QueueStep};
 
-/// How long dropping a lane waits for its thread.
+/// The time that dropping a lane waits for its thread.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What is left of the time for the end when a sink is to give up: for its last attempt, and for
-/// saying what is lost.
+/// The rest of the time at the end that a sink must leave when it gives up: for its last attempt,
+/// and for reporting its losses.
 const SPARE: Duration = Duration::from_secs(1);
 
 /// A sink that finishes no record for this long, although it has some, is stuck.
@@ -25,45 +25,45 @@ pub const STUCK: Duration = Duration::from_secs(5);
 /// The counters of one sink since the start.
 #[derive(Debug)]
 pub struct SinkHealth {
-    /// The sink's label in metrics, which is its thread's name too.
+    /// The sink's label in metrics, also its thread's name.
     pub label: String,
     /// Records that the sink took.
     pub written: AtomicU64,
     /// Records lost because too many waited for the sink.
     pub dropped: AtomicU64,
     /// Records lost because the sink failed, panicked, or did not write them before the end; and
-    /// records that are gone after they were written.
+    /// records that disappeared after they were written.
     pub failed: AtomicU64,
     queue: Queue<Batch>,
 }
 
 impl SinkHealth {
-    /// Records that wait for the sink or are in its hand.
+    /// Records that wait for the sink or that it is writing.
     pub fn waiting(&self) -> usize {
         self.queue.waiting().0
     }
 
-    /// For how long the sink has finished no record although it has some in hand.
+    /// The time for which the sink has finished no record although it holds some.
     pub fn busy_for(&self) -> Duration {
         self.queue.waiting().1
     }
 
-    /// Records lost, for whatever reason.
+    /// Records lost for any reason.
     pub fn lost(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
     }
 }
 
-/// The lane. Dropping it closes it, and waits for the last records as long as `GRACE`.
+/// The lane. Dropping it closes it, and waits for the last records for up to `GRACE`.
 #[derive(Debug)]
 pub struct Lane {
     name: String,
     health: Arc<SinkHealth>,
     journal: Journal,
     thread: Thread,
-    /// The queue is full.
+    /// The outage of a full queue.
     overflow: OutageNotice,
-    /// The end was waited for.
+    /// `end` has waited for the thread.
     is_over: bool,
 }
 
@@ -71,7 +71,7 @@ impl Lane {
     /// Starts the thread of a sink, among the journal's threads.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system provides no thread.
     pub fn spawn(sink: Box<dyn Sink>, journal: &Journal) -> io::Result<Self> {
         let name = sink.name();
         let queue = Queue::new(CAPACITY, sink.gathering());
@@ -103,8 +103,8 @@ impl Lane {
         &self.health
     }
 
-    /// Queues a batch; never waits. A batch that finds no room is lost and counted, and the log
-    /// says so once.
+    /// Queues a batch without waiting. If the queue is full, the batch is lost and counted, and one
+    /// log line reports it.
     pub fn push(&mut self, batch: &Batch) {
         if self.health.queue.push(Arc::clone(batch), batch.len()) {
             self.overflow.record_success();
@@ -120,14 +120,14 @@ impl Lane {
         }
     }
 
-    /// No more batches come, and those that wait are to be written by `deadline`.
+    /// Closes the queue. The sink has until `deadline` to write the waiting batches.
     pub fn close(&self, deadline: &Deadline) {
         self.health.queue.close(deadline);
     }
 
-    /// Waits for the thread of a lane that is closed, until the deadline passes. Whether every
-    /// record was finished with; those that were not are counted and said. Also says how many
-    /// records this sink has lost since the start: no page tells it after the end.
+    /// Waits for the thread of a closed lane until the deadline passes. Returns true if all records
+    /// are finished; others are counted and logged. Also logs the sink's losses since the start,
+    /// since no page shows them after the end.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.close(deadline);
@@ -171,13 +171,13 @@ fn count_lost(health: &SinkHealth, journal: &Journal, records: usize) {
     journal.health().failed.fetch_add(records as u64, Ordering::Relaxed);
 }
 
-/// The thread's own. It survives a panic of the sink.
+/// The state of the thread. It survives a panic of the sink.
 struct Work {
     sink: Box<dyn Sink>,
     health: Arc<SinkHealth>,
     journal: Journal,
     outage: OutageNotice,
-    /// The run before this one has not ended as it should.
+    /// The previous run ended by a panic.
     was_broken_off: bool,
 }
 
@@ -224,7 +224,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Records are left only after a panic of the thread.
+        // Records remain only after a panic of the thread.
         let lost = self.health.queue.abandon();
         count_lost(&self.health, &self.journal, lost);
         if lost > 0 {
@@ -233,14 +233,14 @@ impl Drop for Work {
     }
 }
 
-/// The report of a sink on its batches. Records that it has not reported when its call ends, as by
-/// a panic, are counted as lost.
+/// The report of a sink on its batches. Records that are not reported when its call ends, for
+/// example by a panic, count as lost.
 #[derive(Debug)]
 pub struct Turn<'a> {
     health: &'a SinkHealth,
     journal: &'a Journal,
     outage: &'a mut OutageNotice,
-    /// Records that are not reported yet.
+    /// Records not yet reported.
     left: usize,
 }
 
@@ -257,14 +257,16 @@ impl Turn<'_> {
         self.finish(records);
     }
 
-    /// Notes that an attempt of the sink `name` succeeded, and says so if the last one had failed.
+    /// Records that an attempt of the sink `name` succeeded, and logs it if the previous one had
+    /// failed.
     pub fn note_success(&mut self, name: &str) {
         if self.outage.record_success() {
             tracing::info!(sink = name, "usage records are written again");
         }
     }
 
-    /// Notes that an attempt of the sink `name` failed, and says so if the last one had succeeded.
+    /// Records that an attempt of the sink `name` failed, and logs it if the previous one had
+    /// succeeded.
     pub fn note_failure(&mut self, name: &str, error: &io::Error) {
         if self.outage.record_failure(()) {
             tracing::error!(
@@ -274,7 +276,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Waits for `pause` or for the close. Returns the deadline once the process is ending.
+    /// Waits for `pause` or for the close. Returns the deadline if the process is ending.
     pub fn pause(&self, pause: Duration) -> Option<Instant> {
         let deadline = self.health.queue.pause(pause)?;
         Some(deadline.checked_sub(SPARE).unwrap_or(deadline))
@@ -294,12 +296,12 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// The records of batches.
+/// The number of records in the batches.
 pub fn count(batches: &[Batch]) -> usize {
     batches.iter().map(|batch| batch.len()).sum()
 }
 
-/// A sink that writes each batch by itself, and loses what it cannot write.
+/// Writes each batch separately. A batch that cannot be written is lost.
 pub(super) fn write_each<S: Sink + ?Sized>(sink: &mut S, batches: &[Batch], turn: &mut Turn<'_>) {
     for batch in batches {
         match sink.write(batch) {
@@ -315,5 +317,5 @@ pub(super) fn write_each<S: Sink + ?Sized>(sink: &mut S, batches: &[Batch], turn
     }
 }
 
-/// The gathering of a sink that writes each batch at once.
+/// The gathering of a sink that writes each batch immediately.
 pub(super) const AT_ONCE: Gathering = Gathering { time: Duration::ZERO, enough: usize::MAX };

@@ -1,18 +1,18 @@
-//! Stored results, whose tokens are counted once however often they are looked at.
+//! Counts the tokens of a stored result once, although several requests may retrieve it.
 //!
-//! A response in the background, a run, a video and a batch go on when their request has been
-//! answered, and tell their usage to every request that asks for them later. [`judge`] is the rule:
+//! A response in the background, a run, a video and a batch continue after their request has its
+//! response, and report their usage to every request that retrieves them. [`judge`] is the rule:
 //!
-//! * the first response that has the final usage counts: that of the request that made the result,
-//!   of a look at it, of a cancel or of a resumed stream;
+//! * the first response with the final usage counts: the one of the request that created the
+//!   result, of a retrieval, of a cancel or of a resumed stream;
 //! * every other response has no tokens;
-//! * of a result that this process has not seen before, a look counts only if the result goes on
-//!   behind its own request for certain: a response that does not say `background: true` was
-//!   counted when it was made. Where it does not say either, it is left out, and the record says
-//!   so: rather a number too few than a token twice.
+//! * a retrieved result that this process does not know counts only if it certainly ran in the
+//!   background. A response with `background: false` was counted when it was created. If the
+//!   response does not tell, its usage is left out, and the record says so: a missing count is
+//!   better than a double one.
 //!
-//! What was seen is remembered in memory. A record bears the key of what it counts, so that a
-//! ledger can keep it for the next process ([`Looks::remember`]).
+//! The results are kept in memory. A record has the key of the result that it counts, so that a
+//! ledger can keep the key for the next process ([`Looks::remember`]).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::llm::provider::{Stored, StoredKind};
 use crate::llm::usage::{Tally, Usage};
 
-/// The results that are remembered at least; twice as many at most, of 32 bytes each, some 4 MB in
-/// all. A forgotten result is judged like one that was never seen.
+/// The least number of results that are remembered; at most twice as many, of 32 bytes each, some 4
+/// MB in all. A forgotten result is judged like an unknown one.
 const REMEMBERED: usize = 65_536;
 
 /// The note in a record whose usage was left out.
@@ -31,42 +31,42 @@ pub(super) const LEFT_OUT: &str = "its usage is not counted: the response was no
 /// The state of a known result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// It was made, and its usage has not been seen.
+    /// The result was created, and its usage has not been seen.
     Pending,
     /// Its usage is in a record.
     Counted,
 }
 
-/// What a response says of a result.
+/// The information about a result in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen {
-    /// Its request made it.
+    /// The request created the result.
     is_new: bool,
-    /// It has usage, and is whole and final: nothing will be added to it.
+    /// The response has usage, is whole and final: no later response has more.
     is_final: bool,
-    /// It goes on behind its own request for certain; `None`: it does not say.
+    /// The result runs in the background. `None`: the response does not tell.
     is_background: Option<bool>,
 }
 
 /// The decision on the usage in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the record's.
+    /// The usage belongs to the record.
     Counts,
-    /// It was counted, or is not final.
+    /// The usage was counted before, or is not final.
     Passes,
-    /// It may not have been counted.
+    /// The usage may not have been counted.
     LeftOut,
 }
 
-/// A verdict, and the key of the result that it is on, if that has an id.
+/// A verdict, and the key of its result, if the result has an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) verdict: Verdict,
     pub(super) key: Option<u64>,
 }
 
-/// The rule: what becomes of the usage, and what is known of the result afterwards.
+/// The rule: the verdict on the usage, and the state of the result afterwards.
 fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
     let counts = (Verdict::Counts, Some(Known::Counted));
     match (known, seen) {
@@ -86,8 +86,9 @@ fn judge(known: Option<Known>, seen: Seen) -> (Verdict, Option<Known>) {
 pub(super) struct Looks(Mutex<Memory>);
 
 impl Looks {
-    /// Whether the usage of a response counts. `upstream`: where it comes from; `is_whole`: it came
-    /// to its end. `None`: the response is of no stored result, and its request's own.
+    /// Decides whether the usage of a response counts. `upstream` is its source; `is_whole` means
+    /// that it was complete. `None` if the response is not one of a stored result, so that the
+    /// usage is the request's own.
     pub(super) fn settle(
         &self,
         stored: &Stored,
@@ -105,7 +106,7 @@ impl Looks {
             return None;
         }
         let Some(id) = stored.id.as_deref().or(tally.id.as_deref()) else {
-            // It cannot be requested again.
+            // Without an id, the result cannot be requested again.
             return is_whole.then_some(Settled { verdict: Verdict::Counts, key: None });
         };
         let is_final = is_whole && !tally.pending && tally.usage.is_some();
@@ -119,7 +120,7 @@ impl Looks {
         Some(Settled { verdict, key: Some(key) })
     }
 
-    /// Takes over what an earlier process has counted, the latest last.
+    /// Takes over the results that an earlier process has counted, the latest last.
     pub(super) fn remember(&self, counted: &[u64]) {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.iter().for_each(|key| memory.put(*key, Known::Counted));
@@ -133,7 +134,7 @@ impl Verdict {
     }
 }
 
-/// What is known, by key: two maps, the older of which is forgotten when the younger is full.
+/// The known results by key, in two maps: when the younger is full, the older is dropped.
 #[derive(Debug, Default)]
 struct Memory {
     young: HashMap<u64, Known>,
@@ -153,8 +154,8 @@ impl Memory {
     }
 }
 
-/// FNV-1a: the same in every process. Services make up the ids, so a client cannot choose two that
-/// collide.
+/// FNV-1a, which gives the same key in every process. Services choose the ids, so a client cannot
+/// choose two that collide.
 fn key(upstream: &str, kind: StoredKind, id: &str) -> u64 {
     let parts = [upstream, "\0", kind.as_str(), "\0", id];
     let bytes = parts.iter().flat_map(|part| part.bytes());

@@ -6,16 +6,15 @@ use bytes::Bytes;
 use crate::llm::estimate::{Counter, Encoding, Shape, input_tokens, output_tokens};
 use crate::llm::usage::{Hold, Output, Room, Usage};
 
-/// The memory budget for all requests and responses that are kept for estimates. When it is used
-/// up, further ones get no estimate.
+/// The memory budget for all requests and responses kept for estimates. If it is exhausted, further
+/// ones get no estimate.
 pub(super) const ROOM: usize = 64 << 20;
 
-/// The longest request that is kept, some 250,000 tokens. A longer one has pictures or files in it,
-/// most likely, and its input is not estimated.
+/// The longest request that is kept, some 250,000 tokens. A longer one probably contains pictures
+/// or files, and its input is not estimated.
 const PROMPT_LIMIT: usize = 1 << 20;
 
-/// Up to this length a request is copied, so that the buffer it was read into is free for the next
-/// one.
+/// The longest request that is copied, so that the buffer it was read into can be reused.
 const COPIED: usize = 16 << 10;
 
 /// The input for one exchange.
@@ -29,7 +28,7 @@ pub(super) struct Material {
 }
 
 impl Material {
-    /// A request of this shape. `room` is what may be kept of it.
+    /// The input of a request with this shape. `room` is the memory budget.
     pub(super) fn new(shape: Shape, body: &Bytes, room: &Room) -> Self {
         let mut hold = room.hold();
         let fits = !body.is_empty() && body.len() <= PROMPT_LIMIT && hold.grow_to(body.len());
@@ -37,8 +36,8 @@ impl Material {
         Self { shape, prompt: fits.then(|| (copy(), hold)), output: None, is_answered: false }
     }
 
-    /// Counts the tokens; may take milliseconds. `None`: there was no text, or counting was
-    /// stopped.
+    /// Counts the tokens, which may take milliseconds. `None` if there was no text, or if the
+    /// counter stopped.
     pub(super) fn estimate(&self, model: &str, stop: &dyn Fn() -> bool) -> Option<Usage> {
         let counter = Counter::new(Encoding::of(model), stop);
         let input_tokens =

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The most names that get a label of their own. Upstreams that response with a new one each time
-/// would fill the memory of the sink that counts; the rest are [`OTHER`].
+/// The most names with a label of their own; all others are [`OTHER`]. Otherwise an upstream that
+/// responds with a new name each time would fill the memory of the sink that counts.
 pub const MAX_NAMES: usize = 256;
 
-/// The longest beginning of a name that tells it from others, in bytes: a client may ask for a
-/// model of megabytes, and an upstream may repeat it.
+/// The length up to which names are compared, in bytes: a client may request a model name of
+/// megabytes, and an upstream may repeat it.
 const MAX_LENGTH: usize = 256;
 
 /// The label of a name that no upstream has confirmed, and of those beyond [`MAX_NAMES`].
@@ -19,7 +19,7 @@ pub const OTHER: &str = "other";
 pub struct Names(HashSet<Arc<str>>);
 
 impl Names {
-    /// The label for a name, which an upstream has confirmed or not.
+    /// The label for a name. `None`: no upstream has confirmed one.
     pub fn of(&mut self, confirmed: Option<&str>) -> Arc<str> {
         let Some(name) = confirmed else { return OTHER.into() };
         let name = &name[..name.floor_char_boundary(MAX_LENGTH)];

@@ -1,39 +1,38 @@
-//! How an exchange ended.
+//! The end of an exchange, as records, metrics and logs name it.
 
 use serde::Serialize;
 
 use crate::llm::usage::Cause;
 
-/// How an exchange ended.
+/// The end of an exchange.
 ///
-/// Where the upstream answered with an error, its [`Cause`] decides between the three outcomes that
-/// name one: a status of the upstream decides alone, and under a status of success the `code` or
-/// `type` of the first error in the response.
+/// If the upstream responded with an error, its [`Cause`] decides between the three outcomes of
+/// errors: the status alone decides if it is one of an error, otherwise the `code` or `type` of the
+/// first error in the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The whole response went out, or the client left after the event that ends it.
+    /// The client got the whole response, or left after its terminal event.
     Complete,
     /// The upstream ended its response early.
     Truncated,
     /// The client left first.
     ClientDisconnected,
-    /// The upstream refused the request: 400, 404, 422 and every other 4xx that no outcome below
-    /// has.
+    /// The upstream refused the request: 400, 404, 422 and every 4xx that no other outcome covers.
     InvalidRequest,
-    /// The upstream refused the request because a rate or a quota is used up: 429.
+    /// The upstream refused the request because a rate limit or quota was exhausted: 429.
     RateLimited,
-    /// The upstream could not be reached, broke HTTP, or reported an error: 5xx, 401, 403, 408, or
-    /// an error in a stream that tells of nothing else.
+    /// The upstream was unreachable, violated HTTP, or reported an error: 5xx, 401, 403, 408, or an
+    /// error in a stream without another cause.
     UpstreamError,
-    /// One of the four timeouts ended it.
+    /// One of the four timeouts expired.
     TimedOut,
     /// This proxy refused the request.
     Rejected,
 }
 
 impl Outcome {
-    /// The name as records, metrics and logs bear it.
+    /// The name in records, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",

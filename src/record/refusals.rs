@@ -1,9 +1,10 @@
-//! Refusals before authentication: unauthenticated clients may cause any number of them.
+//! Limits the records of refusals before authentication, since unauthenticated clients may cause
+//! any number of them.
 //!
-//! The first [`APART`] of one reason within a second have a record each. The rest of that second
-//! share one, whose `count` says how many they are and which is otherwise that of the first of
-//! them. It goes on its way when its second is over. So a reason takes at most eleven records a
-//! second, and as much memory as one.
+//! The first [`APART`] refusals with one reason within a second have a record each. The others of
+//! that second share one, which equals the first of them except for its `count`. It is queued when
+//! its second is over. So a reason produces at most eleven records a second, and uses the memory of
+//! one.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,13 +16,13 @@ use uuid::Uuid;
 use super::{Journal, UsageRecord};
 use crate::support::threads::{Deadline, Thread, fault};
 
-/// Refusals of a reason that have a record each, per [`WINDOW`].
+/// The refusals of a reason that have a record each, per [`WINDOW`].
 const APART: u32 = 10;
 
-/// How long refusals share a record.
+/// The time for which refusals share a record.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The refusals of the present second, by their reasons, which are the codes of errors.
+/// The refusals of the current second, by reason (an error's code).
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     state: Mutex<State>,
@@ -32,7 +33,7 @@ pub(super) struct Refusals {
 #[derive(Debug, Default)]
 struct State {
     reasons: HashMap<&'static str, Second>,
-    /// True while a thread sends shared records; without one, each refusal gets its own.
+    /// True while a thread queues shared records; otherwise each refusal gets its own.
     is_running: bool,
 }
 
@@ -48,7 +49,7 @@ struct Second {
 pub(super) struct Counted {
     /// The id of the record that counts it.
     pub(super) id: Uuid,
-    /// Records to queue now: this one, or the one that an earlier second shared.
+    /// Records to queue now: this one, or one that refusals of an earlier second shared.
     pub(super) done: [Option<Box<UsageRecord>>; 2],
 }
 
@@ -81,7 +82,7 @@ impl Refusals {
         Counted { id, done: [earlier, own] }
     }
 
-    /// Waits for shared records whose second is over. `None`: this was the end, and all were taken.
+    /// Waits for shared records whose second is over. `None` at the end, after all were taken.
     fn next(&self) -> Option<Vec<UsageRecord>> {
         let mut state = self.lock();
         loop {
@@ -114,7 +115,7 @@ impl Refusals {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can panic with a second half changed.
+        // No code under the lock can panic with a half-changed state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,11 +126,11 @@ impl Second {
     }
 }
 
-/// How long the thread is waited for at the end. It only moves records.
+/// The time that the end waits for the thread. It only moves records.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The thread that sends shared records on their way. Dropping it sends the last ones; it is
-/// dropped before the writer of records.
+/// The thread that queues shared records. Dropping it queues the last ones; it must be dropped
+/// before the writer of records.
 #[derive(Debug)]
 pub struct RefusalCounter {
     journal: Journal,
@@ -140,7 +141,7 @@ impl RefusalCounter {
     /// Starts the thread. From now on refusals share records.
     ///
     /// # Errors
-    /// The system gives none.
+    /// Fails if the system provides no thread.
     pub fn spawn(journal: &Journal) -> io::Result<Self> {
         let waiting = journal.clone();
         let send = move || {
@@ -165,7 +166,7 @@ impl Drop for RefusalCounter {
     fn drop(&mut self) {
         self.journal.refusals().set_running(false);
         self.thread.wait(&Deadline::after(PATIENCE));
-        // Where the thread has failed, records are left.
+        // If the thread has failed, records remain.
         while let Some(records) = self.journal.refusals().next() {
             records.into_iter().for_each(|record| self.journal.push(Box::new(record)));
         }

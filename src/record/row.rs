@@ -1,4 +1,4 @@
-//! The row itself.
+//! The usage record's fields.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,26 +12,27 @@ use crate::codec::traceparent::SpanContext;
 use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, Usage};
 
-/// How the token counts are known.
+/// The source of the token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSource {
     /// The upstream reported them, and they are final.
     Reported,
-    /// The same, in the rest of the response that was read after the client had left.
+    /// The upstream reported them in the rest of the response, which was read after the client had
+    /// left.
     Drained,
-    /// The upstream reported them so far; the exchange ended before they were final.
+    /// The upstream reported them, but the exchange ended before they were final.
     Partial,
-    /// None were reported; the proxy counted the text that passed ([`crate::llm::estimate`]). All
-    /// of the record's counts are such.
+    /// The upstream reported none; the proxy counted the relayed text ([`crate::llm::estimate`]).
+    /// Then all counts of the record are estimates.
     Estimated,
-    /// None were reported.
+    /// There are no counts.
     #[default]
     None,
 }
 
 impl UsageSource {
-    /// The name as records, metrics and logs bear it.
+    /// The name in records, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reported => "reported",
@@ -43,17 +44,17 @@ impl UsageSource {
     }
 }
 
-/// The longest text of a record, in bytes. What clients and upstreams name and say has no bound of
-/// its own, and records wait in queues that count them.
+/// The longest text of a record, in bytes. Texts from clients and upstreams have no other bound,
+/// and the queues of records count records, not bytes.
 pub(super) const MAX_TEXT: usize = 1024;
 
-/// One row per request. What is not known is null, never 0; a count that the upstream reported is
+/// One row per request. Unknown values are null, never 0. Counts that the upstream reported are
 /// never recomputed.
 #[derive(Clone, Debug, Serialize)]
 pub struct UsageRecord {
-    /// UUIDv7, also answered as `x-streamgauge-id`.
+    /// UUIDv7, also sent as `x-streamgauge-id`.
     pub id: Uuid,
-    /// When the request's head had arrived, in UTC.
+    /// The time when the request's head had arrived, in UTC.
     pub started_at: Timestamp,
     /// The client: a configured name, or `anonymous`.
     pub client: Arc<str>,
@@ -71,21 +72,21 @@ pub struct UsageRecord {
     pub endpoint: Option<Cow<'static, str>>,
     /// The model in the client's body.
     pub model_requested: Option<Box<str>>,
-    /// The model as the upstream answered it.
+    /// The model that the response named.
     pub model: Option<Box<str>>,
     /// True if the request asked for a stream, or the response was one.
     pub stream: bool,
-    /// The status of the response, the upstream's or ours; null if there was none.
+    /// The status of the response, from the upstream or from the proxy; null if there was none.
     pub status: Option<u16>,
-    /// How the exchange ended.
+    /// The end of the exchange.
     pub outcome: Outcome,
-    /// How the counts are known.
+    /// The source of the counts.
     pub usage_source: UsageSource,
-    /// The counts, as reported or as estimated; never a mixture.
+    /// The counts: all reported, or all estimated.
     #[serde(flatten, serialize_with = "usage")]
     pub usage: Usage,
-    /// Server-sent events that were read, also after the client had left; of a realtime session the
-    /// responses that ended in it. Null where the response was neither.
+    /// Server-sent events that were read, also after the client had left; in a realtime session,
+    /// its ended responses. Null if the response was neither.
     pub events: Option<u64>,
     /// Bytes of the request's body as the client sent it.
     pub request_bytes: u64,
@@ -93,27 +94,27 @@ pub struct UsageRecord {
     pub response_bytes: u64,
     /// From the request's head to the response's head, in milliseconds.
     pub time_to_first_byte_ms: Option<f64>,
-    /// From the request's head to the first event with output in it, in milliseconds.
+    /// From the request's head to the first event with output, in milliseconds.
     pub time_to_first_token_ms: Option<f64>,
     /// From the request's head to the first event, in milliseconds.
     pub time_to_first_event_ms: Option<f64>,
     /// From the request's head to the last event, in milliseconds.
     pub time_to_last_event_ms: Option<f64>,
-    /// From the request's head to when its client left, if it did, in milliseconds.
+    /// From the request's head to the client's departure, in milliseconds; null if it stayed.
     pub time_to_disconnect_ms: Option<f64>,
     /// From the request's head to the end, in milliseconds.
     pub duration_ms: f64,
     /// The upstream's own id of the request (`x-request-id`, or Azure's `apim-request-id`).
     pub upstream_request_id: Option<Box<str>>,
-    /// The error, in words.
+    /// The error's message.
     pub error: Option<Box<str>>,
-    /// The number of requests in this record; null is 1. Only refusals before authentication
+    /// The number of requests in this record; null means 1. Only refusals before authentication
     /// share a record.
     pub count: Option<u64>,
-    /// The `code` of an error that this proxy made; no part of what is kept.
+    /// The `code` of an error of this proxy. Not stored.
     #[serde(skip)]
     pub code: Option<&'static str>,
-    /// What the access log says beside the record, where there is one; no part of what is kept.
+    /// Additional fields of the access log, if one is configured. Not stored.
     #[serde(skip)]
     pub seen: Seen,
     /// The service tier as the service named it: `default`, `flex`, `priority`, `batch` and others.
@@ -121,12 +122,12 @@ pub struct UsageRecord {
     /// Calls of the service's own tools that are billed per use, by kind.
     #[serde(serialize_with = "tool_calls")]
     pub tool_calls: Option<ToolCalls>,
-    /// What the service says that the request cost, in US dollars; the digits are its own.
+    /// The cost that the service reported, in US dollars, in its own digits.
     pub reported_cost: Option<Box<str>>,
-    /// The key of the stored result whose usage this is; no part of what is shown.
+    /// The key of the stored result that the usage belongs to. Not shown.
     #[serde(skip)]
     pub counted_result: Option<u64>,
-    /// The request's span, where traces are exported; no part of what is kept.
+    /// The request's span, if traces are exported. Not stored.
     #[serde(skip)]
     pub span: Option<Box<SpanContext>>,
 }
@@ -167,7 +168,7 @@ fn tool_calls<S: Serializer>(calls: &Option<ToolCalls>, serializer: S) -> Result
     }
 }
 
-/// The counts under the record's own names. [`Usage`] is pure and knows nothing of serialisation.
+/// Serialises the counts under the record's names. [`Usage`] is pure and does not depend on serde.
 fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Counts {

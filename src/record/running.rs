@@ -1,8 +1,8 @@
-//! The streams that run now, for the dashboard.
+//! Lists running streams for the dashboard.
 //!
-//! Each worker has a [`Board`] of its own with a fixed number of places. Putting a stream up and
-//! taking it down is one atomic store, an event is two relaxed ones, and a reader of the boards
-//! takes no lock that a worker could wait for.
+//! Each worker has its own [`Board`] with a fixed number of places. Adding and removing a stream
+//! costs one atomic store each, an event two relaxed ones, and readers take no lock that a worker
+//! could wait for.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,8 +14,8 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Streams of one worker that are listed. Those beyond it run as well and are only counted. 8 bytes
-/// each.
+/// The most streams of one worker that are listed, at 8 bytes each. Further ones run unlisted and
+/// are only counted.
 const PLACES: usize = 4096;
 
 /// The running streams of all workers. Clones are the same list.
@@ -25,14 +25,14 @@ pub struct Boards(Arc<[Arc<Places>]>);
 #[derive(Debug)]
 struct Places {
     streams: Box<[ArcSwapOption<Stream>]>,
-    /// Places from here on were never taken.
+    /// The number of places that were ever taken. They are the first ones.
     used: AtomicUsize,
-    /// Streams that found no place.
+    /// Streams without a place.
     unlisted: AtomicUsize,
 }
 
 impl Boards {
-    /// One for each worker.
+    /// Creates a board for each worker.
     pub fn new(workers: usize) -> Self {
         let places = |_| {
             Arc::new(Places {
@@ -44,14 +44,14 @@ impl Boards {
         Self((0..workers).map(places).collect())
     }
 
-    /// The board of a worker; only that one may put streams up, so it is asked for once. A worker
-    /// that is not there gets a board without readers.
+    /// The board of a worker. Must be called once per worker, since only one board may write to the
+    /// places. A worker with an unknown number gets a board without readers.
     pub fn of_worker(&self, worker: usize) -> Board {
         let places = self.0.get(worker).cloned().unwrap_or_else(|| Arc::clone(&Self::new(1).0[0]));
         Board(Rc::new(Own { places, free: RefCell::default(), next: Cell::new(0) }))
     }
 
-    /// The streams that run now, the oldest first, and the number of those that are not listed.
+    /// The running streams, the oldest first, and the number of streams that are not listed.
     pub fn list(&self) -> (Vec<Arc<Stream>>, usize) {
         let mut streams = Vec::new();
         for places in &*self.0 {
@@ -63,21 +63,21 @@ impl Boards {
     }
 }
 
-/// Where one worker puts its streams up. Clones are the same board.
+/// The places of one worker's streams. Clones are the same board.
 #[derive(Clone, Debug)]
 pub struct Board(Rc<Own>);
 
 #[derive(Debug)]
 struct Own {
     places: Arc<Places>,
-    /// Places that were given back; the last one is taken first.
+    /// Places that are free again; the last one is taken first.
     free: RefCell<Vec<usize>>,
     /// The first place that was never taken.
     next: Cell<usize>,
 }
 
 impl Board {
-    /// Puts a stream up until what is returned is dropped.
+    /// Lists a stream until the returned value is dropped.
     pub(super) fn put_up(&self, stream: Stream) -> Shown {
         let Own { places, free, next } = &*self.0;
         let place = free.borrow_mut().pop().or_else(|| {
@@ -98,7 +98,7 @@ impl Board {
     }
 }
 
-/// A stream on the board; it is taken down when this is dropped.
+/// A listed stream. Dropping it removes the stream from the board.
 #[derive(Debug)]
 pub(super) struct Shown {
     stream: Arc<Stream>,
@@ -127,22 +127,22 @@ impl Drop for Shown {
     }
 }
 
-/// A running stream: what is known when it is put up, and how far it has come.
+/// A running stream: the values known at its start, and its progress.
 #[derive(Debug)]
 pub struct Stream {
     /// The id that its record will have.
     pub id: Uuid,
-    /// When its request's head had arrived.
+    /// The time when the request's head had arrived.
     pub started_at: Timestamp,
-    /// The same on the clock that durations are measured with.
+    /// The same time on the monotonic clock.
     pub started: Instant,
     /// The client.
     pub client: Arc<str>,
     /// The end user that the request named.
     pub user: Option<Box<str>>,
-    /// Where it goes.
+    /// The upstream of the current attempt.
     pub upstream: Option<Arc<str>>,
-    /// The model that it asked for.
+    /// The requested model.
     pub model: Option<Box<str>>,
     pub(super) progress: Progress,
 }
@@ -151,9 +151,9 @@ pub struct Stream {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     events: AtomicU64,
-    /// One more than the reported count; 0: none was reported.
+    /// The reported count plus one; 0 if none was reported.
     output_tokens: AtomicU64,
-    /// Microseconds; 0: not yet.
+    /// Microseconds; 0 before the first token.
     first_token: AtomicU64,
 }
 
@@ -182,7 +182,7 @@ impl Stream {
         self.progress.output_tokens.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// How long the first token took; `None`: it is not here.
+    /// The time to the first token. `None` before it.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         let micros = self.progress.first_token.load(Ordering::Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros))

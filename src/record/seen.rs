@@ -6,15 +6,15 @@ use http::{HeaderName, Request};
 
 use super::row::MAX_TEXT;
 
-/// The header in which clients put an id of their own.
+/// The header with the client's own id of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Kept for the access log alone, where there is one.
+/// Fields for the access log, empty unless one is configured.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The client's address, or that of the load balancer before this proxy.
     pub address: Option<IpAddr>,
-    /// The path as the client wrote it, without the query, which may have keys in it.
+    /// The path as the client wrote it, without the query, which may contain keys.
     pub path: Option<Box<str>>,
     /// The client's own id of the request.
     pub request_id: Option<Box<str>>,

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-/// Counted since the start.
+/// Counters since the start.
 #[derive(Debug, Default)]
 pub struct Shipping {
-    /// True if the database is connected and takes records.
+    /// True if the database is connected and accepts records.
     pub up: AtomicBool,
-    /// Records that the database has, also those that it had already.
+    /// Records in the database, including those that it had already.
     pub shipped: AtomicU64,
-    /// Attempts that ended with an error: connections and batches.
+    /// Failed attempts: connections and batches.
     pub failures: AtomicU64,
     /// Records that the database refuses; they stay in the local ledger only.
     pub refused: AtomicU64,

@@ -18,7 +18,7 @@ pub struct Writer {
     journal: Journal,
     lanes: Arc<Mutex<Vec<Lane>>>,
     thread: Thread,
-    /// The end was waited for.
+    /// `end` has waited for the thread.
     is_over: bool,
 }
 
@@ -26,7 +26,7 @@ impl Writer {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system gives none.
+    /// Fails if the system provides no thread.
     pub fn spawn(journal: &Journal, sinks: Vec<Box<dyn Sink>>) -> io::Result<Self> {
         let lanes = sinks.into_iter().map(|sink| Lane::spawn(sink, journal)).collect::<Result<_, _>>()?;
         let lanes = Arc::new(Mutex::new(lanes));
@@ -41,13 +41,14 @@ impl Writer {
         Ok(Self { journal: journal.clone(), lanes, thread, is_over: false })
     }
 
-    /// Takes no more records, and waits until the sinks have finished with all there are, or until
-    /// the deadline passes. Whether none was lost by that; those that were are counted and said.
+    /// Accepts no more records, and waits until the sinks have finished all of them, or until the
+    /// deadline passes. Returns true if no record was lost at the end; lost ones are counted and
+    /// logged.
     pub fn end(&mut self, deadline: &Deadline) -> bool {
         self.is_over = true;
         self.journal.close();
         self.thread.wait(deadline);
-        // Where the thread has failed, records are left.
+        // If the thread has failed, records remain.
         let rest = self.journal.take();
         if !rest.is_empty() {
             share(&self.journal, &self.lanes, rest);
@@ -74,8 +75,9 @@ fn share(journal: &Journal, lanes: &Mutex<Vec<Lane>>, batch: Vec<UsageRecord>) {
     journal.health().written.fetch_add(written as u64, Ordering::Relaxed);
 }
 
-/// Held by the `records` thread while it shares a batch, which waits for nothing, and by the end,
-/// which waits for the sinks: only after the thread has ended, or was given up.
+/// The lock of the lanes. The `records` thread holds it while it shares a batch, which waits for
+/// nothing. The end holds it while it waits for the sinks, after the thread has ended or was
+/// abandoned.
 fn lock(lanes: &Mutex<Vec<Lane>>) -> MutexGuard<'_, Vec<Lane>> {
     lanes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Whether a request is admitted by its host and origin.
+//! Admits or refuses requests by their host and origin.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,10 @@ use crate::codec::authority::{Authority, HostFault};
 /// Fetch Metadata: how the page that sends a request relates to its target.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The most of a host or an origin that a message repeats, in bytes.
+/// The longest part of a host or an origin that a message repeats, in bytes.
 const MAX_SHOWN: usize = 256;
 
-/// Which hosts and which web pages a listener serves.
+/// The hosts and the web pages that a listener serves.
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// `None`: any.
@@ -27,12 +27,12 @@ pub struct Admission {
     usual: Arc<OnceLock<HeaderValue>>,
 }
 
-/// Why a request is not admitted.
+/// The reason for which a request is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It names no host.
+    /// The request names no host.
     Host(HostFault),
-    /// It names another host.
+    /// The request names another host.
     ForeignHost(String),
     /// A page of this origin sent it.
     ForeignOrigin(String),
@@ -42,8 +42,8 @@ pub enum Refusal {
 
 impl Admission {
     /// Without clients, hosts and origins that are not listed are refused. With clients, a page
-    /// lacks a key, so that only a list that is not empty refuses. `is_https`: clients connect
-    /// through TLS.
+    /// lacks a key, so that only a list that is not empty refuses. `is_https` means that clients
+    /// connect through TLS.
     pub fn new(hosts: OwnHosts, origins: Origins, has_clients: bool, is_https: bool) -> Self {
         let hosts = Some(hosts).filter(|hosts| !has_clients || !hosts.is_empty());
         let origins = Some(origins).filter(|origins| !has_clients || !origins.is_empty());
@@ -53,7 +53,7 @@ impl Admission {
     /// Decides by the request's head alone.
     ///
     /// # Errors
-    /// Why the request is not admitted.
+    /// Fails with the reason for the refusal.
     pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let authority = if self.is_usual(uri, headers) { None } else { self.judge(version, uri, headers)? };
         let Some(origins) = &self.origins else { return Ok(()) };

@@ -11,7 +11,7 @@ use crate::support::Hosts;
 pub struct OwnHosts(Hosts);
 
 impl OwnHosts {
-    /// These names, in addition to addresses and `localhost`.
+    /// Takes these names, in addition to addresses and `localhost`.
     pub fn new(names: Hosts) -> Self {
         Self(names)
     }

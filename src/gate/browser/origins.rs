@@ -1,4 +1,4 @@
-//! Origins of web pages (RFC 6454): which may use the proxy.
+//! Origins of web pages (RFC 6454), and the list of those that may use the proxy.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ impl Origin {
     /// Parses an entry of `server.origins`: `https://app.example`, with any scheme.
     ///
     /// # Errors
-    /// The mistake in the entry, and the right form.
+    /// Fails with the mistake in the entry, and the right form.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "*" => {
@@ -44,7 +44,7 @@ impl Origin {
         })
     }
 
-    /// Parses the value of an `Origin` header; `None` for `null` and invalid values.
+    /// Parses the value of an `Origin` header. `None` for `null` and invalid values.
     pub(super) fn of(value: &[u8]) -> Option<Self> {
         let text = str::from_utf8(value).ok()?.to_ascii_lowercase();
         let (scheme, host) = text.split_once("://")?;

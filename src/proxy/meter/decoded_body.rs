@@ -15,25 +15,25 @@ use crate::codec::coding::{Coding, ContentDecoder, DecodeError};
 use crate::llm::rewrite;
 use crate::record::error::{Error, Kind};
 
-/// The most encoded bytes that are decoded at once, which bounds what waits.
+/// The most encoded bytes decoded at once, which bounds the waiting output.
 const SLICE: usize = 4 << 10;
 
 /// A frame with this many decoded bytes is complete.
 const FRAME: usize = 64 << 10;
 
-/// The most that one slice may expand to. A short response may expand this far, so that anything
-/// beyond is a decompression bomb.
+/// The most bytes to which one slice may expand. A short response may expand this far, so that
+/// anything beyond is a decompression bomb.
 const MAX_FRAME: usize = FRAME + crate::codec::coding::FREE_OUTPUT as usize;
 
-/// A body, decoded or as it is. Dropping it drops the inner body.
+/// A body, decoded or unchanged. Dropping it drops the inner body.
 pub struct DecodedBody<B> {
     body: B,
-    /// `None`: the body passes as it is. Boxed, since most do.
+    /// `None`: the body passes unchanged. Boxed, since most do.
     decoding: Option<Box<Decoding>>,
 }
 
 impl<B> DecodedBody<B> {
-    /// A body that passes as it is.
+    /// A body that passes unchanged.
     pub fn plain(body: B) -> Self {
         Self { body, decoding: None }
     }
@@ -73,7 +73,7 @@ struct Decoding {
 }
 
 impl Decoding {
-    /// Decodes what is here. `None`: nothing came of it.
+    /// Decodes the waiting bytes. `None` if they yield no output.
     fn next(&mut self) -> Option<Bytes> {
         let mut decoded = Vec::new();
         while !self.input.is_empty() && decoded.len() < FRAME {

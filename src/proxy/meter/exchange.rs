@@ -20,7 +20,7 @@ use crate::upstream::UpstreamBody;
 
 /// A response body, as this module reads it.
 pub trait ResponseFrames: Body<Data = Bytes, Error = Error> + Unpin + 'static {
-    /// When the bytes of the last frame were read from the socket.
+    /// The time when the bytes of the last frame were read from the socket.
     fn read_at(&self) -> Instant;
 
     /// Returns true if the end of the connection ends the body, so that a truncated body looks
@@ -51,11 +51,11 @@ pub(super) struct Exchange<B: ResponseFrames> {
     kind: ResponseMeter,
     entry: Entry,
     status: StatusCode,
-    /// What the meter found in the last frame.
+    /// The meter's findings in the last frame.
     progress: Progress,
-    /// When the first and the last event arrived.
+    /// The times at which the first and the last event arrived.
     events: Option<(Instant, Instant)>,
-    /// `None` for a body that is no stream.
+    /// `None` for a body that is not a stream.
     timing: Option<Rc<StreamTiming>>,
     /// The number of events that ended in the last frame.
     fresh: u32,
@@ -70,7 +70,7 @@ pub(super) struct Exchange<B: ResponseFrames> {
     promises_events: bool,
 }
 
-/// How an exchange ends.
+/// The ways in which an exchange ends.
 #[derive(Clone, Copy)]
 enum End {
     /// The response is complete.
@@ -170,8 +170,8 @@ impl<B: ResponseFrames> Exchange<B> {
     /// Writes `error` as the last bytes of this stream: the end of an unfinished event, and an
     /// error event in the form of the endpoint. Must be called before [`Exchange::fail`].
     ///
-    /// `held`: bytes that wait to be passed on; `None`: the unfinished event stays withheld.
-    /// Returns `None` where no event may be inserted: in another kind of body and after the last
+    /// `held` are the bytes that wait to be passed on. `None`: the unfinished event stays withheld.
+    /// Returns `None` if no event may be inserted: in another kind of body, and after the last
     /// event.
     pub(super) fn last_words(&mut self, error: &Error, held: Option<&[u8]>) -> Option<Vec<u8>> {
         if !self.takes_events() || !self.status.is_success() || self.is_final() || !self.is_open() {
@@ -184,12 +184,12 @@ impl<B: ResponseFrames> Exchange<B> {
         Some([held.unwrap_or_default(), separator, &error.to_event(&stream)].concat())
     }
 
-    /// See [`Exchange::poll_frame`]. Cancel-safe.
+    /// Like [`Exchange::poll_frame`]. Cancel-safe.
     pub(super) async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
         poll_fn(|cx| self.poll_frame(cx)).await
     }
 
-    /// Stops reading, and puts the reason into the record.
+    /// Stops reading, and records the reason.
     pub(super) fn abort(&mut self, reason: String) {
         self.explain(reason);
         self.close(End::Left);
@@ -208,7 +208,7 @@ impl<B: ResponseFrames> Exchange<B> {
         }
     }
 
-    /// Notes that the client is cut off, and why.
+    /// Records that the client is cut off, and the reason.
     pub(super) fn explain(&mut self, reason: String) {
         self.is_aborted = true;
         if self.is_open() {
@@ -249,7 +249,7 @@ impl<B: ResponseFrames> Exchange<B> {
         self.kind.is_events()
     }
 
-    /// What the meter found in the last frame of a stream.
+    /// The meter's findings in the last frame of a stream.
     pub(super) fn progress(&self) -> Progress {
         self.progress
     }
@@ -319,7 +319,7 @@ impl<B: ResponseFrames> Exchange<B> {
         let ended = matches!(end, End::Whole | End::Unsent);
         let mut whole = matches!(end, End::Whole);
         let mut lacks_end = ended && is_events && self.status.is_success() && self.body.ends_by_close();
-        // From the status, or from inside the response.
+        // The cause is in the status, or inside the response.
         let mut cause = Cause::of_status(self.status.as_u16());
         if let Some(mut tally) = self.kind.take_tally(ended) {
             self.entry.row().events = is_events.then_some(tally.events);
@@ -338,7 +338,7 @@ impl<B: ResponseFrames> Exchange<B> {
             self.entry.metered(tally, ended);
         }
         match end {
-            // A drain ends as a client that left, unless the process is stopping.
+            // A drain ends like a client that left, unless the process is stopping.
             End::Whole | End::Failed(_) if self.entry.has_client_left() => {
                 self.entry.close(Outcome::ClientDisconnected);
             }
@@ -357,8 +357,9 @@ impl<B: ResponseFrames> Exchange<B> {
 }
 
 impl<B: ResponseFrames> Exchange<B> {
-    /// Why a complete response is none, although its status is 200: it has no content. Some servers
-    /// fail like this (llama-cpp-python, where a prompt is too long for the model).
+    /// The reason for which a complete response with status 200 counts as a failure: it has no
+    /// content. Some servers fail like this (llama-cpp-python, if a prompt is too long for the
+    /// model).
     fn lack(&mut self, is_events: bool, tally: &Tally) -> Option<&'static str> {
         let is_body = self.entry.method().is_some_and(|method| method != Method::HEAD);
         if self.status != StatusCode::OK || tally.skipped > 0 || !is_body {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::llm::usage::Tally;
 
-/// Remembers what responses tell of one upstream.
+/// Remembers the findings about one upstream.
 pub trait UsageObserver: Send + Sync + fmt::Debug {
     /// A response has counts of a kind that the upstream sends without being asked.
     fn on_unrequested_usage(&self);
 
-    /// A response of this model has no counts, and usage was not asked for because the upstream was
+    /// A response of this model has no counts, and usage was not requested because the upstream was
     /// believed to report it anyway.
     fn on_missing_usage(&self, model: u64);
 }
@@ -21,12 +21,12 @@ pub struct UsageFeedback {
     pub observer: Arc<dyn UsageObserver>,
     /// The observer's key of the model.
     pub model: u64,
-    /// Usage was asked for.
+    /// Usage was requested.
     pub asked: bool,
 }
 
 impl UsageFeedback {
-    /// Reports what was found in a complete response.
+    /// Reports the findings in a complete response.
     pub(super) fn report(self, tally: &Tally) {
         match (self.asked, tally.has_timings) {
             (true, true) => self.observer.on_unrequested_usage(),

@@ -19,8 +19,8 @@ use crate::support::flow::StreamTiming;
 
 /// Passes on the frames that its [`Exchange`] reads. It ends in one of these ways:
 ///
-/// * The response is complete, which is seen at the last frame: a connection does not poll beyond
-///   `is_end_stream`.
+/// * The response is complete. This is detected at the last frame, since a connection does not poll
+///   beyond `is_end_stream`.
 /// * The upstream breaks off or is silent for too long, or the process is stopping. An event stream
 ///   gets one more event with the error, in the form that its SDKs raise. Then the body fails, so
 ///   that the connection truncates the response and no client takes it for complete.
@@ -34,17 +34,17 @@ pub struct Metered<B: ResponseFrames> {
     policy: ResponsePolicy,
     /// Counts a stream.
     _active: Option<SharedGuard>,
-    /// Withholds the usage event that the client did not ask for; `None`: everything passes.
+    /// Withholds the usage event that the client did not request. `None`: everything passes.
     withhold: Option<Box<Withhold>>,
     /// The exchange is read no further, and this follows.
     last: Option<Last>,
 }
 
-/// How one response is measured and, without its client, continued.
+/// The measurement of one response, and its continuation without its client.
 #[derive(Clone, Debug)]
 pub struct ResponsePolicy {
     pub timing: Rc<StreamTiming>,
-    /// Reads the rest when the client leaves; `None`: the upstream is stopped.
+    /// Reads the rest if the client leaves. `None`: the upstream request is aborted.
     pub drains: Option<Drains>,
 }
 
@@ -79,7 +79,7 @@ impl<B: ResponseFrames> Metered<B> {
         &self.policy.timing
     }
 
-    /// Withholds the usage event that was asked for in the client's place, if this is a stream. A
+    /// Withholds the usage event that was requested in the client's place, if this is a stream. A
     /// declared length is then wrong.
     pub fn withhold_usage(&mut self) {
         let is_stream = |exchange: &Exchange<B>| exchange.takes_events() && exchange.status().is_success();
@@ -88,8 +88,8 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Notes that a stream is of llama.cpp's server, where asking for usage moves events that the
-    /// client would get anyway.
+    /// Marks a stream of llama.cpp's server, where a request for usage moves events that the client
+    /// would get anyway.
     pub fn expect_llama_cpp(&mut self) {
         self.withhold.iter_mut().for_each(|withhold| withhold.expect_llama_cpp());
     }
@@ -125,7 +125,7 @@ impl<B: ResponseFrames> Metered<B> {
 
     /// Returns true if the bytes passed on end between two events, so that a comment may follow.
     pub fn is_between_events(&self) -> bool {
-        // A withheld beginning is all that there is of its event.
+        // The client has no byte of an event whose beginning is withheld.
         let withhold = self.withhold.as_ref();
         if withhold.is_some_and(|withhold| withhold.is_inside_event()) {
             return false;
@@ -134,7 +134,7 @@ impl<B: ResponseFrames> Metered<B> {
             || self.exchange.as_deref().is_some_and(|exchange| exchange.position() == Position::BetweenEvents)
     }
 
-    /// Notes why the client is cut off. The connection drops this body next.
+    /// Records the reason for which the client is cut off. The connection drops this body next.
     pub fn abort(&mut self, reason: String) {
         if let Some(exchange) = &mut self.exchange {
             exchange.explain(reason);
@@ -156,8 +156,8 @@ impl<B: ResponseFrames> Metered<B> {
         self.exchange.take()
     }
 
-    /// The part of a frame that passes now, if any. At the end of the response nothing is withheld
-    /// any longer but the usage event.
+    /// The part of a frame that passes now, if any. At the end of the response only the usage event
+    /// stays withheld.
     fn passing(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let (Some(exchange), Some(withhold)) = (&mut self.exchange, &mut self.withhold) else {
             return Some(frame);
@@ -198,7 +198,7 @@ impl<B: ResponseFrames> Metered<B> {
         }
     }
 
-    /// Records the error, and passes it to the client as an event where one may be inserted.
+    /// Records the error, and passes it to the client as an event if one may be inserted.
     fn poll_failure(
         &mut self,
         error: Error,

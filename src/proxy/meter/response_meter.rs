@@ -26,7 +26,7 @@ pub enum ResponseMeter {
 #[derive(Debug)]
 pub struct Undecided {
     sniff: Sniff,
-    /// Memory for the output text, where that is kept.
+    /// Memory for the output text, if it is kept.
     room: Option<Room>,
     /// The status is one of an error.
     expects_error: bool,
@@ -90,8 +90,8 @@ impl Says {
 }
 
 impl ResponseMeter {
-    /// Chooses by the response headers. `asked_for_stream`: the first bytes decide whether the body
-    /// is an event stream, whatever its type.
+    /// Chooses by the response headers. With `asked_for_stream`, the first bytes decide whether the
+    /// body is an event stream, regardless of its type.
     pub fn of(headers: &HeaderMap, asked_for_stream: bool) -> Self {
         let content = match Says::of(headers) {
             Says::Opaque => return Self::Opaque,
@@ -116,7 +116,7 @@ impl ResponseMeter {
         })
     }
 
-    /// Returns true if the media type leaves open if the body is an event stream.
+    /// Returns true if the media type does not tell whether the body is an event stream.
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Undecided(undecided) => !undecided.sniff.says_events(),
@@ -125,7 +125,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Decides for `content` where the first bytes were to decide.
+    /// Chooses the meter for `content` instead of deciding by the first bytes.
     #[must_use]
     pub fn decided(self, content: Content) -> Self {
         match self {
@@ -216,7 +216,7 @@ impl ResponseMeter {
         }
     }
 
-    /// Meters bytes, and returns what was found in them.
+    /// Meters bytes, and returns the findings.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Events(meter) => return meter.push(bytes),

@@ -31,7 +31,7 @@ pub(super) enum Step {
     Data(&'static str),
     /// The body fails.
     Fail(Error),
-    /// The upstream is silent, for good.
+    /// The upstream sends nothing more.
     Stall,
 }
 
@@ -48,7 +48,7 @@ impl Script {
         Self { steps: steps.into_iter().collect(), ends_by_close: false, is_dropped: Rc::default() }
     }
 
-    /// These pieces, one per poll.
+    /// A script with these pieces, one per poll.
     pub(super) fn data(pieces: impl IntoIterator<Item = &'static str>) -> Self {
         Self::new(pieces.into_iter().map(Step::Data))
     }
@@ -63,7 +63,7 @@ impl Script {
         self
     }
 
-    /// True once the body was dropped, which tells the upstream.
+    /// True after the body was dropped, which aborts the upstream request.
     pub(super) fn is_dropped(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.is_dropped)
     }
@@ -145,7 +145,7 @@ impl Scene {
         Exchange::new(script, content.into(), self.entry(), status, None)
     }
 
-    /// The body that a client of an event stream is served; without its client, `drains` read on.
+    /// The body for the client of an event stream. If the client leaves, `drains` read the rest.
     pub(super) fn metered(&self, script: Script, drains: Option<Drains>) -> Metered<Script> {
         let timing = StreamTiming::new(StreamMetrics::default().into());
         let policy = ResponsePolicy { timing, drains };
@@ -166,7 +166,7 @@ impl Scene {
     }
 }
 
-/// The upstream broke off.
+/// The error of a truncated response.
 pub(super) fn truncated() -> Error {
     Kind::Truncated.at("up").because("it hung up")
 }

@@ -8,8 +8,8 @@ use crate::llm::usage::{AskedModel, Progress, SessionMeter};
 use crate::record::error::Error;
 use crate::record::{Entry, Outcome};
 
-/// Endpoints in whose sessions the client's messages name the model. The messages to the others are
-/// mostly audio.
+/// Endpoints in whose sessions the client's messages name the model. In sessions of the others,
+/// most messages are audio.
 const MODEL_IS_ASKED: [&str; 2] = ["responses", "other"];
 
 /// A side of a session.
@@ -45,21 +45,21 @@ struct Reading {
     client: Frames,
     upstream: Frames,
     heard: Heard,
-    /// When the first and the last message of the upstream ended.
+    /// The times at which the first and the last message of the upstream ended.
     events: Option<(Instant, Instant)>,
 }
 
 #[derive(Default)]
 struct Heard {
     usage: SessionMeter,
-    /// `None` where the model is named before the session, so that the client's messages are not
+    /// `None` if the model was named before the session, so that the client's messages are not
     /// searched for it.
     asked: Option<AskedModel>,
-    /// What the last bytes contained.
+    /// The findings in the last bytes.
     progress: Progress,
     /// The first close frame.
     closed: Option<(Peer, Close)>,
-    /// Whether a close frame was seen, by side.
+    /// True if a close frame was seen, by side.
     last: [bool; 2],
 }
 
@@ -67,7 +67,7 @@ impl Session {
     /// Begins with the response that grants the upgrade.
     pub fn new(mut entry: Entry, status: u16) -> Self {
         entry.answered(status, Instant::now());
-        // The usage is of this session, also where a `GET` of the path reports that of others.
+        // The session owns its usage, although a `GET` of the path reports the usage of others.
         entry.answers(UsageOwner::Own);
         let row = entry.row();
         row.stream = true;
@@ -77,7 +77,7 @@ impl Session {
         Self { entry, reading: Some(reading) }
     }
 
-    /// Meters bytes of one side. Bytes that are no frames pass too, and the record says so.
+    /// Meters bytes of one side. Bytes that are not frames pass too, and the record says so.
     pub fn saw(&mut self, from: Peer, bytes: &[u8]) {
         let row = self.entry.row();
         match from {
@@ -122,8 +122,8 @@ impl Session {
 
     /// Closes the record.
     ///
-    /// After a close frame the session is `complete`, unless the upstream's code is one of a
-    /// failure. Without one, `end` decides.
+    /// After a close frame the session is `complete`, unless the upstream's code reports a failure.
+    /// Without one, `end` decides.
     pub fn close(mut self, end: &SessionEnd) {
         let closed = self.finish();
         let (outcome, error) = match (closed, end) {

@@ -1,4 +1,4 @@
-//! Which record gets the usage in a response.
+//! Decides which record gets the usage in a response.
 
 use super::Entry;
 use crate::llm::provider::{Stored, StoredKind, UsageOwner};
@@ -42,7 +42,7 @@ impl Entry {
         if let Some(row) = self.row.as_mut().filter(|_| tally.usage.is_some()) {
             row.counted_result = key;
             if matches!(answers, UsageOwner::Stored(Stored { kind: StoredKind::Batch, .. })) {
-                // No batch says it, and its tokens have prices of their own.
+                // A batch's usage does not name its tier, which has prices of its own.
                 tally.service_tier.get_or_insert_with(|| "batch".into());
             }
         } else {

@@ -34,7 +34,7 @@ pub struct EventStream {
     pub model: Option<String>,
     /// The events that were passed on, which is the next `sequence_number`.
     pub events: u64,
-    /// When the request arrived, in seconds since 1970.
+    /// The time when the request arrived, in seconds since 1970.
     pub created_at: i64,
 }
 
@@ -77,14 +77,14 @@ impl Error {
     }
 }
 
-/// An upstream's error body as one whole event of `stream`. `None`: clients do not know its form.
+/// An upstream's error body as one whole event of `stream`. `None` if clients do not know its form.
 pub fn upstream_error_event(body: &[u8], stream: &EventStream) -> Option<Vec<u8>> {
     let body: Value = serde_json::from_slice(body).ok()?;
     body.get("error").filter(|error| !error.is_null())?;
     Some(event(&body, stream))
 }
 
-/// `body` has an `error`, which is an object or a text.
+/// `body` must have an `error`, which is an object or a text.
 fn event(body: &Value, stream: &EventStream) -> Vec<u8> {
     let error = &body["error"];
     let message = error.get("message").unwrap_or(error);
@@ -152,7 +152,7 @@ mod tests {
         parts(&error.to_event(&stream(endpoint)))
     }
 
-    /// The name and the data of what must be one whole event.
+    /// The name and the data of `event`, which must be one whole event.
     fn parts(event: &[u8]) -> (Option<String>, Value) {
         let text = std::str::from_utf8(event).unwrap();
         let lines: Vec<_> = text.strip_suffix("\n\n").unwrap().lines().collect();

@@ -17,10 +17,10 @@ pub enum Blame {
     Us,
 }
 
-/// Whether another attempt at another upstream is safe and useful.
+/// Tells whether an attempt at another upstream is safe and useful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It would fail alike, or a response has begun.
+    /// Another attempt would fail likewise, or a response has begun.
     Never,
     /// The upstream cannot have worked on the request.
     NotSent,
@@ -36,7 +36,7 @@ pub struct Info {
     pub code: &'static str,
     /// The HTTP status of a response that has not begun.
     pub status: StatusCode,
-    /// Whose fault it is.
+    /// The side at fault.
     pub blame: Blame,
     /// See [`Error::retry`](super::Error::retry) for the one exception.
     pub retry: Retry,

@@ -130,7 +130,7 @@ impl fmt::Display for Error {
                 f,
                 "The proxy {proxy} answered {status} and opens no way to the upstream `{upstream}`. {}",
                 match status {
-                    // Some proxies mean 407 and say 401.
+                    // Some proxies send 401 for 407.
                     401 | 407 => "Check the username and the password of the proxy in the configuration.",
                     _ => "Check the proxy's rules, or set proxy = \"none\" if the upstream can be reached without it.",
                 }
@@ -201,8 +201,8 @@ fn host_fault(fault: HostFault) -> &'static str {
     }
 }
 
-/// The list that takes a host. A service of Kubernetes has four names, of which its clients may use
-/// any.
+/// The entries for the configuration's list of hosts. A service of Kubernetes has four names, of
+/// which its clients may use any.
 fn hosts_to_write(host: &str) -> String {
     let labels: Vec<_> = host.split('.').collect();
     match labels[..] {

@@ -10,11 +10,11 @@ use crate::record::ID_HEADER;
 /// The `type` of all errors that streamgauge makes.
 pub const ERROR_TYPE: &str = "streamgauge_error";
 
-/// `Retry-After` of a response that says that streamgauge is full.
+/// `Retry-After` of a response that reports that streamgauge is full.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl Error {
-    /// The request's field that is at fault, if it is one field.
+    /// The field of the request that is at fault, if it is a single field.
     fn param(&self) -> Option<&'static str> {
         match self.kind() {
             Kind::ModelRequired | Kind::ModelAmbiguous | Kind::ModelTooLate { .. } => Some("model"),

@@ -8,7 +8,7 @@ use crate::record::{UsageRecord, UsageSource};
 
 const LIMITS: DrainLimits = DrainLimits { time: Duration::from_secs(60), bytes: 1 << 20, concurrent: 1 };
 
-/// The drains of a test, and what they count.
+/// The drains of a test, and their counters.
 struct Counters {
     drains: Drains,
     everywhere: SharedCount,
@@ -27,7 +27,7 @@ impl Counters {
 }
 
 /// The record of an event stream whose client leaves after `read` frames. The clock is paused: it
-/// jumps to the next timer when nothing else can go on.
+/// jumps to the next timer when all tasks are idle.
 async fn drained(limits: DrainLimits, script: Script, read: usize) -> UsageRecord {
     let scene = Scene::new();
     let counters = Counters::new(limits);

@@ -14,7 +14,7 @@ fn poll(exchange: &mut Exchange<Script>) -> Poll<Option<Result<Frame<Bytes>, Err
     exchange.poll_frame(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Reads to the end, or to the first error, which it records; the text of all data.
+/// Reads to the end, or to the first error, which it records. Returns the text of all data.
 fn read(exchange: &mut Exchange<Script>) -> String {
     let mut text = String::new();
     loop {
@@ -252,7 +252,7 @@ fn last_words_follow_only_an_open_stream() {
     assert_eq!(words(&[TOKEN], 500), None);
 }
 
-/// Each streamed response has one on the heap as long as it runs.
+/// Each streamed response keeps one on the heap until its end.
 #[test]
 fn exchange_of_a_streamed_response_stays_small() {
     let size = size_of::<Exchange<DecodedBody<UpstreamBody>>>();

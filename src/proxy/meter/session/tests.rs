@@ -13,7 +13,7 @@ fn message(text: &str) -> Vec<u8> {
     [&[0x81, length][..], text.as_bytes()].concat()
 }
 
-/// The record of a session in which both sides say something and which then ends.
+/// The record of a session with messages of both sides and this end.
 fn session(said: &[(Peer, Vec<u8>)], end: &SessionEnd) -> UsageRecord {
     let scene = Scene::at("realtime");
     let mut session = Session::new(scene.entry(), 101);

@@ -6,7 +6,7 @@ use super::{Blame, Info, KINDS, Kind, Retry};
 const BEGIN: &str = "<!-- begin: generated from src/record/error/kind.rs -->\n";
 const END: &str = "<!-- end: generated -->\n";
 
-/// Set it to write the table into the page in place of comparing it.
+/// The variable that makes the test write the table into the page instead of comparing it.
 const UPDATE: &str = "UPDATE_DOCS";
 
 fn table() -> String {
