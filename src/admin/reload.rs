@@ -39,13 +39,24 @@ impl From<ReloadStatus> for Shown {
     }
 }
 
+/// What became of a request, and the status after it.
+#[derive(Serialize)]
+struct ShownOutcome {
+    /// `taken`, or `unchanged` where the files are those of the configuration in use.
+    outcome: &'static str,
+    /// Workers that are busy and go on with the earlier configuration until they are not.
+    late_workers: usize,
+    #[serde(flatten)]
+    status: Shown,
+}
+
 /// `/config/status`.
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Response {
     json(&Shown::from(admin.shown.reload.status()))
 }
 
-/// `POST /config/reload`: 200 with the status if the configuration is taken over, 422 with the
-/// mistakes if it is refused, 503 if the process does not reload (any more).
+/// `POST /config/reload`: 200 with the status if the configuration is taken over or has not changed,
+/// 422 with the mistakes if it is refused, 503 if the process does not reload (any more).
 pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     if !is_same_origin(&request) {
         let reason = "a page of another site cannot have the configuration read again";
@@ -55,10 +66,12 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>, request: Request) ->
     let Some(outcome) = admin.shown.reload.request(ReloadKind::Reload) else {
         return not_reloadable("the configuration of this process cannot be read again, or it is stopping");
     };
+    let shown = |outcome, late_workers| {
+        json(&ShownOutcome { outcome, late_workers, status: admin.shown.reload.status().into() })
+    };
     match outcome.await {
-        Ok(ReloadOutcome::Taken { .. } | ReloadOutcome::Unchanged) => {
-            json(&Shown::from(admin.shown.reload.status()))
-        }
+        Ok(ReloadOutcome::Taken { late_workers, .. }) => shown("taken", late_workers),
+        Ok(ReloadOutcome::Unchanged) => shown("unchanged", 0),
         Ok(ReloadOutcome::Refused(mistakes)) => {
             fault(StatusCode::UNPROCESSABLE_ENTITY, "config_refused", &mistakes)
         }

@@ -7,6 +7,7 @@
 mod secrets;
 mod thread;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::sinks::otlp::{Service, Services};
 use crate::support::Live;
 use crate::support::flow::StreamMetricsRegistry;
 use crate::support::telemetry;
+use crate::support::threads::{fault, message};
 use crate::tls::{Replacement, ServerTls, Watch};
 use crate::upstream::ConnectObserver;
 use secrets::Secrets;
@@ -134,14 +136,14 @@ impl Reloader {
     /// Reads the configuration and takes it over. A refusal is logged and counted once, unless the
     /// reload `is_requested`.
     fn reload(&mut self, is_requested: bool) -> ReloadOutcome {
-        let Some(source) = &self.source else {
-            return ReloadOutcome::Refused("there is no configuration to read again".to_owned());
-        };
-        let built = config::load_again(&source.sources, &source.files)
-            .map_err(|mistakes| mistakes.to_string())
-            .and_then(|loaded| self.build(loaded));
-        match built {
-            Ok(built) => self.put_in_use(built),
+        match self.read() {
+            Ok(Some(built)) => self.put_in_use(built),
+            Ok(None) => {
+                tracing::info!("the configuration has not changed");
+                self.reload.record_unchanged();
+                (self.suspect, self.refused) = (None, None);
+                ReloadOutcome::Unchanged
+            }
             Err(mistakes) => {
                 if is_requested || self.refused.as_ref() != Some(&mistakes) {
                     tracing::error!(
@@ -153,6 +155,24 @@ impl Reloader {
                 ReloadOutcome::Refused(mistakes)
             }
         }
+    }
+
+    /// Reads and builds the configuration. `None`: it is the one in use. A panic is a refusal, so
+    /// that no file can end the process.
+    fn read(&mut self) -> Result<Option<Built>, String> {
+        let read = || {
+            fault::strike("reload");
+            let source = self.source.as_ref().ok_or("there is no configuration to read again")?;
+            let loaded = config::load_again(&source.sources, &source.files)
+                .map_err(|mistakes| mistakes.to_string())?;
+            if loaded.files.has_contents_of(&source.files) {
+                return Ok(None);
+            }
+            self.build(loaded).map(Some)
+        };
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+            Err(format!("streamgauge failed to read it, which is a bug: {}", message(&*panic)))
+        })
     }
 
     fn build(&mut self, loaded: Loaded) -> Result<Built, String> {
@@ -205,7 +225,7 @@ impl Reloader {
         }
         self.access.replace(access(&settings, Some(&self.access.load())));
         self.prices.replace(settings.prices.clone());
-        self.hand_to_workers(&snapshot);
+        let late_workers = self.hand_to_workers(&snapshot);
         self.shared.retain(&snapshot.upstreams);
         self.reload.record_taken(settings.effective.clone(), needs_restart.clone());
         let generation = self.reload.status().generation;
@@ -218,22 +238,24 @@ impl Reloader {
         }
         (self.settings, self.snapshot) = (settings, snapshot);
         (self.suspect, self.refused) = (None, None);
-        ReloadOutcome::Taken { needs_restart }
+        ReloadOutcome::Taken { needs_restart, late_workers }
     }
 
-    /// Returns when all workers serve by the snapshot.
-    fn hand_to_workers(&self, snapshot: &Arc<Snapshot>) {
+    /// Waits until all workers serve by the snapshot; returns the number of those that do not yet.
+    fn hand_to_workers(&self, snapshot: &Arc<Snapshot>) -> usize {
         let (adopted, adoptions) = mpsc::channel();
         self.updates.send_replace(Update { snapshot: Arc::clone(snapshot), adopted });
         let deadline = Instant::now() + ADOPTION;
-        for _ in 0..self.workers {
+        for adopted in 0..self.workers {
             let left = deadline.saturating_duration_since(Instant::now());
             if adoptions.recv_timeout(left).is_err() {
-                tracing::warn!("a worker has not taken the configuration over yet");
-                return;
+                let late = self.workers - adopted;
+                tracing::warn!(workers = late, "workers have not taken the configuration over yet");
+                return late;
             }
         }
         tracing::debug!(workers = self.workers, "all workers serve by the new configuration");
+        0
     }
 }
 

@@ -17,6 +17,7 @@ use crate::server::{Acceptor, Ended, Limits, Listener};
 use crate::sinks::ledger::LedgerSource;
 use crate::sinks::prometheus::Metrics;
 use crate::support::drain::Stop;
+use crate::support::threads::fault;
 use crate::tls::{Live, ServerTls};
 
 /// Shared by the workers.
@@ -62,7 +63,7 @@ pub(super) async fn work(
     let proxy = Rc::new(Proxy::new(number, snapshot, shared, parts.journal.clone(), board));
     // Fails for the first snapshot, and after the reloading thread has given up waiting.
     let _ = adopted.send(());
-    let adopting = spawn_local(adopt(Rc::clone(&proxy), Rc::clone(&limits), updates));
+    let adopting = spawn_local(adopt(number, Rc::clone(&proxy), Rc::clone(&limits), updates));
     let acceptor = Acceptor::new(listener, proxy, tls, limits);
     let ended = acceptor.run(stop, parts.drain_timeout).await;
     adopting.abort();
@@ -73,8 +74,14 @@ pub(super) async fn work(
     Ok(())
 }
 
-async fn adopt(proxy: Rc<Proxy>, limits: Rc<Cell<Limits>>, mut updates: watch::Receiver<Update>) {
+async fn adopt(
+    number: usize,
+    proxy: Rc<Proxy>,
+    limits: Rc<Cell<Limits>>,
+    mut updates: watch::Receiver<Update>,
+) {
     while updates.changed().await.is_ok() {
+        fault::be_late(number).await;
         let Update { snapshot, adopted } = updates.borrow_and_update().clone();
         limits.set(snapshot.limits);
         proxy.adopt(snapshot);
@@ -90,7 +97,7 @@ pub(super) fn on_this_thread(name: &str, future: impl Future<Output = io::Result
     let future = async {
         tokio::select! {
             result = future => result,
-            () = crate::support::threads::fault::strike_later(name) => Ok(()),
+            () = fault::strike_later(name) => Ok(()),
         }
     };
     let _ = name;

@@ -1,6 +1,6 @@
 //! `streamgauge reload`: has the process that runs with this configuration read it again.
 //!
-//! Exit status: 0 it is taken over, 2 it is refused, with the mistakes on stderr, 1 the process
+//! Exit status: 0 it is taken over or has not changed, 2 it is refused, with the mistakes on stderr, 1 the process
 //! cannot be reached or does not let this command in.
 //!
 //! The address and the token are those of the file as it is now. A file that is not TOML does not
@@ -62,10 +62,17 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
     let headers = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let address = client.address;
     match client.send("POST", "/config/reload", &headers) {
-        Ok(Response { status: 200, body }) => match io::stdout().write_all(body.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => super::output::unwritten(&error, 0),
-        },
+        Ok(Response { status: 200, body }) => {
+            if let late @ 1.. = late_workers(&body) {
+                say!(
+                    "reload: {late} of the workers are busy, and serve by the earlier configuration until they are not"
+                );
+            }
+            match io::stdout().write_all(body.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => super::output::unwritten(&error, 0),
+            }
+        }
         Ok(Response { status: 422, body }) => {
             say!("{}", message(&body));
             ExitCode::from(WRONG)
@@ -85,6 +92,12 @@ pub(super) fn run(args: &ReloadArgs) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// How many workers did not take the configuration over in time.
+fn late_workers(body: &str) -> u64 {
+    let value = serde_json::from_str::<serde_json::Value>(body).ok();
+    value.and_then(|value| value["late_workers"].as_u64()).unwrap_or(0)
 }
 
 /// The message of an error's body.

@@ -91,6 +91,11 @@ impl Files {
         Self { contents, ..self.clone() }
     }
 
+    /// True if the same files had the same contents when they were read.
+    pub fn has_contents_of(&self, other: &Self) -> bool {
+        self.origin == other.origin && self.contents == other.contents && self.pipes == other.pipes
+    }
+
     /// True if no file can change.
     pub fn is_empty(&self) -> bool {
         self.contents.is_empty()

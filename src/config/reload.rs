@@ -44,11 +44,15 @@ pub enum ReloadKind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// [`ReloadKind::Look`] found nothing to take over yet.
+    /// The configuration is the one in use, or [`ReloadKind::Look`] has found a change only once.
     Unchanged,
-    /// All workers serve by the configuration. The keys are those of which the old value stays in
-    /// use until a restart.
-    Taken { needs_restart: Vec<&'static str> },
+    /// New requests are served by the configuration.
+    Taken {
+        /// Keys of which the old value stays in use until a restart.
+        needs_restart: Vec<&'static str>,
+        /// Workers that are busy and go on with the earlier configuration until they are not.
+        late_workers: usize,
+    },
     /// The earlier configuration stays in use, because of these mistakes.
     Refused(String),
 }
@@ -87,7 +91,7 @@ impl Reload {
         self.lock().clone()
     }
 
-    /// How many changed configurations were taken over, and how many were refused.
+    /// How many changed configurations were taken over, and how often one was refused.
     pub fn counts(&self) -> (u64, u64) {
         (self.0.taken.load(Ordering::Relaxed), self.0.refused.load(Ordering::Relaxed))
     }
@@ -129,6 +133,11 @@ impl Reload {
             needs_restart,
             effective: Arc::new(effective),
         };
+    }
+
+    /// The files are again those of the configuration in use.
+    pub fn record_unchanged(&self) {
+        self.lock().refused = None;
     }
 
     pub fn record_refused(&self, mistakes: String) {

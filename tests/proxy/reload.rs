@@ -13,7 +13,7 @@ use crate::harness::{
     chunk, free_address, proxy, sized, until, upstream,
 };
 
-const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
 /// A proxy with its configuration in a folder of its own.
 struct Configured {
@@ -245,7 +245,8 @@ fn prices_change_for_records_and_for_the_page_at_once() {
 fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
     let (one, two) = (named("one"), named("two"));
     let configured = Configured::new(&other("up", &one));
-    let taken = |keys: &[&'static str]| ReloadOutcome::Taken { needs_restart: keys.to_vec() };
+    let taken =
+        |keys: &[&'static str]| ReloadOutcome::Taken { needs_restart: keys.to_vec(), late_workers: 0 };
     let changed = text(&other("up", &two))
         .replacen("127.0.0.1:0", &free_address().to_string(), 1)
         .replace("workers = 2", "workers = 3")
@@ -278,9 +279,26 @@ fn three_mistakes_are_all_named_and_old_configuration_stays() {
     let proxy = &configured.proxy;
     assert_eq!(proxy.metric("streamgauge_config_reloads_total{result=\"refused\"}"), 2.0);
     assert_eq!(proxy.metric("streamgauge_config_last_reload_successful"), 0.0);
-    configured.change(&other("up", &up));
+    configured.change(&format!("{}models = {{ m = \"n\" }}\n", other("up", &up)));
     assert_eq!(proxy.metric("streamgauge_config_reloads_total{result=\"taken\"}"), 1.0);
     assert_eq!(proxy.metric("streamgauge_config_last_reload_successful"), 1.0);
+}
+
+#[test]
+fn unchanged_configuration_begins_no_generation() {
+    let up = named("up");
+    let configured = Configured::new(&other("up", &up));
+    let proxy = &configured.proxy;
+    assert_eq!(proxy.reload(), ReloadOutcome::Unchanged);
+    configured.write("[upstreams.up]\n");
+    assert!(matches!(proxy.reload(), ReloadOutcome::Refused(_)));
+    assert_eq!(proxy.metric("streamgauge_config_last_reload_successful"), 0.0);
+    configured.write(&other("up", &up));
+    assert_eq!(proxy.reload(), ReloadOutcome::Unchanged, "the file of the start is back");
+    assert_eq!(proxy.metric("streamgauge_config_last_reload_successful"), 1.0);
+    assert_eq!(proxy.metric("streamgauge_config_reloads_total{result=\"taken\"}"), 0.0);
+    let status: Value = serde_json::from_slice(proxy.page("/config/status").body()).unwrap();
+    assert_eq!((&status["generation"], &status["refused"]), (&1.into(), &Value::Null));
 }
 
 #[test]

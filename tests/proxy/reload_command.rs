@@ -48,7 +48,12 @@ fn reload_command_exits_with_what_became_of_the_configuration() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let status_line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&status_line["generation"], &status_line["refused"]), (&2.into(), &serde_json::Value::Null));
+    assert_eq!((&status_line["outcome"], &status_line["late_workers"]), (&"taken".into(), &0.into()));
     assert_eq!((status(&serving, "/new"), status(&serving, "")), (200, 404));
+    let again = reload(&program);
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    let status_line: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&status_line["outcome"], &status_line["generation"]), (&"unchanged".into(), &2.into()));
 
     edit(&program, "upstream = \"up\"", "upstream = \"gone\"");
     edit(&program, "workers = 1", "workers = \"many\"");
@@ -146,7 +151,7 @@ fn reload_is_for_operators_and_not_for_web_pages() {
     let get = format!("GET /config/status HTTP/1.1\r\nhost: {admin}\r\n{key}\r\n");
     let shown: serde_json::Value =
         serde_json::from_slice(Client::connect(admin).send(get).answer().body()).unwrap();
-    assert_eq!(shown["generation"], 2, "{shown}");
+    assert_eq!(shown["generation"], 1, "{shown}");
     let mistakes = shown["refused"]["mistakes"].as_array().unwrap();
     assert!(mistakes.iter().any(|mistake| mistake.as_str().unwrap().contains("upstreams.up.url")), "{shown}");
     drop(serving);

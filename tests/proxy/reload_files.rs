@@ -11,7 +11,7 @@ use streamgauge::config::reload::ReloadOutcome;
 use crate::harness::{CHAT_BODY, CHAT_REQUEST, Proxy, Upstream, proxy, sized};
 use crate::reload::settle;
 
-const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
 fn up() -> Upstream {
     Upstream::answering(sized("200 OK", "application/json", CHAT_BODY.as_bytes()))
@@ -143,8 +143,8 @@ fn secret_of_a_pipe_stays_after_a_reload() {
     let client = format!("[clients.a]\nkey = {{ file = \"/dev/fd/{}\" }}\n", reader.as_raw_fd());
     fs::write(&path, format!("{}\n{client}", text(&up, "/one"))).unwrap();
     let proxy = proxy().run_from(&path);
-    fs::write(&path, format!("{}\n{client}", text(&up, "/two"))).unwrap();
-    for _ in 0..2 {
+    for route in ["/two", "/three"] {
+        fs::write(&path, format!("{}\n{client}", text(&up, route))).unwrap();
         assert_eq!(proxy.reload(), TAKEN);
     }
 }
@@ -163,7 +163,7 @@ fn files_beyond_their_bounds_are_refused() {
     fs::write(&key, "sg-a-key-in-a-file").unwrap();
     fs::write(&path, format!("{good}#{}", "x".repeat(4 << 20))).unwrap();
     assert!(matches!(settle(&proxy), ReloadOutcome::Refused(reason) if reason.contains("more than 4 MiB")));
-    fs::write(&path, good).unwrap();
+    fs::write(&path, good.replace("/one", "/two")).unwrap();
     assert_eq!(settle(&proxy), TAKEN);
 }
 

@@ -19,7 +19,7 @@ use crate::harness::{
     sized, upstream,
 };
 
-const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new() };
+const TAKEN: ReloadOutcome = ReloadOutcome::Taken { needs_restart: Vec::new(), late_workers: 0 };
 
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]

@@ -96,3 +96,74 @@ impl Drop for Reloading {
         self.reload.disconnect();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+
+    use super::*;
+    use crate::app::reload::Source;
+    use crate::config::{self, Loaded, Sources};
+    use crate::record::{CAPACITY, Journal};
+    use crate::support::flow::StreamMetricsRegistry;
+    use crate::support::threads::Deadline;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn text(tables: &str) -> String {
+        format!(
+            "{tables}\n[ledger]\npath = \"\"\n[upstreams.up]\nprovider = \"other\"\nurl = \"http://h/v1\"\n\
+             api_key = \"none\"\ndefault_model = \"m\"\n"
+        )
+    }
+
+    fn reloader(loaded: &Loaded, threads: &Threads) -> Reloader {
+        let journal = Journal::with_threads(CAPACITY, threads.clone());
+        Reloader::new(&loaded.settings, None, &Arc::new(StreamMetricsRegistry::new(1)), &journal).unwrap()
+    }
+
+    #[test]
+    fn no_thread_starts_where_no_file_can_change() {
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+        let tls = |certificate: &str, key: &str| {
+            let loaded = config::from_text(&text(&format!(
+                "[server.tls]\ncertificate = {{ {certificate} }}\nprivate_key = {{ {key} }}"
+            )));
+            let threads = Threads::default();
+            reloader(&loaded.unwrap(), &threads).spawn(&threads).unwrap().map(|_| threads)
+        };
+        let data = |pem: &str| format!("data = \"{}\"", BASE64.encode(pem));
+        assert!(tls(&data(&certificate), &data(&key)).is_none());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("certificate.pem");
+        fs::write(&path, &certificate).unwrap();
+        let threads = tls(&format!("file = \"{}\"", path.display()), &data(&key)).expect("a file can change");
+        assert_eq!(threads.statuses()[0].name, "configuration");
+    }
+
+    #[test]
+    fn dropping_the_guard_ends_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("streamgauge.toml");
+        fs::write(&path, text("")).unwrap();
+        let sources = Sources { file: Some(path), ..Sources::default() };
+        let loaded = config::load(&sources).unwrap();
+        let threads = Threads::default();
+        let mut reloader = reloader(&loaded, &threads);
+        reloader.source = Some(Source { sources, files: loaded.files, sets_log_level: false });
+        let reload = reloader.reload.clone();
+        let reloading = reloader.spawn(&threads).unwrap().expect("a file can change");
+        let outcome = reload.request(ReloadKind::Reload).expect("the thread runs").blocking_recv();
+        assert_eq!(outcome, Ok(ReloadOutcome::Unchanged));
+        let thread = reloading._thread.clone();
+        drop(reloading);
+        assert!(thread.wait(&Deadline::after(SOON)), "it still runs");
+        assert!(reload.request(ReloadKind::Reload).is_none());
+    }
+}

@@ -4,8 +4,10 @@
 //! (`access-log`, `metrics`, `ledger`, `otlp`, `jsonl`) at each write, which loses the records in
 //! hand; `records` after each batch, `estimates` after each estimate, `checkpoint` at each copy,
 //! `otlp-export` and `ledger-ship` at each start of their work, `configuration` at each comparison,
-//! `log-writer` at each write, `worker-N` and `admin` [`DELAY`] after their start.
-//! `panic:NAME:COUNT` does so COUNT times and then no more. Several faults are separated by commas.
+//! `reload` at each reading of the configuration, `log-writer` at each write, `worker-N` and `admin`
+//! [`DELAY`] after their start. `late:worker-N` lets that worker adopt a new configuration [`LATE`]
+//! too late. `panic:NAME:COUNT` (`late:NAME:COUNT`) does so COUNT times and then no more. Several
+//! faults are separated by commas.
 
 #[cfg(feature = "faults")]
 use std::sync::Mutex;
@@ -16,10 +18,14 @@ use std::time::Duration;
 #[cfg(feature = "faults")]
 pub const DELAY: Duration = Duration::from_millis(300);
 
+/// How late a worker is, beyond the time for which the reloading thread waits.
+#[cfg(feature = "faults")]
+pub const LATE: Duration = Duration::from_secs(3);
+
 /// Panics if a fault of the thread `name` is requested.
 #[cfg(feature = "faults")]
 pub fn strike(name: &str) {
-    assert!(!take(name), "STREAMGAUGE_FAULT");
+    assert!(!take("panic", name), "STREAMGAUGE_FAULT");
 }
 
 /// Does nothing.
@@ -35,26 +41,46 @@ pub async fn strike_later(name: &str) {
     std::future::pending().await
 }
 
-/// Takes one fault of `name` from those that the environment requests.
+/// Waits for [`LATE`] if the worker is requested to be late; otherwise, and without the cargo
+/// feature, returns at once.
+#[cfg_attr(not(feature = "faults"), expect(clippy::unused_async, reason = "it waits with `faults`"))]
+pub async fn be_late(worker: usize) {
+    #[cfg(feature = "faults")]
+    if take("late", &format!("worker-{worker}")) {
+        tokio::time::sleep(LATE).await;
+    }
+    let _ = worker;
+}
+
 #[cfg(feature = "faults")]
-fn take(name: &str) -> bool {
-    static LEFT: Mutex<Option<Vec<(String, usize)>>> = Mutex::new(None);
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    kind: String,
+    name: String,
+    count: usize,
+}
+
+/// Takes one fault of this kind and name from those that the environment requests.
+#[cfg(feature = "faults")]
+fn take(kind: &str, name: &str) -> bool {
+    static LEFT: Mutex<Option<Vec<Fault>>> = Mutex::new(None);
     let mut left = LEFT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let faults = left.get_or_insert_with(|| {
         let asked = std::env::var("STREAMGAUGE_FAULT").unwrap_or_default();
         asked.split(',').filter_map(parse).collect()
     });
-    let fault = faults.iter_mut().find(|(of, count)| of == name && *count > 0);
-    fault.map(|(_, count)| *count -= 1).is_some()
+    let fault = faults.iter_mut().find(|fault| fault.kind == kind && fault.name == name && fault.count > 0);
+    fault.map(|fault| fault.count -= 1).is_some()
 }
 
 #[cfg(feature = "faults")]
-fn parse(fault: &str) -> Option<(String, usize)> {
-    let fault = fault.trim().strip_prefix("panic:")?;
-    match fault.split_once(':') {
-        Some((name, count)) => Some((name.to_owned(), count.parse().ok()?)),
-        None => Some((fault.to_owned(), usize::MAX)),
-    }
+fn parse(fault: &str) -> Option<Fault> {
+    let (kind, fault) = fault.trim().split_once(':')?;
+    let (name, count) = match fault.split_once(':') {
+        Some((name, count)) => (name, count.parse().ok()?),
+        None => (fault, usize::MAX),
+    };
+    Some(Fault { kind: kind.to_owned(), name: name.to_owned(), count })
 }
 
 #[cfg(all(test, feature = "faults"))]
@@ -63,8 +89,12 @@ mod tests {
 
     #[test]
     fn fault_names_a_thread_and_optionally_a_count() {
-        assert_eq!(parse("panic:jsonl"), Some(("jsonl".to_owned(), usize::MAX)));
-        assert_eq!(parse(" panic:ledger:2"), Some(("ledger".to_owned(), 2)));
+        let fault = |kind: &str, name: &str, count| {
+            Some(Fault { kind: kind.to_owned(), name: name.to_owned(), count })
+        };
+        assert_eq!(parse("panic:jsonl"), fault("panic", "jsonl", usize::MAX));
+        assert_eq!(parse(" panic:ledger:2"), fault("panic", "ledger", 2));
+        assert_eq!(parse("late:worker-1:1"), fault("late", "worker-1", 1));
         assert_eq!(parse("panic:ledger:x"), None);
         assert_eq!(parse(""), None);
     }

@@ -164,6 +164,55 @@ fn estimates_that_keep_panicking_end_the_process_in_order() {
     assert_eq!(rows(&program), sent);
 }
 
+/// Edits the file of a program by a line that is replaced.
+fn edit(program: &(Program, SocketAddr), from: &str, to: &str) {
+    let path = program.0.path("streamgauge.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn reload(program: &(Program, SocketAddr)) -> std::process::Output {
+    program.0.command(&["reload"]).output().unwrap()
+}
+
+#[test]
+fn reload_that_panics_is_refused_and_the_next_is_taken() {
+    let program = program("");
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    // More often than a thread is started again.
+    let served = serve_with(&program, "panic:reload:5");
+    edit(&program, "default_model = \"m\"", "default_model = \"n\"");
+    for _ in 0..5 {
+        let output = reload(&program);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("streamgauge failed to read it, which is a bug"), "{told}");
+    }
+    assert_eq!(served.metric("streamgauge_config_last_reload_successful"), 0);
+    assert_eq!(served.metric("streamgauge_panics_total"), 5);
+    assert_eq!(served.metric("streamgauge_thread_failures_total{thread=\"configuration\"}"), 0);
+    served.send(1);
+    assert_eq!(reload(&program).status.code(), Some(0));
+    assert_eq!(served.metric("streamgauge_config_last_reload_successful"), 1);
+}
+
+#[test]
+#[cfg_attr(not(feature = "slow"), ignore = "slow")]
+fn reload_names_the_workers_that_are_late() {
+    let program = program("");
+    edit(&program, "[server]\n", "[server]\nwatch = false\n");
+    let served = serve_with(&program, "late:worker-0:1");
+    edit(&program, "default_model = \"m\"", "default_model = \"n\"");
+    let output = reload(&program);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("1 of the workers"), "{told}");
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&outcome["outcome"], &outcome["late_workers"]), (&"taken".into(), &1.into()));
+    served.send(1);
+}
+
 /// They panic before the proxy listens, perhaps.
 #[test]
 fn thread_that_panics_at_each_start_ends_the_process_in_order() {
