@@ -1,5 +1,5 @@
 //! Receivers of closed usage records. Each runs on a thread of its own, so that one that blocks,
-//! fails or panics loses its own records only.
+//! fails or panics loses only its own records.
 
 pub mod access_log;
 pub mod jsonl;

@@ -1,4 +1,4 @@
-//! One log line per request, from its record: written by a thread of its own, so that logging costs
+//! Writes one log line per request from its record, on a thread of its own, so that logging costs
 //! the request nothing.
 
 use std::io;
@@ -12,7 +12,7 @@ use crate::support::Live;
 /// The log target of access lines, for filters such as `info,streamgauge::access=off`.
 const TARGET: &str = "streamgauge::access";
 
-/// Logs records at level `info`, and those that an upstream or this proxy failed at level `warn`.
+/// Logs records at level `info`, and failures of an upstream or of this proxy at level `warn`.
 #[derive(Debug)]
 pub struct AccessLog {
     lines: AccessLines,
@@ -20,7 +20,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Logs these lines, with what requests cost by `prices`.
+    /// Logs these fields, and costs by `prices`.
     pub fn new(lines: AccessLines, prices: Arc<Live<Prices>>) -> Self {
         Self { lines, prices }
     }
@@ -36,14 +36,14 @@ impl AccessLog {
     }
 }
 
-/// Returns true if the upstream or this proxy failed the request; what a client did wrong is no
+/// Returns true if the upstream or this proxy failed the request. A client's mistake is not a
 /// warning.
 fn is_warning(row: &UsageRecord) -> bool {
     matches!(row.outcome, Outcome::UpstreamError | Outcome::Truncated | Outcome::TimedOut)
         || row.status.is_some_and(|status| status >= 500)
 }
 
-/// Writes the line. A macro, since `tracing` fixes the level of an event where it is written.
+/// Writes the line. A macro, since `tracing` fixes the level of an event at its place in the code.
 macro_rules! line {
     ($level:ident, $row:ident, $cost:ident) => {
         tracing::$level!(

@@ -1,4 +1,4 @@
-//! Records as JSON lines, in a file or on stdout.
+//! Writes records as JSON lines, to a file or to stdout.
 
 mod file;
 
@@ -11,34 +11,34 @@ pub use file::Reopener;
 
 use crate::record::{Batch, Sink, Turn, UsageRecord};
 
-/// One JSON object per record and line.
+/// Writes one JSON object per record and line.
 #[derive(Debug)]
 pub struct Jsonl<L> {
     name: String,
     out: L,
-    /// The lines of one batch; its capacity is kept.
+    /// The lines of one batch. The buffer is reused.
     lines: Vec<u8>,
 }
 
-/// Takes whole lines.
+/// A destination for whole lines.
 pub trait LineWriter {
-    /// Appends the lines of a batch. After an error the next batch begins on a line of its own.
+    /// Appends the lines of a batch. After an error the next batch begins on a new line.
     ///
     /// # Errors
-    /// Some of the lines were not written, or all.
+    /// Fails if some or all of the lines were not written.
     fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten>;
 }
 
-/// The error of a batch that was not written whole.
+/// The error of a batch that was not written completely.
 #[derive(Debug)]
 pub struct Unwritten {
-    /// The bytes of its whole lines that were written all the same.
+    /// The bytes of the whole lines that were written.
     whole: usize,
     error: io::Error,
 }
 
 impl Unwritten {
-    /// After so many bytes of `lines`.
+    /// The error after this many bytes of `lines`.
     fn after(written: usize, lines: &[u8], error: io::Error) -> Self {
         let whole = memchr::memrchr(b'\n', &lines[..written]).map_or(0, |last| last + 1);
         Self { whole, error }
@@ -46,18 +46,18 @@ impl Unwritten {
 }
 
 impl From<io::Error> for Unwritten {
-    /// Nothing was written.
+    /// The error if nothing was written.
     fn from(error: io::Error) -> Self {
         Self { whole: 0, error }
     }
 }
 
 impl Jsonl<LineFile> {
-    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader
-    /// is no error: its records are lost until there is one.
+    /// Appends to the file at `path`, and creates it if it does not exist. A FIFO without a reader
+    /// is not an error: its records are lost until it has one.
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or holds something else.
+    /// Fails if the file cannot be opened for appending, or holds other data.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !holds_lines(path)? {
             return Err(io::Error::other(
@@ -68,21 +68,21 @@ impl Jsonl<LineFile> {
         Ok(Self { name: path.display().to_string(), out: file, lines: Vec::new() })
     }
 
-    /// The handle that opens the file again on request.
+    /// The handle that reopens the file on request.
     pub fn reopener(&self) -> Reopener {
         self.out.reopener()
     }
 }
 
-/// Returns true if records may be appended to what is at `path`: a ledger, a secret or the
-/// configuration does not begin as JSON lines do. Pipes and devices take anything.
+/// Returns true if records may be appended to the file at `path`: a ledger, a secret or a
+/// configuration does not begin like JSON lines. Pipes and devices accept any data.
 fn holds_lines(path: &Path) -> io::Result<bool> {
     if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
         return Ok(true);
     }
     let mut first = [0];
     match File::open(path).and_then(|mut file| file.read_exact(&mut first)) {
-        // A file may be writable and not readable.
+        // A file may be writable but not readable.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
         Err(error) => Err(error),
         Ok(()) => Ok(matches!(first, [b'{' | b'\n'])),
@@ -127,7 +127,7 @@ impl<L: LineWriter + Send> Sink for Jsonl<L> {
 }
 
 impl<L: LineWriter> Jsonl<L> {
-    /// Writes a batch. An error comes with the number of records that were written all the same.
+    /// Writes a batch. An error has the number of records that were written before it.
     fn append(&mut self, batch: &[UsageRecord]) -> Result<(), (usize, io::Error)> {
         self.lines.clear();
         for row in batch {
@@ -140,7 +140,7 @@ impl<L: LineWriter> Jsonl<L> {
     }
 }
 
-/// LineWriter on any stream.
+/// Lines on any stream.
 #[derive(Debug)]
 pub struct LineStream<W> {
     out: W,
@@ -167,8 +167,8 @@ impl<W: Write> LineWriter for LineStream<W> {
             };
             let mut unwritten = Unwritten::after(written, lines, error);
             self.is_torn = unwritten.whole < written;
-            // A line that lacks only its line break is a record, and the next write begins with
-            // one.
+            // A line that lacks only its line break is a complete record. The next write begins
+            // with the line break.
             if self.is_torn && lines[written] == b'\n' {
                 unwritten.whole = written + 1;
             }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(lines[0]["usage_source"], "none");
     }
 
-    /// Takes `room` bytes, then is full once, then works again.
+    /// A disk that takes `room` bytes, then is full once, then works again.
     #[derive(Default)]
     struct Disk {
         room: usize,

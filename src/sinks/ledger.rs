@@ -1,8 +1,9 @@
-//! Usage records in SQLite: one file, a row per record, its columns named as the record's fields.
+//! Stores usage records in SQLite: one file with a row per record, whose columns have the names of
+//! the record's fields.
 //!
-//! [`Ledger`] is the sink; like every sink it writes on a thread of its own, so that a slow disk
-//! stalls neither the other sinks nor any stream. [`report()`] is what `streamgauge usage` asks, from
-//! another process, also while the ledger is being written.
+//! [`Ledger`] is the sink. It writes on a thread of its own, as every sink does, so that a slow
+//! disk stalls neither the other sinks nor any stream. [`report()`] serves `streamgauge usage`,
+//! from another process, also while the ledger is being written.
 //!
 //! | module | what it is |
 //! |---|---|

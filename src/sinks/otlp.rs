@@ -1,15 +1,14 @@
-//! Spans and metrics of closed usage records, for an OpenTelemetry collector: OTLP over HTTP in
-//! binary protobuf.
+//! Exports spans and metrics of closed usage records to an OpenTelemetry collector: OTLP over HTTP
+//! in binary protobuf.
 //!
-//! The names and the bounds of buckets are those of the GenAI semantic conventions (which are still
-//! in development, here as of `gen_ai.provider.name`), and of the HTTP ones; what has no name there
-//! begins with `streamgauge.`. No content of a request or a response is among it.
+//! The names and the bounds of buckets are those of the GenAI semantic conventions (still in
+//! development, here the version with `gen_ai.provider.name`), and of the HTTP ones; other names
+//! begin with `streamgauge.`. No content of a request or a response is exported.
 //!
 //! The sink counts metrics on the thread of its [lane](crate::record::Lane). Spans wait in a second
-//! queue, of sampled records only, for the thread that sends, so that a collector that is slow or
-//! away costs spans, which are counted, and nothing else. `span`, `instruments`, `histogram` and
-//! `names` turn records into messages and are pure; `queue`, `exporter` and `collector` take those
-//! away.
+//! queue, of sampled records only, for the thread that sends, so that a slow or unreachable
+//! collector costs only spans, which are counted. `span`, `instruments`, `histogram` and `names`
+//! turn records into messages and are pure; `queue`, `exporter` and `collector` send them.
 
 mod collector;
 mod exporter;
@@ -40,10 +39,10 @@ use histogram::MAX_SERIES;
 use instruments::Instruments;
 use queue::Queue;
 
-/// How long the thread is waited for at the end. It gives up by itself before that.
+/// The time that the end waits for the thread, which gives up earlier by itself.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// The sink. Dropping it sends what waits, as far as that goes within a few seconds, and ends the
+/// The sink. Dropping it sends the waiting spans and metrics for up to a few seconds, and ends the
 /// thread.
 #[derive(Debug)]
 pub struct Otlp {
@@ -51,20 +50,20 @@ pub struct Otlp {
     queue: Arc<Queue>,
     instruments: Option<Arc<Mutex<Instruments>>>,
     exporting: Arc<Exporting>,
-    /// True after the log said that spans were lost; it is said once.
+    /// True after the log has reported lost spans, which it does once.
     has_said_full: bool,
-    /// True after the log said that a metric has too many series; it is said once.
+    /// True after the log has reported that a metric has too many series, which it does once.
     has_said_overflowing: bool,
     closing: watch::Sender<bool>,
     thread: Thread,
 }
 
 impl Otlp {
-    /// Starts the thread that sends. `origin` is the way to the collector, `services` are the
-    /// upstreams of the records; what becomes of exports is counted in the journal's health.
+    /// Starts the thread that sends. `origin` is the collector's address, `services` are the
+    /// upstreams of the records. The journal's health counts the results of exports.
     ///
     /// # Errors
-    /// The system gives no thread. A collector that is away is no error.
+    /// Fails if the system provides no thread. An unreachable collector is not an error.
     pub fn spawn(
         settings: &config::OtlpSettings,
         origin: ConnectSpec,
@@ -124,11 +123,11 @@ impl Sink for Otlp {
 }
 
 impl Otlp {
-    /// Counts, and queues what has a span; never waits for the collector. No record is lost where a
-    /// span is, so that is no error.
+    /// Counts the batch, and queues the records with spans; never waits for the collector. A lost
+    /// span is not a lost record, so it is not an error.
     fn share(&mut self, batch: &Batch) {
         if let Some(instruments) = &self.instruments {
-            // No code under the lock can panic with the counts half changed.
+            // No code under the lock can panic with half-changed counts.
             let mut instruments = instruments.lock().unwrap_or_else(PoisonError::into_inner);
             batch.iter().for_each(|row| instruments.record(row));
             let overflowing = instruments.overflowing().filter(|_| !self.has_said_overflowing);

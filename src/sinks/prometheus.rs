@@ -1,9 +1,8 @@
-//! Counters and histograms, in the names that DESIGN.md section 3.5 fixes.
+//! Counters and histograms, with the names that DESIGN.md section 3.5 fixes.
 //!
-//! Nearly everything here is counted from closed usage records, by the records' own thread:
-//! counting costs a request nothing. What happens inside streams is measured by
-//! [`crate::support::flow`] and read on a scrape. Label values are bounded: by the configuration,
-//! by the API, or by [`Naming`].
+//! Nearly all values are counted from closed usage records, on the records' own thread, so that
+//! counting costs a request nothing. [`crate::support::flow`] measures streams, and is read on a
+//! scrape. Label values are bounded: by the configuration, by the API, or by [`Naming`].
 
 mod config;
 mod exposition;
@@ -45,7 +44,7 @@ use sinks::SinkMetrics;
 /// The proxy's metrics.
 pub struct Metrics {
     registry: Registry,
-    /// Without the prefix of `registry`.
+    /// Metrics without the prefix of `registry`.
     process: Registry,
     requests: Family<RequestLabels, Counter>,
     tokens: Family<TokenLabels, Counter>,
@@ -68,9 +67,8 @@ fn durations() -> Histogram {
 }
 
 impl Metrics {
-    /// All at zero. `journal` tells what became of records, `reloads` what became of changed
-    /// certificates, `flows` what goes on inside streams and how many connections there are,
-    /// `prices` what requests cost.
+    /// Starts with all counters at zero. Read on a scrape: `journal` (the records), `reloads`
+    /// (certificates), `flows` (streams and connections). `prices` gives the costs of requests.
     pub fn new(
         journal: Journal,
         reloads: Arc<Reloads>,
@@ -135,7 +133,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// All of them as text.
+    /// All metrics as text.
     pub fn encode(&self, exposition: Exposition) -> String {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)
@@ -215,7 +213,7 @@ impl Metrics {
     }
 }
 
-/// A family that is shown by `registry`.
+/// A family that is registered in `registry`.
 fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
 where
     Family<L, M>: Metric + Clone + Default,
@@ -225,7 +223,7 @@ where
     family
 }
 
-/// Which program this is.
+/// The build of this program.
 #[derive(Debug)]
 struct Build;
 
@@ -300,7 +298,7 @@ impl Collector for Fates {
     }
 }
 
-/// The counters of the OpenTelemetry exporter, where there is one.
+/// The counters of the OpenTelemetry exporter, if there is one.
 fn encode_exporting(
     exporting: &Exporting,
     encoder: &mut DescriptorEncoder<'_>,
@@ -320,7 +318,7 @@ fn encode_exporting(
     Ok(())
 }
 
-/// The counters of records that are shipped to PostgreSQL, where it is configured.
+/// The counters of records that are shipped to PostgreSQL, if it is configured.
 fn encode_shipping(shipping: &Shipping, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
     for (name, help, count) in [
         ("ledger_shipped", "Usage records that PostgreSQL has", &shipping.shipped),

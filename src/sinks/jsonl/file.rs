@@ -1,12 +1,12 @@
-//! The file of JSON lines: follows its path, and keeps whole lines only.
+//! The file of JSON lines: follows its path, and keeps only whole lines.
 //!
-//! * Before each batch the path's device and inode are compared with those of the open file. Where
-//!   they differ, the path is opened again, so that a file that was renamed or deleted has a
-//!   successor without a signal.
-//! * Half a line, which a full disk leaves of a batch, is cut off a regular file again. A pipe gets
-//!   pieces of whole lines that the system writes as a whole (POSIX, `PIPE_BUF`).
-//! * Nothing here waits for long. A FIFO is opened and written without blocking; without a reader
-//!   its records are lost, which the log says, and the next batch looks for a reader again.
+//! * Before each batch the path's device and inode are compared with those of the open file. If
+//!   they differ, the path is reopened, so that a renamed or deleted file gets a successor without
+//!   a signal.
+//! * A partial line, which a full disk leaves at the end of a batch, is removed from a regular
+//!   file. A pipe gets pieces of whole lines that the system writes atomically (POSIX, `PIPE_BUF`).
+//! * No call waits for long. A FIFO is opened and written without blocking. Without a reader its
+//!   records are lost, which is logged, and the next batch tries again.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -24,8 +24,8 @@ use rustix::pipe::PIPE_BUF;
 use super::{LineWriter, Unwritten};
 use crate::support::OutageNotice;
 
-/// How long a batch may wait for the reader of a full pipe. After that no batch waits, until one
-/// gets through.
+/// The time that a batch may wait for the reader of a full pipe. After that no batch waits until
+/// one is written.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file at a path.
@@ -39,7 +39,7 @@ pub struct Reopener(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    /// The next look at the path opens it, whether it has changed or not.
+    /// The next check of the path reopens it, even if it has not changed.
     is_asked: AtomicBool,
     state: Mutex<State>,
 }
@@ -48,7 +48,7 @@ struct Shared {
 struct State {
     /// `None`: a FIFO without a reader, or a deleted file whose path cannot be opened.
     open: Option<Open>,
-    /// The last write stopped inside a line, and what it wrote is still there.
+    /// The last write stopped inside a line, and the partial line is still in the file.
     is_torn: bool,
     /// The reader of a pipe has not read for [`PIPE_PATIENCE`].
     is_stuck: bool,
@@ -64,24 +64,24 @@ struct Open {
     kind: Kind,
 }
 
-/// The permissions of a file that is made here: records say who asked for what. One that is there
-/// keeps its own.
+/// The permissions of a new file: records reveal the use of each client. An existing file keeps its
+/// own.
 const PRIVATE: u32 = 0o600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Regular,
     Fifo,
-    /// A terminal, `/dev/null`.
+    /// Anything else, such as a terminal or `/dev/null`.
     Other,
 }
 
 impl LineFile {
-    /// Appends to the file at `path`, which is created if it is not there. A FIFO without a reader
-    /// is no error.
+    /// Appends to the file at `path`, and creates it if it does not exist. A FIFO without a reader
+    /// is not an error.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// Fails if the file cannot be opened for appending.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let outage = OutageNotice::default();
         let mut state = State { open: None, is_torn: false, is_stuck: false, outage };
@@ -100,7 +100,7 @@ impl LineFile {
         Ok(Self(Arc::new(Shared { path, is_asked, state: Mutex::new(state) })))
     }
 
-    /// The handle for signals.
+    /// The handle for the signal handler.
     pub(super) fn reopener(&self) -> Reopener {
         Reopener(Arc::clone(&self.0))
     }
@@ -115,8 +115,8 @@ impl LineWriter for LineFile {
 }
 
 impl Reopener {
-    /// Opens the path again: now, or before the next batch where one is being written. Never waits
-    /// for a write.
+    /// Reopens the path now, or before the next batch if one is being written. Never waits for a
+    /// write.
     pub fn reopen(&self) {
         self.0.is_asked.store(true, Ordering::Relaxed);
         if let Ok(mut state) = self.0.state.try_lock()
@@ -129,16 +129,16 @@ impl Reopener {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can panic with the state half changed.
+        // No code under the lock can panic with a half-changed state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Opens the path if it is no longer the open file, or on request.
+    /// Reopens the path if it no longer leads to the open file, or on request.
     ///
-    /// A file that was renamed, and whose path cannot be opened, is written on: nothing is lost
-    /// there.
+    /// If a file was renamed and its path cannot be opened, writing continues in the renamed file,
+    /// so that no record is lost.
     fn follow(&mut self, shared: &Shared) -> io::Result<()> {
         let path = &shared.path;
         let is_asked = shared.is_asked.swap(false, Ordering::Relaxed);
@@ -195,17 +195,17 @@ impl State {
     }
 }
 
-/// The result of a write.
+/// The result of an incomplete write.
 struct Torn {
-    /// Bytes that were written.
+    /// Bytes written.
     written: usize,
-    /// Where they begin in a regular file.
+    /// The offset of these bytes in a regular file.
     start: Option<u64>,
     error: io::Error,
 }
 
 impl Open {
-    /// Opens the path, and says whether what is there ends inside a line.
+    /// Opens the path. Also returns true if the file ends inside a line.
     fn at(path: &Path) -> io::Result<(Self, bool)> {
         let mut options = OpenOptions::new();
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
@@ -220,7 +220,7 @@ impl Open {
         Ok((Self { file, identity: identity(&metadata), kind }, is_torn))
     }
 
-    /// Returns true if the file is still in some folder.
+    /// Returns true if the file still has a name in a directory.
     fn has_name(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
     }
@@ -255,7 +255,8 @@ impl Open {
         Ok(())
     }
 
-    /// Cuts the last `bytes` off a file that ends at `end`. Not where another process has appended.
+    /// Removes the last `bytes` of a file that must end at `end`. Returns false without a change if
+    /// another process has appended.
     fn cut_back(&mut self, end: u64, bytes: usize) -> bool {
         self.file.stream_position().is_ok_and(|position| position == end)
             && self.file.metadata().is_ok_and(|metadata| metadata.len() == end)
@@ -274,15 +275,15 @@ fn wait(file: &File, patience: Duration) -> io::Result<()> {
     }
 }
 
-/// As many whole lines as the system writes into a pipe at once; a longer line alone.
+/// The whole lines that the system writes atomically into a pipe, or one longer line.
 fn piece(lines: &[u8]) -> &[u8] {
     let fits = &lines[..lines.len().min(PIPE_BUF)];
     let end = memchr::memrchr(b'\n', fits).or_else(|| memchr::memchr(b'\n', lines));
     end.map_or(lines, |end| &lines[..=end])
 }
 
-/// Returns true if a file of this length lacks its last line break, as after a crash in the middle
-/// of a write.
+/// Returns true if a file of this length lacks its last line break, for example after a crash
+/// during a write.
 fn ends_inside_line(path: &Path, length: u64) -> bool {
     let Some(last) = length.checked_sub(1) else { return false };
     let mut byte = [0];
@@ -290,7 +291,7 @@ fn ends_inside_line(path: &Path, length: u64) -> bool {
     read.is_ok() && byte != *b"\n"
 }
 
-/// `ENXIO` for writing: a FIFO has no reader (open(2)).
+/// Returns true for `ENXIO` on opening for writing: a FIFO has no reader (open(2)).
 fn is_unread_fifo(path: &Path, error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
         && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())

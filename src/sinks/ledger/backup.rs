@@ -1,7 +1,7 @@
-//! A copy of a ledger, taken while it is being written.
+//! Copies a ledger while it is being written.
 //!
-//! The file alone is no copy: records that are in its log (`-wal`) and not in the file yet are
-//! missing in it. SQLite copies both, as they are at one moment (sqlite.org/backup.html).
+//! A copy of the file alone is incomplete: it lacks records that are only in the log (`-wal`).
+//! SQLite copies both at one point in time (sqlite.org/backup.html).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,15 +17,15 @@ use super::error::{LedgerError, Reason};
 use super::file::PRIVATE;
 use super::query;
 
-/// How long to wait for a ledger that another program has locked, and how often it is tried.
+/// The time to wait for a ledger that another program has locked, and the pause between attempts.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Copies the ledger at `from` to a new file at `to`, and says how many records it has. The copy is
-/// one file without a log.
+/// Copies the ledger at `from` to a new file at `to`, and returns its number of records. The copy
+/// is one file without a log.
 ///
 /// # Errors
-/// `from` is no ledger or cannot be read; there is a file at `to`, or it cannot be written.
+/// Fails if `from` is not a ledger or cannot be read, or if `to` exists or cannot be written.
 pub fn backup(from: &Path, to: &Path) -> Result<u64, LedgerError> {
     let source = query::open(from).map_err(|reason| LedgerError::new(from, reason))?;
     let new = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(to);
@@ -42,7 +42,7 @@ fn copy(source: &Connection, to: &Path) -> Result<u64, Reason> {
     let mut target = Connection::open_with_flags(to, flags)?;
     let begun = Instant::now();
     let backup = Backup::new(source, &mut target)?;
-    // In one step, and so of one moment: a writer's next commit does not restart it.
+    // One step copies one point in time: a writer's next commit does not restart it.
     while backup.step(-1)? != StepResult::Done {
         if begun.elapsed() > PATIENCE {
             return Err(Reason::TooLong);
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(count(&to), 100);
         assert!(!with(&to, "-wal").exists() && !with(&to, "-shm").exists(), "it is one file");
         assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
-        // The ledger goes on, and the copy is a ledger.
+        // The ledger remains in use, and the copy is a ledger.
         store.write(&[records(50).into()]).unwrap();
         Store::open(&to).unwrap().write(&[records(1).into()]).unwrap();
         assert_eq!((count(&path), count(&to)), (150, 101));

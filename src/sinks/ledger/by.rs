@@ -1,42 +1,42 @@
-//! The fields that rows can be grouped by.
+//! The fields by which rows can be grouped.
 
 use std::fmt;
 
 use super::calendar::Period;
 
-/// A field that rows can be grouped by.
+/// A field by which rows can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The model as the upstream answered it.
+    /// The model that the response named.
     Model,
     /// The client that sent the request.
     Client,
-    /// The upstream that it went to.
+    /// The upstream of the request.
     Upstream,
-    /// The path there, such as `chat/completions`.
+    /// The endpoint, such as `chat/completions`.
     Endpoint,
-    /// The user that the request named.
+    /// The end user that the request named.
     User,
-    /// The day on which it started.
+    /// The day of the request's start.
     Day,
-    /// The hour.
+    /// The hour of the request's start.
     Hour,
-    /// The week, named by its Monday.
+    /// The week of the request's start, named by its Monday.
     Week,
-    /// The month.
+    /// The month of the request's start.
     Month,
     /// The provider of the upstream.
     Provider,
     /// The HTTP status.
     Status,
-    /// How it ended.
+    /// The outcome.
     Outcome,
-    /// How its counts are known.
+    /// The usage source.
     UsageSource,
 }
 
 impl By {
-    /// All of them.
+    /// All fields.
     pub const ALL: [Self; 13] = [
         Self::Model,
         Self::Client,
@@ -53,7 +53,7 @@ impl By {
         Self::UsageSource,
     ];
 
-    /// The name on the command line and in results; that of the column, where it is one.
+    /// The name on the command line and in results: that of the column, if the field is a column.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Model => "model",
@@ -72,15 +72,15 @@ impl By {
         }
     }
 
-    /// The one of that name.
+    /// Finds a field by its name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|by| by.as_str() == name)
     }
 
-    /// Reads names with commas between them, each once.
+    /// Parses names with commas between them, each at most once.
     ///
     /// # Errors
-    /// The name that is none, or that is there twice.
+    /// Fails with the unknown or repeated name.
     pub fn list(text: &str) -> Result<Vec<Self>, String> {
         let mut list = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -95,7 +95,7 @@ impl By {
         Ok(list)
     }
 
-    /// The span of time that groups are, where they are one.
+    /// The period of the calendar, if the field is one.
     pub(super) fn period(self) -> Option<Period> {
         match self {
             Self::Hour => Some(Period::Hour),

@@ -1,7 +1,8 @@
-//! Hours, days, weeks and months of a time zone, as spans of UTC.
+//! Hours, days, weeks and months of a time zone, as ranges of UTC.
 //!
-//! A day of a zone has 23 or 25 hours where its clocks change, so every span is computed from the
-//! civil calendar and never by a division. Databases get the boundaries as values and know no zone.
+//! A day has 23 or 25 hours if the zone's clocks change on it, so every range is computed from the
+//! civil calendar, never by division. Databases get the boundaries as values and need no time
+//! zones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,23 +11,24 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
 
-/// A span of the civil calendar.
+/// A period of the civil calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
-    /// From a full hour of the zone to the next. The hour that occurs twice in autumn is two.
+    /// From a full hour of the zone to the next. An hour that occurs twice in autumn is two
+    /// periods.
     Hour,
-    /// From midnight, or the first moment of a day that has none.
+    /// From midnight, or from the first moment of a day without a midnight.
     Day,
     /// From Monday (ISO 8601).
     Week,
-    /// From the first of a month.
+    /// From the first day of a month.
     Month,
     /// From the first of January.
     Year,
 }
 
 impl Period {
-    /// The beginning and the end of the period that `at` is in.
+    /// The beginning and the end of the period that contains `at`.
     pub(super) fn around(self, at: Timestamp, zone: &TimeZone) -> (Timestamp, Timestamp) {
         if self == Self::Hour {
             return hour(at, zone);
@@ -35,7 +37,7 @@ impl Period {
         loop {
             let next = self.next(first);
             let (begin, end) = (midnight(first, zone), midnight(next, zone));
-            // Clocks that go back just after midnight show the day before once more.
+            // Clocks that go back just after midnight repeat the end of the day before.
             if at < end || next == first {
                 return (begin, end);
             }
@@ -43,14 +45,14 @@ impl Period {
         }
     }
 
-    /// The beginning of the period before that of `at`.
+    /// The beginning of the period before the one that contains `at`.
     pub(super) fn before(self, at: Timestamp, zone: &TimeZone) -> Timestamp {
         let (begin, _) = self.around(at, zone);
         let last = begin.checked_sub(Duration::from_nanos(1)).unwrap_or(Timestamp::MIN);
         self.around(last, zone).0
     }
 
-    /// The beginnings of all periods from that of `first` to that of `last`.
+    /// The beginnings of all periods from the one with `first` to the one with `last`.
     pub(super) fn beginnings(self, first: Timestamp, last: Timestamp, zone: &TimeZone) -> Vec<Timestamp> {
         let (begin, mut end) = self.around(first, zone);
         let mut beginnings = vec![begin];
@@ -61,8 +63,8 @@ impl Period {
         beginnings
     }
 
-    /// The beginnings of the periods in which one of the spans has a part. The spans, each from its
-    /// first to its last moment, follow each other.
+    /// The beginnings of the periods that overlap one of the spans. The spans are ordered, and each
+    /// has its first and its last moment.
     pub(super) fn beginnings_within(
         self,
         spans: &[(Timestamp, Timestamp)],
@@ -74,7 +76,7 @@ impl Period {
         beginnings
     }
 
-    /// The name of the period that begins at `begin`. No two periods of one zone have the same.
+    /// The name of the period that begins at `begin`, unique within a zone.
     pub(super) fn label(self, begin: Timestamp, zone: &TimeZone) -> String {
         let form = match self {
             Self::Hour if *zone == TimeZone::UTC => "%Y-%m-%dT%H:%MZ",
@@ -86,7 +88,7 @@ impl Period {
         begin.to_zoned(zone.clone()).strftime(form).to_string()
     }
 
-    /// The first day of the period that has `date`.
+    /// The first day of the period that contains `date`.
     fn first(self, date: Date) -> Date {
         match self {
             Self::Hour | Self::Day => date,
@@ -96,7 +98,7 @@ impl Period {
         }
     }
 
-    /// The first day of the period after that of `first`.
+    /// The first day of the period after the one that begins at `first`.
     fn next(self, first: Date) -> Date {
         match self {
             Self::Hour | Self::Day => later(first, 1.day()),
@@ -116,7 +118,7 @@ fn midnight(date: Date, zone: &TimeZone) -> Timestamp {
     zone.to_timestamp(date.to_datetime(Time::midnight())).unwrap_or(Timestamp::MAX)
 }
 
-/// An hour ends early, or begins late, where the clocks change within it.
+/// An hour ends early or begins late if the clocks change within it.
 fn hour(at: Timestamp, zone: &TimeZone) -> (Timestamp, Timestamp) {
     const HOUR: i64 = 3600;
     let offset = zone.to_offset(at);
@@ -135,11 +137,11 @@ fn hour(at: Timestamp, zone: &TimeZone) -> (Timestamp, Timestamp) {
     (begin, end)
 }
 
-/// The steps of a chart: their beginnings, from that which has `since` to before `until`, at least
-/// one and at most `most`.
+/// The beginnings of a chart's steps, from the one that contains `since` to the last before
+/// `until`: at least one, at most `most`.
 ///
-/// Steps of less than a day are counted from each midnight of the zone. Those of several days are
-/// counted from a Monday.
+/// Steps shorter than a day are counted from each midnight of the zone, steps of several days from
+/// a Monday.
 pub(super) fn steps(
     since: Timestamp,
     until: Timestamp,
@@ -177,7 +179,7 @@ pub(super) fn steps(
 /// A Monday before all records.
 const MONDAY: Date = Date::constant(1969, 12, 29);
 
-/// The periods of rows, remembered: rows come in about the order of their times.
+/// The periods of rows, cached, since rows come approximately in the order of their times.
 pub(super) struct Periods<'a> {
     period: Period,
     zone: &'a TimeZone,
@@ -191,7 +193,7 @@ impl<'a> Periods<'a> {
         Self { period, zone, known: BTreeMap::new(), last: (0, 0) }
     }
 
-    /// The beginning of the period of a time, both in nanoseconds since 1970.
+    /// The beginning of the period that contains a time, both in nanoseconds since 1970.
     pub(super) fn begin(&mut self, at: i64) -> i64 {
         if self.last.0 <= at && at < self.last.1 {
             return self.last.0;
@@ -208,7 +210,7 @@ impl<'a> Periods<'a> {
     }
 }
 
-/// As SQLite's column has times. Beyond the years 1678 and 2262 they stay at the end.
+/// A time in the unit of SQLite's column, saturated outside of the years 1678 to 2262.
 pub(super) fn nanoseconds(at: Timestamp) -> i64 {
     let at = at.as_nanosecond();
     i64::try_from(at).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX })

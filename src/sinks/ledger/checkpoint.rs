@@ -1,8 +1,8 @@
-//! Copies the log into the file on a thread of its own, so that no commit waits for the disk to
-//! sync it.
+//! Copies the write-ahead log into the file on a thread of its own, so that no commit waits for the
+//! disk to sync the file.
 //!
-//! SQLite would do it as part of the commit that makes the log long enough. What is left to commits
-//! is the sync of the log's header when the log restarts, so it may grow before that.
+//! SQLite would do it as part of the commit that makes the log long enough. Commits still sync the
+//! log's header when the log restarts, so the log may grow before that.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,25 +14,25 @@ use super::error::Reason;
 use super::log::{Place, State, Watch, copy_no_more};
 use crate::support::threads::{Deadline, Thread, Threads, fault};
 
-/// Pages of the log, 4 KiB each, from which on it is copied: 16 MiB.
+/// The length in pages of 4 KiB at which the log is copied: 16 MiB.
 const COPIED_FROM: u64 = 4096;
 
 /// Retry after this many more pages of the log if a concurrent commit or reader prevented the
 /// checkpoint from restarting the log.
 const AGAIN_AFTER: u64 = 1024;
 
-/// The log's bound, 64 MiB: the next commit waits until all is copied and the log restarts. It
-/// grows beyond by that one commit at most, and by what is written while one reader stays for
-/// longer than [`PATIENCE`].
+/// The bound of the log, 64 MiB: the next commit waits until the whole log is copied and restarts.
+/// The log exceeds it by at most that commit, and by the commits during a read that lasts longer
+/// than [`PATIENCE`].
 pub(super) const BOUND: u32 = 16_384;
 
-/// How long readers of what is in the log are waited for at the bound.
+/// The time that a copy at the bound waits for readers of the log.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long the end of what is copied is waited for.
+/// The time that dropping the thread waits for the end of a copy.
 const END: Duration = Duration::from_secs(5);
 
-/// The thread. Dropping it waits for the end of what it copies.
+/// The thread. Dropping it waits for the end of a running copy.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     shared: Arc<Shared>,
@@ -42,23 +42,23 @@ pub(super) struct Checkpointer {
 #[derive(Debug, Default)]
 struct Shared {
     log: Mutex<Log>,
-    /// Signalled when the log is to be copied, and at the end.
+    /// Signalled when the log is due to be copied, and at the end.
     due: Condvar,
-    /// Signalled when commits may go on.
+    /// Signalled when commits may continue.
     released: Condvar,
 }
 
 #[derive(Debug)]
 struct Log {
-    /// Where it ended after the last commit.
+    /// The log's end after the last commit.
     end: Place,
-    /// Up to where it is copied.
+    /// The end of the copied part.
     copied: Place,
-    /// The length at which it is copied next.
+    /// The length at which the next copy is due.
     due: u64,
-    /// The length at which the next commit waits for that.
+    /// The length at which the next commit waits for a copy.
     bound: u64,
-    /// It waits.
+    /// A commit waits.
     held: bool,
     closed: bool,
 }
@@ -77,11 +77,11 @@ impl Default for Log {
 }
 
 impl Checkpointer {
-    /// Copies from now on what `writer` commits to the file at `path`, as long as `watch` sees that
-    /// the log is whole.
+    /// From now on copies the commits of `writer` to the file at `path`, as long as `watch` finds
+    /// the log complete.
     ///
     /// # Errors
-    /// The file cannot be opened once more, or the system gives no thread.
+    /// Fails if the file cannot be opened a second time, or if the system provides no thread.
     pub(super) fn begin(
         path: &Path,
         writer: &mut Connection,
@@ -92,7 +92,7 @@ impl Checkpointer {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        // The rest is copied when the writer closes, which looks at the log before.
+        // Closing the writer copies the rest, after it has checked the log.
         copy_no_more(&connection, true);
         let watch = watch.clone();
         let shared = Arc::new(Shared::default());
@@ -103,7 +103,7 @@ impl Checkpointer {
             Ok(())
         })?;
         let checkpointer = Self { shared, thread };
-        // It takes the place of SQLite's own, which would copy.
+        // Replaces SQLite's own hook, which would copy the log.
         writer.wal_hook(Some(move |_: &mut _, pages| {
             committed.committed(u64::try_from(pages).unwrap_or(0));
             Ok(())
@@ -111,14 +111,14 @@ impl Checkpointer {
         Ok(checkpointer)
     }
 
-    /// Waits, where the log has reached its bound, until it may grow again. To be called before
-    /// each commit.
+    /// Waits until the log may grow again, if it has reached its bound. Must be called before each
+    /// commit.
     pub(super) fn wait(&self) {
         let shared = &self.shared;
         drop(shared.released.wait_while(shared.log(), |log| log.held));
     }
 
-    /// Where the log ends, and up to where it is copied.
+    /// The end of the log, and the end of its copied part.
     pub(super) fn places(&self) -> (Place, Place) {
         let log = self.shared.log();
         (log.end, log.copied)
@@ -133,7 +133,7 @@ impl Drop for Checkpointer {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Copying {
     shared: Arc<Shared>,
     connection: Connection,
@@ -141,7 +141,7 @@ struct Copying {
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        // Where the thread has ended although it was not told to, no commit may wait for it.
+        // If the thread ends by a failure, no commit may wait for it.
         let mut log = self.shared.log();
         log.bound = u64::MAX;
         log.held = false;
@@ -152,14 +152,14 @@ impl Drop for Copying {
 
 impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
-        // No code under the lock can panic with it half changed.
+        // No code under the lock can panic with a half-changed state.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn committed(&self, pages: u64) {
         let mut log = self.log();
         if pages < log.end.pages {
-            // It restarts only after all of it was copied.
+            // The log restarts only after all of it was copied.
             let copied = log.end;
             let end = Place { round: copied.round + 1, pages };
             *log = Log { closed: log.closed, end, copied, ..Log::default() };
@@ -171,8 +171,8 @@ impl Shared {
         }
     }
 
-    /// Waits until the log is to be copied. Whether commits wait for it, and its round; `None`: the
-    /// end.
+    /// Waits until the log is due to be copied. Returns whether commits wait for it, and the log's
+    /// round. `None` at the end.
     fn next(&self) -> Option<(bool, u64)> {
         let is_short = |log: &mut Log| log.end.pages < log.due && !log.held && !log.closed;
         let waited = self.due.wait_while(self.log(), is_short);
@@ -213,7 +213,7 @@ impl Shared {
                     }
                     read_for_long &= copied.blocked || !copied.all;
                 }
-                // The writer finds out what is wrong with the file.
+                // The writer finds out the fault of the file.
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     tracing::warn!(%error, "the ledger's log cannot be copied into its file, and grows until that ends");
                 }
@@ -223,18 +223,18 @@ impl Shared {
     }
 }
 
-/// How far the log was copied.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Copied {
-    /// A reader or another checkpoint kept the log from restarting.
+    /// A reader or another checkpoint prevented the log from restarting.
     pub(super) blocked: bool,
-    /// All of it is in the file.
+    /// The whole log is in the file.
     pub(super) all: bool,
-    /// Pages of it that are in the file.
+    /// Pages of the log that are in the file.
     pub(super) pages: u64,
 }
 
-/// Copies the log as `mode` says (sqlite.org/pragma.html#pragma_wal_checkpoint).
+/// Copies the log in the given `mode` (sqlite.org/pragma.html#pragma_wal_checkpoint).
 pub(super) fn copy(connection: &Connection, mode: &str) -> rusqlite::Result<Copied> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         let (blocked, pages, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -267,7 +267,7 @@ mod tests {
         let path = folder.path().join("a.db");
         let mut store = Store::open(&path).unwrap();
         let before = fs::metadata(&path).unwrap();
-        // Four times as long as SQLite's own patience with a log, and not as long as ours.
+        // Four times as long as SQLite's default limit of the log, and shorter than ours.
         let batch = batch(5000);
         while log_pages(&path) < COPIED_FROM * 3 / 4 {
             store.write(std::slice::from_ref(&batch)).unwrap();

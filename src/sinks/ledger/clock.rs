@@ -1,11 +1,11 @@
-//! The clock of retention: the system's, unless that has jumped.
+//! The clock of retention: the system's clock, unless it has jumped.
 //!
-//! A system clock that is wrong makes every record look old. New records bear the wrong time too,
-//! so the records cannot tell. The time during which this process runs can: it passes at its own
-//! speed (`Instant`), whatever the clock is set to. A difference of up to [`Limits::step`] is
-//! followed at once. A greater one is doubted: retention goes on by the clock of before, at the
-//! speed of the running time, until the new one has held for [`Limits::trial`] of running. Restarts
-//! in between do not end the trial: its state is in the ledger.
+//! If the system's clock is wrong, every record looks old. New records have the wrong time too, so
+//! the records cannot tell. The running time of this process can: `Instant` advances at its own
+//! speed, whatever the clock is set to. A difference of up to [`Limits::step`] is accepted
+//! immediately. A larger one is doubted: retention continues with the previous time plus the
+//! running time, until the new time has held for [`Limits::trial`] of running time. A restart does
+//! not end the trial, since its state is in the ledger.
 
 use std::time::Duration;
 
@@ -13,23 +13,24 @@ use jiff::{SignedDuration, Timestamp};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// How much a clock is trusted, by how long records are kept.
+/// The limits of trust in a clock, derived from the retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// A greater difference is doubted. Also, how much older records may be deleted by one sweep.
+    /// A larger difference is doubted. Also the most time by which one sweep may advance its
+    /// deletions.
     pub(super) step: Duration,
-    /// How long a doubted clock must hold.
+    /// The time for which a doubted clock must hold.
     pub(super) trial: Duration,
 }
 
 impl Limits {
-    /// For records that are kept for `age`.
+    /// The limits for records that are kept for `age`.
     pub(super) fn of(age: Duration) -> Self {
         Self { step: DAY.min(age / 10), trial: DAY.min(age) }
     }
 }
 
-/// The time of retention, and a time that it doubts.
+/// The time of retention, and a doubted time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Clock {
     pub(super) believed: Timestamp,
@@ -41,29 +42,29 @@ pub(super) struct Clock {
 pub(super) struct Doubted {
     /// The doubted time.
     pub(super) at: Timestamp,
-    /// How long it has held, in running time.
+    /// The running time for which it has held.
     pub(super) held: Duration,
 }
 
 /// The change that a tick made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The system's clock is that far ahead of what is believed, or behind it, and on trial from
-    /// now on.
+    /// The system's clock is ahead of the believed time by this much, or behind it, and is on trial
+    /// from now on.
     Doubted(SignedDuration),
-    /// It is back.
+    /// The system's clock agrees again.
     Agrees,
-    /// It has held for the whole trial.
+    /// The doubted clock has held for the whole trial.
     Believed,
 }
 
 impl Clock {
-    /// A clock that is believed to be right.
+    /// Creates a clock that is believed to be right.
     pub(super) fn at(believed: Timestamp) -> Self {
         Self { believed, doubted: None }
     }
 
-    /// Takes in what the system's clock says, `elapsed` of running time after the last tick.
+    /// Takes the system's time, `elapsed` of running time after the last tick.
     pub(super) fn tick(&mut self, now: Timestamp, elapsed: Duration, limits: Limits) -> Option<Change> {
         let expected = later(self.believed, elapsed);
         let agrees = |with: Timestamp| now.duration_since(with).unsigned_abs() <= limits.step;
@@ -87,8 +88,8 @@ impl Clock {
         None
     }
 
-    /// The time by which records may be deleted: a clock that has gone back lets nothing go by the
-    /// one of before.
+    /// The time by which records may be deleted: the earlier of the believed time and the system's,
+    /// so that nothing is deleted after the clock has gone back.
     pub(super) fn retention_time(&self, now: Timestamp) -> Timestamp {
         self.believed.min(now)
     }
@@ -105,13 +106,13 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// Limits of 90 days, and the time at which tests begin.
+    /// Limits for 90 days, and the time at which tests begin.
     fn start() -> (Limits, Timestamp) {
         (Limits::of(90 * DAY), "2026-11-29T12:00:00Z".parse().unwrap())
     }
 
-    /// Ticks every minute by a clock that is `offset` ahead of the true time; what changed, and
-    /// after how many minutes.
+    /// Ticks every minute with a clock that is `offset` ahead of the true time. Returns the
+    /// changes, and the minutes after which they occurred.
     fn run(clock: &mut Clock, from: Timestamp, offset: Duration, minutes: u32) -> Vec<(u32, Change)> {
         let changes = (0..=minutes).filter_map(|minute| {
             let elapsed = if minute == 0 { Duration::ZERO } else { MINUTE };
@@ -140,7 +141,7 @@ mod tests {
         let changes = run(&mut clock, now, ahead, 600);
         assert_eq!(changes, [(0, Change::Doubted(SignedDuration::from_hours(2400)))]);
         assert_eq!(clock.retention_time(now + ahead + 10 * HOUR), now + 10 * HOUR);
-        // Put right.
+        // Corrected.
         let changes = run(&mut clock, now + 10 * HOUR, Duration::ZERO, 1);
         assert_eq!(changes, [(0, Change::Agrees)]);
     }
@@ -176,7 +177,7 @@ mod tests {
         assert!(matches!(clock.tick(behind, MINUTE, limits), Some(Change::Doubted(_))));
         assert_eq!(clock.retention_time(behind), behind);
         assert_eq!(clock.tick(now + MINUTE, MINUTE, limits), Some(Change::Agrees));
-        // One day behind is within what is followed.
+        // One day behind is within the accepted difference.
         let mut clock = Clock::at(now);
         assert_eq!(clock.tick(now - DAY, Duration::ZERO, limits), None);
         assert_eq!(clock.retention_time(now - DAY), now - DAY);

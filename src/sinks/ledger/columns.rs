@@ -1,9 +1,8 @@
-//! The columns of usage records, as both databases have them: `usage_records` in SQLite and in
-//! PostgreSQL.
+//! The columns of usage records in both databases: `usage_records` in SQLite and in PostgreSQL.
 //!
-//! A new field of the record is a column here, a parameter in `row`, and a step in the migrations
-//! of both schemas, or one of the [`RESERVED`] columns, which moves to [`COLUMNS`]. The tests of
-//! `schema` and of PostgreSQL compare them.
+//! A new field of the record needs a column here, a parameter in `row`, and a step in the
+//! migrations of both schemas; or it takes one of the [`RESERVED`] columns, which moves to
+//! [`COLUMNS`]. The tests of `schema` and of PostgreSQL compare them.
 
 use serde_json::Value;
 
@@ -24,7 +23,7 @@ pub(super) enum Kind {
     Boolean,
 }
 
-/// All of them but `seq`, which is SQLite's own, and `instance`, which is PostgreSQL's.
+/// All columns except `seq`, which only SQLite has, and `instance`, which only PostgreSQL has.
 pub(super) const COLUMNS: &[(&str, Kind)] = &[
     ("started_at", Kind::Time),
     ("client", Kind::Text),
@@ -67,12 +66,12 @@ pub(super) const COLUMNS: &[(&str, Kind)] = &[
     ("reported_cost", Kind::Text),
 ];
 
-/// How many requests a record stands for; null is 1.
+/// The number of requests in a record; null means 1.
 pub(super) const COUNT: &str = "count";
 
-/// Calls that are billed per use: the text is a JSON object of their numbers by kind.
-/// `reported_cost` is text too, in both databases: the digits as the service reported them, since a
-/// binary fraction does not add up to its invoice.
+/// Calls billed per use, as the text of a JSON object of numbers by kind. `reported_cost` is text
+/// too, in both databases: the digits as the service reported them, since sums of binary fractions
+/// differ from its invoice.
 pub(super) const TOOL_CALLS: &str = "tool_calls";
 
 /// The value of a field whose column holds text.
@@ -83,8 +82,9 @@ pub(super) fn text_field(name: &str, text: String) -> Value {
     }
 }
 
-/// Columns of both tables that no version writes yet. They came together with [`COUNT`], so that a
-/// fleet migrates once for all of them. Not shown as fields of a record. `tags` is JSON.
+/// Columns of both tables that no version writes yet. They were added together with [`COUNT`], so
+/// that a fleet migrates once for all of them. They are not shown as fields of a record. `tags` is
+/// JSON.
 pub(super) const RESERVED: &[(&str, Kind)] = &[
     ("attempts", Kind::Integer),
     ("group", Kind::Text),
@@ -94,7 +94,7 @@ pub(super) const RESERVED: &[(&str, Kind)] = &[
     ("writer", Kind::Text),
 ];
 
-/// Names in a list, quoted: `user`, `group` and `count` are words of SQL.
+/// The names as a list, quoted: `user`, `group` and `count` are words of SQL.
 pub(super) fn list(columns: &[(&str, Kind)]) -> String {
     let names: Vec<_> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     names.join(", ")

@@ -1,13 +1,14 @@
-//! The keys of stored results that are counted: the next process counts them no more.
+//! Stores the keys of counted stored results, so that the next process does not count them again.
 
 use rusqlite::Connection;
 
 use crate::record::UsageRecord;
 
-/// The number of keys that are kept, the latest: as many as a process remembers for certain.
+/// The number of keys that are kept, the latest ones: the number that a process is sure to
+/// remember.
 const KEPT: usize = 65_536;
 
-/// Keeps that of a record, with which it is committed.
+/// Keeps the key of a record's result, in the same transaction as the record.
 pub(super) fn keep(connection: &Connection, record: &UsageRecord) -> rusqlite::Result<()> {
     let Some(key) = record.counted_result else { return Ok(()) };
     let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO counted_results (key) VALUES (?1)")?;
@@ -15,7 +16,7 @@ pub(super) fn keep(connection: &Connection, record: &UsageRecord) -> rusqlite::R
     Ok(())
 }
 
-/// All that are kept, the latest last. Older ones are deleted.
+/// All stored keys, the latest last. Deletes older ones.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<u64>> {
     let mut select = connection.prepare("SELECT key, seq FROM counted_results ORDER BY seq")?;
     let rows =

@@ -1,4 +1,4 @@
-//! Errors of a ledger, in words for its owner.
+//! Errors of a ledger, with messages for the operator.
 
 use std::fmt;
 use std::io;
@@ -9,10 +9,10 @@ use rusqlite::ErrorCode;
 use super::postgres::{Failure, address};
 use crate::config::Postgres;
 
-/// Why the ledger at a path cannot be used.
+/// The reason for which a ledger cannot be used.
 #[derive(Debug)]
 pub struct LedgerError {
-    /// Which one: its path, or its server.
+    /// The ledger's path, or its server.
     ledger: String,
     reason: Reason,
 }
@@ -22,29 +22,30 @@ pub struct LedgerError {
 pub(super) enum Reason {
     /// There is no file.
     Missing,
-    /// It is a database, and not a ledger.
+    /// The file is a database, but not a ledger.
     Foreign,
-    /// It is no database: what it is.
+    /// The file is not a database, but of this kind.
     NotALedger(&'static str),
-    /// It is broken, and its first page does not say that it is a ledger.
+    /// The file is damaged, and its first page does not identify it as a ledger.
     Unmarked,
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// The log was cut while other programs or threads have the ledger open, which must end first.
+    /// The log was truncated while other programs or threads have the ledger open. They must end
+    /// first.
     LogCut,
-    /// A later version of this program wrote it: its version, and the latest that is known here.
+    /// A later version of this program wrote it: its version, and the latest known one.
     Newer(i64, i64),
-    /// The file system or the system's threads refused something.
+    /// The file system refused an operation, or the system a thread.
     Io(io::Error),
-    /// SQLite did.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// PostgreSQL did, or could not be asked.
+    /// PostgreSQL failed, or could not be reached.
     Postgres(Failure),
     /// A row that no version of this program wrote, such as one with an unknown usage source.
     Row(String),
-    /// Reading took longer than it may.
+    /// Reading exceeded its deadline.
     TooLong,
-    /// More groups than are allowed: how many those are.
+    /// The report has more groups than this limit.
     TooMany(usize),
 }
 
@@ -53,7 +54,7 @@ impl LedgerError {
         Self { ledger: path.display().to_string(), reason: reason.into() }
     }
 
-    /// Of a fleet's ledger.
+    /// The error of a fleet's ledger.
     pub(super) fn fleet(settings: &Postgres, reason: impl Into<Reason>) -> Self {
         Self { ledger: address(settings), reason: reason.into() }
     }
@@ -63,15 +64,14 @@ impl LedgerError {
         &self.reason
     }
 
-    /// Returns true if asking for less would help: a bound was reached, and nothing is wrong with
-    /// the ledger.
+    /// Returns true if a smaller query may succeed: a bound was reached, and the ledger is intact.
     pub fn is_bound(&self) -> bool {
         matches!(self.reason, Reason::TooLong | Reason::TooMany(_))
     }
 }
 
 impl Reason {
-    /// Returns true if SQLite says that the file is broken, or no database.
+    /// Returns true if SQLite reports that the file is damaged, or not a database.
     pub(super) fn is_corrupt(&self) -> bool {
         matches!(self, Self::Sqlite(error) if matches!(
             error.sqlite_error_code(),

@@ -1,6 +1,6 @@
 //! Inspects the ledger's path before SQLite opens it.
 //!
-//! Only a ledger is ever moved aside: a file that begins as SQLite's do, and bears our
+//! Only a ledger is ever moved aside: a file that begins like a SQLite database and has our
 //! `application_id` on its first page (sqlite.org/fileformat.html#the_database_header). Any other
 //! file belongs to another program, and `ledger.path` is a mistake.
 
@@ -12,50 +12,51 @@ use std::path::Path;
 use super::error::{LedgerError, Reason};
 use super::schema::APPLICATION_ID;
 
-/// How every SQLite database begins.
+/// The beginning of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Where the header has the `application_id`, big-endian.
+/// The offset of the `application_id` in the header, big-endian.
 const ID_AT: usize = 68;
 
-/// The permissions of files that are made here: records name users and models. Existing files keep
+/// The permissions of new files: records contain the names of users and models. Existing files keep
 /// theirs.
 pub(super) const PRIVATE: u32 = 0o600;
 
-/// As much of the header as is looked at.
+/// The length of the header's beginning that is read.
 const HEADER: usize = ID_AT + 4;
 
 /// An existing file that may be opened as a ledger. It stays open as long as SQLite has the file
-/// open: closing a descriptor of a file releases all locks that the process has on it (fcntl(2)),
-/// SQLite's too.
+/// open: closing any descriptor of a file releases all locks that the process has on it (fcntl(2)),
+/// including SQLite's.
 #[derive(Debug)]
 pub(super) struct Existing {
     file: File,
     identity: Identity,
 }
 
-/// Which file it is: device and inode.
+/// Identifies a file by device and inode.
 pub(super) type Identity = (u64, u64);
 
-/// Which file is at the path.
+/// The identity of the file at the path.
 pub(super) fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Why the file at the path is never opened as a ledger; `None`: it would be, or there is none.
+/// The reason for which the file at the path is never opened as a ledger. `None` if it may be
+/// opened or does not exist.
 pub fn refusal(path: &Path) -> Option<LedgerError> {
     Existing::find(path).err().map(|reason| LedgerError::new(path, reason))
 }
 
 impl Existing {
-    /// Looks at the path; `None`: a new ledger may be begun there.
+    /// Inspects the path. `None` if a new ledger may be created there.
     ///
     /// # Errors
-    /// There is something that is no SQLite database, or it cannot be read.
+    /// Fails if the path has something that is not a SQLite database, or that cannot be read.
     pub(super) fn find(path: &Path) -> Result<Option<Self>, Reason> {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
-            // Where no file can be made, SQLite says why.
+            // If no file can be created, SQLite reports the reason.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
@@ -75,12 +76,12 @@ impl Existing {
         self.identity
     }
 
-    /// Returns true if the file was deleted: no folder has it any more.
+    /// Returns true if the file was deleted: no directory has a link to it.
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
-    /// Returns true if the first page says that the file is a ledger.
+    /// Returns true if the first page identifies the file as a ledger.
     pub(super) fn is_ledger(&self) -> bool {
         let header = self.header().unwrap_or_default();
         let id =

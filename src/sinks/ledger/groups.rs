@@ -5,83 +5,84 @@ use std::mem;
 
 use crate::llm::price::{Amount, Cost, Currency, Reported};
 
-/// How token counts can be known (DESIGN.md section 2), the surest first. Reports name all of them,
-/// so that their form does not depend on what happened.
+/// All usage sources (DESIGN.md section 2), the surest first. Reports list all of them, so that
+/// their form is always the same.
 pub const SOURCES: [&str; 5] = ["reported", "drained", "partial", "estimated", "none"];
 
-/// Which rows are of requests that could have had tokens, in the SQL of both databases: those that
-/// have some, and those that a model answered where the API reports usage. So not `GET /v1/models`,
-/// errors, refusals, and files.
+/// The condition for rows of requests that could have had tokens, in the SQL of both databases:
+/// rows with tokens, and rows that a model responded to on an endpoint that reports usage. It
+/// excludes `GET /v1/models`, errors, refusals, and files.
 pub(super) const MAY_HAVE_TOKENS: &str = "usage_source <> 'none' OR
     (outcome IN ('complete', 'truncated', 'client_disconnected', 'timed_out')
      AND (status = 101 OR (method = 'POST' AND status BETWEEN 200 AND 299))
      AND endpoint IN ('chat/completions', 'completions', 'fim/completions', 'responses', 'messages', 'embeddings', 'realtime',
                       'rerank', 'images/generations', 'images/edits', 'audio/transcriptions', 'audio/translations'))";
 
-/// The values that are equal in a group, in the order of the question; `None` where one is not
-/// known.
+/// The values that are equal in a group, in the order of the query. `None` for an unknown value.
 pub type Key = Vec<Option<String>>;
 
 /// Rows with an equal key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Their key.
+    /// The key.
     pub key: Key,
-    /// Their sums.
+    /// The sums.
     pub sums: Sums,
 }
 
-/// Sums of rows. A count that none of them has is `None`, and never 0; reported counts are
-/// added as they are, also where a total is not the sum of its parts. A service that reports no
-/// total has one here all the same: Anthropic's would be left out otherwise.
+/// Sums of rows. A count that no row has is `None`, never 0. Reported counts are added unchanged,
+/// also if a total is not the sum of its parts. The total of a service that reports none
+/// (Anthropic) is computed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// How many requests the rows stand for.
+    /// The number of requests in the rows.
     pub requests: u64,
-    /// `input_tokens`, added up.
+    /// The sum of `input_tokens`.
     pub input_tokens: Option<u64>,
-    /// `cached_input_tokens`, added up.
+    /// The sum of `cached_input_tokens`.
     pub cached_input_tokens: Option<u64>,
-    /// `cache_write_input_tokens`, added up.
+    /// The sum of `cache_write_input_tokens`.
     pub cache_write_input_tokens: Option<u64>,
-    /// `output_tokens`, added up.
+    /// The sum of `output_tokens`.
     pub output_tokens: Option<u64>,
-    /// `reasoning_tokens`, added up.
+    /// The sum of `reasoning_tokens`.
     pub reasoning_tokens: Option<u64>,
-    /// `total_tokens`, added up; of rows without one `input_tokens` and `output_tokens` together.
+    /// The sum of `total_tokens`, or of `input_tokens` and `output_tokens` for rows without a
+    /// total.
     pub total_tokens: Option<u64>,
-    /// How much of it comes of rows without a total.
+    /// The part of `total_tokens` from rows without a total.
     pub computed_total_tokens: Option<u64>,
-    /// `billed_seconds`, added up.
+    /// The sum of `billed_seconds`.
     pub billed_seconds: Option<f64>,
-    /// Requests of each of [`SOURCES`].
+    /// Requests by usage source, in the order of [`SOURCES`].
     pub sources: [u64; SOURCES.len()],
-    /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the share of those whose counts
-    /// are reported is of these.
+    /// Requests that could have had tokens ([`MAY_HAVE_TOKENS`]): the base of the share with
+    /// reported counts.
     pub countable: u64,
-    /// Their cost at the prices of their days.
+    /// The cost at the prices of each day.
     pub cost: Cost,
-    /// `reported_cost`, added up.
+    /// The sum of `reported_cost`.
     pub reported_cost: Option<Reported>,
-    /// How much of the sums is estimated; `None`: nothing. In a box, since most requests have none.
+    /// The estimated part of the sums. `None` if nothing is estimated. Boxed, since most sums have
+    /// no estimates.
     pub estimated: Option<Box<Estimated>>,
 }
 
-/// The part of sums that comes of rows whose counts are estimated.
+/// The part of sums that comes from rows with estimated counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimated {
-    /// Of `input_tokens`.
+    /// The part of `input_tokens`.
     pub input_tokens: Option<u64>,
-    /// Of `output_tokens`.
+    /// The part of `output_tokens`.
     pub output_tokens: Option<u64>,
-    /// Of `total_tokens`.
+    /// The part of `total_tokens`.
     pub total_tokens: Option<u64>,
-    /// Of the amounts of `cost`.
+    /// The part of the amounts of `cost`.
     pub cost: Cost,
 }
 
 impl Estimated {
-    /// The place of `estimated` in [`SOURCES`].
+    /// The index of `estimated` in [`SOURCES`].
     pub(super) const SOURCE: usize = 3;
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -92,19 +93,18 @@ impl Estimated {
     }
 }
 
-/// Adds a count that may not be known. Real counts never come near the end of it.
+/// Adds a count that may be unknown. Real counts never overflow.
 fn plus(sum: &mut Option<u64>, more: Option<u64>) {
     *sum = sum.map_or(more, |sum| Some(sum.saturating_add(more.unwrap_or(0))));
 }
 
 impl Sums {
-    /// Requests whose counts the upstream reported to the end.
+    /// Requests whose counts are reported and final.
     pub fn reported(&self) -> u64 {
         self.sources[0] + self.sources[1]
     }
 
-    /// How the counts are known of requests that could have had tokens, by [`SOURCES`]; together
-    /// they are `countable`.
+    /// The requests that could have had tokens, by usage source. Their sum is `countable`.
     pub fn known(&self) -> [(&'static str, u64); SOURCES.len()] {
         let mut known = self.sources;
         let counted: u64 = known[..SOURCES.len() - 1].iter().sum();
@@ -113,14 +113,14 @@ impl Sums {
         std::array::from_fn(|_| sources.next().unwrap_or_default())
     }
 
-    /// Adds what services say that requests cost.
+    /// Adds a cost that a service reported.
     pub(super) fn report(&mut self, cost: Option<Reported>) {
         if let Some(cost) = cost {
             self.reported_cost = Some(self.reported_cost.unwrap_or_default().plus(cost));
         }
     }
 
-    /// Adds what others add up to.
+    /// Adds the sums of other rows.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         for (sum, more) in [
@@ -148,8 +148,8 @@ impl Sums {
         }
     }
 
-    /// How much of `input_tokens`, `output_tokens` and `total_tokens` is estimated: 0 where nothing
-    /// is, `None` where the sum is not known.
+    /// The estimated parts of `input_tokens`, `output_tokens` and `total_tokens`: 0 without
+    /// estimates, `None` if the sum is unknown.
     pub(super) fn estimated_tokens(&self) -> [Option<u64>; 3] {
         let estimated = self.estimated.as_deref();
         let part = |sum: Option<u64>, part: fn(&Estimated) -> Option<u64>| {
@@ -162,25 +162,25 @@ impl Sums {
         ]
     }
 
-    /// How much of an amount is for estimated tokens; `None` where there is no amount.
+    /// The part of an amount that is for estimated tokens. `None` if there is no amount.
     pub(super) fn estimated_cost(&self, currency: Currency) -> Option<Amount> {
         let part = self.estimated.as_deref().and_then(|estimated| estimated.cost.amount(currency));
         self.cost.amount(currency).map(|_| part.unwrap_or_default())
     }
 
-    /// How much of the sums is estimated.
+    /// The estimated part of the sums.
     pub fn estimated(&self) -> Estimated {
         self.estimated.as_deref().cloned().unwrap_or_default()
     }
 }
 
-/// Groups being added up. A row of a known group costs one look-up, and no allocation.
+/// Groups that are being added up. A row of a known group costs one look-up, and no allocation.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    /// Where in `sums` a key's are.
+    /// The index in `sums` by key.
     places: HashMap<Box<[u8]>, usize>,
     sums: Vec<Sums>,
-    /// The key of the row at hand; its memory is kept.
+    /// The key of the current row. The buffer is reused.
     key: Vec<u8>,
 }
 
@@ -190,23 +190,22 @@ impl Groups {
         self.key.clear();
     }
 
-    /// The next part of the row's key. Its length goes before it, so that no two keys look the
-    /// same; a value that is not known has none.
+    /// Appends a part of the row's key. Its length precedes it, so that no two keys are equal; an
+    /// unknown value has none.
     pub(super) fn part(&mut self, value: Option<&[u8]>) {
         let length = value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
         self.key.extend_from_slice(&length.to_ne_bytes());
         self.key.extend_from_slice(value.unwrap_or_default());
     }
 
-    /// The sums that the row belongs to.
+    /// The sums of the row's group.
     pub(super) fn sums(&mut self) -> &mut Sums {
         let place = self.places.get(self.key.as_slice()).copied();
         let place = place.unwrap_or_else(|| self.begin_group());
         &mut self.sums[place]
     }
 
-    /// The sums that the row belongs to, unless it would be the first of one group more than
-    /// `most`.
+    /// The sums of the row's group. `None` if it would be a new group beyond `most`.
     pub(super) fn sums_within(&mut self, most: usize) -> Option<&mut Sums> {
         let place = self.places.get(self.key.as_slice()).copied();
         let place = place.or_else(|| (self.sums.len() < most).then(|| self.begin_group()))?;
@@ -220,13 +219,13 @@ impl Groups {
         place
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub(super) fn len(&self) -> usize {
         self.sums.len()
     }
 
-    /// Adds other groups, each to that of the same key; to `rest` those that would be more than
-    /// `most`.
+    /// Adds other groups, each to the one with the same key. Groups beyond `most` are added to
+    /// `rest`.
     pub(super) fn add(&mut self, mut others: Self, most: usize, rest: &mut Sums) {
         for (key, place) in others.places {
             let sums = mem::take(&mut others.sums[place]);
@@ -241,8 +240,8 @@ impl Groups {
         }
     }
 
-    /// All groups in the order of their keys' bytes, what is not known last; `read` makes a key of
-    /// its parts.
+    /// All groups in the order of their keys' bytes, unknown values last. `read` converts the parts
+    /// of a key.
     pub(super) fn finish(self, mut read: impl FnMut(Vec<Option<&[u8]>>) -> Key) -> Vec<Group> {
         let Self { places, mut sums, .. } = self;
         let mut keys: Vec<_> = places.iter().map(|(key, place)| (parts(key), *place)).collect();

@@ -1,10 +1,10 @@
-//! Notices that another program has cut, replaced or deleted the log (`-wal`), and keeps what was
-//! in it.
+//! Detects that another program has truncated, replaced or deleted the write-ahead log (`-wal`),
+//! and restores its commits.
 //!
-//! SQLite believes its index of the log (`-shm`) and reads zeros where the log was cut, and a
-//! checkpoint would copy them into the file. So the log is looked at before each commit and each
-//! checkpoint: a few system calls. What was committed and is not in the file yet stays in memory,
-//! within [`MOST_UNCOPIED`], and is written again.
+//! SQLite trusts its index of the log (`-shm`) and reads zeros in a truncated part of the log,
+//! which a checkpoint would copy into the file. So the log is checked before each commit and each
+//! checkpoint, which costs a few system calls. Commits that are not in the file yet stay in memory,
+//! within [`MOST_UNCOPIED`], and are written again.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,41 +20,41 @@ use super::file::{Identity, identity};
 use super::repair::with;
 use super::sink::Batch;
 
-/// Records that stay in memory until they are copied into the file; at some 600 bytes each about 20
-/// MB. A log that is copied in time has fewer. Where it has more, the oldest are lost when it is
-/// cut, and counted.
+/// The most records that stay in memory until they are copied into the file; at some 600 bytes each
+/// about 20 MB. A log that is copied in time has fewer. Beyond it, the oldest are lost and counted
+/// if the log is truncated.
 const MOST_UNCOPIED: usize = 32_768;
 
-/// The bytes before each page of the log, and before the first of them
+/// The bytes before each page of the log, and before the first one
 /// (sqlite.org/fileformat.html#the_wal_file_format).
 const FRAME_HEADER: u64 = 24;
 const HEADER: u64 = 32;
 
-/// How the log begins, in either byte order of its checksums.
+/// The beginning of the log, in either byte order of its checksums.
 const MAGIC: [u32; 2] = [0x377f_0682, 0x377f_0683];
 
 /// The state of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It is whole.
+    /// The log is complete.
     Whole,
-    /// It, or its index, is no longer at its path. The open file has all of it.
+    /// The log or its index is no longer at its path. The open file has all of it.
     Moved,
-    /// Parts of it are gone.
+    /// Parts of the log are missing.
     Cut,
 }
 
-/// Looks at the log of a connection.
+/// Checks the log of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     log: PathBuf,
     index: PathBuf,
-    /// Which files are the log and its index.
+    /// The identities of the log and its index.
     files: (Option<Identity>, Option<Identity>),
 }
 
 impl Watch {
-    /// Begins to watch the log of the ledger at `path`. A connection that is new has none before it
+    /// Begins to watch the log of the ledger at `path`. A new connection has no log before it
     /// reads.
     pub(super) fn begin(path: &Path) -> Self {
         let mut watch = Self { log: with(path, "-wal"), index: with(path, "-shm"), files: (None, None) };
@@ -69,7 +69,7 @@ impl Watch {
         Ok(if self.is_cut(connection)? { State::Cut } else { State::Whole })
     }
 
-    /// Whether the log is shorter than its index says, or begins with something else.
+    /// Returns true if the log is shorter than its index says, or begins with other bytes.
     pub(super) fn is_cut(&self, connection: &Connection) -> rusqlite::Result<bool> {
         let pages: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get("log"))?;
         let pages = u64::try_from(pages).unwrap_or(0);
@@ -77,12 +77,13 @@ impl Watch {
         Ok(pages > 0 && File::open(&self.log).and_then(|log| holds(&log, pages)).is_ok_and(|holds| !holds))
     }
 
-    /// Checks the log before a new connection to the ledger at `path` reads it. Others who have the
-    /// file open may still believe in a log that was cut; SQLite restarts it after the last of
-    /// them.
+    /// Checks the log before a new connection to the ledger at `path` reads it. Other programs that
+    /// have the file open may still trust a truncated log; SQLite restarts it after the last of
+    /// them has closed it.
     ///
     /// # Errors
-    /// The log was cut, or the file cannot be read. Closing the connection copies nothing then.
+    /// Fails if the log was truncated, or if the file cannot be read. Closing the connection then
+    /// copies nothing.
     pub(super) fn check(path: &Path, connection: &Connection) -> Result<(), Reason> {
         copy_no_more(connection, true);
         let watch = Self::begin(path);
@@ -97,7 +98,7 @@ impl Watch {
         }
     }
 
-    /// Returns true if it is the log that an error comes of: SQLite reads beyond its end, or zeros.
+    /// Returns true if the log causes the error: SQLite reads beyond its end, or zeros.
     fn explains(&self, error: &rusqlite::Error) -> bool {
         let Ok(log) = File::open(&self.log) else { return false };
         let length = log.metadata().map_or(0, |log| log.len());
@@ -115,14 +116,14 @@ impl Watch {
     }
 }
 
-/// Whether closing the connection leaves the log uncopied, also where it is the last one.
+/// Sets whether closing the connection leaves the log uncopied, also if it is the last one.
 pub(super) fn copy_no_more(connection: &Connection, is_so: bool) {
     if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_so) {
         tracing::debug!(%error, "closing the ledger may copy its log");
     }
 }
 
-/// Returns true if the log begins as one, and has so many pages.
+/// Returns true if the log begins correctly, and has this many pages.
 fn holds(log: &File, pages: u64) -> io::Result<bool> {
     let length = log.metadata()?.len();
     if length < HEADER {
@@ -134,7 +135,7 @@ fn holds(log: &File, pages: u64) -> io::Result<bool> {
     Ok(MAGIC.contains(&word(0)) && length >= HEADER + pages * (u64::from(word(8)) + FRAME_HEADER))
 }
 
-/// A place in the log: how often it was restarted, and its length in pages.
+/// A place in the log: the number of its restarts, and its length in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) round: u64,
@@ -144,7 +145,7 @@ pub(super) struct Place {
 /// Batches that are committed to the log, and perhaps not copied yet.
 #[derive(Debug, Default)]
 pub(super) struct Uncopied {
-    /// Each with the log's end after its commit.
+    /// Each batch with the log's end after its commit.
     batches: VecDeque<(Place, Batch)>,
     records: usize,
 }
@@ -161,7 +162,8 @@ impl Uncopied {
         }
     }
 
-    /// Forgets what is in the file: all rounds before `copied`, and this one's up to there.
+    /// Forgets the batches in the file: those of all rounds before `copied`, and those of this
+    /// round up to it.
     pub(super) fn forget(&mut self, copied: Place) {
         while self.batches.front().is_some_and(|(place, _)| *place <= copied) {
             self.forget_first();
@@ -174,8 +176,9 @@ impl Uncopied {
         }
     }
 
-    /// The connection has ended. The next one counts from its first round, all of which these were
-    /// before; they are in the file when the second round begins.
+    /// Restarts the count of rounds, after the connection has ended. The next connection counts
+    /// from its first round, which all kept batches precede; they are in the file when the second
+    /// round begins.
     pub(super) fn begin_anew(&mut self) {
         self.batches.iter_mut().for_each(|(place, _)| *place = Place { round: 0, pages: u64::MAX });
     }

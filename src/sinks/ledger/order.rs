@@ -12,15 +12,15 @@ use crate::llm::price::Currency;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     column: Column,
-    /// From the largest down. What is not known comes last in any case.
+    /// Sorts from the largest down. Unknown values come last in any case.
     descends: bool,
 }
 
 impl Order {
-    /// Reads columns with commas between them; `-` before one is from the largest down.
+    /// Parses columns with commas between them. A `-` before a column sorts from the largest down.
     ///
     /// # Errors
-    /// The name that no report has.
+    /// Fails with a name that no report has.
     pub fn list(text: &str) -> Result<Vec<Self>, String> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
         names
@@ -42,7 +42,7 @@ impl Order {
             .collect()
     }
 
-    /// The same column the other way around.
+    /// The same column in the other direction.
     #[must_use]
     pub fn reversed(mut self) -> Self {
         self.descends = !self.descends;
@@ -52,7 +52,7 @@ impl Order {
     /// Checks that a report by `by` with costs in `currencies` has the columns.
     ///
     /// # Errors
-    /// The column that it lacks.
+    /// Fails with the missing column.
     pub fn check(orders: &[Self], by: &[By], currencies: &[Currency]) -> Result<(), String> {
         Sorting::new(orders, by, currencies).map(|_| ())
     }
@@ -62,9 +62,9 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Column {
     By(By),
-    /// A place in [`COUNTS`].
+    /// An index in [`COUNTS`].
     Count(usize),
-    /// A place in [`NUMBERS`].
+    /// An index in [`NUMBERS`].
     Number(usize),
     ReportedCost,
     /// The cost in a currency, or in the only one.
@@ -101,13 +101,13 @@ impl Column {
     }
 }
 
-/// A whole number of sums; `None`: not known.
+/// A whole number of sums. `None` if it is unknown.
 type Count = fn(&Sums) -> Option<u64>;
 
-/// A number of sums; `None`: not known.
+/// A number of sums. `None` if it is unknown.
 type Number = fn(&Sums) -> Option<f64>;
 
-/// The counts by which groups can be sorted, as JSON and CSV name them.
+/// The counts by which groups can be sorted, by their names in JSON and CSV.
 const COUNTS: [(&str, Count); 18] = [
     ("requests", |sums| Some(sums.requests)),
     ("input_tokens", |sums| sums.input_tokens),
@@ -129,13 +129,13 @@ const COUNTS: [(&str, Count); 18] = [
     ("requests_none", |sums| Some(sums.sources[SOURCES.len() - 1])),
 ];
 
-/// The other numbers by which groups can be sorted; `reported` is the table's share.
+/// The other numbers by which groups can be sorted; `reported` is the share in the table.
 const NUMBERS: [(&str, Number); 2] = [
     ("billed_seconds", |sums| sums.billed_seconds),
     ("reported", |sums| (sums.countable > 0).then(|| sums.reported() as f64 / sums.countable as f64)),
 ];
 
-/// Returns true if a count has the name, also as the table shortens it.
+/// Returns true if a count has the name, also in the table's short form.
 fn is_count(known: &str, name: &str) -> bool {
     known == name
         || known.strip_suffix("_tokens") == Some(name)
@@ -149,9 +149,9 @@ fn is_count(known: &str, name: &str) -> bool {
 pub(super) struct Sorting(Vec<(SortKey, bool)>);
 
 enum SortKey {
-    /// A place in the keys.
+    /// An index in the keys.
     Name(usize),
-    /// A place in the keys. The labels of the hour that occurs twice are not in the order of time.
+    /// An index in the keys. The labels of the hour that occurs twice are not in the order of time.
     Hour(usize),
     Count(Count),
     Number(Number),
@@ -162,7 +162,7 @@ enum SortKey {
 
 impl Sorting {
     /// # Errors
-    /// A report by `by` with costs in `currencies` lacks a column.
+    /// Fails if a report by `by` with costs in `currencies` lacks a column.
     pub(super) fn new(orders: &[Order], by: &[By], currencies: &[Currency]) -> Result<Self, String> {
         let key = |order: &Order| Ok((SortKey::of(&order.column, by, currencies)?, order.descends));
         orders.iter().map(key).collect::<Result<_, _>>().map(Self)
@@ -214,7 +214,7 @@ impl SortKey {
     }
 }
 
-/// The currency of that code; without one, the only one.
+/// The currency with this code, or the only one.
 fn currency(code: Option<&str>, currencies: &[Currency]) -> Result<Currency, String> {
     let names = || {
         let names = currencies.iter().map(|currency| format!("cost_{}", currency.as_str().to_lowercase()));

@@ -1,5 +1,5 @@
-//! Results in the forms that other programs read: `streamgauge usage` and the admin pages write the
-//! same.
+//! Results in the forms that other programs read, shared by `streamgauge usage` and the admin
+//! pages.
 
 use std::io;
 

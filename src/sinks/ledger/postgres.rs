@@ -1,8 +1,8 @@
-//! Usage records in PostgreSQL: where those of a fleet come together.
+//! Stores the usage records of a fleet in PostgreSQL.
 //!
-//! Each instance ships the rows of its own SQLite ledger, so no request waits for it, and a server
-//! that is away costs nothing but room in that file. Rows arrive in order and each once: see
-//! `shipped` for what the file keeps, and `ship` for what happens when.
+//! Each instance ships the rows of its own SQLite ledger, so that no request waits for the server,
+//! and an unreachable server costs only room in that file. Rows arrive in order and exactly once:
+//! `shipped` describes the state in the file, and `ship` the steps.
 //!
 //! | module | what it is |
 //! |---|---|

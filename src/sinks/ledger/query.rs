@@ -1,10 +1,10 @@
-//! Reads a ledger, also one that is being written.
+//! Reads a ledger, also while it is being written.
 //!
 //! Rows are added up here and not by SQLite, which groups by sorting. On a million rows like those
 //! of `benches/ledger.rs`, `GROUP BY` of a day and a model takes 1.9 s of CPU, and 2.7 s with the
 //! columns that costs depend on; stepping through the same rows with a hash table takes 0.7 s
-//! (SQLite 3.40, one thread). Costs and exact decimals would remain to be added here in any case.
-//! PostgreSQL, which groups by hashes, is asked in SQL.
+//! (SQLite 3.40, one thread). Costs and exact decimals would have to be added here in any case.
+//! PostgreSQL groups by hashes, so there SQL adds up.
 
 mod counting;
 mod overview;
@@ -39,18 +39,17 @@ pub use page::{Next, Page};
 pub use records::{Record, record, records};
 pub use selection::{Bounds, Selection};
 
-/// How long to wait for a file that is being opened or recovered. Writers do not block readers.
+/// The time to wait for a file that is being opened or recovered. Writers do not block readers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much of the file is read through the page cache's own pages instead of copies of them.
-/// Address space, not memory.
+/// The part of the file that is memory-mapped instead of copied, in bytes of address space.
 const MAPPED: i64 = 8 << 30;
 
-/// Adds up the selected rows of the ledger at `path`, and what they cost by `prices`. It is read as
-/// it is at one moment, and nothing is written.
+/// Adds up the selected rows of the ledger at `path`, and their costs by `prices`. All data is read
+/// at one point in time, and nothing is written.
 ///
 /// # Errors
-/// There is no ledger, or it cannot be read, or it is of another version; or one of the bounds was
+/// Fails if there is no ledger, if it cannot be read or has another version, or if a bound was
 /// reached.
 pub fn report(
     path: &Path,
@@ -71,7 +70,7 @@ pub fn report(
     Ok(Report::of(groups, by, selection, prices))
 }
 
-/// Opens it for a question within bounds.
+/// Opens the ledger for a query within bounds.
 fn open_bounded(path: &Path, bounds: &Bounds) -> Result<Connection, Reason> {
     let mut connection = open(path)?;
     bounds.hold(&mut connection)?;
@@ -79,7 +78,7 @@ fn open_bounded(path: &Path, bounds: &Bounds) -> Result<Connection, Reason> {
     Ok(connection)
 }
 
-/// Opens a ledger for reading, also a copy where nothing can be written.
+/// Opens a ledger for reading, also a copy in a read-only place.
 pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
     if !fs::exists(path)? {
         return Err(Reason::Missing);
@@ -87,8 +86,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
     let connection = Connection::open_with_flags(path, READ_ONLY)?;
     connection.busy_timeout(PATIENCE)?;
     match schema::expect_readable(&connection) {
-        // A reader needs the log's index, and may lack the right to make one. A writer would have
-        // made it.
+        // A reader needs the log's index, and may lack the right to create it. A writer would have
+        // created it.
         Err(Reason::Sqlite(error))
             if matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
                 && !fs::exists(repair::with(path, "-shm"))? =>
@@ -101,8 +100,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Reason> {
 
 const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Opens a file without a writer, with no lock and no file beside it. Where it has a log, the
-/// log's index is made in memory (sqlite.org/wal.html, "Use of WAL without shared memory").
+/// Opens a file that has no writer, without locks and without files beside it. If it has a log, the
+/// log's index is built in memory (sqlite.org/wal.html, "Use of WAL without shared memory").
 fn open_unwritten(path: &Path) -> Result<Connection, Reason> {
     let log = fs::metadata(repair::with(path, "-wal"));
     let has_log = log.is_ok_and(|log| log.len() > 0);

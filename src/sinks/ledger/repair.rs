@@ -1,5 +1,5 @@
-//! Moves a file that cannot be read aside, with all that belongs to it. It is kept, since tools may
-//! still save some of its rows.
+//! Moves an unreadable file aside, with its companions. It is kept, since tools may still save some
+//! of its rows.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-/// The files that SQLite keeps beside a database. The log belongs to the file: a new file must not
-/// get the old one's.
+/// The files that SQLite keeps beside a database. The log belongs to its file: a new file must not
+/// get an old log.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
-/// Renames `path` to `<path>.corrupt-<time>`, its companions likewise, and returns the new name.
+/// Renames `path` and its companions to `<path>.corrupt-<time>`, and returns the new name.
 ///
 /// # Errors
-/// The folder does not let it be renamed; what was renamed before stays so.
+/// Fails if the directory does not allow it. Files renamed before the failure stay renamed.
 pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let aside = new_name(path, "corrupt", now)?;
-    // The log goes first: were the process to end in between, the broken file would just be found
+    // The log goes first: if the process ended in between, the next one would find the damaged file
     // again.
     for companion in COMPANIONS {
         match fs::rename(with(path, companion), with(&aside, companion)) {
@@ -50,7 +50,7 @@ fn new_name(path: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
     Ok(name)
 }
 
-/// The path with something behind its name.
+/// The path with `suffix` appended to its name.
 pub(super) fn with(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);

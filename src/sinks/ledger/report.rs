@@ -13,32 +13,33 @@ use crate::llm::price::{Currency, Prices};
 /// Sums of a ledger's rows by groups.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The fields that rows are grouped by, in this order.
+    /// The fields by which rows are grouped, in this order.
     pub by: Vec<By>,
-    /// The groups, in the order of their keys until they are sorted; what is not known comes last.
+    /// The groups, in the order of their keys until they are sorted; unknown values come last.
     pub groups: Vec<Group>,
-    /// The groups that [`Self::limit`] took out; `None`: it took none.
+    /// The groups that [`Self::limit`] removed. `None` if it removed none.
     pub rest: Option<Rest>,
-    /// All of them together.
+    /// The sums of all groups.
     pub total: Sums,
-    /// The currencies that there are prices in, in alphabetical order, whether or not anything was
-    /// paid in them.
+    /// The currencies of the prices, in alphabetical order, whether or not anything was paid in
+    /// them.
     pub currencies: Vec<Currency>,
-    /// The zone of days and other spans of time.
+    /// The time zone of days and other periods.
     pub zone: TimeZone,
 }
 
-/// Groups that are not shown one by one.
+/// Groups that are not shown separately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rest {
-    /// How many there are.
+    /// The number of groups.
     pub groups: usize,
     /// Their sums.
     pub sums: Sums,
 }
 
 impl Report {
-    /// Of groups whose keys have a part for each of `by`: text, or what [`time_part`] makes.
+    /// A report of groups whose keys have a part for each of `by`: text, or the result of
+    /// [`time_part`].
     pub(super) fn of(groups: Groups, by: &[By], selection: &Selection, prices: &Prices) -> Self {
         let zone = selection.zone.clone();
         let groups = groups.finish(|parts| {
@@ -54,17 +55,17 @@ impl Report {
         Self { by: by.to_owned(), groups, rest: None, total, currencies, zone }
     }
 
-    /// Puts the groups in another order; equal ones stay in that of their keys.
+    /// Sorts the groups. Equal ones stay in the order of their keys.
     ///
     /// # Errors
-    /// A column is not in this report.
+    /// Fails if the report lacks a column.
     pub fn sort(&mut self, orders: &[Order]) -> Result<(), String> {
         let sorting = Sorting::new(orders, &self.by, &self.currencies)?;
         self.groups.sort_by(|a, b| sorting.compare(a, b));
         Ok(())
     }
 
-    /// Keeps the first `most` groups; the others are `rest`.
+    /// Keeps the first `most` groups; the others become `rest`.
     pub fn limit(&mut self, most: usize) {
         if self.groups.len() <= most {
             return;
@@ -76,7 +77,8 @@ impl Report {
     }
 }
 
-/// The part of a key for the period that begins at a time: its bytes have the order of times.
+/// The part of a key for the period that begins at a time. The order of its bytes is the order of
+/// times.
 pub(super) fn time_part(begin: i64) -> [u8; 8] {
     (begin ^ i64::MIN).to_be_bytes()
 }

@@ -8,39 +8,40 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::clock::{Clock, Doubted};
 use super::shipped;
 
-/// Rows that one step deletes: a few milliseconds, after which new records have their turn.
+/// The most rows that one step deletes. It takes a few milliseconds, after which new records are
+/// written.
 const STEP: usize = 500;
 
-/// How many of the newest rows are looked at for a clock.
+/// The number of the newest rows that are searched for a clock.
 const NEWEST: usize = 100;
 
-/// Two rows within this time bear witness to a clock.
+/// Two rows within this time confirm each other's clock.
 const NEAR: i64 = 86_400_000_000_000;
 
 /// The rows that may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retention {
-    /// Rows that started longer ago than this.
+    /// Rows that started longer ago than this may be deleted.
     pub(super) age: Duration,
-    /// `Some`: of those that are not shipped to PostgreSQL yet, only those beyond this number,
-    /// counted from the last row.
+    /// `Some`: of the rows that are not shipped to PostgreSQL yet, only those beyond this number,
+    /// counted from the last row, may be deleted.
     pub(super) unshipped: Option<u64>,
 }
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// There is more to delete.
+    /// More rows are to be deleted.
     pub(super) more: bool,
-    /// Rows that were deleted.
+    /// Deleted rows.
     pub(super) deleted: u64,
-    /// Those of them that were not shipped.
+    /// Deleted rows that were not shipped.
     pub(super) lost: u64,
 }
 
 /// Deletes the oldest of the rows that started before `until`, one step of them.
 ///
-/// The file does not shrink; what is freed is used for the rows to come.
+/// The file does not shrink; new rows reuse the space.
 pub(super) fn step(
     connection: &Connection,
     retention: &Retention,
@@ -50,8 +51,8 @@ pub(super) fn step(
         Some(most) => shipped::deletable(connection, most)?,
         None => (i64::MAX, i64::MAX),
     };
-    // Rows are written in about the order in which they started. Where the first may not go, none
-    // may, and the index need not be read to learn that of each.
+    // Rows are written approximately in the order of their starts. If the first one must stay, all
+    // must, and the index need not be read.
     let first: Option<i64> =
         connection.query_row("SELECT min(seq) FROM usage_records", [], |row| row.get(0))?;
     if first.is_none_or(|first| first > last) {
@@ -72,16 +73,15 @@ pub(super) fn step(
     Ok(step)
 }
 
-/// When the oldest row started; `None`: there is none.
+/// The start of the oldest row. `None` without rows.
 pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let oldest: Option<i64> =
         connection.query_row("SELECT min(started_at) FROM usage_records", [], |row| row.get(0))?;
     Ok(oldest.map(timestamp))
 }
 
-/// The clock as the last process has stored it. A ledger that has none yet tells it by its newest
-/// row, unless that is alone: a row from a wrong clock has no other near it. `None`: there are no
-/// rows.
+/// The clock that the last process stored. In a ledger without one, the newest row gives the time,
+/// unless no other row is near it: a row from a wrong clock has no neighbours. `None` without rows.
 pub(super) fn clock(connection: &Connection) -> rusqlite::Result<Option<Clock>> {
     let stored = connection
         .query_row("SELECT clock, doubted_clock, doubted_for FROM streamgauge_ledger", [], |row| {
@@ -115,7 +115,7 @@ pub(super) fn keep_clock(connection: &Connection, clock: Clock) -> rusqlite::Res
     Ok(())
 }
 
-/// A clock beyond the years of SQLite's integers stays at their end.
+/// The time in nanoseconds, saturated at SQLite's integers.
 fn nanoseconds(at: Timestamp) -> i64 {
     let end = if at.as_nanosecond() < 0 { i64::MIN } else { i64::MAX };
     i64::try_from(at.as_nanosecond()).unwrap_or(end)

@@ -1,8 +1,8 @@
 //! Usage records as rows.
 //!
-//! The cost of a row is mostly the work of SQLite per statement and per value, so a
-//! statement writes several rows, and a value that its parameter has already is not bound again: of
-//! two requests, most have much in common.
+//! Most of a row's cost is SQLite's work per statement and per value. So a statement writes several
+//! rows, and a value that its parameter has already is not bound again: two requests mostly have
+//! much in common.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use crate::llm::provider::Provider;
 use crate::llm::usage::ToolCalls;
 use crate::record::UsageRecord;
 
-/// Rows of one statement. More of them make it hardly cheaper, and the last few of a batch need one
+/// The rows of one statement. More rows save hardly any time, and the last few of a batch need one
 /// statement each.
 const ROWS: usize = 16;
 
@@ -24,8 +24,8 @@ const ROWS: usize = 16;
 static SEVERAL: LazyLock<String> = LazyLock::new(|| sql(ROWS));
 static ONE: LazyLock<String> = LazyLock::new(|| sql(1));
 
-/// A row that breaks a rule takes the whole transaction back, which the caller would do anyway: so
-/// SQLite need not keep each page as it was before the statement.
+/// A row that violates a constraint rolls the whole transaction back, as the caller would. So
+/// SQLite need not save each page before the statement.
 fn sql(rows: usize) -> String {
     let row = format!("({})", vec!["?"; COLUMNS.len()].join(","));
     format!("INSERT OR ROLLBACK INTO usage_records ({}) VALUES {}", list(COLUMNS), vec![row; rows].join(","))
@@ -39,7 +39,7 @@ pub(super) fn insert<'r>(
     let mut several = None;
     let mut group: Vec<&UsageRecord> = Vec::with_capacity(ROWS);
     for record in records {
-        // Before the record, so that the last row that is inserted is a record's.
+        // Before the record, so that the last inserted row is a record's.
         counted::keep(connection, record)?;
         group.push(record);
         if group.len() == ROWS {
@@ -55,10 +55,10 @@ pub(super) fn insert<'r>(
     group.iter().try_for_each(|record| one.execute(&[record]))
 }
 
-/// A statement that writes so many rows, with what its parameters hold.
+/// A statement that writes this number of rows, with the values bound to its parameters.
 struct Insert<'c, 'r> {
     statement: CachedStatement<'c>,
-    /// All null at first, as those of every statement are.
+    /// All null at first, as in every new statement.
     bound: Vec<Value<'r>>,
 }
 
@@ -68,7 +68,7 @@ impl<'c, 'r> Insert<'c, 'r> {
         Ok(Self { statement, bound: vec![Value::Null; rows * COLUMNS.len()] })
     }
 
-    /// As many records as the statement has rows.
+    /// Writes as many records as the statement has rows.
     fn execute(&mut self, records: &[&'r UsageRecord]) -> rusqlite::Result<()> {
         let values = records.iter().flat_map(|record| values(record));
         for (index, (bound, value)) in self.bound.iter_mut().zip(values).enumerate() {
@@ -112,8 +112,7 @@ impl From<Option<u64>> for Value<'_> {
 }
 
 impl From<u64> for Value<'_> {
-    /// SQLite's integers are signed. A count beyond them, which no service has ever served, stays
-    /// at their end.
+    /// SQLite's integers are signed. A larger count, which no service has ever sent, is saturated.
     fn from(count: u64) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
     }
@@ -141,7 +140,7 @@ impl<'r> From<Option<&'r str>> for Value<'r> {
 fn values(record: &UsageRecord) -> [Value<'_>; COLUMNS.len()] {
     let usage = &record.usage;
     [
-        // A clock beyond the year 2262 stays at its end.
+        // A time beyond the year 2262 is saturated.
         Value::Integer(i64::try_from(record.started_at.as_nanosecond()).unwrap_or(i64::MAX)),
         (&*record.client).into(),
         record.upstream.as_deref().into(),

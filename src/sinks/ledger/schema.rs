@@ -1,28 +1,26 @@
-//! The tables, and how older files come to have them.
+//! The tables, and the migrations of older files.
 //!
-//! A file says its version in `user_version`, and that it is ours in `application_id`. Version N is
-//! what the first N steps of [`MIGRATIONS`] make of an empty file; a step that was released is
-//! never changed, the next one is added.
+//! `user_version` has the version of a file, `application_id` identifies it as ours. Version N is
+//! the result of the first N steps of [`MIGRATIONS`] on an empty file; a released step never
+//! changes, and new steps are appended.
 //!
-//! Steps only add columns that may be null, so that programs of different versions can use one
-//! file: a reader opens files of earlier versions, and both readers and writers open files of later
-//! versions as long as `writable_from` of `streamgauge_ledger`, which files have from version 4 on,
-//! is not above the version that they know.
+//! Steps only add nullable columns, so that programs of different versions can use one file: a
+//! reader opens files of earlier versions. Readers and writers open files of later versions unless
+//! `writable_from` in `streamgauge_ledger`, which files have from version 4 on, is above the
+//! version that they know.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::Reason;
 
-/// `SGgl` in ASCII. Files of other programs are left alone, also where they happen to have the same
-/// version.
+/// `SGgl` in ASCII. Files of other programs stay unchanged, even if they have the same version.
 pub(super) const APPLICATION_ID: i64 = 0x5347_676C;
 
-/// The steps that make each version of the one before it.
+/// The steps between versions.
 pub(super) const MIGRATIONS: &[&str] = &[
-    // 1. `seq` is the order of writing, by which readers continue where they were; it never
-    //    changes and is never used again. `started_at` is in nanoseconds since 1970, UTC: exact,
-    //    and a day is a division. What sums need comes first: SQLite reads a row from its
-    //    beginning, as far as it must.
+    // 1. `seq` is the order of writing, in which readers continue; it never changes and is never
+    //    reused. `started_at` is in nanoseconds since 1970, UTC, which is exact. The columns of
+    //    sums come first: SQLite reads a row from its beginning, as far as needed.
     "CREATE TABLE usage_records (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         started_at INTEGER NOT NULL,
@@ -58,15 +56,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
         error TEXT
     ) STRICT;
     CREATE INDEX usage_records_started_at ON usage_records (started_at);",
-    // 2. When the events came, and when the client left.
+    // 2. The times of the events, and of the client's departure.
     "ALTER TABLE usage_records ADD COLUMN time_to_first_event_ms REAL;
     ALTER TABLE usage_records ADD COLUMN time_to_last_event_ms REAL;
     ALTER TABLE usage_records ADD COLUMN time_to_disconnect_ms REAL;",
-    // 3. Up to which `seq` the rows are in PostgreSQL, for each fleet ledger.
+    // 3. The last shipped `seq`, for each fleet ledger.
     "CREATE TABLE shipped (ledger TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
     // 4. `count`, and the columns that later versions fill (`columns::RESERVED`).
-    //    `streamgauge_ledger` has one row: which ledger this is, from which version on a program
-    //    may write to it, and the clock of `retention`.
+    //    `streamgauge_ledger` has one row: the ledger's identity, the earliest version that may
+    //    write to it, and the clock of `retention`.
     "ALTER TABLE usage_records ADD COLUMN \"count\" INTEGER;
     ALTER TABLE usage_records ADD COLUMN service_tier TEXT;
     ALTER TABLE usage_records ADD COLUMN cache_write_1h_input_tokens INTEGER;
@@ -87,15 +85,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
         doubted_for INTEGER
     ) STRICT;
     INSERT INTO streamgauge_ledger (one, id, writable_from) VALUES (1, lower(hex(randomblob(16))), 1);",
-    // 5. The keys of stored results that are counted, in the order of counting.
+    // 5. The keys of counted stored results, in the order of counting.
     "CREATE TABLE counted_results (seq INTEGER PRIMARY KEY AUTOINCREMENT, key INTEGER NOT NULL UNIQUE) STRICT;",
 ];
 
-/// The version from which on files have `columns::COUNT`.
+/// The first version whose files have `columns::COUNT`.
 const COUNT_SINCE: usize = 4;
 
-/// Brings the file to the last version of `migrations`, in one transaction: another process sees
-/// all of it or nothing, and two that start at once do it once.
+/// Migrates the file to the last version of `migrations`, in one transaction: another process sees
+/// all of it or nothing, and of two that start together one migrates.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Reason> {
     if version(connection, migrations)? >= migrations.len() {
         return Ok(());
@@ -114,12 +112,12 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
     Ok(transaction.commit()?)
 }
 
-/// Returns true if the file is an empty one, or a ledger that may be written. Nothing is changed.
+/// Returns true for an empty file, and false for a ledger that may be written. Changes nothing.
 pub(super) fn is_new(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? == 0)
 }
 
-/// Looks whether the file has all columns that this version writes.
+/// Checks that the file has all columns that this version writes.
 pub(super) fn expect_writable(connection: &Connection) -> Result<(), Reason> {
     match version(connection, MIGRATIONS)? {
         found if found >= MIGRATIONS.len() => Ok(()),
@@ -130,7 +128,7 @@ pub(super) fn expect_writable(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
-/// Looks whether the file is a ledger of any version that can be read.
+/// Checks that the file is a ledger of a readable version.
 pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
     match version(connection, MIGRATIONS)? {
         0 => Err(Reason::Row("is empty: `streamgauge serve` begins a ledger when it starts".to_owned())),
@@ -138,14 +136,14 @@ pub(super) fn expect_readable(connection: &Connection) -> Result<(), Reason> {
     }
 }
 
-/// Returns true if the rows of the ledger have `columns::COUNT`: files of earlier versions are read
-/// as they are.
+/// Returns true if the rows of the ledger have `columns::COUNT`. Files of earlier versions are read
+/// unchanged.
 pub(super) fn has_count(connection: &Connection) -> Result<bool, Reason> {
     Ok(version(connection, MIGRATIONS)? >= COUNT_SINCE)
 }
 
-/// How many of the steps the file has had; 0 for an empty one. More than are known where the file
-/// may be written all the same.
+/// The number of steps that the file has had; 0 for an empty file. More than the known ones if the
+/// file may be written nevertheless.
 fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason> {
     let known = migrations.len();
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -160,10 +158,11 @@ fn version(connection: &Connection, migrations: &[&str]) -> Result<usize, Reason
     }
 }
 
-/// Returns true if a program that knows the version `known` may write to the file of a later one.
+/// Returns true if a program that knows the version `known` may write to the file of a later
+/// version.
 fn is_writable_from(connection: &Connection, known: usize) -> bool {
     let from = connection.query_row("SELECT writable_from FROM streamgauge_ledger", [], |row| row.get(0));
-    // Without the table, it is no file of ours.
+    // Without the table, the file is not ours.
     from.is_ok_and(|from: i64| from <= known as i64)
 }
 

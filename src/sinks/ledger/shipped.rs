@@ -1,12 +1,12 @@
-//! How far the file has been shipped to PostgreSQL, kept in the file itself.
+//! Stores in the ledger's file how much of it was shipped to PostgreSQL.
 //!
-//! `seq` is the order in which rows became visible: writers take turns, and none of its numbers is
-//! used again. So one number says it all: rows up to it are shipped, those beyond it are not. It is
-//! stored after the server has committed them. A crash in between ships them once more, and the
-//! server knows them by their id.
+//! `seq` is the order in which rows became visible: writers take turns, and no number is reused. So
+//! one number is enough: rows up to it are shipped, later ones are not. It is stored after the
+//! server has committed them. After a crash in between they are shipped again, and the server
+//! recognises them by their ids.
 //!
-//! There is a number per fleet ledger, which has an identity of its own: another address of the
-//! same ledger causes no second shipping, and a new ledger gets all rows that are still here.
+//! Each fleet ledger has an identity and a number of its own: another address of the same ledger
+//! causes no second shipping, and a new ledger gets all rows that are still here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,26 +19,26 @@ use super::file::{Identity, identity};
 use super::log::{State, Watch, copy_no_more};
 use super::{columns, schema};
 
-/// How long to wait for the ledger's own writer.
+/// The time to wait for the ledger's own writer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The rows of a file that a fleet ledger has not got yet, in their order.
+/// The rows of a file that a fleet ledger lacks, in their order.
 #[derive(Debug)]
 pub(super) struct Unshipped {
     path: PathBuf,
     connection: Connection,
-    /// Which file is open, and its log.
+    /// The identity of the open file, and its log.
     file: Option<Identity>,
     watch: Watch,
     ledger: String,
-    /// The last row that is shipped.
+    /// The last shipped row.
     seq: i64,
     select: String,
 }
 
 impl Unshipped {
-    /// Opens the file at `path`, whose writer has brought its schema up to date, where the fleet
-    /// ledger `ledger` left off.
+    /// Opens the file at `path`, whose writer has migrated its schema, at the progress of the fleet
+    /// ledger `ledger`.
     pub(super) fn open(path: &Path, ledger: &str) -> Result<Self, Reason> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -46,8 +46,8 @@ impl Unshipped {
         connection.busy_timeout(PATIENCE)?;
         Watch::check(path, &connection)?;
         connection.pragma_update(None, "synchronous", "normal")?;
-        // The log is copied by the writer's own thread. That knows of no commits but the writer's:
-        // where rows are shipped and none written, SQLite copies at the bound, here.
+        // The writer's own thread copies the log, but it is woken by the writer's commits only. If
+        // rows are shipped and none are written, SQLite copies at the bound, on this connection.
         connection.pragma_update(None, "wal_autocheckpoint", BOUND)?;
         schema::expect_writable(&connection)?;
         let seq = connection
@@ -68,8 +68,8 @@ impl Unshipped {
         })
     }
 
-    /// Returns true if the file that is open is still the one at the path, and its log whole: a
-    /// corrupt file is moved aside, and another is begun; a log that was cut is restarted once no
+    /// Returns true if the open file is still the one at the path, and its log is complete. A
+    /// damaged file is moved aside, and a new one is begun; a truncated log restarts once no
     /// program has the file open.
     pub(super) fn is_current(&self) -> bool {
         match self.watch.look(&self.connection) {
@@ -81,9 +81,8 @@ impl Unshipped {
         }
     }
 
-    /// Shows the next `limit` rows to `take`, whose columns are `seq` and then those of
-    /// [`columns::COLUMNS`]. The `seq` of the last one, for [`Self::advance`]; `None`: there is
-    /// none.
+    /// Passes the next `limit` rows to `take`, with the columns `seq` and [`columns::COLUMNS`].
+    /// Returns the last `seq`, for [`Self::advance`]. `None` if there are no rows.
     pub(super) fn next(
         &mut self,
         limit: usize,
@@ -99,11 +98,12 @@ impl Unshipped {
         Ok(last)
     }
 
-    /// Rows up to `seq` are with the server. In this process that holds also where it cannot be
-    /// stored, as on a full disk.
+    /// Marks rows up to `seq` as shipped. In this process the mark holds even if it cannot be
+    /// stored, for example on a full disk.
     ///
     /// # Errors
-    /// It could not be stored, and a restart would ship what came since the last time again.
+    /// Fails if it could not be stored. A restart would ship the rows since the last stored mark
+    /// again.
     pub(super) fn advance(&mut self, seq: i64) -> Result<(), Reason> {
         self.seq = seq;
         // Another process with the same file may be ahead.
@@ -115,7 +115,7 @@ impl Unshipped {
         Ok(())
     }
 
-    /// As [`Self::count`], before it is known which fleet ledger it is.
+    /// Like [`Self::count`], before the identity of the fleet ledger is known.
     pub(super) fn count_at(path: &Path) -> Result<u64, Reason> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
@@ -124,24 +124,24 @@ impl Unshipped {
         Ok(u64::try_from(last(&connection)? - shipped).unwrap_or(0))
     }
 
-    /// About how many rows are not shipped: those that were deleted in between count too.
+    /// The approximate number of rows that are not shipped: rows deleted in between count too.
     pub(super) fn count(&self) -> Result<u64, Reason> {
         Ok(u64::try_from(last(&self.connection)? - self.seq).unwrap_or(0))
     }
 }
 
-/// Up to which row old ones may be deleted: what is shipped, and what lies more than `max_waiting`
-/// rows back in any case. Also, up to which row they are shipped.
+/// The last row up to which old ones may be deleted: shipped rows, and in any case rows more than
+/// `max_waiting` back. Also returns the last shipped row.
 pub(super) fn deletable(connection: &Connection, max_waiting: u64) -> rusqlite::Result<(i64, i64)> {
-    // Before the server was reached, the identity of its ledger is not known; nearly always there
-    // is only one.
+    // Before the server was reached, the identity of its ledger is unknown; nearly always there is
+    // only one.
     let shipped: Option<i64> = connection.query_row("SELECT max(seq) FROM shipped", [], |row| row.get(0))?;
     let shipped = shipped.unwrap_or(0);
     let kept = last(connection)?.saturating_sub(i64::try_from(max_waiting).unwrap_or(i64::MAX));
     Ok((shipped.max(kept), shipped))
 }
 
-/// The last row; 0: there is none.
+/// The last row; 0 without rows.
 fn last(connection: &Connection) -> rusqlite::Result<i64> {
     let last: Option<i64> =
         connection.query_row("SELECT max(seq) FROM usage_records", [], |row| row.get(0))?;

@@ -1,7 +1,7 @@
-//! The sink that writes the ledger: group commit, retries, and when to delete.
+//! The sink that writes the ledger: group commit, retries, and the schedule of deletions.
 //!
 //! It runs on the thread of its [lane](crate::record::Lane), whose queue gathers batches between
-//! commits. What it cannot write waits in that queue, within its bound.
+//! commits. Records that it cannot write wait in that bounded queue.
 
 use std::io;
 use std::mem;
@@ -25,21 +25,21 @@ pub(super) use crate::record::Batch;
 use crate::record::{CAPACITY, Journal, Sink, Turn, UsageRecord, count};
 use crate::support::{Backoff, Gathering, OutageNotice};
 
-/// How long batches are gathered after the first one. With the journal's own 20 ms a record is
-/// committed 100 ms after its end, and there are at most ten commits a second.
+/// The time for which batches are gathered after the first one. With the journal's own 20 ms a
+/// record is committed 100 ms after its end, and there are at most ten commits a second.
 const GATHER: Duration = Duration::from_millis(80);
 
-/// This many records are written at once.
+/// The number of records that are written without further gathering.
 const ENOUGH: usize = CAPACITY / 4;
 
 /// The first and the longest pause between attempts while the file cannot be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the last records are tried for when the process ends.
+/// The time for which the last records are retried when the process ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often the file and its log are looked at while there is nothing to write.
+/// The interval of checks of the file and its log while there is nothing to write.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The sink.
@@ -51,11 +51,11 @@ pub struct Ledger {
     /// Notified of each commit.
     committed: Option<Arc<Notify>>,
     outage: OutageNotice,
-    /// Deletes old rows, where there is a retention.
+    /// Deletes old rows, if there is a retention.
     sweeper: Option<Sweeper>,
-    /// When the last records are given up; `None` while the process is not ending.
+    /// The deadline of the last records. `None` while the process is not ending.
     give_up: Option<Instant>,
-    /// Records that were written and are gone, until the lane counts them.
+    /// Records that were written and disappeared, until the lane counts them.
     gone: usize,
     /// Dropped last, when everything is in the file.
     _shipper: Option<Shipper>,
@@ -66,8 +66,8 @@ impl Ledger {
     /// it.
     ///
     /// # Errors
-    /// The file cannot be opened or created, is another program's or a newer version's. A file that
-    /// is broken is no error: it is moved aside, and a new one is begun.
+    /// Fails if the file cannot be opened or created, belongs to another program, or has a newer
+    /// version. A damaged file is not an error: it is moved aside, and a new one is begun.
     pub fn open(path: &Path, retention: Option<Duration>, journal: &Journal) -> Result<Self, LedgerError> {
         let mut store = Store::open_on(path, journal.threads())?;
         let sweeper = retention.map(|age| {
@@ -78,12 +78,12 @@ impl Ledger {
         Ok(Self::with(store, path, sweeper, None, journal))
     }
 
-    /// The same for an instance of a fleet: rows are shipped to PostgreSQL by a thread of their
-    /// own, which the end waits for a few seconds, and those that are not shipped yet are not
-    /// deleted, as far as `postgres.max_waiting` goes.
+    /// Opens the file for an instance of a fleet. A thread of its own ships rows to PostgreSQL; the
+    /// end waits for it for a few seconds. Rows that are not shipped yet are not deleted, up to
+    /// `postgres.max_waiting`.
     ///
     /// # Errors
-    /// As [`Self::open`]. A server that is away is no error.
+    /// Fails like [`Self::open`]. An unreachable server is not an error.
     pub fn open_for_fleet(
         path: &Path,
         retention: Option<Duration>,
@@ -91,7 +91,7 @@ impl Ledger {
         journal: &Journal,
     ) -> Result<Self, LedgerError> {
         let mut store = Store::open_on(path, journal.threads())?;
-        // The shorter of the two says how much a clock is trusted.
+        // The shorter of the two retentions decides how much a clock is trusted.
         let age = [retention, postgres.retention].into_iter().flatten().min();
         let retention = retention.map(|age| Retention { age, unshipped: Some(postgres.max_waiting) });
         let sweeper = age.map(|age| {
@@ -152,7 +152,7 @@ impl Sink for Ledger {
         self.write_all(batches, turn);
     }
 
-    /// Looks at the file, and for old rows.
+    /// Checks the file, and deletes old rows.
     fn wake(&mut self) -> Option<Instant> {
         self.look();
         if !self.outage.is_failing()
@@ -179,7 +179,7 @@ impl Sink for Ledger {
 
     fn end(&mut self) {
         self.look();
-        // Records that another program cut from the log, and that could not be written again.
+        // Records that another program truncated from the log, and that could not be written again.
         let unsaved = self.store.unsaved();
         if !unsaved.is_empty() {
             self.gone += self.spill(&unsaved);
@@ -193,7 +193,7 @@ impl Sink for Ledger {
 }
 
 impl Ledger {
-    /// Looks whether another program has changed the file or its log.
+    /// Checks whether another program has changed the file or its log.
     fn look(&mut self) {
         let result = self.store.mend();
         self.count_gone();
@@ -203,13 +203,13 @@ impl Ledger {
         }
     }
 
-    /// Writes all of it, in one transaction as long as nothing is wrong; tries until it succeeds,
-    /// or until the process ends and [`GRACE`] is over.
+    /// Writes all batches, in one transaction unless writing fails. Retries until it succeeds, or
+    /// until the process ends and [`GRACE`] is over.
     fn write_all(&mut self, mut batches: &[Batch], turn: &mut Turn<'_>) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !batches.is_empty() {
-            // A failing file is tried with one batch: each attempt at a full disk costs the work of
-            // all that it is tried with.
+            // While the file fails, an attempt has one batch: each attempt on a full disk costs the
+            // work for all that it contains.
             let attempt = if self.outage.is_failing() { &batches[..1] } else { batches };
             let result = self.store.write(attempt);
             self.count_gone();
@@ -240,16 +240,16 @@ impl Ledger {
         }
     }
 
-    /// Says that records are written, if they were not.
+    /// Logs that records are written again, if writing had failed.
     fn well(&mut self) {
         if self.outage.record_success() {
             tracing::info!(ledger = self.name, "usage records are written again");
         }
     }
 
-    /// Says what keeps records from being written, if that is new.
+    /// Logs the reason for which records cannot be written, if it is new.
     fn say(&mut self, reason: &Reason) {
-        // The shipper has the file open too, and a log that was cut may wait for its end.
+        // The shipper has the file open too, and a truncated log may wait for it to close.
         if let Some(committed) = &self.committed {
             committed.notify_one();
         }
@@ -258,7 +258,7 @@ impl Ledger {
         }
     }
 
-    /// Records that were written and are gone are no longer kept.
+    /// Subtracts records that were written and disappeared from the kept ones.
     fn count_gone(&mut self) {
         let gone = self.store.take_lost();
         if gone > 0 {
@@ -267,7 +267,8 @@ impl Ledger {
         }
     }
 
-    /// Leaves records to the next start. How many are lost, since that is not possible either.
+    /// Leaves records to the next start. Returns the number of records that are lost, because that
+    /// is not possible either.
     fn spill(&self, batches: &[Batch]) -> usize {
         let spilled = spill::append(&self.path, batches.iter().flat_map(|batch| batch.iter()));
         let file = spill::file_of(&self.path);

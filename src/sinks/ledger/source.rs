@@ -1,4 +1,4 @@
-//! Where to read usage records: in this instance's file, or where those of the fleet are.
+//! The place of usage records: this instance's file, or the fleet's database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use super::{postgres, query};
 use crate::config;
 use crate::llm::price::Prices;
 
-/// A ledger to be read.
+/// A ledger to read.
 #[derive(Clone, Debug)]
 pub enum LedgerSource {
-    /// This instance's, in SQLite.
+    /// This instance's ledger, in SQLite.
     File(PathBuf),
-    /// The fleet's, in PostgreSQL.
+    /// The fleet's ledger, in PostgreSQL.
     Fleet(Box<config::Postgres>),
 }
 
 impl LedgerSource {
-    /// The one that the configuration wants to be read (`ledger.postgres.read`); `None`: it keeps
-    /// none.
+    /// The ledger that the configuration selects for reading (`ledger.postgres.read`). `None` if it
+    /// keeps none.
     pub fn configured(ledger: &config::LedgerSettings) -> Option<Self> {
         match &ledger.postgres {
             Some(postgres) if postgres.read => Some(Self::Fleet(Box::new(postgres.clone()))),
@@ -33,7 +33,7 @@ impl LedgerSource {
         }
     }
 
-    /// The one that the admin pages show (`admin.ledger`); `None`: none is kept.
+    /// The ledger that the admin pages show (`admin.ledger`). `None` if none is kept.
     pub fn shown(settings: &config::Settings) -> Option<Self> {
         let ledger = &settings.ledger;
         match (settings.admin.ledger, &ledger.postgres) {
@@ -42,11 +42,11 @@ impl LedgerSource {
         }
     }
 
-    /// Adds up the selected rows, and what they cost by `prices`. It blocks: on a thread of
-    /// tokio's, call it by `spawn_blocking`.
+    /// Adds up the selected rows, and their costs by `prices`. It blocks: on a thread of tokio,
+    /// call it by `spawn_blocking`.
     ///
     /// # Errors
-    /// As [`report`](super::report()), or as [`postgres::report`].
+    /// Fails like [`report`](super::report()), or [`postgres::report`].
     pub fn report(
         &self,
         selection: &Selection,
@@ -60,10 +60,10 @@ impl LedgerSource {
         }
     }
 
-    /// Reads what the dashboard shows. It blocks.
+    /// Reads the data of the dashboard. It blocks.
     ///
     /// # Errors
-    /// As for [`Self::report`].
+    /// Fails like [`Self::report`].
     pub fn overview(
         &self,
         selection: &Selection,
@@ -78,11 +78,11 @@ impl LedgerSource {
         }
     }
 
-    /// The latest of the selected records, at most `limit` and no more than fit on a page, the one
-    /// that ended last first. `from` is where an earlier page ended. It blocks.
+    /// The latest of the selected records, at most `limit` and no more than fit on a page, in the
+    /// order of descending ends. `from` is the end of an earlier page. It blocks.
     ///
     /// # Errors
-    /// As for [`Self::report`].
+    /// Fails like [`Self::report`].
     pub fn records(
         &self,
         selection: &Selection,
@@ -96,10 +96,10 @@ impl LedgerSource {
         }
     }
 
-    /// The record of that id. It blocks.
+    /// The record with this id. It blocks.
     ///
     /// # Errors
-    /// As for [`Self::report`].
+    /// Fails like [`Self::report`].
     pub fn record(&self, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
         match self {
             Self::File(path) => query::record(path, id, bounds),

@@ -1,10 +1,9 @@
-//! Records that could not be written before the end: a file beside the ledger, which the next start
-//! reads.
+//! Stores records that could not be written before the end in a file beside the ledger, which the
+//! next start reads.
 //!
-//! One JSON object per line, as the JSON lines have them. The file is on the disk before the
-//! process ends, and is deleted only after its records are on the disk in the ledger. A crash in
-//! between leaves both, so a record is written only where the ledger has none of its id: each is
-//! there exactly once.
+//! It has one JSON object per line, like the JSON lines. The file is on the disk before the process
+//! ends, and is deleted only after the ledger has its records on the disk. A crash in between
+//! leaves both, so a record is written only if the ledger lacks its id: each is there exactly once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -24,7 +23,7 @@ use super::file::{PRIVATE, identity};
 use super::repair::{move_to_new_name, with};
 use crate::record::UsageRecord;
 
-/// Writes a record unless its id is there. The index has times, and none of ids.
+/// Writes a record unless its id exists. The index has times, but no ids.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let place = |column| COLUMNS.iter().position(|(name, _)| *name == column).map_or(0, |index| index + 1);
     let values: Vec<_> = (1..=COLUMNS.len()).map(|index| format!("?{index}")).collect();
@@ -38,7 +37,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The file of the ledger at `path`.
+/// The file for the ledger at `path`.
 pub(super) fn file_of(path: &Path) -> PathBuf {
     with(path, ".spill")
 }
@@ -48,7 +47,7 @@ pub(super) fn file_of(path: &Path) -> PathBuf {
 pub(super) struct Appended {
     /// Records that are in the file, on the disk.
     pub(super) records: usize,
-    /// Why not all of them are.
+    /// The reason for which not all of them are.
     pub(super) error: Option<io::Error>,
 }
 
@@ -56,7 +55,7 @@ pub(super) struct Appended {
 pub(super) fn append<'r>(path: &Path, records: impl Iterator<Item = &'r UsageRecord>) -> Appended {
     let mut lines = Vec::new();
     for record in records {
-        // A record is made of numbers and texts, which JSON has.
+        // A record consists of numbers and texts, which JSON can represent.
         if serde_json::to_writer(&mut lines, record).is_ok() {
             lines.push(b'\n');
         }
@@ -69,7 +68,7 @@ pub(super) fn append<'r>(path: &Path, records: impl Iterator<Item = &'r UsageRec
     Appended { records: lines[..written].iter().filter(|byte| **byte == b'\n').count(), error }
 }
 
-/// The file, locked against its readers. It is created if it is not there.
+/// The file, locked against its readers. It is created if it does not exist.
 fn open(path: &Path) -> io::Result<File> {
     loop {
         let file =
@@ -89,15 +88,15 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok(identity(path) == Some((metadata.dev(), metadata.ino())))
 }
 
-/// Appends as many whole lines as there is room for, and syncs them. How many bytes, and what kept
-/// the rest.
+/// Appends as many whole lines as there is room for, and syncs them. Returns their bytes, and the
+/// error that prevented the rest.
 fn write(mut file: File, lines: &[u8]) -> io::Result<(usize, Option<io::Error>)> {
     let mut end = file.metadata()?.len();
     if end > 0 {
         let mut last = [0];
         file.seek(SeekFrom::Start(end - 1))?;
         file.read_exact(&mut last)?;
-        // A process that was killed while it wrote.
+        // A process was killed while it wrote.
         if last != *b"\n" {
             file.write_all(b"\n")?;
             end += 1;
@@ -122,7 +121,7 @@ fn write(mut file: File, lines: &[u8]) -> io::Result<(usize, Option<io::Error>)>
     Ok((written, error))
 }
 
-/// A file is on the disk when its folder is too.
+/// A new file is on the disk only after its directory is.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -131,19 +130,19 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 /// The result of [`take_in`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TakenIn {
-    /// Records that are in the ledger now.
+    /// Records that were added to the ledger.
     pub(super) records: usize,
-    /// Those that were there already.
+    /// Records that the ledger had already.
     pub(super) known: usize,
-    /// Lines that are no records, and where they are kept.
+    /// Lines that are not records, and the file in which they are kept.
     pub(super) unreadable: Option<(usize, PathBuf)>,
 }
 
-/// Reads the file of the ledger at `path`, which `connection` has open, and deletes it. `None`:
+/// Reads the file of the ledger at `path`, which `connection` has open, and deletes it. `None` if
 /// there is no such file.
 ///
 /// # Errors
-/// The records stay in the file for another time.
+/// On failure the records stay in the file for the next attempt.
 pub(super) fn take_in(path: &Path, connection: &mut Connection) -> Result<Option<TakenIn>, Reason> {
     let spilled = file_of(path);
     let file = match File::open(&spilled) {
@@ -194,7 +193,7 @@ fn insert_new(statement: &mut Statement<'_>, row: Vec<Sql>) -> rusqlite::Result<
     Ok(statement.execute(params_from_iter(row))? > 0)
 }
 
-/// Writes those of the records that are not in the ledger. How many they are.
+/// Writes the records that the ledger lacks. Returns their number.
 pub(super) fn insert_missing<'r>(
     connection: &Connection,
     records: impl Iterator<Item = &'r UsageRecord>,
@@ -211,7 +210,7 @@ pub(super) fn insert_missing<'r>(
     Ok(inserted)
 }
 
-/// The values of the columns; `None`: it is no record.
+/// The values of the columns. `None` if it is not a record.
 fn row(fields: &Map<String, Value>) -> Option<Vec<Sql>> {
     let null = Value::Null;
     let is_required = |name: &str| {
@@ -241,7 +240,7 @@ fn row(fields: &Map<String, Value>) -> Option<Vec<Sql>> {
             }
             (Kind::Text, Value::String(text)) => Some(Sql::Text(text.clone())),
             (Kind::Text, Value::Object(_)) if *name == TOOL_CALLS => Some(Sql::Text(value.to_string())),
-            // SQLite's integers are signed; a greater count stays at their end, as in `row`.
+            // SQLite's integers are signed; a larger count is saturated, as in `row`.
             (Kind::Integer, Value::Number(number)) => {
                 number.as_u64().map(|count| Sql::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
             }

@@ -1,4 +1,4 @@
-//! The file, and the one connection that writes to it.
+//! The file, and the single connection that writes to it.
 
 mod open;
 
@@ -22,42 +22,43 @@ use super::{repair, retention, spill};
 use crate::support::threads::Threads;
 use open::{Open, open};
 
-/// A ledger's file. It heals itself: what is broken is moved aside, what is gone is created again,
-/// and what another program has cut from the log is written again, each said once.
+/// A ledger's file. It repairs itself: a damaged file is moved aside, a deleted one is created
+/// again, and commits that another program truncated from the log are written again. Each is logged
+/// once.
 #[derive(Debug)]
 pub(super) struct Store {
     path: PathBuf,
     /// `None` after a failure, until it is opened again.
     open: Option<Open>,
-    /// The file that was looked at last; `None`: there was none.
+    /// The file that was inspected last. `None` if there was none.
     existing: Option<Existing>,
     uncopied: Uncopied,
     /// Records that were written to the file in this run, and the `seq` of the last one.
     written: u64,
     last: i64,
-    /// Records that are to be written again.
+    /// Records that must be written again.
     gap: Option<Gap>,
-    /// Records that were written and are gone.
+    /// Records that were written and disappeared.
     lost: u64,
-    /// Where the copying of the log runs.
+    /// The threads on which the log is copied.
     threads: Threads,
 }
 
-/// Why records that were committed are gone.
+/// The reason for which committed records disappeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gap {
-    /// The log was cut: all beyond those in the file.
+    /// The log was truncated: all records that are not in the file are missing.
     Cut,
-    /// The file was deleted, with all that this run has written.
+    /// The file was deleted, with all records of this run.
     Deleted,
 }
 
 impl Store {
-    /// Opens the file, creates it where there is none, moves a broken ledger aside, brings the
-    /// schema up to date, and takes in what an earlier end has spilled.
+    /// Opens the file. Creates it if it does not exist, moves a damaged ledger aside, migrates the
+    /// schema, and takes in the records that an earlier end has spilled.
     ///
     /// # Errors
-    /// It cannot be created or written; it is no ledger, or a newer version's.
+    /// Fails if it cannot be created or written, is not a ledger, or has a newer version.
     pub(super) fn open_on(path: &Path, threads: &Threads) -> Result<Self, LedgerError> {
         let mut store = Self {
             path: path.to_owned(),
@@ -84,12 +85,12 @@ impl Store {
     /// Writes batches in one transaction: all of them or none.
     ///
     /// # Errors
-    /// None was written, and the same call may be made again.
+    /// On failure none was written, and the call may be repeated.
     pub(super) fn write(&mut self, batches: &[Batch]) -> Result<(), Reason> {
         self.mend()?;
         match self.insert(batches) {
-            // This connection may see a file that another process has moved aside, or a
-            // log that was cut just now.
+            // This connection may see a file that another process has moved aside, or a log that
+            // was just truncated.
             Err(reason) if reason.is_corrupt() => {
                 self.mend()?;
                 self.open = None;
@@ -103,17 +104,18 @@ impl Store {
         self.insert(batches)
     }
 
-    /// Looks whether the file and its log are still those that are open. Where another program has
-    /// moved, deleted or cut them, it opens what is there now, and writes again what is missing.
+    /// Checks that the open file and its log are still those at the path. If another program has
+    /// moved, deleted or truncated them, opens the present ones, and writes the missing records
+    /// again.
     ///
     /// # Errors
-    /// Not possible now; the next call tries again.
+    /// On failure the next call tries again.
     pub(super) fn mend(&mut self) -> Result<(), Reason> {
         if let Some(Open { connection, watch, .. }) = &self.open {
             if identity(&self.path) != self.existing.as_ref().map(Existing::identity) {
                 self.let_go();
             } else {
-                // Where SQLite cannot say, the next commit fails too.
+                // If SQLite cannot tell, the next commit fails too.
                 match watch.look(connection).unwrap_or(State::Whole) {
                     State::Whole => {}
                     State::Moved => self.let_go_of_log(),
@@ -131,12 +133,12 @@ impl Store {
         self.write_again()
     }
 
-    /// Lets go of the file, which the next write opens again.
+    /// Closes the file, which the next write opens again.
     pub(super) fn close(&mut self) {
         self.open = None;
     }
 
-    /// Deletes one step of what `retention` lets go: records that started before `until`.
+    /// Deletes one step of the rows that `retention` allows: records that started before `until`.
     pub(super) fn sweep(&mut self, retention: &Retention, until: Timestamp) -> Result<Step, Reason> {
         self.mend()?;
         let Open { checkpointer, connection, .. } = self.connect()?;
@@ -144,13 +146,13 @@ impl Store {
         Ok(retention::step(connection, retention, until)?)
     }
 
-    /// The connection, for questions.
+    /// The connection, for queries.
     pub(super) fn connection(&mut self) -> Result<&Connection, Reason> {
         Ok(&self.connect()?.connection)
     }
 
-    /// The clock of retention, as the ledger has it or as its records tell it; `None`: there are
-    /// none.
+    /// The clock of retention that the ledger has stored, or that its records give. `None` without
+    /// records.
     pub(super) fn clock(&mut self) -> Result<Option<Clock>, Reason> {
         Ok(retention::clock(&self.connect()?.connection)?)
     }
@@ -162,18 +164,18 @@ impl Store {
         Ok(retention::keep_clock(connection, clock)?)
     }
 
-    /// How many records that were written are gone since the last call.
+    /// Takes the number of records that were written and disappeared since the last call.
     pub(super) fn take_lost(&mut self) -> u64 {
         mem::take(&mut self.lost)
     }
 
-    /// Records that were committed, are gone, and could not be written again.
+    /// Records that were committed, disappeared, and could not be written again.
     pub(super) fn unsaved(&self) -> Vec<Batch> {
         self.gap.map(|_| self.uncopied.batches()).unwrap_or_default()
     }
 
-    /// The file that is open is no longer the one at the path. What is in its log is still its own:
-    /// closing a file that was moved would leave that behind under the old name.
+    /// Leaves the open file, which is no longer the one at the path. Its log still belongs to it:
+    /// closing a moved file would leave the log behind under the old name.
     fn let_go(&mut self) {
         let ledger = self.path.display();
         tracing::warn!(%ledger, "the file was moved or deleted while it was in use; a new one is begun");
@@ -203,8 +205,8 @@ impl Store {
         }
     }
 
-    /// The log that is open is no longer the one at its path; all of it is copied into the file,
-    /// and another is begun.
+    /// Leaves the open log, which is no longer the one at its path: copies all of it into the file,
+    /// and begins a new one.
     fn let_go_of_log(&mut self) {
         let Some(Open { checkpointer, connection, .. }) = self.open.take() else { return };
         drop(checkpointer);
@@ -220,7 +222,7 @@ impl Store {
         }
     }
 
-    /// Closes the file as it is, without its log.
+    /// Closes the file without its log.
     fn abandon(&mut self) {
         if let Some(Open { connection, .. }) = &self.open {
             copy_no_more(connection, true);
@@ -228,7 +230,7 @@ impl Store {
         self.open = None;
     }
 
-    /// Writes what a gap has left out, as far as it is known.
+    /// Writes the records of a gap again, as far as they are known.
     fn write_again(&mut self) -> Result<(), Reason> {
         let Some(gap) = self.gap else { return Ok(()) };
         let batches = self.uncopied.batches();
@@ -264,7 +266,7 @@ impl Store {
         checkpointer.wait();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         insert(&transaction, batches.iter().flat_map(|batch| batch.iter()))?;
-        // Where it fails, dropping the transaction takes everything back.
+        // If it fails, dropping the transaction rolls everything back.
         transaction.commit()?;
         let last = connection.last_insert_rowid();
         let (end, copied) = checkpointer.places();
@@ -285,7 +287,7 @@ impl Store {
                 }
                 result => result,
             }?;
-            // It may be new.
+            // The file may be new.
             self.look()?;
             self.uncopied.begin_anew();
             self.open = Some(open);
@@ -293,7 +295,7 @@ impl Store {
         Ok(self.open.as_mut().expect("it was opened just now"))
     }
 
-    /// Looks at what is at the path, unless it is what was there before.
+    /// Inspects the file at the path, unless it is the one inspected before.
     fn look(&mut self) -> Result<(), Reason> {
         let known = self.existing.as_ref().map(Existing::identity);
         if known.is_none() || identity(&self.path) != known {
@@ -311,7 +313,7 @@ impl Store {
             Some(existing) if !existing.is_ledger() => return Err(Reason::Unmarked),
             Some(_) => {}
         }
-        // Of a link, the file that it leads to.
+        // The target of a link.
         let path = fs::canonicalize(&self.path)?;
         let aside = repair::move_aside(&path, Timestamp::now())?;
         self.uncopied.clear();
@@ -343,7 +345,7 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Closing copies the log, which must be whole.
+    /// Closing copies the log, which must be complete.
     fn drop(&mut self) {
         if let Some(Open { connection, watch, .. }) = &self.open
             && watch.is_cut(connection).unwrap_or(false)

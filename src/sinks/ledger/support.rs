@@ -1,4 +1,4 @@
-//! What this module's tests are built with.
+//! Helpers for the tests of this module.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::llm::provider::Provider;
 use crate::llm::usage::{ToolCalls, ToolKind, Usage};
 use crate::record::{Entry, Journal, Outcome, UsageRecord, UsageSource};
 
-/// Records of all sorts: everything known, nothing known, and in between.
+/// Records of all kinds: all fields known, none known, and in between.
 pub(super) fn records(count: usize) -> Vec<UsageRecord> {
     let journal = Journal::new(count);
     for number in 0..count {
@@ -70,7 +70,7 @@ pub(super) fn batch(count: usize) -> Batch {
     Arc::new(records(count))
 }
 
-/// The rows as the JSON lines have them, in the order of writing.
+/// The rows in the form of the JSON lines, in the order of writing.
 pub(super) fn rows(connection: &Connection) -> Vec<Value> {
     let mut statement = connection.prepare("SELECT * FROM usage_records ORDER BY seq").unwrap();
     let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
@@ -100,7 +100,7 @@ pub(super) fn rows(connection: &Connection) -> Vec<Value> {
     found
 }
 
-/// Rows that another connection sees.
+/// The number of rows that another connection sees.
 pub(super) fn count_at(path: &std::path::Path) -> usize {
     let connection = Connection::open(path).unwrap();
     connection.query_row("SELECT count(*) FROM usage_records", [], |row| row.get::<_, i64>(0)).unwrap()

@@ -1,8 +1,8 @@
-//! When old records are deleted, up to which time, and what is said of it.
+//! Schedules the deletion of old records, bounds it, and logs it.
 //!
-//! The first sweep comes a minute after the start. Each deletes at most what started within one
-//! [`Limits::step`] after the oldest record, so that a mistake costs little before an operator sees
-//! it in the log.
+//! The first sweep is a minute after the start. Each deletes at most the records that started
+//! within one [`Limits::step`] after the oldest one, so that a mistake costs little before an
+//! operator sees it in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,10 +17,10 @@ use super::store::Store;
 use crate::record::Journal;
 use crate::support::OutageNotice;
 
-/// How often old rows are looked for.
+/// The interval of sweeps.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// How often the clock is stored, and what was deleted is said.
+/// The interval at which the clock is stored and deletions are logged.
 const REPORT: Duration = Duration::from_hours(1);
 
 /// The time of retention's clock, for the sweeps of PostgreSQL.
@@ -39,33 +39,33 @@ impl Believed {
     }
 }
 
-/// Deletes what a ledger lets go.
+/// Deletes old rows of a ledger.
 #[derive(Debug)]
 pub(super) struct Sweeper {
     name: String,
-    /// `None`: only the clock is kept, for the fleet's ledger.
+    /// `None`: the sweeper only keeps the clock, for the fleet's ledger.
     retention: Option<Retention>,
     limits: Limits,
     clock: Clock,
     believed: Believed,
     ticked: Instant,
     stored: Instant,
-    /// When the next step is due.
+    /// The time of the next step.
     next: Instant,
-    /// Up to which start records are deleted by the sweep under way.
+    /// The limit of starts for the current sweep.
     until: Option<Timestamp>,
     deleted: u64,
-    /// When deletions were last said.
+    /// The time at which deletions were last logged.
     said: Option<Instant>,
-    /// Rows have to be deleted before they are shipped.
+    /// Rows must be deleted before they are shipped.
     loss: OutageNotice,
 }
 
 impl Sweeper {
-    /// For a ledger whose records are kept for as long as `retention` says, or elsewhere for `age`.
+    /// A sweeper for a ledger whose records are kept as `retention` says, or elsewhere for `age`.
     ///
     /// # Errors
-    /// The ledger cannot be read or written.
+    /// Fails if the ledger cannot be read or written.
     pub(super) fn begin(
         name: &str,
         store: &mut Store,
@@ -90,7 +90,7 @@ impl Sweeper {
             loss: OutageNotice::default(),
         };
         sweeper.tick(now, started);
-        // Before the first record of a clock that may be wrong.
+        // Stored before the first record of a clock that may be wrong.
         store.keep_clock(sweeper.clock)?;
         Ok(sweeper)
     }
@@ -99,12 +99,12 @@ impl Sweeper {
         self.believed.clone()
     }
 
-    /// When [`Self::sweep`] is to be called.
+    /// The time of the next call of [`Self::sweep`].
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Deletes one step, if it is time at `started`, when the system's clock says `now`.
+    /// Deletes one step, if it is due at `started`. `now` is the system's time.
     pub(super) fn sweep(&mut self, store: &mut Store, journal: &Journal, now: Timestamp, started: Instant) {
         if started < self.next {
             return;
@@ -120,16 +120,16 @@ impl Sweeper {
         }
     }
 
-    /// Stores the clock, and says what was deleted and not said yet.
+    /// Stores the clock, and logs deletions that were not logged yet.
     pub(super) fn end(&mut self, store: &mut Store) {
         self.say(true);
-        // The next process believes what the last one has stored.
+        // The next process believes the stored clock.
         if let Err(reason) = store.keep_clock(self.clock) {
             tracing::debug!(ledger = self.name, %reason, "the ledger's clock was not stored");
         }
     }
 
-    /// Whether there is more to delete in this sweep.
+    /// Returns true if this sweep has more to delete.
     fn step(
         &mut self,
         store: &mut Store,
@@ -164,7 +164,7 @@ impl Sweeper {
         Ok(step.more)
     }
 
-    /// Up to which start records may go now; `None`: none may.
+    /// The limit of starts for a sweep that begins now. `None`: no record may be deleted.
     fn begin_sweep(
         &mut self,
         store: &mut Store,
@@ -228,8 +228,8 @@ impl Sweeper {
     }
 }
 
-/// Up to which start records go in one sweep at `now`: those that are older than `age`, and no more
-/// than one step of time of them. `None`: none is.
+/// The limit of starts for one sweep at `now`: records that are older than `age`, but at most one
+/// step of time of them. `None` if there are none.
 fn until(oldest: Timestamp, now: Timestamp, age: Duration, limits: Limits) -> Option<Timestamp> {
     let limit = now.checked_sub(age).ok().filter(|limit| *limit > oldest)?;
     Some(limit.min(oldest.checked_add(limits.step).unwrap_or(Timestamp::MAX)))
@@ -258,7 +258,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
     const AGE: Duration = Duration::from_hours(90 * 24);
 
-    /// Records one an hour before a time, the oldest first.
+    /// Records an hour apart that end before a time, the oldest first.
     fn hourly(count: usize, last: Timestamp) -> Batch {
         let mut records = records(count);
         for (row, hours) in records.iter_mut().rev().zip(0..) {
@@ -274,7 +274,7 @@ mod tests {
         (store, sweeper)
     }
 
-    /// Lets some minutes go by, on a clock that says `now` at the first of them.
+    /// Advances some minutes, on a clock that says `now` at the first of them.
     fn run(store: &mut Store, sweeper: &mut Sweeper, now: Timestamp, minutes: u32) {
         let journal = Journal::new(1);
         let begin = sweeper.next();

@@ -1,4 +1,4 @@
-//! A moment as people write it.
+//! A time as a user writes it.
 
 use std::time::Duration;
 
@@ -9,49 +9,48 @@ use jiff::tz::TimeZone;
 use super::calendar::Period;
 use crate::config;
 
-/// The forms that are taken, for messages.
+/// The accepted forms, for messages.
 const FORMS: &str = "write a length of time back from now (30m, 24h, 7d, 1w), a day (2026-07-30) or a time (2026-07-30T08:00, \
                      2026-07-30T08:00:00Z, 2026-07-30T08:00+02:00), or one of now, today, yesterday, and this or last before week, \
                      month, year (\"last month\"); without an offset all are of the time zone";
 
-/// A length of time back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and
-/// zone, or a word.
+/// A duration back from now (`30m`, `24h`, `1w`), a day, a time with or without seconds and zone,
+/// or a word.
 ///
-/// Days, weeks, months and years are those of the zone that is asked for, and so is a time that
-/// names none. A span of time stands for its beginning: `yesterday` is the midnight before last,
-/// also as the end of a range.
+/// Days, weeks, months and years are those of the requested zone, as is a time without a zone. A
+/// period means its beginning: `yesterday` is the midnight before last, also as the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSpec {
-    /// So long before now.
+    /// A duration before now.
     Ago(Duration),
     /// A moment.
     At(Timestamp),
-    /// A time of the zone; for a day, its beginning.
+    /// A time in the zone; for a day, its beginning.
     Civil(DateTime),
-    /// The beginning of this span of the calendar, or of the one before it.
+    /// The beginning of this period of the calendar, or of the one before it.
     Begin(Period, Relative),
 }
 
-/// Which of the spans.
+/// Selects a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relative {
-    /// The one that now is in.
+    /// The period that contains now.
     This,
-    /// The one before it.
+    /// The period before it.
     Last,
 }
 
 impl TimeSpec {
-    /// Reads one of the forms.
+    /// Parses one of the forms.
     ///
     /// # Errors
-    /// In words: what is wrong with the text, and which forms are taken.
+    /// Fails with a message that names the mistake and the accepted forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Some(when) = word(text) {
             return Ok(when);
         }
-        // A number and a unit; a day begins with more digits.
+        // A number and a unit. A day begins with more digits.
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let is_length = digits > 0 && text.as_bytes().get(digits).is_none_or(u8::is_ascii_alphabetic);
         if is_length {
@@ -60,12 +59,12 @@ impl TimeSpec {
         civil(text).ok_or_else(|| format!("{text:?} is no time: {FORMS}"))
     }
 
-    /// Reads a day or a time.
+    /// Parses a day or a time.
     pub fn at(text: &str, zone: &TimeZone) -> Option<Timestamp> {
         civil(text).map(|spec| spec.before(Timestamp::UNIX_EPOCH, zone))
     }
 
-    /// The moment itself, if it is `now`.
+    /// The moment itself, if now is `now`.
     pub fn before(self, now: Timestamp, zone: &TimeZone) -> Timestamp {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
@@ -76,10 +75,10 @@ impl TimeSpec {
         }
     }
 
-    /// From when until when a question is, if it is `now`; without `until`, until now.
+    /// The beginning and the end of a query, if now is `now`. Without `until` it ends now.
     ///
     /// # Errors
-    /// In words: the range is empty or backwards.
+    /// Fails with a message if the range is empty or reversed.
     pub fn range(
         since: Self,
         until: Option<Self>,
@@ -127,7 +126,7 @@ fn civil(text: &str) -> Option<TimeSpec> {
     if let Ok(at) = text.parse() {
         return Some(TimeSpec::At(at));
     }
-    // jiff passes over a zone that it has no use for, so nothing but digits may be there.
+    // jiff ignores a zone that it does not need, so only digits may be there.
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"-T: .t".contains(&byte));
     if !is_plain {
         return None;

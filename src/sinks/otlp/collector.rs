@@ -1,4 +1,4 @@
-//! One request to the collector: a message there, a message back (OTLP 1.x, section OTLP/HTTP).
+//! One request to the collector and its response (OTLP 1.x, section OTLP/HTTP).
 
 use std::fmt;
 use std::io::Write;
@@ -20,10 +20,10 @@ use crate::llm::rewrite::headers::OutboundHeaders;
 use crate::record::error::{Error, Kind};
 use crate::upstream::{ConnectSpec, OutboundRequest, Payload, Scratch, UpstreamClient, UpstreamHead};
 
-/// How long a connection is kept for the next export.
+/// The time for which a connection is kept for the next export.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// The longest answer that is read. It says how many were refused, and why.
+/// The longest response that is read, in bytes. It has the number of refused items, and the reason.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The `User-Agent`.
@@ -31,24 +31,24 @@ const AGENT: &str = concat!("streamgauge/", env!("CARGO_PKG_VERSION"));
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
-/// Why an export failed.
+/// The reason for which an export failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The collector could not be reached, or did not answer.
+    /// The collector could not be reached, or sent no response.
     Away(Error),
-    /// It answered that it does not take this.
+    /// The collector refused the message.
     Refused {
         status: StatusCode,
-        /// When it would.
+        /// The pause that it asks for.
         after: Option<Duration>,
-        /// Why not; empty where it does not say.
+        /// The reason; empty if it gives none.
         words: String,
     },
 }
 
 impl Failure {
-    /// Returns true if the same may be taken later. What the collector has answered otherwise it
-    /// must not be sent again.
+    /// Returns true if the same message may be accepted later. After other responses it must not be
+    /// sent again.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Away(error) => !matches!(error.kind(), Kind::Redirect { .. }),
@@ -83,7 +83,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The way to the collector, as requests to it are written.
+/// The collector's address, in the form of requests to it.
 pub(super) struct Collector {
     upstream: UpstreamClient,
     custom: OutboundHeaders,
@@ -108,8 +108,8 @@ impl Collector {
         }
     }
 
-    /// Sends a message to what is at `path` of the collector, and reads its response. Dropping the
-    /// future closes the connection.
+    /// Sends a message to `path` of the collector, and reads its response. Dropping the future
+    /// closes the connection.
     pub(super) async fn post<A: Message + Default>(
         &self,
         path: &str,
@@ -138,7 +138,8 @@ impl Collector {
             let words = reason(&body.unwrap_or_default(), is_protobuf);
             return Err(Failure::Refused { status, after: seconds.map(Duration::from_secs), words });
         }
-        // It has what it was sent; some say so in other forms than they should.
+        // The message was accepted, although some collectors respond in another form than the
+        // required one.
         Ok(body.filter(|_| is_protobuf).and_then(|body| A::decode(body).ok()).unwrap_or_default())
     }
 
@@ -147,8 +148,7 @@ impl Collector {
     }
 }
 
-/// Why a message is refused, as the body of the response has it: in a `Status`, or as text by a
-/// server in between.
+/// The reason in the body of a refusal: a `Status`, or text from a server in between.
 fn reason(body: &[u8], is_protobuf: bool) -> String {
     /// `google.rpc.Status`, without its details.
     #[derive(Message)]

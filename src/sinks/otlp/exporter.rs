@@ -1,8 +1,8 @@
 //! The thread that sends.
 //!
-//! Spans and metrics go side by side, each with its own pauses. Spans that a collector may take
-//! later are sent again after a pause that grows, while further ones wait in the queue; metrics are
-//! counted on, and the next export has all of them.
+//! Spans and metrics are sent concurrently, each with its own pauses. Spans that a collector may
+//! accept later are sent again after a growing pause, while further ones wait in the queue. Metrics
+//! continue to be counted, and the next export has all of them.
 
 use std::io;
 use std::mem;
@@ -64,14 +64,14 @@ impl Exporter {
         let runtime: LocalRuntime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         runtime.block_on(self.run());
-        // The system may still look up the collector's name, which must not hold the end of the
+        // The system may still resolve the collector's name, which must not delay the end of the
         // process.
         runtime.shutdown_background();
         Ok(())
     }
 
-    /// Ends when the process does: after everything is sent, or when an attempt fails, or when the
-    /// time for it is over.
+    /// Ends when the process does: after everything is sent, when an attempt fails, or when its
+    /// time is over.
     async fn run(&self) {
         let collector = Collector::new(Arc::clone(&self.origin), &self.settings);
         let resource = resource(&self.settings);
@@ -105,8 +105,8 @@ impl Exporter {
         }
     }
 
-    /// Sends spans until they are taken, or refused, or the process ends. Whether further ones are
-    /// worth an attempt: where one has failed while the process ends, none is.
+    /// Sends spans until they are accepted or refused, or until the process ends. Returns true if
+    /// further ones are worth an attempt: false after a failure while the process ends.
     async fn send_spans_of(
         &self,
         count: usize,
@@ -208,7 +208,7 @@ impl Exporter {
     }
 }
 
-/// Spans that have been taken off the queue: lost, and counted, where sending them is broken off.
+/// Spans that were taken off the queue. Dropping them counts them as lost.
 struct Unsent<'a> {
     spans: usize,
     exporting: &'a Exporting,
@@ -225,15 +225,15 @@ struct Teller {
     url: String,
     signal: &'static str,
     outage: OutageNotice<String>,
-    /// The collector takes some and not others, and that was said.
+    /// The collector accepts some items and refuses others, and that was logged.
     rejects: bool,
-    /// It takes all of them and has something to say, and that was said.
+    /// The collector accepts all items with a warning, and that was logged.
     warns: bool,
     exporting: Arc<Exporting>,
 }
 
 impl Teller {
-    /// The collector took the message except for this many items, and gave this reason.
+    /// The collector accepted the message except for this many items, and gave this reason.
     fn well(&mut self, rejected: usize, words: &str) {
         if self.outage.record_success() {
             tracing::info!(
@@ -272,8 +272,8 @@ impl Teller {
     }
 }
 
-/// The resource that all of it is from. An instance has an id for as long as it runs, since its
-/// counts begin with it.
+/// The resource of all exports. An instance has an id for as long as it runs, since its counts
+/// begin with it.
 fn resource(settings: &config::OtlpSettings) -> Resource {
     let instance = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string();
     let mut attributes = Attributes::default();

@@ -10,8 +10,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Histogram as Points, HistogramDataPoint, Metric,
 };
 
-/// The most series of one histogram, as OpenTelemetry's SDKs have it. What would be another one is
-/// counted in a last one together.
+/// The most series of one histogram, the limit of OpenTelemetry's SDKs. Values beyond it are
+/// counted in one last series.
 pub(super) const MAX_SERIES: usize = 2000;
 
 /// Name, unit and bounds of a histogram.
@@ -19,14 +19,14 @@ pub(super) const MAX_SERIES: usize = 2000;
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) description: &'static str,
-    /// In UCUM.
+    /// The unit, in UCUM.
     pub(super) unit: &'static str,
-    /// The upper bounds of all buckets but the last, which has none; a value on a bound is below
-    /// it.
+    /// The upper bounds of all buckets except the last, which has none. A value on a bound belongs
+    /// to the bucket below it.
     pub(super) bounds: &'static [f64],
 }
 
-/// Counts by what they are counted by; `None` is all that is beyond [`MAX_SERIES`].
+/// Counts by label. `None` counts everything beyond [`MAX_SERIES`].
 #[derive(Debug)]
 pub(super) struct Histogram<L> {
     kind: Kind,
@@ -67,8 +67,8 @@ impl<L: Eq + Hash> Histogram<L> {
         self.series.contains_key(&None).then_some(self.kind.name)
     }
 
-    /// As it is at `now`, counted since `start`; both in nanoseconds since 1970. `None`: nothing
-    /// has been counted.
+    /// The metric at `now`, counted since `start`; both in nanoseconds since 1970. `None` if
+    /// nothing was counted.
     pub(super) fn metric(
         &self,
         start: u64,

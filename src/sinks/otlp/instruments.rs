@@ -14,7 +14,7 @@ use super::span::nanoseconds;
 use super::values::Attributes;
 use crate::record::{Names, Outcome, UsageRecord, UsageSource};
 
-/// The bounds of whole requests and first chunks.
+/// The bounds for whole requests and first chunks.
 const SECONDS: &[f64] =
     &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
@@ -63,17 +63,17 @@ struct Labels {
     tokens: Option<Tokens>,
 }
 
-/// The further attributes of tokens.
+/// The additional attributes of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tokens {
     /// Input or output.
     kind: &'static str,
     client: Arc<str>,
-    /// How the count is known, so that estimates are not mixed with what was reported.
+    /// The source of the count, so that estimates and reported counts stay separate.
     source: UsageSource,
 }
 
-/// All of them.
+/// All instruments.
 #[derive(Debug)]
 pub(super) struct Instruments {
     services: Services,
@@ -87,7 +87,7 @@ pub(super) struct Instruments {
 }
 
 impl Instruments {
-    /// Nothing counted yet.
+    /// Starts with no counts.
     pub(super) fn new(services: Services) -> Self {
         Self {
             services,
@@ -101,8 +101,7 @@ impl Instruments {
         }
     }
 
-    /// Counts a record, if the request asked something of a model and was not refused before it was
-    /// sent.
+    /// Counts a record, if the request was for a model and was not refused before it was sent.
     pub(super) fn record(&mut self, row: &UsageRecord) {
         let service = row.upstream.as_deref().and_then(|name| self.services.get(name));
         let (Some(operation), Some(service)) = (operation(row), service) else { return };
@@ -143,7 +142,7 @@ impl Instruments {
         self.histograms().into_iter().filter_map(metric).collect()
     }
 
-    /// A metric that has more series than are counted by themselves.
+    /// A metric with more series than are counted separately.
     pub(super) fn overflowing(&self) -> Option<&'static str> {
         self.histograms().into_iter().find_map(Histogram::overflowing)
     }
@@ -177,9 +176,9 @@ impl Instruments {
     }
 }
 
-/// The seconds of each output token after the first one, which came after so many milliseconds: of
-/// a stream whose count is final, up to its last event. Reasoning that was counted may not have
-/// been streamed, so that no time can be told of what was.
+/// The seconds per output token after the first one, which came after `first` milliseconds: of a
+/// stream whose count is final, up to its last event. Counted reasoning may not have been streamed,
+/// so that the time per token is unknown.
 fn per_token(row: &UsageRecord, first: f64) -> Option<f64> {
     let is_final = row.outcome == Outcome::Complete && row.usage_source == UsageSource::Reported;
     let last = row.time_to_last_event_ms.filter(|_| is_final && row.stream)?;

@@ -1,4 +1,4 @@
-//! A record in the words of the conventions.
+//! Maps a record to the words of the conventions.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,15 @@ use http::Method;
 use crate::llm::price::INPUT_WITHOUT_CACHE;
 use crate::record::{Outcome, UsageRecord};
 
-/// Returns true if the request went to an upstream, or was to and could not: it was not refused
-/// here.
+/// Returns true if the request was sent to an upstream, or could not be: it was not refused here.
 pub(super) fn is_a_call(row: &UsageRecord) -> bool {
     let is_refused = row.outcome == Outcome::Rejected && row.time_to_first_byte_ms.is_none();
     row.upstream.is_some() && !is_refused
 }
 
-/// `gen_ai.operation.name`; `None`: nothing is asked of a model, or the request was refused before
-/// it went there. An endpoint that the conventions have no word for is called by its own where it
-/// has used tokens. All of them are of fixed lists.
+/// `gen_ai.operation.name`. `None` if the request is not for a model, or was refused before it was
+/// sent. An endpoint without a word in the conventions keeps its own name if it has used tokens.
+/// All names are from fixed lists.
 pub(super) fn operation(row: &UsageRecord) -> Option<Cow<'static, str>> {
     let endpoint = row.endpoint.as_ref().filter(|_| is_a_call(row))?;
     let has_used_tokens = row.usage.input_tokens.is_some() || row.usage.output_tokens.is_some();
@@ -38,8 +37,8 @@ pub(super) fn operation(row: &UsageRecord) -> Option<Cow<'static, str>> {
     asks.then_some(Cow::Borrowed(operation))
 }
 
-/// `http.request.method`: one that HTTP does not define is `_OTHER`, so that a client cannot make up
-/// values.
+/// `http.request.method`. A method that HTTP does not define is `_OTHER`, so that a client cannot
+/// invent values.
 pub(super) fn method(row: &UsageRecord) -> Option<&str> {
     const KNOWN: [Method; 9] = [
         Method::GET,
@@ -56,8 +55,8 @@ pub(super) fn method(row: &UsageRecord) -> Option<&str> {
     Some(if KNOWN.contains(method) { method.as_str() } else { "_OTHER" })
 }
 
-/// `gen_ai.usage.input_tokens`, which includes what came from a cache or went into one. Some
-/// services report that apart.
+/// `gen_ai.usage.input_tokens`, which includes tokens read from a cache or written into one. Some
+/// services report these separately.
 pub(super) fn input_tokens(row: &UsageRecord) -> Option<u64> {
     let usage = &row.usage;
     let apart = match row.endpoint.as_deref() {
@@ -68,9 +67,9 @@ pub(super) fn input_tokens(row: &UsageRecord) -> Option<u64> {
     Some(apart.into_iter().flatten().fold(input, u64::saturating_add))
 }
 
-/// `error.type`, where the request ended in an error: how it ended, or the status that says it. A
-/// client that left is no error, and what is refused here is the client's, as the conventions have
-/// it of servers, unless the status is 500 or more.
+/// `error.type`, if the request ended in an error: the outcome, or the status. A client that left
+/// is not an error. A refusal here is the client's error, as the conventions define for servers,
+/// unless the status is 500 or more.
 pub(super) fn error_type(row: &UsageRecord) -> Option<Cow<'static, str>> {
     let refused = row.status.filter(|&status| status >= 400).map(|status| Cow::Owned(status.to_string()));
     if !is_a_call(row) && row.status.is_some_and(|status| status < 500) {

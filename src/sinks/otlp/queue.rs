@@ -1,4 +1,4 @@
-//! Records whose spans wait to be sent.
+//! Queues records whose spans wait to be sent.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,22 +11,22 @@ use super::names::method;
 use super::values::{MAX_TEXT, clipped};
 use crate::record::{self, UsageRecord};
 
-/// Records that may wait, those included whose spans are being sent; as many as the journal can
-/// hand over at once. At some 600 bytes each about 40 MB, which the ledger may hold too; and since
-/// no text of theirs is longer than [`MAX_TEXT`], 200 MB at the very most.
+/// The most records that wait, including those whose spans are being sent; as many as the journal
+/// can hand over at once. At some 600 bytes each this is about 40 MB, which the ledger may hold
+/// too; and since their texts are at most [`MAX_TEXT`] long, 200 MB in the worst case.
 const CAPACITY: usize = record::CAPACITY;
 
-/// How long batches are gathered after the first one.
+/// The time for which batches are gathered after the first one.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// This many are sent at once.
+/// The number of spans that are sent without further gathering.
 const ENOUGH: usize = 512;
 
-/// Batches on their way to the thread.
+/// Batches that wait for the thread.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Told when the first batch comes, and when there are enough.
+    /// Notified of the first batch, and when there are enough.
     changed: Notify,
 }
 
@@ -42,12 +42,12 @@ struct State {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can panic with the state half changed.
+        // No code under the lock can panic with a half-changed state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues those of a batch that have spans. The number of spans that are lost, because there is
-    /// no room for them.
+    /// Queues the records of a batch that have spans. Returns the number of spans that are lost,
+    /// because there is no room for them.
     pub(super) fn push(&self, batch: &Arc<Vec<UsageRecord>>) -> usize {
         let spans = batch.iter().filter(|row| has_span(row)).count();
         if spans == 0 {
@@ -68,7 +68,7 @@ impl Queue {
     }
 
     /// Waits for batches, and lets them gather; then they must be reported as [done](Self::done).
-    /// `None`: the process ends, and there are none. Cancel-safe.
+    /// `None` if the process ends and there are none. Cancel-safe.
     pub(super) async fn next(
         &self,
         closed: &mut watch::Receiver<bool>,
@@ -104,19 +104,19 @@ impl Queue {
         }
     }
 
-    /// Makes room again, for all that was taken.
+    /// Frees the room of the batches that were taken.
     pub(super) fn done(&self) {
         self.lock().taken = 0;
     }
 
-    /// How many spans wait, when no more are sent.
+    /// The number of spans that wait, after sending has ended.
     pub(super) fn left(&self) -> usize {
         self.lock().waiting
     }
 }
 
-/// The part of a batch that is queued. Most batches are kept as they are, and shared with
-/// the other sinks.
+/// The part of a batch that is queued. Most batches are kept unchanged, and shared with the other
+/// sinks.
 fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     if spans == batch.len() && batch.iter().all(is_short) {
         return Arc::clone(batch);
@@ -124,7 +124,7 @@ fn kept(batch: &Arc<Vec<UsageRecord>>, spans: usize) -> Arc<Vec<UsageRecord>> {
     Arc::new(batch.iter().filter(|row| has_span(row)).map(shortened).collect())
 }
 
-/// Returns true if the record has only short texts from the network.
+/// Returns true if all texts from the network in the record are short.
 fn is_short(row: &UsageRecord) -> bool {
     let texts = [&row.user, &row.model_requested, &row.model, &row.upstream_request_id, &row.error];
     let texts = texts.into_iter().flatten().map(|text| &**text);
@@ -172,7 +172,7 @@ mod tests {
         assert!(queue.next(&mut closed).await.is_none());
     }
 
-    /// A sampled record in which the network has made everything as long as it could.
+    /// A sampled record in which all texts from the network have the greatest length.
     fn long() -> UsageRecord {
         let long = || Some("\u{20ac}".repeat(1 << 20).into());
         UsageRecord {

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::llm::provider::Provider;
 
-/// Services that the conventions have a name for, by their host or what it ends with.
+/// Services with a name in the conventions, by the end of their host.
 const KNOWN: &[(&str, &str)] = &[
     ("openai.azure.com", "azure.ai.openai"),
     ("cognitiveservices.azure.com", "azure.ai.openai"),
@@ -28,7 +28,7 @@ const KNOWN: &[(&str, &str)] = &[
 /// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Arc<str>,
     /// `gen_ai.provider.name`.
     pub provider: Box<str>,
@@ -39,8 +39,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// The upstream `name` of a provider at an address. A provider that the conventions do not know
-    /// is called by the upstream's name.
+    /// The upstream `name` of a provider at an address. A provider without a name in the
+    /// conventions gets the upstream's name.
     pub fn new(name: &str, provider: Provider, host: &str, port: u16) -> Self {
         let known = |(known, provider): &(&str, &'static str)| {
             let start = host.strip_suffix(known)?;
@@ -60,8 +60,7 @@ impl Service {
 pub struct Services(Arc<RwLock<Vec<Arc<Service>>>>);
 
 impl Services {
-    /// Takes these in place of the earlier ones, except those of other names, whose requests may
-    /// still run.
+    /// Replaces the upstreams, but keeps those with other names, whose requests may still run.
     pub fn update(&self, services: impl IntoIterator<Item = Service>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for service in services {

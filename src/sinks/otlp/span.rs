@@ -15,9 +15,9 @@ use crate::record::UsageRecord;
 /// The event of the first output.
 const FIRST_TOKEN: &str = "streamgauge.first_token";
 
-/// The span of a record that has one.
+/// The span of a record with a span context.
 ///
-/// It is a CLIENT span, as the conventions have it of a call to a model; a request that was refused
+/// It is a CLIENT span, as the conventions define for a call to a model; a request that was refused
 /// before it was sent has a SERVER span.
 pub(super) fn span(row: &UsageRecord, context: &SpanContext, services: &Services) -> Span {
     let start = nanoseconds(row.started_at);
@@ -52,13 +52,13 @@ pub(super) fn nanoseconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_nanosecond()).unwrap_or_default()
 }
 
-/// The trace's flags, and that a parent is elsewhere.
+/// The flags of the trace, with the bit for a remote parent.
 fn flags(context: &SpanContext) -> u32 {
     let remote = if context.parent_id.is_some() { SpanFlags::ContextIsRemoteMask as u32 } else { 0 };
     u32::from(context.flags) | SpanFlags::ContextHasIsRemoteMask as u32 | remote
 }
 
-/// `chat gpt-4o`, or of other requests `GET models`.
+/// `chat gpt-4o`, or `GET models` for other requests.
 fn name(row: &UsageRecord) -> String {
     let (what, of) = match operation(row) {
         Some(operation) => (operation, row.model_requested.as_deref()),

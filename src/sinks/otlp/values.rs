@@ -1,9 +1,9 @@
-//! Attributes as OTLP has them.
+//! Attributes in OTLP's form.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
-/// The longest text of an attribute in bytes. What the network says has no other bound.
+/// The longest text of an attribute in bytes. Texts from the network have no other bound.
 pub(super) const MAX_TEXT: usize = 256;
 
 /// A list of attributes.
@@ -57,7 +57,7 @@ pub(super) fn clipped(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
-/// Words of the network for the log: their beginning, in one line.
+/// The beginning of a text from the network in one line, for the log.
 pub(super) fn printable(words: &str) -> String {
     clipped(words.trim()).replace(char::is_control, " ")
 }

@@ -3,8 +3,8 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// A text format. Prometheus and its relatives ask for OpenMetrics; a client that names none
-/// (`curl`, most agents, the way to `promtool check metrics`) gets the older one, which all of them
+/// A text format. Prometheus and similar systems ask for OpenMetrics; a client that names none
+/// (`curl`, most agents, a pipe to `promtool check metrics`) gets the older one, which all of them
 /// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -15,7 +15,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The one that a request's `Accept` prefers.
+    /// The format that a request's `Accept` prefers.
     pub fn asked_for(headers: &HeaderMap) -> Self {
         let weight = |name| weight(headers, name);
         let openmetrics = weight("application/openmetrics-text");
@@ -26,7 +26,7 @@ impl Exposition {
         }
     }
 
-    /// Its media type.
+    /// The media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -34,7 +34,7 @@ impl Exposition {
         }
     }
 
-    /// Puts OpenMetrics into this format.
+    /// Converts OpenMetrics into this format.
     pub(super) fn of(self, openmetrics: String) -> String {
         match self {
             Self::OpenMetrics => openmetrics,
@@ -57,8 +57,8 @@ fn weight(headers: &HeaderMap, media_type: &str) -> f32 {
     weights.fold(0.0, f32::max)
 }
 
-/// The samples are the same in both. In the older format a counter's family has the name of its
-/// samples, with `_total`, and there are no units and no end.
+/// Converts to the older format. The samples are equal. The family of a counter has the name of its
+/// samples, with `_total`, and there are no units and no end mark.
 fn to_prometheus(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut lines = openmetrics.lines().peekable();
@@ -66,7 +66,7 @@ fn to_prometheus(openmetrics: &str) -> String {
         if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         }
-        // The help of a family stands before its type.
+        // The help of a family precedes its type.
         let of_counter =
             |line: &str| line.strip_prefix("# TYPE ").is_some_and(|line| line.ends_with(" counter"));
         let is_counters = of_counter(line)

@@ -15,11 +15,11 @@ use prometheus_client::registry::Unit;
 use super::labels::{LimitLabels, ReasonLabels, ServerLabels, SideLabels, UpstreamLabels};
 use crate::support::flow::{Counts, Limit, StreamMetricsRegistry, StreamTotals};
 
-/// All of them, read on request.
+/// All measurements, read on request.
 #[derive(Debug)]
 pub(super) struct FlowMetrics(pub(super) Arc<StreamMetricsRegistry>);
 
-/// A gauge's name, what it is, and where its value is.
+/// A gauge's name, its help, and its value.
 type Gauge = (&'static str, &'static str, fn(&StreamTotals) -> usize);
 
 const GAUGES: [Gauge; 2] = [
@@ -104,5 +104,5 @@ fn encode_counts(counts: &Counts, mut encoder: MetricEncoder<'_>) -> Result<(), 
     encoder.encode_histogram(counts.sum().as_secs_f64(), counts.count(), &counts.by_bound(), none)
 }
 
-/// Of exemplars, of which there are none.
+/// The labels of exemplars, of which there are none.
 type NoLabels = Vec<(String, String)>;

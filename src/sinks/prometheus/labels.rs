@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Of requests.
+/// The labels of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     pub(super) upstream: Arc<str>,
     pub(super) endpoint: Cow<'static, str>,
-    /// 0 where the client got none.
+    /// 0 if the client got none.
     pub(super) status: u16,
     pub(super) outcome: &'static str,
     pub(super) model: Arc<str>,
     pub(super) client: Arc<str>,
 }
 
-/// Of tokens.
+/// The labels of tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TokenLabels {
     pub(super) upstream: Arc<str>,
@@ -26,7 +26,7 @@ pub(super) struct TokenLabels {
     pub(super) r#type: &'static str,
 }
 
-/// Of times.
+/// The labels of times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TimeLabels {
     pub(super) upstream: Arc<str>,
@@ -34,7 +34,7 @@ pub(super) struct TimeLabels {
     pub(super) client: Arc<str>,
 }
 
-/// Of what requests cost.
+/// The labels of costs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CostLabels {
     pub(super) upstream: Arc<str>,
@@ -43,27 +43,27 @@ pub(super) struct CostLabels {
     pub(super) currency: String,
 }
 
-/// Of usage records.
+/// The labels of usage records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UsageLabels {
     pub(super) upstream: Arc<str>,
     pub(super) usage_source: &'static str,
 }
 
-/// Of requests that this proxy refused.
+/// The labels of requests that this proxy refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CodeLabels {
     pub(super) code: &'static str,
 }
 
-/// Of upstreams that failed, as this proxy found.
+/// The labels of upstream failures that this proxy detected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FailureLabels {
     pub(super) upstream: Arc<str>,
     pub(super) code: &'static str,
 }
 
-/// Of this program.
+/// The labels of this program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BuildLabels {
     pub(super) version: &'static str,
@@ -71,14 +71,14 @@ pub(super) struct BuildLabels {
     pub(super) arch: &'static str,
 }
 
-/// Of a server's connections.
+/// The labels of a server's connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ServerLabels {
     /// `proxy` or `admin`.
     pub(super) server: &'static str,
 }
 
-/// Of what is measured at either side.
+/// The labels of measurements at either side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SideLabels {
     pub(super) upstream: String,
@@ -86,25 +86,25 @@ pub(super) struct SideLabels {
     pub(super) side: &'static str,
 }
 
-/// Of what is measured by upstream.
+/// The labels of measurements by upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabels {
     pub(super) upstream: String,
 }
 
-/// Of connections that were closed.
+/// The labels of closed connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ReasonLabels {
     pub(super) reason: &'static str,
 }
 
-/// Of requests that a limit ended.
+/// The labels of requests that a limit ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct LimitLabels {
     pub(super) limit: &'static str,
 }
 
-/// Of records by sink.
+/// The labels of records by sink.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SinkResultLabels {
     pub(super) sink: String,
@@ -112,13 +112,13 @@ pub(super) struct SinkResultLabels {
     pub(super) result: &'static str,
 }
 
-/// Of a sink.
+/// The labels of a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SinkLabels {
     pub(super) sink: String,
 }
 
-/// Of a thread.
+/// The labels of a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ThreadLabels {
     pub(super) thread: String,

@@ -1,4 +1,4 @@
-//! Which upstream, model and client a request is counted under, within bounds.
+//! Chooses the upstream, model and client under which a request is counted, within bounds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::labels::TimeLabels;
 use crate::record::{MAX_NAMES, Names, OTHER, UsageRecord};
 
-/// The most combinations of upstream, model and client that have series of their own. Each may have
-/// 69 lines of histograms, so a scrape has 69,000 of them at most.
+/// The most combinations of upstream, model and client with series of their own. Each may have 69
+/// lines of histograms, so a scrape has at most 69,000 of them.
 pub(super) const MAX_NAMED: usize = 1_000;
 
-/// The most series of `requests` with a model and a client. Statuses are the upstreams' to choose.
+/// The most series of `requests` with a model and a client, since upstreams choose the statuses.
 const MAX_REQUESTS: usize = 10_000;
 
-/// Names what is counted. The rest, beyond a bound, is [`OTHER`] in both model and client.
+/// Names the series of requests. Beyond a bound, model and client are [`OTHER`].
 #[derive(Debug, Default)]
 pub(super) struct Naming {
     models: Names,
-    /// The model that answered last, by the model that was asked for.
+    /// The model that responded last, by requested model.
     answers: HashMap<Box<str>, Arc<str>>,
     named: HashSet<TimeLabels>,
     /// Series of `requests` so far.
@@ -27,9 +27,9 @@ pub(super) struct Naming {
 impl Naming {
     /// The labels of the request.
     ///
-    /// The model is the one that the upstream answered as. A request without a response is counted
-    /// under the model that answered the same `model_requested` last. Clients can ask for any name,
-    /// so one that no upstream has confirmed is [`OTHER`].
+    /// The model is the one that the response named. A request without a response is counted under
+    /// the model that last responded to the same `model_requested`. Clients can request any name,
+    /// so an unconfirmed one is [`OTHER`].
     pub(super) fn of(&mut self, row: &UsageRecord) -> TimeLabels {
         let upstream = row.upstream.clone().unwrap_or_default();
         let labels = TimeLabels { upstream, model: self.model(row), client: Arc::clone(&row.client) };

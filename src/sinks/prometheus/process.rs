@@ -1,4 +1,4 @@
-//! The process, under the names that all of Prometheus' clients have for it
+//! Metrics of the process, with the names that all of Prometheus' clients use
 //! (prometheus.io/docs/instrumenting/writing_clientlibs, "Standard and runtime collectors").
 
 use std::fmt;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Read on request, from `/proc`; what a system does not tell is left out.
+/// Read on request, from `/proc`. Values that the system does not provide are left out.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
     /// Seconds since 1970.
@@ -20,7 +20,7 @@ pub(super) struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Of a process that starts now.
+    /// The metrics of a process that starts now.
     pub(super) fn new() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { started: since.as_secs_f64() }
@@ -77,7 +77,7 @@ fn bytes(status: &str, name: &str) -> Option<i64> {
 }
 
 fn open_files() -> Option<i64> {
-    // Without the one that lists them.
+    // Without the descriptor that lists them.
     i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?.checked_sub(1)
 }
 

@@ -13,7 +13,7 @@ use super::labels::{SinkLabels, SinkResultLabels, ThreadLabels};
 use crate::record::{Journal, Shipping};
 use crate::support::telemetry;
 
-/// All of them, read on request.
+/// All counters, read on request.
 #[derive(Debug)]
 pub(super) struct SinkMetrics(pub(super) Journal);
 

@@ -93,7 +93,7 @@ fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path).unwrap();
     let mut lines = LineFile::open(&path).unwrap();
-    // LineWriter of 1,000 bytes: no whole number of them fills a piece or the pipe.
+    // Lines of 1,000 bytes: neither a piece nor the pipe is a multiple of them.
     let batch = [vec![b'x'; 999], vec![b'\n']].concat().repeat(200);
     let first = lines.append(&batch).unwrap_err();
     assert_eq!(first.error.kind(), io::ErrorKind::TimedOut);
@@ -101,7 +101,7 @@ fn fifo_with_an_idle_reader_gets_whole_lines_only() {
     let second = lines.append(&batch).unwrap_err();
     assert!(start.elapsed() < PIPE_PATIENCE / 2, "a stuck reader is waited for once");
     let mut read = Vec::new();
-    // It ends with an error: the pipe is empty, and has a writer.
+    // Ends with an error: the pipe is empty, and has a writer.
     let _ = reader.read_to_end(&mut read);
     assert!(
         read.len() > 4096 && read.split(|&byte| byte == b'\n').all(|line| [0, 999].contains(&line.len()))

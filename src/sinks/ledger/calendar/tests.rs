@@ -68,7 +68,7 @@ fn weeks_begin_on_monday_and_months_on_the_first() {
 #[test]
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn every_moment_is_in_its_period_and_periods_follow_each_other() {
-    // Half an hour of daylight saving; a day that was left out; clocks that go back at 00:01;
+    // Half an hour of daylight saving; a day that was skipped; clocks that go back at 00:01;
     // midnights that do not exist.
     for (name, from) in [
         ("Australia/Lord_Howe", "2026-04-03T00:00:00Z"),

@@ -1,5 +1,5 @@
-//! The result for spreadsheets and scripts: RFC 4180 without a carriage return, a header line, a
-//! line per group.
+//! The result for spreadsheets and scripts: RFC 4180 without a carriage return, with a header line
+//! and a line per group.
 
 use std::io;
 
@@ -12,10 +12,10 @@ pub fn write(report: &Report) -> String {
     super::text(|out| write_to(report, out)).expect("a vector takes everything")
 }
 
-/// The same, written a line at a time.
+/// Writes the same, a line at a time.
 ///
 /// # Errors
-/// Those of `out`.
+/// Fails with the errors of `out`.
 pub fn write_to(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     let header = report.by.iter().map(|by| by.as_str().to_owned());
     let header = header
@@ -71,7 +71,7 @@ pub fn record(record: &Record) -> String {
 }
 
 /// The characters that begin a formula, also in full width, and those that spreadsheets skip before
-/// it.
+/// one.
 const FORMULA: [char; 11] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n'];
 
 fn line(fields: impl Iterator<Item = String>) -> String {
@@ -80,13 +80,13 @@ fn line(fields: impl Iterator<Item = String>) -> String {
     line
 }
 
-/// Where a spreadsheet may begin another cell, whatever quotes say: many divide lines at
-/// semicolons.
+/// Characters at which a spreadsheet may begin another cell, even inside of quotes: many split
+/// lines at semicolons.
 const DIVIDES: [char; 4] = [';', '\t', '\r', '\n'];
 
-/// In quotes where it would be read as something else: an empty one would look like an unknown one.
-/// A formula of a spreadsheet gets an apostrophe before it, which makes it text (OWASP, CSV
-/// injection): clients name their users and models.
+/// Quotes a field that would otherwise be read differently: an empty one looks like an unknown one.
+/// A spreadsheet's formula gets an apostrophe before it, which makes it text (OWASP, CSV
+/// injection), since clients choose the names of users and models.
 fn field(text: &str) -> String {
     let is_number = text.parse().is_ok_and(f64::is_finite);
     let text: String = text
@@ -100,7 +100,7 @@ fn field(text: &str) -> String {
     }
 }
 
-/// Quotes before it may be taken as those of the cell.
+/// A spreadsheet may take the quotes before it for those of the cell.
 fn is_formula(cell: &str) -> bool {
     cell.trim_start_matches('"').starts_with(FORMULA)
 }

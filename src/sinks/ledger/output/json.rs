@@ -1,4 +1,4 @@
-//! The result for programs.
+//! The result as JSON, for programs.
 
 use std::io;
 
@@ -22,22 +22,22 @@ pub(super) const COUNTS: [&str; 8] = [
     "billed_seconds",
 ];
 
-/// How much of `total_tokens` is `input_tokens` and `output_tokens` together, where the service
-/// reported no total.
+/// The part of `total_tokens` that is the sum of `input_tokens` and `output_tokens`, because the
+/// service reported no total.
 pub(super) const COMPUTED: &str = "computed_total_tokens";
 
-/// The cost that services report, in US dollars. It is in none of the sums of money.
+/// The cost that services report, in US dollars. No other sum of money includes it.
 pub(super) const REPORTED_COST: &str = "reported_cost";
 
-/// How much of sums of tokens is estimated: 0 where nothing is, unknown where the sum is.
+/// The estimated parts of sums of tokens: 0 without estimates, unknown if the sum is.
 pub(super) const ESTIMATED: [&str; 3] =
     ["estimated_input_tokens", "estimated_output_tokens", "estimated_total_tokens"];
 
-/// Requests that could have had tokens, of which the share of the usage sources is.
+/// Requests that could have had tokens: the base of the shares of usage sources.
 pub(super) const COUNTABLE: &str = "countable_requests";
 
-/// Every sum but those of the usage sources and of money. Seconds are rounded to a millionth, so
-/// that they do not depend on the order of adding.
+/// Every sum except those of usage sources and money. Seconds are rounded to a millionth, so that
+/// they do not depend on the order of adding.
 pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
     let whole = |count: Option<u64>| count.map(Number::from);
     [
@@ -53,18 +53,18 @@ pub(super) fn counts(sums: &Sums) -> [Option<Number>; COUNTS.len()] {
 }
 
 /// `{"since", "until", "time_zone", "by", "groups": [{...}], "total": {...}}`, and `"rest": {...}`
-/// where groups were left out; what is not known is null.
+/// if groups were left out. Unknown values are null.
 ///
 /// # Errors
-/// None that is known: every value is one that JSON has.
+/// Has no known error: JSON can represent every value.
 pub fn write(report: &Report, since: Timestamp, until: Timestamp) -> io::Result<String> {
     super::text(|out| write_to(report, since, until, out))
 }
 
-/// The same, written a group at a time: the keys are in alphabetical order.
+/// Writes the same, a group at a time. The keys are in alphabetical order.
 ///
 /// # Errors
-/// Those of `out`.
+/// Fails with the errors of `out`.
 pub fn write_to(
     report: &Report,
     since: Timestamp,
@@ -98,7 +98,8 @@ pub fn write_to(
     out.write_all(b"\n")
 }
 
-/// The groups of a report, each made when it is written: there may be a hundred thousand.
+/// The groups of a report. Each is converted when it is written, since there may be a hundred
+/// thousand.
 struct EachGroup<'a>(&'a Report);
 
 impl Serialize for EachGroup<'_> {

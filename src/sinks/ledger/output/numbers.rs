@@ -16,7 +16,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A part in percent, with one decimal. Only nothing is 0, and only all is 100.
+/// A part in percent, with one decimal. 0 % is nothing exactly, and 100 % is all exactly.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();
@@ -30,8 +30,8 @@ pub fn percent(part: u64, whole: u64) -> String {
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A name that came from somewhere, without what a terminal would obey, and without characters that
-/// show nothing: some of them turn the rest of a line around.
+/// A name without characters that a terminal would interpret, and without invisible ones, some of
+/// which reverse the rest of a line.
 pub fn name(name: &str) -> String {
     name.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
@@ -46,7 +46,7 @@ fn is_hidden(c: char) -> bool {
     )
 }
 
-/// How many columns of a terminal a text takes: two for each wide character, none for a combining
+/// The number of terminal columns of a text: two for each wide character, none for a combining
 /// mark.
 pub fn width_of(text: &str) -> usize {
     text.chars().map(width_of_char).sum()
@@ -56,8 +56,8 @@ fn width_of_char(c: char) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// A name in at most `width` columns of a terminal: the middle gives way, since model names begin
-/// with their family and end with their date. Marks stay with their characters.
+/// A name in at most `width` columns of a terminal. The middle is cut, since model names begin with
+/// their family and end with their date. Combining marks stay with their characters.
 pub fn shortened(name: &str, width: usize) -> String {
     if width_of(name) <= width {
         return name.to_owned();

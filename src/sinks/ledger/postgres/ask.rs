@@ -1,4 +1,4 @@
-//! A question to a fleet's ledger: one connection, one moment, and no more time than it may take.
+//! Queries a fleet's ledger: on one connection, at one point in time, and within a deadline.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,17 +14,18 @@ use super::connect::{CONNECT, Connection, STATEMENT, block_on, within};
 use super::{Failure, schema};
 use crate::config::Postgres;
 
-/// How often [`Bounds::given_up`] is read.
+/// The interval at which [`Bounds::given_up`] is read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The longest time for cancelling a question on the server.
+/// The longest time for cancelling a query on the server.
 const CANCEL: Duration = Duration::from_secs(1);
 
-/// Asks, of the ledger as it is at one moment. It blocks, and must not be called on a thread of
-/// tokio's. A question that takes too long, or that was given up, is cancelled on the server too.
+/// Queries the ledger at one point in time. It blocks, and must not be called on a thread of tokio.
+/// A query that exceeds its deadline, or that was given up, is cancelled on the server too.
 ///
 /// # Errors
-/// The server cannot be reached or has no ledger of this version; or one of the bounds was reached.
+/// Fails if the server cannot be reached or has no ledger of this version, or if a bound was
+/// reached.
 pub(super) fn ask<T>(
     settings: &Postgres,
     bounds: &Bounds,
@@ -49,10 +50,10 @@ pub(super) fn ask<T>(
     block_on(work).map_err(Reason::from).flatten().map_err(|reason| LedgerError::fleet(settings, reason))
 }
 
-/// The ledger as it is at one moment.
+/// The ledger at one point in time.
 pub(super) struct Moment<'a> {
     pub(super) transaction: Transaction<'a>,
-    /// The columns of records that it has.
+    /// The columns of its records.
     pub(super) columns: Columns,
 }
 
@@ -64,7 +65,7 @@ impl Moment<'_> {
     }
 }
 
-/// A connection to a server that has a ledger that can be read.
+/// Connects to a server, and checks that its ledger can be read.
 async fn find(settings: &Postgres) -> Result<(Connection, Columns), Failure> {
     let connection = Connection::open(settings).await?;
     let columns = schema::readable(&connection.client).await?;
@@ -79,7 +80,7 @@ async fn put<T>(
     let transaction = connection.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
     let transaction = transaction.read_only(true).start().await?;
     question(Moment { transaction, columns }).await.map_err(|reason| match reason {
-        // The server's own patience was shorter than ours.
+        // The server's own timeout was shorter than ours.
         Reason::Postgres(failure) if failure.is(&SqlState::QUERY_CANCELED) => Reason::TooLong,
         reason => reason,
     })
@@ -91,9 +92,9 @@ async fn given_up(bounds: &Bounds) {
     }
 }
 
-/// The server goes on otherwise until it has something to send.
+/// Without a cancel, the server would continue until it has something to send.
 async fn give_up(connection: &Connection, reason: Reason) -> Reason {
-    // Where even that takes too long, it goes on.
+    // If the cancel takes too long, the query continues.
     let _ = within(CANCEL, async { Ok(connection.cancel().await?) }).await;
     reason
 }

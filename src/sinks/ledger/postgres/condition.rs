@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::query::Selection;
 use super::rows::Micros;
 
-/// When a record ended.
+/// The end of a record.
 pub(super) const END: &str = "started_at + duration_ms * interval '1 millisecond'";
 
 /// The text after WHERE, with its parameters. Further parameters can follow.
@@ -39,7 +39,7 @@ impl Condition {
         condition
     }
 
-    /// Only what comes behind this record where the last that ended is the first.
+    /// Limits the selection to records behind this one, in the order of descending ends.
     pub(super) fn ends_before(&mut self, started: i64, duration: f64, id: Uuid) {
         let count = self.parameters.len();
         self.parameters.extend([
@@ -53,15 +53,15 @@ impl Condition {
         );
     }
 
-    /// A time as a parameter: its name. Times in the database are whole microseconds, rounded down;
-    /// so the bounds of a selection are too.
+    /// Adds a time as a parameter, and returns its name. Times in the database are whole
+    /// microseconds, rounded down, and so are the bounds of a selection.
     pub(super) fn time(&mut self, at: Timestamp) -> String {
         self.parameters.push((Box::new(Micros(at.as_microsecond())), Type::TIMESTAMPTZ));
         format!("${}", self.parameters.len())
     }
 
-    /// The expression for where among `times`, which are in their order, a row started: 1 at the
-    /// first, and 0 before it.
+    /// The expression for the position of a row's start among ascending `times`: 0 before the
+    /// first, 1 from the first on, 2 from the second on.
     pub(super) fn place(&mut self, times: &[Timestamp]) -> String {
         let times: Vec<_> = times.iter().map(|at| Micros(at.as_microsecond())).collect();
         self.parameters.push((Box::new(times), Type::TIMESTAMPTZ_ARRAY));

@@ -1,4 +1,4 @@
-//! A connection, and how long anything on it may take.
+//! Connections, and timeouts for everything done on them.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,14 +16,14 @@ use super::tls::Tls;
 use crate::config::Postgres;
 use crate::upstream::resolver::Resolver;
 
-/// For a connection: names, TCP, TLS, the password, and the first look at the tables.
+/// The timeout for connecting: names, TCP, TLS, the password, and the first look at the tables.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
-/// For a statement. A batch takes milliseconds; a server that takes longer than this is stuck, or
-/// so is the way to it.
+/// The timeout for a statement. A batch takes milliseconds; after this time the server or the
+/// network is stuck.
 pub(super) const STATEMENT: Duration = Duration::from_secs(30);
 
-/// A connection. Dropping it closes it at once.
+/// A connection. Dropping it closes it immediately.
 pub(super) struct Connection {
     pub(super) client: Client,
     tls: Tls,
@@ -32,7 +32,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects with what the certificates' files hold now.
+    /// Connects with the current contents of the certificates' files.
     pub(super) async fn open(settings: &Postgres) -> Result<Self, Failure> {
         let tls = Tls(Arc::new(settings.tls.config(&[]).map_err(Failure::Tls)?));
         within(CONNECT, async {
@@ -53,12 +53,12 @@ impl Connection {
         .await
     }
 
-    /// Ends what the server does for this connection, through another one.
+    /// Cancels the server's work for this connection, through a second connection.
     pub(super) async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         self.client.cancel_token().cancel_query(self.tls.clone()).await
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed.
     pub(super) async fn gone(&mut self) {
         let _ = (&mut self.task).await;
     }
@@ -70,9 +70,9 @@ impl Drop for Connection {
     }
 }
 
-/// The same server once for each address of its name, so that tokio-postgres, whose own lookups
-/// cannot be shared, has none to make. A list of servers, a socket and a given address are left to
-/// it as they are.
+/// The server's configuration once for each address of its name, so that tokio-postgres, whose
+/// lookups cannot be shared, makes none. A list of servers, a socket and a given address stay
+/// unchanged.
 async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
     let ([Host::Tcp(name)], []) = (server.get_hosts(), server.get_hostaddrs()) else {
         return Ok(vec![server.clone()]);
@@ -81,8 +81,8 @@ async fn by_address(server: &Config) -> Result<Vec<Config>, Failure> {
     Ok(at_each(server, &addresses))
 }
 
-/// The same server at each address. Of several, each has an equal part of the time, so that one
-/// that swallows SYNs leaves some to the next.
+/// The server at each address. Several addresses share the time equally, so that one that drops
+/// SYNs leaves time for the next.
 fn at_each(server: &Config, addresses: &[SocketAddr]) -> Vec<Config> {
     let parts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
     let part = CONNECT / parts;
@@ -98,7 +98,7 @@ fn at_each(server: &Config, addresses: &[SocketAddr]) -> Vec<Config> {
     addresses.iter().map(at).collect()
 }
 
-/// Gives something its time.
+/// Runs a future with a timeout.
 pub(super) async fn within<T>(
     time: Duration,
     work: impl Future<Output = Result<T, Failure>>,
@@ -106,8 +106,8 @@ pub(super) async fn within<T>(
     timeout(time, work).await.unwrap_or(Err(Failure::Silence(time)))
 }
 
-/// Runs it on the current thread. Work that is left behind, such as the look-up of a name that the
-/// system does not end, blocks nothing.
+/// Runs a future on the current thread. Work that remains, such as a lookup that the system does
+/// not end, blocks nothing.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = runtime()?;
     let done = runtime.block_on(work);
@@ -115,7 +115,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(done)
 }
 
-/// A runtime for the thread at hand alone. To be shut down in the background, as in [`block_on`].
+/// A runtime for the current thread alone. It must be shut down in the background, as in
+/// [`block_on`].
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().map_err(Failure::System)
 }

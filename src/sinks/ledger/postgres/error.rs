@@ -1,4 +1,4 @@
-//! Failures of PostgreSQL, in words for its owner.
+//! Failures of PostgreSQL, with messages for the operator.
 
 use std::error::Error as _;
 use std::fmt;
@@ -9,34 +9,34 @@ use tokio_postgres::error::SqlState;
 
 use crate::tls::Fault;
 
-/// Why something was not done. No message has a password in it.
+/// The reason for a failure. No message contains a password.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The server refused it, or cannot be reached.
+    /// The server refused the operation, or cannot be reached.
     Server(tokio_postgres::Error),
-    /// The name of its host cannot be looked up.
+    /// The name of the host cannot be resolved.
     Lookup(io::Error),
     /// The connection ended.
     Gone,
-    /// Nothing came back within this time.
+    /// The server did not respond within this time.
     Silence(Duration),
-    /// The certificates that are configured cannot be used.
+    /// The configured certificates cannot be used.
     Tls(Fault),
     /// The database has no ledger.
     NoSchema,
-    /// It has one of an earlier version: the one found, and the one that is needed.
+    /// The database has a ledger of an earlier version: the found one, and the required one.
     OldSchema(i32, i32),
-    /// It has one that this program must not write: the version found, and the latest that is known
-    /// here.
+    /// The database has a ledger of a version that this program must not write: the found one, and
+    /// the latest known one.
     NewSchema(i32, i32),
-    /// The database has tables of these names that are no ledger's.
+    /// The database has other tables of these names.
     Foreign(String),
-    /// The system gives no thread or runtime.
+    /// The system provides no thread or runtime.
     System(io::Error),
 }
 
 impl Failure {
-    /// A word for the kind of trouble: as long as it stays the same there is nothing new to say.
+    /// A word for the kind of failure. The log reports a failure again only if its kind changes.
     pub(super) fn kind(&self) -> &str {
         match self {
             Self::Server(error) => error.code().map_or("unreachable", SqlState::code),
@@ -49,8 +49,7 @@ impl Failure {
         }
     }
 
-    /// Returns true if it is the data that the server does not take, and no other time would be
-    /// better.
+    /// Returns true if the server refuses the data itself, so that a retry cannot succeed.
     pub(super) fn is_of_the_data(&self) -> bool {
         match self {
             // Class 22: data exception. 54000: a value is too long for an index.
@@ -61,7 +60,7 @@ impl Failure {
         }
     }
 
-    /// Returns true if the server said this.
+    /// Returns true if the server reported this state.
     pub(super) fn is(&self, state: &SqlState) -> bool {
         matches!(self, Self::Server(error) if error.code() == Some(state))
     }
@@ -123,7 +122,7 @@ fn server(f: &mut fmt::Formatter<'_>, error: &tokio_postgres::Error) -> fmt::Res
     let mut said = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        // Some errors say their cause themselves.
+        // Some errors include their cause in their message.
         if !said.contains(&cause.to_string()) {
             write!(f, ": {cause}")?;
         }

@@ -1,4 +1,4 @@
-//! All that the dashboard shows of a selection.
+//! Reads all data that the dashboard shows of a selection.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::sums::add_up;
 use crate::config::Postgres;
 use crate::llm::price::Prices;
 
-/// Reads it, as [`crate::sinks::ledger::overview`] does of one instance's ledger: the same numbers
-/// for the same rows, except for percentiles, which are never of a sample, and for the order of the
-/// latest records: that of their end.
+/// Reads the same as [`crate::sinks::ledger::overview`] does from one instance's ledger. For the
+/// same rows the numbers are equal, except that percentiles never come from a sample, and that the
+/// latest records are in the order of their ends.
 ///
-/// It blocks, and must not be called on a thread of tokio's.
+/// It blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
-/// As for [`report`](super::report()).
+/// Fails like [`report`](super::report()).
 pub fn overview(
     settings: &Postgres,
     selection: &Selection,

@@ -1,9 +1,10 @@
-//! A partition per month, so that old months go in one step and questions about a time look at
-//! little else.
+//! Manages a partition per month, so that an old month is deleted in one step and queries about a
+//! time read little else.
 //!
-//! Every instance makes those of the rows that it ships, and of the coming months. Rows without a
-//! partition are in the default one, where every question finds them too: nothing is lost where
-//! partitions cannot be made, because the user may not or because the table is locked.
+//! Every instance creates the partitions for the rows that it ships, and those of the coming
+//! months. Rows without a partition are in the default one, where every query finds them too: no
+//! row is lost if a partition cannot be created, because the user lacks the right or because the
+//! table is locked.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio_postgres::Client;
 use super::Failure;
 use super::schema::{exists, lock};
 
-/// How many months beyond this one get a partition in advance.
+/// The number of coming months that get a partition in advance.
 const AHEAD: usize = 3;
 
 /// The longest wait for the lock of the table. Other users of the table wait behind it.
@@ -27,22 +28,22 @@ const PATIENCE: &str = "2s";
 pub(super) struct Month(Date);
 
 impl Month {
-    /// The month of a time.
+    /// The month that contains a time.
     pub(super) fn of(at: Timestamp) -> Self {
         Self(at.to_zoned(TimeZone::UTC).date().first_of_month())
     }
 
-    /// The months of a `started_at` in microseconds since 1970.
+    /// The month of a `started_at` in microseconds since 1970.
     pub(super) fn of_micros(micros: i64) -> Self {
         Self::of(Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX))
     }
 
-    /// The one after it.
+    /// The next month.
     pub(super) fn next(self) -> Self {
         Self(self.0.last_of_month().tomorrow().unwrap_or(Date::MAX))
     }
 
-    /// It and those after it.
+    /// This month and the coming ones.
     fn with_coming(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), |month| Some(month.next())).take(1 + AHEAD)
     }
@@ -56,7 +57,7 @@ impl Month {
         Date::new(year.parse().ok()?, month.parse().ok()?, 1).ok().map(Self)
     }
 
-    /// As a literal: its first moment.
+    /// The first moment of the month, as a literal.
     fn start(self) -> String {
         format!("'{} 00:00:00+00'", self.0)
     }
@@ -68,17 +69,17 @@ impl fmt::Display for Month {
     }
 }
 
-/// How to treat rows of a month that are in the default partition already, and keep it from
-/// having one of its own.
+/// The treatment of rows in the default partition, which prevent their month from getting one of
+/// its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strays {
-    /// Leave them there, and the month without.
+    /// Leave them there, and the month without a partition.
     Leave,
-    /// Move them, while everybody waits.
+    /// Move them, while all other users of the table wait.
     Move,
 }
 
-/// Makes the partition of a month where there is none. Whether it did.
+/// Creates the partition of a month unless it exists. Returns true if it was created.
 pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> Result<bool, Failure> {
     let (table, from, to) = (month.table(), month.start(), month.next().start());
     let condition = format!("started_at >= {from} AND started_at < {to}");
@@ -92,8 +93,8 @@ pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> R
     if has_strays && strays == Strays::Leave {
         return Ok(false);
     }
-    // Made first and attached then, the table that all use is locked for the last moment only, and
-    // never for reading.
+    // The partition is created first and then attached, so that the shared table is locked only
+    // briefly, and never for reading.
     let create =
         format!("CREATE TABLE {table} (LIKE usage_records INCLUDING DEFAULTS INCLUDING CONSTRAINTS)");
     transaction.batch_execute(&create).await?;
@@ -112,8 +113,8 @@ pub(super) async fn make(client: &mut Client, month: Month, strays: Strays) -> R
     Ok(true)
 }
 
-/// Makes the partitions of this month and the coming ones, and of months with rows in the default
-/// partition. Returns those that it made.
+/// Creates the partitions of this month and the coming ones, and of months with rows in the default
+/// partition. Returns the created ones.
 pub(super) async fn prepare(client: &mut Client) -> Result<Vec<Month>, Failure> {
     let mut made = Vec::new();
     let strays = "SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
@@ -134,7 +135,7 @@ pub(super) async fn prepare(client: &mut Client) -> Result<Vec<Month>, Failure> 
     Ok(made)
 }
 
-/// Makes the partitions of this month and the coming ones.
+/// Creates the partitions of this month and the coming ones.
 pub(super) async fn look_ahead(client: &mut Client, now: Timestamp) -> Result<(), Failure> {
     for month in Month::of(now).with_coming() {
         make(client, month, Strays::Leave).await?;
@@ -142,17 +143,15 @@ pub(super) async fn look_ahead(client: &mut Client, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// A month that was deleted, and about how many records it had: as PostgreSQL has last counted
-/// them.
+/// A deleted month, and its approximate number of records: PostgreSQL's last estimate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dropped {
     pub(super) month: Month,
     pub(super) records: i64,
 }
 
-/// Deletes the oldest month, if it ended longer than `retention` ago. What the time is, the
-/// caller's clock (`now`), the server's and the newest record must agree on: the earliest of them
-/// counts.
+/// Deletes the oldest month, if it ended longer than `retention` ago. The current time is the
+/// earliest of the caller's clock (`now`), the server's and the newest record's time.
 pub(super) async fn drop_old(
     client: &mut Client,
     retention: Duration,

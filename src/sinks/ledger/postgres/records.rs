@@ -1,4 +1,4 @@
-//! Records as they were written, each with the instance that did.
+//! Reads records as they were written, each with its instance.
 
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use super::condition::{Condition, END};
 use super::rows::Micros;
 use crate::config::Postgres;
 
-/// The record of that id, if it was shipped and is still kept. Its start is in whole microseconds.
+/// The record with this id, if it was shipped and is still kept. Its start is in whole
+/// microseconds.
 ///
-/// It blocks, and must not be called on a thread of tokio's.
+/// It blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
-/// As for [`report`](super::report()).
+/// Fails like [`report`](super::report()).
 pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
     ask(settings, bounds, async |moment| {
         let columns = moment.columns;
@@ -32,13 +33,13 @@ pub fn record(settings: &Postgres, id: Uuid, bounds: &Bounds) -> Result<Option<R
     })
 }
 
-/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one
-/// that ended last comes first. `from` is where an earlier page of the same selection ended.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page, in the
+/// order of descending ends. `from` is the end of an earlier page of the same selection.
 ///
-/// It blocks, and must not be called on a thread of tokio's.
+/// It blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
-/// As for [`report`](super::report()).
+/// Fails like [`report`](super::report()).
 pub fn records(
     settings: &Postgres,
     selection: &Selection,
@@ -80,8 +81,8 @@ pub(super) async fn latest(
     rows.iter().map(|row| read(row, &names)).collect()
 }
 
-/// The fields and the columns they are in, which records share: the id, then as in SQLite's table,
-/// and the instance.
+/// The names of the fields with their columns, which records share: the id, then the order of
+/// SQLite's table, and the instance.
 fn names(columns: &[(&str, Kind)]) -> Vec<(Arc<str>, usize, Kind)> {
     let columns = columns.iter().zip(1..);
     let mut names: Vec<_> = columns.map(|((name, kind), index)| (Arc::from(*name), index, *kind)).collect();

@@ -1,4 +1,4 @@
-//! Sums by what rows have in common.
+//! Sums of rows by common values.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,21 +20,22 @@ use super::sums::add_up;
 use crate::config::Postgres;
 use crate::llm::price::Prices;
 
-/// The longest time between the first and the last row of which every period is made: 88,000 hours.
-/// Where a clock was far away, only the periods of days that have rows are.
+/// The longest time between the first and the last row for which every period is listed: 88,000
+/// hours. Beyond it, because a clock was far off, only the periods of days with rows are listed.
 const LONGEST: Duration = Duration::from_hours(24 * 366 * 10);
 
-/// All of a day, in whole microseconds as PostgreSQL has them.
+/// A day less a microsecond, PostgreSQL's unit.
 const DAY: Duration = Duration::from_micros(24 * 3600 * 1_000_000 - 1);
 
-/// Adds up the selected rows of all instances, and what they cost, as
-/// [`crate::sinks::ledger::report()`] does those of one: the same numbers for the same rows, except
-/// for the order in which seconds are added up. It is read as it is at one moment.
+/// Adds up the selected rows of all instances, and their costs, as
+/// [`crate::sinks::ledger::report()`] does for one instance. For the same rows the numbers are
+/// equal, except for the order in which seconds are added. All data is read at one point in time.
 ///
-/// It blocks, and must not be called on a thread of tokio's.
+/// It blocks, and must not be called on a thread of tokio.
 ///
 /// # Errors
-/// The server cannot be reached or has no ledger of this version; or one of the bounds was reached.
+/// Fails if the server cannot be reached or has no ledger of this version, or if a bound was
+/// reached.
 pub fn report(
     settings: &Postgres,
     selection: &Selection,
@@ -82,8 +83,8 @@ pub fn report(
     })
 }
 
-/// Spans of time that have all rows, in their order: one from the first to the last row, or days of
-/// UTC where these are more than [`LONGEST`] apart.
+/// Ordered spans of time that contain all rows: one from the first to the last row, or the days of
+/// UTC with rows if these are more than [`LONGEST`] apart.
 pub(super) async fn spans(
     moment: &Moment<'_>,
     selection: &Selection,

@@ -1,5 +1,5 @@
-//! Rows of SQLite as parameters of PostgreSQL: a list of values per column, so that a batch is one
-//! statement.
+//! Converts rows of SQLite into parameters of PostgreSQL: a list of values per column, so that a
+//! batch is one statement.
 
 use std::error::Error;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::super::columns::{COLUMNS, Kind, list};
 use super::partitions::Month;
 
-/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+/// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// The statement that writes a batch. What is there already stays as it is.
+/// The statement that writes a batch. Existing rows stay unchanged.
 pub(super) fn insert() -> String {
     let parameters =
         COLUMNS.iter().enumerate().map(|(index, (_, kind))| format!("${}::{}[]", index + 2, sql(*kind)));
@@ -57,7 +57,7 @@ enum Values {
 }
 
 impl Rows {
-    /// None yet.
+    /// An empty batch.
     pub(super) fn new() -> Self {
         let columns = COLUMNS.iter().map(|(_, kind)| match kind {
             Kind::Time => Values::Time(Vec::new()),
@@ -88,8 +88,8 @@ impl Rows {
         self.len
     }
 
-    /// Adds a row, whose columns are `seq` and those of [`COLUMNS`]. What another hand wrote into a
-    /// column that cannot be is null.
+    /// Adds a row with the columns `seq` and [`COLUMNS`]. An invalid value, which another program
+    /// must have written, becomes null.
     pub(super) fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let value = row.get_ref(index + 1)?;
@@ -111,7 +111,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The months that the rows are of, each once.
+    /// The months of the rows, each once.
     pub(super) fn months(&self) -> Vec<Month> {
         let times = self.columns.iter().find_map(|column| match column {
             Values::Time(values) => Some(values),
@@ -132,7 +132,7 @@ impl Rows {
         })
     }
 
-    /// Some of the rows, as [`insert`] takes them after its first parameter.
+    /// A range of the rows, as [`insert`] takes them after its first parameter.
     pub(super) fn slices(&self, range: Range<usize>) -> Vec<Slice<'_>> {
         let slices = self.columns.iter().map(|column| match column {
             Values::Time(values) => Slice::Time(&values[range.clone()]),
@@ -146,7 +146,7 @@ impl Rows {
     }
 }
 
-/// A column of some rows.
+/// A column of a range of rows.
 pub(super) enum Slice<'a> {
     Time(&'a [Option<Micros>]),
     Id(&'a [Option<Uuid>]),
@@ -157,7 +157,7 @@ pub(super) enum Slice<'a> {
 }
 
 impl Slice<'_> {
-    /// As a parameter.
+    /// The column as a parameter.
     pub(super) fn parameter(&self) -> (&(dyn ToSql + Sync), Type) {
         match self {
             Self::Time(values) => (values, Type::TIMESTAMPTZ_ARRAY),
@@ -177,7 +177,7 @@ fn integer(value: ValueRef<'_>) -> Option<i64> {
     }
 }
 
-/// PostgreSQL's text has every character but NUL, which a client may well have put into a field.
+/// PostgreSQL's text type has every character except NUL, which a client may have put into a field.
 fn text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Text(text) => {
@@ -188,7 +188,7 @@ fn text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// A time in microseconds since 1970, which is as fine as PostgreSQL has it.
+/// A time in microseconds since 1970, PostgreSQL's resolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Micros(pub(super) i64);
 

@@ -1,10 +1,10 @@
-//! The tables, and how older databases come to have them.
+//! The tables, and the migrations of older databases.
 //!
-//! `streamgauge_ledger` has one row: which ledger this is, its version, and from which version on a
-//! program may still write to it. Version N is what the first N steps of [`MIGRATIONS`] make of an
-//! empty database; a step that was released is never changed, the next one is added. As long as
-//! steps add columns that may be null, a fleet can be updated one instance after the other: the
-//! database first, then the programs.
+//! `streamgauge_ledger` has one row: the ledger's identity, its version, and the earliest version
+//! that may still write to it. Version N is the result of the first N steps of [`MIGRATIONS`] on an
+//! empty database; a released step never changes, and new steps are appended. As long as steps only
+//! add nullable columns, a fleet can be updated one instance after the other: the database first,
+//! then the programs.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
@@ -16,17 +16,15 @@ use super::connect::{Connection, STATEMENT, block_on, within};
 use super::{Failure, partitions};
 use crate::config::Postgres;
 
-/// A change of tables holds this lock until the end of the transaction
-/// (`pg_advisory_xact_lock`): programs that start at once do it once, one after the other. The
-/// number is `SGgl` in ASCII, as in the files of SQLite.
+/// A change of tables holds this lock until the end of the transaction (`pg_advisory_xact_lock`),
+/// so that programs that start together migrate once, one after the other. The number is `SGgl` in
+/// ASCII, as in SQLite's files.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1397188460)";
 
-/// The steps that make each version of the one before it, and the version from which on a program
-/// may write to it.
+/// The steps between versions, each with the earliest version that may write to the result.
 ///
-/// The primary key must have the column that rows are divided by, and it serves the questions about
-/// a time. It makes `id` unique as well: `started_at` never changes, and no id is written with two
-/// times.
+/// The primary key must contain the column of the partitions, and it serves queries about a time.
+/// It also makes `id` unique: `started_at` never changes, and no id is written with two times.
 pub(super) const MIGRATIONS: &[(&str, i32)] = &[
     (
         r#"CREATE TABLE usage_records (
@@ -93,10 +91,10 @@ pub(super) const MIGRATIONS: &[(&str, i32)] = &[
     ),
 ];
 
-/// The version from which on rows have `columns::COUNT`.
+/// The first version whose rows have `columns::COUNT`.
 const COUNT_SINCE: i32 = 2;
 
-/// Makes [`LEDGER`]'s row, which says what the rest is.
+/// Creates the row of [`LEDGER`], which describes the rest.
 const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
         id uuid NOT NULL,
         version integer NOT NULL,
@@ -107,21 +105,21 @@ const LEDGER: &str = "CREATE TABLE streamgauge_ledger (
 /// The result of [`migrate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// The version that was found; `None`: the database had no ledger.
+    /// The version found. `None` if the database had no ledger.
     pub from: Option<i32>,
-    /// The version that it has now.
+    /// The version now.
     pub to: i32,
     /// The months, such as `2026-11`, that got a partition.
     pub months: Vec<String>,
 }
 
-/// Creates the ledger in the database or brings it up to date, and makes the partitions of the
-/// coming months. All of it or nothing, except that each partition is a step of its own; and as
-/// often as one likes.
+/// Creates the ledger in the database or migrates it, and creates the partitions of the coming
+/// months. The migration is atomic, each partition is a step of its own, and repeating the call is
+/// harmless.
 ///
 /// # Errors
-/// The server cannot be reached or refuses it, or the database has such tables that are another's,
-/// or a newer version's.
+/// Fails if the server cannot be reached or refuses it, or if the database has such tables of
+/// another program or of a newer version.
 pub fn migrate(settings: &Postgres) -> Result<Migrated, LedgerError> {
     let work = async {
         let mut connection = Connection::open(settings).await?;
@@ -169,7 +167,7 @@ pub(super) async fn bring_up_to_date(
     Ok(Migrated { from, to: known, months: months.iter().map(ToString::to_string).collect() })
 }
 
-/// The identity of the database's ledger, which must be one that can be written.
+/// The identity of the database's ledger, which must be writable.
 pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match find_any(client).await? {
@@ -181,15 +179,14 @@ pub(super) async fn find(client: &Client) -> Result<Uuid, Failure> {
     }
 }
 
-/// The columns of records that the database has. One of an earlier version can be read before it is
-/// migrated.
+/// The columns of records in the database. An earlier version can be read before it is migrated.
 pub(super) async fn readable(client: &Client) -> Result<&'static [(&'static str, Kind)], Failure> {
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     let Version { version, writable_from, .. } = find_any(client).await?;
     if writable_from > known {
         return Err(Failure::NewSchema(version, known));
     }
-    // Those behind it came with it.
+    // The columns behind it were added with it.
     let is_field = |name: &str| name != COUNT || version >= COUNT_SINCE;
     let fields = COLUMNS.iter().take_while(|(name, _)| is_field(name)).count();
     Ok(&COLUMNS[..fields])
@@ -204,14 +201,14 @@ async fn find_any(client: &Client) -> Result<Version, Failure> {
     Ok(Version { id: row.get(0), version: row.get(1), writable_from: row.get(2) })
 }
 
-/// Takes the lock for changes of tables, for the rest of the transaction. The transaction waits no
-/// longer than `patience` for any lock, since all other users of a table wait behind it.
+/// Takes the lock for changes of tables, for the rest of the transaction. The transaction waits at
+/// most `patience` for any lock, since all other users of a table wait behind it.
 pub(super) async fn lock(transaction: &Transaction<'_>, patience: &str) -> Result<(), Failure> {
     transaction.batch_execute(&format!("SET LOCAL lock_timeout = '{patience}'; {LOCK}")).await?;
     Ok(())
 }
 
-/// Returns true if there is a table of this name.
+/// Returns true if a table of this name exists.
 pub(super) async fn exists(transaction: &Transaction<'_>, table: &str) -> Result<bool, Failure> {
     let row = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?;
     Ok(row.get(0))

@@ -1,4 +1,4 @@
-//! A connection that has found its ledger, and what is written through it.
+//! A connection to a verified ledger, and the writes through it.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -21,21 +21,21 @@ pub(super) struct Server {
     instance: String,
     ledger: Uuid,
     insert: String,
-    /// The months that were seen to, whether or not they could get a partition.
+    /// The months whose partition was created or attempted.
     months: HashSet<Month>,
 }
 
 /// The result of writing a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
-    /// Rows that were not there before.
+    /// Rows that did not exist before.
     pub(super) new: u64,
-    /// Those that the server will never take, as places in the batch, each with its reason.
+    /// The rows that the server will never accept: their indices in the batch, and the reasons.
     pub(super) refused: Vec<(usize, String)>,
 }
 
 impl Server {
-    /// Connects, and looks for the ledger.
+    /// Connects, and verifies the ledger.
     pub(super) async fn connect(settings: &Postgres) -> Result<Self, Failure> {
         let connection = Connection::open(settings).await?;
         let ledger = within(CONNECT, schema::find(&connection.client)).await?;
@@ -43,23 +43,22 @@ impl Server {
         Ok(Self { connection, instance, ledger, insert: rows::insert(), months: HashSet::new() })
     }
 
-    /// Which ledger it is.
+    /// The ledger's identity.
     pub(super) fn ledger(&self) -> Uuid {
         self.ledger
     }
 
-    /// Writes the rows that are not there yet, whatever of them is; the server has them on its disk
-    /// then. Not cancel safe: after a drop it is unknown whether the rows
-    /// were written, and they must be written again.
+    /// Writes the rows that do not exist yet. On return the server has them on its disk. Not cancel
+    /// safe: after a drop the rows may or may not be written, and must be written again.
     ///
     /// # Errors
-    /// The server refuses them, or the connection is gone.
+    /// Fails if the server refuses them all, or if the connection is closed.
     pub(super) async fn write(&mut self, rows: &Rows) -> Result<Written, Failure> {
         for month in rows.months() {
             self.partition(month).await?;
         }
         let mut written = Written::default();
-        // Halves of what the server does not take, down to the rows that it means.
+        // Halves a refused range, down to the single rows that are refused.
         let whole = 0..rows.len();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
@@ -79,8 +78,8 @@ impl Server {
         Ok(written)
     }
 
-    /// In one round trip, with a statement that leaves nothing behind on the server: poolers hand
-    /// the next one to another connection.
+    /// Writes in one round trip, with a statement that leaves no state on the server: poolers pass
+    /// the next statement to another connection.
     async fn insert(&self, rows: &Rows, part: Range<usize>) -> Result<u64, Failure> {
         let slices = rows.slices(part);
         let instance = (&self.instance as _, Type::TEXT);
@@ -89,7 +88,7 @@ impl Server {
         Ok(self.connection.client.execute_typed(&self.insert, &parameters).await?)
     }
 
-    /// Sees to the partition of a month, once per connection.
+    /// Creates the partition of a month, once per connection.
     async fn partition(&mut self, month: Month) -> Result<(), Failure> {
         if self.months.insert(month) {
             let client = &mut self.connection.client;
@@ -98,7 +97,7 @@ impl Server {
         Ok(())
     }
 
-    /// Makes partitions in advance.
+    /// Creates partitions in advance.
     pub(super) async fn look_ahead(&mut self, now: Timestamp) -> Result<(), Failure> {
         excused(within(STATEMENT, partitions::look_ahead(&mut self.connection.client, now)).await)?;
         Ok(())
@@ -117,14 +116,14 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed.
     pub(super) async fn gone(&mut self) {
         self.connection.gone().await;
     }
 }
 
-/// Tables may be another user's to change, or in use just now: `None`, and rows go to the default
-/// partition.
+/// Excuses a table that belongs to another user or is locked: returns `None`, and rows go to the
+/// default partition.
 fn excused<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Err(failure)

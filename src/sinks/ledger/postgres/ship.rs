@@ -1,9 +1,9 @@
-//! The thread that ships.
+//! The thread that ships rows to PostgreSQL.
 //!
-//! It sleeps until the ledger has committed something, reads the rows beyond the last one shipped,
-//! writes them to the server, and notes how far it is. Whatever fails, it begins again from what
-//! the file says, after a pause that grows. It has a runtime, a connection and a file handle of its
-//! own: all that the rest of the proxy ever does for it is to wake it.
+//! It sleeps until the ledger commits, reads the rows after the last shipped one, writes them to
+//! the server, and stores its progress. After any failure it continues from the stored progress,
+//! after a growing pause. It has its own runtime, connection and file handle. The rest of the proxy
+//! only wakes it.
 
 use std::fmt;
 use std::io;
@@ -28,28 +28,28 @@ use crate::record::{Journal, Shipping};
 use crate::support::threads::{Deadline, Thread, fault};
 use crate::support::{Backoff, OutageNotice};
 
-/// How long commits are gathered after the first one. Records are in the fleet's database about
-/// half a second after their end, and there are at most some round trips a second.
+/// The time for which commits are gathered after the first one. Records reach the fleet's database
+/// about half a second after their end, with at most a few round trips a second.
 const GATHER: Duration = Duration::from_millis(250);
 
 /// The first and the longest pause between attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long the last records are shipped when the process ends. The rest is in the file for the
-/// next start.
+/// The time for which the last records are shipped when the process ends. The rest stays in the
+/// file for the next start.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the thread is waited for at the end. It gives up by itself before that.
+/// The time that the end waits for the thread, which gives up earlier by itself.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// How often partitions are made in advance, and old ones deleted.
+/// The interval at which partitions are created in advance and old ones deleted.
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
 
-/// How often to look without having been woken: another process may write to the same file.
+/// The interval of checks without a wake-up: another process may write to the same file.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The thread. Dropping it ships what is there, as far as that goes within [`GRACE`], and ends it.
+/// The thread. Dropping it ships the remaining rows for up to [`GRACE`], and ends it.
 #[derive(Debug)]
 pub(in super::super) struct Shipper {
     committed: Arc<Notify>,
@@ -58,11 +58,11 @@ pub(in super::super) struct Shipper {
 }
 
 impl Shipper {
-    /// Starts the thread, for the ledger at `path`, which is open already. What becomes of records
-    /// is counted in the journal's health.
+    /// Starts the thread for the ledger at `path`, which must be open already. The journal's health
+    /// counts its results.
     ///
     /// # Errors
-    /// The system gives no thread or runtime.
+    /// Fails if the system provides no thread or runtime.
     pub(in super::super) fn spawn(
         path: &Path,
         settings: Postgres,
@@ -96,7 +96,7 @@ impl Shipper {
         Ok(Self { committed, closing, thread })
     }
 
-    /// Called by the ledger after each commit; it never waits.
+    /// The handle that the ledger notifies after each commit, without waiting.
     pub(in super::super) fn waker(&self) -> Arc<Notify> {
         Arc::clone(&self.committed)
     }
@@ -109,7 +109,7 @@ impl Drop for Shipper {
     }
 }
 
-/// How messages call the server, without the user and the password.
+/// The server's name in messages, without the user and the password.
 pub(in super::super) fn address(settings: &Postgres) -> String {
     use tokio_postgres::config::Host;
 
@@ -127,11 +127,11 @@ pub(in super::super) fn address(settings: &Postgres) -> String {
     format!("postgres://{}:{port}/{database}", hosts.join(","))
 }
 
-/// Why rows cannot be shipped.
+/// The reason for which rows cannot be shipped.
 enum Trouble {
     Server(Failure),
     File(Reason),
-    /// The file is another one now.
+    /// The file was replaced.
     Moved,
 }
 
@@ -172,7 +172,7 @@ async fn gather(mut closed: watch::Receiver<bool>) {
     let _ = timeout(GATHER, closed.wait_for(|closed| *closed)).await;
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Line {
     path: PathBuf,
     name: String,
@@ -182,10 +182,10 @@ struct Line {
     closed: watch::Receiver<bool>,
     /// The time of retention's clock.
     believed: Option<Believed>,
-    /// When an old month was last looked for; at first, when the process started.
+    /// The last check for an old month; initially the start of the process.
     dropped: Instant,
     outage: OutageNotice<String>,
-    /// It cannot be stored how far it is.
+    /// The outage of storing the progress.
     file_outage: OutageNotice,
 }
 
@@ -226,7 +226,7 @@ impl Line {
         }
     }
 
-    /// From a connection to its end. `Ok`: the process ends, and everything is shipped.
+    /// Runs a connection to its end. Returns `Ok` if the process ends and everything is shipped.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Trouble> {
         self.count_waiting();
         let mut server = Server::connect(&self.settings).await?;
@@ -260,8 +260,8 @@ impl Line {
         }
     }
 
-    /// Deletes the oldest month, if it is older than the retention. Never at the start, and one an
-    /// hour.
+    /// Deletes the oldest month, if it is older than the retention. Never at the start, and at most
+    /// one an hour.
     async fn drop_old(&mut self, server: &mut Server) -> Result<(), Failure> {
         let Some(retention) = self.settings.retention else { return Ok(()) };
         if self.dropped.elapsed() < HOUSEKEEPING {
@@ -273,7 +273,7 @@ impl Line {
         server.drop_old(retention, now).await
     }
 
-    /// Ships the next rows. Whether there were any.
+    /// Ships the next rows. Returns true if there were any.
     async fn batch(
         &mut self,
         server: &mut Server,
@@ -308,14 +308,14 @@ impl Line {
         Ok(true)
     }
 
-    /// While there is no server, the number of rows that wait is that of the last known one.
+    /// Without a server, the number of waiting rows is that of the last known one.
     fn count_waiting(&self) {
         if let Ok(waiting) = Unshipped::count_at(&self.path) {
             self.shipping().waiting.store(waiting, Ordering::Relaxed);
         }
     }
 
-    /// Says that it works, if it did not or if that was not known yet.
+    /// Logs success, if it follows a failure or is the first one.
     fn well(&mut self) {
         let was_up = self.shipping().up.swap(true, Ordering::Relaxed);
         if self.outage.record_success() {
@@ -325,7 +325,7 @@ impl Line {
         }
     }
 
-    /// Says what is wrong, if that is new.
+    /// Logs the failure, if it is new.
     fn say(&mut self, trouble: &Trouble) {
         if matches!(trouble, Trouble::Moved) {
             return;

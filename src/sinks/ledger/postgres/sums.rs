@@ -1,8 +1,8 @@
-//! Sums of rows.
+//! Sums of rows, computed by the server.
 //!
-//! The server adds up. What rows cost depends on the price of their day, model and upstream, so
-//! where there are prices it adds up for each of these, and the rest is done here: costs are
-//! linear, and the cost of a sum is the sum of the costs.
+//! The cost of rows depends on the price of their day, model and upstream, so with configured
+//! prices the server adds up for each combination of these, and the rest is computed here: costs
+//! are linear, so the cost of a sum is the sum of the costs.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -32,7 +32,7 @@ const TOKENS: [&str; 7] = [
          THEN coalesce(input_tokens::numeric + output_tokens, input_tokens, output_tokens) END",
 ];
 
-/// How many requests rows stand for.
+/// The expression for the number of requests in rows.
 fn requests(moment: &Moment<'_>, filter: &str) -> String {
     match moment.has(COUNT) {
         true => format!("coalesce(sum(coalesce(\"{COUNT}\", 1)) {filter}, 0)::bigint"),
@@ -40,17 +40,17 @@ fn requests(moment: &Moment<'_>, filter: &str) -> String {
     }
 }
 
-/// A column that earlier versions lack, or nothing of its type.
+/// A column that earlier versions lack, or null of its type.
 fn later(moment: &Moment<'_>, column: &str, kind: &str) -> String {
     if moment.has(column) { column.to_owned() } else { format!("NULL::{kind}") }
 }
 
-/// The columns that a price depends on, in the order of [`sums`], each row as
-/// [`TokenCounts`](crate::llm::price::TokenCounts) has it.
+/// The columns that a price depends on, in the order of [`sums`], in the form of
+/// [`TokenCounts`](crate::llm::price::TokenCounts).
 struct Priced {
     /// The expressions that are equal in a group.
     keys: Vec<String>,
-    /// The number of requests that are paid for, and their billable tokens.
+    /// The number of billed requests, and their billable tokens.
     paid: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Priced {
             let counted = "FILTER (WHERE input_tokens IS NOT NULL OR output_tokens IS NOT NULL)";
             return Self { keys: Vec::new(), paid: vec![requests(moment, counted)] };
         }
-        // No bare number: in GROUP BY that is a column's place.
+        // Not a bare number: in GROUP BY that is the position of a column.
         let period = match prices.changes() {
             [] => "0::int4".to_owned(),
             changes => condition.place(changes),
@@ -68,7 +68,7 @@ impl Priced {
         let tier = later(moment, "service_tier", "text");
         let hour = format!("coalesce({}, 0)", later(moment, "cache_write_1h_input_tokens", "bigint"));
         let calls = format!("nullif({}, '{{}}')", later(moment, "tool_calls", "text"));
-        // Numbers without an end: what a service reports may be at the end of `bigint`.
+        // Numeric values, which cannot overflow: a reported count may be at the end of `bigint`.
         let cached = "coalesce(cached_input_tokens, 0)::numeric";
         let written = format!("greatest(coalesce(cache_write_input_tokens, 0), {hour})::numeric");
         let is_apart = format!("coalesce(endpoint, '') = '{INPUT_WITHOUT_CACHE}'");
@@ -107,8 +107,8 @@ impl Priced {
     }
 }
 
-/// Adds up the rows of each group. `take` gets a group, whose first columns are the `keys`, and its
-/// sums; a group comes in several parts, and no more of them are in memory than one.
+/// Adds up the rows of each group. Calls `take` with a group, whose first columns are the `keys`,
+/// and its sums. A group comes in several parts, of which only one is in memory.
 pub(super) async fn add_up(
     moment: &Moment<'_>,
     mut condition: Condition,
@@ -123,8 +123,7 @@ pub(super) async fn add_up(
     let groups = columns.clone();
     columns.push(requests(moment, ""));
     columns.push(requests(moment, &format!("FILTER (WHERE {MAY_HAVE_TOKENS})")));
-    // Sums of `bigint` are numbers without an end, which have no form of their own here but their
-    // digits.
+    // Sums of `bigint` are `numeric`, which has no type in this driver, so they are read as digits.
     columns.extend(TOKENS.map(|column| format!("sum({column})::text")));
     columns.push("sum(billed_seconds)".to_owned());
     let cost = later(moment, "reported_cost", "text");
@@ -148,8 +147,8 @@ pub(super) async fn add_up(
     Ok(())
 }
 
-/// Of a part of a group that has one usage source and one price; its columns after those of the
-/// key.
+/// The sums of a part of a group with one usage source and one price. Its columns follow those of
+/// the key.
 fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
     let mut index = keys;
     let mut next = || {
@@ -165,7 +164,7 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         None
     } else {
         let (upstream, model): (Option<&str>, Option<&str>) = (row.try_get(next())?, row.try_get(next())?);
-        // Where the period begins, and an input of the length.
+        // The beginning of the period, and an input of that length.
         let [at, above] = [next(), next()].map(|index| row.try_get::<_, i32>(index));
         let place = |number: i32| usize::try_from(number).ok()?.checked_sub(1);
         let at = place(at?).and_then(|place| prices.changes().get(place).copied()).unwrap_or(Timestamp::MIN);
@@ -175,7 +174,7 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
         if let Some(calls) = calls {
             tool_calls = query::tool_calls(calls.as_bytes());
         }
-        // It is there to be told apart alone.
+        // This column only separates the groups.
         next();
         model.and_then(|model| prices.find(&Served { model, upstream, at, tier, input_tokens }))
     };
@@ -236,7 +235,7 @@ fn sums(row: &Row, keys: usize, prices: &Prices) -> Result<Sums, Reason> {
     Ok(sums)
 }
 
-/// Real counts never come near the end of it.
+/// Real counts never overflow.
 fn number(digits: Option<&str>) -> Option<u64> {
     digits.map(|digits| digits.parse().unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Against a real server.
+//! Tests against a real server.
 
 #[path = "../../../../tests/harness/postgres.rs"]
 mod postgres;
@@ -33,7 +33,7 @@ use crate::record::{Journal, Lane, Shipping, UsageRecord};
 use crate::tls::tests::certificates::Authority;
 use postgres::{PASSWORD, Server};
 
-/// Long enough for any machine; nothing is meant to take it.
+/// Long enough for any machine; no test should take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(url: &str, keys: &str) -> Postgres {
@@ -52,7 +52,7 @@ fn migrated() -> (Server, Postgres) {
     (server, settings)
 }
 
-/// Does something with a connection.
+/// Runs `work` with a connection.
 fn with<T>(settings: &Postgres, work: impl AsyncFnOnce(&mut Client) -> T) -> T {
     runtime().unwrap().block_on(async {
         let mut connection = Connection::open(settings).await.unwrap();
@@ -163,7 +163,7 @@ fn rows_shipped_again_after_crash_are_there_once() {
     shipping.write(&batch(2500));
     shipping.close();
     assert_eq!(count(&server), 2500);
-    // As after a crash between the server's commit and the note of it.
+    // As after a crash between the server's commit and the stored progress.
     let connection = rusqlite::Connection::open(shipping.path()).unwrap();
     connection.execute("UPDATE shipped SET seq = 700", []).unwrap();
     drop(connection);
@@ -265,7 +265,7 @@ fn refused_row_holds_no_other_row_back() {
     let (server, settings) = migrated();
     let mut shipping = Ships::begin(&settings);
     let mut all: Vec<UsageRecord> = records(1000);
-    // Too long for an index, and of a kind that does not compress.
+    // Too long for an index, and incompressible.
     let long = || -> Box<str> { (0..9000).map(|_| fastrand::alphanumeric()).collect::<String>().into() };
     for row in [0, 501, 999] {
         all[row].user = Some(long());
@@ -308,7 +308,7 @@ fn locked_file_delays_shipping_and_replaced_one_ships_whole() {
     let other = rusqlite::Connection::open(shipping.path()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     shipping.write(&batch(20));
-    // Longer than the writer's own patience with one attempt.
+    // Longer than the writer's own timeout of one attempt.
     thread::sleep(Duration::from_millis(800));
     assert_eq!(count(&server), 10);
     other.execute_batch("COMMIT").unwrap();
@@ -322,7 +322,7 @@ fn locked_file_delays_shipping_and_replaced_one_ships_whole() {
     assert_eq!(shipping.counts().failures.load(Ordering::Relaxed), 0);
 }
 
-/// A PEM text as the configuration takes it.
+/// A PEM text in the form of the configuration.
 fn data(pem: &str) -> String {
     format!("{{ data = \"{}\" }}", base64::engine::general_purpose::STANDARD.encode(pem))
 }

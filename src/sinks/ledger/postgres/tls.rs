@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL through TLS, by the same rules as one to an upstream.
+//! Connects to PostgreSQL through TLS, by the same rules as to an upstream.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// Begins TLS with what is configured now.
+/// Begins TLS with the current configuration.
 #[derive(Clone)]
 pub(super) struct Tls(pub(super) Arc<ClientConfig>);
 
@@ -33,7 +33,7 @@ where
     }
 }
 
-/// A handshake to come.
+/// A handshake that has not begun.
 pub(super) struct Handshake {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -56,8 +56,8 @@ where
 pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
-    /// Ties the password's proof to the certificate that was seen, so that it is of no
-    /// use in between (RFC 5929 section 4.1, `tls-server-end-point`).
+    /// Binds the password's proof to the server's certificate, so that it is useless to an attacker
+    /// in between (RFC 5929 section 4.1, `tls-server-end-point`).
     fn channel_binding(&self) -> ChannelBinding {
         let certificates = self.0.get_ref().1.peer_certificates();
         match certificates.and_then(|certificates| end_point(certificates.first()?)) {
@@ -67,8 +67,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     }
 }
 
-/// The certificate's hash, by the hash that it was signed with; MD5 and SHA-1 count as SHA-256.
-/// `None` where the signature has no hash of its own, as Ed25519's.
+/// The certificate's hash, by the hash of its signature; SHA-256 for MD5 and SHA-1. `None` if the
+/// signature has no hash of its own, such as Ed25519.
 fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let algorithm = match parsed.signature_algorithm.oid.to_string().as_str() {

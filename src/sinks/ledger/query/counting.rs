@@ -1,4 +1,4 @@
-//! One row's counts, and what they cost at the price of its day.
+//! The counts of one row, and their cost at the price of its day.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,15 +13,15 @@ use crate::llm::price::{INPUT_WITHOUT_CACHE, Prices, Rates, Reported, Served, To
 use crate::llm::usage::{ToolCalls, ToolKind};
 
 /// The columns, in the order in which [`Counting::add`] takes them; later columns and those of the
-/// caller follow. The last four are for the price, and the further they stand in a row the longer
-/// it takes to find them: they are only looked for where they matter.
+/// caller follow. The last four are for the price. SQLite finds a column the slower the further
+/// back it is, so they are only read if they matter.
 const COUNTED: &str = "usage_source, input_tokens, cached_input_tokens, cache_write_input_tokens,
     output_tokens, reasoning_tokens, total_tokens, billed_seconds, started_at, upstream,
     CASE WHEN model IS NULL THEN model_requested ELSE model END,
     CASE WHEN cached_input_tokens > 0 OR cache_write_input_tokens > 0 THEN endpoint END";
 pub(super) const COUNTED_COLUMNS: usize = 18;
 
-/// The columns of the ledger that is open. Files of earlier versions lack some.
+/// The columns of the open ledger. Files of earlier versions lack some.
 pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String, Reason> {
     let has_later = schema::has_count(connection)?;
     let later = |column: &'static str, matters: bool| if has_later && matters { column } else { "NULL" };
@@ -36,16 +36,16 @@ pub(super) fn counted(connection: &Connection, prices: &Prices) -> Result<String
     ))
 }
 
-/// How many models' prices are remembered. Those that a client makes up are not remembered for
-/// ever.
+/// The most models whose prices are cached, since clients may invent any number of models.
 const MOST_REMEMBERED: usize = 10_000;
 
-/// Adds rows to sums. What it has found out of a model's price it remembers.
+/// Adds rows to sums, and caches the price of each model.
 pub(super) struct Counting<'a> {
     prices: &'a Prices,
-    /// By model, upstream, tier, length of the input, and period between two changes of a price.
+    /// Rates by model, upstream, tier, length of the input, and period between two changes of a
+    /// price.
     remembered: HashMap<Box<[u8]>, Option<Rates>>,
-    /// The key of the row at hand; its memory is kept.
+    /// The key of the current row. The buffer is reused.
     key: Vec<u8>,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Counting<'a> {
         Ok(())
     }
 
-    /// The price that holds for the row, which has so much input.
+    /// The rates for the row, which has this much input.
     fn rates(&mut self, row: &Row<'_>, input_tokens: u64) -> Result<Option<Rates>, Reason> {
         if self.prices.is_empty() {
             return Ok(None);
@@ -183,7 +183,7 @@ fn integer(value: ValueRef<'_>) -> Option<u64> {
     }
 }
 
-/// The calls in a row's JSON; `None` where there is a kind that this version does not know.
+/// The calls in a row's JSON. `None` if this version does not know a kind.
 pub(in crate::sinks::ledger) fn tool_calls(json: &[u8]) -> Option<ToolCalls> {
     let counts: BTreeMap<String, u64> = serde_json::from_slice(json).ok()?;
     let mut calls = ToolCalls::default();

@@ -1,4 +1,4 @@
-//! All that the dashboard shows of a selection, from one pass over its rows, or by halves where
+//! Reads all data that the dashboard shows of a selection in one pass over its rows, by halves if
 //! there are many.
 
 mod accumulate;
@@ -20,57 +20,56 @@ use crate::llm::price::{Currency, Prices};
 
 pub(in crate::sinks::ledger) use accumulate::Accumulator;
 
-/// The most times to the first token that are kept, 8 bytes each. Of more rows they are a sample,
-/// every one as likely as any other.
+/// The most times to the first token that are kept, at 8 bytes each. Of more rows they are a
+/// uniform sample.
 const MOST_SAMPLES: usize = 1 << 20;
 
-/// Sums of the selected rows, in many ways.
+/// Sums of the selected rows, by several fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
-    /// All of them.
+    /// The sums of all rows.
     pub total: Sums,
-    /// By user; each key has one part.
+    /// The sums by user; each key has one part.
     pub users: Vec<Group>,
-    /// By client.
+    /// The sums by client.
     pub clients: Vec<Group>,
-    /// By upstream.
+    /// The sums by upstream.
     pub upstreams: Vec<Group>,
-    /// By model.
+    /// The sums by model.
     pub models: Vec<Group>,
-    /// By outcome: its name, and how many requests had it, the most first.
+    /// The number of requests by outcome, the largest first.
     pub outcomes: Vec<(String, u64)>,
-    /// By time: steps of the length that was asked for, from the one that has the start of the
-    /// selection, each with its beginning. Empty ones are there too.
+    /// The sums by time: steps of the requested length, from the one that contains the start of the
+    /// selection, each with its beginning. Empty steps are included.
     pub times: Vec<(Timestamp, Sums)>,
-    /// How long the first token took.
+    /// The time to the first token.
     pub first_token: Percentiles,
-    /// The latest records, the one that ended last first.
+    /// The latest records, in the order of descending ends.
     pub latest: Vec<Record>,
-    /// The currencies that there are prices in, in alphabetical order.
+    /// The currencies of the prices, in alphabetical order.
     pub currencies: Vec<Currency>,
 }
 
-/// How long something took, in milliseconds: the nearest-rank percentiles, which are values that
-/// occurred.
+/// The nearest-rank percentiles of a duration in milliseconds, which are values that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Percentiles {
-    /// How many rows have a value. With 0 there are no percentiles.
+    /// The number of rows with a value. If it is 0, there are no percentiles.
     pub rows: u64,
-    /// Half of them took no longer.
+    /// The median.
     pub p50: f64,
-    /// 95 of 100.
+    /// The 95th percentile.
     pub p95: f64,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: f64,
-    /// True if these come from a sample, because there were too many to keep.
+    /// True if these come from a sample, because there were too many rows.
     pub sampled: bool,
 }
 
-/// Reads it. Times are told apart in steps of `step`, as the selection's zone has days; the last
-/// `latest` records are read too. The ledger is read as it is at one moment.
+/// Reads an overview. `step` is the length of the chart's steps, counted in the selection's zone;
+/// `latest` is the number of latest records. All data is read at one point in time.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// Fails like [`report`](super::report).
 pub fn overview(
     path: &Path,
     selection: &Selection,
@@ -95,7 +94,7 @@ pub fn overview(
     Ok(part.finish(prices))
 }
 
-/// An overview of some of the rows.
+/// The overview of a part of the rows.
 struct Part {
     totals: Accumulator,
     samples: Samples,
@@ -103,7 +102,7 @@ struct Part {
 }
 
 impl Part {
-    /// Adds one of later rows.
+    /// Adds the overview of later rows.
     fn add(&mut self, mut later: Self, most_latest: usize) {
         self.totals.add_all(later.totals);
         self.samples.add_all(later.samples);
@@ -164,8 +163,8 @@ fn read(
     Ok(Part { totals, samples, latest: records::at(transaction, places.into_iter().rev())? })
 }
 
-/// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one takes the place of a random one,
-/// or none (Vitter's algorithm R).
+/// Durations in milliseconds. Beyond [`MOST_SAMPLES`] each new one replaces a random one, or is
+/// dropped (Vitter's algorithm R).
 #[derive(Default)]
 struct Samples {
     kept: Vec<f64>,
@@ -184,7 +183,7 @@ impl Samples {
         }
     }
 
-    /// Adds others, with the same odds for each of all that were seen.
+    /// Adds another sample, so that each value seen has the same odds.
     fn add_all(&mut self, mut other: Self) {
         let (mut here, mut there) = (self.seen, other.seen);
         self.seen += other.seen;

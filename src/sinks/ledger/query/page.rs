@@ -1,42 +1,42 @@
-//! A part of the records that a question is about.
+//! A page of the selected records.
 
 use uuid::Uuid;
 
 use super::Record;
 use super::parallel::Range;
 
-/// Some of the selected records, the one that ended last first.
+/// Some of the selected records, in the order of descending ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// In their order.
+    /// The records, in their order.
     pub records: Vec<Record>,
-    /// From where more may come; `None`: these were the last.
+    /// The start of the next page. `None`: these were the last records.
     pub next: Option<Next>,
 }
 
-/// Where a page ended: a later question goes on from there, with no transaction in between.
+/// The end of a page. A later query continues there, without a transaction in between.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// In SQLite: what is left of the range in the order of writing.
+    /// In SQLite: the rest of the range, in the order of writing.
     File(Range),
-    /// In PostgreSQL, whose records are in the order of their ends: the last one's start in
-    /// microseconds, how long it took in milliseconds, and its id.
+    /// In PostgreSQL, which orders records by their ends: the last record's start in microseconds,
+    /// its duration in milliseconds, and its id.
     Fleet(i64, f64, Uuid),
 }
 
-/// The memory for the texts of a page, so that a page that waits for its client is small whatever
-/// clients wrote into its records: about 200 of the usual ones.
+/// The limit for the texts of a page: about 200 usual records. So a page that waits for its client
+/// stays small, although clients choose texts of their records.
 const PAGE: usize = 256 << 10;
 
-/// The bytes of a record as JSON beside its texts.
+/// The bytes of a record as JSON besides its texts.
 const RECORD: usize = 1024;
 
-/// How much of a page is filled.
+/// The filled part of a page.
 #[derive(Default)]
 pub(in crate::sinks::ledger) struct Filling(usize);
 
 impl Filling {
-    /// Adds a record, and says whether the page is full with it.
+    /// Adds a record. Returns true if the page is full.
     pub(in crate::sinks::ledger) fn fill_with(&mut self, record: &Record) -> bool {
         let texts = record.fields().filter_map(|(_, value)| value.as_str());
         self.0 += RECORD + texts.map(str::len).sum::<usize>();
@@ -45,7 +45,7 @@ impl Filling {
 }
 
 impl Next {
-    /// Behind a record of PostgreSQL's; `None`: it is no such record.
+    /// The position behind a record of PostgreSQL. `None` if it is not such a record.
     pub(in crate::sinks::ledger) fn behind(record: &Record) -> Option<Self> {
         let started: jiff::Timestamp = record.get("started_at").as_str()?.parse().ok()?;
         let duration = record.get("duration_ms").as_f64()?;

@@ -9,16 +9,16 @@ use rusqlite::Transaction;
 use super::super::error::Reason;
 use super::{Bounds, Selection, open_bounded};
 
-/// From so many rows on.
+/// The number of rows from which on two threads read.
 const MANY: i64 = 50_000;
 
-/// The rows from the first `seq` to the last, both counted in.
+/// The rows from the first `seq` to the last, both included.
 pub(super) type Range = (i64, i64);
 
 /// Reads all selected rows with `read`, in one pass.
 ///
 /// # Errors
-/// As for [`by_halves`].
+/// Fails like [`by_halves`].
 pub(super) fn whole<T>(
     path: &Path,
     selection: &Selection,
@@ -30,14 +30,14 @@ pub(super) fn whole<T>(
     read(&transaction, selection.range(&transaction)?)
 }
 
-/// Reads the selected rows with `read`: the earlier ones, and the later ones where there are many.
+/// Reads the selected rows with `read`. If there are many, a second thread reads the later half.
 ///
-/// Each half has a connection of its own. The second sees the file as it is a moment after the
-/// first did; what was written in between is beyond the range, rows never change, and those that
-/// grow too old go from the other end.
+/// Each half has a connection of its own. The second connection sees the file a moment later than
+/// the first. That makes no difference: rows written in between are beyond the range, rows never
+/// change, and old rows are deleted from the other end.
 ///
 /// # Errors
-/// Those of `read`, and those of opening the file.
+/// Fails with the errors of `read`, and of opening the file.
 pub(super) fn by_halves<T: Send>(
     path: &Path,
     selection: &Selection,
@@ -56,7 +56,7 @@ pub(super) fn by_halves<T: Send>(
             let connection = open_bounded(path, bounds)?;
             read(&connection.unchecked_transaction()?, (middle + 1, last))
         });
-        // The system gives no thread.
+        // The system provides no thread.
         let Ok(later) = later else { return Ok((read(&transaction, (first, last))?, None)) };
         let earlier = read(&transaction, (first, middle));
         let later = later.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

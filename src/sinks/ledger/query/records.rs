@@ -1,4 +1,4 @@
-//! Records as they were written.
+//! Reads records as they were written.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use super::page::Filling;
 use super::{Bounds, Next, Page, Selection, open_bounded};
 
 /// A usage record as it was written: its id, then its fields in the order of the table's columns.
-/// Their form, and so its JSON, is that of the JSON lines.
+/// Its JSON equals that of the JSON lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record(Vec<(Arc<str>, Value)>);
 
 impl Record {
-    /// A record of these fields, in this order.
+    /// A record with these fields, in this order.
     pub(in crate::sinks::ledger) fn new(fields: Vec<(Arc<str>, Value)>) -> Self {
         Self(fields)
     }
 
-    /// The value of a field; null where there is no such field.
+    /// The value of a field; null if there is no such field.
     pub fn get(&self, field: &str) -> &Value {
         self.0.iter().find(|(name, _)| &**name == field).map_or(&Value::Null, |(_, value)| value)
     }
 
-    /// Its fields, in their order.
+    /// The fields, in their order.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
@@ -43,26 +43,26 @@ impl Serialize for Record {
     }
 }
 
-/// The order of writing is no field of the record.
+/// The order of writing, which is not a field of the record.
 const ORDER: &str = "seq";
 
-/// A UUIDv7 has the milliseconds of its record's start.
+/// A UUIDv7 contains the milliseconds of its record's start.
 const MILLISECOND: i64 = 1_000_000;
 
-/// The record of that id, if it was written and is still kept.
+/// The record with this id, if it was written and is still kept.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// Fails like [`report`](super::report).
 pub fn record(path: &Path, id: Uuid, bounds: &Bounds) -> Result<Option<Record>, LedgerError> {
     let found = open_bounded(path, bounds).and_then(|connection| by_id(&connection, id));
     found.map_err(|reason| LedgerError::new(path, reason))
 }
 
-/// The latest of the selected records, at most `limit`, and no more than fit on a page; the one
-/// that ended last comes first. `from` is where an earlier page of the same selection ended.
+/// The latest of the selected records, at most `limit`, and no more than fit on a page, in the
+/// order of descending ends. `from` is the end of an earlier page of the same selection.
 ///
 /// # Errors
-/// As for [`report`](super::report).
+/// Fails like [`report`](super::report).
 pub fn records(
     path: &Path,
     selection: &Selection,
@@ -74,7 +74,7 @@ pub fn records(
     found.map_err(|reason| LedgerError::new(path, reason))
 }
 
-/// Looks at the rows of the id's millisecond: the table has an index of times, and none of ids.
+/// Searches the rows of the id's millisecond: the table has an index of times, but none of ids.
 fn by_id(connection: &Connection, id: Uuid) -> Result<Option<Record>, Reason> {
     let Some(at) = id.get_timestamp() else { return Ok(None) };
     let (seconds, nanoseconds) = at.to_unix();
@@ -123,8 +123,7 @@ fn latest(
     Ok(Page { records, next: None })
 }
 
-/// The records of these places in the order of writing; those that are no longer there are left
-/// out.
+/// The records with these positions in the order of writing, without those that are deleted.
 pub(super) fn at(connection: &Connection, places: impl Iterator<Item = i64>) -> Result<Vec<Record>, Reason> {
     let mut statement = connection.prepare("SELECT * FROM usage_records WHERE seq = ?1")?;
     let names = names(&statement);
@@ -138,7 +137,7 @@ pub(super) fn at(connection: &Connection, places: impl Iterator<Item = i64>) -> 
     Ok(records)
 }
 
-/// The fields and the columns they are in, which records share.
+/// The names of the fields with their columns, which records share.
 fn names(statement: &Statement<'_>) -> Vec<(Arc<str>, usize)> {
     let columns = statement.column_names();
     let mut names: Vec<_> = columns.into_iter().map(Arc::from).zip(0..).collect();

@@ -1,4 +1,4 @@
-//! Which rows a question is about.
+//! Selects the rows of a query.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,37 +12,37 @@ use super::super::calendar::nanoseconds;
 use super::super::error::Reason;
 use super::parallel::Range;
 
-/// Rows of a time, and what they must have in common.
+/// The rows of a time range with certain values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// They started at this moment or later.
+    /// Rows that started at this moment or later.
     pub since: Timestamp,
-    /// They started before this moment; `None`: no end.
+    /// Rows that started before this moment. `None`: no end.
     pub until: Option<Timestamp>,
-    /// Their client; `None`: any, as for the others.
+    /// Rows of this client. `None`: any, likewise in the next fields.
     pub client: Option<String>,
-    /// Their user.
+    /// Rows of this user.
     pub user: Option<String>,
-    /// Their upstream.
+    /// Rows of this upstream.
     pub upstream: Option<String>,
-    /// Their model, as the upstream answered it.
+    /// Rows of this model, as the response named it.
     pub model: Option<String>,
-    /// The zone of the hours, days, weeks and months that they are grouped by.
+    /// The time zone of the hours, days, weeks and months in groups.
     pub zone: TimeZone,
 }
 
 impl Selection {
-    /// All that started at `since` or later, with the days of UTC.
+    /// All rows that started at `since` or later, with the days of UTC.
     pub fn since(since: Timestamp) -> Self {
         let zone = TimeZone::UTC;
         Self { since, until: None, client: None, user: None, upstream: None, model: None, zone }
     }
 
-    /// From which `seq` to which the rows are; more of them may be in between.
+    /// The first and the last `seq` of the selected rows. Other rows may lie in between.
     ///
-    /// Rows are written in the order in which they end, so the first and the last that count are
-    /// where to begin and to end: reading all between them is much faster than looking up each row
-    /// that the index names.
+    /// Rows are written in the order in which they end, so the first and the last selected row
+    /// bound the scan: reading all rows between them is much faster than looking up each row of the
+    /// index.
     pub(super) fn range(&self, connection: &Connection) -> Result<Range, Reason> {
         let (since, until) = self.times();
         let range = "SELECT min(seq), max(seq) FROM usage_records INDEXED BY usage_records_started_at
@@ -90,19 +90,19 @@ impl Condition {
     }
 }
 
-/// A bound in whole microseconds, as PostgreSQL has times: a question gets the same response from
-/// both.
+/// A bound in whole microseconds, PostgreSQL's resolution, so that both databases give the same
+/// result.
 fn whole_microseconds(at: Timestamp) -> i64 {
     let at = nanoseconds(at);
     at.saturating_sub(at.rem_euclid(1000))
 }
 
-/// Bounds on the cost of a question. The default has none.
+/// Bounds on the cost of a query; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
-    /// The most groups; `None`: any number.
+    /// The most groups. `None`: any number.
     pub groups: Option<usize>,
-    /// When it must have ended.
+    /// The deadline.
     pub deadline: Option<Instant>,
     /// Set when the result is no longer wanted.
     pub given_up: Arc<AtomicBool>,
@@ -118,7 +118,7 @@ impl Bounds {
         connection.progress_handler(LOOK_EVERY, Some(handler))
     }
 
-    /// Whether so many groups are allowed.
+    /// Fails if this number of groups is not allowed.
     pub(in super::super) fn allow(&self, groups: usize) -> Result<(), Reason> {
         match self.groups {
             Some(most) if groups > most => Err(Reason::TooMany(most)),
@@ -127,5 +127,5 @@ impl Bounds {
     }
 }
 
-/// Steps of SQLite's machine between two looks: about a millisecond.
+/// Steps of SQLite's machine between two checks: about a millisecond.
 const LOOK_EVERY: i32 = 20_000;

@@ -34,7 +34,7 @@ fn naive(records: &[UsageRecord], since: Timestamp, by: &[By]) -> Vec<Group> {
     naive_of(records.iter().filter(|row| row.started_at >= since), by, &Prices::default())
 }
 
-/// What the record costs.
+/// The cost of the record.
 fn cost(row: &UsageRecord, prices: &Prices) -> Cost {
     let mut cost = Cost::default();
     let has_calls = row.tool_calls.is_some_and(|calls| !calls.is_empty()) && !prices.is_empty();
@@ -293,9 +293,9 @@ fn unknown_usage_source_is_an_error() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn grouping_time_of_100_000_rows_is_bounded() {
     let (_folder, path) = ledger(&records(100_000));
-    // A million in a second is what the optimised program promises (benches/ledger.rs); this one is
-    // not optimised. What counts is the time that this thread has run: its machine may be busy with
-    // other tests. The best of some runs, as caches differ.
+    // The optimised program reads a million rows a second (benches/ledger.rs); this one is not
+    // optimised. The test measures the running time of this thread, since its machine may be busy
+    // with other tests, and takes the best of some runs, since caches differ.
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
     let best = (0..5).map(|_| {
         let start = thread_time();
@@ -307,7 +307,7 @@ fn grouping_time_of_100_000_rows_is_bounded() {
     assert!(best < limit, "{best:?}");
 }
 
-/// How long this thread has run.
+/// The running time of this thread.
 fn thread_time() -> Duration {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
@@ -330,7 +330,7 @@ fn copy_with_log_is_read_in_read_only_folder() {
     assert_eq!(count(&copy), 100, "the log is read");
     assert_eq!(["", "-wal"].map(|suffix| fs::read(repair::with(&copy, suffix)).unwrap()), before);
     assert!(!repair::with(&copy, "-shm").exists());
-    // Without the log it is a whole ledger too, of what had been copied into the file.
+    // The file without its log is a valid ledger too, with the rows that were copied into the file.
     fs::write(repair::with(&copy, "-wal"), "").unwrap();
     assert!(count(&copy) <= 100);
 }
@@ -339,7 +339,7 @@ fn copy_with_log_is_read_in_read_only_folder() {
 fn days_and_prices_are_those_of_the_zone() {
     let berlin = TimeZone::get("Europe/Berlin").unwrap();
     let mut records = records(60 * 24);
-    // Every hour from a Saturday on, over the change of the clocks on Sunday.
+    // Every hour from a Saturday on, past the change of the clocks on Sunday.
     for (row, hour) in records.iter_mut().zip(0..) {
         row.started_at = "2026-10-24T00:00:00Z".parse::<Timestamp>().unwrap() + Duration::from_hours(hour);
         row.model = Some("gpt-1".into());

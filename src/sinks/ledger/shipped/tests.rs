@@ -45,7 +45,7 @@ fn another_process_goes_on_where_the_last_one_left_off() {
     let mut unshipped = Unshipped::open(&path, "fleet").unwrap();
     assert_eq!(next(&mut unshipped, 9).0, [3, 4, 5]);
     assert_eq!(Unshipped::count_at(&path).unwrap(), 3);
-    // A late note of an earlier row takes nothing back.
+    // A late mark of an earlier row has no effect.
     Unshipped::open(&path, "fleet").unwrap().advance(1).unwrap();
     assert_eq!(next(&mut Unshipped::open(&path, "fleet").unwrap(), 9).0, [3, 4, 5]);
 }

@@ -4,7 +4,7 @@ use super::super::support::{batch, count_at};
 use super::*;
 use crate::record::Lane;
 
-/// Long enough for any machine; nothing is meant to take it.
+/// Long enough for any machine; no test should take it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn lane(path: &Path, retention: Option<Duration>, journal: &Journal) -> Lane {
@@ -56,7 +56,7 @@ fn locked_file_delays_records_and_loses_none() {
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let start = Instant::now();
     ledger.push(&batch(20));
-    // The first attempt has failed when room was not made within the time for one.
+    // The first attempt has failed if there is still no room after the time for one.
     thread::sleep(Duration::from_millis(800));
     assert_eq!(ledger.health().waiting(), 20, "they wait");
     ledger.push(&batch(30));
@@ -124,7 +124,7 @@ fn rows_deleted_with_file_count_as_lost() {
     let path = folder.path().join("a.db");
     let journal = Journal::new(1);
     let mut ledger = lane(&path, None, &journal);
-    // More than stay in memory.
+    // More records than stay in memory.
     const FORGOTTEN: usize = 33_000;
     ledger.push(&batch(FORGOTTEN));
     wait_for("the first commit", || count_at(&path) == FORGOTTEN);

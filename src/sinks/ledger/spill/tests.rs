@@ -2,7 +2,7 @@ use super::super::store::Store;
 use super::super::support::{records, rows};
 use super::*;
 
-/// A folder with a ledger that has these records.
+/// A directory with a ledger that has these records.
 fn ledger(records: &[UsageRecord]) -> (tempfile::TempDir, PathBuf, Connection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
@@ -30,7 +30,7 @@ fn records_that_are_there_are_not_written_again() {
     let records = records(30);
     let (_folder, path, mut connection) = ledger(&records[..20]);
     append(&path, records[10..].iter());
-    // As after a crash before the file was deleted; and a line that is there twice.
+    // As after a crash before the file was deleted, with one line twice.
     append(&path, records[25..].iter());
     let taken = take_in(&path, &mut connection).unwrap().unwrap();
     assert_eq!((taken.records, taken.known), (10, 15));
@@ -47,7 +47,7 @@ fn every_cut_of_the_file_loses_only_the_line_that_was_cut() {
     for cut in (0..=whole.len()).step_by(37).chain([whole.len() - 1, whole.len()]) {
         let (_folder, path, mut connection) = ledger(&[]);
         fs::write(file_of(&path), &whole[..cut]).unwrap();
-        // The next process that cannot write goes on behind it.
+        // The next process that cannot write appends to it.
         assert_eq!(append(&path, records[..1].iter()).records, 1);
         let taken = take_in(&path, &mut connection).unwrap().unwrap();
         let lines = whole[..cut].split(|byte| *byte == b'\n');

@@ -1,4 +1,4 @@
-//! A ledger's file that is open.
+//! A ledger's open file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,16 +14,16 @@ use super::super::log::Watch;
 use super::super::schema;
 use crate::support::threads::Threads;
 
-/// How long to wait for a file that another process is writing: at the start, where a second try is
-/// the user's; and for each batch, where the thread tries again itself.
+/// The time to wait for a file that another process is writing: at the start, where the user can
+/// try again; and for each batch, where the thread tries again.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BATCH_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The log is cut back to this after a long read made it grow.
+/// The size to which the log is cut after a long read made it grow.
 const LOG_BYTES: i64 = 16 << 20;
 
-/// Dropped in this order: the last connection that is closed copies what is left of the log, and
-/// removes it.
+/// The fields are dropped in this order: closing the last connection copies the rest of the log,
+/// and removes it.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) checkpointer: Checkpointer,
@@ -31,9 +31,9 @@ pub(super) struct Open {
     pub(super) watch: Watch,
 }
 
-/// Opens the file at `path`, or creates it, and brings its schema up to date.
+/// Opens or creates the file at `path`, and migrates its schema.
 pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
-    // The path is a path, also where it begins with `file:`; and only one thread ever uses the
+    // The path is always a path, even if it begins with `file:`; and only one thread ever uses the
     // connection.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -41,22 +41,21 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
     Watch::check(path, &connection)?;
-    // Before anything is changed in a file that is not ours.
+    // Checked before anything is changed in a file that is not ours.
     let is_new = schema::is_new(&connection)?;
-    // Readers and this writer do not wait for each other; and what was committed outlives the
-    // process, though not the machine's power: the log reaches the disk when it is copied into the
-    // file.
+    // Readers and this writer do not wait for each other. A commit survives the end of the process,
+    // but not a power failure: the log is synced when it is copied into the file.
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     if is_new {
-        // From now on the first page identifies the file, whatever becomes of the log.
+        // From now on the first page identifies the file, whatever happens to the log.
         copy(&connection, "PASSIVE")?;
     }
     // The first write begins the log, for which SQLite waits until the disk has its header: better
-    // now than while the first records wait. And a file that can be opened and not written is found
-    // out before the proxy runs.
+    // now than while the first records wait. It also detects a file that can be opened but not
+    // written before the proxy runs.
     connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     connection.busy_timeout(BATCH_PATIENCE)?;
     let watch = Watch::begin(path);
@@ -64,9 +63,9 @@ pub(super) fn open(path: &Path, threads: &Threads) -> Result<Open, Reason> {
     Ok(Open { checkpointer, connection, watch })
 }
 
-/// Makes an empty file where there is none, which SQLite takes for an empty database. SQLite itself
-/// would make one that everybody may read; the log and the index get the permissions of the file.
-/// Where it cannot be made, SQLite says why.
+/// Creates an empty file if there is none, which SQLite takes for an empty database. SQLite itself
+/// would create one that is readable for all users; the log and the index get the permissions of
+/// the file. If it cannot be created, SQLite reports the reason.
 fn make_private(path: &Path) {
     drop(OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path));
 }

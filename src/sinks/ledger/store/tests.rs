@@ -45,8 +45,8 @@ fn row_equals_json_line_field_by_field() {
 #[test]
 fn rows_of_one_statement_take_nothing_from_each_other() {
     let folder = tempfile::tempdir().unwrap();
-    // Fewer rows than a statement has, as many, one more, and many; of each record's values most
-    // change from row to row.
+    // Fewer rows than a statement has, the same number, one more, and many. Most values change from
+    // row to row.
     for count in [0, 1, 15, 16, 17, 32, 333] {
         let path = folder.path().join(format!("{count}.db"));
         let mut all = records(count);
@@ -215,7 +215,7 @@ fn log_that_is_cut_while_somebody_reads_is_mended_after_that() {
     let error = store.write(&[batch(4)]).unwrap_err().to_string();
     assert!(error.contains("was cut by another program"), "{error}");
     assert_eq!(store.unsaved().iter().map(|batch| batch.len()).sum::<usize>(), 30);
-    // Its close must not copy what it takes for the log.
+    // Closing it must not copy the old log.
     copy_no_more(&reader, true);
     drop(reader);
     store.write(&[batch(4)]).unwrap();
@@ -240,7 +240,7 @@ fn rows_of_a_deleted_file_are_written_again_or_counted() {
     }
     store.mend().unwrap();
     assert_eq!((count_at(&path), store.take_lost()), (30, 0));
-    // What was copied is no longer in memory.
+    // Copied records are no longer in memory.
     store.uncopied.clear();
     fs::remove_file(&path).unwrap();
     store.write(&[batch(4)]).unwrap();
@@ -254,7 +254,7 @@ fn damage_found_while_writing_costs_no_record_of_batch() {
     let mut store = Store::open(&path).unwrap();
     store.write(&[batch(2000)]).unwrap();
     drop(store);
-    // The header and the schema are on the first page; everything else is broken.
+    // The header and the schema are on the first page; everything else is damaged.
     let mut bytes = fs::read(&path).unwrap();
     assert!(bytes.len() > 100_000);
     bytes[4096..].fill(0xA5);
@@ -301,7 +301,7 @@ fn file_moved_while_written_keeps_its_rows_and_new_one_begins() {
 #[test]
 fn path_without_room_for_file_is_refused_with_reason() {
     let folder = tempfile::tempdir().unwrap();
-    // No user may make files in the second, not even root.
+    // No user may create files in the second one, not even root.
     for path in [folder.path().join("gone/a.db"), "/proc/a.db".into(), folder.path().to_owned()] {
         let error = Store::open(&path).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: cannot be opened", path.display())), "{error}");

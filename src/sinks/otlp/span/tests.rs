@@ -10,7 +10,7 @@ use crate::llm::usage::ToolKind;
 use crate::record::{Entry, Journal, Outcome, UsageSource};
 use crate::sinks::otlp::Service;
 
-/// A stream of an upstream named `up` that went as it should.
+/// A normal stream of an upstream named `up`.
 pub(in crate::sinks::otlp) fn row() -> UsageRecord {
     let journal = Journal::new(1);
     Entry::open(&journal, &"search".into()).close(Outcome::Complete);

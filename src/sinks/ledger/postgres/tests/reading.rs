@@ -1,4 +1,4 @@
-//! What is read is what the local ledger says of the same rows.
+//! The fleet's ledger gives the same results as the local ledger for the same rows.
 
 use std::time::Instant;
 
@@ -102,8 +102,8 @@ fn record_of_a_far_clock_costs_no_hour_without_records() {
     }
 }
 
-/// Some models have none, some one in another currency, one changes at `change`, and one holds at
-/// an upstream only.
+/// Prices: some models have none, one is in another currency, one changes at `change`, and one
+/// holds for a single upstream.
 fn prices(change: Timestamp) -> Prices {
     let day = change.strftime("%Y-%m-%d");
     let text = format!(
@@ -169,7 +169,7 @@ fn both(count: usize) -> (Server, Ships, [LedgerSource; 2]) {
     (server, shipping, places)
 }
 
-/// As PostgreSQL has it: no NUL, and times in microseconds.
+/// The record in PostgreSQL's form: no NUL, and times in microseconds.
 fn as_shipped(record: &Record) -> Value {
     let mut value = serde_json::to_value(record).unwrap();
     let row = value.as_object_mut().unwrap();
@@ -184,7 +184,7 @@ fn as_shipped(record: &Record) -> Value {
     value
 }
 
-/// Without the latest records.
+/// The overview without the latest records.
 fn sums(overview: &Overview) -> Overview {
     let mut overview = Overview { latest: Vec::new(), ..overview.clone() };
     let groups: [&mut Vec<Group>; 4] =

@@ -1,4 +1,4 @@
-//! The tables: their versions, and a partition for each month.
+//! The versions of the tables, and a partition for each month.
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn earlier_version_keeps_rows_and_later_one_is_written() {
         assert!(matches!(bring_up_to_date(client, MIGRATIONS).await, Err(Failure::NewSchema(..))));
     });
     assert_eq!(server.number("SELECT count(*) FROM usage_records WHERE region = 'eu'"), 10);
-    // The program of before goes on.
+    // The earlier program continues to ship.
     shipping.open(&settings);
     shipping.write(&batch(3));
     shipping.close();
@@ -97,7 +97,7 @@ fn tables_of_another_program_are_left_alone() {
     server.sql("DROP TABLE usage_records; CREATE TABLE streamgauge_ledger (a int)");
     let error = migrate(&settings(&server.url(), "")).unwrap_err().to_string();
     assert!(error.contains("a table streamgauge_ledger that is no ledger's"), "{error}");
-    // There is room beside it.
+    // The server has room for a second ledger.
     server.sql("CREATE SCHEMA gauge");
     let beside = settings(&format!("{}?options=-c%20search_path%3Dgauge", server.url()), "");
     migrate(&beside).unwrap();
@@ -114,7 +114,7 @@ fn months_have_their_partitions_and_old_ones_go() {
     let mut shipping = Ships::begin(&settings);
     shipping.write(&batch(6000));
     shipping.close();
-    // 6,000 times 977 seconds from the end of May 2026 on.
+    // 6,000 records 977 seconds apart, from the end of May 2026 on.
     let of = |table: &str| server.number(&format!("SELECT count(*) FROM {table}"));
     assert_eq!(of("usage_records_default"), 0);
     let months = of("usage_records_2026_05") + of("usage_records_2026_06") + of("usage_records_2026_07");
@@ -143,7 +143,7 @@ fn clock_ahead_drops_no_month_that_the_newest_record_keeps() {
     let ahead = "2126-01-01T00:00:00Z".parse().unwrap();
     let age = Duration::from_secs(100 * 86_400);
     with(&settings, async |client| {
-        // By the newest record's time, of August, the limit is in April.
+        // By the newest record's time, in August, the limit is in April.
         assert_eq!(partitions::drop_old(client, age, ahead).await.unwrap(), None);
     });
     assert_eq!(count(&server), 6000);

@@ -8,13 +8,13 @@ use super::{Overview, Selection};
 use crate::sinks::ledger::calendar::{self, nanoseconds};
 use crate::sinks::ledger::groups::{Group, Groups, Sums};
 
-/// The most groups of each kind. Clients choose what they call their users, and memory is bounded.
+/// The most groups of each kind. Clients choose the names of users, so this bounds memory.
 const MOST_GROUPS: usize = 10_000;
 
 /// The most points of time.
 const MOST_STEPS: usize = 1_000;
 
-/// The sums of rows of one instance or of many.
+/// The sums of rows of one instance or of several.
 pub(in crate::sinks::ledger) struct Accumulator {
     total: Sums,
     groups: [Dimension; 4],
@@ -69,10 +69,10 @@ impl Accumulator {
         }
     }
 
-    /// Adds what others, in the same steps of time, add up to.
+    /// Adds the sums of other rows, in the same steps of time.
     pub(super) fn add_all(&mut self, other: Self) {
         self.total.add(&other.total);
-        // Without an end of the selection a step may have begun meanwhile.
+        // Without an end of the selection, a step may have begun meanwhile.
         if other.steps.len() > self.steps.len() {
             self.times.resize_with(other.times.len(), Sums::default);
             self.steps = other.steps;
@@ -89,9 +89,8 @@ impl Accumulator {
         }
     }
 
-    /// Returns true if there were more groups than there may be. What is added up by parts is then
-    /// not what one pass adds up: a name may be a group in one part, and one of the others in
-    /// another.
+    /// Returns true if there were more groups than the limit. Then adding by parts differs from one
+    /// pass: a name may be a group in one part, and belong to the others in another.
     pub(super) fn overflows(&self) -> bool {
         self.groups.iter().any(|dimension| dimension.others.requests > 0)
     }
@@ -114,11 +113,11 @@ impl Accumulator {
     }
 }
 
-/// Rows by one column.
+/// The sums by one column.
 #[derive(Default)]
 struct Dimension {
     groups: Groups,
-    /// Those that would make more groups than there may be.
+    /// The sums beyond the limit of groups.
     others: Sums,
 }
 

@@ -107,7 +107,7 @@ fn overview_without_rows_has_empty_steps() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn halves_add_up_to_the_whole() {
     let records = records(3000);
-    // Enough of them that they are read by halves.
+    // Enough rows to be read by halves.
     let many: Vec<_> = (0..25).flat_map(|_| records.clone()).collect();
     let (_folder, path) = ledger(&many);
     let selection = Selection { until: Some(many[2990].started_at), ..Selection::since(many[10].started_at) };
@@ -155,7 +155,7 @@ fn halves_add_up_to_the_whole() {
 #[cfg_attr(not(feature = "slow"), ignore = "slow")]
 fn users_beyond_group_limit_equal_those_of_one_pass() {
     let mut records = records(52_000);
-    // Those of the second half are those of the first in another order, and some more.
+    // The second half has the values of the first in another order, and some more.
     for (number, record) in records.iter_mut().enumerate() {
         record.user = Some(format!("user-{}", number * 7919 % 10_700).into());
     }
@@ -181,7 +181,7 @@ fn samples_of_halves_are_a_sample_of_the_whole() {
         (from..from + rows).for_each(|millis| samples.add(millis as f64));
         samples
     };
-    // A quarter of the rows is in the first half.
+    // The first half has a quarter of the rows.
     let rows = 2 * MOST_SAMPLES;
     let mut samples = half(0, rows / 4);
     samples.add_all(half(rows / 4, rows - rows / 4));

@@ -4,7 +4,7 @@ use crate::sinks::ledger::support;
 
 #[test]
 fn record_found_by_id_is_the_written_one() {
-    // Ids that bear the times of their records, as those of the proxy do.
+    // Ids that contain the times of their records, as the proxy's do.
     let journal = crate::record::Journal::new(300);
     for _ in 0..300 {
         drop(crate::record::Entry::open(&journal, &"anonymous".into()));

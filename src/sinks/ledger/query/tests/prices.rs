@@ -1,9 +1,9 @@
-//! What rows cost.
+//! The costs of rows.
 
 use super::*;
 use crate::llm::usage::ToolKind;
 
-/// What a million tokens cost: input, cached input, tokens written into a cache, output.
+/// The price of a million tokens: input, cached input, tokens written into a cache, output.
 fn price(model: &str, from: Option<&str>, currency: &str, rates: [&str; 4]) -> Price {
     let [input, cached_input, cache_write, output] = rates.map(|rate| Rate::parse(rate).unwrap());
     let currency = Currency::parse(currency).unwrap();
